@@ -1,0 +1,1 @@
+"""The 13-table format of nuScenes: names, reader, writer, splits."""
