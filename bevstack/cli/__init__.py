@@ -1,0 +1,1 @@
+"""The installed command ``bevstack``: one module a verb, no logic of its own."""

@@ -1,0 +1,1 @@
+"""Configurations: each file defines `CONFIG` and states what differs from the defaults."""
