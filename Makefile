@@ -1,0 +1,102 @@
+# The commands of the README. Needs python3, python3-venv, python3-dev, g++ and make; everything
+# else goes into .venv. Without g++ all works too, on the operators' reference kernels.
+#
+#   make demo                                   train on a synthetic world and draw the result
+#   make test | test-all                        the tests; with the long runs
+#   make test-ops TORCH=torch==2.11.0           operators and models on another torch
+#   make test-numpy2                            everything with the newest numpy
+#   PYTHON=python3.12 make demo                 another interpreter
+#   make install TORCH_INDEX=https://download.pytorch.org/whl/cpu    torch from another index
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+TORCH_INDEX ?=
+VENV ?= .venv
+EXTRAS ?= dev
+OLDEST_TORCH = torch==2.11.0
+
+# setuptools: below 82, as torch 2.11 demands; from 77 on, as pyproject.toml does.
+BUILD_TOOLS = "setuptools>=77.0.3,<82" wheel ninja
+
+CORES := $(shell nproc 2>/dev/null || echo 2)
+# The tests run in processes of one thread each: small tensors gain nothing from more threads, and
+# processes that each start one thread a core slow each other down. Some need 4 GiB; so, few.
+JOBS ?= $(shell [ $(CORES) -lt 4 ] && echo $(CORES) || echo 4)
+TEST_PATHS ?= tests
+PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n $(JOBS) --dist worksteal
+
+BUILD_INPUTS := pyproject.toml setup.py $(shell find ops -type f 2>/dev/null)
+
+.PHONY: install demo test test-all lint pytest pytest-all test-ops test-numpy2 clean FORCE
+.DELETE_ON_ERROR:
+
+install: $(VENV)/.installed
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# Changes only when another torch is asked for, so that only then it is installed again.
+$(VENV)/.torch-wanted: FORCE | $(VENV)/bin/python
+	@echo '$(TORCH) $(TORCH_INDEX) $(EXTRAS)' | cmp -s - $@ || \
+	  echo '$(TORCH) $(TORCH_INDEX) $(EXTRAS)' > $@
+
+$(VENV)/.torch: $(VENV)/.torch-wanted
+	$(VENV)/bin/python -m pip install $(BUILD_TOOLS)
+	$(VENV)/bin/python -m pip install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) '$(TORCH)'
+	@touch $@
+
+# Editable, so that the tests see every change of a Python file; done again when a native source or
+# the metadata changes. Without isolation, so that _C is built for the torch just installed.
+$(VENV)/.installed: $(VENV)/.torch $(BUILD_INPUTS)
+	$(VENV)/bin/python -m pip install --no-build-isolation -e '.[$(EXTRAS)]'
+	@touch $@
+
+demo: install
+	OMP_NUM_THREADS=$(CORES) $(VENV)/bin/bevstack demo --out out/demo
+
+test: lint pytest
+test-all: lint pytest-all
+
+lint: install
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+pytest: install
+	$(PYTEST) -m "not slow" $(TEST_PATHS)
+
+pytest-all: install
+	$(PYTEST) $(TEST_PATHS)
+
+# Another torch or numpy gets an environment and a copy of the sources of its own: the compiled
+# extension lies beside the Python files and fits one torch only.
+COPIED = $(wildcard bevstack configs ops tests tools visualize docs data/*.py data/*.md *.md \
+  LICENSE MANIFEST.in Makefile pyproject.toml setup.py .ci .gitignore .pre-commit-config.yaml)
+SHARED = $(if $(BEVSTACK_SHARED),$(BEVSTACK_SHARED),$(CURDIR)/../shared)
+
+define copy_sources
+mkdir -p $(1)
+find $(1) -type f ! -name '*.so' ! -path '*/.venv/*' -delete
+tar -cf - --exclude='*.so' --exclude=__pycache__ $(COPIED) | tar -xf - -C $(1)
+endef
+
+test-ops: OPS_TORCH = $(if $(filter file,$(origin TORCH)),$(OLDEST_TORCH),$(TORCH))
+test-ops:
+	$(call copy_sources,build/test-ops)
+	BEVSTACK_SHARED='$(SHARED)' $(MAKE) -C build/test-ops pytest \
+	  TORCH='$(OPS_TORCH)' EXTRAS=test TEST_PATHS='tests/ops tests/models'
+
+# The devkit pins numpy<2 though its metric runs with numpy 2: installed without its pins.
+DEVKIT = nuscenes-devkit==1.2.0 descartes
+DEVKIT_NEEDS = cachetools fire matplotlib parameterized Pillow pycocotools pyquaternion \
+  scikit-learn shapely tqdm
+
+test-numpy2:
+	$(call copy_sources,build/test-numpy2)
+	$(MAKE) -C build/test-numpy2 install EXTRAS=test
+	build/test-numpy2/.venv/bin/python -m pip install --upgrade 'numpy>=2' $(DEVKIT_NEEDS)
+	build/test-numpy2/.venv/bin/python -m pip install --no-deps $(DEVKIT)
+	BEVSTACK_SHARED='$(SHARED)' $(MAKE) -C build/test-numpy2 pytest EXTRAS=test
+
+clean:
+	rm -rf $(VENV) build dist out *.egg-info bevstack/*.so .pytest_cache .mypy_cache .ruff_cache
