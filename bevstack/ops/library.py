@@ -1,0 +1,174 @@
+"""How an operator is made: its schema and reference here, its fast kernels in ``bevstack._C``.
+
+Every operator exists from the moment this package is imported, served on every device by a
+reference written with torch functions. The compiled extension, where there is one, registers
+kernels for single devices under the same names and thereby takes their place; nothing that calls
+an operator can tell which one answers.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+_LIBRARY = torch.library.Library("bevstack", "DEF")
+_BUILD_COMMAND = "`make install` in a checkout, or `pip install --no-build-isolation .`"
+_FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+OPERATORS = ("dcnv3", "dcnv3_backward", "ms_deform_attn", "ms_deform_attn_backward")
+
+
+class KernelInfo(NamedTuple):
+    """Which kernel answers one operator on one device."""
+
+    operator: str
+    device: str  # "cpu" or "cuda"
+    kernel: str  # "native" or "reference"
+    instruction_set: str  # of a native CPU kernel, such as "avx512"; "" where it has no meaning
+
+
+@functools.cache
+def native_problem() -> str | None:
+    """Why the compiled kernels are not there, in one sentence; None where they are.
+
+    The extension is loaded by the first call (importing ``bevstack.ops`` makes it). One that was
+    built for another torch does not load and is reported here, never raised.
+    """
+    try:
+        importlib.import_module("bevstack._C")
+    except ModuleNotFoundError as error:
+        if error.name == "bevstack._C":
+            return "bevstack._C has not been built"
+        return f"bevstack._C does not load ({error})"
+    except (ImportError, OSError, RuntimeError) as error:
+        return f"bevstack._C does not load with torch {torch.__version__} ({error})"
+    return None
+
+
+def define(schema: str, reference: Callable[..., Any]) -> torch._ops.OpOverloadPacket:
+    """Defines an operator of the "bevstack" namespace and the reference that serves any device.
+
+    Args:
+        schema: the operator's schema, name first, without the namespace.
+        reference: takes the schema's arguments; called wherever no native kernel is registered.
+
+    Returns:
+        The operator, ready to be called.
+    """
+    name = schema.split("(", 1)[0]
+    _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+
+    @functools.wraps(reference)
+    def serve(*args: Any, **options: Any) -> Any:  # the schema has checked both already
+        device = next(a.device.type for a in args if isinstance(a, Tensor))
+        _warn_that_reference_serves(device)
+        return reference(*args, **options)
+
+    _LIBRARY.impl(name, serve, "CompositeExplicitAutograd")
+    return getattr(torch.ops.bevstack, name)
+
+
+def register_gradient(
+    name: str, fake: Callable[..., Any], fake_backward: Callable[..., Any]
+) -> None:
+    """Joins the operator ``name`` to ``{name}_backward``, and gives both their shapes.
+
+    The backward takes the gradient of the output, then the operator's own arguments, and returns
+    the gradients of its first three tensors; a fourth argument has none.
+    """
+    torch.library.register_fake(f"bevstack::{name}", fake, lib=_LIBRARY)
+    torch.library.register_fake(f"bevstack::{name}_backward", fake_backward, lib=_LIBRARY)
+    backward_operator = getattr(torch.ops.bevstack, f"{name}_backward").default
+
+    def save(ctx: Any, inputs: tuple[Any, ...], keyword_only_inputs: Any, output: Any) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.options = keyword_only_inputs
+
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        inputs = ctx.saved_tensors
+        grads = backward_operator(grad_output.contiguous(), *inputs, **ctx.options)
+        return (*grads, *(None for _ in inputs[3:]))
+
+    def refuse(ctx: Any, *grads: Any) -> None:
+        raise NotImplementedError(f"bevstack.ops.{name} cannot be differentiated twice")
+
+    torch.library.register_autograd(f"bevstack::{name}", backward, setup_context=save, lib=_LIBRARY)
+    torch.library.register_autograd(f"bevstack::{name}_backward", refuse, lib=_LIBRARY)
+
+
+def check_tensors(tensors: dict[str, Tensor]) -> None:
+    """Raises unless all are floating tensors on one device, the first one's."""
+    first_name, first = next(iter(tensors.items()))
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name} must be a tensor; got {type(tensor).__name__}")
+        if tensor.dtype not in _FLOATING:
+            raise TypeError(
+                f"{name} must be float16, bfloat16, float32 or float64; got {tensor.dtype}"
+            )
+        if tensor.device != first.device:
+            raise ValueError(
+                f"{name} must be on {first.device}, where {first_name} is; got {tensor.device}"
+            )
+
+
+def register_autocast(name: str, cast_positions: tuple[int, ...]) -> None:
+    """Makes autocast lower the float32 tensors at ``cast_positions`` and leave all others alone.
+
+    Coordinates and weights keep the type they come in: rounded to bfloat16, a location errs by 0.4
+    cell on a grid of 200 cells.
+    """
+    operator = getattr(torch.ops.bevstack, name).default
+    for device, key in (("cpu", "AutocastCPU"), ("cuda", "AutocastCUDA")):
+        _LIBRARY.impl(name, _autocast_kernel(operator, device, key, cast_positions), key)
+
+
+def kernels() -> tuple[KernelInfo, ...]:
+    """Which kernel, native or reference, serves each operator on each device of this machine."""
+    native_problem()
+    devices = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+    return tuple(_kernel_info(operator, device) for operator in OPERATORS for device in devices)
+
+
+def _kernel_info(operator: str, device: str) -> KernelInfo:
+    native = torch._C._dispatch_has_kernel_for_dispatch_key(f"bevstack::{operator}", device.upper())
+    instruction_set = ""
+    if native and device == "cpu":
+        instruction_set = torch.ops.bevstack.cpu_instruction_set()
+    return KernelInfo(operator, device, "native" if native else "reference", instruction_set)
+
+
+def _autocast_kernel(
+    operator: torch._ops.OpOverload,
+    device: str,
+    key: str,
+    cast_positions: tuple[int, ...],
+) -> Callable[..., Any]:
+    excluded = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key))
+
+    def cast_and_call(*args: Any, **options: Any) -> Any:
+        dtype = torch.get_autocast_dtype(device)
+        cast = [
+            a.to(dtype) if i in cast_positions and a.dtype == torch.float32 else a
+            for i, a in enumerate(args)
+        ]
+        with torch._C._ExcludeDispatchKeyGuard(excluded):
+            return operator(*cast, **options)
+
+    return cast_and_call
+
+
+@functools.cache
+def _warn_that_reference_serves(device: str) -> None:
+    problem = native_problem() or f"bevstack._C holds no kernels for {device}"
+    warnings.warn(
+        f"bevstack's operators run on their reference kernels, which are right but slow: "
+        f"{problem}. To build them: {_BUILD_COMMAND}.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
