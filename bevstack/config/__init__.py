@@ -1,0 +1,34 @@
+"""Configuration: frozen dataclasses, one a stage; see ``configs/`` for whole detectors."""
+
+from bevstack.config.config import NUSCENES_CLASSES, Config
+from bevstack.config.internimage import InternImageConfig
+from bevstack.config.loading import load_config, packaged_configs
+from bevstack.config.model import (
+    BEVEncoderConfig,
+    DecoderConfig,
+    FPNConfig,
+    ImageConfig,
+    LossConfig,
+)
+from bevstack.config.serialization import config_from_json, config_to_json, first_differences
+from bevstack.config.training import AugmentationConfig, TrainingConfig
+from bevstack.geometry import BEVGrid
+
+__all__ = [
+    "NUSCENES_CLASSES",
+    "AugmentationConfig",
+    "BEVEncoderConfig",
+    "BEVGrid",
+    "Config",
+    "DecoderConfig",
+    "FPNConfig",
+    "ImageConfig",
+    "InternImageConfig",
+    "LossConfig",
+    "TrainingConfig",
+    "config_from_json",
+    "config_to_json",
+    "first_differences",
+    "load_config",
+    "packaged_configs",
+]

@@ -1,0 +1,73 @@
+"""Configurations by name (packaged) or by path (a file that defines CONFIG)."""
+
+from __future__ import annotations
+
+import difflib
+import runpy
+from importlib import resources
+from pathlib import Path
+
+from bevstack.config.config import Config
+
+
+def packaged_configs() -> list[str]:
+    """Names of the configurations that come with the package."""
+    files = resources.files("bevstack.configs").iterdir()
+    return sorted(
+        file.name[:-3]
+        for file in files
+        if file.name.endswith(".py") and not file.name.startswith("_")
+    )
+
+
+def load_config(name_or_path: str | Path) -> Config:
+    """A packaged configuration by name, such as "tiny_cpu", or a ``.py`` file by path.
+
+    A file is Python that defines ``CONFIG = Config(...)``; it is run, so load only files you trust.
+
+    Raises:
+        FileNotFoundError: neither a packaged name (with the nearest) nor a file.
+        ValueError: the file defines no CONFIG, or its fields contradict each other.
+        TypeError: the file names an unknown field.
+    """
+    text = str(name_or_path)
+    if text in packaged_configs():
+        path = Path(str(resources.files("bevstack.configs") / f"{text}.py"))
+    elif text.endswith(".py") and Path(text).is_file():
+        path = Path(text)
+    else:
+        close = difflib.get_close_matches(text, packaged_configs(), n=1)
+        remedy = f"did you mean {close[0]!r}?" if close else ""
+        raise FileNotFoundError(
+            f"configuration must be one of {', '.join(packaged_configs())}, or the path of a .py "
+            f"file; got {text!r}. {remedy}".strip()
+        )
+    config = _run(path)
+    if not isinstance(config, Config):
+        raise ValueError(f"{path} must define CONFIG = Config(...); got {type(config).__name__}")
+    return config
+
+
+def _run(path: Path) -> object:
+    try:
+        return runpy.run_path(str(path)).get("CONFIG")
+    except TypeError as error:
+        raise ValueError(_with_suggestion(path, error)) from None
+
+
+def _with_suggestion(path: Path, error: TypeError) -> str:
+    """Adds the nearest field name to Python's "unexpected keyword argument 'x'"."""
+    import dataclasses
+
+    import bevstack.config as sections
+
+    message = f"{path.name}: {error}"
+    wrong = str(error).split("'")
+    if "unexpected keyword argument" not in str(error) or len(wrong) < 2:
+        return message
+    section = str(error).split(".")[0]
+    kind = getattr(sections, section, None)
+    known = [field.name for field in dataclasses.fields(kind)] if kind is not None else []
+    close = difflib.get_close_matches(wrong[1], known, n=1)
+    remedy = f"did you mean {close[0]!r}?" if close else f"known fields: {', '.join(known)}"
+    return f"{path.name}: {section} has no field {wrong[1]!r}; {remedy}"

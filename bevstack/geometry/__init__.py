@@ -1,0 +1,23 @@
+"""Rigid motions, cameras and the bird's-eye-view grid."""
+
+from bevstack.geometry.bev_grid import BEVGrid
+from bevstack.geometry.camera import CameraRig
+from bevstack.geometry.se3 import (
+    invert_se3,
+    quaternion_from_rotation,
+    rotation_from_quaternion,
+    se3_from_parts,
+    transform_points,
+    yaw_from_rotation,
+)
+
+__all__ = [
+    "BEVGrid",
+    "CameraRig",
+    "invert_se3",
+    "quaternion_from_rotation",
+    "rotation_from_quaternion",
+    "se3_from_parts",
+    "transform_points",
+    "yaw_from_rotation",
+]

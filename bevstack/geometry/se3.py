@@ -1,0 +1,145 @@
+"""Batched rigid motions as (..., 4, 4) matrices named ``dst_from_src``; quaternions are wxyz.
+
+Leading axes are free and broadcast. Matrices compose left to right with equal neighbours:
+``image_from_ego = image_from_cam @ cam_from_ego``. Poses are float64 until the last product.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bevstack.shapes import expect_shape
+
+
+def rotation_from_quaternion(
+    quaternion: Tensor,  # (..., 4) wxyz, any non-zero length
+) -> Tensor:  # (..., 3, 3)
+    """Rotation matrix of a quaternion, normalised first.
+
+    Raises:
+        ValueError: a quaternion of zero or non-finite length.
+    """
+    expect_shape("quaternion", quaternion, ("...", 4))
+    length = torch.linalg.vector_norm(quaternion, dim=-1, keepdim=True)
+    if not bool(torch.isfinite(length).all()) or bool((length == 0).any()):
+        raise ValueError("quaternion must be finite and of non-zero length; check the calibration")
+    w, x, y, z = (quaternion / length).unbind(-1)
+    rows = (
+        torch.stack((1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)), -1),
+        torch.stack((2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)), -1),
+        torch.stack((2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)), -1),
+    )
+    return torch.stack(rows, -2)
+
+
+def quaternion_from_rotation(
+    rotation: Tensor,  # (..., 3, 3)
+) -> Tensor:  # (..., 4) wxyz with w >= 0
+    """Unit quaternion of a rotation matrix, by the largest of the four squared components.
+
+    The matrix of all products q_i q_j is linear in the rotation; its row with the largest diagonal
+    entry is a well-conditioned multiple of the quaternion (Bar-Itzhack 2000, New Method for
+    Extracting the Quaternion from a Rotation Matrix, in its noise-free form).
+    """
+    expect_shape("rotation", rotation, ("...", 3, 3))
+    r = rotation
+    xx, yy, zz = r[..., 0, 0], r[..., 1, 1], r[..., 2, 2]
+    wx, wy, wz = (
+        r[..., 2, 1] - r[..., 1, 2],
+        r[..., 0, 2] - r[..., 2, 0],
+        r[..., 1, 0] - r[..., 0, 1],
+    )
+    xy, xz, yz = (
+        r[..., 1, 0] + r[..., 0, 1],
+        r[..., 0, 2] + r[..., 2, 0],
+        r[..., 2, 1] + r[..., 1, 2],
+    )
+    products = torch.stack(  # 4 q_i q_j
+        (
+            torch.stack((1 + xx + yy + zz, wx, wy, wz), -1),
+            torch.stack((wx, 1 + xx - yy - zz, xy, xz), -1),
+            torch.stack((wy, xy, 1 - xx + yy - zz, yz), -1),
+            torch.stack((wz, xz, yz, 1 - xx - yy + zz), -1),
+        ),
+        -2,
+    )
+    best = products.diagonal(dim1=-2, dim2=-1).argmax(-1)
+    index = best[..., None, None].expand(*best.shape, 1, 4)
+    quaternion = torch.nn.functional.normalize(products.gather(-2, index).squeeze(-2), dim=-1)
+    return torch.where(quaternion[..., :1] < 0, -quaternion, quaternion)
+
+
+def se3_from_parts(
+    rotation: Tensor,  # (..., 3, 3), or (..., 4) quaternion wxyz
+    translation: Tensor,  # (..., 3) metres
+) -> Tensor:  # (..., 4, 4)
+    """Homogeneous matrix ``dst_from_src`` of a rotation (matrix or quaternion) and translation."""
+    if rotation.shape[-1] == 4:
+        rotation = rotation_from_quaternion(rotation)
+    expect_shape("rotation", rotation, ("...", 3, 3))
+    expect_shape("translation", translation, ("...", 3))
+    upper = torch.cat((rotation, translation[..., None]), -1)
+    last_row = upper.new_tensor((0.0, 0.0, 0.0, 1.0)).expand(*upper.shape[:-2], 1, 4)
+    return torch.cat((upper, last_row), -2)
+
+
+def invert_se3(
+    dst_from_src: Tensor,  # (..., 4, 4) rigid
+) -> Tensor:  # (..., 4, 4)
+    """``src_from_dst``: the inverse of a rigid motion, by transposing the rotation (exact)."""
+    expect_shape("dst_from_src", dst_from_src, ("...", 4, 4))
+    src_from_dst_rotation = dst_from_src[..., :3, :3].transpose(-1, -2)
+    translation = -(src_from_dst_rotation @ dst_from_src[..., :3, 3:]).squeeze(-1)
+    return se3_from_parts(src_from_dst_rotation, translation)
+
+
+def transform_points(
+    dst_from_src: Tensor,  # (..., 4, 4)
+    points: Tensor,  # (..., P, 3) in src
+) -> Tensor:  # (..., P, 3) in dst
+    """Points carried from src to dst; leading axes broadcast."""
+    expect_shape("dst_from_src", dst_from_src, ("...", 4, 4))
+    expect_shape("points", points, ("...", "P", 3))
+    rotated = points @ dst_from_src[..., :3, :3].transpose(-1, -2)
+    return rotated + dst_from_src[..., None, :3, 3]
+
+
+def yaw_from_rotation(
+    rotation: Tensor,  # (..., 3, 3)
+) -> Tensor:  # (...,) radians in (-pi, pi]
+    """Heading of the rotated x axis seen from above, counter-clockwise about z."""
+    return torch.atan2(rotation[..., 1, 0], rotation[..., 0, 0])
+
+
+def check_rigid(
+    name: str,
+    dst_from_src: Tensor,  # (..., 4, 4)
+) -> None:
+    """Raises unless every matrix is a finite, proper rigid motion.
+
+    The rotation may err by 1e-3 from orthonormality: calibration files keep a few decimals.
+
+    Raises:
+        ValueError: names the matrix and what is wrong with it.
+    """
+    expect_shape(name, dst_from_src, ("...", 4, 4))
+    if not bool(torch.isfinite(dst_from_src).all()):
+        raise ValueError(f"{name} must be finite; got {_first_bad(dst_from_src)}")
+    rotation = dst_from_src[..., :3, :3].double()
+    identity = torch.eye(3, dtype=torch.float64, device=rotation.device)
+    error = (rotation @ rotation.transpose(-1, -2) - identity).abs().amax((-1, -2))
+    last_row = dst_from_src[..., 3, :] - dst_from_src.new_tensor((0.0, 0.0, 0.0, 1.0))
+    proper = (error < 1e-3) & (torch.linalg.det(rotation) > 0) & (last_row.abs().amax(-1) < 1e-9)
+    if not bool(proper.all()):
+        where = [int(i) for i in (~proper).nonzero()[0]]
+        raise ValueError(
+            f"{name} must be a rigid motion (rotation and translation); entry {where} is not "
+            f"(rotation errs by {float(error[tuple(where)]):.3g}): check the calibration"
+        )
+
+
+def _first_bad(matrices: Tensor) -> str:
+    bad = ~torch.isfinite(matrices)
+    where = tuple(int(i) for i in bad.nonzero()[0])
+    return f"{float(matrices[where])} at {list(where)}"

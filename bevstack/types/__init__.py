@@ -1,0 +1,9 @@
+"""Data with units and frames: what travels between the stages."""
+
+from bevstack.types.batch import Batch
+from bevstack.types.boxes import Boxes3D
+from bevstack.types.detections import Annotations, Detections
+from bevstack.types.frame import Clip, Frame
+from bevstack.types.memory import BEVMemory
+
+__all__ = ["Annotations", "BEVMemory", "Batch", "Boxes3D", "Clip", "Detections", "Frame"]

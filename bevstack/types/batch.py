@@ -1,0 +1,66 @@
+"""What a model takes: images and rigs of several clips, sample by sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from bevstack.geometry import CameraRig
+from bevstack.shapes import expect_shape
+from bevstack.types.detections import Annotations
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B clips of T frames of N cameras, padded to one size; each sample has a rig of its own.
+
+    ``rig`` is given in the current frame's bev frame, for history frames too.
+    """
+
+    images: Tensor  # (B, T, N, 3, H, W) float32, normalised, zero where padded
+    rig: CameraRig  # leading axes (B, T)
+    frame_valid: Tensor  # (B, T) bool, False where a frame is missing
+    camera_slots: Tensor  # (B, N) int64, which of the model's camera embeddings a camera takes
+    world_from_bev: Tensor  # (B, T, 4, 4) float64, identity where there is no pose
+    timestamp_us: Tensor  # (B, T) int64
+    sample_tokens: tuple[str, ...]  # B
+    scene_tokens: tuple[str, ...]  # B
+    annotations: tuple[Annotations, ...] | None = None  # B, in the bev frame
+    bev_augmentation: Tensor | None = None  # (B, 3, 3) float64, augmented_bev_from_bev
+
+    def __post_init__(self) -> None:
+        sizes = expect_shape("images", self.images, ("B", "T", "N", 3, "H", "W"))
+        expect_shape("rig.intrinsics", self.rig.intrinsics, ("B", "T", "N", 3, 3), sizes)
+        expect_shape("frame_valid", self.frame_valid, ("B", "T"), sizes)
+        expect_shape("camera_slots", self.camera_slots, ("B", "N"), sizes)
+        expect_shape("world_from_bev", self.world_from_bev, ("B", "T", 4, 4), sizes)
+        expect_shape("timestamp_us", self.timestamp_us, ("B", "T"), sizes)
+        for name in ("sample_tokens", "scene_tokens"):
+            if len(getattr(self, name)) != sizes["B"]:
+                raise ValueError(
+                    f"{name} must hold one entry a sample ({sizes['B']}); "
+                    f"got {len(getattr(self, name))}"
+                )
+
+    @property
+    def batch_size(self) -> int:
+        """B."""
+        return int(self.images.shape[0])
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The batch on a device."""
+        annotations = self.annotations
+        augmentation = self.bev_augmentation
+        return replace(
+            self,
+            images=self.images.to(device),
+            rig=self.rig.to(device),
+            frame_valid=self.frame_valid.to(device),
+            camera_slots=self.camera_slots.to(device),
+            world_from_bev=self.world_from_bev.to(device),
+            timestamp_us=self.timestamp_us.to(device),
+            annotations=None if annotations is None else tuple(a.to(device) for a in annotations),
+            bev_augmentation=None if augmentation is None else augmentation.to(device),
+        )

@@ -1,0 +1,111 @@
+"""Configurations travel through JSON unchanged, and mistakes are named."""
+
+import json
+
+import pytest
+
+from bevstack.config import (
+    BEVEncoderConfig,
+    BEVGrid,
+    Config,
+    DecoderConfig,
+    FPNConfig,
+    TrainingConfig,
+    config_from_json,
+    config_to_json,
+    first_differences,
+    load_config,
+    packaged_configs,
+)
+
+
+@pytest.mark.parametrize("name", packaged_configs())
+def test_every_packaged_configuration_survives_json(name):
+    config = load_config(name)
+    assert config.name == name
+    assert config_from_json(config_to_json(config)) == config
+
+
+def test_tuples_and_nested_sections_come_back_typed():
+    config = Config(name="x", grid=BEVGrid(shape=(7, 9)), fpn=FPNConfig(in_stages=(0, 3)))
+    back = config_from_json(config_to_json(config))
+    assert back.grid.shape == (7, 9)
+    assert back == config
+
+
+def test_missing_fields_take_their_defaults():
+    assert config_from_json('{"name": "x"}') == Config(name="x")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"name": "x", "grids": {}}, "no field 'grids'; did you mean 'grid'"),
+        ({"name": "x", "training": {"learning_rat": 1.0}}, "did you mean 'learning_rate'"),
+        ({"name": "x", "qqqq": 1}, "known fields: name"),
+        ({"name": 3}, "name must be str; got 3"),
+        ({"name": "x", "grid": {"shape": [1, 2, 3]}}, r"grid.shape must hold 2 values"),
+        ({"name": "x", "training": {"num_steps": 1.5}}, "training.num_steps must be int"),
+        ({"name": "x", "training": {"num_steps": True}}, "training.num_steps must be int"),
+        ([], "configuration must be an object"),
+    ],
+)
+def test_bad_json_is_named(values, message):
+    with pytest.raises(ValueError, match=message):
+        config_from_json(json.dumps(values))
+
+
+def test_text_that_is_not_json_is_refused():
+    with pytest.raises(ValueError, match="configuration must be JSON"):
+        config_from_json("{")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: BEVEncoderConfig(cross_points=6), "multiple of num_heights = 4; got 6"),
+        (lambda: DecoderConfig(dropout=1.0), r"decoder.dropout must lie in \[0, 1\)"),
+        (lambda: TrainingConfig(schedule="poly"), "training.schedule must be in"),
+        (lambda: Config(name="x", fpn=FPNConfig(channels=36)), "must divide fpn.channels = 36"),
+        (lambda: FPNConfig(num_outputs=2), "fpn.num_outputs must be >= 3"),
+        (lambda: Config(name="x", fpn=FPNConfig(in_stages=(3, 4))), "fpn.in_stages must be among"),
+        (lambda: Config(name=""), "name must not be empty"),
+    ],
+)
+def test_contradictions_raise(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_first_differences_name_paths_and_values():
+    one, two = Config(name="x"), Config(name="x", grid=BEVGrid(shape=(50, 50)))
+    assert first_differences(one, two) == ["grid.shape: (200, 200) != (50, 50)"]
+    assert first_differences(one, one) == []
+
+
+def test_a_configuration_file_is_loaded_by_path(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("from bevstack.config import Config\nCONFIG = Config(name='mine')\n")
+    assert load_config(path).name == "mine"
+
+
+def test_an_unknown_name_is_answered_with_the_nearest():
+    with pytest.raises(FileNotFoundError, match="did you mean 'tiny_cpu'"):
+        load_config("tiny_cpuu")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1", "must define CONFIG"),
+        (
+            "from bevstack.config import *\nCONFIG = Config(name='a', fpn=FPNConfig(chanels=4))",
+            "FPNConfig has no field 'chanels'; did you mean 'channels'",
+        ),
+    ],
+)
+def test_a_file_without_a_good_config_is_refused(tmp_path, text, message):
+    path = tmp_path / "bad.py"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_config(path)
