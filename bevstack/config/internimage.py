@@ -1,0 +1,248 @@
+"""InternImage (arXiv 2211.05778) as data: every flag, and the seven published sizes.
+
+A size comes in two settings that differ in drop path and in the start of the layer scales:
+``classification_config`` (what ImageNet weights were made with) and ``detection_config`` (what
+published detectors and segmenters train with; ``INTERNIMAGE_VARIANTS`` holds these).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+NORM_LAYERS = ("LN", "BN")
+ACT_LAYERS = ("GELU", "ReLU", "SiLU")
+DROP_PATH_TYPES = ("linear", "uniform")
+CLASSIFICATION_HEADS = ("conv", "attention_pooling")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InternImageConfig:
+    """One InternImage. Defaults are InternImage-T's (arXiv 2211.05778, table 1).
+
+    "Source" in the comments: paper, or the released configurations where the paper is silent.
+    """
+
+    channels: int = 64  # channels of the first stage; doubles each stage. Paper, table 1
+    depths: tuple[int, ...] = (4, 4, 18, 4)  # layers a stage. Paper, table 1
+    groups: tuple[int, ...] = (4, 8, 16, 32)  # DCNv3 groups a stage. Paper, table 1
+    mlp_ratio: float = 4.0  # hidden / outer channels of the MLP. Paper, section 3.2
+    norm_layer: str = "LN"  # "LN" or "BN": stem, downsampling, offset branch. Released code
+    act_layer: str = "GELU"  # "GELU" (exact), "ReLU" or "SiLU". Released code
+    drop_path_rate: float = 0.1  # probability of the last layer's drop. Released configurations
+    drop_path_type: str = "linear"  # "linear" from 0 over all layers, or "uniform". Released code
+    layer_scale: float | None = None  # start of the per-channel branch scales, None for no scales
+    offset_scale: float = 1.0  # factor on offsets and on the kernel's base grid; 2 in L and XL
+    post_norm: bool = False  # normalise a branch's output, not its input; S to XL and G
+    res_post_norm: bool = False  # normalise a branch's input and its output; H
+    dw_kernel_size: int = 3  # side of the offset branch's depthwise kernel; 5 in H and G
+    center_feature_scale: bool = False  # blend the core with its unsampled value; H and G
+    level2_post_norm_block_ids: tuple[int, ...] = ()  # layers of stage 3 (from 0) with an extra LN
+    remove_center: bool = False  # sample 8 points, without the kernel's centre. Released code
+    classification_head: str = "conv"  # "conv", or "attention_pooling" (CLIP projector) of H and G
+    class_scale: float = 1.5  # conv head's channels / the last stage's. Released code
+    out_indices: tuple[int, ...] = (0, 1, 2, 3)  # stages returned, from 0: strides 4, 8, 16, 32
+    frozen_stages: int = 0  # first stages kept as they are (the stem trains on). Released code
+    activation_checkpointing: bool = False  # recompute each layer in the backward pass
+
+    def __post_init__(self) -> None:
+        self._check_sizes()
+        self._check_choices()
+        self._check_norms()
+        self._check_stages()
+
+    @property
+    def stage_channels(self) -> tuple[int, ...]:
+        """Channels of every stage, returned or not."""
+        return tuple(self.channels << stage for stage in range(len(self.depths)))
+
+    @property
+    def out_channels(self) -> tuple[int, ...]:
+        """Channels of each returned stage, in the order of ``out_indices``."""
+        return tuple(self.stage_channels[stage] for stage in self.out_indices)
+
+    @property
+    def out_strides(self) -> tuple[int, ...]:
+        """Image pixels a step of each returned stage, in the order of ``out_indices``."""
+        return tuple(4 << stage for stage in self.out_indices)
+
+    @property
+    def drop_path_rates(self) -> tuple[float, ...]:
+        """Drop probability of every layer, over all stages in order."""
+        layers = sum(self.depths)
+        if self.drop_path_type == "uniform":
+            return (self.drop_path_rate,) * layers
+        return tuple(self.drop_path_rate * layer / max(layers - 1, 1) for layer in range(layers))
+
+    @property
+    def stage_end_norm(self) -> bool:
+        """Whether a stage ends with an LN; without one it returns the raw residual stream."""
+        return not self.post_norm or self.center_feature_scale
+
+    def _check_sizes(self) -> None:
+        if self.channels < 2 or self.channels % 2:
+            raise ValueError(f"channels must be even and positive; got {self.channels}")
+        if not self.depths or min(self.depths) < 1:
+            raise ValueError(f"depths must be one positive count a stage; got {self.depths}")
+        if len(self.groups) != len(self.depths):
+            raise ValueError(
+                f"groups must have one entry for each of the {len(self.depths)} depths; "
+                f"got {self.groups}"
+            )
+        for stage, (groups, width) in enumerate(zip(self.groups, self.stage_channels, strict=True)):
+            if groups < 1 or width % groups:
+                raise ValueError(
+                    f"groups[{stage}] must divide the stage's {width} channels; got {groups}"
+                )
+        if self.mlp_ratio <= 0 or int(self.channels * self.mlp_ratio) < 1:
+            raise ValueError(f"mlp_ratio must be positive; got {self.mlp_ratio}")
+        if self.class_scale <= 0:
+            raise ValueError(f"class_scale must be positive; got {self.class_scale}")
+        if self.dw_kernel_size < 1 or self.dw_kernel_size % 2 == 0:
+            raise ValueError(
+                f"dw_kernel_size must be odd, so that the map keeps its size; "
+                f"got {self.dw_kernel_size}"
+            )
+
+    def _check_choices(self) -> None:
+        choices = {
+            "norm_layer": NORM_LAYERS,
+            "act_layer": ACT_LAYERS,
+            "drop_path_type": DROP_PATH_TYPES,
+            "classification_head": CLASSIFICATION_HEADS,
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {allowed}; got {getattr(self, name)!r}")
+        if not 0.0 <= self.drop_path_rate < 1.0:
+            raise ValueError(f"drop_path_rate must be in [0, 1); got {self.drop_path_rate}")
+
+    def _check_norms(self) -> None:
+        if self.post_norm and self.res_post_norm:
+            raise ValueError(
+                "post_norm and res_post_norm must not both be set; got True and True. "
+                "res_post_norm already normalises each branch's output"
+            )
+        if self.res_post_norm and self.layer_scale is not None:
+            raise ValueError(
+                f"layer_scale must be None with res_post_norm; got {self.layer_scale}. The "
+                "released code then ignores res_post_norm; set it to False for what that computes"
+            )
+        if self.classification_head == "attention_pooling":
+            if self.norm_layer == "BN":
+                raise ValueError(
+                    "norm_layer must be 'LN' with classification_head='attention_pooling', whose "
+                    "norms act on tokens; got 'BN'"
+                )
+            if len(self.depths) < 2:
+                raise ValueError(
+                    "depths must name two stages or more with classification_head="
+                    f"'attention_pooling', which reads the last two; got {self.depths}"
+                )
+
+    def _check_stages(self) -> None:
+        stages = len(self.depths)
+        ids = self.level2_post_norm_block_ids
+        depth = self.depths[2] if stages > 2 else 0
+        if list(ids) != sorted(set(ids)) or any(not 0 <= block < depth for block in ids):
+            raise ValueError(
+                f"level2_post_norm_block_ids must be increasing layers of stage 3, in "
+                f"[0, {depth}); got {ids}"
+            )
+        out = self.out_indices
+        if not out or list(out) != sorted(set(out)) or not 0 <= out[0] <= out[-1] < stages:
+            raise ValueError(f"out_indices must be increasing stages in [0, {stages}); got {out}")
+        if not 0 <= self.frozen_stages <= stages:
+            raise ValueError(
+                f"frozen_stages must be in [0, {stages}], the number of stages; "
+                f"got {self.frozen_stages}"
+            )
+
+
+_T = InternImageConfig(drop_path_rate=0.2, layer_scale=1.0)
+_S = replace(
+    _T,
+    channels=80,
+    depths=(4, 4, 21, 4),
+    groups=(5, 10, 20, 40),
+    drop_path_rate=0.3,
+    post_norm=True,
+)
+_B = replace(_S, channels=112, groups=(7, 14, 28, 56), drop_path_rate=0.4)
+_L = replace(_B, channels=160, depths=(5, 5, 22, 5), groups=(10, 20, 40, 80), offset_scale=2.0)
+_XL = replace(_L, channels=192, depths=(5, 5, 24, 5), groups=(12, 24, 48, 96))
+_H = InternImageConfig(
+    channels=320,
+    depths=(6, 6, 32, 6),
+    groups=(10, 20, 40, 80),
+    drop_path_rate=0.5,
+    res_post_norm=True,
+    dw_kernel_size=5,
+    center_feature_scale=True,
+    level2_post_norm_block_ids=(5, 11, 17, 23, 29),
+    classification_head="attention_pooling",
+)
+_G = replace(
+    _H,
+    channels=512,
+    depths=(2, 2, 48, 4),
+    groups=(16, 32, 64, 128),
+    post_norm=True,
+    res_post_norm=False,
+    level2_post_norm_block_ids=(5, 11, 17, 23, 29, 35, 41, 47),
+)
+
+INTERNIMAGE_VARIANTS: Mapping[str, InternImageConfig] = MappingProxyType(
+    {
+        "internimage_t": _T,
+        "internimage_s": _S,
+        "internimage_b": _B,
+        "internimage_l": _L,
+        "internimage_xl": _XL,
+        "internimage_h": _H,
+        "internimage_g": _G,
+    }
+)
+
+# Drop path of the released ImageNet-1K configurations; L to G fine-tune from larger data.
+_CLASSIFICATION_DROP_PATH: Mapping[str, float] = MappingProxyType(
+    {
+        "internimage_t": 0.1,
+        "internimage_s": 0.4,
+        "internimage_b": 0.5,
+        "internimage_l": 0.1,
+        "internimage_xl": 0.2,
+        "internimage_h": 0.2,
+        "internimage_g": 0.4,
+    }
+)
+
+
+def detection_config(name: str) -> InternImageConfig:
+    """The size's setting in released detectors and segmenters.
+
+    T to XL have layer scales that start at 1; the ImageNet weights of T bring none, so there they
+    stay 1 until trained. XL's drop path is that of the 12-epoch schedule; 36 epochs use 0.6.
+
+    Raises:
+        ValueError: ``name`` is not a key of ``INTERNIMAGE_VARIANTS``.
+    """
+    if name not in INTERNIMAGE_VARIANTS:
+        names = ", ".join(INTERNIMAGE_VARIANTS)
+        raise ValueError(f"InternImage variant must be one of {names}; got {name!r}")
+    return INTERNIMAGE_VARIANTS[name]
+
+
+def classification_config(name: str) -> InternImageConfig:
+    """The size's setting for ImageNet-1K: T, H and G without layer scales, S to XL from 1e-5.
+
+    Raises:
+        ValueError: ``name`` is not a key of ``INTERNIMAGE_VARIANTS``.
+    """
+    config = detection_config(name)
+    return replace(
+        config,
+        layer_scale=1e-5 if config.post_norm and config.layer_scale is not None else None,
+        drop_path_rate=_CLASSIFICATION_DROP_PATH[name],
+    )

@@ -1,0 +1,1 @@
+"""Networks: backbones, neck, bird's-eye-view encoder, decoder and heads."""

@@ -1,0 +1,139 @@
+"""The DCNv3 layer (arXiv 2211.05778, section 3.1) and the norms and activations around it.
+
+Letters: B batch, H W map, C channels, G groups, P points of the kernel.
+"""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bevstack.config.internimage import InternImageConfig
+from bevstack.ops import dcnv3
+
+NORM_EPS = 1e-6  # of every LN of InternImage; released code
+
+
+class ChannelsLastBatchNorm(nn.BatchNorm2d):
+    """Batch norm of a channels-last map."""
+
+    def forward(
+        self,
+        x: Tensor,  # (B, H, W, C)
+    ) -> Tensor:  # (B, H, W, C)
+        """Normalises each channel over batch and map."""
+        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+def build_norm(norm_layer: str, channels: int) -> nn.Module:
+    """LN or BN over the last axis of a channels-last map."""
+    if norm_layer == "BN":
+        return ChannelsLastBatchNorm(channels)
+    return nn.LayerNorm(channels, eps=NORM_EPS)
+
+
+def build_activation(act_layer: str) -> nn.Module:
+    """The activation of that name; GELU is the exact one."""
+    return {"GELU": nn.GELU, "ReLU": nn.ReLU, "SiLU": nn.SiLU}[act_layer]()
+
+
+def convolve(
+    conv: nn.Conv2d,
+    x: Tensor,  # (B, H, W, C)
+) -> Tensor:  # (B, H', W', C')
+    """A convolution of a channels-last map; both permutations are views."""
+    return conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class CenterFeatureScale(nn.Module):
+    """One gate a group, from the offset branch: the share of the unsampled value kept (H and G).
+
+    Not an ``nn.Linear``, because published multiply-accumulate counts leave the gate out.
+    """
+
+    def __init__(self, channels: int, groups: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(groups, channels))  # zeros: a gate starts half open
+        self.bias = nn.Parameter(torch.zeros(groups))
+
+    def forward(
+        self,
+        features: Tensor,  # (B, H, W, C)
+        sampled: Tensor,  # (B, H, W, C)
+        value: Tensor,  # (B, H, W, C)
+    ) -> Tensor:  # (B, H, W, C)
+        """Blends the core's output with its input: sampled * (1 - gate) + value * gate."""
+        gate = functional.linear(features, self.weight, self.bias).sigmoid()[..., None]  # B H W G 1
+        groups = gate.shape[-2]
+        sampled = rearrange(sampled, "b h w (g c) -> b h w g c", g=groups)
+        value = rearrange(value, "b h w (g c) -> b h w g c", g=groups)
+        return rearrange(sampled.lerp(value, gate), "b h w g c -> b h w (g c)")
+
+
+class DCNv3Layer(nn.Module):
+    """Deformable convolution v3: 3x3 points a group, moved and weighted by the input itself.
+
+    Value, offsets and mask come from the layer's input: the value by a linear map, the other two
+    from a depthwise convolution with norm and activation.
+
+    Args:
+        channels: C of input and output.
+        groups: G; each group has its own points and weights.
+        config: the flags; kernel 3, stride, padding and dilation 1 are the method's own.
+    """
+
+    kernel_size = 3
+
+    def __init__(self, channels: int, groups: int, config: InternImageConfig) -> None:
+        super().__init__()
+        self.groups = groups
+        self.offset_scale = config.offset_scale
+        self.remove_center = config.remove_center
+        points = self.kernel_size**2 - int(config.remove_center)
+        dw_size = config.dw_kernel_size
+        self.center_feature_scale = (
+            CenterFeatureScale(channels, groups) if config.center_feature_scale else None
+        )
+        self.dw_conv = nn.Conv2d(channels, channels, dw_size, padding=dw_size // 2, groups=channels)
+        self.dw_norm = build_norm(config.norm_layer, channels)
+        self.act = build_activation(config.act_layer)
+        self.offset = nn.Linear(channels, groups * points * 2)
+        self.mask = nn.Linear(channels, groups * points)
+        self.input_proj = nn.Linear(channels, channels)
+        self.output_proj = nn.Linear(channels, channels)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Starts as a plain convolution's grid with equal weights: offsets and mask logits zero."""
+        for head in (self.offset, self.mask):
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
+        for projection in (self.input_proj, self.output_proj):
+            nn.init.xavier_uniform_(projection.weight)
+            nn.init.zeros_(projection.bias)
+
+    def forward(
+        self,
+        x: Tensor,  # (B, H, W, C)
+    ) -> Tensor:  # (B, H, W, C)
+        """Samples the projected input where the offset branch says, and projects the sums."""
+        value = self.input_proj(x)
+        features = self.act(self.dw_norm(convolve(self.dw_conv, x)))
+        sampled = dcnv3(
+            value,
+            self.offset(features),  # (B, H, W, G*P*2), pairs (x, y) in pixels
+            self.mask(features),  # (B, H, W, G*P), logits
+            kernel_size=(self.kernel_size, self.kernel_size),
+            stride=(1, 1),
+            padding=(1, 1),
+            dilation=(1, 1),
+            groups=self.groups,
+            offset_scale=self.offset_scale,
+            remove_center=self.remove_center,
+            softmax=True,
+        )
+        if self.center_feature_scale is not None:
+            sampled = self.center_feature_scale(features, sampled, value)
+        return self.output_proj(sampled)
