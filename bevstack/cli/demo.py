@@ -1,7 +1,8 @@
 """Makes a small synthetic world, trains a model on it, scores it and draws what it found.
 
 Takes some minutes on two processor cores and needs no data set and no GPU. Writes the model, the
-metrics, the learning curve and pictures of predicted and true boxes into one folder."""
+metrics, the learning curve and pictures of predicted and true boxes into one folder.
+"""
 
 from __future__ import annotations
 

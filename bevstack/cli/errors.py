@@ -61,7 +61,9 @@ def _explain_missing_module(error: ModuleNotFoundError) -> str | None:
     extra = dict(EXTRA_OF_MODULE).get(error.name.partition(".")[0])
     if extra is None:
         return None
-    sentence = f"{error.name} must be installed; got no such module; pip install 'bevstack[{extra}]'"
+    sentence = (
+        f"{error.name} must be installed; got no such module; pip install 'bevstack[{extra}]'"
+    )
     if extra == "nuscenes":
         sentence += " (Python 3.12 or older: the devkit needs numpy 1, which has no newer build)"
     return sentence

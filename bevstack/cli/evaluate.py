@@ -1,6 +1,7 @@
 """Scores a results file with nuscenes-devkit's own detection metric: mAP, the five errors, NDS.
 
-Needs the extra [nuscenes]."""
+Needs the extra [nuscenes].
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib
 import os
 import sys
@@ -24,6 +25,9 @@ on scenes it has not seen and draws the result. It needs no data set and no GPU.
 EPILOG = """\
 `bevstack <verb> --help` explains one verb. Something does not work? `bevstack doctor` prints what
 is installed, what is missing, and the command that mends it."""
+
+
+_FORMATTER = functools.partial(argparse.RawDescriptionHelpFormatter, max_help_position=26)
 
 
 class VerbModule(Protocol):
@@ -93,19 +97,22 @@ def build_parser(verbs: Sequence[Verb] = VERBS) -> argparse.ArgumentParser:
     """Builds the parser of ``bevstack`` with one sub-parser a verb."""
     parser = argparse.ArgumentParser(
         prog="bevstack",
+        usage="bevstack [-h] [--version] <verb> [options]",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_FORMATTER,
     )
     parser.add_argument("--version", action="version", version=f"bevstack {__version__}")
-    actions = parser.add_subparsers(dest="verb", metavar="<verb>", title="verbs", required=True)
+    actions = parser.add_subparsers(
+        dest="verb", metavar="<verb> [options]", title="verbs", prog="bevstack", required=True
+    )
     for verb in verbs:
         module = load_verb(verb)
         subparser = actions.add_parser(
             verb.name,
             help=verb.summary,
             description=module.__doc__,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_FORMATTER,
         )
         module.add_arguments(subparser)
         subparser.add_argument(
@@ -116,15 +123,15 @@ def build_parser(verbs: Sequence[Verb] = VERBS) -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one verb.
+def main(argv: Sequence[str] | None = None, verbs: Sequence[Verb] = VERBS) -> int:
+    """Runs one verb of the command line ``argv``, by default the process's own.
 
     Returns:
         The verb's exit code; 2 after an error the caller can mend, told in one sentence on
         stderr; 130 after an interrupt. An error of the program itself keeps its traceback.
     """
-    args = build_parser().parse_args(argv)
-    verb = next(verb for verb in VERBS if verb.name == args.verb)
+    args = build_parser(verbs).parse_args(argv)
+    verb = next(verb for verb in verbs if verb.name == args.verb)
     try:
         return load_verb(verb).run(args)
     except BrokenPipeError:

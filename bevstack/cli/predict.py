@@ -1,12 +1,13 @@
-"""Finds boxes in nuScenes scenes, or in your own images.
+r"""Finds boxes in nuScenes scenes, or in your own images.
 
-  bevstack predict --config C --weights W --nuscenes ROOT --version v1.0-mini --scene scene-0103 \\
+  bevstack predict --config C --weights W --nuscenes ROOT --version v1.0-mini --scene scene-0103 \
       --out results.json
   bevstack predict --weights W --rig rig.json --images DIR --out results.json
 
 --weights alone suffices: the file holds its configuration. --config alone predicts with random
 weights, which shows that everything runs. Under `torchrun` the scenes of a split are shared among
-the processes, and a run that was killed goes on where it stopped."""
+the processes, and a run that was killed goes on where it stopped.
+"""
 
 from __future__ import annotations
 

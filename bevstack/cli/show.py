@@ -1,6 +1,7 @@
 """Draws the boxes of a results file on the camera images, beside a view from above.
 
-True boxes are drawn too where the data set has them."""
+True boxes are drawn too where the data set has them.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Trains a configuration on a data set in nuScenes' format and writes checkpoints.
 
 Run it under `torchrun` to use several processes. After an interruption the same command with
---resume goes on from the last checkpoint."""
+--resume goes on from the last checkpoint.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,99 @@
+"""Counts what a published backbone holds and computes, for `bevstack doctor --model`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# The image side at which the paper states each variant's operations (arXiv 2211.05778, table 2).
+PUBLISHED_SIZE_PX = {
+    "internimage_t": 224,
+    "internimage_s": 224,
+    "internimage_b": 224,
+    "internimage_l": 384,
+    "internimage_xl": 384,
+    "internimage_h": 640,
+    "internimage_g": 512,
+}
+GIGA = 1e9
+
+
+@dataclass(frozen=True)
+class NetworkCount:
+    """Parameters and multiply-accumulates (MACs) of one network for one image."""
+
+    parameters: int
+    conv_and_linear_macs: int
+    attention_macs: int
+    sampling_macs: int
+
+    @property
+    def total_macs(self) -> int:
+        """All multiply-accumulates."""
+        return self.conv_and_linear_macs + self.attention_macs + self.sampling_macs
+
+
+@dataclass(frozen=True)
+class ModelCount:
+    """A backbone's counts, as the classifier of the paper and as a detector uses it."""
+
+    name: str
+    image_size: tuple[int, int]  # (H, W) px
+    classifier: NetworkCount  # with its head of 1000 classes
+    backbone: NetworkCount  # what a detector runs
+
+    def lines(self) -> list[str]:
+        """The counts as text."""
+        height, width = self.image_size
+        head = f"{self.name}, one image of {height} x {width} px"
+        columns = f"{'':12}{'parameters':>16}{'conv + linear':>18}{'sampling':>14}{'all':>14}"
+        rows = [head, columns]
+        for label, count in (("classifier", self.classifier), ("backbone", self.backbone)):
+            rows.append(
+                f"{label:12}{count.parameters:>16,}"
+                f"{count.conv_and_linear_macs / GIGA:>13.3f} GMAC"
+                f"{count.sampling_macs / GIGA:>9.3f} GMAC{count.total_macs / GIGA:>9.3f} GMAC"
+            )
+        return rows
+
+
+def count_model(name: str, image_size: tuple[int, int] | None) -> ModelCount:
+    """Counts a published InternImage without allocating it.
+
+    Args:
+        name: one of ``INTERNIMAGE_VARIANTS``.
+        image_size: (H, W) px; None takes the size the paper states its operations at.
+
+    Raises:
+        ValueError: there is no such variant, or no such image.
+    """
+    if name not in PUBLISHED_SIZE_PX:
+        known = ", ".join(PUBLISHED_SIZE_PX)
+        raise ValueError(f"--model must be one of {known}; got {name!r}")
+    if image_size is not None and min(image_size) < 1:
+        raise ValueError(f"--size must be two positive numbers of pixels; got {image_size}")
+    import torch
+
+    from bevstack.config.internimage import classification_config, detection_config
+    from bevstack.models.internimage import InternImage
+    from bevstack.models.internimage_heads import InternImageClassifier
+
+    size = image_size or (PUBLISHED_SIZE_PX[name],) * 2
+    with torch.device("meta"):
+        classifier = InternImageClassifier(classification_config(name), num_classes=1000)
+        backbone = InternImage(detection_config(name))
+    return ModelCount(name, size, _count(classifier, size), _count(backbone, size))
+
+
+def _count(network: object, size: tuple[int, int]) -> NetworkCount:
+    import torch
+
+    from bevstack.models.counts import count_macs, count_parameters
+
+    assert isinstance(network, torch.nn.Module)
+    macs = count_macs(network.eval(), torch.empty(1, 3, *size, device="meta"))
+    return NetworkCount(
+        parameters=count_parameters(network),
+        conv_and_linear_macs=macs.conv_and_linear,
+        attention_macs=macs.other_matmul,
+        sampling_macs=macs.sampling,
+    )

@@ -1,0 +1,283 @@
+"""The rules of the house, read off the source: layers, length caps, forbidden constructs."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ROWS = {
+    "cli": 8,
+    **dict.fromkeys(("interop", "training", "export", "runtime"), 7),
+    "planning": 6,
+    **dict.fromkeys(("losses", "tracking"), 5),
+    **dict.fromkeys(("datasets", "models", "evaluation", "synthetic"), 4),
+    **dict.fromkeys(("tables", "render"), 3),
+    **dict.fromkeys(("config", "types"), 2),
+    **dict.fromkeys(("ops", "geometry"), 1),
+    "shapes": 0,
+}
+# The compiled operators are reached through bevstack.ops alone.
+COMPILED = {"_C": "ops"}
+# Names of bevstack/__init__.py that a module may import although the package stands above it all.
+OPEN_TO_ALL = {"__version__"}
+
+MAX_FILE_LINES = 350
+MAX_NATIVE_LINES = 600
+MAX_FUNCTION_LINES = 60
+MAX_CONSTRUCTOR_ARGUMENTS = 8
+MAX_POSITIONAL_ARGUMENTS = 2
+
+PACKAGE_FILES = sorted((ROOT / "bevstack").rglob("*.py"))
+CONFIG_FILES = sorted((ROOT / "configs").rglob("*.py"))
+PROGRAM_FILES = sorted(p for d in ("tools", "data", "visualize") for p in (ROOT / d).glob("*.py"))
+TEST_FILES = sorted((ROOT / "tests").rglob("*.py"))
+NATIVE_FILES = sorted(
+    p for p in (ROOT / "ops").rglob("*") if p.suffix in {".h", ".cuh", ".cpp", ".cu"}
+)
+OWN_FILES = [*PACKAGE_FILES, *CONFIG_FILES, *PROGRAM_FILES, ROOT / "setup.py"]
+
+
+def module_name(path: Path) -> str:
+    """Dotted name of a file of the package."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def part_of(module: str) -> str | None:
+    """The package of the table a dotted module lies in; None for bevstack itself."""
+    parts = module.split(".")
+    return COMPILED.get(parts[1], parts[1]) if len(parts) > 1 else None
+
+
+def imports_of(tree: ast.AST, module: str, is_package: bool) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of all imports, wherever they stand, relative ones resolved.
+
+    `from a import b` counts as `a.b`: b may be a module.
+    """
+    package = module if is_package else module.rpartition(".")[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, base]).strip(".")
+            yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.Call) and called_name(node) in {"import_module", "__import__"}:
+            name = node.args[0] if node.args else None
+            if isinstance(name, ast.Constant) and isinstance(name.value, str):
+                yield node.lineno, name.value
+
+
+def called_name(call: ast.Call) -> str:
+    """Last part of what is called: `load` of `torch.load(...)`."""
+    function = call.func
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
+def layer_faults(source: str, module: str, is_package: bool = False) -> list[str]:
+    """Imports of one module that the table of layers forbids."""
+    own = part_of(module)
+    if own is None:
+        return []  # bevstack/__init__.py stands above all and offers their names
+    faults = []
+    for line, name in imports_of(ast.parse(source), module, is_package):
+        if name.split(".")[0] != "bevstack":
+            continue
+        other = part_of(name)
+        if other in OPEN_TO_ALL or other == own:
+            continue
+        if other is None or other not in ROWS or ROWS[other] >= ROWS[own]:
+            faults.append(f"line {line}: {module} (row {ROWS[own]}) imports {name}")
+    return faults
+
+
+def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines of a function's body without its docstring."""
+    body = function.body[1:] if ast.get_docstring(function) is not None else function.body
+    return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
+def functions_of(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Every function and method, nested ones too."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return (node for node in ast.walk(tree) if isinstance(node, kinds))
+
+
+def constructor_faults(tree: ast.AST) -> list[str]:
+    """Constructors with too many arguments, or too many that may be given by position."""
+    faults = []
+    for function in functions_of(tree):
+        if function.name != "__init__":
+            continue
+        positional = len(function.args.posonlyargs) + len(function.args.args) - 1
+        if positional > MAX_POSITIONAL_ARGUMENTS:
+            faults.append(f"line {function.lineno}: {positional} arguments not keyword-only")
+        if positional + len(function.args.kwonlyargs) > MAX_CONSTRUCTOR_ARGUMENTS:
+            faults.append(f"line {function.lineno}: too many constructor arguments")
+    return faults
+
+
+def unsafe_loads(tree: ast.AST) -> list[str]:
+    """Uses of pickle, direct or by torch.load and numpy.load without their safe setting."""
+    faults = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        owner = node.func.value.id if isinstance(node.func.value, ast.Name) else ""
+        keywords = {k.arg: getattr(k.value, "value", None) for k in node.keywords}
+        if (owner, node.func.attr) == ("torch", "load") and keywords.get(
+            "weights_only"
+        ) is not True:
+            faults.append(f"line {node.lineno}: torch.load without weights_only=True")
+        if node.func.attr == "load" and keywords.get("allow_pickle") is True:
+            faults.append(f"line {node.lineno}: load with allow_pickle=True")
+    for line, name in imports_of(tree, "any", is_package=False):
+        if name.split(".")[0] in {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "joblib"}:
+            faults.append(f"line {line}: imports {name}")
+    return faults
+
+
+def parameters(files: list[Path]) -> pytest.MarkDecorator:
+    """One case a file, named by its path."""
+    return pytest.mark.parametrize(
+        "path", files, ids=[p.relative_to(ROOT).as_posix() for p in files]
+    )
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@parameters(PACKAGE_FILES)
+def test_module_imports_only_from_lower_rows(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    assert not layer_faults(source, module_name(path), path.name == "__init__.py")
+
+
+def test_every_package_has_a_row_and_every_folder_of_code_is_a_package() -> None:
+    parts = {part_of(module_name(p)) for p in PACKAGE_FILES} - {None}
+    assert parts <= set(ROWS)
+    folders = {p.parent for p in PACKAGE_FILES}
+    assert not [f for f in folders if not (f / "__init__.py").is_file()]
+
+
+@parameters(CONFIG_FILES)
+def test_configuration_imports_only_the_config_package(path: Path) -> None:
+    names = [name for _, name in imports_of(parse(path), "configs", is_package=True)]
+    assert not [n for n in names if not n.startswith(("bevstack.config.", "__future__."))]
+
+
+@parameters([*OWN_FILES, *TEST_FILES])
+def test_file_and_its_functions_stay_short(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= MAX_FILE_LINES
+    tree = ast.parse(text)
+    assert not [f.name for f in functions_of(tree) if body_lines(f) > MAX_FUNCTION_LINES]
+
+
+def test_native_files_stay_short() -> None:
+    lengths = {p.name: len(p.read_text(encoding="utf-8").splitlines()) for p in NATIVE_FILES}
+    assert not {name: n for name, n in lengths.items() if n > MAX_NATIVE_LINES}
+
+
+@parameters(PACKAGE_FILES)
+def test_only_interop_imports_the_openmmlab_packages(path: Path) -> None:
+    if part_of(module_name(path)) == "interop":
+        return
+    names = [name for _, name in imports_of(parse(path), module_name(path), is_package=False)]
+    assert not [n for n in names if n.split(".")[0].startswith("mm")]
+
+
+@parameters(PACKAGE_FILES)
+def test_only_the_command_prints(path: Path) -> None:
+    if part_of(module_name(path)) == "cli":
+        return
+    calls = [node for node in ast.walk(parse(path)) if isinstance(node, ast.Call)]
+    assert not [c.lineno for c in calls if isinstance(c.func, ast.Name) and c.func.id == "print"]
+
+
+@parameters(OWN_FILES)
+def test_no_function_takes_unnamed_keywords(path: Path) -> None:
+    assert not [f.name for f in functions_of(parse(path)) if f.args.kwarg is not None]
+
+
+@parameters(OWN_FILES)
+def test_constructors_take_few_arguments(path: Path) -> None:
+    assert not constructor_faults(parse(path))
+
+
+@parameters([*OWN_FILES, *TEST_FILES])
+def test_nothing_is_unpickled(path: Path) -> None:
+    if path == Path(__file__):
+        return
+    assert not unsafe_loads(parse(path))
+
+
+@parameters(PACKAGE_FILES)
+def test_no_module_is_a_drawer_for_everything(path: Path) -> None:
+    assert not {"util", "utils", "common", "misc", "helpers"} & set(module_name(path).split("."))
+
+
+@parameters(PACKAGE_FILES)
+def test_no_global_is_reassigned_and_no_environment_is_read(path: Path) -> None:
+    tree = parse(path)
+    assert not [n.names for n in ast.walk(tree) if isinstance(n, ast.Global)]
+    if part_of(module_name(path)) == "cli":
+        return  # `doctor` reports what is set
+    reads = [n for n in ast.walk(tree) if isinstance(n, ast.Attribute) and n.attr == "environ"]
+    assert not [n.lineno for n in reads]
+
+
+@pytest.mark.parametrize(
+    ("source", "module", "faulty"),
+    [
+        ("from bevstack.config import Config", "bevstack.models.fpn", False),
+        ("from bevstack import shapes", "bevstack.ops.dcnv3", False),
+        ("from bevstack import __version__", "bevstack.tables.write", False),
+        ("from . import library", "bevstack.ops.dcnv3", False),
+        ("import bevstack._C", "bevstack.ops.library", False),
+        ("import bevstack._C", "bevstack.geometry.se3", True),
+        ("def f():\n    from bevstack.training import loop", "bevstack.models.fpn", True),
+        ("from bevstack.models import fpn", "bevstack.datasets.clips", True),
+        ("from ..models import fpn", "bevstack.tables.read", True),
+        ("from bevstack import load", "bevstack.losses.criterion", True),
+        ("import bevstack", "bevstack.losses.criterion", True),
+        ("import_module('bevstack.cli.main')", "bevstack.losses.criterion", True),
+        ("from bevstack.unknown import x", "bevstack.cli.main", True),
+    ],
+)
+def test_layer_check_itself_tells_good_from_bad(source: str, module: str, faulty: bool) -> None:
+    assert bool(layer_faults(source, module)) is faulty
+
+
+@pytest.mark.parametrize(
+    ("source", "faulty"),
+    [
+        ("torch.load(path, weights_only=True)", False),
+        ("torch.load(path)", True),
+        ("torch.load(path, weights_only=False)", True),
+        ("np.load(path)", False),
+        ("np.load(path, allow_pickle=True)", True),
+        ("import pickle", True),
+        ("from pickle import loads", True),
+    ],
+)
+def test_pickle_check_itself_tells_good_from_bad(source: str, faulty: bool) -> None:
+    assert bool(unsafe_loads(ast.parse(source))) is faulty
+
+
+def test_length_and_constructor_checks_themselves_count_right() -> None:
+    body = "\n".join(["    x = 1"] * 61)
+    long, documented = (ast.parse(f"def f(\n  a,\n):\n{d}{body}") for d in ("", '    """D."""\n'))
+    assert [body_lines(f) for t in (long, documented) for f in functions_of(t)] == [61, 61]
+    constructor = "class A:\n  def __init__(self, {}): ..."
+    good = constructor.format("a, b, *, c, d, e, f, g, h")
+    assert not constructor_faults(ast.parse(good))
+    assert constructor_faults(ast.parse(constructor.format("a, b, c")))
+    assert constructor_faults(ast.parse(constructor.format("a, b, *, c, d, e, f, g, h, i")))
