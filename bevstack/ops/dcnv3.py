@@ -141,7 +141,7 @@ def _check_points(
 ) -> int:
     if groups < 1:
         raise ValueError(f"groups must be at least 1; got {groups}")
-    if not math.isfinite(offset_scale):
+    if not -math.inf < offset_scale < math.inf:  # isfinite() cannot be compiled
         raise ValueError(f"offset_scale must be finite; got {offset_scale}")
     points = kernel_size[0] * kernel_size[1] - int(remove_center)
     if remove_center and (kernel_size[0] % 2 == 0 or kernel_size[1] % 2 == 0):

@@ -1,0 +1,429 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+from torch import Tensor
+
+from bevstack import ops
+from tests.ops import naive
+from tests.ops.calls import KERNELS, TOLERANCE, assert_close, values_and_gradients
+
+NAMES = ("output", "grad_value", "grad_locations", "grad_weights")
+SHAPES = ((5, 7), (3, 4), (1, 2))
+
+
+class Case(NamedTuple):
+    tensors: tuple[np.ndarray, np.ndarray, np.ndarray]  # value, locations, weights
+    grad_output: np.ndarray
+    spatial_shapes: tuple[tuple[int, int], ...]
+    value_index: np.ndarray | None
+
+    def wanted(self) -> tuple[np.ndarray, ...]:
+        value, locations, weights = self.tensors
+        images = self.value_index
+        if images is None:
+            images = np.repeat(np.arange(value.shape[0]), weights.shape[1])
+        got = naive.ms_deform_attn(
+            value,
+            self.spatial_shapes,
+            locations.reshape(len(images), *locations.shape[-4:]),
+            weights.reshape(len(images), *weights.shape[-3:]),
+            images.tolist(),
+            self.grad_output.reshape(len(images), self.grad_output.shape[-1]),
+        )
+        inputs = (self.grad_output, value, locations, weights)
+        return tuple(a.reshape(b.shape) for a, b in zip(got, inputs, strict=True))
+
+    def to(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> tuple[Tensor, ...]:
+        arrays = (*self.tensors, self.grad_output)
+        return tuple(torch.tensor(a, dtype=dtype, device=device) for a in arrays)
+
+    def options(self, device: torch.device | str = "cpu") -> dict[str, Any]:
+        index = None if self.value_index is None else torch.tensor(self.value_index, device=device)
+        return {"spatial_shapes": self.spatial_shapes, "value_index": index}
+
+
+def make_case(
+    batch: int = 2,
+    queries: int = 5,
+    heads: int = 3,
+    depth: int = 4,
+    points: int = 2,
+    spatial_shapes: tuple[tuple[int, int], ...] = SHAPES,
+    index: list[int] | None = None,
+    seed: int = 0,
+) -> Case:
+    """Makes a random case whose numbers are exact in float32; a third of the points is outside."""
+    random = np.random.default_rng(seed)
+    rows = (batch, queries) if index is None else (len(index),)
+    levels = len(spatial_shapes)
+
+    def single(array: np.ndarray) -> np.ndarray:
+        return array.astype(np.float32).astype(np.float64)
+
+    pixels = sum(h * w for h, w in spatial_shapes)
+    value = single(random.standard_normal((batch, pixels, heads, depth)))
+    locations = single(random.uniform(-0.3, 1.3, (*rows, heads, levels, points, 2)))
+    weights = single(random.uniform(0, 1, (*rows, heads, levels, points)))
+    grad_output = single(random.standard_normal((*rows, heads * depth)))
+    value_index = None if index is None else np.array(index, dtype=np.int64)
+    return Case((value, locations, weights), grad_output, spatial_shapes, value_index)
+
+
+AWKWARD = {
+    "plain": make_case(),
+    "one_level": make_case(batch=1, spatial_shapes=((6, 4),), points=4, heads=1, depth=5),
+    "no_image": make_case(batch=0),
+    "no_query": make_case(queries=0),
+    "packed_rows": make_case(batch=3, index=[2, 0, 0, 1, 2, 2, 0]),
+    "packed_rows_of_one_image": make_case(batch=3, index=[1, 1]),
+    "no_packed_row": make_case(index=[]),
+    "thirty_two_channels": make_case(depth=32, heads=2, seed=3),
+    "sixteen_channels_packed": make_case(depth=16, heads=2, points=3, index=[1, 0, 1], seed=4),
+    "many_points": make_case(depth=8, points=9, queries=3, seed=5),
+    "thirty_three_channels": make_case(depth=33, heads=1, points=1, seed=6),
+    "sixty_four_channels": make_case(depth=64, heads=1, points=5, queries=2, seed=7),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("name", AWKWARD)
+def test_values_and_gradients_equal_plain_loops(
+    name: str, kernel: str, dtype: torch.dtype, device: torch.device
+) -> None:
+    case = AWKWARD[name]
+    *tensors, grad_output = case.to(dtype, device)
+    got = values_and_gradients(
+        kernel, "ms_deform_attn", tensors, grad_output, **case.options(device)
+    )
+    assert_close(got, case.wanted(), TOLERANCE[dtype], NAMES)
+
+
+ORACLE = ["msda_core_multi", "msda_core_single", "msda_core_tiny"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.oracle(n)) for n in ORACLE])
+def test_official_numbers(
+    name: str, kernel: str, dtype: torch.dtype, device: torch.device, oracle_dir: Path
+) -> None:
+    stored = load_file(oracle_dir / "bevformer_v2" / f"{name}.safetensors")
+    given = ("value", "sampling_locations", "attention_weights", "grad_out")
+    *tensors, grad_output = (
+        torch.tensor(stored[f"in/{n}"], dtype=dtype, device=device) for n in given
+    )
+    shapes = [tuple(pair) for pair in stored["in/spatial_shapes"].tolist()]
+    got = values_and_gradients(
+        kernel, "ms_deform_attn", tensors, grad_output, spatial_shapes=shapes
+    )
+    # The first five queries lie exactly on borders, where the official gradient to the location
+    # depends on how its normalised coordinates round.
+    trimmed = [got[0], got[1], got[2][:, 5:], got[3]]
+    wanted = [stored[f"out/{n}"] for n in ("output", "grad_value", "grad_loc", "grad_attn")]
+    wanted[2] = wanted[2][:, 5:]
+    # The stored numbers are float32 and come with 1e-5. Their gradients to the location are up to
+    # 4e-5 away from float64 arithmetic: 20 pixels wide, times a place rounded to 1e-6 pixel.
+    for tensor, array, tolerance in zip(trimmed, wanted, (1e-5, 1e-5, 5e-5, 1e-5), strict=True):
+        expected = torch.from_numpy(array).to(device, dtype)
+        torch.testing.assert_close(tensor, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("depth", [3, 32])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_places_that_are_nowhere_contribute_exactly_nothing(
+    kernel: str, depth: int, device: torch.device
+) -> None:
+    case = make_case(depth=depth, seed=11)
+    value, locations, weights, grad_output = case.to(torch.float32, device)
+    nowhere = [float("nan"), float("inf"), -float("inf"), 1e30, -1e30, 3e9]
+    pairs = locations.view(-1, 2)
+    lost = torch.arange(0, pairs.shape[0], 3, device=device)
+    for k, number in enumerate(nowhere):
+        pairs[lost[k :: len(nowhere)], k % 2] = number
+    weights.view(-1)[lost[::2]] = float("nan")
+    reached = values_and_gradients(
+        kernel, "ms_deform_attn", (value, locations, weights), grad_output, **case.options(device)
+    )
+    weights.view(-1)[lost] = 0.0
+    pairs[lost] = 5.0
+    without = values_and_gradients(
+        kernel, "ms_deform_attn", (value, locations, weights), grad_output, **case.options(device)
+    )
+    for got, wanted in zip(reached, without, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=0, atol=2e-6)  # sums in another order
+    assert (reached[2].view(-1, 2)[lost] == 0).all()
+    assert (reached[3].view(-1)[lost] == 0).all()
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_pixel_centre_has_the_right_hand_derivative(kernel: str) -> None:
+    value = torch.tensor([1.0, 10.0, 100.0, 1000.0], dtype=torch.float64).view(1, 4, 1, 1)
+    locations = torch.tensor([0.125, 0.375, 0.875, 0.5], dtype=torch.float64)
+    locations = torch.stack((locations, torch.full_like(locations, 0.5)), -1).view(1, 4, 1, 1, 1, 2)
+    weights = torch.ones(1, 4, 1, 1, 1, dtype=torch.float64)
+    output, _, grad_locations, _ = values_and_gradients(
+        kernel,
+        "ms_deform_attn",
+        (value, locations, weights),
+        torch.ones(1, 4, 1, dtype=torch.float64),
+        spatial_shapes=((1, 4),),
+    )
+    assert output.flatten().tolist() == [1.0, 10.0, 1000.0, 55.0]
+    assert grad_locations[..., 0].flatten().tolist() == [36.0, 360.0, -4000.0, 360.0]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_packed_rows_equal_whole_batches(kernel: str, device: torch.device) -> None:
+    case = make_case(batch=3, queries=4, depth=16)
+    *tensors, grad_output = case.to(torch.float32, device)
+    whole = values_and_gradients(
+        kernel, "ms_deform_attn", tensors, grad_output, **case.options(device)
+    )
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(1)).to(device)
+    value, locations, weights = tensors
+    packed = values_and_gradients(
+        kernel,
+        "ms_deform_attn",
+        (value, locations.flatten(0, 1)[order], weights.flatten(0, 1)[order]),
+        grad_output.flatten(0, 1)[order],
+        spatial_shapes=case.spatial_shapes,
+        value_index=order // 4,
+    )
+    assert torch.equal(packed[0], whole[0].flatten(0, 1)[order])
+    torch.testing.assert_close(packed[1], whole[1], rtol=0, atol=2e-6)  # sums in another order
+    assert torch.equal(packed[2], whole[2].flatten(0, 1)[order])
+    assert torch.equal(packed[3], whole[3].flatten(0, 1)[order])
+
+
+def test_sizes_may_be_a_tensor_or_lists(device: torch.device) -> None:
+    case = make_case()
+    value, locations, weights, _ = case.to(torch.float32, device)
+    wanted = ops.ms_deform_attn(value, case.spatial_shapes, locations, weights)
+    for shapes in (torch.tensor(case.spatial_shapes), [list(s) for s in case.spatial_shapes]):
+        assert torch.equal(ops.ms_deform_attn(value, shapes, locations, weights), wanted)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision_rounds_only_what_is_stored(
+    dtype: torch.dtype, kernel: str, device: torch.device
+) -> None:
+    case = make_case(depth=32, seed=9)
+    value, locations, weights, grad_output = case.to(torch.float32, device)
+    value, grad_output = value.to(dtype), grad_output.to(dtype)
+    got = values_and_gradients(
+        kernel, "ms_deform_attn", (value, locations, weights), grad_output, **case.options(device)
+    )
+    assert [t.dtype for t in got] == [dtype, dtype, torch.float32, torch.float32]
+    rounded = case._replace(
+        tensors=(value.double().cpu().numpy(), *case.tensors[1:]),
+        grad_output=grad_output.double().cpu().numpy(),
+    )
+    wanted = rounded.wanted()
+    stored = torch.finfo(dtype).eps / 2 + TOLERANCE[torch.float32]
+    assert_close(got[:2], wanted[:2], stored, NAMES[:2])
+    assert_close(got[2:], wanted[2:], TOLERANCE[torch.float32], NAMES[2:])
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(
+    "dtypes",
+    [
+        (torch.float32, torch.float64, torch.float32),
+        (torch.float64, torch.float32, torch.float32),
+        (torch.bfloat16, torch.float32, torch.bfloat16),
+        (torch.float16, torch.float16, torch.float32),
+    ],
+    ids=str,
+)
+def test_mixed_types_keep_their_own(dtypes: tuple[torch.dtype, ...], kernel: str) -> None:
+    case = make_case(depth=16, seed=10)
+    *tensors, grad_output = case.to(torch.float64)
+    tensors = [tensor.to(dtype) for tensor, dtype in zip(tensors, dtypes, strict=True)]
+    grad_output = grad_output.to(dtypes[0])
+    got = values_and_gradients(kernel, "ms_deform_attn", tensors, grad_output, **case.options())
+    assert [tensor.dtype for tensor in got] == [dtypes[0], *dtypes]
+    rounded = tuple(tensor.double().numpy() for tensor in tensors)
+    wanted = case._replace(tensors=rounded, grad_output=grad_output.double().numpy()).wanted()
+    for k, dtype in enumerate((dtypes[0], *dtypes)):
+        tolerance = torch.finfo(dtype).eps / 2 + TOLERANCE[torch.float32]
+        assert_close(got[k : k + 1], wanted[k : k + 1], tolerance, NAMES[k : k + 1])
+
+
+def test_tensors_need_not_be_contiguous(device: torch.device) -> None:
+    case = make_case(depth=16)
+    *tensors, grad_output = case.to(torch.float32, device)
+
+    def turned(tensor: Tensor) -> Tensor:
+        return tensor.transpose(0, 1).contiguous().transpose(0, 1)
+
+    got = values_and_gradients(
+        "dispatched",
+        "ms_deform_attn",
+        [turned(t) for t in tensors],
+        turned(grad_output),
+        **case.options(device),
+    )
+    assert_close(got, case.wanted(), TOLERANCE[torch.float32], NAMES)
+
+
+@pytest.mark.parametrize("index", [None, [1, 0, 1]])
+def test_gradcheck(index: list[int] | None, device: torch.device) -> None:
+    # Smooth between pixel centres only: a draw in which none comes within 1e-6 of one.
+    case = make_case(queries=2, heads=2, depth=3, index=index, seed=2)
+    tensors = [t.requires_grad_() for t in case.to(torch.float64, device)[:3]]
+    extra = case.options(device)
+    shapes, value_index = extra["spatial_shapes"], extra["value_index"]
+
+    def attend(value: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
+        return ops.ms_deform_attn(value, shapes, locations, weights, value_index=value_index)
+
+    assert torch.autograd.gradcheck(attend, tensors)
+
+
+@pytest.mark.parametrize("index", [None, [1, 0, 1]])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_opcheck(dtype: torch.dtype, index: list[int] | None, device: torch.device) -> None:
+    case = make_case(queries=3, index=index)
+    value, locations, weights, grad_output = case.to(torch.float32, device)
+    leaves = tuple(t.requires_grad_() for t in (value.to(dtype), locations, weights))
+    index_tensor = case.options(device)["value_index"]
+    flat = {"spatial_shapes": [size for pair in SHAPES for size in pair]}
+    torch.library.opcheck(torch.ops.bevstack.ms_deform_attn, (*leaves, index_tensor), flat)
+    detached = tuple(t.detach() for t in leaves)
+    arguments = (grad_output.to(dtype), *detached, index_tensor)
+    torch.library.opcheck(torch.ops.bevstack.ms_deform_attn_backward, arguments, flat)
+
+
+def test_second_derivatives_are_refused() -> None:
+    case = make_case()
+    value, locations, weights, _ = (t.requires_grad_() for t in case.to(torch.float64))
+    output = ops.ms_deform_attn(value, SHAPES, locations, weights)
+    (first,) = torch.autograd.grad(output.square().sum(), value, create_graph=True)
+    with pytest.raises(NotImplementedError, match="ms_deform_attn cannot be differentiated twice"):
+        first.sum().backward()
+
+
+class Attention(torch.nn.Module):
+    def __init__(self, spatial_shapes: tuple[tuple[int, int], ...]) -> None:
+        super().__init__()
+        self.spatial_shapes = spatial_shapes
+
+    def forward(
+        self, value: Tensor, locations: Tensor, logits: Tensor, index: Tensor | None
+    ) -> Tensor:
+        weights = logits.flatten(-2).softmax(-1).view_as(logits)
+        return ops.ms_deform_attn(value, self.spatial_shapes, locations, weights, value_index=index)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_compiles_as_one_graph(dynamic: bool, packed: bool, device: torch.device) -> None:
+    module = Attention(SHAPES)
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager", dynamic=dynamic)
+    for queries, index in ((5, [1, 0, 1]), (4, [0, 1, 1, 0, 1])):
+        case = make_case(queries=queries, index=index if packed else None)
+        leaves = [t.requires_grad_() for t in case.to(torch.float32, device)[:3]]
+        index_tensor = case.options(device)["value_index"]
+        eager, output = module(*leaves, index_tensor), compiled(*leaves, index_tensor)
+        assert torch.equal(output, eager)
+        grads = torch.autograd.grad(output.sum(), leaves)
+        for got, wanted in zip(grads, torch.autograd.grad(eager.sum(), leaves), strict=True):
+            torch.testing.assert_close(got, wanted)  # the softmax is decomposed when compiled
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_exports(packed: bool, device: torch.device) -> None:
+    case = make_case(index=[1, 1, 0] if packed else None)
+    inputs = (*case.to(torch.float32, device)[:3], case.options(device)["value_index"])
+    module = Attention(SHAPES)
+    program = torch.export.export(module, inputs)
+    called = [node.target for node in program.graph.nodes if node.op == "call_function"]
+    assert torch.ops.bevstack.ms_deform_attn.default in called
+    assert torch.equal(program.module()(*inputs), module(*inputs))
+
+
+def test_autocast_leaves_the_locations_alone(device: torch.device) -> None:
+    case = make_case(depth=16)
+    value, locations, weights, _ = case.to(torch.float32, device)
+    wanted = ops.ms_deform_attn(value.bfloat16(), SHAPES, locations, weights)
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        output = ops.ms_deform_attn(value, SHAPES, locations, weights)
+    assert output.dtype == torch.bfloat16
+    assert torch.equal(output, wanted)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_runs_on_the_meta_device(packed: bool) -> None:
+    case = make_case(index=[1, 1, 0] if packed else None)
+    value, locations, weights, _ = case.to(torch.float32, "meta")
+    output = ops.ms_deform_attn(
+        value, SHAPES, locations, weights, value_index=case.options("meta")["value_index"]
+    )
+    assert output.shape == case.grad_output.shape
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"value": (2, 48, 3, 4)}, r"value must have the 49 pixels of spatial_shapes .*; got 48"),
+        ({"value": (2, 49, 12)}, r"value must have shape \(B, S, H, D\); got \(2, 49, 12\)"),
+        (
+            {"locations": (2, 5, 3, 3, 2, 3)},
+            r"sampling_locations must have shape \(B=2, Q, H=3, 3, P, 2\); got",
+        ),
+        ({"locations": (2, 5, 3, 2, 2, 2)}, "sampling_locations must have shape"),
+        ({"weights": (2, 5, 3, 3, 1)}, r"attention_weights must have shape .*P=2\); got"),
+        ({"shapes": ((5, 7), (3, 4), (2, 0))}, "spatial_shapes must be positive"),
+        ({"shapes": ((5, 7, 1), (3, 4))}, r"spatial_shapes must hold pairs \(height, width\)"),
+        ({"shapes": ()}, "spatial_shapes must be positive"),
+        ({"index": torch.tensor([0, 1])}, r"sampling_locations must have shape \(M, H=3, 3, P, 2"),
+    ],
+)
+def test_wrong_input_is_named(changes: dict[str, Any], message: str) -> None:
+    given = {
+        "value": (2, 49, 3, 4),
+        "shapes": SHAPES,
+        "locations": (2, 5, 3, 3, 2, 2),
+        "weights": (2, 5, 3, 3, 2),
+        "index": None,
+        **changes,
+    }
+    value, locations, weights = (torch.zeros(given[n]) for n in ("value", "locations", "weights"))
+    with pytest.raises(ValueError, match=message):
+        ops.ms_deform_attn(value, given["shapes"], locations, weights, value_index=given["index"])
+
+
+@pytest.mark.parametrize("index", [[0, 2], [-1, 0]])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_row_of_no_image_is_refused(kernel: str, index: list[int]) -> None:
+    case = make_case(batch=2, index=[0, 1])
+    *tensors, grad_output = case.to(torch.float32)
+    with pytest.raises(ValueError, match=r"value_index must lie in 0\.\.1, .*; got"):
+        values_and_gradients(
+            kernel,
+            "ms_deform_attn",
+            tensors,
+            grad_output,
+            spatial_shapes=SHAPES,
+            value_index=torch.tensor(index),
+        )
+
+
+def test_wrong_types_and_devices_are_named() -> None:
+    case = make_case(index=[0, 1])
+    value, locations, weights, _ = case.to(torch.float32)
+    index = torch.tensor([0, 1])
+    with pytest.raises(TypeError, match=r"value_index must be int64; got torch\.int32"):
+        ops.ms_deform_attn(value, SHAPES, locations, weights, value_index=index.int())
+    with pytest.raises(ValueError, match="value_index must be on cpu, where value is; got meta"):
+        ops.ms_deform_attn(value, SHAPES, locations, weights, value_index=index.to("meta"))
+    with pytest.raises(TypeError, match=r"value must be float16, .*; got torch\.uint8"):
+        ops.ms_deform_attn(value.byte(), SHAPES, locations, weights, value_index=index)
