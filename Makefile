@@ -46,9 +46,11 @@ $(VENV)/.torch: $(VENV)/.torch-wanted
 	@touch $@
 
 # Editable, so that the tests see every change of a Python file; done again when a native source or
-# the metadata changes. Without isolation, so that _C is built for the torch just installed.
+# the metadata changes. Without isolation, so that _C is built for the torch just installed; with
+# .venv's ninja in sight, so that its files are compiled side by side.
 $(VENV)/.installed: $(VENV)/.torch $(BUILD_INPUTS)
-	$(VENV)/bin/python -m pip install --no-build-isolation -e '.[$(EXTRAS)]'
+	PATH="$(abspath $(VENV))/bin:$$PATH" \
+	  $(VENV)/bin/python -m pip install --no-build-isolation -e '.[$(EXTRAS)]'
 	@touch $@
 
 demo: install

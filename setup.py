@@ -31,7 +31,7 @@ INSTRUCTION_SETS = {
     "avx2": ["-mavx2", "-mfma", "-mf16c"],
     "baseline": [],
 }
-COMPILE_FLAGS = ["-O3", "-fvisibility=hidden"]
+COMPILE_FLAGS = ["-O3"]
 # For the compiler only: at::parallel_for runs on one thread without it, and linking it too would
 # bring a second OpenMP runtime beside the one torch has loaded.
 OPENMP = ["-fopenmp"] if sys.platform == "linux" else []
