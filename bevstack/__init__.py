@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bevstack.config import load_config
-    from bevstack.models.build import load
+    from bevstack.runtime.detector import load
     from bevstack.types import Frame
 
 __version__ = "0.1.0"
@@ -19,7 +19,7 @@ __all__ = ["Frame", "__version__", "load", "load_config"]
 def __getattr__(name: str) -> object:
     """Imports the public names on first use, so that ``import bevstack`` itself stays light."""
     if name == "load":
-        from bevstack.models.build import load
+        from bevstack.runtime.detector import load
 
         return load
     if name == "load_config":

@@ -1,0 +1,13 @@
+"""The same as `bevstack evaluate`, as a file that debuggers can start.
+
+    python tools/evaluate.py --help
+"""
+
+from __future__ import annotations
+
+import sys
+
+from bevstack.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main(["evaluate", *sys.argv[1:]]))
