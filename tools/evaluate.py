@@ -1,6 +1,6 @@
 """The same as `bevstack evaluate`, as a file that debuggers can start.
 
-    python tools/evaluate.py --help
+Example: `python tools/evaluate.py --help`
 """
 
 from __future__ import annotations

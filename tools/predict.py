@@ -1,6 +1,6 @@
 """The same as `bevstack predict`, as a file that `torchrun` and debuggers can start.
 
-    torchrun --nproc-per-node 2 tools/predict.py --help
+Example: `torchrun --nproc-per-node 2 tools/predict.py --help`
 """
 
 from __future__ import annotations

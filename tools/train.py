@@ -1,6 +1,6 @@
 """The same as `bevstack train`, as a file that `torchrun` and debuggers can start.
 
-    torchrun --nproc-per-node 2 tools/train.py --help
+Example: `torchrun --nproc-per-node 2 tools/train.py --help`
 """
 
 from __future__ import annotations

@@ -1,0 +1,13 @@
+"""The same as `bevstack show`: draws a results file on the camera images and from above.
+
+Example: `python visualize/show.py results.json --nuscenes ROOT --version v1.0-mini --out pictures`
+"""
+
+from __future__ import annotations
+
+import sys
+
+from bevstack.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main(["show", *sys.argv[1:]]))
