@@ -1,0 +1,36 @@
+"""Focal loss of independent sigmoids (Lin et al., arXiv 1708.02002, equation 5)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+COST_EPS = 1e-12  # inside the matching cost's logarithms, as in the published matcher
+
+
+def sigmoid_focal_loss(
+    logits: Tensor,  # (...)
+    targets: Tensor,  # (...) 0 or 1
+    *,
+    alpha: float,
+    gamma: float,
+) -> Tensor:  # (...)
+    """Loss of every logit, unreduced: alpha weighs positives, 1 - alpha negatives."""
+    probability = logits.sigmoid()
+    distance = targets * (1 - probability) + (1 - targets) * probability  # from the target
+    balance = alpha * targets + (1 - alpha) * (1 - targets)
+    entropy = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    return balance * distance.pow(gamma) * entropy
+
+
+def focal_cost(
+    logits: Tensor,  # (...)
+    *,
+    alpha: float,
+    gamma: float,
+) -> Tensor:  # (...)
+    """What it costs to call a logit positive rather than negative, for matching."""
+    probability = logits.sigmoid()
+    positive = -(probability + COST_EPS).log() * alpha * (1 - probability).pow(gamma)
+    negative = -(1 - probability + COST_EPS).log() * (1 - alpha) * probability.pow(gamma)
+    return positive - negative

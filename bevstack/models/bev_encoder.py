@@ -1,0 +1,125 @@
+"""The BEV encoder of one frame (arXiv 2203.17270, section 3): camera pyramids to a BEV map.
+
+Letters: B batch, N cameras, C channels, L levels, S pixels of all levels, Y X grid, Q = Y * X.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from bevstack.config import BEVEncoderConfig
+from bevstack.geometry import BEVGrid
+from bevstack.models.feedforward import FeedForward
+from bevstack.models.point_sampling import VisiblePairs
+from bevstack.models.positional_encoding import LearnedPositionalEncoding
+from bevstack.models.spatial_cross_attention import SpatialCrossAttention
+from bevstack.models.temporal_self_attention import TemporalSelfAttention
+
+
+class BEVEncoderLayer(nn.Module):
+    """Self-attention, cross-attention to the cameras, feed-forward; a norm after each residual."""
+
+    def __init__(self, config: BEVEncoderConfig, *, channels: int, num_levels: int) -> None:
+        super().__init__()
+        self.self_attention = TemporalSelfAttention(
+            channels,
+            num_heads=config.num_heads,
+            self_points=config.self_points,
+            self_queues=config.self_queues,
+        )
+        self.cross_attention = SpatialCrossAttention(
+            channels,
+            num_levels=num_levels,
+            num_heads=config.num_heads,
+            num_heights=config.num_heights,
+            cross_points=config.cross_points,
+        )
+        self.feedforward = FeedForward(
+            channels, config.feedforward_channels, dropout=config.dropout
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(3))
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self,
+        query: Tensor,  # (B, Q, C)
+        pos: Tensor,  # (Q, C)
+        cell_centers: Tensor,  # (Q, 2) normalised
+        grid_shape: tuple[int, int],
+        value: Tensor,  # (B * N, S, C)
+        spatial_shapes: Sequence[tuple[int, int]],
+        pairs: VisiblePairs,
+    ) -> Tensor:  # (B, Q, C)
+        """One round of looking around on the map and into the images."""
+        attended = self.self_attention(query, pos, cell_centers, grid_shape)
+        query = self.norms[0](query + self.dropout(attended))
+        attended = self.cross_attention(query, value, spatial_shapes, pairs)
+        query = self.norms[1](query + self.dropout(attended))
+        return self.norms[2](query + self.feedforward(query))
+
+
+class BEVEncoder(nn.Module):
+    """Learned BEV queries gather what the cameras see of their pillars.
+
+    Args:
+        grid: the BEV grid; one query a cell.
+        config: the encoder's section of the configuration.
+        channels: C, of the pyramid and the BEV map.
+        num_levels: L, pyramid levels.
+    """
+
+    def __init__(
+        self, grid: BEVGrid, config: BEVEncoderConfig, *, channels: int, num_levels: int
+    ) -> None:
+        super().__init__()
+        self.grid = grid
+        self.num_heights = config.num_heights
+        rows, columns = grid.shape
+        self.bev_embedding = nn.Parameter(torch.empty(rows * columns, channels))
+        self.positional_encoding = LearnedPositionalEncoding(channels, grid.shape)
+        self.level_embeds = nn.Parameter(torch.empty(num_levels, channels))
+        self.camera_embeds = nn.Parameter(torch.empty(config.num_camera_embeddings, channels))
+        self.layers = nn.ModuleList(
+            BEVEncoderLayer(config, channels=channels, num_levels=num_levels)
+            for _ in range(config.num_layers)
+        )
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Queries from N(0, 1); level and camera embeddings Xavier-uniform, as published."""
+        nn.init.normal_(self.bev_embedding)
+        nn.init.xavier_uniform_(self.level_embeds)
+        nn.init.xavier_uniform_(self.camera_embeds)
+
+    def forward(
+        self,
+        pyramid: Sequence[Tensor],  # L x (B, N, C, H_l, W_l)
+        pairs: VisiblePairs,
+        camera_slots: Tensor,  # (B, N) int64, which camera embedding each camera takes
+    ) -> Tensor:  # (B, C, Y, X)
+        """The BEV map of one frame; no norm after the last layer's."""
+        value = self.embed(pyramid, camera_slots)
+        spatial_shapes = [(int(level.shape[-2]), int(level.shape[-1])) for level in pyramid]
+        query = self.bev_embedding.expand(camera_slots.shape[0], -1, -1)
+        pos = self.positional_encoding()
+        cell_centers = self.grid.cell_centers().to(query.device)
+        for layer in self.layers:
+            query = layer(query, pos, cell_centers, self.grid.shape, value, spatial_shapes, pairs)
+        return rearrange(query, "b (y x) c -> b c y x", y=self.grid.shape[0])
+
+    def embed(
+        self,
+        pyramid: Sequence[Tensor],  # L x (B, N, C, H_l, W_l)
+        camera_slots: Tensor,  # (B, N)
+    ) -> Tensor:  # (B * N, S, C)
+        """Pixels of all levels, row by row, with their camera's and level's embedding added."""
+        cameras = self.camera_embeds[camera_slots]  # (B, N, C)
+        levels = [
+            rearrange(level, "b n c h w -> b n (h w) c") + (cameras + embed)[:, :, None]
+            for level, embed in zip(pyramid, self.level_embeds, strict=True)
+        ]
+        return torch.cat(levels, 2).flatten(0, 1)

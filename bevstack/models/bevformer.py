@@ -1,0 +1,109 @@
+"""BEVFormer v2 (arXiv 2211.10439): six camera images to boxes in the bird's-eye view."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from bevstack.geometry import BEVGrid, CameraRig
+from bevstack.models.bev_augmentation import resample_bev
+from bevstack.models.bev_encoder import BEVEncoder
+from bevstack.models.box_code import DecoderOutput
+from bevstack.models.decoder import Decoder
+from bevstack.models.point_sampling import find_visible_pairs
+from bevstack.types import Batch, BEVMemory
+
+PIXELS_PER_PASS = 2**20  # one image of 640x1600, six of 225x400
+
+
+@dataclass(frozen=True)
+class BEVFormerOutput:
+    """What one step gives: the map, what the decoder reads from it, and what to keep."""
+
+    bev: Tensor  # (B, C, Y, X)
+    decoder: DecoderOutput
+    memory: BEVMemory | None  # for the next step; None where the model keeps nothing
+
+
+class BEVFormerV2(nn.Module):
+    """Images to a pyramid, a pyramid to a BEV map, the map to boxes; one frame.
+
+    Args:
+        backbone: images (B, 3, H, W) to the maps that ``neck`` takes.
+        neck: those maps to the pyramid.
+        encoder: the BEV encoder.
+        decoder: the decoder and its head.
+        pixels_per_pass: without gradients and in evaluation mode, at most so many image pixels (but
+            at least one image) go through backbone and neck together. This bounds memory where
+            images are large, and gives the same numbers; small images all go at once.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        neck: nn.Module,
+        *,
+        encoder: BEVEncoder,
+        decoder: Decoder,
+        pixels_per_pass: int = PIXELS_PER_PASS,
+    ) -> None:
+        super().__init__()
+        if pixels_per_pass < 1:
+            raise ValueError(f"pixels_per_pass must be positive; got {pixels_per_pass}")
+        self.backbone = backbone
+        self.neck = neck
+        self.encoder = encoder
+        self.decoder = decoder
+        self.pixels_per_pass = pixels_per_pass
+
+    @property
+    def grid(self) -> BEVGrid:
+        """The grid of the BEV map."""
+        return self.encoder.grid
+
+    def forward(self, batch: Batch, memory: BEVMemory | None = None) -> BEVFormerOutput:
+        """Detects in the current frame of every sample.
+
+        A lost camera (``rig.camera_mask`` false) is not attended to, whatever its image holds.
+
+        Raises:
+            ValueError: a clip of more than one frame, or a memory: this model sees one frame.
+        """
+        images, rig = _current_frame(batch, memory)
+        pyramid = self.extract_pyramid(images)
+        pairs = find_visible_pairs(
+            rig, self.grid, num_heights=self.encoder.num_heights, padded_size=images.shape[-2:]
+        )
+        bev = self.encoder(pyramid, pairs, batch.camera_slots)
+        bev = resample_bev(bev, batch.bev_augmentation, self.grid)
+        return BEVFormerOutput(bev, self.decoder(bev), memory)
+
+    def extract_pyramid(
+        self,
+        images: Tensor,  # (B, N, 3, H, W)
+    ) -> tuple[Tensor, ...]:  # L x (B, N, C, H_l, W_l)
+        """Features of every image."""
+        flat = images.flatten(0, 1)
+        count = flat.shape[0]
+        if not (self.training or torch.is_grad_enabled()):
+            count = max(1, self.pixels_per_pass // (flat.shape[-2] * flat.shape[-1]))
+        passes = [self.neck(self.backbone(part)) for part in flat.split(max(count, 1))]
+        levels = (
+            torch.cat(maps) if len(maps) > 1 else maps[0] for maps in zip(*passes, strict=True)
+        )
+        return tuple(level.unflatten(0, images.shape[:2]) for level in levels)
+
+
+def _current_frame(batch: Batch, memory: BEVMemory | None) -> tuple[Tensor, CameraRig]:
+    """Images (B, N, 3, H, W), black where a camera is lost, and the rig (B,)."""
+    if batch.images.shape[1] != 1:
+        raise ValueError(
+            f"images must hold one frame for a model of frames (0,); got {batch.images.shape[1]}"
+        )
+    if memory is not None:
+        raise ValueError("memory must be None for a model of frames (0,), which keeps none")
+    rig = batch.rig[:, 0]
+    lost = ~rig.camera_mask[..., None, None, None]
+    return batch.images[:, 0].masked_fill(lost, 0.0), rig

@@ -1,0 +1,81 @@
+"""What the decoder's ten numbers a query mean, and how detections are read from them.
+
+A box code is (cx, cy, log l, log w, cz, log h, sin yaw, cos yaw, vx, vy): metres in the bev frame
+(centre of gravity), logarithms of metres, yaw counter-clockwise from x, metres a second. Published
+BEVFormer weights use another order and another yaw; ``bevstack.interop.public_weights`` converts
+them once. Letters: B batch, Q queries, K classes, D detections.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bevstack.shapes import expect_shape
+from bevstack.types import Boxes3D, Detections
+
+CODE_SIZE = 10
+CENTER = (0, 1, 4)  # cx, cy, cz
+VELOCITY = slice(8, 10)
+
+
+@dataclass(frozen=True)
+class DecoderOutput:
+    """What every decoder layer says of every query; the last layer counts."""
+
+    logits: Tensor  # (layers, B, Q, K)
+    codes: Tensor  # (layers, B, Q, 10) float32, metres
+
+    def __post_init__(self) -> None:
+        sizes = expect_shape("logits", self.logits, ("layers", "B", "Q", "K"))
+        expect_shape("codes", self.codes, ("layers", "B", "Q", CODE_SIZE), sizes)
+
+
+def encode(boxes: Boxes3D) -> Tensor:  # (..., 10)
+    """Codes of boxes; an unknown velocity stays NaN."""
+    cx, cy, cz = boxes.center.unbind(-1)
+    log_l, log_w, log_h = boxes.size.log().unbind(-1)
+    vx, vy = boxes.velocity.unbind(-1)
+    sin, cos = boxes.yaw.sin(), boxes.yaw.cos()
+    return torch.stack((cx, cy, log_l, log_w, cz, log_h, sin, cos, vx, vy), -1)
+
+
+def decode(
+    codes: Tensor,  # (..., 10)
+) -> Boxes3D:
+    """Boxes of codes; yaw in [-pi, pi]."""
+    expect_shape("codes", codes, ("...", CODE_SIZE))
+    cx, cy, log_l, log_w, cz, log_h, sin, cos, vx, vy = codes.unbind(-1)
+    return Boxes3D(
+        torch.stack((cx, cy, cz), -1),
+        torch.stack((log_l, log_w, log_h), -1).exp(),
+        torch.atan2(sin, cos),
+        torch.stack((vx, vy), -1),
+    )
+
+
+def detections_from(
+    output: DecoderOutput,
+    *,
+    max_detections: int,
+    post_range_m: tuple[float, float, float],
+) -> list[Detections]:  # B
+    """The best boxes of each sample from the last layer, best first; no threshold, no NMS.
+
+    All (query, class) pairs compete, so a query may appear with several labels; of the
+    ``max_detections`` best those whose centre lies within ``post_range_m`` of the origin, axis by
+    axis, are kept (Deformable DETR's and DETR3D's coder).
+    """
+    scores = output.logits[-1].float().sigmoid().flatten(1)  # (B, Q * K)
+    classes = output.logits.shape[-1]
+    scores, index = scores.topk(min(max_detections, scores.shape[1]), dim=1)
+    limit = torch.tensor(post_range_m, device=scores.device)
+    detections = []
+    for sample_scores, sample_index, codes in zip(scores, index, output.codes[-1], strict=True):
+        boxes = decode(codes[sample_index // classes])
+        near = (boxes.center.abs() <= limit).all(-1)
+        found = Detections(boxes, sample_scores, sample_index % classes)
+        detections.append(found[near])
+    return detections

@@ -1,0 +1,142 @@
+"""From a configuration to a model, and from a model to a file and back.
+
+The only module of ``bevstack.models`` that knows a whole ``Config``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from bevstack.config import Config, config_from_json, config_to_json, first_differences
+from bevstack.models.bev_encoder import BEVEncoder
+from bevstack.models.bevformer import BEVFormerV2
+from bevstack.models.decoder import Decoder
+from bevstack.models.fpn import FPN
+from bevstack.models.internimage import InternImage
+from bevstack.models.weights import read_safetensors, write_safetensors
+
+FORMAT = "bevstack-model-1"
+# Metadata keys of a weights file; everything else in it is the caller's.
+FORMAT_KEY = "format"
+CONFIG_KEY = "config"
+
+
+def build_model(config: Config) -> BEVFormerV2:
+    """The detector a configuration describes, freshly initialised, in training mode.
+
+    Draws from torch's global random state. Under ``torch.device("meta")`` nothing is allocated.
+    """
+    backbone = InternImage(replace(config.backbone, out_indices=config.fpn.in_stages))
+    channels = config.fpn.channels
+    return BEVFormerV2(
+        backbone,
+        FPN(backbone.out_channels, num_outputs=config.fpn.num_outputs, channels=channels),
+        encoder=BEVEncoder(
+            config.grid, config.encoder, channels=channels, num_levels=config.fpn.num_outputs
+        ),
+        decoder=Decoder(
+            config.grid, config.decoder, channels=channels, num_classes=len(config.class_names)
+        ),
+    )
+
+
+def save_model(
+    path: str | Path,
+    model: nn.Module,
+    config: Config,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Writes a model's weights with its configuration; whole or not at all.
+
+    Args:
+        path: the file, of a folder that exists.
+        model: what ``build_model(config)`` made.
+        config: the model's configuration.
+        metadata: more to keep with the weights, such as the training step.
+
+    Raises:
+        OSError: not writable, or the disk is full; an older file of that name stays whole.
+        ValueError: metadata under a key this module uses.
+    """
+    own = {FORMAT_KEY: FORMAT, CONFIG_KEY: config_to_json(config)}
+    taken = own.keys() & (metadata or {}).keys()
+    if taken:
+        raise ValueError(f"metadata must not use the keys {sorted(own)}; got {sorted(taken)}")
+    write_safetensors(path, model.state_dict(), {**(metadata or {}), **own})
+
+
+def load_model(path: str | Path, *, expected: Config | None = None) -> tuple[BEVFormerV2, Config]:
+    """A model from a weights file alone, on the CPU and in evaluation mode, and its configuration.
+
+    Args:
+        path: what ``save_model`` wrote.
+        expected: a configuration the file must have been made with.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a damaged or pickled file, one without a configuration, one of another
+            configuration (with the first differing fields), or weights that do not fit their own.
+    """
+    tensors, metadata = read_safetensors(path)
+    config = _read_config(Path(path), metadata)
+    if expected is not None:
+        _check_same_model(Path(path), expected, config)
+    model = build_model(config)
+    _check_fit(Path(path), model.state_dict(), tensors)
+    model.load_state_dict(tensors)
+    return model.eval(), config
+
+
+def load(path: str | Path) -> tuple[BEVFormerV2, Config]:
+    """``load_model(path)``, which ``bevstack.load`` offers."""
+    return load_model(path)
+
+
+def _read_config(path: Path, metadata: Mapping[str, str]) -> Config:
+    if metadata.get(FORMAT_KEY) != FORMAT or CONFIG_KEY not in metadata:
+        raise ValueError(
+            f"weights must hold their configuration, as format {FORMAT!r}; got {path} with format "
+            f"{metadata.get(FORMAT_KEY)!r}: write it with save_model"
+        )
+    try:
+        return config_from_json(metadata[CONFIG_KEY])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} holds a configuration that cannot be read: {error}") from None
+
+
+def _check_same_model(path: Path, expected: Config, config: Config) -> None:
+    # How a model was trained, named and augmented does not change what fits it.
+    same_training = replace(
+        config,
+        name=expected.name,
+        training=expected.training,
+        augmentation=expected.augmentation,
+        loss=expected.loss,
+    )
+    differing = first_differences(expected, same_training)
+    if differing:
+        raise ValueError(
+            f"weights must be of the configuration given ({expected.name}); got {path}, made with "
+            f"{config.name}, and given != file's: {'; '.join(differing)}. Leave the configuration "
+            "out to take the file's own"
+        )
+
+
+def _check_fit(path: Path, wanted: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> None:
+    missing = sorted(wanted.keys() - got.keys())
+    unknown = sorted(got.keys() - wanted.keys())
+    reshaped = sorted(k for k in wanted.keys() & got.keys() if wanted[k].shape != got[k].shape)
+    for names, what in (
+        (missing, "lacks"),
+        (unknown, "also has"),
+        (reshaped, "has other sizes of"),
+    ):
+        if names:
+            raise ValueError(
+                f"weights must fit the model of their configuration; got {path}, which {what} "
+                f"{', '.join(names[:3])}{' ...' if len(names) > 3 else ''} ({len(names)} in all)"
+            )

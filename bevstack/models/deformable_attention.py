@@ -1,0 +1,99 @@
+"""What every deformable attention shares, and its plain form on one map.
+
+Deformable DETR, arXiv 2010.04159, section 4.1. Letters: H heads, P points, S pixels.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bevstack.ops import ms_deform_attn
+
+
+def float32_linear(
+    linear: nn.Linear,
+    x: Tensor,  # (..., C_in)
+) -> Tensor:  # (..., C_out)
+    """A linear map in float32 at least, whatever autocast or the weights' type say.
+
+    Sampling offsets are coordinates: in bfloat16 a place on a 200-cell map errs by 0.4 cell.
+    """
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    bias = None if linear.bias is None else linear.bias.to(dtype)
+    with torch.autocast(x.device.type, enabled=False):
+        return functional.linear(x.to(dtype), linear.weight.to(dtype), bias)
+
+
+def init_sampling(
+    sampling_offsets: nn.Linear,
+    attention_weights: nn.Linear,
+    *,
+    num_heads: int,
+    num_points: int,
+) -> None:
+    """Weights of zero; head h of H looks along 2 pi h / H, its point p (p + 1) cells away.
+
+    A direction is scaled to a largest component of 1; the pattern repeats over levels or queues
+    (rows are head, level or queue, point, xy). Attention starts uniform.
+    """
+    for linear in (sampling_offsets, attention_weights):
+        nn.init.zeros_(linear.weight)
+        nn.init.zeros_(linear.bias)
+    angle = torch.arange(num_heads) * (2 * math.pi / num_heads)
+    direction = torch.stack((angle.cos(), angle.sin()), -1)  # (H, 2)
+    direction = direction / direction.abs().amax(-1, keepdim=True)
+    distance = torch.arange(1, num_points + 1)
+    bias = direction[:, None, None] * distance[:, None]  # (H, 1, P, 2)
+    repeats = sampling_offsets.out_features // bias.numel()
+    with torch.no_grad():
+        sampling_offsets.bias.copy_(bias.expand(-1, repeats, -1, -1).flatten())
+
+
+def init_projection(*linears: nn.Linear) -> None:
+    """Xavier-uniform weights, zero biases."""
+    for linear in linears:
+        nn.init.xavier_uniform_(linear.weight)
+        if linear.bias is not None:
+            nn.init.zeros_(linear.bias)
+
+
+class DeformableAttention(nn.Module):
+    """Each query samples a few learned places of one map around its reference point."""
+
+    def __init__(self, channels: int, *, num_heads: int, num_points: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.num_points = num_points
+        self.sampling_offsets = nn.Linear(channels, num_heads * num_points * 2)
+        self.attention_weights = nn.Linear(channels, num_heads * num_points)
+        self.value_proj = nn.Linear(channels, channels)
+        self.output_proj = nn.Linear(channels, channels)
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Projections Xavier-uniform; sampling as ``init_sampling``."""
+        init_projection(self.value_proj, self.output_proj)
+        sampling = (self.sampling_offsets, self.attention_weights)
+        init_sampling(*sampling, num_heads=self.num_heads, num_points=self.num_points)
+
+    def forward(
+        self,
+        query: Tensor,  # (B, Q, C) with its positional part added
+        value: Tensor,  # (B, S, C)
+        reference_points: Tensor,  # (B, Q, 2) normalised x, y
+        map_shape: tuple[int, int],  # (rows, columns), S = rows * columns
+    ) -> Tensor:  # (B, Q, C)
+        """What the queries see, without residual."""
+        rows, columns = map_shape
+        heads = (self.num_heads, 1, self.num_points)  # one level
+        offsets = float32_linear(self.sampling_offsets, query).unflatten(-1, (*heads, 2))
+        weights = self.attention_weights(query).unflatten(-1, heads).softmax(-1)
+        locations = reference_points[:, :, None, None, None] + offsets / offsets.new_tensor(
+            (columns, rows)
+        )
+        value = self.value_proj(value).unflatten(-1, (self.num_heads, -1))
+        return self.output_proj(ms_deform_attn(value, [map_shape], locations, weights))

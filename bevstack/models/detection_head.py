@@ -1,0 +1,83 @@
+"""Class and box branches, one pair a decoder layer, and how reference points are refined.
+
+Letters: B batch, Q queries, C channels, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from bevstack.geometry import BEVGrid
+from bevstack.models.box_code import CENTER, CODE_SIZE
+
+CLASS_PRIOR = 0.01  # probability of every class at the start (focal loss, arXiv 1708.02002, 3.3)
+INVERSE_SIGMOID_EPS = 1e-5
+
+
+def inverse_sigmoid(x: Tensor) -> Tensor:
+    """The logit of x, both x and 1 - x held at 1e-5 at least."""
+    x = x.clamp(0, 1)
+    eps = INVERSE_SIGMOID_EPS
+    return (x.clamp(min=eps) / (1 - x).clamp(min=eps)).log()
+
+
+class DetectionHead(nn.Module):
+    """What a decoder layer's queries say: class logits, and boxes relative to reference points.
+
+    Iterative box refinement of Deformable DETR (arXiv 2010.04159, appendix A.4): a box branch
+    moves the reference point in logit space, and the moved point is the predicted centre.
+    """
+
+    def __init__(self, grid: BEVGrid, *, channels: int, num_classes: int, num_layers: int) -> None:
+        super().__init__()
+        self.grid = grid
+        self.class_branches = nn.ModuleList(
+            _class_branch(channels, num_classes) for _ in range(num_layers)
+        )
+        self.box_branches = nn.ModuleList(_box_branch(channels) for _ in range(num_layers))
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Every class starts at a probability of 0.01; the rest keeps PyTorch's default."""
+        for branch in self.class_branches:
+            nn.init.constant_(branch[-1].bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))
+
+    def forward(
+        self,
+        layer: int,
+        state: Tensor,  # (B, Q, C) queries after this decoder layer
+        reference_points: Tensor,  # (B, Q, 3) float32 normalised, before this layer's refinement
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (B, Q, K), box codes (B, Q, 10) in metres and refined references (B, Q, 3)."""
+        logits = self.class_branches[layer](state)
+        raw = self.box_branches[layer](state).to(reference_points.dtype)  # (B, Q, 10)
+        refined = (raw[..., CENTER] + inverse_sigmoid(reference_points)).sigmoid()
+        cx, cy, cz = self.grid.to_metres(refined).unbind(-1)
+        head, tail = raw[..., 2:4], raw[..., 5:CODE_SIZE]
+        codes = torch.cat((torch.stack((cx, cy), -1), head, cz[..., None], tail), -1)
+        return logits, codes, refined
+
+
+def _class_branch(channels: int, num_classes: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(channels, channels),
+        nn.LayerNorm(channels),
+        nn.ReLU(),
+        nn.Linear(channels, channels),
+        nn.LayerNorm(channels),
+        nn.ReLU(),
+        nn.Linear(channels, num_classes),
+    )
+
+
+def _box_branch(channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(channels, channels),
+        nn.ReLU(),
+        nn.Linear(channels, channels),
+        nn.ReLU(),
+        nn.Linear(channels, CODE_SIZE),
+    )

@@ -1,0 +1,59 @@
+"""Which cameras see which pillars of the grid, and where: found once a frame.
+
+Letters: B batch, N cameras, Q grid cells, Z heights, M visible pairs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bevstack.geometry import BEVGrid, CameraRig
+from bevstack.shapes import expect_shape
+
+
+@dataclass(frozen=True)
+class VisiblePairs:
+    """The (camera, query) pairs of a batch in which the camera sees some anchor of the pillar."""
+
+    camera: Tensor  # (M,) int64, sample * N + camera
+    query: Tensor  # (M,) int64, sample * Q + cell
+    anchors: Tensor  # (M, Z, 2) float32, (x, y) over the padded image; unseen anchors kept as are
+    num_cameras: Tensor  # (B, Q) int64, how many cameras see a cell
+
+
+def find_visible_pairs(
+    rig: CameraRig,  # leading axes (B,)
+    grid: BEVGrid,
+    *,
+    num_heights: int,
+    padded_size: tuple[int, int],  # (H, W) pixels of the images the features cover
+) -> VisiblePairs:
+    """Projects every pillar into every camera (BEVFormer, arXiv 2203.17270, section 3.3).
+
+    An anchor is visible in front of a working camera and strictly inside its image without the
+    padding. Each sample has its own rig. Computed in float64 up to the last division. The number
+    of pairs depends on the data, so on a GPU this waits for the device; call it outside of a
+    compiled graph.
+
+    Raises:
+        ValueError: the rig's leading axes are not (B,).
+    """
+    sizes = expect_shape("rig.camera_mask", rig.camera_mask, ("B", "N"))
+    anchors = grid.pillar_points(num_heights, torch.float64).to(rig.intrinsics.device)  # (Q, Z, 3)
+    cells = anchors.shape[0]
+    uv_px, depth_m = rig.project(grid.to_metres(anchors).flatten(0, 1))  # (B, N, Q * Z, ...)
+    axes = (cells, num_heights)
+    visible = rig.visible(uv_px, depth_m).unflatten(-1, axes)  # (B, N, Q, Z)
+    height, width = padded_size
+    uv = (uv_px / uv_px.new_tensor((width, height))).unflatten(2, axes)  # (B, N, Q, Z, 2)
+    seen = visible.any(-1)  # (B, N, Q)
+    sample, camera, cell = seen.nonzero(as_tuple=True)  # (M,) each
+    return VisiblePairs(
+        camera=sample * sizes["N"] + camera,
+        query=sample * cells + cell,
+        anchors=uv[sample, camera, cell].to(torch.float32),
+        num_cameras=seen.sum(1),
+    )

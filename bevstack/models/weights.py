@@ -1,0 +1,78 @@
+"""Tensors on disk: safetensors files that are whole or absent, and say what is wrong with them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+# How files begin that torch.save wrote: a zip archive, or a pickle of protocol 2 to 5.
+_PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+
+
+def write_safetensors(
+    path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
+) -> None:
+    """Writes tensors and metadata; the file appears under its name only when it is on disk.
+
+    A temporary file in the same folder is filled, flushed to the disk and renamed, so a kill or a
+    full disk leaves an older file of that name whole.
+
+    Raises:
+        OSError: the folder does not exist or is not writable, or the disk is full.
+    """
+    path = Path(path)
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    _replace_atomically(path, save(plain, metadata=dict(metadata)))
+
+
+def _replace_atomically(path: Path, content: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a damaged or truncated file, or a pickled one, with the remedy.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"weights must be a file; got {path}, which is none")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(_complaint(path, error)) from None
+    return tensors, metadata
+
+
+def _complaint(path: Path, error: SafetensorError) -> str:
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start.startswith(_PICKLE_STARTS):
+        return (
+            f"weights must be a safetensors file; got the pickled file {path}: "
+            "convert it with `bevstack convert-weights`"
+        )
+    return (
+        f"weights must be a whole safetensors file; got {path}, which is damaged or cut short "
+        f"({error}): copy or download it again"
+    )
