@@ -73,8 +73,24 @@ def report_missing_extension(reason: str) -> None:
     )
 
 
+def find_cuda_home() -> None:
+    """Sets CUDA_HOME to where nvcc itself says it lies.
+
+    torch takes the folder above the nvcc on the PATH, which holds no libraries where that is a
+    script that calls another.
+    """
+    nvcc = shutil.which("nvcc")
+    if nvcc is None or "CUDA_HOME" in os.environ or "CUDA_PATH" in os.environ:
+        return
+    plan = subprocess.run([nvcc, "--dryrun", "-E", "x.cu"], capture_output=True, text=True)
+    bins = [line.partition("_HERE_=")[2] for line in plan.stderr.splitlines() if "_HERE_=" in line]
+    if bins:
+        os.environ["CUDA_HOME"] = str(Path(bins[0]).parent)
+
+
 def find_cuda_sources() -> list[str]:
     """The .cu sources where torch was built for CUDA and nvcc is there, else none."""
+    find_cuda_home()
     import torch
     from torch.utils import cpp_extension
 
@@ -92,14 +108,13 @@ def find_cuda_sources() -> list[str]:
 
 def native_extension() -> dict[str, object]:
     """The arguments of setup() that build `bevstack._C`."""
-    from torch.utils import cpp_extension
-
     os.environ.setdefault("MAX_JOBS", "2")
     sources = native_sources("*.cpp")
     portable = [source for source in sources if instruction_set(source) is None]
     levels = INSTRUCTION_SETS if platform.machine() in ("x86_64", "AMD64") else ("baseline",)
     specific = [source for source in sources if instruction_set(source) in levels]
     cuda_sources = find_cuda_sources()
+    from torch.utils import cpp_extension
 
     class BuildKernels(cpp_extension.BuildExtension):
         """Compiles the files of one instruction set by themselves, then all else as torch does."""
