@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from bevstack.config.checks import check
+
 NORM_LAYERS = ("LN", "BN")
 ACT_LAYERS = ("GELU", "ReLU", "SiLU")
 DROP_PATH_TYPES = ("linear", "uniform")
@@ -81,29 +83,30 @@ class InternImageConfig:
         return not self.post_norm or self.center_feature_scale
 
     def _check_sizes(self) -> None:
-        if self.channels < 2 or self.channels % 2:
-            raise ValueError(f"channels must be even and positive; got {self.channels}")
-        if not self.depths or min(self.depths) < 1:
-            raise ValueError(f"depths must be one positive count a stage; got {self.depths}")
-        if len(self.groups) != len(self.depths):
-            raise ValueError(
-                f"groups must have one entry for each of the {len(self.depths)} depths; "
-                f"got {self.groups}"
-            )
+        even = self.channels > 0 and self.channels % 2 == 0
+        check("backbone.channels", even, "be even and positive", self.channels)
+        check(
+            "backbone.depths",
+            len(self.depths) > 0 and min(self.depths, default=0) > 0,
+            "be one positive count of layers a stage",
+            self.depths,
+        )
+        check(
+            "backbone.groups",
+            len(self.groups) == len(self.depths),
+            f"have one entry for each of the {len(self.depths)} depths",
+            self.groups,
+        )
         for stage, (groups, width) in enumerate(zip(self.groups, self.stage_channels, strict=True)):
-            if groups < 1 or width % groups:
-                raise ValueError(
-                    f"groups[{stage}] must divide the stage's {width} channels; got {groups}"
-                )
-        if self.mlp_ratio <= 0 or int(self.channels * self.mlp_ratio) < 1:
-            raise ValueError(f"mlp_ratio must be positive; got {self.mlp_ratio}")
-        if self.class_scale <= 0:
-            raise ValueError(f"class_scale must be positive; got {self.class_scale}")
-        if self.dw_kernel_size < 1 or self.dw_kernel_size % 2 == 0:
-            raise ValueError(
-                f"dw_kernel_size must be odd, so that the map keeps its size; "
-                f"got {self.dw_kernel_size}"
-            )
+            divides = groups > 0 and width % groups == 0
+            wanted = f"divide the stage's {width} channels"
+            check(f"backbone.groups[{stage}]", divides, wanted, groups)
+        hidden = int(self.channels * self.mlp_ratio)
+        check("backbone.mlp_ratio", hidden > 0, "leave a hidden channel", self.mlp_ratio)
+        check("backbone.class_scale", self.class_scale > 0, "be positive", self.class_scale)
+        odd = self.dw_kernel_size > 0 and self.dw_kernel_size % 2 == 1
+        wanted = "be odd, so that the map keeps its size"
+        check("backbone.dw_kernel_size", odd, wanted, self.dw_kernel_size)
 
     def _check_choices(self) -> None:
         choices = {
@@ -113,51 +116,52 @@ class InternImageConfig:
             "classification_head": CLASSIFICATION_HEADS,
         }
         for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {allowed}; got {getattr(self, name)!r}")
-        if not 0.0 <= self.drop_path_rate < 1.0:
-            raise ValueError(f"drop_path_rate must be in [0, 1); got {self.drop_path_rate}")
+            got = getattr(self, name)
+            check(f"backbone.{name}", got in allowed, f"be one of {allowed}", got)
+        rate = self.drop_path_rate
+        check("backbone.drop_path_rate", 0.0 <= rate < 1.0, "lie in [0, 1)", rate)
 
     def _check_norms(self) -> None:
-        if self.post_norm and self.res_post_norm:
-            raise ValueError(
-                "post_norm and res_post_norm must not both be set; got True and True. "
-                "res_post_norm already normalises each branch's output"
-            )
-        if self.res_post_norm and self.layer_scale is not None:
-            raise ValueError(
-                f"layer_scale must be None with res_post_norm; got {self.layer_scale}. The "
-                "released code then ignores res_post_norm; set it to False for what that computes"
-            )
+        check(
+            "backbone.post_norm",
+            not (self.post_norm and self.res_post_norm),
+            "be False with res_post_norm, which already normalises each branch's output",
+            self.post_norm,
+        )
+        check(
+            "backbone.layer_scale",
+            self.layer_scale is None or not self.res_post_norm,
+            "be None with res_post_norm, which the released code then ignores (set it to False "
+            "for what that computes)",
+            self.layer_scale,
+        )
         if self.classification_head == "attention_pooling":
-            if self.norm_layer == "BN":
-                raise ValueError(
-                    "norm_layer must be 'LN' with classification_head='attention_pooling', whose "
-                    "norms act on tokens; got 'BN'"
-                )
-            if len(self.depths) < 2:
-                raise ValueError(
-                    "depths must name two stages or more with classification_head="
-                    f"'attention_pooling', which reads the last two; got {self.depths}"
-                )
+            wanted = "be 'LN' for the attention-pooling head, whose norms act on tokens"
+            check("backbone.norm_layer", self.norm_layer == "LN", wanted, self.norm_layer)
+            wanted = "name at least the two stages that the attention-pooling head reads"
+            check("backbone.depths", len(self.depths) > 1, wanted, self.depths)
 
     def _check_stages(self) -> None:
         stages = len(self.depths)
         ids = self.level2_post_norm_block_ids
         depth = self.depths[2] if stages > 2 else 0
-        if list(ids) != sorted(set(ids)) or any(not 0 <= block < depth for block in ids):
-            raise ValueError(
-                f"level2_post_norm_block_ids must be increasing layers of stage 3, in "
-                f"[0, {depth}); got {ids}"
-            )
+        check(
+            "backbone.level2_post_norm_block_ids",
+            list(ids) == sorted(set(ids)) and all(0 <= block < depth for block in ids),
+            f"be increasing layers of stage 3, in [0, {depth})",
+            ids,
+        )
         out = self.out_indices
-        if not out or list(out) != sorted(set(out)) or not 0 <= out[0] <= out[-1] < stages:
-            raise ValueError(f"out_indices must be increasing stages in [0, {stages}); got {out}")
-        if not 0 <= self.frozen_stages <= stages:
-            raise ValueError(
-                f"frozen_stages must be in [0, {stages}], the number of stages; "
-                f"got {self.frozen_stages}"
-            )
+        check(
+            "backbone.out_indices",
+            len(out) > 0 and list(out) == sorted(set(out)) and 0 <= out[0] <= out[-1] < stages,
+            f"be increasing stages in [0, {stages})",
+            out,
+        )
+        wanted = f"lie in [0, {stages}], the number of stages"
+        check(
+            "backbone.frozen_stages", 0 <= self.frozen_stages <= stages, wanted, self.frozen_stages
+        )
 
 
 _T = InternImageConfig(drop_path_rate=0.2, layer_scale=1.0)

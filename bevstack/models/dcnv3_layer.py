@@ -86,7 +86,7 @@ class DCNv3Layer(nn.Module):
 
     kernel_size = 3
 
-    def __init__(self, channels: int, groups: int, config: InternImageConfig) -> None:
+    def __init__(self, channels: int, groups: int, *, config: InternImageConfig) -> None:
         super().__init__()
         self.groups = groups
         self.offset_scale = config.offset_scale

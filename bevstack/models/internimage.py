@@ -101,7 +101,7 @@ class InternImageBlock(nn.Module):
         self.gamma1 = self._branch_scale(channels, config)
         self.gamma2 = self._branch_scale(channels, config)
         self.norm1 = nn.LayerNorm(channels, eps=NORM_EPS)
-        self.dcn = DCNv3Layer(channels, groups, config)
+        self.dcn = DCNv3Layer(channels, groups, config=config)
         self.norm2 = nn.LayerNorm(channels, eps=NORM_EPS)
         self.mlp = MLP(channels, config)
         both = config.res_post_norm
@@ -145,8 +145,9 @@ class InternImageStage(nn.Module):
     def __init__(
         self,
         stage: int,
-        drop_path_rates: Sequence[float],  # one a block
         config: InternImageConfig,
+        *,
+        drop_path_rates: Sequence[float],  # one a block
     ) -> None:
         super().__init__()
         channels = config.stage_channels[stage]
@@ -198,7 +199,7 @@ class InternImage(nn.Module):
         self.patch_embed = Stem(config)
         rates = iter(config.drop_path_rates)
         self.levels = nn.ModuleList(
-            InternImageStage(stage, [next(rates) for _ in range(depth)], config)
+            InternImageStage(stage, config, drop_path_rates=[next(rates) for _ in range(depth)])
             for stage, depth in enumerate(config.depths)
         )
         for stage in self.levels[: config.frozen_stages]:

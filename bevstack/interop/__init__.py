@@ -1,0 +1,1 @@
+"""Where other projects' names and formats are translated into this one's."""
