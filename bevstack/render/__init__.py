@@ -1,0 +1,36 @@
+"""Pictures of boxes and of learning, drawn with OpenCV: no data set, no model, no window."""
+
+from bevstack.render.bev_view import BEVView, draw_bev
+from bevstack.render.camera_view import draw_camera, draw_lost_camera
+from bevstack.render.canvas import Canvas, Rect
+from bevstack.render.files import write_picture
+from bevstack.render.layers import (
+    PREDICTED,
+    TRUE,
+    BoxLayer,
+    BoxStyle,
+    make_layers,
+    select_detections,
+)
+from bevstack.render.learning_curve import CurveStyle, draw_learning_curve
+from bevstack.render.sheet import SheetStyle, draw_sheet
+
+__all__ = [
+    "PREDICTED",
+    "TRUE",
+    "BEVView",
+    "BoxLayer",
+    "BoxStyle",
+    "Canvas",
+    "CurveStyle",
+    "Rect",
+    "SheetStyle",
+    "draw_bev",
+    "draw_camera",
+    "draw_learning_curve",
+    "draw_lost_camera",
+    "draw_sheet",
+    "make_layers",
+    "select_detections",
+    "write_picture",
+]

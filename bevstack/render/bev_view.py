@@ -1,0 +1,193 @@
+"""The bird's-eye view: x forward is up, y left is left."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bevstack.render.camera_view import text_height
+from bevstack.render.canvas import Canvas, Rect, text_size
+from bevstack.render.clipping import clip_polygon, clip_segments, image_borders
+from bevstack.render.colors import MUTED, PANEL, RGB, RULE
+from bevstack.render.layers import BoxLayer, as_array
+
+# Outline of the nuScenes car from its rear axle, metres: it only shows where the ego is.
+EGO_LENGTH_M, EGO_WIDTH_M, EGO_REAR_OVERHANG_M = 4.08, 1.73, 0.9
+ARROW_S = 1.0  # a velocity arrow reaches to where the object is after this time
+_RANGE_ANGLE_RAD = math.radians(45)
+MIN_ARROW_MPS = 0.5  # slower objects count as standing and get no arrow
+
+
+@dataclass(frozen=True, kw_only=True)
+class BEVView:
+    """Which rectangle of the ego frame is shown, and how large."""
+
+    height_px: int = 720
+    x_range_m: tuple[float, float] = (-52.0, 52.0)
+    y_range_m: tuple[float, float] = (-52.0, 52.0)
+    grid_m: float | None = None  # spacing of grid lines; none: rings only
+
+    def __post_init__(self) -> None:
+        for name in ("x_range_m", "y_range_m"):
+            low, high = getattr(self, name)
+            if not low < high:
+                raise ValueError(f"{name} must be (low, high) with low < high; got {(low, high)}")
+        if self.height_px < 1:
+            raise ValueError(f"height_px must be positive; got {self.height_px}")
+        if self.grid_m is not None and self.grid_m <= 0:
+            raise ValueError(f"grid_m must be positive; got {self.grid_m}")
+
+    @property
+    def pixels_per_m(self) -> float:
+        """Scale, the same along both axes."""
+        return self.height_px / (self.x_range_m[1] - self.x_range_m[0])
+
+    @property
+    def width_px(self) -> int:
+        """Width that shows ``y_range_m`` at that scale."""
+        return max(round((self.y_range_m[1] - self.y_range_m[0]) * self.pixels_per_m), 1)
+
+    def to_pixels(
+        self,
+        points_m: NDArray[np.float64],  # (..., 2 or 3) x forward, y left
+    ) -> NDArray[np.float64]:  # (..., 2) continuous (column, row)
+        """Where points are drawn."""
+        column = (self.y_range_m[1] - points_m[..., 1]) * self.pixels_per_m
+        row = (self.x_range_m[1] - points_m[..., 0]) * self.pixels_per_m
+        return np.stack((column, row), -1)
+
+
+def draw_bev(
+    layers: Sequence[BoxLayer],  # in the ego frame
+    class_names: tuple[str, ...],
+    view: BEVView | None = None,
+) -> Canvas:
+    """Draws boxes from above, with range rings, the ego vehicle, headings and velocity arrows.
+
+    The line from a box's middle to its front shows its heading; the arrow ends where the object
+    will be after ``ARROW_S``. Boxes without a velocity, or standing, have no arrow.
+    """
+    view = view or BEVView()
+    canvas = Canvas.filled(view.height_px, view.width_px, PANEL)
+    _draw_grid(canvas, view)
+    _draw_rings(canvas, view)
+    _draw_ego(canvas, view)
+    for layer in layers:
+        for index in reversed(range(len(layer))):  # the best last, on top
+            _draw_box(canvas, view, layer, index, class_names)
+    _write_ranges(canvas, view)
+    return canvas
+
+
+def _draw_grid(canvas: Canvas, view: BEVView) -> None:
+    if view.grid_m is None:
+        return
+    faint = (44, 49, 58)
+    for x in _multiples(view.x_range_m, view.grid_m):
+        line = np.array([[x, view.y_range_m[0]], [x, view.y_range_m[1]]])
+        canvas.line(view.to_pixels(line), faint, 1)
+    for y in _multiples(view.y_range_m, view.grid_m):
+        line = np.array([[view.x_range_m[0], y], [view.x_range_m[1], y]])
+        canvas.line(view.to_pixels(line), faint, 1)
+
+
+def _ring_radii(view: BEVView) -> NDArray[np.float64]:
+    x_range, y_range = view.x_range_m, view.y_range_m
+    farthest = math.hypot(max(map(abs, x_range)), max(map(abs, y_range)))
+    step = ring_step(min(x_range[1] - x_range[0], y_range[1] - y_range[0]) / 2)
+    return np.arange(step, farthest, step)
+
+
+def _draw_rings(canvas: Canvas, view: BEVView) -> None:
+    column, row = view.to_pixels(np.zeros(2))
+    for radius in _ring_radii(view):
+        canvas.circle((column, row), radius * view.pixels_per_m, RULE)
+
+
+def _write_ranges(canvas: Canvas, view: BEVView) -> None:
+    """The rings' distances, to the front right, where the ego's own lane does not run."""
+    cap_px = text_height(view.width_px)
+    direction = np.array([math.cos(_RANGE_ANGLE_RAD), -math.sin(_RANGE_ANGLE_RAD)])
+    for radius in _ring_radii(view):
+        string = f"{radius:g} m"
+        height, width = text_size(string, cap_px)
+        column, row = view.to_pixels(radius * direction)
+        left, top = round(column - width / 2), round(row - height / 2)
+        if canvas.is_free(Rect(left, top, left + width, top + height)):
+            canvas.text(string, left, top, cap_px, MUTED, plate=PANEL, plate_opacity=0.7)
+
+
+def ring_step(reach_m: float) -> float:
+    """The distance between rings, 1, 2 or 5 times a power of ten, that gives three to seven."""
+    power = 10.0 ** math.floor(math.log10(reach_m / 3))
+    return max(factor * power for factor in (1.0, 2.0, 5.0) if factor * power <= reach_m / 3)
+
+
+def _draw_ego(canvas: Canvas, view: BEVView) -> None:
+    rear, front = -EGO_REAR_OVERHANG_M, EGO_LENGTH_M - EGO_REAR_OVERHANG_M
+    half = EGO_WIDTH_M / 2
+    outline = np.array([[rear, half], [rear, -half], [front - 1, -half], [front, 0.0]])
+    outline = np.concatenate((outline, [[front - 1, half]]))
+    pixels = _clip_polygon(view.to_pixels(outline), canvas)
+    canvas.polygon(pixels, MUTED, 1.0)
+
+
+def _draw_box(
+    canvas: Canvas, view: BEVView, layer: BoxLayer, index: int, class_names: tuple[str, ...]
+) -> None:
+    style = layer.style
+    color = layer.color(index, class_names)
+    thickness = max(round(style.thickness * canvas.pixels.shape[0] / 640), 1)
+    outline_m = as_array(layer.boxes[index].corners())[:4, :2]
+    middle_m, front_m = outline_m.mean(0), outline_m[[0, 3]].mean(0)
+    outline = view.to_pixels(outline_m)
+    if style.fill_opacity:
+        canvas.polygon(_clip_polygon(outline, canvas), color, style.fill_opacity)
+    sides = np.stack((outline, np.roll(outline, -1, 0)), 1)
+    heading = view.to_pixels(np.stack((middle_m, front_m)))[None]
+    for segment in _clip_segments(np.concatenate((sides, heading)), canvas):
+        if style.dashed:
+            canvas.dashed_line(segment[0], segment[1], color, thickness, dash_px=4.0)
+        else:
+            canvas.line(segment, color, thickness)
+    _draw_arrow(canvas, view, front_m, as_array(layer.boxes.velocity[index]), color)
+
+
+def _draw_arrow(
+    canvas: Canvas,
+    view: BEVView,
+    start_m: NDArray[np.float64],  # (2,)
+    velocity_mps: NDArray[np.float64],  # (2,)
+    color: RGB,
+) -> None:
+    speed = float(np.linalg.norm(velocity_mps))
+    if not speed >= MIN_ARROW_MPS:  # false for NaN too
+        return
+    tip_m = start_m + ARROW_S * velocity_mps
+    forward = velocity_mps / speed
+    left = np.array([-forward[1], forward[0]])
+    barb_m = 5.0 / view.pixels_per_m
+    barbs = [tip_m - barb_m * forward + side * 0.6 * barb_m * left for side in (1, -1)]
+    lines = [(start_m, tip_m), (tip_m, barbs[0]), (tip_m, barbs[1])]
+    for segment in _clip_segments(view.to_pixels(np.array(lines)), canvas):
+        canvas.line(segment, color, 1)
+
+
+def _clip_segments(segments: NDArray[np.float64], canvas: Canvas) -> NDArray[np.float64]:
+    for normal, offset in image_borders(canvas.pixels.shape[:2], 8.0):
+        segments = clip_segments(segments, normal, offset)
+    return segments
+
+
+def _clip_polygon(points: NDArray[np.float64], canvas: Canvas) -> NDArray[np.float64]:
+    for normal, offset in image_borders(canvas.pixels.shape[:2], 8.0):
+        points = clip_polygon(points, normal, offset)
+    return points
+
+
+def _multiples(range_m: tuple[float, float], step: float) -> NDArray[np.float64]:
+    return np.arange(math.ceil(range_m[0] / step), math.floor(range_m[1] / step) + 1) * step

@@ -1,0 +1,190 @@
+"""3D boxes on a camera image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bevstack.render.canvas import MIN_CAP_PX, Canvas, Image, Rect, fit_text, text_size
+from bevstack.render.clipping import (
+    EDGES,
+    FRONT_FACE,
+    NEAR_M,
+    to_camera,
+    visible_polygon,
+    visible_segments,
+)
+from bevstack.render.colors import BLACK, MUTED, PANEL, RGB, WHITE
+from bevstack.render.layers import BoxLayer
+
+_MARGIN_PX = 8.0  # lines are cut this far outside the image, so that their ends do not show
+_MIN_LABELLED_PX = 9.0  # a box lower than this gets no label: it would hide behind it
+
+
+@dataclass(frozen=True)
+class _Item:
+    """One box as one camera sees it."""
+
+    layer: BoxLayer
+    index: int
+    corners_cam: NDArray[np.float64]  # (8, 3)
+    depth_m: float  # of the centre
+    edges: NDArray[np.float64]  # (E, 2, 2) visible parts, pixels
+
+
+def draw_camera(
+    image: Image,  # (H, W, 3) RGB
+    intrinsics: NDArray[np.float64],  # (3, 3) pixels of this image
+    cam_from_bev: NDArray[np.float64],  # (4, 4)
+    layers: Sequence[BoxLayer],
+    class_names: tuple[str, ...],
+    *,
+    name: str = "",
+) -> Canvas:
+    """Draws boxes on a camera image, far ones first.
+
+    Each box shows its twelve edges, a tinted front face, and a mark on the ground from its middle
+    to its front. Boxes are cut at a plane in front of the camera; one behind it draws nothing.
+    Labels go to the best and nearest boxes first and are left out where there is no room.
+    """
+    canvas = Canvas(image.copy())
+    cap_px = text_height(image.shape[1])
+    if name:
+        _write_name(canvas, name, cap_px)
+    items = [
+        item
+        for layer in layers
+        for item in _visible_items(layer, intrinsics, cam_from_bev, image.shape[:2])
+    ]
+    for item in sorted(items, key=lambda item: -item.depth_m):
+        _draw_box(canvas, item, intrinsics, class_names)
+    labelled = [item for item in items if item.layer.style.labelled]
+    _label_boxes(canvas, sorted(labelled, key=_label_order), class_names, cap_px)
+    return canvas
+
+
+def draw_lost_camera(size: tuple[int, int], name: str) -> Canvas:
+    """A dark tile that stands for a camera without an image."""
+    height, width = size
+    canvas = Canvas.filled(height, width, PANEL)
+    cap_px = text_height(width)
+    if name:
+        _write_name(canvas, name, cap_px)
+    string = fit_text("camera lost", 1.3 * cap_px, width)
+    text_height_px, text_width = text_size(string, 1.3 * cap_px)
+    left, top = (width - text_width) // 2, (height - text_height_px) // 2
+    if string and canvas.is_free(Rect(left, top, left + text_width, top + text_height_px)):
+        canvas.text(string, left, top, 1.3 * cap_px, MUTED)
+    return canvas
+
+
+def text_height(width_px: int) -> float:
+    """Height of capitals, in pixels, that suits a picture of this width."""
+    return max(width_px / 90, MIN_CAP_PX)
+
+
+def _visible_items(
+    layer: BoxLayer,
+    intrinsics: NDArray[np.float64],
+    cam_from_bev: NDArray[np.float64],
+    size: tuple[int, int],
+) -> list[_Item]:
+    corners_cam = to_camera(layer.corners(), cam_from_bev)  # (D, 8, 3)
+    items = []
+    for index in np.flatnonzero((corners_cam[..., 2] > NEAR_M).any(1)):
+        corners = corners_cam[index]
+        edges = visible_segments(corners[np.array(EDGES)], intrinsics, size, _MARGIN_PX)
+        if len(edges):
+            items.append(_Item(layer, int(index), corners, float(corners[:, 2].mean()), edges))
+    return items
+
+
+def _draw_box(
+    canvas: Canvas,
+    item: _Item,
+    intrinsics: NDArray[np.float64],
+    class_names: tuple[str, ...],
+) -> None:
+    height, width = canvas.pixels.shape[:2]
+    style = item.layer.style
+    color = item.layer.color(item.index, class_names)
+    thickness = _line_width(style.thickness, width)
+    corners = item.corners_cam
+    if style.fill_opacity:
+        front = visible_polygon(corners[list(FRONT_FACE)], intrinsics, (height, width), _MARGIN_PX)
+        canvas.polygon(front, color, style.fill_opacity)
+    middle = corners[:4].mean(0)
+    front_middle = corners[[0, 3]].mean(0)
+    heading = np.stack((middle, front_middle))[None]
+    marks = visible_segments(heading, intrinsics, (height, width), _MARGIN_PX)
+    for segment in (*item.edges, *marks):
+        _draw_segment(canvas, segment, color, thickness, style.dashed)
+
+
+def _draw_segment(
+    canvas: Canvas, segment: NDArray[np.float64], color: RGB, thickness: int, dashed: bool
+) -> None:
+    if dashed:
+        dash_px = max(canvas.pixels.shape[1] / 110, 5.0)
+        canvas.dashed_line(segment[0], segment[1], color, thickness, dash_px=dash_px)
+    else:
+        canvas.line(segment, color, thickness)
+
+
+def _line_width(factor: float, width_px: int) -> int:
+    return max(round(factor * width_px / 900), 1)
+
+
+def _label_order(item: _Item) -> tuple[float, float]:
+    scores = item.layer.scores
+    return (0.0 if scores is None else -float(scores[item.index]), item.depth_m)
+
+
+def _label_boxes(
+    canvas: Canvas, items: Sequence[_Item], class_names: tuple[str, ...], cap_px: float
+) -> None:
+    """Writes each box's label beside it where that hides no other labelled box and no label."""
+    around = [_bounding_rect(item.edges, canvas.bounds) for item in items]
+    for index, item in enumerate(items):
+        if around[index].height < _MIN_LABELLED_PX:
+            continue
+        string = item.layer.caption(item.index, class_names)
+        others = around[:index] + around[index + 1 :]
+        for place in _label_places(text_size(string, cap_px), around[index]):
+            if canvas.is_free(place) and not any(place.overlaps(other) for other in others):
+                color = item.layer.color(item.index, class_names)
+                canvas.text(
+                    string, place.left, place.top, cap_px, color, plate=BLACK, plate_opacity=0.65
+                )
+                break
+
+
+def _bounding_rect(segments: NDArray[np.float64], bounds: Rect) -> Rect:
+    points = np.clip(segments.reshape(-1, 2), 0, (bounds.right, bounds.bottom))
+    (left, top), (right, bottom) = np.floor(points.min(0)), np.ceil(points.max(0))
+    return Rect(int(left), int(top), int(right), int(bottom))
+
+
+def _label_places(size: tuple[int, int], around: Rect) -> list[Rect]:
+    """Places for a label at a box, the best first: above it, below it, beside it, inside it."""
+    height, width = size
+    corners = [
+        (around.left, around.top - height),
+        (around.right - width, around.top - height),
+        (around.left, around.bottom),
+        (around.right - width, around.bottom),
+        (around.right, around.top),
+        (around.left - width, around.top),
+    ]
+    if around.width > 2 * width and around.height > 3 * height:
+        corners += [(around.left, around.top), (around.right - width, around.top)]
+    return [Rect(left, top, left + width, top + height) for left, top in corners]
+
+
+def _write_name(canvas: Canvas, name: str, cap_px: float) -> None:
+    string = fit_text(name, cap_px, canvas.pixels.shape[1])
+    if string:
+        canvas.text(string, 0, 0, cap_px, WHITE, plate=BLACK, plate_opacity=0.65)

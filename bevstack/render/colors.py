@@ -1,0 +1,62 @@
+"""Colours of classes and of the drawing itself, as RGB.
+
+The class colours were chosen so that any two of them, and white (the true boxes), stay apart for
+normal, protan, deutan and tritan sight: at least 18 units in CIE Lab between any two under the
+simulation of Machado et al. 2009 (a test computes it). Colour is never the only sign: predicted
+boxes carry their class in words, true boxes are dashed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+RGB = tuple[int, int, int]
+
+CLASS_COLORS: Mapping[str, RGB] = MappingProxyType(
+    {
+        "barrier": (146, 127, 250),  # violet
+        "bicycle": (0, 182, 140),  # green
+        "bus": (188, 236, 116),  # lime
+        "car": (255, 231, 29),  # yellow
+        "construction_vehicle": (157, 104, 0),  # brown
+        "motorcycle": (167, 255, 182),  # mint
+        "pedestrian": (41, 223, 255),  # sky blue
+        "traffic_cone": (226, 48, 172),  # pink
+        "trailer": (187, 82, 75),  # brick
+        "truck": (213, 156, 0),  # orange
+    }
+)
+# Learning curves, on white: Okabe and Ito's colour-blind-safe set without its yellow, which is too
+# pale for a line on white.
+CURVE_COLORS: tuple[RGB, ...] = (
+    (0, 0, 0),
+    (0, 114, 178),
+    (213, 94, 0),
+    (0, 158, 115),
+    (204, 121, 167),
+    (86, 180, 233),
+    (230, 159, 0),
+)
+
+WHITE: RGB = (255, 255, 255)
+BLACK: RGB = (0, 0, 0)
+BACKGROUND: RGB = (22, 25, 30)  # sheets
+PANEL: RGB = (30, 34, 41)  # bird's-eye view, lost cameras
+RULE: RGB = (66, 73, 84)  # rings and grid
+MUTED: RGB = (158, 167, 179)  # secondary text on the two above
+
+
+def class_color(class_names: tuple[str, ...], label: int) -> RGB:
+    """Colour of a class: its own where it has one, else one of the set by its index.
+
+    Raises:
+        ValueError: a label without a name.
+    """
+    if not 0 <= label < len(class_names):
+        raise ValueError(
+            f"label must be an index of the {len(class_names)} class names; got {label}: "
+            "pass the class names that the boxes were labelled with"
+        )
+    colors = tuple(CLASS_COLORS.values())
+    return CLASS_COLORS.get(class_names[label], colors[label % len(colors)])

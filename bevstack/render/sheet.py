@@ -1,0 +1,196 @@
+"""A sheet: the cameras in their natural arrangement beside the bird's-eye view, with a legend."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bevstack.geometry import invert_se3
+from bevstack.render.bev_view import BEVView, draw_bev
+from bevstack.render.camera_view import draw_camera, draw_lost_camera, text_height
+from bevstack.render.canvas import Canvas, Image, fit_text, text_size
+from bevstack.render.colors import BACKGROUND, MUTED, WHITE
+from bevstack.render.layers import BoxLayer, as_array
+from bevstack.render.legend import draw_legend
+from bevstack.types import Frame
+
+# Where the six roles of nuScenes stand: as if looking forward, the rear ones below.
+_ROLES = (
+    ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT"),
+    ("CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT"),
+)
+_GAP_PX = 6
+_DEFAULT_ASPECT = 9 / 16  # height / width of a rig whose cameras are all lost
+
+
+@dataclass(frozen=True, kw_only=True)
+class SheetStyle:
+    """Sizes of a sheet."""
+
+    tile_width_px: int = 560  # of every camera
+    x_range_m: tuple[float, float] = (-52.0, 52.0)  # of the bird's-eye view
+    y_range_m: tuple[float, float] = (-52.0, 52.0)
+    grid_m: float | None = None  # spacing of its grid lines; none: rings only
+    camera_names: bool = True  # write each camera's role on its tile
+
+    def __post_init__(self) -> None:
+        if self.tile_width_px < 64:
+            raise ValueError(f"tile_width_px must be at least 64; got {self.tile_width_px}")
+
+
+def draw_sheet(
+    frame: Frame,
+    layers: Sequence[BoxLayer],  # in the frame's bev frame
+    class_names: tuple[str, ...],
+    *,
+    title: str = "",
+    caption: str = "",
+    style: SheetStyle | None = None,
+) -> Canvas:
+    """Draws one moment: every camera with its boxes, beside the view from above.
+
+    Six cameras with nuScenes' roles stand front-left, front, front-right over back-left, back,
+    back-right; any others in a grid, in the order given. Images are resized before the boxes are
+    drawn, so that lines and text are sharp. The view from above is in the ego frame.
+    """
+    style = style or SheetStyle()
+    cell = _cell_size(frame, style.tile_width_px)
+    places = arrange_cameras(frame.camera_names, frame.num_cameras)
+    tiles = _draw_tiles(frame, layers, class_names, cell, style)
+    cameras = _assemble(tiles, places, cell)
+    cap_px = max(text_height(cameras.bounds.width) * 0.62, text_height(cell[1]))
+    legend = draw_legend(layers, class_names, cameras.bounds.width, cap_px)
+    header = _draw_header(title, caption, cameras.bounds.width, cap_px)
+    left = _stack([part for part in (header, cameras, legend) if part is not None])
+    view = BEVView(
+        height_px=left.bounds.height,
+        x_range_m=style.x_range_m,
+        y_range_m=style.y_range_m,
+        grid_m=style.grid_m,
+    )
+    return _beside(left, _draw_above(frame, layers, class_names, view))
+
+
+def arrange_cameras(
+    names: Sequence[str],  # one a camera, or none
+    num_cameras: int,
+) -> list[tuple[int, int]]:
+    """Row and column of every camera on a sheet."""
+    roles = {role: (r, c) for r, row in enumerate(_ROLES) for c, role in enumerate(row)}
+    if sorted(names) == sorted(roles):
+        return [roles[name] for name in names]
+    columns = num_cameras if num_cameras <= 3 else math.ceil(math.sqrt(num_cameras))
+    return [divmod(index, columns) for index in range(num_cameras)]
+
+
+def _cell_size(frame: Frame, width_px: int) -> tuple[int, int]:
+    """Height and width of a cell: the tallest image's, at most a square."""
+    aspects = [image.shape[0] / image.shape[1] for image in frame.images if image is not None]
+    aspect = min(max(aspects, default=_DEFAULT_ASPECT), 1.0)
+    return max(round(width_px * aspect), 1), width_px
+
+
+def _draw_tiles(
+    frame: Frame,
+    layers: Sequence[BoxLayer],
+    class_names: tuple[str, ...],
+    cell: tuple[int, int],
+    style: SheetStyle,
+) -> list[Canvas]:
+    assert frame.camera_mask is not None  # set by Frame
+    cam_from_bev = as_array(invert_se3(frame.bev_from_cam()))
+    intrinsics = as_array(frame.intrinsics)
+    tiles = []
+    for index, image in enumerate(frame.images):
+        name = _tile_name(frame, index) if style.camera_names else ""
+        if image is None or not bool(frame.camera_mask[index]):
+            tiles.append(draw_lost_camera(cell, name))
+            continue
+        resized, matrix = fit_image(image, intrinsics[index], cell)
+        pose = cam_from_bev[index]
+        tiles.append(draw_camera(resized, matrix, pose, layers, class_names, name=name))
+    return tiles
+
+
+def _tile_name(frame: Frame, index: int) -> str:
+    name = frame.camera_names[index] if frame.camera_names else ""
+    return name.removeprefix("CAM_").replace("_", " ").lower() if name else f"camera {index}"
+
+
+def fit_image(
+    image: Image,
+    intrinsics: NDArray[np.float64],  # (3, 3)
+    cell: tuple[int, int],  # (H, W)
+) -> tuple[Image, NDArray[np.float64]]:
+    """The image resized to the largest size within a cell, and its intrinsics after that."""
+    height, width = image.shape[:2]
+    factor = min(cell[0] / height, cell[1] / width)
+    new_height, new_width = max(round(height * factor), 1), max(round(width * factor), 1)
+    interpolation = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+    resized = cv2.resize(image, (new_width, new_height), interpolation=interpolation)
+    scale = np.diag((new_width / width, new_height / height, 1.0))
+    return np.asarray(resized, np.uint8), scale @ intrinsics
+
+
+def _assemble(
+    tiles: Sequence[Canvas], places: Sequence[tuple[int, int]], cell: tuple[int, int]
+) -> Canvas:
+    rows, columns = (max(place[axis] for place in places) + 1 for axis in (0, 1))
+    step_down, step_right = cell[0] + _GAP_PX, cell[1] + _GAP_PX
+    sheet = Canvas.filled(rows * step_down - _GAP_PX, columns * step_right - _GAP_PX, BACKGROUND)
+    for tile, (row, column) in zip(tiles, places, strict=True):
+        height, width = tile.pixels.shape[:2]
+        top = row * step_down + (cell[0] - height) // 2
+        sheet.paste(tile, column * step_right + (cell[1] - width) // 2, top)
+    return sheet
+
+
+def _draw_header(title: str, caption: str, width: int, cap_px: float) -> Canvas | None:
+    """The title, and the caption beside it where both fit in one line, else below it."""
+    if not title and not caption:
+        return None
+    title, caption = (fit_text(text, cap_px, width) for text in (title, caption))
+    height, title_width = text_size(title, cap_px) if title else (0, 0)
+    caption_width = text_size(caption, cap_px)[1]
+    one_line = title_width + caption_width <= width or not (title and caption)
+    line = text_size("x", cap_px)[0]
+    header = Canvas.filled(line if one_line else 2 * line, width, BACKGROUND)
+    if title:
+        header.text(title, 0, 0, cap_px, WHITE)
+    if caption:
+        left, top = (title_width, 0) if one_line else (0, height)
+        header.text(caption, left, top, cap_px, MUTED)
+    return header
+
+
+def _draw_above(
+    frame: Frame, layers: Sequence[BoxLayer], class_names: tuple[str, ...], view: BEVView
+) -> Canvas:
+    if frame.bev_from_ego is not None:
+        ego_from_bev = invert_se3(frame.bev_from_ego)
+        layers = [layer.transformed(ego_from_bev) for layer in layers]
+    return draw_bev(layers, class_names, view)
+
+
+def _stack(parts: Sequence[Canvas]) -> Canvas:
+    height = sum(part.bounds.height for part in parts) + _GAP_PX * (len(parts) - 1)
+    whole = Canvas.filled(height, max(part.bounds.width for part in parts), BACKGROUND)
+    top = 0
+    for part in parts:
+        whole.paste(part, 0, top)
+        top += part.bounds.height + _GAP_PX
+    return whole
+
+
+def _beside(left: Canvas, right: Canvas) -> Canvas:
+    height = max(left.bounds.height, right.bounds.height)
+    width = left.bounds.width + right.bounds.width + 3 * _GAP_PX
+    whole = Canvas.filled(height + 2 * _GAP_PX, width, BACKGROUND)
+    whole.paste(left, _GAP_PX, _GAP_PX)
+    whole.paste(right, left.bounds.width + 2 * _GAP_PX, _GAP_PX)
+    return whole
