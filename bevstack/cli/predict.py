@@ -13,6 +13,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bevstack.runtime.detector import Detector
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,11 +41,97 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     own = parser.add_argument_group("your own images")
     own.add_argument("--rig", type=Path, metavar="FILE", help="the cameras' calibration, as JSON")
     own.add_argument("--images", type=Path, metavar="DIR", help="folder of the cameras' images")
+    own.add_argument(
+        "--lost",
+        action="append",
+        default=[],
+        metavar="CAMERA",
+        help="a camera of the rig that gave no image; may be repeated",
+    )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help="results file, as JSON"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the prediction."""
-    raise NotImplementedError
+    """Predicts, and says what was written."""
+    from bevstack.cli.progress import make_console
+    from bevstack.runtime.predict import check_writable
+
+    _check_input(args)
+    check_writable(args.out)
+    console = make_console()
+    detector = _make_detector(args, console)
+    if args.rig is not None:
+        return _predict_rig(args, detector, console)
+    return _predict_nuscenes(args, detector, console)
+
+
+def _check_input(args: argparse.Namespace) -> None:
+    if args.config is None and args.weights is None:
+        raise ValueError("--config or --weights must be given; got neither")
+    if (args.nuscenes is None) == (args.rig is None):
+        raise ValueError(
+            "either --nuscenes ROOT or --rig FILE must be given; "
+            f"got {'neither' if args.rig is None else 'both'}"
+        )
+    if args.nuscenes is not None and args.version is None:
+        raise ValueError("--version must be given with --nuscenes, e.g. v1.0-mini; got none")
+    if args.nuscenes is not None and args.scene is None and args.split is None:
+        raise ValueError("--scene or --split must be given with --nuscenes; got neither")
+    if args.rig is not None and args.images is None:
+        raise ValueError("--images DIR must be given with --rig; got none")
+
+
+def _make_detector(args: argparse.Namespace, console: Console) -> Detector:
+    from bevstack.config import load_config
+    from bevstack.runtime.detector import build, load
+
+    expected = None if args.config is None else load_config(args.config)
+    if args.weights is not None:
+        return load(args.weights, args.device, expected=expected)
+    assert expected is not None  # _check_input
+    console.print("no --weights: the weights are random, so the boxes mean nothing")
+    return build(expected, args.device)
+
+
+def _predict_rig(args: argparse.Namespace, detector: Detector, console: Console) -> int:
+    from bevstack.runtime.predict import predict_rig
+
+    count = predict_rig(detector, args.rig, args.images, args.out, lost=args.lost)
+    console.print(f"{count} boxes in the ego frame: {args.out}")
+    return 0
+
+
+def _predict_nuscenes(args: argparse.Namespace, detector: Detector, console: Console) -> int:
+    from rich.progress import Progress
+
+    from bevstack.datasets.nuscenes import NuScenesDataset
+    from bevstack.runtime.predict import join_processes, predict_dataset
+
+    config = detector.config
+    dataset = NuScenesDataset(
+        args.nuscenes,
+        args.version,
+        scenes=None if args.scene is None else [args.scene],
+        split=args.split,
+        bev_frame=config.grid.frame,
+        class_names=config.class_names,
+    )
+    shard = join_processes()
+    quiet = shard.rank != 0 or not console.is_terminal
+    with Progress(console=console, disable=quiet) as bar:
+        task = bar.add_task("predicting", total=None)
+        skipped = predict_dataset(
+            detector,
+            dataset,
+            args.out,
+            skip_missing=args.skip_missing,
+            shard=shard,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    if shard.rank == 0:
+        for token in skipped:
+            console.print(f"skipped {token}: images missing")
+        console.print(f"{len(dataset) - len(skipped)} samples: {args.out}")
+    return 0

@@ -1,7 +1,7 @@
 """Trains a configuration on a data set in nuScenes' format and writes checkpoints.
 
-Run it under `torchrun` to use several processes. After an interruption the same command with
---resume goes on from the last checkpoint.
+After an interruption the same command with --resume goes on from the last checkpoint, and does
+the very steps the uninterrupted run would have done.
 """
 
 from __future__ import annotations
@@ -30,5 +30,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the training."""
-    raise NotImplementedError
+    """Trains, and says where the weights are."""
+    from bevstack.cli.progress import make_console, training_progress
+    from bevstack.config import load_config
+    from bevstack.datasets.nuscenes import NuScenesDataset
+    from bevstack.training import train
+
+    config = load_config(args.config)
+    dataset = NuScenesDataset(
+        args.nuscenes,
+        args.version,
+        split=args.split,
+        bev_frame=config.grid.frame,
+        class_names=config.class_names,
+    )
+    console = make_console()
+    recipe = config.training
+    console.print(
+        f"{config.name}: {recipe.num_steps} steps of {recipe.batch_size} samples "
+        f"on the {len(dataset)} of {args.split}"
+    )
+    with training_progress(console, recipe.num_steps, recipe.log_every) as report:
+        result = train(
+            config, dataset, args.out, resume=args.resume, device=args.device, report=report
+        )
+    console.print(f"weights: {result.weights}\nlog: {result.log}")
+    return 0

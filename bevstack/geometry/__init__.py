@@ -1,6 +1,6 @@
 """Rigid motions, cameras and the bird's-eye-view grid."""
 
-from bevstack.geometry.bev_grid import BEVGrid
+from bevstack.geometry.bev_grid import BEVGrid, nominal_bev_from_ego
 from bevstack.geometry.camera import CameraRig
 from bevstack.geometry.se3 import (
     invert_se3,
@@ -15,6 +15,7 @@ __all__ = [
     "BEVGrid",
     "CameraRig",
     "invert_se3",
+    "nominal_bev_from_ego",
     "quaternion_from_rotation",
     "rotation_from_quaternion",
     "se3_from_parts",

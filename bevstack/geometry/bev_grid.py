@@ -10,6 +10,23 @@ from torch import Tensor
 FRAMES = ("ego", "lidar")
 
 
+def nominal_bev_from_ego(frame: str) -> Tensor:  # (4, 4) float64
+    """Where the ``bev`` frame lies for a rig that does not say: no lidar is required of anybody.
+
+    "ego": the ego frame itself. "lidar": nuScenes' nominal LIDAR_TOP, x right, y forward, z up,
+    0.944 m before and 1.840 m above the ego origin, for weights that were trained in that frame.
+
+    Raises:
+        ValueError: an unknown frame.
+    """
+    if frame == "ego":
+        return torch.eye(4, dtype=torch.float64)
+    if frame != "lidar":
+        raise ValueError(f"frame must be one of {FRAMES}; got {frame!r}")
+    rows = ((0.0, -1.0, 0.0, 0.0), (1.0, 0.0, 0.0, -0.944), (0.0, 0.0, 1.0, -1.840))
+    return torch.tensor((*rows, (0.0, 0.0, 0.0, 1.0)), dtype=torch.float64)
+
+
 @dataclass(frozen=True, kw_only=True)
 class BEVGrid:
     """A regular grid of Y rows along y and X columns along x in the ``bev`` frame.

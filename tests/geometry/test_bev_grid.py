@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bevstack.geometry import BEVGrid
+from bevstack.geometry import BEVGrid, nominal_bev_from_ego, transform_points
 
 GRID = BEVGrid(x_range_m=(-10, 30), y_range_m=(-6, 6), z_range_m=(-5, 3), shape=(3, 5))
 
@@ -47,3 +47,12 @@ def test_border_is_outside():
 def test_contradictions_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         BEVGrid(**change)
+
+
+def test_nominal_lidar_frame_has_x_right_and_y_forward():
+    ahead_left_up = torch.tensor([[10.944, 2.0, 2.84]], dtype=torch.float64)
+    lidar = transform_points(nominal_bev_from_ego("lidar"), ahead_left_up)
+    torch.testing.assert_close(lidar, torch.tensor([[-2.0, 10.0, 1.0]], dtype=torch.float64))
+    assert torch.equal(nominal_bev_from_ego("ego"), torch.eye(4, dtype=torch.float64))
+    with pytest.raises(ValueError, match="frame must be one of"):
+        nominal_bev_from_ego("world")

@@ -1,0 +1,1 @@
+"""Running a trained model: on a rig's images, on a data set, and into pictures."""

@@ -1,0 +1,118 @@
+"""A model with its configuration: images in, boxes out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from bevstack.config import Config
+from bevstack.datasets.loader import collate
+from bevstack.geometry import invert_se3, nominal_bev_from_ego
+from bevstack.models.bevformer import BEVFormerV2
+from bevstack.models.box_code import DecoderOutput, detections_from
+from bevstack.models.build import build_model, load_model
+from bevstack.types import Clip, Detections, Frame
+
+
+class Detector:
+    """What ``bevstack.load`` gives: call ``predict`` with a frame.
+
+    Example:
+        >>> detector = bevstack.load("model.safetensors")
+        >>> frame = bevstack.Frame(images=images, intrinsics=K, ego_from_cam=poses)
+        >>> detections = detector.predict(frame)
+        >>> detections.boxes.center, detections.scores, detections.labels
+    """
+
+    def __init__(self, model: BEVFormerV2, config: Config) -> None:
+        self.model = model.eval()
+        self.config = config
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What ``Detections.labels`` index."""
+        return self.config.class_names
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's weights are."""
+        return next(self.model.parameters()).device
+
+    def predict(self, frame: Frame) -> Detections:
+        """Boxes of one frame, best first, in its bev frame: the ego frame unless the frame says.
+
+        Any number of cameras, of different sizes, some possibly lost; no pose and no time needed.
+
+        Raises:
+            ValueError: every camera is lost.
+        """
+        return self.predict_batch([frame])[0]
+
+    def predict_batch(self, frames: Sequence[Frame]) -> list[Detections]:
+        """Boxes of several frames at once, each with a rig of its own.
+
+        The frames' annotations are not looked at.
+
+        Raises:
+            ValueError: no frame, or a frame without a working camera.
+        """
+        for index, frame in enumerate(frames):
+            assert frame.camera_mask is not None  # Frame sets it
+            if not bool(frame.camera_mask.any()):
+                raise ValueError(f"frames[{index}] must have a working camera; all are lost")
+        placed = [self._place(frame) for frame in frames]
+        batch = collate([Clip((frame,), (0,)) for frame in placed], self.config)
+        with torch.inference_mode():
+            output = self.model(batch.to(self.device))
+            detections = [found.to("cpu") for found in self._detections(output.decoder)]
+        return [
+            found
+            if frame.bev_from_ego is not None
+            else found.transformed(invert_se3(at.bev_from_ego))
+            for found, frame, at in zip(detections, frames, placed, strict=True)
+        ]
+
+    def _detections(self, output: DecoderOutput) -> list[Detections]:
+        decoder = self.config.decoder
+        return detections_from(
+            output, max_detections=decoder.max_detections, post_range_m=decoder.post_range_m
+        )
+
+    def _place(self, frame: Frame) -> Frame:
+        """Puts a frame without ``bev_from_ego`` into the frame the model's grid lies in."""
+        if frame.bev_from_ego is not None:
+            return frame
+        return replace(frame, bev_from_ego=nominal_bev_from_ego(self.config.grid.frame))
+
+
+def load(
+    weights: str | Path,
+    device: str | torch.device = "cpu",
+    *,
+    expected: Config | None = None,
+) -> Detector:
+    """A detector from a weights file, which holds its configuration.
+
+    Args:
+        weights: safetensors file, as training writes it.
+        device: where the model goes.
+        expected: refuse weights of another configuration.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a corrupt or pickled file, weights that do not fit their configuration, or a
+            configuration that is not the expected one (names the first differing fields).
+    """
+    model, config = load_model(weights, expected=expected)
+    return Detector(model.to(device), config)
+
+
+def build(config: Config, device: str | torch.device = "cpu") -> Detector:
+    """A detector with random weights, drawn from the configuration's seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.training.seed)
+        model = build_model(config)
+    return Detector(model.to(device), config)

@@ -1,0 +1,81 @@
+"""Lens distortion: known models are undone on load, unknown ones are refused by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+# Names as ROS' sensor_msgs/CameraInfo and OpenCV use them -> permitted coefficient counts
+LENS_MODELS = {
+    "plumb_bob": (4, 5),  # k1 k2 p1 p2 [k3] (Brown 1966)
+    "rational_polynomial": (8, 12, 14),  # k1 k2 p1 p2 k3 k4 k5 k6 [s1..s4] [tau_x tau_y]
+    "equidistant": (4,),  # k1..k4 of a fisheye (Kannala and Brandt 2006)
+}
+
+
+@dataclass(frozen=True)
+class Lens:
+    """A distortion model with its coefficients."""
+
+    model: str
+    coefficients: tuple[float, ...]
+    where: str = "lens"  # what the messages call it
+
+    def __post_init__(self) -> None:
+        if self.model not in LENS_MODELS:
+            raise ValueError(
+                f"{self.where}: lens model must be one of {', '.join(LENS_MODELS)}; "
+                f"got {self.model!r}"
+            )
+        counts = LENS_MODELS[self.model]
+        if len(self.coefficients) not in counts:
+            raise ValueError(
+                f"{self.where}: {self.model} must have {' or '.join(map(str, counts))} "
+                f"coefficients; got {len(self.coefficients)}"
+            )
+        if not np.isfinite(self.coefficients).all():
+            raise ValueError(f"{self.where}: coefficients must be finite; got {self.coefficients}")
+
+    def undistort(
+        self,
+        image: NDArray[np.uint8] | None,  # (H, W, 3)
+        intrinsics: Tensor,  # (3, 3) float64, pixels, of the distorted image
+        image_size: tuple[int, int],  # (H, W)
+    ) -> tuple[NDArray[np.uint8] | None, Tensor]:
+        """The ideal pinhole image, of the same size, and its intrinsics.
+
+        A lens of the first two models keeps its intrinsics. A fisheye's would crop or leave the
+        image, so the new focal length is the smallest that leaves no empty pixel. Intrinsics
+        and coefficients are taken as OpenCV's calibration gives them.
+        """
+        matrix = intrinsics.numpy()
+        distortion = np.asarray(self.coefficients)
+        new_matrix = matrix
+        if self.model == "equidistant":
+            new_matrix = cv2.fisheye.estimateNewCameraMatrixForUndistortRectify(
+                matrix, distortion, image_size[::-1], np.eye(3), balance=0.0
+            )
+        if image is not None:
+            image = self._remap(image, matrix, distortion, new_matrix)
+        return image, torch.from_numpy(np.asarray(new_matrix, dtype=np.float64))
+
+    def _remap(
+        self,
+        image: NDArray[np.uint8],
+        matrix: NDArray[np.float64],
+        distortion: NDArray[np.float64],
+        new_matrix: NDArray[np.float64],
+    ) -> NDArray[np.uint8]:
+        size = (image.shape[1], image.shape[0])
+        rectify = (
+            cv2.fisheye.initUndistortRectifyMap
+            if self.model == "equidistant"
+            else cv2.initUndistortRectifyMap
+        )
+        maps = rectify(matrix, distortion, np.eye(3), new_matrix, size, cv2.CV_32FC1)
+        return np.asarray(cv2.remap(image, *maps, cv2.INTER_LINEAR), dtype=np.uint8)

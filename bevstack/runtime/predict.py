@@ -1,0 +1,209 @@
+"""Prediction over a data set: sharded by scene, resumable, merged to one submission."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bevstack.config import config_to_json
+from bevstack.datasets.nuscenes import NuScenesDataset
+from bevstack.evaluation.submission import results_of_frame, write_submission
+from bevstack.runtime.detector import Detector
+from bevstack.runtime.rig import frame_from_rig, read_rig
+from bevstack.tables.files import write_text_atomically
+
+DETECTIONS_FORMAT = "bevstack-detections-1"
+
+Progress = Callable[[int, int], None]  # samples done, samples of this process
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Which of several processes this is."""
+
+    rank: int = 0
+    world_size: int = 1
+
+    def barrier(self) -> None:
+        """Waits for the other processes."""
+        if self.world_size > 1:
+            torch.distributed.barrier()
+
+
+def join_processes() -> Shard:
+    """The place of this process under ``torchrun``; alone otherwise."""
+    if not torch.distributed.is_torchelastic_launched():
+        return Shard()
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("gloo")
+    return Shard(torch.distributed.get_rank(), torch.distributed.get_world_size())
+
+
+def check_writable(out: Path) -> None:
+    """Raises before the work, not after it, where a result file could not be written.
+
+    Raises:
+        OSError: the folder cannot be made or written, or ``out`` is a folder.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(out))
+    with tempfile.TemporaryFile(dir=out.parent):
+        pass
+
+
+def predict_dataset(
+    detector: Detector,
+    dataset: NuScenesDataset,
+    out: Path,
+    *,
+    skip_missing: bool = False,
+    shard: Shard | None = None,
+    progress: Progress | None = None,
+) -> list[str]:
+    """Predicts every sample of a data set and writes a nuScenes submission.
+
+    Scenes are shared out among processes; each finished scene is a file of its own in
+    ``<out>.parts``, which a run started again finds and does not repeat. The first process merges
+    them, in the order of the tables, so the submission does not depend on how many there were.
+
+    Returns:
+        Tokens of the samples skipped because an image file is missing.
+
+    Raises:
+        FileNotFoundError: images are missing and ``skip_missing`` is off; names the samples.
+        ValueError: finished scenes of another model or data set lie beside ``out``.
+    """
+    shard = shard or Shard()
+    missing = dataset.missing_images()
+    if missing and not skip_missing:
+        raise FileNotFoundError(_describe_missing(missing))
+    parts = out.with_name(out.name + ".parts")
+    _claim_parts(parts, fingerprint(detector, dataset), shard)
+    scenes = dataset.scene_indices()
+    mine = list(scenes.items())[shard.rank :: shard.world_size]
+    total = sum(len(indices) for _, indices in mine)
+    done = 0
+    for scene, indices in mine:
+        part = parts / f"{scene}.json"
+        if not part.is_file():
+            wanted = [i for i in indices if dataset.sample_token(i) not in missing]
+            _predict_scene(detector, dataset, wanted, part)
+        done += len(indices)
+        if progress is not None:
+            progress(done, total)
+    shard.barrier()
+    if shard.rank == 0:
+        _merge(parts, list(scenes), out)
+    shard.barrier()
+    return sorted(missing)
+
+
+def predict_rig(
+    detector: Detector,
+    rig_path: Path,
+    images: Path,
+    out: Path,
+    *,
+    lost: Sequence[str] = (),
+) -> int:
+    """Predicts one frame of anybody's cameras and writes its boxes, in the ego frame, as JSON.
+
+    The file holds ``{"format", "frame", "timestamp_us", "detections": [{"class", "score",
+    "center_m", "size_m" (length, width, height), "yaw_rad", "velocity_mps"}]}``.
+
+    Returns:
+        The number of boxes.
+    """
+    rig = read_rig(rig_path)
+    frame = frame_from_rig(rig, images, lost)
+    found = detector.predict(frame)
+    boxes = found.boxes
+    entries = [
+        {
+            "class": detector.class_names[int(found.labels[i])],
+            "score": float(found.scores[i]),
+            "center_m": boxes.center[i].tolist(),
+            "size_m": boxes.size[i].tolist(),
+            "yaw_rad": float(boxes.yaw[i]),
+            "velocity_mps": boxes.velocity[i].tolist(),
+        }
+        for i in range(len(found))
+    ]
+    content = {
+        "format": DETECTIONS_FORMAT,
+        "frame": "ego",
+        "timestamp_us": rig.timestamp_us,
+        "detections": entries,
+    }
+    write_text_atomically(out, json.dumps(content, indent=1))
+    return len(entries)
+
+
+def _predict_scene(
+    detector: Detector, dataset: NuScenesDataset, indices: Sequence[int], part: Path
+) -> None:
+    results = {}
+    for index in indices:
+        frame = dataset.frame(index)
+        detections = detector.predict(frame)
+        results[frame.sample_token] = results_of_frame(detections, frame, detector.class_names)
+    write_text_atomically(part, json.dumps(results))
+
+
+def _merge(parts: Path, scenes: Sequence[str], out: Path) -> None:
+    results: dict[str, list[dict[str, object]]] = {}
+    for scene in scenes:
+        results |= json.loads((parts / f"{scene}.json").read_text(encoding="utf-8"))
+    write_submission(out, results)
+    shutil.rmtree(parts)
+
+
+def _claim_parts(parts: Path, mark: str, shard: Shard) -> None:
+    """Makes the folder of finished scenes, or checks that it is of the same model and data."""
+    manifest = parts / "manifest.json"
+    if shard.rank == 0 and not manifest.is_file():
+        parts.mkdir(parents=True, exist_ok=True)
+        write_text_atomically(manifest, json.dumps({"fingerprint": mark}))
+    shard.barrier()
+    found = json.loads(manifest.read_text(encoding="utf-8"))["fingerprint"]
+    if found != mark:
+        raise ValueError(
+            f"{parts} must hold scenes of the same model and data set; it was made with others. "
+            "Remove it, or give another --out"
+        )
+
+
+def fingerprint(detector: Detector, dataset: NuScenesDataset) -> str:
+    """A digest of the weights, the configuration and the data set's samples."""
+    digest = hashlib.sha256(config_to_json(detector.config).encode())
+    for name, value in sorted(detector.model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(_bytes(value))
+    for index in range(len(dataset)):
+        digest.update(dataset.sample_token(index).encode())
+    return digest.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def _describe_missing(missing: dict[str, list[str]], limit: int = 5) -> str:
+    shown = list(missing.items())[:limit]
+    lines = "; ".join(f"{token} ({files[0]})" for token, files in shown)
+    more = f" and {len(missing) - limit} more samples" if len(missing) > limit else ""
+    return (
+        f"images of every sample must exist; {len(missing)} samples lack some: {lines}{more}. "
+        "Complete the data set, or leave them out with --skip-missing"
+    )

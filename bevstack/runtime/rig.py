@@ -1,0 +1,281 @@
+"""``rig.json``: the calibration of anybody's cameras, and the images that go with it.
+
+A rig file is one JSON object::
+
+    {
+      "format": "bevstack-rig-1",
+      "cameras": [
+        {
+          "name": "CAM_FRONT",
+          "image": "front.jpg",
+          "width": 1600, "height": 900,
+          "intrinsics": [[1266.4, 0.0, 816.3], [0.0, 1266.4, 491.5], [0.0, 0.0, 1.0]],
+          "ego_from_cam": {
+            "rotation_wxyz": [0.4998, -0.5030, 0.4998, -0.4974],
+            "translation_m": [1.701, 0.016, 1.511]
+          },
+          "distortion": {"model": "plumb_bob", "coefficients": [-0.32, 0.11, 0.0, 0.0, 0.0]},
+          "lost": false
+        }
+      ]
+    }
+
+``intrinsics`` are in pixels of the ``width`` x ``height`` image as taken, before undistortion.
+``ego_from_cam`` may also be a 4 x 4 matrix (list of rows). The ego frame is x forward, y left, z up
+with its origin on the ground under the rear axle; cameras are x right, y down, z forward.
+Optional: ``image`` (default ``<name>.jpg`` or ``<name>.png``), ``distortion``, ``lost``, and
+``timestamp_us``; at the top level ``timestamp_us`` and ``world_from_ego``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bevstack.datasets.images import read_image
+from bevstack.geometry import se3_from_parts
+from bevstack.geometry.camera import check_intrinsics, check_rigid
+from bevstack.runtime.lenses import LENS_MODELS, Lens
+from bevstack.types import Frame
+
+FORMAT = "bevstack-rig-1"
+TOP_FIELDS = ("format", "cameras", "timestamp_us", "world_from_ego")
+CAMERA_FIELDS = (
+    "name",
+    "image",
+    "width",
+    "height",
+    "intrinsics",
+    "ego_from_cam",
+    "distortion",
+    "lost",
+    "timestamp_us",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RigCamera:
+    """One camera of a rig file."""
+
+    name: str
+    image: str | None  # file name below the images' folder; None: <name>.jpg or <name>.png
+    image_size: tuple[int, int]  # (H, W) pixels
+    intrinsics: Tensor  # (3, 3) float64, pixels, before undistortion
+    ego_from_cam: Tensor  # (4, 4) float64, metres
+    lens: Lens | None  # None: an ideal pinhole
+    lost: bool
+    timestamp_us: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rig:
+    """A rig file: cameras, and optionally the time and pose of the images."""
+
+    cameras: tuple[RigCamera, ...]
+    timestamp_us: int
+    world_from_ego: Tensor | None  # (4, 4) float64
+
+
+def read_rig(path: str | Path) -> Rig:
+    """Reads a rig file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not JSON, an unknown or missing field, an unknown lens model, or a calibration
+            that is not finite and invertible; the message names the camera.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"rig file must exist; got {path}")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"rig file {path} must be JSON; got {error}") from None
+    _check_fields(str(path), values, TOP_FIELDS, required=("format", "cameras"))
+    if values["format"] != FORMAT:
+        raise ValueError(f"{path}: format must be {FORMAT!r}; got {values['format']!r}")
+    if not isinstance(values["cameras"], list) or not values["cameras"]:
+        raise ValueError(f"{path}: cameras must be a list of at least one; got {values['cameras']}")
+    cameras = tuple(_camera(value, index) for index, value in enumerate(values["cameras"]))
+    names = [camera.name for camera in cameras]
+    if len(set(names)) != len(names):
+        raise ValueError(f"{path}: camera names must be distinct; got {names}")
+    pose = values.get("world_from_ego")
+    return Rig(
+        cameras=cameras,
+        timestamp_us=int(values.get("timestamp_us", 0)),
+        world_from_ego=None if pose is None else _pose("world_from_ego", pose),
+    )
+
+
+def frame_from_rig(
+    rig: Rig,
+    images: str | Path | Mapping[str, NDArray[np.uint8]],
+    lost: Collection[str] = (),
+) -> Frame:
+    """The rig's images as a frame: read, checked and undistorted.
+
+    Args:
+        rig: the calibration.
+        images: folder of the image files, or RGB uint8 arrays by camera name.
+        lost: names of cameras that gave no image; also those the rig file marks lost.
+
+    Raises:
+        FileNotFoundError: an image file is missing (name the camera in ``lost`` if it is lost).
+        ValueError: a damaged image, one of another size than the rig's, or an unknown name.
+    """
+    names = [camera.name for camera in rig.cameras]
+    for name in lost:
+        if name not in names:
+            raise ValueError(f"lost camera must be one of {', '.join(names)}; got {name!r}")
+    loaded: list[NDArray[np.uint8] | None] = []
+    intrinsics = []
+    for camera in rig.cameras:
+        gone = camera.lost or camera.name in lost
+        image = None if gone else _load(camera, images)
+        matrix = camera.intrinsics
+        if camera.lens is not None:
+            image, matrix = camera.lens.undistort(image, matrix, camera.image_size)
+        loaded.append(image)
+        intrinsics.append(matrix)
+    if all(image is None for image in loaded):
+        raise ValueError(f"at least one camera must have an image; all of {names} are lost")
+    timestamps = tuple(
+        rig.timestamp_us if camera.timestamp_us is None else camera.timestamp_us
+        for camera in rig.cameras
+    )
+    return Frame(
+        images=loaded,
+        intrinsics=torch.stack(intrinsics),
+        ego_from_cam=torch.stack([camera.ego_from_cam for camera in rig.cameras]),
+        camera_names=tuple(names),
+        timestamp_us=rig.timestamp_us,
+        camera_timestamp_us=timestamps,
+        world_from_ego=rig.world_from_ego,
+    )
+
+
+def _load(
+    camera: RigCamera, images: str | Path | Mapping[str, NDArray[np.uint8]]
+) -> NDArray[np.uint8]:
+    if isinstance(images, Mapping):
+        if camera.name not in images:
+            raise ValueError(f"images must hold camera {camera.name!r}; got {sorted(images)}")
+        image = images[camera.name]
+        source = f"image of {camera.name}"
+    else:
+        path = _image_path(camera, Path(images))
+        image = read_image(path)
+        source = str(path)
+    if image.shape[:2] != camera.image_size:
+        height, width = camera.image_size
+        raise ValueError(
+            f"{source} must be {width}x{height} pixels, as the rig file says; "
+            f"got {image.shape[1]}x{image.shape[0]}: intrinsics hold for one size only"
+        )
+    return image
+
+
+def _image_path(camera: RigCamera, folder: Path) -> Path:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"folder of images must exist; got {folder}")
+    candidates = [camera.image] if camera.image else [f"{camera.name}.jpg", f"{camera.name}.png"]
+    for candidate in candidates:
+        if (folder / candidate).is_file():
+            return folder / candidate
+    raise FileNotFoundError(
+        f"image of camera {camera.name} must exist as {' or '.join(map(str, candidates))} in "
+        f"{folder}; if the camera is lost, say so: --lost {camera.name}"
+    )
+
+
+def _camera(values: Any, index: int) -> RigCamera:
+    where = f"cameras[{index}]"
+    required = ("name", "width", "height", "intrinsics", "ego_from_cam")
+    _check_fields(where, values, CAMERA_FIELDS, required=required)
+    where = f"camera {values['name']!r}"
+    intrinsics = _matrix(f"{where}: intrinsics", values["intrinsics"], (3, 3))
+    check_intrinsics(f"{where}: intrinsics", intrinsics)
+    size = (values["height"], values["width"])
+    if not all(isinstance(side, int) and side > 0 for side in size):
+        raise ValueError(f"{where}: width and height must be positive pixel counts; got {size}")
+    return RigCamera(
+        name=str(values["name"]),
+        image=values.get("image"),
+        image_size=size,
+        intrinsics=intrinsics,
+        ego_from_cam=_pose(f"{where}: ego_from_cam", values["ego_from_cam"]),
+        lens=_lens(where, values.get("distortion")),
+        lost=bool(values.get("lost", False)),
+        timestamp_us=values.get("timestamp_us"),
+    )
+
+
+def _lens(where: str, values: Any) -> Lens | None:
+    if values is None:
+        return None
+    _check_fields(
+        f"{where}: distortion",
+        values,
+        ("model", "coefficients"),
+        required=("model", "coefficients"),
+    )
+    if values["model"] not in LENS_MODELS:
+        raise ValueError(
+            f"{where}: lens model must be one of {', '.join(LENS_MODELS)}; "
+            f"got {values['model']!r}. Undistort the images beforehand and leave distortion out"
+        )
+    return Lens(values["model"], tuple(float(value) for value in values["coefficients"]), where)
+
+
+def _pose(name: str, values: Any) -> Tensor:
+    if isinstance(values, dict):
+        fields = ("rotation_wxyz", "translation_m")
+        _check_fields(name, values, fields, required=fields)
+        rotation = _matrix(f"{name}.rotation_wxyz", values["rotation_wxyz"], (4,))
+        translation = _matrix(f"{name}.translation_m", values["translation_m"], (3,))
+        try:
+            pose = se3_from_parts(rotation, translation)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    else:
+        pose = _matrix(name, values, (4, 4))
+    check_rigid(name, pose)
+    return pose
+
+
+def _matrix(name: str, values: Any, shape: tuple[int, ...]) -> Tensor:
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be numbers of shape {shape}; got {values!r}") from None
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}; got {array.shape}")
+    return torch.from_numpy(array)
+
+
+def _check_fields(
+    where: str, values: Any, known: tuple[str, ...], *, required: tuple[str, ...]
+) -> None:
+    if not isinstance(values, dict):
+        raise ValueError(f"{where} must be a JSON object; got {values!r}")
+    for name in values:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            remedy = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+            raise ValueError(f"{where} has no field {name!r}; {remedy}")
+    missing = [name for name in required if name not in values]
+    if missing:
+        raise ValueError(f"{where} must have the field {missing[0]!r}; got {sorted(values)}")
+
+
+__all__ = ["FORMAT", "Rig", "RigCamera", "frame_from_rig", "read_rig"]

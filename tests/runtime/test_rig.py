@@ -1,0 +1,143 @@
+"""rig.json: the documented example loads, and every mistake is named."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from bevstack.runtime.rig import frame_from_rig, read_rig
+
+EXAMPLE = Path(__file__).parents[2] / "docs" / "rig_example.json"
+
+
+def small_rig(**changes):
+    camera = {
+        "name": "front",
+        "width": 40,
+        "height": 30,
+        "intrinsics": [[50.0, 0, 20], [0, 50.0, 15], [0, 0, 1]],
+        "ego_from_cam": {"rotation_wxyz": [0.5, -0.5, 0.5, -0.5], "translation_m": [1, 0, 1.5]},
+    }
+    rear = camera | {
+        "name": "rear",
+        "width": 36,
+        "ego_from_cam": [[0, 0, -1, 0], [1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1]],
+    }
+    return {"format": "bevstack-rig-1", "cameras": [camera | changes, rear]}
+
+
+def write(tmp_path, rig):
+    (tmp_path / "rig.json").write_text(json.dumps(rig))
+    return tmp_path / "rig.json"
+
+
+def write_images(tmp_path):
+    for name, width, suffix in (("front", 40, "jpg"), ("rear", 36, "png")):
+        image = np.full((30, width, 3), 90, np.uint8)
+        image[:10] = (250, 0, 0)  # BGR: blue above
+        assert cv2.imwrite(str(tmp_path / f"{name}.{suffix}"), image)
+
+
+def test_the_documented_example_is_six_cameras_that_look_around():
+    rig = read_rig(EXAMPLE)
+    axes = [camera.ego_from_cam[:3, 2].numpy() for camera in rig.cameras]
+    np.testing.assert_allclose(axes[0], [1, 0, 0], atol=0.01)
+    np.testing.assert_allclose(axes[3], [-1, 0, 0], atol=0.01)
+    assert axes[2][1] > 0.7  # front left looks to +y
+    assert all(camera.ego_from_cam[2, 1] < -0.99 for camera in rig.cameras)  # image down is -z
+    assert rig.cameras[3].lens is not None
+
+
+def test_images_of_different_sizes_become_a_frame(tmp_path):
+    write_images(tmp_path)
+    frame = frame_from_rig(read_rig(write(tmp_path, small_rig())), tmp_path)
+    assert [image.shape for image in frame.images] == [(30, 40, 3), (30, 36, 3)]
+    assert frame.images[1][0, 0].tolist() == [0, 0, 250]  # RGB
+    assert frame.camera_names == ("front", "rear")
+    assert frame.world_from_ego is None
+
+
+def test_arrays_may_be_given_instead_of_files(tmp_path):
+    rig = read_rig(write(tmp_path, small_rig()))
+    images = {"front": np.zeros((30, 40, 3), np.uint8), "rear": np.zeros((30, 36, 3), np.uint8)}
+    assert frame_from_rig(rig, images).num_cameras == 2
+    with pytest.raises(ValueError, match="images must hold camera 'rear'"):
+        frame_from_rig(rig, {"front": images["front"]})
+
+
+def test_distortion_is_undone_on_load(tmp_path):
+    write_images(tmp_path)
+    bent = small_rig(distortion={"model": "equidistant", "coefficients": [0.1, 0, 0, 0]})
+    frame = frame_from_rig(read_rig(write(tmp_path, bent)), tmp_path)
+    assert frame.intrinsics[0, 0, 0] != 50.0
+    assert frame.intrinsics[1, 0, 0] == 50.0
+
+
+def test_a_lost_camera_is_named_by_the_caller_or_the_file(tmp_path):
+    write_images(tmp_path)
+    (tmp_path / "front.jpg").unlink()
+    rig = read_rig(write(tmp_path, small_rig()))
+    with pytest.raises(FileNotFoundError, match=r"image of camera front .* --lost front"):
+        frame_from_rig(rig, tmp_path)
+    assert frame_from_rig(rig, tmp_path, lost=["front"]).camera_mask.tolist() == [False, True]
+    marked = read_rig(write(tmp_path, small_rig(lost=True)))
+    assert frame_from_rig(marked, tmp_path).camera_mask.tolist() == [False, True]
+    with pytest.raises(ValueError, match="lost camera must be one of front, rear; got 'side'"):
+        frame_from_rig(rig, tmp_path, lost=["side"])
+    with pytest.raises(ValueError, match="at least one camera must have an image"):
+        frame_from_rig(marked, tmp_path, lost=["rear"])
+
+
+def test_an_image_of_another_size_is_refused(tmp_path):
+    write_images(tmp_path)
+    rig = read_rig(write(tmp_path, small_rig(width=44)))
+    with pytest.raises(ValueError, match=r"front.jpg must be 44x30 pixels.*got 40x30"):
+        frame_from_rig(rig, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"intrinsic": 1}, r"no field 'intrinsic'; did you mean 'intrinsics'"),
+        (
+            {"intrinsics": [[0.0, 0, 1], [0, 0, 1], [0, 0, 1]]},
+            "camera 'front': intrinsics must be an invertible pinhole",
+        ),
+        ({"intrinsics": [[1.0, 0], [0, 1]]}, r"intrinsics must have shape \(3, 3\)"),
+        ({"intrinsics": "x"}, "intrinsics must be numbers"),
+        ({"ego_from_cam": [[float("nan")] * 4] * 4}, "ego_from_cam must be finite"),
+        (
+            {"ego_from_cam": {"rotation_wxyz": [0, 0, 0, 0], "translation_m": [0, 0, 0]}},
+            "camera 'front': ego_from_cam: quaternion must be finite and of non-zero length",
+        ),
+        (
+            {"distortion": {"model": "kb9", "coefficients": []}},
+            "camera 'front': lens model must be one of plumb_bob.*got 'kb9'",
+        ),
+        ({"width": 0}, "width and height must be positive"),
+        ({"name": "rear"}, "camera names must be distinct"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        read_rig(write(tmp_path, small_rig(**changes)))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "must be JSON"),
+        ("[]", "must be a JSON object"),
+        ('{"format": "x", "cameras": []}', "format must be 'bevstack-rig-1'"),
+        ('{"format": "bevstack-rig-1", "cameras": []}', "cameras must be a list of at least one"),
+        ('{"format": "bevstack-rig-1", "cameras": [{}]}', "must have the field 'name'"),
+    ],
+)
+def test_files_that_are_no_rig_are_refused(tmp_path, text, message):
+    (tmp_path / "rig.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_rig(tmp_path / "rig.json")
+    with pytest.raises(FileNotFoundError, match="rig file must exist"):
+        read_rig(tmp_path / "other.json")
