@@ -47,10 +47,12 @@ $(VENV)/.torch: $(VENV)/.torch-wanted
 
 # Editable, so that the tests see every change of a Python file; done again when a native source or
 # the metadata changes. Without isolation, so that _C is built for the torch just installed; with
-# .venv's ninja in sight, so that its files are compiled side by side.
+# .venv's ninja in sight, so that its files are compiled side by side. pip shows nothing of a build
+# that succeeds: doctor tells which operators have got no kernel, and why.
 $(VENV)/.installed: $(VENV)/.torch $(BUILD_INPUTS)
 	PATH="$(abspath $(VENV))/bin:$$PATH" \
 	  $(VENV)/bin/python -m pip install --no-build-isolation -e '.[$(EXTRAS)]'
+	$(VENV)/bin/bevstack doctor
 	@touch $@
 
 demo: install

@@ -14,6 +14,7 @@ from typing import Protocol, cast
 
 from bevstack import __version__
 from bevstack.cli.errors import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, EXIT_USAGE, explain
+from bevstack.cli.notes import plain_notes
 
 DESCRIPTION = """\
 bevstack finds cars, people and other road users in 3D from the images of calibrated cameras,
@@ -133,7 +134,8 @@ def main(argv: Sequence[str] | None = None, verbs: Sequence[Verb] = VERBS) -> in
     args = build_parser(verbs).parse_args(argv)
     verb = next(verb for verb in verbs if verb.name == args.verb)
     try:
-        return load_verb(verb).run(args)
+        with plain_notes(verb.name):
+            return load_verb(verb).run(args)
     except BrokenPipeError:
         # The reader of our output has gone (`bevstack doctor | head`); the interpreter must not
         # complain of it again when it flushes.

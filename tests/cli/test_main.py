@@ -3,11 +3,13 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from types import ModuleType
 
 import pytest
 
+import bevstack
 from bevstack.cli.main import VERBS, Verb, build_parser, main
 
 ISSUED_VERBS = ("demo", "make-world", "train", "evaluate", "predict", "show", "doctor")
@@ -127,6 +129,24 @@ def test_reader_that_goes_away_is_no_error() -> None:
     assert child.stderr.read() == b""
     assert child.wait() == 141
     child.stderr.close()
+
+
+def test_own_warning_is_a_plain_note_and_others_stay_as_they_are(
+    run_verb: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def body(args: argparse.Namespace) -> int:
+        for origin in (bevstack.__file__, "elsewhere.py"):
+            warnings.warn_explicit(f"said by {origin}", RuntimeWarning, origin, lineno=7)
+        return 0
+
+    passed_on: list[str] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda message, *rest: passed_on.append(str(message))
+        assert run_verb(body) == 0
+    assert passed_on == ["said by elsewhere.py"]
+    note = f"bevstack work: note: said by {bevstack.__file__}\n"
+    assert capsys.readouterr().err == note
 
 
 def test_every_verb_declares_its_arguments() -> None:
