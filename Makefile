@@ -15,8 +15,9 @@ VENV ?= .venv
 EXTRAS ?= dev
 OLDEST_TORCH = torch==2.11.0
 
-# setuptools: below 82, as torch 2.11 demands; from 77 on, as pyproject.toml does.
-BUILD_TOOLS = "setuptools>=77.0.3,<82" wheel ninja
+# pip: Debian's 23.0 searches for minutes where a newer one does not. setuptools: below 82, as torch
+# 2.11 demands; from 77 on, as pyproject.toml does.
+BUILD_TOOLS = "pip>=25" "setuptools>=77.0.3,<82" wheel ninja
 
 CORES := $(shell nproc 2>/dev/null || echo 2)
 # The tests run in processes of one thread each: small tensors gain nothing from more threads, and
@@ -41,7 +42,7 @@ $(VENV)/.torch-wanted: FORCE | $(VENV)/bin/python
 	  echo '$(TORCH) $(TORCH_INDEX) $(EXTRAS)' > $@
 
 $(VENV)/.torch: $(VENV)/.torch-wanted
-	$(VENV)/bin/python -m pip install $(BUILD_TOOLS)
+	$(VENV)/bin/python -m pip install --upgrade $(BUILD_TOOLS)
 	$(VENV)/bin/python -m pip install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) '$(TORCH)'
 	@touch $@
 
