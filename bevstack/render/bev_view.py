@@ -178,13 +178,13 @@ def _draw_arrow(
 
 
 def _clip_segments(segments: NDArray[np.float64], canvas: Canvas) -> NDArray[np.float64]:
-    for normal, offset in image_borders(canvas.pixels.shape[:2], 8.0):
+    for normal, offset in image_borders(canvas.size, 8.0):
         segments = clip_segments(segments, normal, offset)
     return segments
 
 
 def _clip_polygon(points: NDArray[np.float64], canvas: Canvas) -> NDArray[np.float64]:
-    for normal, offset in image_borders(canvas.pixels.shape[:2], 8.0):
+    for normal, offset in image_borders(canvas.size, 8.0):
         points = clip_polygon(points, normal, offset)
     return points
 

@@ -57,7 +57,7 @@ def draw_camera(
     items = [
         item
         for layer in layers
-        for item in _visible_items(layer, intrinsics, cam_from_bev, image.shape[:2])
+        for item in _visible_items(layer, intrinsics, cam_from_bev, canvas.size)
     ]
     for item in sorted(items, key=lambda item: -item.depth_m):
         _draw_box(canvas, item, intrinsics, class_names)
@@ -108,7 +108,7 @@ def _draw_box(
     intrinsics: NDArray[np.float64],
     class_names: tuple[str, ...],
 ) -> None:
-    height, width = canvas.pixels.shape[:2]
+    height, width = canvas.size
     style = item.layer.style
     color = item.layer.color(item.index, class_names)
     thickness = _line_width(style.thickness, width)

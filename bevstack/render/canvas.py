@@ -65,6 +65,11 @@ class Canvas:
         return Canvas(np.full((height, width, 3), color, np.uint8))
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return (self.pixels.shape[0], self.pixels.shape[1])
+
+    @property
     def bounds(self) -> Rect:
         """The whole picture."""
         return Rect(0, 0, self.pixels.shape[1], self.pixels.shape[0])
@@ -164,7 +169,7 @@ class Canvas:
         if region.size == 0:
             return
         mask = np.zeros(region.shape[:2], np.uint8)
-        cv2.fillConvexPoly(mask, _fixed_point(points - low), 255, cv2.LINE_AA, _SHIFT)
+        cv2.fillConvexPoly(mask, _fixed_point(points - low), (255,), cv2.LINE_AA, _SHIFT)
         shown = Rect(low[0], low[1], low[0] + region.shape[1], low[1] + region.shape[0])
         self._blend(shown, (mask * opacity).astype(np.uint8), color)
 
@@ -205,9 +210,16 @@ def _text_mask(string: str, cap_px: float) -> Image:  # (H, W)
     baseline = (0.5 * height + 0.5 * cap_px) * _OVERSAMPLING
     origin = (_margin(cap_px) * _OVERSAMPLING, round(baseline))
     cv2.putText(
-        large, _printable(string), origin, _FONT, _scale(cap_px), 255, _stroke(cap_px), cv2.LINE_AA
+        large,
+        _printable(string),
+        origin,
+        _FONT,
+        _scale(cap_px),
+        (255,),
+        _stroke(cap_px),
+        cv2.LINE_AA,
     )
-    return cv2.resize(large, (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(large, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _scale(cap_px: float) -> float:
@@ -229,4 +241,5 @@ def _printable(string: str) -> str:
 
 def _fixed_point(points: NDArray[np.float64]) -> NDArray[np.int32]:
     """Continuous coordinates (pixel centres at .5) to OpenCV's (pixel centres at integers)."""
-    return np.rint((points - 0.5) * (1 << _SHIFT)).astype(np.int32)
+    fixed: NDArray[np.int32] = np.rint((points - 0.5) * (1 << _SHIFT)).astype(np.int32)
+    return fixed

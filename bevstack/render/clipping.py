@@ -76,7 +76,8 @@ def to_camera(
     cam_from_bev: Array,  # (4, 4)
 ) -> Array:  # (..., 3) camera axes: x right, y down, z forward
     """Points carried into the camera's frame."""
-    return points_bev @ cam_from_bev[:3, :3].T + cam_from_bev[:3, 3]
+    points_cam: Array = points_bev @ cam_from_bev[:3, :3].T + cam_from_bev[:3, 3]
+    return points_cam
 
 
 def to_pixels(
@@ -85,7 +86,8 @@ def to_pixels(
 ) -> Array:  # (..., 2)
     """Pinhole projection to continuous pixel coordinates: column j covers u in [j, j + 1)."""
     projected = points_cam @ intrinsics.T
-    return projected[..., :2] / projected[..., 2:]
+    pixels: Array = projected[..., :2] / projected[..., 2:]
+    return pixels
 
 
 def visible_segments(

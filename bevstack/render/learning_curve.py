@@ -180,7 +180,7 @@ def _x_range(x: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _y_range(curves: Sequence[NDArray[np.float64]], log_y: bool) -> tuple[float, float]:
-    """The range of all values, from zero where they are positive; a nice one where there is none."""
+    """The range of all values, and zero on a linear axis."""
     values = np.concatenate(curves)
     values = values[np.isfinite(values)]
     if not len(values):

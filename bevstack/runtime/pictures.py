@@ -1,0 +1,227 @@
+"""Results and data sets into pictures: what is read here, what is drawn in `bevstack.render`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bevstack.datasets.nuscenes import NuScenesDataset
+from bevstack.evaluation.submission import read_submission
+from bevstack.geometry import invert_se3
+from bevstack.render import (
+    SheetStyle,
+    draw_sheet,
+    make_layers,
+    select_detections,
+    write_picture,
+)
+from bevstack.runtime.predict import DETECTIONS_FORMAT
+from bevstack.runtime.rig import frame_from_rig, read_rig
+from bevstack.types import Boxes3D, Detections, Frame
+
+_FIELDS = ("class", "score", "center_m", "size_m", "yaw_rad", "velocity_mps")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureOptions:
+    """What is drawn of one moment, and how large."""
+
+    min_score: float = 0.2  # predicted boxes below are left out
+    max_boxes: int = 60  # the best predicted boxes drawn
+    with_truth: bool = True  # true boxes too, where there are any
+    sheet: SheetStyle = field(default_factory=SheetStyle)
+
+    def __post_init__(self) -> None:
+        if self.max_boxes < 0:
+            raise ValueError(f"max_boxes must be 0 or more; got {self.max_boxes}")
+
+
+def draw_frame(
+    frame: Frame,
+    detections: Detections | None,  # in the frame's bev frame; none: true boxes alone
+    class_names: Sequence[str],
+    *,
+    title: str = "",
+    options: PictureOptions | None = None,
+) -> NDArray[np.uint8]:  # (H, W, 3) RGB
+    """A sheet of one moment: cameras and bird's-eye view with predicted and true boxes.
+
+    True boxes without a lidar or radar point inside are left out: they are not scored, and most
+    are hidden. Needs no data set: a frame of anybody's rig will do.
+    """
+    options = options or PictureOptions()
+    annotations = frame.annotations if options.with_truth else None
+    if annotations is not None:
+        annotations = annotations[annotations.num_points > 0]
+    caption = ""
+    if detections is not None:
+        count = len(detections)
+        best = f", best {float(detections.scores.max()):.2f}" if count else ""
+        detections = select_detections(
+            detections, min_score=options.min_score, max_boxes=options.max_boxes
+        )
+        caption = f"{len(detections)} of {count} predicted boxes, score >= {options.min_score:g}"
+        caption += best
+    layers = make_layers(detections, annotations)
+    canvas = draw_sheet(
+        frame, layers, tuple(class_names), title=title, caption=caption, style=options.sheet
+    )
+    return canvas.pixels
+
+
+def draw_results(
+    root: Path | str,
+    version: str,
+    results_path: Path | str,
+    out_dir: Path | str,
+    *,
+    scenes: Sequence[str] | None = None,
+    samples: Sequence[str] | None = None,
+    max_samples: int | None = None,
+    min_score: float = 0.2,
+    with_truth: bool = True,
+    sheet: SheetStyle | None = None,
+) -> list[Path]:
+    """Draws the samples of a results file, in the ego frame, one picture each.
+
+    Args:
+        root: folder of a data set in nuScenes' format.
+        version: folder of its tables.
+        results_path: results file of the nuScenes detection task.
+        out_dir: folder for the pictures; made where needed.
+        scenes: only the samples of these scenes.
+        samples: only the samples of these tokens.
+        max_samples: only so many, the first.
+        min_score: predicted boxes below are left out.
+        with_truth: true boxes too, where the data set has them.
+        sheet: size of the pictures.
+
+    Returns:
+        The pictures, ``<scene>_<key frame>.jpg``, in the order of the data set.
+
+    Raises:
+        FileNotFoundError: the results, a table or an image is missing.
+        ValueError: a scene or sample that is not there, or no sample to draw.
+        OSError: the folder cannot be written.
+    """
+    submission = read_submission(results_path)
+    dataset = NuScenesDataset(root, version, scenes=scenes)
+    chosen = _choose(dataset, submission.sample_tokens, samples)[:max_samples]
+    options = PictureOptions(
+        min_score=min_score, with_truth=with_truth, sheet=sheet or SheetStyle()
+    )
+    paths = []
+    for index, name in chosen:
+        frame = dataset.frame(index)
+        assert frame.world_from_ego is not None  # the tables hold every pose
+        bev_from_world = invert_se3(frame.world_from_ego)
+        detections = submission.of(frame.sample_token).detections(bev_from_world)
+        picture = draw_frame(frame, detections, dataset.class_names, title=name, options=options)
+        paths.append(write_picture(Path(out_dir) / f"{name}.jpg", picture))
+    return paths
+
+
+def draw_rig_results(
+    rig_path: Path | str,
+    images: Path | str,
+    results_path: Path | str,
+    out_dir: Path | str,
+    *,
+    lost: Collection[str] = (),
+    min_score: float = 0.2,
+    sheet: SheetStyle | None = None,
+) -> Path:
+    """Draws the boxes that ``bevstack predict --rig`` found in one frame of anybody's cameras.
+
+    Returns:
+        The picture, named after the results file.
+
+    Raises:
+        FileNotFoundError: the results, the rig or an image is missing.
+        ValueError: a file that is not of its format.
+        OSError: the folder cannot be written.
+    """
+    results_path = Path(results_path)
+    detections, class_names = read_detections(results_path)
+    frame = frame_from_rig(read_rig(rig_path), images, lost)
+    options = PictureOptions(min_score=min_score, sheet=sheet or SheetStyle())
+    picture = draw_frame(frame, detections, class_names, title=results_path.stem, options=options)
+    return write_picture(Path(out_dir) / f"{results_path.stem}.jpg", picture)
+
+
+def read_detections(path: Path) -> tuple[Detections, tuple[str, ...]]:
+    """Boxes in the ego frame, best first, and the names of their classes.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not JSON of the format that ``bevstack predict --rig`` writes.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"results file must exist; got no file {path}") from None
+    except ValueError as error:
+        raise ValueError(f"results file must be JSON; got {error} in {path}") from None
+    got = content.get("format") if isinstance(content, dict) else None
+    if got != DETECTIONS_FORMAT:
+        raise ValueError(
+            f"format of {path} must be {DETECTIONS_FORMAT!r}; got {got!r}: make it with "
+            "`bevstack predict --rig`"
+        )
+    entries = sorted(content["detections"], key=lambda entry: -entry["score"])
+    names = tuple(sorted({entry["class"] for entry in entries}))
+    columns = {name: [entry[name] for entry in entries] for name in _FIELDS[1:]}
+    return (
+        Detections(
+            Boxes3D(
+                _column(columns["center_m"], 3),
+                _column(columns["size_m"], 3),
+                _column(columns["yaw_rad"]),
+                _column(columns["velocity_mps"], 2),
+            ),
+            _column(columns["score"]),
+            torch.tensor([names.index(entry["class"]) for entry in entries], dtype=torch.int64),
+        ),
+        names,
+    )
+
+
+def _column(values: list[Any], *shape: int) -> torch.Tensor:  # (D, *shape)
+    return torch.tensor(values, dtype=torch.float32).reshape(len(values), *shape)
+
+
+def _choose(
+    dataset: NuScenesDataset, available: Sequence[str], samples: Sequence[str] | None
+) -> list[tuple[int, str]]:
+    """Index and name of the samples to draw, in the order of the data set."""
+    for token in samples or ():
+        dataset.index_of(token)  # raises, naming what is wrong
+    wanted = set(available) if samples is None else set(samples)
+    named = [
+        (index, f"{scene}_{place:03d}")
+        for scene, indices in dataset.scene_indices().items()
+        for place, index in enumerate(indices)
+        if dataset.sample_token(index) in wanted
+    ]
+    if not named:
+        raise ValueError(
+            f"results file must hold samples of {', '.join(dataset.scene_names)}; got none of "
+            f"them among its {len(available)}: check --version and --scene"
+        )
+    return named
+
+
+__all__ = [
+    "PictureOptions",
+    "draw_frame",
+    "draw_results",
+    "draw_rig_results",
+    "read_detections",
+]
