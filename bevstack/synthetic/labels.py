@@ -1,0 +1,287 @@
+"""Rows of the 13 tables for one scene."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bevstack.synthetic.population import Role
+from bevstack.synthetic.rig import RADAR_MOUNTS, yaw_to_quaternion
+from bevstack.synthetic.scene import SAMPLE_PERIOD_S, Scene
+from bevstack.synthetic.traffic import sample_tracks
+from bevstack.tables.names import (
+    ATTRIBUTES,
+    CAMERA_CHANNELS,
+    CATEGORIES,
+    LIDAR_CHANNEL,
+    RADAR_CHANNELS,
+    TABLES,
+    VISIBILITY_LEVELS,
+)
+from bevstack.tables.writer import make_token
+
+Rows = dict[str, list[dict[str, object]]]
+
+_ANNOTATED_M = 80.0  # farthest annotation
+_SEEN_PX = 4  # pixels of an object that make an annotator notice it
+_MOVING_MPS = 0.2
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """What the sensors got of every object in one sample; one entry an object."""
+
+    hits: np.ndarray  # lidar points
+    visible_px: np.ndarray  # pixels over all cameras
+    alone_px: np.ndarray  # the same with nothing in front
+
+
+def empty_tables() -> Rows:
+    """The 13 tables without rows."""
+    return {name: [] for name in TABLES}
+
+
+def fixed_rows() -> Rows:
+    """Rows that all scenes share: categories, attributes, visibility levels, sensors."""
+    tables = empty_tables()
+    for index, name in enumerate(CATEGORIES):
+        token = make_token("category", name)
+        tables["category"].append(
+            {"token": token, "name": name, "description": "", "index": index + 1}
+        )
+    for name in ATTRIBUTES:
+        token = make_token("attribute", name)
+        tables["attribute"].append({"token": token, "name": name, "description": ""})
+    for index, level in enumerate(VISIBILITY_LEVELS):
+        low, high = level[1:].split("-")
+        text = f"visibility of whole object is between {low} and {high}%"
+        tables["visibility"].append({"token": str(index + 1), "level": level, "description": text})
+    channels = [(c, "camera") for c in CAMERA_CHANNELS]
+    channels += [(LIDAR_CHANNEL, "lidar")] + [(c, "radar") for c in RADAR_CHANNELS]
+    for channel, modality in channels:
+        token = make_token("sensor", channel)
+        tables["sensor"].append({"token": token, "channel": channel, "modality": modality})
+    return tables
+
+
+def logfile(scene: Scene) -> str:
+    """Name of the log a scene comes from; every scene has its own."""
+    return f"{scene.rig.vehicle}-synth-{scene.name}"
+
+
+def data_filename(scene: Scene, channel: str, timestamp_us: int) -> str:
+    """Path of a keyframe file below the root."""
+    suffix = "pcd.bin" if channel == LIDAR_CHANNEL else "jpg"
+    return f"samples/{channel}/{logfile(scene)}__{channel}__{timestamp_us}.{suffix}"
+
+
+def sample_time_us(scene: Scene, index: int) -> int:
+    """Timestamp of a sample, which is its lidar keyframe's."""
+    return scene.start_us + int(index * SAMPLE_PERIOD_S * 1e6)
+
+
+def scene_rows(scene: Scene, sightings: list[Sighting]) -> Rows:
+    """All rows of one scene.
+
+    Args:
+        scene: the scene.
+        sightings: one a sample.
+    """
+    tables = empty_tables()
+    key = make_token("scene", scene.name)
+    tokens = [make_token("sample", scene.name, i) for i in range(scene.samples)]
+    _add_log_and_scene(tables, scene, key, tokens)
+    for index, token in enumerate(tokens):
+        tables["sample"].append(
+            {
+                "token": token,
+                "timestamp": sample_time_us(scene, index),
+                "prev": tokens[index - 1] if index else "",
+                "next": tokens[index + 1] if index + 1 < len(tokens) else "",
+                "scene_token": key,
+            }
+        )
+    _add_calibration(tables, scene)
+    _add_sensor_data(tables, scene, tokens)
+    _add_annotations(tables, scene, tokens, sightings)
+    return tables
+
+
+def _add_log_and_scene(tables: Rows, scene: Scene, key: str, tokens: list[str]) -> None:
+    log, kinds = make_token("log", scene.name), sorted({o.role.value for o in scene.objects})
+    tables["log"].append(
+        {
+            "token": log,
+            "logfile": logfile(scene),
+            "vehicle": scene.rig.vehicle,
+            "date_captured": "2018-07-01",
+            "location": "synth-keeps-right" if scene.layout.hand > 0 else "synth-keeps-left",
+        }
+    )
+    tables["scene"].append(
+        {
+            "token": key,
+            "log_token": log,
+            "nbr_samples": len(tokens),
+            "first_sample_token": tokens[0],
+            "last_sample_token": tokens[-1],
+            "name": scene.name,
+            "description": f"Synthetic, {len(scene.layout.crossings)} junctions, "
+            f"{len(scene.objects)} objects: {', '.join(kinds)}",
+        }
+    )
+
+
+def _calibration_token(scene: Scene, channel: str) -> str:
+    return make_token("calibrated_sensor", scene.name, channel)
+
+
+def _add_calibration(tables: Rows, scene: Scene) -> None:
+    lidar = scene.rig.lidar
+    mounts: list[tuple[str, object, object, object]] = [
+        (
+            camera.channel,
+            camera.ego_from_cam_translation_m.tolist(),
+            list(camera.quaternion_wxyz),
+            camera.intrinsics.tolist(),
+        )
+        for camera in scene.rig.cameras
+    ]
+    translation = lidar.ego_from_lidar_translation_m.tolist()
+    mounts.append((LIDAR_CHANNEL, translation, list(lidar.quaternion_wxyz), []))
+    for channel, (position, rotation) in RADAR_MOUNTS.items():
+        mounts.append((channel, list(position), list(rotation), []))
+    for channel, position, rotation, intrinsics in mounts:
+        tables["calibrated_sensor"].append(
+            {
+                "token": _calibration_token(scene, channel),
+                "sensor_token": make_token("sensor", channel),
+                "translation": position,
+                "rotation": rotation,
+                "camera_intrinsic": intrinsics,
+            }
+        )
+
+
+def ego_pose_at(scene: Scene, time_s: float) -> tuple[list[float], list[float]]:
+    """World translation and quaternion wxyz of the ego."""
+    x, y, yaw = sample_tracks(scene.ego.pose[None], time_s)[0]
+    world_x, world_y = scene.placement.to_world(float(x), float(y))
+    rotation = yaw_to_quaternion(float(yaw) + scene.placement.yaw_rad)
+    return [float(world_x), float(world_y), 0.0], list(rotation)
+
+
+def _add_sensor_data(tables: Rows, scene: Scene, tokens: list[str]) -> None:
+    height, width = scene.rig.image_size
+    offsets = {camera.channel: camera.time_offset_us for camera in scene.rig.cameras}
+    for channel, offset in {**offsets, LIDAR_CHANNEL: 0}.items():
+        is_lidar = channel == LIDAR_CHANNEL
+        keys = [make_token("sample_data", scene.name, channel, i) for i in range(len(tokens))]
+        for index, token in enumerate(tokens):
+            timestamp = sample_time_us(scene, index) + offset
+            translation, rotation = ego_pose_at(scene, (timestamp - scene.start_us) * 1e-6)
+            tables["ego_pose"].append(
+                {
+                    "token": keys[index],
+                    "timestamp": timestamp,
+                    "rotation": rotation,
+                    "translation": translation,
+                }
+            )
+            tables["sample_data"].append(
+                {
+                    "token": keys[index],
+                    "sample_token": token,
+                    "ego_pose_token": keys[index],
+                    "calibrated_sensor_token": _calibration_token(scene, channel),
+                    "timestamp": timestamp,
+                    "fileformat": "pcd" if is_lidar else "jpg",
+                    "is_key_frame": True,
+                    "height": 0 if is_lidar else height,
+                    "width": 0 if is_lidar else width,
+                    "filename": data_filename(scene, channel, timestamp),
+                    "prev": keys[index - 1] if index else "",
+                    "next": keys[index + 1] if index + 1 < len(keys) else "",
+                }
+            )
+
+
+def _annotated_samples(scene: Scene, sightings: list[Sighting]) -> np.ndarray:
+    """(objects, samples) bool: from the first to the last sample in which an object is seen."""
+    times = [index * SAMPLE_PERIOD_S for index in range(scene.samples)]
+    ego = np.stack([sample_tracks(scene.ego.pose[None], t)[0] for t in times])
+    poses = np.stack([sample_tracks(scene.poses, t) for t in times], axis=1)
+    alive = np.stack([sample_tracks(scene.alive.astype(float), t) > 0.999 for t in times], axis=1)
+    near = np.hypot(poses[..., 0] - ego[:, 0], poses[..., 1] - ego[:, 1]) < _ANNOTATED_M
+    seen = np.stack([(s.hits > 0) | (s.visible_px >= _SEEN_PX) for s in sightings], axis=1)
+    seen &= alive & near
+    begun = np.maximum.accumulate(seen, axis=1)
+    unfinished = np.maximum.accumulate(seen[:, ::-1], axis=1)[:, ::-1]
+    return begun & unfinished & alive & near
+
+
+def _attribute(scene: Scene, index: int, time_s: float) -> list[str]:
+    item = scene.objects[index]
+    speed = float(sample_tracks(item.track.speed_mps[None], time_s)[0])
+    name = {
+        Role.TRAFFIC: "vehicle.moving" if speed > _MOVING_MPS else "vehicle.stopped",
+        Role.PARKED: "vehicle.parked",
+        Role.RIDDEN: "cycle.with_rider",
+        Role.UNRIDDEN: "cycle.without_rider",
+        Role.PERSON: "pedestrian.moving" if speed > _MOVING_MPS else "pedestrian.standing",
+        Role.THING: "",
+    }[item.role]
+    return [make_token("attribute", name)] if name else []
+
+
+def _visibility(sighting: Sighting, index: int) -> str:
+    alone = int(sighting.alone_px[index])
+    share = int(sighting.visible_px[index]) / alone if alone else 0.0
+    return "1" if share <= 0.4 else "2" if share <= 0.6 else "3" if share <= 0.8 else "4"
+
+
+def _add_annotations(
+    tables: Rows, scene: Scene, tokens: list[str], sightings: list[Sighting]
+) -> None:
+    annotated = _annotated_samples(scene, sightings)
+    per_sample: list[list[dict[str, object]]] = [[] for _ in tokens]
+    for index, item in enumerate(scene.objects):
+        frames = np.nonzero(annotated[index])[0].tolist()
+        if not frames:
+            continue
+        instance = make_token("instance", scene.name, index)
+        keys = [make_token("sample_annotation", scene.name, index, i) for i in frames]
+        tables["instance"].append(
+            {
+                "token": instance,
+                "category_token": make_token("category", item.model.category),
+                "nbr_annotations": len(frames),
+                "first_annotation_token": keys[0],
+                "last_annotation_token": keys[-1],
+            }
+        )
+        length, width, height = item.model.size_m
+        for place, frame in enumerate(frames):
+            time_s = frame * SAMPLE_PERIOD_S
+            x, y, yaw = sample_tracks(item.track.pose[None], time_s)[0]
+            world_x, world_y = scene.placement.to_world(float(x), float(y))
+            centre = [float(world_x), float(world_y), height / 2]
+            per_sample[frame].append(
+                {
+                    "token": keys[place],
+                    "sample_token": tokens[frame],
+                    "instance_token": instance,
+                    "visibility_token": _visibility(sightings[frame], index),
+                    "attribute_tokens": _attribute(scene, index, time_s),
+                    "translation": [round(v, 3) for v in centre],
+                    "size": [width, length, height],
+                    "rotation": list(yaw_to_quaternion(float(yaw) + scene.placement.yaw_rad)),
+                    "prev": keys[place - 1] if place else "",
+                    "next": keys[place + 1] if place + 1 < len(keys) else "",
+                    "num_lidar_pts": int(sightings[frame].hits[index]),
+                    "num_radar_pts": 0,
+                }
+            )
+    for rows in per_sample:
+        tables["sample_annotation"] += rows

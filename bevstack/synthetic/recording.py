@@ -1,0 +1,173 @@
+"""Writes the files of one scene: pictures, sweeps, map, CAN bus; returns its table rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from bevstack.synthetic.camera import Sensor, freeze, take_picture, take_sweep
+from bevstack.synthetic.ground import ROAD, TEXELS_PER_M
+from bevstack.synthetic.labels import (
+    Rows,
+    Sighting,
+    data_filename,
+    ego_pose_at,
+    sample_time_us,
+    scene_rows,
+)
+from bevstack.synthetic.scene import SAMPLE_PERIOD_S, Scene, build_scene
+from bevstack.synthetic.spec import WorldSpec
+from bevstack.synthetic.traffic import DT_S, sample_tracks
+from bevstack.tables.names import LIDAR_CHANNEL
+from bevstack.tables.writer import make_token
+
+_NOISE_LEVELS = 2.2  # standard deviation of the sensor noise, of 255
+_CAN_PERIOD_S = 0.02  # 50 Hz
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a scene left behind."""
+
+    rows: Rows
+    digests: dict[str, str]  # path below the root -> SHA-256 of the bytes
+
+
+class _Folder:
+    """Writes files below a root and remembers their digests."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.digests: dict[str, str] = {}
+
+    def write(self, path: str, content: bytes) -> None:
+        target = self._root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+        self.digests[path] = hashlib.sha256(content).hexdigest()
+
+
+def sensor_noise(spec: WorldSpec) -> np.ndarray:
+    """The one field of sensor noise that all pictures are read from, each at its own place."""
+    rng = np.random.default_rng(spec.seed)
+    return rng.normal(0.0, _NOISE_LEVELS, (512, 512)).astype(np.float32)
+
+
+def record_scene(spec: WorldSpec, name: str, root: Path) -> Recording:
+    """Builds a scene, renders every sample and writes its files below `root`."""
+    scene = build_scene(spec, name)
+    folder = _Folder(root)
+    digest = hashlib.sha256(f"sensors/{spec.seed}/{name}".encode()).digest()
+    rng = np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
+    noise = sensor_noise(spec)
+    gains = rng.uniform(0.92, 1.10) * (1.0 + rng.uniform(-0.02, 0.02, (len(scene.rig.cameras), 3)))
+    sightings = [
+        _record_sample(spec, scene, index, folder, noise, gains, rng)
+        for index in range(scene.samples)
+    ]
+    rows = scene_rows(scene, sightings)
+    _record_map(scene, folder, rows)
+    _record_can_bus(scene, folder)
+    return Recording(rows, folder.digests)
+
+
+def _record_sample(
+    spec: WorldSpec,
+    scene: Scene,
+    index: int,
+    folder: _Folder,
+    noise: np.ndarray,
+    gains: np.ndarray,
+    rng: np.random.Generator,
+) -> Sighting:
+    time_s = index * SAMPLE_PERIOD_S
+    visible = np.zeros(len(scene.objects), np.int64)
+    alone = np.zeros(len(scene.objects), np.int64)
+    for number, camera in enumerate(scene.rig.cameras):
+        at = rng.integers(0, noise.shape[0], 2)
+        sensor = Sensor(
+            supersampling=spec.supersampling,
+            gains=gains[number],
+            noise=noise,
+            noise_at=(int(at[0]), int(at[1])),
+        )
+        moment = freeze(scene, time_s + camera.time_offset_us * 1e-6)
+        picture = take_picture(scene, moment, camera, sensor)
+        visible += picture.visible_px
+        alone += picture.alone_px
+        quality = [cv2.IMWRITE_JPEG_QUALITY, spec.jpeg_quality]
+        encoded = cv2.imencode(".jpg", picture.image, quality)[1]
+        stamp = sample_time_us(scene, index) + camera.time_offset_us
+        folder.write(data_filename(scene, camera.channel, stamp), encoded.tobytes())
+    sweep = take_sweep(scene, freeze(scene, time_s), spec.lidar_azimuths, rng)
+    path = data_filename(scene, LIDAR_CHANNEL, sample_time_us(scene, index))
+    folder.write(path, sweep.points.astype("<f4").tobytes())
+    per_pixel = spec.supersampling**2
+    return Sighting(sweep.hits, visible // per_pixel, alone // per_pixel)
+
+
+def _record_map(scene: Scene, folder: _Folder, rows: Rows) -> None:
+    """The drivable ground around the scene, 10 px/m, 255 = drivable, row 0 = highest y.
+
+    nuScenes' own maps begin at the world's origin; this one is cut out, and its row in the table
+    says where (`corner_m`, the world position of its lower left corner).
+    """
+    ground = scene.ground
+    mask = ((ground.surface == ROAD) * np.uint8(255)).astype(np.uint8)
+    height, width = mask.shape
+    corners = (
+        ground.corner_m
+        + np.array([[0, 0], [width, 0], [0, height], [width, height]]) / TEXELS_PER_M
+    )
+    x, y = scene.placement.to_world(corners[:, 0], corners[:, 1])
+    low = np.array([np.floor(x.min()), np.floor(y.min())])
+    size = np.ceil(np.array([x.max(), y.max()]) - low).astype(int) * int(TEXELS_PER_M)
+    source = np.array([[0, 0], [width, 0], [0, height]], np.float32) - np.float32(0.5)
+    target = np.stack([x[:3] - low[0], y[:3] - low[1]], axis=1) * TEXELS_PER_M
+    target[:, 1] = size[1] - target[:, 1]
+    affine = cv2.getAffineTransform(source, (target - 0.5).astype(np.float32))
+    turned = cv2.warpAffine(mask, affine, (int(size[0]), int(size[1])), flags=cv2.INTER_NEAREST)
+    token = make_token("map", scene.name)
+    path = f"maps/{token}.png"
+    folder.write(path, cv2.imencode(".png", turned, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes())
+    rows["map"].append(
+        {
+            "token": token,
+            "category": "semantic_prior",
+            "filename": path,
+            "log_tokens": [rows["log"][0]["token"]],
+            "corner_m": low.tolist(),
+            "pixels_per_m": TEXELS_PER_M,
+        }
+    )
+
+
+def _record_can_bus(scene: Scene, folder: _Folder) -> None:
+    """The pose channel of the CAN bus at 50 Hz, in the layout of nuScenes' expansion."""
+    messages = []
+    duration = (scene.samples - 1) * SAMPLE_PERIOD_S
+    speeds = scene.ego.speed_mps
+    accelerations = np.gradient(speeds, DT_S)
+    yaw_rates = np.gradient(scene.ego.pose[:, 2], DT_S)
+    signals = np.stack([speeds, accelerations, yaw_rates], axis=1)[None]
+    for step in range(round(duration / _CAN_PERIOD_S) + 1):
+        time_s = step * _CAN_PERIOD_S
+        position, orientation = ego_pose_at(scene, time_s)
+        speed, acceleration, yaw_rate = (float(v) for v in sample_tracks(signals, time_s)[0])
+        messages.append(
+            {
+                "accel": [acceleration, speed * yaw_rate, 9.81],
+                "orientation": orientation,
+                "pos": position,
+                "rotation_rate": [0.0, 0.0, yaw_rate],
+                "utime": scene.start_us + round(time_s * 1e6),
+                "vel": [speed, 0.0, 0.0],
+            }
+        )
+    folder.write(f"can_bus/{scene.name}_pose.json", json.dumps(messages).encode())
+    folder.write(f"can_bus/{scene.name}_meta.json", b"{}")

@@ -1,0 +1,175 @@
+"""One scene: streets, objects, ego motion, rig and light, all drawn from one seed."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from bevstack.synthetic.blocks import fill_blocks, lots_of, plan_blocks
+from bevstack.synthetic.ground import Ground, draw_ground
+from bevstack.synthetic.population import Population, SceneObject
+from bevstack.synthetic.primitives import C_INSTANCE, Primitives, concatenate
+from bevstack.synthetic.rig import SensorRig, make_rig
+from bevstack.synthetic.roads import AHEAD_M, BEHIND_M, RoadLayout, make_layout
+from bevstack.synthetic.scenery import add_skyline, line_streets
+from bevstack.synthetic.shading import LIGHT_SIZE
+from bevstack.synthetic.spec import WorldSpec
+from bevstack.synthetic.street_life import (
+    add_people,
+    add_road_works,
+    add_two_wheelers,
+    drive_ego,
+    drive_others,
+    ensure_classes,
+    park_along_kerbs,
+)
+from bevstack.synthetic.traffic import Track, time_steps
+from bevstack.tables.names import DETECTION_CLASSES
+
+SAMPLE_PERIOD_S = 0.5  # keyframes at 2 Hz
+_TOP_SPEED_MPS = 15.5
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a scene lies in the world: the scene frame turned, then moved."""
+
+    yaw_rad: float
+    offset_m: np.ndarray  # (2,)
+
+    def to_world(
+        self, x_m: np.ndarray | float, y_m: np.ndarray | float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """World positions of points of the scene."""
+        cos, sin = np.cos(self.yaw_rad), np.sin(self.yaw_rad)
+        return cos * x_m - sin * y_m + self.offset_m[0], sin * x_m + cos * y_m + self.offset_m[1]
+
+
+@dataclass(frozen=True)
+class Light:
+    """Sun, sky, haze and the clouds' texture."""
+
+    values: np.ndarray  # (LIGHT_SIZE,) as `shading` reads them
+    clouds: np.ndarray  # (S, S) float32
+    sun: np.ndarray  # (3,) unit vector towards the sun, scene frame
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """All that is needed to render and label any moment of a scene."""
+
+    name: str
+    start_us: int  # time of the first sample
+    samples: int
+    placement: Placement
+    rig: SensorRig
+    layout: RoadLayout
+    ground: Ground
+    light: Light
+    objects: tuple[SceneObject, ...]
+    object_parts: Primitives  # in each object's own frame; instance = index of the object
+    scenery: Primitives  # in the scene's frame
+    ego: Track  # of the rear axle, scene frame
+    poses: np.ndarray  # (objects, K, 3) x, y, yaw on the time grid
+    braking: np.ndarray  # (objects, K)
+    alive: np.ndarray  # (objects, K)
+
+
+def scene_seed(spec: WorldSpec, name: str) -> np.random.Generator:
+    """The only source of draws of a scene; independent of every other scene."""
+    digest = hashlib.sha256(f"{spec.seed}/{name}".encode()).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
+
+
+def _draw_light(rng: np.random.Generator) -> Light:
+    azimuth, elevation = rng.uniform(0, 2 * np.pi), np.deg2rad(rng.uniform(25, 65))
+    sun = np.array(
+        [
+            np.cos(elevation) * np.cos(azimuth),
+            np.cos(elevation) * np.sin(azimuth),
+            np.sin(elevation),
+        ]
+    )
+    overcast = rng.random() < 0.35
+    strength = rng.uniform(0.12, 0.25) if overcast else rng.uniform(0.40, 0.60)
+    ambient = rng.uniform(0.72, 0.82) if overcast else rng.uniform(0.50, 0.62)
+    horizon = np.array([0.80, 0.83, 0.86]) * rng.uniform(0.9, 1.05)
+    zenith = np.array([0.70, 0.73, 0.77]) if overcast else np.array([0.30, 0.48, 0.76])
+    values = np.zeros(LIGHT_SIZE)
+    values[0:3] = sun
+    values[3], values[4], values[5] = strength, ambient, 1.0
+    values[6] = rng.uniform(220.0, 700.0)  # haze, m
+    values[7:10] = horizon
+    values[10:13] = zenith * rng.uniform(0.9, 1.1)
+    values[13], values[14] = rng.uniform(1.0, 2.5), rng.uniform(0.35, 0.6)
+    octaves = np.zeros((256, 256), np.float32)
+    for cells, weight in ((8, 0.6), (16, 0.3), (32, 0.15)):
+        coarse = rng.random((cells, cells)).astype(np.float32)
+        octaves += weight * cv2.resize(np.tile(coarse, (3, 3)), (768, 768))[256:512, 256:512]
+    return Light(values, octaves, sun)
+
+
+def _required_classes(index: int, count: int) -> tuple[str, ...]:
+    """Classes a scene of a split must show: every two scenes together show all ten."""
+    if count == 1:
+        return DETECTION_CLASSES
+    return DETECTION_CLASSES[index % 2 :: 2]
+
+
+def build_scene(spec: WorldSpec, name: str) -> Scene:
+    """Draws a scene; depends on the seed and the name alone, and on the sizes of the spec."""
+    rng = scene_seed(spec, name)
+    train, val = spec.scene_names
+    split = train if name in train else val
+    index = split.index(name)
+    vehicle = spec.rig if spec.rig != "mix" else str(rng.choice(["n015", "n008"]))
+    rig = make_rig(vehicle, spec.image_size, rng if spec.calibration_jitter else None)
+    duration = (spec.samples_per_scene - 1) * SAMPLE_PERIOD_S
+    steps = time_steps(duration)
+    hand = 1.0 if vehicle == "n008" else -1.0  # Boston keeps right, Singapore left
+    layout = make_layout(rng, hand, (duration + 2.0) * _TOP_SPEED_MPS)
+    blocks = plan_blocks(layout, rng)
+    seen = (BEHIND_M, layout.centre.length_m - AHEAD_M)
+    ground = draw_ground(layout, lots_of(blocks), rng, seen)
+    population = Population(layout, ground, steps=steps, rng=rng)
+    forward = [lane for lane in layout.lanes if lane.is_main and lane.is_forward]
+    lane = forward[int(rng.integers(len(forward)))]
+    ego = drive_ego(population, lane, BEHIND_M + rng.uniform(-25.0, 20.0))
+    way = tuple(layout.centre.nearest_s(*ego.pose[i, :2]) for i in (0, -1))
+    ensure_classes(population, _required_classes(index, len(split)), way)
+    drive_others(population, lane)
+    park_along_kerbs(population)
+    add_road_works(population)
+    add_two_wheelers(population)
+    line_streets(population)
+    fill_blocks(population, blocks)
+    add_people(population)
+    add_skyline(population)
+    objects = tuple(population.objects)
+    return Scene(
+        name=name,
+        start_us=1_530_000_000_000_000 + int(name[-4:]) * 100_000_000 + int(rng.integers(10**6)),
+        samples=spec.samples_per_scene,
+        placement=Placement(rng.uniform(-np.pi, np.pi), rng.uniform(600.0, 2000.0, 2)),
+        rig=rig,
+        layout=layout,
+        ground=population.ground,
+        light=_draw_light(rng),
+        objects=objects,
+        object_parts=_number_parts(objects),
+        scenery=concatenate(population.scenery),
+        ego=ego,
+        poses=np.stack([o.track.pose for o in objects]),
+        braking=np.stack([o.track.braking for o in objects]),
+        alive=np.stack([o.track.alive for o in objects]),
+    )
+
+
+def _number_parts(objects: tuple[SceneObject, ...]) -> Primitives:
+    parts = concatenate([o.model.primitives for o in objects])
+    counts = [len(o.model.primitives) for o in objects]
+    parts.codes[:, C_INSTANCE] = np.repeat(np.arange(len(objects)), counts)
+    return parts

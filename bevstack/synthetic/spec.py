@@ -1,0 +1,116 @@
+"""What a synthetic world is to be, and what was made."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+
+# Raised whenever the same WorldSpec gives other bytes than before, so that old worlds are remade.
+GENERATOR_VERSION = 1
+
+# Ids that the CAN-bus API of nuscenes-devkit refuses (it has no such logs).
+CAN_BUS_BLACKLIST = frozenset({*range(161, 169), *range(170, 177), *range(309, 315)})
+
+MINI_TRAIN = tuple(f"scene-{i:04d}" for i in (61, 553, 655, 757, 796, 1077, 1094, 1100))
+MINI_VAL = ("scene-0103", "scene-0916")
+_FIRST_TRAIN_ID, _FIRST_VAL_ID = 2001, 6001  # real nuScenes ends at 1110
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldSpec:
+    """Everything that decides the bytes of a world, and how many processes make them."""
+
+    seed: int = 0
+    version: str = "v1.0-synth"  # folder of the tables; "v1.0-mini" takes the ten official names
+    train_scenes: int = 20
+    val_scenes: int = 5
+    samples_per_scene: int = 40  # at 2 Hz; real scenes last 20 s
+    image_size: tuple[int, int] = (225, 400)  # (H, W) px; 16:9 within 2 %
+    supersampling: int = 1  # rays per pixel and axis
+    rig: str = "mix"  # "n015", "n008", or "mix" (drawn per scene)
+    calibration_jitter: bool = True
+    lidar_azimuths: int = 542  # columns of the sweep; 1084 on the real sensor
+    jpeg_quality: int = 90  # 1..100
+    processes: int = field(default=1, compare=False)  # the bytes do not depend on it
+
+    def __post_init__(self) -> None:
+        height, width = self.image_size
+        _require(height >= 32 and width >= 32, "image_size", "at least (32, 32)", self.image_size)
+        _require(
+            abs(width * 9 / (height * 16) - 1) < 0.02,
+            "image_size",
+            "(height, width) of 16:9 within 2 %, so that pixels stay square",
+            self.image_size,
+        )
+        _require(self.rig in ("n015", "n008", "mix"), "rig", "'n015', 'n008' or 'mix'", self.rig)
+        _require(1 <= self.supersampling <= 4, "supersampling", "1 to 4", self.supersampling)
+        _require(1 <= self.jpeg_quality <= 100, "jpeg_quality", "1 to 100", self.jpeg_quality)
+        _require(
+            64 <= self.lidar_azimuths <= 4096, "lidar_azimuths", "64 to 4096", self.lidar_azimuths
+        )
+        _require(
+            1 <= self.samples_per_scene <= 400,
+            "samples_per_scene",
+            "1 to 400",
+            self.samples_per_scene,
+        )
+        _require(1 <= self.processes <= 256, "processes", "1 to 256", self.processes)
+        _require(0 <= self.seed < 2**63, "seed", "0 to 2**63 - 1", self.seed)
+        _require(
+            1 <= self.train_scenes <= 3900 and 1 <= self.val_scenes <= 3900,
+            "train_scenes and val_scenes",
+            "1 to 3900 each",
+            (self.train_scenes, self.val_scenes),
+        )
+        self._check_version()
+
+    def _check_version(self) -> None:
+        if self.version == "v1.0-mini":
+            _require(
+                (self.train_scenes, self.val_scenes) == (len(MINI_TRAIN), len(MINI_VAL)),
+                "train_scenes and val_scenes of version v1.0-mini",
+                "8 and 2 (its ten scene names are fixed)",
+                (self.train_scenes, self.val_scenes),
+            )
+        else:
+            _require(
+                self.version.startswith("v1.0-") and self.version.endswith("synth"),
+                "version",
+                "'v1.0-mini' or 'v1.0-<anything>synth' (the devkit ties other names to splits)",
+                self.version,
+            )
+
+    @property
+    def scene_names(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Names of the train and of the val scenes; none is a name the devkit refuses."""
+        if self.version == "v1.0-mini":
+            return MINI_TRAIN, MINI_VAL
+        train = tuple(f"scene-{_FIRST_TRAIN_ID + i:04d}" for i in range(self.train_scenes))
+        val = tuple(f"scene-{_FIRST_VAL_ID + i:04d}" for i in range(self.val_scenes))
+        return train, val
+
+    def to_json(self) -> dict[str, object]:
+        """The fields that decide the bytes, as plain JSON values."""
+        values = asdict(self)
+        del values["processes"]
+        values["image_size"] = list(self.image_size)
+        return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldSummary:
+    """What a finished world holds."""
+
+    root: str
+    version: str
+    scenes: int
+    samples: int
+    annotations: int
+    annotations_per_class: dict[str, int]  # detection classes only
+    digest: str  # SHA-256 over every file's path and bytes
+    seconds: float  # wall time; 0.0 when an identical world was there already
+    cpu_seconds: float  # over all processes
+
+
+def _require(holds: bool, name: str, wanted: str, got: object) -> None:
+    if not holds:
+        raise ValueError(f"WorldSpec.{name} must be {wanted}; got {got!r}")

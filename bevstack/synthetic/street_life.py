@@ -1,0 +1,296 @@
+"""What is on the street itself: traffic, parked vehicles, people, two-wheelers, barriers, cones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from bevstack.synthetic import street_objects as things
+from bevstack.synthetic import vehicles
+from bevstack.synthetic.population import Population, Role
+from bevstack.synthetic.roads import Lane, Side
+from bevstack.synthetic.traffic import (
+    DT_S,
+    LEAD_IN_S,
+    Driver,
+    Track,
+    drive_lane,
+    track_on_path,
+    walk_on_path,
+)
+from bevstack.synthetic.vehicles import ObjectModel
+
+EGO_SIZE_M = (4.6, 1.9)  # length and width; the ego's origin is its rear axle
+EGO_CENTRE_M = 1.3  # of the body, ahead of the rear axle
+
+
+def drive_ego(population: Population, lane: Lane, start_s_m: float) -> Track:
+    """Drives the ego and everybody else in its lane; returns the track of its rear axle."""
+    rng = population.rng
+    ego = Driver(start_s_m + EGO_CENTRE_M, EGO_SIZE_M[0], float(rng.uniform(0.8, 1.1)))
+    others = _draw_drivers(population, lane, keep_free=(ego.s_m - 14.0, ego.s_m + 14.0))
+    order = sorted([(ego, None), *others], key=lambda pair: -pair[0].s_m)
+    drivers = [driver for driver, _ in order]
+    s, speed, braking = drive_lane(lane, drivers, population.layout.signals, population.steps)
+    index = next(i for i, (_, models) in enumerate(order) if models is None)
+    body = track_on_path(lane.path, s[index], speed[index], braking[index], 0.0)
+    population.reserve_track(body, EGO_SIZE_M)
+    for i, (driver, models) in enumerate(order):
+        if models is not None:
+            _add_vehicle(population, lane, driver, models, s[i], speed[i], braking[i])
+    return track_on_path(lane.path, s[index] - EGO_CENTRE_M, speed[index], braking[index], 0.0)
+
+
+def drive_others(population: Population, ego_lane: Lane) -> None:
+    """Traffic in every other lane."""
+    for lane in population.layout.lanes:
+        if lane is ego_lane:
+            continue
+        order = sorted(_draw_drivers(population, lane), key=lambda pair: -pair[0].s_m)
+        if not order:
+            continue
+        drivers = [driver for driver, _ in order]
+        s, speed, braking = drive_lane(lane, drivers, population.layout.signals, population.steps)
+        for i, (driver, models) in enumerate(order):
+            _add_vehicle(population, lane, driver, models, s[i], speed[i], braking[i])
+
+
+def _draw_models(rng: np.random.Generator) -> list[ObjectModel]:
+    """A vehicle of the traffic; a lorry with its trailer is two."""
+    draw = rng.random()
+    if draw < 0.74:
+        return [vehicles.make_car(rng)]
+    if draw < 0.83:
+        return [vehicles.make_truck(rng)]
+    if draw < 0.89:
+        return [vehicles.make_bus(rng)]
+    if draw < 0.96:
+        return [things.make_motorcycle(rng, rider=True)]
+    return [vehicles.make_truck(rng), vehicles.make_trailer(rng)]
+
+
+def _train_length(models: list[ObjectModel]) -> float:
+    return sum(m.size_m[0] for m in models) + 0.8 * (len(models) - 1)
+
+
+def _draw_drivers(
+    population: Population, lane: Lane, keep_free: tuple[float, float] = (1.0, 0.0)
+) -> list[tuple[Driver, list[ObjectModel]]]:
+    """Vehicles along a lane and upstream of it, where they wait for their turn to come in."""
+    rng = population.rng
+    mean_gap = float(rng.uniform(12.0, 65.0)) if lane.is_main else float(rng.uniform(20.0, 80.0))
+    upstream = lane.speed_limit_mps * population.steps * DT_S
+    drawn = []
+    s = lane.path.length_m - rng.uniform(5.0, 20.0)
+    while s > -upstream:
+        models = _draw_models(rng)
+        length = _train_length(models)
+        s -= length / 2
+        clear = s + length / 2 < keep_free[0] or s - length / 2 > keep_free[1]
+        if clear and not _in_junction(lane, s, length):
+            drawn.append((Driver(s, length, float(rng.uniform(0.75, 1.1))), models))
+        s -= length / 2 + 6.0 + float(rng.exponential(mean_gap))
+    return drawn
+
+
+def _in_junction(lane: Lane, s_m: float, length_m: float) -> bool:
+    """Nobody starts inside a junction: the other street may have green."""
+    return any(stop.s_m < s_m + length_m / 2 < stop.s_m + 20.0 for stop in lane.stop_lines)
+
+
+def _add_vehicle(
+    population: Population,
+    lane: Lane,
+    driver: Driver,
+    models: list[ObjectModel],
+    s: np.ndarray,
+    speed: np.ndarray,
+    braking: np.ndarray,
+) -> None:
+    offset = float(population.rng.normal(0, 0.12))
+    front = driver.length_m / 2
+    for model in models:
+        half = model.size_m[0] / 2
+        track = track_on_path(lane.path, s + front - half, speed, braking, half, offset)
+        role = Role.RIDDEN if model.category == "vehicle.motorcycle" else Role.TRAFFIC
+        population.add(model, track, role, margin_m=0.05)
+        front -= model.size_m[0] + 0.8
+
+
+def park_along_kerbs(population: Population) -> None:
+    """Rows of parked vehicles in the parking strips, nosed as their side drives."""
+    layout, rng = population.layout, population.rng
+    for side in (layout.left, layout.right):
+        if not side.parking_m:
+            continue
+        backwards = side.sign * layout.hand > 0
+        filled = rng.uniform(0.1, 0.95)
+        s = rng.uniform(0.0, 6.0)
+        while s < layout.centre.length_m:
+            model = _draw_parked(rng)
+            length = model.size_m[0]
+            s += length / 2
+            clear = not layout.junction_mask(np.array(s), 9.0 + length / 2)
+            if clear and rng.random() < filled:
+                d = side.sign * (side.kerb_m - side.parking_m / 2) + rng.normal(0, 0.08)
+                x, y, heading = (float(v) for v in layout.centre.at(s, d))
+                yaw = heading + np.pi * backwards + rng.normal(0, 0.025)
+                yaw += np.pi * (rng.random() < 0.06)
+                population.add_still(model, x, y, yaw, Role.PARKED)
+            s += length / 2 + rng.uniform(0.7, 2.2)
+
+
+def _draw_parked(rng: np.random.Generator) -> ObjectModel:
+    draw = rng.random()
+    if draw < 0.80:
+        return vehicles.make_car(rng)
+    if draw < 0.90:
+        return vehicles.make_truck(rng)
+    if draw < 0.94:
+        return vehicles.make_trailer(rng)
+    if draw < 0.97:
+        return vehicles.make_bus(rng)
+    return vehicles.make_construction_vehicle(rng)
+
+
+def add_people(population: Population) -> None:
+    """Walkers and standing groups on the walks, and people who cross at junctions."""
+    layout, rng = population.layout, population.rng
+    sides = (layout.left, layout.right)
+    for _ in range(int(rng.integers(6, 46))):
+        side = sides[int(rng.integers(2))]
+        s = rng.uniform(10.0, layout.centre.length_m - 10.0)
+        d = side.sign * rng.uniform(side.kerb_m + 0.5, side.back_m - 0.3)
+        if rng.random() < 0.68:
+            speed = float(np.clip(rng.normal(1.3, 0.3), 0.5, 2.4) * rng.choice([-1, 1]))
+            track = walk_on_path(layout.centre, s, speed, d, population.steps)
+            population.add(things.make_pedestrian(rng), track, Role.PERSON)
+            continue
+        for _ in range(int(rng.integers(1, 4))):
+            x, y, heading = (float(v) for v in layout.centre.at(s, d))
+            person = things.make_pedestrian(rng)
+            x, y = x + rng.normal(0, 0.6), y + rng.normal(0, 0.6)
+            population.add_still(person, x, y, heading + rng.uniform(0, 6.28), Role.PERSON)
+    for crossing in layout.crossings:
+        for _ in range(int(rng.integers(1, 8))):
+            _add_crossing_person(population, crossing.path, crossing.half_width_m)
+
+
+def _add_crossing_person(population: Population, street: object, half_width_m: float) -> None:
+    """Somebody on a zebra across the main road, at a moment when nobody drives there."""
+    layout, rng = population.layout, population.rng
+    beside = float(rng.choice([-1.0, 1.0]) * (half_width_m + rng.uniform(1.3, 3.7)))
+    speed = float(np.clip(rng.normal(1.4, 0.25), 0.8, 2.2))
+    duration = population.steps * DT_S - 2 * LEAD_IN_S
+    for _ in range(4):
+        direction = float(rng.choice([-1, 1]))
+        middle_at = rng.uniform(0.0, duration)
+        start = street.length_m / 2 - direction * speed * middle_at
+        track = walk_on_path(street, start, direction * speed, beside, population.steps)
+        reach = max(layout.left.back_m, layout.right.back_m)
+        from_centre = np.abs(
+            start
+            + direction * speed * (np.arange(population.steps) * DT_S - LEAD_IN_S)
+            - street.length_m / 2
+        )
+        alive = track.alive & (from_centre < reach + 12.0)
+        walker = Track(track.pose, track.speed_mps, track.braking, alive)
+        if population.add(things.make_pedestrian(rng), walker, Role.PERSON, margin_m=0.4):
+            return
+
+
+def add_two_wheelers(population: Population) -> None:
+    """Riders beside the lanes or on the walk; parked bicycles and motorcycles; racks."""
+    layout, rng = population.layout, population.rng
+    sides = (layout.left, layout.right)
+    for _ in range(int(rng.integers(1, 7))):
+        side = sides[int(rng.integers(2))]
+        track = _ride(population, side)
+        population.add(things.make_bicycle(rng, rider=True), track, Role.RIDDEN)
+    for _ in range(int(rng.integers(2, 7))):
+        side = sides[int(rng.integers(2))]
+        s = rng.uniform(30.0, layout.centre.length_m - 30.0)
+        maker = things.make_bicycle if rng.random() < 0.5 else things.make_motorcycle
+        angle = rng.choice([0.0, np.pi / 2, 1.0]) + rng.normal(0, 0.1)
+        for i in range(int(rng.integers(1, 5))):
+            x, y, heading = (
+                float(v) for v in layout.centre.at(s + 1.2 * i, side.sign * (side.kerb_m + 1.0))
+            )
+            population.add_still(maker(rng, rider=False), x, y, heading + angle, Role.UNRIDDEN)
+    for _ in range(int(rng.integers(0, 3))):
+        side = sides[int(rng.integers(2))]
+        s = rng.uniform(30.0, layout.centre.length_m - 30.0)
+        x, y, heading = (float(v) for v in layout.centre.at(s, side.sign * (side.back_m - 1.1)))
+        population.add_still(things.make_bicycle_rack(rng), x, y, heading, Role.THING)
+
+
+def _ride(population: Population, side: Side) -> Track:
+    layout, rng = population.layout, population.rng
+    speed = float(rng.uniform(2.5, 6.5))
+    if side.bike_m:
+        offset = side.lanes_edge_m + side.bike_m / 2
+    else:
+        offset = rng.uniform(side.kerb_m + 0.6, side.back_m - 0.5)
+    with_lane = -1.0 if side.sign * layout.hand > 0 else 1.0
+    s = rng.uniform(0.0, layout.centre.length_m)
+    return walk_on_path(layout.centre, s, with_lane * speed, side.sign * offset, population.steps)
+
+
+def add_road_works(population: Population) -> None:
+    """Rows of barriers along kerbs and of cones along lanes, and things outside the classes."""
+    layout, rng = population.layout, population.rng
+    sides = (layout.left, layout.right)
+    for _ in range(int(rng.integers(0, 4))):
+        side = sides[int(rng.integers(2))]
+        s0 = rng.uniform(40.0, layout.centre.length_m - 60.0)
+        d = side.sign * (side.kerb_m + rng.choice([-0.45, 0.4, 1.2]))
+        for i in range(int(rng.integers(3, 13))):
+            x, y, heading = (float(v) for v in layout.centre.at(s0 + 2.7 * i, d))
+            yaw = heading + side.sign * np.pi / 2 + rng.normal(0, 0.04)
+            population.add_still(things.make_barrier(rng), x, y, yaw, Role.THING, margin_m=0.02)
+    for _ in range(int(rng.integers(0, 4))):
+        side = sides[int(rng.integers(2))]
+        s0, pitch = rng.uniform(40.0, layout.centre.length_m - 60.0), rng.uniform(1.5, 4.5)
+        d0, lean = side.sign * (side.kerb_m - rng.uniform(-0.8, 0.6)), rng.normal(0, 0.02)
+        for i in range(int(rng.integers(3, 11))):
+            x, y, _ = (float(v) for v in layout.centre.at(s0 + pitch * i, d0 + lean * pitch * i))
+            cone = things.make_cone(rng)
+            population.add_still(cone, x, y, rng.uniform(0, 6.28), Role.THING)
+    for _ in range(int(rng.integers(1, 5))):
+        side = sides[int(rng.integers(2))]
+        s = rng.uniform(30.0, layout.centre.length_m - 30.0)
+        d = side.sign * rng.uniform(side.kerb_m + 0.6, side.back_m + 1.0)
+        x, y, _ = (float(v) for v in layout.centre.at(s, d))
+        population.add_still(things.make_clutter(rng), x, y, rng.uniform(0, 6.28), Role.THING)
+
+
+def ensure_classes(
+    population: Population, classes: tuple[str, ...], ego_s_m: tuple[float, float]
+) -> None:
+    """Puts one object of each class beside the way of the ego, near enough to be scored."""
+    layout, rng = population.layout, population.rng
+    makers: dict[str, tuple[Callable[[np.random.Generator], ObjectModel], Role]] = {
+        "barrier": (things.make_barrier, Role.THING),
+        "bicycle": (lambda r: things.make_bicycle(r, rider=False), Role.UNRIDDEN),
+        "bus": (vehicles.make_bus, Role.PARKED),
+        "car": (vehicles.make_car, Role.PARKED),
+        "construction_vehicle": (vehicles.make_construction_vehicle, Role.PARKED),
+        "motorcycle": (lambda r: things.make_motorcycle(r, rider=False), Role.UNRIDDEN),
+        "pedestrian": (things.make_pedestrian, Role.PERSON),
+        "traffic_cone": (things.make_cone, Role.THING),
+        "trailer": (vehicles.make_trailer, Role.PARKED),
+        "truck": (vehicles.make_truck, Role.PARKED),
+    }
+    for name in classes:
+        maker, role = makers[name]
+        model = maker(rng)
+        for attempt in range(60):
+            side = (layout.left, layout.right)[int(rng.integers(2))]
+            s = rng.uniform(ego_s_m[0] - 4.0, ego_s_m[1] + 16.0)
+            reach = model.size_m[1] / 2 + 0.1
+            d = side.kerb_m - side.parking_m + reach + rng.uniform(0.0, 2.0 + 0.15 * attempt)
+            x, y, heading = (float(v) for v in layout.centre.at(s, side.sign * d))
+            yaw = heading + np.pi * float(rng.integers(2)) + rng.normal(0, 0.1)
+            if population.add_still(model, x, y, yaw, role):
+                break

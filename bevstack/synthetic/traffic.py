@@ -1,0 +1,144 @@
+"""Vehicles that follow lanes: car-following after the intelligent driver model, stops at red.
+
+Intelligent driver model: Treiber, Hennecke, Helbing, "Congested traffic states in empirical
+observations and microscopic simulations", Phys. Rev. E 62 (2000), eq. 2-3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bevstack.synthetic.roads import Lane, Path, Signals
+
+DT_S = 0.1
+LEAD_IN_S = 1.0  # tracks begin this long before the first sample and end as long after the last
+_ACCELERATION, _BRAKING, _HEADWAY_S, _GAP_M = 1.6, 2.2, 1.3, 2.5
+_LATERAL_MPS2 = 2.2
+
+
+@dataclass(frozen=True)
+class Track:
+    """A motion on the time grid of a scene: time = index * DT_S - LEAD_IN_S."""
+
+    pose: np.ndarray  # (K, 3): x, y m and yaw rad (unwrapped)
+    speed_mps: np.ndarray  # (K,)
+    braking: np.ndarray  # (K,) 0..1
+    alive: np.ndarray  # (K,) bool
+
+
+@dataclass(frozen=True)
+class Driver:
+    """A vehicle about to be simulated in a lane."""
+
+    s_m: float  # of its centre at the start; negative while it has not reached the lane
+    length_m: float
+    speed_factor: float  # of the lane's limit
+
+
+def time_steps(duration_s: float) -> int:
+    """Number of steps of the time grid of a scene."""
+    return round((duration_s + 2 * LEAD_IN_S) / DT_S) + 1
+
+
+def speed_profile(path: Path, limit_mps: float) -> np.ndarray:
+    """Speed (K,) that bends allow at each vertex, braking in time."""
+    curvature = np.abs(np.gradient(path.heading_rad, path.s_m + 1e-9 * np.arange(len(path.s_m))))
+    allowed = np.minimum(limit_mps, np.sqrt(_LATERAL_MPS2 / np.maximum(curvature, 1e-4)))
+    squared = allowed**2
+    for i in range(len(squared) - 2, -1, -1):
+        reach = squared[i + 1] + 2 * 1.3 * (path.s_m[i + 1] - path.s_m[i])
+        squared[i] = min(squared[i], reach)
+    return np.sqrt(squared)
+
+
+def drive_lane(
+    lane: Lane, drivers: list[Driver], signals: Signals, steps: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Simulates the vehicles of one lane.
+
+    Args:
+        lane: where they drive.
+        drivers: sorted by descending s.
+        signals: when its stop lines are red.
+        steps: length of the time grid.
+
+    Returns:
+        s (V, steps), speed (V, steps) and braking (V, steps) in 0..1.
+    """
+    profile = speed_profile(lane.path, lane.speed_limit_mps)
+    spacing = lane.path.length_m / (len(profile) - 1)
+    last = len(profile) - 1
+    table = profile.tolist()
+    count = len(drivers)
+    s = [driver.s_m for driver in drivers]
+    v = [0.85 * d.speed_factor * table[min(max(int(d.s_m / spacing), 0), last)] for d in drivers]
+    out = np.zeros((3, count, steps))
+    for step in range(steps):
+        now = step * DT_S - LEAD_IN_S
+        reds = [stop.s_m for stop in lane.stop_lines if signals.is_red(stop.phase, now)]
+        for i, driver in enumerate(drivers):
+            wish = driver.speed_factor * table[min(max(int(s[i] / spacing), 0), last)]
+            gap, closing = 1e3, 0.0
+            if i:
+                gap = s[i - 1] - s[i] - (drivers[i - 1].length_m + driver.length_m) / 2
+                closing = v[i] - v[i - 1]
+            for red in reds:
+                ahead = red - s[i] - driver.length_m / 2
+                if ahead > -0.5 and v[i] ** 2 / 9.0 < ahead + 1.0 and ahead + _GAP_M < gap:
+                    gap, closing = ahead + _GAP_M - 0.5, v[i]
+            wanted = _GAP_M + max(
+                0.0, v[i] * _HEADWAY_S + v[i] * closing / (2 * (_ACCELERATION * _BRAKING) ** 0.5)
+            )
+            pull = _ACCELERATION * (1 - (v[i] / wish) ** 4 - (wanted / max(gap, 0.1)) ** 2)
+            pull = max(pull, -6.0)
+            out[0, i, step], out[1, i, step] = s[i], v[i]
+            out[2, i, step] = 1.0 if pull < -0.5 or v[i] < 0.3 else 0.0
+            faster = max(0.0, v[i] + pull * DT_S)
+            s[i] += (v[i] + faster) / 2 * DT_S
+            v[i] = faster
+    return out[0], out[1], out[2]
+
+
+def track_on_path(
+    path: Path,
+    s_m: np.ndarray,  # (K,)
+    speed_mps: np.ndarray,  # (K,)
+    braking: np.ndarray,  # (K,)
+    half_length_m: float,
+    offset_m: float = 0.0,
+) -> Track:
+    """A track from arc lengths; alive while the whole body is on the path."""
+    x, y, heading = path.at(s_m, offset_m)
+    alive = (s_m > half_length_m) & (s_m < path.length_m - half_length_m)
+    return Track(np.stack([x, y, heading], axis=1), speed_mps, braking, alive)
+
+
+def walk_on_path(
+    path: Path, start_s_m: float, speed_mps: float, offset_m: float, steps: int
+) -> Track:
+    """A constant walk along a path, against its direction if the speed is negative."""
+    times = np.arange(steps) * DT_S - LEAD_IN_S
+    s = start_s_m + speed_mps * times
+    x, y, heading = path.at(s, offset_m)
+    if speed_mps < 0:
+        heading = heading + np.pi
+    curvature_gain = np.abs(np.gradient(np.stack([x, y], axis=1), DT_S, axis=0))
+    speed = np.hypot(curvature_gain[:, 0], curvature_gain[:, 1])
+    alive = (s > 0.0) & (s < path.length_m)
+    return Track(np.stack([x, y, heading], axis=1), speed, np.zeros(steps), alive)
+
+
+def stand_still(x_m: float, y_m: float, yaw_rad: float, steps: int) -> Track:
+    """A track that stays where it is."""
+    pose = np.tile(np.array([x_m, y_m, yaw_rad]), (steps, 1))
+    return Track(pose, np.zeros(steps), np.zeros(steps), np.ones(steps, bool))
+
+
+def sample_tracks(values: np.ndarray, time_s: float) -> np.ndarray:
+    """Linear interpolation of (objects, K, ...) values of the time grid at one time."""
+    where = (time_s + LEAD_IN_S) / DT_S
+    index = min(max(int(np.floor(where)), 0), values.shape[1] - 2)
+    weight = where - index
+    return (1 - weight) * values[:, index] + weight * values[:, index + 1]

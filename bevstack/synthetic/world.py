@@ -1,0 +1,178 @@
+"""A whole world on disk: every scene of a spec, its tables and splits, all or nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from bevstack.synthetic.labels import Rows, fixed_rows
+from bevstack.synthetic.recording import Recording, record_scene
+from bevstack.synthetic.spec import GENERATOR_VERSION, WorldSpec, WorldSummary
+from bevstack.tables.names import CATEGORY_TO_CLASS, DETECTION_CLASSES, TABLES
+from bevstack.tables.writer import write_json, write_tables
+
+MANIFEST = "world.json"  # written last: a folder that has it is finished
+Progress = Callable[[int, int], None]  # scenes done, scenes in all
+
+
+def world_is_complete(out_dir: Path | str, spec: WorldSpec) -> bool:
+    """Whether a finished world of exactly this spec lies in a folder, with all its files."""
+    root = Path(out_dir)
+    manifest = _read_manifest(root)
+    if manifest is None or manifest.get("spec") != spec.to_json():
+        return False
+    if manifest.get("generator_version") != GENERATOR_VERSION:
+        return False
+    return manifest.get("files") == _count_files(root)
+
+
+def make_world(
+    out_dir: Path | str, spec: WorldSpec, progress: Progress | None = None
+) -> WorldSummary:
+    """Makes a world in nuScenes' format, or finds that it is there already.
+
+    The world is built beside its place and moved there when it is whole. The bytes depend on the
+    spec alone, not on the number of processes.
+
+    Args:
+        out_dir: root folder of the data set; must be absent, empty, or hold this very world.
+        spec: what to make.
+        progress: called after each scene.
+
+    Raises:
+        FileExistsError: the folder holds something else.
+        OSError: the folder cannot be written.
+    """
+    root = Path(out_dir).absolute()
+    if world_is_complete(root, spec):
+        return _summary(root, seconds=0.0, cpu_seconds=0.0)
+    _refuse_occupied(root, spec)
+    started, cpu_started = time.perf_counter(), _cpu_seconds()
+    part = root.with_name(f".{root.name}.{os.getpid()}.part")
+    try:
+        part.mkdir(parents=True)
+        _write_world(part, spec, progress)
+        os.replace(part, root)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return _summary(
+        root,
+        seconds=time.perf_counter() - started,
+        cpu_seconds=_cpu_seconds() - cpu_started,
+    )
+
+
+def _cpu_seconds() -> float:
+    """CPU time of this process and of its finished children."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
+
+
+def _refuse_occupied(root: Path, spec: WorldSpec) -> None:
+    if not root.exists():
+        return
+    if not root.is_dir():
+        raise FileExistsError(f"out_dir must be a folder; got the file {root}")
+    if not any(root.iterdir()):
+        return
+    remedy = "choose another folder or remove it first"
+    manifest = _read_manifest(root)
+    if manifest is None:
+        raise FileExistsError(
+            f"out_dir must be absent, empty or a finished world; got {root}, "
+            f"which holds other files; {remedy}"
+        )
+    old, new = manifest.get("spec", {}), spec.to_json()
+    differing = [k for k in new if not isinstance(old, dict) or old.get(k) != new[k]]
+    what = f"differs in {', '.join(differing)}" if differing else "is damaged or of an older make"
+    raise FileExistsError(
+        f"out_dir must hold the world asked for; got {root}, whose world {what}; {remedy}"
+    )
+
+
+def _read_manifest(root: Path) -> dict[str, object] | None:
+    try:
+        manifest = json.loads((root / MANIFEST).read_text())
+    except (OSError, ValueError):
+        return None
+    return manifest if isinstance(manifest, dict) else None
+
+
+def _count_files(root: Path) -> int:
+    return sum(len(files) for _, _, files in os.walk(root))
+
+
+def _recordings(spec: WorldSpec, names: tuple[str, ...], part: Path) -> Iterator[Recording]:
+    """Every scene's recording, in the order of the names."""
+    if spec.processes == 1:
+        for name in names:
+            yield record_scene(spec, name, part)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(spec.processes, len(names)), mp_context=context) as pool:
+        yield from pool.map(record_scene, [spec] * len(names), names, [part] * len(names))
+
+
+def _write_world(part: Path, spec: WorldSpec, progress: Progress | None) -> None:
+    train, val = spec.scene_names
+    tables: Rows = fixed_rows()
+    digests: dict[str, str] = {}
+    names = train + val
+    for done, recording in enumerate(_recordings(spec, names, part), start=1):
+        for table, rows in recording.rows.items():
+            tables[table] += rows
+        digests.update(recording.digests)
+        if progress is not None:
+            progress(done, len(names))
+    folder = part / spec.version
+    write_tables(folder, tables)
+    write_json(folder / "splits.json", {"synth_train": list(train), "synth_val": list(val)})
+    for path in [*(f"{spec.version}/{t}.json" for t in (*TABLES, "splits"))]:
+        digests[path] = hashlib.sha256((part / path).read_bytes()).hexdigest()
+    lines = "".join(f"{digests[path]}  {path}\n" for path in sorted(digests))
+    manifest = {
+        "generator_version": GENERATOR_VERSION,
+        "spec": spec.to_json(),
+        "files": _count_files(part) + 1,
+        "digest": hashlib.sha256(lines.encode()).hexdigest(),
+        **_counts(tables),
+    }
+    write_json(part / MANIFEST, manifest)
+
+
+def _counts(tables: Rows) -> dict[str, object]:
+    categories = {row["token"]: str(row["name"]) for row in tables["category"]}
+    owner = {row["token"]: categories[row["category_token"]] for row in tables["instance"]}
+    per_class = dict.fromkeys(DETECTION_CLASSES, 0)
+    for row in tables["sample_annotation"]:
+        name = CATEGORY_TO_CLASS.get(owner[row["instance_token"]])
+        if name is not None:
+            per_class[name] += 1
+    return {
+        "scenes": len(tables["scene"]),
+        "samples": len(tables["sample"]),
+        "annotations": len(tables["sample_annotation"]),
+        "annotations_per_class": per_class,
+    }
+
+
+def _summary(root: Path, seconds: float, cpu_seconds: float) -> WorldSummary:
+    manifest = json.loads((root / MANIFEST).read_text())
+    return WorldSummary(
+        root=str(root),
+        version=manifest["spec"]["version"],
+        scenes=manifest["scenes"],
+        samples=manifest["samples"],
+        annotations=manifest["annotations"],
+        annotations_per_class=manifest["annotations_per_class"],
+        digest=manifest["digest"],
+        seconds=seconds,
+        cpu_seconds=cpu_seconds,
+    )

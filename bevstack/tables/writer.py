@@ -1,0 +1,126 @@
+"""Writes the 13 tables of the nuScenes format: whole, checked, and never half a file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+from bevstack.tables.names import TABLES
+
+Row = Mapping[str, object]
+
+# table -> (field, table it points into); "" stands for no neighbour.
+_REFERENCES: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
+    {
+        "instance": (
+            ("category_token", "category"),
+            ("first_annotation_token", "sample_annotation"),
+            ("last_annotation_token", "sample_annotation"),
+        ),
+        "calibrated_sensor": (("sensor_token", "sensor"),),
+        "scene": (
+            ("log_token", "log"),
+            ("first_sample_token", "sample"),
+            ("last_sample_token", "sample"),
+        ),
+        "sample": (("scene_token", "scene"), ("prev", "sample"), ("next", "sample")),
+        "sample_data": (
+            ("sample_token", "sample"),
+            ("ego_pose_token", "ego_pose"),
+            ("calibrated_sensor_token", "calibrated_sensor"),
+            ("prev", "sample_data"),
+            ("next", "sample_data"),
+        ),
+        "sample_annotation": (
+            ("sample_token", "sample"),
+            ("instance_token", "instance"),
+            ("visibility_token", "visibility"),
+            ("attribute_tokens", "attribute"),
+            ("prev", "sample_annotation"),
+            ("next", "sample_annotation"),
+        ),
+        "map": (("log_tokens", "log"),),
+    }
+)
+_MAY_BE_EMPTY = frozenset({"prev", "next", "visibility_token"})
+
+
+def make_token(*parts: object) -> str:
+    """A token of 32 hexadecimal digits that depends on the parts alone (MD5 of their path)."""
+    path = "/".join(str(part) for part in parts)
+    return hashlib.md5(path.encode(), usedforsecurity=False).hexdigest()
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file beside its place and moves it there, so that no half file is ever seen."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(content)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Writes compact JSON as `write_bytes` does; NaN and infinities are refused.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    write_bytes(path, text.encode())
+
+
+def check_tables(tables: Mapping[str, Sequence[Row]]) -> None:
+    """Checks that all 13 tables are there, tokens are unique and every reference resolves.
+
+    Raises:
+        ValueError: names the table, the field and the token.
+    """
+    if set(tables) != set(TABLES):
+        missing, extra = sorted(set(TABLES) - set(tables)), sorted(set(tables) - set(TABLES))
+        raise ValueError(f"tables must be the 13 of nuScenes; got {missing=}, {extra=}")
+    tokens: dict[str, set[object]] = {}
+    for name, rows in tables.items():
+        tokens[name] = {row["token"] for row in rows}
+        if len(tokens[name]) != len(rows):
+            raise ValueError(
+                f"tokens of table {name} must be unique; got {len(rows)} rows "
+                f"with {len(tokens[name])} tokens"
+            )
+    for name, references in _REFERENCES.items():
+        for field, target in references:
+            for row in tables[name]:
+                _check_reference(name, field, row[field], target, tokens[target])
+
+
+def _check_reference(
+    table: str, field: str, value: object, target: str, known: set[object]
+) -> None:
+    wanted = value if isinstance(value, list) else [value]
+    for token in wanted:
+        if token not in known and not (token == "" and field in _MAY_BE_EMPTY):
+            raise ValueError(
+                f"{table}.{field} must be a token of table {target}; got {token!r}, "
+                "which is not there"
+            )
+
+
+def write_tables(folder: Path, tables: Mapping[str, Sequence[Row]]) -> None:
+    """Checks the tables and writes each as `<folder>/<table>.json`.
+
+    Args:
+        folder: the version's folder, e.g. `root/v1.0-synth`; made if absent.
+        tables: rows by table name, all 13.
+
+    Raises:
+        ValueError: see `check_tables`; nothing is written then.
+    """
+    check_tables(tables)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in TABLES:
+        write_json(folder / f"{name}.json", list(tables[name]))
