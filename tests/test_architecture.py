@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -154,42 +155,58 @@ def unsafe_loads(tree: ast.AST) -> list[str]:
     return faults
 
 
-def parameters(files: list[Path]) -> pytest.MarkDecorator:
-    """One case a file, named by its path."""
-    return pytest.mark.parametrize(
-        "path", files, ids=[p.relative_to(ROOT).as_posix() for p in files]
-    )
+def own_functions_of(tree: ast.AST) -> Iterator[ast.FunctionDef]:
+    """Functions and methods, without those inside a function: wrappers take what they wrap."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef):
+            yield node
+        else:
+            yield from own_functions_of(node)
 
 
+@functools.cache
 def parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-@parameters(PACKAGE_FILES)
-def test_module_imports_only_from_lower_rows(path: Path) -> None:
-    source = path.read_text(encoding="utf-8")
-    assert not layer_faults(source, module_name(path), path.name == "__init__.py")
+def part(path: Path) -> str | None:
+    return part_of(module_name(path))
+
+
+def expect_no_faults(files: list[Path], faults_of: Callable[[Path], list[str]]) -> None:
+    """Fails with every file that breaks the rule, and where."""
+    found = {path.relative_to(ROOT).as_posix(): faults_of(path) for path in files}
+    lines = [f"{name}: {'; '.join(faults)}" for name, faults in found.items() if faults]
+    assert not lines, "\n".join(lines)
+
+
+def test_modules_import_only_from_lower_rows() -> None:
+    expect_no_faults(
+        PACKAGE_FILES,
+        lambda p: layer_faults(p.read_text("utf-8"), module_name(p), p.name == "__init__.py"),
+    )
 
 
 def test_every_package_has_a_row_and_every_folder_of_code_is_a_package() -> None:
-    parts = {part_of(module_name(p)) for p in PACKAGE_FILES} - {None}
-    assert parts <= set(ROWS)
-    folders = {p.parent for p in PACKAGE_FILES}
-    assert not [f for f in folders if not (f / "__init__.py").is_file()]
+    assert {part(p) for p in PACKAGE_FILES} - {None} <= set(ROWS)
+    assert not [f for f in {p.parent for p in PACKAGE_FILES} if not (f / "__init__.py").is_file()]
 
 
-@parameters(CONFIG_FILES)
-def test_configuration_imports_only_the_config_package(path: Path) -> None:
-    names = [name for _, name in imports_of(parse(path), "configs", is_package=True)]
-    assert not [n for n in names if not n.startswith(("bevstack.config.", "__future__."))]
+def test_configurations_import_only_the_config_package() -> None:
+    def faults(path: Path) -> list[str]:
+        names = [name for _, name in imports_of(parse(path), "configs", is_package=True)]
+        return [n for n in names if not n.startswith(("bevstack.config.", "__future__."))]
+
+    expect_no_faults(CONFIG_FILES, faults)
 
 
-@parameters([*OWN_FILES, *TEST_FILES])
-def test_file_and_its_functions_stay_short(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= MAX_FILE_LINES
-    tree = ast.parse(text)
-    assert not [f.name for f in functions_of(tree) if body_lines(f) > MAX_FUNCTION_LINES]
+def test_files_and_their_functions_stay_short() -> None:
+    def faults(path: Path) -> list[str]:
+        length = len(path.read_text("utf-8").splitlines())
+        long = [f.name for f in functions_of(parse(path)) if body_lines(f) > MAX_FUNCTION_LINES]
+        return [*([f"{length} lines"] if length > MAX_FILE_LINES else []), *long]
+
+    expect_no_faults([*OWN_FILES, *TEST_FILES], faults)
 
 
 def test_native_files_stay_short() -> None:
@@ -197,62 +214,54 @@ def test_native_files_stay_short() -> None:
     assert not {name: n for name, n in lengths.items() if n > MAX_NATIVE_LINES}
 
 
-@parameters(PACKAGE_FILES)
-def test_only_interop_imports_the_openmmlab_packages(path: Path) -> None:
-    if part_of(module_name(path)) == "interop":
-        return
-    names = [name for _, name in imports_of(parse(path), module_name(path), is_package=False)]
-    assert not [n for n in names if n.split(".")[0].startswith("mm")]
+def test_only_interop_imports_the_openmmlab_packages() -> None:
+    def faults(path: Path) -> list[str]:
+        names = [name for _, name in imports_of(parse(path), module_name(path), is_package=False)]
+        return [n for n in names if n.split(".")[0].startswith("mm")]
+
+    expect_no_faults([p for p in PACKAGE_FILES if part(p) != "interop"], faults)
 
 
-@parameters(PACKAGE_FILES)
-def test_only_the_command_prints(path: Path) -> None:
-    if part_of(module_name(path)) == "cli":
-        return
-    calls = [node for node in ast.walk(parse(path)) if isinstance(node, ast.Call)]
-    assert not [c.lineno for c in calls if isinstance(c.func, ast.Name) and c.func.id == "print"]
+def test_only_the_command_prints() -> None:
+    def faults(path: Path) -> list[str]:
+        calls = [node for node in ast.walk(parse(path)) if isinstance(node, ast.Call)]
+        return [
+            f"line {call.lineno}"
+            for call in calls
+            if isinstance(call.func, ast.Name) and call.func.id == "print"
+        ]
+
+    expect_no_faults([p for p in PACKAGE_FILES if part(p) != "cli"], faults)
 
 
-def functions_with_a_signature_of_their_own(tree: ast.AST) -> Iterator[ast.FunctionDef]:
-    """Functions and methods, without those inside a function: wrappers take what they wrap."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.FunctionDef):
-            yield node
-        else:
-            yield from functions_with_a_signature_of_their_own(node)
+def test_no_function_takes_unnamed_keywords() -> None:
+    expect_no_faults(
+        OWN_FILES, lambda p: [f.name for f in own_functions_of(parse(p)) if f.args.kwarg]
+    )
 
 
-@parameters(OWN_FILES)
-def test_no_function_takes_unnamed_keywords(path: Path) -> None:
-    functions = functions_with_a_signature_of_their_own(parse(path))
-    assert not [f.name for f in functions if f.args.kwarg is not None]
+def test_constructors_take_few_arguments() -> None:
+    expect_no_faults(OWN_FILES, lambda p: constructor_faults(parse(p)))
 
 
-@parameters(OWN_FILES)
-def test_constructors_take_few_arguments(path: Path) -> None:
-    assert not constructor_faults(parse(path))
+def test_nothing_is_unpickled() -> None:
+    files = [p for p in [*OWN_FILES, *TEST_FILES] if p != Path(__file__)]
+    expect_no_faults(files, lambda p: unsafe_loads(parse(p)))
 
 
-@parameters([*OWN_FILES, *TEST_FILES])
-def test_nothing_is_unpickled(path: Path) -> None:
-    if path == Path(__file__):
-        return
-    assert not unsafe_loads(parse(path))
+def test_no_module_is_a_drawer_for_everything() -> None:
+    drawers = {"util", "utils", "common", "misc", "helpers"}
+    expect_no_faults(PACKAGE_FILES, lambda p: sorted(drawers & set(module_name(p).split("."))))
 
 
-@parameters(PACKAGE_FILES)
-def test_no_module_is_a_drawer_for_everything(path: Path) -> None:
-    assert not {"util", "utils", "common", "misc", "helpers"} & set(module_name(path).split("."))
+def test_no_global_is_reassigned_and_only_the_command_reads_the_environment() -> None:
+    def faults(path: Path) -> list[str]:
+        nodes = list(ast.walk(parse(path)))
+        found = [f"line {n.lineno}: global" for n in nodes if isinstance(n, ast.Global)]
+        reads = [n for n in nodes if isinstance(n, ast.Attribute) and n.attr == "environ"]
+        return found + [f"line {n.lineno}: environ" for n in reads if part(path) != "cli"]
 
-
-@parameters(PACKAGE_FILES)
-def test_no_global_is_reassigned_and_no_environment_is_read(path: Path) -> None:
-    tree = parse(path)
-    assert not [n.names for n in ast.walk(tree) if isinstance(n, ast.Global)]
-    if part_of(module_name(path)) == "cli":
-        return  # `doctor` reports what is set
-    reads = [n for n in ast.walk(tree) if isinstance(n, ast.Attribute) and n.attr == "environ"]
-    assert not [n.lineno for n in reads]
+    expect_no_faults(PACKAGE_FILES, faults)
 
 
 @pytest.mark.parametrize(
