@@ -1,0 +1,1 @@
+"""From files to model input: nuScenes-format roots, clips, preprocessing, augmentation, loading."""

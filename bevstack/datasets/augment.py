@@ -1,0 +1,92 @@
+"""Training-time augmentation of images (IDA) and of the bird's-eye view (BDA).
+
+BEVFormer v2 specification, sections 3.2 and 3.4. One draw of each serves all cameras and all
+frames of a sample; it depends on (seed, epoch, sample index) alone, so that neither the number of
+workers nor a restart changes it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bevstack.config import AugmentationConfig
+from bevstack.types import Annotations, Boxes3D
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageAugmentation:
+    """What is done to every image of a sample; the defaults do nothing."""
+
+    resize: float = 1.0  # factor on the configured image size
+    flip: bool = False  # mirror left to right
+
+
+@dataclass(frozen=True, kw_only=True)
+class BEVAugmentation:
+    """Rotation, then scaling, then mirroring of space about the bev frame's origin.
+
+    The images and the rig stay as they are: the model resamples its BEV map by ``matrix``.
+    """
+
+    rotation_rad: float = 0.0  # about z, counter-clockwise
+    scale: float = 1.0
+    flip_x: bool = False  # x -> -x
+    flip_y: bool = False  # y -> -y
+
+    def matrix(self) -> Tensor:  # (3, 3) float64
+        """augmented_bev_from_bev."""
+        cos, sin = math.cos(self.rotation_rad), math.sin(self.rotation_rad)
+        rotation = torch.tensor(((cos, -sin, 0), (sin, cos, 0), (0, 0, 1)), dtype=torch.float64)
+        signs = torch.tensor((1 - 2 * self.flip_x, 1 - 2 * self.flip_y, 1), dtype=torch.float64)
+        return self.scale * signs[:, None] * rotation
+
+    def apply(self, annotations: Annotations) -> Annotations:
+        """The annotations in augmented space: sizes and velocities scale with it."""
+        matrix = self.matrix()
+        boxes = annotations.boxes
+        heading = torch.stack((torch.cos(boxes.yaw), torch.sin(boxes.yaw)), -1).to(matrix.dtype)
+        heading = heading @ matrix[:2, :2].T
+        augmented = Boxes3D(
+            center=(boxes.center.to(matrix.dtype) @ matrix.T).to(boxes.center.dtype),
+            size=boxes.size * self.scale,
+            yaw=torch.atan2(heading[:, 1], heading[:, 0]).to(boxes.yaw.dtype),
+            velocity=(boxes.velocity.to(matrix.dtype) @ matrix[:2, :2].T).to(boxes.velocity.dtype),
+        )
+        return Annotations(augmented, annotations.labels, annotations.num_points)
+
+
+def draw_augmentation(
+    config: AugmentationConfig,
+    seed: int,
+    epoch: int,
+    index: int,  # of the sample in its data set
+) -> tuple[ImageAugmentation, BEVAugmentation]:
+    """The augmentation of one sample in one epoch.
+
+    Every parameter is drawn, used or not, so that switching one on leaves the others as they are.
+    """
+    uniform = np.random.default_rng((seed, epoch, index)).uniform(size=7).tolist()
+    rotation_rad = math.radians(config.rotate_deg) * (2 * uniform[2] - 1)
+    image = ImageAugmentation(
+        resize=_between(*config.resize, uniform[0], config.resize_steps),
+        flip=config.flip_images and uniform[1] < 0.5,
+    )
+    bev = BEVAugmentation(
+        rotation_rad=rotation_rad,
+        scale=_between(*config.scale, uniform[3]),
+        flip_x=config.flip_x and uniform[4] < 0.5,
+        flip_y=config.flip_y and uniform[5] < 0.5,
+    )
+    return image, bev
+
+
+def _between(low: float, high: float, fraction: float, steps: int = 0) -> float:
+    """A value from low to high; with steps > 1 one of that many evenly spaced ones."""
+    if steps > 1:
+        fraction = min(int(fraction * steps), steps - 1) / (steps - 1)
+    return low + (high - low) * fraction

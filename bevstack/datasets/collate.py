@@ -1,0 +1,194 @@
+"""Prepared clips side by side: one batch, padded to the largest images and the most cameras."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bevstack.config import Config
+from bevstack.datasets.augment import BEVAugmentation, ImageAugmentation
+from bevstack.datasets.preprocess import preprocess
+from bevstack.geometry import BEVGrid, CameraRig, invert_se3
+from bevstack.tables.names import CAMERA_CHANNELS
+from bevstack.types import Annotations, Batch, Clip, Frame
+
+# Where the six published cameras look, in the order of CAMERA_CHANNELS: yaw of the optical axis
+# in the ego frame, counter-clockwise from straight ahead (nuScenes, mean of its cars, rounded).
+CAMERA_YAW_DEG = (0.0, -57.0, 55.0, 180.0, 109.0, -112.0)
+
+
+@dataclass(frozen=True)
+class PreparedClip:
+    """One clip as model input: a row of a batch."""
+
+    images: Tensor  # (T, N, 3, H, W) float32
+    rig: CameraRig  # leading axes (T,), in the current frame's bev frame
+    frame_valid: Tensor  # (T,) bool
+    camera_slots: Tensor  # (N,) int64
+    world_from_bev: Tensor  # (T, 4, 4) float64
+    timestamp_us: Tensor  # (T,) int64
+    sample_token: str
+    scene_token: str
+    annotations: Annotations | None
+    bev_augmentation: Tensor | None  # (3, 3) float64
+
+
+def prepare_clip(
+    clip: Clip,
+    config: Config,
+    image_augmentation: ImageAugmentation | None = None,
+    bev_augmentation: BEVAugmentation | None = None,
+) -> PreparedClip:
+    """A clip as model input; with annotations those of the current frame, inside the grid.
+
+    Raises:
+        ValueError: frames of one clip differ in their number of cameras, or a clip of several
+            frames lacks a pose.
+    """
+    current = clip.current
+    prepared = [_prepare(frame, clip, config, image_augmentation) for frame in clip.frames]
+    height = max(images.shape[-2] for images, _ in prepared)
+    width = max(images.shape[-1] for images, _ in prepared)
+    identity = torch.eye(4, dtype=torch.float64)
+    poses = [None if frame is None else frame.world_from_bev() for frame in clip.frames]
+    annotations = current.annotations
+    if annotations is not None:
+        if bev_augmentation is not None:
+            annotations = bev_augmentation.apply(annotations)
+        annotations = inside_grid(annotations, config.grid)
+    return PreparedClip(
+        images=torch.stack([pad_images(images, height, width) for images, _ in prepared]),
+        rig=CameraRig.stack([rig for _, rig in prepared]),
+        frame_valid=torch.tensor([frame is not None for frame in clip.frames]),
+        camera_slots=camera_slots(current, config.encoder.num_camera_embeddings),
+        world_from_bev=torch.stack([identity if pose is None else pose for pose in poses]),
+        timestamp_us=torch.tensor([0 if f is None else f.timestamp_us for f in clip.frames]),
+        sample_token=current.sample_token,
+        scene_token=current.scene_token,
+        annotations=annotations,
+        bev_augmentation=None if bev_augmentation is None else bev_augmentation.matrix(),
+    )
+
+
+def stack_clips(clips: Sequence[PreparedClip]) -> Batch:
+    """Rows of one batch: smaller images are padded with zeros, fewer cameras with lost ones.
+
+    Raises:
+        ValueError: no clip, or some with and some without annotations or augmentation.
+    """
+    if not clips:
+        raise ValueError("clips must hold at least one; got none")
+    cameras = max(clip.camera_slots.shape[0] for clip in clips)
+    height = max(clip.images.shape[-2] for clip in clips)
+    width = max(clip.images.shape[-1] for clip in clips)
+    annotations = _all_or_none("annotations", [clip.annotations for clip in clips])
+    augmentation = _all_or_none("bev_augmentation", [clip.bev_augmentation for clip in clips])
+    images = [_add_cameras(pad_images(c.images, height, width), cameras, 1) for c in clips]
+    return Batch(
+        images=torch.stack(images),
+        rig=CameraRig.stack([_add_lost(clip.rig, cameras) for clip in clips]),
+        frame_valid=torch.stack([clip.frame_valid for clip in clips]),
+        camera_slots=torch.stack([_add_cameras(c.camera_slots, cameras, 0) for c in clips]),
+        world_from_bev=torch.stack([clip.world_from_bev for clip in clips]),
+        timestamp_us=torch.stack([clip.timestamp_us for clip in clips]),
+        sample_tokens=tuple(clip.sample_token for clip in clips),
+        scene_tokens=tuple(clip.scene_token for clip in clips),
+        annotations=annotations,
+        bev_augmentation=None if augmentation is None else torch.stack(augmentation),
+    )
+
+
+def camera_slots(frame: Frame, num_slots: int) -> Tensor:  # (N,) int64
+    """Which learned camera embedding each camera takes.
+
+    Of the six published ones a camera takes that of its role; a camera of another name, and any
+    camera where there are not six, takes the one that looks most nearly its way (for other numbers
+    they are spread evenly, clockwise from straight ahead).
+    """
+    published = num_slots == len(CAMERA_CHANNELS)
+    evenly = [-360.0 * slot / num_slots for slot in range(num_slots)]
+    yaws = torch.deg2rad(torch.tensor(CAMERA_YAW_DEG if published else evenly, dtype=torch.float64))
+    axis = frame.ego_from_cam[:, :2, 2]  # optical axis seen from above
+    difference = torch.atan2(axis[:, 1], axis[:, 0])[:, None] - yaws
+    slots = torch.cos(difference).argmax(1)
+    for camera, name in enumerate(frame.camera_names):
+        if published and name in CAMERA_CHANNELS:
+            slots[camera] = CAMERA_CHANNELS.index(name)
+    return slots
+
+
+def inside_grid(annotations: Annotations, grid: BEVGrid) -> Annotations:
+    """The annotations whose centre lies strictly inside the grid seen from above."""
+    return annotations[grid.contains(annotations.boxes.center)]
+
+
+def pad_images(
+    images: Tensor,  # (..., H, W)
+    height: int,
+    width: int,
+) -> Tensor:  # (..., height, width)
+    """Zeros added right and below."""
+    if tuple(images.shape[-2:]) == (height, width):
+        return images
+    padded = images.new_zeros(*images.shape[:-2], height, width)
+    padded[..., : images.shape[-2], : images.shape[-1]] = images
+    return padded
+
+
+def _prepare(
+    frame: Frame | None,
+    clip: Clip,
+    config: Config,
+    augmentation: ImageAugmentation | None,
+) -> tuple[Tensor, CameraRig]:
+    """Images (N, 3, H, W) and rig in the current bev frame; all lost for a missing frame."""
+    current = clip.current
+    if frame is None:
+        cameras = current.num_cameras
+        return torch.zeros(cameras, 3, 1, 1), _add_lost(current.rig()[:0], cameras)
+    prepared = preprocess(frame, config.images, augmentation)
+    if frame is current:
+        return prepared.images, prepared.rig
+    now, then = current.world_from_bev(), frame.world_from_bev()
+    if now is None or then is None:
+        raise ValueError("world_from_ego must be given for every frame of a clip; got none")
+    if frame.num_cameras != current.num_cameras:
+        raise ValueError(
+            f"frames of a clip must have one number of cameras; got {frame.num_cameras} in "
+            f"{frame.sample_token!r} and {current.num_cameras} in {current.sample_token!r}"
+        )
+    return prepared.images, prepared.rig.moved(invert_se3(now) @ then)
+
+
+def _add_cameras(
+    tensor: Tensor,
+    cameras: int,
+    axis: int,
+) -> Tensor:
+    """Zeros along the camera axis up to ``cameras``."""
+    missing = cameras - tensor.shape[axis]
+    shape = (*tensor.shape[:axis], missing, *tensor.shape[axis + 1 :])
+    return torch.cat((tensor, tensor.new_zeros(shape)), axis) if missing else tensor
+
+
+def _add_lost(rig: CameraRig, cameras: int) -> CameraRig:
+    """Lost cameras of unit calibration and one pixel, up to ``cameras``."""
+    missing = cameras - rig.num_cameras
+    leading = tuple(rig.camera_mask.shape[:-1])
+    eye = torch.eye(4, dtype=rig.intrinsics.dtype)
+    return CameraRig(
+        torch.cat((rig.intrinsics, eye[:3, :3].expand(*leading, missing, 3, 3)), -3),
+        torch.cat((rig.bev_from_cam, eye.expand(*leading, missing, 4, 4)), -3),
+        torch.cat((rig.image_size, rig.image_size.new_ones(*leading, missing, 2)), -2),
+        torch.cat((rig.camera_mask, rig.camera_mask.new_zeros(*leading, missing)), -1),
+    )
+
+
+def _all_or_none(name: str, values: list) -> tuple | None:
+    given = [value is not None for value in values]
+    if any(given) and not all(given):
+        raise ValueError(f"{name} must be given for every clip or for none; got {sum(given)}")
+    return tuple(values) if all(given) else None

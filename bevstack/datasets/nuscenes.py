@@ -1,0 +1,236 @@
+"""Samples of a root in nuScenes' format as frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bevstack.datasets.images import read_image
+from bevstack.geometry import invert_se3
+from bevstack.geometry.bev_grid import FRAMES
+from bevstack.tables.calibration import (
+    check_calibrations,
+    check_class_names,
+    ego_from_sensor,
+    world_annotations,
+    world_from_ego_at,
+)
+from bevstack.tables.names import CAMERA_CHANNELS, DETECTION_CLASSES
+from bevstack.tables.reader import Tables
+from bevstack.tables.splits import scenes_of_split
+from bevstack.types import Annotations, Frame
+
+
+class NuScenesDataset:
+    """The samples of some scenes, scene by scene in the order asked for, each in order of time.
+
+    A sample's reference time and pose are those of its LIDAR_TOP key frame; every camera has its
+    own time and ego pose besides. Cameras stand in nuScenes' order, others after them by name.
+
+    Args:
+        root: the folder that holds ``samples/`` and the version's folder, or its open ``Tables``.
+        version: the folder of the 13 tables, such as "v1.0-mini".
+        scenes: names of scenes. Without scenes and split: all scenes of the version.
+        split: an official split, or one of the version's ``splits.json``.
+        bev_frame: "ego", or "lidar" for weights that speak of the LIDAR_TOP frame.
+        class_names: the detection classes whose annotations are kept; labels index into them.
+
+    Raises:
+        FileNotFoundError: no such root, version or table.
+        ValueError: a scene or split that is not there, a dangling token, a calibration that is
+            not finite and invertible, or a sample without camera or LIDAR_TOP key frame.
+    """
+
+    def __init__(
+        self,
+        root: Path | str | Tables,
+        version: str | None = None,
+        *,
+        scenes: Sequence[str] | None = None,
+        split: str | None = None,
+        bev_frame: str = "ego",
+        class_names: Sequence[str] = DETECTION_CLASSES,
+    ) -> None:
+        if bev_frame not in FRAMES:
+            raise ValueError(f"bev_frame must be one of {', '.join(FRAMES)}; got {bev_frame!r}")
+        if scenes is not None and split is not None:
+            raise ValueError(f"scenes or split must be given, not both; got {scenes} and {split!r}")
+        check_class_names(class_names)
+        self.tables = root if isinstance(root, Tables) else Tables(root, version or "")
+        self.bev_frame = bev_frame
+        self.class_names = tuple(class_names)
+        self._scene_rows = self.tables.scene_rows(_scene_names(self.tables, scenes, split))
+        ordered = [self.tables.samples_of_scene(int(scene)) for scene in self._scene_rows]
+        self._selection = np.concatenate([np.empty(0, dtype=np.int64), *ordered])  # sample rows
+        self._samples_of_scene = dict(zip(self._scene_rows.tolist(), ordered, strict=True))
+        self._place = {int(r): i for rows in ordered for i, r in enumerate(rows)}  # within a scene
+        self._reference = self.tables.reference_keyframes(self._selection)
+        check_calibrations(self.tables, self._used_sensors())
+
+    def __len__(self) -> int:
+        return len(self._selection)
+
+    @property
+    def root(self) -> Path:
+        """The folder that file names are relative to."""
+        return self.tables.root
+
+    @property
+    def scene_names(self) -> tuple[str, ...]:
+        """Names of the scenes, in order."""
+        return tuple(str(name) for name in self.tables.scenes.name[self._scene_rows])
+
+    def sample_token(self, index: int) -> str:
+        """Token of a sample."""
+        return str(self.tables.samples.token[self._selection[index]])
+
+    def index_of(self, sample_token: str) -> int:
+        """Index of a sample by its token.
+
+        Raises:
+            ValueError: the sample is not among those of this data set.
+        """
+        found = np.flatnonzero(self._selection == self.tables.sample_row(sample_token))
+        if not len(found):
+            raise ValueError(
+                f"sample_token must be of one of the scenes {', '.join(self.scene_names)}; got "
+                f"{sample_token!r}, of another scene"
+            )
+        return int(found[0])
+
+    def scene_indices(self) -> dict[str, list[int]]:
+        """Indices of every scene's samples, by scene name, in order of time."""
+        scenes: dict[str, list[int]] = {name: [] for name in self.scene_names}
+        for index, scene in enumerate(self.tables.samples.scene[self._selection]):
+            scenes[str(self.tables.scenes.name[scene])].append(index)
+        return scenes
+
+    def select(self, indices: Iterable[int]) -> NuScenesDataset:
+        """Some of the samples, in the order given; the others remain as neighbours in time."""
+        selected = object.__new__(NuScenesDataset)
+        selected.__dict__ = self.__dict__.copy()
+        chosen = np.fromiter(indices, dtype=np.int64)
+        selected._selection = self._selection[chosen]
+        selected._reference = self._reference[chosen]
+        return selected
+
+    def missing_images(self) -> dict[str, list[str]]:
+        """Image files that are not there, by sample token; empty when all are."""
+        missing: dict[str, list[str]] = {}
+        names = self.tables.keyframes.filename
+        for sample in self._selection:
+            files = [str(names[row]) for row in self._cameras(int(sample))]
+            absent = [name for name in files if not (self.root / name).is_file()]
+            if absent:
+                missing[str(self.tables.samples.token[sample])] = absent
+        return missing
+
+    def frame(self, index: int, load_images: bool = True) -> Frame:
+        """One sample.
+
+        Args:
+            index: which, from 0.
+            load_images: without, every camera counts as lost: for poses and annotations alone.
+
+        Raises:
+            FileNotFoundError: an image file is missing.
+            ValueError: an image is truncated or not of the size that the table says.
+        """
+        return self._frame(int(self._selection[index]), load_images)
+
+    def neighbour(self, index: int, offset: int, load_images: bool = True) -> Frame | None:
+        """The sample ``offset`` key frames later in the same scene (earlier when negative).
+
+        None where the scene has no such sample.
+        """
+        sample = int(self._selection[index])
+        rows = self._samples_of_scene[int(self.tables.samples.scene[sample])]
+        place = self._place[sample] + offset
+        return self._frame(int(rows[place]), load_images) if 0 <= place < len(rows) else None
+
+    def _frame(self, sample: int, load_images: bool) -> Frame:
+        keyframes = self.tables.keyframes
+        cameras = self._cameras(sample)
+        sensors = keyframes.sensor[cameras]
+        reference = self.tables.reference_keyframes(np.array([sample]))
+        world_from_ego = world_from_ego_at(self.tables, reference)[0]
+        bev_from_ego = self._bev_from_ego(reference)
+        return Frame(
+            images=[self._image(int(row)) if load_images else None for row in cameras],
+            intrinsics=torch.from_numpy(self.tables.calibrated_sensors.intrinsics[sensors]),
+            ego_from_cam=ego_from_sensor(self.tables, sensors),
+            camera_names=tuple(str(c) for c in self.tables.calibrated_sensors.channel[sensors]),
+            timestamp_us=int(self.tables.samples.timestamp_us[sample]),
+            camera_timestamp_us=tuple(int(t) for t in keyframes.timestamp_us[cameras]),
+            world_from_ego=world_from_ego,
+            world_from_ego_at_camera=world_from_ego_at(self.tables, cameras),
+            bev_from_ego=bev_from_ego,
+            sample_token=str(self.tables.samples.token[sample]),
+            scene_token=str(self.tables.scenes.token[self.tables.samples.scene[sample]]),
+            annotations=self._annotations(sample, bev_from_ego @ invert_se3(world_from_ego)),
+        )
+
+    def _cameras(self, sample: int) -> NDArray[np.int64]:
+        """Key-frame rows of a sample's cameras in the order of the camera axis."""
+        rows = self.tables.keyframes_of(sample)
+        sensors = self.tables.keyframes.sensor[rows]
+        rows = rows[self.tables.calibrated_sensors.is_camera[sensors]]
+        channels = self.tables.calibrated_sensors.channel[self.tables.keyframes.sensor[rows]]
+        return rows[sorted(range(len(rows)), key=lambda i: _camera_order(str(channels[i])))]
+
+    def _bev_from_ego(
+        self,
+        reference: NDArray[np.int32],  # (1,)
+    ) -> Tensor:  # (4, 4)
+        if self.bev_frame == "ego":
+            return torch.eye(4, dtype=torch.float64)
+        sensor = self.tables.keyframes.sensor[reference]
+        return invert_se3(ego_from_sensor(self.tables, sensor)[0])
+
+    def _image(self, row: int) -> NDArray[np.uint8]:
+        height, width = self.tables.keyframes.size[row].tolist()
+        return read_image(self.root / str(self.tables.keyframes.filename[row]), (height, width))
+
+    def _annotations(
+        self,
+        sample: int,
+        bev_from_world: Tensor,  # (4, 4)
+    ) -> Annotations | None:
+        if not len(self.tables.annotations.token):
+            return None  # a test version, whose truth is withheld
+        found = world_annotations(self.tables, sample, self.class_names)
+        found = found.transformed(bev_from_world)  # in float64, before rounding
+        return Annotations(found.boxes.to(torch.float32), found.labels, found.num_points)
+
+    def _used_sensors(self) -> NDArray[np.int32]:
+        """Rows of the calibrations that the samples' frames need."""
+        used = [self.tables.keyframes.sensor[self._reference]]
+        for sample in self._selection:
+            cameras = self._cameras(int(sample))
+            if not len(cameras):
+                raise ValueError(
+                    "every sample must have the key frame of a camera in sample_data.json; got "
+                    f"none for {str(self.tables.samples.token[sample])!r}"
+                )
+            used.append(self.tables.keyframes.sensor[cameras])
+        return np.unique(np.concatenate(used)) if used else np.empty(0, dtype=np.int32)
+
+
+def _scene_names(
+    tables: Tables, scenes: Sequence[str] | None, split: str | None
+) -> tuple[str, ...]:
+    if split is not None:
+        return scenes_of_split(tables, split)
+    if scenes is not None:
+        return scenes_of_split(tables, list(scenes))
+    return tuple(str(name) for name in tables.scenes.name)
+
+
+def _camera_order(channel: str) -> tuple[int, str]:
+    known = channel in CAMERA_CHANNELS
+    return (CAMERA_CHANNELS.index(channel) if known else len(CAMERA_CHANNELS), channel)

@@ -1,0 +1,128 @@
+"""Camera images to network input: crop the sky, resize, mirror, normalise, pad; the rig follows.
+
+BEVFormer v2 specification, sections 3.2 and 3.3, with these differences: every image is scaled by
+the largest factor that fits the wanted size, so cameras may differ in size; values are normalised
+by mean and standard deviation in the configured channel order; mirroring is a change of the
+intrinsics, where the released code mirrors features back.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from bevstack.config import ImageConfig
+from bevstack.datasets.augment import ImageAugmentation
+from bevstack.geometry import CameraRig
+from bevstack.types import Frame
+
+
+@dataclass(frozen=True)
+class PreparedFrame:
+    """The network input of one frame."""
+
+    images: Tensor  # (N, 3, H, W) float32, normalised, zero where padded and for lost cameras
+    rig: CameraRig  # leading axes (), in the frame's bev frame; image_size is without padding
+
+
+def preprocess(
+    frame: Frame,
+    config: ImageConfig,
+    augmentation: ImageAugmentation | None = None,
+) -> PreparedFrame:
+    """The images of a frame as one tensor, and the rig that belongs to them.
+
+    From each image the bottom ``keep_bottom`` of the rows is kept and scaled by the largest factor
+    that fits ``config.size`` times the augmentation's factor; all are padded right and below to
+    the largest of them, rounded up to a multiple of ``pad_to``.
+    """
+    augmentation = augmentation or ImageAugmentation()
+    rig = frame.rig()
+    images, rigs = [], []
+    for camera, image in enumerate(frame.images):
+        if image is None or not bool(rig.camera_mask[camera]):
+            images.append(None)
+            rigs.append(rig[camera : camera + 1])
+            continue
+        pixels, changed = _transform(image, rig[camera : camera + 1], config, augmentation)
+        images.append(_normalise(pixels, config))
+        rigs.append(changed)
+    return PreparedFrame(_pad(images, config.pad_to), _concatenate(rigs))
+
+
+def target_size(
+    kept: tuple[int, int],  # (H, W) pixels of the kept part of an image
+    config: ImageConfig,
+    factor: float = 1.0,  # of the augmentation
+) -> tuple[int, int]:
+    """(H, W) of an image after resizing: the largest of its shape within the wanted size."""
+    height, width = kept
+    scale = min(config.size[0] * factor / height, config.size[1] * factor / width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def resize_image(
+    image: Tensor,  # (H, W, 3) uint8
+    size: tuple[int, int],  # (H, W)
+) -> Tensor:  # (H, W, 3) uint8
+    """Bicubic interpolation with a = -0.5 and antialiasing, the default filter of Pillow."""
+    if tuple(image.shape[:2]) == size:
+        return image
+    # Channels last in memory and uint8 throughout: torch's vectorised path, ten times the speed.
+    planes = image.permute(2, 0, 1)[None]
+    return interpolate(planes, size, mode="bicubic", antialias=True)[0].permute(1, 2, 0)
+
+
+def _transform(
+    image: NDArray[np.uint8],  # (H, W, 3)
+    rig: CameraRig,  # of this camera alone
+    config: ImageConfig,
+    augmentation: ImageAugmentation,
+) -> tuple[Tensor, CameraRig]:
+    height, width = image.shape[:2]
+    kept = max(1, round(height * config.keep_bottom))
+    top = height - kept
+    size = target_size((kept, width), config, augmentation.resize)
+    pixels = resize_image(torch.from_numpy(np.ascontiguousarray(image[top:])), size)
+    rig = rig.cropped(0, top, (kept, width)).resized(size)
+    if augmentation.flip:
+        return pixels.flip(1), rig.flipped()
+    return pixels, rig
+
+
+def _normalise(
+    pixels: Tensor,  # (H, W, 3) uint8 RGB
+    config: ImageConfig,
+) -> Tensor:  # (3, H, W) float32
+    if config.channel_order == "bgr":
+        pixels = pixels.flip(2)
+    mean, std = torch.tensor(config.mean), torch.tensor(config.std)
+    return ((pixels.to(torch.float32) - mean) / std).permute(2, 0, 1)
+
+
+def _pad(
+    images: list[Tensor | None],  # N of (3, H, W)
+    multiple: int,
+) -> Tensor:  # (N, 3, H, W)
+    sizes = [image.shape[1:] for image in images if image is not None] or [(1, 1)]
+    height, width = (math.ceil(max(s[a] for s in sizes) / multiple) * multiple for a in (0, 1))
+    padded = torch.zeros(len(images), 3, height, width)
+    for row, image in zip(padded, images, strict=True):
+        if image is not None:
+            row[:, : image.shape[1], : image.shape[2]] = image
+    return padded
+
+
+def _concatenate(rigs: list[CameraRig]) -> CameraRig:
+    return CameraRig(
+        torch.cat([rig.intrinsics for rig in rigs]),
+        torch.cat([rig.bev_from_cam for rig in rigs]),
+        torch.cat([rig.image_size for rig in rigs]),
+        torch.cat([rig.camera_mask for rig in rigs]),
+    )

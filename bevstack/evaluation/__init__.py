@@ -1,0 +1,1 @@
+"""From detections to scores: nuScenes submissions, the official metric, and baselines."""

@@ -1,0 +1,119 @@
+"""Poses and calibrations of the tables as float64 transforms, checked where they are used."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bevstack.geometry import se3_from_parts, yaw_from_rotation
+from bevstack.geometry.camera import check_intrinsics
+from bevstack.geometry.se3 import rotation_from_quaternion
+from bevstack.tables.names import CATEGORY_TO_CLASS, DETECTION_CLASSES
+from bevstack.tables.reader import Tables
+from bevstack.types import Annotations, Boxes3D
+
+
+def world_from_ego_at(
+    tables: Tables,
+    keyframes: NDArray[np.int32] | NDArray[np.int64],  # (n,) rows of Tables.keyframes
+) -> Tensor:  # (n, 4, 4) float64
+    """Ego pose at each key frame's own time.
+
+    Raises:
+        ValueError: a pose whose quaternion has no length, naming the key frame.
+    """
+    rotation = tables.keyframes.rotation[keyframes]
+    for row in np.asarray(keyframes)[np.abs(rotation).max(-1, initial=0) == 0]:
+        raise ValueError(
+            f"ego pose of sample_data {tables.keyframes.token[row]!r} must have a rotation of "
+            "non-zero length; got (0, 0, 0, 0): correct it in ego_pose.json"
+        )
+    translation = torch.from_numpy(tables.keyframes.translation[keyframes])
+    return se3_from_parts(torch.from_numpy(rotation), translation)
+
+
+def ego_from_sensor(
+    tables: Tables,
+    sensors: NDArray[np.int32],  # (n,) rows of Tables.calibrated_sensors
+) -> Tensor:  # (n, 4, 4) float64
+    """Mounting of sensors on the vehicle; check them first with ``check_calibrations``."""
+    rows = tables.calibrated_sensors
+    rotation = torch.from_numpy(rows.rotation[sensors])
+    return se3_from_parts(rotation, torch.from_numpy(rows.translation[sensors]))
+
+
+def check_calibrations(
+    tables: Tables,
+    sensors: NDArray[np.int32],  # (n,) rows of Tables.calibrated_sensors
+) -> None:
+    """Raises unless the calibrations are finite and invertible.
+
+    Raises:
+        ValueError: names the sensor, the token of its calibration, and what is wrong.
+    """
+    rows = tables.calibrated_sensors
+    for row in np.unique(sensors):
+        where = f"of {rows.channel[row]} in calibrated_sensor.json (token {str(rows.token[row])!r})"
+        for name in ("translation", "rotation"):
+            values = getattr(rows, name)[row]
+            if not np.isfinite(values).all():
+                raise ValueError(
+                    f"{name} {where} must be finite; got {values.tolist()}: check the calibration"
+                )
+        if not rows.rotation[row].any():
+            raise ValueError(
+                f"rotation {where} must be a quaternion of non-zero length; got (0, 0, 0, 0): "
+                "check the calibration"
+            )
+        if rows.is_camera[row]:
+            check_intrinsics(f"camera_intrinsic {where}", torch.from_numpy(rows.intrinsics[row]))
+
+
+def world_annotations(
+    tables: Tables,
+    sample: int,
+    class_names: Sequence[str] = DETECTION_CLASSES,
+) -> Annotations:
+    """True boxes of a sample in the world frame, in float64.
+
+    Args:
+        tables: the version's tables.
+        sample: row of the sample.
+        class_names: the classes kept; labels index into them.
+    """
+    rows = tables.annotations_of(sample)
+    table = tables.annotations
+    label_of = {name: label for label, name in enumerate(class_names)}
+    labels = np.array(
+        [label_of.get(CATEGORY_TO_CLASS.get(str(c), ""), -1) for c in table.category[rows]],
+        dtype=np.int64,
+    )
+    rows, labels = rows[labels >= 0], labels[labels >= 0]
+    rotation = rotation_from_quaternion(torch.from_numpy(table.rotation[rows]))
+    boxes = Boxes3D(
+        center=torch.from_numpy(table.translation[rows]),
+        size=torch.from_numpy(table.size[rows][:, [1, 0, 2]]),  # (w, l, h) -> (l, w, h)
+        yaw=yaw_from_rotation(rotation),
+        velocity=torch.from_numpy(table.velocity[rows]),
+    )
+    return Annotations(boxes, torch.from_numpy(labels), torch.from_numpy(table.num_points[rows]))
+
+
+def check_class_names(class_names: Sequence[str]) -> None:
+    """Raises unless every name is a nuScenes detection class.
+
+    Raises:
+        ValueError: an unknown class, with the nearest name.
+    """
+    for name in class_names:
+        if name not in DETECTION_CLASSES:
+            near = difflib.get_close_matches(name, DETECTION_CLASSES, n=1, cutoff=0.0)
+            raise ValueError(
+                f"class_names must be among {', '.join(DETECTION_CLASSES)}; got {name!r}; did you "
+                f"mean {near[0]!r}?"
+            )

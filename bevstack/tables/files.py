@@ -1,0 +1,48 @@
+"""Writing files whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def write_text_atomically(
+    path: Path | str,
+    text: str | Iterable[str],
+) -> None:
+    """Writes a text file (UTF-8), making its folder where needed.
+
+    The text goes to a temporary file beside ``path``, which takes its place only when it is
+    complete and on the disk: after an error, a full disk or a kill an older file is still whole.
+
+    Args:
+        path: the file.
+        text: its content, or pieces of it, which are written as they come.
+
+    Raises:
+        OSError: the folder cannot be made or written, or the disk is full; names ``path``.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, (text,) if isinstance(text, str) else text)
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path)) from error
+
+
+def _replace(path: Path, pieces: Iterable[str]) -> None:
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.writelines(pieces)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes it readable by its owner alone
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

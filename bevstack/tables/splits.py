@@ -1,0 +1,131 @@
+"""Which scenes a split names: an official one, one of the version's ``splits.json``, or a list."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from bevstack.tables.reader import Tables
+
+MINI_SPLITS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "mini_train": (
+            "scene-0061",
+            "scene-0553",
+            "scene-0655",
+            "scene-0757",
+            "scene-0796",
+            "scene-1077",
+            "scene-1094",
+            "scene-1100",
+        ),
+        "mini_val": ("scene-0103", "scene-0916"),
+    }
+)
+
+# Official split -> how the name of a version that holds it ends.
+OFFICIAL_SPLITS: Mapping[str, str] = MappingProxyType(
+    {
+        "train": "trainval",
+        "val": "trainval",
+        "train_detect": "trainval",
+        "train_track": "trainval",
+        "test": "test",
+        "mini_train": "mini",
+        "mini_val": "mini",
+    }
+)
+
+
+def scenes_of_split(
+    tables: Tables,
+    split: str | Sequence[str],
+) -> tuple[str, ...]:
+    """Names of the scenes of a split that the version holds.
+
+    Official names mean the same scenes for everybody; other names are looked up in ``splits.json``
+    in the version's folder, as nuscenes-devkit does. Of an official split the scenes that the
+    version holds are taken; a list, or a split of ``splits.json``, must be there whole.
+
+    Args:
+        tables: the version's tables.
+        split: a split's name, or the scenes' names themselves.
+
+    Raises:
+        ValueError: an unknown split (with the nearest names), an official split of another
+            version, a scene that is not in the version, or no scene at all.
+        ImportError: a split whose scenes only nuscenes-devkit lists, and it is not installed.
+    """
+    if not isinstance(split, str):
+        names = tuple(split)
+        if not names:
+            raise ValueError("scenes must name at least one scene; got an empty list")
+        tables.scene_rows(names)
+        return names
+    if split in OFFICIAL_SPLITS:
+        return _official(tables, split)
+    custom = _custom_splits(tables)
+    if split not in custom:
+        known = [
+            *custom,
+            *(s for s, end in OFFICIAL_SPLITS.items() if tables.version.endswith(end)),
+        ]
+        near = difflib.get_close_matches(split, known, n=1)
+        raise ValueError(
+            f"split must be one of {', '.join(known) or 'none'} for {tables.version}; got "
+            f"{split!r}" + (f"; did you mean {near[0]!r}?" if near else "; or name the scenes")
+        )
+    return scenes_of_split(tables, custom[split])
+
+
+def is_official(split: str | Sequence[str]) -> bool:
+    """Whether nuscenes-devkit knows the split by name and wants results for exactly its samples."""
+    return isinstance(split, str) and split in OFFICIAL_SPLITS
+
+
+def _official(tables: Tables, split: str) -> tuple[str, ...]:
+    ending = OFFICIAL_SPLITS[split]
+    if not tables.version.endswith(ending):
+        others = ", ".join(_custom_splits(tables)) or "none"
+        raise ValueError(
+            f"split {split!r} must be asked of a version that ends in {ending!r}; got "
+            f"{tables.version!r}; splits in its splits.json: {others}"
+        )
+    wanted = set(MINI_SPLITS[split] if split in MINI_SPLITS else _devkit_scenes(split))
+    names = tuple(str(name) for name in tables.scenes.name if name in wanted)
+    if not names:
+        raise ValueError(
+            f"split {split!r} must have a scene in {tables.version} of {tables.root}; got none of "
+            f"its {len(wanted)} scenes: the tables are of another part of the data set"
+        )
+    return names
+
+
+def _devkit_scenes(split: str) -> list[str]:
+    try:
+        from nuscenes.utils.splits import create_splits_scenes
+    except ImportError as error:
+        raise ImportError(
+            f"split {split!r} must be looked up in nuscenes-devkit, which lists its scenes; got no "
+            "such module; pip install 'bevstack[nuscenes]', or name the scenes"
+        ) from error
+    return list(create_splits_scenes()[split])
+
+
+def _custom_splits(tables: Tables) -> dict[str, list[str]]:
+    path = tables.folder / "splits.json"
+    if not path.is_file():
+        return {}
+    try:
+        splits = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} must be JSON; got {error}") from None
+    lists = isinstance(splits, dict) and all(
+        isinstance(names, list) and all(isinstance(name, str) for name in names)
+        for names in splits.values()
+    )
+    if not lists:
+        raise ValueError(f"{path} must map split names to lists of scene names; got otherwise")
+    return splits

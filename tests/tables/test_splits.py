@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import builtins
+import json
+from pathlib import Path
+
+import pytest
+
+from bevstack.tables.reader import Tables
+from bevstack.tables.splits import MINI_SPLITS, is_official, scenes_of_split
+from tests.tables.tiny_root import VERSION, write_tiny_root
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_tiny_root(tmp_path / "root")
+
+
+def _renamed(root: Path, version: str) -> Tables:
+    (root / VERSION).rename(root / version)
+    return Tables(root, version)
+
+
+def test_an_official_split_gives_the_scenes_the_version_holds(root: Path) -> None:
+    assert scenes_of_split(Tables(root, VERSION), "mini_val") == ("scene-0103", "scene-0916")
+
+
+def test_an_official_split_without_any_scene_is_refused(root: Path) -> None:
+    with pytest.raises(ValueError, match="split 'mini_train' must have a scene in v1"):
+        scenes_of_split(Tables(root, VERSION), "mini_train")
+
+
+def test_an_official_split_belongs_to_its_version(root: Path) -> None:
+    with pytest.raises(
+        ValueError, match="'val' must be asked of a version that ends in 'trainval'"
+    ):
+        scenes_of_split(Tables(root, VERSION), "val")
+
+
+def test_the_mini_splits_equal_the_devkits() -> None:
+    splits = pytest.importorskip("nuscenes.utils.splits").create_splits_scenes()
+    for name, scenes in MINI_SPLITS.items():
+        assert list(scenes) == list(splits[name])
+
+
+def test_the_big_splits_come_from_the_devkit(root: Path) -> None:
+    pytest.importorskip("nuscenes")
+    tables = _renamed(root, "v1.0-trainval")  # scene-0103 and scene-0916 are of val
+    assert scenes_of_split(tables, "val") == ("scene-0103", "scene-0916")
+    with pytest.raises(ValueError, match="got none of its 700 scenes"):
+        scenes_of_split(tables, "train")
+
+
+def test_without_the_devkit_the_extra_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real_import = builtins.__import__
+
+    def refuse(name: str, *args: object) -> object:
+        if name.startswith("nuscenes"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return real_import(name, *args)
+
+    tables = _renamed(root, "v1.0-trainval")
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(ImportError, match=r"pip install 'bevstack\[nuscenes\]'"):
+        scenes_of_split(tables, "val")
+
+
+def test_other_splits_come_from_splits_json(root: Path) -> None:
+    tables = _renamed(root, "v1.0-synth")
+    splits = {"synth_val": ["scene-0916"], "synth_train": ["scene-0103", "scene-0404"]}
+    (tables.folder / "splits.json").write_text(json.dumps(splits))
+    assert scenes_of_split(tables, "synth_val") == ("scene-0916",)
+    with pytest.raises(ValueError, match="got 'synth_vall'; did you mean 'synth_val'"):
+        scenes_of_split(tables, "synth_vall")
+    with pytest.raises(ValueError, match="got 'scene-0404'"):
+        scenes_of_split(tables, "synth_train")
+    with pytest.raises(ValueError, match=r"splits in its splits\.json: synth_val, synth_train"):
+        scenes_of_split(tables, "mini_val")
+
+
+def test_a_damaged_splits_json_is_named(root: Path) -> None:
+    tables = Tables(root, VERSION)
+    (tables.folder / "splits.json").write_text('{"mine": [1]}')
+    with pytest.raises(ValueError, match="must map split names to lists of scene names"):
+        scenes_of_split(tables, "mine")
+    (tables.folder / "splits.json").write_text("{")
+    with pytest.raises(ValueError, match=r"splits\.json must be JSON"):
+        scenes_of_split(tables, "mine")
+
+
+def test_a_list_keeps_its_order(root: Path) -> None:
+    tables = Tables(root, VERSION)
+    assert scenes_of_split(tables, ["scene-0916", "scene-0103"]) == ("scene-0916", "scene-0103")
+    with pytest.raises(ValueError, match="got an empty list"):
+        scenes_of_split(tables, [])
+
+
+def test_only_the_devkits_names_are_official() -> None:
+    assert is_official("val")
+    assert not is_official("synth_val")
+    assert not is_official(["scene-0103"])
