@@ -59,16 +59,15 @@ def draw_sheet(
     drawn, so that lines and text are sharp. The view from above is in the ego frame.
     """
     style = style or SheetStyle()
-    cell = _cell_size(frame, style.tile_width_px)
     places = arrange_cameras(frame.camera_names, frame.num_cameras)
-    tiles = _draw_tiles(frame, layers, class_names, cell, style)
-    cameras = _assemble(tiles, places, cell)
-    cap_px = max(text_height(cameras.bounds.width) * 0.62, text_height(cell[1]))
+    tiles = _draw_tiles(frame, layers, class_names, style)
+    cameras = _assemble(tiles, places, style.tile_width_px)
+    cap_px = max(text_height(cameras.bounds.width) * 0.62, text_height(style.tile_width_px))
     legend = draw_legend(layers, class_names, cameras.bounds.width, cap_px)
     header = _draw_header(title, caption, cameras.bounds.width, cap_px)
     left = _stack([part for part in (header, cameras, legend) if part is not None])
     view = BEVView(
-        height_px=left.bounds.height,
+        height_px=min(left.bounds.height, 2 * style.tile_width_px),
         x_range_m=style.x_range_m,
         y_range_m=style.y_range_m,
         grid_m=style.grid_m,
@@ -88,33 +87,33 @@ def arrange_cameras(
     return [divmod(index, columns) for index in range(num_cameras)]
 
 
-def _cell_size(frame: Frame, width_px: int) -> tuple[int, int]:
-    """Height and width of a cell: the tallest image's, at most a square."""
-    aspects = [image.shape[0] / image.shape[1] for image in frame.images if image is not None]
-    aspect = min(max(aspects, default=_DEFAULT_ASPECT), 1.0)
-    return max(round(width_px * aspect), 1), width_px
-
-
 def _draw_tiles(
     frame: Frame,
     layers: Sequence[BoxLayer],
     class_names: tuple[str, ...],
-    cell: tuple[int, int],
     style: SheetStyle,
 ) -> list[Canvas]:
     assert frame.camera_mask is not None  # set by Frame
     cam_from_bev = as_array(invert_se3(frame.bev_from_cam()))
     intrinsics = as_array(frame.intrinsics)
+    lost_size = _lost_size(frame, style.tile_width_px)
     tiles = []
     for index, image in enumerate(frame.images):
         name = _tile_name(frame, index) if style.camera_names else ""
         if image is None or not bool(frame.camera_mask[index]):
-            tiles.append(draw_lost_camera(cell, name))
+            tiles.append(draw_lost_camera(lost_size, name))
             continue
-        resized, matrix = fit_image(image, intrinsics[index], cell)
+        resized, matrix = fit_image(image, intrinsics[index], style.tile_width_px)
         pose = cam_from_bev[index]
         tiles.append(draw_camera(resized, matrix, pose, layers, class_names, name=name))
     return tiles
+
+
+def _lost_size(frame: Frame, width_px: int) -> tuple[int, int]:
+    """Height and width of a lost camera's tile: the flattest image's, where there is one."""
+    aspects = [image.shape[0] / image.shape[1] for image in frame.images if image is not None]
+    aspect = min(min(aspects, default=_DEFAULT_ASPECT), 1.0)
+    return max(round(width_px * aspect), 1), width_px
 
 
 def _tile_name(frame: Frame, index: int) -> str:
@@ -125,11 +124,11 @@ def _tile_name(frame: Frame, index: int) -> str:
 def fit_image(
     image: Image,
     intrinsics: NDArray[np.float64],  # (3, 3)
-    cell: tuple[int, int],  # (H, W)
+    width_px: int,
 ) -> tuple[Image, NDArray[np.float64]]:
-    """The image resized to the largest size within a cell, and its intrinsics after that."""
+    """The image resized to a width, or to that height if it is upright, and its intrinsics then."""
     height, width = image.shape[:2]
-    factor = min(cell[0] / height, cell[1] / width)
+    factor = width_px / max(height, width)
     new_height, new_width = max(round(height * factor), 1), max(round(width * factor), 1)
     interpolation = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
     resized = cv2.resize(image, (new_width, new_height), interpolation=interpolation)
@@ -138,15 +137,19 @@ def fit_image(
 
 
 def _assemble(
-    tiles: Sequence[Canvas], places: Sequence[tuple[int, int]], cell: tuple[int, int]
+    tiles: Sequence[Canvas], places: Sequence[tuple[int, int]], tile_width_px: int
 ) -> Canvas:
+    """Tiles on their places; a row is as high as its tallest tile, and each tile in the middle."""
     rows, columns = (max(place[axis] for place in places) + 1 for axis in (0, 1))
-    step_down, step_right = cell[0] + _GAP_PX, cell[1] + _GAP_PX
-    sheet = Canvas.filled(rows * step_down - _GAP_PX, columns * step_right - _GAP_PX, BACKGROUND)
+    heights = [0] * rows
+    for tile, (row, _) in zip(tiles, places, strict=True):
+        heights[row] = max(heights[row], tile.bounds.height)
+    step_px = tile_width_px + _GAP_PX
+    height = sum(heights) + _GAP_PX * (rows - 1)
+    sheet = Canvas.filled(height, columns * step_px - _GAP_PX, BACKGROUND)
     for tile, (row, column) in zip(tiles, places, strict=True):
-        height, width = tile.pixels.shape[:2]
-        top = row * step_down + (cell[0] - height) // 2
-        sheet.paste(tile, column * step_right + (cell[1] - width) // 2, top)
+        top = sum(heights[:row]) + _GAP_PX * row + (heights[row] - tile.bounds.height) // 2
+        sheet.paste(tile, column * step_px + (tile_width_px - tile.bounds.width) // 2, top)
     return sheet
 
 

@@ -1,0 +1,231 @@
+"""Boxes on camera images: corners on their pixels, nothing from behind, labels to be read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from bevstack.geometry import invert_se3, se3_from_parts
+from bevstack.render import TRUE, BoxStyle, draw_camera, draw_lost_camera, make_layers
+from bevstack.render.clipping import to_camera, to_pixels
+from bevstack.render.colors import CLASS_COLORS, PANEL
+from bevstack.render.layers import as_array
+from bevstack.types import Boxes3D
+from tests.render.scenes import (
+    NAMES,
+    assert_texts_are_whole,
+    layer_of,
+    make_boxes,
+    pose_of_camera,
+    random_detections,
+)
+
+LINES = BoxStyle(name="lines", color=(255, 0, 0))  # no fill, no label
+INTRINSICS = np.array([[320.0, 0.0, 190.0], [0.0, 300.0, 110.0], [0.0, 0.0, 1.0]])
+POSE = pose_of_camera(30.0, (1.5, -0.4, 1.6))
+
+
+def cam_from_ego() -> NDArray[np.float64]:
+    return as_array(invert_se3(POSE))
+
+
+def black(size: tuple[int, int] = (225, 400)) -> NDArray[np.uint8]:
+    return np.zeros((*size, 3), np.uint8)
+
+
+def corner_pixels(boxes: Boxes3D) -> NDArray[np.float64]:
+    """Corners from the definition: rotate, shift, look along the camera, divide by depth."""
+    pixels = []
+    (x, y, z), (length, width, height) = boxes.center[0].tolist(), boxes.size[0].tolist()
+    yaw = float(boxes.yaw[0])
+    view = np.deg2rad(30.0)
+    for forward in (length / 2, -length / 2):
+        for left in (width / 2, -width / 2):
+            for up in (height / 2, -height / 2):
+                px = x + forward * np.cos(yaw) - left * np.sin(yaw) - 1.5
+                py = y + forward * np.sin(yaw) + left * np.cos(yaw) + 0.4
+                depth = px * np.cos(view) + py * np.sin(view)
+                right = px * np.sin(view) - py * np.cos(view)
+                pixels.append(
+                    (320.0 * right / depth + 190.0, 300.0 * (1.6 - z - up) / depth + 110.0)
+                )
+    return np.array(pixels)
+
+
+def test_corners_are_drawn_on_their_pixels() -> None:
+    boxes = make_boxes([[12.0, 6.0, 0.9, 4.2, 1.9, 1.5, 0.5, 0.0, 0.0]])
+    drawn = draw_camera(black(), INTRINSICS, cam_from_ego(), [layer_of(boxes, LINES)], NAMES)
+    corners = corner_pixels(boxes)
+    for u, v in corners:
+        assert drawn.pixels[int(v), int(u), 0] > 60, (u, v)
+    # Nothing lies outside the corners' hull but the rim of antialiasing.
+    rows, columns = np.nonzero(drawn.pixels[..., 0])
+    assert abs(columns.min() + 0.5 - corners[:, 0].min()) < 1.6
+    assert abs(columns.max() + 0.5 - corners[:, 0].max()) < 1.6
+    assert abs(rows.min() + 0.5 - corners[:, 1].min()) < 1.6
+    assert abs(rows.max() + 0.5 - corners[:, 1].max()) < 1.6
+
+
+def test_box_behind_the_camera_draws_nothing() -> None:
+    boxes = make_boxes([[-9.0, -7.0, 0.9, 4.2, 1.9, 1.5, 0.5, 3.0, 0.0]])
+    drawn = draw_camera(black(), INTRINSICS, cam_from_ego(), [layer_of(boxes)], NAMES)
+    assert not drawn.pixels.any() and not drawn.texts
+
+
+def test_box_partly_behind_the_camera_is_drawn_on_its_side_of_the_image_alone() -> None:
+    # A long box on the camera's left, from 6 m ahead of it to 6 m behind it. Folded over, its
+    # part behind would appear on the right.
+    yaw = np.deg2rad(30.0)
+    left = np.array([-np.sin(yaw), np.cos(yaw)]) * 3.0
+    boxes = make_boxes([[1.5 + left[0], -0.4 + left[1], 1.0, 12.0, 1.0, 1.5, yaw, 0.0, 0.0]])
+    drawn = draw_camera(black(), INTRINSICS, cam_from_ego(), [layer_of(boxes)], NAMES)
+    columns = np.nonzero(drawn.pixels.any((0, 2)))[0]
+    # Its nearest-to-the-middle edge is 2.5 m left of the axis, 6 m ahead.
+    assert len(columns) and columns.max() <= 190 - 320 * 2.5 / 6 + 2
+    assert columns.min() == 0
+
+
+def test_front_face_is_tinted_and_the_back_is_not() -> None:
+    away, towards = np.deg2rad(30.0), np.deg2rad(210.0)
+    shown = []
+    for yaw in (away, towards):
+        center = np.array([1.5, -0.4]) + 9 * np.array([np.cos(away), np.sin(away)])
+        boxes = make_boxes([[*center, 1.6, 4.0, 2.0, 1.6, yaw, 0.0, 0.0]])
+        shown.append(draw_camera(black(), INTRINSICS, cam_from_ego(), [layer_of(boxes)], NAMES))
+    # Just inside the outer face's upper corner, beyond the farther face's outline.
+    far_half, near_half = 320 * 1.0 / 11, 320 * 1.0 / 7
+    probe = (110, round(190 - (far_half + near_half) / 2))
+    assert not shown[0].pixels[probe].any()
+    assert shown[1].pixels[probe].any()
+
+
+def test_true_boxes_are_dashed_and_predicted_ones_are_not() -> None:
+    boxes = make_boxes([[9.0, 4.6, 1.0, 4.2, 1.9, 1.5, 0.2, 0.0, 0.0]])
+    lit = []
+    for style in (TRUE, BoxStyle(name="solid", color=TRUE.color)):
+        drawn = draw_camera(black(), INTRINSICS, cam_from_ego(), [layer_of(boxes, style)], NAMES)
+        lit.append(int((drawn.pixels[..., 0] > 0).sum()))
+    assert 0.4 < lit[0] / lit[1] < 0.85
+
+
+@pytest.mark.parametrize("size", [(225, 400), (900, 1600), (120, 64)])
+@pytest.mark.parametrize("seed", range(4))
+def test_labels_neither_overlap_nor_are_cut(size: tuple[int, int], seed: int) -> None:
+    height, width = size
+    intrinsics = np.diag((width / 400, height / 225, 1.0)) @ INTRINSICS
+    layers = make_layers(random_detections(120, seed), None)
+    drawn = draw_camera(
+        black(size), intrinsics, cam_from_ego(), layers, NAMES, name="CAM_FRONT_RIGHT"
+    )
+    assert len(drawn.texts) > (1 if width > 64 else 0)
+    assert_texts_are_whole(drawn)
+
+
+def test_labels_go_to_the_best_boxes_and_hide_no_other_labelled_box() -> None:
+    rows = [[12.0, 6.5, 1.0, 2.0, 2.0, 2.0, 0.0, 0.0, 0.0]] * 2
+    detections = random_detections(2, 0)
+    detections = type(detections)(
+        make_boxes(rows), torch.tensor([0.31, 0.87]), torch.tensor([0, 1])
+    )
+    layers = make_layers(detections, None)
+    drawn = draw_camera(black(), INTRINSICS, cam_from_ego(), layers, NAMES)
+    # Two equal boxes: each one's label is clear of both, the better one's in the better place.
+    assert len(drawn.texts) == 2
+    corners = corner_pixels(make_boxes(rows[:1]))
+    assert drawn.texts[0].bottom <= corners[:, 1].min() + 1
+    color = CLASS_COLORS["pedestrian"]
+    best = drawn.texts[0]
+    region = drawn.pixels[best.top : best.bottom, best.left : best.right].reshape(-1, 3)
+    assert (np.abs(region.astype(int) - color).sum(1) < 90).any()
+
+
+def test_empty_layers_leave_the_image_as_it_is() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (90, 160, 3), dtype=np.uint8)
+    layers = [layer_of(Boxes3D.empty())]
+    drawn = draw_camera(image, INTRINSICS, cam_from_ego(), layers, NAMES)
+    np.testing.assert_array_equal(drawn.pixels, image)
+    assert drawn.pixels is not image
+
+
+def test_image_given_is_not_drawn_on() -> None:
+    image = black()
+    boxes = make_boxes([[9.0, 4.6, 1.0, 4.2, 1.9, 1.5, 0.2, 0.0, 0.0]])
+    draw_camera(image, INTRINSICS, cam_from_ego(), [layer_of(boxes)], NAMES, name="x")
+    assert not image.any()
+
+
+def test_lost_camera_is_a_dark_tile_that_says_so() -> None:
+    tile = draw_lost_camera((225, 400), "CAM_BACK")
+    assert tile.pixels.shape == (225, 400, 3) and len(tile.texts) == 2
+    assert_texts_are_whole(tile)
+    assert (tile.pixels[-1] == PANEL).all()
+
+
+def test_label_without_a_class_name_is_refused() -> None:
+    boxes = make_boxes([[9.0, 4.6, 1.0, 4.2, 1.9, 1.5, 0.2, 0.0, 0.0]])
+    layer = layer_of(boxes)
+    with pytest.raises(ValueError, match="label must be an index of the 0 class names"):
+        draw_camera(black(), INTRINSICS, cam_from_ego(), [layer], ())
+
+
+@pytest.mark.oracle("data_render_scene0103")
+def test_corners_of_real_boxes_are_where_the_devkit_projects_them(oracle_dir: Path) -> None:
+    data_classes = pytest.importorskip("nuscenes.utils.data_classes")
+    from nuscenes.utils.geometry_utils import view_points
+    from pyquaternion import Quaternion
+
+    tables = read_tables(oracle_dir.parent / "data" / "nuscenes_minival" / "v1.0-mini")
+    scene = next(s for s in tables["scene"].values() if s["name"] == "scene-0103")
+    token = scene["first_sample_token"]
+    found_of_sample = [
+        a for a in tables["sample_annotation"].values() if a["sample_token"] == token
+    ]
+    # Where our corners stand in the devkit's order (front face, then back face).
+    order = [3, 7, 6, 2, 0, 4, 5, 1]
+    compared = 0
+    for record in tables["sample_data"].values():
+        sensor = tables["calibrated_sensor"][record["calibrated_sensor_token"]]
+        is_camera = bool(sensor["camera_intrinsic"])
+        if record["sample_token"] != token or not record["is_key_frame"] or not is_camera:
+            continue
+        ego = tables["ego_pose"][record["ego_pose_token"]]
+        cam_from_world = as_array(invert_se3(pose_of(ego) @ pose_of(sensor)))
+        intrinsics = np.array(sensor["camera_intrinsic"])
+        for annotation in found_of_sample:
+            box = data_classes.Box(
+                annotation["translation"], annotation["size"], Quaternion(annotation["rotation"])
+            )
+            width, length, height = annotation["size"]
+            yaw = box.orientation.yaw_pitch_roll[0]
+            row = [*annotation["translation"], length, width, height, yaw, 0.0, 0.0]
+            ours = to_camera(layer_of(make_boxes([row])).corners()[0], cam_from_world)
+            for frame in (ego, sensor):
+                box.translate(-np.array(frame["translation"]))
+                box.rotate(Quaternion(frame["rotation"]).inverse)
+            theirs = box.corners()[:, order]
+            if (theirs[2] > 0.5).all():
+                expected = view_points(theirs, intrinsics, normalize=True)[:2].T
+                # Float64 throughout; the boxes stand 2 km from the world's origin, and a pixel
+                # half a metre away is 0.4 mm wide.
+                np.testing.assert_allclose(to_pixels(ours, intrinsics), expected, atol=1e-6)
+                compared += 1
+    assert compared > 20
+
+
+def read_tables(folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    names = ("scene", "sample_annotation", "sample_data", "calibrated_sensor", "ego_pose")
+    return {
+        name: {row["token"]: row for row in json.loads((folder / f"{name}.json").read_text())}
+        for name in names
+    }
+
+
+def pose_of(record: dict[str, list[float]]) -> torch.Tensor:
+    rotation = torch.tensor(record["rotation"], dtype=torch.float64)
+    return se3_from_parts(rotation, torch.tensor(record["translation"], dtype=torch.float64))
