@@ -91,11 +91,6 @@ def load_model(path: str | Path, *, expected: Config | None = None) -> tuple[BEV
     return model.eval(), config
 
 
-def load(path: str | Path) -> tuple[BEVFormerV2, Config]:
-    """``load_model(path)``, which ``bevstack.load`` offers."""
-    return load_model(path)
-
-
 def _read_config(path: Path, metadata: Mapping[str, str]) -> Config:
     if metadata.get(FORMAT_KEY) != FORMAT or CONFIG_KEY not in metadata:
         raise ValueError(

@@ -69,8 +69,9 @@ def _complaint(path: Path, error: SafetensorError) -> str:
         start = file.read(4)
     if start.startswith(_PICKLE_STARTS):
         return (
-            f"weights must be a safetensors file; got the pickled file {path}: "
-            "convert it with `bevstack convert-weights`"
+            f"weights must be a safetensors file; got the pickled file {path}, which could run "
+            "code: convert published weights with bevstack.interop.public_weights, and write your "
+            "own with bevstack.models.build.save_model"
         )
     return (
         f"weights must be a whole safetensors file; got {path}, which is damaged or cut short "

@@ -1,0 +1,150 @@
+"""Published BEVFormer v2 parameters and ours, and the conventions that differ.
+
+Published weights speak the boxes of mmdetection3d before 1.0: (width, length, height) and
+yaw' = -yaw - pi/2. Rows of the box branches are permuted and negated here, once, so that nothing
+after this door knows of it. Their BEV grid lies in nuScenes' LIDAR_TOP frame.
+"""
+
+from __future__ import annotations
+
+from torch import Size, Tensor
+
+from bevstack.interop.public_weights import Rename
+
+# Our box code (cx, cy, log l, log w, cz, log h, sin yaw, cos yaw, vx, vy) row by row: which row of
+# (cx, cy, log w, log l, cz, log h, sin yaw', cos yaw', vx, vy) it is, and with which sign:
+# sin yaw = -cos yaw', cos yaw = -sin yaw'.
+LEGACY_ROWS = (0, 1, 3, 2, 4, 5, 7, 6, 8, 9)
+LEGACY_SIGNS = (1, 1, 1, 1, 1, 1, -1, -1, 1, 1)
+
+# Published, but no parameter: the code weights of the loss.
+NOT_WEIGHTS = ("pts_bbox_head.code_weights",)
+
+
+def from_legacy_boxes(tensor: Tensor, shape: Size) -> Tensor:
+    """Last axis-0 rows of a box branch, weight or bias, in our box code."""
+    if tensor.shape[0] != len(LEGACY_ROWS):
+        return tensor  # of another shape: refused by the caller, by name
+    signs = tensor.new_tensor(LEGACY_SIGNS).view(-1, *([1] * (tensor.dim() - 1)))
+    return tensor[list(LEGACY_ROWS)] * signs
+
+
+def query_half(tensor: Tensor, shape: Size) -> Tensor:
+    """The map of q in [q, q + pos] W = q (W1 + W2) + pos W2."""
+    first, second = tensor.chunk(2, 1)
+    return first + second
+
+
+def position_half(tensor: Tensor, shape: Size) -> Tensor:
+    """The map of pos in [q, q + pos] W = q (W1 + W2) + pos W2."""
+    return tensor.chunk(2, 1)[1]
+
+
+def first_two_thirds(tensor: Tensor, shape: Size) -> Tensor:
+    """Query and key rows of a joint input projection."""
+    return tensor[: tensor.shape[0] // 3 * 2]
+
+
+def last_third(tensor: Tensor, shape: Size) -> Tensor:
+    """Value rows of a joint input projection."""
+    return tensor[tensor.shape[0] // 3 * 2 :]
+
+
+def first_group(tensor: Tensor, shape: Size) -> Tensor:
+    """The first group of query rows, where the file holds whole groups (900 of 9,900)."""
+    whole = len(shape) == 2 and shape[0] and tensor.shape[0] % shape[0] == 0
+    return tensor[: shape[0]] if whole else tensor
+
+
+_HEAD = "pts_bbox_head."
+_ENCODER = "pts_bbox_head.transformer.encoder.layers.{i}."
+_DECODER = "pts_bbox_head.transformer.decoder.layers.{i}."
+_OUR_ENCODER = "encoder.layers.{i}."
+_OUR_DECODER = "decoder.layers.{i}."
+_OUR_TSA = _OUR_ENCODER + "self_attention."
+_OUR_SCA = _OUR_ENCODER + "cross_attention."
+_OUR_MHA = _OUR_DECODER + "self_attention."
+
+NECK = (
+    Rename("img_neck.lateral_convs.{i}.conv.{p}", "neck.lateral_convs.{i}.{p}"),
+    Rename("img_neck.fpn_convs.{i}.conv.{p}", "neck.output_convs.{i}.{p}"),
+)
+
+ENCODER = (
+    Rename(_HEAD + "bev_embedding.weight", "encoder.bev_embedding"),
+    Rename(_HEAD + "positional_encoding.row_embed.weight", "encoder.positional_encoding.row_embed"),
+    Rename(_HEAD + "positional_encoding.col_embed.weight", "encoder.positional_encoding.col_embed"),
+    Rename(_HEAD + "transformer.level_embeds", "encoder.level_embeds"),
+    Rename(_HEAD + "transformer.cams_embeds", "encoder.camera_embeds"),
+    *(
+        row
+        for linear in ("sampling_offsets", "attention_weights")
+        for row in (
+            Rename(
+                _ENCODER + f"attentions.0.{linear}.weight",
+                _OUR_TSA + f"{linear}.weight",
+                query_half,
+            ),
+            Rename(
+                _ENCODER + f"attentions.0.{linear}.weight",
+                _OUR_TSA + f"{linear}_pos.weight",
+                position_half,
+            ),
+            Rename(_ENCODER + f"attentions.0.{linear}.bias", _OUR_TSA + f"{linear}.bias"),
+            Rename(
+                _ENCODER + f"attentions.1.deformable_attention.{linear}.{{p}}",
+                _OUR_SCA + f"{linear}.{{p}}",
+            ),
+        )
+    ),
+    Rename(_ENCODER + "attentions.0.value_proj.{p}", _OUR_TSA + "value_proj.{p}"),
+    Rename(_ENCODER + "attentions.0.output_proj.{p}", _OUR_TSA + "output_proj.{p}"),
+    Rename(
+        _ENCODER + "attentions.1.deformable_attention.value_proj.{p}",
+        _OUR_SCA + "value_proj.{p}",
+    ),
+    Rename(_ENCODER + "attentions.1.output_proj.{p}", _OUR_SCA + "output_proj.{p}"),
+    Rename(_ENCODER + "ffns.0.layers.0.0.{p}", _OUR_ENCODER + "feedforward.fc1.{p}"),
+    Rename(_ENCODER + "ffns.0.layers.1.{p}", _OUR_ENCODER + "feedforward.fc2.{p}"),
+    Rename(_ENCODER + "norms.{j}.{p}", _OUR_ENCODER + "norms.{j}.{p}"),
+)
+
+DECODER = (
+    Rename(_HEAD + "query_embedding.weight", "decoder.query_embedding", first_group),
+    Rename(_HEAD + "transformer.reference_points.{p}", "decoder.reference_points.{p}"),
+    *(
+        row
+        for kind in ("weight", "bias")
+        for row in (
+            Rename(
+                _DECODER + f"attentions.0.attn.in_proj_{kind}",
+                _OUR_MHA + f"qk_proj.{kind}",
+                first_two_thirds,
+            ),
+            Rename(
+                _DECODER + f"attentions.0.attn.in_proj_{kind}",
+                _OUR_MHA + f"v_proj.{kind}",
+                last_third,
+            ),
+        )
+    ),
+    Rename(_DECODER + "attentions.0.attn.out_proj.{p}", _OUR_MHA + "out_proj.{p}"),
+    *(
+        Rename(
+            _DECODER + f"attentions.1.{linear}.{{p}}",
+            _OUR_DECODER + f"cross_attention.{linear}.{{p}}",
+        )
+        for linear in ("sampling_offsets", "attention_weights", "value_proj", "output_proj")
+    ),
+    Rename(_DECODER + "ffns.0.layers.0.0.{p}", _OUR_DECODER + "feedforward.fc1.{p}"),
+    Rename(_DECODER + "ffns.0.layers.1.{p}", _OUR_DECODER + "feedforward.fc2.{p}"),
+    Rename(_DECODER + "norms.{j}.{p}", _OUR_DECODER + "norms.{j}.{p}"),
+    Rename(_HEAD + "cls_branches.{i}.{j}.{p}", "decoder.head.class_branches.{i}.{j}.{p}"),
+    Rename(_HEAD + "reg_branches.{i}.0.{p}", "decoder.head.box_branches.{i}.0.{p}"),
+    Rename(_HEAD + "reg_branches.{i}.2.{p}", "decoder.head.box_branches.{i}.2.{p}"),
+    Rename(
+        _HEAD + "reg_branches.{i}.4.{p}", "decoder.head.box_branches.{i}.4.{p}", from_legacy_boxes
+    ),
+)
+
+BEVFORMER_V2 = (*NECK, *ENCODER, *DECODER)

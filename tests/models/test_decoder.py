@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bevstack.config import DecoderConfig
+from bevstack.geometry import BEVGrid
+from bevstack.models.decoder import Decoder, QuerySelfAttention
+from bevstack.models.deformable_attention import DeformableAttention
+from bevstack.models.detection_head import inverse_sigmoid
+from tests.models import naive
+from tests.models.bevformer_oracle import assert_close, grid_of, load_published, read_case
+from tests.models.small_models import randomise
+
+
+@pytest.mark.oracle("transformer_v2_t1")
+def test_states_and_references_match_the_published_decoder() -> None:
+    case = read_case("transformer_v2_t1")
+    layers = case.cfg["dec_layers"]
+    config = DecoderConfig(num_layers=layers, feedforward_channels=128, num_queries=30)
+    decoder = Decoder(grid_of((20, 20)), config, channels=64, num_classes=10).eval()
+    weights = {
+        ("" if name.startswith("reg_branches") else "transformer.") + name: value
+        for name, value in case.weights.items()
+        if name.startswith(("decoder.", "reference_points.", "reg_branches."))
+    }
+    weights["query_embedding.weight"] = case.inputs["object_query_embed"]
+    load_published(
+        decoder,
+        weights,
+        published="pts_bbox_head.",
+        ours="decoder.",
+        allow_missing=["head.class_branches.*"],
+    )
+    states, references = [], []
+    for layer in decoder.layers:
+        layer.register_forward_hook(lambda module, inputs, output: states.append(output))
+        layer.register_forward_pre_hook(lambda module, inputs: references.append(inputs[2]))
+    bev = case.outputs["bev_embed_for_decoder"][:, 0].T.view(1, 64, 20, 20)
+    output = decoder(bev)
+    assert_close(torch.stack(states).transpose(1, 2), case.outputs["inter_states"], case.tolerance)
+    init = case.outputs["init_reference"]
+    assert_close(references[0], init[..., :2], case.tolerance)
+    refined = decoder.grid.to_normalised(output.codes[..., (0, 1, 4)])
+    assert_close(refined, case.outputs["inter_references"], case.tolerance)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_self_attention_equals_loops_over_heads_and_queries(batch: int) -> None:
+    torch.manual_seed(batch)
+    module = QuerySelfAttention(12, num_heads=3, dropout=0.5).double()
+    randomise(module)
+    query = torch.randn(batch, 5, 12, dtype=torch.float64)
+    pos = torch.randn(5, 12, dtype=torch.float64)
+    q_weight, k_weight = module.qk_proj.weight.chunk(2)
+    q_bias, k_bias = module.qk_proj.bias.chunk(2)
+    with torch.no_grad():
+        got = module(query, pos)
+        for b in range(batch):
+            q = (query[b] + pos) @ q_weight.T + q_bias
+            k = (query[b] + pos) @ k_weight.T + k_bias
+            mixed = naive.multihead_attention(q, k, module.v_proj(query[b]), heads=3)
+            torch.testing.assert_close(got[b], module.out_proj(mixed), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_cross_attention_equals_loops_over_heads_and_points(batch: int) -> None:
+    torch.manual_seed(batch)
+    module = randomise(DeformableAttention(6, num_heads=2, num_points=3).double())
+    query = torch.randn(batch, 5, 6, dtype=torch.float64)
+    value = torch.randn(batch, 12, 6, dtype=torch.float64)
+    references = torch.rand(batch, 5, 2, dtype=torch.float64)
+    with torch.no_grad():
+        got = module(query, value, references, (3, 4))
+        wanted = naive.deformable_attention(module, query, value, references, (3, 4))
+    torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10)  # float64 against float64
+
+
+def small_decoder(layers: int = 3) -> Decoder:
+    grid = BEVGrid(x_range_m=(-10, 30), y_range_m=(-7, 5), z_range_m=(-2, 3), shape=(3, 4))
+    config = DecoderConfig(num_layers=layers, num_heads=2, feedforward_channels=9, num_queries=5)
+    decoder = Decoder(grid, config, channels=8, num_classes=3).double()
+    return randomise(decoder)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_decoder_equals_its_formula_step_by_step(batch: int) -> None:
+    decoder = small_decoder()
+    bev = torch.randn(batch, 8, 3, 4, dtype=torch.float64)
+    output = decoder(bev)
+    tokens = bev.flatten(2).transpose(1, 2)
+    pos, content = decoder.query_embedding[:, :8], decoder.query_embedding[:, 8:]
+    low, extent = torch.tensor((-10.0, -7, -2)), torch.tensor((40.0, 12, 5))
+    for b in range(batch):
+        query = content
+        reference = torch.sigmoid(decoder.reference_points(pos))
+        for index, layer in enumerate(decoder.layers):
+            query = layer.norms[0](query + layer.self_attention(query[None], pos)[0])
+            seen = naive.deformable_attention(
+                layer.cross_attention,
+                (query + pos)[None],
+                tokens[b : b + 1],
+                reference[None, :, :2],
+                (3, 4),
+            )
+            query = layer.norms[1](query + seen[0])
+            query = layer.norms[2](query + layer.feedforward(query))
+            raw = decoder.head.box_branches[index](query)
+            for q in range(5):
+                for axis, row in ((0, 0), (1, 1), (2, 4)):
+                    r = float(reference[q, axis].clamp(1e-5, 1 - 1e-5))
+                    moved = torch.sigmoid(raw[q, row] + torch.logit(torch.tensor(r).double()))
+                    metres = moved * extent[axis] + low[axis]
+                    torch.testing.assert_close(
+                        output.codes[index, b, q, row], metres, rtol=1e-6, atol=1e-6
+                    )
+            others = (2, 3, 5, 6, 7, 8, 9)
+            torch.testing.assert_close(output.codes[index, b][:, others], raw[:, others])
+            wanted = decoder.head.class_branches[index](query)
+            torch.testing.assert_close(output.logits[index, b], wanted)
+            reference = ((output.codes[index, b][:, (0, 1, 4)] - low) / extent).detach()
+
+
+def test_gradient_stops_at_refined_references_and_reaches_the_first_ones() -> None:
+    decoder = small_decoder(layers=2)
+    bev = torch.randn(1, 8, 3, 4, dtype=torch.float64)
+    decoder(bev).codes[1, ..., 0].sum().backward()
+    assert not any(
+        p.grad.any() for p in decoder.head.box_branches[0].parameters() if p.grad is not None
+    )
+    assert decoder.query_embedding.grad.any()
+    decoder.zero_grad()
+    decoder(bev).codes[0, ..., 0].sum().backward()
+    assert decoder.reference_points.weight.grad.any()
+
+
+def test_inverse_sigmoid_is_clamped_at_both_ends() -> None:
+    x = torch.tensor((-1.0, 0.0, 0.25, 1.0, 2.0), dtype=torch.float64)
+    top = torch.log(torch.tensor(1 / 1e-5, dtype=torch.float64))
+    wanted = torch.stack((-top, -top, torch.log(torch.tensor(1 / 3).double()), top, top))
+    torch.testing.assert_close(inverse_sigmoid(x), wanted, rtol=1e-7, atol=1e-7)
+
+
+def test_classes_start_rare_and_projections_as_one_matrix() -> None:
+    torch.manual_seed(0)
+    decoder = Decoder(BEVGrid(), DecoderConfig(num_layers=1), channels=64, num_classes=7)
+    biases = decoder.head.class_branches[0][-1].bias
+    torch.testing.assert_close(biases, torch.full((7,), -4.59512))
+    weight = decoder.layers[0].self_attention.qk_proj.weight
+    bound = (6 / (64 + 3 * 64)) ** 0.5
+    assert 0.95 * bound < float(weight.abs().max()) <= bound
