@@ -72,7 +72,10 @@ def freeze(scene: Scene, time_s: float) -> Moment:
     owner = pose[index[rows]]
     moved = place(chosen, owner[:, 0], owner[:, 1], owner[:, 2])
     static = scene.scenery.geometry
-    kept = np.hypot(static[:, G_X] - ego[0], static[:, G_Y] - ego[1]) < _REACH_M
+    away = np.hypot(static[:, G_X] - ego[0], static[:, G_Y] - ego[1])
+    kept = np.argsort(away, kind="stable")[
+        : int((away < _REACH_M).sum())
+    ]  # near ones hide far ones
     scenery = Primitives(static[kept], scene.scenery.codes[kept], scene.scenery.paint[kept])
     sizes = np.array([o.model.size_m for o in scene.objects])
     shadows = _shadows(scene.light.sun, pose[near], sizes[near], scenery)
@@ -147,7 +150,8 @@ def take_picture(scene: Scene, moment: Moment, camera: CameraMount, sensor: Sens
         owner,
         shade,
         *view,
-        scene.ground.pyramid,
+        scene.ground.texels,
+        scene.ground.levels,
         scene.ground.corner_m,
         TEXELS_PER_M,
         scene.light.values,

@@ -7,6 +7,7 @@ The same drawing gives the map of drivable ground.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -26,7 +27,8 @@ class Ground:
     """Colours and kinds of the ground; row 0 is the lowest y."""
 
     corner_m: np.ndarray  # (2,) x, y of the outer corner of texel (0, 0)
-    pyramid: tuple[np.ndarray, ...]  # LEVELS x (rows, columns, 3) uint8 RGB, halved each time
+    texels: np.ndarray  # uint8 RGB of all levels, one after another
+    levels: np.ndarray  # (LEVELS, 3) int64: first entry in `texels`, rows, columns; each half
     surface: np.ndarray  # (rows, columns) uint8: OFF_ROAD, WALK or ROAD
 
     def surface_at(self, x_m: np.ndarray, y_m: np.ndarray) -> np.ndarray:
@@ -56,21 +58,30 @@ class _Canvas:
         size = np.ceil((high_m - low_m) * TEXELS_PER_M / step).astype(int) * step
         self.corner_m = low_m
         self.image = np.empty((size[1], size[0], 3), np.uint8)
-        self.image[:] = colour
+        whole = (0, 0, int(size[0]), int(size[1]))
+        cv2.rectangle(self.image, whole, tuple(int(c) for c in colour), cv2.FILLED)
         self.surface = np.zeros((size[1], size[0]), np.uint8)
 
     def fill(
-        self, polygons: list[np.ndarray], colour: np.ndarray, surface: int | None = None
+        self, polygons: Sequence[np.ndarray], colour: np.ndarray, surface: int | None = None
     ) -> None:
-        fixed = [
-            np.round(((p - self.corner_m) * TEXELS_PER_M - 0.5) * (1 << _SHIFT)).astype(np.int32)
-            for p in polygons
-        ]
+        """Fills polygons (K, 2), in scene metres, one after another."""
         value = tuple(int(c) for c in colour)
-        for polygon in fixed:  # one by one: together, overlaps would count as holes
-            cv2.fillPoly(self.image, [polygon], value, cv2.LINE_AA, _SHIFT)
+        for polygon in polygons:  # one by one: together, overlaps would count as holes
+            corners = self._texels(polygon)
+            cv2.fillPoly(self.image, [corners], value, cv2.LINE_AA, _SHIFT)
             if surface is not None:
-                cv2.fillPoly(self.surface, [polygon], surface, cv2.LINE_8, _SHIFT)
+                cv2.fillPoly(self.surface, [corners], surface, cv2.LINE_8, _SHIFT)
+
+    def fill_apart(self, quads: np.ndarray, colour: np.ndarray) -> None:
+        """Fills quadrilaterals (N, 4, 2) that do not overlap each other, at once."""
+        if len(quads):
+            value = tuple(int(c) for c in colour)
+            cv2.fillPoly(self.image, list(self._texels(quads)), value, cv2.LINE_AA, _SHIFT)
+
+    def _texels(self, points_m: np.ndarray) -> np.ndarray:
+        texels = (points_m - self.corner_m) * TEXELS_PER_M - 0.5
+        return np.round(texels * (1 << _SHIFT)).astype(np.int32)
 
 
 def _band(path: Path, low_m: float, high_m: float, s0: float = -1e9, s1: float = 1e9) -> np.ndarray:
@@ -81,12 +92,24 @@ def _band(path: Path, low_m: float, high_m: float, s0: float = -1e9, s1: float =
     return np.concatenate([a, b[::-1]])
 
 
-def _dashes(
-    path: Path, offset_m: float, width_m: float, period_m: float, dash_m: float
-) -> list[np.ndarray]:
-    starts = np.arange(0.0, path.length_m - dash_m, period_m)
-    half = width_m / 2
-    return [_band(path, offset_m - half, offset_m + half, s, s + dash_m) for s in starts]
+def _quads(
+    path: Path,
+    low_m: np.ndarray | float,
+    high_m: np.ndarray | float,
+    starts_m: np.ndarray | float,
+    ends_m: np.ndarray | float,
+) -> np.ndarray:
+    """Quadrilaterals (N, 4, 2) between two offsets and two arc lengths each."""
+    low, high, start, end = np.broadcast_arrays(low_m, high_m, starts_m, ends_m)
+    corners = [path.at(start, low), path.at(end, low), path.at(end, high), path.at(start, high)]
+    return np.stack([np.stack(corner[:2], axis=-1) for corner in corners], axis=-2).reshape(
+        -1, 4, 2
+    )
+
+
+def _dashes(path: Path, offset_m: float) -> np.ndarray:
+    starts = np.arange(0.0, path.length_m - 3.0, 9.0)
+    return _quads(path, offset_m - 0.07, offset_m + 0.07, starts, starts + 3.0)
 
 
 def _pieces(layout: RoadLayout, margin_m: float) -> list[tuple[float, float]]:
@@ -119,8 +142,8 @@ def _draw_surfaces(
     ]
     canvas.fill([_band(p, a, b) for p, a, b, _, _ in streets], walk, WALK)
     for path, a, b, _, _ in streets:
-        joints = [_band(path, a, b, s, s + 0.06) for s in np.arange(0.0, path.length_m, 2.0)]
-        canvas.fill(joints, walk * 0.82)
+        joints = np.arange(0.0, path.length_m, 2.0)
+        canvas.fill_apart(_quads(path, a, b, joints, joints + 0.06), walk * 0.82)
     canvas.fill([_band(p, a - 0.18, b + 0.18) for p, _, _, a, b in streets], kerb)
     canvas.fill([_band(p, a, b) for p, _, _, a, b in streets], asphalt, ROAD)
     return asphalt, walk
@@ -146,7 +169,7 @@ def _draw_lines(canvas: _Canvas, layout: RoadLayout, rng: np.random.Generator) -
                 for d in (-gap, gap):
                     canvas.fill([_band(part, d - 0.07, d + 0.07)], yellow)
             else:
-                canvas.fill(_dashes(part, (a + b) / 2, 0.14, 9.0, 3.0), white)
+                canvas.fill_apart(_dashes(part, (a + b) / 2), white)
         for side in (layout.left, layout.right):
             _draw_side_lines(canvas, part, side, white)
         if layout.median_m:
@@ -162,12 +185,12 @@ def _draw_side_lines(canvas: _Canvas, part: Path, side: Side, white: np.ndarray)
     if side.parking_m:
         a, b = side.sign * (side.kerb_m - side.parking_m), side.sign * side.kerb_m
         stalls = np.arange(1.0, part.length_m - 1.0, 6.0)
-        canvas.fill([_band(part, min(a, b), max(a, b), s, s + 0.1) for s in stalls], white)
+        canvas.fill_apart(_quads(part, a, b, stalls, stalls + 0.1), white)
 
 
-def _zebra(path: Path, s0: float, s1: float, low_m: float, high_m: float) -> list[np.ndarray]:
-    starts = np.arange(low_m + 0.3, high_m - 0.6, 1.0)
-    return [_band(path, d, d + 0.5, s0, s1) for d in starts]
+def _zebra(path: Path, s0: float, s1: float, low_m: float, high_m: float) -> np.ndarray:
+    offsets = np.arange(low_m + 0.3, high_m - 0.6, 1.0)
+    return _quads(path, offsets, offsets + 0.5, s0, s1)
 
 
 def _draw_junction(
@@ -178,7 +201,7 @@ def _draw_junction(
     centre, s = layout.centre, crossing.centre_s_m
     gap = crossing.half_width_m
     for near, far in ((s - gap - 4.0, s - gap - 1.0), (s + gap + 1.0, s + gap + 4.0)):
-        canvas.fill(_zebra(centre, near, far, low, high), white)
+        canvas.fill_apart(_zebra(centre, near, far, low, high), white)
     for lane, offset in zip(layout.lanes, layout.lane_offsets_m, strict=False):
         stop = s + (-gap - 5.0 if lane.is_forward else gap + 4.7)
         half = layout.lane_width_m / 2 - 0.1
@@ -186,7 +209,7 @@ def _draw_junction(
     middle = crossing.path.length_m / 2
     for reach, sign in ((layout.right.kerb_m, -1.0), (layout.left.kerb_m, 1.0)):
         a, b = middle + sign * (reach + 1.0), middle + sign * (reach + 4.0)
-        canvas.fill(_zebra(crossing.path, min(a, b), max(a, b), -gap, gap), white)
+        canvas.fill_apart(_zebra(crossing.path, a, b, -gap, gap), white)
         c = middle + sign * (reach + 6.0)
         end = 0.0 if sign < 0 else crossing.path.length_m
         canvas.fill(
@@ -238,9 +261,16 @@ def draw_ground(
     for crossing in layout.crossings:
         _draw_junction(canvas, layout, crossing, asphalt)
     _weather_texture(canvas.image, rng)
-    pyramid = [canvas.image]
+    return Ground(canvas.corner_m, *_pyramid(canvas.image), canvas.surface)
+
+
+def _pyramid(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A picture and its halvings in one array, with where each begins and its size."""
+    texels, levels = [image.ravel()], [(0, *image.shape[:2])]
     for _ in range(LEVELS - 1):
-        last = pyramid[-1]
-        size = (last.shape[1] // 2, last.shape[0] // 2)
-        pyramid.append(cv2.resize(last, size, interpolation=cv2.INTER_AREA))
-    return Ground(canvas.corner_m, tuple(pyramid), canvas.surface)
+        image = cv2.resize(
+            image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA
+        )
+        levels.append((sum(len(t) for t in texels), *image.shape[:2]))
+        texels.append(image.ravel())
+    return np.concatenate(texels), np.array(levels, np.int64)

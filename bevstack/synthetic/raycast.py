@@ -18,29 +18,31 @@ _JIT = {"nogil": True, "cache": True, "error_model": "numpy"}
 
 @numba.njit(inline="always")
 def _box(g, ox, oy, oz, dx, dy, dz):
-    hx, hy, hz = g[5], g[6], g[7]
-    t0, t1 = 0.0, 1e30
-    inv = 1.0 / (dz if dz != 0.0 else 1e-12)
-    a, b = (-hz - oz) * inv, (hz - oz) * inv
-    t0, t1 = max(t0, min(a, b)), min(t1, max(a, b))
+    """A box whose sides may lean; its six planes cut the ray one pair after another."""
+    inverse = 1.0 / (dz if dz != 0.0 else 1e-12)
+    a, b = (-g[7] - oz) * inverse, (g[7] - oz) * inverse
+    t0, t1 = max(0.0, min(a, b)), max(a, b)
     if t0 > t1:
         return 1e30
-    for side in range(4):
-        if side == 0:
-            lean, den, num = g[8], dx, hx - ox
-        elif side == 1:
-            lean, den, num = g[9], -dx, hx + ox
-        elif side == 2:
-            lean, den, num = g[10], dy, hy - oy
+    rise = oz + g[7]
+    for axis in range(2):
+        if axis == 0:
+            half, o, d, lean0, lean1 = g[5], ox, dx, g[8], g[9]
         else:
-            lean, den, num = g[10], -dy, hy + oy
-        den += lean * dz
-        num -= lean * (oz + hz)
-        if den > 0.0:
-            t1 = min(t1, num / den)
-        elif den < 0.0:
-            t0 = max(t0, num / den)
-        elif num < 0.0:
+            half, o, d, lean0, lean1 = g[6], oy, dy, g[10], g[10]
+        n0, n1 = half - o - lean0 * rise, half + o - lean1 * rise
+        d0, d1 = d + lean0 * dz, -d + lean1 * dz
+        if d0 > 0.0:
+            t1 = min(t1, n0 / d0)
+        elif d0 < 0.0:
+            t0 = max(t0, n0 / d0)
+        elif n0 < 0.0:
+            return 1e30
+        if d1 > 0.0:
+            t1 = min(t1, n1 / d1)
+        elif d1 < 0.0:
+            t0 = max(t0, n1 / d1)
+        elif n1 < 0.0:
             return 1e30
         if t0 > t1:
             return 1e30
@@ -98,7 +100,10 @@ def _hit(kind, g, ox, oy, oz, dx, dy, dz):
 
 @numba.njit(**_JIT)
 def _pixel_bounds(g, origin, cam_from_scene, intrinsics, height, width, bounds):
-    """Writes (row0, row1, col0, col1) of the pixels a primitive may cover; False if none."""
+    """Bounds what a primitive may cover.
+
+    Writes (row0, row1, col0, col1) and returns its least depth in m; FAR if it is out of view.
+    """
     xs = np.empty(8)
     ys = np.empty(8)
     zs = np.empty(8)
@@ -112,7 +117,7 @@ def _pixel_bounds(g, origin, cam_from_scene, intrinsics, height, width, bounds):
         xs[corner] = cam_from_scene[0, 0] * x + cam_from_scene[0, 1] * y + cam_from_scene[0, 2] * z
         ys[corner] = cam_from_scene[1, 0] * x + cam_from_scene[1, 1] * y + cam_from_scene[1, 2] * z
         zs[corner] = cam_from_scene[2, 0] * x + cam_from_scene[2, 1] * y + cam_from_scene[2, 2] * z
-    u0, u1, v0, v1 = 1e30, -1e30, 1e30, -1e30
+    u0, u1, v0, v1, nearest = 1e30, -1e30, 1e30, -1e30, 1e30
     for a in range(8):
         for axis in range(-1, 3):
             b = a if axis < 0 else a ^ (1 << axis)
@@ -125,16 +130,17 @@ def _pixel_bounds(g, origin, cam_from_scene, intrinsics, height, width, bounds):
             else:  # the edge crosses the near plane: bound by its crossing
                 w = (_NEAR_M - zs[a]) / (zs[b] - zs[a])
                 x, y, z = xs[a] + w * (xs[b] - xs[a]), ys[a] + w * (ys[b] - ys[a]), _NEAR_M
+            nearest = min(nearest, z)
             u = intrinsics[0, 0] * x / z + intrinsics[0, 2]
             v = intrinsics[1, 1] * y / z + intrinsics[1, 2]
             u0, u1, v0, v1 = min(u0, u), max(u1, u), min(v0, v), max(v1, v)
     if u1 < 0.0 or v1 < 0.0 or u0 > width or v0 > height:
-        return False
+        return 1e30
     bounds[0] = max(0, math.floor(max(v0, 0.0) - 0.5))
     bounds[1] = min(height, int(min(v1, float(height))) + 1)
     bounds[2] = max(0, math.floor(max(u0, 0.0) - 0.5))
     bounds[3] = min(width, int(min(u1, float(width))) + 1)
-    return True
+    return nearest
 
 
 @numba.njit(**_JIT)
@@ -160,7 +166,8 @@ def rasterise(geometry, codes, origin, scene_from_cam, intrinsics, depth, owner,
     owner[:] = -1
     for p in range(geometry.shape[0]):
         g = geometry[p]
-        if not _pixel_bounds(g, origin, cam_from_scene, intrinsics, height, width, bounds):
+        least = _pixel_bounds(g, origin, cam_from_scene, intrinsics, height, width, bounds)
+        if least >= FAR:
             continue
         x, y = origin[0] - g[0], origin[1] - g[1]
         ox, oy, oz = g[3] * x + g[4] * y, g[3] * y - g[4] * x, origin[2] - g[2]
@@ -177,6 +184,8 @@ def rasterise(geometry, codes, origin, scene_from_cam, intrinsics, depth, owner,
                 ray[2, 1] * cy + ray[2, 2],
             )
             for col in range(bounds[2], bounds[3]):
+                if instance < 0 and depth[row, col] < least:
+                    continue  # hidden, and nobody counts its pixels
                 cx = (col + 0.5 - intrinsics[0, 2]) / intrinsics[0, 0]
                 t = _hit(
                     kind,
