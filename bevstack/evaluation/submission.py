@@ -147,7 +147,7 @@ def check_boxes(
     attributes = [
         _known(b["attribute_name"], (*ATTRIBUTES, ""), "attribute_name", where) for b in boxes
     ]
-    return ResultBoxes(
+    found = ResultBoxes(
         translation=_numbers(boxes, "translation", (3,), where),
         size=_numbers(boxes, "size", (3,), where),
         rotation=_numbers(boxes, "rotation", (4,), where),
@@ -156,6 +156,23 @@ def check_boxes(
         label=np.array([DETECTION_CLASSES.index(name) for name in names], dtype=np.int64),
         attribute=tuple(attributes),
     )
+    _check_ranges(found, where)
+    return found
+
+
+def _check_ranges(boxes: ResultBoxes, where: str) -> None:
+    """What the metric would trip over, or quietly misjudge."""
+    for field, good, wanted in (
+        ("size", (boxes.size > 0).all(-1), "three positive numbers"),
+        ("rotation", (boxes.rotation != 0).any(-1), "a quaternion of non-zero length"),
+        ("detection_score", boxes.score >= 0, ">= 0"),
+    ):
+        if not good.all():
+            number = int(np.argmin(good))
+            values = boxes.score if field == "detection_score" else getattr(boxes, field)
+            raise ValueError(
+                f"{field} of box {number} {where} must be {wanted}; got {values[number].tolist()}"
+            )
 
 
 def _pieces(results: Results, meta: Mapping[str, object]) -> Iterator[str]:
@@ -183,17 +200,28 @@ def _numbers(
     *,
     finite: bool = True,
 ) -> NDArray[np.float64]:
-    columns = np.empty((len(boxes), *shape))
-    for number, box in enumerate(boxes):
+    try:
+        columns = np.array([box[field] for box in boxes], dtype=np.float64)
+    except (ValueError, TypeError):
+        columns = np.empty(0)
+    fits = columns.shape == (len(boxes), *shape) or not boxes
+    if fits and (not finite or np.isfinite(columns).all()):
+        return columns.reshape(len(boxes), *shape)
+    number = _first_misfit([box[field] for box in boxes], shape)
+    wanted = f"{shape[0]} finite numbers" if shape else "a finite number"
+    got = boxes[number][field]
+    raise ValueError(f"{field} of box {number} {where} must be {wanted}; got {got!r}")
+
+
+def _first_misfit(values: Sequence[object], shape: tuple[int, ...]) -> int:
+    for number, value in enumerate(values):
         try:
-            value = np.array(box[field], dtype=np.float64)
+            array = np.array(value, dtype=np.float64)
         except (ValueError, TypeError):
-            value = np.empty(0)
-        if value.shape != shape or (finite and not np.isfinite(value).all()):
-            wanted = f"{shape[0]} finite numbers" if shape else "a finite number"
-            raise ValueError(f"{field} of box {number} {where} must be {wanted}; got {box[field]}")
-        columns[number] = value
-    return columns
+            return number
+        if array.shape != shape or not np.isfinite(array).all():
+            return number
+    return 0
 
 
 __all__ = [

@@ -1,0 +1,70 @@
+"""nuscenes-devkit's metric code without its plots and prints; importing it needs the devkit."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+from typing import Any
+
+from nuscenes import NuScenes
+from nuscenes.eval.common.config import config_factory
+from nuscenes.eval.common.data_classes import EvalBoxes
+from nuscenes.eval.common.loaders import (
+    add_center_dist,
+    filter_eval_boxes,
+    load_gt_of_sample_tokens,
+)
+from nuscenes.eval.detection.data_classes import DetectionBox, DetectionConfig
+from nuscenes.eval.detection.evaluate import DetectionEval
+
+from bevstack.evaluation.submission import Results
+from bevstack.tables.names import TABLES
+
+
+def score(results: Results, root: Path, version: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Summary and details of the metric, as the devkit writes them, over the results' samples."""
+    config = config_factory("detection_cvpr_2019")
+    devkit = _TablesWithoutMaps(root, version)
+    with contextlib.redirect_stderr(io.StringIO()):  # its progress bar
+        truth = load_gt_of_sample_tokens(devkit, list(results), DetectionBox)
+    found = EvalBoxes.deserialize(dict(results), DetectionBox)
+    metrics, details = _Evaluation(
+        _filtered(devkit, truth, config), _filtered(devkit, found, config), config
+    ).evaluate()
+    return metrics.serialize(), details.serialize()
+
+
+class _TablesWithoutMaps(NuScenes):
+    """The devkit's tables and indices, without maps and logs, which the metric does not look at.
+
+    The devkit's own constructor insists on every map picture.
+    """
+
+    def __init__(self, root: Path, version: str) -> None:
+        self.dataroot = str(root)
+        self.version = version
+        self.verbose = False
+        self.log = []
+        self.map = [{"token": "", "log_tokens": []}]
+        self.table_names = list(TABLES)
+        for name in set(TABLES) - {"log", "map", "visibility"}:
+            setattr(self, name, self.__load_table__(name))
+        self.visibility = []
+        self.__make_reverse_index__(verbose=False)
+
+
+class _Evaluation(DetectionEval):
+    """The devkit's evaluation of boxes that are loaded and filtered already."""
+
+    def __init__(self, truth: EvalBoxes, found: EvalBoxes, config: DetectionConfig) -> None:
+        self.gt_boxes = truth
+        self.pred_boxes = found
+        self.cfg = config
+        self.verbose = False
+
+
+def _filtered(devkit: NuScenes, boxes: EvalBoxes, config: DetectionConfig) -> EvalBoxes:
+    if not boxes.all:
+        return boxes  # the devkit's filter wants at least one box
+    return filter_eval_boxes(devkit, add_center_dist(devkit, boxes), config.class_range)

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import copy
+import errno
+import json
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bevstack.evaluation.submission import read_submission, write_submission
+from bevstack.tables.files import write_text_atomically
+
+BOX = {
+    "sample_token": "a",
+    "translation": [1.5, 2.25, 0.1],
+    "size": [1.9, 4.5, 1.6],
+    "rotation": [1.0, 0.0, 0.0, 0.0],
+    "velocity": [0.5, -0.25],
+    "detection_name": "car",
+    "detection_score": 0.3970785439014435,
+    "attribute_name": "vehicle.moving",
+}
+
+
+def _changed(**fields: object) -> dict:
+    return {**copy.deepcopy(BOX), **fields}
+
+
+def _write(path: Path, *boxes: dict) -> Path:
+    path.write_text(json.dumps({"meta": {}, "results": {"a": list(boxes)}}))
+    return path
+
+
+def test_what_is_written_is_read_back_to_the_bit(tmp_path: Path) -> None:
+    path = tmp_path / "new/folder/results.json"
+    results = {"a": [BOX, _changed(translation=[0.1, 0.2, 0.30000000000000004])], "b": []}
+    write_submission(path, results)
+    content = json.loads(path.read_text())
+    assert content["results"] == results
+    assert content["meta"] == {
+        "use_camera": True,
+        "use_lidar": False,
+        "use_radar": False,
+        "use_map": False,
+        "use_external": False,
+    }
+    found = read_submission(path)
+    assert found.sample_tokens == ("a", "b")
+    assert found.of("a").translation.tolist() == [[1.5, 2.25, 0.1], [0.1, 0.2, 0.30000000000000004]]
+    assert found.of("a").score[0] == BOX["detection_score"]
+    assert found.of("b").rotation.shape == (0, 4)
+    with pytest.raises(
+        ValueError, match="must be one of the 2 samples of the results file; got 'c'"
+    ):
+        found.of("c")
+
+
+def test_the_devkit_accepts_the_file(tmp_path: Path) -> None:
+    loaders = pytest.importorskip("nuscenes.eval.common.loaders")
+    box_class = pytest.importorskip("nuscenes.eval.detection.data_classes").DetectionBox
+    write_submission(tmp_path / "r.json", {"a": [BOX], "b": []})
+    boxes, meta = loaders.load_prediction(str(tmp_path / "r.json"), 500, box_class)
+    assert meta["use_camera"] is True
+    assert boxes["a"][0].translation == tuple(BOX["translation"])
+    assert boxes.sample_tokens == ["a", "b"]
+
+
+def test_an_unknown_velocity_is_allowed(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    write_submission(path, {"a": [_changed(velocity=[math.nan, math.nan])]})
+    assert np.isnan(read_submission(path).of("a").velocity).all()
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    write_submission(path, {"a": []})
+    before = path.read_bytes()
+    with pytest.raises(TypeError):
+        write_submission(path, {"a": [_changed(translation=object())]})
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["r.json"]
+
+
+def test_a_full_disk_leaves_the_old_file_and_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "r.json"
+    write_submission(path, {"a": []})
+    before = path.read_bytes()
+
+    def no_space(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_submission(path, {"b": [BOX]})
+    assert caught.value.errno == errno.ENOSPC
+    assert caught.value.filename == str(path)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["r.json"]
+
+
+def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError) as caught:
+        write_text_atomically(tmp_path / "file/results.json", "x")
+    assert caught.value.filename == str(tmp_path / "file/results.json")
+
+
+def test_written_files_have_ordinary_permissions(tmp_path: Path) -> None:
+    write_text_atomically(tmp_path / "a", "x")
+    (tmp_path / "b").write_text("x")
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"got no file .*none\.json"):
+        read_submission(tmp_path / "none.json")
+
+
+def test_a_cut_off_file_says_where(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    write_submission(path, {"a": [BOX]})
+    path.write_bytes(path.read_bytes()[:-60])
+    with pytest.raises(ValueError, match=r"must be JSON; got .*\(char \d+\) in .*r\.json"):
+        read_submission(path)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"meta": {}}', '{"meta": {}, "results": []}'])
+def test_another_structure_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "r.json").write_text(content)
+    with pytest.raises(ValueError, match=r"'meta' and 'results'; got no '(meta|results)'"):
+        read_submission(tmp_path / "r.json")
+
+
+@pytest.mark.parametrize("field", list(BOX))
+def test_a_missing_field_is_named(tmp_path: Path, field: str) -> None:
+    box = copy.deepcopy(BOX)
+    del box[field]
+    with pytest.raises(ValueError, match=f"box 1 of sample 'a' must have the field '{field}'"):
+        read_submission(_write(tmp_path / "r.json", BOX, box))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("translation", [1.0, math.nan, 0.0], "translation of box 1 .* must be 3 finite numbers"),
+        ("translation", [1.0, 2.0], "translation of box 1 .* must be 3 finite numbers"),
+        ("size", [1.0, 0.0, 2.0], "size of box 1 .* must be three positive numbers"),
+        ("size", "large", "size of box 1 .* must be 3 finite numbers; got 'large'"),
+        ("rotation", [0, 0, 0, 0], "rotation of box 1 .* quaternion of non-zero length"),
+        ("velocity", [1.0, 2.0, 3.0], "velocity of box 1 .* must be 2 finite numbers"),
+        ("detection_score", -0.5, "detection_score of box 1 .* must be >= 0; got -0.5"),
+        ("detection_score", math.inf, "detection_score of box 1 .* must be a finite number"),
+        ("detection_name", "cars", "got 'cars'; did you mean 'car'"),
+        ("attribute_name", "vehicle.parkd", "got 'vehicle.parkd'; did you mean 'vehicle.parked'"),
+    ],
+)
+def test_a_wrong_value_is_named(tmp_path: Path, field: str, value: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_submission(_write(tmp_path / "r.json", BOX, _changed(**{field: value})))
+
+
+def test_too_many_boxes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="at most 500 boxes; got 501"):
+        read_submission(_write(tmp_path / "r.json", *[BOX] * 501))
+
+
+def test_a_sample_must_hold_a_list(tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text('{"meta": {}, "results": {"a": {"x": 1}}}')
+    with pytest.raises(ValueError, match="sample 'a' must be a list of at most 500 boxes"):
+        read_submission(tmp_path / "r.json")
