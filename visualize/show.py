@@ -1,6 +1,6 @@
 """The same as `bevstack show`: draws a results file on the camera images and from above.
 
-Example: `python visualize/show.py results.json --nuscenes ROOT --version v1.0-mini --out pictures`
+python visualize/show.py --results R.json --nuscenes ROOT --version v1.0-mini --out pictures
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The legend of a sheet: what the colours and lines mean, and how many boxes are drawn."""
+"""The legend of a sheet: what the colours and lines mean."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from bevstack.render.bev_view import ARROW_S
 from bevstack.render.canvas import Canvas, fit_text, text_size
 from bevstack.render.colors import BACKGROUND, MUTED, RGB, WHITE, class_color
 from bevstack.render.layers import BoxLayer
+
+# Up to so many classes are all listed, which keeps sheets equal in size; of more, those drawn.
+_MAX_LISTED = 12
 
 
 @dataclass(frozen=True)
@@ -53,12 +56,13 @@ def draw_legend(
 def _entries(layers: Sequence[BoxLayer], class_names: tuple[str, ...]) -> list[_Entry]:
     entries = []
     for layer in layers:
-        count = f"{layer.style.name} ({len(layer)})"
         color = layer.style.color or WHITE
-        entries.append(_Entry(count, color, "dashed" if layer.style.dashed else "solid"))
-    colored = [layer for layer in layers if layer.style.color is None]
-    used = sorted({int(label) for layer in colored for label in layer.labels})
-    for label in used:
+        swatch = "dashed" if layer.style.dashed else "solid"
+        entries.append(_Entry(f"{layer.style.name} box", color, swatch))
+    labels: Sequence[int] = range(len(class_names))
+    if len(class_names) > _MAX_LISTED:
+        labels = sorted({int(label) for layer in layers for label in layer.labels})
+    for label in labels:
         name = class_names[label].replace("_", " ")
         entries.append(_Entry(name, class_color(class_names, label), "block"))
     entries.append(_Entry(f"line to the front: heading; arrow: way in {ARROW_S:g} s", MUTED, ""))

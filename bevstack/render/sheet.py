@@ -56,7 +56,8 @@ def draw_sheet(
 
     Six cameras with nuScenes' roles stand front-left, front, front-right over back-left, back,
     back-right; any others in a grid, in the order given. Images are resized before the boxes are
-    drawn, so that lines and text are sharp. The view from above is in the ego frame.
+    drawn, so that lines and text are sharp. The view from above is in the ego frame. Sheets of one
+    rig and one list of classes are equal in size, whatever they hold, so that they make a film.
     """
     style = style or SheetStyle()
     places = arrange_cameras(frame.camera_names, frame.num_cameras)
@@ -64,15 +65,16 @@ def draw_sheet(
     cameras = _assemble(tiles, places, style.tile_width_px)
     cap_px = max(text_height(cameras.bounds.width) * 0.62, text_height(style.tile_width_px))
     legend = draw_legend(layers, class_names, cameras.bounds.width, cap_px)
-    header = _draw_header(title, caption, cameras.bounds.width, cap_px)
-    left = _stack([part for part in (header, cameras, legend) if part is not None])
+    left = cameras if legend is None else _stack((cameras, legend))
     view = BEVView(
         height_px=min(left.bounds.height, 2 * style.tile_width_px),
         x_range_m=style.x_range_m,
         y_range_m=style.y_range_m,
         grid_m=style.grid_m,
     )
-    return _beside(left, _draw_above(frame, layers, class_names, view))
+    sheet = _beside(left, _draw_above(frame, layers, class_names, view))
+    header = _draw_header(title, caption, sheet.bounds.width, cap_px)
+    return _framed(sheet if header is None else _stack((header, sheet)))
 
 
 def arrange_cameras(
@@ -154,20 +156,15 @@ def _assemble(
 
 
 def _draw_header(title: str, caption: str, width: int, cap_px: float) -> Canvas | None:
-    """The title, and the caption beside it where both fit in one line, else below it."""
+    """One line: the title, and as much of the caption as fits beside it."""
     if not title and not caption:
         return None
-    title, caption = (fit_text(text, cap_px, width) for text in (title, caption))
-    height, title_width = text_size(title, cap_px) if title else (0, 0)
-    caption_width = text_size(caption, cap_px)[1]
-    one_line = title_width + caption_width <= width or not (title and caption)
-    line = text_size("x", cap_px)[0]
-    header = Canvas.filled(line if one_line else 2 * line, width, BACKGROUND)
-    if title:
-        header.text(title, 0, 0, cap_px, WHITE)
-    if caption:
-        left, top = (title_width, 0) if one_line else (0, height)
-        header.text(caption, left, top, cap_px, MUTED)
+    header = Canvas.filled(text_size("x", cap_px)[0], width, BACKGROUND)
+    left = 0
+    for text, color in ((title, WHITE), (caption, MUTED)):
+        fitted = fit_text(text, cap_px, width - left)
+        if fitted:
+            left = header.text(fitted, left, 0, cap_px, color).right
     return header
 
 
@@ -192,8 +189,15 @@ def _stack(parts: Sequence[Canvas]) -> Canvas:
 
 def _beside(left: Canvas, right: Canvas) -> Canvas:
     height = max(left.bounds.height, right.bounds.height)
-    width = left.bounds.width + right.bounds.width + 3 * _GAP_PX
-    whole = Canvas.filled(height + 2 * _GAP_PX, width, BACKGROUND)
-    whole.paste(left, _GAP_PX, _GAP_PX)
-    whole.paste(right, left.bounds.width + 2 * _GAP_PX, _GAP_PX)
+    width = left.bounds.width + _GAP_PX + right.bounds.width
+    whole = Canvas.filled(height, width, BACKGROUND)
+    whole.paste(left, 0, 0)
+    whole.paste(right, left.bounds.width + _GAP_PX, 0)
+    return whole
+
+
+def _framed(part: Canvas) -> Canvas:
+    height, width = part.size
+    whole = Canvas.filled(height + 2 * _GAP_PX, width + 2 * _GAP_PX, BACKGROUND)
+    whole.paste(part, _GAP_PX, _GAP_PX)
     return whole

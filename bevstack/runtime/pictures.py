@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from bevstack.datasets.nuscenes import NuScenesDataset
@@ -22,11 +19,9 @@ from bevstack.render import (
     select_detections,
     write_picture,
 )
-from bevstack.runtime.predict import DETECTIONS_FORMAT
+from bevstack.runtime.detections_file import read_detections
 from bevstack.runtime.rig import frame_from_rig, read_rig
-from bevstack.types import Boxes3D, Detections, Frame
-
-_FIELDS = ("class", "score", "center_m", "size_m", "yaw_rad", "velocity_mps")
+from bevstack.types import Detections, Frame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,15 +55,15 @@ def draw_frame(
     annotations = frame.annotations if options.with_truth else None
     if annotations is not None:
         annotations = annotations[annotations.num_points > 0]
-    caption = ""
+    caption = "" if annotations is None else f"{len(annotations)} true boxes"
     if detections is not None:
         count = len(detections)
         best = f", best {float(detections.scores.max()):.2f}" if count else ""
         detections = select_detections(
             detections, min_score=options.min_score, max_boxes=options.max_boxes
         )
-        caption = f"{len(detections)} of {count} predicted boxes, score >= {options.min_score:g}"
-        caption += best
+        predicted = f"{len(detections)} of {count} predicted boxes (score >= {options.min_score:g}"
+        caption = f"{predicted}{best}) {caption}".rstrip()
     layers = make_layers(detections, annotations)
     canvas = draw_sheet(
         frame, layers, tuple(class_names), title=title, caption=caption, style=options.sheet
@@ -156,47 +151,6 @@ def draw_rig_results(
     return write_picture(Path(out_dir) / f"{results_path.stem}.jpg", picture)
 
 
-def read_detections(path: Path) -> tuple[Detections, tuple[str, ...]]:
-    """Boxes in the ego frame, best first, and the names of their classes.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: not JSON of the format that ``bevstack predict --rig`` writes.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"results file must exist; got no file {path}") from None
-    except ValueError as error:
-        raise ValueError(f"results file must be JSON; got {error} in {path}") from None
-    got = content.get("format") if isinstance(content, dict) else None
-    if got != DETECTIONS_FORMAT:
-        raise ValueError(
-            f"format of {path} must be {DETECTIONS_FORMAT!r}; got {got!r}: make it with "
-            "`bevstack predict --rig`"
-        )
-    entries = sorted(content["detections"], key=lambda entry: -entry["score"])
-    names = tuple(sorted({entry["class"] for entry in entries}))
-    columns = {name: [entry[name] for entry in entries] for name in _FIELDS[1:]}
-    return (
-        Detections(
-            Boxes3D(
-                _column(columns["center_m"], 3),
-                _column(columns["size_m"], 3),
-                _column(columns["yaw_rad"]),
-                _column(columns["velocity_mps"], 2),
-            ),
-            _column(columns["score"]),
-            torch.tensor([names.index(entry["class"]) for entry in entries], dtype=torch.int64),
-        ),
-        names,
-    )
-
-
-def _column(values: list[Any], *shape: int) -> torch.Tensor:  # (D, *shape)
-    return torch.tensor(values, dtype=torch.float32).reshape(len(values), *shape)
-
-
 def _choose(
     dataset: NuScenesDataset, available: Sequence[str], samples: Sequence[str] | None
 ) -> list[tuple[int, str]]:
@@ -223,5 +177,4 @@ __all__ = [
     "draw_frame",
     "draw_results",
     "draw_rig_results",
-    "read_detections",
 ]

@@ -120,6 +120,18 @@ def test_no_boxes_at_all_still_make_a_sheet() -> None:
     assert_texts_are_whole(sheet)
 
 
+def test_sheets_of_one_rig_are_equal_in_size() -> None:
+    frame = make_frame([WIDE, None])
+    captions = ("", "a caption that grows " * 20)
+    layers = [make_layers(random_detections(count, count), truth(count)) for count in (0, 40)]
+    shapes = {
+        draw_sheet(frame, some, NAMES, title="t", caption=caption).pixels.shape
+        for some in layers
+        for caption in captions
+    }
+    assert len(shapes) == 1
+
+
 def test_same_input_gives_the_same_pixels() -> None:
     frame = make_frame([WIDE, UPRIGHT, None])
     layers = make_layers(random_detections(50, 3), truth())
