@@ -7,6 +7,8 @@ A folder that already holds the very world asked for is left as it is.
 from __future__ import annotations
 
 import argparse
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 
@@ -37,6 +39,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+@contextlib.contextmanager
+def scenes_progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr with the time left; gives the function that moves it on."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("scenes", total=None)
+
+        def move(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield move
+
+
 def run(args: argparse.Namespace) -> int:
     """Makes the world and says what it holds."""
     from bevstack.synthetic import WorldSpec, make_world
@@ -46,7 +64,8 @@ def run(args: argparse.Namespace) -> int:
         for field in fields(WorldSpec)
         if (value := getattr(args, field.name, None)) is not None
     }
-    summary = make_world(args.root, WorldSpec(**given))
+    with scenes_progress() as progress:
+        summary = make_world(args.root, WorldSpec(**given), progress)
     print(
         f"{summary.root}/{summary.version}: {summary.scenes} scenes, {summary.samples} samples, "
         f"{summary.annotations} boxes in {summary.seconds:.0f} s"

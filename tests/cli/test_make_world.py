@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bevstack.cli.main import main
+from bevstack.synthetic import WorldSpec, world_is_complete
+
+
+def test_world_is_written_as_asked_and_summed_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "world"
+    options = ["--train-scenes", "2", "--val-scenes", "1", "--samples-per-scene", "3"]
+    assert main(["make-world", str(root), *options, "--image-size", "90", "160"]) == 0
+    assert f"{root}/v1.0-synth: 3 scenes, 9 samples" in capsys.readouterr().out
+    spec = WorldSpec(train_scenes=2, val_scenes=1, samples_per_scene=3, image_size=(90, 160))
+    assert world_is_complete(root, spec)
+    splits = json.loads((root / "v1.0-synth" / "splits.json").read_text())
+    assert [len(splits[name]) for name in ("synth_train", "synth_val")] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--train-scenes", "0"], "train_scenes"),
+        (["--image-size", "100", "100"], "image_size"),
+        (["--version", "v1.0-trainval"], "version"),
+    ],
+)
+def test_impossible_world_is_refused(
+    options: list[str], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["make-world", str(tmp_path / "world"), *options]) == 2
+    text = capsys.readouterr().err
+    assert reason in text and "must be" in text and "Traceback" not in text
+    assert not list(tmp_path.iterdir())
+
+
+def test_folder_of_something_else_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "letter.txt").write_text("mine")
+    assert main(["make-world", str(tmp_path)]) == 2
+    assert "holds other files" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
