@@ -23,7 +23,7 @@ from bevstack.tables.writer import make_token
 
 Rows = dict[str, list[dict[str, object]]]
 
-_ANNOTATED_M = 80.0  # farthest annotation
+_ANNOTATED_M = 75.0  # farthest annotation
 _SEEN_PX = 4  # pixels of an object that make an annotator notice it
 _MOVING_MPS = 0.2
 

@@ -21,6 +21,7 @@ from bevstack.synthetic.street_life import (
     add_people,
     add_road_works,
     add_two_wheelers,
+    draw_ego_start,
     drive_ego,
     drive_others,
     ensure_classes,
@@ -137,7 +138,7 @@ def build_scene(spec: WorldSpec, name: str) -> Scene:
     population = Population(layout, ground, steps=steps, rng=rng)
     forward = [lane for lane in layout.lanes if lane.is_main and lane.is_forward]
     lane = forward[int(rng.integers(len(forward)))]
-    ego = drive_ego(population, lane, BEHIND_M + rng.uniform(-25.0, 20.0))
+    ego = drive_ego(population, lane, draw_ego_start(population, lane))
     way = tuple(layout.centre.nearest_s(*ego.pose[i, :2]) for i in (0, -1))
     ensure_classes(population, _required_classes(index, len(split)), way)
     drive_others(population, lane)

@@ -9,7 +9,7 @@ import numpy as np
 from bevstack.synthetic import street_objects as things
 from bevstack.synthetic import vehicles
 from bevstack.synthetic.population import Population, Role
-from bevstack.synthetic.roads import Lane, Side
+from bevstack.synthetic.roads import BEHIND_M, Lane, Path, Side
 from bevstack.synthetic.traffic import (
     DT_S,
     LEAD_IN_S,
@@ -23,6 +23,18 @@ from bevstack.synthetic.vehicles import ObjectModel
 
 EGO_SIZE_M = (4.6, 1.9)  # length and width; the ego's origin is its rear axle
 EGO_CENTRE_M = 1.3  # of the body, ahead of the rear axle
+
+
+def draw_ego_start(population: Population, lane: Lane) -> float:
+    """Where the ego's rear axle begins in its lane: anywhere, or waiting at a red signal."""
+    rng, signals = population.rng, population.layout.signals
+    waits = [
+        stop.s_m - EGO_SIZE_M[0] / 2 - EGO_CENTRE_M - 1.5
+        for stop in lane.stop_lines
+        if abs(stop.s_m - BEHIND_M) < 60.0 and signals.is_red(stop.phase, 0.0)
+    ]
+    anywhere = BEHIND_M + float(rng.uniform(-25.0, 20.0))
+    return waits[0] if waits and rng.random() < 0.6 else anywhere
 
 
 def drive_ego(population: Population, lane: Lane, start_s_m: float) -> Track:
@@ -162,10 +174,11 @@ def add_people(population: Population) -> None:
         side = sides[int(rng.integers(2))]
         s = rng.uniform(10.0, layout.centre.length_m - 10.0)
         d = side.sign * rng.uniform(side.kerb_m + 0.5, side.back_m - 0.3)
-        if rng.random() < 0.68:
+        if rng.random() < 0.78:
             speed = float(np.clip(rng.normal(1.3, 0.3), 0.5, 2.4) * rng.choice([-1, 1]))
             track = walk_on_path(layout.centre, s, speed, d, population.steps)
-            population.add(things.make_pedestrian(rng), track, Role.PERSON)
+            walker = things.make_pedestrian(rng, worker=rng.random() < 0.05, walks=True)
+            population.add(walker, track, Role.PERSON)
             continue
         for _ in range(int(rng.integers(1, 4))):
             x, y, heading = (float(v) for v in layout.centre.at(s, d))
@@ -177,7 +190,7 @@ def add_people(population: Population) -> None:
             _add_crossing_person(population, crossing.path, crossing.half_width_m)
 
 
-def _add_crossing_person(population: Population, street: object, half_width_m: float) -> None:
+def _add_crossing_person(population: Population, street: Path, half_width_m: float) -> None:
     """Somebody on a zebra across the main road, at a moment when nobody drives there."""
     layout, rng = population.layout, population.rng
     beside = float(rng.choice([-1.0, 1.0]) * (half_width_m + rng.uniform(1.3, 3.7)))
@@ -196,7 +209,8 @@ def _add_crossing_person(population: Population, street: object, half_width_m: f
         )
         alive = track.alive & (from_centre < reach + 12.0)
         walker = Track(track.pose, track.speed_mps, track.braking, alive)
-        if population.add(things.make_pedestrian(rng), walker, Role.PERSON, margin_m=0.4):
+        person = things.make_pedestrian(rng, walks=True)
+        if population.add(person, walker, Role.PERSON, margin_m=0.4):
             return
 
 

@@ -34,8 +34,9 @@ def _add_person(
     *,
     vest: bool = False,
     legs: bool = True,
+    stride_m: float = 0.0,
 ) -> None:
-    """Head with a face, torso with a backpack, two arms, two legs that can swing."""
+    """Head with a face, torso with a backpack, two arms, two legs, one before the other."""
     x, y, z = foot
     skin, shirt, trousers = vary(rng, _SKIN), vary(rng, _SHIRTS), vary(rng, _TROUSERS)
     if vest:
@@ -47,7 +48,7 @@ def _add_person(
         for side in (1.0, -1.0):
             parts.add(
                 Pattern.PLAIN,
-                (x, y + side * 0.17 * width, z),
+                (x + side * stride_m, y + side * 0.17 * width, z),
                 (0.17, 0.17, hip + 0.02),
                 trousers,
                 kind=Kind.POST,
@@ -63,7 +64,7 @@ def _add_person(
     for side in (1.0, -1.0):
         parts.add(
             Pattern.PLAIN,
-            (x + 0.02, y + side * 0.42 * width, z + hip - 0.06 * legs),
+            (x + 0.02 - side * 0.8 * stride_m, y + side * 0.42 * width, z + hip - 0.06 * legs),
             (0.13, 0.16 * width, shoulder - hip),
             shirt,
             kind=Kind.POST,
@@ -78,19 +79,22 @@ def _add_person(
     )
 
 
-def make_pedestrian(rng: np.random.Generator, worker: bool = False) -> ObjectModel:
-    """An adult, a child, a police officer or a construction worker."""
+def make_pedestrian(
+    rng: np.random.Generator, worker: bool = False, walks: bool = False
+) -> ObjectModel:
+    """An adult, a child, a police officer or a construction worker; longer in mid-stride."""
     draw = rng.random()
-    name, mean = "human.pedestrian.adult", (0.66, 0.66, 1.74)
+    name, mean = "human.pedestrian.adult", (0.78 if walks else 0.52, 0.66, 1.74)
     if worker:
         name = "human.pedestrian.construction_worker"
     elif draw < 0.05:
-        name, mean = "human.pedestrian.child", (0.45, 0.46, 1.30)
+        name, mean = "human.pedestrian.child", (0.50 if walks else 0.40, 0.46, 1.30)
     elif draw < 0.06:
         name = "human.pedestrian.police_officer"
     length, width, height = draw_size(rng, mean, 0.06)
     parts = PrimitiveList()
-    _add_person(parts, rng, height, width, (0.0, 0.0, 0.0), vest=worker)
+    stride = length / 2 - 0.11 if walks else 0.03
+    _add_person(parts, rng, height, width, (0.0, 0.0, 0.0), vest=worker, stride_m=stride)
     return ObjectModel(name, (length, width, height), parts.finish())
 
 
