@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from bevstack.geometry import BEVGrid
-from bevstack.models.box_code import encode
+from bevstack.models.box_code import CODE_SIZE, encode
 from bevstack.types import Annotations
 
 
@@ -35,6 +35,12 @@ def encode_targets(
 
     The published recipe's filters (BEVFormer v2 specification, sections 2.1 and 3.4).
     """
+    if not annotations:  # an empty batch, which pad_sequence refuses
+        return Targets(
+            torch.zeros(0, 0, CODE_SIZE, device=device),
+            torch.zeros(0, 0, dtype=torch.int64, device=device),
+            (),
+        )
     kept = [_trainable(a, grid) for a in annotations]
     codes = [encode(a.boxes.to(torch.float32)) for a in kept]
     return Targets(

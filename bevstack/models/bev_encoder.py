@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.nn import functional
 
 from bevstack.config import BEVEncoderConfig
 from bevstack.geometry import BEVGrid
@@ -117,7 +118,7 @@ class BEVEncoder(nn.Module):
         camera_slots: Tensor,  # (B, N)
     ) -> Tensor:  # (B * N, S, C)
         """Pixels of all levels, row by row, with their camera's and level's embedding added."""
-        cameras = self.camera_embeds[camera_slots]  # (B, N, C)
+        cameras = functional.embedding(camera_slots, self.camera_embeds)  # (B, N, C)
         levels = [
             rearrange(level, "b n c h w -> b n (h w) c") + (cameras + embed)[:, :, None]
             for level, embed in zip(pyramid, self.level_embeds, strict=True)

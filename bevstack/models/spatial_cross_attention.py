@@ -61,7 +61,8 @@ class SpatialCrossAttention(nn.Module):
     ) -> Tensor:  # (B, Q, C)
         """What the queries see in the cameras, without residual."""
         tokens = query.flatten(0, 1)  # (B * Q, C)
-        seen = self.attend(tokens[pairs.query], value, spatial_shapes, pairs)  # (M, C)
+        rows = tokens.index_select(0, pairs.query)  # its gradient sums in a fixed order
+        seen = self.attend(rows, value, spatial_shapes, pairs)  # (M, C)
         sums = torch.zeros_like(tokens, dtype=seen.dtype).index_add(0, pairs.query, seen)
         mean = sums / pairs.num_cameras.flatten().clamp(min=1)[:, None]
         return self.output_proj(mean.to(seen.dtype)).view_as(query)

@@ -74,7 +74,7 @@ def naive_losses(output: DecoderOutput, annotations: list[Annotations], layer: i
     return 2 * by_class / max(matched, 1), 0.75 * by_box / max(matched, 1)
 
 
-@pytest.mark.parametrize("counts", [(3,), (2, 0), (4, 1, 7), (0,)])
+@pytest.mark.parametrize("counts", [(), (3,), (2, 0), (4, 1, 7), (0,)])
 def test_losses_equal_loops_over_samples_queries_and_codes(counts: tuple[int, ...]) -> None:
     output = random_output(2, len(counts), 5, 4, seed=len(counts))
     annotations = [make_annotations(n, 4, seed=n, spread_m=3.0) for n in counts]

@@ -74,8 +74,8 @@ def small_model(seed: int = 0) -> BEVFormerV2:
     return randomise(build_model(small_config()), scale=0.05)
 
 
-def sample_of(batch: Batch, b: int) -> Batch:
-    part = slice(b, b + 1)
+def sample_of(batch: Batch, b: int, count: int = 1) -> Batch:
+    part = slice(b, b + count)
     augmentation = batch.bev_augmentation
     return Batch(
         batch.images[part],
@@ -149,6 +149,15 @@ def test_any_image_size_works(image_size: tuple[int, int]) -> None:
     assert output.bev.shape == (1, 24, 7, 11) and output.bev.isfinite().all()
     assert output.decoder.codes.shape == (2, 1, 13, 10)
     assert output.memory is None
+
+
+def test_empty_batch_gives_an_empty_output() -> None:
+    model = small_model()
+    with torch.no_grad():
+        output = model(sample_of(make_batch(2, 3), 0, count=0))
+    assert output.bev.shape == (0, 24, 7, 11)
+    assert output.decoder.codes.shape == (2, 0, 13, 10)
+    assert detections_from(output.decoder, max_detections=5, post_range_m=(9.0, 9.0, 9.0)) == []
 
 
 def test_one_camera_works() -> None:
