@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bevstack.config import AugmentationConfig
+from bevstack.datasets.augment import BEVAugmentation, draw_augmentation
+from bevstack.types import Annotations, Boxes3D
+from bevstack.types.boxes import wrap_angle
+
+EVERYTHING = AugmentationConfig(
+    resize=(0.8, 1.2),
+    flip_images=True,
+    rotate_deg=22.5,
+    scale=(0.95, 1.05),
+    flip_x=True,
+    flip_y=True,
+)
+
+
+def _from_legacy(boxes: torch.Tensor) -> Boxes3D:
+    """(x, y, z bottom, w, l, h, yaw clockwise from -y, vx, vy) in our convention."""
+    x, y, bottom, width, length, height, yaw, vx, vy = boxes.double().unbind(-1)
+    return Boxes3D(
+        center=torch.stack((x, y, bottom + height / 2), -1),
+        size=torch.stack((length, width, height), -1),
+        yaw=-yaw - math.pi / 2,
+        velocity=torch.stack((vx, vy), -1),
+    )
+
+
+def _annotations(boxes: Boxes3D) -> Annotations:
+    count = len(boxes)
+    return Annotations(boxes, torch.arange(count) % 10, torch.arange(count))
+
+
+@pytest.mark.parametrize("number", range(4))
+@pytest.mark.oracle("bda_boxes_0", "bda_boxes_1", "bda_boxes_2", "bda_boxes_3")
+def test_boxes_and_matrix_equal_the_official_ones(oracle_dir: Path, number: int) -> None:
+    case = load_file(oracle_dir / f"bevformer_v2/bda_boxes_{number}.safetensors")
+    augmentation = BEVAugmentation(
+        rotation_rad=float(case["in/rot_angle"]),
+        scale=float(case["in/scale"]),
+        flip_x=bool(case["in/flip_dx"]),
+        flip_y=bool(case["in/flip_dy"]),
+    )
+    inverse = torch.linalg.inv(augmentation.matrix())  # the official code stores bev_from_augmented
+    torch.testing.assert_close(inverse, case["out/bev_mat"].double(), atol=1e-6, rtol=1e-6)
+    before = _annotations(_from_legacy(case["in/boxes"]))
+    found = augmentation.apply(before)
+    wanted = _from_legacy(case["out/boxes"])
+    # the manifest's tolerance: the official code computes in float32
+    for name in ("center", "size", "velocity"):
+        found_value, wanted_value = getattr(found.boxes, name), getattr(wanted, name)
+        torch.testing.assert_close(found_value, wanted_value, atol=1e-5, rtol=1e-5)
+    difference = wrap_angle(found.boxes.yaw - wanted.yaw)
+    assert difference.abs().max() < 1e-5
+    assert torch.equal(found.labels, before.labels)
+    assert torch.equal(found.num_points, before.num_points)
+
+
+@pytest.mark.parametrize("flip_x", [False, True])
+@pytest.mark.parametrize("flip_y", [False, True])
+def test_corners_move_as_points_do(flip_x: bool, flip_y: bool) -> None:
+    """The augmented box's corners are the augmented corners of the box, as a set."""
+    augmentation = BEVAugmentation(rotation_rad=0.7, scale=1.3, flip_x=flip_x, flip_y=flip_y)
+    boxes = Boxes3D(
+        torch.tensor([[3.0, -7.0, 1.0], [0.0, 0.5, -2.0]], dtype=torch.float64),
+        torch.tensor([[4.0, 2.0, 1.5], [0.7, 0.9, 1.8]], dtype=torch.float64),
+        torch.tensor([0.4, -2.9], dtype=torch.float64),
+        torch.tensor([[1.0, -2.0], [float("nan"), 0.0]], dtype=torch.float64),
+    )
+    found = augmentation.apply(_annotations(boxes)).boxes
+    wanted = boxes.corners() @ augmentation.matrix().T
+    distance = torch.cdist(found.corners(), wanted)
+    assert distance.min(-1).values.max() < 1e-9
+    assert distance.min(-2).values.max() < 1e-9
+    heading = torch.stack((torch.cos(boxes.yaw), torch.sin(boxes.yaw)), -1)
+    moved = heading @ augmentation.matrix()[:2, :2].T / 1.3  # not only up to half a turn
+    torch.testing.assert_close(torch.cos(found.yaw), moved[:, 0])
+    torch.testing.assert_close(torch.sin(found.yaw), moved[:, 1])
+    torch.testing.assert_close(
+        found.velocity[0], boxes.velocity[0] @ augmentation.matrix()[:2, :2].T
+    )
+    assert torch.isnan(found.velocity[1]).any()
+
+
+def test_doing_nothing_changes_nothing() -> None:
+    boxes = Boxes3D(
+        torch.rand(3, 3), torch.rand(3, 3), torch.tensor([0.1, -3.0, 2.0]), torch.rand(3, 2)
+    )
+    found = BEVAugmentation().apply(_annotations(boxes)).boxes
+    torch.testing.assert_close(found.center, boxes.center)
+    torch.testing.assert_close(found.yaw, boxes.yaw)
+    assert found.center.dtype == torch.float32
+    assert torch.equal(BEVAugmentation().matrix(), torch.eye(3, dtype=torch.float64))
+    assert len(BEVAugmentation(flip_x=True).apply(Annotations.empty())) == 0
+
+
+def test_the_defaults_of_the_configuration_do_nothing() -> None:
+    image, bev = draw_augmentation(AugmentationConfig(), 0, 0, 0)
+    assert (image.resize, image.flip) == (1.0, False)
+    assert bev == BEVAugmentation()
+
+
+def test_draws_depend_on_seed_epoch_and_sample() -> None:
+    first = draw_augmentation(EVERYTHING, 1, 2, 3)
+    assert draw_augmentation(EVERYTHING, 1, 2, 3) == first
+    for other in ((2, 2, 3), (1, 3, 3), (1, 2, 4), (3, 2, 1)):
+        assert draw_augmentation(EVERYTHING, *other) != first
+
+
+def test_draws_fill_their_ranges_evenly() -> None:
+    draws = [draw_augmentation(EVERYTHING, 0, 0, index) for index in range(2000)]
+    resize = np.array([image.resize for image, _ in draws])
+    rotation = np.degrees([bev.rotation_rad for _, bev in draws])
+    scale = np.array([bev.scale for _, bev in draws])
+    for values, low, high in ((resize, 0.8, 1.2), (rotation, -22.5, 22.5), (scale, 0.95, 1.05)):
+        width = high - low
+        assert low <= values.min() < low + 0.01 * width
+        assert high - 0.01 * width < values.max() <= high
+        # the mean of 2000 uniform draws errs by 0.0065 of the width (one standard deviation)
+        assert abs(values.mean() - (low + high) / 2) < 0.03 * width
+    for flips in (
+        [image.flip for image, _ in draws],
+        [bev.flip_x for _, bev in draws],
+        [bev.flip_y for _, bev in draws],
+    ):
+        assert abs(np.mean(flips) - 0.5) < 0.05
+    correlation = np.corrcoef([resize, rotation, scale, [i.flip for i, _ in draws]])
+    assert np.abs(correlation - np.eye(4)).max() < 0.1
+
+
+def test_switching_one_draw_on_leaves_the_others_as_they_were() -> None:
+    few = AugmentationConfig(scale=(0.95, 1.05), flip_y=True)
+    for index in range(20):
+        _, bev = draw_augmentation(few, 0, 1, index)
+        _, full = draw_augmentation(EVERYTHING, 0, 1, index)
+        assert (bev.scale, bev.flip_y) == (full.scale, full.flip_y)
+        assert (bev.rotation_rad, bev.flip_x) == (0.0, False)
+
+
+def test_resize_steps_give_the_published_heights() -> None:
+    config = AugmentationConfig(resize=(0.8, 1.2), resize_steps=9)
+    heights = {
+        round(640 * draw_augmentation(config, 0, 0, index)[0].resize, 6) for index in range(400)
+    }
+    assert heights == {512, 544, 576, 608, 640, 672, 704, 736, 768}  # v2 specification, 3.2

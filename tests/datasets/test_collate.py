@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from bevstack.config import BEVEncoderConfig, BEVGrid, Config, ImageConfig
+from bevstack.datasets.augment import BEVAugmentation
+from bevstack.datasets.clips import load_clip
+from bevstack.datasets.collate import camera_slots, prepare_clip, stack_clips
+from bevstack.datasets.loader import collate
+from bevstack.datasets.nuscenes import NuScenesDataset
+from bevstack.geometry import invert_se3, se3_from_parts
+from bevstack.types import Clip, Frame
+from tests.tables.tiny_root import VERSION, camera_rotation
+
+CONFIG = Config(name="small", images=ImageConfig(size=(24, 50), keep_bottom=0.8, pad_to=8))
+
+
+def _rig_frame(yaws_deg: list[float], names: tuple[str, ...] = ()) -> Frame:
+    rotation = torch.tensor([camera_rotation(yaw) for yaw in yaws_deg], dtype=torch.float64)
+    count = len(yaws_deg)
+    return Frame(
+        images=[None] * count,
+        intrinsics=torch.eye(3).repeat(count, 1, 1),
+        ego_from_cam=se3_from_parts(rotation, torch.zeros(count, 3, dtype=torch.float64)),
+        camera_names=names,
+    )
+
+
+def test_a_batch_of_two_rigs_holds_each_as_it_is_alone(root: Path) -> None:
+    dataset = NuScenesDataset(root, VERSION)
+    clips = [load_clip(dataset, index) for index in (1, 5)]
+    batch = collate(clips, CONFIG)
+    assert batch.images.shape == (2, 1, 6, 3, 24, 56)
+    assert batch.sample_tokens == (dataset.sample_token(1), dataset.sample_token(5))
+    for row, (clip, cameras) in enumerate(zip(clips, (6, 4), strict=True)):
+        alone = collate([clip], CONFIG)
+        height, width = alone.images.shape[-2:]
+        found = batch.images[row, :, :cameras]
+        torch.testing.assert_close(found[..., :height, :width], alone.images[0], rtol=0, atol=0)
+        assert (found[..., width:] == 0).all()
+        for name in ("intrinsics", "bev_from_cam", "image_size", "camera_mask"):
+            part = getattr(batch.rig, name)[row, :, :cameras]
+            torch.testing.assert_close(part, getattr(alone.rig, name)[0], rtol=0, atol=0)
+        assert torch.equal(batch.camera_slots[row, :cameras], alone.camera_slots[0])
+        assert torch.equal(batch.world_from_bev[row], alone.world_from_bev[0])
+        current = clip.current.annotations
+        assert torch.equal(batch.annotations[row].boxes.center, current.boxes.center)
+    assert batch.rig.camera_mask[1, 0].tolist() == [True] * 4 + [False] * 2
+    assert (batch.images[1, 0, 4:] == 0).all()
+    assert bool(torch.isfinite(batch.rig.image_from_bev).all())
+
+
+def test_past_rigs_are_given_in_the_current_bev_frame(root: Path) -> None:
+    dataset = NuScenesDataset(root, VERSION, bev_frame="lidar")
+    clip = load_clip(dataset, 2, (-2, -1, 0))
+    batch = collate([clip], CONFIG)
+    assert batch.frame_valid.tolist() == [[True, True, True]]
+    assert batch.timestamp_us[0].diff().tolist() == [500_000, 500_000]
+    world = clip.current.world_from_bev()[:3, 3] + torch.tensor([4.0, 9.0, 0.5])
+    for time, frame in enumerate(clip.frames):
+
+        def seen(pose: torch.Tensor) -> torch.Tensor:
+            point = invert_se3(pose)
+            return (point[:3, :3] @ world + point[:3, 3])[None]
+
+        alone = collate([Clip((frame,), (0,))], CONFIG).rig[0, 0]
+        wanted_uv, wanted_depth = alone.project(seen(frame.world_from_bev()))
+        found_uv, found_depth = batch.rig[0, time].project(seen(clip.current.world_from_bev()))
+        torch.testing.assert_close(found_depth, wanted_depth, atol=1e-9, rtol=0)
+        torch.testing.assert_close(found_uv, wanted_uv, atol=1e-6, rtol=1e-9)
+        assert torch.equal(batch.world_from_bev[0, time], frame.world_from_bev())
+
+
+def test_a_frame_that_does_not_exist_is_empty(root: Path) -> None:
+    batch = collate([load_clip(NuScenesDataset(root, VERSION), 0, (-1, 0))], CONFIG)
+    assert batch.frame_valid.tolist() == [[False, True]]
+    assert (batch.images[0, 0] == 0).all()
+    assert (batch.images[0, 1] != 0).any()
+    assert not batch.rig.camera_mask[0, 0].any()
+    assert batch.rig.camera_mask[0, 1].all()
+    assert torch.equal(batch.world_from_bev[0, 0], torch.eye(4, dtype=torch.float64))
+
+
+def test_a_frame_of_anybodys_cameras_needs_no_pose() -> None:
+    frame = _rig_frame([0.0, 120.0, -120.0])
+    batch = collate([Clip((frame,), (0,))], CONFIG)
+    assert batch.annotations is None
+    assert torch.equal(batch.world_from_bev[0, 0], torch.eye(4, dtype=torch.float64))
+
+
+def test_clips_of_several_frames_need_poses_and_one_rig() -> None:
+    past, now = _rig_frame([0.0, 90.0]), _rig_frame([0.0, 90.0])
+    with pytest.raises(ValueError, match="world_from_ego must be given for every frame of a clip"):
+        collate([Clip((past, now), (-1, 0))], CONFIG)
+    pose = torch.eye(4)
+    past = dataclasses.replace(_rig_frame([0.0]), world_from_ego=pose)
+    now = dataclasses.replace(now, world_from_ego=pose)
+    with pytest.raises(ValueError, match=r"must have one number of cameras; got 1 in .* and 2"):
+        collate([Clip((past, now), (-1, 0))], CONFIG)
+
+
+def test_published_cameras_take_the_embedding_of_their_role(root: Path) -> None:
+    dataset = NuScenesDataset(root, VERSION)
+    assert camera_slots(dataset.frame(0, load_images=False), 6).tolist() == [0, 1, 2, 3, 4, 5]
+    # CAM_FRONT, CAM_BACK, then SIDE_LEFT at 88 and SIDE_RIGHT at -90 degrees, nearest to the
+    # back left camera at 109 and the back right one at -112
+    assert camera_slots(dataset.frame(4, load_images=False), 6).tolist() == [0, 3, 4, 5]
+
+
+def test_a_role_counts_more_than_a_direction() -> None:
+    turned = _rig_frame([180.0, 180.0], ("CAM_FRONT", "rear"))
+    assert camera_slots(turned, 6).tolist() == [0, 3]
+
+
+@pytest.mark.parametrize(
+    ("yaw_deg", "slot"),
+    [(0, 0), (27, 0), (29, 2), (-28, 0), (-30, 1), (80, 2), (84, 4), (-83, 1), (-86, 5), (146, 3)],
+)
+def test_other_cameras_take_the_embedding_of_the_nearest_direction(
+    yaw_deg: float, slot: int
+) -> None:
+    for turn in (0.0, 360.0, -360.0):
+        assert camera_slots(_rig_frame([yaw_deg + turn]), 6).tolist() == [slot]
+
+
+def test_other_numbers_of_embeddings_are_spread_evenly() -> None:
+    frame = _rig_frame([3.0, -95.0, 170.0, 80.0], ("CAM_FRONT", "b", "c", "d"))
+    assert camera_slots(frame, 4).tolist() == [0, 1, 2, 3]
+    assert camera_slots(frame, 1).tolist() == [0, 0, 0, 0]
+    config = dataclasses.replace(CONFIG, encoder=BEVEncoderConfig(num_camera_embeddings=1))
+    assert collate([Clip((frame,), (0,))], config).camera_slots.tolist() == [[0, 0, 0, 0]]
+
+
+def test_only_boxes_strictly_inside_the_grid_are_learned(root: Path) -> None:
+    clip = load_clip(NuScenesDataset(root, VERSION), 1)
+    center = clip.current.annotations.boxes.center
+    edge = float(center[0, 0])  # the car stands exactly on it
+    grid = BEVGrid(x_range_m=(edge - 50.0, edge), y_range_m=(-40.0, 40.0), shape=(8, 8))
+    found = prepare_clip(clip, dataclasses.replace(CONFIG, grid=grid)).annotations
+    assert found.boxes.center[:, 0].max() < edge
+    assert 0 < len(found) < len(center)
+
+
+def test_boxes_are_filtered_after_they_were_moved(root: Path) -> None:
+    clip = load_clip(NuScenesDataset(root, VERSION), 1)
+    x = clip.current.annotations.boxes.center[:, 0]
+    grid = BEVGrid(x_range_m=(0.0, 60.0), y_range_m=(-60.0, 60.0), shape=(8, 8))
+    config = dataclasses.replace(CONFIG, grid=grid)
+    prepared = prepare_clip(clip, config, None, BEVAugmentation(flip_x=True))
+    assert len(prepared.annotations) == int((x < 0).sum())
+    torch.testing.assert_close(
+        prepared.bev_augmentation, torch.diag(torch.tensor([-1.0, 1.0, 1.0], dtype=torch.float64))
+    )
+    moved = stack_clips([prepared, prepared])
+    assert moved.bev_augmentation.shape == (2, 3, 3)
+
+
+def test_rows_must_agree_in_what_they_have(root: Path) -> None:
+    clip = load_clip(NuScenesDataset(root, VERSION), 1)
+    prepared = prepare_clip(clip, CONFIG)
+    without = dataclasses.replace(prepared, annotations=None)
+    with pytest.raises(ValueError, match="annotations must be given for every clip or for none"):
+        stack_clips([prepared, without])
+    with pytest.raises(ValueError, match="clips must hold at least one"):
+        stack_clips([])

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from bevstack.config import AugmentationConfig, Config, ImageConfig, TrainingConfig
+from bevstack.datasets.clips import load_clip
+from bevstack.datasets.loader import collate, make_evaluation_loader, make_training_loader
+from bevstack.datasets.nuscenes import NuScenesDataset
+from bevstack.types import Batch
+from tests.tables.tiny_root import VERSION, write_tiny_root
+
+CONFIG = Config(
+    name="small",
+    images=ImageConfig(size=(16, 40), keep_bottom=0.8, pad_to=8),
+    augmentation=AugmentationConfig(
+        resize=(0.8, 1.2), flip_images=True, rotate_deg=20.0, scale=(0.9, 1.1), flip_x=True
+    ),
+    training=TrainingConfig(batch_size=2, num_workers=0, seed=5),
+)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> NuScenesDataset:
+    return NuScenesDataset(write_tiny_root(tmp_path_factory.mktemp("tiny") / "root"), VERSION)
+
+
+def _config(**training: object) -> Config:
+    return dataclasses.replace(CONFIG, training=dataclasses.replace(CONFIG.training, **training))
+
+
+def _take(dataset: NuScenesDataset, config: Config, count: int, **options: int) -> list[Batch]:
+    return list(islice(make_training_loader(dataset, config, **options), count))
+
+
+def _assert_same(first: Batch, second: Batch) -> None:
+    assert first.sample_tokens == second.sample_tokens
+    assert torch.equal(first.images, second.images)
+    assert torch.equal(first.rig.intrinsics, second.rig.intrinsics)
+    assert torch.equal(first.bev_augmentation, second.bev_augmentation)
+    for ours, theirs in zip(first.annotations, second.annotations, strict=True):
+        assert torch.equal(ours.boxes.center, theirs.boxes.center)
+        assert torch.equal(ours.boxes.yaw, theirs.boxes.yaw)
+
+
+def test_every_epoch_visits_every_sample_once(dataset: NuScenesDataset) -> None:
+    batches = _take(dataset, _config(batch_size=3), 7)
+    seen = [token for batch in batches for token in batch.sample_tokens]
+    everything = Counter(dataset.sample_token(index) for index in range(7))
+    epochs = [seen[first : first + 7] for first in (0, 7, 14)]
+    assert all(Counter(epoch) == everything for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
+@pytest.mark.parametrize("seen_before", [2, 6, 9])
+def test_a_resumed_stream_goes_on_with_the_very_same_batches(
+    dataset: NuScenesDataset, seen_before: int
+) -> None:
+    whole = _take(dataset, _config(batch_size=1), seen_before + 3)
+    resumed = _take(dataset, _config(batch_size=1), 3, start=seen_before)
+    for first, second in zip(whole[seen_before:], resumed, strict=True):
+        _assert_same(first, second)
+
+
+def test_workers_change_nothing(dataset: NuScenesDataset) -> None:
+    alone = _take(dataset, _config(num_workers=0), 5)
+    for first, second in zip(alone, _take(dataset, _config(num_workers=2), 5), strict=True):
+        _assert_same(first, second)
+
+
+def test_the_global_random_state_is_left_alone(dataset: NuScenesDataset) -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    _take(dataset, _config(num_workers=1), 2)
+    _take(dataset, _config(num_workers=0), 2)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_another_seed_is_another_stream(dataset: NuScenesDataset) -> None:
+    first = [batch.sample_tokens for batch in _take(dataset, _config(seed=1), 4)]
+    second = [batch.sample_tokens for batch in _take(dataset, _config(seed=2), 4)]
+    assert first != second
+
+
+def test_a_sample_is_augmented_anew_each_epoch(dataset: NuScenesDataset) -> None:
+    one = dataset.select([1])
+    first, second = _take(one, _config(batch_size=1), 2)
+    assert first.sample_tokens == second.sample_tokens
+    assert not torch.equal(first.bev_augmentation, second.bev_augmentation)
+
+
+def test_processes_share_each_batch(dataset: NuScenesDataset) -> None:
+    whole = _take(dataset, _config(batch_size=4), 4)
+    parts = [_take(dataset, _config(batch_size=4), 4, rank=rank, world_size=2) for rank in range(2)]
+    for batch, first, second in zip(whole, *parts, strict=True):
+        assert first.sample_tokens == batch.sample_tokens[0::2]
+        assert second.sample_tokens == batch.sample_tokens[1::2]
+
+
+def test_boxes_without_points_are_not_learned_unless_asked(dataset: NuScenesDataset) -> None:
+    config = dataclasses.replace(_config(batch_size=1), augmentation=AugmentationConfig())
+    for keep, smallest in ((False, 1), (True, 0)):
+        stream = make_training_loader(dataset, config, keep_empty_boxes=keep)
+        points = torch.cat([batch.annotations[0].num_points for batch in islice(stream, 7)])
+        assert points.min().clamp(max=1) == smallest
+
+
+def test_without_bev_augmentation_there_is_no_matrix(dataset: NuScenesDataset) -> None:
+    config = dataclasses.replace(CONFIG, augmentation=AugmentationConfig(flip_images=True))
+    assert _take(dataset, config, 1)[0].bev_augmentation is None
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_evaluation_sees_every_sample_once_in_order_and_unchanged(
+    dataset: NuScenesDataset, num_workers: int
+) -> None:
+    stream = make_evaluation_loader(dataset, CONFIG, batch_size=3, num_workers=num_workers)
+    batches = list(stream)
+    assert [batch.batch_size for batch in batches] == [3, 3, 1]
+    tokens = [token for batch in batches for token in batch.sample_tokens]
+    assert tokens == [dataset.sample_token(index) for index in range(7)]
+    wanted = collate([load_clip(dataset, index) for index in range(3)], CONFIG)
+    assert torch.equal(batches[0].images, wanted.images)
+    assert batches[0].bev_augmentation is None
+    assert batches[0].annotations[1].num_points.min() == 0  # scoring decides, not the loader
+    assert [batch.batch_size for batch in stream] == [3, 3, 1]  # and again
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_error_in_a_worker_arrives_in_one_sentence(tmp_path: Path, num_workers: int) -> None:
+    root = write_tiny_root(tmp_path / "root")
+    (root / "samples/CAM_BACK/scene-0103_1.jpg").unlink()
+    dataset = NuScenesDataset(root, VERSION, scenes=["scene-0103"])
+    stream = iter(make_training_loader(dataset, _config(num_workers=num_workers)))
+    with pytest.raises(FileNotFoundError) as caught:
+        list(islice(stream, 4))
+    assert str(caught.value).startswith("image must exist; got no file")
+    assert "Traceback" not in str(caught.value)
+
+
+def test_what_cannot_be_streamed_is_refused(dataset: NuScenesDataset) -> None:
+    with pytest.raises(ValueError, match="dataset must hold at least one sample"):
+        make_training_loader(dataset.select([]), CONFIG)
+    with pytest.raises(
+        ValueError, match="a multiple of the 3 processes; got start 0 and batch_size 2"
+    ):
+        make_training_loader(dataset, CONFIG, world_size=3)
+    with pytest.raises(ValueError, match="start must be >= 0"):
+        make_training_loader(dataset, CONFIG, start=-1)
+    with pytest.raises(ValueError, match="clips must hold at least one"):
+        collate([], CONFIG)

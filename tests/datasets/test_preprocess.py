@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from bevstack.config import ImageConfig
+from bevstack.datasets.augment import ImageAugmentation
+from bevstack.datasets.nuscenes import NuScenesDataset
+from bevstack.datasets.preprocess import preprocess, resize_image
+from bevstack.types import Frame
+from tests.tables.tiny_root import VERSION
+
+PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "pad_to": 1}
+
+
+def _frame(*images: np.ndarray | None) -> Frame:
+    count = len(images)
+    intrinsics = torch.tensor([[90.0, 0, 30.0], [0, 95.0, 20.0], [0, 0, 1]]).repeat(count, 1, 1)
+    intrinsics[:, 0, 2] += torch.arange(count)
+    return Frame(
+        images=images, intrinsics=intrinsics, ego_from_cam=torch.eye(4).repeat(count, 1, 1)
+    )
+
+
+def _noise(height: int, width: int) -> np.ndarray:
+    generator = np.random.default_rng(height * width)
+    return generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("case", ["ida_0", "ida_1", "ida_2"])
+@pytest.mark.oracle("ida_0", "ida_1", "ida_2")
+def test_images_and_intrinsics_equal_the_official_ones(oracle_dir: Path, case: str) -> None:
+    with safe_open(oracle_dir / f"bevformer_v2/{case}.safetensors", "np") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        setting = json.loads(file.metadata()["cfg"])
+    left, top, right, bottom = setting["crop"]
+    height, width = tensors["in/img"].shape[:2]
+    assert (left, right, bottom) == (0, width, height)
+    config = ImageConfig(size=(64, 160), keep_bottom=(bottom - top) / height, **PLAIN)
+    image = tensors["in/img"].astype(np.uint8)  # as the official code casts before resizing
+    intrinsics = torch.from_numpy(tensors["in/cam2img"])[:, :3, :3]
+    lidar2cam = torch.from_numpy(tensors["in/lidar2cam"])
+    frame = Frame(
+        images=[image] * 6, intrinsics=intrinsics, ego_from_cam=torch.linalg.inv(lidar2cam)
+    )
+    prepared = preprocess(
+        frame, config, ImageAugmentation(resize=setting["resize_h"] / 64, flip=setting["flip"])
+    )
+    wanted = tensors["out/img"]
+    found = prepared.images[0].permute(1, 2, 0).numpy()
+    assert found.shape == wanted.shape
+    # Pillow rounds to whole levels after the rows and again after the columns, in fixed point of
+    # other width than torch's: one level
+    assert np.abs(found - wanted).max() <= 1.0
+    assert (found != wanted).mean() < 0.01
+    rig = prepared.rig.flipped() if setting["flip"] else prepared.rig  # there pixels alone flip
+    # lidar2cam is orthonormal to 7 digits, and inverted in two ways
+    np.testing.assert_allclose(rig.image_from_bev, tensors["out/lidar2img"], rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(rig.intrinsics, tensors["out/cam2img"][:, :3, :3], rtol=1e-12)
+
+
+@pytest.mark.parametrize("size", [(40, 100), (33, 83), (13, 31), (90, 201)])
+def test_resizing_is_pillows_bicubic(size: tuple[int, int]) -> None:
+    pillow = pytest.importorskip("PIL.Image")
+    image = _noise(61, 149)
+    wanted = np.asarray(pillow.fromarray(image).resize(size[::-1], pillow.BICUBIC)).astype(int)
+    found = resize_image(torch.from_numpy(image), size).numpy().astype(int)
+    # whole levels, rounded once a direction: on white noise, which overshoots most, two
+    assert np.abs(found - wanted).max() <= 2
+    assert (found != wanted).mean() < 0.01
+
+
+def test_the_bottom_of_the_image_is_kept() -> None:
+    image = _noise(90, 160)
+    prepared = preprocess(_frame(image), ImageConfig(size=(64, 160), keep_bottom=64 / 90, **PLAIN))
+    np.testing.assert_array_equal(prepared.images[0].permute(1, 2, 0), image[26:])
+    assert prepared.rig.image_size.tolist() == [[64, 160]]
+    assert prepared.rig.intrinsics[0, :, 2].tolist() == [30.0, 20.0 - 26, 1.0]
+
+
+def test_one_factor_fits_both_axes_and_the_rest_is_padded() -> None:
+    images = (_noise(60, 80), _noise(40, 160), _noise(25, 30))
+    config = ImageConfig(size=(48, 120), keep_bottom=1.0, pad_to=32)
+    prepared = preprocess(_frame(*images), config)
+    # by height 48/60, by width 120/160, by height 48/25: widths 64, 120, 58
+    assert prepared.rig.image_size.tolist() == [[48, 64], [30, 120], [48, 58]]
+    assert prepared.images.shape == (3, 3, 64, 128)
+    for row, (height, width) in zip(prepared.images, [(48, 64), (30, 120), (48, 58)], strict=True):
+        assert (row[:, height:] == 0).all()
+        assert (row[:, :, width:] == 0).all()
+        assert (row[:, :height, :width] != 0).float().mean() > 0.99
+
+
+def test_channels_are_normalised_in_the_configured_order() -> None:
+    image = np.full((8, 8, 3), (10, 20, 40), np.uint8)
+    for order, wanted in (("rgb", (9.0, 9.0, 9.25)), ("bgr", (39.0, 9.0, 1.75))):
+        config = ImageConfig(
+            size=(8, 8), keep_bottom=1.0, channel_order=order, mean=(1, 2, 3), std=(1, 2, 4)
+        )
+        prepared = preprocess(_frame(image), config)
+        assert prepared.images[0, :, 0, 0].tolist() == pytest.approx(wanted)
+        assert prepared.images.dtype == torch.float32
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("resize", [1.0, 0.8, 1.3])
+def test_a_marked_point_is_found_where_the_rig_says(root: Path, resize: float, flip: bool) -> None:
+    """A bright spot painted where a 3D point projects must be there after preprocessing too."""
+    dataset = NuScenesDataset(root, VERSION)
+    frame = dataset.frame(5, load_images=False)
+    sizes = [(96, 160), (96, 160), (100, 200), (100, 200)]
+    spots = torch.tensor([[70.0, 66.0], [31.0, 81.0], [121.0, 73.0], [171.0, 51.0]])
+    rays = torch.linalg.solve(
+        frame.intrinsics, torch.cat((spots.double(), torch.ones(4, 1, dtype=torch.float64)), 1)
+    )
+    poses = frame.bev_from_cam()
+    points = (poses[:, :3, :3] @ (8.0 * rays)[..., None])[..., 0] + poses[:, :3, 3]
+    images = []
+    for (height, width), (u, v) in zip(sizes, spots.tolist(), strict=True):
+        rows, columns = np.mgrid[:height, :width] + 0.5
+        spot = 255 * np.exp(-((columns - u) ** 2 + (rows - v) ** 2) / (2 * 3.0**2))
+        images.append(np.repeat(spot[..., None], 3, -1).astype(np.uint8))
+    painted = Frame(
+        images=images,
+        intrinsics=frame.intrinsics,
+        ego_from_cam=frame.ego_from_cam,
+        world_from_ego=frame.world_from_ego,
+        world_from_ego_at_camera=frame.world_from_ego_at_camera,
+    )
+    config = ImageConfig(size=(60, 150), keep_bottom=0.8, **{**PLAIN, "pad_to": 32})
+    prepared = preprocess(painted, config, ImageAugmentation(resize=resize, flip=flip))
+    uv, depth = prepared.rig.project(points)
+    for camera in range(4):
+        pixels = prepared.images[camera, 0].double()
+        rows, columns = torch.meshgrid(
+            torch.arange(pixels.shape[0]) + 0.5, torch.arange(pixels.shape[1]) + 0.5, indexing="ij"
+        )
+        found = torch.stack(((pixels * columns).sum(), (pixels * rows).sum())) / pixels.sum()
+        assert depth[camera, camera] == pytest.approx(8.0)
+        # the centre of gravity of a blurred spot of whole levels: a twentieth of a pixel
+        torch.testing.assert_close(found, uv[camera, camera], atol=0.05, rtol=0)
+
+
+def test_a_lost_camera_is_black_and_stays_lost() -> None:
+    prepared = preprocess(_frame(None, _noise(20, 40)), ImageConfig(size=(20, 40), keep_bottom=1.0))
+    assert prepared.rig.camera_mask.tolist() == [False, True]
+    assert (prepared.images[0] == 0).all()
+    assert (prepared.images[1] != 0).any()
+    every = preprocess(_frame(None, None), ImageConfig(size=(20, 40)))
+    assert every.images.shape == (2, 3, 32, 32)
+
+
+def test_the_frame_is_not_changed() -> None:
+    image = _noise(40, 60)
+    before = image.copy()
+    frame = _frame(image)
+    intrinsics = frame.intrinsics.clone()
+    preprocess(frame, ImageConfig(size=(20, 40)), ImageAugmentation(flip=True))
+    np.testing.assert_array_equal(image, before)
+    torch.testing.assert_close(frame.intrinsics, intrinsics, rtol=0, atol=0)
+
+
+def test_tiny_images_are_not_lost_to_rounding() -> None:
+    prepared = preprocess(_frame(_noise(1, 50)), ImageConfig(size=(4, 4), keep_bottom=0.1))
+    assert prepared.rig.image_size.tolist() == [[1, 4]]
