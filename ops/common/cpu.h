@@ -1,0 +1,89 @@
+// What the CPU side of both operators shares with torch: types, scratch memory, checks.
+#pragma once
+
+#include <vector>
+
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <c10/util/Exception.h>
+
+#include "common/sampling.h"
+
+namespace bevstack {
+
+// The type arithmetic is done in: float64 where any tensor has it, else float32.
+inline at::ScalarType computing_type(std::initializer_list<at::Tensor> tensors) {
+  for (const at::Tensor& tensor : tensors) {
+    if (tensor.scalar_type() == at::kDouble) return at::kDouble;
+  }
+  return at::kFloat;
+}
+
+inline void check_floating(const char* name, const at::Tensor& tensor) {
+  TORCH_CHECK_TYPE(at::isFloatingType(tensor.scalar_type()), name,
+                   " must be of a floating type; got ", tensor.scalar_type());
+}
+
+inline void check_shape(const char* name, const at::Tensor& tensor, at::IntArrayRef shape) {
+  TORCH_CHECK_VALUE(tensor.sizes() == shape, name, " must have shape ", shape, "; got ",
+                    tensor.sizes());
+  TORCH_CHECK_VALUE(tensor.device().is_cpu(), name, " must be on the CPU; got ", tensor.device());
+}
+
+inline at::Tensor prepare(const at::Tensor& tensor, at::ScalarType type) {
+  return tensor.to(type).contiguous();
+}
+
+// Zeroed memory of one thread, aligned to a register.
+template <typename T>
+class Scratch {
+ public:
+  explicit Scratch(const Sampling<T, std::conditional_t<sizeof(T) == 4, int32_t, int64_t>>& call)
+      : numbers_(scratch_size(call.groups, call.points) + 64 / sizeof(T)) {}
+  T* get() {
+    const auto address = reinterpret_cast<uintptr_t>(numbers_.data());
+    return reinterpret_cast<T*>((address + 63) / 64 * 64);
+  }
+
+ private:
+  std::vector<T> numbers_;
+};
+
+// The memory of a PointTable. `set` fills in one period, which is then repeated block by block.
+template <typename T, typename I>
+class PointTables {
+ public:
+  PointTables(int groups, int points)
+      : padded_(padded_points(groups, points)), numbers_(padded_ * 6), indices_(padded_ * 4) {}
+
+  T& number(int array, int64_t point) { return numbers_[array * padded_ + point]; }
+  I& index(int array, int64_t point) { return indices_[array * padded_ + point]; }
+
+  // Repeats the first `points` entries of every array to its end.
+  PointTable<T, I> repeated(int points) {
+    for (int64_t k = points; k < padded_; ++k) {
+      for (int array = 0; array < 6; ++array) number(array, k) = number(array, k - points);
+      for (int array = 0; array < 4; ++array) index(array, k) = index(array, k - points);
+    }
+    const T* n = numbers_.data();
+    const I* i = indices_.data();
+    return {n,
+            n + padded_,
+            n + 2 * padded_,
+            n + 3 * padded_,
+            n + 4 * padded_,
+            n + 5 * padded_,
+            i,
+            i + padded_,
+            i + 2 * padded_,
+            i + 3 * padded_};
+  }
+
+ private:
+  int64_t padded_;
+  std::vector<T> numbers_;
+  std::vector<I> indices_;
+};
+
+}  // namespace bevstack

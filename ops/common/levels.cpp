@@ -1,0 +1,59 @@
+#include "common/levels.h"
+
+#include <cstdlib>
+#include <cstring>
+
+#include <torch/library.h>
+
+namespace bevstack {
+
+namespace {
+
+InstructionSet best_of_machine() {
+#if defined(__x86_64__) || defined(_M_X64)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+    return InstructionSet::avx512;
+  }
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return InstructionSet::avx2;
+#endif
+  return InstructionSet::baseline;
+}
+
+InstructionSet choose() {
+  const InstructionSet best = best_of_machine();
+  // The variable that torch's own kernels obey, so that one setting holds for both.
+  const char* asked = std::getenv("ATEN_CPU_CAPABILITY");
+  if (asked == nullptr) return best;
+  if (std::strcmp(asked, "default") == 0) return InstructionSet::baseline;
+  if (std::strcmp(asked, "avx2") == 0 && best == InstructionSet::avx512) {
+    return InstructionSet::avx2;
+  }
+  return best;
+}
+
+}  // namespace
+
+InstructionSet instruction_set() {
+  static const InstructionSet chosen = choose();
+  return chosen;
+}
+
+const char* instruction_set_name() {
+  switch (instruction_set()) {
+    case InstructionSet::avx512:
+      return "avx512";
+    case InstructionSet::avx2:
+      return "avx2";
+    default:
+      return "baseline";
+  }
+}
+
+}  // namespace bevstack
+
+TORCH_LIBRARY_FRAGMENT(bevstack, m) {
+  m.def("cpu_instruction_set() -> str",
+        []() -> std::string { return bevstack::instruction_set_name(); });
+}

@@ -1,0 +1,120 @@
+// Vectors of one register of the instruction set that the including file is compiled for.
+//
+// Everything the files of one instruction set include lives in the namespace BEVSTACK_ISA, which
+// they define, and uses neither torch nor the standard library: an inline function that two of
+// them shared would be merged by the linker, and the version of the newest machine might win.
+#pragma once
+
+#include <stdint.h>
+
+// Everything here is inlined, so that it does not matter how vectors are passed between functions.
+#pragma GCC diagnostic ignored "-Wpsabi"
+
+#define BEVSTACK_INLINE inline __attribute__((always_inline))
+
+namespace bevstack {
+namespace BEVSTACK_ISA {
+
+#if defined(__AVX512F__)
+constexpr int kRegisterBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kRegisterBytes = 32;
+#else
+constexpr int kRegisterBytes = 16;
+#endif
+
+template <typename T>
+struct IntegerOf;
+template <>
+struct IntegerOf<float> {
+  using type = int32_t;
+};
+template <>
+struct IntegerOf<double> {
+  using type = int64_t;
+};
+// The integer of the same size: what a comparison gives and an index is held in.
+template <typename T>
+using Integer = typename IntegerOf<T>::type;
+
+// At least four lanes, because a sample has four corners.
+template <typename T>
+constexpr int kLanes = kRegisterBytes / int(sizeof(T)) < 4 ? 4 : kRegisterBytes / int(sizeof(T));
+
+template <typename T, int N>
+struct VectorOf {
+  typedef T type __attribute__((vector_size(N * sizeof(T))));
+};
+template <typename T, int N = kLanes<T>>
+using Vector = typename VectorOf<T, N>::type;
+
+template <typename V, typename T>
+BEVSTACK_INLINE V load(const T* from) {
+  V vector;
+  __builtin_memcpy(&vector, from, sizeof(V));
+  return vector;
+}
+
+template <typename V, typename T>
+BEVSTACK_INLINE void store(T* to, V vector) {
+  __builtin_memcpy(to, &vector, sizeof(V));
+}
+
+template <typename V, typename T>
+BEVSTACK_INLINE V broadcast(T number) {
+  return number - V{};
+}
+
+template <typename V, typename M>
+BEVSTACK_INLINE V select(M mask, V yes, V no) {
+  return mask ? yes : no;
+}
+
+// Lane i of the result is lane from(i) of a followed by b.
+template <typename T, int N, typename From>
+BEVSTACK_INLINE Vector<T, N> shuffle(Vector<T, N> a, Vector<T, N> b, From from) {
+#if defined(__clang__)
+  Vector<T, N> result;
+  for (int i = 0; i < N; ++i) result[i] = from(i) < N ? a[from(i)] : b[from(i) - N];
+  return result;
+#else
+  Vector<Integer<T>, N> lanes = {};
+  for (int i = 0; i < N; ++i) lanes[i] = from(i);
+  return __builtin_shuffle(a, b, lanes);
+#endif
+}
+
+// One step of adding up lanes of two vectors at once: of each run of 2 * step lanes, the halves of
+// a are added into the first half and the halves of b into the second.
+template <typename T, int N, int kStep>
+BEVSTACK_INLINE Vector<T, N> fold(Vector<T, N> a, Vector<T, N> b) {
+  const auto low = [](int i) { return (i & ~kStep) + (i & kStep ? N : 0); };
+  const auto high = [](int i) { return (i | kStep) + (i & kStep ? N : 0); };
+  return shuffle<T, N>(a, b, low) + shuffle<T, N>(a, b, high);
+}
+
+// e^x for x <= 0, to about one unit in the last place; 0 where it would not be a normal number.
+template <typename T>
+BEVSTACK_INLINE Vector<T> exp_negative(Vector<T> x) {
+  using V = Vector<T>;
+  using I = Vector<Integer<T>>;
+  constexpr bool kSingle = sizeof(T) == 4;
+  constexpr int kDegree = kSingle ? 7 : 13;
+  constexpr int kMantissaBits = kSingle ? 23 : 52;
+  constexpr T kSmallest = kSingle ? T(-87.3) : T(-708.3);
+  constexpr T kLn2High = kSingle ? T(0.693359375) : T(6.93147180369123816490e-01);
+  constexpr T kLn2Low = kSingle ? T(-2.12194440e-4) : T(1.90821492927058770002e-10);
+  const V zero = {};
+  const I tiny = x < zero + kSmallest;
+  x = select(tiny, zero, x);
+  const I exponent = __builtin_convertvector(x * T(1.44269504088896340736) - T(0.5), I);
+  const V whole = __builtin_convertvector(exponent, V);
+  x = (x - whole * kLn2High) - whole * kLn2Low;
+  V sum = zero + T(1);
+  for (int k = kDegree; k > 0; --k) sum = sum * x * (T(1) / T(k)) + T(1);
+  const I bits = (exponent + ((1 << (kSingle ? 7 : 10)) - 1)) << kMantissaBits;
+  return select(tiny, zero, sum * (V)bits);
+}
+
+}  // namespace BEVSTACK_ISA
+}  // namespace bevstack
