@@ -24,6 +24,9 @@ from bevstack.synthetic.vehicles import ObjectModel
 EGO_SIZE_M = (4.6, 1.9)  # length and width; the ego's origin is its rear axle
 EGO_CENTRE_M = 1.3  # of the body, ahead of the rear axle
 
+# The lidar may miss one small thing, so that a class would be without ground truth.
+_COPIES = {"traffic_cone": 4, "pedestrian": 2, "bicycle": 2, "motorcycle": 2, "barrier": 2}
+
 
 def draw_ego_start(population: Population, lane: Lane) -> float:
     """Where the ego's rear axle begins in its lane: anywhere, or waiting at a red signal."""
@@ -283,7 +286,7 @@ def ensure_classes(
     population: Population, classes: tuple[str, ...], ego_s_m: tuple[float, float]
 ) -> None:
     """Puts one object of each class beside the way of the ego, near enough to be scored."""
-    layout, rng = population.layout, population.rng
+    rng = population.rng
     makers: dict[str, tuple[Callable[[np.random.Generator], ObjectModel], Role]] = {
         "barrier": (things.make_barrier, Role.THING),
         "bicycle": (lambda r: things.make_bicycle(r, rider=False), Role.UNRIDDEN),
@@ -298,13 +301,20 @@ def ensure_classes(
     }
     for name in classes:
         maker, role = makers[name]
-        model = maker(rng)
-        for attempt in range(60):
-            side = (layout.left, layout.right)[int(rng.integers(2))]
-            s = rng.uniform(ego_s_m[0] - 4.0, ego_s_m[1] + 16.0)
-            reach = model.size_m[1] / 2 + 0.1
-            d = side.kerb_m - side.parking_m + reach + rng.uniform(0.0, 2.0 + 0.15 * attempt)
-            x, y, heading = (float(v) for v in layout.centre.at(s, side.sign * d))
-            yaw = heading + np.pi * float(rng.integers(2)) + rng.normal(0, 0.1)
-            if population.add_still(model, x, y, yaw, role):
-                break
+        for _ in range(_COPIES.get(name, 1)):
+            _add_beside_way(population, maker(rng), role, ego_s_m)
+
+
+def _add_beside_way(
+    population: Population, model: ObjectModel, role: Role, ego_s_m: tuple[float, float]
+) -> None:
+    layout, rng = population.layout, population.rng
+    for attempt in range(60):
+        side = (layout.left, layout.right)[int(rng.integers(2))]
+        s = rng.uniform(ego_s_m[0] - 4.0, ego_s_m[1] + 14.0)
+        reach = model.size_m[1] / 2 + 0.1
+        d = side.kerb_m - side.parking_m + reach + rng.uniform(0.0, 2.0 + 0.15 * attempt)
+        x, y, heading = (float(v) for v in layout.centre.at(s, side.sign * d))
+        yaw = heading + np.pi * float(rng.integers(2)) + rng.normal(0, 0.1)
+        if population.add_still(model, x, y, yaw, role):
+            return

@@ -1,0 +1,35 @@
+"""One small world for all tests of this folder, and one built scene."""
+
+from pathlib import Path
+
+import pytest
+
+from bevstack.synthetic import WorldSpec, make_world
+from bevstack.synthetic.scene import Scene, build_scene
+
+# Many short scenes rather than few long ones: what a prior learns depends on the layouts.
+SMALL = WorldSpec(
+    seed=11, train_scenes=24, val_scenes=8, samples_per_scene=4, image_size=(90, 160)
+)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Root of the world of SMALL."""
+    root = tmp_path_factory.mktemp("synthetic") / "world"
+    make_world(root, SMALL)
+    return root
+
+
+@pytest.fixture(scope="session")
+def devkit(world: Path):
+    """nuscenes-devkit's view of the world."""
+    from nuscenes import NuScenes
+
+    return NuScenes(SMALL.version, str(world), verbose=False)
+
+
+@pytest.fixture(scope="session")
+def scene() -> Scene:
+    """A scene of ten seconds at 400x225, long enough for stops and turns."""
+    return build_scene(WorldSpec(seed=5, samples_per_scene=21), "scene-2003")
