@@ -30,7 +30,7 @@ def score(results: Results, root: Path, version: str) -> tuple[dict[str, Any], d
         truth = load_gt_of_sample_tokens(devkit, list(results), DetectionBox)
     found = EvalBoxes.deserialize(dict(results), DetectionBox)
     metrics, details = _Evaluation(
-        _filtered(devkit, truth, config), _filtered(devkit, found, config), config
+        _filtered(devkit, truth, config), _filtered(devkit, found, config), config=config
     ).evaluate()
     return metrics.serialize(), details.serialize()
 
@@ -57,7 +57,7 @@ class _TablesWithoutMaps(NuScenes):
 class _Evaluation(DetectionEval):
     """The devkit's evaluation of boxes that are loaded and filtered already."""
 
-    def __init__(self, truth: EvalBoxes, found: EvalBoxes, config: DetectionConfig) -> None:
+    def __init__(self, truth: EvalBoxes, found: EvalBoxes, *, config: DetectionConfig) -> None:
         self.gt_boxes = truth
         self.pred_boxes = found
         self.cfg = config

@@ -132,7 +132,8 @@ def _read_rows(path: Path, names: tuple[str, ...]) -> Sequence[tuple[object, ...
             f"archive of {path.parent.name} into {path.parent.parent}"
         ) from None
     try:
-        rows = json.loads(data, object_hook=itemgetter(*names))
+        # token twice: of a single name, itemgetter would not make a tuple
+        rows = json.loads(data, object_hook=itemgetter(*names, "token"))
     except KeyError:
         rows = _pick_fields(path, json.loads(data), names)
     except ValueError as error:

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from bevstack.evaluation.submission import read_submission, write_submission
-from bevstack.tables.files import write_text_atomically
 
 BOX = {
     "sample_token": "a",
@@ -101,19 +100,6 @@ def test_a_full_disk_leaves_the_old_file_and_names_it(
     assert caught.value.filename == str(path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["r.json"]
-
-
-def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OSError) as caught:
-        write_text_atomically(tmp_path / "file/results.json", "x")
-    assert caught.value.filename == str(tmp_path / "file/results.json")
-
-
-def test_written_files_have_ordinary_permissions(tmp_path: Path) -> None:
-    write_text_atomically(tmp_path / "a", "x")
-    (tmp_path / "b").write_text("x")
-    assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -266,3 +266,9 @@ def test_columns_keep_only_the_wanted_fields(tmp_path: Path) -> None:
     assert table.values("one") == [1]
     with pytest.raises(KeyError):
         table.values("two")
+
+
+def test_a_table_may_be_read_for_its_tokens_alone(tmp_path: Path) -> None:
+    path = tmp_path / "thing.json"
+    path.write_text(json.dumps([{"token": "a"}, {"token": "b", "other": 1}]))
+    assert TableColumns(path, ()).index() == {"a": 0, "b": 1}

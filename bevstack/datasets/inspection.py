@@ -1,0 +1,143 @@
+"""Is a root in nuScenes' format ready to use: what is there, what is missing, and the remedy."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from bevstack.datasets.images import read_image
+from bevstack.datasets.nuscenes import NuScenesDataset
+from bevstack.tables.columns import TableColumns
+from bevstack.tables.names import TABLES
+from bevstack.tables.reader import Tables
+from bevstack.tables.splits import OFFICIAL_SPLITS, scenes_of_split
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not as it should be."""
+
+    sentence: str  # the thing, what was wanted, what was got, the remedy
+    matters: bool  # False where training, prediction and scoring do without
+
+
+@dataclass(frozen=True)
+class RootReport:
+    """What a root holds, and what it lacks."""
+
+    scenes: int
+    samples: int
+    annotations: int
+    samples_with_images: int
+    splits: tuple[tuple[str, int], ...]  # official splits with scenes here, and how many
+    findings: tuple[Finding, ...]
+
+    @property
+    def ready(self) -> bool:
+        """Whether nothing that matters is missing."""
+        return not any(finding.matters for finding in self.findings)
+
+
+def inspect_root(root: Path | str, version: str, *, read_images: bool = False) -> RootReport:
+    """Reads all tables of a version and looks for the images of its key frames.
+
+    Args:
+        root: the folder that holds ``samples/`` and the version's folder.
+        version: the folder of the 13 tables.
+        read_images: also decode every image and compare its size with the table's (some 25 ms
+            each at full size).
+
+    Raises:
+        FileNotFoundError: no such root or version, or a table without which nothing can be read.
+        ValueError: a table that is damaged or does not fit the others, or a broken calibration.
+    """
+    tables = Tables(root, version)
+    dataset = NuScenesDataset(tables)
+    missing = dataset.missing_images()
+    findings = _missing_tables(tables) + _missing_maps(tables) + _missing_images(dataset, missing)
+    if read_images:
+        findings += _unreadable_images(dataset, missing)
+    if not len(tables.annotations.token):
+        sentence = f"sample_annotation.json of {version} holds no boxes: fit for prediction alone"
+        findings.append(Finding(sentence, matters=False))
+    return RootReport(
+        scenes=len(tables.scenes.name),
+        samples=len(dataset),
+        annotations=len(tables.annotations.token),
+        samples_with_images=len(dataset) - len(missing),
+        splits=_splits(tables),
+        findings=tuple(findings),
+    )
+
+
+def _missing_tables(tables: Tables) -> list[Finding]:
+    """Tables that nothing here reads, but other tools of nuScenes do."""
+    findings = []
+    for name in TABLES:
+        try:
+            TableColumns(tables.folder / f"{name}.json", ())
+        except (FileNotFoundError, ValueError) as error:
+            findings.append(Finding(str(error), matters=False))
+    return findings
+
+
+def _missing_maps(tables: Tables) -> list[Finding]:
+    path = tables.folder / "map.json"
+    if not path.is_file():
+        return []
+    names = [str(name) for name in TableColumns(path, ("filename",)).values("filename")]
+    absent = [name for name in names if not (tables.root / name).is_file()]
+    if not absent:
+        return []
+    return [
+        Finding(
+            f"pictures of all {len(names)} maps must exist for nuscenes-devkit to open the tables; "
+            f"got none for {len(absent)}, such as {absent[0]}: unpack the maps into {tables.root} "
+            "(bevstack does without them)",
+            matters=False,
+        )
+    ]
+
+
+def _missing_images(dataset: NuScenesDataset, missing: dict[str, list[str]]) -> list[Finding]:
+    by_folder = Counter(str(Path(name).parent) for names in missing.values() for name in names)
+    first = {str(Path(n).parent): n for names in reversed(missing.values()) for n in names}
+    return [
+        Finding(
+            f"images of all {len(dataset)} samples must exist; got none for {count} in {folder}, "
+            f"such as {Path(first[folder]).name}: unpack the archives with key-frame images into "
+            f"{dataset.root}, or leave those samples out (--skip-missing)",
+            matters=True,
+        )
+        for folder, count in sorted(by_folder.items())
+    ]
+
+
+def _unreadable_images(dataset: NuScenesDataset, missing: dict[str, list[str]]) -> list[Finding]:
+    absent = {name for names in missing.values() for name in names}
+    keyframes = dataset.tables.keyframes
+    is_camera = dataset.tables.calibrated_sensors.is_camera[keyframes.sensor]
+    findings = []
+    for row in is_camera.nonzero()[0]:
+        name = str(keyframes.filename[row])
+        if name in absent:
+            continue
+        try:
+            height, width = keyframes.size[row].tolist()
+            read_image(dataset.root / name, (height, width))
+        except ValueError as error:
+            findings.append(Finding(str(error), matters=True))
+    return findings
+
+
+def _splits(tables: Tables) -> tuple[tuple[str, int], ...]:
+    found = []
+    for split, ending in OFFICIAL_SPLITS.items():
+        if not tables.version.endswith(ending):
+            continue
+        try:
+            found.append((split, len(scenes_of_split(tables, split))))
+        except (ValueError, ImportError):  # none of its scenes here, or not listed without devkit
+            continue
+    return tuple(found)
