@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 
     from bevstack.config import Config
     from bevstack.datasets.nuscenes import NuScenesDataset
+    from bevstack.evaluation.metrics import DetectionMetrics
     from bevstack.synthetic import WorldSpec
 
 TRAIN_SPLIT, VAL_SPLIT = "synth_train", "synth_val"
+MODEL, PRIOR, RANDOM = "model", "bird's-eye prior", "random boxes"
+NUM_PICTURES = 6
 EARLY_STEP = 20  # the loss is compared with that of this step
 QUICK_STEPS = 6
 
@@ -48,9 +51,9 @@ def run(args: argparse.Namespace) -> int:
     spec, config = _world_spec(args.quick), _config(args.quick)
     train_set, val_set = _make_world(args.out / "world", spec, config, console)
     losses = _train(config, train_set, args, console)
-    _predict_and_score(train_set, val_set, args, console)
+    metrics = _predict_and_score(val_set, args, console)
     _draw(val_set, args, console)
-    _say_what_it_means(losses, args, console)
+    _say_what_it_means(losses, metrics, args, console)
     return 0
 
 
@@ -102,11 +105,10 @@ def _make_world(
 
 def _train(
     config: Config, dataset: NuScenesDataset, args: argparse.Namespace, console: Console
-) -> list[tuple[int, float]]:
-    """Trains, or goes on; draws the curve; gives (step, loss) of every step."""
+) -> list[float]:
+    """Trains, or goes on; draws the learning curve; gives the loss of every step."""
+    from bevstack.cli.curves import write_learning_curve
     from bevstack.cli.progress import training_progress
-    from bevstack.render.curves import draw_learning_curve
-    from bevstack.render.files import write_picture
     from bevstack.training import train
     from bevstack.training.log import read_log
 
@@ -123,52 +125,90 @@ def _train(
         console.print(
             f"went on from step {result.resumed_from}; remove {args.out / 'train'} to start anew"
         )
-    entries = read_log(result.log)
-    write_picture(args.out / "learning_curve.png", draw_learning_curve(entries))
+    write_learning_curve(result.log, args.out / "learning_curve.png")
     shutil.copyfile(result.weights, args.out / result.weights.name)
-    return [(int(entry["step"]), entry["loss"]) for entry in entries]
+    return [entry["loss"] for entry in read_log(result.log)]
 
 
 def _predict_and_score(
-    train_set: NuScenesDataset,
-    val_set: NuScenesDataset,
-    args: argparse.Namespace,
-    console: Console,
-) -> None:
+    val_set: NuScenesDataset, args: argparse.Namespace, console: Console
+) -> dict[str, DetectionMetrics]:
     """Writes the model's and the baselines' submissions, scores all and prints the table."""
-    from bevstack.evaluation.baselines import bev_prior, random_boxes
+    from bevstack.evaluation.baselines import best_bev_prior, random_boxes
     from bevstack.evaluation.devkit import evaluate_with_devkit
-    from bevstack.evaluation.submission import write_submission
-    from bevstack.evaluation.table import format_table
+    from bevstack.evaluation.metrics import format_table
     from bevstack.runtime.detector import load
     from bevstack.runtime.predict import predict_dataset
 
-    detector = load(args.out / "model.safetensors", args.device)
     results = args.out / "results_nusc.json"
+    tables = val_set.tables
+    splits = (TRAIN_SPLIT, VAL_SPLIT)
     with console.status("predicting the held-out scenes"):
-        predict_dataset(detector, val_set, results)
-    baselines = args.out / "baselines"
-    submissions = {"model": results}
-    for name, make in (("bird's-eye prior", bev_prior), ("random boxes", random_boxes)):
-        path = baselines / f"{name.replace(' ', '_').replace(chr(39), '')}.json"
-        write_submission(path, make(train_set.tables, TRAIN_SPLIT, VAL_SPLIT))
-        submissions[name] = path
-    metrics = {}
+        predict_dataset(load(args.out / "model.safetensors", args.device), val_set, results)
     with console.status("scoring with nuscenes-devkit"):
-        for name, path in submissions.items():
-            out_dir = args.out if name == "model" else path.with_suffix("")
-            metrics[name] = evaluate_with_devkit(
-                path, val_set.tables.root, val_set.tables.version, VAL_SPLIT, out_dir
-            )
+        where = (tables.root, tables.version, VAL_SPLIT)
+        prior = best_bev_prior(tables, *splits)
+        metrics = {
+            MODEL: evaluate_with_devkit(results, *where, args.out),
+            PRIOR: prior.metrics,
+            RANDOM: evaluate_with_devkit(random_boxes(tables, *splits), *where),
+        }
     console.print(f"\nheld-out scenes ({len(val_set)} samples), nuscenes-devkit's own metric:")
-    console.print(format_table(metrics))
+    console.print(format_table(list(metrics.items())))
+    return metrics
 
 
 def _draw(val_set: NuScenesDataset, args: argparse.Namespace, console: Console) -> None:
-    raise NotImplementedError
+    from bevstack.runtime.pictures import draw_results
+
+    middle_of_scenes = [
+        val_set.sample_token(indices[len(indices) // 2])
+        for indices in val_set.scene_indices().values()
+    ]
+    with console.status("drawing"):
+        pictures = draw_results(
+            val_set.tables,
+            val_set.tables.version,
+            args.out / "results_nusc.json",
+            args.out / "pictures",
+            samples=middle_of_scenes[:NUM_PICTURES],
+        )
+    console.print(f"\npictures, predicted and true boxes: {pictures[0].parent}")
+    for picture in pictures:
+        console.print(f"  {picture}")
 
 
 def _say_what_it_means(
-    losses: list[tuple[int, float]], args: argparse.Namespace, console: Console
+    losses: list[float],
+    metrics: dict[str, DetectionMetrics],
+    args: argparse.Namespace,
+    console: Console,
 ) -> None:
-    raise NotImplementedError
+    early_step = min(EARLY_STEP, len(losses))
+    early, final = _mean_around(losses, early_step), _mean_around(losses, len(losses))
+    console.print(
+        f"\nloss: {early:.2f} at step {early_step}, {final:.2f} at the end "
+        f"({final / early:.2f} of it); curve: {args.out / 'learning_curve.png'}"
+    )
+    console.print(
+        "This world is synthetic: its NDS says how well a model learned from images to boxes on "
+        "scenes it had not seen. It is not comparable with published nuScenes figures."
+    )
+    if args.quick:
+        console.print("--quick: so few steps show that everything runs, not that it learns.")
+    model, prior = metrics[MODEL].nds, metrics[PRIOR].nds
+    if model <= prior:
+        console.print(
+            f"After so short a training the prior, which looks at no image, still wins: NDS "
+            f"{prior:.3f} against the model's {model:.3f}."
+        )
+    console.print(
+        f"model: {args.out / 'model.safetensors'}, results: {args.out / 'results_nusc.json'}, "
+        f"metrics: {args.out / 'metrics_summary.json'}"
+    )
+
+
+def _mean_around(losses: list[float], step: int, reach: int = 5) -> float:
+    """Mean loss of the steps within ``reach`` of one; a single step of two samples says little."""
+    window = losses[max(step - 1 - reach, 0) : step + reach]
+    return sum(window) / len(window)

@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains, and says where the weights are."""
+    from bevstack.cli.curves import write_learning_curve
     from bevstack.cli.progress import make_console, training_progress
     from bevstack.config import load_config
     from bevstack.datasets.nuscenes import NuScenesDataset
@@ -54,5 +55,7 @@ def run(args: argparse.Namespace) -> int:
         result = train(
             config, dataset, args.out, resume=args.resume, device=args.device, report=report
         )
-    console.print(f"weights: {result.weights}\nlog: {result.log}")
+    curve = args.out / "learning_curve.png"
+    write_learning_curve(result.log, curve)
+    console.print(f"weights: {result.weights}\nlog: {result.log}\ncurve: {curve}")
     return 0

@@ -82,10 +82,11 @@ class Detector:
         )
 
     def _place(self, frame: Frame) -> Frame:
-        """Puts a frame without ``bev_from_ego`` into the frame the model's grid lies in."""
-        if frame.bev_from_ego is not None:
-            return frame
-        return replace(frame, bev_from_ego=nominal_bev_from_ego(self.config.grid.frame))
+        """The frame without its annotations, in the frame the model's grid lies in."""
+        bev_from_ego = frame.bev_from_ego
+        if bev_from_ego is None:
+            bev_from_ego = nominal_bev_from_ego(self.config.grid.frame)
+        return replace(frame, bev_from_ego=bev_from_ego, annotations=None)
 
 
 def load(

@@ -1,0 +1,201 @@
+"""Prediction over a data set: the same file whatever was killed and however many processes ran."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from bevstack.models.build import save_model
+from bevstack.runtime.detector import build, load
+from bevstack.runtime.predict import predict_dataset
+from bevstack.types import Frame
+from tests.conftest import shared_dir
+from tests.small_world import CONFIG, SPEC, dataset, small_world
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return small_world(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return build(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def weights(detector, tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    save_model(path, detector.model, CONFIG)
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(root, detector, tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole") / "results.json"
+    assert predict_dataset(detector, dataset(root, "synth_val"), out) == []
+    return out.read_bytes()
+
+
+def test_every_sample_has_boxes_in_the_order_of_the_tables(root, whole):
+    results = json.loads(whole)["results"]
+    data = dataset(root, "synth_val")
+    assert list(results) == [data.sample_token(index) for index in range(len(data))]
+    assert all(len(boxes) > 0 for boxes in results.values())
+
+
+class Killed(Exception):
+    """Stands for whatever ends a run between two scenes."""
+
+
+def test_a_killed_run_goes_on_and_ends_in_the_same_file(root, detector, tmp_path, whole):
+    out = tmp_path / "results.json"
+    data = dataset(root, "synth_val")
+
+    def kill(done, total):
+        raise Killed
+
+    with pytest.raises(Killed):
+        predict_dataset(detector, data, out, progress=kill)
+    assert not out.exists()
+    part = tmp_path / "results.json.parts" / f"{data.scene_names[0]}.json"
+    stamp = part.stat().st_mtime_ns
+    done = []
+    predict_dataset(detector, data, out, progress=lambda n, total: done.append(n))
+    assert out.read_bytes() == whole
+    assert done == [3, 6]
+    assert not part.exists()
+    assert stamp  # it was there, and was not made again: the next test refuses another model's
+
+
+def test_finished_scenes_of_another_model_are_refused(root, detector, tmp_path):
+    out = tmp_path / "results.json"
+    data = dataset(root, "synth_val")
+
+    def kill(done, total):
+        raise Killed
+
+    with pytest.raises(Killed):
+        predict_dataset(detector, data, out, progress=kill)
+    other = build(CONFIG)
+    with torch.no_grad():
+        next(other.model.parameters()).add_(1.0)
+    with pytest.raises(ValueError, match="must hold scenes of the same model"):
+        predict_dataset(other, data, out)
+
+
+def test_two_processes_write_the_same_file(root, weights, tmp_path, whole):
+    out = tmp_path / "results.json"
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *("--nproc-per-node", "2", "tools/predict.py"),
+            *("--weights", str(weights), "--nuscenes", str(root), "--version", SPEC.version),
+            *("--split", "synth_val", "--out", str(out)),
+        ],
+        cwd=REPOSITORY,
+        check=True,
+        timeout=300,
+    )
+    assert out.read_bytes() == whole
+
+
+def test_missing_images_are_named_and_skipped_only_when_asked(root, detector, tmp_path):
+    data = dataset(root, "synth_val")
+    image = root / "samples" / "CAM_BACK"
+    victim = sorted(image.glob("*.jpg"))[-1]
+    hidden = victim.with_suffix(".hidden")
+    victim.rename(hidden)
+    try:
+        (token,) = data.missing_images()
+        with pytest.raises(FileNotFoundError, match=f"1 samples lack some: {token}.*skip-missing"):
+            predict_dataset(detector, data, tmp_path / "r.json")
+        skipped = predict_dataset(detector, data, tmp_path / "r.json", skip_missing=True)
+    finally:
+        hidden.rename(victim)
+    assert skipped == [token]
+    assert token not in json.loads((tmp_path / "r.json").read_text())["results"]
+
+
+def test_weights_alone_are_enough(root, weights, detector):
+    frame = dataset(root, "synth_val").frame(0)
+    found, want = load(weights).predict(frame), detector.predict(frame)
+    assert torch.equal(found.boxes.center, want.boxes.center)
+    assert torch.equal(found.scores, want.scores)
+
+
+def only(frame, cameras):
+    """The frame of some of the cameras, without tables, pose or time."""
+    index = torch.tensor(cameras)
+    return Frame(
+        images=[frame.images[n] for n in cameras],
+        intrinsics=frame.intrinsics[index],
+        ego_from_cam=frame.ego_from_cam[index],
+    )
+
+
+@pytest.mark.parametrize("cameras", [[0], [3, 1], [0, 1, 2, 3, 4, 5]])
+def test_any_number_of_cameras_without_tables_or_pose(root, detector, cameras):
+    found = detector.predict(only(dataset(root, "synth_val").frame(0), cameras))
+    assert len(found) > 0
+    assert torch.isfinite(found.boxes.center).all()
+    assert torch.isfinite(found.scores).all()
+
+
+def test_a_lost_camera_gives_what_a_rig_without_it_gives(root, detector):
+    frame = only(dataset(root, "synth_val").frame(0), [0, 1, 2])
+    lost = Frame(
+        images=[frame.images[0], None, frame.images[2]],
+        intrinsics=frame.intrinsics,
+        ego_from_cam=frame.ego_from_cam,
+    )
+    found, want = detector.predict(lost), detector.predict(only(frame, [0, 2]))
+    # the same numbers summed in another order
+    torch.testing.assert_close(found.scores, want.scores, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.boxes.center, want.boxes.center, atol=1e-3, rtol=0)
+
+
+def test_all_cameras_lost_is_refused(root, detector):
+    frame = only(dataset(root, "synth_val").frame(0), [0])
+    blind = Frame(images=[None], intrinsics=frame.intrinsics, ego_from_cam=frame.ego_from_cam)
+    with pytest.raises(ValueError, match=r"frames\[0\] must have a working camera"):
+        detector.predict(blind)
+
+
+def test_a_batch_of_two_rigs_equals_two_batches_of_one(root, detector):
+    data = dataset(root, "synth_val")
+    frames = [data.frame(0), only(data.frame(5), [2, 4, 0])]
+    both = detector.predict_batch(frames)
+    for found, frame in zip(both, frames, strict=True):
+        alone = detector.predict(frame)
+        torch.testing.assert_close(found.scores, alone.scores, atol=1e-5, rtol=0)
+
+
+@pytest.mark.oracle("data_predict_scene0103")
+def test_four_real_frames_become_a_submission_that_the_devkit_loads(tmp_path, weights):
+    from nuscenes.eval.common.loaders import load_prediction
+    from nuscenes.eval.detection.data_classes import DetectionBox
+
+    real = shared_dir() / "data" / "nuscenes_minival"
+    out = tmp_path / "results.json"
+    command = [
+        *(sys.executable, "tools/predict.py", "--weights", str(weights)),
+        *("--nuscenes", str(real), "--version", "v1.0-mini", "--scene", "scene-0103"),
+        *("--out", str(out)),
+    ]
+    refused = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert refused.returncode == 2
+    assert "36 samples lack some" in refused.stderr
+    done = subprocess.run(
+        [*command, "--skip-missing"], cwd=REPOSITORY, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("skipped") == 36
+    boxes, meta = load_prediction(str(out), 500, DetectionBox)
+    assert len(boxes.sample_tokens) == 4
+    assert meta["use_camera"]

@@ -1,0 +1,128 @@
+"""A run that is killed and resumed does the very steps of one that was not."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bevstack.training import train
+from bevstack.training.checkpoint import checkpoint_path, list_checkpoints, load_checkpoint
+from bevstack.training.log import read_log
+from tests.small_world import CONFIG, dataset, small_world, with_training
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return small_world(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def whole_run(root, tmp_path_factory):
+    """Weights and losses of a run that nothing interrupted."""
+    out = tmp_path_factory.mktemp("whole")
+    result = train(CONFIG, dataset(root), out)
+    return load_file(result.weights), read_log(result.log)
+
+
+def same_losses(log, want):
+    keys = ("step", "loss", "learning_rate", "gradient_norm")
+    return [[entry[k] for k in keys] for entry in log] == [[e[k] for k in keys] for e in want]
+
+
+class Stopped(Exception):
+    """Stands for whatever ends a run between two steps."""
+
+
+@pytest.mark.parametrize("last_step", [1, 2, 3, 5])
+def test_a_run_stopped_after_any_step_and_resumed_equals_the_whole_run(
+    root, tmp_path, whole_run, last_step
+):
+    def stop(report):
+        if report.step == last_step:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        train(CONFIG, dataset(root), tmp_path, report=stop)
+    result = train(CONFIG, dataset(root), tmp_path, resume=True)
+    # the checkpoint of the step that stopped is not written yet
+    assert result.resumed_from == (last_step - 1) // 2 * 2
+    weights, log = whole_run
+    assert same_losses(read_log(result.log), log)
+    for name, value in load_file(result.weights).items():
+        assert torch.equal(value, weights[name]), name
+
+
+def test_a_run_killed_at_any_moment_can_be_resumed(root, tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from bevstack.training import train;"
+        "from tests.small_world import dataset, with_training;"
+        "train(with_training(num_steps=1000, checkpoint_every=1), dataset(Path(sys.argv[1])),"
+        " Path(sys.argv[2]))"
+    )
+    command = [sys.executable, "-c", code, str(root), str(tmp_path / "run")]
+    process = subprocess.Popen(command, cwd=Path(__file__).parents[2])
+    try:
+        deadline = time.monotonic() + 120
+        while not list_checkpoints(tmp_path / "run") and time.monotonic() < deadline:
+            time.sleep(0.01)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    newest = list_checkpoints(tmp_path / "run")[-1]
+    config = with_training(num_steps=1000, checkpoint_every=1)
+    done = load_checkpoint(newest, config).steps_done
+    assert done >= 1
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+    def stop(report):
+        assert report.step == done + 1
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        train(config, dataset(root), tmp_path / "run", resume=True, report=stop)
+
+
+def test_checkpoints_are_refused_without_resume_and_of_another_configuration(root, tmp_path):
+    short = with_training(num_steps=2)
+    train(short, dataset(root), tmp_path)
+    with pytest.raises(FileExistsError, match=r"must hold no checkpoints; got checkpoint_0000002"):
+        train(short, dataset(root), tmp_path)
+    with pytest.raises(ValueError, match=r"training.num_steps: 3 != 2"):
+        train(with_training(num_steps=3), dataset(root), tmp_path, resume=True)
+
+
+def test_a_damaged_checkpoint_is_named(root, tmp_path):
+    short = with_training(num_steps=2)
+    train(short, dataset(root), tmp_path)
+    path = checkpoint_path(tmp_path, 2)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"checkpoint_0000002\.safetensors"):
+        train(short, dataset(root), tmp_path, resume=True)
+
+
+def test_only_the_newest_checkpoints_are_kept(root, tmp_path):
+    train(CONFIG, dataset(root), tmp_path)
+    assert [path.name for path in list_checkpoints(tmp_path)] == [
+        "checkpoint_0000004.safetensors",
+        "checkpoint_0000006.safetensors",
+    ]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_samples(root, tmp_path):
+    wild = with_training(learning_rate=1e30, warmup_steps=0)
+    with pytest.raises((FloatingPointError, ValueError), match="finite"):
+        train(wild, dataset(root), tmp_path)
+
+
+def test_the_log_drops_steps_after_the_checkpoint_and_a_line_cut_short(root, tmp_path):
+    result = train(with_training(num_steps=2), dataset(root), tmp_path)
+    with result.log.open("a") as file:
+        file.write(json.dumps({"step": 3, "loss": 0.0}) + "\n" + '{"step": 4, "lo')
+    train(with_training(num_steps=2), dataset(root), tmp_path, resume=True)
+    assert [entry["step"] for entry in read_log(result.log)] == [1, 2]
