@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from bevstack.config import Config, config_from_json, config_to_json, first_differences
@@ -85,9 +86,10 @@ def load_model(path: str | Path, *, expected: Config | None = None) -> tuple[BEV
     config = _read_config(Path(path), metadata)
     if expected is not None:
         _check_same_model(Path(path), expected, config)
-    model = build_model(config)
+    with torch.device("meta"):  # nothing is drawn or allocated: the tensors read become the model
+        model = build_model(config)
     _check_fit(Path(path), model.state_dict(), tensors)
-    model.load_state_dict(tensors)
+    model.load_state_dict(tensors, assign=True)
     return model.eval(), config
 
 

@@ -46,7 +46,7 @@ def _replace_atomically(path: Path, content: bytes) -> None:
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a file.
+    """Tensors, in memory of their own, and metadata of a file.
 
     Raises:
         FileNotFoundError: no such file.
@@ -58,7 +58,8 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str
     try:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # Copied: in the mapped file they lie unaligned, and sums would differ in the last bit.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(_complaint(path, error)) from None
     return tensors, metadata

@@ -25,9 +25,14 @@ def test_loaded_model_answers_as_the_saved_one(tmp_path: Path) -> None:
     model = build_model(config)
     path = tmp_path / "model.safetensors"
     save_model(path, model, config, {"step": "7"})
+    state = torch.get_rng_state()
     loaded, its_config = load_model(path)
     assert its_config == config
     assert not loaded.training
+    assert torch.equal(torch.get_rng_state(), state)  # loading draws nothing
+    tensors = [*loaded.parameters(), *loaded.buffers()]
+    assert {tensor.device.type for tensor in tensors} == {"cpu"}
+    assert all(parameter.requires_grad for parameter in loaded.parameters())
     batch = make_batch(2, 3)
     with torch.no_grad():
         wanted, got = model.eval()(batch), loaded(batch)
