@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ from bevstack.datasets.preprocess import preprocess
 from bevstack.geometry import BEVGrid, CameraRig, invert_se3
 from bevstack.tables.names import CAMERA_CHANNELS
 from bevstack.types import Annotations, Batch, Clip, Frame
+
+Value = TypeVar("Value")
 
 # Where the six published cameras look, in the order of CAMERA_CHANNELS: yaw of the optical axis
 # in the ego frame, counter-clockwise from straight ahead (nuScenes, mean of its cars, rounded).
@@ -187,8 +190,8 @@ def _add_lost(rig: CameraRig, cameras: int) -> CameraRig:
     )
 
 
-def _all_or_none(name: str, values: list) -> tuple | None:
-    given = [value is not None for value in values]
-    if any(given) and not all(given):
-        raise ValueError(f"{name} must be given for every clip or for none; got {sum(given)}")
-    return tuple(values) if all(given) else None
+def _all_or_none(name: str, values: Sequence[Value | None]) -> tuple[Value, ...] | None:
+    given = tuple(value for value in values if value is not None)
+    if given and len(given) != len(values):
+        raise ValueError(f"{name} must be given for every clip or for none; got {len(given)}")
+    return given or None

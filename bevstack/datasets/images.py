@@ -54,7 +54,7 @@ def read_image(
             f"{image.shape[1]}x{image.shape[0]} in {path}: restore the original file, for the "
             "calibration belongs to that size"
         )
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 
 def _is_whole(data: bytes) -> bool:

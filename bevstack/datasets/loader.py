@@ -185,10 +185,10 @@ class _TrainingSamples(_Samples):
 
 
 def _stack(clips: list[PreparedClip | LoadingError]) -> Batch | LoadingError:
-    for clip in clips:
-        if isinstance(clip, LoadingError):
-            return clip
-    return stack_clips(clips)
+    errors = [clip for clip in clips if isinstance(clip, LoadingError)]
+    if errors:
+        return errors[0]
+    return stack_clips([clip for clip in clips if isinstance(clip, PreparedClip)])
 
 
 def _use_one_thread(_: int) -> None:

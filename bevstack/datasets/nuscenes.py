@@ -177,11 +177,13 @@ class NuScenesDataset:
 
     def _cameras(self, sample: int) -> NDArray[np.int64]:
         """Key-frame rows of a sample's cameras in the order of the camera axis."""
+        sensors = self.tables.calibrated_sensors
         rows = self.tables.keyframes_of(sample)
-        sensors = self.tables.keyframes.sensor[rows]
-        rows = rows[self.tables.calibrated_sensors.is_camera[sensors]]
-        channels = self.tables.calibrated_sensors.channel[self.tables.keyframes.sensor[rows]]
-        return rows[sorted(range(len(rows)), key=lambda i: _camera_order(str(channels[i])))]
+        rows = rows[sensors.is_camera[self.tables.keyframes.sensor[rows]]]
+        channels = sensors.channel[self.tables.keyframes.sensor[rows]]
+        order = sorted(range(len(rows)), key=lambda i: _camera_order(str(channels[i])))
+        cameras: NDArray[np.int64] = rows[order]
+        return cameras
 
     def _bev_from_ego(
         self,

@@ -44,7 +44,8 @@ def preprocess(
     """
     augmentation = augmentation or ImageAugmentation()
     rig = frame.rig()
-    images, rigs = [], []
+    images: list[Tensor | None] = []
+    rigs: list[CameraRig] = []
     for camera, image in enumerate(frame.images):
         if image is None or not bool(rig.camera_mask[camera]):
             images.append(None)
@@ -110,7 +111,7 @@ def _pad(
     images: list[Tensor | None],  # N of (3, H, W)
     multiple: int,
 ) -> Tensor:  # (N, 3, H, W)
-    sizes = [image.shape[1:] for image in images if image is not None] or [(1, 1)]
+    sizes = [tuple(image.shape[1:]) for image in images if image is not None] or [(1, 1)]
     height, width = (math.ceil(max(s[a] for s in sizes) / multiple) * multiple for a in (0, 1))
     padded = torch.zeros(len(images), 3, height, width)
     for row, image in zip(padded, images, strict=True):

@@ -45,12 +45,12 @@ class _TablesWithoutMaps(NuScenes):
         self.dataroot = str(root)
         self.version = version
         self.verbose = False
-        self.log = []
+        self.log: list[dict[str, Any]] = []
         self.map = [{"token": "", "log_tokens": []}]
         self.table_names = list(TABLES)
         for name in set(TABLES) - {"log", "map", "visibility"}:
             setattr(self, name, self.__load_table__(name))
-        self.visibility = []
+        self.visibility: list[dict[str, Any]] = []
         self.__make_reverse_index__(verbose=False)
 
 

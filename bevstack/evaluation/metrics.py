@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 # The five true-positive errors: (name in metrics_summary.json, name in print).
 ERRORS = (
@@ -56,7 +57,7 @@ class DetectionMetrics:
     classes: tuple[ClassMetrics, ...]
 
     @staticmethod
-    def from_summary(summary: Mapping[str, object]) -> DetectionMetrics:
+    def from_summary(summary: Mapping[str, Any]) -> DetectionMetrics:
         """The figures of a ``metrics_summary.json``.
 
         Raises:

@@ -182,7 +182,7 @@ def _check_finite(detections: Detections) -> None:
         ("scores", detections.scores),
     ):
         if not bool(torch.isfinite(value).all()):
-            row = (~torch.isfinite(value)).nonzero()[0, 0].item()
+            row = int((~torch.isfinite(value)).nonzero()[0, 0])
             raise ValueError(
                 f"detections must be finite; got {name} = {value[row].tolist()} in box {row}: "
                 "the model's weights or its input are broken"

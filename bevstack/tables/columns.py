@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,9 +90,9 @@ class TableColumns:
             ValueError: a token that stands twice.
         """
         tokens = self._columns["token"]
-        index = {token: row for row, token in enumerate(tokens)}
+        index = {str(token): row for row, token in enumerate(tokens)}
         if len(index) != len(tokens):
-            twice = next(token for row, token in enumerate(tokens) if index[token] != row)
+            twice = next(token for row, token in enumerate(tokens) if index[str(token)] != row)
             raise ValueError(f"{self._path}: every token must stand once; got {twice!r} twice")
         return index
 
@@ -105,7 +106,7 @@ class TableColumns:
         Raises:
             ValueError: a token that ``target`` does not hold.
         """
-        known = {**index, "": NO_ROW} if optional else index
+        known: Mapping[Any, int] = {**index, "": NO_ROW} if optional else index
         values = self._columns[field]
         try:
             rows = [known[value] for value in values]

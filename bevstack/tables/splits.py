@@ -114,12 +114,12 @@ def _devkit_scenes(split: str) -> list[str]:
     return list(create_splits_scenes()[split])
 
 
-def _custom_splits(tables: Tables) -> dict[str, list[str]]:
+def _custom_splits(tables: Tables) -> Mapping[str, list[str]]:
     path = tables.folder / "splits.json"
     if not path.is_file():
         return {}
     try:
-        splits = json.loads(path.read_bytes())
+        splits: dict[str, list[str]] = json.loads(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"{path} must be JSON; got {error}") from None
     lists = isinstance(splits, dict) and all(
