@@ -127,6 +127,15 @@ def test_other_cameras_take_the_embedding_of_the_nearest_direction(
         assert camera_slots(_rig_frame([yaw_deg + turn]), 6).tolist() == [slot]
 
 
+@pytest.mark.oracle("data_camera_directions")
+def test_real_cameras_without_names_find_their_own_embeddings(real_root: Path) -> None:
+    dataset = NuScenesDataset(real_root, VERSION, split="mini_val")
+    for index in (0, 60):  # two cars
+        frame = dataset.frame(index, load_images=False)
+        nameless = dataclasses.replace(frame, camera_names=())
+        assert camera_slots(nameless, 6).tolist() == [0, 1, 2, 3, 4, 5]
+
+
 def test_other_numbers_of_embeddings_are_spread_evenly() -> None:
     frame = _rig_frame([3.0, -95.0, 170.0, 80.0], ("CAM_FRONT", "b", "c", "d"))
     assert camera_slots(frame, 4).tolist() == [0, 1, 2, 3]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +160,17 @@ def test_a_selection_keeps_its_neighbours(root: Path) -> None:
     assert selected.neighbour(1, -2).sample_token == token("sample", "scene-0103", 0)
     assert selected.scene_indices() == {"scene-0103": [1], "scene-0916": [0]}
     assert len(NuScenesDataset(root, VERSION).select([])) == 0
+
+
+def test_a_spawned_process_reads_the_same_frames(root: Path) -> None:
+    dataset = NuScenesDataset(root, VERSION)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        theirs = pool.map(dataset.frame, (0, 6))
+    for index, frame in zip((0, 6), theirs, strict=True):
+        ours = dataset.frame(index)
+        assert torch.equal(ours.bev_from_cam(), frame.bev_from_cam())
+        assert torch.equal(ours.annotations.boxes.center, frame.annotations.boxes.center)
+        assert all((a == b).all() for a, b in zip(ours.images, frame.images, strict=True))
 
 
 def test_missing_images_are_listed_by_sample(root: Path) -> None:
