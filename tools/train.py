@@ -1,6 +1,6 @@
-"""The same as `bevstack train`, as a file that `torchrun` and debuggers can start.
+"""The same as `bevstack train`, as a file that debuggers can start.
 
-Example: `torchrun --nproc-per-node 2 tools/train.py --help`
+Example: `python tools/train.py --help`
 """
 
 from __future__ import annotations

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from bevstack.cli.main import build_parser
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("data/*.md"), *ROOT.glob("visualize/*.md")])
+
+
+def commands_of(text: str) -> list[list[str]]:
+    """Arguments of each `bevstack ...` line in the code blocks of a page."""
+    blocks = re.findall(r"```\w*\n(.*?)```", text, flags=re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    words = [shlex.split(line, comments=True) for line in lines if "bevstack " in line]
+    return [line[1:] for line in words if line and line[0].endswith("bevstack")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[p.relative_to(ROOT).as_posix() for p in PAGES])
+def test_commands_in_the_documentation_are_understood(page: Path) -> None:
+    parser = build_parser()
+    for arguments in commands_of(page.read_text(encoding="utf-8")):
+        assert parser.parse_args(arguments).verb == arguments[0]
+
+
+def test_commands_are_found() -> None:
+    text = "a\n```sh\nbevstack predict --out x \\\n  --rig r # why\nmake demo\n```\nbevstack no\n"
+    assert commands_of(text) == [["predict", "--out", "x", "--rig", "r"]]
+    assert len(commands_of((ROOT / "README.md").read_text(encoding="utf-8"))) >= 7
