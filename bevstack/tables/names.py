@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from bevstack.config.config import NUSCENES_CLASSES
+
 CAMERA_CHANNELS: tuple[str, ...] = (
     "CAM_FRONT",
     "CAM_FRONT_RIGHT",
@@ -28,18 +30,7 @@ RADAR_CHANNELS: tuple[str, ...] = (
     "RADAR_BACK_RIGHT",
 )
 
-DETECTION_CLASSES: tuple[str, ...] = (
-    "barrier",
-    "bicycle",
-    "bus",
-    "car",
-    "construction_vehicle",
-    "motorcycle",
-    "pedestrian",
-    "traffic_cone",
-    "trailer",
-    "truck",
-)
+DETECTION_CLASSES: tuple[str, ...] = NUSCENES_CLASSES  # label order
 
 # Ground truth and predictions farther from the ego than this (in x, y) are not scored
 # (nuScenes detection_cvpr_2019).
