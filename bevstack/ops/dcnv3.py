@@ -71,11 +71,11 @@ def dcnv3(
         TypeError: a tensor is not of a floating type.
         ValueError: names the argument whose shape, device or value does not fit.
     """
-    tensors = {"input": input, "offset": offset, "mask": mask}
-    library.check_tensors(tensors)
-    pairs = {"kernel_size": kernel_size, "stride": stride, "dilation": dilation}
-    for name, pair in {**pairs, "padding": padding}.items():
-        _check_pair(name, pair, at_least=0 if name == "padding" else 1)
+    library.check_tensors({"input": input, "offset": offset, "mask": mask})
+    _check_pair("kernel_size", kernel_size, 1)
+    _check_pair("stride", stride, 1)
+    _check_pair("padding", padding, 0)
+    _check_pair("dilation", dilation, 1)
     points = _check_points(kernel_size, groups, offset_scale, remove_center)
     sizes = expect_shape("input", input, ("B", "H", "W", "C"))
     if sizes["C"] % groups:
@@ -87,7 +87,7 @@ def dcnv3(
     )
     expect_shape("offset", offset, (sizes["B"], height, width, groups * points * 2))
     expect_shape("mask", mask, (sizes["B"], height, width, groups * points))
-    return torch.ops.bevstack.dcnv3(
+    return _OPERATOR(
         input,
         offset,
         mask,
@@ -304,7 +304,7 @@ def _fake_backward(
     return input.new_empty(input.shape), offset.new_empty(offset.shape), mask.new_empty(mask.shape)
 
 
-library.define(f"dcnv3({_ARGUMENTS}) -> Tensor", reference)
+_OPERATOR = library.define(f"dcnv3({_ARGUMENTS}) -> Tensor", reference)
 library.define(
     f"dcnv3_backward(Tensor grad_output, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor)",
     reference_backward,

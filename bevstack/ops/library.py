@@ -50,7 +50,7 @@ def native_problem() -> str | None:
     return None
 
 
-def define(schema: str, reference: Callable[..., Any]) -> torch._ops.OpOverloadPacket:
+def define(schema: str, reference: Callable[..., Any]) -> torch._ops.OpOverload:
     """Defines an operator of the "bevstack" namespace and the reference that serves any device.
 
     Args:
@@ -70,7 +70,7 @@ def define(schema: str, reference: Callable[..., Any]) -> torch._ops.OpOverloadP
         return reference(*args, **options)
 
     _LIBRARY.impl(name, serve, "CompositeExplicitAutograd")
-    return getattr(torch.ops.bevstack, name)
+    return getattr(torch.ops.bevstack, name).default
 
 
 def register_gradient(
@@ -80,25 +80,46 @@ def register_gradient(
 
     The backward takes the gradient of the output, then the operator's own arguments, and returns
     the gradients of its first three tensors; a fourth argument has none.
+
+    This is what ``torch.library.register_autograd`` does, without its filling in of defaults at
+    every call, which takes longer than a small layer's kernel.
     """
     torch.library.register_fake(f"bevstack::{name}", fake, lib=_LIBRARY)
     torch.library.register_fake(f"bevstack::{name}_backward", fake_backward, lib=_LIBRARY)
+    operator = getattr(torch.ops.bevstack, name).default
     backward_operator = getattr(torch.ops.bevstack, f"{name}_backward").default
-
-    def save(ctx: Any, inputs: tuple[Any, ...], keyword_only_inputs: Any, output: Any) -> None:
-        ctx.save_for_backward(*inputs)
-        ctx.options = keyword_only_inputs
 
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         inputs = ctx.saved_tensors
         grads = backward_operator(grad_output.contiguous(), *inputs, **ctx.options)
-        return (*grads, *(None for _ in inputs[3:]))
+        return (None, *grads, *(None for _ in inputs[3:]))
 
     def refuse(ctx: Any, *grads: Any) -> None:
         raise NotImplementedError(f"bevstack.ops.{name} cannot be differentiated twice")
 
-    torch.library.register_autograd(f"bevstack::{name}", backward, setup_context=save, lib=_LIBRARY)
-    torch.library.register_autograd(f"bevstack::{name}_backward", refuse, lib=_LIBRARY)
+    _LIBRARY.impl(name, _autograd_kernel(operator, backward), "Autograd")
+    _LIBRARY.impl(f"{name}_backward", _autograd_kernel(backward_operator, refuse), "Autograd")
+
+
+def _autograd_kernel(
+    operator: torch._ops.OpOverload, backward: Callable[..., Any]
+) -> Callable[..., Any]:
+    def forward(ctx: Any, options: dict[str, Any], *inputs: Tensor | None) -> Any:
+        ctx.save_for_backward(*inputs)
+        ctx.options = options
+        with torch._C._AutoDispatchBelowAutograd():
+            return operator(*inputs, **options)
+
+    members = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
+    gradient = type(f"{operator.__name__}_gradient", (torch.autograd.Function,), members)
+
+    def differentiable(*inputs: Tensor | None, **options: Any) -> Any:
+        if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs):
+            return gradient.apply(options, *inputs)
+        with torch._C._AutoDispatchBelowAutograd():
+            return operator(*inputs, **options)
+
+    return differentiable
 
 
 def check_tensors(tensors: dict[str, Tensor]) -> None:

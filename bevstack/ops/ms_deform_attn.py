@@ -76,7 +76,7 @@ def ms_deform_attn(
     expect_shape("attention_weights", attention_weights, query, sizes)
     if value_index is not None:
         expect_shape("value_index", value_index, ("M",), sizes)
-    return torch.ops.bevstack.ms_deform_attn(
+    return _OPERATOR(
         value, sampling_locations, attention_weights, value_index, spatial_shapes=flat_shapes
     )
 
@@ -243,7 +243,7 @@ def _fake_backward(
     return grad_value, grad_locations, grad_weights
 
 
-library.define(f"ms_deform_attn({_ARGUMENTS}) -> Tensor", reference)
+_OPERATOR = library.define(f"ms_deform_attn({_ARGUMENTS}) -> Tensor", reference)
 library.define(
     f"ms_deform_attn_backward(Tensor grad_output, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor)",
     reference_backward,

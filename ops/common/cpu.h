@@ -1,7 +1,12 @@
 // What the CPU side of both operators shares with torch: types, scratch memory, checks.
 #pragma once
 
+#include <cstdint>
 #include <vector>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
@@ -33,6 +38,21 @@ inline void check_shape(const char* name, const at::Tensor& tensor, at::IntArray
 
 inline at::Tensor prepare(const at::Tensor& tensor, at::ScalarType type) {
   return tensor.to(type).contiguous();
+}
+
+// An uninitialised tensor that every number of will be written. The system hands memory of this size
+// out anew at each call, and in pages of 4 KB that takes as long as computing what goes into it.
+inline at::Tensor empty_result(at::IntArrayRef shape, const at::TensorOptions& options) {
+  at::Tensor result = at::empty(shape, options);
+#if defined(__linux__)
+  constexpr uintptr_t kHugePage = uintptr_t(2) << 20;
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(result.mutable_data_ptr());
+  const uintptr_t first = (begin + kHugePage - 1) / kHugePage * kHugePage;
+  const uintptr_t last = (begin + result.nbytes()) / kHugePage * kHugePage;
+  // A wish only: where the system refuses, pages stay small.
+  if (last > first) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+#endif
+  return result;
 }
 
 // Zeroed memory of one thread, aligned to a register.

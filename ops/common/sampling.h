@@ -44,9 +44,10 @@ struct Sampling {
   PointTable<T, I> table;
 };
 
-// Groups computed at once: enough to fill registers, few enough for the first-level cache.
+// Groups computed at once: enough to fill registers, few enough that what is kept of
+// their points stays near.
 static inline int groups_at_once(int groups, int points) {
-  const int most = 128 / points;
+  const int most = 256 / points;
   return most < 1 ? 1 : most < groups ? most : groups;
 }
 

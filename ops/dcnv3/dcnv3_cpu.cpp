@@ -1,9 +1,6 @@
 // bevstack::dcnv3 and bevstack::dcnv3_backward on the CPU.
 #include <torch/library.h>
 
-#include <ATen/ops/zeros_like.h>
-#include <ATen/ops/empty_like.h>
-
 #include "common/cpu.h"
 #include "common/levels.h"
 #include "dcnv3/dcnv3.h"
@@ -165,7 +162,7 @@ at::Tensor dcnv3(const at::Tensor& input, const at::Tensor& offset, const at::Te
   const at::ScalarType type = computing_type({input, offset, mask});
   const at::Tensor values = prepare(input, type), offsets = prepare(offset, type);
   const at::Tensor masks = prepare(mask, type);
-  at::Tensor output = at::empty(
+  at::Tensor output = empty_result(
       {geometry.batch, geometry.out_height, geometry.out_width, input.size(3)}, values.options());
   if (output.numel() != 0) {
     if (type == at::kDouble) {
@@ -191,9 +188,14 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> dcnv3_backward(
   const at::ScalarType type = computing_type({input, offset, mask});
   const at::Tensor values = prepare(input, type), offsets = prepare(offset, type);
   const at::Tensor masks = prepare(mask, type), grad = prepare(grad_output, type);
-  const std::array<at::Tensor, 3> grads = {at::zeros_like(values), at::zeros_like(offsets),
-                                           at::zeros_like(masks)};
-  if (grad.numel() != 0) {
+  const std::array<at::Tensor, 3> grads = {
+      empty_result(values.sizes(), values.options()).zero_(),
+      empty_result(offsets.sizes(), offsets.options()),
+      empty_result(masks.sizes(), masks.options())};
+  if (grad.numel() == 0) {  // without channels, nothing depends on offsets and masks
+    grads[1].zero_();
+    grads[2].zero_();
+  } else {
     if (type == at::kDouble) {
       run_backward<double>(geometry, grad, values, offsets, masks, grads);
     } else {

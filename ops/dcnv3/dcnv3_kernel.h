@@ -11,6 +11,24 @@ namespace BEVSTACK_ISA {
 // groups, with the lines above and below, stays in the second-level cache.
 constexpr int64_t kTileWidth = 16;
 
+// Lines of the input below an output that are fetched ahead of it.
+constexpr int64_t kLinesAhead = 8;
+
+// Asks for the channels of a block of groups, of the pixel that lies some lines below an output.
+template <typename T>
+BEVSTACK_INLINE void fetch_ahead(const Dcnv3Geometry& geometry, const Sampling<T, Integer<T>>& call,
+                                 int64_t image, int64_t x, int64_t y, int first, int groups) {
+  if (y + kLinesAhead >= geometry.height || x >= geometry.width) return;
+  const int64_t pixel = (y + kLinesAhead) * geometry.width + x;
+  const int64_t from =
+      image * call.image_size + (pixel * geometry.groups + first) * geometry.channels;
+  const int64_t end = from + int64_t(groups) * geometry.channels;
+  for (int64_t k = from; k < end; k += 64 / int64_t(sizeof(T))) {
+    __builtin_prefetch(call.value + k, 0, 2);
+    if (call.grad_value != nullptr) __builtin_prefetch(call.grad_value + k, 1, 2);
+  }
+}
+
 // Calls work(row, image, start_x, start_y, first_group, groups) for the blocks of the lines
 // [begin, end) of all images and the groups [first, last), each block's outputs in tiles.
 template <typename T, typename Work>
@@ -45,6 +63,7 @@ void forward_lines(const Dcnv3Geometry& geometry, const Sampling<T, Integer<T>>&
   const Block<T> block(scratch, padded_points(call.groups, call.points));
   for_each_block<T>(geometry, begin, end, 0, call.groups,
                     [&](int64_t row, int64_t image, T x, T y, int first, int groups) {
+                      fetch_ahead(geometry, call, image, int64_t(x), int64_t(y), first, groups);
                       forward_block<T, kDepth>(call, row, image, x, y, first, groups, block);
                     });
 }
@@ -61,7 +80,8 @@ void backward_units(const Dcnv3Geometry& geometry, const Sampling<T, Integer<T>>
     for_each_block<T>(geometry, image * geometry.out_height, (image + 1) * geometry.out_height,
                       first, last,
                       [&](int64_t row, int64_t of, T x, T y, int g, int groups) {
-                        backward_block<T, kDepth>(call, row, of, x, y, g, groups, block);
+                        fetch_ahead(geometry, call, of, int64_t(x), int64_t(y), g, groups);
+                      backward_block<T, kDepth>(call, row, of, x, y, g, groups, block);
                       });
     begin += last - first;
   }

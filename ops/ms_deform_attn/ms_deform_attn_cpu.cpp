@@ -1,9 +1,6 @@
 // bevstack::ms_deform_attn and bevstack::ms_deform_attn_backward on the CPU.
 #include <torch/library.h>
 
-#include <ATen/ops/zeros_like.h>
-#include <ATen/ops/empty_like.h>
-
 #include "common/cpu.h"
 #include "common/levels.h"
 #include "ms_deform_attn/ms_deform_attn.h"
@@ -188,7 +185,7 @@ at::Tensor ms_deform_attn(const at::Tensor& value, const at::Tensor& sampling_lo
                           at::IntArrayRef spatial_shapes) {
   const Arguments made =
       check(value, sampling_locations, attention_weights, value_index, spatial_shapes);
-  at::Tensor output = at::empty(output_shape(made, value), made.value.options());
+  at::Tensor output = empty_result(output_shape(made, value), made.value.options());
   if (made.weights.numel() == 0) {
     output.zero_();
   } else if (output.numel() != 0) {
@@ -210,10 +207,14 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> ms_deform_attn_backward(
   check_floating("grad_output", grad_output);
   check_shape("grad_output", grad_output, output_shape(made, value));
   const at::Tensor grad = prepare(grad_output, made.type);
-  const std::array<at::Tensor, 3> grads = {at::zeros_like(made.value),
-                                           at::zeros_like(made.locations),
-                                           at::zeros_like(made.weights)};
-  if (made.weights.numel() != 0 && grad.numel() != 0) {
+  const std::array<at::Tensor, 3> grads = {
+      empty_result(made.value.sizes(), made.value.options()).zero_(),
+      empty_result(made.locations.sizes(), made.locations.options()),
+      empty_result(made.weights.sizes(), made.weights.options())};
+  if (grad.numel() == 0) {  // without channels, nothing depends on locations and weights
+    grads[1].zero_();
+    grads[2].zero_();
+  } else if (made.weights.numel() != 0) {
     if (made.type == at::kDouble) {
       run_backward<double>(made, grad, grads);
     } else {
