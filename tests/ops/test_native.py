@@ -1,0 +1,148 @@
+"""What only the compiled kernels promise; the other tests here hold for whichever kernel serves."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from bevstack import ops
+from tests.ops import test_dcnv3, test_ms_deform_attn
+from tests.ops.calls import values_and_gradients
+
+SOURCES = Path(__file__).resolve().parents[2] / "ops"
+LEVELS = ("baseline", "avx2", "avx512")
+needs_native = pytest.mark.skipif(
+    ops.native_problem() is not None, reason=f"no compiled kernels: {ops.native_problem()}"
+)
+
+
+def _included(source: Path, seen: set[str]) -> set[str]:
+    """Returns every header that a source includes, directly or not."""
+    for name in re.findall(r'#include\s+([<"][^>"]+)', source.read_text(encoding="utf-8")):
+        if name not in seen:
+            seen.add(name)
+            if name.startswith('"'):
+                _included(SOURCES / name[1:], seen)
+    return seen
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("operator", ["dcnv3", "ms_deform_attn"])
+def test_files_of_one_instruction_set_share_no_inline_functions(operator: str, level: str) -> None:
+    headers = _included(SOURCES / operator / f"{operator}_{level}.cpp", set())
+    assert {name for name in headers if name.startswith("<")} <= {"<stdint.h"}
+    # What they do share lies outside the namespace of the level and must be a type or static.
+    shared = (SOURCES / "common" / "sampling.h").read_text(encoding="utf-8")
+    functions = re.findall(r"^[a-z].*\) \{$", shared, flags=re.MULTILINE)
+    assert functions and all(f.startswith("static inline") for f in functions)
+
+
+@needs_native
+@pytest.mark.skipif(shutil.which("objdump") is None, reason="objdump is not installed")
+def test_wide_registers_stay_in_their_own_namespace() -> None:
+    library = importlib.import_module("bevstack._C").__file__
+    assert library is not None
+    command = ["objdump", "-d", "-C", "--no-show-raw-insn", library]
+    listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    uses: dict[str, set[str]] = {"%zmm": set(), "%ymm": set()}
+    function = ""
+    for line in listing.splitlines():
+        if line.endswith(">:"):
+            function = line.split("<", 1)[1]
+        for register, functions in uses.items():
+            if register in line:
+                functions.add(function)
+    wide = {f for f in uses["%zmm"] if "bevstack::avx512::" not in f}
+    assert not wide
+    if uses["%zmm"]:  # an x86-64 build: the test sees what it looks for
+        assert any("dcnv3_forward" in f or "forward_lines" in f for f in uses["%zmm"])
+    assert not {f for f in uses["%ymm"] if not re.search(r"bevstack::avx(512|2)::", f)}
+
+
+def _both_operators() -> list[tuple[str, list[Tensor], Tensor, dict[str, object]]]:
+    convolution = test_dcnv3.make_case(size=(7, 37), depth=16, groups=5, batch=2, softmax=True)
+    attention = test_ms_deform_attn.make_case(queries=50, heads=3, depth=32, index=[1, 0, 1] * 17)
+    calls = []
+    for name, case in (("dcnv3", convolution), ("ms_deform_attn", attention)):
+        *tensors, grad_output = case.to(torch.float32)
+        options = case.options if name == "dcnv3" else case.options()
+        calls.append((name, tensors, grad_output, options))
+    return calls
+
+
+@needs_native
+def test_results_do_not_depend_on_the_number_of_threads() -> None:
+    for name, tensors, grad_output, options in _both_operators():
+        results = []
+        for threads in (1, 2, 3, 7):
+            torch.set_num_threads(threads)
+            try:
+                got = values_and_gradients("dispatched", name, tensors, grad_output, **options)
+            finally:
+                torch.set_num_threads(1)
+            results.append(got)
+        for got in results[1:]:
+            assert all(torch.equal(a, b) for a, b in zip(got, results[0], strict=True))
+
+
+@needs_native
+@pytest.mark.parametrize("asked", ["default", "avx2"])
+def test_every_instruction_set_of_this_machine_is_right(asked: str) -> None:
+    best = ops.kernels()[0].instruction_set
+    level = "baseline" if asked == "default" else asked
+    if LEVELS.index(level) >= LEVELS.index(best):
+        pytest.skip(f"this machine is tested at {best} already")
+    tests = Path(__file__).parent
+    checks = "plain_loops or official or nothing or half or right_hand or not_finite"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", checks]
+    ran = subprocess.run(
+        [*command, str(tests / "test_dcnv3.py"), str(tests / "test_ms_deform_attn.py")],
+        env={**os.environ, "ATEN_CPU_CAPABILITY": asked},
+        capture_output=True,
+        text=True,
+        cwd=tests.parents[1],
+    )
+    assert ran.returncode == 0, ran.stdout[-3000:]
+    program = "from bevstack import ops; print(ops.kernels()[0].instruction_set)"
+    said = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "ATEN_CPU_CAPABILITY": asked},
+        capture_output=True,
+        text=True,
+        cwd=tests.parents[1],
+        check=True,
+    )
+    assert said.stdout.strip() == level
+
+
+@needs_native
+def test_wrong_tensors_are_refused_below_the_python_checks() -> None:
+    case = test_dcnv3.make_case()
+    input, offset, mask, grad_output = case.to(torch.float32)
+    convolve = torch.ops.bevstack.dcnv3
+    with pytest.raises(ValueError, match=r"offset must have shape \[2, 5, 7, 36\]; got"):
+        convolve(input, offset[..., 1:], mask, **case.options)
+    with pytest.raises(ValueError, match="kernel_size must be a pair"):
+        convolve(input, offset, mask, **{**case.options, "kernel_size": (0, 3)})
+    with pytest.raises(TypeError, match="mask must be of a floating type"):
+        convolve(input, offset, mask.int(), **case.options)
+    with pytest.raises(ValueError, match="grad_output must have shape"):
+        torch.ops.bevstack.dcnv3_backward(grad_output[:1], input, offset, mask, **case.options)
+    value, locations, weights, _ = test_ms_deform_attn.make_case().to(torch.float32)
+    attend = torch.ops.bevstack.ms_deform_attn
+    with pytest.raises(ValueError, match="value must have shape"):
+        attend(value, locations, weights, None, spatial_shapes=[5, 7, 3, 4])
+    with pytest.raises(ValueError, match="sampling_locations must have shape"):
+        attend(value, locations[:, 1:], weights, None, spatial_shapes=[5, 7, 3, 4, 1, 2])
+    with pytest.raises(ValueError, match="attention_weights must have 4 axes"):
+        index = torch.zeros(2, dtype=torch.int64)
+        attend(value, locations, weights, index, spatial_shapes=[5, 7, 3, 4, 1, 2])
