@@ -45,7 +45,7 @@ class Block:
 
 def plan_blocks(layout: RoadLayout, rng: np.random.Generator) -> list[Block]:
     """Cuts both sides of the road into blocks of random kinds."""
-    weights = rng.dirichlet(np.array([3.0, 1.4, 0.8, 0.8, 1.2]))
+    weights = rng.dirichlet(np.array([2.6, 2.0, 0.8, 0.6, 1.2]))
     blocks = []
     for side in (layout.left, layout.right):
         s = 0.0

@@ -157,12 +157,12 @@ def _centre_line(rng: np.random.Generator, length_m: float) -> tuple[Path, np.nd
     s = np.arange(count) * STEP_M
     curvature = np.zeros(count)
     style = rng.random()
-    if style < 0.35:  # gentle bends
+    if style < 0.40:  # gentle bends
         for _ in range(int(rng.integers(1, 4))):
             middle, half = rng.uniform(0, length_m), rng.uniform(20, 60)
             bend = rng.choice([-1, 1]) / rng.uniform(60, 250)
             curvature += bend * np.clip(1.5 - np.abs(s - middle) / half, 0, 1)
-    elif style < 0.62:  # one turn
+    elif style < 0.76:  # one turn
         radius, angle = rng.uniform(22, 45), np.deg2rad(rng.uniform(45, 95))
         start = rng.uniform(BEHIND_M - 20, length_m - AHEAD_M + 50)
         inside = (s > start) & (s < start + radius * angle)

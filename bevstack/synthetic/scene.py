@@ -18,15 +18,15 @@ from bevstack.synthetic.scenery import add_skyline, line_streets
 from bevstack.synthetic.shading import LIGHT_SIZE
 from bevstack.synthetic.spec import WorldSpec
 from bevstack.synthetic.street_life import (
+    add_classes,
     add_people,
-    add_road_works,
     add_two_wheelers,
     draw_ego_start,
     drive_ego,
     drive_others,
-    ensure_classes,
     park_along_kerbs,
 )
+from bevstack.synthetic.street_works import add_road_works, add_roamers
 from bevstack.synthetic.traffic import Track, time_steps
 from bevstack.tables.names import DETECTION_CLASSES
 
@@ -113,11 +113,17 @@ def _draw_light(rng: np.random.Generator) -> Light:
     return Light(values, octaves, sun)
 
 
-def _required_classes(index: int, count: int) -> tuple[str, ...]:
-    """Classes a scene of a split must show: every two scenes together show all ten."""
+def _chosen_classes(index: int, count: int, rng: np.random.Generator) -> tuple[str, ...]:
+    """Classes put beside the way of the ego in one scene of a split.
+
+    The first two scenes together show all ten, so that no class of a split is without ground
+    truth. Later ones get a few at random: were they all alike, a prior would learn where.
+    """
     if count == 1:
         return DETECTION_CLASSES
-    return DETECTION_CLASSES[index % 2 :: 2]
+    if index < 2:
+        return DETECTION_CLASSES[index::2]
+    return tuple(name for name in DETECTION_CLASSES if rng.random() < 0.3)
 
 
 def build_scene(spec: WorldSpec, name: str) -> Scene:
@@ -140,7 +146,8 @@ def build_scene(spec: WorldSpec, name: str) -> Scene:
     lane = forward[int(rng.integers(len(forward)))]
     ego = drive_ego(population, lane, draw_ego_start(population, lane))
     way = tuple(layout.centre.nearest_s(*ego.pose[i, :2]) for i in (0, -1))
-    ensure_classes(population, _required_classes(index, len(split)), way)
+    classes = _chosen_classes(index, len(split), rng)
+    add_classes(population, classes, way, certain=index < 2)
     drive_others(population, lane)
     park_along_kerbs(population)
     add_road_works(population)
@@ -148,6 +155,7 @@ def build_scene(spec: WorldSpec, name: str) -> Scene:
     line_streets(population)
     fill_blocks(population, blocks)
     add_people(population)
+    add_roamers(population)
     add_skyline(population)
     objects = tuple(population.objects)
     return Scene(

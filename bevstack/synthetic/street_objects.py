@@ -91,7 +91,7 @@ def make_pedestrian(
         name, mean = "human.pedestrian.child", (0.50 if walks else 0.40, 0.46, 1.30)
     elif draw < 0.06:
         name = "human.pedestrian.police_officer"
-    length, width, height = draw_size(rng, mean, 0.06)
+    length, width, height = draw_size(rng, mean, 0.10)
     parts = PrimitiveList()
     stride = length / 2 - 0.11 if walks else 0.03
     _add_person(parts, rng, height, width, (0.0, 0.0, 0.0), vest=worker, stride_m=stride)
@@ -100,7 +100,7 @@ def make_pedestrian(
 
 def make_bicycle(rng: np.random.Generator, rider: bool) -> ObjectModel:
     """Two thin rings, a frame, handlebars; a rider where there is one."""
-    length, width, height = draw_size(rng, (1.80, 0.60, 1.75 if rider else 1.10), 0.05)
+    length, width, height = draw_size(rng, (1.80, 0.60, 1.75 if rider else 1.10), 0.07)
     frame = vary(rng, _FRAMES)
     parts = PrimitiveList()
     _add_bicycle(parts, rng, frame, (0.0, 0.0), length, width, 1.10 if rider else height)
@@ -155,7 +155,7 @@ def _add_bicycle(
 
 def make_motorcycle(rng: np.random.Generator, rider: bool) -> ObjectModel:
     """Two fat wheels, engine, tank, seat, a headlight; a helmeted rider where there is one."""
-    length, width, height = draw_size(rng, (2.10, 0.74, 1.70 if rider else 1.22), 0.06)
+    length, width, height = draw_size(rng, (2.10, 0.74, 1.70 if rider else 1.22), 0.09)
     tank = vary(rng, _TANKS)
     top = 1.15 if rider else height
     parts = PrimitiveList()
@@ -184,7 +184,8 @@ def make_motorcycle(rng: np.random.Generator, rider: bool) -> ObjectModel:
 
 def make_barrier(rng: np.random.Generator) -> ObjectModel:
     """A road barrier; as in nuScenes its long side is its width, across its heading."""
-    length, width, height = draw_size(rng, (0.52, 2.45, 1.00), 0.06)
+    long_side = float(rng.uniform(1.5, 3.3))
+    length, width, height = draw_size(rng, (0.55, long_side, 0.98), 0.15)
     parts = PrimitiveList()
     concrete = rng.random() < 0.3
     red = vary(rng, ((0.90, 0.30, 0.06), (0.82, 0.12, 0.08)), 0.03)
@@ -206,7 +207,7 @@ def make_barrier(rng: np.random.Generator) -> ObjectModel:
 def make_cone(rng: np.random.Generator) -> ObjectModel:
     """A traffic cone, or sometimes a channelising post, with a white band."""
     tall = rng.random() < 0.25
-    length, width, height = draw_size(rng, (0.42, 0.42, 1.05 if tall else 0.80), 0.08)
+    length, width, height = draw_size(rng, (0.42, 0.42, 1.10 if tall else 0.78), 0.18)
     orange = vary(rng, ((0.98, 0.36, 0.04), (0.95, 0.28, 0.05)), 0.02)
     parts = PrimitiveList()
     parts.add(Pattern.PLAIN, (0.0, 0.0, 0.0), (length, width, 0.06), (0.10, 0.09, 0.08))

@@ -103,7 +103,7 @@ def _add_wheels(
 
 def make_car(rng: np.random.Generator) -> ObjectModel:
     """Saloon, hatchback, estate, van or pick-up: body, sloped cabin, four wheels."""
-    length, width, height = draw_size(rng, (4.53, 1.86, 1.67), 0.055)
+    length, width, height = draw_size(rng, (4.53, 1.86, 1.67), 0.08)
     style = int(rng.choice(4, p=[0.4, 0.3, 0.2, 0.1]))
     colour = vary(rng, _CAR_COLOURS)
     body_height = height * (0.50 if style < 2 else 0.54)
@@ -137,7 +137,7 @@ def make_car(rng: np.random.Generator) -> ObjectModel:
 
 def make_truck(rng: np.random.Generator) -> ObjectModel:
     """A cab and a tall box, a tipper body, or a flat tractor; the cab leads."""
-    length, width, height = draw_size(rng, (6.6, 2.4, 2.9), 0.13)
+    length, width, height = draw_size(rng, (6.6, 2.4, 2.9), 0.15)
     cab_length = min(2.1, 0.33 * length)
     cab_height = height * float(rng.uniform(0.74, 0.90))
     cab, cargo = vary(rng, _CAR_COLOURS), vary(rng, _CARGO_COLOURS)
@@ -168,7 +168,7 @@ def make_bus(rng: np.random.Generator) -> ObjectModel:
     """A city bus, or rarely a bendy one: a long band of windows, a lit sign above the screen."""
     bendy = bool(rng.random() < 0.15)
     mean = (16.5, 2.9, 3.3) if bendy else (11.3, 2.9, 3.4)
-    length, width, height = draw_size(rng, mean, 0.06)
+    length, width, height = draw_size(rng, mean, 0.08)
     colour, stripe = vary(rng, _BUS_COLOURS), vary(rng, _LOGO_COLOURS)
     parts = PrimitiveList()
     sections = ((0.0, length),)
@@ -192,7 +192,7 @@ def make_bus(rng: np.random.Generator) -> ObjectModel:
 
 def make_trailer(rng: np.random.Generator) -> ObjectModel:
     """A ribbed container on a chassis: wheels at the rear, landing legs in front, no cab."""
-    length, width, height = draw_size(rng, (10.5, 2.75, 3.8), 0.12)
+    length, width, height = draw_size(rng, (10.5, 2.75, 3.8), 0.15)
     parts = PrimitiveList()
     floor = 1.15
     parts.add(

@@ -9,7 +9,7 @@ from bevstack.synthetic.scene import Scene, build_scene
 
 # Many short scenes rather than few long ones: what a prior learns depends on the layouts.
 SMALL = WorldSpec(
-    seed=11, train_scenes=24, val_scenes=8, samples_per_scene=4, image_size=(90, 160)
+    seed=11, train_scenes=36, val_scenes=10, samples_per_scene=4, image_size=(90, 160)
 )
 
 
