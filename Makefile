@@ -6,7 +6,7 @@
 #   make test-ops TORCH=torch==2.11.0           operators and models on another torch
 #   make test-numpy2                            everything with the newest numpy
 #   PYTHON=python3.12 make demo                 another interpreter
-#   make install TORCH_INDEX=https://download.pytorch.org/whl/cpu    torch from another index
+#   make install TORCH_INDEX=URL                torch from another index
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
