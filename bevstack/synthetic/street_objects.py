@@ -53,6 +53,12 @@ def _add_person(
                 trousers,
                 kind=Kind.POST,
             )
+            parts.add(
+                Pattern.PLAIN,
+                (x + side * stride_m + 0.05, y + side * 0.17 * width, z),
+                (0.28, 0.11, 0.09),
+                _RUBBER,
+            )
     parts.add(
         Pattern.VEST if vest else Pattern.TORSO,
         (x, y, z + hip),
@@ -84,16 +90,16 @@ def make_pedestrian(
 ) -> ObjectModel:
     """An adult, a child, a police officer or a construction worker; longer in mid-stride."""
     draw = rng.random()
-    name, mean = "human.pedestrian.adult", (0.78 if walks else 0.52, 0.66, 1.74)
+    name, mean = "human.pedestrian.adult", (0.80 if walks else 0.44, 0.66, 1.74)
     if worker:
         name = "human.pedestrian.construction_worker"
     elif draw < 0.05:
-        name, mean = "human.pedestrian.child", (0.50 if walks else 0.40, 0.46, 1.30)
+        name, mean = "human.pedestrian.child", (0.56 if walks else 0.42, 0.46, 1.30)
     elif draw < 0.06:
         name = "human.pedestrian.police_officer"
     length, width, height = draw_size(rng, mean, 0.10)
     parts = PrimitiveList()
-    stride = length / 2 - 0.11 if walks else 0.03
+    stride = max(0.0, length / 2 - 0.19)
     _add_person(parts, rng, height, width, (0.0, 0.0, 0.0), vest=worker, stride_m=stride)
     return ObjectModel(name, (length, width, height), parts.finish())
 
@@ -238,9 +244,10 @@ def make_bicycle_rack(rng: np.random.Generator) -> ObjectModel:
         parts.add(Pattern.PLAIN, (x, 0.0, 0.76), (0.07, 0.66, 0.07), (0.5, 0.52, 0.55))
         if rng.random() < 0.55:
             _add_bicycle(
-                parts, rng, vary(rng, _FRAMES), (x + 0.2, 0.0), 1.75, 0.45, 1.05, np.pi / 2
+                parts, rng, vary(rng, _FRAMES), (x + 0.2, 0.0), width, 0.45, 1.05, np.pi / 2
             )
     parts.add(Pattern.PLAIN, (0.0, 0.0, 0.0), (length, 0.08, 0.06), (0.4, 0.4, 0.42))
+    parts.add(Pattern.PLAIN, (-length / 2 + 0.1, 0.0, 0.0), (0.2, width, 0.06), (0.4, 0.4, 0.42))
     parts.add(Pattern.PLAIN, (length / 2 - 0.05, 0.0, 0.0), (0.1, 0.1, height), (0.2, 0.3, 0.6))
     return ObjectModel(BICYCLE_RACK_CATEGORY, (length, width, height), parts.finish())
 
@@ -264,8 +271,8 @@ def make_clutter(rng: np.random.Generator) -> ObjectModel:
         green = (0.12, 0.32, 0.18)
         parts.add(
             Pattern.PLAIN,
-            (0, 0, 0.06),
-            (length, width, height - 0.16),
+            (0, 0, 0.0),
+            (length, width, height - 0.10),
             green,
             slopes=(-0.02, 0.1, 0.0),
         )
