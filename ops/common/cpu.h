@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
+#include <type_traits>
 #include <vector>
 
 #if defined(__linux__)
@@ -59,7 +61,7 @@ inline at::Tensor empty_result(at::IntArrayRef shape, const at::TensorOptions& o
 template <typename T>
 class Scratch {
  public:
-  explicit Scratch(const Sampling<T, std::conditional_t<sizeof(T) == 4, int32_t, int64_t>>& call)
+  explicit Scratch(const Sampling<T>& call)
       : numbers_(scratch_size(call.groups, call.points) + 64 / sizeof(T)) {}
   T* get() {
     const auto address = reinterpret_cast<uintptr_t>(numbers_.data());
@@ -70,40 +72,35 @@ class Scratch {
   std::vector<T> numbers_;
 };
 
-// The memory of a PointTable. `set` fills in one period, which is then repeated block by block.
-template <typename T, typename I>
-class PointTables {
+// The memory of a table of points. The first `points` entries are set, then repeated to its end.
+template <typename T>
+class PointTable {
  public:
-  PointTables(int groups, int points)
-      : padded_(padded_points(groups, points)), numbers_(padded_ * 6), indices_(padded_ * 4) {}
+  PointTable(int groups, int points)
+      : padded_(padded_points(groups, points)), entries_(padded_ * kTableArrays) {}
 
-  T& number(int array, int64_t point) { return numbers_[array * padded_ + point]; }
-  I& index(int array, int64_t point) { return indices_[array * padded_ + point]; }
+  T& number(TableArray array, int64_t k) {
+    return entries_[record_entry(k, kTableArrays) + array * kRecord];
+  }
 
-  // Repeats the first `points` entries of every array to its end.
-  PointTable<T, I> repeated(int points) {
+  void set_index(TableArray array, int64_t k, int64_t index) {
+    const std::conditional_t<sizeof(T) == 4, int32_t, int64_t> bits = index;
+    std::memcpy(&number(array, k), &bits, sizeof bits);
+  }
+
+  const T* repeated(int points) {
     for (int64_t k = points; k < padded_; ++k) {
-      for (int array = 0; array < 6; ++array) number(array, k) = number(array, k - points);
-      for (int array = 0; array < 4; ++array) index(array, k) = index(array, k - points);
+      for (int array = 0; array < kTableArrays; ++array) {
+        const auto which = TableArray(array);
+        std::memcpy(&number(which, k), &number(which, k - points), sizeof(T));
+      }
     }
-    const T* n = numbers_.data();
-    const I* i = indices_.data();
-    return {n,
-            n + padded_,
-            n + 2 * padded_,
-            n + 3 * padded_,
-            n + 4 * padded_,
-            n + 5 * padded_,
-            i,
-            i + padded_,
-            i + 2 * padded_,
-            i + 3 * padded_};
+    return entries_.data();
   }
 
  private:
   int64_t padded_;
-  std::vector<T> numbers_;
-  std::vector<I> indices_;
+  std::vector<T> entries_;
 };
 
 }  // namespace bevstack

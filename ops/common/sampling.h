@@ -8,24 +8,33 @@
 
 namespace bevstack {
 
-// The points of as many groups as are computed at once, point by point: where they lie without
-// offset, and which map they read. A position in pixels is start + grid + offset * scale.
-template <typename T, typename I>
-struct PointTable {
-  const T* grid_x;
-  const T* grid_y;
-  const T* scale_x;
-  const T* scale_y;
-  const T* width;  // of the map, in pixels
-  const T* height;
-  const I* last_column;
-  const I* last_line;
-  const I* first;      // place of the map's first pixel, in units of D channels
-  const I* line_step;  // from one line of the map to the next, in units of D channels
+// Arrays over points are kept in records: of every array 16 entries, one array after the other, then
+// the next 16 of every array. One pointer then reaches all of them.
+constexpr int kRecord = 16;
+
+// What there is to know of a point beforehand. The arrays of integers hold the bits of an integer
+// of the size of T.
+enum TableArray {
+  kGridX,   // where it lies without offset; a position is start + grid + offset * scale
+  kGridY,
+  kScaleX,
+  kScaleY,
+  kWidth,   // of the map it reads, in pixels
+  kHeight,
+  kLastColumn,  // integers from here on
+  kLastLine,
+  kFirst,     // place of the map's first pixel, in units of D channels
+  kLineStep,  // from one line of the map to the next, in units of D channels
+  kTableArrays
 };
 
+// Where entry k of array 0 lies; array a begins a * kRecord behind.
+static inline uint64_t record_entry(uint64_t k, int arrays) {
+  return k / kRecord * (arrays * kRecord) + k % kRecord;
+}
+
 // The tensors, contiguous. Those of gradients are null in the forward pass.
-template <typename T, typename I>
+template <typename T>
 struct Sampling {
   const T* value;   // images of (pixels, G, D)
   const T* offset;  // (rows, G, P, 2), pairs (x, y)
@@ -41,7 +50,7 @@ struct Sampling {
   int channels;
   int points;
   bool softmax;  // normalise the factors over the points of a group first
-  PointTable<T, I> table;
+  const T* table;  // TableArray of the points of as many groups as are computed at once
 };
 
 // Groups computed at once: enough to fill registers, few enough that what is kept of
@@ -51,9 +60,9 @@ static inline int groups_at_once(int groups, int points) {
   return most < 1 ? 1 : most < groups ? most : groups;
 }
 
-// Length of the arrays of a PointTable: whole registers, of at most 16 lanes.
+// Length of arrays over their points: whole records.
 static inline int64_t padded_points(int groups, int points) {
-  return (int64_t(groups_at_once(groups, points)) * points + 15) / 16 * 16;
+  return (int64_t(groups_at_once(groups, points)) * points + kRecord - 1) / kRecord * kRecord;
 }
 
 // Numbers of scratch memory a thread needs, aligned to 64 bytes.

@@ -12,46 +12,43 @@
 namespace bevstack {
 namespace BEVSTACK_ISA {
 
+enum BlockArray {
+  kPlace,  // of the corner (y0, x0), in units of D channels; -1: the point does not count
+  kStepX,  // from there to x1, and to y1; the first three hold integers
+  kStepY,
+  kWeight,  // corners (y0, x0), (y0, x1), (y1, x0), (y1, x1), times the factor
+  // For the gradients:
+  kLeft = kWeight + 4,  // weights of the two columns and lines; 0 for those outside
+  kRight,
+  kTop,
+  kBottom,
+  kToLeft,  // their derivatives
+  kToRight,
+  kToTop,
+  kToBottom,
+  kValidFactor,
+  kProduct,  // inner products of the output's gradient with the four corners
+  kBlockArrays = kProduct + 4
+};
+
 template <typename T>
 struct Block {
-  using I = Integer<T>;
+  T* records;  // BlockArray of the block's points
+  T* factor;   // (points,)
+  T* partial;  // (points, lanes): the inner products before their lanes are added up
 
-  // Arrays over the block's points.
-  I* place;  // of the corner (y0, x0), in units of D channels; -1: the point does not count
-  I* step_x;
-  I* step_y;
-  T* weight[4];  // corners (y0, x0), (y0, x1), (y1, x0), (y1, x1), times the factor
-  // For the gradients:
-  T* left;  // weights of the two columns and lines; 0 for those outside
-  T* right;
-  T* top;
-  T* bottom;
-  T* to_left;  // their derivatives
-  T* to_right;
-  T* to_top;
-  T* to_bottom;
-  T* valid_factor;
-  T* product[4];  // inner products of the output's gradient with the corners
-  T* factor;
-  T* partial;  // (points, lanes): those products before their lanes are added up
-
-  Block(T* scratch, int64_t padded) {
-    T** const arrays[] = {&weight[0], &weight[1], &weight[2],  &weight[3],  &left,
-                          &right,     &top,       &bottom,     &to_left,    &to_right,
-                          &to_top,    &to_bottom, &valid_factor, &product[0], &product[1],
-                          &product[2], &product[3], &factor};
-    for (T** array : arrays) {
-      *array = scratch;
-      scratch += padded;
-    }
-    I** const indices[] = {&place, &step_x, &step_y};
-    for (I** array : indices) {
-      *array = reinterpret_cast<I*>(scratch);
-      scratch += padded;
-    }
-    partial = scratch;
-  }
+  Block(T* scratch, int64_t padded)
+      : records(scratch),
+        factor(scratch + padded * kBlockArrays),
+        partial(scratch + padded * (kBlockArrays + 1)) {}
 };
+
+template <typename T>
+BEVSTACK_INLINE Integer<T> integer(const T* entry) {
+  Integer<T> bits;
+  __builtin_memcpy(&bits, entry, sizeof bits);
+  return bits;
+}
 
 // Reads a register of an array of `count` numbers from position k, without going over its end
 // where what lies behind is not known to belong to the same tensor.
@@ -119,53 +116,54 @@ struct Axis {
 };
 
 template <typename T, bool kGradients>
-BEVSTACK_INLINE void locate(const Sampling<T, Integer<T>>& call, T start_x, T start_y,
+BEVSTACK_INLINE void locate(const Sampling<T>& call, T start_x, T start_y,
                             const T* offset, const T* factor, int64_t count, bool may_read_on,
                             const Block<T>& block) {
   using V = Vector<T>;
   using I = Vector<Integer<T>>;
   constexpr int L = kLanes<T>;
-  const PointTable<T, Integer<T>>& table = call.table;
   const V zero = {};
   const I none = {};
   for (int64_t k = 0; k < count; k += L) {
+    const T* const table = call.table + record_entry(k, kTableArrays);
+    T* const entry = block.records + record_entry(k, kBlockArrays);
     const V low = load_some(offset, 2 * k, 2 * count, may_read_on);
     const V high = load_some(offset, 2 * k + L, 2 * count, may_read_on);
     const V offset_x = shuffle<T, L>(low, high, [](int i) { return 2 * i; });
     const V offset_y = shuffle<T, L>(low, high, [](int i) { return 2 * i + 1; });
-    V x = start_x + load<V>(table.grid_x + k) + offset_x * load<V>(table.scale_x + k);
-    V y = start_y + load<V>(table.grid_y + k) + offset_y * load<V>(table.scale_y + k);
-    const I valid = (x > T(-1)) & (x < load<V>(table.width + k)) & (y > T(-1)) &
-                    (y < load<V>(table.height + k));
+    V x = start_x + load<V>(table + kGridX * kRecord) + offset_x * load<V>(table + kScaleX * kRecord);
+    V y = start_y + load<V>(table + kGridY * kRecord) + offset_y * load<V>(table + kScaleY * kRecord);
+    const I valid = (x > T(-1)) & (x < load<V>(table + kWidth * kRecord)) & (y > T(-1)) &
+                    (y < load<V>(table + kHeight * kRecord));
     x = select(valid, x, zero);
     y = select(valid, y, zero);
-    const Axis<T> column(x, load<I>(table.last_column + k));
-    const Axis<T> line(y, load<I>(table.last_line + k));
-    const I line_step = load<I>(table.line_step + k);
-    const I place = load<I>(table.first + k) + line.first * line_step +
+    const Axis<T> column(x, load<I>(table + kLastColumn * kRecord));
+    const Axis<T> line(y, load<I>(table + kLastLine * kRecord));
+    const I line_step = load<I>(table + kLineStep * kRecord);
+    const I place = load<I>(table + kFirst * kRecord) + line.first * line_step +
                     column.first * Integer<T>(call.groups);
-    store(block.place + k, valid ? place : none - 1);
+    store(entry + kPlace * kRecord, valid ? place : none - 1);
     const I both_x = column.first_inside & column.second_inside;
     const I both_y = line.first_inside & line.second_inside;
-    store(block.step_x + k, both_x & Integer<T>(call.groups));
-    store(block.step_y + k, both_y & line_step);
+    store(entry + kStepX * kRecord, both_x & Integer<T>(call.groups));
+    store(entry + kStepY * kRecord, both_y & line_step);
     const V counted = select(valid, load_some(factor, k, count, may_read_on), zero);
     const V top = line.first_weight * counted;
     const V bottom = line.second_weight * counted;
-    store(block.weight[0] + k, top * column.first_weight);
-    store(block.weight[1] + k, top * column.second_weight);
-    store(block.weight[2] + k, bottom * column.first_weight);
-    store(block.weight[3] + k, bottom * column.second_weight);
+    store(entry + (kWeight + 0) * kRecord, top * column.first_weight);
+    store(entry + (kWeight + 1) * kRecord, top * column.second_weight);
+    store(entry + (kWeight + 2) * kRecord, bottom * column.first_weight);
+    store(entry + (kWeight + 3) * kRecord, bottom * column.second_weight);
     if (kGradients) {
-      store(block.left + k, column.first_weight);
-      store(block.right + k, column.second_weight);
-      store(block.top + k, line.first_weight);
-      store(block.bottom + k, line.second_weight);
-      store(block.to_left + k, select(column.first_inside, zero - 1, zero));
-      store(block.to_right + k, select(column.second_inside, zero + 1, zero));
-      store(block.to_top + k, select(line.first_inside, zero - 1, zero));
-      store(block.to_bottom + k, select(line.second_inside, zero + 1, zero));
-      store(block.valid_factor + k, counted);
+      store(entry + kLeft * kRecord, column.first_weight);
+      store(entry + kRight * kRecord, column.second_weight);
+      store(entry + kTop * kRecord, line.first_weight);
+      store(entry + kBottom * kRecord, line.second_weight);
+      store(entry + kToLeft * kRecord, select(column.first_inside, zero - 1, zero));
+      store(entry + kToRight * kRecord, select(column.second_inside, zero + 1, zero));
+      store(entry + kToTop * kRecord, select(line.first_inside, zero - 1, zero));
+      store(entry + kToBottom * kRecord, select(line.second_inside, zero + 1, zero));
+      store(entry + kValidFactor * kRecord, counted);
     }
   }
 }
@@ -180,17 +178,19 @@ BEVSTACK_INLINE void gather(const Block<T>& block, int64_t k, int points, const 
   constexpr int kSums = R <= 2 ? 4 : R <= 4 ? 2 : 1;
   const int64_t unit = kDepth ? kDepth : depth;
   V sums[kSums][R] = {};
+  const T* const records = block.records;
   for (int64_t end = k + points; k < end; ++k) {
-    const Integer<T> place = block.place[k];
+    const T* const entry = records + record_entry(k, kBlockArrays);
+    const Integer<T> place = integer(entry + kPlace * kRecord);
     if (place < 0) continue;
     const T* corner[4];
     corner[0] = value + int64_t(place) * unit;
-    corner[1] = corner[0] + int64_t(block.step_x[k]) * unit;
-    const int64_t down = int64_t(block.step_y[k]) * unit;
+    corner[1] = corner[0] + int64_t(integer(entry + kStepX * kRecord)) * unit;
+    const int64_t down = int64_t(integer(entry + kStepY * kRecord)) * unit;
     corner[2] = corner[0] + down;
     corner[3] = corner[1] + down;
     for (int c = 0; c < 4; ++c) {
-      const T weight = block.weight[c][k];
+      const T weight = entry[(kWeight + c) * kRecord];
       for (int r = 0; r < R; ++r) sums[c % kSums][r] += load<V>(corner[c] + r * N) * weight;
     }
   }
@@ -212,15 +212,19 @@ BEVSTACK_INLINE void scatter(const Block<T>& block, int64_t k, int points, const
   const int64_t unit = kDepth ? kDepth : depth;
   V grad[R];
   for (int r = 0; r < R; ++r) grad[r] = load<V>(grad_output + r * N);
+  // Copies, because a store might change what the compiler reads through `block`.
+  const T* const records = block.records;
+  T* const partials = block.partial;
   for (int64_t end = k + points; k < end; ++k) {
-    const Integer<T> place = block.place[k];
-    T* const partial = block.partial + k * L;
+    const T* const entry = records + record_entry(k, kBlockArrays);
+    const Integer<T> place = integer(entry + kPlace * kRecord);
+    T* const partial = partials + k * L;
     if (place < 0) {
       if (kFirst) store(partial, Vector<T>{});
       continue;
     }
-    const int64_t right = int64_t(block.step_x[k]) * unit;
-    const int64_t down = int64_t(block.step_y[k]) * unit;
+    const int64_t right = int64_t(integer(entry + kStepX * kRecord)) * unit;
+    const int64_t down = int64_t(integer(entry + kStepY * kRecord)) * unit;
     const int64_t first = int64_t(place) * unit;
     const int64_t corner[4] = {first, first + right, first + down, first + down + right};
     V product[4];
@@ -228,6 +232,12 @@ BEVSTACK_INLINE void scatter(const Block<T>& block, int64_t k, int points, const
       const T* from = value + corner[c];
       product[c] = grad[0] * load<V>(from);
       for (int r = 1; r < R; ++r) product[c] += grad[r] * load<V>(from + r * N);
+    }
+    T weight[4];
+    for (int c = 0; c < 4; ++c) weight[c] = entry[(kWeight + c) * kRecord];
+    for (int c = 0; c < 4; ++c) {
+      T* to = grad_value + corner[c];
+      for (int r = 0; r < R; ++r) store(to + r * N, load<V>(to + r * N) + grad[r] * weight[c]);
     }
     const V halves[2] = {fold<T, N, N / 2>(product[0], product[2]),
                          fold<T, N, N / 2>(product[1], product[3])};
@@ -241,11 +251,6 @@ BEVSTACK_INLINE void scatter(const Block<T>& block, int64_t k, int points, const
       store(lanes, folded);
       for (int i = 0; i < N; ++i) partial[i / (N / 4) * (L / 4) + i % (N / 4)] += lanes[i];
     }
-    for (int c = 0; c < 4; ++c) {
-      const T weight = block.weight[c][k];
-      T* to = grad_value + corner[c];
-      for (int r = 0; r < R; ++r) store(to + r * N, load<V>(to + r * N) + grad[r] * weight);
-    }
   }
 }
 
@@ -255,12 +260,15 @@ void gather_channel(const Block<T>& block, int64_t k, int points, const T* value
                     T* output) {
   T sum = 0;
   for (int64_t end = k + points; k < end; ++k) {
-    if (block.place[k] < 0) continue;
-    const T* corner = value + int64_t(block.place[k]) * depth;
-    const int64_t right = int64_t(block.step_x[k]) * depth;
-    const int64_t down = int64_t(block.step_y[k]) * depth;
-    sum += block.weight[0][k] * corner[0] + block.weight[1][k] * corner[right] +
-           block.weight[2][k] * corner[down] + block.weight[3][k] * corner[down + right];
+    const T* const entry = block.records + record_entry(k, kBlockArrays);
+    const Integer<T> place = integer(entry + kPlace * kRecord);
+    if (place < 0) continue;
+    const T* const corner = value + int64_t(place) * depth;
+    const int64_t right = int64_t(integer(entry + kStepX * kRecord)) * depth;
+    const int64_t down = int64_t(integer(entry + kStepY * kRecord)) * depth;
+    const T* const weight = entry + kWeight * kRecord;
+    sum += weight[0] * corner[0] + weight[kRecord] * corner[right] +
+           weight[2 * kRecord] * corner[down] + weight[3 * kRecord] * corner[down + right];
   }
   *output = sum;
 }
@@ -270,14 +278,16 @@ void scatter_channel(const Block<T>& block, int64_t k, int points, const T* valu
                      int depth, T grad) {
   constexpr int L = kLanes<T>;
   for (int64_t end = k + points; k < end; ++k) {
-    if (block.place[k] < 0) continue;
-    const int64_t first = int64_t(block.place[k]) * depth;
-    const int64_t right = int64_t(block.step_x[k]) * depth;
-    const int64_t down = int64_t(block.step_y[k]) * depth;
+    const T* const entry = block.records + record_entry(k, kBlockArrays);
+    const Integer<T> place = integer(entry + kPlace * kRecord);
+    if (place < 0) continue;
+    const int64_t first = int64_t(place) * depth;
+    const int64_t right = int64_t(integer(entry + kStepX * kRecord)) * depth;
+    const int64_t down = int64_t(integer(entry + kStepY * kRecord)) * depth;
     const int64_t corner[4] = {first, first + right, first + down, first + down + right};
     for (int c = 0; c < 4; ++c) {
       block.partial[k * L + c * (L / 4)] += grad * value[corner[c]];
-      grad_value[corner[c]] += grad * block.weight[c][k];
+      grad_value[corner[c]] += grad * entry[(kWeight + c) * kRecord];
     }
   }
 }
@@ -327,15 +337,16 @@ void scatter_any(const Block<T>& block, int64_t k, int points, const T* value, T
   }
 }
 
-// Adds up the lanes of block.partial into block.product.
+// Adds up the lanes of block.partial into the block's products.
 template <typename T>
 BEVSTACK_INLINE void add_lanes(const Block<T>& block, int64_t count) {
   using V = Vector<T>;
   constexpr int L = kLanes<T>;
   constexpr int kPoints = L / 4;  // summed at once
-  for (int64_t k = 0; k < count; k += kPoints) {
+  const T* partial = block.partial;
+  T* const records = block.records;
+  for (int64_t k = 0; k < count; k += kPoints, partial += kPoints * L) {
     V sum;
-    const T* partial = block.partial + k * L;
     if constexpr (kPoints == 4) {
       const V even = fold<T, L, 2>(load<V>(partial), load<V>(partial + 2 * L));
       const V odd = fold<T, L, 2>(load<V>(partial + L), load<V>(partial + 3 * L));
@@ -347,33 +358,36 @@ BEVSTACK_INLINE void add_lanes(const Block<T>& block, int64_t count) {
     }
     T lanes[L];
     store(lanes, sum);
+    T* const entry = records + record_entry(k, kBlockArrays) + kProduct * kRecord;
     for (int c = 0; c < 4; ++c) {
-      __builtin_memcpy(block.product[c] + k, lanes + c * kPoints, kPoints * sizeof(T));
+      __builtin_memcpy(entry + c * kRecord, lanes + c * kPoints, kPoints * sizeof(T));
     }
   }
 }
 
 template <typename T>
-void finish(const Sampling<T, Integer<T>>& call, const T* factor, int groups, T* grad_offset,
+void finish(const Sampling<T>& call, const T* factor, int groups, T* grad_offset,
             T* grad_factor, const Block<T>& block) {
   using V = Vector<T>;
   constexpr int L = kLanes<T>;
   const int64_t count = int64_t(groups) * call.points;
   add_lanes(block, count);
   for (int64_t k = 0; k < count; k += L) {
+    const T* const entry = block.records + record_entry(k, kBlockArrays);
+    const T* const table = call.table + record_entry(k, kTableArrays);
     V product[4];
-    for (int c = 0; c < 4; ++c) product[c] = load<V>(block.product[c] + k);
-    const V left = load<V>(block.left + k), right = load<V>(block.right + k);
-    const V top = load<V>(block.top + k), bottom = load<V>(block.bottom + k);
+    for (int c = 0; c < 4; ++c) product[c] = load<V>(entry + (kProduct + c) * kRecord);
+    const V left = load<V>(entry + kLeft * kRecord), right = load<V>(entry + kRight * kRecord);
+    const V top = load<V>(entry + kTop * kRecord), bottom = load<V>(entry + kBottom * kRecord);
     const V upper = left * product[0] + right * product[1];
     const V lower = left * product[2] + right * product[3];
     const V first = top * product[0] + bottom * product[2];
     const V second = top * product[1] + bottom * product[3];
-    const V counted = load<V>(block.valid_factor + k);
-    const V to_x = load<V>(block.to_left + k) * first + load<V>(block.to_right + k) * second;
-    const V to_y = load<V>(block.to_top + k) * upper + load<V>(block.to_bottom + k) * lower;
-    const V x = counted * to_x * load<V>(call.table.scale_x + k);
-    const V y = counted * to_y * load<V>(call.table.scale_y + k);
+    const V counted = load<V>(entry + kValidFactor * kRecord);
+    const V to_x = load<V>(entry + kToLeft * kRecord) * first + load<V>(entry + kToRight * kRecord) * second;
+    const V to_y = load<V>(entry + kToTop * kRecord) * upper + load<V>(entry + kToBottom * kRecord) * lower;
+    const V x = counted * to_x * load<V>(table + kScaleX * kRecord);
+    const V y = counted * to_y * load<V>(table + kScaleY * kRecord);
     const auto low = [](int i) { return i / 2 + (i & 1 ? L : 0); };
     const auto high = [](int i) { return (i + L) / 2 + (i & 1 ? L : 0); };
     store_some(grad_offset, 2 * k, 2 * count, shuffle<T, L>(x, y, low));
@@ -392,7 +406,7 @@ void finish(const Sampling<T, Integer<T>>& call, const T* factor, int groups, T*
 
 // Computes groups [first, first + groups) of one row, at most groups_at_once of them.
 template <typename T, int kDepth>
-BEVSTACK_INLINE void forward_block(const Sampling<T, Integer<T>>& call, int64_t row, int64_t image,
+BEVSTACK_INLINE void forward_block(const Sampling<T>& call, int64_t row, int64_t image,
                                    T start_x, T start_y, int first, int groups,
                                    const Block<T>& block) {
   const int64_t group = row * call.groups + first;
@@ -420,7 +434,7 @@ BEVSTACK_INLINE void forward_block(const Sampling<T, Integer<T>>& call, int64_t 
 }
 
 template <typename T, int kDepth>
-BEVSTACK_INLINE void backward_block(const Sampling<T, Integer<T>>& call, int64_t row, int64_t image,
+BEVSTACK_INLINE void backward_block(const Sampling<T>& call, int64_t row, int64_t image,
                                     T start_x, T start_y, int first, int groups,
                                     const Block<T>& block) {
   const int64_t group = row * call.groups + first;

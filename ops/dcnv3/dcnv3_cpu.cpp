@@ -7,13 +7,13 @@
 
 #define BEVSTACK_DECLARE(level)                                                            \
   namespace level {                                                                        \
-  void dcnv3_forward(const Dcnv3Geometry&, const Sampling<float, int32_t>&, int64_t,       \
+  void dcnv3_forward(const Dcnv3Geometry&, const Sampling<float>&, int64_t,       \
                      int64_t, float*);                                                     \
-  void dcnv3_forward(const Dcnv3Geometry&, const Sampling<double, int64_t>&, int64_t,      \
+  void dcnv3_forward(const Dcnv3Geometry&, const Sampling<double>&, int64_t,      \
                      int64_t, double*);                                                    \
-  void dcnv3_backward(const Dcnv3Geometry&, const Sampling<float, int32_t>&, int64_t,      \
+  void dcnv3_backward(const Dcnv3Geometry&, const Sampling<float>&, int64_t,      \
                       int64_t, float*);                                                    \
-  void dcnv3_backward(const Dcnv3Geometry&, const Sampling<double, int64_t>&, int64_t,     \
+  void dcnv3_backward(const Dcnv3Geometry&, const Sampling<double>&, int64_t,     \
                       int64_t, double*);                                                   \
   }
 
@@ -85,29 +85,25 @@ void check_tensors(const Dcnv3Geometry& geometry, const at::Tensor& input,
   check_shape("mask", mask, {geometry.batch, height, width, points});
 }
 
-template <typename T, typename I>
-PointTable<T, I> fill_table(const Dcnv3Geometry& geometry, PointTables<T, I>& tables) {
+template <typename T>
+void fill_table(const Dcnv3Geometry& geometry, PointTable<T>& table) {
   for (int p = 0; p < geometry.points(); ++p) {
-    tables.number(0, p) = T(geometry.grid_x(p));
-    tables.number(1, p) = T(geometry.grid_y(p));
-    tables.number(2, p) = tables.number(3, p) = T(geometry.offset_scale);
-    tables.number(4, p) = T(geometry.width);
-    tables.number(5, p) = T(geometry.height);
-    tables.index(0, p) = I(geometry.width - 1);
-    tables.index(1, p) = I(geometry.height - 1);
-    tables.index(2, p) = 0;
-    tables.index(3, p) = I(geometry.width * geometry.groups);
+    table.number(kGridX, p) = T(geometry.grid_x(p));
+    table.number(kGridY, p) = T(geometry.grid_y(p));
+    table.number(kScaleX, p) = table.number(kScaleY, p) = T(geometry.offset_scale);
+    table.number(kWidth, p) = T(geometry.width);
+    table.number(kHeight, p) = T(geometry.height);
+    table.set_index(kLastColumn, p, geometry.width - 1);
+    table.set_index(kLastLine, p, geometry.height - 1);
+    table.set_index(kFirst, p, 0);
+    table.set_index(kLineStep, p, geometry.width * geometry.groups);
   }
-  return tables.repeated(geometry.points());
 }
 
 template <typename T>
-using Call = Sampling<T, std::conditional_t<sizeof(T) == 4, int32_t, int64_t>>;
-
-template <typename T>
-Call<T> make_call(const Dcnv3Geometry& geometry, const at::Tensor& input, const at::Tensor& offset,
+Sampling<T> make_call(const Dcnv3Geometry& geometry, const at::Tensor& input, const at::Tensor& offset,
                   const at::Tensor& mask) {
-  Call<T> call{};
+  Sampling<T> call{};
   call.value = input.const_data_ptr<T>();
   call.offset = offset.const_data_ptr<T>();
   call.factor = mask.const_data_ptr<T>();
@@ -123,11 +119,11 @@ Call<T> make_call(const Dcnv3Geometry& geometry, const at::Tensor& input, const 
 template <typename T>
 void run_forward(const Dcnv3Geometry& geometry, const at::Tensor& input, const at::Tensor& offset,
                  const at::Tensor& mask, at::Tensor& output) {
-  Call<T> call = make_call<T>(geometry, input, offset, mask);
+  Sampling<T> call = make_call<T>(geometry, input, offset, mask);
   call.output = output.mutable_data_ptr<T>();
-  PointTables<T, std::remove_const_t<std::remove_pointer_t<decltype(call.table.first)>>> tables(
-      call.groups, call.points);
-  call.table = fill_table(geometry, tables);
+  PointTable<T> table(call.groups, call.points);
+  fill_table(geometry, table);
+  call.table = table.repeated(call.points);
   at::parallel_for(0, geometry.batch * geometry.out_height, 1, [&](int64_t begin, int64_t end) {
     Scratch<T> scratch(call);
     BEVSTACK_ON_THIS_MACHINE(dcnv3_forward(geometry, call, begin, end, scratch.get()));
@@ -138,14 +134,14 @@ template <typename T>
 void run_backward(const Dcnv3Geometry& geometry, const at::Tensor& grad_output,
                   const at::Tensor& input, const at::Tensor& offset, const at::Tensor& mask,
                   const std::array<at::Tensor, 3>& grads) {
-  Call<T> call = make_call<T>(geometry, input, offset, mask);
+  Sampling<T> call = make_call<T>(geometry, input, offset, mask);
   call.grad_output = grad_output.const_data_ptr<T>();
   call.grad_value = grads[0].mutable_data_ptr<T>();
   call.grad_offset = grads[1].mutable_data_ptr<T>();
   call.grad_factor = grads[2].mutable_data_ptr<T>();
-  PointTables<T, std::remove_const_t<std::remove_pointer_t<decltype(call.table.first)>>> tables(
-      call.groups, call.points);
-  call.table = fill_table(geometry, tables);
+  PointTable<T> table(call.groups, call.points);
+  fill_table(geometry, table);
+  call.table = table.repeated(call.points);
   at::parallel_for(0, geometry.batch * geometry.groups, 1, [&](int64_t begin, int64_t end) {
     Scratch<T> scratch(call);
     BEVSTACK_ON_THIS_MACHINE(dcnv3_backward(geometry, call, begin, end, scratch.get()));

@@ -16,7 +16,7 @@ constexpr int64_t kLinesAhead = 8;
 
 // Asks for the channels of a block of groups, of the pixel that lies some lines below an output.
 template <typename T>
-BEVSTACK_INLINE void fetch_ahead(const Dcnv3Geometry& geometry, const Sampling<T, Integer<T>>& call,
+BEVSTACK_INLINE void fetch_ahead(const Dcnv3Geometry& geometry, const Sampling<T>& call,
                                  int64_t image, int64_t x, int64_t y, int first, int groups) {
   if (y + kLinesAhead >= geometry.height || x >= geometry.width) return;
   const int64_t pixel = (y + kLinesAhead) * geometry.width + x;
@@ -58,7 +58,7 @@ BEVSTACK_INLINE void for_each_block(const Dcnv3Geometry& geometry, int64_t begin
 }
 
 template <typename T, int kDepth>
-void forward_lines(const Dcnv3Geometry& geometry, const Sampling<T, Integer<T>>& call,
+void forward_lines(const Dcnv3Geometry& geometry, const Sampling<T>& call,
                    int64_t begin, int64_t end, T* scratch) {
   const Block<T> block(scratch, padded_points(call.groups, call.points));
   for_each_block<T>(geometry, begin, end, 0, call.groups,
@@ -69,7 +69,7 @@ void forward_lines(const Dcnv3Geometry& geometry, const Sampling<T, Integer<T>>&
 }
 
 template <typename T, int kDepth>
-void backward_units(const Dcnv3Geometry& geometry, const Sampling<T, Integer<T>>& call,
+void backward_units(const Dcnv3Geometry& geometry, const Sampling<T>& call,
                     int64_t begin, int64_t end, T* scratch) {
   const Block<T> block(scratch, padded_points(call.groups, call.points));
   while (begin < end) {
@@ -88,28 +88,28 @@ void backward_units(const Dcnv3Geometry& geometry, const Sampling<T, Integer<T>>
 }
 
 // The outputs of lines [begin, end), counted over all images.
-void dcnv3_forward(const Dcnv3Geometry& geometry, const Sampling<float, int32_t>& call,
+void dcnv3_forward(const Dcnv3Geometry& geometry, const Sampling<float>& call,
                    int64_t begin, int64_t end, float* scratch) {
   if (call.channels == 16) return forward_lines<float, 16>(geometry, call, begin, end, scratch);
   if (call.channels == 32) return forward_lines<float, 32>(geometry, call, begin, end, scratch);
   forward_lines<float, 0>(geometry, call, begin, end, scratch);
 }
 
-void dcnv3_forward(const Dcnv3Geometry& geometry, const Sampling<double, int64_t>& call,
+void dcnv3_forward(const Dcnv3Geometry& geometry, const Sampling<double>& call,
                    int64_t begin, int64_t end, double* scratch) {
   forward_lines<double, 0>(geometry, call, begin, end, scratch);
 }
 
 // The gradients of groups [begin, end), counted over all images. No two groups share a number of
 // any gradient, and a group's sums are always made in one order.
-void dcnv3_backward(const Dcnv3Geometry& geometry, const Sampling<float, int32_t>& call,
+void dcnv3_backward(const Dcnv3Geometry& geometry, const Sampling<float>& call,
                     int64_t begin, int64_t end, float* scratch) {
   if (call.channels == 16) return backward_units<float, 16>(geometry, call, begin, end, scratch);
   if (call.channels == 32) return backward_units<float, 32>(geometry, call, begin, end, scratch);
   backward_units<float, 0>(geometry, call, begin, end, scratch);
 }
 
-void dcnv3_backward(const Dcnv3Geometry& geometry, const Sampling<double, int64_t>& call,
+void dcnv3_backward(const Dcnv3Geometry& geometry, const Sampling<double>& call,
                     int64_t begin, int64_t end, double* scratch) {
   backward_units<double, 0>(geometry, call, begin, end, scratch);
 }

@@ -7,14 +7,14 @@
 
 #define BEVSTACK_DECLARE(level)                                                              \
   namespace level {                                                                          \
-  void ms_deform_attn_forward(const MsDeformAttnGeometry&, const Sampling<float, int32_t>&,  \
+  void ms_deform_attn_forward(const MsDeformAttnGeometry&, const Sampling<float>&,  \
                               int64_t, int64_t, float*);                                     \
-  void ms_deform_attn_forward(const MsDeformAttnGeometry&, const Sampling<double, int64_t>&, \
+  void ms_deform_attn_forward(const MsDeformAttnGeometry&, const Sampling<double>&, \
                               int64_t, int64_t, double*);                                    \
-  void ms_deform_attn_backward(const MsDeformAttnGeometry&, const Sampling<float, int32_t>&, \
+  void ms_deform_attn_backward(const MsDeformAttnGeometry&, const Sampling<float>&, \
                                int64_t, int64_t, float*);                                    \
   void ms_deform_attn_backward(const MsDeformAttnGeometry&,                                  \
-                               const Sampling<double, int64_t>&, int64_t, int64_t, double*); \
+                               const Sampling<double>&, int64_t, int64_t, double*); \
   }
 
 namespace bevstack {
@@ -102,31 +102,27 @@ Arguments check(const at::Tensor& value, const at::Tensor& locations, const at::
   return made;
 }
 
-template <typename T, typename I>
-PointTable<T, I> fill_table(const Arguments& made, PointTables<T, I>& tables) {
+template <typename T>
+void fill_table(const Arguments& made, PointTable<T>& table) {
   int64_t k = 0, first = 0;
   for (int64_t level = 0; level < made.levels; ++level) {
     const int64_t height = made.shapes[2 * level], width = made.shapes[2 * level + 1];
     for (int64_t p = 0; p < made.points; ++p, ++k) {
-      tables.number(0, k) = tables.number(1, k) = T(-0.5);
-      tables.number(2, k) = tables.number(4, k) = T(width);
-      tables.number(3, k) = tables.number(5, k) = T(height);
-      tables.index(0, k) = I(width - 1);
-      tables.index(1, k) = I(height - 1);
-      tables.index(2, k) = I(first * made.geometry.heads);
-      tables.index(3, k) = I(width * made.geometry.heads);
+      table.number(kGridX, k) = table.number(kGridY, k) = T(-0.5);
+      table.number(kScaleX, k) = table.number(kWidth, k) = T(width);
+      table.number(kScaleY, k) = table.number(kHeight, k) = T(height);
+      table.set_index(kLastColumn, k, width - 1);
+      table.set_index(kLastLine, k, height - 1);
+      table.set_index(kFirst, k, first * made.geometry.heads);
+      table.set_index(kLineStep, k, width * made.geometry.heads);
     }
     first += height * width;
   }
-  return tables.repeated(int(k));
 }
 
 template <typename T>
-using Call = Sampling<T, std::conditional_t<sizeof(T) == 4, int32_t, int64_t>>;
-
-template <typename T>
-Call<T> make_call(const Arguments& made) {
-  Call<T> call{};
+Sampling<T> make_call(const Arguments& made) {
+  Sampling<T> call{};
   call.value = made.value.const_data_ptr<T>();
   call.offset = made.locations.const_data_ptr<T>();
   call.factor = made.weights.const_data_ptr<T>();
@@ -141,11 +137,11 @@ Call<T> make_call(const Arguments& made) {
 
 template <typename T>
 void run_forward(const Arguments& made, at::Tensor& output) {
-  Call<T> call = make_call<T>(made);
+  Sampling<T> call = make_call<T>(made);
   call.output = output.mutable_data_ptr<T>();
-  PointTables<T, std::remove_const_t<std::remove_pointer_t<decltype(call.table.first)>>> tables(
-      call.groups, call.points);
-  call.table = fill_table(made, tables);
+  PointTable<T> table(call.groups, call.points);
+  fill_table(made, table);
+  call.table = table.repeated(call.points);
   at::parallel_for(0, call.rows, 16, [&](int64_t begin, int64_t end) {
     Scratch<T> scratch(call);
     BEVSTACK_ON_THIS_MACHINE(
@@ -156,14 +152,14 @@ void run_forward(const Arguments& made, at::Tensor& output) {
 template <typename T>
 void run_backward(const Arguments& made, const at::Tensor& grad_output,
                   const std::array<at::Tensor, 3>& grads) {
-  Call<T> call = make_call<T>(made);
+  Sampling<T> call = make_call<T>(made);
   call.grad_output = grad_output.const_data_ptr<T>();
   call.grad_value = grads[0].mutable_data_ptr<T>();
   call.grad_offset = grads[1].mutable_data_ptr<T>();
   call.grad_factor = grads[2].mutable_data_ptr<T>();
-  PointTables<T, std::remove_const_t<std::remove_pointer_t<decltype(call.table.first)>>> tables(
-      call.groups, call.points);
-  call.table = fill_table(made, tables);
+  PointTable<T> table(call.groups, call.points);
+  fill_table(made, table);
+  call.table = table.repeated(call.points);
   const int64_t units = made.geometry.batch * made.geometry.heads;
   at::parallel_for(0, units, 1, [&](int64_t begin, int64_t end) {
     Scratch<T> scratch(call);

@@ -8,7 +8,7 @@ namespace bevstack {
 namespace BEVSTACK_ISA {
 
 template <typename T, int kDepth>
-void forward_rows(const MsDeformAttnGeometry& geometry, const Sampling<T, Integer<T>>& call,
+void forward_rows(const MsDeformAttnGeometry& geometry, const Sampling<T>& call,
                   int64_t begin, int64_t end, T* scratch) {
   const Block<T> block(scratch, padded_points(call.groups, call.points));
   const int at_once = groups_at_once(call.groups, call.points);
@@ -22,7 +22,7 @@ void forward_rows(const MsDeformAttnGeometry& geometry, const Sampling<T, Intege
 }
 
 template <typename T, int kDepth>
-void backward_units(const MsDeformAttnGeometry& geometry, const Sampling<T, Integer<T>>& call,
+void backward_units(const MsDeformAttnGeometry& geometry, const Sampling<T>& call,
                     int64_t begin, int64_t end, T* scratch) {
   const Block<T> block(scratch, padded_points(call.groups, call.points));
   const int at_once = groups_at_once(call.groups, call.points);
@@ -41,7 +41,7 @@ void backward_units(const MsDeformAttnGeometry& geometry, const Sampling<T, Inte
 
 // The outputs of rows [begin, end).
 void ms_deform_attn_forward(const MsDeformAttnGeometry& geometry,
-                            const Sampling<float, int32_t>& call, int64_t begin, int64_t end,
+                            const Sampling<float>& call, int64_t begin, int64_t end,
                             float* scratch) {
   if (call.channels == 16) return forward_rows<float, 16>(geometry, call, begin, end, scratch);
   if (call.channels == 32) return forward_rows<float, 32>(geometry, call, begin, end, scratch);
@@ -49,7 +49,7 @@ void ms_deform_attn_forward(const MsDeformAttnGeometry& geometry,
 }
 
 void ms_deform_attn_forward(const MsDeformAttnGeometry& geometry,
-                            const Sampling<double, int64_t>& call, int64_t begin, int64_t end,
+                            const Sampling<double>& call, int64_t begin, int64_t end,
                             double* scratch) {
   forward_rows<double, 0>(geometry, call, begin, end, scratch);
 }
@@ -57,7 +57,7 @@ void ms_deform_attn_forward(const MsDeformAttnGeometry& geometry,
 // The gradients of heads [begin, end), counted over all images. No two heads share a number of any
 // gradient, and a head's sums are always made in one order.
 void ms_deform_attn_backward(const MsDeformAttnGeometry& geometry,
-                             const Sampling<float, int32_t>& call, int64_t begin, int64_t end,
+                             const Sampling<float>& call, int64_t begin, int64_t end,
                              float* scratch) {
   if (call.channels == 16) return backward_units<float, 16>(geometry, call, begin, end, scratch);
   if (call.channels == 32) return backward_units<float, 32>(geometry, call, begin, end, scratch);
@@ -65,7 +65,7 @@ void ms_deform_attn_backward(const MsDeformAttnGeometry& geometry,
 }
 
 void ms_deform_attn_backward(const MsDeformAttnGeometry& geometry,
-                             const Sampling<double, int64_t>& call, int64_t begin, int64_t end,
+                             const Sampling<double>& call, int64_t begin, int64_t end,
                              double* scratch) {
   backward_units<double, 0>(geometry, call, begin, end, scratch);
 }

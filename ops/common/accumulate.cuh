@@ -1,0 +1,130 @@
+// Sums that many threads add to at once: the gradient of the values.
+//
+// FloatingSum adds in the order in which threads arrive, so that the last bits differ from run to
+// run. FixedPointSum adds integers, whose sum does not depend on the order.
+#pragma once
+
+#include "common/numbers.cuh"
+
+namespace bevstack {
+namespace gpu {
+
+template <typename T>
+struct FloatingSum {
+  T* sums;
+
+  template <int N>
+  BEVSTACK_DEVICE void add(int64_t index, const T (&numbers)[N]) const {
+#if defined(__CUDA_ARCH__)
+    if constexpr (sizeof(T) == 4 && N % 4 == 0) {
+      BEVSTACK_UNROLL
+      for (int i = 0; i < N; i += 4) add_four(sums + index + i, numbers + i);
+    } else {
+      BEVSTACK_UNROLL
+      for (int i = 0; i < N; ++i) atomicAdd(sums + index + i, numbers[i]);
+    }
+#else
+    for (int i = 0; i < N; ++i) sums[index + i] += numbers[i];
+#endif
+  }
+
+#if defined(__CUDA_ARCH__)
+ private:
+  __device__ static void add_four(T* to, const T* numbers) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("red.relaxed.gpu.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(
+                     __cvta_generic_to_global(to)),
+                 "f"(numbers[0]), "f"(numbers[1]), "f"(numbers[2]), "f"(numbers[3])
+                 : "memory");
+#else
+    BEVSTACK_UNROLL
+    for (int i = 0; i < 4; ++i) atomicAdd(to + i, numbers[i]);
+#endif
+  }
+#endif
+};
+
+// Bits of a number below 2^61 in magnitude after which a sum of count numbers still fits.
+BEVSTACK_DEVICE inline int free_bits(const FixedPoint& fixed) {
+  return 60 - fixed.log2_count;
+}
+
+// One unit of a sum is 2^-exponent.
+BEVSTACK_DEVICE inline int exponent_of(const FixedPoint& fixed) {
+  double bound;
+  memcpy(&bound, fixed.bound, sizeof bound);
+  if (bound == 0) return 0;
+  const int exponent = free_bits(fixed) - 1 - ilogb(bound);
+  return exponent > 1000 ? 1000 : exponent;
+}
+
+// Sums are kept as even integers. Bit 0 is set, and stays, where a number was not finite: the sum is
+// NaN then. For float64 a second integer holds what the first rounds off.
+template <typename T>
+struct FixedPointSum {
+  FixedPoint fixed;
+  double units;  // 2^exponent
+
+  template <int N>
+  BEVSTACK_DEVICE void add(int64_t index, const T (&numbers)[N]) const {
+    BEVSTACK_UNROLL
+    for (int i = 0; i < N; ++i) add_one(fixed.sums + index + i, numbers[i]);
+  }
+
+  BEVSTACK_DEVICE void add_one(uint64_t* sum, T number) const {
+    if (!is_finite(number)) {
+#if defined(__CUDA_ARCH__)
+      atomicOr(reinterpret_cast<unsigned long long*>(sum), 1ull);
+#else
+      *sum |= 1;
+#endif
+      return;
+    }
+    const double scaled = double(number) * units, whole = rint(scaled);
+    add_integer(sum, whole);
+    if constexpr (sizeof(T) == 8) {
+      add_integer(sum + fixed.size, rint(ldexp(scaled - whole, free_bits(fixed))));
+    }
+  }
+
+ private:
+  BEVSTACK_DEVICE static void add_integer(uint64_t* sum, double whole) {
+    const uint64_t number = uint64_t(int64_t(whole)) * 2;  // two's complement, so that it may wrap
+#if defined(__CUDA_ARCH__)
+    atomicAdd(reinterpret_cast<unsigned long long*>(sum), static_cast<unsigned long long>(number));
+#else
+    *sum += number;
+#endif
+  }
+};
+
+template <typename T>
+BEVSTACK_DEVICE inline FixedPointSum<T> start_sum(const FixedPoint& fixed) {
+  return {fixed, ldexp(1.0, exponent_of(fixed))};
+}
+
+// The sum of value `index`.
+template <typename T>
+BEVSTACK_DEVICE inline T read_sum(const FixedPoint& fixed, int64_t index) {
+  const uint64_t bits = fixed.sums[index];
+  if ((bits & 1) != 0) return T(NAN);
+  double sum = double(int64_t(bits) / 2);
+  if constexpr (sizeof(T) == 8) {
+    sum += ldexp(double(int64_t(fixed.sums[index + fixed.size]) / 2), -free_bits(fixed));
+  }
+  return T(ldexp(sum, -exponent_of(fixed)));
+}
+
+// Raises a bound to the magnitude of a number. Bits of positive numbers are ordered as they are.
+BEVSTACK_DEVICE inline void raise_bound(uint64_t* bound, double magnitude) {
+  uint64_t bits;
+  memcpy(&bits, &magnitude, sizeof bits);
+#if defined(__CUDA_ARCH__)
+  atomicMax(reinterpret_cast<unsigned long long*>(bound), static_cast<unsigned long long>(bits));
+#else
+  if (bits > *bound) *bound = bits;
+#endif
+}
+
+}  // namespace gpu
+}  // namespace bevstack

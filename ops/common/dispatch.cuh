@@ -1,0 +1,141 @@
+// From a call to the kernel that serves it.
+#pragma once
+
+#include "common/backward.cuh"
+#include "common/forward.cuh"
+#include "common/tensors.h"
+
+namespace bevstack {
+namespace gpu {
+
+constexpr int kForwardWarps = 8;  // of a block
+constexpr int kBackwardWarps = 4;
+
+// The sizes of a call, whichever operator it is.
+struct Extent {
+  int64_t images, height, width;  // of the outputs
+  int groups, channels, points;
+  int64_t image_size;  // numbers from one image of the values to the next
+  bool softmax;
+};
+
+// The work of one of `blocks` blocks: calls work(tile, first item) for runs of items of a warp.
+template <class C, typename Work>
+BEVSTACK_DEVICE inline void for_each_run(const C& call, unsigned block, unsigned blocks, int warp,
+                                         int warps, int items, Work work) {
+  const unsigned tiles = unsigned(call.plan.tiles());
+  for (unsigned index = block; index < tiles; index += blocks) {
+    const Tile tile = call.plan.tile(index);
+    for (int first = warp * items; first < tile.items(); first += warps * items) {
+      work(tile, first);
+    }
+  }
+}
+
+template <template <typename> class Points, typename V, int kDepth, class Shape>
+Call<Points<Computing<V>>, V> make_call(const Shape& shape, const Extent& extent,
+                                        const Tensors& tensors, int warps, int processors) {
+  Call<Points<Computing<V>>, V> call{};
+  call.value = static_cast<const V*>(tensors.value);
+  call.offset = tensors.offset;
+  call.factor = tensors.factor;
+  call.output = static_cast<V*>(tensors.output);
+  call.grad_output = static_cast<const V*>(tensors.grad_output);
+  call.grad_offset = tensors.grad_offset;
+  call.grad_factor = tensors.grad_factor;
+  call.of = Points<Computing<V>>::make(shape);
+  call.image_size = extent.image_size;
+  call.channels = extent.channels;
+  call.points = extent.points;
+  call.lanes = lanes_for(extent.channels);
+  call.offset_type = tensors.offset_type;
+  call.softmax = extent.softmax;
+  const int items = warps * (kDepth != 0 ? Share<V, kDepth>::kItems : kWarpLanes / call.lanes);
+  call.plan = make_plan(extent.images, extent.height, extent.width, extent.groups,
+                        extent.channels * int(sizeof(V)), items, processors);
+  return call;
+}
+
+// Calls work with a null pointer of the values' type.
+template <typename Work>
+void with_value_type(NumberType type, Work work) {
+  switch (type) {
+    case NumberType::float64:
+      return work(static_cast<double*>(nullptr));
+    case NumberType::float32:
+      return work(static_cast<float*>(nullptr));
+    case NumberType::float16:
+      return work(static_cast<Half*>(nullptr));
+    case NumberType::bfloat16:
+      return work(static_cast<BFloat16*>(nullptr));
+  }
+}
+
+// Calls run.forward<kDepth>(call). Kernels are made for 16 and 32 channels of a group, and one for
+// any number; float64 has the latter alone.
+template <template <typename> class Points, class Shape, class Run>
+void dispatch_forward(const Shape& shape, const Extent& extent, const Tensors& tensors,
+                      const Run& run) {
+  with_value_type(tensors.value_type, [&](auto* type) {
+    using V = std::remove_pointer_t<decltype(type)>;
+    const int warps = kForwardWarps, processors = run.processors();
+    if constexpr (sizeof(V) <= 4) {
+      if (extent.channels == 16) {
+        return run.template forward<16>(
+            make_call<Points, V, 16>(shape, extent, tensors, warps, processors));
+      }
+      if (extent.channels == 32) {
+        return run.template forward<32>(
+            make_call<Points, V, 32>(shape, extent, tensors, warps, processors));
+      }
+    }
+    run.template forward<0>(make_call<Points, V, 0>(shape, extent, tensors, warps, processors));
+  });
+}
+
+// Calls run.backward<kDepth>(call, sum).
+template <template <typename> class Points, class Shape, class Run>
+void dispatch_backward(const Shape& shape, const Extent& extent, const Tensors& tensors,
+                       const Run& run) {
+  with_value_type(tensors.value_type, [&](auto* type) {
+    using V = std::remove_pointer_t<decltype(type)>;
+    using T = Computing<V>;
+    const int warps = kBackwardWarps, processors = run.processors();
+    const FloatingSum<T> sum = {static_cast<T*>(tensors.grad_value)};
+    if constexpr (sizeof(V) <= 4) {
+      if (extent.channels == 16) {
+        return run.template backward<16>(
+            make_call<Points, V, 16>(shape, extent, tensors, warps, processors), sum);
+      }
+      if (extent.channels == 32) {
+        return run.template backward<32>(
+            make_call<Points, V, 32>(shape, extent, tensors, warps, processors), sum);
+      }
+    }
+    run.template backward<0>(make_call<Points, V, 0>(shape, extent, tensors, warps, processors),
+                             sum);
+  });
+}
+
+// Calls run.bound(call, fixed), then, another time, run.backward<0>(call, fixed).
+template <template <typename> class Points, class Shape, class Run>
+void dispatch_bound(const Shape& shape, const Extent& extent, const Tensors& tensors,
+                    const FixedPoint& fixed, const Run& run) {
+  with_value_type(tensors.value_type, [&](auto* type) {
+    using V = std::remove_pointer_t<decltype(type)>;
+    run.bound(
+        make_call<Points, V, 0>(shape, extent, tensors, kBackwardWarps, run.processors()), fixed);
+  });
+}
+template <template <typename> class Points, class Shape, class Run>
+void dispatch_deterministic(const Shape& shape, const Extent& extent, const Tensors& tensors,
+                            const FixedPoint& fixed, const Run& run) {
+  with_value_type(tensors.value_type, [&](auto* type) {
+    using V = std::remove_pointer_t<decltype(type)>;
+    run.template backward<0>(
+        make_call<Points, V, 0>(shape, extent, tensors, kBackwardWarps, run.processors()), fixed);
+  });
+}
+
+}  // namespace gpu
+}  // namespace bevstack

@@ -1,0 +1,113 @@
+// The outputs of some items: each lane sums its channels over the points of its team's item.
+#pragma once
+
+#include "common/sampling.cuh"
+
+namespace bevstack {
+namespace gpu {
+
+// Where the corners of a point lie, in units of D numbers.
+struct alignas(8) Steps {
+  int place;  // of corner (y0, x0); -1: the point does not count
+  int code;   // 2 * (units to the line below) + (1 where there is another pixel to the right)
+};
+
+// A warp's shared memory.
+template <typename V, int kDepth>
+struct ForwardMemory {
+  using S = Share<V, kDepth>;
+  using T = Computing<V>;
+  Four<T> weight[S::kItems * S::kStride];  // left, right, top * factor, bottom * factor
+  Steps steps[S::kItems * S::kStride];
+  ItemMemory<T> item[S::kItems];
+};
+
+// Points [begin, begin + count) of all items, for the teams to read.
+template <typename O, int kChunk, class C, typename V, int kDepth>
+BEVSTACK_DEVICE inline void prepare_forward(const C& call, int lane, int items, int begin,
+                                                 int count, ForwardMemory<V, kDepth>& memory) {
+  using T = Computing<V>;
+  for_each_point<Share<V, kDepth>, kChunk>(
+      lane, items, count, [&](int item, int point, int slot) {
+        Steps steps = {-1, 0};
+        if (memory.item[item].group >= 0) {
+          const Located<T> at = locate<O>(call, memory.item[item], begin + point);
+          if (at.valid) {
+            const bool beside = at.x.lower_inside && at.x.upper_inside;
+            const bool below = at.y.lower_inside && at.y.upper_inside;
+            steps = {at.place, (below ? 2 * at.line : 0) + int(beside)};
+            memory.weight[slot] = {at.x.lower_weight, at.x.upper_weight,
+                                   at.y.lower_weight * at.factor, at.y.upper_weight * at.factor};
+          }
+        }
+        memory.steps[slot] = steps;
+      });
+}
+
+// Adds `count` prepared points of one item to N channels.
+template <typename V, int N, typename T>
+BEVSTACK_DEVICE inline void gather(const Four<T>* weights, const Steps* all_steps, int count,
+                                        const V* value, int depth, int groups, T (&sum)[N]) {
+  BEVSTACK_NO_UNROLL
+  for (int point = 0; point < count; ++point) {
+    const Steps steps = all_steps[point];
+    if (steps.place < 0) continue;
+    const Four<T> weight = weights[point];
+    const int right = steps.place + (steps.code & 1 ? groups : 0);
+    const int down = steps.code >> 1;
+    T corner[4][N];
+    load_channels(value + int64_t(steps.place) * depth, corner[0]);
+    load_channels(value + int64_t(right) * depth, corner[1]);
+    load_channels(value + int64_t(steps.place + down) * depth, corner[2]);
+    load_channels(value + int64_t(right + down) * depth, corner[3]);
+    const T of_corner[4] = {weight.of[2] * weight.of[0], weight.of[2] * weight.of[1],
+                            weight.of[3] * weight.of[0], weight.of[3] * weight.of[1]};
+    BEVSTACK_UNROLL
+    for (int c = 0; c < 4; ++c) {
+      BEVSTACK_UNROLL
+      for (int i = 0; i < N; ++i) sum[i] += of_corner[c] * corner[c][i];
+    }
+  }
+}
+
+// Items [first, first + items of a warp) of a tile.
+template <int kDepth, class Warp, class Points, typename V>
+BEVSTACK_DEVICE inline void forward_items(Warp warp, const Call<Points, V>& call, const Tile& tile,
+                                        int first, ForwardMemory<V, kDepth>& memory) {
+  using S = Share<V, kDepth>;
+  using T = Computing<V>;
+  constexpr int N = S::kVector, kChunk = Points::kChunk;
+  const int lanes = S::lanes(call), depth = S::depth(call), items = kWarpLanes / lanes;
+  begin_items(warp, call, tile, first, lanes, depth, memory.item);
+  BEVSTACK_NO_UNROLL
+  for (int block = 0; block < depth; block += lanes * N) {  // once, where the kernel is made for D
+    Each<Warp, Numbers<T, N>> sum;
+    warp.each_alone([&](int lane) { sum[lane] = {}; });
+    BEVSTACK_NO_UNROLL
+    for (int begin = 0; begin < call.points; begin += kChunk) {
+      const int count = chunk_size(call, begin, kChunk);
+      warp.each([&](int lane) {
+        with_type<T>(call.offset_type, [&](auto* type) {
+          using O = std::remove_pointer_t<decltype(type)>;
+          prepare_forward<O, kChunk>(call, lane, items, begin, count, memory);
+        });
+      });
+      warp.each([&](int lane) {
+        const int item = lane / lanes, channel = block + lane % lanes * N;
+        if (channel >= depth || memory.item[item].group < 0) return;
+        gather(memory.weight + item * S::kStride, memory.steps + item * S::kStride, count,
+               call.value + memory.item[item].base + channel, depth, call.plan.groups,
+               sum[lane].of);
+      });
+    }
+    warp.each([&](int lane) {
+      const int64_t group = memory.item[lane / lanes].group;
+      const int channel = block + lane % lanes * N;
+      if (channel >= depth || group < 0) return;
+      store_channels(call.output + group * depth + channel, sum[lane].of);
+    });
+  }
+}
+
+}  // namespace gpu
+}  // namespace bevstack

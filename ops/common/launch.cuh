@@ -1,0 +1,90 @@
+// The kernels, and how they are launched. Errors of a launch are left for the caller to read.
+#pragma once
+
+#include "common/dispatch.cuh"
+
+namespace bevstack {
+namespace gpu {
+
+template <int kDepth, class Points, typename V>
+__global__ void __launch_bounds__(kForwardWarps* kWarpLanes)
+    forward_kernel(const __grid_constant__ Call<Points, V> call) {
+  __shared__ ForwardMemory<V, kDepth> memory[kForwardWarps];
+  const int warp = int(threadIdx.x) / kWarpLanes;
+  const int items = kWarpLanes / Share<V, kDepth>::lanes(call);
+  for_each_run(call, blockIdx.x, gridDim.x, warp, kForwardWarps, items,
+               [&](const Tile& tile, int first) {
+                 forward_items<kDepth>(DeviceWarp{}, call, tile, first, memory[warp]);
+               });
+}
+
+template <typename T>
+BEVSTACK_DEVICE inline FloatingSum<T> begin_sum(const FloatingSum<T>& sum) {
+  return sum;
+}
+template <typename T>
+BEVSTACK_DEVICE inline FixedPointSum<T> begin_sum(const FixedPoint& fixed) {
+  return start_sum<T>(fixed);
+}
+
+template <int kDepth, class Points, typename V, class Sum>
+__global__ void __launch_bounds__(kBackwardWarps* kWarpLanes)
+    backward_kernel(const __grid_constant__ Call<Points, V> call, const Sum memory_of_sum) {
+  __shared__ BackwardMemory<V, kDepth> memory[kBackwardWarps];
+  const auto sum = begin_sum<Computing<V>>(memory_of_sum);
+  const int warp = int(threadIdx.x) / kWarpLanes;
+  const int items = kWarpLanes / Share<V, kDepth>::lanes(call);
+  for_each_run(call, blockIdx.x, gridDim.x, warp, kBackwardWarps, items,
+               [&](const Tile& tile, int first) {
+                 backward_items<kDepth>(DeviceWarp{}, call, tile, first, sum, memory[warp]);
+               });
+}
+
+// A thread an item.
+template <class Points, typename V>
+__global__ void __launch_bounds__(kBackwardWarps* kWarpLanes)
+    bound_kernel(const __grid_constant__ Call<Points, V> call, const FixedPoint fixed) {
+  double bound = 0;
+  for_each_run(call, blockIdx.x, gridDim.x, int(threadIdx.x), int(blockDim.x), 1,
+               [&](const Tile& tile, int index) {
+                 with_type<Computing<V>>(call.offset_type, [&](auto* type) {
+                   using O = std::remove_pointer_t<decltype(type)>;
+                   bound = fmax(bound, largest_addend<O>(call, tile, index));
+                 });
+               });
+  if (bound > 0) raise_bound(fixed.bound, bound);
+}
+
+// Launches on a stream.
+struct Launcher {
+  Queue queue;
+
+  int processors() const { return queue.processors; }
+
+  template <int kDepth, class C>
+  void forward(const C& call) const {
+    if (call.plan.tiles() == 0) return;
+    forward_kernel<kDepth><<<grid(call), kForwardWarps * kWarpLanes, 0, queue.stream>>>(call);
+  }
+  template <int kDepth, class C, class Sum>
+  void backward(const C& call, const Sum& sum) const {
+    if (call.plan.tiles() == 0) return;
+    backward_kernel<kDepth>
+        <<<grid(call), kBackwardWarps * kWarpLanes, 0, queue.stream>>>(call, sum);
+  }
+  template <class C>
+  void bound(const C& call, const FixedPoint& fixed) const {
+    if (call.plan.tiles() == 0) return;
+    bound_kernel<<<grid(call), kBackwardWarps * kWarpLanes, 0, queue.stream>>>(call, fixed);
+  }
+
+  // A block a tile, up to a number that leaves room for the loop's step; blocks then take several.
+  template <class C>
+  static unsigned grid(const C& call) {
+    constexpr int64_t kMost = int64_t(1) << 30;
+    return unsigned(call.plan.tiles() < kMost ? call.plan.tiles() : kMost);
+  }
+};
+
+}  // namespace gpu
+}  // namespace bevstack

@@ -1,0 +1,258 @@
+// The numbers that are stored, and the ones that are computed with.
+//
+// This and the other .cuh files compile with a C++ compiler alone as well: the tests run their code
+// on the CPU, one lane after the other.
+#pragma once
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <type_traits>
+
+#if defined(__CUDACC__)
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#endif
+
+#include "common/tensors.h"
+
+// BEVSTACK_DEVICE: a part of the kernels, which the tests call on the CPU.
+#if defined(__CUDACC__)
+#define BEVSTACK_DEVICE __device__
+#define BEVSTACK_UNROLL _Pragma("unroll")
+#define BEVSTACK_NO_UNROLL _Pragma("unroll 1")
+#else
+#define BEVSTACK_DEVICE
+#define BEVSTACK_UNROLL
+#define BEVSTACK_NO_UNROLL
+#endif
+
+namespace bevstack {
+
+namespace gpu {
+
+struct Half {
+  uint16_t bits;
+};
+struct BFloat16 {
+  uint16_t bits;
+};
+
+// What arithmetic is done in: coordinates, weights, sums.
+template <typename V>
+struct ComputingOf {
+  using type = float;
+};
+template <>
+struct ComputingOf<double> {
+  using type = double;
+};
+template <typename V>
+using Computing = typename ComputingOf<V>::type;
+
+BEVSTACK_DEVICE inline float float_of_bits(uint32_t bits) {
+  float number;
+  memcpy(&number, &bits, sizeof number);
+  return number;
+}
+
+BEVSTACK_DEVICE inline uint32_t bits_of_float(float number) {
+  uint32_t bits;
+  memcpy(&bits, &number, sizeof bits);
+  return bits;
+}
+
+BEVSTACK_DEVICE inline double widen(double number) { return number; }
+BEVSTACK_DEVICE inline float widen(float number) { return number; }
+BEVSTACK_DEVICE inline float widen(BFloat16 number) {
+  return float_of_bits(uint32_t(number.bits) << 16);
+}
+BEVSTACK_DEVICE inline float widen(Half number) {
+#if defined(__CUDACC__)
+  __half_raw raw;
+  raw.x = number.bits;
+  return __half2float(__half(raw));
+#else
+  _Float16 half;
+  memcpy(&half, &number.bits, sizeof half);
+  return float(half);
+#endif
+}
+
+// Rounds to the nearest number of a type, to the even one of two.
+template <typename V>
+struct Round {
+  BEVSTACK_DEVICE static V from(Computing<V> number) { return number; }
+};
+template <>
+struct Round<BFloat16> {
+  BEVSTACK_DEVICE static BFloat16 from(float number) {
+#if defined(__CUDACC__)
+    return {static_cast<__nv_bfloat16_raw>(__float2bfloat16_rn(number)).x};
+#else
+    const uint32_t bits = bits_of_float(number);
+    if (number != number) return {uint16_t((bits >> 16) | 0x40)};
+    return {uint16_t((bits + 0x7fff + ((bits >> 16) & 1)) >> 16)};
+#endif
+  }
+};
+template <>
+struct Round<Half> {
+  BEVSTACK_DEVICE static Half from(float number) {
+#if defined(__CUDACC__)
+    return {static_cast<__half_raw>(__float2half_rn(number)).x};
+#else
+    const _Float16 half = _Float16(number);
+    Half rounded;
+    memcpy(&rounded.bits, &half, sizeof half);
+    return rounded;
+#endif
+  }
+};
+
+// A product that no compiler merges with the sum it goes into.
+template <typename T>
+BEVSTACK_DEVICE inline T rounded_product(T a, T b) {
+#if defined(__CUDA_ARCH__)
+  if constexpr (sizeof(T) == 4) {
+    return __fmul_rn(a, b);
+  } else {
+    return __dmul_rn(a, b);
+  }
+#else
+  volatile T product = a * b;
+  return product;
+#endif
+}
+
+BEVSTACK_DEVICE inline float floor_of(float number) { return floorf(number); }
+BEVSTACK_DEVICE inline double floor_of(double number) { return floor(number); }
+BEVSTACK_DEVICE inline float exp_of(float number) { return expf(number); }
+BEVSTACK_DEVICE inline double exp_of(double number) { return exp(number); }
+BEVSTACK_DEVICE inline float larger_of(float a, float b) { return fmaxf(a, b); }
+BEVSTACK_DEVICE inline double larger_of(double a, double b) { return fmax(a, b); }
+
+// True for neither NaN nor an infinity.
+template <typename T>
+BEVSTACK_DEVICE inline bool is_finite(T number) {
+  return number - number == T(0);
+}
+
+template <typename T, int N>
+struct Numbers {
+  T of[N];
+};
+
+// Reads N neighbouring numbers: 16 bytes in one access where they are that many, else one number.
+template <int N, typename V>
+BEVSTACK_DEVICE inline void load_channels(const V* from, Computing<V> (&to)[N]) {
+  static_assert(N == 1 || N * sizeof(V) == 16, "one number or one 128-bit access");
+#if defined(__CUDA_ARCH__)
+  if constexpr (N == 1) {
+    V one;
+    if constexpr (sizeof(V) == 2) {
+      one.bits = __ldg(&from->bits);
+    } else {
+      one = __ldg(from);
+    }
+    to[0] = widen(one);
+  } else {
+    const uint4 all = __ldg(reinterpret_cast<const uint4*>(from));
+    const uint32_t words[4] = {all.x, all.y, all.z, all.w};
+    BEVSTACK_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      if constexpr (sizeof(V) == 4) {
+        to[i] = __uint_as_float(words[i]);
+      } else {
+        to[2 * i] = widen(V{uint16_t(words[i] & 0xffff)});
+        to[2 * i + 1] = widen(V{uint16_t(words[i] >> 16)});
+      }
+    }
+  }
+#else
+  for (int i = 0; i < N; ++i) to[i] = widen(from[i]);
+#endif
+}
+
+template <int N, typename V>
+BEVSTACK_DEVICE inline void store_channels(V* to, const Computing<V> (&from)[N]) {
+  static_assert(N == 1 || N * sizeof(V) == 16, "one number or one 128-bit access");
+#if defined(__CUDA_ARCH__)
+  if constexpr (N == 1) {
+    *to = Round<V>::from(from[0]);
+  } else {
+    uint32_t words[4];
+    BEVSTACK_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      if constexpr (sizeof(V) == 4) {
+        words[i] = __float_as_uint(from[i]);
+      } else {
+        words[i] = uint32_t(Round<V>::from(from[2 * i]).bits) |
+                   uint32_t(Round<V>::from(from[2 * i + 1]).bits) << 16;
+      }
+    }
+    *reinterpret_cast<uint4*>(to) = make_uint4(words[0], words[1], words[2], words[3]);
+  }
+#else
+  for (int i = 0; i < N; ++i) to[i] = Round<V>::from(from[i]);
+#endif
+}
+
+// Reads or writes the pair (x, y) number `index` of an array.
+template <typename O, typename T>
+BEVSTACK_DEVICE inline void load_pair(const O* from, int64_t index, T& x, T& y) {
+  if constexpr (sizeof(O) == 2) {  // both in one access
+    uint32_t both;
+    memcpy(&both, reinterpret_cast<const uint32_t*>(from) + index, sizeof both);
+    x = widen(O{uint16_t(both & 0xffff)});
+    y = widen(O{uint16_t(both >> 16)});
+  } else {
+#if defined(__CUDACC__)
+    if constexpr (sizeof(O) == 4) {
+      const float2 pair = reinterpret_cast<const float2*>(from)[index];
+      x = pair.x;
+      y = pair.y;
+      return;
+    }
+#endif
+    x = widen(from[2 * index]);
+    y = widen(from[2 * index + 1]);
+  }
+}
+
+template <typename O, typename T>
+BEVSTACK_DEVICE inline void store_pair(O* to, int64_t index, T x, T y) {
+  const O first = Round<O>::from(x), second = Round<O>::from(y);
+  if constexpr (sizeof(O) == 2) {
+    const uint32_t both = uint32_t(first.bits) | uint32_t(second.bits) << 16;
+    memcpy(reinterpret_cast<uint32_t*>(to) + index, &both, sizeof both);
+  } else {
+#if defined(__CUDACC__)
+    if constexpr (sizeof(O) == 4) {
+      reinterpret_cast<float2*>(to)[index] = make_float2(first, second);
+      return;
+    }
+#endif
+    to[2 * index] = first;
+    to[2 * index + 1] = second;
+  }
+}
+
+// Calls work with a null pointer of the type that offsets and factors are stored in. Where the
+// arithmetic is in float64 they are stored in it too.
+template <typename T, typename Work>
+BEVSTACK_DEVICE inline void with_type(NumberType type, Work work) {
+  if constexpr (sizeof(T) == 8) {
+    work(static_cast<double*>(nullptr));
+  } else if (type == NumberType::float32) {
+    work(static_cast<float*>(nullptr));
+  } else if (type == NumberType::float16) {
+    work(static_cast<Half*>(nullptr));
+  } else {
+    work(static_cast<BFloat16*>(nullptr));
+  }
+}
+
+}  // namespace gpu
+}  // namespace bevstack

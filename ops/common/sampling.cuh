@@ -1,0 +1,187 @@
+// What a warp does for both operators, up to the channels: the points of the items it works on.
+//
+// A warp works on a few items (one group of one output) at a time, a team of lanes on each. First
+// all lanes share the points of all items, one point a lane: where it lies, its corners, what they
+// weigh. They leave that in shared memory, where the teams find it (forward.cuh, backward.cuh).
+#pragma once
+
+#include "common/corners.cuh"
+#include "common/plan.cuh"
+#include "common/warp.cuh"
+
+namespace bevstack {
+namespace gpu {
+
+// A call as the kernels see it. V is the type that values and outputs are stored in; offsets,
+// factors and their gradients are of offset_type. All contiguous and aligned to 16 bytes.
+template <class Points, typename V>
+struct Call {
+  const V* value;      // images of (pixels, G, D)
+  const void* offset;  // (rows, G, P, 2)
+  const void* factor;  // (rows, G, P)
+  V* output;           // (rows, G, D)
+  const V* grad_output;
+  void* grad_offset;
+  void* grad_factor;
+  Points of;
+  Plan plan;
+  int64_t image_size;  // numbers from one image of value to the next
+  int channels;        // D
+  int points;          // P
+  int lanes;           // of a team, in kernels made for any D
+  NumberType offset_type;
+  bool softmax;
+};
+
+// How the channels of one item are shared among lanes. kDepth is D where the kernel is made for it;
+// else it is 0, and lanes take single channels.
+template <typename V, int kDepth>
+struct Share {
+  static constexpr int kVector = kDepth ? 16 / int(sizeof(V)) : 1;  // channels of one access
+  static constexpr int kLeastLanes = kDepth ? kDepth / kVector : 4;
+  static constexpr int kItems = kWarpLanes / kLeastLanes;  // at most
+  static constexpr int kStride = 9;  // of an item's points in memory: odd, against bank conflicts
+
+  template <class C>
+  BEVSTACK_DEVICE static int lanes(const C& call) {
+    return kDepth ? kLeastLanes : call.lanes;
+  }
+  template <class C>
+  BEVSTACK_DEVICE static int depth(const C& call) {
+    return kDepth ? kDepth : call.channels;
+  }
+};
+
+// Lanes of a team for any number of channels: a power of two.
+inline int lanes_for(int channels) {
+  int lanes = 4;
+  while (lanes < kWarpLanes && lanes < channels) lanes *= 2;
+  return lanes;
+}
+
+// Four numbers that are read from shared memory at once.
+template <typename T>
+struct alignas(16) Four {
+  T of[4];
+};
+
+template <typename T>
+struct ItemMemory {
+  int64_t group;  // row * G + g; -1 where there is no item
+  int64_t base;   // of its channels in the first pixel of its image
+  T origin_x, origin_y;
+  T most, inverse_sum;  // of the softmax: the largest logit, 1 / sum of exponentials
+  T mean;               // of the factors' gradients, in the backward pass
+};
+
+// Finds out what items [first, first + items) of a tile are.
+template <class Warp, class C, typename T>
+BEVSTACK_DEVICE inline void describe(Warp warp, const C& call, const Tile& tile, int first, int items,
+                                   int depth, ItemMemory<T>* memory) {
+  warp.each([&](int lane) {
+    if (lane >= items) return;
+    ItemMemory<T>& item = memory[lane];
+    item.group = -1;
+    if (first + lane >= tile.items()) return;
+    const Item at = item_of(tile, first + lane);
+    const int64_t row = (tile.image * call.plan.height + at.y) * call.plan.width + at.x;
+    const int64_t image = call.of.image(tile.image, row);
+    if (!call.of.known(image)) warp.stop();
+    item.group = row * call.plan.groups + at.group;
+    item.base = image * call.image_size + int64_t(at.group) * depth;
+    item.origin_x = call.of.origin_x(at.x);
+    item.origin_y = call.of.origin_y(at.y);
+    item.mean = T(0);
+  });
+}
+
+// Finds the largest logit of each item and the sum of the exponentials, a team an item.
+template <typename O, class Warp, class C, typename T>
+BEVSTACK_DEVICE inline void find_softmax(Warp warp, const C& call, int lanes,
+                                       ItemMemory<T>* memory) {
+  Each<Warp, T> most, sum;
+  const O* factors = static_cast<const O*>(call.factor);
+  warp.each_alone([&](int lane) {
+    const int64_t group = memory[lane / lanes].group;
+    most[lane] = T(-INFINITY);
+    if (group < 0) return;
+    for (int p = lane % lanes; p < call.points; p += lanes) {
+      most[lane] = larger_of(most[lane], widen(factors[group * call.points + p]));
+    }
+  });
+  team_largest(warp, most, lanes);
+  warp.each_alone([&](int lane) {
+    const int64_t group = memory[lane / lanes].group;
+    sum[lane] = T(0);
+    if (group < 0) return;
+    for (int p = lane % lanes; p < call.points; p += lanes) {
+      sum[lane] += exp_of(widen(factors[group * call.points + p]) - most[lane]);
+    }
+  });
+  team_sum(warp, sum, lanes);
+  warp.each([&](int lane) {
+    if (lane % lanes != 0) return;
+    memory[lane / lanes].most = most[lane];
+    memory[lane / lanes].inverse_sum = T(1) / sum[lane];
+  });
+}
+
+// Describes items, with what the softmax over their factors needs.
+template <class Warp, class C, typename T>
+BEVSTACK_DEVICE inline void begin_items(Warp warp, const C& call, const Tile& tile, int first,
+                                      int lanes, int depth, ItemMemory<T>* memory) {
+  describe(warp, call, tile, first, kWarpLanes / lanes, depth, memory);
+  if (!call.softmax) return;
+  with_type<T>(call.offset_type, [&](auto* type) {
+    find_softmax<std::remove_pointer_t<decltype(type)>>(warp, call, lanes, memory);
+  });
+}
+
+// A point of an item.
+template <typename T>
+struct Located {
+  bool valid;
+  T factor;
+  Axis<T> x, y;
+  int place;  // of corner (y0, x0), in units of D numbers
+  int line;   // units from one line of the map to the next
+};
+
+template <typename O, class C, typename T>
+BEVSTACK_DEVICE inline Located<T> locate(const C& call, const ItemMemory<T>& item, int p) {
+  const int64_t index = item.group * call.points + p;
+  T offset_x, offset_y;
+  load_pair(static_cast<const O*>(call.offset), index, offset_x, offset_y);
+  Located<T> at{};
+  at.factor = widen(static_cast<const O*>(call.factor)[index]);
+  if (call.softmax) at.factor = exp_of(at.factor - item.most) * item.inverse_sum;
+  const Position<T> position =
+      call.of.position(item.origin_x, item.origin_y, p, offset_x, offset_y);
+  at.valid = touches(position.x, position.y, position.width, position.height);
+  if (!at.valid) return at;
+  at.x = split(position.x, position.width);
+  at.y = split(position.y, position.height);
+  at.line = position.width * call.plan.groups;
+  at.place = (position.first + at.y.first * position.width + at.x.first) * call.plan.groups;
+  return at;
+}
+
+// Calls work(item, point of the chunk, slot in memory) for the points of a chunk of all items that
+// fall to a lane.
+template <class S, int kChunk, typename Work>
+BEVSTACK_DEVICE inline void for_each_point(int lane, int items, int count, Work work) {
+  BEVSTACK_UNROLL
+  for (int k = 0; k < (S::kItems * kChunk + kWarpLanes - 1) / kWarpLanes; ++k) {
+    const int task = k * kWarpLanes + lane;
+    const int item = task / kChunk, point = task % kChunk;
+    if (item < items && point < count) work(item, point, item * S::kStride + point);
+  }
+}
+
+template <class C>
+BEVSTACK_DEVICE inline int chunk_size(const C& call, int begin, int chunk) {
+  return call.points - begin < chunk ? call.points - begin : chunk;
+}
+
+}  // namespace gpu
+}  // namespace bevstack

@@ -1,0 +1,34 @@
+// Deformable convolution v3 on a GPU: the kernels' instances. No torch header is included, which
+// keeps this file's compile time, once for each architecture, at the kernels' own.
+#include "common/launch.cuh"
+#include "dcnv3/dcnv3_cuda.h"
+#include "dcnv3/dcnv3_points.cuh"
+
+namespace bevstack {
+
+using gpu::Dcnv3Points;
+using gpu::Launcher;
+
+void launch_dcnv3(const Dcnv3Geometry& geometry, const Tensors& tensors, const Queue& queue) {
+  gpu::dispatch_forward<Dcnv3Points>(geometry, gpu::extent_of(geometry), tensors, Launcher{queue});
+}
+
+void launch_dcnv3_backward(const Dcnv3Geometry& geometry, const Tensors& tensors,
+                           const Queue& queue) {
+  gpu::dispatch_backward<Dcnv3Points>(geometry, gpu::extent_of(geometry), tensors,
+                                      Launcher{queue});
+}
+
+void launch_dcnv3_bound(const Dcnv3Geometry& geometry, const Tensors& tensors,
+                        const FixedPoint& fixed, const Queue& queue) {
+  gpu::dispatch_bound<Dcnv3Points>(geometry, gpu::extent_of(geometry), tensors, fixed,
+                                   Launcher{queue});
+}
+
+void launch_dcnv3_deterministic(const Dcnv3Geometry& geometry, const Tensors& tensors,
+                                const FixedPoint& fixed, const Queue& queue) {
+  gpu::dispatch_deterministic<Dcnv3Points>(geometry, gpu::extent_of(geometry), tensors, fixed,
+                                           Launcher{queue});
+}
+
+}  // namespace bevstack

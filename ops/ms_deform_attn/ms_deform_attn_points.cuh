@@ -1,0 +1,59 @@
+// Where the samples of multi-scale deformable attention lie.
+#pragma once
+
+#include "common/dispatch.cuh"
+#include "ms_deform_attn/ms_deform_attn_levels.h"
+
+namespace bevstack {
+namespace gpu {
+
+template <typename T>
+struct MsDeformAttnPoints {
+  static constexpr int kChunk = 8;  // points worked on together
+
+  MsDeformAttnLevels levels;
+  float inverse_points;
+
+  static MsDeformAttnPoints make(const MsDeformAttnLevels& levels) {
+    return {levels, 1.0f / float(levels.points)};
+  }
+
+  BEVSTACK_DEVICE bool known(int64_t image) const {
+    return image >= 0 && image < levels.images;
+  }
+  BEVSTACK_DEVICE int64_t image(int64_t of_tile, int64_t row) const {
+    return levels.value_index != nullptr ? levels.value_index[row] : of_tile;
+  }
+  BEVSTACK_DEVICE T origin_x(int64_t) const { return T(-0.5); }
+  BEVSTACK_DEVICE T origin_y(int64_t) const { return T(-0.5); }
+  BEVSTACK_DEVICE T scale_x(int p) const { return T(levels.width[level(p)]); }
+  BEVSTACK_DEVICE T scale_y(int p) const { return T(levels.height[level(p)]); }
+
+  BEVSTACK_DEVICE Position<T> position(T origin_x, T origin_y, int p, T location_x,
+                                            T location_y) const {
+    const int l = level(p);
+    const int width = levels.width[l], height = levels.height[l];
+    // Rounded twice, as the formula in any other language: the location of a pixel's centre then
+    // comes out as that centre, and the derivative there as the right-hand one.
+    return {rounded_product(location_x, T(width)) + origin_x,
+            rounded_product(location_y, T(height)) + origin_y, width, height, levels.first[l]};
+  }
+
+ private:
+  BEVSTACK_DEVICE int level(int p) const { return quotient(p, inverse_points); }
+};
+
+// With an index, the rows of all images are one list.
+inline Extent extent_of(const MsDeformAttnLevels& l) {
+  return {l.value_index != nullptr ? 1 : l.images,
+          1,
+          l.rows,
+          l.heads,
+          l.channels,
+          l.levels * l.points,
+          l.pixels * l.heads * l.channels,
+          false};
+}
+
+}  // namespace gpu
+}  // namespace bevstack
