@@ -4,6 +4,9 @@ Lamps, plates, windscreens and dark rears are the cues by which a heading can be
 A pattern answers with an albedo in 0..1 and how much of it shines by itself.
 Faces: 0 front (+x), 1 back, 2 left (+y), 3 right, 4 top, 5 bottom. `u` and `v` run over the face
 in 0..1: u along x on the sides (1 = front) and along y on front and back, v upwards.
+
+numba's cache on disk looks at the file of the compiled caller alone: after a change here, touch
+`shading.py`, or the old paint stays.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ def _tail_lamps(state):
     return (0.55 + 0.45 * state, 0.03 + 0.10 * state, 0.03 + 0.06 * state, 0.35 + 0.65 * state)
 
 
-@numba.njit
+@numba.njit(cache=True)
 def _car_body(face, u, v, c, d, state):
     if face == 0:
         if (u < 0.24 or u > 0.76) and 0.45 < v < 0.82:
@@ -61,7 +64,7 @@ def _car_body(face, u, v, c, d, state):
     return c[0], c[1], c[2], 0.0
 
 
-@numba.njit
+@numba.njit(cache=True)
 def _car_cabin(face, u, v, c):
     glass = False
     if face == 0:
@@ -76,7 +79,7 @@ def _car_cabin(face, u, v, c):
     return c[0], c[1], c[2], 0.0
 
 
-@numba.njit
+@numba.njit(cache=True)
 def _bus_body(face, u, v, along, c, d, state):
     if face == 0:
         if 0.86 < v < 0.96 and 0.15 < u < 0.85:
@@ -104,7 +107,7 @@ def _bus_body(face, u, v, along, c, d, state):
     return c[0], c[1], c[2], 0.0
 
 
-@numba.njit
+@numba.njit(cache=True)
 def _cargo(face, u, v, along, c, d, state):
     if face == 1:
         if v < 0.08:
@@ -123,7 +126,7 @@ def _cargo(face, u, v, along, c, d, state):
     return c[0], c[1], c[2], 0.0
 
 
-@numba.njit
+@numba.njit(cache=True)
 def _truck_cab(face, u, v, c):
     if face == 0:
         if 0.52 < v < 0.90 and 0.06 < u < 0.94:
@@ -144,7 +147,7 @@ def _truck_cab(face, u, v, c):
     return c[0], c[1], c[2], 0.0
 
 
-@numba.njit
+@numba.njit(cache=True)
 def _container(face, u, v, along, c, d, state):
     if face == 1:
         if v < 0.07:
@@ -165,7 +168,7 @@ def _container(face, u, v, along, c, d, state):
     return c[0], c[1], c[2], 0.0
 
 
-@numba.njit
+@numba.njit(cache=True)
 def _house(face, along, up, c, d, seed):
     if face < 4:
         key = int(seed * 9973.0)
@@ -186,7 +189,7 @@ def _house(face, along, up, c, d, seed):
     return c[0], c[1], c[2], 0.0
 
 
-@numba.njit
+@numba.njit(cache=True)
 def _clothes(pattern, face, u, v, c, d, state):
     if pattern == 12:  # head: a face in front, hair behind
         return (c[0], c[1], c[2], 0.0) if face == 0 else (d[0], d[1], d[2], 0.0)
@@ -201,7 +204,7 @@ def _clothes(pattern, face, u, v, c, d, state):
     return c[0], c[1], c[2], 0.0
 
 
-@numba.njit
+@numba.njit(cache=True)
 def paint(pattern, face, u, v, along, up, c, d, state, seed):
     """Albedo and self-shine of a point.
 

@@ -57,7 +57,7 @@ def make_world(
     started, cpu_started = time.perf_counter(), _cpu_seconds()
     part = root.with_name(f".{root.name}.{os.getpid()}.part")
     try:
-        part.mkdir(parents=True)
+        _make_folder(part, root)
         _write_world(part, spec, progress)
         os.replace(part, root)
     finally:
@@ -67,6 +67,16 @@ def make_world(
         seconds=time.perf_counter() - started,
         cpu_seconds=_cpu_seconds() - cpu_started,
     )
+
+
+def _make_folder(part: Path, root: Path) -> None:
+    try:
+        part.mkdir(parents=True)
+    except OSError as error:
+        raise OSError(
+            f"out_dir must lie in a folder that can be written; got {root} ({error.strerror}); "
+            "choose another folder or change its rights"
+        ) from error
 
 
 def _cpu_seconds() -> float:

@@ -63,6 +63,8 @@ def test_occupied_folders_are_refused_by_what_they_hold(tmp_path: Path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(FileExistsError, match="out_dir must be a folder; got the file"):
         make_world(tmp_path / "file", TINY)
+    with pytest.raises(OSError, match=r"folder that can be written; got .*file/w .*; choose"):
+        make_world(tmp_path / "file" / "w", TINY)
     make_world(tmp_path / "w", TINY)
     with pytest.raises(FileExistsError, match="whose world differs in seed, jpeg_quality;"):
         make_world(tmp_path / "w", replace(TINY, seed=9, jpeg_quality=50))
