@@ -109,11 +109,12 @@ def find_cuda_sources() -> list[str]:
 def native_extension() -> dict[str, object]:
     """The arguments of setup() that build `bevstack._C`."""
     os.environ.setdefault("MAX_JOBS", "2")
-    sources = native_sources("*.cpp")
+    cuda_sources = find_cuda_sources()
+    # `<op>_cuda.cpp` registers the kernels of `<op>_kernels.cu`.
+    sources = [s for s in native_sources("*.cpp") if cuda_sources or not s.endswith("_cuda.cpp")]
     portable = [source for source in sources if instruction_set(source) is None]
     levels = INSTRUCTION_SETS if platform.machine() in ("x86_64", "AMD64") else ("baseline",)
     specific = [source for source in sources if instruction_set(source) in levels]
-    cuda_sources = find_cuda_sources()
     from torch.utils import cpp_extension
 
     class BuildKernels(cpp_extension.BuildExtension):

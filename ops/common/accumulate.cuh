@@ -98,8 +98,13 @@ struct FixedPointSum {
   }
 };
 
+// What a kernel adds to, made from what it is given.
 template <typename T>
-BEVSTACK_DEVICE inline FixedPointSum<T> start_sum(const FixedPoint& fixed) {
+BEVSTACK_DEVICE inline FloatingSum<T> begin_sum(const FloatingSum<T>& sum) {
+  return sum;
+}
+template <typename T>
+BEVSTACK_DEVICE inline FixedPointSum<T> begin_sum(const FixedPoint& fixed) {
   return {fixed, ldexp(1.0, exponent_of(fixed))};
 }
 

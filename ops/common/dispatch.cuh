@@ -3,7 +3,7 @@
 
 #include "common/backward.cuh"
 #include "common/forward.cuh"
-#include "common/tensors.h"
+#include "common/value_types.cuh"
 
 namespace bevstack {
 namespace gpu {
@@ -54,21 +54,6 @@ Call<Points<Computing<V>>, V> make_call(const Shape& shape, const Extent& extent
   call.plan = make_plan(extent.images, extent.height, extent.width, extent.groups,
                         extent.channels * int(sizeof(V)), items, processors);
   return call;
-}
-
-// Calls work with a null pointer of the values' type.
-template <typename Work>
-void with_value_type(NumberType type, Work work) {
-  switch (type) {
-    case NumberType::float64:
-      return work(static_cast<double*>(nullptr));
-    case NumberType::float32:
-      return work(static_cast<float*>(nullptr));
-    case NumberType::float16:
-      return work(static_cast<Half*>(nullptr));
-    case NumberType::bfloat16:
-      return work(static_cast<BFloat16*>(nullptr));
-  }
 }
 
 // Calls run.forward<kDepth>(call). Kernels are made for 16 and 32 channels of a group, and one for
