@@ -91,7 +91,11 @@ def register_gradient(
 
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         inputs = ctx.saved_tensors
-        grads = backward_operator(grad_output.contiguous(), *inputs, **ctx.options)
+        if torch.is_grad_enabled():  # somebody asks for a second derivative
+            grads = backward_operator(grad_output, *inputs, **ctx.options)
+        else:
+            with torch._C._AutoDispatchBelowAutograd():
+                grads = backward_operator(grad_output, *inputs, **ctx.options)
         return (None, *grads, *(None for _ in inputs[3:]))
 
     def refuse(ctx: Any, *grads: Any) -> None:

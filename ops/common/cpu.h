@@ -42,8 +42,8 @@ inline at::Tensor prepare(const at::Tensor& tensor, at::ScalarType type) {
   return tensor.to(type).contiguous();
 }
 
-// An uninitialised tensor that every number of will be written. The system hands memory of this size
-// out anew at each call, and in pages of 4 KB that takes as long as computing what goes into it.
+// An uninitialised tensor. Large memory is handed out by the system anew at each call, and in pages
+// of 4 KB that takes as long as computing what goes into it.
 inline at::Tensor empty_result(at::IntArrayRef shape, const at::TensorOptions& options) {
   at::Tensor result = at::empty(shape, options);
 #if defined(__linux__)

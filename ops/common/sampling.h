@@ -8,8 +8,8 @@
 
 namespace bevstack {
 
-// Arrays over points are kept in records: of every array 16 entries, one array after the other, then
-// the next 16 of every array. One pointer then reaches all of them.
+// Arrays over points are kept in records: of every array 16 entries, one array after the other,
+// then the next 16 of every array. One pointer then reaches all of them.
 constexpr int kRecord = 16;
 
 // What there is to know of a point beforehand. The arrays of integers hold the bits of an integer

@@ -131,8 +131,10 @@ BEVSTACK_INLINE void locate(const Sampling<T>& call, T start_x, T start_y,
     const V high = load_some(offset, 2 * k + L, 2 * count, may_read_on);
     const V offset_x = shuffle<T, L>(low, high, [](int i) { return 2 * i; });
     const V offset_y = shuffle<T, L>(low, high, [](int i) { return 2 * i + 1; });
-    V x = start_x + load<V>(table + kGridX * kRecord) + offset_x * load<V>(table + kScaleX * kRecord);
-    V y = start_y + load<V>(table + kGridY * kRecord) + offset_y * load<V>(table + kScaleY * kRecord);
+    const V scale_x = load<V>(table + kScaleX * kRecord);
+    const V scale_y = load<V>(table + kScaleY * kRecord);
+    V x = start_x + load<V>(table + kGridX * kRecord) + offset_x * scale_x;
+    V y = start_y + load<V>(table + kGridY * kRecord) + offset_y * scale_y;
     const I valid = (x > T(-1)) & (x < load<V>(table + kWidth * kRecord)) & (y > T(-1)) &
                     (y < load<V>(table + kHeight * kRecord));
     x = select(valid, x, zero);
@@ -326,7 +328,8 @@ void scatter_any(const Block<T>& block, int64_t k, int points, const T* value, T
   }
   if constexpr (L > 8) {
     for (; c + 8 <= depth; c += 8) {
-      scatter<T, 8, 1, 0, false>(block, k, points, value + c, grad_value + c, depth, grad_output + c);
+      scatter<T, 8, 1, 0, false>(block, k, points, value + c, grad_value + c, depth,
+                                 grad_output + c);
     }
   }
   for (; c + 4 <= depth; c += 4) {
@@ -384,8 +387,10 @@ void finish(const Sampling<T>& call, const T* factor, int groups, T* grad_offset
     const V first = top * product[0] + bottom * product[2];
     const V second = top * product[1] + bottom * product[3];
     const V counted = load<V>(entry + kValidFactor * kRecord);
-    const V to_x = load<V>(entry + kToLeft * kRecord) * first + load<V>(entry + kToRight * kRecord) * second;
-    const V to_y = load<V>(entry + kToTop * kRecord) * upper + load<V>(entry + kToBottom * kRecord) * lower;
+    const V to_x = load<V>(entry + kToLeft * kRecord) * first +
+                   load<V>(entry + kToRight * kRecord) * second;
+    const V to_y = load<V>(entry + kToTop * kRecord) * upper +
+                   load<V>(entry + kToBottom * kRecord) * lower;
     const V x = counted * to_x * load<V>(table + kScaleX * kRecord);
     const V y = counted * to_y * load<V>(table + kScaleY * kRecord);
     const auto low = [](int i) { return i / 2 + (i & 1 ? L : 0); };

@@ -14,6 +14,11 @@ constexpr int64_t kTileWidth = 16;
 // Lines of the input below an output that are fetched ahead of it.
 constexpr int64_t kLinesAhead = 8;
 
+template <typename T>
+BEVSTACK_INLINE void fetch(const T* from, int64_t count) {
+  for (int64_t k = 0; k < count; k += 64 / int64_t(sizeof(T))) __builtin_prefetch(from + k, 0, 2);
+}
+
 // Asks for the channels of a block of groups, of the pixel that lies some lines below an output.
 template <typename T>
 BEVSTACK_INLINE void fetch_ahead(const Dcnv3Geometry& geometry, const Sampling<T>& call,
@@ -22,11 +27,9 @@ BEVSTACK_INLINE void fetch_ahead(const Dcnv3Geometry& geometry, const Sampling<T
   const int64_t pixel = (y + kLinesAhead) * geometry.width + x;
   const int64_t from =
       image * call.image_size + (pixel * geometry.groups + first) * geometry.channels;
-  const int64_t end = from + int64_t(groups) * geometry.channels;
-  for (int64_t k = from; k < end; k += 64 / int64_t(sizeof(T))) {
-    __builtin_prefetch(call.value + k, 0, 2);
-    if (call.grad_value != nullptr) __builtin_prefetch(call.grad_value + k, 1, 2);
-  }
+  const int64_t count = int64_t(groups) * geometry.channels;
+  fetch(call.value + from, count);
+  if (call.grad_value != nullptr) fetch(call.grad_value + from, count);
 }
 
 // Calls work(row, image, start_x, start_y, first_group, groups) for the blocks of the lines
@@ -58,8 +61,8 @@ BEVSTACK_INLINE void for_each_block(const Dcnv3Geometry& geometry, int64_t begin
 }
 
 template <typename T, int kDepth>
-void forward_lines(const Dcnv3Geometry& geometry, const Sampling<T>& call,
-                   int64_t begin, int64_t end, T* scratch) {
+void forward_lines(const Dcnv3Geometry& geometry, const Sampling<T>& call, int64_t begin,
+                   int64_t end, T* scratch) {
   const Block<T> block(scratch, padded_points(call.groups, call.points));
   for_each_block<T>(geometry, begin, end, 0, call.groups,
                     [&](int64_t row, int64_t image, T x, T y, int first, int groups) {
@@ -69,8 +72,8 @@ void forward_lines(const Dcnv3Geometry& geometry, const Sampling<T>& call,
 }
 
 template <typename T, int kDepth>
-void backward_units(const Dcnv3Geometry& geometry, const Sampling<T>& call,
-                    int64_t begin, int64_t end, T* scratch) {
+void backward_units(const Dcnv3Geometry& geometry, const Sampling<T>& call, int64_t begin,
+                    int64_t end, T* scratch) {
   const Block<T> block(scratch, padded_points(call.groups, call.points));
   while (begin < end) {
     const int64_t image = begin / call.groups;
@@ -81,7 +84,7 @@ void backward_units(const Dcnv3Geometry& geometry, const Sampling<T>& call,
                       first, last,
                       [&](int64_t row, int64_t of, T x, T y, int g, int groups) {
                         fetch_ahead(geometry, call, of, int64_t(x), int64_t(y), g, groups);
-                      backward_block<T, kDepth>(call, row, of, x, y, g, groups, block);
+                        backward_block<T, kDepth>(call, row, of, x, y, g, groups, block);
                       });
     begin += last - first;
   }
