@@ -13,23 +13,40 @@ template <typename T>
 struct FloatingSum {
   T* sums;
 
+  // The same sums, counted from another one on.
+  BEVSTACK_DEVICE FloatingSum from(int64_t index) const { return {as_it_is(sums + index)}; }
+
+  // Adds N numbers to the sums from `units` times `size` on.
   template <int N>
-  BEVSTACK_DEVICE void add(int64_t index, const T (&numbers)[N]) const {
+  BEVSTACK_DEVICE void add(int units, int size, const T (&numbers)[N]) const {
+    T* to = advance(sums, units, size);
 #if defined(__CUDA_ARCH__)
     if constexpr (sizeof(T) == 4 && N % 4 == 0) {
       BEVSTACK_UNROLL
-      for (int i = 0; i < N; i += 4) add_four(sums + index + i, numbers + i);
+      for (int i = 0; i < N; i += 4) add_four(to + i, numbers + i);
     } else {
       BEVSTACK_UNROLL
-      for (int i = 0; i < N; ++i) atomicAdd(sums + index + i, numbers[i]);
+      for (int i = 0; i < N; ++i) add_one(to + i, numbers[i]);
     }
 #else
-    for (int i = 0; i < N; ++i) sums[index + i] += numbers[i];
+    for (int i = 0; i < N; ++i) to[i] += numbers[i];
 #endif
   }
 
 #if defined(__CUDA_ARCH__)
  private:
+  // In the machine's own words: they say that the address is in global memory and that nobody waits
+  // for what was there before.
+  __device__ static void add_one(float* to, float number) {
+    asm volatile("red.relaxed.gpu.global.add.f32 [%0], %1;" ::"l"(__cvta_generic_to_global(to)),
+                 "f"(number)
+                 : "memory");
+  }
+  __device__ static void add_one(double* to, double number) {
+    asm volatile("red.relaxed.gpu.global.add.f64 [%0], %1;" ::"l"(__cvta_generic_to_global(to)),
+                 "d"(number)
+                 : "memory");
+  }
   __device__ static void add_four(T* to, const T* numbers) {
 #if __CUDA_ARCH__ >= 900
     asm volatile("red.relaxed.gpu.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(
@@ -38,7 +55,7 @@ struct FloatingSum {
                  : "memory");
 #else
     BEVSTACK_UNROLL
-    for (int i = 0; i < 4; ++i) atomicAdd(to + i, numbers[i]);
+    for (int i = 0; i < 4; ++i) add_one(to + i, numbers[i]);
 #endif
   }
 #endif
@@ -63,12 +80,16 @@ BEVSTACK_DEVICE inline int exponent_of(const FixedPoint& fixed) {
 template <typename T>
 struct FixedPointSum {
   FixedPoint fixed;
-  double units;  // 2^exponent
+  double scale;  // 2^exponent
+  uint64_t* sums;
+
+  BEVSTACK_DEVICE FixedPointSum from(int64_t index) const { return {fixed, scale, sums + index}; }
 
   template <int N>
-  BEVSTACK_DEVICE void add(int64_t index, const T (&numbers)[N]) const {
+  BEVSTACK_DEVICE void add(int units, int size, const T (&numbers)[N]) const {
+    uint64_t* to = advance(sums, units, size);
     BEVSTACK_UNROLL
-    for (int i = 0; i < N; ++i) add_one(fixed.sums + index + i, numbers[i]);
+    for (int i = 0; i < N; ++i) add_one(to + i, numbers[i]);
   }
 
   BEVSTACK_DEVICE void add_one(uint64_t* sum, T number) const {
@@ -80,7 +101,7 @@ struct FixedPointSum {
 #endif
       return;
     }
-    const double scaled = double(number) * units, whole = rint(scaled);
+    const double scaled = double(number) * scale, whole = rint(scaled);
     add_integer(sum, whole);
     if constexpr (sizeof(T) == 8) {
       add_integer(sum + fixed.size, rint(ldexp(scaled - whole, free_bits(fixed))));
@@ -105,7 +126,7 @@ BEVSTACK_DEVICE inline FloatingSum<T> begin_sum(const FloatingSum<T>& sum) {
 }
 template <typename T>
 BEVSTACK_DEVICE inline FixedPointSum<T> begin_sum(const FixedPoint& fixed) {
-  return {fixed, ldexp(1.0, exponent_of(fixed))};
+  return {fixed, ldexp(1.0, exponent_of(fixed)), fixed.sums};
 }
 
 // The sum of value `index`.

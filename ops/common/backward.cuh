@@ -29,43 +29,34 @@ struct BackwardMemory {
 
 template <typename O, int kChunk, class C, typename V, int kDepth>
 BEVSTACK_DEVICE inline void prepare_backward(const C& call, int lane, int items, int begin,
-                                                  int count, BackwardMemory<V, kDepth>& memory) {
+                                             int count, BackwardMemory<V, kDepth>& memory) {
   using T = Computing<V>;
-  for_each_point<Share<V, kDepth>, kChunk>(
-      lane, items, count, [&](int item, int point, int slot) {
-        Corner<T> corner = {-1, 0, 0, T(0)};
-        if (memory.item[item].group >= 0) {
-          const Located<T> at = locate<O>(call, memory.item[item], begin + point);
-          corner.factor = at.factor;
-          if (at.valid) {
-            const bool below = at.y.lower_inside && at.y.upper_inside;
-            corner.place = at.place;
-            corner.down = below ? at.line : 0;
-            corner.inside = inside_bits(at.x, at.y);
-            memory.weight[slot] = {at.x.lower_weight, at.x.upper_weight, at.y.lower_weight,
-                                   at.y.upper_weight};
-          }
+  locate_points<Share<V, kDepth>, kChunk, O>(
+      call, lane, items, begin, count, memory.item, [&](int slot, const Located<T>& at) {
+        if (!at.valid) {
+          memory.corner[slot] = {-1, 0, 0, at.factor};
+          return;
         }
-        memory.corner[slot] = corner;
+        const bool below = at.y.lower_inside && at.y.upper_inside;
+        memory.corner[slot] = {at.place, below ? at.line : 0, inside_bits(at.x, at.y), at.factor};
+        memory.weight[slot] = {at.x.lower_weight, at.x.upper_weight, at.y.lower_weight,
+                               at.y.upper_weight};
       });
 }
 
 // Adds the inner products of N channels' gradients with the four corners of a point to `product`
 // and, where asked to, those gradients times the corners' weights to the values' gradients.
-template <typename V, int N, typename T, class Sum>
-BEVSTACK_DEVICE inline void scatter(const Four<T>& weight, const Corner<T>& corner,
-                                         const V* value, int64_t base, int depth, int groups,
-                                         const T (&grad)[N], bool add, const Sum& sum,
-                                         T (&product)[4]) {
+template <typename V, int N, typename T, class Target>
+BEVSTACK_DEVICE inline void scatter(const Four<T>& weight, const Corner<T>& corner, const V* value,
+                                    const Target& target, int depth, int groups,
+                                    const T (&grad)[N], bool add, T (&product)[4]) {
   const bool beside = (corner.inside & (kLeft | kRight)) == (kLeft | kRight);
   const int right = beside ? groups : 0;
-  const int64_t place[4] = {base + int64_t(corner.place) * depth,
-                            base + int64_t(corner.place + right) * depth,
-                            base + int64_t(corner.place + corner.down) * depth,
-                            base + int64_t(corner.place + right + corner.down) * depth};
+  const int place[4] = {corner.place, corner.place + right, corner.place + corner.down,
+                        corner.place + right + corner.down};
   T numbers[4][N];
   BEVSTACK_UNROLL
-  for (int c = 0; c < 4; ++c) load_channels(value + place[c], numbers[c]);
+  for (int c = 0; c < 4; ++c) load_channels(advance(value, place[c], depth), numbers[c]);
   BEVSTACK_UNROLL
   for (int c = 0; c < 4; ++c) {
     BEVSTACK_UNROLL
@@ -76,29 +67,32 @@ BEVSTACK_DEVICE inline void scatter(const Four<T>& weight, const Corner<T>& corn
     T added[N];
     BEVSTACK_UNROLL
     for (int i = 0; i < N; ++i) added[i] = of_corner * grad[i];
-    sum.add(place[c], added);
+    target.add(place[c], depth, added);
   }
 }
 
 // Writes the gradients of points [begin, begin + count) of all items.
 template <typename O, int kChunk, class C, typename V, int kDepth>
 BEVSTACK_DEVICE inline void write_gradients(const C& call, int lane, int items, int begin,
-                                                 int count,
-                                                 const BackwardMemory<V, kDepth>& memory) {
+                                            int count, const BackwardMemory<V, kDepth>& memory) {
   using T = Computing<V>;
-  for_each_point<Share<V, kDepth>, kChunk>(
-      lane, items, count, [&](int item, int point, int slot) {
-        const ItemMemory<T>& at = memory.item[item];
-        if (at.group < 0) return;
-        const int64_t index = at.group * call.points + begin + point;
-        const Four<T> gradient = memory.weight[slot];
-        store_pair(static_cast<O*>(call.grad_offset), index,
-                   gradient.of[0] * call.of.scale_x(begin + point),
-                   gradient.of[1] * call.of.scale_y(begin + point));
-        T to_factor = gradient.of[2];
-        if (call.softmax) to_factor = memory.corner[slot].factor * (to_factor - at.mean);
-        static_cast<O*>(call.grad_factor)[index] = Round<O>::from(to_factor);
-      });
+  using D = Deal<Share<V, kDepth>, kChunk>;
+  lane = right_here(lane);
+  BEVSTACK_UNROLL
+  for (int turn = 0; turn < D::kTurns; ++turn) {
+    const D deal(turn, lane);
+    if (deal.item >= items || deal.point >= count) continue;
+    const ItemMemory<T>& item = memory.item[deal.item];
+    if (item.group < 0) continue;
+    const int p = begin + deal.point;
+    const int64_t index = item.group * call.points + p;
+    const Four<T> gradient = memory.weight[deal.slot];
+    store_pair(static_cast<O*>(call.grad_offset), index, gradient.of[0] * call.of.scale_x(p),
+               gradient.of[1] * call.of.scale_y(p));
+    T to_factor = gradient.of[2];
+    if (call.softmax) to_factor = memory.corner[deal.slot].factor * (to_factor - item.mean);
+    static_cast<O*>(call.grad_factor)[index] = Round<O>::from(to_factor);
+  }
 }
 
 // One prepared point of every team's item: adds to the values' gradients and leaves the point's own
@@ -121,14 +115,15 @@ BEVSTACK_DEVICE inline void backward_point(Warp warp, const Call<Points, V>& cal
     const int64_t base = memory.item[item].base;
     T product[4] = {};
     if constexpr (kDepth != 0) {
-      scatter(weight, corner, call.value, base + lane % lanes * N, depth, call.plan.groups,
-              grad[lane].of, add, sum, product);
+      const int64_t own = base + lane % lanes * N;
+      scatter(weight, corner, as_it_is(call.value + own), sum.from(own), depth, call.plan.groups,
+              grad[lane].of, add, product);
     } else {
       for (int channel = lane % lanes; channel < depth; channel += lanes) {
         T one[1];
         load_channels(call.grad_output + memory.item[item].group * depth + channel, one);
-        scatter(weight, corner, call.value, base + channel, depth, call.plan.groups, one, add, sum,
-                product);
+        scatter(weight, corner, call.value + base + channel, sum.from(base + channel), depth,
+                call.plan.groups, one, add, product);
       }
     }
     const SampleGradient<T> gradient =
@@ -152,7 +147,7 @@ BEVSTACK_DEVICE inline void backward_items(Warp warp, const Call<Points, V>& cal
   using T = Computing<V>;
   constexpr int N = S::kVector, kChunk = Points::kChunk;
   const int lanes = S::lanes(call), depth = S::depth(call), items = kWarpLanes / lanes;
-  begin_items(warp, call, tile, first, lanes, depth, memory.item);
+  begin_items<S, kChunk>(warp, call, tile, first, lanes, depth, memory.item);
   Each<Warp, Numbers<T, N>> grad;
   if constexpr (kDepth != 0) {
     warp.each_alone([&](int lane) {
@@ -214,7 +209,7 @@ BEVSTACK_DEVICE inline double largest_addend(const Call<Points, V>& call, const 
   }
   double factor = 0, grad = 0;
   for (int p = 0; p < call.points; ++p) {
-    const Located<T> point = locate<O>(call, item, p);
+    const Located<T> point = locate(call, item, p, load_point<O>(call, item.group, p));
     const double magnitude = call.softmax ? 1.0 : fabs(double(point.factor));
     if (point.valid && is_finite(magnitude)) factor = fmax(factor, magnitude);
   }

@@ -8,7 +8,7 @@
 namespace bevstack {
 namespace gpu {
 
-constexpr int kForwardWarps = 8;  // of a block
+constexpr int kForwardWarps = 4;  // of a block
 constexpr int kBackwardWarps = 4;
 
 // The sizes of a call, whichever operator it is.

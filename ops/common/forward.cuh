@@ -22,25 +22,20 @@ struct ForwardMemory {
   ItemMemory<T> item[S::kItems];
 };
 
-// Points [begin, begin + count) of all items, for the teams to read.
+// Leaves points [begin, begin + count) of all items for the teams to read.
 template <typename O, int kChunk, class C, typename V, int kDepth>
 BEVSTACK_DEVICE inline void prepare_forward(const C& call, int lane, int items, int begin,
-                                                 int count, ForwardMemory<V, kDepth>& memory) {
+                                            int count, ForwardMemory<V, kDepth>& memory) {
   using T = Computing<V>;
-  for_each_point<Share<V, kDepth>, kChunk>(
-      lane, items, count, [&](int item, int point, int slot) {
-        Steps steps = {-1, 0};
-        if (memory.item[item].group >= 0) {
-          const Located<T> at = locate<O>(call, memory.item[item], begin + point);
-          if (at.valid) {
-            const bool beside = at.x.lower_inside && at.x.upper_inside;
-            const bool below = at.y.lower_inside && at.y.upper_inside;
-            steps = {at.place, (below ? 2 * at.line : 0) + int(beside)};
-            memory.weight[slot] = {at.x.lower_weight, at.x.upper_weight,
-                                   at.y.lower_weight * at.factor, at.y.upper_weight * at.factor};
-          }
-        }
-        memory.steps[slot] = steps;
+  locate_points<Share<V, kDepth>, kChunk, O>(
+      call, lane, items, begin, count, memory.item, [&](int slot, const Located<T>& at) {
+        memory.steps[slot] = {-1, 0};
+        if (!at.valid) return;
+        const bool beside = at.x.lower_inside && at.x.upper_inside;
+        const bool below = at.y.lower_inside && at.y.upper_inside;
+        memory.steps[slot] = {at.place, (below ? 2 * at.line : 0) + int(beside)};
+        memory.weight[slot] = {at.x.lower_weight, at.x.upper_weight, at.y.lower_weight * at.factor,
+                               at.y.upper_weight * at.factor};
       });
 }
 
@@ -56,10 +51,10 @@ BEVSTACK_DEVICE inline void gather(const Four<T>* weights, const Steps* all_step
     const int right = steps.place + (steps.code & 1 ? groups : 0);
     const int down = steps.code >> 1;
     T corner[4][N];
-    load_channels(value + int64_t(steps.place) * depth, corner[0]);
-    load_channels(value + int64_t(right) * depth, corner[1]);
-    load_channels(value + int64_t(steps.place + down) * depth, corner[2]);
-    load_channels(value + int64_t(right + down) * depth, corner[3]);
+    load_channels(advance(value, steps.place, depth), corner[0]);
+    load_channels(advance(value, right, depth), corner[1]);
+    load_channels(advance(value, steps.place + down, depth), corner[2]);
+    load_channels(advance(value, right + down, depth), corner[3]);
     const T of_corner[4] = {weight.of[2] * weight.of[0], weight.of[2] * weight.of[1],
                             weight.of[3] * weight.of[0], weight.of[3] * weight.of[1]};
     BEVSTACK_UNROLL
@@ -78,7 +73,7 @@ BEVSTACK_DEVICE inline void forward_items(Warp warp, const Call<Points, V>& call
   using T = Computing<V>;
   constexpr int N = S::kVector, kChunk = Points::kChunk;
   const int lanes = S::lanes(call), depth = S::depth(call), items = kWarpLanes / lanes;
-  begin_items(warp, call, tile, first, lanes, depth, memory.item);
+  begin_items<S, kChunk>(warp, call, tile, first, lanes, depth, memory.item);
   BEVSTACK_NO_UNROLL
   for (int block = 0; block < depth; block += lanes * N) {  // once, where the kernel is made for D
     Each<Warp, Numbers<T, N>> sum;
@@ -96,7 +91,7 @@ BEVSTACK_DEVICE inline void forward_items(Warp warp, const Call<Points, V>& call
         const int item = lane / lanes, channel = block + lane % lanes * N;
         if (channel >= depth || memory.item[item].group < 0) return;
         gather(memory.weight + item * S::kStride, memory.steps + item * S::kStride, count,
-               call.value + memory.item[item].base + channel, depth, call.plan.groups,
+               as_it_is(call.value + memory.item[item].base + channel), depth, call.plan.groups,
                sum[lane].of);
       });
     }

@@ -6,14 +6,16 @@
 namespace bevstack {
 namespace gpu {
 
-// Blocks that a processor is to hold at least: it leaves a thread 80 registers in the forward pass
-// and 96 in the backward one. Left to itself, the compiler spills some to fit one block more.
-constexpr int kForwardBlocks = 3;
-template <typename V>
-constexpr int kBackwardBlocks = sizeof(V) == 8 ? 3 : 5;
+// Blocks that a processor is to hold at least. They leave a thread 72 registers in the forward pass
+// and 96 in the backward one, more in the kernels for any number of channels. Left to itself, the
+// compiler spills some to fit one block more.
+template <typename V, int kDepth>
+constexpr int kForwardBlocks = kDepth != 0 ? 7 : 5;
+template <typename V, int kDepth>
+constexpr int kBackwardBlocks = kDepth != 0 ? 5 : sizeof(V) == 4 ? 4 : 3;
 
 template <int kDepth, class Points, typename V>
-__global__ void __launch_bounds__(kForwardWarps* kWarpLanes, kForwardBlocks)
+__global__ void __launch_bounds__(kForwardWarps* kWarpLanes, kForwardBlocks<V, kDepth>)
     forward_kernel(const __grid_constant__ Call<Points, V> call) {
   __shared__ ForwardMemory<V, kDepth> memory[kForwardWarps];
   const int warp = int(threadIdx.x) / kWarpLanes;
@@ -25,7 +27,7 @@ __global__ void __launch_bounds__(kForwardWarps* kWarpLanes, kForwardBlocks)
 }
 
 template <int kDepth, class Points, typename V, class Sum>
-__global__ void __launch_bounds__(kBackwardWarps* kWarpLanes, kBackwardBlocks<V>)
+__global__ void __launch_bounds__(kBackwardWarps* kWarpLanes, kBackwardBlocks<V, kDepth>)
     backward_kernel(const __grid_constant__ Call<Points, V> call, const Sum memory_of_sum) {
   __shared__ BackwardMemory<V, kDepth> memory[kBackwardWarps];
   const auto sum = begin_sum<Computing<V>>(memory_of_sum);
@@ -39,7 +41,7 @@ __global__ void __launch_bounds__(kBackwardWarps* kWarpLanes, kBackwardBlocks<V>
 
 // A thread an item.
 template <class Points, typename V>
-__global__ void __launch_bounds__(kBackwardWarps* kWarpLanes, kBackwardBlocks<V>)
+__global__ void __launch_bounds__(kBackwardWarps* kWarpLanes, kBackwardBlocks<V, 0>)
     bound_kernel(const __grid_constant__ Call<Points, V> call, const FixedPoint fixed) {
   double bound = 0;
   for_each_run(call, blockIdx.x, gridDim.x, int(threadIdx.x), int(blockDim.x), 1,

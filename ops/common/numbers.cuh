@@ -199,44 +199,58 @@ BEVSTACK_DEVICE inline void store_channels(V* to, const Computing<V> (&from)[N])
 #endif
 }
 
-// Reads or writes the pair (x, y) number `index` of an array.
-template <typename O, typename T>
-BEVSTACK_DEVICE inline void load_pair(const O* from, int64_t index, T& x, T& y) {
-  if constexpr (sizeof(O) == 2) {  // both in one access
-    uint32_t both;
-    memcpy(&both, reinterpret_cast<const uint32_t*>(from) + index, sizeof both);
-    x = widen(O{uint16_t(both & 0xffff)});
-    y = widen(O{uint16_t(both >> 16)});
-  } else {
-#if defined(__CUDACC__)
-    if constexpr (sizeof(O) == 4) {
-      const float2 pair = reinterpret_cast<const float2*>(from)[index];
-      x = pair.x;
-      y = pair.y;
-      return;
-    }
-#endif
-    x = widen(from[2 * index]);
-    y = widen(from[2 * index + 1]);
+// Reads or writes the pair (x, y) number `index` of an array, in one access.
+template <typename O>
+BEVSTACK_DEVICE inline void load_pair(const O* from, int64_t index, O& x, O& y) {
+#if defined(__CUDA_ARCH__)
+  if constexpr (sizeof(O) == 2) {
+    const uint32_t both = reinterpret_cast<const uint32_t*>(from)[index];
+    x = O{uint16_t(both & 0xffff)};
+    y = O{uint16_t(both >> 16)};
+    return;
+  } else if constexpr (sizeof(O) == 4) {
+    const float2 pair = reinterpret_cast<const float2*>(from)[index];
+    x = pair.x;
+    y = pair.y;
+    return;
   }
+#endif
+  x = from[2 * index];
+  y = from[2 * index + 1];
 }
 
 template <typename O, typename T>
 BEVSTACK_DEVICE inline void store_pair(O* to, int64_t index, T x, T y) {
   const O first = Round<O>::from(x), second = Round<O>::from(y);
+#if defined(__CUDA_ARCH__)
   if constexpr (sizeof(O) == 2) {
-    const uint32_t both = uint32_t(first.bits) | uint32_t(second.bits) << 16;
-    memcpy(reinterpret_cast<uint32_t*>(to) + index, &both, sizeof both);
-  } else {
-#if defined(__CUDACC__)
-    if constexpr (sizeof(O) == 4) {
-      reinterpret_cast<float2*>(to)[index] = make_float2(first, second);
-      return;
-    }
-#endif
-    to[2 * index] = first;
-    to[2 * index + 1] = second;
+    reinterpret_cast<uint32_t*>(to)[index] = uint32_t(first.bits) | uint32_t(second.bits) << 16;
+    return;
+  } else if constexpr (sizeof(O) == 4) {
+    reinterpret_cast<float2*>(to)[index] = make_float2(first, second);
+    return;
   }
+#endif
+  to[2 * index] = first;
+  to[2 * index + 1] = second;
+}
+
+// The address of a number `units` times `size` numbers on. In bytes and by one instruction: left to
+// itself, the compiler adds up numbers first and scales each sum again.
+template <typename V>
+BEVSTACK_DEVICE inline V* advance(V* from, int units, int size) {
+  using Byte = std::conditional_t<std::is_const<V>::value, const char, char>;
+  Byte* bytes = reinterpret_cast<Byte*>(from);
+  return reinterpret_cast<V*>(bytes + int64_t(units) * (size * int(sizeof(V))));
+}
+
+// Hides from the compiler how an address came about, so that it is kept as it is.
+template <typename V>
+BEVSTACK_DEVICE inline V* as_it_is(V* address) {
+#if defined(__CUDA_ARCH__)
+  asm("" : "+l"(address));
+#endif
+  return address;
 }
 
 // Calls work with a null pointer of the type that offsets and factors are stored in. Where the
@@ -252,6 +266,14 @@ BEVSTACK_DEVICE inline void with_type(NumberType type, Work work) {
   } else {
     work(static_cast<BFloat16*>(nullptr));
   }
+}
+
+// Keeps what follows from a number from being worked out early, and registers from holding it.
+BEVSTACK_DEVICE inline int right_here(int number) {
+#if defined(__CUDA_ARCH__)
+  asm volatile("" : "+r"(number));
+#endif
+  return number;
 }
 
 }  // namespace gpu

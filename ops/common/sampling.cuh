@@ -95,28 +95,50 @@ BEVSTACK_DEVICE inline void describe(Warp warp, const C& call, const Tile& tile,
   });
 }
 
+// Calls work(logit) for the factors of an item that fall to a lane of its team. Several are asked
+// for at once, so that their latencies overlap.
+template <typename O, int kAtOnce, typename Work>
+BEVSTACK_DEVICE inline void for_each_logit(const O* factors, int points, int begin, int lanes,
+                                           Work work) {
+  BEVSTACK_NO_UNROLL
+  for (int first = begin; first < points; first += lanes * kAtOnce) {
+    O logit[kAtOnce] = {};
+    BEVSTACK_UNROLL
+    for (int k = 0; k < kAtOnce; ++k) {
+      if (first + k * lanes < points) logit[k] = factors[first + k * lanes];
+    }
+    BEVSTACK_UNROLL
+    for (int k = 0; k < kAtOnce; ++k) {
+      if (first + k * lanes < points) work(widen(logit[k]));
+    }
+  }
+}
+
 // Finds the largest logit of each item and the sum of the exponentials, a team an item.
-template <typename O, class Warp, class C, typename T>
+template <class S, int kChunk, typename O, class Warp, class C, typename T>
 BEVSTACK_DEVICE inline void find_softmax(Warp warp, const C& call, int lanes,
-                                       ItemMemory<T>* memory) {
+                                         ItemMemory<T>* memory) {
+  constexpr int kAtOnce = (kChunk + S::kLeastLanes - 1) / S::kLeastLanes;
   Each<Warp, T> most, sum;
   const O* factors = static_cast<const O*>(call.factor);
   warp.each_alone([&](int lane) {
     const int64_t group = memory[lane / lanes].group;
-    most[lane] = T(-INFINITY);
-    if (group < 0) return;
-    for (int p = lane % lanes; p < call.points; p += lanes) {
-      most[lane] = larger_of(most[lane], widen(factors[group * call.points + p]));
+    T largest = T(-INFINITY);
+    if (group >= 0) {
+      for_each_logit<O, kAtOnce>(factors + group * call.points, call.points, lane % lanes, lanes,
+                                 [&](T logit) { largest = larger_of(largest, logit); });
     }
+    most[lane] = largest;
   });
   team_largest(warp, most, lanes);
   warp.each_alone([&](int lane) {
     const int64_t group = memory[lane / lanes].group;
-    sum[lane] = T(0);
-    if (group < 0) return;
-    for (int p = lane % lanes; p < call.points; p += lanes) {
-      sum[lane] += exp_of(widen(factors[group * call.points + p]) - most[lane]);
+    T total = T(0);
+    if (group >= 0) {
+      for_each_logit<O, kAtOnce>(factors + group * call.points, call.points, lane % lanes, lanes,
+                                 [&](T logit) { total += exp_of(logit - most[lane]); });
     }
+    sum[lane] = total;
   });
   team_sum(warp, sum, lanes);
   warp.each([&](int lane) {
@@ -127,13 +149,14 @@ BEVSTACK_DEVICE inline void find_softmax(Warp warp, const C& call, int lanes,
 }
 
 // Describes items, with what the softmax over their factors needs.
-template <class Warp, class C, typename T>
+template <class S, int kChunk, class Warp, class C, typename T>
 BEVSTACK_DEVICE inline void begin_items(Warp warp, const C& call, const Tile& tile, int first,
                                       int lanes, int depth, ItemMemory<T>* memory) {
   describe(warp, call, tile, first, kWarpLanes / lanes, depth, memory);
   if (!call.softmax) return;
   with_type<T>(call.offset_type, [&](auto* type) {
-    find_softmax<std::remove_pointer_t<decltype(type)>>(warp, call, lanes, memory);
+    using O = std::remove_pointer_t<decltype(type)>;
+    find_softmax<S, kChunk, O>(warp, call, lanes, memory);
   });
 }
 
@@ -147,16 +170,29 @@ struct Located {
   int line;   // units from one line of the map to the next
 };
 
+// What is stored of a point.
+template <typename O>
+struct Stored {
+  O x, y, factor;
+};
+
+template <typename O, class C>
+BEVSTACK_DEVICE inline Stored<O> load_point(const C& call, int64_t group, int p) {
+  const int64_t index = group * call.points + p;
+  Stored<O> stored;
+  load_pair(static_cast<const O*>(call.offset), index, stored.x, stored.y);
+  stored.factor = static_cast<const O*>(call.factor)[index];
+  return stored;
+}
+
 template <typename O, class C, typename T>
-BEVSTACK_DEVICE inline Located<T> locate(const C& call, const ItemMemory<T>& item, int p) {
-  const int64_t index = item.group * call.points + p;
-  T offset_x, offset_y;
-  load_pair(static_cast<const O*>(call.offset), index, offset_x, offset_y);
+BEVSTACK_DEVICE inline Located<T> locate(const C& call, const ItemMemory<T>& item, int p,
+                                         const Stored<O>& stored) {
   Located<T> at{};
-  at.factor = widen(static_cast<const O*>(call.factor)[index]);
+  at.factor = widen(stored.factor);
   if (call.softmax) at.factor = exp_of(at.factor - item.most) * item.inverse_sum;
-  const Position<T> position =
-      call.of.position(item.origin_x, item.origin_y, p, offset_x, offset_y);
+  const Position<T> position = call.of.position(item.origin_x, item.origin_y, p, T(widen(stored.x)),
+                                                T(widen(stored.y)));
   at.valid = touches(position.x, position.y, position.width, position.height);
   if (!at.valid) return at;
   at.x = split(position.x, position.width);
@@ -166,15 +202,43 @@ BEVSTACK_DEVICE inline Located<T> locate(const C& call, const ItemMemory<T>& ite
   return at;
 }
 
-// Calls work(item, point of the chunk, slot in memory) for the points of a chunk of all items that
-// fall to a lane.
-template <class S, int kChunk, typename Work>
-BEVSTACK_DEVICE inline void for_each_point(int lane, int items, int count, Work work) {
+// How points of a chunk are dealt out to lanes: turn by turn, an item's points side by side.
+template <class S, int kChunk>
+struct Deal {
+  static constexpr int kTurns = (S::kItems * kChunk + kWarpLanes - 1) / kWarpLanes;
+  int item, point, slot;
+
+  BEVSTACK_DEVICE Deal(int turn, int lane) {
+    const int task = turn * kWarpLanes + lane;
+    item = task / kChunk;
+    point = task % kChunk;
+    slot = item * S::kStride + point;
+  }
+};
+
+// Calls work(slot, point) for the points [begin, begin + count) of all items that fall to a lane.
+// All are read before the first is worked on, so that their latencies overlap.
+template <class S, int kChunk, typename O, class C, typename T, typename Work>
+BEVSTACK_DEVICE inline void locate_points(const C& call, int lane, int items, int begin, int count,
+                                          const ItemMemory<T>* memory, Work work) {
+  using D = Deal<S, kChunk>;
+  lane = right_here(lane);
+  Stored<O> stored[D::kTurns] = {};
   BEVSTACK_UNROLL
-  for (int k = 0; k < (S::kItems * kChunk + kWarpLanes - 1) / kWarpLanes; ++k) {
-    const int task = k * kWarpLanes + lane;
-    const int item = task / kChunk, point = task % kChunk;
-    if (item < items && point < count) work(item, point, item * S::kStride + point);
+  for (int turn = 0; turn < D::kTurns; ++turn) {
+    const D deal(turn, lane);
+    if (deal.item >= items || deal.point >= count) continue;
+    const int64_t group = memory[deal.item].group;
+    if (group >= 0) stored[turn] = load_point<O>(call, group, begin + deal.point);
+  }
+  BEVSTACK_UNROLL
+  for (int turn = 0; turn < D::kTurns; ++turn) {
+    const D deal(turn, lane);
+    if (deal.item >= items || deal.point >= count) continue;
+    const ItemMemory<T>& item = memory[deal.item];
+    Located<T> at{};
+    if (item.group >= 0) at = locate(call, item, begin + deal.point, stored[turn]);
+    work(deal.slot, at);
   }
 }
 
