@@ -56,8 +56,9 @@ $(VENV)/.installed: $(VENV)/.torch $(BUILD_INPUTS)
 	$(VENV)/bin/bevstack doctor
 	@touch $@
 
+# Waiting threads sleep: spinning ones take the processor from those that work.
 demo: install
-	OMP_NUM_THREADS=$(CORES) $(VENV)/bin/bevstack demo --out out/demo
+	OMP_NUM_THREADS=$(CORES) OMP_WAIT_POLICY=passive $(VENV)/bin/bevstack demo --out out/demo
 
 test: lint pytest
 test-all: lint pytest-all

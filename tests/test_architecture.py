@@ -19,7 +19,7 @@ ROWS = {
     **dict.fromkeys(("tables", "render"), 3),
     **dict.fromkeys(("config", "types"), 2),
     **dict.fromkeys(("ops", "geometry"), 1),
-    "shapes": 0,
+    **dict.fromkeys(("shapes", "files"), 0),
 }
 # The compiled operators are reached through bevstack.ops alone.
 COMPILED = {"_C": "ops"}

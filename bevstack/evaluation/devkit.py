@@ -10,7 +10,7 @@ import numpy as np
 
 from bevstack.evaluation.metrics import DetectionMetrics
 from bevstack.evaluation.submission import Results, check_boxes, read_results
-from bevstack.tables.files import write_text_atomically
+from bevstack.files import write_text_atomically
 from bevstack.tables.names import CATEGORY_TO_CLASS
 from bevstack.tables.reader import Tables
 from bevstack.tables.splits import is_official, scenes_of_split

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevstack.evaluation.result_boxes import MAX_BOXES, ResultBoxes, results_of_frame
-from bevstack.tables.files import write_text_atomically
+from bevstack.files import write_text_atomically
 from bevstack.tables.names import ATTRIBUTES, DETECTION_CLASSES
 
 Results = Mapping[str, Sequence[Mapping[str, object]]]  # sample token -> its boxes, as in JSON

@@ -54,7 +54,7 @@ def save_model(
     """Writes a model's weights with its configuration; whole or not at all.
 
     Args:
-        path: the file, of a folder that exists.
+        path: the file; its folder is made where needed.
         model: what ``build_model(config)`` made.
         config: the model's configuration.
         metadata: more to keep with the weights, such as the training step.

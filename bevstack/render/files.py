@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 import cv2
 
+from bevstack.files import write_atomically
 from bevstack.render.canvas import Image
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -33,25 +32,5 @@ def write_picture(
         raise ValueError(f"picture must end with one of {', '.join(_SUFFIXES)}; got {path.name}")
     options = [] if path.suffix.lower() == ".png" else [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality]
     encoded = cv2.imencode(path.suffix.lower(), image[..., ::-1], options)[1].tobytes()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _replace_file(path, encoded)
-    except OSError as error:
-        raise type(error)(error.errno, error.strerror, str(path)) from error
+    write_atomically(path, encoded)
     return path
-
-
-def _replace_file(path: Path, content: bytes) -> None:
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes it readable by its owner alone
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

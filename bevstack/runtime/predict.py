@@ -18,9 +18,9 @@ from torch import Tensor
 from bevstack.config import config_to_json
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.evaluation.submission import results_of_frame, write_submission
+from bevstack.files import write_text_atomically
 from bevstack.runtime.detector import Detector
 from bevstack.runtime.rig import frame_from_rig, read_rig
-from bevstack.tables.files import write_text_atomically
 
 DETECTIONS_FORMAT = "bevstack-detections-1"
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
+from bevstack.files import write_atomically
 from bevstack.tables.names import TABLES
 
 Row = Mapping[str, object]
@@ -55,24 +55,14 @@ def make_token(*parts: object) -> str:
     return hashlib.md5(path.encode(), usedforsecurity=False).hexdigest()
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file beside its place and moves it there, so that no half file is ever seen."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def write_json(path: Path, value: object) -> None:
-    """Writes compact JSON as `write_bytes` does; NaN and infinities are refused.
+    """Writes compact JSON, whole or not at all; NaN and infinities are refused.
 
     Raises:
         ValueError: a number is not finite.
     """
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    write_bytes(path, text.encode())
+    write_atomically(path, text.encode())
 
 
 def check_tables(tables: Mapping[str, Sequence[Row]]) -> None:

@@ -8,18 +8,18 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-def write_text_atomically(
+def write_atomically(
     path: Path | str,
-    text: str | Iterable[str],
+    content: bytes | Iterable[bytes],
 ) -> None:
-    """Writes a text file (UTF-8), making its folder where needed.
+    """Writes a file, making its folder where needed.
 
-    The text goes to a temporary file beside ``path``, which takes its place only when it is
+    The content goes to a temporary file beside ``path``, which takes its place only when it is
     complete and on the disk: after an error, a full disk or a kill an older file is still whole.
 
     Args:
         path: the file.
-        text: its content, or pieces of it, which are written as they come.
+        content: all of it, or pieces, which are written as they come.
 
     Raises:
         OSError: the folder cannot be made or written, or the disk is full; names ``path``.
@@ -27,16 +27,26 @@ def write_text_atomically(
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, (text,) if isinstance(text, str) else text)
+        _replace(path, (content,) if isinstance(content, bytes) else content)
     except OSError as error:
         raise type(error)(error.errno, error.strerror, str(path)) from error
 
 
-def _replace(path: Path, pieces: Iterable[str]) -> None:
+def write_text_atomically(
+    path: Path | str,
+    text: str | Iterable[str],
+) -> None:
+    """``write_atomically`` for text, in UTF-8."""
+    pieces = (text,) if isinstance(text, str) else text
+    write_atomically(path, (piece.encode() for piece in pieces))
+
+
+def _replace(path: Path, pieces: Iterable[bytes]) -> None:
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.writelines(pieces)
+        with os.fdopen(descriptor, "wb") as file:
+            for piece in pieces:
+                file.write(piece)
             file.flush()
             os.fsync(file.fileno())
         umask = os.umask(0)

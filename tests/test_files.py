@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bevstack.tables.files import write_text_atomically
+from bevstack.files import write_text_atomically
 
 
 def test_text_or_its_pieces_are_written_and_folders_made(tmp_path: Path) -> None:
