@@ -1,0 +1,130 @@
+"""Every frozen case computed again; see ``case.TOLERANCE`` for how exactly and why.
+
+What stood behind the numbers when they were frozen is in ``make_frozen``.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
+
+import bevstack.models
+from bevstack.models.weights import read_safetensors
+from tests.frozen import operator_cases
+from tests.frozen.case import TOLERANCE, Case, agree, frozen
+from tests.frozen.cases import CASES, FILE, MAX_BYTES
+from tests.frozen.kernels import served_by
+from tests.frozen.make_frozen import write
+from tests.ops.calls import KERNELS
+
+QUICK = ("dcnv3.softmax", "ms_deform_attn.packed", "fpn", "box_code", "losses", "prepared_images")
+
+
+@functools.cache
+def stored() -> dict[str, Tensor]:
+    return read_safetensors(FILE)[0]
+
+
+@functools.cache
+def computed(name: str, kernel: str) -> tuple[dict[str, Tensor], set[type]]:
+    """What would be stored of a case, and the types of the modules that ran."""
+    ran: set[type] = set()
+    hook = register_module_forward_hook(lambda module, inputs, output: ran.add(type(module)))
+    try:
+        with served_by(kernel):
+            return frozen(name, CASES[name], CASES[name].compute()), ran
+    finally:
+        hook.remove()
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("name", CASES)
+def test_case_gives_the_frozen_numbers(name: str, kernel: str) -> None:
+    numbers, _ = computed(name, kernel)
+    wanted = {key: t for key, t in stored().items() if key.startswith(f"{name}/")}
+    assert set(numbers) == set(wanted)
+    for key, tensor in wanted.items():
+        assert numbers[key].dtype == tensor.dtype, key
+        tolerance = TOLERANCE.get(tensor.dtype, 0.0)  # what is counted is exact
+        agree(key, numbers[key], tensor, tolerance, CASES[name].absolute)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("name", operator_cases.CASES)
+def test_operators_give_the_frozen_numbers_in_float32(name: str, kernel: str) -> None:
+    operator, setting = name.split(".")
+    with served_by(kernel):
+        found = getattr(operator_cases, operator)(setting, torch.float32)
+    for key, tensor in frozen(name, CASES[name], found).items():
+        assert tensor.dtype == torch.float32
+        agree(key, tensor, stored()[key], TOLERANCE[torch.float32])
+
+
+def test_file_holds_the_cases_and_nothing_else_and_is_small() -> None:
+    assert {key.split("/")[0] for key in stored()} == set(CASES)
+    assert FILE.stat().st_size < MAX_BYTES
+
+
+def model_modules() -> Iterator[type]:
+    """Every module class that ``bevstack.models`` defines."""
+    for info in pkgutil.iter_modules(bevstack.models.__path__, "bevstack.models."):
+        for value in vars(importlib.import_module(info.name)).values():
+            is_module = isinstance(value, type) and issubclass(value, nn.Module)
+            if is_module and value.__module__ == info.name:
+                yield value
+
+
+def test_every_module_of_the_models_takes_part() -> None:
+    ran = set[type]().union(*(computed(name, "dispatched")[1] for name in CASES))
+    assert [module.__name__ for module in model_modules() if module not in ran] == []
+
+
+def test_reference_kernels_serve_where_they_are_asked_for(monkeypatch) -> None:
+    calls = []
+    module = importlib.import_module("bevstack.ops.dcnv3")
+    reference = module.reference
+    monkeypatch.setattr(
+        module, "reference", lambda *args, **options: calls.append(1) or reference(*args, **options)
+    )
+    with served_by("reference"):
+        operator_cases.dcnv3("plain")
+    assert calls == [1]
+
+
+def off_by_little(case: Case) -> Case:
+    """The same case with one number of one tensor changed."""
+
+    def compute() -> dict[str, Tensor]:
+        tensors = {key: t.clone() for key, t in case.compute().items()}
+        key = next(iter(tensors))
+        flat = tensors[key].view(-1)
+        flat[len(flat) // 2] += 0.01 * flat.nan_to_num().abs().max() + 2 * case.absolute
+        return tensors
+
+    return replace(case, compute=compute)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_numbers_that_another_path_denies_are_not_written(name: str, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=f"{name} is not fit to be frozen"):
+        write(tmp_path / "cases.safetensors", {name: off_by_little(CASES[name])})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_single_changed_number_is_seen(name: str) -> None:
+    changed = off_by_little(CASES[name])
+    numbers = frozen(name, changed, changed.compute())
+    with pytest.raises(AssertionError, match="off; "):
+        for key, tensor in numbers.items():
+            tolerance = TOLERANCE.get(tensor.dtype, 0.0)
+            agree(key, tensor, stored()[key], tolerance, changed.absolute)
