@@ -35,8 +35,11 @@ def run(args: argparse.Namespace) -> int:
     from bevstack.cli.progress import make_console, training_progress
     from bevstack.config import load_config
     from bevstack.datasets.nuscenes import NuScenesDataset
+    from bevstack.runtime.predict import join_processes
     from bevstack.training import train
 
+    if join_processes().world_size > 1:
+        raise ValueError("training must run in one process; got several: start it without torchrun")
     config = load_config(args.config)
     dataset = NuScenesDataset(
         args.nuscenes,
