@@ -172,11 +172,16 @@ def verify_augmentation(found: Tensors) -> None:
             agree(key, found[key][row], torch.tensor(value, dtype=torch.float64), 1e-12)
     matrix = ((-scale * cos, scale * sin, 0), (scale * sin, scale * cos, 0), (0, 0, scale))
     agree("matrix", found["matrix"], torch.tensor(matrix, dtype=torch.float64), 1e-12)
-    resize, flip, rotation_rad, factor, *flips = found["drawn"].T
-    assert ((resize >= 0.8) & (resize <= 1.2) & (factor >= 0.95) & (factor <= 1.05)).all()
-    assert (rotation_rad.abs() <= math.radians(22.5)).all()
-    assert len(resize.unique()) > 4 and len(rotation_rad.unique()) == 8
-    assert all(len(drawn.unique()) == 2 for drawn in (flip, *flips))
+    assert found["labels"].tolist() == [0, 2, 1, 0]
+    assert found["num_points"].tolist() == [3, 2, 1, 0]
+    drawn = []
+    for seed in product((0, 5), (0, 3), (0, 81)):
+        u = np.random.default_rng(seed).uniform(size=7)
+        angle = math.radians(22.5) * (2 * u[2] - 1)
+        row = (0.8 + 0.4 * u[0], u[1] < 0.5, angle, 0.95 + 0.1 * u[3], u[4] < 0.5, u[5] < 0.5)
+        drawn.append([float(value) for value in row])
+    agree("drawn", found["drawn"], torch.tensor(drawn, dtype=torch.float64), 1e-12)
+    assert all(len(found["drawn"][:, column].unique()) == 2 for column in (1, 4, 5))
 
 
 def detections() -> Detections:
