@@ -166,7 +166,7 @@ BEVSTACK_DEVICE inline void backward_items(Warp warp, const Call<Points, V>& cal
     for (int begin = 0; begin < call.points; begin += kChunk) {
       const int count = chunk_size(call, begin, kChunk);
       warp.each([&](int lane) {
-        with_type<T>(call.offset_type, [&](auto* type) {
+        with_type<T, kDepth>(call.offset_type, [&](auto* type) {
           using O = std::remove_pointer_t<decltype(type)>;
           prepare_backward<O, kChunk>(call, lane, items, begin, count, memory);
         });
@@ -184,7 +184,7 @@ BEVSTACK_DEVICE inline void backward_items(Warp warp, const Call<Points, V>& cal
       });
       if (!last) continue;
       warp.each([&](int lane) {
-        with_type<T>(call.offset_type, [&](auto* type) {
+        with_type<T, kDepth>(call.offset_type, [&](auto* type) {
           using O = std::remove_pointer_t<decltype(type)>;
           write_gradients<O, kChunk>(call, lane, items, begin, count, memory);
         });
@@ -194,7 +194,7 @@ BEVSTACK_DEVICE inline void backward_items(Warp warp, const Call<Points, V>& cal
 }
 
 // The largest finite magnitude of what one item adds to a value's gradient, for FixedPoint.
-template <typename O, class Points, typename V>
+template <class Points, typename V>
 BEVSTACK_DEVICE inline double largest_addend(const Call<Points, V>& call, const Tile& tile,
                                                   int index) {
   using T = Computing<V>;
@@ -209,7 +209,7 @@ BEVSTACK_DEVICE inline double largest_addend(const Call<Points, V>& call, const 
   }
   double factor = 0, grad = 0;
   for (int p = 0; p < call.points; ++p) {
-    const Located<T> point = locate(call, item, p, load_point<O>(call, item.group, p));
+    const Located<T> point = locate(call, item, p, load_point<T>(call, item.group, p));
     const double magnitude = call.softmax ? 1.0 : fabs(double(point.factor));
     if (point.valid && is_finite(magnitude)) factor = fmax(factor, magnitude);
   }

@@ -45,17 +45,18 @@ inline NumberType number_type(at::ScalarType type) {
   }
 }
 
-// The types that kernels work on: values as they are, offsets and factors of one type. Where any
-// tensor is float64, all are.
+// The types that kernels work on, all of them float64 where any tensor is. Half types stay as they
+// are where a kernel is made for the number of channels; else they are converted to float32.
 struct Types {
   at::ScalarType value, offset, sum;
 };
 
 inline Types choose_types(const at::Tensor& value, const at::Tensor& offset,
-                          const at::Tensor& factor) {
+                          const at::Tensor& factor, int64_t channels, bool fixed_point) {
   for (const at::Tensor* tensor : {&value, &offset, &factor}) {
     if (tensor->scalar_type() == at::kDouble) return {at::kDouble, at::kDouble, at::kDouble};
   }
+  if (fixed_point || !has_own_kernel(channels)) return {at::kFloat, at::kFloat, at::kFloat};
   const bool same = offset.scalar_type() == factor.scalar_type();
   return {value.scalar_type(), same ? offset.scalar_type() : at::kFloat, at::kFloat};
 }
@@ -76,6 +77,9 @@ inline Queue current_queue() {
   return {c10::cuda::getCurrentCUDAStream().stream(), processors};
 }
 
+// Whether torch.use_deterministic_algorithms asks for it.
+inline bool deterministic() { return at::globalContext().deterministicAlgorithms(); }
+
 inline int log2_up(int64_t count) {
   int log2 = 0;
   while (log2 < 40 && (int64_t(1) << log2) < count) ++log2;
@@ -85,8 +89,10 @@ inline int log2_up(int64_t count) {
 // The tensors of a call as the kernels take them. Keeps converted copies alive until launched.
 class Prepared {
  public:
-  Prepared(const at::Tensor& value, const at::Tensor& offset, const at::Tensor& factor)
-      : types_(choose_types(value, offset, factor)),
+  Prepared(const at::Tensor& value, const at::Tensor& offset, const at::Tensor& factor,
+           int64_t channels, bool fixed_point)
+      : fixed_point_(fixed_point),
+        types_(choose_types(value, offset, factor, channels, fixed_point)),
         value_(prepare(value, types_.value)),
         offset_(prepare(offset, types_.offset)),
         factor_(prepare(factor, types_.offset)) {
@@ -126,7 +132,7 @@ class Prepared {
       grad_value = at::zeros(value_.sizes(), value_.options());
       grad_offset.zero_();
       grad_factor.zero_();
-    } else if (at::globalContext().deterministicAlgorithms()) {
+    } else if (fixed_point_) {
       grad_value = sum_in_fixed_point(bound, deterministic);
     } else {
       grad_value = at::zeros(value_.sizes(), value_.options().dtype(types_.sum));
@@ -160,6 +166,7 @@ class Prepared {
     return grad_value;
   }
 
+  bool fixed_point_;  // for sums that do not depend on the order of additions
   Types types_;
   at::Tensor value_, offset_, factor_;
   Tensors tensors_{};

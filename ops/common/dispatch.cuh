@@ -1,6 +1,8 @@
 // From a call to the kernel that serves it.
 #pragma once
 
+#include <assert.h>
+
 #include "common/backward.cuh"
 #include "common/forward.cuh"
 #include "common/value_types.cuh"
@@ -56,25 +58,32 @@ Call<Points<Computing<V>>, V> make_call(const Shape& shape, const Extent& extent
   return call;
 }
 
-// Calls run.forward<kDepth>(call). Kernels are made for 16 and 32 channels of a group, and one for
-// any number; float64 has the latter alone.
+// Calls work with a null pointer of the values' type and a constant, the channels the kernel is
+// made for. Which pairs there are is said where Tensors is.
+template <typename Work>
+void with_kernel(NumberType type, int channels, Work work) {
+  const auto with_depth = [&](auto* value) {
+    if (channels == 16) return work(value, std::integral_constant<int, 16>{});
+    if (channels == 32) return work(value, std::integral_constant<int, 32>{});
+    assert(false && "no kernel for this type and number of channels");
+  };
+  if (type == NumberType::float16) return with_depth(static_cast<Half*>(nullptr));
+  if (type == NumberType::bfloat16) return with_depth(static_cast<BFloat16*>(nullptr));
+  if (type == NumberType::float32 && has_own_kernel(channels)) {
+    return with_depth(static_cast<float*>(nullptr));
+  }
+  with_wide_type(type, [&](auto* value) { work(value, std::integral_constant<int, 0>{}); });
+}
+
+// Calls run.forward<kDepth>(call).
 template <template <typename> class Points, class Shape, class Run>
 void dispatch_forward(const Shape& shape, const Extent& extent, const Tensors& tensors,
                       const Run& run) {
-  with_value_type(tensors.value_type, [&](auto* type) {
+  with_kernel(tensors.value_type, extent.channels, [&](auto* type, auto depth) {
     using V = std::remove_pointer_t<decltype(type)>;
-    const int warps = kForwardWarps, processors = run.processors();
-    if constexpr (sizeof(V) <= 4) {
-      if (extent.channels == 16) {
-        return run.template forward<16>(
-            make_call<Points, V, 16>(shape, extent, tensors, warps, processors));
-      }
-      if (extent.channels == 32) {
-        return run.template forward<32>(
-            make_call<Points, V, 32>(shape, extent, tensors, warps, processors));
-      }
-    }
-    run.template forward<0>(make_call<Points, V, 0>(shape, extent, tensors, warps, processors));
+    constexpr int kDepth = decltype(depth)::value;
+    run.template forward<kDepth>(
+        make_call<Points, V, kDepth>(shape, extent, tensors, kForwardWarps, run.processors()));
   });
 }
 
@@ -82,40 +91,32 @@ void dispatch_forward(const Shape& shape, const Extent& extent, const Tensors& t
 template <template <typename> class Points, class Shape, class Run>
 void dispatch_backward(const Shape& shape, const Extent& extent, const Tensors& tensors,
                        const Run& run) {
-  with_value_type(tensors.value_type, [&](auto* type) {
+  with_kernel(tensors.value_type, extent.channels, [&](auto* type, auto depth) {
     using V = std::remove_pointer_t<decltype(type)>;
     using T = Computing<V>;
-    const int warps = kBackwardWarps, processors = run.processors();
-    const FloatingSum<T> sum = {static_cast<T*>(tensors.grad_value)};
-    if constexpr (sizeof(V) <= 4) {
-      if (extent.channels == 16) {
-        return run.template backward<16>(
-            make_call<Points, V, 16>(shape, extent, tensors, warps, processors), sum);
-      }
-      if (extent.channels == 32) {
-        return run.template backward<32>(
-            make_call<Points, V, 32>(shape, extent, tensors, warps, processors), sum);
-      }
-    }
-    run.template backward<0>(make_call<Points, V, 0>(shape, extent, tensors, warps, processors),
-                             sum);
+    constexpr int kDepth = decltype(depth)::value;
+    run.template backward<kDepth>(
+        make_call<Points, V, kDepth>(shape, extent, tensors, kBackwardWarps, run.processors()),
+        FloatingSum<T>{static_cast<T*>(tensors.grad_value)});
   });
 }
 
-// Calls run.bound(call, fixed), then, another time, run.backward<0>(call, fixed).
+// Calls run.bound(call, fixed).
 template <template <typename> class Points, class Shape, class Run>
 void dispatch_bound(const Shape& shape, const Extent& extent, const Tensors& tensors,
                     const FixedPoint& fixed, const Run& run) {
-  with_value_type(tensors.value_type, [&](auto* type) {
+  with_wide_type(tensors.value_type, [&](auto* type) {
     using V = std::remove_pointer_t<decltype(type)>;
-    run.bound(
-        make_call<Points, V, 0>(shape, extent, tensors, kBackwardWarps, run.processors()), fixed);
+    run.bound(make_call<Points, V, 0>(shape, extent, tensors, kBackwardWarps, run.processors()),
+              fixed);
   });
 }
+
+// Calls run.backward<0>(call, fixed).
 template <template <typename> class Points, class Shape, class Run>
 void dispatch_deterministic(const Shape& shape, const Extent& extent, const Tensors& tensors,
                             const FixedPoint& fixed, const Run& run) {
-  with_value_type(tensors.value_type, [&](auto* type) {
+  with_wide_type(tensors.value_type, [&](auto* type) {
     using V = std::remove_pointer_t<decltype(type)>;
     run.template backward<0>(
         make_call<Points, V, 0>(shape, extent, tensors, kBackwardWarps, run.processors()), fixed);

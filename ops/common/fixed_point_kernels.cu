@@ -8,11 +8,11 @@ namespace {
 
 constexpr int kThreads = 256;
 
-template <typename V>
-__global__ void __launch_bounds__(kThreads) read_kernel(const FixedPoint fixed, V* values) {
+template <typename T>
+__global__ void __launch_bounds__(kThreads) read_kernel(const FixedPoint fixed, T* values) {
   const int64_t step = int64_t(gridDim.x) * kThreads;
   for (int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x; i < fixed.size; i += step) {
-    values[i] = gpu::Round<V>::from(gpu::read_sum<gpu::Computing<V>>(fixed, i));
+    values[i] = gpu::read_sum<T>(fixed, i);
   }
 }
 
@@ -22,10 +22,10 @@ void launch_read_fixed_point(const Tensors& tensors, const FixedPoint& fixed, co
   if (fixed.size == 0) return;
   const int64_t wanted = (fixed.size + kThreads - 1) / kThreads, most = queue.processors * 32;
   const unsigned blocks = unsigned(wanted < most ? wanted : most);
-  gpu::with_value_type(tensors.value_type, [&](auto* type) {
-    using V = std::remove_pointer_t<decltype(type)>;
-    read_kernel<V><<<blocks, kThreads, 0, queue.stream>>>(fixed,
-                                                          static_cast<V*>(tensors.grad_value));
+  gpu::with_wide_type(tensors.value_type, [&](auto* type) {
+    using T = std::remove_pointer_t<decltype(type)>;
+    read_kernel<T><<<blocks, kThreads, 0, queue.stream>>>(fixed,
+                                                          static_cast<T*>(tensors.grad_value));
   });
 }
 

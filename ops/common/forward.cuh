@@ -82,7 +82,7 @@ BEVSTACK_DEVICE inline void forward_items(Warp warp, const Call<Points, V>& call
     for (int begin = 0; begin < call.points; begin += kChunk) {
       const int count = chunk_size(call, begin, kChunk);
       warp.each([&](int lane) {
-        with_type<T>(call.offset_type, [&](auto* type) {
+        with_type<T, kDepth>(call.offset_type, [&](auto* type) {
           using O = std::remove_pointer_t<decltype(type)>;
           prepare_forward<O, kChunk>(call, lane, items, begin, count, memory);
         });

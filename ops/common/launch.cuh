@@ -46,10 +46,7 @@ __global__ void __launch_bounds__(kBackwardWarps* kWarpLanes, kBackwardBlocks<V,
   double bound = 0;
   for_each_run(call, blockIdx.x, gridDim.x, int(threadIdx.x), int(blockDim.x), 1,
                [&](const Tile& tile, int index) {
-                 with_type<Computing<V>>(call.offset_type, [&](auto* type) {
-                   using O = std::remove_pointer_t<decltype(type)>;
-                   bound = fmax(bound, largest_addend<O>(call, tile, index));
-                 });
+                 bound = fmax(bound, largest_addend(call, tile, index));
                });
   if (bound > 0) raise_bound(fixed.bound, bound);
 }

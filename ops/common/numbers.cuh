@@ -253,12 +253,12 @@ BEVSTACK_DEVICE inline V* as_it_is(V* address) {
   return address;
 }
 
-// Calls work with a null pointer of the type that offsets and factors are stored in. Where the
-// arithmetic is in float64 they are stored in it too.
-template <typename T, typename Work>
+// Calls work with a null pointer of the type that offsets and factors are stored in: the computing
+// type T itself in kernels for any number of channels (kDepth 0).
+template <typename T, int kDepth, typename Work>
 BEVSTACK_DEVICE inline void with_type(NumberType type, Work work) {
-  if constexpr (sizeof(T) == 8) {
-    work(static_cast<double*>(nullptr));
+  if constexpr (kDepth == 0) {
+    work(static_cast<T*>(nullptr));
   } else if (type == NumberType::float32) {
     work(static_cast<float*>(nullptr));
   } else if (type == NumberType::float16) {

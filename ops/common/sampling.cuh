@@ -35,8 +35,9 @@ struct Call {
 
 // How the channels of one item are shared among lanes. kDepth is D where the kernel is made for it;
 // else it is 0, and lanes take single channels.
-template <typename V, int kDepth>
+template <typename V, int depth_of_kernel>
 struct Share {
+  static constexpr int kDepth = depth_of_kernel;
   static constexpr int kVector = kDepth ? 16 / int(sizeof(V)) : 1;  // channels of one access
   static constexpr int kLeastLanes = kDepth ? kDepth / kVector : 4;
   static constexpr int kItems = kWarpLanes / kLeastLanes;  // at most
@@ -154,7 +155,7 @@ BEVSTACK_DEVICE inline void begin_items(Warp warp, const C& call, const Tile& ti
                                       int lanes, int depth, ItemMemory<T>* memory) {
   describe(warp, call, tile, first, kWarpLanes / lanes, depth, memory);
   if (!call.softmax) return;
-  with_type<T>(call.offset_type, [&](auto* type) {
+  with_type<T, S::kDepth>(call.offset_type, [&](auto* type) {
     using O = std::remove_pointer_t<decltype(type)>;
     find_softmax<S, kChunk, O>(warp, call, lanes, memory);
   });

@@ -10,9 +10,13 @@ namespace bevstack {
 // What a tensor is stored in.
 enum class NumberType : int { float64 = 0, float32 = 1, float16 = 2, bfloat16 = 3 };
 
+// Kernels are made for these numbers of channels of a group; another serves all others.
+constexpr bool has_own_kernel(int64_t channels) { return channels == 16 || channels == 32; }
+
 // Contiguous and aligned to 16 bytes. Offsets, factors and their gradients are of offset_type,
-// which is float64 if and only if value_type is; values and outputs of value_type. The gradient of
-// the values is summed in float32, or in float64 for float64.
+// values and outputs of value_type. The two are the same, float32 or float64, where no kernel is
+// made for the number of channels, where the sums are in fixed point, and wherever one of them is
+// float64. The gradient of the values is summed in float32, or in float64 for float64.
 struct Tensors {
   NumberType value_type;
   NumberType offset_type;

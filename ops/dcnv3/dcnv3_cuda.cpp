@@ -82,7 +82,7 @@ at::Tensor dcnv3(const at::Tensor& input, const at::Tensor& offset, const at::Te
                                                groups, offset_scale, remove_center, softmax);
   check_tensors(geometry, input, offset, mask);
   const c10::cuda::CUDAGuard guard(input.device());
-  cuda::Prepared prepared(input, offset, mask);
+  cuda::Prepared prepared(input, offset, mask, geometry.channels, false);
   return prepared.forward({geometry.batch, geometry.out_height, geometry.out_width, input.size(3)},
                           input.scalar_type(), [&](const Tensors& tensors, const Queue& queue) {
                             launch_dcnv3(geometry, tensors, queue);
@@ -101,7 +101,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> dcnv3_backward(
       "grad_output", grad_output, input,
       {geometry.batch, geometry.out_height, geometry.out_width, input.size(3)});
   const c10::cuda::CUDAGuard guard(input.device());
-  cuda::Prepared prepared(input, offset, mask);
+  cuda::Prepared prepared(input, offset, mask, geometry.channels, cuda::deterministic());
   return prepared.backward(
       grad_output, {input.scalar_type(), offset.scalar_type(), mask.scalar_type()},
       [&](const Tensors& tensors, const Queue& queue) {

@@ -94,7 +94,8 @@ at::Tensor ms_deform_attn(const at::Tensor& value, const at::Tensor& sampling_lo
   const c10::cuda::CUDAGuard guard(value.device());
   const Arguments arguments(value, sampling_locations, attention_weights, value_index,
                             spatial_shapes);
-  cuda::Prepared prepared(value, sampling_locations, attention_weights);
+  cuda::Prepared prepared(value, sampling_locations, attention_weights,
+                          arguments.levels.channels, false);
   return prepared.forward(output_shape(value, attention_weights), value.scalar_type(),
                           [&](const Tensors& tensors, const Queue& queue) {
                             launch_ms_deform_attn(arguments.levels, tensors, queue);
@@ -110,7 +111,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> ms_deform_attn_backward(
                             spatial_shapes);
   const MsDeformAttnLevels& levels = arguments.levels;
   cuda::check_tensor("grad_output", grad_output, value, output_shape(value, attention_weights));
-  cuda::Prepared prepared(value, sampling_locations, attention_weights);
+  cuda::Prepared prepared(value, sampling_locations, attention_weights, levels.channels,
+                          cuda::deterministic());
   return prepared.backward(
       grad_output,
       {value.scalar_type(), sampling_locations.scalar_type(), attention_weights.scalar_type()},

@@ -53,15 +53,11 @@ struct Loop {
 
   template <class C>
   void bound(const C& call, const FixedPoint& fixed) const {
-    using T = Computing<std::remove_pointer_t<decltype(call.output)>>;
     for (unsigned block = 0; block < blocks(call.plan.tiles()); ++block) {
       for (int thread = 0; thread < kBackwardWarps * kWarpLanes; ++thread) {
         for_each_run(call, block, blocks(call.plan.tiles()), thread, kBackwardWarps * kWarpLanes, 1,
                      [&](const Tile& tile, int index) {
-                       with_type<T>(call.offset_type, [&](auto* type) {
-                         using O = std::remove_pointer_t<decltype(type)>;
-                         raise_bound(fixed.bound, largest_addend<O>(call, tile, index));
-                       });
+                       raise_bound(fixed.bound, largest_addend(call, tile, index));
                      });
       }
     }
@@ -80,11 +76,10 @@ int run(const Shape& shape, const Tensors& tensors, const FixedPoint* fixed, int
   } else {
     dispatch_bound<Points>(shape, extent, tensors, *fixed, loop);
     dispatch_deterministic<Points>(shape, extent, tensors, *fixed, loop);
-    with_value_type(tensors.value_type, [&](auto* type) {
-      using V = std::remove_pointer_t<decltype(type)>;
+    with_wide_type(tensors.value_type, [&](auto* type) {
+      using T = std::remove_pointer_t<decltype(type)>;
       for (int64_t i = 0; i < fixed->size; ++i) {
-        static_cast<V*>(tensors.grad_value)[i] =
-            Round<V>::from(read_sum<Computing<V>>(*fixed, i));
+        static_cast<T*>(tensors.grad_value)[i] = read_sum<T>(*fixed, i);
       }
     });
   }

@@ -327,7 +327,7 @@ def test_the_location_of_a_pixel_centre_has_the_right_hand_derivative(
 
 
 @pytest.mark.parametrize("offset_dtype", [torch.float32, None], ids=["float32", "the_same"])
-@pytest.mark.parametrize("depth", [16, 32, 24])
+@pytest.mark.parametrize("depth", [16, 32])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_half_precision_rounds_only_what_is_stored(
     library: ctypes.CDLL, dtype: torch.dtype, depth: int, offset_dtype: torch.dtype | None
@@ -341,12 +341,10 @@ def test_half_precision_rounds_only_what_is_stored(
         tuple(t.double().numpy() for t in tensors), grad_output.double().numpy(), case.options
     )
     wanted = rounded.wanted()
-    for fixed_point in (False, True):
-        runner = Runner(library, fixed_point=fixed_point)
-        got = runner.dcnv3(tensors, grad_output, case.options)
-        for k, kind in enumerate((dtype, *kinds)):
-            stored = torch.finfo(kind).eps / 2 + TOLERANCE[torch.float32]
-            assert_close(got[k : k + 1], wanted[k : k + 1], stored, test_dcnv3.NAMES[k : k + 1])
+    got = Runner(library).dcnv3(tensors, grad_output, case.options)
+    for k, kind in enumerate((dtype, *kinds)):
+        stored = torch.finfo(kind).eps / 2 + TOLERANCE[torch.float32]
+        assert_close(got[k : k + 1], wanted[k : k + 1], stored, test_dcnv3.NAMES[k : k + 1])
 
 
 @pytest.mark.parametrize(
@@ -381,7 +379,8 @@ def test_each_number_of_channels_has_its_kernel(library: ctypes.CDLL) -> None:
     for depth in (1, 8, 16, 17, 32, 33, 64):
         case = test_dcnv3.make_case(size=(2, 3), depth=depth, batch=1)
         runner = Runner(library)
-        for dtype in (torch.float32, torch.bfloat16, torch.float64):
+        halves = (torch.float16, torch.bfloat16) if depth in (16, 32) else ()
+        for dtype in (torch.float32, torch.float64, *halves):
             *tensors, grad_output = case.to(dtype)
             runner.dcnv3(tensors, grad_output, case.options)
             served[depth, dtype] = runner.depth

@@ -1,0 +1,64 @@
+"""Packs the stored reference numbers of the operators, to take them to a machine with a GPU.
+
+    python tools/pack_oracles.py                # into build/shared, which git ignores; about 13 MB
+    BEVSTACK_SHARED=build/shared python -m pytest tests/ops        # there: torch, numpy and nvcc
+
+Only what the operator tests read is copied, and it keeps its place: `oracle/internimage`,
+`oracle/bevformer_v2`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PATTERNS = (
+    "internimage/README.md",
+    "internimage/dcnv[34]_*.json",
+    "internimage/dcnv[34]_*.npz",
+    "bevformer_v2/msda_core_*.safetensors",
+)
+
+
+def pack(shared: Path, out: Path) -> list[Path]:
+    """Copies the operators' cases of ``shared`` to ``out`` and returns the copies.
+
+    Raises:
+        FileNotFoundError: ``shared`` lacks a kind of case.
+    """
+    copies = []
+    for pattern in PATTERNS:
+        found = sorted((shared / "oracle").glob(pattern))
+        if not found:
+            raise FileNotFoundError(f"{shared / 'oracle'} must hold {pattern}; got none")
+        for source in found:
+            copy = out / source.relative_to(shared)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
+            copies.append(copy)
+    return copies
+
+
+def main() -> int:
+    """Packs and says what became of it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    default = Path(os.environ.get("BEVSTACK_SHARED", ROOT.parent / "shared"))
+    parser.add_argument("--shared", type=Path, default=default, help="default: %(default)s")
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "shared")
+    arguments = parser.parse_args()
+    try:
+        copies = pack(arguments.shared, arguments.out)
+    except FileNotFoundError as error:
+        print(error, file=sys.stderr)
+        return 1
+    size = sum(copy.stat().st_size for copy in copies)
+    print(f"{len(copies)} files, {size / 1e6:.1f} MB in {arguments.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
