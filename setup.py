@@ -122,7 +122,7 @@ def native_extension() -> dict[str, object]:
 
         def build_extensions(self) -> None:
             for source in specific:
-                flags = [*COMPILE_FLAGS, "-std=c++17", "-fPIC", *OPENMP]
+                flags = [*COMPILE_FLAGS, "-std=c++17", "-fPIC", "-Wno-psabi", *OPENMP]
                 flags += INSTRUCTION_SETS[instruction_set(source) or "baseline"]
                 objects = Path(self.build_temp) / Path(source).with_suffix(".o")
                 objects.parent.mkdir(parents=True, exist_ok=True)

@@ -93,9 +93,10 @@ BEVSTACK_INLINE Vector<T, N> fold(Vector<T, N> a, Vector<T, N> b) {
   return shuffle<T, N>(a, b, low) + shuffle<T, N>(a, b, high);
 }
 
-// e^x for x <= 0, to about one unit in the last place; 0 where it would not be a normal number.
+// e^argument, which is at most 0, to about one unit in the last place; 0 where that is no normal
+// number.
 template <typename T>
-BEVSTACK_INLINE Vector<T> exp_negative(Vector<T> x) {
+BEVSTACK_INLINE Vector<T> exp_negative(const Vector<T>& argument) {
   using V = Vector<T>;
   using I = Vector<Integer<T>>;
   constexpr bool kSingle = sizeof(T) == 4;
@@ -105,8 +106,8 @@ BEVSTACK_INLINE Vector<T> exp_negative(Vector<T> x) {
   constexpr T kLn2High = kSingle ? T(0.693359375) : T(6.93147180369123816490e-01);
   constexpr T kLn2Low = kSingle ? T(-2.12194440e-4) : T(1.90821492927058770002e-10);
   const V zero = {};
-  const I tiny = x < zero + kSmallest;
-  x = select(tiny, zero, x);
+  const I tiny = argument < zero + kSmallest;
+  V x = select(tiny, zero, argument);
   const I exponent = __builtin_convertvector(x * T(1.44269504088896340736) - T(0.5), I);
   const V whole = __builtin_convertvector(exponent, V);
   x = (x - whole * kLn2High) - whole * kLn2Low;
