@@ -22,11 +22,11 @@ CONFIG = Config(
     fpn=FPNConfig(num_outputs=3, channels=64),
     encoder=BEVEncoderConfig(num_layers=2, num_heads=4, feedforward_channels=128, dropout=0.0),
     decoder=DecoderConfig(
-        num_layers=3, num_heads=4, feedforward_channels=128, dropout=0.0, num_queries=150
+        num_layers=3, num_heads=4, feedforward_channels=128, dropout=0.0, num_queries=250
     ),
     augmentation=AugmentationConfig(flip_images=False),
     training=TrainingConfig(
-        num_steps=800,
+        num_steps=1000,
         batch_size=2,
         learning_rate=1e-3,
         backbone_multiplier=1.0,
