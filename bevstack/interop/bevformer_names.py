@@ -7,6 +7,7 @@ after this door knows of it. Their BEV grid lies in nuScenes' LIDAR_TOP frame.
 
 from __future__ import annotations
 
+import torch
 from torch import Size, Tensor
 
 from bevstack.interop.public_weights import Rename
@@ -17,8 +18,13 @@ from bevstack.interop.public_weights import Rename
 LEGACY_ROWS = (0, 1, 3, 2, 4, 5, 7, 6, 8, 9)
 LEGACY_SIGNS = (1, 1, 1, 1, 1, 1, -1, -1, 1, 1)
 
-# Published, but no parameter: the code weights of the loss.
-NOT_WEIGHTS = ("pts_bbox_head.code_weights",)
+# Published, but no parameters: the code weights of the loss, and the depth statistics that depth
+# scales and offsets, which are parameters, start from.
+NOT_WEIGHTS = (
+    "pts_bbox_head.code_weights",
+    "fcos3d_bbox_head.fcos3d_head.mean_depth_per_level",
+    "fcos3d_bbox_head.fcos3d_head.std_depth_per_level",
+)
 
 
 def from_legacy_boxes(tensor: Tensor, shape: Size) -> Tensor:
@@ -56,6 +62,14 @@ def first_group(tensor: Tensor, shape: Size) -> Tensor:
     return tensor[: shape[0]] if whole else tensor
 
 
+def length_before_width(tensor: Tensor, shape: Size) -> Tensor:
+    """Rows of the 3D size branch: components (w, l, h) of all classes to (l, w, h)."""
+    if tensor.shape[0] % 3:
+        return tensor  # of another shape: refused by the caller, by name
+    width, length, height = tensor.chunk(3)
+    return torch.cat((length, width, height))
+
+
 _HEAD = "pts_bbox_head."
 _ENCODER = "pts_bbox_head.transformer.encoder.layers.{i}."
 _DECODER = "pts_bbox_head.transformer.decoder.layers.{i}."
@@ -64,6 +78,18 @@ _OUR_DECODER = "decoder.layers.{i}."
 _OUR_TSA = _OUR_ENCODER + "self_attention."
 _OUR_SCA = _OUR_ENCODER + "cross_attention."
 _OUR_MHA = _OUR_DECODER + "self_attention."
+
+_FUSION = _HEAD + "transformer.fusion."
+
+BACKBONE = (
+    Rename("img_backbone.conv1.{p}", "backbone.conv1.{p}"),
+    Rename("img_backbone.bn1.{p}", "backbone.bn1.{p}"),
+    Rename("img_backbone.layer{i}.{j}.conv{k}.{p}", "backbone.layer{i}.{j}.conv{k}.{p}"),
+    Rename("img_backbone.layer{i}.{j}.bn{k}.{p}", "backbone.layer{i}.{j}.bn{k}.{p}"),
+    Rename(
+        "img_backbone.layer{i}.{j}.downsample.{k}.{p}", "backbone.layer{i}.{j}.downsample.{k}.{p}"
+    ),
+)
 
 NECK = (
     Rename("img_neck.lateral_convs.{i}.conv.{p}", "neck.lateral_convs.{i}.{p}"),
@@ -147,4 +173,12 @@ DECODER = (
     ),
 )
 
-BEVFORMER_V2 = (*NECK, *ENCODER, *DECODER)
+FUSION = (
+    Rename(_FUSION + "layers.{i}.conv{k}.{p}", "fusion.blocks.{i}.conv{k}.{p}"),
+    Rename(_FUSION + "layers.{i}.bn{k}.{p}", "fusion.blocks.{i}.bn{k}.{p}"),
+    Rename(_FUSION + "layers.{i}.downsample.{k}.{p}", "fusion.blocks.{i}.downsample.{k}.{p}"),
+    Rename(_FUSION + "layer_norm.0.{p}", "fusion.linear.{p}"),
+    Rename(_FUSION + "layer_norm.1.{p}", "fusion.norm.{p}"),
+)
+
+BEVFORMER_V2 = (*BACKBONE, *NECK, *ENCODER, *DECODER, *FUSION)
