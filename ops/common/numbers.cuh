@@ -241,7 +241,7 @@ template <typename V>
 BEVSTACK_DEVICE inline V* advance(V* from, int units, int size) {
   using Byte = std::conditional_t<std::is_const<V>::value, const char, char>;
   Byte* bytes = reinterpret_cast<Byte*>(from);
-  return reinterpret_cast<V*>(bytes + int64_t(units) * (size * int(sizeof(V))));
+  return reinterpret_cast<V*>(bytes + int64_t(units) * (size * int64_t(sizeof(V))));
 }
 
 // Hides from the compiler how an address came about, so that it is kept as it is.

@@ -8,6 +8,8 @@ tested without a GPU; what is not are the compiler's output, memory order and at
 from __future__ import annotations
 
 import ctypes
+import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterable
@@ -74,6 +76,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     built = tmp_path_factory.mktemp("host_device") / "host_device.so"
     source = ROOT / "tests" / "ops" / "host_device.cpp"
     command = [compiler, "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared"]
+    command += shlex.split(os.environ.get("CXXFLAGS", ""))  # for sanitizers
     done = subprocess.run(
         [*command, f"-I{ROOT / 'ops'}", str(source), "-o", str(built)],
         capture_output=True,

@@ -35,5 +35,5 @@ def test_the_operator_tests_find_their_cases_in_the_packed_folder(
 
 
 def test_a_folder_without_cases_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="internimage/README.md"):
+    with pytest.raises(FileNotFoundError, match="must hold internimage/README"):
         pack(tmp_path, tmp_path / "out")
