@@ -294,12 +294,12 @@ def _table(input: Tensor, groups: int, dtype: torch.dtype) -> Tensor:
     return bilinear.row_table(input.reshape(-1, input.shape[3] // groups), dtype)
 
 
-def _fake(input: Tensor, offset: Tensor, mask: Tensor, **_options: object) -> Tensor:
+def _fake(input: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
     return input.new_empty((*mask.shape[:3], input.shape[3]))
 
 
 def _fake_backward(
-    grad_output: Tensor, input: Tensor, offset: Tensor, mask: Tensor, **_options: object
+    grad_output: Tensor, input: Tensor, offset: Tensor, mask: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     return input.new_empty(input.shape), offset.new_empty(offset.shape), mask.new_empty(mask.shape)
 

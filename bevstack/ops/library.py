@@ -79,13 +79,14 @@ def register_gradient(
     """Joins the operator ``name`` to ``{name}_backward``, and gives both their shapes.
 
     The backward takes the gradient of the output, then the operator's own arguments, and returns
-    the gradients of its first three tensors; a fourth argument has none.
+    the gradients of its first three tensors; a fourth argument has none. The two functions that
+    give shapes are called with the tensors alone.
 
     This is what ``torch.library.register_autograd`` does, without its filling in of defaults at
     every call, which takes longer than a small layer's kernel.
     """
-    torch.library.register_fake(f"bevstack::{name}", fake, lib=_LIBRARY)
-    torch.library.register_fake(f"bevstack::{name}_backward", fake_backward, lib=_LIBRARY)
+    for called, shapes in ((name, fake), (f"{name}_backward", fake_backward)):
+        torch.library.register_fake(f"bevstack::{called}", _of_tensors(shapes), lib=_LIBRARY)
     operator = getattr(torch.ops.bevstack, name).default
     backward_operator = getattr(torch.ops.bevstack, f"{name}_backward").default
 
@@ -103,6 +104,13 @@ def register_gradient(
 
     _LIBRARY.impl(name, _autograd_kernel(operator, backward), "Autograd")
     _LIBRARY.impl(f"{name}_backward", _autograd_kernel(backward_operator, refuse), "Autograd")
+
+
+def _of_tensors(shapes: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*tensors: Tensor | None, **options: Any) -> Any:
+        return shapes(*tensors)
+
+    return call
 
 
 def _autograd_kernel(

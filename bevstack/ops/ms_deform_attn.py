@@ -111,6 +111,7 @@ class _Rows:
         self,
         value: Tensor,
         sampling_locations: Tensor,
+        *,
         attention_weights: Tensor,
         value_index: Tensor | None,
         spatial_shapes: Sequence[int],
@@ -169,7 +170,13 @@ def reference(
     spatial_shapes: Sequence[int],
 ) -> Tensor:
     """Computes ``ms_deform_attn`` with torch functions, block by block of (query, head) rows."""
-    rows = _Rows(value, sampling_locations, attention_weights, value_index, spatial_shapes)
+    rows = _Rows(
+        value,
+        sampling_locations,
+        attention_weights=attention_weights,
+        value_index=value_index,
+        spatial_shapes=spatial_shapes,
+    )
     output = value.new_empty((rows.weights.shape[0], rows.channels))
     for part in rows.parts():
         samples = rows.locate(part)
@@ -189,7 +196,13 @@ def reference_backward(
     spatial_shapes: Sequence[int],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Computes the gradients to value, locations and weights, block by block."""
-    rows = _Rows(value, sampling_locations, attention_weights, value_index, spatial_shapes)
+    rows = _Rows(
+        value,
+        sampling_locations,
+        attention_weights=attention_weights,
+        value_index=value_index,
+        spatial_shapes=spatial_shapes,
+    )
     grads = grad_output.reshape(-1, rows.channels)
     grad_table = torch.zeros_like(rows.table)
     grad_locations = torch.empty_like(rows.locations, memory_format=torch.contiguous_format)
@@ -222,8 +235,6 @@ def _fake(
     sampling_locations: Tensor,
     attention_weights: Tensor,
     value_index: Tensor | None,
-    *,
-    spatial_shapes: Sequence[int],
 ) -> Tensor:
     axes = _query_axes(attention_weights, value_index)
     return value.new_empty((*axes, value.shape[2] * value.shape[3]))
@@ -235,8 +246,6 @@ def _fake_backward(
     sampling_locations: Tensor,
     attention_weights: Tensor,
     value_index: Tensor | None,
-    *,
-    spatial_shapes: Sequence[int],
 ) -> tuple[Tensor, Tensor, Tensor]:
     tensors = (value, sampling_locations, attention_weights)
     grad_value, grad_locations, grad_weights = (t.new_empty(t.shape) for t in tensors)
