@@ -130,3 +130,14 @@ def test_wrong_shapes_are_refused() -> None:
         warp_bev(torch.zeros(2, 2, 6, 8), torch.eye(4)[None], GRID)
     with pytest.raises(ValueError, match=r"world_from_bev must have shape \(B=1, T=2, 4, 4\)"):
         align_history(torch.zeros(1, 2, 3, 6, 8), torch.eye(4)[None], torch.eye(4)[None], GRID)
+
+
+def test_one_graph_serves_every_motion() -> None:
+    maps, here = torch.randn(2, 3, 4, 6, 8), torch.eye(4, dtype=torch.float64).repeat(2, 1, 1)
+    torch.compiler.reset()
+    compiled = torch.compile(align_history, backend="eager", fullgraph=True)
+    for step in range(3):
+        before = pose(0.1 * step, 1.0, -2.0).expand(2, 3, 4, 4)
+        with torch.compiler.set_stance("fail_on_recompile" if step else "default"):
+            got = compiled(maps, before, here, GRID)
+        torch.testing.assert_close(got, align_history(maps, before, here, GRID))

@@ -141,3 +141,13 @@ def test_checkpointing_changes_neither_values_nor_gradients_nor_statistics() -> 
 def test_images_of_another_shape_are_refused() -> None:
     with pytest.raises(ValueError, match=r"images must have shape \(B, 3, H, W\)"):
         small_resnet()(torch.zeros(1, 4, 8, 8))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_backbone_compiles_to_one_graph(training: bool) -> None:
+    model = small_resnet().train(training)
+    images = torch.randn(2, 3, 37, 50, dtype=torch.float64)
+    torch.compiler.reset()
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    for got, wanted in zip(compiled(images), model(images), strict=True):
+        torch.testing.assert_close(got, wanted)

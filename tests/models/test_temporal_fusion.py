@@ -189,3 +189,16 @@ def test_wrong_shapes_are_refused() -> None:
         fusion(torch.zeros(1, 4, 3, 2, 2).double(), torch.ones(1, 3, dtype=torch.bool))
     with pytest.raises(ValueError, match="current must be one of the 3 slots"):
         source_slots(torch.ones(1, 3, dtype=torch.bool), 3)
+
+
+def test_one_graph_serves_every_pattern_of_missing_frames() -> None:
+    fusion = small_fusion(5)
+    maps = torch.randn(2, 4, 3, 5, 7, dtype=torch.float64)
+    patterns = torch.tensor(((True, False, True, False), (False, True, True, True)))
+    torch.compiler.reset()
+    compiled = torch.compile(fusion, backend="eager", fullgraph=True)
+    exported = torch.export.export(fusion, (maps, patterns)).module()
+    for valid in (patterns, patterns.flip(0), torch.ones_like(patterns)):
+        with torch.compiler.set_stance("fail_on_recompile" if valid is not patterns else "default"):
+            torch.testing.assert_close(compiled(maps, valid), fusion(maps, valid))
+        torch.testing.assert_close(exported(maps, valid), fusion(maps, valid))
