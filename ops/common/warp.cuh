@@ -48,6 +48,8 @@ struct DeviceWarp {
 #else
 
 struct HostWarp {
+  bool backwards;  // from the last lane to the first: what a phase does must not depend on it
+
   template <typename T>
   struct Each {
     T of[kWarpLanes];
@@ -56,7 +58,7 @@ struct HostWarp {
 
   template <typename Work>
   void each(Work work) const {
-    for (int lane = 0; lane < kWarpLanes; ++lane) work(lane);
+    for (int k = 0; k < kWarpLanes; ++k) work(backwards ? kWarpLanes - 1 - k : k);
   }
   template <typename Work>
   void each_alone(Work work) const {

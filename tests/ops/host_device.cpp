@@ -9,7 +9,7 @@ namespace {
 // Does what the launcher of the GPU does: the same kernels for the same calls, tile by tile. Fewer
 // blocks than tiles, so that blocks take several.
 struct Loop {
-  int wanted_processors;
+  int wanted_processors;  // with several, lanes also come in the other order
   int depth = -1;  // of the kernel that served
 
   int processors() const { return wanted_processors; }
@@ -27,7 +27,7 @@ struct Loop {
         for_each_run(call, block, blocks(call.plan.tiles()), warp, kForwardWarps,
                      kWarpLanes / Share<V, kDepth>::lanes(call),
                      [&](const Tile& tile, int first) {
-                       forward_items<kDepth>(HostWarp{}, call, tile, first, memory);
+                       forward_items<kDepth>(HostWarp{wanted_processors > 1}, call, tile, first, memory);
                      });
       }
     }
@@ -45,7 +45,7 @@ struct Loop {
         for_each_run(call, block, blocks(call.plan.tiles()), warp, kBackwardWarps,
                      kWarpLanes / Share<V, kDepth>::lanes(call),
                      [&](const Tile& tile, int first) {
-                       backward_items<kDepth>(HostWarp{}, call, tile, first, sum, memory);
+                       backward_items<kDepth>(HostWarp{wanted_processors > 1}, call, tile, first, sum, memory);
                      });
       }
     }
