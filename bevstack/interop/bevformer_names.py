@@ -181,4 +181,40 @@ FUSION = (
     Rename(_FUSION + "layer_norm.1.{p}", "fusion.norm.{p}"),
 )
 
-BEVFORMER_V2 = (*BACKBONE, *NECK, *ENCODER, *DECODER, *FUSION)
+_IMAGE = "fcos3d_bbox_head."
+_IMAGE_2D = "fcos3d_bbox_head.fcos2d_head."
+_IMAGE_3D = "fcos3d_bbox_head.fcos3d_head."
+_OUR_IMAGE = "perspective_head."
+
+PERSPECTIVE = (
+    *(
+        row
+        for theirs, ours in (
+            (_IMAGE_2D + "cls_tower", "class_tower"),
+            (_IMAGE_2D + "box2d_tower", "box2d_tower"),
+            (_IMAGE_3D + "box3d_tower", "box3d_tower"),
+        )
+        for row in (
+            Rename(theirs + ".{i}.weight", _OUR_IMAGE + ours + ".convs.{i}.weight"),
+            Rename(theirs + ".{i}.norm.{j}.{p}", _OUR_IMAGE + ours + ".norms.{i}.{j}.{p}"),
+        )
+    ),
+    Rename(_IMAGE_2D + "cls_logits.{p}", _OUR_IMAGE + "logits.{p}"),
+    Rename(_IMAGE_2D + "box2d_reg.{p}", _OUR_IMAGE + "ltrb.{p}"),
+    Rename(_IMAGE_2D + "centerness.{p}", _OUR_IMAGE + "centerness.{p}"),
+    Rename(_IMAGE_2D + "scales_box2d_reg.{i}.scale", _OUR_IMAGE + "ltrb_scales.{i}"),
+    Rename(_IMAGE_3D + "box3d_quat.0.{p}", _OUR_IMAGE + "quaternion.{p}"),
+    Rename(_IMAGE_3D + "box3d_ctr.0.{p}", _OUR_IMAGE + "center_offset.{p}"),
+    Rename(_IMAGE_3D + "box3d_depth.0.{p}", _OUR_IMAGE + "depth.{p}"),
+    Rename(_IMAGE_3D + "box3d_size.0.{p}", _OUR_IMAGE + "size.{p}", length_before_width),
+    Rename(_IMAGE_3D + "box3d_conf.0.{p}", _OUR_IMAGE + "confidence.{p}"),
+    Rename(_IMAGE_3D + "scales_proj_ctr.{i}.scale", _OUR_IMAGE + "center_offset_scales.{i}"),
+    Rename(_IMAGE_3D + "scales_size.{i}.scale", _OUR_IMAGE + "size_scales.{i}"),
+    Rename(_IMAGE_3D + "scales_conf.{i}.scale", _OUR_IMAGE + "confidence_scales.{i}"),
+    Rename(_IMAGE_3D + "scales_depth.{i}.scale", _OUR_IMAGE + "depth_scales.{i}"),
+    Rename(_IMAGE_3D + "offsets_depth.{i}.bias", _OUR_IMAGE + "depth_offsets.{i}"),
+    Rename(_IMAGE + "attr_logits.{p}", _OUR_IMAGE + "attributes.{p}"),
+    Rename(_IMAGE + "speed.{p}", _OUR_IMAGE + "speed.{p}"),
+)
+
+BEVFORMER_V2 = (*BACKBONE, *NECK, *ENCODER, *DECODER, *FUSION, *PERSPECTIVE)

@@ -1,0 +1,103 @@
+"""Configuration of the perspective head: detection in every camera image by itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bevstack.config.checks import check
+
+NORMS = ("batch", "group")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerspectiveConfig:
+    """DD3D (arXiv 2108.06417) on all cameras, as BEVFormer v2 trains with (arXiv 2211.10439, 3.2).
+
+    Values are those of the released recipe (v2 specification, section 11) unless said otherwise.
+    Statistics by level and by class are nuScenes'.
+    """
+
+    strides: tuple[int, ...] = (8, 16, 32, 64, 128)  # pixels, of the pyramid's levels, finest first
+    num_convs: int = 4  # of each of the three towers
+    norm: str = "batch"  # "batch" or "group", one set a level
+    norm_groups: int = 32  # of "group"; divides the channels
+    # depth a level starts with, and its spread, in metres as said: see focal_factor_px
+    mean_depth_m: tuple[float, ...] = (44.921, 20.252, 11.712, 7.166, 8.548)
+    std_depth_m: tuple[float, ...] = (24.331, 9.833, 6.223, 4.611, 8.275)
+    depth_gain: float = 0.3  # initial scale of the depth branch, in units of std_depth_m
+    # a depth d is said as d * factor * |(1 / fx, 1 / fy)|: what looks alike says alike in any lens
+    focal_factor_px: float = 500.0
+    depth_range_m: tuple[float, float] = (0.1, 80.0)  # decoded depths are clamped to it
+    # length, width, height in metres by label; a branch says a factor of 0 to 2 on them
+    canonical_size_m: tuple[tuple[float, float, float], ...] = (
+        (0.5062202, 2.3524184, 1.0413622),
+        (1.7016163, 0.61416006, 1.3054738),
+        (10.725025, 2.9139307, 3.2832346),
+        (4.641267, 1.9751819, 1.74352),
+        (6.565072, 2.772134, 3.2474296),
+        (2.138673, 0.7800532, 1.4437162),
+        (0.7181772, 0.6667362, 1.7616143),
+        (0.4027083, 0.40246472, 1.0084083),
+        (12.8197, 3.0059454, 4.1213827),
+        (6.9310856, 2.4986045, 2.8382742),
+    )
+    num_attributes: int = (
+        3  # moving, parked, stopped; moving, standing, sitting; with, without rider
+    )
+    # Targets (FCOS, arXiv 1904.01355, with centre sampling)
+    center_radius: float = 1.5  # half the side of the central square, in strides
+    level_bounds_px: tuple[float, ...] = (64, 128, 256, 512)  # farthest side, between the levels
+    # Losses
+    focal_alpha: float = 0.25
+    focal_gamma: float = 2.0
+    box3d_weight: float = 2.0  # of each of the four disentangled losses
+    attribute_weight: float = 0.2
+    speed_weight: float = 0.2
+    smooth_l1_beta: float = 0.05  # metres for corners, metres a second for speeds
+    max_corner_loss_m: float = 20.0  # what one box can add to a disentangled loss at most
+    official_parity: bool = False  # the released code's quirks; see PerspectiveHead, -Criterion
+    # Inference (DD3D's nuScenes settings, which the paper's proposals share)
+    score_threshold: float = 0.05  # on class probability times centerness
+    max_candidates: int = 1000  # a level and image, before non-maximum suppression
+    nms_iou: float = 0.75  # of boxes in the image, within a class
+    max_detections: int = 100  # an image
+
+    def __post_init__(self) -> None:
+        ascending = list(self.strides) == sorted(set(self.strides)) and min(self.strides) >= 1
+        check("perspective.strides", ascending, "ascend from 1 pixel on", self.strides)
+        self._check_levels()
+        check("perspective.norm", self.norm in NORMS, f"be one of {NORMS}", self.norm)
+        counts = ("num_convs", "norm_groups", "num_attributes", "max_candidates", "max_detections")
+        lengths = ("depth_gain", "focal_factor_px", "center_radius", "smooth_l1_beta")
+        for name in (*counts, *lengths, "max_corner_loss_m"):
+            value = getattr(self, name)
+            check(f"perspective.{name}", value > 0, "be positive", value)
+        near, far = self.depth_range_m
+        check("perspective.depth_range_m", 0 < near < far, "ascend above 0", self.depth_range_m)
+        sizes = self.canonical_size_m
+        whole = bool(sizes) and min(min(size) for size in sizes) > 0
+        check("perspective.canonical_size_m", whole, "hold positive sizes, one a class", sizes)
+        for name in ("score_threshold", "nms_iou"):
+            value = getattr(self, name)
+            check(f"perspective.{name}", 0 <= value <= 1, "lie in [0, 1]", value)
+
+    @property
+    def num_classes(self) -> int:
+        """K, one canonical size each."""
+        return len(self.canonical_size_m)
+
+    def _check_levels(self) -> None:
+        levels = len(self.strides)
+        for name, wanted in (
+            ("mean_depth_m", levels),
+            ("std_depth_m", levels),
+            ("level_bounds_px", levels - 1),
+        ):
+            value = getattr(self, name)
+            text = f"hold {wanted} values for {levels} strides"
+            check(f"perspective.{name}", len(value) == wanted, text, value)
+        spread = self.std_depth_m
+        check("perspective.std_depth_m", min(spread) > 0, "be positive", spread)
+        bounds = self.level_bounds_px
+        ascending = list(bounds) == sorted(set(bounds))
+        check("perspective.level_bounds_px", ascending, "ascend", bounds)

@@ -1,0 +1,243 @@
+"""The perspective head: DD3D (arXiv 2108.06417) on the pyramid of every camera image.
+
+Letters: I images (cameras of all samples, chosen by the caller), L levels, C channels, K classes,
+A attributes, P locations of all levels of one image: finest level first, row by row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bevstack.config.perspective import PerspectiveConfig
+from bevstack.models.detection_head import CLASS_PRIOR
+from bevstack.shapes import expect_shape
+
+
+@dataclass(frozen=True)
+class PerspectiveOutput:
+    """What the head says at every location of every image; float32 at least.
+
+    3D quantities are said for every class apart, raw: ``bevstack.models.perspective_decode`` makes
+    boxes of them.
+    """
+
+    logits: Tensor  # (I, P, K)
+    ltrb_px: Tensor  # (I, P, 4) distances to the left, top, right and bottom side, >= 0
+    centerness: Tensor  # (I, P) logit
+    quaternion: Tensor  # (I, P, 4, K) wxyz, of any length, seen along the ray to the centre
+    center_offset_px: Tensor  # (I, P, 2, K) from the location to where the 3D centre is seen
+    depth: Tensor  # (I, P, K) metres, before the lens is accounted for
+    size: Tensor  # (I, P, 3, K) of (length, width, height): canonical * (1 + tanh) metres
+    confidence: Tensor  # (I, P, K) logit
+    attributes: Tensor  # (I, P, A) logits
+    speed_mps: Tensor  # (I, P) >= 0
+    locations_px: Tensor  # (P, 2) (u, v)
+    level_sizes: tuple[int, ...]  # L: how many of P each level has
+
+    @property
+    def levels(self) -> Tensor:  # (P,) int64
+        """The level of every location."""
+        counts = torch.tensor(self.level_sizes, device=self.locations_px.device)
+        return torch.arange(len(counts), device=counts.device).repeat_interleave(
+            counts, output_size=self.locations_px.shape[0]
+        )
+
+
+class PerspectiveHead(nn.Module):
+    """Three convolution towers shared by all levels, and what is read from them.
+
+    Convolutions are shared over levels; norms and scales are a level's own. Class logits,
+    attributes and speed are read from the class tower, the image box and its centerness from the
+    box tower, 3D boxes of every class (components major) from the third.
+
+    With ``config.official_parity`` all biases start at 0, as in the released code; by default every
+    class starts at a probability of 0.01 (focal loss, arXiv 1708.02002, section 3.3).
+
+    Args:
+        config: the perspective section of the configuration.
+        channels: C, of the pyramid.
+    """
+
+    def __init__(self, config: PerspectiveConfig, *, channels: int) -> None:
+        super().__init__()
+        if config.norm == "group" and channels % config.norm_groups:
+            raise ValueError(
+                f"perspective.norm_groups must divide fpn.channels = {channels}; "
+                f"got {config.norm_groups}"
+            )
+        self.config = config
+        self.class_tower = LevelTower(config, channels=channels)
+        self.box2d_tower = LevelTower(config, channels=channels)
+        self.box3d_tower = LevelTower(config, channels=channels)
+        classes = config.num_classes
+        self.logits = _predictor(channels, classes)
+        self.attributes = _predictor(channels, config.num_attributes)
+        self.speed = _predictor(channels, 1)
+        self.ltrb = _predictor(channels, 4)
+        self.centerness = _predictor(channels, 1)
+        self.quaternion = _predictor(channels, 4 * classes)
+        self.center_offset = _predictor(channels, 2 * classes)
+        self.depth = _predictor(channels, classes, bias=False)
+        self.size = _predictor(channels, 3 * classes)
+        self.confidence = _predictor(channels, classes)
+        strides = [float(stride) for stride in config.strides]
+        self.ltrb_scales = _of_levels(strides)
+        self.center_offset_scales = _of_levels(strides)
+        self.depth_scales = _of_levels([config.depth_gain * std for std in config.std_depth_m])
+        self.depth_offsets = _of_levels(config.mean_depth_m)
+        self.size_scales = _of_levels([1.0] * len(strides))
+        self.confidence_scales = _of_levels([1.0] * len(strides))
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Kaiming-uniform predictors (a = 1), zero biases; towers initialise themselves."""
+        for module in self.children():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_uniform_(module.weight, a=1)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        if not self.config.official_parity:
+            nn.init.constant_(self.logits.bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))
+
+    def forward(
+        self,
+        pyramid: Sequence[Tensor],  # L x (I, C, H_l, W_l)
+    ) -> PerspectiveOutput:
+        """Says at every location of every level what stands there; I may be 0.
+
+        Raises:
+            ValueError: not as many levels as strides.
+        """
+        levels = len(self.config.strides)
+        if len(pyramid) != levels:
+            raise ValueError(
+                f"pyramid must have a level for each of the strides {self.config.strides}; got "
+                f"{len(pyramid)}: set fpn.num_outputs to {levels}"
+            )
+        parts = [self._level(level, features) for level, features in enumerate(pyramid)]
+        shapes = [(int(x.shape[-2]), int(x.shape[-1])) for x in pyramid]
+        locations = level_locations(shapes, self.config.strides, device=pyramid[0].device)
+        joined = (torch.cat(of_levels, 1) for of_levels in zip(*parts, strict=True))
+        return PerspectiveOutput(*joined, locations, tuple(h * w for h, w in shapes))
+
+    def _level(self, level: int, features: Tensor) -> tuple[Tensor, ...]:
+        """The tensors of ``PerspectiveOutput`` in their order, P being one level's locations."""
+        classes = self.config.num_classes
+        of_class = self.class_tower(features, level)
+        of_box2d = self.box2d_tower(features, level)
+        of_box3d = self.box3d_tower(features, level)
+        ltrb = _wide(self.ltrb(of_box2d)) * self.ltrb_scales[level]
+        offset = _wide(self.center_offset(of_box3d)) * self.center_offset_scales[level]
+        depth = _wide(self.depth(of_box3d)) * self.depth_scales[level] + self.depth_offsets[level]
+        size = _wide(self.size(of_box3d)) * self.size_scales[level]
+        confidence = _wide(self.confidence(of_box3d)) * self.confidence_scales[level]
+        return (
+            _flat(_wide(self.logits(of_class))),
+            _flat(functional.relu(ltrb)),
+            _flat(_wide(self.centerness(of_box2d))).squeeze(-1),
+            _flat(_wide(self.quaternion(of_box3d))).unflatten(-1, (4, classes)),
+            _flat(offset).unflatten(-1, (2, classes)),
+            _flat(depth),
+            _flat(size).unflatten(-1, (3, classes)),
+            _flat(confidence),
+            _flat(_wide(self.attributes(of_class))),
+            _flat(functional.relu(_wide(self.speed(of_class)))).squeeze(-1),
+        )
+
+
+class LevelTower(nn.Module):
+    """Convolutions shared over the levels of a pyramid, each followed by a level's own norm."""
+
+    def __init__(self, config: PerspectiveConfig, *, channels: int) -> None:
+        super().__init__()
+        levels = len(config.strides)
+        self.convs = nn.ModuleList(
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False) for _ in range(config.num_convs)
+        )
+        self.norms = nn.ModuleList(
+            nn.ModuleList(_norm(config, channels) for _ in range(levels))
+            for _ in range(config.num_convs)
+        )
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Kaiming-normal by fan-out for the ReLU that follows."""
+        for conv in self.convs:
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(
+        self,
+        features: Tensor,  # (I, C, H, W)
+        level: int,
+    ) -> Tensor:  # (I, C, H, W)
+        """Convolution, the level's norm, ReLU, as often as there are convolutions."""
+        for conv, norms in zip(self.convs, self.norms, strict=True):
+            features = conv(features)
+            if features.shape[0]:  # no image has no statistics to take or to learn from
+                features = norms[level](features)
+            features = functional.relu(features)
+        return features
+
+
+def choose_images(
+    pyramid: Sequence[Tensor],  # L x (B, N, C, H_l, W_l)
+    chosen: Tensor,  # (B, N) bool
+) -> tuple[Tensor, ...]:  # L x (I, C, H_l, W_l)
+    """The images that take part, sample by sample: in training the cameras with annotations.
+
+    Batch statistics and losses then know of no other camera, as in the released code.
+    """
+    expect_shape("chosen", chosen, tuple(pyramid[0].shape[:2]))
+    index = chosen.flatten().nonzero().squeeze(-1)
+    return tuple(level.flatten(0, 1).index_select(0, index) for level in pyramid)
+
+
+def level_locations(
+    shapes: Sequence[tuple[int, int]],  # L x (H_l, W_l)
+    strides: Sequence[int],
+    *,
+    device: torch.device | str,
+) -> Tensor:  # (P, 2) float32
+    """Where in the image (u, v) each feature stands: (column, row) times the stride.
+
+    Corners, not centres, of the cells, as published weights have learnt them.
+    """
+    places = []
+    for (height, width), stride in zip(shapes, strides, strict=True):
+        v, u = torch.meshgrid(
+            torch.arange(height, device=device) * stride,
+            torch.arange(width, device=device) * stride,
+            indexing="ij",
+        )
+        places.append(torch.stack((u.flatten(), v.flatten()), -1))
+    return torch.cat(places).float()
+
+
+def _predictor(channels: int, outputs: int, *, bias: bool = True) -> nn.Conv2d:
+    return nn.Conv2d(channels, outputs, 3, padding=1, bias=bias)
+
+
+def _of_levels(values: Sequence[float]) -> nn.ParameterList:
+    return nn.ParameterList(nn.Parameter(torch.tensor([value])) for value in values)
+
+
+def _norm(config: PerspectiveConfig, channels: int) -> nn.Module:
+    if config.norm == "group":
+        return nn.GroupNorm(config.norm_groups, channels)
+    return nn.BatchNorm2d(channels)
+
+
+def _wide(x: Tensor) -> Tensor:
+    """Out of half precision: depths and pixels need more than its eight bits."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _flat(x: Tensor) -> Tensor:  # (I, channels, H, W) to (I, H * W, channels)
+    return rearrange(x, "i c h w -> i (h w) c")

@@ -1,0 +1,87 @@
+"""Non-maximum suppression of boxes in the image, within each class.
+
+Letters: I images, D boxes an image, R rows given an image.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+ROWS_AT_ONCE = 1024  # bounds the memory of pairwise overlaps: 1,024 x D numbers at a time
+
+
+def keep_best(
+    boxes_px: Tensor,  # (I, D, 4) (left, top, right, bottom)
+    scores: Tensor,  # (I, D) who wins, and the order of what is given
+    ranks: Tensor,  # (I, D) who is given where more than ``count`` are left
+    *,
+    labels: Tensor,  # (I, D) int64
+    valid: Tensor,  # (I, D) bool, boxes that take part
+    iou: float,
+    count: int,
+) -> Tensor:  # (I, R) int64
+    """Indices of the boxes that no better kept box of their class overlaps by more than ``iou``.
+
+    Best first, filled up with -1; R is the smaller of ``count`` and D.
+    """
+    rows = min(count, boxes_px.shape[1])
+    index = torch.full((len(boxes_px), rows), -1, dtype=torch.int64, device=boxes_px.device)
+    for image in range(len(boxes_px)):
+        taking_part = valid[image].nonzero().squeeze(-1)
+        order = scores[image, taking_part].argsort(descending=True, stable=True)
+        of_image = taking_part[order]
+        survives = suppress(boxes_px[image, of_image], labels[image, of_image], iou=iou)
+        left = of_image[survives]  # best score first
+        if len(left) > rows:
+            chosen = ranks[image, left].argsort(descending=True, stable=True)[:rows]
+            left = left[chosen.sort().values]
+        index[image, : len(left)] = left
+    return index
+
+
+def suppress(
+    boxes_px: Tensor,  # (D, 4) best first
+    labels: Tensor,  # (D,) int64
+    *,
+    iou: float,
+) -> Tensor:  # (D,) bool
+    """Which boxes greedy suppression leaves.
+
+    All boxes are judged at once, again and again, by those that the last round left, until nothing
+    changes: after n rounds the first n verdicts are the greedy ones, and in practice a handful of
+    rounds settles all.
+    """
+    beats = _beats(boxes_px, labels, iou)
+    kept = torch.ones_like(labels, dtype=torch.bool)
+    for _ in range(len(labels)):
+        judged = ~(beats & kept[:, None]).any(0)
+        if torch.equal(judged, kept):
+            break
+        kept = judged
+    return kept
+
+
+def pairwise_iou(
+    first: Tensor,  # (A, 4)
+    second: Tensor,  # (B, 4)
+) -> Tensor:  # (A, B)
+    """Intersection over union; 0 for boxes without area."""
+    low = torch.maximum(first[:, None, :2], second[:, :2])
+    high = torch.minimum(first[:, None, 2:], second[:, 2:])
+    shared = (high - low).clamp(min=0).prod(-1)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(-1) for boxes in (first, second)]
+    union = areas[0][:, None] + areas[1] - shared
+    return shared / union.clamp(min=torch.finfo(union.dtype).tiny)
+
+
+def _beats(boxes_px: Tensor, labels: Tensor, iou: float) -> Tensor:  # (D, D) bool
+    """Entry (i, j): box i, better than box j and of its class, overlaps it too much."""
+    place = torch.arange(len(labels), device=labels.device)
+    blocks = [
+        (pairwise_iou(boxes_px[rows], boxes_px) > iou)
+        & (labels[rows, None] == labels)
+        & (rows[:, None] < place)
+        for rows in place.split(ROWS_AT_ONCE)
+    ]
+    return torch.cat(blocks) if blocks else labels.new_zeros(0, 0, dtype=torch.bool)

@@ -1,0 +1,153 @@
+"""Boxes of single camera images, in the image and in the camera's own frame.
+
+Camera axes are x right, y down, z forward, in metres. An object's own axes are x forward, y left,
+z up. Quaternions are wxyz, turning the object's axes to the camera's. Pixel coordinates are those
+of the image as the network sees it, with the intrinsics that go with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bevstack.shapes import expect_shape
+
+UNKNOWN_ATTRIBUTE = -1
+# Signs of the eight corners along the object's (x, y, z): the front face, left top first and
+# clockwise seen from behind the object, then the back face in the same order.
+CAMERA_CORNER_SIGNS = (
+    (1, 1, 1),
+    (1, -1, 1),
+    (1, -1, -1),
+    (1, 1, -1),
+    (-1, 1, 1),
+    (-1, -1, 1),
+    (-1, -1, -1),
+    (-1, 1, -1),
+)
+
+
+@dataclass(frozen=True)
+class CameraBoxes:
+    """3D boxes of any attitude, placed by where their centre is seen and how deep it lies.
+
+    Centre and corners are differentiable in every part. Leading axes are free.
+    """
+
+    quaternion: Tensor  # (..., 4) wxyz cam_from_object, of unit length
+    projected_center_px: Tensor  # (..., 2) (u, v), where the centre is seen
+    depth_m: Tensor  # (...,) of the centre along the optical axis
+    size_m: Tensor  # (..., 3) (length, width, height)
+    cam_from_image: Tensor  # (..., 3, 3) inverse intrinsics: (u, v, 1) to the ray with z = 1
+
+    def __post_init__(self) -> None:
+        expect_shape("quaternion", self.quaternion, ("...", 4))
+        leading = tuple(self.quaternion.shape[:-1])
+        expect_shape("projected_center_px", self.projected_center_px, (*leading, 2))
+        expect_shape("depth_m", self.depth_m, leading)
+        expect_shape("size_m", self.size_m, (*leading, 3))
+        expect_shape("cam_from_image", self.cam_from_image, (*leading, 3, 3))
+
+    def __len__(self) -> int:
+        return int(self.quaternion.shape[0])
+
+    def __getitem__(self, index: Tensor | slice | int | tuple[Tensor, ...]) -> CameraBoxes:
+        """Selects along the leading axes."""
+        return CameraBoxes(
+            self.quaternion[index],
+            self.projected_center_px[index],
+            self.depth_m[index],
+            self.size_m[index],
+            self.cam_from_image[index],
+        )
+
+    def rays(self) -> Tensor:  # (..., 3)
+        """Directions to the centres, with z = 1."""
+        return pixel_rays(self.projected_center_px, self.cam_from_image)
+
+    def centers(self) -> Tensor:  # (..., 3) metres, camera frame
+        """Centres of gravity."""
+        return self.rays() * self.depth_m[..., None]
+
+    def corners(self) -> Tensor:  # (..., 8, 3) metres, camera frame
+        """Corners in the order of ``CAMERA_CORNER_SIGNS``."""
+        signs = self.size_m.new_tensor(CAMERA_CORNER_SIGNS)
+        offsets = 0.5 * self.size_m[..., None, :] * signs
+        return rotate(self.quaternion[..., None, :], offsets) + self.centers()[..., None, :]
+
+
+@dataclass(frozen=True)
+class CameraAnnotations:
+    """True boxes of one camera image (v2 specification, section 11.2)."""
+
+    boxes_px: Tensor  # (A, 4) (left, top, right, bottom), clipped to the image
+    labels: Tensor  # (A,) int64, index into the configuration's class names
+    quaternion: Tensor  # (A, 4) wxyz cam_from_object
+    center_m: Tensor  # (A, 3) centre of gravity in the camera frame, z > 0
+    size_m: Tensor  # (A, 3) (length, width, height)
+    attributes: Tensor  # (A,) int64, or UNKNOWN_ATTRIBUTE
+    speed_mps: Tensor  # (A,) length of the velocity over ground, NaN where unknown
+
+    def __post_init__(self) -> None:
+        sizes = expect_shape("boxes_px", self.boxes_px, ("A", 4))
+        expect_shape("labels", self.labels, ("A",), sizes)
+        expect_shape("quaternion", self.quaternion, ("A", 4), sizes)
+        expect_shape("center_m", self.center_m, ("A", 3), sizes)
+        expect_shape("size_m", self.size_m, ("A", 3), sizes)
+        expect_shape("attributes", self.attributes, ("A",), sizes)
+        expect_shape("speed_mps", self.speed_mps, ("A",), sizes)
+
+    def __len__(self) -> int:
+        return int(self.labels.shape[0])
+
+    def __getitem__(self, index: Tensor | slice) -> CameraAnnotations:
+        return CameraAnnotations(*(part[index] for part in self._parts()))
+
+    def to(self, target: torch.device | str) -> CameraAnnotations:
+        """The annotations on a device."""
+        return CameraAnnotations(*(part.to(target) for part in self._parts()))
+
+    @staticmethod
+    def empty() -> CameraAnnotations:
+        """No boxes."""
+        none = torch.zeros(0, dtype=torch.int64)
+        three = torch.zeros(0, 3)
+        return CameraAnnotations(
+            torch.zeros(0, 4), none, torch.zeros(0, 4), three, three, none, torch.zeros(0)
+        )
+
+    def _parts(self) -> tuple[Tensor, ...]:
+        return (
+            self.boxes_px,
+            self.labels,
+            self.quaternion,
+            self.center_m,
+            self.size_m,
+            self.attributes,
+            self.speed_mps,
+        )
+
+
+def pixel_rays(
+    pixels: Tensor,  # (..., 2) (u, v)
+    cam_from_image: Tensor,  # (..., 3, 3)
+) -> Tensor:  # (..., 3)
+    """Directions in the camera frame of what is seen at pixels, with z = 1."""
+    homogeneous = torch.cat((pixels, torch.ones_like(pixels[..., :1])), -1)
+    # A product of matrices would be rounded to eight bits under autocast.
+    return (cam_from_image * homogeneous[..., None, :]).sum(-1)
+
+
+def rotate(
+    quaternion: Tensor,  # (..., 4) wxyz, of unit length
+    vectors: Tensor,  # (..., 3)
+) -> Tensor:  # (..., 3)
+    """Vectors turned by quaternions: v + 2 w (u x v) + 2 u x (u x v); leading axes broadcast."""
+    axis = quaternion[..., 1:]
+    shape = torch.broadcast_shapes(axis.shape, vectors.shape)
+    axis, vectors = axis.expand(shape), vectors.expand(shape)
+    across: Tensor = 2 * torch.linalg.cross(axis, vectors)
+    turned: Tensor = vectors + quaternion[..., :1] * across + torch.linalg.cross(axis, across)
+    return turned

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import pytest
+
+from bevstack.config.perspective import PerspectiveConfig
+
+
+def test_default_is_the_released_recipe() -> None:
+    config = PerspectiveConfig()
+    assert config.num_classes == 10
+    length, width, _ = config.canonical_size_m[3]
+    assert length > width  # of a car
+    assert not config.official_parity
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"strides": (8, 16)}, r"mean_depth_m must hold 2 values for 2 strides"),
+        ({"strides": (16, 8, 32, 64, 128)}, r"strides must ascend"),
+        ({"level_bounds_px": (64, 128, 256)}, r"level_bounds_px must hold 4 values"),
+        ({"level_bounds_px": (64, 256, 128, 512)}, r"level_bounds_px must ascend"),
+        ({"norm": "layer"}, r"norm must be one of \('batch', 'group'\); got 'layer'"),
+        ({"std_depth_m": (1.0, 1.0, 0.0, 1.0, 1.0)}, r"std_depth_m must be positive"),
+        ({"depth_range_m": (3.0, 2.0)}, r"depth_range_m must ascend above 0"),
+        ({"canonical_size_m": ()}, r"canonical_size_m must hold positive sizes"),
+        ({"canonical_size_m": ((1.0, 0.0, 1.0),)}, r"canonical_size_m must hold positive sizes"),
+        ({"num_convs": 0}, r"num_convs must be positive; got 0"),
+        ({"smooth_l1_beta": 0.0}, r"smooth_l1_beta must be positive"),
+        ({"nms_iou": 1.5}, r"nms_iou must lie in \[0, 1\]; got 1.5"),
+        ({"score_threshold": -0.1}, r"score_threshold must lie in \[0, 1\]"),
+    ],
+)
+def test_contradictions_are_refused(fields: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=f"perspective.{message}"):
+        PerspectiveConfig(**fields)
