@@ -146,8 +146,9 @@ def rotate(
 ) -> Tensor:  # (..., 3)
     """Vectors turned by quaternions: v + 2 w (u x v) + 2 u x (u x v); leading axes broadcast."""
     axis = quaternion[..., 1:]
-    shape = torch.broadcast_shapes(axis.shape, vectors.shape)
-    axis, vectors = axis.expand(shape), vectors.expand(shape)
+    shape = torch.broadcast_shapes(axis.shape, vectors.shape)  # type: ignore[no-untyped-call]
+    dtype = torch.promote_types(axis.dtype, vectors.dtype)
+    axis, vectors = axis.expand(shape).to(dtype), vectors.expand(shape).to(dtype)
     across: Tensor = 2 * torch.linalg.cross(axis, vectors)
     turned: Tensor = vectors + quaternion[..., :1] * across + torch.linalg.cross(axis, across)
     return turned

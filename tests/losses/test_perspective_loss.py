@@ -1,0 +1,429 @@
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from bevstack.config.perspective import PerspectiveConfig
+from bevstack.losses.criterion import Losses
+from bevstack.losses.perspective_loss import PerspectiveCriterion, corner_error, giou_loss
+from bevstack.losses.perspective_targets import centerness
+from bevstack.models.perspective_decode import RawBoxes, decode_boxes
+from bevstack.models.perspective_head import PerspectiveHead, PerspectiveOutput
+from bevstack.types.perspective import CameraAnnotations
+from tests.losses.test_perspective_targets import naive_targets
+from tests.models.bevformer_oracle import assert_close, read_case
+from tests.models.perspective_cases import (
+    SHAPES,
+    SMALL,
+    published_annotations,
+    published_boxes,
+    published_head,
+    some_annotations,
+    some_intrinsics,
+    some_output,
+)
+from tests.models.test_perspective_decode import naive_decode, numpy_raw, published_raw, rotation
+
+# ours, and what published losses are called
+NAMES = {
+    "class": "cls",
+    "box2d": "box2d_reg",
+    "centerness": "centerness",
+    "quaternion": "box3d_quat",
+    "projected_center": "box3d_proj_ctr",
+    "depth": "box3d_depth",
+    "size": "box3d_size",
+    "confidence": "conf3d",
+    "attribute": "attr",
+    "speed": "speed",
+}
+PREDICTIONS = (
+    "logits",
+    "ltrb_px",
+    "centerness",
+    "quaternion",
+    "center_offset_px",
+    "depth",
+    "size",
+    "confidence",
+    "attributes",
+    "speed_mps",
+)
+
+
+def assert_same_gradient(got: Tensor | None, wanted: Tensor, tolerance: float) -> None:
+    """Against the largest entry: where entries reach down to 1e-5, a zero would pass otherwise."""
+    assert got is not None
+    assert float((got - wanted).abs().max()) <= tolerance * float(wanted.abs().max())
+
+
+@pytest.mark.oracle("dd3d_iou_loss")
+def test_overlap_loss_and_centerness_match_the_published_code() -> None:
+    case = read_case("dd3d_iou_loss")
+    loss = giou_loss(case.inputs["pred"], case.inputs["target"])
+    assert_close((loss * case.inputs["weight"]).sum(), case.outputs["loss"], case.tolerance)
+    assert_close(centerness(case.inputs["target"]), case.outputs["centerness"], case.tolerance)
+
+
+@pytest.mark.oracle("dd3d_decode_disentangled")
+def test_disentangled_losses_and_gradients_match_the_published_code() -> None:
+    case = read_case("dd3d_decode_disentangled")
+    inputs, wanted = case.inputs, case.outputs
+    raw = published_raw(case)
+    leaves = [getattr(raw, name).requires_grad_() for name in vars(raw)]
+    config = PerspectiveConfig(official_parity=True)
+    boxes = decode_boxes(raw, inputs["labels"], inputs["locations"], inputs["inv_K"], config)
+    true = published_boxes(inputs, "gt_")
+    unit = torch.nn.functional.normalize(true.quaternion, dim=-1)
+    true = replace(true, quaternion=unit)
+    losses = PerspectiveCriterion(config).disentangled(boxes, true)
+    total = torch.zeros(())
+    for name, by_box in losses.items():
+        loss = (inputs["weights"] * by_box).sum()  # stored before weight and division
+        assert_close(loss, wanted[f"loss_{NAMES[name]}"], case.tolerance)
+        total = total + loss
+    assert_close(corner_error(boxes, true), wanted["entangled_l1"], case.tolerance)
+    total.backward()
+    size_gradient = wanted["grad_size"][:, [1, 0, 2]]
+    for leaf, gradient in zip(
+        leaves,
+        (wanted["grad_quat"], wanted["grad_ctr"], wanted["grad_depth"], size_gradient),
+        strict=True,
+    ):
+        assert_same_gradient(leaf.grad, gradient, case.tolerance)
+
+
+@pytest.mark.oracle("dd3d_train_forward")
+def test_losses_and_gradients_of_a_training_step_match_the_published_code() -> None:
+    case = read_case("dd3d_train_forward")
+    config = PerspectiveConfig(official_parity=True)
+    head = published_head(read_case("dd3d_head_eval"), config).train()
+    pyramid = [x.requires_grad_() for x in case.features("features", levels=5)]
+    annotations, intrinsics = published_annotations(case)
+    losses = PerspectiveCriterion(config)(head(pyramid), annotations, intrinsics)
+    for ours, theirs in NAMES.items():
+        got = losses.terms[f"perspective_{ours}"]
+        assert_close(got, case.outputs[f"loss_{theirs}"], case.tolerance)
+    losses.total.backward()
+    for level, features in enumerate(pyramid):
+        wanted = case.outputs[f"grad_features.{level}"]
+        assert_same_gradient(features.grad, wanted, case.tolerance)
+
+
+def naive_focal(logit: float, positive: bool) -> float:
+    p = 1 / (1 + math.exp(-logit))
+    if positive:
+        return -0.25 * (1 - p) ** 2 * math.log(p)
+    return -0.75 * p**2 * math.log(1 - p)
+
+
+def naive_entropy(logit: float, target: float) -> float:
+    p = 1 / (1 + math.exp(-logit))
+    return -target * math.log(p) - (1 - target) * math.log(1 - p)
+
+
+def naive_giou_loss(p: list[float], t: list[float]) -> float:
+    """Of two (left, top, right, bottom) distances."""
+    areas = [(x[0] + x[2]) * (x[1] + x[3]) for x in (p, t)]
+    low, high = ([f(a, b) for a, b in zip(p, t, strict=True)] for f in (min, max))
+    shared, around = ((x[0] + x[2]) * (x[1] + x[3]) for x in (low, high))
+    union = sum(areas) - shared
+    return 1 - ((shared + 1) / (union + 1) - (around - union) / around)
+
+
+def naive_corner_losses(said: dict, true: dict, parity: bool) -> dict[str, float]:
+    """Four losses of one box: parts of the true box exchanged one by one."""
+    losses = {}
+    for part in ("rotation", "center_px", "depth", "size"):
+        mixed = {**true, part: said[part]}
+        corners = corners_of(mixed)
+        total = 0.0
+        for c, a in itertools.product(range(8), range(3)):
+            d = abs(float(corners[c][a] - true["corners"][c][a]))
+            if d < 0.05:
+                total += d * d / 2 if parity else d * d / 0.1
+            else:
+                total += d - 0.025
+        losses[part] = total / 24 if parity else min(total / 24, 20.0)
+    return losses
+
+
+def corners_of(box: dict) -> list:
+    u, v = box["center_px"]
+    ray = box["inverse"] @ torch.tensor((float(u), float(v), 1.0), dtype=torch.float64)
+    center = ray * box["depth"]
+    signs = [(x, y, z) for x in (1, -1) for y, z in ((1, 1), (-1, 1), (-1, -1), (1, -1))]
+    return [center + box["rotation"] @ (box["size"] / 2 * s) for s in map(torch.tensor, signs)]
+
+
+def as_tensors(box: dict) -> dict:
+    return {name: torch.as_tensor(value).double() for name, value in box.items()}
+
+
+def naive_box(output: PerspectiveOutput, image: int, p: int, label: int, k: Tensor) -> dict:
+    raw = RawBoxes(output.quaternion, output.center_offset_px, output.depth, output.size)
+    of_class = RawBoxes(*(part[image, p][..., label] for part in vars(raw).values()))
+    location = output.locations_px[p].double().numpy()
+    said = naive_decode(numpy_raw(of_class, ...), location, label, k.numpy())
+    return as_tensors({**said, "inverse": torch.linalg.inv(k)})
+
+
+def naive_true_box(true: CameraAnnotations, a: int, k: Tensor) -> dict:
+    center = true.center_m[a].double()
+    seen = k @ center
+    box = {
+        "rotation": rotation(true.quaternion[a]),
+        "center_px": seen[:2] / seen[2],
+        "depth": center[2],
+        "size": true.size_m[a],
+        "inverse": torch.linalg.inv(k),
+    }
+    box = as_tensors(box)
+    return {**box, "corners": corners_of(box)}
+
+
+def naive_losses(
+    output: PerspectiveOutput,
+    annotations: list[CameraAnnotations],
+    intrinsics: Tensor,
+    *,
+    parity: bool = False,
+) -> dict[str, float]:
+    """All ten losses by loops over images, locations, classes and corners."""
+    rows = naive_targets(annotations)
+    chosen = {(image, p): a for image, p, a in rows}
+    sums = dict.fromkeys([*NAMES, "c", "c_attribute", "c_speed", "entropy", "n_attribute"], 0.0)
+    images, places, classes = output.logits.shape
+    for image, p, k in itertools.product(range(images), range(places), range(classes)):
+        a = chosen.get((image, p))
+        positive = a is not None and int(annotations[image].labels[a]) == k
+        sums["class"] += naive_focal(float(output.logits[image, p, k]), positive)
+    for image, p, a in rows:
+        add_row(sums, output, annotations[image], (image, p, a), intrinsics[image], parity)
+    n, c = max(len(rows), 1), max(sums["c"], 1e-6)
+    attribute = sums["attribute"] / max(sums["c_attribute"], 1e-6)
+    if parity:
+        attribute = sums["entropy"] / max(sums["n_attribute"], 1)
+    return {
+        "class": sums["class"] / n,
+        "box2d": sums["box2d"] / c,
+        "centerness": sums["centerness"] / n,
+        **{
+            name: 2 * sums[name] / c for name in ("quaternion", "projected_center", "depth", "size")
+        },
+        "confidence": sums["confidence"] / c,
+        "attribute": 0.2 * attribute,
+        "speed": 0.2 * sums["speed"] / max(sums["c_speed"], 1e-6),
+    }
+
+
+def add_row(
+    sums: dict[str, float],
+    output: PerspectiveOutput,
+    true: CameraAnnotations,
+    at: tuple[int, int, int],
+    intrinsics: Tensor,
+    parity: bool,
+) -> None:
+    """One positive location's part of every sum."""
+    image, p, a = at
+    label = int(true.labels[a])
+    u, v = output.locations_px[p].tolist()
+    left, top, right, bottom = true.boxes_px[a].tolist()
+    sides = [u - left, v - top, right - u, bottom - v]
+    across = min(sides[0], sides[2]) / max(sides[0], sides[2])
+    c = math.sqrt(across * min(sides[1], sides[3]) / max(sides[1], sides[3]))
+    sums["c"] += c
+    sums["box2d"] += c * naive_giou_loss(output.ltrb_px[image, p].tolist(), sides)
+    sums["centerness"] += naive_entropy(float(output.centerness[image, p]), c)
+    said = naive_box(output, image, p, label, intrinsics)
+    box = naive_true_box(true, a, intrinsics)
+    parts = naive_corner_losses(said, box, parity).values()
+    for name, loss in zip(("quaternion", "projected_center", "depth", "size"), parts, strict=True):
+        sums[name] += c * loss
+    error = torch.stack(corners_of(said)) - torch.stack(box["corners"])
+    target = math.exp(-float(error.abs().mean()))
+    sums["confidence"] += c * naive_entropy(float(output.confidence[image, p, label]), target)
+    if int(true.attributes[a]) >= 0:
+        logits = output.attributes[image, p].double()
+        entropy = float(logits.logsumexp(0) - logits[true.attributes[a]])
+        sums["attribute"] += c * entropy
+        sums["entropy"] += entropy
+        sums["c_attribute"] += c
+        sums["n_attribute"] += 1
+    if not math.isnan(float(true.speed_mps[a])):
+        d = abs(float(output.speed_mps[image, p] - true.speed_mps[a]))
+        sums["speed"] += c * (d * d / 0.1 if d < 0.05 else d - 0.025)
+        sums["c_speed"] += c
+
+
+def criterion(parity: bool = False) -> PerspectiveCriterion:
+    return PerspectiveCriterion(replace(SMALL, official_parity=parity))
+
+
+@pytest.mark.parametrize("parity", [False, True])
+@pytest.mark.parametrize("counts", [(), (0,), (9,), (0, 8), (6, 0, 13)])
+def test_losses_equal_loops(counts: tuple[int, ...], parity: bool) -> None:
+    output = some_output(len(counts), seed=len(counts))
+    annotations = [some_annotations(n, seed=n) for n in counts]
+    intrinsics = some_intrinsics(len(counts))
+    losses = criterion(parity)(output, annotations, intrinsics)
+    wanted = naive_losses(output, annotations, intrinsics, parity=parity)
+    assert list(losses.terms) == [f"perspective_{name}" for name in NAMES]
+    for name, value in wanted.items():
+        # float32 sums against float64 ones
+        assert float(losses.terms[f"perspective_{name}"]) == pytest.approx(value, rel=2e-4), name
+    assert float(losses.total) == pytest.approx(sum(wanted.values()), rel=2e-4)
+
+
+def near_true_output(true: CameraAnnotations, intrinsics: Tensor) -> PerspectiveOutput:
+    """Predictions a hand's breadth off, at every location: corners within beta and beyond."""
+    output = some_output(1)
+    a = 0
+    depth = true.center_m[a, 2]
+    inverse = torch.linalg.inv(intrinsics[0])
+    scale = 500 * float(torch.hypot(inverse[0, 0], inverse[1, 1]))
+    seen = intrinsics[0] @ true.center_m[a].double()
+    offset = (seen[:2] / seen[2]).float() - output.locations_px + 0.02
+    canonical = torch.tensor(SMALL.canonical_size_m[int(true.labels[a])])
+    size = (true.size_m[a] / canonical * 1.02 - 1).atanh()
+    return replace(
+        output,
+        center_offset_px=offset[None, :, :, None].expand(1, -1, -1, 4),
+        depth=torch.full_like(output.depth, float(depth + 0.04) * scale),
+        size=size[None, None, :, None].expand(1, 75, -1, 4),
+        speed_mps=torch.full_like(output.speed_mps, float(true.speed_mps[a]) + 0.03),
+    )
+
+
+@pytest.mark.parametrize("parity", [False, True])
+def test_small_errors_are_judged_on_both_sides_of_beta(parity: bool) -> None:
+    true = some_annotations(1, seed=4)
+    canonical = torch.tensor(SMALL.canonical_size_m[int(true.labels[0])])
+    true = replace(true, size_m=canonical[None] * 1.1, boxes_px=torch.tensor([(8.0, 9, 50, 40)]))
+    intrinsics = some_intrinsics(1)
+    output = near_true_output(true, intrinsics)
+    losses = criterion(parity)(output, [true], intrinsics)
+    wanted = naive_losses(output, [true], intrinsics, parity=parity)
+    other = naive_losses(output, [true], intrinsics, parity=not parity)
+    for name in ("depth", "size", "projected_center", "speed"):
+        got = float(losses.terms[f"perspective_{name}"])
+        assert got == pytest.approx(wanted[name], rel=1e-3)  # differences of float32 metres
+    assert wanted["depth"] != pytest.approx(other["depth"], rel=0.1)
+
+
+def leaves_of(output: PerspectiveOutput) -> PerspectiveOutput:
+    return replace(
+        output, **{name: getattr(output, name).clone().requires_grad_() for name in PREDICTIONS}
+    )
+
+
+@pytest.mark.parametrize("counts", [(), (0,), (0, 0, 0)])
+def test_without_positives_background_alone_is_learnt(counts: tuple[int, ...]) -> None:
+    output = leaves_of(some_output(len(counts)))
+    losses = criterion()(
+        output, [CameraAnnotations.empty()] * len(counts), some_intrinsics(len(counts))
+    )
+    losses.total.backward()
+    for name in NAMES:
+        value = float(losses.terms[f"perspective_{name}"])
+        assert (value > 0) == (name == "class" and len(counts) > 0)
+    assert (output.logits.grad > 0).all()  # every logit is pushed down
+    for name in PREDICTIONS[1:]:  # 0 times the prediction: in the graph, without a pull
+        gradient = getattr(output, name).grad
+        assert gradient is not None and not gradient.any()
+
+
+def test_head_and_criterion_train_together_without_a_single_image() -> None:
+    head = PerspectiveHead(replace(SMALL, num_convs=1), channels=6)
+    pyramid = [torch.zeros(0, 6, h, w) for h, w in SHAPES]
+    losses = criterion()(head(pyramid), [], some_intrinsics(0))
+    losses.total.backward()
+    assert float(losses.total.detach()) == 0
+    convs = [p for p in head.parameters() if p.dim() == 4]
+    assert all(p.grad is not None and not p.grad.any() for p in convs)
+
+
+def test_images_without_boxes_change_the_class_loss_alone() -> None:
+    output, true = some_output(2, seed=3), some_annotations(9)
+    both = criterion()(output, [true, CameraAnnotations.empty()], some_intrinsics(2))
+    fields = {name: getattr(output, name)[:1] for name in PREDICTIONS}
+    one = criterion()(replace(output, **fields), [true], some_intrinsics(1))
+    for name in NAMES:
+        got, wanted = (float(x.terms[f"perspective_{name}"]) for x in (both, one))
+        assert got > wanted if name == "class" else got == pytest.approx(wanted, rel=1e-5)
+
+
+def test_unknown_speeds_and_attributes_pull_nothing() -> None:
+    true = some_annotations(9)
+    unknown = replace(
+        true,
+        speed_mps=torch.full((9,), math.nan),
+        attributes=torch.full((9,), -1),
+    )
+    output = leaves_of(some_output(1))
+    losses = criterion()(output, [unknown], some_intrinsics(1))
+    losses.total.backward()
+    assert float(losses.terms["perspective_speed"]) == 0
+    assert float(losses.terms["perspective_attribute"]) == 0
+    for name in PREDICTIONS:
+        gradient = getattr(output, name).grad
+        assert gradient is not None and gradient.isfinite().all()
+        assert gradient.any() == (name not in ("speed_mps", "attributes"))
+
+
+def test_one_box_adds_a_bounded_loss_save_for_parity() -> None:
+    true = some_annotations(9)
+    output = replace(some_output(1), depth=torch.full((1, 75, 4), 1e4))  # clamped to 80 m
+    wide = some_intrinsics(1) * torch.tensor(((0.2, 1, 1), (1, 0.2, 1), (1, 1, 1)))
+    bounded = criterion()(output, [true], wide).terms["perspective_depth"]
+    free = criterion(parity=True)(output, [true], wide).terms["perspective_depth"]
+    assert float(bounded) == pytest.approx(2 * 20.0, rel=1e-5)
+    assert float(free) > 45
+
+
+def test_gradients_equal_differences() -> None:
+    """Directional, in float64: analytic against central differences of the total."""
+    output = some_output(2, seed=8)
+    annotations = [some_annotations(5, seed=5), some_annotations(3, seed=3)]
+    base = {name: getattr(output, name).double() for name in PREDICTIONS}
+    generator = torch.Generator().manual_seed(0)
+    ways = {
+        name: torch.randn(x.shape, generator=generator).double()
+        * (0 if name in ("ltrb_px", "speed_mps") else 1)  # at the foot of a ReLU nothing is smooth
+        for name, x in base.items()
+    }
+
+    def total(step: float) -> Losses:
+        fields = {n: (x + step * ways[n]).requires_grad_() for n, x in base.items()}
+        said = replace(output, **fields)
+        losses = criterion()(said, annotations, some_intrinsics(2))
+        losses.total.backward()
+        slopes = [(fields[n].grad * ways[n]).sum() for n in fields]
+        return Losses(losses.total.detach(), {"slope": torch.stack(slopes).sum()})
+
+    # the confidence's target moves with the boxes but passes no gradient: held still here
+    base["confidence"].zero_()
+    ways["confidence"].zero_()
+    step = 1e-6
+    difference = (total(step).total - total(-step).total) / (2 * step)
+    # logit 0: the entropy is log 2 whatever the target, so moving targets do not show
+    assert float(total(0.0).terms["slope"]) == pytest.approx(float(difference), rel=1e-4)
+
+
+def test_half_precision_around_the_losses_changes_nothing() -> None:
+    output, annotations = some_output(2), [some_annotations(9), some_annotations(4)]
+    wanted = criterion()(output, annotations, some_intrinsics(2))
+    with torch.autocast("cpu", torch.bfloat16):
+        got = criterion()(output, annotations, some_intrinsics(2))
+    assert torch.equal(got.total, wanted.total)
+
+
+def test_counts_that_differ_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"annotations must be one an image \(2\); got 1"):
+        criterion()(some_output(2), [some_annotations(3)], some_intrinsics(2))

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bevstack.config.perspective import PerspectiveConfig
+from bevstack.losses.perspective_targets import assign_targets, centerness
+from bevstack.models.perspective_head import level_locations
+from bevstack.types.perspective import UNKNOWN_ATTRIBUTE, CameraAnnotations
+from tests.models.bevformer_oracle import assert_close, read_case
+from tests.models.perspective_cases import (
+    NO_ATTRIBUTE,
+    SHAPES,
+    SMALL,
+    published_annotations,
+    published_boxes,
+    some_annotations,
+    some_intrinsics,
+)
+
+SIZES = tuple(h * w for h, w in SHAPES)
+LOCATIONS = level_locations(SHAPES, SMALL.strides, device="cpu")
+
+
+@pytest.mark.oracle("dd3d_targets")
+def test_targets_match_the_published_code() -> None:
+    case = read_case("dd3d_targets")
+    config = PerspectiveConfig(official_parity=True)
+    annotations, intrinsics = published_annotations(case)
+    shapes = [tuple(s) for s in case.cfg["feature_shapes"]]
+    sizes = [h * w for h, w in shapes]
+    locations = level_locations(shapes, config.strides, device="cpu")
+    targets = assign_targets(annotations, intrinsics, locations, sizes, config)
+    wanted, images = case.outputs, len(annotations)
+
+    # theirs are flattened level by level, then image by image
+    def theirs(x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([part.flatten(0, 1) for part in x.split(sizes, 1)])
+
+    assert torch.equal(theirs(targets.labels), wanted["labels"])
+    place = torch.arange(images * sum(sizes))
+    ours_at = place.view(images, -1)[targets.image, targets.location]
+    their_index = theirs(place.view(images, -1)).argsort()[ours_at]
+    assert torch.equal(their_index.sort().values, wanted["pos_inds"])
+    assert_close(targets.ltrb_px, wanted["box2d_reg_targets"][their_index], case.tolerance)
+    attribute = targets.attribute.masked_fill(targets.attribute == UNKNOWN_ATTRIBUTE, NO_ATTRIBUTE)
+    assert torch.equal(attribute, wanted["attributes"][their_index])
+    speed = targets.speed_mps.nan_to_num(nan=-1.0)
+    assert_close(speed, wanted["speeds"][their_index], case.tolerance)
+    assert torch.equal(targets.image, wanted["im_inds"][their_index])
+    rank = torch.searchsorted(wanted["pos_inds"], their_index)
+    stored = {
+        key.removeprefix("box3d."): value[rank]
+        for key, value in wanted.items()
+        if key.startswith("box3d.")
+    }
+    boxes = published_boxes({**stored, "inv_K": stored["inv_intrinsics"]})
+    for name in vars(boxes):
+        assert_close(getattr(targets.boxes, name), getattr(boxes, name), case.tolerance)
+
+
+def naive_label(
+    true: CameraAnnotations, level: int, location: list[float], config: PerspectiveConfig
+) -> int | None:
+    """The true box that one location learns."""
+    u, v = location
+    bounds = (-1.0, *config.level_bounds_px, math.inf)
+    best, best_area = None, math.inf
+    for a, (left, top, right, bottom) in enumerate(true.boxes_px.tolist()):
+        reach = config.center_radius * config.strides[level]
+        middle_u, middle_v = (left + right) / 2, (top + bottom) / 2
+        inside = max(left, middle_u - reach) < u < min(right, middle_u + reach) and max(
+            top, middle_v - reach
+        ) < v < min(bottom, middle_v + reach)
+        farthest = max(u - left, v - top, right - u, bottom - v)
+        area = (right - left) * (bottom - top)
+        if inside and bounds[level] <= farthest <= bounds[level + 1] and area < best_area:
+            best, best_area = a, area
+    return best
+
+
+def naive_targets(
+    annotations: list[CameraAnnotations], config: PerspectiveConfig = SMALL
+) -> list[tuple[int, int, int]]:
+    """(image, location, true box) of every positive location."""
+    positives = []
+    for image, true in enumerate(annotations):
+        place = 0
+        for level, size in enumerate(SIZES):
+            for p in range(place, place + size):
+                chosen = naive_label(true, level, LOCATIONS[p].tolist(), config)
+                if chosen is not None:
+                    positives.append((image, p, chosen))
+            place += size
+    return positives
+
+
+@pytest.mark.parametrize("counts", [(), (0,), (9,), (0, 12), (7, 0, 31), (0, 0)])
+def test_targets_equal_loops(counts: tuple[int, ...]) -> None:
+    annotations = [some_annotations(n, seed=n) for n in counts]
+    intrinsics = some_intrinsics(len(counts))
+    targets = assign_targets(annotations, intrinsics, LOCATIONS, SIZES, SMALL)
+    wanted = naive_targets(annotations)
+    got = torch.stack((targets.image, targets.location, targets.annotation), -1)
+    assert [tuple(row) for row in got.tolist()] == wanted
+    assert sum(counts) < 10 or len({p[1] >= SIZES[0] for p in wanted}) == 2  # several levels
+    labels = torch.full((len(counts), len(LOCATIONS)), 4)
+    for m, (image, p, a) in enumerate(wanted):
+        true = annotations[image]
+        labels[image, p] = true.labels[a]
+        assert int(targets.label[m]) == int(true.labels[a])
+        u, v = LOCATIONS[p].tolist()
+        left, top, right, bottom = true.boxes_px[a].tolist()
+        sides = [u - left, v - top, right - u, bottom - v]
+        assert targets.ltrb_px[m].tolist() == pytest.approx(sides, abs=1e-4)
+        x, y, z = true.center_m[a].double().tolist()
+        k = intrinsics[image].tolist()
+        seen = [(k[0][0] * x + k[0][1] * y + k[0][2] * z) / z, (k[1][1] * y + k[1][2] * z) / z]
+        assert targets.boxes.projected_center_px[m].tolist() == pytest.approx(seen, abs=1e-3)
+        assert_close(targets.boxes.centers()[m], true.center_m[a], 1e-4)
+        assert torch.equal(targets.boxes.size_m[m], true.size_m[a])
+        assert_close(targets.boxes.quaternion[m], true.quaternion[a], 1e-6)
+        assert int(targets.attribute[m]) == int(true.attributes[a])
+        assert torch.equal(targets.speed_mps[m].isnan(), true.speed_mps[a].isnan())
+        assert targets.speed_mps[m].nan_to_num() == true.speed_mps[a].nan_to_num()
+    assert torch.equal(targets.labels, labels)
+
+
+def one_box(*sides: float) -> CameraAnnotations:
+    return replace(some_annotations(1), boxes_px=torch.tensor([sides]))
+
+
+def positives(annotations: list[CameraAnnotations], **changes) -> list[list[int]]:
+    """Locations (u, v) and level of positives of the first image."""
+    config = replace(SMALL, **changes)
+    intrinsics = some_intrinsics(len(annotations))
+    targets = assign_targets(annotations, intrinsics, LOCATIONS, SIZES, config)
+    levels = torch.repeat_interleave(torch.arange(3), torch.tensor(SIZES))
+    of_first = targets.location[targets.image == 0]
+    return [[*map(int, LOCATIONS[p]), int(levels[p])] for p in of_first]
+
+
+def test_sides_are_outside_and_level_bounds_belong_to_both_levels() -> None:
+    # 16 pixels from (16, 16) to every side: the bound between the first two levels
+    assert positives([one_box(0, 0, 32, 32)], center_radius=0.1) == [[16, 16, 0], [16, 16, 1]]
+    # locations 8 pixels from the middle lie on the side of a square of one stride
+    finest = [p for p in positives([one_box(4, 4, 28, 28)], center_radius=1.0) if p[2] == 0]
+    assert finest == [[16, 16, 0]]
+    # and those on the side of the box itself are outside
+    assert positives([one_box(8, 8, 24, 24)], center_radius=9.0) == [[16, 16, 0]]
+
+
+def test_smallest_box_wins_and_the_first_of_equals() -> None:
+    boxes = torch.tensor([(2, 2, 31, 31.0), (10, 10, 23, 22), (9, 10, 22, 22)])
+    true = replace(some_annotations(3), boxes_px=boxes)
+    targets = assign_targets([true], some_intrinsics(1), LOCATIONS, SIZES, SMALL)
+    at = (targets.location == int((LOCATIONS[: SIZES[0]] == 16).all(-1).nonzero())).nonzero()
+    assert targets.annotation[at].tolist() == [[1]]
+
+
+def test_first_box_in_the_middle_of_nothing_silences_its_image_only_for_parity() -> None:
+    silent = CameraAnnotations(
+        *(
+            torch.cat((a, b))
+            for a, b in zip(
+                vars(one_box(-9, 0, 9, 20)).values(),
+                vars(one_box(30, 8, 50, 28)).values(),
+                strict=True,
+            )
+        )
+    )
+    loud = one_box(30, 8, 50, 28)
+    assert positives([silent, loud])
+    assert positives([silent, loud], official_parity=True) == []
+    assert positives([loud, silent], official_parity=True) == positives([loud, silent])
+
+
+def test_centerness_is_one_in_the_middle() -> None:
+    sides = torch.tensor(((4.0, 3, 4, 3), (1, 3, 4, 3), (1, 2, 4, 8)))
+    assert_close(centerness(sides), torch.tensor((1.0, 0.5, 0.25)), 1e-6)
+    assert centerness(torch.zeros(0, 4)).shape == (0,)
+
+
+def test_labels_and_attributes_out_of_range_are_refused() -> None:
+    true = some_annotations(3)
+    cases = (
+        (replace(true, labels=torch.tensor((0, 4, 1))), r"labels of image 1 .* 0\.\.3; got 0\.\.4"),
+        (replace(true, attributes=torch.tensor((0, 3, -1))), r"attributes of image 1 .* -1\.\.2"),
+    )
+    for wrong, message in cases:
+        with pytest.raises(ValueError, match=message):
+            assign_targets([true, wrong], some_intrinsics(2), LOCATIONS, SIZES, SMALL)
+    with pytest.raises(ValueError, match=r"intrinsics must have shape \(1, 3, 3\)"):
+        assign_targets([true], some_intrinsics(2), LOCATIONS, SIZES, SMALL)
