@@ -1,21 +1,20 @@
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from bevstack.config.perspective import PerspectiveConfig
 from bevstack.losses.criterion import Losses
 from bevstack.losses.perspective_loss import PerspectiveCriterion, corner_error, giou_loss
 from bevstack.losses.perspective_targets import centerness
-from bevstack.models.perspective_decode import RawBoxes, decode_boxes
+from bevstack.models.perspective_decode import decode_boxes
 from bevstack.models.perspective_head import PerspectiveHead, PerspectiveOutput
 from bevstack.types.perspective import CameraAnnotations
-from tests.losses.test_perspective_targets import naive_targets
+from tests.losses.perspective_naive import naive_losses
 from tests.models.bevformer_oracle import assert_close, read_case
 from tests.models.perspective_cases import (
     SHAPES,
@@ -27,7 +26,7 @@ from tests.models.perspective_cases import (
     some_intrinsics,
     some_output,
 )
-from tests.models.test_perspective_decode import naive_decode, numpy_raw, published_raw, rotation
+from tests.models.test_perspective_decode import published_raw
 
 # ours, and what published losses are called
 NAMES = {
@@ -113,153 +112,6 @@ def test_losses_and_gradients_of_a_training_step_match_the_published_code() -> N
     for level, features in enumerate(pyramid):
         wanted = case.outputs[f"grad_features.{level}"]
         assert_same_gradient(features.grad, wanted, case.tolerance)
-
-
-def naive_focal(logit: float, positive: bool) -> float:
-    p = 1 / (1 + math.exp(-logit))
-    if positive:
-        return -0.25 * (1 - p) ** 2 * math.log(p)
-    return -0.75 * p**2 * math.log(1 - p)
-
-
-def naive_entropy(logit: float, target: float) -> float:
-    p = 1 / (1 + math.exp(-logit))
-    return -target * math.log(p) - (1 - target) * math.log(1 - p)
-
-
-def naive_giou_loss(p: list[float], t: list[float]) -> float:
-    """Of two (left, top, right, bottom) distances."""
-    areas = [(x[0] + x[2]) * (x[1] + x[3]) for x in (p, t)]
-    low, high = ([f(a, b) for a, b in zip(p, t, strict=True)] for f in (min, max))
-    shared, around = ((x[0] + x[2]) * (x[1] + x[3]) for x in (low, high))
-    union = sum(areas) - shared
-    return 1 - ((shared + 1) / (union + 1) - (around - union) / around)
-
-
-def naive_corner_losses(said: dict, true: dict, parity: bool) -> dict[str, float]:
-    """Four losses of one box: parts of the true box exchanged one by one."""
-    losses = {}
-    for part in ("rotation", "center_px", "depth", "size"):
-        mixed = {**true, part: said[part]}
-        corners = corners_of(mixed)
-        total = 0.0
-        for c, a in itertools.product(range(8), range(3)):
-            d = abs(float(corners[c][a] - true["corners"][c][a]))
-            if d < 0.05:
-                total += d * d / 2 if parity else d * d / 0.1
-            else:
-                total += d - 0.025
-        losses[part] = total / 24 if parity else min(total / 24, 20.0)
-    return losses
-
-
-def corners_of(box: dict) -> list:
-    u, v = box["center_px"]
-    ray = box["inverse"] @ torch.tensor((float(u), float(v), 1.0), dtype=torch.float64)
-    center = ray * box["depth"]
-    signs = [(x, y, z) for x in (1, -1) for y, z in ((1, 1), (-1, 1), (-1, -1), (1, -1))]
-    return [center + box["rotation"] @ (box["size"] / 2 * s) for s in map(torch.tensor, signs)]
-
-
-def as_tensors(box: dict) -> dict:
-    return {name: torch.as_tensor(value).double() for name, value in box.items()}
-
-
-def naive_box(output: PerspectiveOutput, image: int, p: int, label: int, k: Tensor) -> dict:
-    raw = RawBoxes(output.quaternion, output.center_offset_px, output.depth, output.size)
-    of_class = RawBoxes(*(part[image, p][..., label] for part in vars(raw).values()))
-    location = output.locations_px[p].double().numpy()
-    said = naive_decode(numpy_raw(of_class, ...), location, label, k.numpy())
-    return as_tensors({**said, "inverse": torch.linalg.inv(k)})
-
-
-def naive_true_box(true: CameraAnnotations, a: int, k: Tensor) -> dict:
-    center = true.center_m[a].double()
-    seen = k @ center
-    box = {
-        "rotation": rotation(true.quaternion[a]),
-        "center_px": seen[:2] / seen[2],
-        "depth": center[2],
-        "size": true.size_m[a],
-        "inverse": torch.linalg.inv(k),
-    }
-    box = as_tensors(box)
-    return {**box, "corners": corners_of(box)}
-
-
-def naive_losses(
-    output: PerspectiveOutput,
-    annotations: list[CameraAnnotations],
-    intrinsics: Tensor,
-    *,
-    parity: bool = False,
-) -> dict[str, float]:
-    """All ten losses by loops over images, locations, classes and corners."""
-    rows = naive_targets(annotations)
-    chosen = {(image, p): a for image, p, a in rows}
-    sums = dict.fromkeys([*NAMES, "c", "c_attribute", "c_speed", "entropy", "n_attribute"], 0.0)
-    images, places, classes = output.logits.shape
-    for image, p, k in itertools.product(range(images), range(places), range(classes)):
-        a = chosen.get((image, p))
-        positive = a is not None and int(annotations[image].labels[a]) == k
-        sums["class"] += naive_focal(float(output.logits[image, p, k]), positive)
-    for image, p, a in rows:
-        add_row(sums, output, annotations[image], (image, p, a), intrinsics[image], parity)
-    n, c = max(len(rows), 1), max(sums["c"], 1e-6)
-    attribute = sums["attribute"] / max(sums["c_attribute"], 1e-6)
-    if parity:
-        attribute = sums["entropy"] / max(sums["n_attribute"], 1)
-    return {
-        "class": sums["class"] / n,
-        "box2d": sums["box2d"] / c,
-        "centerness": sums["centerness"] / n,
-        **{
-            name: 2 * sums[name] / c for name in ("quaternion", "projected_center", "depth", "size")
-        },
-        "confidence": sums["confidence"] / c,
-        "attribute": 0.2 * attribute,
-        "speed": 0.2 * sums["speed"] / max(sums["c_speed"], 1e-6),
-    }
-
-
-def add_row(
-    sums: dict[str, float],
-    output: PerspectiveOutput,
-    true: CameraAnnotations,
-    at: tuple[int, int, int],
-    intrinsics: Tensor,
-    parity: bool,
-) -> None:
-    """One positive location's part of every sum."""
-    image, p, a = at
-    label = int(true.labels[a])
-    u, v = output.locations_px[p].tolist()
-    left, top, right, bottom = true.boxes_px[a].tolist()
-    sides = [u - left, v - top, right - u, bottom - v]
-    across = min(sides[0], sides[2]) / max(sides[0], sides[2])
-    c = math.sqrt(across * min(sides[1], sides[3]) / max(sides[1], sides[3]))
-    sums["c"] += c
-    sums["box2d"] += c * naive_giou_loss(output.ltrb_px[image, p].tolist(), sides)
-    sums["centerness"] += naive_entropy(float(output.centerness[image, p]), c)
-    said = naive_box(output, image, p, label, intrinsics)
-    box = naive_true_box(true, a, intrinsics)
-    parts = naive_corner_losses(said, box, parity).values()
-    for name, loss in zip(("quaternion", "projected_center", "depth", "size"), parts, strict=True):
-        sums[name] += c * loss
-    error = torch.stack(corners_of(said)) - torch.stack(box["corners"])
-    target = math.exp(-float(error.abs().mean()))
-    sums["confidence"] += c * naive_entropy(float(output.confidence[image, p, label]), target)
-    if int(true.attributes[a]) >= 0:
-        logits = output.attributes[image, p].double()
-        entropy = float(logits.logsumexp(0) - logits[true.attributes[a]])
-        sums["attribute"] += c * entropy
-        sums["entropy"] += entropy
-        sums["c_attribute"] += c
-        sums["n_attribute"] += 1
-    if not math.isnan(float(true.speed_mps[a])):
-        d = abs(float(output.speed_mps[image, p] - true.speed_mps[a]))
-        sums["speed"] += c * (d * d / 0.1 if d < 0.05 else d - 0.025)
-        sums["c_speed"] += c
 
 
 def criterion(parity: bool = False) -> PerspectiveCriterion:
@@ -427,3 +279,27 @@ def test_half_precision_around_the_losses_changes_nothing() -> None:
 def test_counts_that_differ_are_refused() -> None:
     with pytest.raises(ValueError, match=r"annotations must be one an image \(2\); got 1"):
         criterion()(some_output(2), [some_annotations(3)], some_intrinsics(2))
+
+
+@pytest.mark.parametrize("parity", [False, True])
+def test_sums_are_averaged_over_processes_in_one_reduction(
+    parity: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process that saw three times as much: every divisor doubles."""
+    output, true = some_output(1), some_annotations(9)
+    alone = criterion(parity)(output, [true], some_intrinsics(1))
+    reductions = []
+
+    def all_reduce(sums: Tensor) -> None:
+        reductions.append(sums.clone())
+        sums += 3 * sums
+
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "all_reduce", all_reduce)
+    both = criterion(parity)(output, [true], some_intrinsics(1))
+    assert len(reductions) == 1
+    for name, value in alone.terms.items():
+        assert float(both.terms[name]) == pytest.approx(float(value) / 2, rel=1e-5)
+    criterion(parity)(output, [CameraAnnotations.empty()], some_intrinsics(1))
+    assert len(reductions) == 2  # whoever sees nothing takes part all the same
