@@ -78,13 +78,14 @@ class DecoderConfig:
     feedforward_channels: int = 512
     dropout: float = 0.1
     num_queries: int = 900
+    num_groups: int = 1  # of so many queries in training (Group DETR); 11 in published t1, t2, t8
     num_points: int = 4  # P of cross-attention
     max_detections: int = 300  # kept per frame, over all classes (section 8)
     post_range_m: tuple[float, float, float] = (61.2, 61.2, 10.0)  # |x|, |y|, |z| of kept centres
 
     def __post_init__(self) -> None:
         positive = ("num_layers", "num_heads", "feedforward_channels", "num_queries", "num_points")
-        for name in (*positive, "max_detections"):
+        for name in (*positive, "num_groups", "max_detections"):
             check(f"decoder.{name}", getattr(self, name) > 0, "be positive", getattr(self, name))
         check("decoder.dropout", 0 <= self.dropout < 1, "lie in [0, 1)", self.dropout)
 

@@ -35,7 +35,8 @@ class Criterion:
     Each layer is matched for itself. Class loss: focal, over all queries and classes, unmatched
     queries being pure negatives; box loss: smooth-L1 of matched rows, weighted by code. Both are
     divided by the number of matched queries a layer, averaged over processes, at least 1. A sample
-    without true boxes is all background. Computed in float32.
+    without true boxes is all background. Each group of queries is matched for itself, and the
+    losses of the groups are averaged. Computed in float32.
 
     Args:
         config: weights and focal parameters.
@@ -62,9 +63,12 @@ class Criterion:
                 predictions that are not finite (names layer and sample).
         """
         _check_annotations(output, annotations)
-        targets = encode_targets(annotations, grid, output.codes.device)
+        groups = output.num_groups
+        targets = encode_targets(annotations, grid, output.codes.device).repeat_interleave(groups)
+        output = output.group_by_group()
         matches = match(output, targets, self.config)
-        normaliser = _mean_over_processes(_matched_a_layer(output, targets)).clamp(min=1)
+        matched = _mean_over_processes(_matched_a_layer(output, targets) / groups)
+        normaliser = groups * matched.clamp(min=1)
         by_class = self._class_loss(output, targets, matches) / normaliser  # (R,)
         by_box = self._box_loss(output, targets, matches) / normaliser  # (R,)
         if self.official_parity:

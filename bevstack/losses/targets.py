@@ -25,6 +25,14 @@ class Targets:
     labels: Tensor  # (B, A) int64
     counts: tuple[int, ...]  # B
 
+    def repeat_interleave(self, times: int) -> Targets:
+        """Every sample so many times in a row: one for each group of queries."""
+        return Targets(
+            self.codes.repeat_interleave(times, 0),
+            self.labels.repeat_interleave(times, 0),
+            tuple(count for count in self.counts for _ in range(times)),
+        )
+
 
 def encode_targets(
     annotations: Sequence[Annotations],

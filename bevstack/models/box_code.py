@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from bevstack.shapes import expect_shape
@@ -23,14 +24,29 @@ VELOCITY = slice(8, 10)
 
 @dataclass(frozen=True)
 class DecoderOutput:
-    """What every decoder layer says of every query; the last layer counts."""
+    """What every decoder layer says of every query; the last layer counts.
+
+    In training there may be several groups of queries, one after the other along Q, each of which
+    says it all by itself (Group DETR, arXiv 2207.13085).
+    """
 
     logits: Tensor  # (layers, B, Q, K)
     codes: Tensor  # (layers, B, Q, 10) float32, metres
+    num_groups: int = 1  # equal parts of Q
 
     def __post_init__(self) -> None:
         sizes = expect_shape("logits", self.logits, ("layers", "B", "Q", "K"))
         expect_shape("codes", self.codes, ("layers", "B", "Q", CODE_SIZE), sizes)
+        if self.num_groups < 1 or sizes["Q"] % self.num_groups:
+            raise ValueError(f"num_groups must divide {sizes['Q']} queries; got {self.num_groups}")
+
+    def group_by_group(self) -> DecoderOutput:
+        """Groups as samples of their own, those of a sample side by side: (layers, B * G, ...)."""
+        logits, codes = (
+            rearrange(x, "r b (g q) k -> r (b g) q k", g=self.num_groups)
+            for x in (self.logits, self.codes)
+        )
+        return DecoderOutput(logits, codes)
 
 
 def encode(boxes: Boxes3D) -> Tensor:  # (..., 10)

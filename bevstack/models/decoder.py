@@ -47,16 +47,17 @@ class QuerySelfAttention(nn.Module):
         self,
         query: Tensor,  # (B, Q, C)
         pos: Tensor,  # (Q, C), or (B, Q, C)
+        num_groups: int = 1,  # equal parts of Q
     ) -> Tensor:  # (B, Q, C)
-        """What the queries take from one another, without residual."""
+        """What the queries take from one another within their group, without residual."""
         q, k = self.qk_proj(query + pos).chunk(2, -1)
         q, k, v = (
-            rearrange(x, "b q (h c) -> b h q c", h=self.num_heads)
+            rearrange(x, "b (g q) (h c) -> (b g) h q c", g=num_groups, h=self.num_heads)
             for x in (q, k, self.v_proj(query))
         )
         dropout = self.dropout if self.training else 0.0
         attended = functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
-        return self.out_proj(rearrange(attended, "b h q c -> b q (h c)"))
+        return self.out_proj(rearrange(attended, "(b g) h q c -> b (g q) (h c)", g=num_groups))
 
 
 class DecoderLayer(nn.Module):
@@ -83,9 +84,10 @@ class DecoderLayer(nn.Module):
         reference_points: Tensor,  # (B, Q, 2) normalised x, y
         bev_tokens: Tensor,  # (B, Y * X, C)
         grid_shape: tuple[int, int],  # (Y, X)
+        num_groups: int = 1,  # equal parts of Q
     ) -> Tensor:  # (B, Q, C)
         """One round of talking to the other queries and looking at the map."""
-        query = self.norms[0](query + self.dropout(self.self_attention(query, pos)))
+        query = self.norms[0](query + self.dropout(self.self_attention(query, pos, num_groups)))
         attended = self.cross_attention(query + pos, bev_tokens, reference_points, grid_shape)
         query = self.norms[1](query + self.dropout(attended))
         return self.norms[2](query + self.feedforward(query))
@@ -93,6 +95,9 @@ class DecoderLayer(nn.Module):
 
 class Decoder(nn.Module):
     """Learned object queries find objects on the BEV map and refine their boxes layer by layer.
+
+    In training each of ``config.num_groups`` groups of queries does so by itself, sharing all else
+    (Group DETR, arXiv 2207.13085); in evaluation there is the first group alone.
 
     Args:
         grid: the BEV grid, which reference points are normalised to.
@@ -106,8 +111,11 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         self.grid = grid
+        self.num_queries = config.num_queries
+        self.num_groups = config.num_groups
         # positional part first, then the content the queries start with
-        self.query_embedding = nn.Parameter(torch.empty(config.num_queries, 2 * channels))
+        rows = config.num_groups * config.num_queries
+        self.query_embedding = nn.Parameter(torch.empty(rows, 2 * channels))
         self.reference_points = nn.Linear(channels, 3)
         self.layers = nn.ModuleList(
             DecoderLayer(config, channels=channels) for _ in range(config.num_layers)
@@ -132,15 +140,17 @@ class Decoder(nn.Module):
         to the query embedding.
         """
         bev_tokens = rearrange(bev, "b c y x -> b (y x) c")
-        pos, query = self.query_embedding.chunk(2, -1)  # (Q, C) each
+        groups = self.num_groups if self.training else 1
+        table = self.query_embedding[: groups * self.num_queries]
+        pos, query = table.chunk(2, -1)  # (Q, C) each
         references = float32_linear(self.reference_points, pos).sigmoid()  # (Q, 3)
         references = references.expand(bev.shape[0], -1, -1)
         query = query.expand(bev.shape[0], -1, -1)
         said = []
         for index, layer in enumerate(self.layers):
-            query = layer(query, pos, references[..., :2], bev_tokens, self.grid.shape)
+            query = layer(query, pos, references[..., :2], bev_tokens, self.grid.shape, groups)
             logits, codes, refined = self.head(index, query, references)
             references = refined.detach()
             said.append((logits, codes))
         logits_of_layers, codes_of_layers = zip(*said, strict=True)
-        return DecoderOutput(torch.stack(logits_of_layers), torch.stack(codes_of_layers))
+        return DecoderOutput(torch.stack(logits_of_layers), torch.stack(codes_of_layers), groups)
