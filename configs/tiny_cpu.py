@@ -17,7 +17,7 @@ CONFIG = Config(
     images=ImageConfig(size=(128, 320)),
     grid=BEVGrid(shape=(40, 40)),
     backbone=InternImageConfig(
-        channels=32, depths=(1, 1, 2, 1), groups=(2, 4, 8, 16), drop_path_rate=0.0
+        channels=16, depths=(1, 1, 2, 1), groups=(1, 2, 4, 8), drop_path_rate=0.0
     ),
     fpn=FPNConfig(num_outputs=3, channels=64),
     encoder=BEVEncoderConfig(num_layers=2, num_heads=4, feedforward_channels=128, dropout=0.0),
@@ -26,7 +26,7 @@ CONFIG = Config(
     ),
     augmentation=AugmentationConfig(flip_images=False),
     training=TrainingConfig(
-        num_steps=1000,
+        num_steps=1400,
         batch_size=2,
         learning_rate=1e-3,
         backbone_multiplier=1.0,
