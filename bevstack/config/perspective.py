@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bevstack.config.checks import check
 
-NORMS = ("batch", "group")
+NORMS = ("BN", "SyncBN", "GN")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +19,10 @@ class PerspectiveConfig:
 
     strides: tuple[int, ...] = (8, 16, 32, 64, 128)  # pixels, of the pyramid's levels, finest first
     num_convs: int = 4  # of each of the three towers
-    norm: str = "batch"  # "batch" or "group", one set a level
-    norm_groups: int = 32  # of "group"; divides the channels
+    # "BN", "SyncBN" (statistics over all processes) or "GN" (within an image); one a level
+    norm: str = "SyncBN"
+    norm_groups: int = 32  # of "GN"; divides the channels
+    activation_checkpointing: bool = False  # recompute the towers in the backward pass
     # depth a level starts with, and its spread, in metres as said: see focal_factor_px
     mean_depth_m: tuple[float, ...] = (44.921, 20.252, 11.712, 7.166, 8.548)
     std_depth_m: tuple[float, ...] = (24.331, 9.833, 6.223, 4.611, 8.275)

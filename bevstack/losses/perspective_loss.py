@@ -68,8 +68,8 @@ class PerspectiveCriterion:
         "_projected_center", "_depth", "_size", "_confidence", "_attribute", "_speed".
 
         Raises:
-            ValueError: not one entry of annotations and intrinsics an image, or labels or
-                attributes out of range.
+            ValueError: not one entry of annotations and intrinsics an image, labels or attributes
+                out of range, or a true box that is not in front of its camera.
         """
         if len(annotations) != output.logits.shape[0]:
             raise ValueError(

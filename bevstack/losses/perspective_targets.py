@@ -54,13 +54,15 @@ def assign_targets(
     positive location at all, as in the released code.
 
     Raises:
-        ValueError: not one matrix of intrinsics an image, or labels or attributes out of range.
+        ValueError: not one matrix of intrinsics an image, labels or attributes out of range, or a
+            true box that is not in front of its camera.
     """
     expect_shape("intrinsics", intrinsics, (len(annotations), 3, 3))
     for image, true in enumerate(annotations):
         _check_range(f"labels of image {image}", true.labels, 0, config.num_classes)
         name = f"attributes of image {image}"
         _check_range(name, true.attributes, UNKNOWN_ATTRIBUTE, config.num_attributes)
+        _check_depths(image, true.center_m)
     true, present = _padded(annotations, locations_px.device)
     box = true.boxes_px[:, None]  # (I, 1, A, 4)
     spot = locations_px[:, None]  # (P, 1, 2)
@@ -192,4 +194,14 @@ def _check_range(name: str, values: Tensor, low: int, end: int) -> None:
     if len(values) and not low <= int(values.min()) <= int(values.max()) < end:
         raise ValueError(
             f"{name} must lie in {low}..{end - 1}; got {int(values.min())}..{int(values.max())}"
+        )
+
+
+def _check_depths(image: int, center_m: Tensor) -> None:
+    ahead = (center_m[:, 2] > 0) & center_m.isfinite().all(-1)
+    if not bool(ahead.all()):
+        box = int((~ahead).nonzero()[0])
+        raise ValueError(
+            f"true boxes must lie in front of their camera; got box {box} of image {image} with "
+            f"its centre at {center_m[box].tolist()} m: leave it out of the annotations"
         )

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bevstack.config.perspective import PerspectiveConfig
+from bevstack.models.batch_norm import build_batch_norm, run_block
 from bevstack.models.detection_head import CLASS_PRIOR
 from bevstack.shapes import expect_shape
 
@@ -67,7 +68,7 @@ class PerspectiveHead(nn.Module):
 
     def __init__(self, config: PerspectiveConfig, *, channels: int) -> None:
         super().__init__()
-        if config.norm == "group" and channels % config.norm_groups:
+        if config.norm == "GN" and channels % config.norm_groups:
             raise ValueError(
                 f"perspective.norm_groups must divide fpn.channels = {channels}; "
                 f"got {config.norm_groups}"
@@ -110,7 +111,9 @@ class PerspectiveHead(nn.Module):
         self,
         pyramid: Sequence[Tensor],  # L x (I, C, H_l, W_l)
     ) -> PerspectiveOutput:
-        """Says at every location of every level what stands there; I may be 0.
+        """Says at every location of every level what stands there.
+
+        I may be 0, which leaves the statistics of batch norms, and all parameters in the graph.
 
         Raises:
             ValueError: not as many levels as strides.
@@ -157,6 +160,7 @@ class LevelTower(nn.Module):
 
     def __init__(self, config: PerspectiveConfig, *, channels: int) -> None:
         super().__init__()
+        self.activation_checkpointing = config.activation_checkpointing
         levels = len(config.strides)
         self.convs = nn.ModuleList(
             nn.Conv2d(channels, channels, 3, padding=1, bias=False) for _ in range(config.num_convs)
@@ -179,10 +183,11 @@ class LevelTower(nn.Module):
     ) -> Tensor:  # (I, C, H, W)
         """Convolution, the level's norm, ReLU, as often as there are convolutions."""
         for conv, norms in zip(self.convs, self.norms, strict=True):
-            features = conv(features)
-            if features.shape[0]:  # no image has no statistics to take or to learn from
-                features = norms[level](features)
-            features = functional.relu(features)
+            if self.activation_checkpointing:
+                block = nn.Sequential(conv, norms[level], nn.ReLU())
+                features = run_block(block, features, checkpointed=True)
+            else:
+                features = functional.relu(norms[level](conv(features)))
         return features
 
 
@@ -229,9 +234,9 @@ def _of_levels(values: Sequence[float]) -> nn.ParameterList:
 
 
 def _norm(config: PerspectiveConfig, channels: int) -> nn.Module:
-    if config.norm == "group":
+    if config.norm == "GN":
         return nn.GroupNorm(config.norm_groups, channels)
-    return nn.BatchNorm2d(channels)
+    return build_batch_norm(config.norm, channels)
 
 
 def _wide(x: Tensor) -> Tensor:

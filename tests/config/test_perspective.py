@@ -20,7 +20,7 @@ def test_default_is_the_released_recipe() -> None:
         ({"strides": (16, 8, 32, 64, 128)}, r"strides must ascend"),
         ({"level_bounds_px": (64, 128, 256)}, r"level_bounds_px must hold 4 values"),
         ({"level_bounds_px": (64, 256, 128, 512)}, r"level_bounds_px must ascend"),
-        ({"norm": "layer"}, r"norm must be one of \('batch', 'group'\); got 'layer'"),
+        ({"norm": "layer"}, r"norm must be one of \('BN', 'SyncBN', 'GN'\); got 'layer'"),
         ({"std_depth_m": (1.0, 1.0, 0.0, 1.0, 1.0)}, r"std_depth_m must be positive"),
         ({"depth_range_m": (3.0, 2.0)}, r"depth_range_m must ascend above 0"),
         ({"canonical_size_m": ()}, r"canonical_size_m must hold positive sizes"),

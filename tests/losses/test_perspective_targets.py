@@ -184,6 +184,14 @@ def test_centerness_is_one_in_the_middle() -> None:
     assert centerness(torch.zeros(0, 4)).shape == (0,)
 
 
+def test_length_of_a_quaternion_means_nothing() -> None:
+    true = some_annotations(9)
+    long = replace(true, quaternion=true.quaternion * -3)
+    args = (some_intrinsics(1), LOCATIONS, SIZES, SMALL)
+    boxes, same = (assign_targets([t], *args).boxes for t in (true, long))
+    assert_close(same.corners(), boxes.corners(), 1e-5)
+
+
 def test_labels_and_attributes_out_of_range_are_refused() -> None:
     true = some_annotations(3)
     cases = (
@@ -193,5 +201,10 @@ def test_labels_and_attributes_out_of_range_are_refused() -> None:
     for wrong, message in cases:
         with pytest.raises(ValueError, match=message):
             assign_targets([true, wrong], some_intrinsics(2), LOCATIONS, SIZES, SMALL)
+    behind = true.center_m * torch.tensor(((1.0,), (1,), (-1,)))
+    with pytest.raises(ValueError, match=r"in front of their camera; got box 2 of image 0 with"):
+        assign_targets(
+            [replace(true, center_m=behind)], some_intrinsics(1), LOCATIONS, SIZES, SMALL
+        )
     with pytest.raises(ValueError, match=r"intrinsics must have shape \(1, 3, 3\)"):
         assign_targets([true], some_intrinsics(2), LOCATIONS, SIZES, SMALL)
