@@ -26,7 +26,7 @@ CONFIG = Config(
     ),
     augmentation=AugmentationConfig(flip_images=False),
     training=TrainingConfig(
-        num_steps=1400,
+        num_steps=1000,
         batch_size=2,
         learning_rate=1e-3,
         backbone_multiplier=1.0,
