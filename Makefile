@@ -76,7 +76,7 @@ pytest-all: install
 
 # Another torch or numpy gets an environment and a copy of the sources of its own: the compiled
 # extension lies beside the Python files and fits one torch only.
-COPIED = $(wildcard bevstack configs ops tests tools visualize docs data/*.py data/*.md *.md \
+COPIED = $(wildcard bevstack configs ops tests tools visualize docs benchmarks data/*.py data/*.md *.md \
   LICENSE MANIFEST.in Makefile pyproject.toml setup.py .ci .gitignore .pre-commit-config.yaml)
 SHARED = $(if $(BEVSTACK_SHARED),$(BEVSTACK_SHARED),$(CURDIR)/../shared)
 
