@@ -30,7 +30,7 @@ def world_from_ego_at(
     rotation = tables.keyframes.rotation[keyframes]
     for row in np.asarray(keyframes)[np.abs(rotation).max(-1, initial=0) == 0]:
         raise ValueError(
-            f"ego pose of sample_data {tables.keyframes.token[row]!r} must have a rotation of "
+            f"ego pose of sample_data {str(tables.keyframes.token[row])!r} must have a rotation of "
             "non-zero length; got (0, 0, 0, 0): correct it in ego_pose.json"
         )
     translation = torch.from_numpy(tables.keyframes.translation[keyframes])

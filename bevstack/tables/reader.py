@@ -201,7 +201,7 @@ class Tables:
             missing = samples[keyframes == NO_ROW]
             raise ValueError(
                 f"every sample must have a key frame of {LIDAR_CHANNEL} in sample_data.json, whose "
-                f"ego pose is the sample's; got none for {self.samples.token[missing[0]]!r} "
+                f"ego pose is the sample's; got none for {str(self.samples.token[missing[0]])!r} "
                 f"and {len(missing) - 1} more of {self.version}"
             )
         return keyframes
