@@ -10,7 +10,10 @@ from bevstack.config.model import (
     ImageConfig,
     LossConfig,
 )
+from bevstack.config.perspective import PerspectiveConfig, ProposalConfig
+from bevstack.config.resnet import ResNetConfig
 from bevstack.config.serialization import config_from_json, config_to_json, first_differences
+from bevstack.config.temporal import TemporalConfig
 from bevstack.config.training import AugmentationConfig, TrainingConfig
 from bevstack.geometry import BEVGrid
 
@@ -25,6 +28,10 @@ __all__ = [
     "ImageConfig",
     "InternImageConfig",
     "LossConfig",
+    "PerspectiveConfig",
+    "ProposalConfig",
+    "ResNetConfig",
+    "TemporalConfig",
     "TrainingConfig",
     "config_from_json",
     "config_to_json",

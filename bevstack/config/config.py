@@ -13,6 +13,9 @@ from bevstack.config.model import (
     ImageConfig,
     LossConfig,
 )
+from bevstack.config.perspective import PerspectiveConfig, ProposalConfig
+from bevstack.config.resnet import ResNetConfig
+from bevstack.config.temporal import TemporalConfig
 from bevstack.config.training import AugmentationConfig, TrainingConfig
 from bevstack.geometry import BEVGrid
 
@@ -37,13 +40,18 @@ class Config:
 
     name: str
     class_names: tuple[str, ...] = NUSCENES_CLASSES  # label order
-    frames: tuple[int, ...] = (0,)  # key-frame offsets of a clip, ascending
+    # offsets of a clip's frames in steps of temporal.frame_interval_s, ascending, 0 among them;
+    # positive ones look ahead (offline)
+    frames: tuple[int, ...] = (0,)
     images: ImageConfig = field(default_factory=ImageConfig)
     grid: BEVGrid = field(default_factory=BEVGrid)
-    backbone: InternImageConfig = field(default_factory=InternImageConfig)
+    backbone: InternImageConfig | ResNetConfig = field(default_factory=InternImageConfig)
     fpn: FPNConfig = field(default_factory=FPNConfig)
     encoder: BEVEncoderConfig = field(default_factory=BEVEncoderConfig)
+    temporal: TemporalConfig | None = None  # given exactly where there are several frames
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    perspective: PerspectiveConfig | None = None  # none: no perspective supervision
+    proposals: ProposalConfig | None = None  # none: learned queries alone; needs perspective
     loss: LossConfig = field(default_factory=LossConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -52,7 +60,7 @@ class Config:
         check("name", bool(self.name), "not be empty", self.name)
         unique = len(set(self.class_names)) == len(self.class_names) > 0
         check("class_names", unique, "be distinct and not empty", self.class_names)
-        check("frames", self.frames == (0,), "be (0,): the current frame alone", self.frames)
+        self._check_frames()
         channels = self.fpn.channels
         for name, heads in (("encoder", self.encoder), ("decoder", self.decoder)):
             divides = channels % heads.num_heads == 0
@@ -65,3 +73,38 @@ class Config:
         check(
             "fpn.in_stages", given, f"be among backbone.out_indices = {stages}", self.fpn.in_stages
         )
+        levels = self.encoder.num_levels
+        enough = levels is None or levels <= self.fpn.num_outputs
+        wanted = f"be at most fpn.num_outputs = {self.fpn.num_outputs}"
+        check("encoder.num_levels", enough, wanted, levels)
+        self._check_perspective()
+
+    @property
+    def bev_levels(self) -> int:
+        """L, pyramid levels that the BEV encoder attends to: the finest of them."""
+        return self.encoder.num_levels or self.fpn.num_outputs
+
+    def _check_frames(self) -> None:
+        frames = self.frames
+        ascending = 0 in frames and list(frames) == sorted(set(frames))
+        check("frames", ascending, "ascend and hold 0", frames)
+        several = len(frames) > 1
+        wanted = "be given for several frames" if several else "be none for frames (0,)"
+        check("temporal", (self.temporal is not None) == several, wanted, self.temporal)
+
+    def _check_perspective(self) -> None:
+        perspective = self.perspective
+        if perspective is None:
+            wanted = "be none without perspective, whose boxes they come from"
+            check("proposals", self.proposals is None, wanted, self.proposals)
+            return
+        levels, classes = len(perspective.strides), len(self.class_names)
+        wanted = f"be {levels}, one a stride of perspective.strides"
+        check("fpn.num_outputs", self.fpn.num_outputs == levels, wanted, self.fpn.num_outputs)
+        wanted = f"hold one size for each of the {classes} class_names"
+        given = perspective.num_classes
+        check("perspective.canonical_size_m", given == classes, wanted, given)
+        first = 4 << self.fpn.in_stages[0]
+        strides = tuple(first << level for level in range(levels))
+        wanted = f"be those of the pyramid, {strides}"
+        check("perspective.strides", perspective.strides == strides, wanted, perspective.strides)

@@ -50,6 +50,7 @@ class BEVEncoderConfig:
     """BEVFormer encoder, one frame (arXiv 2203.17270, section 3; v2 specification, section 5)."""
 
     num_layers: int = 6
+    num_levels: int | None = None  # finest pyramid levels attended to; none: all. 4 as published
     num_heads: int = 8
     feedforward_channels: int = 512
     dropout: float = 0.1  # in every attention and feed-forward
@@ -58,11 +59,14 @@ class BEVEncoderConfig:
     self_points: int = 4  # P of temporal self-attention, per queue
     self_queues: int = 2  # v1's two-queue parametrisation, kept by published weights
     num_camera_embeddings: int = 6  # published six roles; other rigs take the nearest by yaw
+    activation_checkpointing: bool = False  # recompute each layer in the backward pass
 
     def __post_init__(self) -> None:
         positive = ("num_layers", "num_heads", "feedforward_channels", "num_heights", "self_points")
         for name in (*positive, "self_queues", "cross_points", "num_camera_embeddings"):
             check(f"encoder.{name}", getattr(self, name) > 0, "be positive", getattr(self, name))
+        levels = self.num_levels
+        check("encoder.num_levels", levels is None or levels > 0, "be positive or none", levels)
         check("encoder.dropout", 0 <= self.dropout < 1, "lie in [0, 1)", self.dropout)
         divides = self.cross_points % self.num_heights == 0
         wanted = f"be a multiple of num_heights = {self.num_heights}"
@@ -82,6 +86,7 @@ class DecoderConfig:
     num_points: int = 4  # P of cross-attention
     max_detections: int = 300  # kept per frame, over all classes (section 8)
     post_range_m: tuple[float, float, float] = (61.2, 61.2, 10.0)  # |x|, |y|, |z| of kept centres
+    activation_checkpointing: bool = False  # recompute each layer in the backward pass
 
     def __post_init__(self) -> None:
         positive = ("num_layers", "num_heads", "feedforward_channels", "num_queries", "num_points")
@@ -92,7 +97,7 @@ class DecoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Matching costs and loss weights of the BEV head (v2 specification, section 9)."""
+    """Matching costs and loss weights (v2 specification, sections 9 and 11.6)."""
 
     class_weight: float = 2.0  # focal loss and its matching cost
     box_weight: float = 0.75  # smooth-L1 loss and its matching cost
@@ -100,6 +105,8 @@ class LossConfig:
     focal_gamma: float = 2.0
     # over (cx, cy, log l, log w, cz, log h, sin, cos, vx, vy)
     code_weights: tuple[float, ...] = (1, 1, 1, 1, 1, 1, 1, 1, 0.2, 0.2)
+    perspective_weight: float = 1.0  # on all losses of the perspective head together
+    official_parity: bool = False  # the released code's treatment of NaN; see Criterion
 
     def __post_init__(self) -> None:
         check("loss.code_weights", len(self.code_weights) == 10, "hold 10", self.code_weights)

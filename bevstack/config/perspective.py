@@ -103,3 +103,24 @@ class PerspectiveConfig:
         bounds = self.level_bounds_px
         ascending = list(bounds) == sorted(set(bounds))
         check("perspective.level_bounds_px", ascending, "ascend", bounds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProposalConfig:
+    """Hybrid object queries (arXiv 2211.10439, section 3.5): perspective boxes as reference points.
+
+    Boxes of all cameras, suppressed in each image (``PerspectiveConfig.nms_iou``) and then in the
+    bird's-eye view, stand beside the learned queries, in every group the same.
+    """
+
+    max_per_view: int = 100  # best boxes of an image that go on. Paper, k1
+    bev_nms_iou: float = 0.3  # of rotated boxes seen from above, over all cameras. Paper
+    max_proposals: int = 100  # a sample. Paper, k2; fewer boxes leave inactive queries
+    score_threshold: float = 0.0  # boxes of a lower 3D score are no proposals
+
+    def __post_init__(self) -> None:
+        for name in ("max_per_view", "max_proposals"):
+            check(f"proposals.{name}", getattr(self, name) > 0, "be positive", getattr(self, name))
+        for name in ("bev_nms_iou", "score_threshold"):
+            value = getattr(self, name)
+            check(f"proposals.{name}", 0 <= value <= 1, "lie in [0, 1]", value)

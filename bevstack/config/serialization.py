@@ -11,10 +11,13 @@ from typing import Any
 
 from bevstack.config.config import Config
 
+# Where a section may be of several kinds (a backbone), the name of its class stands under this key.
+KIND = "kind"
+
 
 def config_to_json(config: Config) -> str:
     """The configuration as JSON, every field written out."""
-    return json.dumps(dataclasses.asdict(config), sort_keys=True)
+    return json.dumps(_plain(Config, config), sort_keys=True)
 
 
 def config_from_json(text: str) -> Config:
@@ -33,13 +36,36 @@ def config_from_json(text: str) -> Config:
 
 def first_differences(ours: Config, theirs: Config, limit: int = 3) -> list[str]:
     """The first fields in which two configurations differ, as "path: ours != theirs"."""
-    return list(_differences(dataclasses.asdict(ours), dataclasses.asdict(theirs), ""))[:limit]
+    return list(_differences(_plain(Config, ours), _plain(Config, theirs), ""))[:limit]
+
+
+def _plain(hint: Any, value: Any) -> Any:
+    """A section as a dictionary; one of several kinds also says which, under ``KIND``."""
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return value
+    hints = typing.get_type_hints(type(value))
+    plain = {
+        field.name: _plain(hints[field.name], getattr(value, field.name))
+        for field in dataclasses.fields(value)
+    }
+    return {KIND: type(value).__name__, **plain} if len(_sections(hint)) > 1 else plain
+
+
+def _sections(hint: Any) -> list[type]:
+    """The dataclasses among the alternatives of a type."""
+    united = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    options = typing.get_args(hint) if united else (hint,)
+    return typing.cast(
+        list[type], [option for option in options if dataclasses.is_dataclass(option)]
+    )
 
 
 def _differences(ours: Any, theirs: Any, path: str) -> typing.Iterator[str]:
     if isinstance(ours, dict) and isinstance(theirs, dict):
-        for key in ours:
-            yield from _differences(ours[key], theirs.get(key), f"{path}.{key}" if path else key)
+        for key in {**ours, **theirs}:
+            yield from _differences(
+                ours.get(key), theirs.get(key), f"{path}.{key}" if path else key
+            )
     elif ours != theirs:
         yield f"{path}: {ours!r} != {theirs!r}"
 
@@ -65,7 +91,7 @@ def _build(kind: type, values: Any, path: str) -> Any:
 def _value(hint: Any, value: Any, path: str) -> Any:
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType):
-        return _union(typing.get_args(hint), value, path)
+        return _union(hint, value, path)
     if dataclasses.is_dataclass(hint):
         return _build(typing.cast(type, hint), value, path)
     if origin is tuple:
@@ -77,9 +103,13 @@ def _value(hint: Any, value: Any, path: str) -> Any:
     return value
 
 
-def _union(options: tuple[Any, ...], value: Any, path: str) -> Any:
+def _union(hint: Any, value: Any, path: str) -> Any:
+    options = typing.get_args(hint)
     if value is None and type(None) in options:
         return None
+    sections = _sections(hint)
+    if sections:
+        return _section(sections, value, path)
     errors = []
     for option in options:
         if option is type(None):
@@ -89,6 +119,17 @@ def _union(options: tuple[Any, ...], value: Any, path: str) -> Any:
         except ValueError as error:
             errors.append(str(error))
     raise ValueError("; ".join(errors))
+
+
+def _section(sections: list[type], value: Any, path: str) -> Any:
+    """A section of the kind it says it is; of the first one where it does not."""
+    if len(sections) == 1 or not isinstance(value, dict) or KIND not in value:
+        return _build(sections[0], value, path)
+    kinds = {section.__name__: section for section in sections}
+    if value[KIND] not in kinds:
+        raise ValueError(f"{path}.{KIND} must be one of {sorted(kinds)}; got {value[KIND]!r}")
+    rest = {name: part for name, part in value.items() if name != KIND}
+    return _build(kinds[value[KIND]], rest, path)
 
 
 def _tuple(options: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:

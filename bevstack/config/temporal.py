@@ -25,6 +25,9 @@ class TemporalConfig:
     inter_channels: int | None = None  # of the blocks; none: frames x channels. 512 in published t8
     norm: str = "SyncBN"  # "BN", or "SyncBN": statistics over all processes. Released code
     activation_checkpointing: bool = False  # recompute each block in the backward pass
+    frame_interval_s: float = 0.5  # between key frames; nuScenes annotates at 2 Hz
+    # a pose that moves faster than this between two frames is no drive but a jump: a reset
+    max_speed_mps: float = 70.0
 
     def __post_init__(self) -> None:
         known = self.alignment in ALIGNMENTS
@@ -33,3 +36,5 @@ class TemporalConfig:
         positive = self.inter_channels is None or self.inter_channels > 0
         check("temporal.inter_channels", positive, "be positive or none", self.inter_channels)
         check("temporal.norm", self.norm in NORMS, f"be one of {NORMS}", self.norm)
+        for name in ("frame_interval_s", "max_speed_mps"):
+            check(f"temporal.{name}", getattr(self, name) > 0, "be positive", getattr(self, name))

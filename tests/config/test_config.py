@@ -1,5 +1,6 @@
 """Configurations travel through JSON unchanged, and mistakes are named."""
 
+import dataclasses
 import json
 
 import pytest
@@ -10,6 +11,10 @@ from bevstack.config import (
     Config,
     DecoderConfig,
     FPNConfig,
+    PerspectiveConfig,
+    ProposalConfig,
+    ResNetConfig,
+    TemporalConfig,
     TrainingConfig,
     config_from_json,
     config_to_json,
@@ -109,3 +114,57 @@ def test_a_file_without_a_good_config_is_refused(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
         load_config(path)
+
+
+RESNET = Config(
+    name="r",
+    backbone=ResNetConfig(depth=101),
+    frames=(-1, 0),
+    temporal=TemporalConfig(alignment="warp"),
+    fpn=FPNConfig(num_outputs=5),
+    encoder=BEVEncoderConfig(num_levels=4),
+    perspective=PerspectiveConfig(),
+    proposals=ProposalConfig(),
+)
+
+
+def test_a_section_of_several_kinds_comes_back_as_its_own():
+    back = config_from_json(config_to_json(RESNET))
+    assert back == RESNET
+    assert isinstance(back.backbone, ResNetConfig)
+    assert '"kind": "ResNetConfig"' in config_to_json(RESNET)
+    # Files from before there were several kinds name none: the first it is.
+    values = json.loads(config_to_json(Config(name="x")))
+    del values["backbone"]["kind"]
+    assert config_from_json(json.dumps(values)) == Config(name="x")
+
+
+def test_an_unknown_kind_is_refused():
+    values = {"name": "x", "backbone": {"kind": "VoVNet"}}
+    with pytest.raises(ValueError, match=r"backbone.kind must be one of .*; got 'VoVNet'"):
+        config_from_json(json.dumps(values))
+
+
+def test_sections_of_different_kinds_differ_by_kind_first():
+    first = first_differences(Config(name="x"), Config(name="x", backbone=ResNetConfig()), limit=1)
+    assert first == ["backbone.kind: 'InternImageConfig' != 'ResNetConfig'"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"frames": (-1,)}, "frames must ascend and hold 0"),
+        ({"frames": (0, -1)}, "frames must ascend and hold 0"),
+        ({"temporal": None}, "temporal must be given for several frames"),
+        ({"frames": (0,)}, "temporal must be none for frames"),
+        ({"perspective": None}, "proposals must be none without perspective"),
+        ({"fpn": FPNConfig(num_outputs=4)}, "fpn.num_outputs must be 5, one a stride"),
+        ({"fpn": FPNConfig(num_outputs=5, in_stages=(0, 1, 2))}, "strides must be those of the"),
+        ({"class_names": ("car",)}, "canonical_size_m must hold one size for each of the 1"),
+        ({"encoder": BEVEncoderConfig(num_levels=6)}, "num_levels must be at most"),
+    ],
+)
+def test_contradictions_between_sections_raise(change, message):
+    backbone = {"backbone": ResNetConfig(out_indices=(0, 1, 2, 3))}
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(RESNET, **backbone, **change)
