@@ -1,0 +1,123 @@
+"""Both operators at the sizes they are used at, and the formulation they are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bevstack import ops
+
+PAIRS = {"kernel_size": (3, 3), "stride": (1, 1), "padding": (1, 1), "dilation": (1, 1)}
+# name: (height, width), channels, groups, offset_scale of InternImage-T on a 224x224 image and of
+# InternImage-XL on one of 640x1600
+DCNV3_SHAPES = {
+    "t_stage1": ((56, 56), 64, 4, 1.0),
+    "t_stage2": ((28, 28), 128, 8, 1.0),
+    "t_stage3": ((14, 14), 256, 16, 1.0),
+    "t_stage4": ((7, 7), 512, 32, 1.0),
+    "xl_stage1": ((160, 400), 192, 12, 2.0),
+    "xl_stage2": ((80, 200), 384, 24, 2.0),
+    "xl_stage3": ((40, 100), 768, 48, 2.0),
+    "xl_stage4": ((20, 50), 1536, 96, 2.0),
+}
+PYRAMID = ((80, 200), (40, 100), (20, 50), (10, 25))
+# name: images, queries of an image, levels; eight heads of 32 channels, eight points
+ATTENTION_SHAPES = {
+    "spatial_cross_attention": (6, 8000, PYRAMID),
+    "temporal_self_attention": (1, 40000, ((200, 200),)),
+}
+
+
+class Case(NamedTuple):
+    """One operator at one size: its inputs, and both ways to compute it."""
+
+    name: str
+    tensors: tuple[Tensor, Tensor, Tensor]
+    native: Callable[..., Tensor]
+    grid_sample: Callable[..., Tensor]
+
+
+def dcnv3_by_grid_sample(
+    input: Tensor, offset: Tensor, mask: Tensor, groups: int, scale: float
+) -> Tensor:
+    """DCNv3 of a 3x3 kernel, stride 1: all samples of a group in one call, then weighted."""
+    batch, height, width, channels = input.shape
+    y = torch.arange(height, dtype=input.dtype, device=input.device).view(1, height, 1, 1, 1)
+    x = torch.arange(width, dtype=input.dtype, device=input.device).view(1, 1, width, 1, 1)
+    steps = torch.arange(-1, 2, dtype=input.dtype, device=input.device)
+    grid_x, grid_y = steps.repeat_interleave(3), steps.repeat(3)  # columns outside
+    pairs = offset.view(batch, height, width, groups, 9, 2)
+    place_x = (x + (grid_x + pairs[..., 0]) * scale) * (2 / width) + (1 / width - 1)
+    place_y = (y + (grid_y + pairs[..., 1]) * scale) * (2 / height) + (1 / height - 1)
+    grid = torch.stack((place_x, place_y), -1)  # (B, H, W, G, 9, 2)
+    grid = grid.permute(0, 3, 1, 2, 4, 5).reshape(batch * groups, height * width, 9, 2)
+    maps = input.permute(0, 3, 1, 2).reshape(batch * groups, channels // groups, height, width)
+    samples = F.grid_sample(maps, grid, align_corners=False)  # (B * G, D, H * W, 9)
+    weights = mask.view(batch, height * width, groups, 9).transpose(1, 2)
+    output = (samples * weights.reshape(batch * groups, 1, height * width, 9)).sum(-1)
+    return output.view(batch, channels, height, width).permute(0, 2, 3, 1).contiguous()
+
+
+def attention_by_grid_sample(
+    value: Tensor, locations: Tensor, weights: Tensor, shapes: tuple[tuple[int, int], ...]
+) -> Tensor:
+    """Multi-scale deformable attention: one call a level, stacked, then weighted."""
+    batch, _, heads, depth = value.shape
+    queries, points = locations.shape[1], locations.shape[4]
+    grids = 2 * locations - 1
+    sampled = []
+    maps = value.split([h * w for h, w in shapes], dim=1)
+    for level, (height, width) in enumerate(shapes):
+        image = maps[level].flatten(2).transpose(1, 2).reshape(batch * heads, depth, height, width)
+        grid = grids[:, :, :, level].transpose(1, 2).flatten(0, 1)
+        sampled.append(F.grid_sample(image, grid, align_corners=False))
+    factors = weights.transpose(1, 2).reshape(batch * heads, 1, queries, len(shapes) * points)
+    output = (torch.stack(sampled, dim=-2).flatten(-2) * factors).sum(-1)
+    return output.view(batch, heads * depth, queries).transpose(1, 2).contiguous()
+
+
+def dcnv3_case(name: str, device: torch.device) -> Case:
+    """Offsets N(0, 1) pixel, stretched by offset_scale like the kernel's grid."""
+    (height, width), channels, groups, scale = DCNV3_SHAPES[name]
+    shape = (1, height, width)
+    tensors = (
+        torch.randn(*shape, channels, device=device),
+        torch.randn(*shape, groups * 18, device=device),
+        torch.rand(*shape, groups, 9, device=device).softmax(-1).flatten(-2),
+    )
+    return Case(
+        f"dcnv3 {name}",
+        tensors,
+        lambda *t: ops.dcnv3(*t, groups=groups, offset_scale=scale, **PAIRS),
+        lambda *t: dcnv3_by_grid_sample(*t, groups, scale),
+    )
+
+
+def attention_case(name: str, device: torch.device) -> Case:
+    """Queries in the order of a scan over the image, points N(0, 4) pixels about them."""
+    images, queries, shapes = ATTENTION_SHAPES[name]
+    levels, pixels = len(shapes), sum(h * w for h, w in shapes)
+    columns = round((queries * shapes[0][1] / shapes[0][0]) ** 0.5)
+    index = torch.arange(queries)
+    centers = torch.stack(
+        ((index % columns + 0.5) / columns, (index // columns + 0.5) * columns / queries), -1
+    )
+    sizes = torch.tensor([[w, h] for h, w in shapes]).view(levels, 1, 2)
+    noise = torch.randn(images, queries, 8, levels, 8, 2) * 4 / sizes
+    locations = centers.view(1, queries, 1, 1, 1, 2) + noise
+    weights = torch.rand(images, queries, 8, levels * 8).softmax(-1)
+    tensors = (
+        torch.randn(images, pixels, 8, 32, device=device),
+        locations.to(device),
+        weights.view(images, queries, 8, levels, 8).to(device),
+    )
+    return Case(
+        f"ms_deform_attn {name}",
+        tensors,
+        lambda value, places, factors: ops.ms_deform_attn(value, shapes, places, factors),
+        lambda *t: attention_by_grid_sample(*t, shapes),
+    )
