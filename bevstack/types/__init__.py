@@ -5,5 +5,15 @@ from bevstack.types.boxes import Boxes3D
 from bevstack.types.detections import Annotations, Detections
 from bevstack.types.frame import Clip, Frame
 from bevstack.types.memory import BEVMemory
+from bevstack.types.perspective import CameraAnnotations
 
-__all__ = ["Annotations", "BEVMemory", "Batch", "Boxes3D", "Clip", "Detections", "Frame"]
+__all__ = [
+    "Annotations",
+    "BEVMemory",
+    "Batch",
+    "Boxes3D",
+    "CameraAnnotations",
+    "Clip",
+    "Detections",
+    "Frame",
+]

@@ -10,6 +10,7 @@ from torch import Tensor
 from bevstack.geometry import CameraRig
 from bevstack.shapes import expect_shape
 from bevstack.types.detections import Annotations
+from bevstack.types.perspective import CameraAnnotations
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,9 @@ class Batch:
     scene_tokens: tuple[str, ...]  # B
     annotations: tuple[Annotations, ...] | None = None  # B, in the bev frame
     bev_augmentation: Tensor | None = None  # (B, 3, 3) float64, augmented_bev_from_bev
+    # B x N, of the current frame's images as they lie here: clipped to them, mirrored where they
+    # are; attitudes and places are the real camera's, mirrored or not
+    camera_annotations: tuple[tuple[CameraAnnotations, ...], ...] | None = None
 
     def __post_init__(self) -> None:
         sizes = expect_shape("images", self.images, ("B", "T", "N", 3, "H", "W"))
@@ -43,6 +47,13 @@ class Batch:
                     f"{name} must hold one entry a sample ({sizes['B']}); "
                     f"got {len(getattr(self, name))}"
                 )
+        if self.camera_annotations is not None:
+            counts = [len(of_sample) for of_sample in self.camera_annotations]
+            if counts != [sizes["N"]] * sizes["B"]:
+                raise ValueError(
+                    f"camera_annotations must hold {sizes['N']} cameras of each of {sizes['B']} "
+                    f"samples; got {counts}"
+                )
 
     @property
     def batch_size(self) -> int:
@@ -50,17 +61,24 @@ class Batch:
         return int(self.images.shape[0])
 
     def to(self, device: torch.device | str) -> Batch:
-        """The batch on a device."""
+        """The batch on a device; images in pinned memory are copied without waiting."""
         annotations = self.annotations
+        of_cameras = self.camera_annotations
         augmentation = self.bev_augmentation
         return replace(
             self,
-            images=self.images.to(device),
+            images=self.images.to(device, non_blocking=self.images.is_pinned()),
             rig=self.rig.to(device),
             frame_valid=self.frame_valid.to(device),
             camera_slots=self.camera_slots.to(device),
             world_from_bev=self.world_from_bev.to(device),
             timestamp_us=self.timestamp_us.to(device),
-            annotations=None if annotations is None else tuple(a.to(device) for a in annotations),
+            annotations=annotations and tuple(a.to(device) for a in annotations),
+            camera_annotations=of_cameras
+            and tuple(tuple(a.to(device) for a in of_sample) for of_sample in of_cameras),
             bev_augmentation=None if augmentation is None else augmentation.to(device),
         )
+
+    def pin_memory(self) -> Batch:
+        """The batch with its images in page-locked memory; only where there is a GPU."""
+        return replace(self, images=self.images.pin_memory())

@@ -14,6 +14,7 @@ from bevstack.geometry.camera import CameraRig, check_intrinsics, check_rigid
 from bevstack.geometry.se3 import invert_se3
 from bevstack.shapes import expect_shape
 from bevstack.types.detections import Annotations
+from bevstack.types.perspective import CameraAnnotations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,8 @@ class Frame:
     sample_token: str = ""
     scene_token: str = ""
     annotations: Annotations | None = None  # in the bev frame
+    # N, in pixels of the images as given, each camera's at its own time
+    camera_annotations: tuple[CameraAnnotations, ...] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.images)
@@ -63,6 +66,11 @@ class Frame:
                 raise ValueError(
                     f"{name} must name all {count} cameras or none; got {len(getattr(self, name))}"
                 )
+        if self.camera_annotations is not None and len(self.camera_annotations) != count:
+            raise ValueError(
+                f"camera_annotations must be one a camera ({count}); "
+                f"got {len(self.camera_annotations)}"
+            )
         self._check_images()
         self._set_mask(count)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from bevstack.geometry import invert_se3
-from bevstack.types import Clip, Frame
+from bevstack.types import CameraAnnotations, Clip, Frame
 from tests.geometry.test_se3 import random_poses
 
 INTRINSICS = np.array([[300.0, 0, 80], [0, 310, 40], [0, 0, 1]])
@@ -65,6 +65,10 @@ def test_motion_between_camera_and_reference_time_is_compensated():
         ({"ego_from_cam": np.eye(4)[None]}, r"ego_from_cam must have shape \(2, 4, 4\)"),
         ({"camera_names": ("CAM_FRONT",)}, "camera_names must name all 2 cameras or none"),
         ({"world_from_ego_at_camera": np.stack([np.eye(4)] * 2)}, "world_from_ego must be given"),
+        (
+            {"camera_annotations": (CameraAnnotations.empty(),)},
+            r"camera_annotations must be one a camera \(2\); got 1",
+        ),
         (
             {"images": [np.zeros((9, 9, 3), np.uint8), None], "camera_mask": [True, True]},
             r"images\[1\] must be an image where camera_mask is true",
