@@ -1,5 +1,6 @@
 """Matching and losses."""
 
 from bevstack.losses.criterion import Criterion, Losses
+from bevstack.losses.detector_loss import DetectorCriterion
 
-__all__ = ["Criterion", "Losses"]
+__all__ = ["Criterion", "DetectorCriterion", "Losses"]

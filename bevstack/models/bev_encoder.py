@@ -11,6 +11,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from bevstack.config import BEVEncoderConfig
 from bevstack.geometry import BEVGrid
@@ -79,6 +80,8 @@ class BEVEncoder(nn.Module):
         super().__init__()
         self.grid = grid
         self.num_heights = config.num_heights
+        self.num_levels = num_levels
+        self.activation_checkpointing = config.activation_checkpointing
         rows, columns = grid.shape
         self.bev_embedding = nn.Parameter(torch.empty(rows * columns, channels))
         self.positional_encoding = LearnedPositionalEncoding(channels, grid.shape)
@@ -109,7 +112,11 @@ class BEVEncoder(nn.Module):
         pos = self.positional_encoding()
         cell_centers = self.grid.cell_centers().to(query.device)
         for layer in self.layers:
-            query = layer(query, pos, cell_centers, self.grid.shape, value, spatial_shapes, pairs)
+            inputs = (query, pos, cell_centers, self.grid.shape, value, spatial_shapes, pairs)
+            if self.activation_checkpointing and torch.is_grad_enabled():
+                query = checkpoint(layer, *inputs, use_reentrant=False)
+            else:
+                query = layer(*inputs)
         return rearrange(query, "b (y x) c -> b c y x", y=self.grid.shape[0])
 
     def embed(

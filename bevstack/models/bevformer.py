@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,8 @@ from bevstack.models.bev_augmentation import resample_bev
 from bevstack.models.bev_encoder import BEVEncoder
 from bevstack.models.box_code import DecoderOutput
 from bevstack.models.decoder import Decoder
+from bevstack.models.perspective_head import PerspectiveHead
+from bevstack.models.perspective_views import PerspectiveViews, look_from_cameras
 from bevstack.models.point_sampling import find_visible_pairs
 from bevstack.types import Batch, BEVMemory
 
@@ -25,6 +28,7 @@ class BEVFormerOutput:
     bev: Tensor  # (B, C, Y, X)
     decoder: DecoderOutput
     memory: BEVMemory | None  # for the next step; None where the model keeps nothing
+    perspective: PerspectiveViews | None = None  # of the current frame; None where it was not asked
 
 
 class BEVFormerV2(nn.Module):
@@ -35,6 +39,8 @@ class BEVFormerV2(nn.Module):
         neck: those maps to the pyramid.
         encoder: the BEV encoder.
         decoder: the decoder and its head.
+        perspective_head: the perspective head, which supervises in training; it sees all levels of
+            the pyramid, the encoder as many of the finest as it has level embeddings.
         pixels_per_pass: without gradients and in evaluation mode, at most so many image pixels (but
             at least one image) go through backbone and neck together. This bounds memory where
             images are large, and gives the same numbers; small images all go at once.
@@ -47,6 +53,7 @@ class BEVFormerV2(nn.Module):
         *,
         encoder: BEVEncoder,
         decoder: Decoder,
+        perspective_head: PerspectiveHead | None = None,
         pixels_per_pass: int = PIXELS_PER_PASS,
     ) -> None:
         super().__init__()
@@ -56,6 +63,7 @@ class BEVFormerV2(nn.Module):
         self.neck = neck
         self.encoder = encoder
         self.decoder = decoder
+        self.perspective_head = perspective_head
         self.pixels_per_pass = pixels_per_pass
 
     @property
@@ -73,12 +81,46 @@ class BEVFormerV2(nn.Module):
         """
         images, rig = _current_frame(batch, memory)
         pyramid = self.extract_pyramid(images)
-        pairs = find_visible_pairs(
-            rig, self.grid, num_heights=self.encoder.num_heights, padded_size=images.shape[-2:]
-        )
-        bev = self.encoder(pyramid, pairs, batch.camera_slots)
+        views = self.look_from_cameras(pyramid, rig, batch) if self.training else None
+        bev = self.encode(pyramid, rig, batch.camera_slots, padded_size=images.shape[-2:])
         bev = resample_bev(bev, batch.bev_augmentation, self.grid)
-        return BEVFormerOutput(bev, self.decoder(bev), memory)
+        return BEVFormerOutput(bev, self.decoder(bev), memory, views)
+
+    def encode(
+        self,
+        pyramid: Sequence[Tensor],  # L x (B, N, C, H_l, W_l)
+        rig: CameraRig,  # leading axes (B,)
+        camera_slots: Tensor,  # (B, N) int64
+        *,
+        padded_size: tuple[int, int],  # (H, W) pixels of the images the pyramid covers
+    ) -> Tensor:  # (B, C, Y, X)
+        """The BEV map of one frame, from the levels of the pyramid that the encoder knows."""
+        pairs = find_visible_pairs(
+            rig, self.grid, num_heights=self.encoder.num_heights, padded_size=padded_size
+        )
+        return self.encoder(pyramid[: self.encoder.num_levels], pairs, camera_slots)
+
+    def look_from_cameras(
+        self,
+        pyramid: Sequence[Tensor],  # L x (B, N, C, H_l, W_l)
+        rig: CameraRig,  # leading axes (B,)
+        batch: Batch,
+    ) -> PerspectiveViews | None:
+        """What the perspective head says; None without one.
+
+        Images of lost cameras take no part, nor do those without a true box where the batch has
+        them (v2 specification, section 11.6).
+        """
+        if self.perspective_head is None:
+            return None
+        wanted = rig.camera_mask
+        if batch.camera_annotations is not None:
+            counts = [[len(of_camera) for of_camera in row] for row in batch.camera_annotations]
+            wanted = wanted & (torch.tensor(counts, device=wanted.device) > 0)
+        width = int(batch.images.shape[-1])
+        return look_from_cameras(
+            self.perspective_head, pyramid, rig, wanted=wanted, padded_width=width
+        )
 
     def extract_pyramid(
         self,

@@ -12,12 +12,20 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bevstack.config import Config, config_from_json, config_to_json, first_differences
+from bevstack.config import (
+    Config,
+    ResNetConfig,
+    config_from_json,
+    config_to_json,
+    first_differences,
+)
 from bevstack.models.bev_encoder import BEVEncoder
 from bevstack.models.bevformer import BEVFormerV2
 from bevstack.models.decoder import Decoder
 from bevstack.models.fpn import FPN
 from bevstack.models.internimage import InternImage
+from bevstack.models.perspective_head import PerspectiveHead
+from bevstack.models.resnet import ResNet
 from bevstack.models.weights import read_safetensors, write_safetensors
 
 FORMAT = "bevstack-model-1"
@@ -31,18 +39,30 @@ def build_model(config: Config) -> BEVFormerV2:
 
     Draws from torch's global random state. Under ``torch.device("meta")`` nothing is allocated.
     """
-    backbone = InternImage(replace(config.backbone, out_indices=config.fpn.in_stages))
+    backbone = _build_backbone(config)
     channels = config.fpn.channels
+    perspective = config.perspective
     return BEVFormerV2(
         backbone,
         FPN(backbone.out_channels, num_outputs=config.fpn.num_outputs, channels=channels),
         encoder=BEVEncoder(
-            config.grid, config.encoder, channels=channels, num_levels=config.fpn.num_outputs
+            config.grid, config.encoder, channels=channels, num_levels=config.bev_levels
         ),
         decoder=Decoder(
             config.grid, config.decoder, channels=channels, num_classes=len(config.class_names)
         ),
+        perspective_head=None
+        if perspective is None
+        else PerspectiveHead(perspective, channels=channels),
     )
+
+
+def _build_backbone(config: Config) -> InternImage | ResNet:
+    """The backbone, returning the stages that the neck takes."""
+    stages = config.fpn.in_stages
+    if isinstance(config.backbone, ResNetConfig):
+        return ResNet(replace(config.backbone, out_indices=stages))
+    return InternImage(replace(config.backbone, out_indices=stages))
 
 
 def save_model(

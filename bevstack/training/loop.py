@@ -13,7 +13,7 @@ from torch import nn
 from bevstack.config import Config
 from bevstack.datasets.loader import make_training_loader
 from bevstack.datasets.nuscenes import NuScenesDataset
-from bevstack.losses.criterion import Criterion
+from bevstack.losses.detector_loss import DetectorCriterion
 from bevstack.models.bevformer import BEVFormerV2
 from bevstack.models.build import build_model, save_model
 from bevstack.training.checkpoint import (
@@ -84,7 +84,7 @@ def train(
     torch.manual_seed(recipe.seed)
     model = build_model(config).to(device)
     optimizer = make_optimizer(model, recipe)
-    criterion = Criterion(config.loss)
+    criterion = DetectorCriterion(config.loss, config.perspective)
     done = _restore(out_dir, config, model, optimizer, resume)
     log = out_dir / LOG_NAME
     open_log(log, done)
@@ -126,7 +126,7 @@ def _restore(
 
 def _train_step(
     model: BEVFormerV2,
-    criterion: Criterion,
+    criterion: DetectorCriterion,
     optimizer: torch.optim.Optimizer,
     batches: Iterator[Batch],
     config: Config,
@@ -140,7 +140,7 @@ def _train_step(
     rate = learning_rate(step - 1, recipe)
     set_learning_rate(optimizer, rate)
     optimizer.zero_grad(set_to_none=True)
-    losses = criterion(model(batch).decoder, batch.annotations or (), model.grid)
+    losses = criterion(model(batch), batch, model.grid)
     loss = float(losses.total.detach())
     if not torch.isfinite(losses.total):
         raise FloatingPointError(

@@ -1,0 +1,49 @@
+"""What a detector is trained with: the losses of its BEV head and of its perspective head."""
+
+from __future__ import annotations
+
+from bevstack.config import LossConfig, PerspectiveConfig
+from bevstack.geometry import BEVGrid
+from bevstack.losses.criterion import Criterion, Losses
+from bevstack.losses.perspective_loss import PerspectiveCriterion
+from bevstack.models.bevformer import BEVFormerOutput
+from bevstack.types import Batch
+
+
+class DetectorCriterion:
+    """L = L_bev + lambda L_perspective (BEVFormer v2, arXiv 2211.10439, section 3.3, equation 5).
+
+    Args:
+        config: weights of both; ``perspective_weight`` is lambda.
+        perspective: the perspective section of the configuration, none without such a head.
+    """
+
+    def __init__(self, config: LossConfig, perspective: PerspectiveConfig | None = None) -> None:
+        self.config = config
+        self.bev = Criterion(config, official_parity=config.official_parity)
+        self.perspective = None if perspective is None else PerspectiveCriterion(perspective)
+
+    def __call__(self, output: BEVFormerOutput, batch: Batch, grid: BEVGrid) -> Losses:
+        """Losses of a batch; terms of the perspective head are named "perspective_...".
+
+        Raises:
+            ValueError: a batch without annotations, or without those of its cameras where there is
+                a perspective head; and what the two criteria say.
+        """
+        if batch.annotations is None:
+            raise ValueError("annotations must be given to train on a batch; got none")
+        losses = self.bev(output.decoder, batch.annotations, grid)
+        if self.perspective is None:
+            return losses
+        if batch.camera_annotations is None or output.perspective is None:
+            raise ValueError(
+                "camera_annotations must be given to train a perspective head, on a model in "
+                "training mode; got none"
+            )
+        views = output.perspective
+        seen = self.perspective(
+            views.output, views.upright(batch.camera_annotations), views.intrinsics
+        )
+        weight = self.config.perspective_weight
+        terms = {name: weight * value for name, value in seen.terms.items()}
+        return Losses(losses.total + weight * seen.total, {**losses.terms, **terms})
