@@ -1,14 +1,22 @@
-"""The flagship at its published size, single frame: InternImage-XL at 640x1600, 200x200 BEV.
+"""The flagship, single frame: BEVFormer v2 of the paper behind InternImage-XL.
 
-Recipe: InternImage-XL row of BEVFormer v2, arXiv 2211.10439, section 4 (rate 5e-4, batch 32).
+Recipe: arXiv 2211.10439, section 4 (rate 5e-4, layer-wise decay 0.94, batch 32, 24 epochs).
 """
 
-from bevstack.config import Config, ImageConfig, TrainingConfig
-from bevstack.config.internimage import INTERNIMAGE_VARIANTS
+from dataclasses import replace
 
-CONFIG = Config(
+from bevstack.config.internimage import INTERNIMAGE_VARIANTS
+from bevstack.configs.bevformerv2_internimage_b_t1 import CONFIG as B
+
+CONFIG = replace(
+    B,
     name="bevformerv2_internimage_xl_t1",
-    images=ImageConfig(size=(640, 1600)),
-    backbone=INTERNIMAGE_VARIANTS["internimage_xl"],
-    training=TrainingConfig(learning_rate=5e-4, batch_size=32, num_steps=21_000),
+    backbone=replace(INTERNIMAGE_VARIANTS["internimage_xl"], activation_checkpointing=True),
+    training=replace(
+        B.training,
+        num_steps=24 * 28_130 // 32,  # 24 epochs of nuScenes' training samples
+        batch_size=32,
+        learning_rate=5e-4,
+        layer_decay=0.94,
+    ),
 )
