@@ -20,7 +20,9 @@ CONFIG = Config(
         channels=16, depths=(1, 1, 2, 1), groups=(1, 2, 4, 8), drop_path_rate=0.0
     ),
     fpn=FPNConfig(num_outputs=3, channels=64),
-    encoder=BEVEncoderConfig(num_layers=2, num_heads=4, feedforward_channels=128, dropout=0.0),
+    encoder=BEVEncoderConfig(
+        num_layers=2, num_heads=4, feedforward_channels=128, dropout=0.0, pair_step=256
+    ),
     decoder=DecoderConfig(
         num_layers=3, num_heads=4, feedforward_channels=128, dropout=0.0, num_queries=250
     ),

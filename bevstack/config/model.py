@@ -59,11 +59,14 @@ class BEVEncoderConfig:
     self_points: int = 4  # P of temporal self-attention, per queue
     self_queues: int = 2  # v1's two-queue parametrisation, kept by published weights
     num_camera_embeddings: int = 6  # published six roles; other rigs take the nearest by yaw
+    # rows of cross-attention come in multiples of this, padded: few sizes for compiled code
+    pair_step: int = 4_096
     activation_checkpointing: bool = False  # recompute each layer in the backward pass
 
     def __post_init__(self) -> None:
         positive = ("num_layers", "num_heads", "feedforward_channels", "num_heights", "self_points")
-        for name in (*positive, "self_queues", "cross_points", "num_camera_embeddings"):
+        counts = ("self_queues", "cross_points", "num_camera_embeddings", "pair_step")
+        for name in (*positive, *counts):
             check(f"encoder.{name}", getattr(self, name) > 0, "be positive", getattr(self, name))
         levels = self.num_levels
         check("encoder.num_levels", levels is None or levels > 0, "be positive or none", levels)

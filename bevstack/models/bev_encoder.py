@@ -81,6 +81,7 @@ class BEVEncoder(nn.Module):
         self.grid = grid
         self.num_heights = config.num_heights
         self.num_levels = num_levels
+        self.pair_step = config.pair_step
         self.activation_checkpointing = config.activation_checkpointing
         rows, columns = grid.shape
         self.bev_embedding = nn.Parameter(torch.empty(rows * columns, channels))

@@ -96,7 +96,11 @@ class BEVFormerV2(nn.Module):
     ) -> Tensor:  # (B, C, Y, X)
         """The BEV map of one frame, from the levels of the pyramid that the encoder knows."""
         pairs = find_visible_pairs(
-            rig, self.grid, num_heights=self.encoder.num_heights, padded_size=padded_size
+            rig,
+            self.grid,
+            num_heights=self.encoder.num_heights,
+            padded_size=padded_size,
+            capacity_step=self.encoder.pair_step,
         )
         return self.encoder(pyramid[: self.encoder.num_levels], pairs, camera_slots)
 

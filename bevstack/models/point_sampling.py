@@ -9,17 +9,24 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from bevstack.geometry import BEVGrid, CameraRig
 from bevstack.shapes import expect_shape
 
+OUTSIDE = -16.0  # image widths: where the anchors of padding lie
+
 
 @dataclass(frozen=True)
 class VisiblePairs:
-    """The (camera, query) pairs of a batch in which the camera sees some anchor of the pillar."""
+    """The (camera, query) pairs of a batch in which the camera sees some anchor of the pillar.
 
-    camera: Tensor  # (M,) int64, sample * N + camera
-    query: Tensor  # (M,) int64, sample * Q + cell
+    The last rows may be padding: they name the query after the last one, B * Q, and their anchors
+    lie far outside of any image.
+    """
+
+    camera: Tensor  # (M,) int64, sample * N + camera; 0 for padding
+    query: Tensor  # (M,) int64, sample * Q + cell; B * Q for padding
     anchors: Tensor  # (M, Z, 2) float32, (x, y) over the padded image; unseen anchors kept as are
     num_cameras: Tensor  # (B, Q) int64, how many cameras see a cell
 
@@ -30,17 +37,21 @@ def find_visible_pairs(
     *,
     num_heights: int,
     padded_size: tuple[int, int],  # (H, W) pixels of the images the features cover
+    capacity_step: int = 1,
 ) -> VisiblePairs:
     """Projects every pillar into every camera (BEVFormer, arXiv 2203.17270, section 3.3).
 
     An anchor is visible in front of a working camera and strictly inside its image without the
     padding. Each sample has its own rig. Computed in float64 up to the last division. The number
     of pairs depends on the data, so on a GPU this waits for the device; call it outside of a
-    compiled graph.
+    compiled graph. No pair is ever dropped: M is their number rounded up to a multiple of
+    ``capacity_step``, so that code compiled for one M serves many frames and rigs.
 
     Raises:
-        ValueError: the rig's leading axes are not (B,).
+        ValueError: the rig's leading axes are not (B,), or a capacity step under 1.
     """
+    if capacity_step < 1:
+        raise ValueError(f"capacity_step must be positive; got {capacity_step}")
     sizes = expect_shape("rig.camera_mask", rig.camera_mask, ("B", "N"))
     anchors = grid.pillar_points(num_heights, torch.float64).to(rig.intrinsics.device)  # (Q, Z, 3)
     cells = anchors.shape[0]
@@ -51,9 +62,14 @@ def find_visible_pairs(
     uv = (uv_px / uv_px.new_tensor((width, height))).unflatten(2, axes)  # (B, N, Q, Z, 2)
     seen = visible.any(-1)  # (B, N, Q)
     sample, camera, cell = seen.nonzero(as_tuple=True)  # (M,) each
+    padding = -sample.shape[0] % capacity_step
     return VisiblePairs(
-        camera=sample * sizes["N"] + camera,
-        query=sample * cells + cell,
-        anchors=uv[sample, camera, cell].to(torch.float32),
+        camera=functional.pad(sample * sizes["N"] + camera, (0, padding)),
+        query=functional.pad(sample * cells + cell, (0, padding), value=sizes["B"] * cells),
+        anchors=functional.pad(
+            uv[sample, camera, cell].to(torch.float32),
+            (0, 0, 0, 0, 0, padding),
+            value=OUTSIDE,
+        ),
         num_cameras=seen.sum(1),
     )

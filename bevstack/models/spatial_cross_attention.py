@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from bevstack.models.deformable_attention import float32_linear, init_projection, init_sampling
@@ -61,9 +60,11 @@ class SpatialCrossAttention(nn.Module):
     ) -> Tensor:  # (B, Q, C)
         """What the queries see in the cameras, without residual."""
         tokens = query.flatten(0, 1)  # (B * Q, C)
-        rows = tokens.index_select(0, pairs.query)  # its gradient sums in a fixed order
+        last = tokens.shape[0] - 1
+        rows = tokens.index_select(0, pairs.query.clamp(max=last))  # gradient sums in fixed order
         seen = self.attend(rows, value, spatial_shapes, pairs)  # (M, C)
-        sums = torch.zeros_like(tokens, dtype=seen.dtype).index_add(0, pairs.query, seen)
+        sums = seen.new_zeros(last + 2, seen.shape[1])  # padding adds to a row of its own
+        sums = sums.index_add(0, pairs.query, seen)[:-1]  # (B * Q, C)
         mean = sums / pairs.num_cameras.flatten().clamp(min=1)[:, None]
         return self.output_proj(mean.to(seen.dtype)).view_as(query)
 

@@ -99,3 +99,26 @@ def test_all_cameras_lost_leaves_no_pair() -> None:
     pairs = find_visible_pairs(rig, grid, num_heights=2, padded_size=(48, 64))
     assert pairs.anchors.shape == (0, 2, 2)
     assert pairs.num_cameras.tolist() == [[0] * 20] * 2
+
+
+@pytest.mark.parametrize("step", [1, 7, 64, 4096])
+def test_padding_fills_up_to_the_step_and_drops_no_pair(step: int) -> None:
+    grid = BEVGrid(x_range_m=(-9, 11), y_range_m=(-8, 6), z_range_m=(-1, 3), shape=(4, 5))
+    rig = ring_rig(2, 3, (40, 56))[:, 0]
+    exact = find_visible_pairs(rig, grid, num_heights=2, padded_size=(48, 64))
+    count = exact.camera.shape[0]
+    padded = find_visible_pairs(rig, grid, num_heights=2, padded_size=(48, 64), capacity_step=step)
+    rows = padded.camera.shape[0]
+    assert rows % step == 0
+    assert count <= rows < count + step
+    for name in ("camera", "query", "anchors"):
+        assert torch.equal(getattr(padded, name)[:count], getattr(exact, name))
+    assert torch.equal(padded.num_cameras, exact.num_cameras)
+    assert (padded.query[count:] == 2 * 20).all()
+    assert (padded.anchors[count:] < -10).all()
+
+
+def test_a_capacity_step_under_one_is_refused() -> None:
+    rig = ring_rig(1, 2, (40, 56))[:, 0]
+    with pytest.raises(ValueError, match="capacity_step must be positive; got 0"):
+        find_visible_pairs(rig, BEVGrid(), num_heights=2, padded_size=(40, 56), capacity_step=0)

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from bevstack.models.point_sampling import VisiblePairs
+from bevstack.geometry import BEVGrid
+from bevstack.models.point_sampling import VisiblePairs, find_visible_pairs
 from bevstack.models.spatial_cross_attention import SpatialCrossAttention
 from tests.models import naive
 from tests.models.bevformer_oracle import (
@@ -15,7 +16,7 @@ from tests.models.bevformer_oracle import (
     pack_pairs,
     read_case,
 )
-from tests.models.small_models import randomise
+from tests.models.small_models import randomise, ring_rig
 
 PUBLISHED = ENCODER_LAYER + "attentions.1."
 OURS = "encoder.layers.0.cross_attention."
@@ -117,3 +118,29 @@ def test_far_away_anchors_of_a_visible_pair_add_nothing() -> None:
     ]
     assert outputs[0].isfinite().all()
     torch.testing.assert_close(outputs[0], outputs[1], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("step", [16, 4096])
+def test_padding_changes_neither_values_nor_gradients(step: int) -> None:
+    grid = BEVGrid(x_range_m=(-9, 11), y_range_m=(-8, 6), shape=(4, 5))
+    rig = ring_rig(2, 3, (32, 48))[:, 0]
+    module = randomise(
+        SpatialCrossAttention(24, num_levels=2, num_heads=3, num_heights=2, cross_points=4)
+    )
+    shapes = [(4, 6), (2, 3)]
+    results = []
+    for capacity_step in (1, step):
+        pairs = find_visible_pairs(
+            rig, grid, num_heights=2, padded_size=(32, 48), capacity_step=capacity_step
+        )
+        torch.manual_seed(0)
+        query = torch.randn(2, 20, 24, requires_grad=True)
+        value = torch.randn(6, 30, 24, requires_grad=True)
+        module.zero_grad()
+        output = module(query, value, shapes, pairs)
+        (output * torch.linspace(-1, 1, output.numel()).view_as(output)).sum().backward()
+        gradients = [parameter.grad.clone() for parameter in module.parameters()]
+        results.append((output, query.grad, value.grad, *gradients))
+    for exact, padded in zip(*results, strict=True):
+        # Matrix products over more rows sum in another order.
+        torch.testing.assert_close(padded, exact, rtol=1e-5, atol=1e-5)
