@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bevstack.datasets.camera_annotations import camera_annotations
 from bevstack.datasets.images import read_image
 from bevstack.geometry import invert_se3
 from bevstack.geometry.bev_grid import FRAMES
@@ -23,7 +25,7 @@ from bevstack.tables.calibration import (
 from bevstack.tables.names import CAMERA_CHANNELS, DETECTION_CLASSES
 from bevstack.tables.reader import Tables
 from bevstack.tables.splits import scenes_of_split
-from bevstack.types import Annotations, Frame
+from bevstack.types import Annotations, CameraAnnotations, Frame
 
 
 class NuScenesDataset:
@@ -130,18 +132,25 @@ class NuScenesDataset:
                 missing[str(self.tables.samples.token[sample])] = absent
         return missing
 
-    def frame(self, index: int, load_images: bool = True) -> Frame:
+    def frame(
+        self, index: int, load_images: bool = True, *, camera_annotations: bool = False
+    ) -> Frame:
         """One sample.
 
         Args:
             index: which, from 0.
             load_images: without, every camera counts as lost: for poses and annotations alone.
+            camera_annotations: also the boxes that each camera sees, which the perspective head
+                learns.
 
         Raises:
             FileNotFoundError: an image file is missing.
             ValueError: an image is truncated or not of the size that the table says.
         """
-        return self._frame(int(self._selection[index]), load_images)
+        frame = self._frame(int(self._selection[index]), load_images)
+        if not camera_annotations or frame.annotations is None:
+            return frame
+        return replace(frame, camera_annotations=self._camera_annotations(index, frame))
 
     def neighbour(self, index: int, offset: int, load_images: bool = True) -> Frame | None:
         """The sample ``offset`` key frames later in the same scene (earlier when negative).
@@ -208,6 +217,19 @@ class NuScenesDataset:
         found = world_annotations(self.tables, sample, self.class_names)
         found = found.transformed(bev_from_world)  # in float64, before rounding
         return Annotations(found.boxes.to(torch.float32), found.labels, found.num_points)
+
+    def _camera_annotations(self, index: int, frame: Frame) -> tuple[CameraAnnotations, ...]:
+        """What each camera of a frame sees; its images need not be loaded."""
+        sample = int(self._selection[index])
+        assert frame.world_from_ego_at_camera is not None  # set in _frame
+        return camera_annotations(
+            self.tables,
+            sample,
+            self.class_names,
+            cam_from_world=invert_se3(frame.world_from_ego_at_camera @ frame.ego_from_cam),
+            intrinsics=frame.intrinsics,
+            image_size=torch.from_numpy(self.tables.keyframes.size[self._cameras(sample)]),
+        )
 
     def _used_sensors(self) -> NDArray[np.int32]:
         """Rows of the calibrations that the samples' frames need."""

@@ -88,11 +88,7 @@ def world_annotations(
     """
     rows = tables.annotations_of(sample)
     table = tables.annotations
-    label_of = {name: label for label, name in enumerate(class_names)}
-    labels = np.array(
-        [label_of.get(CATEGORY_TO_CLASS.get(str(c), ""), -1) for c in table.category[rows]],
-        dtype=np.int64,
-    )
+    labels = detection_labels(tables, rows, class_names)
     rows, labels = rows[labels >= 0], labels[labels >= 0]
     rotation = rotation_from_quaternion(torch.from_numpy(table.rotation[rows]))
     boxes = Boxes3D(
@@ -102,6 +98,18 @@ def world_annotations(
         velocity=torch.from_numpy(table.velocity[rows]),
     )
     return Annotations(boxes, torch.from_numpy(labels), torch.from_numpy(table.num_points[rows]))
+
+
+def detection_labels(
+    tables: Tables,
+    annotations: NDArray[np.int64],  # (n,) rows of Tables.annotations
+    class_names: Sequence[str],
+) -> NDArray[np.int64]:  # (n,)
+    """Which of the classes each annotation is of, -1 for none."""
+    label_of = {name: label for label, name in enumerate(class_names)}
+    categories = tables.annotations.category[annotations]
+    labels = [label_of.get(CATEGORY_TO_CLASS.get(str(c), ""), -1) for c in categories]
+    return np.array(labels, dtype=np.int64)
 
 
 def check_class_names(class_names: Sequence[str]) -> None:
