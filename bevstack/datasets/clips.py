@@ -14,6 +14,8 @@ def load_clip(
     index: int,
     offsets: Sequence[int] = (0,),
     load_images: bool = True,
+    *,
+    camera_annotations: bool = False,
 ) -> Clip:
     """The frames at the given key-frame offsets from a sample, within its scene.
 
@@ -22,15 +24,16 @@ def load_clip(
         index: the current sample.
         offsets: ascending, 0 among them, such as (-1, 0); positive ones look ahead.
         load_images: without, every camera counts as lost.
+        camera_annotations: also the boxes that each camera sees.
 
     Returns:
         A clip whose frames beyond the scene are None; only the current one has annotations.
     """
 
     def load(offset: int) -> Frame | None:
+        if offset == 0:
+            return dataset.frame(index, load_images, camera_annotations=camera_annotations)
         frame = dataset.neighbour(index, offset, load_images)
-        if frame is None or offset == 0:
-            return frame
-        return replace(frame, annotations=None)
+        return None if frame is None else replace(frame, annotations=None)
 
     return Clip(tuple(load(offset) for offset in offsets), tuple(offsets))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -11,10 +11,10 @@ from torch import Tensor
 
 from bevstack.config import Config
 from bevstack.datasets.augment import BEVAugmentation, ImageAugmentation
-from bevstack.datasets.preprocess import preprocess
+from bevstack.datasets.preprocess import PreparedFrame, preprocess
 from bevstack.geometry import BEVGrid, CameraRig, invert_se3
 from bevstack.tables.names import CAMERA_CHANNELS
-from bevstack.types import Annotations, Batch, Clip, Frame
+from bevstack.types import Annotations, Batch, CameraAnnotations, Clip, Frame
 
 Value = TypeVar("Value")
 
@@ -36,6 +36,7 @@ class PreparedClip:
     sample_token: str
     scene_token: str
     annotations: Annotations | None
+    camera_annotations: tuple[CameraAnnotations, ...] | None  # N, in the current frame's images
     bev_augmentation: Tensor | None  # (3, 3) float64
 
 
@@ -47,14 +48,17 @@ def prepare_clip(
 ) -> PreparedClip:
     """A clip as model input; with annotations those of the current frame, inside the grid.
 
+    Boxes of single cameras are those of the current frame's images, wherever they stand: neither
+    the grid nor what is done to the bird's-eye view concerns them.
+
     Raises:
         ValueError: frames of one clip differ in their number of cameras, or a clip of several
             frames lacks a pose.
     """
     current = clip.current
     prepared = [_prepare(frame, clip, config, image_augmentation) for frame in clip.frames]
-    height = max(images.shape[-2] for images, _ in prepared)
-    width = max(images.shape[-1] for images, _ in prepared)
+    height = max(frame.images.shape[-2] for frame in prepared)
+    width = max(frame.images.shape[-1] for frame in prepared)
     identity = torch.eye(4, dtype=torch.float64)
     poses = [None if frame is None else frame.world_from_bev() for frame in clip.frames]
     annotations = current.annotations
@@ -63,8 +67,8 @@ def prepare_clip(
             annotations = bev_augmentation.apply(annotations)
         annotations = inside_grid(annotations, config.grid)
     return PreparedClip(
-        images=torch.stack([pad_images(images, height, width) for images, _ in prepared]),
-        rig=CameraRig.stack([rig for _, rig in prepared]),
+        images=torch.stack([pad_images(frame.images, height, width) for frame in prepared]),
+        rig=CameraRig.stack([frame.rig for frame in prepared]),
         frame_valid=torch.tensor([frame is not None for frame in clip.frames]),
         camera_slots=camera_slots(current, config.encoder.num_camera_embeddings),
         world_from_bev=torch.stack([identity if pose is None else pose for pose in poses]),
@@ -72,6 +76,7 @@ def prepare_clip(
         sample_token=current.sample_token,
         scene_token=current.scene_token,
         annotations=annotations,
+        camera_annotations=prepared[clip.offsets.index(0)].camera_annotations,
         bev_augmentation=None if bev_augmentation is None else bev_augmentation.matrix(),
     )
 
@@ -88,6 +93,7 @@ def stack_clips(clips: Sequence[PreparedClip]) -> Batch:
     height = max(clip.images.shape[-2] for clip in clips)
     width = max(clip.images.shape[-1] for clip in clips)
     annotations = _all_or_none("annotations", [clip.annotations for clip in clips])
+    of_cameras = _all_or_none("camera_annotations", [clip.camera_annotations for clip in clips])
     augmentation = _all_or_none("bev_augmentation", [clip.bev_augmentation for clip in clips])
     images = [_add_cameras(pad_images(c.images, height, width), cameras, 1) for c in clips]
     return Batch(
@@ -100,6 +106,10 @@ def stack_clips(clips: Sequence[PreparedClip]) -> Batch:
         sample_tokens=tuple(clip.sample_token for clip in clips),
         scene_tokens=tuple(clip.scene_token for clip in clips),
         annotations=annotations,
+        camera_annotations=of_cameras
+        and tuple(
+            seen + (CameraAnnotations.empty(),) * (cameras - len(seen)) for seen in of_cameras
+        ),
         bev_augmentation=None if augmentation is None else torch.stack(augmentation),
     )
 
@@ -146,15 +156,16 @@ def _prepare(
     clip: Clip,
     config: Config,
     augmentation: ImageAugmentation | None,
-) -> tuple[Tensor, CameraRig]:
-    """Images (N, 3, H, W) and rig in the current bev frame; all lost for a missing frame."""
+) -> PreparedFrame:
+    """A frame with its rig in the current bev frame; all cameras lost for a missing one."""
     current = clip.current
     if frame is None:
         cameras = current.num_cameras
-        return torch.zeros(cameras, 3, 1, 1), _add_lost(current.rig()[:0], cameras)
+        lost = _add_lost(current.rig()[:0], cameras)
+        return PreparedFrame(torch.zeros(cameras, 3, 1, 1), lost)
     prepared = preprocess(frame, config.images, augmentation)
     if frame is current:
-        return prepared.images, prepared.rig
+        return prepared
     now, then = current.world_from_bev(), frame.world_from_bev()
     if now is None or then is None:
         raise ValueError("world_from_ego must be given for every frame of a clip; got none")
@@ -163,7 +174,7 @@ def _prepare(
             f"frames of a clip must have one number of cameras; got {frame.num_cameras} in "
             f"{frame.sample_token!r} and {current.num_cameras} in {current.sample_token!r}"
         )
-    return prepared.images, prepared.rig.moved(invert_se3(now) @ then)
+    return replace(prepared, rig=prepared.rig.moved(invert_se3(now) @ then))
 
 
 def _add_cameras(

@@ -156,7 +156,12 @@ class _Samples(Dataset[PreparedClip | LoadingError]):
     def __getitem__(self, item: Item) -> PreparedClip | LoadingError:
         epoch, index = item
         try:
-            clip = load_clip(self._dataset, index, self._config.frames)
+            clip = load_clip(
+                self._dataset,
+                index,
+                self._config.frames,
+                camera_annotations=self._config.perspective is not None,
+            )
             return self._prepare(clip, epoch, index)
         except (ValueError, OSError) as error:  # what a caller can mend: told without traceback
             return LoadingError(error)

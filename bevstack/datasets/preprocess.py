@@ -3,13 +3,14 @@
 BEVFormer v2 specification, sections 3.2 and 3.3, with these differences: every image is scaled by
 the largest factor that fits the wanted size, so cameras may differ in size; values are normalised
 by mean and standard deviation in the configured channel order; mirroring is a change of the
-intrinsics, where the released code mirrors features back.
+intrinsics, where the released code mirrors features back. True boxes in the images follow them.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from torch.nn.functional import interpolate
 from bevstack.config import ImageConfig
 from bevstack.datasets.augment import ImageAugmentation
 from bevstack.geometry import CameraRig
-from bevstack.types import Frame
+from bevstack.types import CameraAnnotations, Frame
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class PreparedFrame:
 
     images: Tensor  # (N, 3, H, W) float32, normalised, zero where padded and for lost cameras
     rig: CameraRig  # leading axes (), in the frame's bev frame; image_size is without padding
+    # N, boxes in these images, clipped to them; none for lost cameras
+    camera_annotations: tuple[CameraAnnotations, ...] | None = None
 
 
 def preprocess(
@@ -51,10 +54,14 @@ def preprocess(
             images.append(None)
             rigs.append(rig[camera : camera + 1])
             continue
-        pixels, changed = _transform(image, rig[camera : camera + 1], config, augmentation)
+        pixels, own = _transform(image, rig[camera : camera + 1], config, augmentation)
         images.append(_normalise(pixels, config))
-        rigs.append(changed)
-    return PreparedFrame(_pad(images, config.pad_to), _concatenate(rigs))
+        rigs.append(own)
+    changed = _concatenate(rigs)
+    truth = frame.camera_annotations
+    return PreparedFrame(
+        _pad(images, config.pad_to), changed, truth and _follow(truth, rig, changed)
+    )
 
 
 def target_size(
@@ -95,6 +102,32 @@ def _transform(
     if augmentation.flip:
         return pixels.flip(1), rig.flipped()
     return pixels, rig
+
+
+def _follow(
+    truth: Sequence[CameraAnnotations],  # N
+    before: CameraRig,
+    after: CameraRig,
+) -> tuple[CameraAnnotations, ...]:  # N
+    """Boxes in the changed images: moved as the intrinsics say, clipped, none left without area.
+
+    Only what is seen follows. Places and attitudes are those of the real camera, mirrored or not.
+    """
+    changes = after.intrinsics @ torch.linalg.inv(before.intrinsics)  # (N, 3, 3)
+    bounds = after.image_size.flip(-1)  # (N, 2) width, height
+    followed = []
+    for boxes, change, bound, works in zip(truth, changes, bounds, after.camera_mask, strict=True):
+        if not len(boxes) or not bool(works):
+            followed.append(CameraAnnotations.empty())
+            continue
+        sides = boxes.boxes_px.to(change.dtype).unflatten(1, (2, 2))  # (A, 2, 2)
+        sides = sides * change.diagonal()[:2] + change[:2, 2]
+        sides = torch.minimum(sides.clamp(min=0), bound.to(change.dtype))
+        low, high = sides.amin(1), sides.amax(1)  # left and right change places in a mirror
+        kept = (high > low).all(-1)
+        moved = torch.cat((low, high), -1).to(boxes.boxes_px.dtype)
+        followed.append(replace(boxes, boxes_px=moved)[kept])
+    return tuple(followed)
 
 
 def _normalise(

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from bevstack.config import BEVEncoderConfig, BEVGrid, Config, ImageConfig
-from bevstack.datasets.augment import BEVAugmentation
+from bevstack.datasets.augment import BEVAugmentation, ImageAugmentation
 from bevstack.datasets.clips import load_clip
 from bevstack.datasets.collate import camera_slots, prepare_clip, stack_clips
 from bevstack.datasets.loader import collate
 from bevstack.datasets.nuscenes import NuScenesDataset
+from bevstack.datasets.preprocess import preprocess
 from bevstack.geometry import invert_se3, se3_from_parts
-from bevstack.types import Clip, Frame
+from bevstack.types import CameraAnnotations, Clip, Frame
 from tests.tables.tiny_root import VERSION, camera_rotation
 
 CONFIG = Config(name="small", images=ImageConfig(size=(24, 50), keep_bottom=0.8, pad_to=8))
@@ -28,6 +29,12 @@ def _rig_frame(yaws_deg: list[float], names: tuple[str, ...] = ()) -> Frame:
         ego_from_cam=se3_from_parts(rotation, torch.zeros(count, 3, dtype=torch.float64)),
         camera_names=names,
     )
+
+
+def _assert_same(found: CameraAnnotations, wanted: CameraAnnotations) -> None:
+    for field in dataclasses.fields(CameraAnnotations):
+        ours, theirs = getattr(found, field.name), getattr(wanted, field.name)
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
 
 
 def test_a_batch_of_two_rigs_holds_each_as_it_is_alone(root: Path) -> None:
@@ -168,11 +175,63 @@ def test_boxes_are_filtered_after_they_were_moved(root: Path) -> None:
     assert moved.bev_augmentation.shape == (2, 3, 3)
 
 
+def test_boxes_of_cameras_stand_beside_those_of_other_rigs(root: Path) -> None:
+    dataset = NuScenesDataset(root, VERSION)
+    clips = [load_clip(dataset, index, camera_annotations=True) for index in (1, 5)]
+    batch = collate(clips, CONFIG)
+    assert [len(of_sample) for of_sample in batch.camera_annotations] == [6, 6]
+    for clip, found in zip(clips, batch.camera_annotations, strict=True):
+        wanted = preprocess(clip.current, CONFIG.images).camera_annotations
+        for ours, theirs in zip(found, wanted, strict=False):
+            _assert_same(ours, theirs)
+        assert sum(map(len, wanted)) > 0
+    assert [len(of_camera) for of_camera in batch.camera_annotations[1][4:]] == [0, 0]
+    assert collate([load_clip(dataset, 1)], CONFIG).camera_annotations is None
+
+
+def test_the_birds_eye_view_does_not_concern_the_boxes_of_cameras(root: Path) -> None:
+    clip = load_clip(NuScenesDataset(root, VERSION), 1, camera_annotations=True)
+    grid = BEVGrid(x_range_m=(0.0, 0.5), y_range_m=(0.0, 0.5), shape=(8, 8))  # holds no box
+    config = dataclasses.replace(CONFIG, grid=grid)
+    turned = BEVAugmentation(rotation_rad=0.4, scale=1.1, flip_y=True)
+    moved = prepare_clip(clip, config, None, turned)
+    assert len(moved.annotations) == 0
+    plain = prepare_clip(clip, CONFIG).camera_annotations
+    for ours, theirs in zip(moved.camera_annotations, plain, strict=True):
+        _assert_same(ours, theirs)
+    mirrored = prepare_clip(clip, CONFIG, ImageAugmentation(flip=True)).camera_annotations
+    assert sum(len(a) for a in plain) > 0
+    for camera, (ours, theirs) in enumerate(zip(mirrored, plain, strict=True)):
+        width = int(moved.rig.image_size[0, camera, 1])
+        swapped = torch.stack([width - theirs.boxes_px[:, 2], width - theirs.boxes_px[:, 0]], 1)
+        # float32 pixels of a width of 50
+        torch.testing.assert_close(ours.boxes_px[:, ::2], swapped, atol=1e-5, rtol=0)
+        assert torch.equal(ours.center_m, theirs.center_m)
+        assert torch.equal(ours.quaternion, theirs.quaternion)
+
+
+def test_only_the_current_frames_cameras_have_boxes(root: Path) -> None:
+    dataset = NuScenesDataset(root, VERSION)
+    alone = prepare_clip(load_clip(dataset, 2, (0,), camera_annotations=True), CONFIG)
+    for offsets in ((-1, 0), (-2, 0, 1), (0, 1)):
+        clip = load_clip(dataset, 2, offsets, camera_annotations=True)
+        others = [f for f in clip.frames if f is not clip.current]
+        assert all(frame.camera_annotations is None for frame in others)
+        found = prepare_clip(clip, CONFIG).camera_annotations
+        for ours, theirs in zip(found, alone.camera_annotations, strict=True):
+            _assert_same(ours, theirs)
+
+
 def test_rows_must_agree_in_what_they_have(root: Path) -> None:
     clip = load_clip(NuScenesDataset(root, VERSION), 1)
     prepared = prepare_clip(clip, CONFIG)
     without = dataclasses.replace(prepared, annotations=None)
     with pytest.raises(ValueError, match="annotations must be given for every clip or for none"):
         stack_clips([prepared, without])
+    seen = prepare_clip(
+        load_clip(NuScenesDataset(root, VERSION), 1, camera_annotations=True), CONFIG
+    )
+    with pytest.raises(ValueError, match="camera_annotations must be given for every clip or for"):
+        stack_clips([seen, prepared])
     with pytest.raises(ValueError, match="clips must hold at least one"):
         stack_clips([])

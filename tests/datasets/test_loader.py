@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bevstack.config import AugmentationConfig, Config, ImageConfig, TrainingConfig
+from bevstack.config import AugmentationConfig, Config, FPNConfig, ImageConfig, TrainingConfig
+from bevstack.config.perspective import PerspectiveConfig
 from bevstack.datasets.clips import load_clip
 from bevstack.datasets.loader import collate, make_evaluation_loader, make_training_loader
 from bevstack.datasets.nuscenes import NuScenesDataset
@@ -113,6 +114,27 @@ def test_boxes_without_points_are_not_learned_unless_asked(dataset: NuScenesData
 def test_without_bev_augmentation_there_is_no_matrix(dataset: NuScenesDataset) -> None:
     config = dataclasses.replace(CONFIG, augmentation=AugmentationConfig(flip_images=True))
     assert _take(dataset, config, 1)[0].bev_augmentation is None
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_boxes_of_cameras_come_where_the_perspective_head_wants_them(
+    dataset: NuScenesDataset, num_workers: int
+) -> None:
+    config = _config(batch_size=4, num_workers=num_workers)
+    seen = dataclasses.replace(
+        config, perspective=PerspectiveConfig(), fpn=FPNConfig(num_outputs=5)
+    )
+    for batch, plain in zip(_take(dataset, seen, 3), _take(dataset, config, 3), strict=True):
+        assert plain.camera_annotations is None
+        _assert_same(batch, plain)
+        cameras = batch.images.shape[2]
+        assert [len(of_sample) for of_sample in batch.camera_annotations] == [cameras] * 4
+        assert sum(len(found) for of_sample in batch.camera_annotations for found in of_sample) > 0
+    first = next(iter(make_evaluation_loader(dataset, seen, num_workers=num_workers)))
+    wanted = collate([load_clip(dataset, 0, camera_annotations=True)], CONFIG)
+    for ours, theirs in zip(*(b.camera_annotations[0] for b in (first, wanted)), strict=True):
+        assert torch.equal(ours.boxes_px, theirs.boxes_px)
+    assert next(iter(make_evaluation_loader(dataset, CONFIG))).camera_annotations is None
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

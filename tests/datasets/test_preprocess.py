@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from bevstack.config import ImageConfig
 from bevstack.datasets.augment import ImageAugmentation
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.datasets.preprocess import preprocess, resize_image
-from bevstack.types import Frame
+from bevstack.types import CameraAnnotations, Frame
 from tests.tables.tiny_root import VERSION
 
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), "pad_to": 1}
@@ -145,6 +147,94 @@ def test_a_marked_point_is_found_where_the_rig_says(root: Path, resize: float, f
         assert depth[camera, camera] == pytest.approx(8.0)
         # the centre of gravity of a blurred spot of whole levels: a twentieth of a pixel
         torch.testing.assert_close(found, uv[camera, camera], atol=0.05, rtol=0)
+
+
+def _boxes(*sides: tuple[float, float, float, float]) -> CameraAnnotations:
+    """Boxes in the image; what else they are is numbered, to be told apart."""
+    count = len(sides)
+    numbers = torch.arange(count, dtype=torch.float32)[:, None]
+    return CameraAnnotations(
+        torch.tensor(sides, dtype=torch.float32).reshape(count, 4),
+        torch.arange(count),
+        numbers + torch.arange(4) / 8,
+        numbers + torch.arange(3) / 8,
+        numbers + torch.arange(3) / 4,
+        torch.arange(count) % 3,
+        numbers[:, 0] + 0.5,
+    )
+
+
+@pytest.mark.parametrize(
+    ("flip", "wanted"),
+    [
+        # of 80 x 60 pixels the lower 40 rows are kept, and doubled; the width becomes 160
+        (False, [(20, 20, 60, 80), (0, 0, 10, 20), (150, 60, 160, 80)]),
+        (True, [(100, 20, 140, 80), (150, 0, 160, 20), (0, 60, 10, 80)]),
+    ],
+)
+def test_boxes_follow_the_image_by_hand(flip: bool, wanted: list) -> None:
+    given = _boxes(
+        (10, 30, 30, 60),
+        (0, 5, 5, 30),  # reaches up into what is cut off
+        (40, 2, 60, 20),  # all of it is cut off, and so is its lower side at row 20
+        (75, 50, 80, 60),
+    )
+    frame = dataclasses.replace(_frame(_noise(60, 80)), camera_annotations=(given,))
+    config = ImageConfig(size=(60, 120), keep_bottom=40 / 60, **PLAIN)
+    prepared = preprocess(frame, config, ImageAugmentation(resize=4 / 3, flip=flip))
+    assert prepared.rig.image_size.tolist() == [[80, 160]]
+    (found,) = prepared.camera_annotations
+    torch.testing.assert_close(found.boxes_px, torch.tensor(wanted, dtype=torch.float32))
+    kept = torch.tensor([0, 1, 3])
+    for name in ("labels", "quaternion", "center_m", "size_m", "attributes", "speed_mps"):
+        assert torch.equal(getattr(found, name), getattr(given, name)[kept]), name
+
+
+def test_lost_cameras_see_no_boxes_and_without_truth_there_is_none() -> None:
+    some = _boxes((1, 5, 30, 20))
+    config = ImageConfig(size=(20, 40), keep_bottom=1.0, pad_to=32)
+    images = (_noise(20, 40), None, _noise(20, 40))
+    frame = dataclasses.replace(_frame(*images), camera_annotations=(some, some, _boxes()))
+    assert [len(b) for b in preprocess(frame, config).camera_annotations] == [1, 0, 0]
+    masked = dataclasses.replace(frame, camera_mask=torch.tensor([False, False, True]))
+    assert [len(b) for b in preprocess(masked, config).camera_annotations] == [0, 0, 0]
+    assert preprocess(_frame(*images), config).camera_annotations is None
+
+
+@pytest.mark.oracle("data_camera_boxes_follow_the_image")
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("resize", [1.0, 0.8, 1.15])
+def test_real_boxes_stay_around_the_corners_that_the_rig_projects(
+    real_root: Path, resize: float, flip: bool
+) -> None:
+    dataset = NuScenesDataset(real_root, VERSION, scenes=["scene-0103"])
+    frame = dataset.frame(3, camera_annotations=True)
+    config = ImageConfig(size=(320, 800), keep_bottom=640 / 900, pad_to=32)
+    prepared = preprocess(frame, config, ImageAugmentation(resize=resize, flip=flip))
+    total = 0
+    for camera, found in enumerate(prepared.camera_annotations):
+        height, width = prepared.rig.image_size[camera].tolist()
+        intrinsics = prepared.rig.intrinsics[camera]
+        assert bool(intrinsics[0, 0] < 0) == flip
+        for row in range(len(found)):
+            w, x, y, z = found.quaternion[row].double().tolist()
+            turn = np.array(
+                [
+                    [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+                    [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+                    [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+                ]
+            )
+            seen = []
+            for signs in itertools.product((-0.5, 0.5), repeat=3):
+                corner = turn @ (np.array(signs) * found.size_m[row].numpy())
+                u, v, depth = intrinsics.numpy() @ (corner + found.center_m[row].numpy())
+                seen.append((min(max(u / depth, 0), width), min(max(v / depth, 0), height)))
+            wanted = (*np.min(seen, 0), *np.max(seen, 0))
+            # float32 metres: half a last place of 100 m is 4e-6 m, near objects shift by 1e-3 px
+            np.testing.assert_allclose(found.boxes_px[row], wanted, atol=5e-3)
+            total += 1
+    assert total > 10
 
 
 def test_a_lost_camera_is_black_and_stays_lost() -> None:
