@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.nn import functional
 
 from bevstack.config import LossConfig
 from bevstack.geometry import BEVGrid
-from bevstack.losses.focal import sigmoid_focal_loss
+from bevstack.losses.focal import sigmoid_focal_loss_of
 from bevstack.losses.matcher import Matches, match
+from bevstack.losses.reduction import mean_over_processes
 from bevstack.losses.targets import Targets, encode_targets
 from bevstack.models.box_code import DecoderOutput
 from bevstack.types import Annotations
@@ -36,7 +37,8 @@ class Criterion:
     queries being pure negatives; box loss: smooth-L1 of matched rows, weighted by code. Both are
     divided by the number of matched queries a layer, averaged over processes, at least 1. A sample
     without true boxes is all background. Each group of queries is matched for itself, and the
-    losses of the groups are averaged. Computed in float32.
+    losses of the groups are averaged. Inactive queries train nothing. Computed in float32, with one
+    copy to the host for all assignments.
 
     Args:
         config: weights and focal parameters.
@@ -62,13 +64,14 @@ class Criterion:
             ValueError: not one entry of annotations a sample, labels outside the classes, or
                 predictions that are not finite (names layer and sample).
         """
-        _check_annotations(output, annotations)
-        groups = output.num_groups
-        targets = encode_targets(annotations, grid, output.codes.device).repeat_interleave(groups)
-        output = output.group_by_group()
+        batch = output.logits.shape[1]
+        if len(annotations) != batch:
+            raise ValueError(f"annotations must be one a sample ({batch}); got {len(annotations)}")
+        targets = encode_targets(annotations, grid, output.codes.device)
         matches = match(output, targets, self.config)
-        matched = _mean_over_processes(_matched_a_layer(output, targets) / groups)
-        normaliser = groups * matched.clamp(min=1)
+        groups = output.num_groups
+        matched = output.codes.new_tensor(len(matches.layer) / (len(output.codes) * groups))
+        normaliser = groups * mean_over_processes(matched).clamp(min=1)
         by_class = self._class_loss(output, targets, matches) / normaliser  # (R,)
         by_box = self._box_loss(output, targets, matches) / normaliser  # (R,)
         if self.official_parity:
@@ -85,13 +88,20 @@ class Criterion:
         self, output: DecoderOutput, targets: Targets, matches: Matches
     ) -> Tensor:  # (R,)
         logits = output.logits.float()
-        wanted = torch.zeros_like(logits)
+        by_query = self._focal(0, logits).sum(-1)  # (R, B, Q), as if all were background
+        if output.active is not None:
+            by_query = by_query.masked_fill(~output.active, 0.0)
         labels = targets.labels[matches.sample, matches.target]
-        wanted[matches.layer, matches.sample, matches.query, labels] = 1.0
-        loss = sigmoid_focal_loss(
-            logits, wanted, alpha=self.config.focal_alpha, gamma=self.config.focal_gamma
+        matched = logits[matches.layer, matches.sample, matches.query, labels]  # (M,)
+        instead = self._focal(1, matched) - self._focal(0, matched)
+        sums = by_query.sum((1, 2)).index_add(0, matches.layer, instead)
+        return self.config.class_weight * sums
+
+    def _focal(self, target: int, logits: Tensor) -> Tensor:
+        config = self.config
+        return sigmoid_focal_loss_of(
+            target, logits, alpha=config.focal_alpha, gamma=config.focal_gamma
         )
-        return self.config.class_weight * loss.sum((1, 2, 3))
 
     def _box_loss(
         self, output: DecoderOutput, targets: Targets, matches: Matches
@@ -108,28 +118,3 @@ class Criterion:
         by_row = (loss * weights).sum(-1)  # (M,)
         sums = by_row.new_zeros(output.codes.shape[0]).index_add(0, matches.layer, by_row)
         return self.config.box_weight * sums
-
-
-def _check_annotations(output: DecoderOutput, annotations: Sequence[Annotations]) -> None:
-    batch, classes = output.logits.shape[1], output.logits.shape[3]
-    if len(annotations) != batch:
-        raise ValueError(f"annotations must be one a sample ({batch}); got {len(annotations)}")
-    for sample, true in enumerate(annotations):
-        if len(true) and not 0 <= int(true.labels.min()) <= int(true.labels.max()) < classes:
-            raise ValueError(
-                f"labels of sample {sample} must lie in 0..{classes - 1}; "
-                f"got {int(true.labels.min())}..{int(true.labels.max())}"
-            )
-
-
-def _matched_a_layer(output: DecoderOutput, targets: Targets) -> Tensor:  # ()
-    queries = output.codes.shape[2]
-    return output.codes.new_tensor(float(sum(min(count, queries) for count in targets.counts)))
-
-
-def _mean_over_processes(value: Tensor) -> Tensor:
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return value
-    value = value.clone()
-    distributed.all_reduce(value)
-    return value / distributed.get_world_size()

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.nn import functional
 
 from bevstack.config.perspective import PerspectiveConfig
 from bevstack.losses.criterion import Losses
 from bevstack.losses.focal import sigmoid_focal_loss
 from bevstack.losses.perspective_targets import PerspectiveTargets, assign_targets
+from bevstack.losses.reduction import mean_over_processes
 from bevstack.models.perspective_decode import decode_boxes, raw_boxes_at
 from bevstack.models.perspective_head import PerspectiveOutput
 from bevstack.types.perspective import UNKNOWN_ATTRIBUTE, CameraAnnotations, CameraBoxes
@@ -198,11 +199,7 @@ def normalisers(targets: PerspectiveTargets) -> Normalisers:
         )
     )
     own_attribute = sums[2]
-    if distributed.is_available() and distributed.is_initialized():
-        sums = sums.clone()
-        distributed.all_reduce(sums)
-        sums = sums / distributed.get_world_size()
-    positives, centerness, attribute, speed = sums.unbind()
+    positives, centerness, attribute, speed = mean_over_processes(sums).unbind()
     return Normalisers(
         positives.clamp(min=1),
         centerness.clamp(min=EPS),

@@ -19,19 +19,14 @@ from bevstack.types import Annotations
 
 @dataclass(frozen=True)
 class Targets:
-    """What the decoder should say; rows beyond a sample's count are padding."""
+    """What the decoder should say; only the first ``counts`` rows of a sample train.
+
+    All of it lies on the device of the predictions: nothing here waits for it.
+    """
 
     codes: Tensor  # (B, A, 10) float32
     labels: Tensor  # (B, A) int64
-    counts: tuple[int, ...]  # B
-
-    def repeat_interleave(self, times: int) -> Targets:
-        """Every sample so many times in a row: one for each group of queries."""
-        return Targets(
-            self.codes.repeat_interleave(times, 0),
-            self.labels.repeat_interleave(times, 0),
-            tuple(count for count in self.counts for _ in range(times)),
-        )
+    counts: Tensor  # (B,) int64
 
 
 def encode_targets(
@@ -41,22 +36,28 @@ def encode_targets(
 ) -> Targets:
     """The true boxes that train: centre strictly inside the grid, and some lidar or radar point in.
 
-    The published recipe's filters (BEVFormer v2 specification, sections 2.1 and 3.4).
+    The published recipe's filters (BEVFormer v2 specification, sections 2.1 and 3.4). Boxes that
+    train come first, in their order; the others follow.
     """
     if not annotations:  # an empty batch, which pad_sequence refuses
-        return Targets(
-            torch.zeros(0, 0, CODE_SIZE, device=device),
-            torch.zeros(0, 0, dtype=torch.int64, device=device),
-            (),
-        )
-    kept = [_trainable(a, grid) for a in annotations]
-    codes = [encode(a.boxes.to(torch.float32)) for a in kept]
+        none = torch.zeros(0, 0, dtype=torch.int64, device=device)
+        return Targets(torch.zeros(0, 0, CODE_SIZE, device=device), none, none.sum(1))
+
+    codes = _padded([encode(a.boxes.to(torch.float32)) for a in annotations], device)
+    labels = _padded([a.labels for a in annotations], device)
+    # Filtered in the dtype the boxes came in; padding does not train.
+    trains = _padded([_trains(a, grid) for a in annotations], device)
+    order = trains.to(torch.uint8).argsort(dim=1, descending=True, stable=True)  # (B, A)
     return Targets(
-        codes=pad_sequence(codes, batch_first=True).to(device),
-        labels=pad_sequence([a.labels for a in kept], batch_first=True).to(device),
-        counts=tuple(len(a) for a in kept),
+        codes=codes.gather(1, order[..., None].expand_as(codes)),
+        labels=labels.gather(1, order),
+        counts=trains.sum(1),
     )
 
 
-def _trainable(annotations: Annotations, grid: BEVGrid) -> Annotations:
-    return annotations[grid.contains(annotations.boxes.center) & (annotations.num_points > 0)]
+def _trains(annotations: Annotations, grid: BEVGrid) -> Tensor:  # (A,) bool
+    return grid.contains(annotations.boxes.center) & (annotations.num_points > 0)
+
+
+def _padded(rows: list[Tensor], device: torch.device | str) -> Tensor:  # (B, A, ...)
+    return pad_sequence(rows, batch_first=True).to(device, non_blocking=True)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange
 from torch import Tensor
 
 from bevstack.shapes import expect_shape
@@ -33,20 +32,17 @@ class DecoderOutput:
     logits: Tensor  # (layers, B, Q, K)
     codes: Tensor  # (layers, B, Q, 10) float32, metres
     num_groups: int = 1  # equal parts of Q
+    # (B, Q) bool, queries that say something; none: all. Those that do not (there were fewer
+    # proposals than places for them) match nothing, train nothing and detect nothing.
+    active: Tensor | None = None
 
     def __post_init__(self) -> None:
         sizes = expect_shape("logits", self.logits, ("layers", "B", "Q", "K"))
         expect_shape("codes", self.codes, ("layers", "B", "Q", CODE_SIZE), sizes)
+        if self.active is not None:
+            expect_shape("active", self.active, ("B", "Q"), sizes)
         if self.num_groups < 1 or sizes["Q"] % self.num_groups:
             raise ValueError(f"num_groups must divide {sizes['Q']} queries; got {self.num_groups}")
-
-    def group_by_group(self) -> DecoderOutput:
-        """Groups as samples of their own, those of a sample side by side: (layers, B * G, ...)."""
-        logits, codes = (
-            rearrange(x, "r b (g q) k -> r (b g) q k", g=self.num_groups)
-            for x in (self.logits, self.codes)
-        )
-        return DecoderOutput(logits, codes)
 
 
 def encode(boxes: Boxes3D) -> Tensor:  # (..., 10)
@@ -82,9 +78,12 @@ def detections_from(
 
     All (query, class) pairs compete, so a query may appear with several labels; of the
     ``max_detections`` best those whose centre lies within ``post_range_m`` of the origin, axis by
-    axis, are kept (Deformable DETR's and DETR3D's coder).
+    axis, are kept (Deformable DETR's and DETR3D's coder). Inactive queries detect nothing.
     """
-    scores = output.logits[-1].float().sigmoid().flatten(1)  # (B, Q * K)
+    scores = output.logits[-1].float().sigmoid()  # (B, Q, K)
+    if output.active is not None:
+        scores = scores.masked_fill(~output.active[..., None], -1.0)
+    scores = scores.flatten(1)  # (B, Q * K)
     classes = output.logits.shape[-1]
     scores, index = scores.topk(min(max_detections, scores.shape[1]), dim=1)
     limit = torch.tensor(post_range_m, device=scores.device)
@@ -93,5 +92,5 @@ def detections_from(
         boxes = decode(codes[sample_index // classes])
         near = (boxes.center.abs() <= limit).all(-1)
         found = Detections(boxes, sample_scores, sample_index % classes)
-        detections.append(found[near])
+        detections.append(found[near & (sample_scores >= 0)])
     return detections

@@ -13,7 +13,7 @@ from bevstack.losses import Criterion
 from bevstack.models.box_code import DecoderOutput, encode
 from bevstack.types import Annotations
 from tests.losses.published_losses import EVERYWHERE, read_losses
-from tests.losses.test_matcher import naive_cost, random_output
+from tests.losses.test_matcher import CountWaits, naive_cost, random_output
 from tests.models.bevformer_oracle import assert_close, legacy_codes
 from tests.models.small_models import make_annotations
 
@@ -101,6 +101,35 @@ def test_no_true_box_trains_every_query_as_background() -> None:
     assert float(losses.terms["box_0"]) == 0
     assert (output.logits.grad > 0).all()  # every logit is pushed down
     assert output.codes.grad is None or not output.codes.grad.any()
+
+
+def test_inactive_queries_add_no_loss_and_take_no_gradient() -> None:
+    active = torch.tensor(((1, 0, 1, 1, 0), (0, 1, 1, 1, 1))).bool()
+    annotations = [make_annotations(4, 4, spread_m=3.0), make_annotations(2, 4, seed=1)]
+    output = replace(leaf_output(), active=active)
+    losses = Criterion(LossConfig())(output, annotations, GRID)
+    losses.total.backward()
+    assert not output.logits.grad[:, ~active].any() and not output.codes.grad[:, ~active].any()
+    assert output.logits.grad[:, active].all()
+    # sample by sample without those rows; each counts its own matches: 3 of 5, and 2 of 5
+    total = 0.0
+    for b, matched in enumerate((3, 2)):
+        rows = active[b]
+        alone = DecoderOutput(output.logits[:, b : b + 1, rows], output.codes[:, b : b + 1, rows])
+        part = Criterion(LossConfig())(alone, annotations[b : b + 1], GRID).total
+        total += float(part.detach()) * matched / 5
+    assert float(losses.total.detach()) == pytest.approx(total, rel=1e-5)
+
+
+def test_a_whole_loss_waits_for_the_device_once(monkeypatch) -> None:
+    copies = []
+    to_host = torch.Tensor.cpu
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda t: copies.append(t.shape) or to_host(t))
+    output = replace(random_output(3, 2, 12, 4), num_groups=2)
+    with CountWaits() as counted:
+        losses = Criterion(LossConfig())(output, unknown_velocity(), GRID)
+    assert losses.total > 0
+    assert len(copies) == 1 and counted.waits == []
 
 
 def unknown_velocity() -> list[Annotations]:

@@ -5,7 +5,11 @@ import math
 import pytest
 import torch
 
-from bevstack.losses.focal import focal_cost, sigmoid_focal_loss
+from bevstack.losses.focal import (
+    focal_cost,
+    sigmoid_focal_loss,
+    sigmoid_focal_loss_of,
+)
 
 
 @pytest.mark.parametrize(("alpha", "gamma"), [(0.25, 2.0), (0.4, 1.5)])
@@ -18,6 +22,8 @@ def test_loss_and_cost_equal_their_formulas(alpha: float, gamma: float) -> None:
         for target, wanted in ((1.0, positive), (0.0, negative)):
             loss = sigmoid_focal_loss(x, torch.tensor(target).double(), alpha=alpha, gamma=gamma)
             assert float(loss) == pytest.approx(wanted, rel=1e-9)
+            same = sigmoid_focal_loss_of(int(target), x, alpha=alpha, gamma=gamma)
+            assert float(same) == pytest.approx(wanted, rel=1e-9)
         cost = focal_cost(x, alpha=alpha, gamma=gamma)
         # the cost's logarithms hold 1e-12 more
         assert float(cost) == pytest.approx(positive - negative, rel=1e-6)
@@ -31,3 +37,14 @@ def test_loss_and_gradient_stay_finite_at_large_logits() -> None:
     assert loss.isfinite().all() and logits.grad.isfinite().all()
     torch.testing.assert_close(loss.detach(), torch.tensor([0.0, 150.0, 50.0, 0.0]))
     assert focal_cost(logits, alpha=0.25, gamma=2.0).isfinite().all()
+
+
+@pytest.mark.parametrize("target", [0, 1])
+def test_loss_of_one_target_has_the_same_gradient(target: int) -> None:
+    logits = torch.linspace(-90, 90, 41).requires_grad_()
+    targets = torch.full_like(logits, target)
+    wanted = sigmoid_focal_loss(logits, targets, alpha=0.25, gamma=2.0)
+    got = sigmoid_focal_loss_of(target, logits, alpha=0.25, gamma=2.0)
+    torch.testing.assert_close(got, wanted)
+    gradients = [torch.autograd.grad(loss.sum(), logits)[0] for loss in (got, wanted)]
+    torch.testing.assert_close(*gradients)

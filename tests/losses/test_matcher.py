@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from bevstack.config import LossConfig
 from bevstack.geometry import BEVGrid
@@ -36,10 +37,10 @@ def test_costs_and_assignments_match_the_published_code(name: str) -> None:
     by_box = matching_cost(stored.output, targets, replace(stored.config, class_weight=0.0))[-1]
     matches = match(stored.output, targets, stored.config)
     tolerance = stored.case.tolerance
-    for b, count in enumerate(targets.counts):
+    for b, count in enumerate(targets.counts.tolist()):
         wanted = stored.case.outputs
-        assert_close(by_class[b, :, :count], wanted[f"cost_cls.{b}.0"], tolerance)
-        assert_close(by_box[b, :, :count], wanted[f"cost_reg.{b}.0"], tolerance)
+        assert_close(by_class[b, :count].T, wanted[f"cost_cls.{b}.0"], tolerance)
+        assert_close(by_box[b, :count].T, wanted[f"cost_reg.{b}.0"], tolerance)
         assigned = torch.zeros(stored.output.codes.shape[2], dtype=torch.int64)
         last = (matches.layer == stored.output.codes.shape[0] - 1) & (matches.sample == b)
         assigned[matches.query[last]] = matches.target[last] + 1
@@ -80,6 +81,75 @@ def test_matching_is_the_cheapest_of_all_assignments(batch: int) -> None:
                 for order in itertools.permutations(range(5), len(true))
             )
             assert sum(cost[q][a] for q, a in pairs) == pytest.approx(cheapest, abs=1e-5)
+
+
+def test_costs_equal_loops_box_by_box() -> None:
+    output = random_output(2, 3, 5, 4, seed=5)
+    annotations = [make_annotations(n, 4, seed=n, spread_m=3.0) for n in (2, 0, 4)]
+    targets = encode_targets(annotations, BEVGrid(), "cpu")
+    cost = matching_cost(output, targets, LossConfig())
+    assert cost.shape == (2, 3, 4, 5)  # true boxes before queries
+    for layer, (b, true), query in itertools.product(range(2), enumerate(annotations), range(5)):
+        for a in range(len(true)):
+            code, label = targets.codes[b, a], int(true.labels[a])
+            wanted = naive_cost(output, layer, b, query, code, label)
+            assert float(cost[layer, b, a, query]) == pytest.approx(wanted, rel=1e-5, abs=1e-5)
+
+
+def test_inactive_queries_are_as_if_they_were_not_there() -> None:
+    """Two groups of six, of which other slots are empty in each sample."""
+    output = random_output(3, 2, 12, 4)
+    annotations = [make_annotations(7, 4, spread_m=3.0), make_annotations(3, 4, seed=1)]
+    targets = encode_targets(annotations, BEVGrid(), "cpu")
+    active = torch.ones(2, 12, dtype=torch.bool)
+    active[0, [1, 4, 7, 10]] = False
+    active[1, [0, 1, 2, 3, 4, 6, 7, 8, 9, 10]] = False
+    # wherever they stand, they would be the best of all
+    output.codes[:, 0, [1, 7], :] = targets.codes[0, 0].nan_to_num()
+    got = match(replace(output, num_groups=2, active=active), targets, LossConfig())
+    found = []
+    for b, group in itertools.product(range(2), range(2)):
+        rows = 6 * group + active[b, 6 * group : 6 * group + 6].nonzero().squeeze(-1)
+        alone = DecoderOutput(output.logits[:, b : b + 1, rows], output.codes[:, b : b + 1, rows])
+        of_sample = encode_targets(annotations[b : b + 1], BEVGrid(), "cpu")
+        matches = match(alone, of_sample, LossConfig())
+        places = (matches.layer, torch.full_like(matches.layer, b), rows[matches.query])
+        found += torch.stack((*places, matches.target), 1).tolist()
+    fields = (got.layer, got.sample, got.query, got.target)
+    assert torch.stack(fields, 1).tolist() == sorted(found)
+    assert len(found) == 3 * (4 + 4 + 1 + 1)
+
+
+def test_sample_without_active_queries_matches_nothing() -> None:
+    output = random_output(1, 2, 3, 4)
+    annotations = [make_annotations(2, 4), make_annotations(1, 4, seed=1)]
+    active = torch.tensor(((False, False, False), (True, False, True)))
+    targets = encode_targets(annotations, BEVGrid(), "cpu")
+    assert match(replace(output, active=active), targets, LossConfig()).sample.tolist() == [1]
+
+
+class CountWaits(TorchDispatchMode):
+    """Notes operations whose result the host needs, for which it would wait for a device."""
+
+    WAITS = (
+        torch.ops.aten._local_scalar_dense.default,
+        torch.ops.aten.nonzero.default,
+        torch.ops.aten.masked_select.default,
+        torch.ops.aten.is_nonzero.default,
+        torch.ops.aten.equal.default,
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        by_mask = func is torch.ops.aten.index.Tensor and any(
+            i is not None and i.dtype == torch.bool for i in args[1]
+        )
+        if func in self.WAITS or by_mask:
+            self.waits.append(str(func))
+        return func(*args, **(kwargs or {}))
 
 
 def test_more_boxes_than_queries_matches_every_query_once() -> None:

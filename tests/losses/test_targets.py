@@ -7,6 +7,7 @@ import torch
 
 from bevstack.geometry import BEVGrid
 from bevstack.losses.targets import encode_targets
+from bevstack.models.box_code import encode
 from bevstack.types import Annotations, Boxes3D
 from tests.models.small_models import make_annotations
 
@@ -16,7 +17,7 @@ GRID = BEVGrid(x_range_m=(-10, 20), y_range_m=(-6, 6))
 def test_targets_are_padded_codes_with_their_counts() -> None:
     annotations = [make_annotations(n, 4, seed=n) for n in (3, 0, 5)]
     targets = encode_targets(annotations, BEVGrid(), "cpu")
-    assert targets.counts == (3, 0, 5)
+    assert targets.counts.tolist() == [3, 0, 5]
     assert targets.codes.shape == (3, 5, 10) and targets.labels.shape == (3, 5)
     boxes = annotations[2].boxes
     for row in range(5):
@@ -36,13 +37,14 @@ def test_boxes_outside_the_grid_or_without_a_point_do_not_train() -> None:
     points = torch.tensor((1, 9, 2, 9, 0))
     moved = replace(annotations, boxes=replace(annotations.boxes, center=center))
     targets = encode_targets([replace(moved, num_points=points)], GRID, "cpu")
-    assert targets.counts == (2,)
-    assert torch.equal(targets.labels[0], annotations.labels[[0, 2]])
+    assert targets.counts.tolist() == [2]
+    assert torch.equal(targets.labels[0], annotations.labels[[0, 2, 1, 3, 4]])  # those come first
+    assert torch.equal(targets.codes[0], encode(moved.boxes)[[0, 2, 1, 3, 4]])
 
 
 def test_no_box_anywhere_gives_empty_targets() -> None:
     targets = encode_targets([Annotations.empty(), Annotations.empty()], GRID, "cpu")
-    assert targets.counts == (0, 0) and targets.codes.shape == (2, 0, 10)
+    assert targets.counts.tolist() == [0, 0] and targets.codes.shape == (2, 0, 10)
 
 
 def test_float64_boxes_are_taken() -> None:

@@ -99,6 +99,30 @@ def test_detections_are_the_best_pairs_of_a_plain_sort() -> None:
             assert torch.equal(detections.boxes.center[row], codes[1, b, q, [0, 1, 4]])
 
 
+def test_inactive_queries_detect_nothing() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 7, 4, generator=generator)
+    codes = torch.randn(2, 3, 7, 10, generator=generator)
+    active = torch.rand(3, 7, generator=generator) < 0.5
+    active[2] = False
+    logits[:, ~active] = 50.0
+    limits = {"max_detections": 19, "post_range_m": (4.0, 3.0, 1.5)}
+    found = detections_from(DecoderOutput(logits, codes, active=active), **limits)
+    for b, detections in enumerate(found):
+        rows = active[b]
+        alone = DecoderOutput(logits[:, b : b + 1, rows], codes[:, b : b + 1, rows])
+        (wanted,) = detections_from(alone, **limits)
+        assert len(detections) == len(wanted) and (len(wanted) > 0) == (b < 2)
+        assert torch.equal(detections.scores, wanted.scores)
+        assert torch.equal(detections.boxes.center, wanted.boxes.center)
+
+
+def test_active_queries_are_told_for_each_sample() -> None:
+    logits, codes = torch.zeros(2, 3, 7, 4), torch.zeros(2, 3, 7, 10)
+    with pytest.raises(ValueError, match=r"active must have shape \(B=3, Q=7\); got \(2, 7\)"):
+        DecoderOutput(logits, codes, active=torch.ones(2, 7, dtype=torch.bool))
+
+
 @pytest.mark.parametrize(("queries", "classes"), [(0, 3), (2, 3)])
 def test_fewer_pairs_than_asked_for_give_what_there_is(queries: int, classes: int) -> None:
     output = DecoderOutput(torch.zeros(1, 1, queries, classes), torch.zeros(1, 1, queries, 10))
