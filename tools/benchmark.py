@@ -10,9 +10,9 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks import ops
+from benchmarks import attention, ops
 
-PARTS = {"ops": ops}
+PARTS = {"attention": attention, "ops": ops}
 
 
 def main() -> None:
