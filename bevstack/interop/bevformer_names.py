@@ -56,8 +56,8 @@ def last_third(tensor: Tensor, shape: Size) -> Tensor:
     return tensor[tensor.shape[0] // 3 * 2 :]
 
 
-def first_group(tensor: Tensor, shape: Size) -> Tensor:
-    """The first group of query rows, where the file holds whole groups (900 of 9,900)."""
+def first_groups(tensor: Tensor, shape: Size) -> Tensor:
+    """The first groups of query rows, where the file holds more of them (900 of 9,900)."""
     whole = len(shape) == 2 and shape[0] and tensor.shape[0] % shape[0] == 0
     return tensor[: shape[0]] if whole else tensor
 
@@ -71,6 +71,7 @@ def length_before_width(tensor: Tensor, shape: Size) -> Tensor:
 
 
 _HEAD = "pts_bbox_head."
+QUERIES = _HEAD + "query_embedding.weight"
 _ENCODER = "pts_bbox_head.transformer.encoder.layers.{i}."
 _DECODER = "pts_bbox_head.transformer.decoder.layers.{i}."
 _OUR_ENCODER = "encoder.layers.{i}."
@@ -136,7 +137,7 @@ ENCODER = (
 )
 
 DECODER = (
-    Rename(_HEAD + "query_embedding.weight", "decoder.query_embedding", first_group),
+    Rename(QUERIES, "decoder.query_embedding", first_groups),
     Rename(_HEAD + "transformer.reference_points.{p}", "decoder.reference_points.{p}"),
     *(
         row
@@ -218,3 +219,22 @@ PERSPECTIVE = (
 )
 
 BEVFORMER_V2 = (*BACKBONE, *NECK, *ENCODER, *DECODER, *FUSION, *PERSPECTIVE)
+
+
+def bevformer_rows(boxes: str) -> tuple[Rename, ...]:
+    """The whole table for a box convention, "legacy" or "modern".
+
+    Modern boxes (mmdetection3d from 1.0 on) are ours: length before width, yaw counter-clockwise.
+    The perspective head's have nothing to do with either.
+
+    Raises:
+        ValueError: another convention.
+    """
+    if boxes not in ("legacy", "modern"):
+        raise ValueError(f"boxes must be 'legacy' or 'modern'; got {boxes!r}")
+    if boxes == "legacy":
+        return BEVFORMER_V2
+    return tuple(
+        row._replace(convert=None) if row.convert is from_legacy_boxes else row
+        for row in BEVFORMER_V2
+    )

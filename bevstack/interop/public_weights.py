@@ -7,12 +7,11 @@ that nothing filled, is an error unless the caller allows it by name.
 
 from __future__ import annotations
 
-import pickle
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -22,9 +21,6 @@ from bevstack.interop.internimage_names import as_pattern
 
 # (published tensor, shape wanted) -> our tensor
 Conversion = Callable[[Tensor, torch.Size], Tensor]
-
-_ENTRIES = ("state_dict", "model", "module")  # where training frameworks keep the tensors
-_PREFIX = "module."  # of data-parallel training
 
 
 class Rename(NamedTuple):
@@ -43,6 +39,25 @@ class Report:
     missing: tuple[str, ...]  # ours, filled by nothing
     left_over: tuple[str, ...]  # published, used by nothing
 
+    def summary(self) -> str:
+        """The counts, part by part: first components of our names, then of those left over."""
+        matched = Counter(ours.partition(".")[0] for _, ours in self.matched)
+        missing = Counter(name.partition(".")[0] for name in self.missing)
+        rows = [
+            f"{part:<24}{matched[part]:>9}{missing[part]:>9}" for part in {**matched, **missing}
+        ]
+        total = f"{'all':<24}{len(self.matched):>9}{len(self.missing):>9}"
+        left = Counter(name.partition(".")[0] for name in self.left_over)
+        return "\n".join(
+            (
+                f"{'part':<24}{'matched':>9}{'missing':>9}",
+                *rows,
+                total,
+                f"left over of the file: {len(self.left_over)}",
+                *(f"{part:<24}{count:>9}" for part, count in left.items()),
+            )
+        )
+
     def table(self) -> str:
         """The report as text, one name a line."""
         width = max((len(published) for published, _ in self.matched), default=0)
@@ -53,42 +68,12 @@ class Report:
         return "\n".join(lines)
 
 
-def read_published(path: str | Path) -> dict[str, Tensor]:
-    """Tensors of a ``.pth`` file, without the wrappers of training frameworks.
+class UnmatchedError(ValueError):
+    """Names without a counterpart that nobody allowed; ``report`` says what became of all names."""
 
-    Only tensors and plain containers are unpickled: such a file cannot run code.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: damaged, holding more than tensors and plain values, or holding no tensors.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"published weights must be a file; got {path}, which is none")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"published weights must hold tensors and plain values only; got {path}: {reason}. "
-            "Where you trust the file, load it there and save its state_dict alone"
-        ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(
-            f"published weights must be a whole file written by torch.save; got {path} ({reason}): "
-            "download it again"
-        ) from None
-    for entry in _ENTRIES:
-        if isinstance(content, Mapping) and isinstance(content.get(entry), Mapping):
-            content = content[entry]
-    if not isinstance(content, Mapping) or not any(isinstance(v, Tensor) for v in content.values()):
-        raise ValueError(f"published weights must hold named tensors; got none in {path}")
-    return {
-        name.removeprefix(_PREFIX): value
-        for name, value in content.items()
-        if isinstance(value, Tensor)
-    }
+    def __init__(self, message: str, report: Report) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 def convert_weights(
@@ -109,8 +94,8 @@ def convert_weights(
         allow_left_over: published names or patterns that may stay unused.
 
     Raises:
-        ValueError: names without a counterpart, two published tensors for one of ours, or a tensor
-            of another shape.
+        UnmatchedError: names without a counterpart.
+        ValueError: two published tensors for one of ours, or a tensor of another shape.
     """
     patterns = [(re.compile(as_pattern(row.published)), row) for row in rows]
     converted: dict[str, Tensor] = {}
@@ -130,8 +115,8 @@ def convert_weights(
         tuple(name for name in wanted if name not in converted),
         tuple(name for name in published if name not in used),
     )
-    _refuse("missing", report.missing, allow_missing)
-    _refuse("left over", report.left_over, allow_left_over)
+    _refuse("missing", report.missing, allow_missing, report)
+    _refuse("left over", report.left_over, allow_left_over, report)
     return converted, report
 
 
@@ -155,11 +140,12 @@ def _converted(name: str, tensor: Tensor, convert: Conversion | None, shape: tor
     return converted.clone()  # no two of ours share memory
 
 
-def _refuse(what: str, names: Sequence[str], allowed: Sequence[str]) -> None:
+def _refuse(what: str, names: Sequence[str], allowed: Sequence[str], report: Report) -> None:
     refused = [n for n in names if not any(fnmatchcase(n, pattern) for pattern in allowed)]
     if refused:
         shown = ", ".join(refused[:5]) + (" ..." if len(refused) > 5 else "")
-        raise ValueError(
+        raise UnmatchedError(
             f"every name must find its counterpart; got {len(refused)} {what}: {shown}. "
-            "Choose the configuration the weights were made with, or allow them by name"
+            "Choose the configuration the weights were made with, or allow them by name",
+            report,
         )

@@ -1,3 +1,5 @@
+"""Every key of every published BEVFormer v2 file finds its place in the released configurations."""
+
 from __future__ import annotations
 
 import json
@@ -8,48 +10,38 @@ import pytest
 import torch
 from torch import Size, Tensor
 
-from bevstack.config import (
-    BEVEncoderConfig,
-    BEVGrid,
-    Config,
-    DecoderConfig,
-    FPNConfig,
-    InternImageConfig,
-)
+from bevstack.config import Config, load_config
 from bevstack.interop.bevformer_names import (
     BEVFORMER_V2,
     NOT_WEIGHTS,
-    first_group,
+    bevformer_rows,
+    first_groups,
     from_legacy_boxes,
     position_half,
     query_half,
 )
+from bevstack.interop.conversion import bevformer_from_public, with_groups_of
 from bevstack.interop.public_weights import convert_weights
 from bevstack.models.build import build_model
 from tests.conftest import shared_dir
 from tests.models.bevformer_oracle import legacy_codes
 
-# The backbone, the perspective head and its own pyramid level are not part of this detector.
-OTHER_PARTS = ("img_backbone.*", "fcos3d_bbox_head.*", "img_neck.fpn_convs.4.conv.*")
+RELEASED = ("t1-base", "t1", "t2", "t8")
+EVERY_RELEASE = [
+    pytest.param(name, marks=pytest.mark.oracle(f"keys_bevformerv2_r50_{name}"))
+    for name in RELEASED
+]
 
 
-def published_size() -> Config:
-    """The published detector's sizes, behind a backbone with ResNet-50's channels."""
-    return Config(
-        name="published",
-        grid=BEVGrid(z_range_m=(-5, 3), frame="lidar"),
-        backbone=InternImageConfig(channels=256, depths=(1, 1, 1, 1), groups=(1, 1, 1, 1)),
-        fpn=FPNConfig(),
-        encoder=BEVEncoderConfig(),
-        decoder=DecoderConfig(),
-    )
+def released_config(name: str) -> Config:
+    return load_config(f"bevformerv2_r50_{name.replace('-', '_')}")
 
 
 def dummy_file(name: str, query_rows: int | None = None) -> dict[str, Tensor]:
     """Every key of a published file in its shape, on the meta device."""
     shared = shared_dir()
     assert shared is not None
-    path = shared / "oracle" / "bevformer_v2" / f"keys_{name}.json"
+    path = shared / "oracle" / "bevformer_v2" / f"keys_bevformerv2_r50_{name}.json"
     listed = json.loads(path.read_text(encoding="utf-8"))
     tensors = {
         entry["key"]: torch.empty(entry["shape"], device="meta") for entry in listed["state_dict"]
@@ -66,58 +58,78 @@ def meta_model(config: Config) -> dict[str, Tensor]:
         return build_model(config).state_dict()
 
 
-@pytest.mark.oracle("keys_bevformerv2_r50_t1-base")
 @pytest.mark.parametrize("query_rows", [900, 9900])
-def test_every_key_of_the_published_single_frame_detector_finds_its_place(query_rows: int) -> None:
-    published = dummy_file("bevformerv2_r50_t1-base", query_rows)
-    wanted = meta_model(published_size())
+@pytest.mark.parametrize("name", EVERY_RELEASE)
+def test_every_key_of_every_release_finds_its_place(name: str, query_rows: int) -> None:
+    published = dummy_file(name, query_rows)
+    config, _ = with_groups_of(published, released_config(name))
+    wanted = meta_model(config)
     converted, report = convert_weights(
-        published,
-        wanted,
-        BEVFORMER_V2,
-        allow_missing=["backbone.*"],
-        allow_left_over=[*OTHER_PARTS, *NOT_WEIGHTS],
+        published, wanted, BEVFORMER_V2, allow_left_over=NOT_WEIGHTS
     )
-    ours = {name for name in wanted if not name.startswith("backbone.")}
-    assert converted.keys() == ours
-    theirs = {name for name in published if name.startswith("pts_bbox_head.")}
-    neck = {name for name, _ in report.matched if not name.startswith("pts_bbox_head.")}
-    assert {name for name, _ in report.matched} - neck == theirs - set(NOT_WEIGHTS)
-    assert len(neck) == 2 * 3 + 2 * 4  # weight and bias of three laterals and four outputs
-    assert all(converted[name].shape == wanted[name].shape for name in ours)
+    assert {key: value.shape for key, value in converted.items()} == {
+        key: value.shape for key, value in wanted.items()
+    }
+    assert {name for name, _ in report.matched} == published.keys() - set(NOT_WEIGHTS)
+    assert set(report.left_over) == set(NOT_WEIGHTS) and not report.missing
+    assert bevformer_from_public(published, config).keys() == wanted.keys()
+
+
+@pytest.mark.parametrize("name", EVERY_RELEASE)
+def test_released_detector_has_as_many_parameters_as_published(name: str) -> None:
+    with torch.device("meta"):
+        ours = sum(p.numel() for p in build_model(released_config(name)).parameters())
+    published = dummy_file(name)
+    buffers = ("running_mean", "running_var", "num_batches_tracked", *NOT_WEIGHTS)
+    theirs = sum(value.numel() for key, value in published.items() if not key.endswith(buffers))
+    assert ours == theirs
+
+
+@pytest.mark.oracle("keys_bevformerv2_r50_t1")
+def test_one_group_of_eleven_is_enough_and_is_said() -> None:
+    config = released_config("t1")
+    fitted, notes = with_groups_of(dummy_file("t1", 900), config)
+    assert fitted == replace(config, decoder=replace(config.decoder, num_groups=1))
+    assert "holds 1 of 11 groups" in notes[0]
+    base, notes = with_groups_of(dummy_file("t1-base", 9900), released_config("t1-base"))
+    assert base == released_config("t1-base") and "first 1 of the 11 groups" in notes[0]
+    assert with_groups_of(dummy_file("t1"), config) == (config, ())
+    assert with_groups_of(dummy_file("t1", 901), config) == (config, ())  # refused by its shape
 
 
 @pytest.mark.oracle("keys_bevformerv2_r50_t1-base")
-def test_the_level_only_the_perspective_head_reads_is_left_over_by_name() -> None:
-    published = dummy_file("bevformerv2_r50_t1-base")
-    wanted = meta_model(published_size())
-    allowed = [*OTHER_PARTS[:2], *NOT_WEIGHTS]
-    with pytest.raises(ValueError, match=r"2 left over: img_neck\.fpn_convs\.4\.conv\.weight"):
-        convert_weights(
-            published, wanted, BEVFORMER_V2, allow_missing=["backbone.*"], allow_left_over=allowed
-        )
+def test_parts_that_a_configuration_lacks_are_left_over_by_name() -> None:
+    config = replace(released_config("t1-base"), perspective=None)
+    with pytest.raises(ValueError, match=r"left over: fcos3d_bbox_head\.fcos2d_head"):
+        bevformer_from_public(dummy_file("t1-base"), config)
 
 
 @pytest.mark.oracle("keys_bevformerv2_r50_t1-base")
 def test_weights_of_another_grid_are_refused() -> None:
-    published = dummy_file("bevformerv2_r50_t1-base")
-    config = published_size()
-    wanted = meta_model(replace(config, grid=replace(config.grid, shape=(100, 200))))
+    config = released_config("t1-base")
+    other = replace(config, grid=replace(config.grid, shape=(100, 200)))
     with pytest.raises(ValueError, match=r"must have shape \(100, 128\).*got \(200, 128\)"):
-        convert_weights(published, wanted, BEVFORMER_V2)
+        bevformer_from_public(dummy_file("t1-base"), other)
 
 
-@pytest.mark.oracle("keys_bevformerv2_r50_t2")
+@pytest.mark.oracle("keys_bevformerv2_r50_t2", "keys_bevformerv2_r50_t8")
 def test_fusion_weights_are_not_dropped_silently() -> None:
-    published = dummy_file("bevformerv2_r50_t2")
     with pytest.raises(ValueError, match=r"left over: pts_bbox_head\.transformer\.fusion"):
-        convert_weights(
-            published,
-            meta_model(published_size()),
-            BEVFORMER_V2,
-            allow_missing=["backbone.*"],
-            allow_left_over=[*OTHER_PARTS, *NOT_WEIGHTS],
-        )
+        bevformer_from_public(dummy_file("t2"), released_config("t1"))
+    with pytest.raises(ValueError, match=r"missing: fusion\."):
+        bevformer_from_public(dummy_file("t1"), released_config("t2"))
+    with pytest.raises(ValueError, match=r"fusion\.layers\.0\.conv1\.weight must have shape"):
+        bevformer_from_public(dummy_file("t8"), released_config("t2"))
+
+
+def test_modern_boxes_are_copied_and_others_refused() -> None:
+    legacy, modern = bevformer_rows("legacy"), bevformer_rows("modern")
+    changed = [(old, new) for old, new in zip(legacy, modern, strict=True) if old != new]
+    assert [old.convert for old, _ in changed] == [from_legacy_boxes]
+    assert [new.convert for _, new in changed] == [None]
+    assert "box_branches" in changed[0][1].ours
+    with pytest.raises(ValueError, match="boxes must be 'legacy' or 'modern'; got 'kitti'"):
+        bevformer_rows("kitti")
 
 
 def test_legacy_box_rows_say_the_same_box() -> None:
@@ -145,7 +157,7 @@ def test_halves_of_the_joint_matrix_say_the_same() -> None:
     torch.testing.assert_close(got, wanted)
 
 
-def test_first_group_takes_whole_groups_only() -> None:
+def test_first_groups_take_whole_groups_only() -> None:
     table = torch.arange(33.0).view(33, 1)
-    assert torch.equal(first_group(table, Size((3, 1))), table[:3])
-    assert first_group(table, Size((5, 1))) is table  # 33 is no multiple: refused by its shape
+    assert torch.equal(first_groups(table, Size((3, 1))), table[:3])
+    assert first_groups(table, Size((5, 1))) is table  # 33 is no multiple: refused by its shape
