@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from bevstack.evaluation.curves import ERROR_NAMES, Curve
+from bevstack.evaluation.metric_config import MetricConfig
+
 # The five true-positive errors: (name in metrics_summary.json, name in print).
-ERRORS = (
-    ("trans_err", "ATE"),
-    ("scale_err", "ASE"),
-    ("orient_err", "AOE"),
-    ("vel_err", "AVE"),
-    ("attr_err", "AAE"),
-)
+ERRORS = tuple(zip(ERROR_NAMES, ("ATE", "ASE", "AOE", "AVE", "AAE"), strict=True))
+
+# Errors that a class does not have: cones look alike from all sides, and neither moves.
+MISSING_ERRORS = {
+    "traffic_cone": ("orient_err", "vel_err", "attr_err"),
+    "barrier": ("vel_err", "attr_err"),
+}
 
 
 @dataclass(frozen=True)
@@ -40,11 +46,13 @@ class TruePositiveErrors:
 
 @dataclass(frozen=True)
 class ClassMetrics:
-    """One class: AP averaged over the four distances, and its errors."""
+    """One class: AP averaged over the distances, and its errors."""
 
     name: str
     average_precision: float  # 0 to 1
     errors: TruePositiveErrors
+    precisions: tuple[float, ...] = ()  # AP at each distance
+    curves: tuple[Curve, ...] = field(default=(), compare=False, repr=False)  # at each distance
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,7 @@ class DetectionMetrics:
     mean_average_precision: float  # 0 to 1; a class without true boxes counts as 0
     errors: TruePositiveErrors
     classes: tuple[ClassMetrics, ...]
+    no_predictions: bool = False  # there was not one box to score
 
     @staticmethod
     def from_summary(summary: Mapping[str, Any]) -> DetectionMetrics:
@@ -71,7 +80,12 @@ class DetectionMetrics:
                 mean_average_precision=float(summary["mean_ap"]),
                 errors=_errors(summary["tp_errors"]),
                 classes=tuple(
-                    ClassMetrics(name, float(ap), _errors(class_errors[name]))
+                    ClassMetrics(
+                        name,
+                        float(ap),
+                        _errors(class_errors[name]),
+                        tuple(map(float, summary.get("label_aps", {}).get(name, {}).values())),
+                    )
                     for name, ap in by_class.items()
                 ),
             )
@@ -79,6 +93,44 @@ class DetectionMetrics:
             raise ValueError(
                 f"metrics summary must hold the figures of the detection metric; got no {error}"
             ) from None
+
+
+def summarise(
+    curves: Mapping[str, Sequence[Curve]],
+    config: MetricConfig,
+    *,
+    no_predictions: bool = False,
+) -> DetectionMetrics:
+    """The figures that follow from the curves of every class at every distance."""
+    classes = tuple(_class_metrics(name, curves[name], config) for name in config.class_names)
+    mean_ap = float(np.mean([found.average_precision for found in classes]))
+    by_class = [found.errors.values for found in classes]
+    errors = [float(np.nanmean(of_classes)) for of_classes in zip(*by_class, strict=True)]
+    scores = [max(0.0, 1.0 - error) for error in errors]
+    total = float(config.mean_ap_weight * mean_ap + np.sum(scores))
+    return DetectionMetrics(
+        nds=total / float(config.mean_ap_weight + len(scores)),
+        mean_average_precision=mean_ap,
+        errors=TruePositiveErrors(*errors),
+        classes=classes,
+        no_predictions=no_predictions,
+    )
+
+
+def _class_metrics(name: str, curves: Sequence[Curve], config: MetricConfig) -> ClassMetrics:
+    precisions = tuple(c.average_precision(config.min_recall, config.min_precision) for c in curves)
+    errors = curves[config.distances_m.index(config.error_distance_m)].mean_errors(
+        config.min_recall
+    )
+    missing = MISSING_ERRORS.get(name, ())
+    kept = [math.nan if e in missing else v for e, v in zip(ERROR_NAMES, errors, strict=True)]
+    return ClassMetrics(
+        name=name,
+        average_precision=float(np.mean(precisions)),
+        errors=TruePositiveErrors(*kept),
+        precisions=precisions,
+        curves=tuple(curves),
+    )
 
 
 def format_table(

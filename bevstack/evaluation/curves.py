@@ -1,0 +1,251 @@
+"""Precision, confidence and errors over recall, for one class at every distance.
+
+nuScenes, arXiv 1903.11027, section 3.1, in the arithmetic of nuscenes-devkit 1.2, to the last bit:
+each sum and interpolation is the same numpy call on the same values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bevstack.evaluation.box_errors import (
+    angle_differences,
+    cumulative_means,
+    norms,
+    scale_ious,
+    yaws,
+)
+from bevstack.evaluation.columns import NO_ATTRIBUTE, BoxColumns
+from bevstack.evaluation.matching import NO_MATCH, Pairs, Places, match, near_pairs
+from bevstack.tables.names import DETECTION_CLASSES
+
+NUM_RECALLS = 101
+HALF_TURN_CLASSES = ("barrier",)  # whose headings are known up to half a turn
+# The errors in the order of the summary: name in the devkit's files.
+ERROR_NAMES = ("trans_err", "scale_err", "orient_err", "vel_err", "attr_err")
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """One class at one distance, at ``NUM_RECALLS`` recalls from 0 to 1."""
+
+    recall: Floats  # (R,)
+    precision: Floats  # (R,) 0 beyond the recall that was reached
+    confidence: Floats  # (R,) lowest score that reaches the recall; 0 where none does
+    # (5, R) mean errors of the matches that are at least as sure, as in ERROR_NAMES. Their memory
+    # runs from the last recall to the first, which settles in what order numpy sums them.
+    errors: Floats
+
+    @property
+    def max_recall_index(self) -> int:
+        """The last recall that was reached, 0 where none was."""
+        reached = np.nonzero(self.confidence)[0]
+        return int(reached[-1]) if len(reached) else 0
+
+    def average_precision(self, min_recall: float, min_precision: float) -> float:
+        """Mean precision above both limits, scaled to 0..1.
+
+        Raises:
+            ValueError: a recall outside 0..1, or a precision outside 0..1 or of 1.
+        """
+        if not (0 <= min_precision < 1 and 0 <= min_recall <= 1):
+            raise ValueError(
+                "min_recall must be in 0..1 and min_precision in 0..1, below 1; got "
+                f"{min_recall} and {min_precision}"
+            )
+        precision = np.copy(self.precision)[round(100 * min_recall) + 1 :]
+        precision -= min_precision
+        precision[precision < 0] = 0
+        return float(np.mean(precision)) / (1.0 - min_precision)
+
+    def mean_errors(self, min_recall: float) -> tuple[float, ...]:
+        """The five errors averaged from ``min_recall`` on; 1 where that was not reached."""
+        first, last = round(100 * min_recall) + 1, self.max_recall_index
+        if last < first:
+            return (1.0,) * len(ERROR_NAMES)
+        return tuple(float(np.mean(error[first : last + 1])) for error in self.errors)
+
+
+class Chosen(NamedTuple):
+    """Some of many boxes."""
+
+    boxes: BoxColumns
+    rows: NDArray[np.int64]
+
+    def of_class(self, label: int) -> Chosen:
+        """Those of one class."""
+        return Chosen(self.boxes, self.rows[self.boxes.label[self.rows] == label])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassMatches:
+    """Predictions of one class, best first, and what each was matched with at each distance."""
+
+    prediction: NDArray[np.int64]  # (M,) rows of the predictions
+    truth: NDArray[np.int64]  # (N,) rows of the true boxes, by sample
+    score: Floats  # (M,)
+    pairs: Pairs  # of places in the two lists above
+    found: NDArray[np.int64]  # (D, M) rows of pairs, or NO_MATCH
+    errors: Floats  # (5, P) of the pairs that were matched at some distance; others undefined
+
+
+def class_curves(
+    predictions: Chosen,
+    truth: Chosen,  # of the same sample_tokens
+    name: str,
+    distances_m: tuple[float, ...],
+) -> tuple[Curve, ...]:
+    """The curves of one class at each distance.
+
+    Raises:
+        ValueError: a matched box without volume, naming its sample.
+    """
+    label = DETECTION_CLASSES.index(name)
+    wanted = truth.of_class(label)
+    if not len(wanted.rows):
+        return (no_predictions(),) * len(distances_m)
+    matches = match_class(
+        predictions.of_class(label), wanted, distances_m, half_turn=name in HALF_TURN_CLASSES
+    )
+    return tuple(curve(matches, distance) for distance in range(len(distances_m)))
+
+
+def match_class(
+    predictions: Chosen,
+    truth: Chosen,  # of the same sample_tokens
+    distances_m: tuple[float, ...],
+    *,
+    half_turn: bool = False,
+) -> ClassMatches:
+    """Sorts predictions, all of one class, matches them, and measures the matches.
+
+    Of equal scores the later box comes first. A box is matched within the sample it names.
+
+    Args:
+        predictions: rows of one class, ascending.
+        truth: rows of the same class, ascending.
+        distances_m: a match is nearer than this, each on its own.
+        half_turn: headings count up to half a turn.
+
+    Raises:
+        ValueError: a matched box without volume, naming its sample.
+    """
+    found_boxes, rows = predictions
+    true_boxes, true_rows = truth
+    rows = rows[np.argsort(found_boxes.score[rows], kind="stable")[::-1]]
+    true_rows = true_rows[np.argsort(true_boxes.named_sample[true_rows], kind="stable")]
+    pairs = near_pairs(
+        Places(found_boxes.named_sample[rows], _xy(found_boxes, rows)),
+        Places(true_boxes.named_sample[true_rows], _xy(true_boxes, true_rows)),
+        len(true_boxes.sample_tokens),
+        max(distances_m),
+    )
+    found = match(pairs, len(true_rows), distances_m)
+    used = np.zeros(len(pairs.truth), dtype=np.bool_)
+    used[found[found != NO_MATCH]] = True
+    errors = np.full((len(ERROR_NAMES), len(used)), np.nan)
+    errors[:, used] = pair_errors(
+        found_boxes[rows[pairs.prediction[used]]],
+        true_boxes[true_rows[pairs.truth[used]]],
+        pairs.distance[used],
+        period=np.pi if half_turn else 2 * np.pi,
+    )
+    return ClassMatches(
+        prediction=rows,
+        truth=true_rows,
+        score=found_boxes.score[rows],
+        pairs=pairs,
+        found=found,
+        errors=errors,
+    )
+
+
+def curve(matches: ClassMatches, distance: int) -> Curve:
+    """The curve at one of the distances, by its number."""
+    hits = np.flatnonzero(matches.found[distance] != NO_MATCH)
+    if not len(hits):
+        return no_predictions()
+    recall = np.linspace(0, 1, NUM_RECALLS)
+    corners, found = _corners(hits, len(matches.score))
+    reached = found.astype(np.float64) / float(len(matches.truth))
+    precision = np.interp(recall, reached, found / (corners + 1.0), right=0)
+    confidence = np.interp(recall, reached, matches.score[corners], right=0)
+    sureness = confidence[::-1]  # np.interp wants ascending abscissae
+    score = matches.score[hits][::-1]
+    errors = np.empty((len(ERROR_NAMES), NUM_RECALLS))
+    pairs = matches.found[distance, hits]
+    for error, of_pairs in zip(errors, matches.errors, strict=True):
+        error[:] = np.interp(sureness, score, cumulative_means(of_pairs[pairs])[::-1])
+    return Curve(recall=recall, precision=precision, confidence=confidence, errors=errors[:, ::-1])
+
+
+def no_predictions() -> Curve:
+    """The curve of a class without true boxes, or of which none was found."""
+    return Curve(
+        recall=np.linspace(0, 1, NUM_RECALLS),
+        precision=np.zeros(NUM_RECALLS),
+        confidence=np.zeros(NUM_RECALLS),
+        errors=np.ones((len(ERROR_NAMES), NUM_RECALLS)),
+    )
+
+
+def _corners(
+    hits: NDArray[np.int64],  # (K,) places of the matched predictions, ascending
+    count: int,  # of all predictions
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:  # (C,) places, (C,) matches up to there
+    """The predictions between which recall interpolates.
+
+    Recall rises at a hit and stays until the next; ``np.interp`` looks at nothing but the first
+    and the last of such a run. The run before the first hit, of recall 0, is there if it is.
+    """
+    ends = np.append(hits[1:], count) - 1
+    corners = np.stack((hits, ends), -1).ravel()
+    found = np.repeat(np.arange(1, len(hits) + 1), 2)
+    if hits[0] == 0:
+        return corners, found
+    return np.concatenate(((0, hits[0] - 1), corners)), np.concatenate(((0, 0), found))
+
+
+def pair_errors(
+    predictions: BoxColumns,
+    truth: BoxColumns,
+    distance: Floats,  # (M,) metres
+    period: float,  # after which a heading repeats itself
+) -> Floats:  # (5, M)
+    """The errors of each prediction against its true box, in the order of ERROR_NAMES.
+
+    NaN where they are not known: of velocity if either is not, of the attribute if the truth has
+    none.
+
+    Raises:
+        ValueError: a box without volume.
+    """
+    for boxes, whose in ((truth, "true"), (predictions, "predicted")):
+        flat = np.flatnonzero(~(boxes.size > 0).all(-1))
+        if len(flat):
+            sample = str(boxes.sample_tokens[boxes.sample[flat[0]]])
+            raise ValueError(
+                f"sizes of matched boxes must be positive; got {boxes.size[flat[0]].tolist()} of a "
+                f"{whose} box of sample {sample!r}"
+            )
+    turn = angle_differences(yaws(truth.rotation), yaws(predictions.rotation), period)
+    wrong = np.where(truth.attribute == predictions.attribute, 0.0, 1.0)
+    return np.stack(
+        (
+            distance,
+            1 - scale_ious(truth.size, predictions.size),
+            np.abs(turn),
+            norms(predictions.velocity - truth.velocity),
+            np.where(truth.attribute == NO_ATTRIBUTE, np.nan, wrong),
+        )
+    )
+
+
+def _xy(boxes: BoxColumns, rows: NDArray[np.int64]) -> Floats:
+    return np.ascontiguousarray(boxes.translation[rows, :2])

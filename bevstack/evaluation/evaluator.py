@@ -1,0 +1,94 @@
+"""The nuScenes detection metric on columns of boxes, equal to nuscenes-devkit 1.2 to the last bit.
+
+The claim holds for one machine and one numpy: the devkit's own last bits differ between processors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from bevstack.evaluation.columns import BoxColumns, GroundTruth
+from bevstack.evaluation.curves import Chosen, Curve, class_curves
+from bevstack.evaluation.filtering import Filtered, ego_distances, filter_boxes
+from bevstack.evaluation.metric_config import MetricConfig
+from bevstack.evaluation.metrics import DetectionMetrics, summarise
+from bevstack.evaluation.rules import check_devkit_rules, check_predictions
+
+
+def evaluate(
+    predictions: BoxColumns,
+    truth: GroundTruth,
+    config: MetricConfig | None = None,
+    *,
+    strict: bool = False,
+) -> DetectionMetrics:
+    """Scores predictions: filters both sides, matches class by class, and averages.
+
+    Predictions of samples that the truth does not have are left out. Without one prediction the
+    score is 0, and ``no_predictions`` is set.
+
+    Args:
+        predictions: in the order of their file, which decides between equal scores.
+        truth: the true boxes, in the order of the tables, which decides between equal distances.
+        config: the settings; none: ``detection_cvpr_2019``.
+        strict: accept and refuse what nuscenes-devkit does. It takes negative scores as long as
+            every true box is found, boxes without volume that match nothing, and infinite values;
+            it refuses predictions without a single box.
+
+    Raises:
+        ValueError: predictions that break a rule, naming the first box; no true box at all.
+    """
+    config = config or MetricConfig()
+    predictions = predictions.of_samples(truth.boxes.sample_tokens)
+    check = check_devkit_rules if strict else check_predictions
+    check(predictions, config)
+    if not len(truth.boxes):
+        raise ValueError(
+            f"the {len(truth.boxes.sample_tokens)} scored samples must have true boxes of the "
+            "detection classes; got none: choose another split"
+        )
+    found = Chosen(predictions, scored_rows(predictions, truth, config).rows)
+    wanted = Chosen(truth.boxes, scored_rows(truth.boxes, truth, config).rows)
+    return evaluate_filtered(found, wanted, config, strict=strict)
+
+
+def scored_rows(boxes: BoxColumns, truth: GroundTruth, config: MetricConfig) -> Filtered:
+    """Which true or predicted boxes count, both of the truth's samples."""
+    distance_m = ego_distances(boxes, truth.ego_translation)
+    return filter_boxes(boxes, distance_m, truth.racks, config)
+
+
+def evaluate_filtered(
+    predictions: Chosen,
+    truth: Chosen,  # of the same sample_tokens
+    config: MetricConfig,
+    *,
+    strict: bool = False,
+) -> DetectionMetrics:
+    """Scores the chosen boxes, every one of which counts.
+
+    Raises:
+        ValueError: a matched box without volume; with ``strict`` also a confidence that rises with
+            recall, as negative scores make it.
+    """
+    curves = {
+        name: class_curves(predictions, truth, name, config.distances_m)
+        for name in config.class_names
+    }
+    if strict:
+        _check_confidence(curves)
+    return summarise(curves, config, no_predictions=not len(predictions.boxes))
+
+
+def _check_confidence(curves: Mapping[str, Sequence[Curve]]) -> None:
+    for name, of_class in curves.items():
+        for found in of_class:
+            confidence = found.confidence
+            if not all(confidence == sorted(confidence, reverse=True)):
+                raise ValueError(
+                    f"confidence of {name} must not rise with recall; got "
+                    f"{confidence[np.argmax(np.diff(confidence)) + 1]} after lower ones: scores "
+                    "must not be negative"
+                )

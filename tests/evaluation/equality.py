@@ -1,0 +1,62 @@
+"""Compares the evaluator with nuscenes-devkit on random cases; also a program for subprocesses.
+
+OPENBLAS_CORETYPE=Haswell python -m tests.evaluation.equality 0 1000
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Iterable
+
+import numpy as np
+
+from bevstack.evaluation.evaluator import evaluate
+from tests.evaluation.devkit_side import differences, evaluate_by_devkit
+from tests.evaluation.random_cases import random_case
+
+
+def compare(seeds: Iterable[int]) -> dict[str, object]:
+    """How many cases are equal, how many both refuse, and what differs."""
+    counts: dict[str, object] = {"equal": 0, "refused": 0, "different": []}
+    for seed in seeds:
+        kind, difference = compare_one(seed)
+        if difference:
+            counts["different"].append(f"seed {seed}: {difference}")
+        else:
+            counts[kind] += 1
+    return counts
+
+
+def compare_one(seed: int) -> tuple[str, str]:
+    """Whether both refuse one case, and what differs."""
+    predictions, truth = random_case(seed)
+    theirs, refusal = None, ""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the devkit divides by zero and compares NaN
+            theirs = evaluate_by_devkit(predictions, truth)
+    except Exception as error:  # noqa: BLE001 - the devkit raises AssertionError and Exception
+        refusal = repr(error)
+    try:
+        ours = evaluate(predictions, truth, strict=True)
+    except ValueError as error:
+        return "refused", "" if theirs is None else f"only ours refuses: {error}"
+    if theirs is None:
+        return "equal", f"only the devkit refuses: {refusal}"
+    found = differences(ours, *theirs)
+    return "equal", "; ".join(found[:3])
+
+
+def multiplies_and_adds_at_once() -> bool:
+    """Whether BLAS fuses multiplication and addition in the length of a pair."""
+    pairs = np.random.default_rng(0).normal(0, 1, (2000, 2))
+    plain = np.sqrt(pairs[:, 0] * pairs[:, 0] + pairs[:, 1] * pairs[:, 1])
+    return any(np.linalg.norm(pair) != value for pair, value in zip(pairs, plain, strict=True))
+
+
+if __name__ == "__main__":
+    first, last = map(int, sys.argv[1:])
+    outcome = compare(range(first, last))
+    sys.stdout.write(json.dumps({**outcome, "fused": multiplies_and_adds_at_once()}))

@@ -1,0 +1,153 @@
+"""nuscenes-devkit's own tests of its metric, run on our functions in place of theirs."""
+
+from __future__ import annotations
+
+import unittest
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from bevstack.evaluation import box_errors
+from bevstack.evaluation.columns import NO_ATTRIBUTE, BoxColumns
+from bevstack.evaluation.curves import ERROR_NAMES, Chosen, Curve, class_curves, pair_errors
+from bevstack.tables.names import ATTRIBUTES, DETECTION_CLASSES
+
+pytest.importorskip("nuscenes")
+pytest.importorskip("parameterized")
+test_algo = pytest.importorskip("nuscenes.eval.detection.tests.test_algo")
+test_utils = pytest.importorskip("nuscenes.eval.detection.tests.test_utils")
+
+
+def columns_of(boxes, tokens) -> BoxColumns:
+    """The devkit's boxes as columns."""
+    found = [(number, box) for number, token in enumerate(tokens) for box in boxes[token]]
+    count = len(found)
+
+    def column(name: str, *width: int) -> np.ndarray:
+        values = [getattr(box, name) for _, box in found]
+        return np.array(values, dtype=np.float64).reshape(count, *width)
+
+    sample = np.array([number for number, _ in found], dtype=np.int32)
+    attributes = [b.attribute_name for _, b in found]
+    return BoxColumns(
+        sample_tokens=np.array(tokens),
+        sample=sample,
+        named_sample=sample,
+        translation=column("translation", 3),
+        size=column("size", 3),
+        rotation=column("rotation", 4),
+        velocity=column("velocity", 2),
+        label=np.array([DETECTION_CLASSES.index(b.detection_name) for _, b in found], np.int8),
+        attribute=np.array(
+            [ATTRIBUTES.index(a) if a else NO_ATTRIBUTE for a in attributes], np.int8
+        ),
+        score=column("detection_score"),
+        num_points=column("num_pts").astype(np.int32),
+    )
+
+
+def one(box) -> BoxColumns:
+    return columns_of({"": [box]}, [""])
+
+
+def our_accumulate(truth, found, class_name, dist_fcn, dist_th, verbose=False):
+    from nuscenes.eval.detection.data_classes import DetectionMetricData
+
+    tokens = sorted({*truth.sample_tokens, *found.sample_tokens})
+    boxes = [columns_of(boxes, tokens) for boxes in (found, truth)]
+    chosen = [Chosen(b, np.arange(len(b))) for b in boxes]
+    (curve,) = class_curves(*chosen, class_name, (dist_th,))
+    errors = dict(zip(ERROR_NAMES, curve.errors, strict=True))
+    return DetectionMetricData(curve.recall, curve.precision, curve.confidence, **errors)
+
+
+def our_curve(data) -> Curve:
+    return Curve(
+        recall=data.recall,
+        precision=data.precision,
+        confidence=data.confidence,
+        errors=np.stack([getattr(data, name)[::-1] for name in ERROR_NAMES])[:, ::-1],
+    )
+
+
+def our_calc_ap(data, min_recall, min_precision):
+    try:
+        return our_curve(data).average_precision(min_recall, min_precision)
+    except ValueError as error:
+        raise AssertionError from error
+
+
+def our_calc_tp(data, min_recall, metric_name):
+    return our_curve(data).mean_errors(min_recall)[ERROR_NAMES.index(metric_name)]
+
+
+def our_error(name: str, period: float = 2 * np.pi):
+    def error(truth, found, period: float = period) -> float:
+        pair, wanted = one(found), one(truth)
+        difference = pair.translation[:, :2] - wanted.translation[:, :2]
+        try:
+            errors = pair_errors(pair, wanted, box_errors.norms(difference), period)
+        except ValueError as refused:
+            raise AssertionError from refused
+        return float(errors[ERROR_NAMES.index(name), 0])
+
+    return error
+
+
+def our_attr_acc(truth, found) -> float:
+    error = our_error("attr_err")(with_size(truth), with_size(found))
+    return np.nan if np.isnan(error) else 1 - error
+
+
+def with_size(box):
+    box.size = (1.0, 1.0, 1.0)
+    return box
+
+
+def ours_of(name: str):
+    """One of our errors of boxes that the devkit's tests give no size."""
+    return lambda truth, found, **options: our_error(name)(
+        with_size(truth), with_size(found), **options
+    )
+
+
+OURS = {
+    test_algo: {"accumulate": our_accumulate, "calc_ap": our_calc_ap, "calc_tp": our_calc_tp},
+    test_utils: {
+        "attr_acc": our_attr_acc,
+        "scale_iou": lambda truth, found: 1 - our_error("scale_err")(truth, found),
+        "yaw_diff": ours_of("orient_err"),
+        "angle_diff": lambda x, y, period: box_errors.angle_differences(
+            np.array([x]), np.array([y]), period
+        )[0],
+        "center_distance": ours_of("trans_err"),
+        "velocity_l2": ours_of("vel_err"),
+        "cummean": lambda values: box_errors.cumulative_means(values.astype(float)),
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("module", "count"), [(test_algo, 10), (test_utils, 7)], ids=["test_algo", "test_utils"]
+)
+def test_the_devkits_tests_pass_on_our_functions(
+    module: ModuleType, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called = set()
+
+    def counted(name: str, function):
+        def call(*args, **options):
+            called.add(name)
+            return function(*args, **options)
+
+        return call
+
+    for name, function in OURS[module].items():
+        assert hasattr(module, name)
+        monkeypatch.setattr(module, name, counted(name, function))
+    result = unittest.TestResult()
+    unittest.defaultTestLoader.loadTestsFromModule(module).run(result)
+    assert not [text for _, text in (*result.failures, *result.errors)]
+    assert result.testsRun == count and not result.skipped
+    assert called == set(OURS[module])
