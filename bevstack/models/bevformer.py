@@ -13,6 +13,8 @@ from bevstack.models.bev_augmentation import resample_bev
 from bevstack.models.bev_encoder import BEVEncoder
 from bevstack.models.box_code import DecoderOutput
 from bevstack.models.decoder import Decoder
+from bevstack.models.history import History
+from bevstack.models.lookback import Lookback, blacken_lost, looking_back
 from bevstack.models.perspective_head import PerspectiveHead
 from bevstack.models.perspective_views import PerspectiveViews, look_from_cameras
 from bevstack.models.point_sampling import find_visible_pairs
@@ -29,10 +31,11 @@ class BEVFormerOutput:
     decoder: DecoderOutput
     memory: BEVMemory | None  # for the next step; None where the model keeps nothing
     perspective: PerspectiveViews | None = None  # of the current frame; None where it was not asked
+    resets: Tensor | None = None  # (B,) int64, codes of Reset; None for a model of one frame
 
 
 class BEVFormerV2(nn.Module):
-    """Images to a pyramid, a pyramid to a BEV map, the map to boxes; one frame.
+    """Images to a pyramid, a pyramid to a BEV map, maps of several frames to one, that to boxes.
 
     Args:
         backbone: images (B, 3, H, W) to the maps that ``neck`` takes.
@@ -41,6 +44,8 @@ class BEVFormerV2(nn.Module):
         decoder: the decoder and its head.
         perspective_head: the perspective head, which supervises in training; it sees all levels of
             the pyramid, the encoder as many of the finest as it has level embeddings.
+        history: looks at other frames than the current one, and fuses their maps with its own; none
+            for a model of frames (0,).
         pixels_per_pass: without gradients and in evaluation mode, at most so many image pixels (but
             at least one image) go through backbone and neck together. This bounds memory where
             images are large, and gives the same numbers; small images all go at once.
@@ -54,6 +59,7 @@ class BEVFormerV2(nn.Module):
         encoder: BEVEncoder,
         decoder: Decoder,
         perspective_head: PerspectiveHead | None = None,
+        history: History | None = None,
         pixels_per_pass: int = PIXELS_PER_PASS,
     ) -> None:
         super().__init__()
@@ -64,6 +70,8 @@ class BEVFormerV2(nn.Module):
         self.encoder = encoder
         self.decoder = decoder
         self.perspective_head = perspective_head
+        self.history = history
+        self.fusion = None if history is None else history.fusion
         self.pixels_per_pass = pixels_per_pass
 
     @property
@@ -74,17 +82,74 @@ class BEVFormerV2(nn.Module):
     def forward(self, batch: Batch, memory: BEVMemory | None = None) -> BEVFormerOutput:
         """Detects in the current frame of every sample.
 
-        A lost camera (``rig.camera_mask`` false) is not attended to, whatever its image holds.
+        A model of several frames takes whole clips without memory; or the current frame alone with
+        what it remembers of each stream (None where the streams start), and gives the memory for
+        the next step. Only the current frame carries gradient: others are encoded in evaluation
+        mode. A lost camera (``rig.camera_mask`` false) is not attended to, whatever its image
+        holds.
 
         Raises:
-            ValueError: a clip of more than one frame, or a memory: this model sees one frame.
+            ValueError: neither a clip of the model's frames nor one frame, or a memory of another
+                model, rig size or number of streams.
         """
-        images, rig = _current_frame(batch, memory)
+        images, rig = self.current_frame(batch, memory)
+        past = self.look_back(batch, memory)
         pyramid = self.extract_pyramid(images)
         views = self.look_from_cameras(pyramid, rig, batch) if self.training else None
         bev = self.encode(pyramid, rig, batch.camera_slots, padded_size=images.shape[-2:])
-        bev = resample_bev(bev, batch.bev_augmentation, self.grid)
-        return BEVFormerOutput(bev, self.decoder(bev), memory, views)
+        next_memory = self.keep(batch, memory, past, pyramid, bev)
+        bev = self.fuse(resample_bev(bev, batch.bev_augmentation, self.grid), past)
+        resets = None if past is None else past.resets
+        return BEVFormerOutput(bev, self.decoder(bev), next_memory, views, resets)
+
+    def current_frame(self, batch: Batch, memory: BEVMemory | None) -> tuple[Tensor, CameraRig]:
+        """Images (B, N, 3, H, W), black where a camera is lost, and the rig (B,).
+
+        Raises:
+            ValueError: batch and memory are not what this model takes.
+        """
+        if self.history is None:
+            _check_single_frame(batch, memory)
+            now = 0
+        else:
+            now = self.history.current_slot(batch, memory)
+        rig = batch.rig[:, now]
+        return blacken_lost(batch.images[:, now], rig.camera_mask), rig
+
+    def look_back(self, batch: Batch, memory: BEVMemory | None) -> Lookback | None:
+        """Maps of the other frames, without gradient; None for a model of one frame.
+
+        Before the current frame, as released: in training that one moves the statistics of batch
+        norms that history is normalised with.
+        """
+        if self.history is None:
+            return None
+        with looking_back(self):
+            return self.history.look_back(self, batch, memory)
+
+    def fuse(
+        self,
+        bev: Tensor,  # (B, C, Y, X), augmented
+        past: Lookback | None,
+    ) -> Tensor:  # (B, C, Y, X)
+        """The current frame's map and the others' as one."""
+        if self.fusion is None or past is None:
+            return bev
+        return self.fusion(past.beside(bev, self.fusion.current), past.valid)
+
+    def keep(
+        self,
+        batch: Batch,
+        memory: BEVMemory | None,
+        past: Lookback | None,
+        pyramid: Sequence[Tensor],  # L x (B, N, C, H_l, W_l)
+        bev: Tensor,  # (B, C, Y, X), not augmented
+    ) -> BEVMemory | None:
+        """What a stream finds at its next step; None where nothing goes on."""
+        if self.history is None or past is None or not self.history.streams(batch):
+            return None
+        levels = pyramid[: self.encoder.num_levels]
+        return self.history.keep(batch, memory, past.check, levels=levels, bev=bev)
 
     def encode(
         self,
@@ -142,14 +207,10 @@ class BEVFormerV2(nn.Module):
         return tuple(level.unflatten(0, images.shape[:2]) for level in levels)
 
 
-def _current_frame(batch: Batch, memory: BEVMemory | None) -> tuple[Tensor, CameraRig]:
-    """Images (B, N, 3, H, W), black where a camera is lost, and the rig (B,)."""
+def _check_single_frame(batch: Batch, memory: BEVMemory | None) -> None:
     if batch.images.shape[1] != 1:
         raise ValueError(
             f"images must hold one frame for a model of frames (0,); got {batch.images.shape[1]}"
         )
     if memory is not None:
         raise ValueError("memory must be None for a model of frames (0,), which keeps none")
-    rig = batch.rig[:, 0]
-    lost = ~rig.camera_mask[..., None, None, None]
-    return batch.images[:, 0].masked_fill(lost, 0.0), rig

@@ -5,6 +5,7 @@ The only module of ``bevstack.models`` that knows a whole ``Config``.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,9 +24,11 @@ from bevstack.models.bev_encoder import BEVEncoder
 from bevstack.models.bevformer import BEVFormerV2
 from bevstack.models.decoder import Decoder
 from bevstack.models.fpn import FPN
+from bevstack.models.history import History
 from bevstack.models.internimage import InternImage
 from bevstack.models.perspective_head import PerspectiveHead
 from bevstack.models.resnet import ResNet
+from bevstack.models.temporal_fusion import TemporalFusion
 from bevstack.models.weights import read_safetensors, write_safetensors
 
 FORMAT = "bevstack-model-1"
@@ -54,7 +57,29 @@ def build_model(config: Config) -> BEVFormerV2:
         perspective_head=None
         if perspective is None
         else PerspectiveHead(perspective, channels=channels),
+        history=_build_history(config),
     )
+
+
+def _build_history(config: Config) -> History | None:
+    if config.temporal is None:
+        return None
+    fusion = TemporalFusion(config.temporal, channels=config.fpn.channels, frames=config.frames)
+    return History(config.temporal, fusion, fingerprint=_fingerprint(config))
+
+
+def _fingerprint(config: Config) -> int:
+    """63 bits of what the features of a memory depend on, of the configuration."""
+    defaults = Config(name="memory")
+    seen = replace(
+        config,
+        name=defaults.name,
+        training=defaults.training,
+        augmentation=defaults.augmentation,
+        loss=defaults.loss,
+    )
+    digest = hashlib.sha256(config_to_json(seen).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def _build_backbone(config: Config) -> InternImage | ResNet:

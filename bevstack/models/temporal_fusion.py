@@ -108,8 +108,9 @@ class TemporalFusion(nn.Module):
             raise ValueError(
                 f"frames must ascend and hold 0 and another offset; got {tuple(frames)}"
             )
+        self.frames = tuple(frames)
         self.num_frames = len(frames)
-        self.current = tuple(frames).index(0)
+        self.current = self.frames.index(0)
         self.activation_checkpointing = config.activation_checkpointing
         in_channels = self.num_frames * channels
         inner = config.inter_channels or in_channels

@@ -4,7 +4,7 @@ from bevstack.types.batch import Batch
 from bevstack.types.boxes import Boxes3D
 from bevstack.types.detections import Annotations, Detections
 from bevstack.types.frame import Clip, Frame
-from bevstack.types.memory import BEVMemory
+from bevstack.types.memory import BEVMemory, Reset, sequence_ids
 from bevstack.types.perspective import CameraAnnotations
 
 __all__ = [
@@ -16,4 +16,6 @@ __all__ = [
     "Clip",
     "Detections",
     "Frame",
+    "Reset",
+    "sequence_ids",
 ]

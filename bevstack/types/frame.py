@@ -156,6 +156,16 @@ class Clip:
             raise ValueError(f"offsets must ascend and hold 0; got {self.offsets}")
         if self.frames[self.offsets.index(0)] is None:
             raise ValueError("the frame at offset 0 must exist; got None")
+        self._check_scene()
+
+    def _check_scene(self) -> None:
+        scene = self.current.scene_token
+        for frame, offset in zip(self.frames, self.offsets, strict=True):
+            if frame is not None and frame.scene_token and scene not in ("", frame.scene_token):
+                raise ValueError(
+                    f"frames must be of one scene, {scene!r}; got one of {frame.scene_token!r} at "
+                    f"offset {offset}: give None where the scene has no frame"
+                )
 
     @property
     def current(self) -> Frame:
