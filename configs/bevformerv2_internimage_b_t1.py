@@ -34,5 +34,6 @@ CONFIG = Config(
         learning_rate=4e-4,
         backbone_multiplier=1.0,
         layer_decay=0.96,
+        decay_norms_and_biases=False,  # as InternImage's detectors
     ),
 )

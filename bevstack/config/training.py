@@ -48,6 +48,8 @@ class TrainingConfig:
     # InternImage: the rate of a layer is this times that of the next (paper: 0.96 for B, 0.94 XL)
     layer_decay: float = 1.0
     weight_decay: float = 0.01
+    # of norms, biases and all else of one axis too: True as BEVFormer, False as InternImage trains
+    decay_norms_and_biases: bool = True
     betas: tuple[float, float] = (0.9, 0.999)
     gradient_clip: float = 35.0  # L2 norm over all parameters
     warmup_steps: int = 2_000  # linear, from warmup_start of the rate

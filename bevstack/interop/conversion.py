@@ -131,12 +131,13 @@ def backbone_from_public(
     with torch.device("meta"):
         wanted = build_model(config).state_dict()
     wanted = {name: value for name, value in wanted.items() if name.startswith("backbone.")}
+    missing: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     if isinstance(config.backbone, ResNetConfig):
         prefix = _backbone_prefix(file, "layer1.0.conv1.weight")
         _check_caffe(file, prefix)
         inner = "img_backbone."
         rows = [row._replace(published=prefix + row.published[len(inner) :]) for row in BACKBONE]
-        missing, notes = (), ()
     else:
         prefix = _backbone_prefix(file, "patch_embed.conv1.weight")
         rows = [Rename(prefix + theirs, ours) for theirs, ours in RENAMES]

@@ -120,6 +120,7 @@ def test_paper_recipe_is_as_published(name: str) -> None:
     rate, batch, decay = (5e-4, 32, 0.94) if size in ("l", "xl") else (4e-4, 16, 0.96)
     assert (recipe.learning_rate, recipe.batch_size, recipe.layer_decay) == (rate, batch, decay)
     assert recipe.num_steps == NUSCENES_TRAINING_SAMPLES * 24 // batch
+    assert recipe.backbone_multiplier == 1 and not recipe.decay_norms_and_biases
     assert config.images.size == (640, 1600) and config.images.channel_order == "rgb"
     assert config.proposals is not None and config.perspective is not None
     assert not config.perspective.official_parity and config.grid.frame == "ego"
