@@ -82,6 +82,11 @@ VERBS = (
         summary="draw predicted and true boxes on the images and from above",
     ),
     Verb(
+        name="convert-weights",
+        module="bevstack.cli.convert_weights",
+        summary="turn published weights into a detector of ours",
+    ),
+    Verb(
         name="doctor",
         module="bevstack.cli.doctor",
         summary="say what is installed, what is missing and how to mend it",

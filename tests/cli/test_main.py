@@ -12,7 +12,16 @@ import pytest
 import bevstack
 from bevstack.cli.main import VERBS, Verb, build_parser, main
 
-ISSUED_VERBS = ("demo", "make-world", "train", "evaluate", "predict", "show", "doctor")
+ISSUED_VERBS = (
+    "demo",
+    "make-world",
+    "train",
+    "evaluate",
+    "predict",
+    "show",
+    "convert-weights",
+    "doctor",
+)
 
 
 @pytest.fixture
