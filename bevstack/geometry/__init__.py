@@ -1,6 +1,7 @@
 """Rigid motions, cameras and the bird's-eye-view grid."""
 
 from bevstack.geometry.bev_grid import BEVGrid, nominal_bev_from_ego
+from bevstack.geometry.bev_iou import bev_iou
 from bevstack.geometry.camera import CameraRig
 from bevstack.geometry.se3 import (
     invert_se3,
@@ -14,6 +15,7 @@ from bevstack.geometry.se3 import (
 __all__ = [
     "BEVGrid",
     "CameraRig",
+    "bev_iou",
     "invert_se3",
     "nominal_bev_from_ego",
     "quaternion_from_rotation",

@@ -46,16 +46,22 @@ def suppress(
     *,
     iou: float,
 ) -> Tensor:  # (D,) bool
-    """Which boxes greedy suppression leaves.
+    """Which boxes greedy suppression leaves."""
+    return survivors(_beats(boxes_px, labels, iou))
+
+
+def survivors(
+    beats: Tensor,  # (..., D, D) bool, entry (i, j): box i would suppress j; only where i < j
+) -> Tensor:  # (..., D) bool
+    """Which boxes, best first, greedy suppression leaves.
 
     All boxes are judged at once, again and again, by those that the last round left, until nothing
     changes: after n rounds the first n verdicts are the greedy ones, and in practice a handful of
     rounds settles all.
     """
-    beats = _beats(boxes_px, labels, iou)
-    kept = torch.ones_like(labels, dtype=torch.bool)
-    for _ in range(len(labels)):
-        judged = ~(beats & kept[:, None]).any(0)
+    kept = beats.new_ones(beats.shape[:-1])
+    for _ in range(beats.shape[-1]):
+        judged = ~(beats & kept[..., None]).any(-2)
         if torch.equal(judged, kept):
             break
         kept = judged
