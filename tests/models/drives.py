@@ -10,13 +10,15 @@ from torch import Tensor
 
 from bevstack.config import Config, TemporalConfig
 from bevstack.geometry import CameraRig, invert_se3
-from bevstack.models.bevformer import BEVFormerV2
+from bevstack.models.bevformer import BEVFormerOutput, BEVFormerV2
 from bevstack.models.build import build_model
 from bevstack.types import Batch
 from tests.models.small_models import make_batch, randomise, ring_rig, small_config
 from tests.models.test_bev_warp import pose
 
 STEP_US = 500_000
+FRAMES = (-3, -2, -1, 0)
+ALIGNMENTS = ("reproject", "warp")
 
 
 def temporal_config(
@@ -129,3 +131,20 @@ def make_drive(batch: int = 2, moments: int = 6, *, cameras: int = 3, seed: int 
         (10**15 + torch.arange(moments) * STEP_US + jitter).repeat(batch, 1),
         tuple((f"scene-{b}",) * moments for b in range(batch)),
     )
+
+
+def assert_same(got: BEVFormerOutput, wanted: BEVFormerOutput, rows: object = slice(None)) -> None:
+    # float32 sums of a batched matrix product run in another order than those of fewer frames
+    torch.testing.assert_close(got.bev[rows], wanted.bev, rtol=2e-5, atol=2e-5)
+    for name in ("logits", "codes"):
+        ours, theirs = getattr(got.decoder, name)[:, rows], getattr(wanted.decoder, name)
+        torch.testing.assert_close(ours, theirs, rtol=2e-4, atol=2e-4)
+
+
+def run_stream(model: BEVFormerV2, drive: Drive) -> list[BEVFormerOutput]:
+    memory, outputs = None, []
+    with torch.no_grad():
+        for moment in range(drive.images.shape[1]):
+            outputs.append(model(drive.step(moment), memory))
+            memory = outputs[-1].memory
+    return outputs

@@ -1,4 +1,4 @@
-"""Encoder of each frame, filling, fusion and decoder together, as the detector runs them."""
+"""Clips through the whole model, with features as stored in the place of backbone and neck."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from torch import Tensor, nn
 
 from bevstack.config import BEVEncoderConfig, DecoderConfig
 from bevstack.config.temporal import TemporalConfig
+from bevstack.geometry import CameraRig
 from bevstack.models.bev_encoder import BEVEncoder
+from bevstack.models.bevformer import BEVFormerV2
 from bevstack.models.decoder import Decoder
-from bevstack.models.point_sampling import find_visible_pairs
+from bevstack.models.history import History
 from bevstack.models.temporal_fusion import TemporalFusion
+from bevstack.types import Batch
 from tests.models.bevformer_oracle import (
     Case,
     assert_close,
@@ -23,7 +26,20 @@ from tests.models.bevformer_oracle import (
 from tests.models.test_bev_encoder import FixedEncoding
 
 
-def oracle_transformer(case: Case) -> nn.ModuleDict:
+class StoredFeatures(nn.Module):
+    """A backbone whose maps were stored: each image says in its pixels which it is."""
+
+    def __init__(self, features: list[Tensor]) -> None:  # L x (I, C, H_l, W_l)
+        super().__init__()
+        self.features = features
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """The maps of the images asked for."""
+        index = images[:, 0, 0, 0].long()
+        return [level[index] for level in self.features]
+
+
+def oracle_model(case: Case) -> BEVFormerV2:
     channels = case.cfg["embed_dims"]
     grid = grid_of(case.cfg["bev"])
     encoder = BEVEncoderConfig(num_layers=case.cfg["enc_layers"], feedforward_channels=128)
@@ -33,15 +49,18 @@ def oracle_transformer(case: Case) -> nn.ModuleDict:
     temporal = TemporalConfig(
         num_fusion=case.cfg["num_fusion"], inter_channels=case.cfg["inter_channels"]
     )
-    model = nn.ModuleDict(
-        {
-            "encoder": BEVEncoder(grid, encoder, channels=channels, num_levels=4),
-            "fusion": TemporalFusion(temporal, channels=channels, frames=case.cfg["frames"]),
-            "decoder": Decoder(grid, decoder, channels=channels, num_classes=10),
-        }
+    fusion = TemporalFusion(temporal, channels=channels, frames=case.cfg["frames"])
+    stored = [case.features(f"feat.{offset}") for offset in present_offsets(case)]
+    by_level = zip(*stored, strict=True)
+    model = BEVFormerV2(
+        StoredFeatures([torch.cat(maps, 1)[0] for maps in by_level]),
+        nn.Identity(),
+        encoder=BEVEncoder(grid, encoder, channels=channels, num_levels=4),
+        decoder=Decoder(grid, decoder, channels=channels, num_classes=10),
+        history=History(temporal, fusion),
     )
     pos = case.inputs["bev_pos"][0].flatten(1).T
-    model["encoder"].positional_encoding = FixedEncoding(pos)
+    model.encoder.positional_encoding = FixedEncoding(pos)
     weights = {
         ("" if name.startswith("reg_branches") else "transformer.") + name: value
         for name, value in case.weights.items()
@@ -58,10 +77,33 @@ def oracle_transformer(case: Case) -> nn.ModuleDict:
     return model.eval()
 
 
-def encode(case: Case, encoder: BEVEncoder, offset: int) -> Tensor:  # (1, C, Y, X)
-    rig = rig_of(case.inputs[f"lidar2img.{offset}"], case.image_size)
-    pairs = find_visible_pairs(rig, encoder.grid, num_heights=4, padded_size=case.image_size)
-    return encoder(case.features(f"feat.{offset}"), pairs, torch.arange(6)[None])
+def present_offsets(case: Case) -> list[int]:
+    return [offset for offset in case.cfg["frames"] if f"lidar2img.{offset}" in case.inputs]
+
+
+def oracle_clip(case: Case) -> Batch:
+    """The stored frames; what the one that is missing holds is not read."""
+    frames, present = case.cfg["frames"], present_offsets(case)
+    count, cameras = len(frames), 6
+    images = torch.full((1, count, cameras, 3, *case.image_size), torch.nan)
+    rigs = []
+    for slot, offset in enumerate(frames):
+        stored = f"lidar2img.{offset if offset in present else 0}"
+        rigs.append(rig_of(case.inputs[stored], case.image_size))
+        if offset in present:
+            first = present.index(offset) * cameras
+            index = torch.arange(first, first + cameras, dtype=torch.float32)
+            images[0, slot] = index[:, None, None, None]
+    return Batch(
+        images=images,
+        rig=CameraRig.stack(rigs, dim=1),
+        frame_valid=torch.tensor([[offset in present for offset in frames]]),
+        camera_slots=torch.arange(cameras)[None],
+        world_from_bev=torch.eye(4, dtype=torch.float64).repeat(1, count, 1, 1),
+        timestamp_us=(torch.tensor(frames) * 500_000 + 10**15)[None],
+        sample_tokens=("sample",),
+        scene_tokens=("scene",),
+    )
 
 
 @pytest.mark.parametrize(
@@ -71,31 +113,27 @@ def encode(case: Case, encoder: BEVEncoder, offset: int) -> Tensor:  # (1, C, Y,
         for name in ("transformer_v2_t4_inter", "transformer_v2_bidir")
     ],
 )
-def test_fused_maps_and_decoder_states_match_the_published_code(name: str) -> None:
+def test_maps_and_decoder_states_of_a_clip_match_the_published_code(name: str) -> None:
     case = read_case(name)
-    model = oracle_transformer(case)
+    model, clip = oracle_model(case), oracle_clip(case)
     frames = case.cfg["frames"]
-    present = [f"lidar2img.{offset}" in case.inputs for offset in frames]
-    assert present.count(False) == 1
-    rows, columns = model["encoder"].grid.shape
-    missing = torch.full((1, case.cfg["embed_dims"], rows, columns), torch.nan)
+    assert clip.frame_valid.sum() == len(frames) - 1
+    states: list[Tensor] = []
+    for layer in model.decoder.layers:
+        layer.register_forward_hook(lambda module, inputs, output: states.append(output))
+    fused_from: list[tuple[Tensor, Tensor]] = []
+    model.fusion.register_forward_pre_hook(lambda module, inputs: fused_from.append(inputs))
     with torch.no_grad():
-        maps = [
-            encode(case, model["encoder"], offset) if there else missing
-            for offset, there in zip(frames, present, strict=True)
-        ]
-        for offset, bev, there in zip(frames, maps, present, strict=True):
-            stored = "bev_current" if offset == 0 else f"bev_history.{offset}"
-            if there:
-                wanted = case.outputs[stored]
-                assert_close(bev.flatten(2).transpose(1, 2), wanted, case.tolerance)
-        fused = model["fusion"](torch.stack(maps, 1), torch.tensor([present]))
-        wanted = case.outputs["bev_embed_for_decoder"]
-        assert_close(fused.flatten(2).permute(2, 0, 1), wanted, case.tolerance)
-        states: list[Tensor] = []
-        for layer in model["decoder"].layers:
-            layer.register_forward_hook(lambda module, inputs, output: states.append(output))
-        codes = model["decoder"](fused).codes
+        output = model(clip)
+    maps, valid = fused_from[0]
+    assert torch.equal(valid, clip.frame_valid)
+    for slot, offset in enumerate(frames):
+        stored = "bev_current" if offset == 0 else f"bev_history.{offset}"
+        if valid[0, slot]:
+            tokens = maps[:, slot].flatten(2).transpose(1, 2)
+            assert_close(tokens, case.outputs[stored], case.tolerance)
+    tokens = output.bev.flatten(2).permute(2, 0, 1)
+    assert_close(tokens, case.outputs["bev_embed_for_decoder"], case.tolerance)
     assert_close(torch.stack(states).transpose(1, 2), case.outputs["inter_states"], case.tolerance)
-    refined = model["decoder"].grid.to_normalised(codes[..., (0, 1, 4)])
+    refined = model.grid.to_normalised(output.decoder.codes[..., (0, 1, 4)])
     assert_close(refined, case.outputs["inter_references"], case.tolerance)

@@ -89,3 +89,10 @@ def test_clip_needs_its_current_frame_and_ascending_offsets():
         Clip((frame, frame), (0, -1))
     with pytest.raises(ValueError, match="frames must be one an offset"):
         Clip((frame,), (-1, 0))
+
+
+def test_clip_is_of_one_scene():
+    here, there = make_frame(scene_token="a"), make_frame(scene_token="b")
+    with pytest.raises(ValueError, match="must be of one scene, 'a'; got one of 'b' at offset -1"):
+        Clip((there, here), (-1, 0))
+    assert Clip((make_frame(), here), (-1, 0)).current is here  # of a scene without a name

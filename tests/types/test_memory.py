@@ -1,51 +1,99 @@
 """Memory rows are independent streams: selecting and joining them loses nothing."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from bevstack.types import BEVMemory
+from bevstack.geometry import CameraRig
+from bevstack.types import BEVMemory, sequence_ids
 
 
-def make_memory(batch, levels=2, seed=0):
+def make_memory(batch, levels=2, seed=0, cameras=4, slots=3, with_rig=True):
     generator = torch.Generator().manual_seed(seed)
+
+    def noise(*shape, dtype=torch.float32):
+        return torch.randn(batch, *shape, generator=generator, dtype=dtype)
+
     features = tuple(
-        torch.randn(batch, 3, 4, 5 + level, generator=generator, requires_grad=True)
+        noise(slots, cameras, 5 + level).requires_grad_() if with_rig else noise(slots, 5, 7)
         for level in range(levels)
+    )
+    frames = (slots, cameras)
+    rig = CameraRig(
+        noise(*frames, 3, 3, dtype=torch.float64),
+        noise(*frames, 4, 4, dtype=torch.float64),
+        torch.full((batch, *frames, 2), 9),
+        noise(*frames) > 0,
     )
     return BEVMemory(
         features,
-        torch.rand(batch, 3, generator=generator) > 0.5,
-        torch.randn(batch, 3, 4, 4, dtype=torch.float64, generator=generator),
-        torch.randint(0, 10**15, (batch, 3), generator=generator),
+        torch.rand(batch, slots, generator=generator) > 0.5,
+        noise(slots, 4, 4, dtype=torch.float64),
+        torch.randint(0, 10**15, (batch, slots), generator=generator),
         torch.arange(batch),
         torch.full((batch,), 7),
+        rig if with_rig else None,
+        torch.randint(0, 6, (batch, *frames), generator=generator) if with_rig else None,
+        torch.tensor((64, 96)).repeat(batch, 1) if with_rig else None,
     )
 
 
-def test_concatenate_then_select_gives_each_stream_back():
-    one, two = make_memory(1), make_memory(2, seed=1)
+@pytest.mark.parametrize("with_rig", [True, False])
+def test_concatenate_then_select_gives_each_stream_back(with_rig):
+    one, two = make_memory(1, with_rig=with_rig), make_memory(2, seed=1, with_rig=with_rig)
     joined = BEVMemory.concatenate([one, two])
     assert joined.batch_size == 3
     back = joined.select(torch.tensor([2, 1]))
     assert torch.equal(back.features[1], two.features[1].flip(0))
     assert torch.equal(back.timestamp_us, two.timestamp_us.flip(0))
+    assert torch.equal(back.sequence_id, two.sequence_id.flip(0))
     assert back.world_from_bev.dtype == torch.float64
+    if with_rig:
+        assert torch.equal(back.rig.bev_from_cam, two.rig.bev_from_cam.flip(0))
+        assert torch.equal(back.rig.camera_mask, two.rig.camera_mask.flip(0))
+        assert torch.equal(back.camera_slots, two.camera_slots.flip(0))
+        assert torch.equal(back.padded_size, two.padded_size)
+    else:
+        assert back.rig is None
 
 
-def test_detach_cuts_the_gradient():
-    assert not any(f.requires_grad for f in make_memory(2).detach().features)
+def test_detach_cuts_the_gradient_and_to_moves_all_of_it():
+    memory = make_memory(2)
+    assert not any(f.requires_grad for f in memory.detach().features)
+    moved = memory.to("meta")
+    devices = {t.device.type for t in (*moved.of_frames(), moved.sequence_id, moved.fingerprint)}
+    assert devices | {moved.padded_size.device.type} == {"meta"}
+
+
+def test_bytes_of_a_frame_are_those_of_its_tensors():
+    memory = make_memory(2)  # 4 cameras, levels of 4 x 5 and 4 x 6 float32
+    features = 4 * (4 * 5 + 4 * 6)
+    calibration = 4 * (8 * 9 + 8 * 16 + 8 * 2 + 1 + 8)  # of each camera, its slot included
+    assert memory.bytes_per_frame == features + calibration + 1 + 8 * 16 + 8
+    assert make_memory(0).bytes_per_frame == memory.bytes_per_frame
 
 
 def test_levels_and_batches_that_disagree_are_named():
     with pytest.raises(ValueError, match="same number of levels"):
         BEVMemory.concatenate([make_memory(1), make_memory(1, levels=3)])
+    with pytest.raises(ValueError, match=r"slots.*got levels \[2\] and slots \[3, 4\]"):
+        BEVMemory.concatenate([make_memory(1), make_memory(1, slots=4)])
+    with pytest.raises(ValueError, match="features of one size"):
+        BEVMemory.concatenate([make_memory(1), make_memory(1, cameras=5)])
+    with pytest.raises(ValueError, match="same number of levels"):
+        BEVMemory.concatenate([])
     memory = make_memory(2)
     with pytest.raises(ValueError, match=r"features\[0\] must have leading axes \(2, 3\)"):
-        BEVMemory(
-            (torch.zeros(1, 3, 2),),
-            memory.valid,
-            memory.world_from_bev,
-            memory.timestamp_us,
-            memory.sequence_id,
-            memory.fingerprint,
-        )
+        replace(memory, features=(torch.zeros(1, 3, 2),))
+    with pytest.raises(ValueError, match="must be given together"):
+        replace(memory, camera_slots=None)
+    with pytest.raises(ValueError, match=r"padded_size must have shape \(B=2, 2\)"):
+        replace(memory, padded_size=torch.zeros(3, 2))
+
+
+def test_scenes_have_numbers_of_their_own_that_stay_the_same():
+    ids = sequence_ids(("scene-a", "scene-b", "scene-a", ""))
+    assert ids[0] == ids[2] != ids[1]
+    assert int(ids[3]) == 0xE3B0C44298FC1C14 >> 1  # SHA-256 of nothing begins so
+    assert sequence_ids(()).shape == (0,)
