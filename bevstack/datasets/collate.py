@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from itertools import accumulate
 from typing import TypeVar
 
 import torch
@@ -14,7 +15,7 @@ from bevstack.datasets.augment import BEVAugmentation, ImageAugmentation
 from bevstack.datasets.preprocess import PreparedFrame, preprocess
 from bevstack.geometry import BEVGrid, CameraRig, invert_se3
 from bevstack.tables.names import CAMERA_CHANNELS
-from bevstack.types import Annotations, Batch, CameraAnnotations, Clip, Frame
+from bevstack.types import Annotations, Batch, Boxes3D, CameraAnnotations, Clip, Frame
 
 Value = TypeVar("Value")
 
@@ -105,11 +106,8 @@ def stack_clips(clips: Sequence[PreparedClip]) -> Batch:
         timestamp_us=torch.stack([clip.timestamp_us for clip in clips]),
         sample_tokens=tuple(clip.sample_token for clip in clips),
         scene_tokens=tuple(clip.scene_token for clip in clips),
-        annotations=annotations,
-        camera_annotations=of_cameras
-        and tuple(
-            seen + (CameraAnnotations.empty(),) * (cameras - len(seen)) for seen in of_cameras
-        ),
+        annotations=annotations and _joined(annotations),
+        camera_annotations=of_cameras and _joined_cameras(of_cameras, cameras),
         bev_augmentation=None if augmentation is None else torch.stack(augmentation),
     )
 
@@ -175,6 +173,36 @@ def _prepare(
             f"{frame.sample_token!r} and {current.num_cameras} in {current.sample_token!r}"
         )
     return replace(prepared, rig=prepared.rig.moved(invert_se3(now) @ then))
+
+
+def _joined(annotations: Sequence[Annotations]) -> tuple[Annotations, ...]:
+    """The same annotations as parts of common tensors.
+
+    A tensor that comes from a worker process holds a file descriptor open; a thousand are allowed.
+    """
+    joint = Annotations(
+        Boxes3D.concatenate([of_sample.boxes for of_sample in annotations]),
+        torch.cat([of_sample.labels for of_sample in annotations]),
+        torch.cat([of_sample.num_points for of_sample in annotations]),
+    )
+    ends = list(accumulate(map(len, annotations)))
+    return tuple(joint[end - len(a) : end] for a, end in zip(annotations, ends, strict=True))
+
+
+def _joined_cameras(
+    annotations: Sequence[Sequence[CameraAnnotations]],  # B x up to N
+    cameras: int,  # N
+) -> tuple[tuple[CameraAnnotations, ...], ...]:  # B x N
+    """Likewise for each camera, and no boxes for cameras that a sample lacks."""
+    none = CameraAnnotations.empty()
+    every = [(*of_sample, *[none] * (cameras - len(of_sample))) for of_sample in annotations]
+    flat = [of_camera for of_sample in every for of_camera in of_sample]
+    joint = CameraAnnotations(
+        *(torch.cat([getattr(a, field.name) for a in flat]) for field in fields(CameraAnnotations))
+    )
+    ends = list(accumulate(map(len, flat)))
+    parts = [joint[end - len(a) : end] for a, end in zip(flat, ends, strict=True)]
+    return tuple(tuple(parts[first : first + cameras]) for first in range(0, len(parts), cameras))
 
 
 def _add_cameras(

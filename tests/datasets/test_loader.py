@@ -15,6 +15,7 @@ from bevstack.datasets.loader import collate, make_evaluation_loader, make_train
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.types import Batch
 from tests.tables.tiny_root import VERSION, write_tiny_root
+from tests.types.test_batch import tensors_of
 
 CONFIG = Config(
     name="small",
@@ -135,6 +136,22 @@ def test_boxes_of_cameras_come_where_the_perspective_head_wants_them(
     for ours, theirs in zip(*(b.camera_annotations[0] for b in (first, wanted)), strict=True):
         assert torch.equal(ours.boxes_px, theirs.boxes_px)
     assert next(iter(make_evaluation_loader(dataset, CONFIG))).camera_annotations is None
+
+
+@pytest.mark.parametrize("batch_size", [2, 9])
+def test_a_batch_takes_few_file_descriptors_whatever_its_size(
+    dataset: NuScenesDataset, batch_size: int
+) -> None:
+    """Each storage that comes from a worker keeps one open, and a process has 1024."""
+    config = dataclasses.replace(
+        _config(batch_size=batch_size, num_workers=1),
+        perspective=PerspectiveConfig(),
+        fpn=FPNConfig(num_outputs=5),
+    )
+    (batch,) = _take(dataset, config, 1)
+    tensors = tensors_of(batch)
+    assert len(tensors) > 40 * batch_size
+    assert len({tensor.untyped_storage().data_ptr() for tensor in tensors}) < 30
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
