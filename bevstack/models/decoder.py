@@ -6,11 +6,13 @@ Letters: B batch, Q object queries, C channels, H heads, Y X grid.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from bevstack.config import DecoderConfig
 from bevstack.geometry import BEVGrid
@@ -22,6 +24,10 @@ from bevstack.models.deformable_attention import (
 )
 from bevstack.models.detection_head import DetectionHead
 from bevstack.models.feedforward import FeedForward
+from bevstack.models.proposal_queries import ProposalQueries
+from bevstack.models.proposals import Proposals
+
+INACTIVE_LOGIT = -1e4  # of queries that say nothing: no score, no loss, and finite in every dtype
 
 
 class QuerySelfAttention(nn.Module):
@@ -48,15 +54,22 @@ class QuerySelfAttention(nn.Module):
         query: Tensor,  # (B, Q, C)
         pos: Tensor,  # (Q, C), or (B, Q, C)
         num_groups: int = 1,  # equal parts of Q
+        key_mask: Tensor | None = None,  # (B, Q / num_groups) bool, who is listened to; none: all
     ) -> Tensor:  # (B, Q, C)
-        """What the queries take from one another within their group, without residual."""
+        """What the queries take from one another within their group, without residual.
+
+        The mask is the same in every group; each row of it holds at least one query.
+        """
         q, k = self.qk_proj(query + pos).chunk(2, -1)
         q, k, v = (
             rearrange(x, "b (g q) (h c) -> (b g) h q c", g=num_groups, h=self.num_heads)
             for x in (q, k, self.v_proj(query))
         )
+        mask = None
+        if key_mask is not None:
+            mask = key_mask.repeat_interleave(num_groups, 0)[:, None, None]  # (B * G, 1, 1, Q / G)
         dropout = self.dropout if self.training else 0.0
-        attended = functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+        attended = functional.scaled_dot_product_attention(q, k, v, mask, dropout_p=dropout)
         return self.out_proj(rearrange(attended, "(b g) h q c -> b (g q) (h c)", g=num_groups))
 
 
@@ -80,39 +93,62 @@ class DecoderLayer(nn.Module):
     def forward(
         self,
         query: Tensor,  # (B, Q, C)
-        pos: Tensor,  # (Q, C)
+        pos: Tensor,  # (Q, C), or (B, Q, C)
         reference_points: Tensor,  # (B, Q, 2) normalised x, y
         bev_tokens: Tensor,  # (B, Y * X, C)
         grid_shape: tuple[int, int],  # (Y, X)
         num_groups: int = 1,  # equal parts of Q
+        key_mask: Tensor | None = None,  # (B, Q / num_groups) bool, who is listened to; none: all
     ) -> Tensor:  # (B, Q, C)
         """One round of talking to the other queries and looking at the map."""
-        query = self.norms[0](query + self.dropout(self.self_attention(query, pos, num_groups)))
+        heard = self.self_attention(query, pos, num_groups, key_mask)
+        query = self.norms[0](query + self.dropout(heard))
         attended = self.cross_attention(query + pos, bev_tokens, reference_points, grid_shape)
         query = self.norms[1](query + self.dropout(attended))
         return self.norms[2](query + self.feedforward(query))
 
 
+@dataclass(frozen=True)
+class _Queries:
+    """What the first layer starts with; groups one after the other along Q."""
+
+    content: Tensor  # (B, Q, C)
+    pos: Tensor  # (Q, C), or (B, Q, C)
+    reference_points: Tensor  # (B, Q, 3) float32 normalised
+    active: Tensor | None = None  # (B, Q / groups) bool, the same in every group; none: all
+
+
 class Decoder(nn.Module):
-    """Learned object queries find objects on the BEV map and refine their boxes layer by layer.
+    """Object queries find objects on the BEV map and refine their boxes layer by layer.
 
     In training each of ``config.num_groups`` groups of queries does so by itself, sharing all else
-    (Group DETR, arXiv 2207.13085); in evaluation there is the first group alone.
+    (Group DETR, arXiv 2207.13085); in evaluation there is the first group alone. With proposals
+    each group's learned queries are followed by one query a proposal (hybrid object queries of
+    BEVFormer v2, arXiv 2211.10439, section 3.5); places left empty in a sample are listened to by
+    no query and are not ``active`` in the output.
 
     Args:
         grid: the BEV grid, which reference points are normalised to.
         config: the decoder's section of the configuration.
         channels: C, of the BEV map.
         num_classes: K.
+        num_proposals: P, of every sample; 0 for learned queries alone.
     """
 
     def __init__(
-        self, grid: BEVGrid, config: DecoderConfig, *, channels: int, num_classes: int
+        self,
+        grid: BEVGrid,
+        config: DecoderConfig,
+        *,
+        channels: int,
+        num_classes: int,
+        num_proposals: int = 0,
     ) -> None:
         super().__init__()
         self.grid = grid
         self.num_queries = config.num_queries
         self.num_groups = config.num_groups
+        self.activation_checkpointing = config.activation_checkpointing
         # positional part first, then the content the queries start with
         rows = config.num_groups * config.num_queries
         self.query_embedding = nn.Parameter(torch.empty(rows, 2 * channels))
@@ -123,34 +159,94 @@ class Decoder(nn.Module):
         self.head = DetectionHead(
             grid, channels=channels, num_classes=num_classes, num_layers=config.num_layers
         )
+        self.proposal_queries = None
+        if num_proposals:
+            self.proposal_queries = ProposalQueries(
+                channels, num_proposals=num_proposals, num_groups=config.num_groups
+            )
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Queries from N(0, 1); the map to reference points Xavier-uniform."""
+        """Queries from N(0, 1); the map to reference points Xavier-uniform.
+
+        With proposals boxes start at their reference points, as in Deformable DETR: a proposal
+        would lose its place to what an untrained branch says.
+        """
         nn.init.normal_(self.query_embedding)
         init_projection(self.reference_points)
+        if self.proposal_queries is not None:
+            self.head.start_at_reference_points()
 
     def forward(
         self,
         bev: Tensor,  # (B, C, Y, X)
+        proposals: Proposals | None = None,  # given exactly where the decoder takes them
     ) -> DecoderOutput:
         """Logits and boxes of every layer.
 
-        A layer's reference points carry no gradient to the layers before it; the first ones do
-        to the query embedding.
+        A layer's reference points carry no gradient to the layers before it, nor to proposals; the
+        first ones of learned queries do to the query embedding.
+
+        Raises:
+            ValueError: proposals missing, not asked for, or not as many as the decoder takes.
         """
         bev_tokens = rearrange(bev, "b c y x -> b (y x) c")
         groups = self.num_groups if self.training else 1
-        table = self.query_embedding[: groups * self.num_queries]
-        pos, query = table.chunk(2, -1)  # (Q, C) each
-        references = float32_linear(self.reference_points, pos).sigmoid()  # (Q, 3)
-        references = references.expand(bev.shape[0], -1, -1)
-        query = query.expand(bev.shape[0], -1, -1)
+        start = self._start(bev.shape[0], groups, proposals)
+        heard = None
+        if start.active is not None:  # where nobody is active, all are heard: a row needs somebody
+            heard = start.active | ~start.active.any(-1, keepdim=True)
+        query, references = start.content, start.reference_points
         said = []
         for index, layer in enumerate(self.layers):
-            query = layer(query, pos, references[..., :2], bev_tokens, self.grid.shape, groups)
+            places = references[..., :2]
+            inputs = (query, start.pos, places, bev_tokens, self.grid.shape, groups, heard)
+            if self.activation_checkpointing and torch.is_grad_enabled():
+                query = checkpoint(layer, *inputs, use_reentrant=False)
+            else:
+                query = layer(*inputs)
             logits, codes, refined = self.head(index, query, references)
             references = refined.detach()
             said.append((logits, codes))
-        logits_of_layers, codes_of_layers = zip(*said, strict=True)
-        return DecoderOutput(torch.stack(logits_of_layers), torch.stack(codes_of_layers), groups)
+        logits, codes = (torch.stack(of_layers) for of_layers in zip(*said, strict=True))
+        if start.active is None:
+            return DecoderOutput(logits, codes, groups)
+        active = start.active.repeat(1, groups)  # (B, Q)
+        return DecoderOutput(
+            logits.masked_fill(~active[..., None], INACTIVE_LOGIT), codes, groups, active
+        )
+
+    def _start(self, batch: int, groups: int, proposals: Proposals | None) -> _Queries:
+        wanted = 0 if self.proposal_queries is None else self.proposal_queries.num_proposals
+        given = None if proposals is None else tuple(proposals.valid.shape)
+        if given != ((batch, wanted) if wanted else None):
+            expected = f"hold {wanted} places for each of {batch} samples" if wanted else "be None"
+            raise ValueError(f"proposals of this decoder must {expected}; got {given}")
+        table = self.query_embedding[: groups * self.num_queries]
+        pos, content = table.chunk(2, -1)  # (Q, C) each
+        references = float32_linear(self.reference_points, pos).sigmoid()  # (Q, 3)
+        learned = _Queries(content.expand(batch, -1, -1), pos, references.expand(batch, -1, -1))
+        if proposals is None or self.proposal_queries is None:
+            return learned
+        return self._beside(learned, proposals, groups)
+
+    def _beside(self, learned: _Queries, proposals: Proposals, groups: int) -> _Queries:
+        """Each group's learned queries, and after them its queries of the proposals."""
+        assert self.proposal_queries is not None  # called only then
+        batch = len(proposals.valid)
+        # An empty place must not hold what spoils the others: 0 * NaN is NaN.
+        places = torch.where(proposals.valid[..., None], proposals.reference_points.detach(), 0.5)
+        content, pos = self.proposal_queries(places, groups)  # (G, P, C), (B, P, C)
+
+        def joined(of_learned: Tensor, of_proposals: Tensor) -> Tensor:  # to (B, Q, ...)
+            of_learned = of_learned.expand(batch, -1, -1).unflatten(1, (groups, self.num_queries))
+            of_proposals = of_proposals.expand(batch, groups, -1, -1)
+            return torch.cat((of_learned, of_proposals), 2).flatten(1, 2)
+
+        active = functional.pad(proposals.valid, (self.num_queries, 0), value=True)
+        return _Queries(
+            content=joined(learned.content, content),
+            pos=joined(learned.pos, pos[:, None]),
+            reference_points=joined(learned.reference_points, places[:, None]),
+            active=active,
+        )

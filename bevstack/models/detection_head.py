@@ -45,6 +45,13 @@ class DetectionHead(nn.Module):
         for branch in self.class_branches:
             nn.init.constant_(branch[-1].bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))
 
+    def start_at_reference_points(self) -> None:
+        """Lets every box start centred at its reference point, whatever its query holds."""
+        for branch in self.box_branches:
+            for parameter in (branch[-1].weight, branch[-1].bias):
+                with torch.no_grad():
+                    parameter[list(CENTER)] = 0
+
     def forward(
         self,
         layer: int,

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
 from bevstack.config import DecoderConfig
 from bevstack.geometry import BEVGrid
+from bevstack.models.box_code import DecoderOutput
 from bevstack.models.decoder import Decoder, QuerySelfAttention
 from tests.models import naive
 from tests.models.bevformer_oracle import assert_close, grid_of, load_published, read_case
@@ -68,42 +70,63 @@ def small_decoder(layers: int = 3) -> Decoder:
     return randomise(decoder)
 
 
+def assert_is_the_formula(
+    decoder: Decoder,
+    output: DecoderOutput,
+    sample: int,
+    rows: Tensor,  # (q,) queries of the output
+    bev: Tensor,  # (C, Y, X)
+    start: tuple[Tensor, Tensor, Tensor],  # content, positional part and references of those rows
+) -> None:
+    """The output at some rows against steps among these queries alone."""
+    tokens = bev.flatten(1).T
+    query, pos, reference = start
+    low, extent = torch.tensor((-10.0, -7, -2)), torch.tensor((40.0, 12, 5))
+    for index, layer in enumerate(decoder.layers):
+        query = layer.norms[0](query + layer.self_attention(query[None], pos)[0])
+        places, queries = reference[None, :, :2].detach(), (query + pos)[None].detach()
+        attention = layer.cross_attention
+        seen = naive.deformable_attention(attention, queries, tokens[None], places, (3, 4))
+        query = layer.norms[1](query + seen[0])
+        query = layer.norms[2](query + layer.feedforward(query))
+        raw = decoder.head.box_branches[index](query)
+        codes = output.codes[index, sample, rows]
+        for q in range(len(rows)):
+            for axis, row in ((0, 0), (1, 1), (2, 4)):
+                r = float(reference[q, axis].detach().clamp(1e-5, 1 - 1e-5))
+                moved = torch.sigmoid(raw[q, row] + torch.logit(torch.tensor(r).double()))
+                metres = moved * extent[axis] + low[axis]
+                torch.testing.assert_close(codes[q, row], metres, rtol=1e-6, atol=1e-6)
+        others = (2, 3, 5, 6, 7, 8, 9)
+        torch.testing.assert_close(codes[:, others], raw[:, others])
+        wanted = decoder.head.class_branches[index](query)
+        torch.testing.assert_close(output.logits[index, sample, rows], wanted)
+        reference = ((codes[:, (0, 1, 4)] - low) / extent).detach()
+
+
 @pytest.mark.parametrize("batch", [1, 2])
 def test_decoder_equals_its_formula_step_by_step(batch: int) -> None:
     decoder = small_decoder()
     bev = torch.randn(batch, 8, 3, 4, dtype=torch.float64)
     output = decoder(bev)
-    tokens = bev.flatten(2).transpose(1, 2)
     pos, content = decoder.query_embedding[:, :8], decoder.query_embedding[:, 8:]
-    low, extent = torch.tensor((-10.0, -7, -2)), torch.tensor((40.0, 12, 5))
+    start = (content, pos, torch.sigmoid(decoder.reference_points(pos)))
     for b in range(batch):
-        query = content
-        reference = torch.sigmoid(decoder.reference_points(pos))
-        for index, layer in enumerate(decoder.layers):
-            query = layer.norms[0](query + layer.self_attention(query[None], pos)[0])
-            seen = naive.deformable_attention(
-                layer.cross_attention,
-                (query + pos)[None],
-                tokens[b : b + 1],
-                reference[None, :, :2],
-                (3, 4),
-            )
-            query = layer.norms[1](query + seen[0])
-            query = layer.norms[2](query + layer.feedforward(query))
-            raw = decoder.head.box_branches[index](query)
-            for q in range(5):
-                for axis, row in ((0, 0), (1, 1), (2, 4)):
-                    r = float(reference[q, axis].clamp(1e-5, 1 - 1e-5))
-                    moved = torch.sigmoid(raw[q, row] + torch.logit(torch.tensor(r).double()))
-                    metres = moved * extent[axis] + low[axis]
-                    torch.testing.assert_close(
-                        output.codes[index, b, q, row], metres, rtol=1e-6, atol=1e-6
-                    )
-            others = (2, 3, 5, 6, 7, 8, 9)
-            torch.testing.assert_close(output.codes[index, b][:, others], raw[:, others])
-            wanted = decoder.head.class_branches[index](query)
-            torch.testing.assert_close(output.logits[index, b], wanted)
-            reference = ((output.codes[index, b][:, (0, 1, 4)] - low) / extent).detach()
+        assert_is_the_formula(decoder, output, b, torch.arange(5), bev[b], start)
+
+
+def test_recomputed_activations_change_no_gradient() -> None:
+    bev = torch.randn(2, 8, 3, 4, dtype=torch.float64)
+    decoder = small_decoder().train()
+    gradients = []
+    for recompute in (False, True):
+        decoder.activation_checkpointing = recompute
+        torch.manual_seed(3)  # dropout draws the same again
+        output = decoder(bev)
+        total = output.logits.sum() + output.codes.sin().sum()
+        gradients.append(torch.autograd.grad(total, list(decoder.parameters())))
+    for plain, recomputed in zip(*gradients, strict=True):
+        torch.testing.assert_close(recomputed, plain)
 
 
 def test_gradient_stops_at_refined_references_and_reaches_the_first_ones() -> None:
