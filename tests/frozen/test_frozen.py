@@ -27,8 +27,8 @@ from tests.frozen.make_frozen import write
 from tests.ops.calls import KERNELS
 
 # Built, but in no configuration yet: their own loops hold them (tests/models/test_resnet.py,
-# test_temporal_fusion.py, test_perspective_head.py, test_hybrid_queries.py). A name leaves this list
-# when it is frozen.
+# test_temporal_fusion.py, test_perspective_head.py, test_hybrid_queries.py). A name leaves this
+# list when it is frozen.
 NOT_YET_CONFIGURABLE = {
     "SyncBatchNorm",
     "LevelTower",
