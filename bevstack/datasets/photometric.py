@@ -12,6 +12,7 @@ BRIGHTNESS = 32.0  # largest shift, of 0..255. Released configurations, as all b
 CONTRAST = (0.5, 1.5)
 SATURATION = (0.5, 1.5)
 HUE_DEG = 18.0  # largest shift
+STRIP_PIXELS = 1 << 15  # 400 kB as floats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,32 +51,66 @@ class PhotometricDistortion:
             raise ValueError(
                 f"image must be uint8 RGB of shape (H, W, 3); got {image.dtype} {image.shape}"
             )
+        if image.size == 0:
+            return image.copy()
+        image = np.ascontiguousarray(image)
+        if official_parity:
+            return self._as_released(image)
+        if self.saturation == 1 and self.hue_deg == 0:
+            values = self._before_colours() * np.float32(self._contrast_after)
+            coloured = cv2.LUT(image, np.rint(np.clip(values, 0, 255)).astype(np.uint8))
+        else:
+            coloured = self._recoloured(image)
+        if self.channels == (0, 1, 2):
+            return coloured
+        reordered = np.empty_like(coloured)
+        pairs = [place for pair in zip(self.channels, range(3), strict=True) for place in pair]
+        cv2.mixChannels([coloured], [reordered], pairs)
+        return reordered
+
+    @property
+    def _contrast_after(self) -> float:
+        return 1.0 if self.contrast_first else self.contrast
+
+    def _before_colours(self) -> NDArray[np.float32]:  # (256,)
+        """What brightness, and contrast where it comes first, make of each value."""
+        values = np.arange(256, dtype=np.float32) + np.float32(self.brightness)
+        if self.contrast_first:
+            values *= np.float32(self.contrast)
+        return np.clip(values, 0, 255)
+
+    def _recoloured(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """All but the order of channels, in strips that stay in the processor's cache."""
+        before = self._before_colours()
+        result = np.empty_like(image)
+        rows = max(1, STRIP_PIXELS // image.shape[1])
+        for first in range(0, len(image), rows):
+            strip = self._turn(cv2.LUT(image[first : first + rows], before))
+            np.maximum(strip, 0, out=strip)
+            scaled = cv2.convertScaleAbs(strip, alpha=self._contrast_after)  # rounds, up to 255
+            result[first : first + rows] = scaled
+        return result
+
+    def _turn(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Saturation and hue: H in degrees, S in 0..1, V as the pixels, which are overwritten."""
+        hsv = cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV, dst=pixels)
+        hsv[..., 1] *= np.float32(self.saturation)
+        hue = hsv[..., 0]
+        hue += np.float32(self.hue_deg)
+        # OpenCV takes a hue beyond the circle for another colour.
+        if self.hue_deg > 0:
+            hue -= np.float32(360) * (hue > 360)
+        else:
+            hue += np.float32(360) * (hue < 0)
+        return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB, dst=hsv)
+
+    def _as_released(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Without a limit anywhere: modulo 256, on every machine."""
         pixels = image.astype(np.float32) + np.float32(self.brightness)
         if self.contrast_first:
             pixels *= np.float32(self.contrast)
-        if not official_parity:
-            np.clip(pixels, 0, 255, out=pixels)
-        # The way to HSV and back changes nothing within 0..255, but negative values.
-        if official_parity or self.saturation != 1 or self.hue_deg != 0:
-            pixels = self._recolour(pixels)
-        if not self.contrast_first:
-            pixels *= np.float32(self.contrast)
-        pixels = pixels[..., list(self.channels)]
-        if official_parity:
-            return pixels.astype(np.int32).astype(np.uint8)  # modulo 256, on every machine
-        return np.rint(np.clip(pixels, 0, 255)).astype(np.uint8)
-
-    def _recolour(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Saturation and hue: H in degrees, S in 0..1, V as the pixels."""
-        if pixels.size == 0:
-            return pixels
-        hsv = cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV)
-        hsv[..., 1] *= np.float32(self.saturation)
-        hue = hsv[..., 0] + np.float32(self.hue_deg)
-        hue[hue > 360] -= 360
-        hue[hue < 0] += 360
-        hsv[..., 0] = hue
-        return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+        pixels = self._turn(pixels) * np.float32(self._contrast_after)
+        return pixels[..., list(self.channels)].astype(np.int32).astype(np.uint8)
 
 
 def draw_photometric(rng: np.random.Generator) -> PhotometricDistortion:

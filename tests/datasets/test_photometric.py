@@ -5,7 +5,11 @@ import colorsys
 import numpy as np
 import pytest
 
-from bevstack.datasets.photometric import PhotometricDistortion, draw_photometric
+from bevstack.datasets.photometric import (
+    STRIP_PIXELS,
+    PhotometricDistortion,
+    draw_photometric,
+)
 
 
 def one_pixel(red: int, green: int, blue: int) -> np.ndarray:
@@ -57,22 +61,60 @@ def test_bright_pixels_stay_bright_and_wrap_only_for_parity() -> None:
     assert brighter.apply(image, official_parity=True).tolist() == [[[24, 255, 30]]]
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (4, 2), (0, 3)])
-def test_colours_equal_a_loop_over_pixels(shape: tuple[int, int]) -> None:
-    rng = np.random.default_rng(shape)
-    image = rng.integers(0, 256, (*shape, 3), np.uint8)
-    distortion = PhotometricDistortion(
-        brightness=-12.5, contrast=1.3, saturation=0.6, hue_deg=-17, channels=(1, 2, 0)
+def by_loops(distortion: PhotometricDistortion, pixel: list[int]) -> list[float]:
+    """One pixel, in the words of the class."""
+
+    def limited(values: list[float]) -> list[float]:
+        return [min(max(value, 0.0), 255.0) for value in values]
+
+    first = distortion.contrast if distortion.contrast_first else 1.0
+    last = 1.0 if distortion.contrast_first else distortion.contrast
+    values = limited([(value + distortion.brightness) * first for value in pixel])
+    hue, saturation, value = colorsys.rgb_to_hsv(*values)
+    turned = colorsys.hsv_to_rgb(
+        (hue + distortion.hue_deg / 360) % 1, saturation * distortion.saturation, value
     )
+    turned = limited([component * last for component in turned])
+    return [turned[channel] for channel in distortion.channels]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (4, 2), (0, 3), (3, 0)])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"brightness": -12.5, "contrast": 1.3, "saturation": 0.6, "hue_deg": -17},
+        {"brightness": 31, "contrast": 0.7, "contrast_first": False, "hue_deg": 18},
+        {"saturation": 1.45, "channels": (1, 2, 0)},
+        {"hue_deg": 9.5, "contrast": 1.4, "contrast_first": False, "channels": (2, 1, 0)},
+        {"brightness": 20.25, "contrast": 1.3, "contrast_first": False, "channels": (1, 2, 0)},
+        {"brightness": -20.75, "contrast": 0.6},
+        {"channels": (2, 0, 1)},
+    ],
+)
+def test_colours_equal_a_loop_over_pixels(shape: tuple[int, int], changes: dict) -> None:
+    rng = np.random.default_rng((*shape, len(changes)))
+    image = rng.integers(0, 256, (*shape, 3), np.uint8)
+    before = image.copy()
+    distortion = PhotometricDistortion(**changes)
     got = distortion.apply(image)
+    assert got.shape == image.shape and got.dtype == np.uint8
     for row in range(shape[0]):
         for column in range(shape[1]):
-            pixel = [(float(v) - 12.5) * 1.3 for v in image[row, column]]
-            hue, saturation, value = colorsys.rgb_to_hsv(*(min(max(v, 0), 255) for v in pixel))
-            turned = colorsys.hsv_to_rgb((hue - 17 / 360) % 1, saturation * 0.6, value)
-            wanted = [min(max(turned[c], 0), 255) for c in (1, 2, 0)]
+            wanted = by_loops(distortion, image[row, column].tolist())
             # Half a step of rounding, and float32.
             assert np.abs(got[row, column] - np.array(wanted)).max() <= 0.501
+    assert np.array_equal(image, before)
+
+
+def test_a_large_image_is_distorted_like_its_pixels_one_by_one() -> None:
+    """Larger than what is done at once, and a view of which rows do not follow each other."""
+    rng = np.random.default_rng(5)
+    image = rng.integers(0, 256, (2 * STRIP_PIXELS // 70, 150, 3), np.uint8)[:, ::2]
+    distortion = PhotometricDistortion(brightness=5, saturation=1.3, hue_deg=-12)
+    got = distortion.apply(image)
+    for row, column in rng.integers((0, 0), image.shape[:2], (300, 2)):
+        wanted = by_loops(distortion, image[row, column].tolist())
+        assert np.abs(got[row, column] - np.array(wanted)).max() <= 0.501
 
 
 def test_draws_keep_to_their_ranges_and_to_their_probabilities() -> None:
