@@ -9,6 +9,7 @@ from pathlib import Path
 from bevstack.datasets.images import read_image
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.tables.columns import TableColumns
+from bevstack.tables.fields import Text
 from bevstack.tables.names import TABLES
 from bevstack.tables.reader import Tables
 from bevstack.tables.splits import OFFICIAL_SPLITS, scenes_of_split
@@ -76,7 +77,7 @@ def _missing_tables(tables: Tables) -> list[Finding]:
     findings = []
     for name in TABLES:
         try:
-            TableColumns(tables.folder / f"{name}.json", ())
+            TableColumns(tables.folder / f"{name}.json")
         except (FileNotFoundError, ValueError) as error:
             findings.append(Finding(str(error), matters=False))
     return findings
@@ -86,7 +87,7 @@ def _missing_maps(tables: Tables) -> list[Finding]:
     path = tables.folder / "map.json"
     if not path.is_file():
         return []
-    names = [str(name) for name in TableColumns(path, ("filename",)).values("filename")]
+    names = TableColumns(path, {"filename": Text()}).text("filename").tolist()
     absent = [name for name in names if not (tables.root / name).is_file()]
     if not absent:
         return []

@@ -1,7 +1,8 @@
-"""Reader of the 13-table format: numpy columns, tokens resolved to rows, each table on first use.
+"""Reader of the 13-table format: numpy columns, tokens resolved to rows.
 
-It reads the real nuScenes and any other root written in its format. It keeps the columns the
-project uses and nothing else: no pickles, no files of its own beside the tables.
+It reads the real nuScenes and any other root written in its format, and keeps the columns the
+project uses. Small tables are parsed on first use; large ones once, and then mapped into memory
+from a file of columns (`bevstack.tables.cache`). No pickles.
 """
 
 from __future__ import annotations
@@ -10,35 +11,44 @@ import difflib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bevstack.tables.columns import NO_ROW, TableColumns
+from bevstack.tables.cache import Records, open_records
+from bevstack.tables.links import NO_ROW
 from bevstack.tables.names import LIDAR_CHANNEL
 from bevstack.tables.records import (
     CalibratedSensors,
-    Keyframes,
+    Record,
     SampleAnnotations,
     Samples,
     Scenes,
-    annotation_velocity,
+    SensorReadings,
 )
+
+Kind = TypeVar("Kind", bound=Record)
 
 
 class Tables:
     """The tables of one version below one root, each read when first asked for.
 
+    A copy in another process is opened there anew: mapped columns share their memory.
+
     Args:
         root: the folder that holds ``samples/`` and the version's folder.
         version: the folder of the 13 tables, such as "v1.0-mini".
+        cache: keep tables as columns beside them, or in the user's cache folder; None keeps those
+            of 64 MiB and more.
 
     Raises:
         FileNotFoundError: no such root or version (names those that are there).
     """
 
-    def __init__(self, root: Path | str, version: str) -> None:
+    def __init__(self, root: Path | str, version: str, *, cache: bool | None = None) -> None:
         self.root = Path(root)
+        self._cache = cache
         self.version = version
         if not self.root.is_dir():
             raise FileNotFoundError(
@@ -57,94 +67,38 @@ class Tables:
         """Where the ``.json`` files of the version are."""
         return self.root / self.version
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: self.__dict__[name] for name in ("root", "version", "_cache")}
+
     @cached_property
     def scenes(self) -> Scenes:
         """Scenes in file order."""
-        table = self._scene_columns
-        return Scenes(table.text("token"), table.text("name"), table.text("description"))
+        return self._record("scenes", Scenes)
 
     @cached_property
     def samples(self) -> Samples:
         """Samples in file order."""
-        table = self._sample_columns
-        scene = table.links("scene_token", "scene", self._scene_columns.index())
-        return Samples(table.text("token"), table.integers("timestamp"), scene)
+        return self._record("samples", Samples)
 
     @cached_property
     def calibrated_sensors(self) -> CalibratedSensors:
         """Calibrations in file order."""
-        sensors = self._columns("sensor", "channel", "modality")
-        table = self._sensor_columns
-        sensor = table.links("sensor_token", "sensor", sensors.index())
-        return CalibratedSensors(
-            token=table.text("token"),
-            channel=sensors.text("channel")[sensor],
-            is_camera=(sensors.text("modality") == "camera")[sensor],
-            translation=table.floats("translation", (3,), finite=False),
-            rotation=table.floats("rotation", (4,), finite=False),
-            intrinsics=table.floats("camera_intrinsic", (3, 3), finite=False),
-        )
+        return self._record("calibrated_sensors", CalibratedSensors)
 
     @cached_property
-    def keyframes(self) -> Keyframes:
+    def keyframes(self) -> SensorReadings:
         """Key-frame sensor readings in file order."""
-        fields = ("sample_token", "calibrated_sensor_token", "ego_pose_token", "is_key_frame")
-        table = self._columns("sample_data", *fields, "filename", "height", "width", "timestamp")
-        kept = np.array([bool(flag) for flag in table.values("is_key_frame")], dtype=np.bool_)
-        poses = self._columns("ego_pose", "translation", "rotation")
-        pose = table.links("ego_pose_token", "ego_pose", poses.index())[kept]
-        sample = table.links("sample_token", "sample", self._sample_columns.index())
-        sensor = table.links(
-            "calibrated_sensor_token", "calibrated_sensor", self._sensor_columns.index()
-        )
-        size = [
-            [h or 0, w or 0]
-            for h, w in zip(table.values("height"), table.values("width"), strict=True)
-        ]
-        return Keyframes(
-            token=table.text("token")[kept],
-            sample=sample[kept],
-            sensor=sensor[kept],
-            filename=table.text("filename")[kept],
-            size=np.array(size, dtype=np.int64).reshape(-1, 2)[kept],
-            timestamp_us=table.integers("timestamp")[kept],
-            translation=poses.floats("translation", (3,))[pose],
-            rotation=poses.floats("rotation", (4,))[pose],
-        )
+        return self._record("keyframes", SensorReadings)
+
+    @cached_property
+    def sweeps(self) -> SensorReadings:
+        """The other sensor readings, between key frames, in file order."""
+        return self._record("sweeps", SensorReadings)
 
     @cached_property
     def annotations(self) -> SampleAnnotations:
         """True boxes in file order; none in a version whose truth is withheld."""
-        instances = self._columns("instance", "category_token")
-        categories = self._columns("category", "name")
-        table = self._columns(
-            "sample_annotation",
-            *("sample_token", "instance_token", "attribute_tokens", "translation", "size"),
-            *("rotation", "prev", "next", "num_lidar_pts", "num_radar_pts"),
-        )
-        sample = table.links("sample_token", "sample", self._sample_columns.index())
-        instance = table.links("instance_token", "instance", instances.index())
-        category = instances.links("category_token", "category", categories.index())
-        translation = table.floats("translation", (3,))
-        own = table.index()
-        neighbours = (
-            table.links("prev", "sample_annotation", own, optional=True),
-            table.links("next", "sample_annotation", own, optional=True),
-        )
-        return SampleAnnotations(
-            token=table.text("token"),
-            sample=sample,
-            instance=instance,
-            category=categories.text("name")[category[instance]],
-            attribute=self._attributes(table),
-            translation=translation,
-            size=table.floats("size", (3,)),
-            rotation=table.floats("rotation", (4,)),
-            num_points=table.integers("num_lidar_pts") + table.integers("num_radar_pts"),
-            velocity=annotation_velocity(
-                translation, self.samples.timestamp_us[sample], *neighbours
-            ),
-        )
+        return self._record("annotations", SampleAnnotations)
 
     def scene_rows(self, names: Sequence[str]) -> NDArray[np.int32]:
         """Rows of scenes by name, in the order of the names.
@@ -206,25 +160,18 @@ class Tables:
             )
         return keyframes
 
-    def _columns(self, table: str, *fields: str) -> TableColumns:
-        return TableColumns(self.folder / f"{table}.json", fields)
+    def _record(self, name: str, kind: type[Kind]) -> Kind:
+        record = self._records.record(name)
+        assert isinstance(record, kind)
+        return record
 
     @cached_property
-    def _scene_columns(self) -> TableColumns:
-        return self._columns("scene", "name", "description")
-
-    @cached_property
-    def _sample_columns(self) -> TableColumns:
-        return self._columns("sample", "timestamp", "scene_token")
-
-    @cached_property
-    def _sensor_columns(self) -> TableColumns:
-        fields = ("sensor_token", "translation", "rotation", "camera_intrinsic")
-        return self._columns("calibrated_sensor", *fields)
+    def _records(self) -> Records:
+        return open_records(self.folder, cache=self._cache)
 
     @cached_property
     def _sample_index(self) -> dict[str, int]:
-        return self._sample_columns.index()
+        return {str(token): row for row, token in enumerate(self.samples.token)}
 
     @cached_property
     def _samples_by_scene(self) -> _Groups:
@@ -245,20 +192,6 @@ class Tables:
         keyframe = np.full(len(self.samples.token), NO_ROW, dtype=np.int32)
         keyframe[self.keyframes.sample[rows]] = rows
         return keyframe
-
-    def _attributes(self, table: TableColumns) -> NDArray[np.str_]:
-        attributes = self._columns("attribute", "name")
-        index = attributes.index()
-        names = attributes.text("name")
-        found = []
-        for row, tokens in enumerate(table.values("attribute_tokens")):
-            if not isinstance(tokens, list) or len(tokens) > 1 or not set(tokens) <= set(index):
-                raise ValueError(
-                    f"{table.where(row, 'attribute_tokens')} must be a list of at most one token "
-                    f"of attribute.json; got {tokens!r}"
-                )
-            found.append(str(names[index[tokens[0]]]) if tokens else "")
-        return np.array(found, dtype=np.str_)
 
 
 class _Groups:

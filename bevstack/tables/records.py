@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bevstack.tables.columns import NO_ROW
+from bevstack.tables.links import NO_ROW
+from bevstack.tables.text import CodedText, PlainText, TextColumn, text_column
 
 MAX_VELOCITY_GAP_S = 1.5  # between neighbouring annotations of an instance; devkit's box_velocity
 
@@ -43,14 +47,14 @@ class CalibratedSensors:
 
 
 @dataclass(frozen=True)
-class Keyframes:
-    """The key-frame rows of ``sample_data.json``, each joined with its own ego pose."""
+class SensorReadings:
+    """Rows of ``sample_data.json``, each joined with its own ego pose."""
 
-    token: NDArray[np.str_]  # (D,)
-    sample: NDArray[np.int32]  # (D,) row in Samples
+    token: TextColumn  # (D,)
+    sample: NDArray[np.int32]  # (D,) row in Samples; for a sweep the nearest in time
     sensor: NDArray[np.int32]  # (D,) row in CalibratedSensors
-    filename: NDArray[np.str_]  # (D,) below the root
-    size: NDArray[np.int64]  # (D, 2) (height, width) pixels, 0 for other sensors than cameras
+    filename: TextColumn  # (D,) below the root
+    size: NDArray[np.int32]  # (D, 2) (height, width) pixels, 0 for other sensors than cameras
     timestamp_us: NDArray[np.int64]  # (D,)
     translation: NDArray[np.float64]  # (D, 3) metres, of world_from_ego at that time
     rotation: NDArray[np.float64]  # (D, 4) quaternion wxyz, of world_from_ego at that time
@@ -60,16 +64,66 @@ class Keyframes:
 class SampleAnnotations:
     """Rows of ``sample_annotation.json``: true boxes in the world frame."""
 
-    token: NDArray[np.str_]  # (A,)
+    token: TextColumn  # (A,)
     sample: NDArray[np.int32]  # (A,) row in Samples
     instance: NDArray[np.int32]  # (A,) which object, row of instance.json
-    category: NDArray[np.str_]  # (A,) such as "vehicle.car"
-    attribute: NDArray[np.str_]  # (A,) such as "vehicle.parked", "" for none
+    category: CodedText  # (A,) such as "vehicle.car"
+    attribute: CodedText  # (A,) such as "vehicle.parked", "" for none
+    visibility: (
+        CodedText  # (A,) token of visibility.json: "1" for 0-40 % .. "4" for 80-100 %, or ""
+    )
     translation: NDArray[np.float64]  # (A, 3) metres, centre of gravity
     size: NDArray[np.float64]  # (A, 3) metres, (width, length, height)
     rotation: NDArray[np.float64]  # (A, 4) quaternion wxyz, of world_from_box
     num_points: NDArray[np.int64]  # (A,) lidar and radar points inside
     velocity: NDArray[np.float64]  # (A, 2) m/s along world (x, y), NaN where unknown
+
+
+Record = Scenes | Samples | CalibratedSensors | SensorReadings | SampleAnnotations
+
+# All there is to know of a version, by the names under which `Tables` offers it.
+RECORDS: Mapping[str, type[Record]] = MappingProxyType(
+    {
+        "scenes": Scenes,
+        "samples": Samples,
+        "calibrated_sensors": CalibratedSensors,
+        "keyframes": SensorReadings,
+        "sweeps": SensorReadings,
+        "annotations": SampleAnnotations,
+    }
+)
+_STRINGS = "str"  # marks a numpy array of strings among the parts of columns of text
+
+
+def arrays_of(record: Record) -> dict[str, NDArray[Any]]:
+    """A record as arrays without strings, by ``field`` or ``field.part``."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for field in fields(record):
+        value = getattr(record, field.name)
+        if isinstance(value, TextColumn):
+            arrays.update((f"{field.name}.{part}", a) for part, a in value.arrays().items())
+        elif value.dtype.kind == "U":
+            packed = PlainText.of(value.tolist()).arrays()["text"]
+            arrays[f"{field.name}.{_STRINGS}"] = packed
+        else:
+            arrays[field.name] = value
+    return arrays
+
+
+def record_of(kind: type[Record], arrays: Mapping[str, NDArray[Any]]) -> Record:
+    """The record that consists of these arrays: the inverse of ``arrays_of``."""
+    columns = []
+    for field in fields(kind):
+        parts = {
+            name.partition(".")[2]: array
+            for name, array in arrays.items()
+            if name.partition(".")[0] == field.name
+        }
+        if _STRINGS in parts:
+            columns.append(np.asarray(PlainText(parts[_STRINGS])))
+        else:
+            columns.append(parts[""] if "" in parts else text_column(parts))
+    return kind(*columns)
 
 
 def annotation_velocity(

@@ -1,16 +1,24 @@
 from __future__ import annotations
 
-import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bevstack.tables.columns import TableColumns
 from bevstack.tables.reader import Tables
 from tests.conftest import shared_dir
 from tests.tables.devkit import open_devkit
 from tests.tables.tiny_root import SCENES, VERSION, read_table, token, write_tables, write_tiny_root
+
+
+@pytest.fixture(params=["msgspec", "standard library"], autouse=True)
+def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways of parsing read the same and say the same."""
+    if request.param == "msgspec":
+        pytest.importorskip("msgspec")
+    else:
+        monkeypatch.setitem(sys.modules, "msgspec", None)
 
 
 @pytest.fixture
@@ -56,6 +64,27 @@ def test_keyframes_are_joined_with_their_own_pose(root: Path) -> None:
     assert found.size.tolist() == [[row["height"], row["width"]] for row in rows]
     wanted = [poses[row["ego_pose_token"]]["translation"] for row in rows]
     assert found.translation.tolist() == wanted
+
+
+def test_sweeps_are_the_readings_between_key_frames(root: Path) -> None:
+    rows = read_table(root, "sample_data")
+    for row in rows[2::3]:
+        row["is_key_frame"] = False
+    write_tables(root, {"sample_data": rows})
+    tables = Tables(root, VERSION)
+    assert tables.sweeps.token.tolist() == [row["token"] for row in rows[2::3]]
+    assert tables.sweeps.timestamp_us.tolist() == [row["timestamp"] for row in rows[2::3]]
+    assert len(tables.sweeps.token) + len(tables.keyframes.token) == len(rows)
+
+
+def test_visibility_is_the_token_of_its_level(root: Path) -> None:
+    levels = ["4", "", "1", "2"]
+    rows = read_table(root, "sample_annotation")
+    for number, row in enumerate(rows):
+        row["visibility_token"] = levels[number % 4]
+    write_tables(root, {"sample_annotation": rows})
+    found = Tables(root, VERSION).annotations.visibility
+    assert found.tolist() == [row["visibility_token"] for row in rows]
 
 
 def test_samples_of_a_scene_are_in_order_of_time_whatever_their_order_in_the_file(
@@ -257,18 +286,3 @@ def test_an_empty_table_gives_empty_columns(root: Path) -> None:
     tables = Tables(root, VERSION)
     assert tables.annotations.translation.shape == (0, 3)
     assert tables.annotations_of(0).tolist() == []
-
-
-def test_columns_keep_only_the_wanted_fields(tmp_path: Path) -> None:
-    path = tmp_path / "thing.json"
-    path.write_text(json.dumps([{"token": "a", "one": 1, "two": 2}]))
-    table = TableColumns(path, ("one",))
-    assert table.values("one") == [1]
-    with pytest.raises(KeyError):
-        table.values("two")
-
-
-def test_a_table_may_be_read_for_its_tokens_alone(tmp_path: Path) -> None:
-    path = tmp_path / "thing.json"
-    path.write_text(json.dumps([{"token": "a"}, {"token": "b", "other": 1}]))
-    assert TableColumns(path, ()).index() == {"a": 0, "b": 1}

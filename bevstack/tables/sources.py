@@ -1,0 +1,181 @@
+"""The records of a version straight from its JSON tables, each table read on first use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bevstack.tables.columns import TableColumns
+from bevstack.tables.fields import (
+    AtMostOneToken,
+    Field,
+    Flags,
+    Floats,
+    Integers,
+    Names,
+    Paths,
+    Text,
+    Tokens,
+)
+from bevstack.tables.records import (
+    CalibratedSensors,
+    Record,
+    SampleAnnotations,
+    Samples,
+    Scenes,
+    SensorReadings,
+    annotation_velocity,
+)
+from bevstack.tables.text import CodedText
+
+SOURCE_TABLES = (  # those that the records are made of
+    *("scene", "sample", "sensor", "calibrated_sensor", "sample_data", "ego_pose"),
+    *("instance", "category", "attribute", "sample_annotation"),
+)
+
+
+class JsonRecords:
+    """What `bevstack.tables.records` names, from the ``.json`` files of one folder.
+
+    Args:
+        folder: the version's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def record(self, name: str) -> Record:
+        """One of `RECORDS`.
+
+        Raises:
+            FileNotFoundError: a table that it needs is not there.
+            ValueError: such a table is damaged, or points at rows that are not there.
+        """
+        record: Record = getattr(self, f"_{name}")
+        return record
+
+    @cached_property
+    def _scenes(self) -> Scenes:
+        table = self._scene_table
+        return Scenes(
+            np.asarray(table.token),
+            np.asarray(table.text("name")),
+            np.asarray(table.text("description")),
+        )
+
+    @cached_property
+    def _samples(self) -> Samples:
+        table = self._sample_table
+        scene = table.links("scene_token", self._scene_table)
+        return Samples(np.asarray(table.token), table.array("timestamp"), scene)
+
+    @cached_property
+    def _calibrated_sensors(self) -> CalibratedSensors:
+        sensors = self._table("sensor", {"channel": Names(), "modality": Names()})
+        table = self._sensor_table
+        sensor = table.links("sensor_token", sensors)
+        return CalibratedSensors(
+            token=np.asarray(table.token),
+            channel=sensors.text("channel")[sensor],
+            is_camera=(sensors.text("modality") == "camera")[sensor],
+            translation=table.array("translation"),
+            rotation=table.array("rotation"),
+            intrinsics=table.array("camera_intrinsic"),
+        )
+
+    @cached_property
+    def _keyframes(self) -> SensorReadings:
+        return self._readings[0]
+
+    @cached_property
+    def _sweeps(self) -> SensorReadings:
+        return self._readings[1]
+
+    @cached_property
+    def _readings(self) -> tuple[SensorReadings, SensorReadings]:
+        """Key frames and the others."""
+        fields: dict[str, Field] = {
+            **{f"{n}_token": Tokens() for n in ("sample", "calibrated_sensor", "ego_pose")},
+            **{name: Integers(or_null=True) for name in ("height", "width")},
+            **{"is_key_frame": Flags(), "filename": Paths(), "timestamp": Integers()},
+        }
+        table = self._table("sample_data", fields)
+        poses = self._table("ego_pose", {"translation": Floats(3), "rotation": Floats(4)})
+        pose = table.links("ego_pose_token", poses)
+        sample = table.links("sample_token", self._sample_table)
+        sensor = table.links("calibrated_sensor_token", self._sensor_table)
+        size = np.stack([table.array("height"), table.array("width")], axis=1).astype(np.int32)
+
+        def where(chosen: NDArray[np.bool_]) -> SensorReadings:
+            return SensorReadings(
+                token=table.token.chosen(chosen),
+                sample=sample[chosen],
+                sensor=sensor[chosen],
+                filename=table.text("filename").chosen(chosen),
+                size=size[chosen],
+                timestamp_us=table.array("timestamp")[chosen],
+                translation=poses.array("translation")[pose[chosen]],
+                rotation=poses.array("rotation")[pose[chosen]],
+            )
+
+        is_key = table.array("is_key_frame")
+        return where(is_key), where(~is_key)
+
+    @cached_property
+    def _annotations(self) -> SampleAnnotations:
+        instances = self._table("instance", {"category_token": Tokens()})
+        categories = self._table("category", {"name": Text()})
+        attributes = self._table("attribute", {"name": Text()})
+        fields: dict[str, Field] = {
+            **{name: Tokens() for name in ("sample_token", "instance_token", "prev", "next")},
+            **{"visibility_token": Names(), "attribute_tokens": AtMostOneToken()},
+            **{"translation": Floats(3), "size": Floats(3), "rotation": Floats(4)},
+            **{"num_lidar_pts": Integers(), "num_radar_pts": Integers()},
+        }
+        table = self._table("sample_annotation", fields)
+        sample = table.links("sample_token", self._sample_table)
+        instance = table.links("instance_token", instances)
+        category = instances.links("category_token", categories)[instance]
+        attribute = table.links("attribute_tokens", attributes, optional=True) + 1
+        neighbours = (table.links(name, table, optional=True) for name in ("prev", "next"))
+        visibility = table.text("visibility_token")
+        assert isinstance(visibility, CodedText)
+        return SampleAnnotations(
+            token=table.token,
+            sample=sample,
+            instance=instance,
+            category=CodedText.of(category, categories.text("name").tolist()),
+            attribute=CodedText.of(attribute, ["", *attributes.text("name")]),
+            visibility=visibility,
+            translation=table.array("translation"),
+            size=table.array("size"),
+            rotation=table.array("rotation"),
+            num_points=table.array("num_lidar_pts") + table.array("num_radar_pts"),
+            velocity=annotation_velocity(
+                table.array("translation"), self._samples.timestamp_us[sample], *neighbours
+            ),
+        )
+
+    def _table(self, name: str, fields: Mapping[str, Field]) -> TableColumns:
+        return TableColumns(self._folder / f"{name}.json", fields)
+
+    @cached_property
+    def _scene_table(self) -> TableColumns:
+        return self._table("scene", {"name": Text(), "description": Text()})
+
+    @cached_property
+    def _sample_table(self) -> TableColumns:
+        return self._table("sample", {"timestamp": Integers(), "scene_token": Tokens()})
+
+    @cached_property
+    def _sensor_table(self) -> TableColumns:
+        placed = {
+            name: Floats(n, finite=False) for name, n in (("translation", 3), ("rotation", 4))
+        }
+        intrinsics = Floats(3, 3, finite=False)
+        fields = {"sensor_token": Tokens(), **placed, "camera_intrinsic": intrinsics}
+        return self._table("calibrated_sensor", fields)

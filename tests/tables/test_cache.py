@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import warnings
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bevstack.tables import cache
+from bevstack.tables.cache import FILE_NAME
+from bevstack.tables.reader import Tables
+from bevstack.tables.records import RECORDS
+from tests.tables.tiny_root import VERSION, read_table, write_tables, write_tiny_root
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    return write_tiny_root(tmp_path / "root")
+
+
+def _assert_equal(found: Tables, wanted: Tables) -> None:
+    for name, kind in RECORDS.items():
+        for field in fields(kind):
+            one, other = (getattr(getattr(t, name), field.name) for t in (found, wanted))
+            assert type(one) is type(other)
+            np.testing.assert_array_equal(np.asarray(one), np.asarray(other), err_msg=field.name)
+            assert np.asarray(one).dtype == np.asarray(other).dtype
+
+
+def _open(root: Path) -> Tables:
+    """With all warnings as errors, so that nothing was made anew."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tables = Tables(root, VERSION, cache=True)
+        for name in RECORDS:
+            getattr(tables, name)
+    return tables
+
+
+def _forbid_parsing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("parsed")
+
+    monkeypatch.setattr("bevstack.tables.sources.TableColumns", refuse)
+
+
+def test_kept_columns_equal_the_parsed_tables(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = Tables(root, VERSION, cache=False)
+    _assert_equal(_open(root), wanted)
+    assert (root / VERSION / FILE_NAME).is_file()
+    _forbid_parsing(monkeypatch)
+    _assert_equal(_open(root), wanted)
+    tables = _open(root)
+    assert tables.annotations_of(2).tolist() == wanted.annotations_of(2).tolist()
+    assert tables.keyframes_of(3).tolist() == wanted.keyframes_of(3).tolist()
+
+
+def test_small_tables_are_not_kept(root: Path) -> None:
+    assert len(Tables(root, VERSION).annotations.token)
+    assert not list(root.rglob("*.safetensors"))
+
+
+def test_large_tables_are_kept_unless_told_otherwise(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "CACHE_FROM_BYTES", 1000)
+    assert len(Tables(root, VERSION, cache=False).scenes.token)
+    assert not list(root.rglob("*.safetensors"))
+    assert len(Tables(root, VERSION).scenes.token)
+    assert list(root.rglob("*.safetensors")) == [root / VERSION / FILE_NAME]
+
+
+@pytest.mark.parametrize("same_size", [True, False])
+def test_columns_of_other_tables_are_made_anew(root: Path, same_size: bool) -> None:
+    _open(root)
+    rows = read_table(root, "sample_annotation")
+    rows[0]["size"][0] = 9.9 if same_size else 9.875
+    path = root / VERSION / "sample_annotation.json"
+    before = path.stat()
+    write_tables(root, {"sample_annotation": rows})
+    assert (path.stat().st_size == before.st_size) is same_size
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    assert _open(root).annotations.size[0, 0] == rows[0]["size"][0]
+    _assert_equal(_open(root), Tables(root, VERSION, cache=False))
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "garbage", "one bit"])
+def test_damaged_columns_are_made_anew_with_a_note(root: Path, damage: str) -> None:
+    _open(root)
+    path = root / VERSION / FILE_NAME
+    data = bytearray(path.read_bytes())
+    data[-10] ^= 1
+    content = {"cut": data[:-100], "empty": b"", "garbage": b"\x80" * 5000, "one bit": data}
+    path.write_bytes(content[damage])
+    tables = Tables(root, VERSION, cache=True)
+    with pytest.warns(UserWarning, match=rf"{VERSION}: the kept columns are made anew"):
+        for name in RECORDS:
+            getattr(tables, name)
+    wanted = Tables(root, VERSION, cache=False)
+    _assert_equal(tables, wanted)
+    _assert_equal(_open(root), wanted)
+
+
+def test_tables_that_are_not_to_be_written_to_have_columns_in_the_users_cache(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = Tables(root, VERSION, cache=False)
+    (root / VERSION).chmod(0o555)
+    _assert_equal(_open(root), wanted)
+    (path,) = tmp_path.rglob("*.safetensors")
+    assert path.parent == tmp_path / "xdg/bevstack/tables"
+    _forbid_parsing(monkeypatch)
+    _assert_equal(_open(root), wanted)
+    (root / VERSION).chmod(0o755)
+
+
+def test_where_no_columns_can_be_kept_the_tables_are_read_all_the_same(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cache, "write_column_file", full)
+    tables = Tables(root, VERSION, cache=True)
+    with pytest.warns(UserWarning, match="cannot be kept .*No space left"):
+        _ = tables.scenes
+    _assert_equal(tables, Tables(root, VERSION, cache=False))
+    assert not list(root.rglob("*.safetensors"))
+
+
+def test_a_damaged_table_is_an_error_only_where_it_is_needed(root: Path) -> None:
+    path = root / VERSION / "sample_annotation.json"
+    path.write_bytes(path.read_bytes()[:-9])
+    tables = Tables(root, VERSION, cache=True)
+    assert len(tables.keyframes.token) == 4 * 7 + 3 * 5
+    with pytest.raises(ValueError, match=r"sample_annotation\.json must be JSON"):
+        _ = tables.annotations
+    assert not list(root.rglob("*.safetensors"))
+
+
+def test_another_process_makes_one_record_and_this_one_if_it_cannot(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = Tables(root, VERSION, cache=False)
+    monkeypatch.setattr(cache, "_MAKE_APART", "raise SystemExit(1)")
+    _assert_equal(_open(root), wanted)
+
+
+def test_a_copy_in_another_process_is_opened_anew(root: Path) -> None:
+    tables = _open(root)
+    data = pickle.dumps(tables)
+    assert len(data) < 1000
+    program = (
+        "import pickle, sys\n"
+        "tables = pickle.loads(sys.stdin.buffer.read())\n"
+        "print(len(tables.annotations.token), type(tables._records).__name__)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], input=data, capture_output=True)
+    assert done.stdout.split() == [b"%d" % len(tables.annotations.token), b"CachedRecords"]
+
+
+def test_processes_at_once_make_the_file_once_and_all_read_it(root: Path) -> None:
+    program = (
+        "import sys\n"
+        "from bevstack.tables import cache\n"
+        "from bevstack.tables.reader import Tables\n"
+        "made, write = [], cache.write_column_file\n"
+        "def count(*arguments):\n"
+        "    made.append(arguments[0])\n"
+        "    write(*arguments)\n"
+        "cache.write_column_file = count\n"
+        "sys.stdin.read()\n"
+        f"tables = Tables({str(root)!r}, {VERSION!r}, cache=True)\n"
+        "print(tables.annotations.translation.sum(), tables.keyframes.token[-1], len(made))\n"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    running = [subprocess.Popen([sys.executable, "-c", program], **pipes) for _ in range(3)]  # type: ignore[call-overload]
+    for process in running:
+        process.stdin.close()  # all are started: they begin as good as at once
+    answers = [process.stdout.read().split() for process in running]
+    errors = [process.stderr.read() for process in running]
+    assert [process.wait() for process in running] == [0, 0, 0], errors
+    assert errors == [b""] * 3
+    tables = Tables(root, VERSION, cache=False)
+    for answer in answers:
+        assert float(answer[0]) == tables.annotations.translation.sum()
+        assert answer[1].decode() == tables.keyframes.token[-1]
+    assert sum(int(answer[2]) for answer in answers) == 1
+    assert [p.name for p in (root / VERSION).iterdir() if "columns" in p.name] == [FILE_NAME]
+
+
+def test_a_moved_root_keeps_its_columns(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _open(root)
+    moved = Path(shutil.move(root, root.with_name("moved")))
+    wanted = Tables(moved, VERSION, cache=False)
+    _ = [getattr(wanted, name) for name in RECORDS]
+    _forbid_parsing(monkeypatch)
+    _assert_equal(_open(moved), wanted)
