@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +19,24 @@ from bevstack.models.lookback import Lookback, blacken_lost, looking_back
 from bevstack.models.perspective_head import PerspectiveHead
 from bevstack.models.perspective_views import PerspectiveViews, look_from_cameras
 from bevstack.models.point_sampling import find_visible_pairs
+from bevstack.models.proposals import Proposals
 from bevstack.types import Batch, BEVMemory
 
 PIXELS_PER_PASS = 2**20  # one image of 640x1600, six of 225x400
+
+
+class ProposalFinder(Protocol):
+    """``find_proposals`` with all but its inputs given."""
+
+    def __call__(
+        self,
+        views: PerspectiveViews,
+        rig: CameraRig,  # leading axes (B,)
+        *,
+        bev_augmentation: Tensor | None = None,  # (B, 3, 3), augmented_bev_from_bev
+    ) -> Proposals:
+        """Proposals of every sample."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -44,6 +60,8 @@ class BEVFormerV2(nn.Module):
         decoder: the decoder and its head.
         perspective_head: the perspective head, which supervises in training; it sees all levels of
             the pyramid, the encoder as many of the finest as it has level embeddings.
+        propose: makes reference points for the decoder of what the perspective head says of each
+            sample (``find_proposals``); none for learned queries alone.
         history: looks at other frames than the current one, and fuses their maps with its own; none
             for a model of frames (0,).
         pixels_per_pass: without gradients and in evaluation mode, at most so many image pixels (but
@@ -59,6 +77,7 @@ class BEVFormerV2(nn.Module):
         encoder: BEVEncoder,
         decoder: Decoder,
         perspective_head: PerspectiveHead | None = None,
+        propose: ProposalFinder | None = None,
         history: History | None = None,
         pixels_per_pass: int = PIXELS_PER_PASS,
     ) -> None:
@@ -70,6 +89,7 @@ class BEVFormerV2(nn.Module):
         self.encoder = encoder
         self.decoder = decoder
         self.perspective_head = perspective_head
+        self.propose = propose
         self.history = history
         self.fusion = None if history is None else history.fusion
         self.pixels_per_pass = pixels_per_pass
@@ -95,12 +115,13 @@ class BEVFormerV2(nn.Module):
         images, rig = self.current_frame(batch, memory)
         past = self.look_back(batch, memory)
         pyramid = self.extract_pyramid(images)
-        views = self.look_from_cameras(pyramid, rig, batch) if self.training else None
+        views = self.look_from_cameras(pyramid, rig, batch)
         bev = self.encode(pyramid, rig, batch.camera_slots, padded_size=images.shape[-2:])
         next_memory = self.keep(batch, memory, past, pyramid, bev)
         bev = self.fuse(resample_bev(bev, batch.bev_augmentation, self.grid), past)
         resets = None if past is None else past.resets
-        return BEVFormerOutput(bev, self.decoder(bev), next_memory, views, resets)
+        proposals = self.find_proposals(views, rig, batch)
+        return BEVFormerOutput(bev, self.decoder(bev, proposals), next_memory, views, resets)
 
     def current_frame(self, batch: Batch, memory: BEVMemory | None) -> tuple[Tensor, CameraRig]:
         """Images (B, N, 3, H, W), black where a camera is lost, and the rig (B,).
@@ -175,21 +196,31 @@ class BEVFormerV2(nn.Module):
         rig: CameraRig,  # leading axes (B,)
         batch: Batch,
     ) -> PerspectiveViews | None:
-        """What the perspective head says; None without one.
+        """What the perspective head says; None without one, and where nobody would listen.
 
-        Images of lost cameras take no part, nor do those without a true box where the batch has
-        them (v2 specification, section 11.6).
+        In training without proposals, images without a true box take no part, as released (v2
+        specification, section 11.6). For proposals every image of a working camera does: what is
+        proposed in training must be what will be proposed later, and empty images must learn to
+        propose nothing.
         """
-        if self.perspective_head is None:
+        if self.perspective_head is None or not (self.training or self.propose):
             return None
         wanted = rig.camera_mask
-        if batch.camera_annotations is not None:
+        if batch.camera_annotations is not None and self.propose is None:
             counts = [[len(of_camera) for of_camera in row] for row in batch.camera_annotations]
             wanted = wanted & (torch.tensor(counts, device=wanted.device) > 0)
         width = int(batch.images.shape[-1])
         return look_from_cameras(
             self.perspective_head, pyramid, rig, wanted=wanted, padded_width=width
         )
+
+    def find_proposals(
+        self, views: PerspectiveViews | None, rig: CameraRig, batch: Batch
+    ) -> Proposals | None:
+        """Reference points of the current frame from its cameras, without gradient."""
+        if self.propose is None or views is None:
+            return None
+        return self.propose(views, rig, bev_augmentation=batch.bev_augmentation)
 
     def extract_pyramid(
         self,

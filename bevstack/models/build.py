@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -27,6 +28,7 @@ from bevstack.models.fpn import FPN
 from bevstack.models.history import History
 from bevstack.models.internimage import InternImage
 from bevstack.models.perspective_head import PerspectiveHead
+from bevstack.models.proposals import find_proposals
 from bevstack.models.resnet import ResNet
 from bevstack.models.temporal_fusion import TemporalFusion
 from bevstack.models.weights import read_safetensors, write_safetensors
@@ -44,7 +46,7 @@ def build_model(config: Config) -> BEVFormerV2:
     """
     backbone = _build_backbone(config)
     channels = config.fpn.channels
-    perspective = config.perspective
+    perspective, proposals = config.perspective, config.proposals
     return BEVFormerV2(
         backbone,
         FPN(backbone.out_channels, num_outputs=config.fpn.num_outputs, channels=channels),
@@ -52,11 +54,18 @@ def build_model(config: Config) -> BEVFormerV2:
             config.grid, config.encoder, channels=channels, num_levels=config.bev_levels
         ),
         decoder=Decoder(
-            config.grid, config.decoder, channels=channels, num_classes=len(config.class_names)
+            config.grid,
+            config.decoder,
+            channels=channels,
+            num_classes=len(config.class_names),
+            num_proposals=0 if proposals is None else proposals.max_proposals,
         ),
         perspective_head=None
         if perspective is None
         else PerspectiveHead(perspective, channels=channels),
+        propose=None
+        if perspective is None or proposals is None
+        else partial(find_proposals, grid=config.grid, perspective=perspective, config=proposals),
         history=_build_history(config),
     )
 
