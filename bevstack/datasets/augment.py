@@ -1,13 +1,15 @@
-"""Training-time augmentation of images (IDA) and of the bird's-eye view (BDA).
+"""Training-time augmentation: of images (IDA), of the bird's-eye view (BDA), of pixels.
 
-BEVFormer v2 specification, sections 3.2 and 3.4. One draw of each serves all cameras and all
-frames of a sample; it depends on (seed, epoch, sample index) alone, so that neither the number of
-workers nor a restart changes it.
+BEVFormer v2 specification, section 3. One draw of IDA and BDA serves all cameras and all frames of
+a sample; colours are drawn for every image by itself, and a grid mask for all cameras of the
+current frame. All of it depends on (seed, epoch, sample index) alone, so that neither the number
+of workers nor a restart changes it.
 """
 
 from __future__ import annotations
 
 import math
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +17,8 @@ import torch
 from torch import Tensor
 
 from bevstack.config import AugmentationConfig
+from bevstack.datasets.grid_mask import GridMask, draw_grid_mask
+from bevstack.datasets.photometric import PhotometricDistortion, draw_photometric
 from bevstack.types import Annotations, Boxes3D
 
 
@@ -58,6 +62,40 @@ class BEVAugmentation:
             velocity=(boxes.velocity.to(matrix.dtype) @ matrix[:2, :2].T).to(boxes.velocity.dtype),
         )
         return Annotations(augmented, annotations.labels, annotations.num_points)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelAugmentation:
+    """What is done to the pixels of one sample in one epoch, where nothing moves.
+
+    Every image and every kind draws from a stream of its own: switching one on, losing a camera
+    or asking for other frames leaves the other draws as they are.
+    """
+
+    config: AugmentationConfig
+    seed: int
+    epoch: int
+    index: int  # of the sample in its data set
+
+    def photometric(self, offset: int, camera: int) -> PhotometricDistortion | None:
+        """The distortion of the colours of one camera's image in the frame at an offset."""
+        if not self.config.photometric:
+            return None
+        return draw_photometric(self._stream("photometric", offset, camera))
+
+    def grid_mask(
+        self,
+        size: tuple[int, int],  # (H, W) of the padded images
+    ) -> GridMask | None:
+        """The mask of all cameras of the current frame."""
+        if not self.config.grid_mask:
+            return None
+        return draw_grid_mask(self._stream("grid_mask"), size, self.config.grid_mask)
+
+    def _stream(self, name: str, *place: int) -> np.random.Generator:
+        key = (zlib.crc32(name.encode()), *(2 * abs(part) + (part < 0) for part in place))
+        entropy = (self.seed, self.epoch, self.index)
+        return np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=key))
 
 
 def draw_augmentation(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bevstack.config import Config
-from bevstack.datasets.augment import BEVAugmentation, ImageAugmentation
+from bevstack.datasets.augment import BEVAugmentation, ImageAugmentation, PixelAugmentation
 from bevstack.datasets.preprocess import PreparedFrame, preprocess
 from bevstack.geometry import BEVGrid, CameraRig, invert_se3
 from bevstack.tables.names import CAMERA_CHANNELS
@@ -46,6 +46,7 @@ def prepare_clip(
     config: Config,
     image_augmentation: ImageAugmentation | None = None,
     bev_augmentation: BEVAugmentation | None = None,
+    pixel_augmentation: PixelAugmentation | None = None,
 ) -> PreparedClip:
     """A clip as model input; with annotations those of the current frame, inside the grid.
 
@@ -57,7 +58,10 @@ def prepare_clip(
             frames lacks a pose.
     """
     current = clip.current
-    prepared = [_prepare(frame, clip, config, image_augmentation) for frame in clip.frames]
+    prepared = [
+        _prepare(frame, offset, clip, config, image_augmentation, pixel_augmentation)
+        for frame, offset in zip(clip.frames, clip.offsets, strict=True)
+    ]
     height = max(frame.images.shape[-2] for frame in prepared)
     width = max(frame.images.shape[-1] for frame in prepared)
     identity = torch.eye(4, dtype=torch.float64)
@@ -151,9 +155,11 @@ def pad_images(
 
 def _prepare(
     frame: Frame | None,
+    offset: int,
     clip: Clip,
     config: Config,
     augmentation: ImageAugmentation | None,
+    pixel_augmentation: PixelAugmentation | None,
 ) -> PreparedFrame:
     """A frame with its rig in the current bev frame; all cameras lost for a missing one."""
     current = clip.current
@@ -161,9 +167,13 @@ def _prepare(
         cameras = current.num_cameras
         lost = _add_lost(current.rig()[:0], cameras)
         return PreparedFrame(torch.zeros(cameras, 3, 1, 1), lost)
-    prepared = preprocess(frame, config.images, augmentation)
+    drawn = pixel_augmentation
+    colours = drawn and [drawn.photometric(offset, n) for n in range(frame.num_cameras)]
+    prepared = preprocess(frame, config.images, augmentation, colours)
     if frame is current:
-        return prepared
+        height, width = (int(side) for side in prepared.images.shape[-2:])
+        mask = drawn and drawn.grid_mask((height, width))
+        return replace(prepared, images=mask.apply(prepared.images)) if mask else prepared
     now, then = current.world_from_bev(), frame.world_from_bev()
     if now is None or then is None:
         raise ValueError("world_from_ego must be given for every frame of a clip; got none")

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from bevstack.config import Config
-from bevstack.datasets.augment import draw_augmentation
+from bevstack.datasets.augment import PixelAugmentation, draw_augmentation
 from bevstack.datasets.clips import load_clip
 from bevstack.datasets.collate import PreparedClip, prepare_clip, stack_clips
 from bevstack.datasets.nuscenes import NuScenesDataset
@@ -182,7 +182,8 @@ class _TrainingSamples(_Samples):
         seed = config.training.seed
         images, bev = draw_augmentation(config.augmentation, seed, epoch, index)
         moved = bev if config.augmentation.moves_bev else None
-        prepared = prepare_clip(clip, config, images, moved)
+        pixels = PixelAugmentation(config=config.augmentation, seed=seed, epoch=epoch, index=index)
+        prepared = prepare_clip(clip, config, images, moved, pixels)
         if self._keep_empty_boxes or prepared.annotations is None:
             return prepared
         seen = prepared.annotations.num_points > 0

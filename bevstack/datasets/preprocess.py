@@ -20,6 +20,7 @@ from torch.nn.functional import interpolate
 
 from bevstack.config import ImageConfig
 from bevstack.datasets.augment import ImageAugmentation
+from bevstack.datasets.photometric import PhotometricDistortion
 from bevstack.geometry import CameraRig
 from bevstack.types import CameraAnnotations, Frame
 
@@ -38,14 +39,21 @@ def preprocess(
     frame: Frame,
     config: ImageConfig,
     augmentation: ImageAugmentation | None = None,
+    distortions: Sequence[PhotometricDistortion | None] | None = None,  # N
 ) -> PreparedFrame:
     """The images of a frame as one tensor, and the rig that belongs to them.
 
     From each image the bottom ``keep_bottom`` of the rows is kept and scaled by the largest factor
     that fits ``config.size`` times the augmentation's factor; all are padded right and below to
-    the largest of them, rounded up to a multiple of ``pad_to``.
+    the largest of them, rounded up to a multiple of ``pad_to``. Colours are distorted before the
+    images are resized.
     """
     augmentation = augmentation or ImageAugmentation()
+    distortions = [None] * frame.num_cameras if distortions is None else distortions
+    if len(distortions) != frame.num_cameras:
+        raise ValueError(
+            f"distortions must be one a camera: {frame.num_cameras}; got {len(distortions)}"
+        )
     rig = frame.rig()
     images: list[Tensor | None] = []
     rigs: list[CameraRig] = []
@@ -54,7 +62,8 @@ def preprocess(
             images.append(None)
             rigs.append(rig[camera : camera + 1])
             continue
-        pixels, own = _transform(image, rig[camera : camera + 1], config, augmentation)
+        own = rig[camera : camera + 1]
+        pixels, own = _transform(image, own, config, augmentation, distortions[camera])
         images.append(_normalise(pixels, config))
         rigs.append(own)
     changed = _concatenate(rigs)
@@ -92,12 +101,16 @@ def _transform(
     rig: CameraRig,  # of this camera alone
     config: ImageConfig,
     augmentation: ImageAugmentation,
+    distortion: PhotometricDistortion | None,
 ) -> tuple[Tensor, CameraRig]:
     height, width = image.shape[:2]
     kept = max(1, round(height * config.keep_bottom))
     top = height - kept
     size = target_size((kept, width), config, augmentation.resize)
-    pixels = resize_image(torch.from_numpy(np.ascontiguousarray(image[top:])), size)
+    image = np.ascontiguousarray(image[top:])
+    if distortion is not None:
+        image = distortion.apply(image)
+    pixels = resize_image(torch.from_numpy(image), size)
     rig = rig.cropped(0, top, (kept, width)).resized(size)
     if augmentation.flip:
         return pixels.flip(1), rig.flipped()

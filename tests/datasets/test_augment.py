@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from bevstack.config import AugmentationConfig
-from bevstack.datasets.augment import BEVAugmentation, draw_augmentation
+from bevstack.datasets.augment import BEVAugmentation, PixelAugmentation, draw_augmentation
+from bevstack.datasets.grid_mask import GridMask
 from bevstack.types import Annotations, Boxes3D
 from bevstack.types.boxes import wrap_angle
 
@@ -153,3 +155,57 @@ def test_resize_steps_give_the_published_heights() -> None:
         round(640 * draw_augmentation(config, 0, 0, index)[0].resize, 6) for index in range(400)
     }
     assert heights == {512, 544, 576, 608, 640, 672, 704, 736, 768}  # v2 specification, 3.2
+
+
+PIXELS = AugmentationConfig(photometric=True, grid_mask=0.7)
+
+
+def _pixels(config: AugmentationConfig = PIXELS, **changes: int) -> PixelAugmentation:
+    place = {"seed": 4, "epoch": 2, "index": 7} | changes
+    return PixelAugmentation(config=config, **place)
+
+
+def _masks(config: AugmentationConfig, count: int) -> list[GridMask | None]:
+    return [_pixels(config, index=index).grid_mask((64, 96)) for index in range(count)]
+
+
+def test_every_image_has_colours_of_its_own() -> None:
+    places = [(offset, camera) for offset in range(-8, 9) for camera in range(7)]
+    drawn = [_pixels().photometric(*place) for place in places]
+    # Whatever is off is the same in all: 1 in 32 images is as it was.
+    changed = [d for d in drawn if d.brightness or d.hue_deg or d.saturation != 1]
+    assert len(changed) > 80
+    assert len({(d.brightness, d.hue_deg, d.saturation) for d in changed}) == len(changed)
+    assert drawn == [_pixels().photometric(*place) for place in places]
+
+
+@pytest.mark.parametrize("change", ["seed", "epoch", "index"])
+def test_colours_and_masks_are_drawn_anew(change: str) -> None:
+    others = [_pixels(**{change: number}) for number in range(100, 120)]
+    assert len({repr(other.photometric(0, 0)) for other in others}) > 15
+    masks = [other.grid_mask((64, 96)) for other in others]
+    assert len({repr(mask) for mask in masks if mask is not None}) > 5
+    assert others[3].grid_mask((64, 96)) == _pixels(**{change: 103}).grid_mask((64, 96))
+
+
+def test_switching_one_kind_on_leaves_the_others_as_they_were() -> None:
+    alone = AugmentationConfig(photometric=True)
+    for index in range(20):
+        together = dataclasses.replace(EVERYTHING, photometric=True, grid_mask=1.0)
+        assert draw_augmentation(together, 4, 2, index) == draw_augmentation(
+            EVERYTHING, 4, 2, index
+        )
+        for config in (alone, together):
+            found = _pixels(config, index=index).photometric(-1, 3)
+            assert found == _pixels(index=index).photometric(-1, 3)
+    always = _masks(AugmentationConfig(grid_mask=1.0), 200)
+    often = _masks(AugmentationConfig(grid_mask=0.7, photometric=True), 200)
+    assert None not in always
+    assert all(mask in (None, always[n]) for n, mask in enumerate(often))
+    # 60 of 200 are expected without; five standard deviations are 32
+    assert 28 < often.count(None) < 92
+
+
+def test_what_is_off_is_not_drawn() -> None:
+    assert _pixels(AugmentationConfig()).photometric(0, 0) is None
+    assert _masks(AugmentationConfig(photometric=True), 20) == [None] * 20

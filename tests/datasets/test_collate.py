@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
 import torch
 
-from bevstack.config import BEVEncoderConfig, BEVGrid, Config, ImageConfig
-from bevstack.datasets.augment import BEVAugmentation, ImageAugmentation
+from bevstack.config import AugmentationConfig, BEVEncoderConfig, BEVGrid, Config, ImageConfig
+from bevstack.datasets.augment import BEVAugmentation, ImageAugmentation, PixelAugmentation
 from bevstack.datasets.clips import load_clip
 from bevstack.datasets.collate import camera_slots, prepare_clip, stack_clips
 from bevstack.datasets.loader import collate
@@ -220,6 +221,39 @@ def test_only_the_current_frames_cameras_have_boxes(root: Path) -> None:
         found = prepare_clip(clip, CONFIG).camera_annotations
         for ours, theirs in zip(found, alone.camera_annotations, strict=True):
             _assert_same(ours, theirs)
+
+
+def test_colours_differ_between_frames_and_the_mask_is_the_current_ones(root: Path) -> None:
+    dataset = NuScenesDataset(root, VERSION)
+    offsets = (-2, -1, 0, 1)
+    clip = load_clip(dataset, 1, offsets, camera_annotations=True)
+    drawn = PixelAugmentation(
+        config=AugmentationConfig(photometric=True, grid_mask=1.0), seed=1, epoch=0, index=1
+    )
+    image_augmentation = ImageAugmentation(resize=0.8, flip=True)
+    moved = BEVAugmentation(rotation_rad=0.4, flip_x=True)
+    found = prepare_clip(clip, CONFIG, image_augmentation, moved, drawn)
+    plain = prepare_clip(clip, CONFIG, image_augmentation, moved)
+    assert not found.images[0].any()  # there is no frame at -2
+    for slot, offset in list(enumerate(offsets))[1:]:
+        frame = clip.frames[slot]
+        images = [
+            drawn.photometric(offset, camera).apply(image)
+            for camera, image in enumerate(frame.images)
+        ]
+        coloured = dataclasses.replace(frame, images=images)
+        wanted = preprocess(coloured, CONFIG.images, image_augmentation).images
+        if offset == 0:
+            size = (int(wanted.shape[-2]), int(wanted.shape[-1]))
+            wanted = drawn.grid_mask(size).apply(wanted)
+            blank = (wanted == 0).all(dim=0).all(dim=0)
+            assert 0.05 < blank.float().mean() < 0.9  # where one camera is blanked, all are
+        assert torch.equal(found.images[slot], wanted)
+        assert not torch.equal(found.images[slot], plain.images[slot])
+    for name in ("rig.intrinsics", "rig.bev_from_cam", "annotations.boxes.center"):
+        assert torch.equal(attrgetter(name)(found), attrgetter(name)(plain))
+    for ours, theirs in zip(found.camera_annotations, plain.camera_annotations, strict=True):
+        _assert_same(ours, theirs)
 
 
 def test_rows_must_agree_in_what_they_have(root: Path) -> None:

@@ -138,6 +138,38 @@ def test_boxes_of_cameras_come_where_the_perspective_head_wants_them(
     assert next(iter(make_evaluation_loader(dataset, CONFIG))).camera_annotations is None
 
 
+def _distorting(**training: int) -> Config:
+    augmentation = dataclasses.replace(CONFIG.augmentation, photometric=True, grid_mask=0.8)
+    return dataclasses.replace(_config(**training), augmentation=augmentation)
+
+
+def test_pixels_are_augmented_in_training_alone_and_nothing_else_changes(
+    dataset: NuScenesDataset,
+) -> None:
+    for batch, plain in zip(
+        _take(dataset, _distorting(), 3), _take(dataset, CONFIG, 3), strict=True
+    ):
+        assert not torch.equal(batch.images, plain.images)
+        _assert_same(dataclasses.replace(batch, images=plain.images), plain)
+    for found, wanted in zip(
+        make_evaluation_loader(dataset, _distorting()),
+        make_evaluation_loader(dataset, CONFIG),
+        strict=True,
+    ):
+        assert torch.equal(found.images, wanted.images)
+
+
+def test_augmented_pixels_are_a_function_of_the_position(dataset: NuScenesDataset) -> None:
+    whole = _take(dataset, _distorting(batch_size=1), 5)
+    for first, second in zip(
+        whole[2:], _take(dataset, _distorting(batch_size=1, num_workers=2), 3, start=2), strict=True
+    ):
+        _assert_same(first, second)
+    one = dataset.select([1])
+    first, second = _take(one, _distorting(batch_size=1), 2)
+    assert not torch.equal(first.images, second.images)
+
+
 @pytest.mark.parametrize("batch_size", [2, 9])
 def test_a_batch_takes_few_file_descriptors_whatever_its_size(
     dataset: NuScenesDataset, batch_size: int

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from bevstack.config import ImageConfig
 from bevstack.datasets.augment import ImageAugmentation
 from bevstack.datasets.nuscenes import NuScenesDataset
+from bevstack.datasets.photometric import PhotometricDistortion
 from bevstack.datasets.preprocess import preprocess, resize_image
 from bevstack.types import CameraAnnotations, Frame
 from tests.tables.tiny_root import VERSION
@@ -235,6 +236,23 @@ def test_real_boxes_stay_around_the_corners_that_the_rig_projects(
             np.testing.assert_allclose(found.boxes_px[row], wanted, atol=5e-3)
             total += 1
     assert total > 10
+
+
+def test_colours_are_distorted_before_resizing_each_image_by_itself() -> None:
+    images = (_noise(60, 80), None, _noise(50, 70))
+    dark = PhotometricDistortion(brightness=-90, contrast=1.4)
+    turned = PhotometricDistortion(hue_deg=15, saturation=1.4, channels=(2, 0, 1))
+    config = ImageConfig(size=(48, 120), keep_bottom=0.7, pad_to=32)
+    augmentation = ImageAugmentation(resize=0.6, flip=True)
+    found = preprocess(_frame(*images), config, augmentation, (dark, turned, None)).images
+    by_hand = (dark.apply(images[0]), None, images[2])
+    wanted = preprocess(_frame(*by_hand), config, augmentation).images
+    assert torch.equal(found, wanted)
+    plain = preprocess(_frame(*images), config, augmentation).images
+    assert not torch.equal(found[0], plain[0])
+    assert torch.equal(found[2], plain[2])
+    with pytest.raises(ValueError, match="distortions must be one a camera: 3; got 2"):
+        preprocess(_frame(*images), config, augmentation, (dark, turned))
 
 
 def test_a_lost_camera_is_black_and_stays_lost() -> None:
