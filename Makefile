@@ -48,8 +48,9 @@ $(VENV)/.torch: $(VENV)/.torch-wanted
 
 # Editable, so that the tests see every change of a Python file; done again when a native source or
 # the metadata changes. Without isolation, so that _C is built for the torch just installed; with
-# .venv's ninja in sight, so that its files are compiled side by side. pip shows nothing of a build
-# that succeeds: doctor tells which operators have got no kernel, and why.
+# .venv's ninja in sight, so that its files are compiled side by side. Kernels that do not compile are
+# no error (BEVSTACK_BUILD_OPS=require makes them one), and pip shows nothing of a build that succeeds:
+# doctor tells which operators have got no kernel, why, and what the compiler said.
 $(VENV)/.installed: $(VENV)/.torch $(BUILD_INPUTS)
 	PATH="$(abspath $(VENV))/bin:$$PATH" \
 	  $(VENV)/bin/python -m pip install --no-build-isolation -e '.[$(EXTRAS)]'
@@ -83,7 +84,7 @@ SHARED = $(if $(BEVSTACK_SHARED),$(BEVSTACK_SHARED),$(CURDIR)/../shared)
 define copy_sources
 mkdir -p $(1)
 find $(1) -type f ! -name '*.so' ! -path '*/.venv/*' -delete
-tar -cf - --exclude='*.so' --exclude=__pycache__ $(COPIED) | tar -xf - -C $(1)
+tar -cf - --exclude='*.so' --exclude=_C.json --exclude=__pycache__ $(COPIED) | tar -xf - -C $(1)
 endef
 
 test-ops: OPS_TORCH = $(if $(filter file,$(origin TORCH)),$(OLDEST_TORCH),$(TORCH))
@@ -105,4 +106,4 @@ test-numpy2:
 	BEVSTACK_SHARED='$(SHARED)' $(MAKE) -C build/test-numpy2 pytest EXTRAS=test
 
 clean:
-	rm -rf $(VENV) build dist out *.egg-info bevstack/*.so .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist out *.egg-info bevstack/*.so bevstack/_C.json .pytest_cache .mypy_cache .ruff_cache

@@ -1,163 +1,106 @@
 """Builds `bevstack._C` from `ops/` for the torch that is installed; metadata is in pyproject.toml.
 
-The extension is optional: every operator has a reference in Python. It is left out, and the reason
-told on stderr, where torch cannot be imported (pip hides it during an isolated build) or where no
-C++ compiler is found. Where both are present, a failure to compile is an error.
-
-Environment:
-    BEVSTACK_SKIP_NATIVE: "1" builds no extension; "cuda" builds it for the CPU alone.
-    CXX, MAX_JOBS (default 2), CUDA_HOME, TORCH_CUDA_ARCH_LIST: as torch reads them.
+The extension is optional: every operator has a reference in Python. Where it cannot be compiled the
+reason is told on stderr and kept in the package for `bevstack doctor`. `ops/build.py` compiles, and
+says which environment variables it reads.
 """
 
 from __future__ import annotations
 
-import os
-import platform
-import shlex
-import shutil
-import subprocess
+import importlib.util
 import sys
 from pathlib import Path
+from types import ModuleType
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-REBUILD = f"pip install --no-build-isolation --no-deps --force-reinstall {ROOT}"
 BUILDING = {"bdist_wheel", "build", "build_ext", "develop", "editable_wheel", "install"}
-
-# Kernels come as `<op>_<level>.cpp`, each compiled for one instruction set and chosen at run time.
-INSTRUCTION_SETS = {
-    "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mf16c"],
-    "avx2": ["-mavx2", "-mfma", "-mf16c"],
-    "baseline": [],
-}
-COMPILE_FLAGS = ["-O3"]
-# For the compiler only: at::parallel_for runs on one thread without it, and linking it too would
-# bring a second OpenMP runtime beside the one torch has loaded.
-OPENMP = ["-fopenmp"] if sys.platform == "linux" else []
-GPU_ARCHITECTURES = ("8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
+# Sources and configurations travel in the package, so that an installed one needs no checkout.
+MAPPED = {"bevstack.configs": "configs", "bevstack._ops_sources": "ops"}
 
 
-def native_sources(pattern: str) -> list[str]:
-    """Sources under ops/ relative to the project, sorted so that builds are reproducible."""
-    return sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob(f"ops/**/{pattern}"))
+def load_builder() -> ModuleType:
+    """The module ops/build.py, which no path for imports leads to here."""
+    name = "bevstack_ops_build"
+    spec = importlib.util.spec_from_file_location(name, ROOT / "ops" / "build.py")
+    assert spec is not None and spec.loader is not None
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)  # dataclasses look there
+    spec.loader.exec_module(module)
+    return module
 
 
-def instruction_set(source: str) -> str | None:
-    """The level a source is compiled for by its name, or None for a portable one."""
-    level = Path(source).stem.rpartition("_")[2]
-    return level if level in INSTRUCTION_SETS else None
+builder = load_builder()
 
 
-def why_not_native() -> str | None:
-    """The reason for building no extension, or None where it can be built."""
-    if os.environ.get("BEVSTACK_SKIP_NATIVE") == "1":
-        return "BEVSTACK_SKIP_NATIVE=1 is set"
-    try:
-        import torch  # noqa: F401
-    except ImportError:
-        return "torch cannot be imported by the build (pip's build isolation hides it)"
-    compiler = shlex.split(os.environ.get("CXX", "c++"))[0]
-    if shutil.which(compiler) is None:
-        return f"no C++ compiler is found ({compiler})"
-    return None
+def tell(lines: list[str]) -> None:
+    """Tells on stderr what was not built, and raises where it was required."""
+    if lines:
+        print("\n".join(f"bevstack: {line}" for line in lines), file=sys.stderr, flush=True)
+    if lines and builder.wish() == "require":
+        raise SystemExit("bevstack: error: BEVSTACK_BUILD_OPS=require is set")
 
 
-def report_missing_extension(reason: str) -> None:
-    """Tells on stderr that the reference kernels will run, and how to build the compiled ones."""
-    print(
-        f"bevstack: building without the compiled kernels bevstack._C: {reason}.\n"
-        "bevstack: every operator runs on its Python reference, which is slower. With torch and a\n"
-        f"bevstack: C++ compiler installed, build them for that torch with:\n  {REBUILD}",
-        file=sys.stderr,
-    )
+class BuildKernels(build_ext):
+    """Has ops/build.py compile the extension; a failure leaves the package without it."""
+
+    def build_extension(self, extension: Extension) -> None:
+        """Compiles into the folder of the build, which is later packed or copied."""
+        target = Path(self.get_ext_fullpath(extension.name))
+        target.unlink(missing_ok=True)
+        work = Path(self.get_finalized_command("build").build_base)
+        record = builder.build(target.parent, work.resolve() / "ops")
+        record.write(target.parent)
+        tell(record.lines())
+
+    def copy_extensions_to_source(self) -> None:
+        """Takes the record along; an extension of before is not left behind a failed build."""
+        package, built = (
+            ROOT / "bevstack",
+            Path(self.build_lib, self.get_ext_filename("bevstack._C")),
+        )
+        if not built.is_file():
+            (package / built.name).unlink(missing_ok=True)
+        super().copy_extensions_to_source()
+        self.copy_file(str(built.parent / builder.RECORD_NAME), str(package))
 
 
-def find_cuda_home() -> None:
-    """Sets CUDA_HOME to where nvcc itself says it lies.
+class KeepReason(build_py):
+    """Writes beside the modules why there is no extension."""
 
-    torch takes the folder above the nvcc on the PATH, which holds no libraries where that is a
-    script that calls another.
-    """
-    nvcc = shutil.which("nvcc")
-    if nvcc is None or "CUDA_HOME" in os.environ or "CUDA_PATH" in os.environ:
-        return
-    plan = subprocess.run([nvcc, "--dryrun", "-E", "x.cu"], capture_output=True, text=True)
-    bins = [line.partition("_HERE_=")[2] for line in plan.stderr.splitlines() if "_HERE_=" in line]
-    if bins:
-        os.environ["CUDA_HOME"] = str(Path(bins[0]).parent)
-
-
-def find_cuda_sources() -> list[str]:
-    """The .cu sources where torch was built for CUDA and nvcc is there, else none."""
-    find_cuda_home()
-    import torch
-    from torch.utils import cpp_extension
-
-    nvcc = Path(cpp_extension.CUDA_HOME or "") / "bin" / "nvcc"
-    skip = os.environ.get("BEVSTACK_SKIP_NATIVE") == "cuda"
-    sources = native_sources("*.cu")
-    if skip or not sources or torch.version.cuda is None or not nvcc.is_file():
-        return []
-    if "TORCH_CUDA_ARCH_LIST" not in os.environ:
-        known = subprocess.check_output([str(nvcc), "--list-gpu-arch"], text=True).split()
-        chosen = [a for a in GPU_ARCHITECTURES if f"compute_{a.replace('.', '')}" in known]
-        os.environ["TORCH_CUDA_ARCH_LIST"] = ";".join(chosen) + "+PTX"
-    return sources
-
-
-def native_extension() -> dict[str, object]:
-    """The arguments of setup() that build `bevstack._C`."""
-    os.environ.setdefault("MAX_JOBS", "2")
-    cuda_sources = find_cuda_sources()
-    # `<op>_cuda.cpp` registers the kernels of `<op>_kernels.cu`.
-    sources = [s for s in native_sources("*.cpp") if cuda_sources or not s.endswith("_cuda.cpp")]
-    portable = [source for source in sources if instruction_set(source) is None]
-    levels = INSTRUCTION_SETS if platform.machine() in ("x86_64", "AMD64") else ("baseline",)
-    specific = [source for source in sources if instruction_set(source) in levels]
-    from torch.utils import cpp_extension
-
-    class BuildKernels(cpp_extension.BuildExtension):
-        """Compiles the files of one instruction set by themselves, then all else as torch does."""
-
-        def build_extensions(self) -> None:
-            for source in specific:
-                flags = [*COMPILE_FLAGS, "-std=c++17", "-fPIC", "-Wno-psabi", *OPENMP]
-                flags += INSTRUCTION_SETS[instruction_set(source) or "baseline"]
-                objects = Path(self.build_temp) / Path(source).with_suffix(".o")
-                objects.parent.mkdir(parents=True, exist_ok=True)
-                command = [*shlex.split(os.environ.get("CXX", "c++")), *flags, "-Iops"]
-                self.spawn([*command, "-c", source, "-o", str(objects)])
-                self.extensions[0].extra_objects.append(str(objects))
-            super().build_extensions()
-
-    make = cpp_extension.CUDAExtension if cuda_sources else cpp_extension.CppExtension
-    extension = make(
-        "bevstack._C",
-        [*portable, *cuda_sources],
-        include_dirs=[str(ROOT / "ops")],
-        define_macros=[("BEVSTACK_WITH_CUDA", "1")] if cuda_sources else [],
-        extra_compile_args={"cxx": [*COMPILE_FLAGS, *OPENMP], "nvcc": ["-O3"]},
-        depends=[header for kind in ("*.h", "*.cuh") for header in native_sources(kind)],
-    )
-    return {"ext_modules": [extension], "cmdclass": {"build_ext": BuildKernels}}
+    def run(self) -> None:
+        """Leaves an extension that an editable installation has from before as it is."""
+        super().run()
+        in_place = self.editable_mode
+        folder = ROOT / "bevstack" if in_place else Path(self.build_lib) / "bevstack"
+        if not (in_place and [f for f in folder.glob("_C.*") if f.suffix != ".json"]):
+            builder.skip_record().write(folder)
 
 
 def extension_arguments() -> dict[str, object]:
-    """What setup() is told about the extension: nothing where it has no sources or cannot be."""
-    if not native_sources("*.cpp") or not BUILDING.intersection(sys.argv):
+    """What setup() is told about the extension; without one the wheel fits every machine."""
+    if not BUILDING.intersection(sys.argv):
         return {}
-    reason = why_not_native()
-    if reason is not None:
-        report_missing_extension(reason)
-        return {}
-    return native_extension()
+    skipped = builder.skip_record()
+    if skipped is None:
+        extension = Extension("bevstack._C", sources=[], optional=True)
+        return {"ext_modules": [extension], "cmdclass": {"build_ext": BuildKernels}}
+    tell(skipped.lines())
+    return {"cmdclass": {"build_py": KeepReason}}
 
 
 if __name__ == "__main__":
+    folders = {p.parent.relative_to(ROOT / "ops") for p in (ROOT / "ops").glob("*/*.h")}
+    parts = [".".join(("bevstack._ops_sources", *folder.parts)) for folder in sorted(folders)]
     setup(
-        packages=[*find_packages(include=["bevstack", "bevstack.*"]), "bevstack.configs"],
-        package_dir={"bevstack.configs": "configs"},
-        package_data={"bevstack": ["py.typed"], "*": ["*.json", "*.safetensors"]},
+        packages=[*find_packages(include=["bevstack", "bevstack.*"]), *MAPPED, *parts],
+        package_dir=MAPPED,
+        package_data={
+            "bevstack": ["py.typed"],
+            "": ["*.json", "*.safetensors", *builder.SOURCE_KINDS],
+        },
+        exclude_package_data={"bevstack": [builder.RECORD_NAME]},  # of an earlier build in place
         **extension_arguments(),
     )

@@ -11,7 +11,7 @@ mkdir -p "$out/bin"
 printf '#!/bin/sh\nexec g++ -fsanitize=address,undefined -fno-sanitize-recover=undefined "$@"\n' \
   > "$out/bin/c++"
 chmod +x "$out/bin/c++"
-PATH="$out/bin:$PATH" CXX=c++ "$python" setup.py -q build --build-base "$out"
+PATH="$out/bin:$PATH" CXX=c++ BEVSTACK_BUILD_OPS=require "$python" setup.py -q build --build-base "$out"
 for level in default avx2 avx512; do
   echo "instruction set: $level"
   ATEN_CPU_CAPABILITY=$level ASAN_OPTIONS=detect_leaks=0 \

@@ -21,8 +21,9 @@ ROWS = {
     **dict.fromkeys(("ops", "geometry"), 1),
     **dict.fromkeys(("shapes", "files"), 0),
 }
-# The compiled operators are reached through bevstack.ops alone.
-COMPILED = {"_C": "ops"}
+# The compiled operators are reached through bevstack.ops alone; their sources, the folder ops/, are
+# installed too.
+COMPILED = {"_C": "ops", "_ops_sources": "ops"}
 # Names of bevstack/__init__.py that a module may import although the package stands above it all.
 OPEN_TO_ALL = {"__version__"}
 
@@ -41,7 +42,7 @@ TEST_FILES = sorted((ROOT / "tests").rglob("*.py"))
 NATIVE_FILES = sorted(
     p for p in (ROOT / "ops").rglob("*") if p.suffix in {".h", ".cuh", ".cpp", ".cu"}
 )
-OWN_FILES = [*PACKAGE_FILES, *CONFIG_FILES, *PROGRAM_FILES, ROOT / "setup.py"]
+OWN_FILES = [*PACKAGE_FILES, *CONFIG_FILES, *PROGRAM_FILES, ROOT / "setup.py", ROOT / "ops" / "build.py"]
 
 
 def module_name(path: Path) -> str:

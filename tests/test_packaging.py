@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -16,7 +17,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = "import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
-REBUILD = "pip install --no-build-isolation --no-deps --force-reinstall"
+SOURCE_DISTRIBUTION = BUILD.replace("build_wheel", "build_sdist")
+COMMAND = "bevstack build-ops"
+RECORD = "bevstack/_C.json"
 
 # An extension in miniature: one portable file, and one for each instruction set that refuses to be
 # compiled with the flags of another.
@@ -50,17 +53,28 @@ def copy_sources(destination: Path, native: dict[str, str] | None = None) -> Pat
         path = destination / "ops" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
+    if native is not None:
+        for name in ("__init__.py", "build.py"):
+            shutil.copy(ROOT / "ops" / name, destination / "ops")
     return destination
 
 
 def build_wheel(
-    sources: Path, environment: dict[str, str] | None = None
+    sources: Path, environment: dict[str, str] | None = None, program: str = BUILD
 ) -> subprocess.CompletedProcess[str]:
     """Runs the build backend as pip does after its isolation is set up."""
-    command = [sys.executable, "-c", BUILD, str(sources / "dist")]
-    variables = {**os.environ, "MAX_JOBS": "1", **(environment or {})}
-    variables.pop("PYTHONSTARTUP", None)
-    return subprocess.run(command, cwd=sources, env=variables, capture_output=True, text=True)
+    command = [sys.executable, "-c", program, str(sources / "dist")]
+    return run(command, sources, environment)
+
+
+def run(
+    command: list[str], folder: Path, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs a program without what the environment may say of builds."""
+    said = ("BEVSTACK_BUILD_OPS", "FORCE_CUDA", "PYTHONPATH", "PYTHONSTARTUP", "VIRTUAL_ENV")
+    kept = {name: value for name, value in os.environ.items() if name not in said}
+    variables = {**kept, "MAX_JOBS": "1", **(environment or {})}
+    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
 
 
 def names_in_wheel(sources: Path) -> list[str]:
@@ -69,14 +83,25 @@ def names_in_wheel(sources: Path) -> list[str]:
 
 
 def compiled(names: list[str]) -> list[str]:
-    return [name for name in names if name.startswith("bevstack/_C")]
+    return [name for name in names if name.startswith("bevstack/_C") and name != RECORD]
+
+
+def record_in_wheel(sources: Path) -> dict[str, object]:
+    (wheel,) = (sources / "dist").glob("*.whl")
+    return json.loads(zipfile.ZipFile(wheel).read(RECORD))
+
+
+def native_files() -> set[str]:
+    kinds = {".h", ".cuh", ".cpp", ".cu", ".py"}
+    files = (p for p in (ROOT / "ops").rglob("*") if p.suffix in kinds)
+    return {p.relative_to(ROOT / "ops").as_posix() for p in files}
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel of the project, kernels left out: other tests build those."""
     sources = copy_sources(tmp_path_factory.mktemp("sources"))
-    done = build_wheel(sources, {"BEVSTACK_SKIP_NATIVE": "1"})
+    done = build_wheel(sources, {"BEVSTACK_BUILD_OPS": "0"})
     assert done.returncode == 0, done.stderr
     (path,) = (sources / "dist").glob("*.whl")
     return path
@@ -97,22 +122,20 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_installed(installed: Path, folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    variables = {k: v for k, v in os.environ.items() if k not in {"PYTHONPATH", "VIRTUAL_ENV"}}
     program, *arguments = command
-    return subprocess.run(
-        [str(installed / program), *arguments],
-        cwd=folder,
-        env=variables,
-        capture_output=True,
-        text=True,
-    )
+    return run([str(installed / program), *arguments], folder)
 
 
-def test_wheel_holds_the_package_and_the_configurations_and_nothing_else(wheel: Path) -> None:
+def test_wheel_holds_package_configurations_and_native_sources_and_nothing_else(
+    wheel: Path,
+) -> None:
+    assert wheel.name.endswith("-py3-none-any.whl")  # nothing is compiled in it
     names = zipfile.ZipFile(wheel).namelist()
     wanted = {p.relative_to(ROOT).as_posix() for p in (ROOT / "bevstack").rglob("*.py")}
     wanted |= {f"bevstack/configs/{p.name}" for p in (ROOT / "configs").glob("*.py")}
-    assert wanted | {"bevstack/py.typed"} <= set(names)
+    wanted |= {f"bevstack/_ops_sources/{name}" for name in native_files()}
+    assert len(native_files()) > 30
+    assert wanted | {"bevstack/py.typed", RECORD} <= set(names)
     assert {name.split("/")[0] for name in names} == {"bevstack", "bevstack-0.1.0.dist-info"}
 
 
@@ -151,6 +174,18 @@ def test_demo_of_an_installed_wheel_runs_in_an_empty_folder(
     assert {"results_nusc.json", "metrics_summary.json", "learning_curve.png"} <= written
 
 
+def test_sdist_holds_the_native_sources(tmp_path: Path) -> None:
+    sources = copy_sources(tmp_path / "sources")
+    done = build_wheel(sources, program=SOURCE_DISTRIBUTION)
+    assert done.returncode == 0, done.stderr
+    (archive,) = (sources / "dist").glob("*.tar.gz")
+    top = archive.name.removesuffix(".tar.gz")
+    with tarfile.open(archive) as content:
+        names = set(content.getnames())
+    assert {f"{top}/ops/{name}" for name in native_files()} <= names
+    assert {f"{top}/setup.py", f"{top}/configs/tiny_cpu.py"} <= names
+
+
 def test_build_that_cannot_see_torch_has_no_kernels_and_names_the_command(tmp_path: Path) -> None:
     sources = copy_sources(tmp_path / "sources", {"module.cpp": "#error must not be compiled"})
     hiding = tmp_path / "hiding"
@@ -159,15 +194,14 @@ def test_build_that_cannot_see_torch_has_no_kernels_and_names_the_command(tmp_pa
     done = build_wheel(sources, {"PYTHONPATH": str(hiding)})
     assert done.returncode == 0, done.stderr
     assert not compiled(names_in_wheel(sources))
-    assert "torch cannot be imported" in done.stderr
-    assert f"{REBUILD} {sources}" in done.stderr
+    assert "torch cannot be imported" in done.stderr and COMMAND in done.stderr
 
 
 @pytest.mark.parametrize(
     ("variable", "value", "reason"),
     [
         ("CXX", "no-such-compiler", "no C++ compiler is found (no-such-compiler)"),
-        ("BEVSTACK_SKIP_NATIVE", "1", "BEVSTACK_SKIP_NATIVE=1 is set"),
+        ("BEVSTACK_BUILD_OPS", "0", "BEVSTACK_BUILD_OPS=0 is set"),
     ],
 )
 def test_build_without_compiler_or_on_request_has_no_kernels_and_says_why(
@@ -177,7 +211,16 @@ def test_build_without_compiler_or_on_request_has_no_kernels_and_says_why(
     done = build_wheel(sources, {variable: value})
     assert done.returncode == 0, done.stderr
     assert not compiled(names_in_wheel(sources))
-    assert reason in done.stderr and REBUILD in done.stderr
+    assert reason in done.stderr and COMMAND in done.stderr
+    record = record_in_wheel(sources)
+    assert (record["outcome"], record["problem"]) == ("skipped", reason)
+
+
+def test_build_that_requires_kernels_fails_without_a_compiler(tmp_path: Path) -> None:
+    sources = copy_sources(tmp_path / "sources", {"module.cpp": ""})
+    done = build_wheel(sources, {"CXX": "no-such-compiler", "BEVSTACK_BUILD_OPS": "require"})
+    assert done.returncode != 0
+    assert "no C++ compiler is found" in done.stderr and "require" in done.stderr
 
 
 needs_compiler = pytest.mark.skipif(
@@ -186,11 +229,38 @@ needs_compiler = pytest.mark.skipif(
 
 
 @needs_compiler
-def test_source_that_does_not_compile_fails_the_build(tmp_path: Path) -> None:
-    sources = copy_sources(tmp_path / "sources", {"module.cpp": "#error broken on purpose"})
+def test_source_that_does_not_compile_leaves_a_wheel_that_knows_why(tmp_path: Path) -> None:
+    native = {"module.cpp": "#error broken on purpose", "thing/thing_baseline.cpp": ""}
+    sources = copy_sources(tmp_path / "sources", native)
     done = build_wheel(sources)
-    assert done.returncode != 0
-    assert "broken on purpose" in done.stdout + done.stderr
+    assert done.returncode == 0, done.stderr
+    assert not compiled(names_in_wheel(sources))
+    assert "broken on purpose" in done.stderr and COMMAND in done.stderr
+    assert "thing run on their Python reference" in done.stderr
+    record = record_in_wheel(sources)
+    assert record["outcome"] == "failed" and "broken on purpose" in str(record["log"])
+    required = build_wheel(sources, {"BEVSTACK_BUILD_OPS": "require"})
+    assert required.returncode != 0
+    assert "broken on purpose" in required.stderr and "require" in required.stderr
+
+
+@needs_compiler
+def test_build_in_place_keeps_its_record_and_no_extension_of_before_a_failure(
+    tmp_path: Path,
+) -> None:
+    module = MODULE.replace("LEVELS", "").replace("int level_baseline();", "").replace("SUM", "")
+    module = module.replace("level_baseline()", "1")
+    sources = copy_sources(tmp_path / "sources", {"module.cpp": module})
+    package = sources / "bevstack"
+    build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+    assert run(build, sources).returncode == 0
+    assert json.loads((sources / RECORD).read_text())["outcome"] == "built"
+    (extension,) = (f for f in package.glob("_C.*") if f.suffix != ".json")
+    (sources / "ops" / "module.cpp").write_text("#error broken on purpose", encoding="utf-8")
+    failed = run(build, sources)
+    assert failed.returncode == 0 and "broken on purpose" in failed.stderr
+    assert not extension.exists()
+    assert json.loads((sources / RECORD).read_text())["outcome"] == "failed"
 
 
 @needs_compiler

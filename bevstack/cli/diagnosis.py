@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import json
 import os
 import platform
 import re
-import shlex
 import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlparse
 
 from bevstack import __version__
 
@@ -70,7 +68,7 @@ class Kernel:
 
     operator: str
     device: str
-    kernel: str
+    kernel: str  # "native", with its instruction set, or "reference", with the reason
 
 
 @dataclass(frozen=True)
@@ -82,6 +80,7 @@ class Diagnosis:
     required: tuple[Package, ...]
     optional: tuple[Package, ...]
     kernels: tuple[Kernel, ...]
+    cuda_kernels: str  # a sentence on what was compiled for GPUs
     findings: tuple[Finding, ...]
 
     @property
@@ -105,6 +104,7 @@ class Diagnosis:
             *(f"  {p.name:24}{p.version or 'not installed':16}{p.purpose}" for p in self.optional),
             "\noperators",
             *(f"  {k.operator:24}{k.device:8}{k.kernel}" for k in self.kernels),
+            f"  {self.cuda_kernels}",
             "",
         ]
         for finding in self.findings:
@@ -121,32 +121,14 @@ def diagnose() -> Diagnosis:
         for extra, (name, purpose) in EXTRAS.items()
     )
     machine = _inspect_machine()
-    kernels, kernel_findings = _inspect_kernels(machine)
+    kernels, cuda_kernels, kernel_findings = _inspect_kernels(machine)
     findings = (
         *(_missing(package) for package in required if package.problem is not None),
         *kernel_findings,
         *_package_findings(optional),
         *_machine_findings(machine),
     )
-    return Diagnosis(__version__, machine, required, optional, kernels, findings)
-
-
-def build_command() -> str:
-    """The command that builds the compiled kernels for the installed torch."""
-    options = "--no-build-isolation --no-deps --force-reinstall"
-    try:
-        origin = importlib.metadata.distribution("bevstack").read_text("direct_url.json")
-    except importlib.metadata.PackageNotFoundError:
-        origin = None
-    if origin is None:
-        return f"pip install {options} bevstack"
-    direct_url = json.loads(origin)
-    parsed = urlparse(direct_url["url"])
-    if parsed.scheme != "file":
-        prefix = f"{direct_url['vcs_info']['vcs']}+" if "vcs_info" in direct_url else ""
-        return f"pip install {options} {prefix}{direct_url['url']}"
-    editable = "-e " if direct_url.get("dir_info", {}).get("editable") else ""
-    return f"pip install {options} {editable}{shlex.quote(unquote(parsed.path))}"
+    return Diagnosis(__version__, machine, required, optional, kernels, cuda_kernels, findings)
 
 
 def _requirements() -> list[tuple[str, str]]:
@@ -211,23 +193,46 @@ def _inspect_machine() -> Machine:
     )
 
 
-def _inspect_kernels(machine: Machine) -> tuple[tuple[Kernel, ...], tuple[Finding, ...]]:
+def _inspect_kernels(machine: Machine) -> tuple[tuple[Kernel, ...], str, tuple[Finding, ...]]:
     if machine.torch_threads is None:
-        return (), ()
+        return (), "cuda: nothing can be said without torch", ()
     from bevstack import ops
 
+    rows = ops.kernels()
     kernels = tuple(
-        Kernel(row.operator, row.device, f"{row.kernel} {row.instruction_set}".strip())
-        for row in ops.kernels()
+        Kernel(
+            row.operator,
+            row.device,
+            f"reference: {row.reason}" if row.reason else f"native {row.instruction_set}".strip(),
+        )
+        for row in rows
     )
-    problem = ops.native_problem()
-    if problem is None:
-        return kernels, ()
-    remedy = build_command()
+    compiled = "compiled" if ops.has_native_kernel("dcnv3", "cuda") else "not compiled"
+    reason = "" if compiled == "compiled" else f": {ops.why_reference('cuda')}"
+    gpu = "" if machine.gpus else "torch can use no GPU; "
+    return kernels, f"cuda: {gpu}kernels are {compiled}{reason}", tuple(_kernel_findings(machine))
+
+
+def _kernel_findings(machine: Machine) -> Iterator[Finding]:
+    from bevstack import ops
+
+    state = ops.native_state()
+    log = "".join(f"\n    {line}" for line in state.record.log) if state.record else ""
+    remedy = ops.BUILD_COMMAND
     if machine.compiler is None:
         remedy = f"apt-get install g++ (or another C++ compiler), then {remedy}"
-    sentence = f"all operators run on their Python reference, right but slower: {problem}"
-    return kernels, (Finding(sentence, remedy, fatal=False),)
+    if ops.native_problem() is not None:
+        problem = ops.native_problem()
+        sentence = f"all operators run on their Python reference, right but slower: {problem}{log}"
+        yield Finding(sentence, remedy, fatal=False)
+    elif machine.gpus and not ops.has_native_kernel("dcnv3", "cuda"):
+        sentence = f"the operators run on their Python reference on the GPU: {log}"
+        remedy = f"install the CUDA toolkit {machine.cuda_of_torch} with its nvcc, then {remedy}"
+        yield Finding(sentence, remedy, fatal=False)
+    elif state.record is not None and ops.source_digest() not in (state.record.sources, None):
+        yield Finding(
+            "bevstack._C was compiled from other sources than are installed", remedy, False
+        )
 
 
 def _package_findings(optional: tuple[Package, ...]) -> list[Finding]:

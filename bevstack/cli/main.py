@@ -91,6 +91,11 @@ VERBS = (
         module="bevstack.cli.doctor",
         summary="say what is installed, what is missing and how to mend it",
     ),
+    Verb(
+        name="build-ops",
+        module="bevstack.cli.build_ops",
+        summary="compile the operators' kernels for the installed torch",
+    ),
 )
 
 

@@ -9,7 +9,6 @@ an operator can tell which one answers.
 from __future__ import annotations
 
 import functools
-import importlib
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,8 +16,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from bevstack.ops.loading import BUILD_COMMAND, native_problem, native_state
+
 _LIBRARY = torch.library.Library("bevstack", "DEF")
-_BUILD_COMMAND = "`make install` in a checkout, or `pip install --no-build-isolation .`"
 _FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 OPERATORS = ("dcnv3", "dcnv3_backward", "ms_deform_attn", "ms_deform_attn_backward")
 
@@ -30,24 +30,7 @@ class KernelInfo(NamedTuple):
     device: str  # "cpu" or "cuda"
     kernel: str  # "native" or "reference"
     instruction_set: str  # of a native CPU kernel, such as "avx512"; "" where it has no meaning
-
-
-@functools.cache
-def native_problem() -> str | None:
-    """Why the compiled kernels are not there, in one sentence; None where they are.
-
-    The extension is loaded by the first call (importing ``bevstack.ops`` makes it). One that was
-    built for another torch does not load and is reported here, never raised.
-    """
-    try:
-        importlib.import_module("bevstack._C")
-    except ModuleNotFoundError as error:
-        if error.name == "bevstack._C":
-            return "bevstack._C has not been built"
-        return f"bevstack._C does not load ({error})"
-    except (ImportError, OSError, RuntimeError) as error:
-        return f"bevstack._C does not load with torch {torch.__version__} ({error})"
-    return None
+    reason: str  # why the reference serves; "" for a native kernel
 
 
 def define(schema: str, reference: Callable[..., Any]) -> torch._ops.OpOverload:
@@ -168,12 +151,27 @@ def kernels() -> tuple[KernelInfo, ...]:
     return tuple(_kernel_info(operator, device) for operator in OPERATORS for device in devices)
 
 
+def has_native_kernel(operator: str, device: str) -> bool:
+    """Whether a compiled kernel of an operator is registered for "cpu" or "cuda"."""
+    native_problem()
+    name = f"bevstack::{operator}"
+    return torch._C._dispatch_has_kernel_for_dispatch_key(name, device.upper())
+
+
+def why_reference(device: str) -> str:
+    """Why the reference serves a device that no compiled kernel is registered for."""
+    state = native_state()
+    if state.problem is not None:
+        return state.problem
+    left_out = state.record.cuda_problem if state.record is not None and device == "cuda" else ""
+    return f"bevstack._C holds no kernels for {device}" + (f": {left_out}" if left_out else "")
+
+
 def _kernel_info(operator: str, device: str) -> KernelInfo:
-    native = torch._C._dispatch_has_kernel_for_dispatch_key(f"bevstack::{operator}", device.upper())
-    instruction_set = ""
-    if native and device == "cpu":
-        instruction_set = torch.ops.bevstack.cpu_instruction_set()
-    return KernelInfo(operator, device, "native" if native else "reference", instruction_set)
+    if not has_native_kernel(operator, device):
+        return KernelInfo(operator, device, "reference", "", why_reference(device))
+    instruction_set = torch.ops.bevstack.cpu_instruction_set() if device == "cpu" else ""
+    return KernelInfo(operator, device, "native", instruction_set, "")
 
 
 def _autocast_kernel(
@@ -198,10 +196,9 @@ def _autocast_kernel(
 
 @functools.cache
 def _warn_that_reference_serves(device: str) -> None:
-    problem = native_problem() or f"bevstack._C holds no kernels for {device}"
     warnings.warn(
         f"bevstack's operators run on their reference kernels, which are right but slow: "
-        f"{problem}. To build them: {_BUILD_COMMAND}.",
+        f"{why_reference(device)}. To build them: `{BUILD_COMMAND}`.",
         RuntimeWarning,
         stacklevel=2,
     )

@@ -6,9 +6,11 @@ import platform
 
 import pytest
 
+from bevstack import ops
 from bevstack.cli import diagnosis
 from bevstack.cli.main import main
 from bevstack.cli.model_counts import count_model
+from bevstack.ops import library, loading
 
 
 @pytest.fixture
@@ -70,39 +72,60 @@ def test_release_that_is_too_old_is_found(monkeypatch: pytest.MonkeyPatch) -> No
     assert problems == [f"must be 99.1 or newer; got {version}", None]
 
 
-def test_operators_on_their_reference_come_with_the_build_command(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.fixture
+def failed_build(monkeypatch: pytest.MonkeyPatch) -> str:
+    """An installation whose kernels did not compile; gives the sentence that says so."""
+    problem = "bevstack._C has not been built: the compiler reports an error"
+    log = ("a.cpp:1:2: error: no such thing", "    1 | this thing")
+    record = loading.BuildRecord("failed", problem, "", log, "2.13.0", "cpython-311", "")
+    state = loading.NativeState(problem, None, record)
+    for module in (ops, library):
+        monkeypatch.setattr(module, "native_state", lambda: state)
+        monkeypatch.setattr(module, "native_problem", lambda: problem)
+    monkeypatch.setattr(library, "has_native_kernel", lambda operator, device: False)
+    return problem
+
+
+def test_failed_build_shows_the_reason_of_each_operator_and_what_the_compiler_said(
+    failed_build: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("bevstack.ops.native_problem", lambda: "bevstack._C has not been built")
-    (finding,) = (f for f in diagnosis.diagnose().findings if "reference" in f.problem)
-    assert "pip install --no-build-isolation --no-deps --force-reinstall" in finding.remedy
+    assert main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    for operator in library.OPERATORS:
+        assert f"  {operator:24}cpu     reference: {failed_build}\n" in text
+    assert "    a.cpp:1:2: error: no such thing\n        1 | this thing\n" in text
+    assert "  mend with: bevstack build-ops\n" in text
 
 
-def test_build_command_is_missing_its_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bevstack.ops.native_problem", lambda: "bevstack._C has not been built")
+def test_build_command_is_missing_its_compiler(
+    failed_build: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     (finding,) = (f for f in diagnosis.diagnose().findings if "reference" in f.problem)
     assert finding.remedy.startswith("apt-get install g++")
+    assert finding.remedy.endswith("then bevstack build-ops")
 
 
-@pytest.mark.parametrize(
-    ("direct_url", "source"),
-    [
-        ({"url": "file:///a%20b/c", "dir_info": {"editable": True}}, "-e '/a b/c'"),
-        ({"url": "file:///a/c", "dir_info": {}}, "/a/c"),
-        ({"url": "https://host/c.git", "vcs_info": {"vcs": "git"}}, "git+https://host/c.git"),
-        (None, "bevstack"),
-    ],
-)
-def test_build_command_names_where_the_project_came_from(
-    direct_url: dict[str, object] | None, source: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("compiled", [False, True])
+def test_what_was_compiled_for_gpus_is_said_without_one_too(
+    compiled: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class Distribution:
-        def read_text(self, name: str) -> str | None:
-            return json.dumps(direct_url) if direct_url is not None else None
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(ops, "has_native_kernel", lambda operator, device: compiled)
+    assert main(["doctor"]) == 0
+    said = "compiled\n" if compiled else "not compiled: "
+    assert f"  cuda: torch can use no GPU; kernels are {said}" in capsys.readouterr().out
 
-    monkeypatch.setattr(importlib.metadata, "distribution", lambda name: Distribution())
-    assert diagnosis.build_command().endswith(f" {source}")
+
+def test_kernels_of_other_sources_than_the_installed_are_noted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    record = loading.BuildRecord("built", "", "", (), "2.13.0", "cpython-311", "digest of before")
+    state = loading.NativeState(None, loading.package_folder(), record)
+    monkeypatch.setattr(ops, "native_state", lambda: state)
+    monkeypatch.setattr(ops, "native_problem", lambda: None)
+    (finding,) = (f for f in diagnosis.diagnose().findings if "other sources" in f.problem)
+    assert finding.remedy == "bevstack build-ops" and not finding.fatal
 
 
 # Published tables (arXiv 2211.05778, table 2, to the digit of the released code's own counter).

@@ -21,6 +21,7 @@ ISSUED_VERBS = (
     "show",
     "convert-weights",
     "doctor",
+    "build-ops",
 )
 
 
@@ -52,7 +53,7 @@ def test_help_names_every_verb_and_where_to_start(capsys: pytest.CaptureFixture[
     text = capsys.readouterr().out
     assert stopped.value.code == 0
     assert [verb.name for verb in VERBS] == list(ISSUED_VERBS)
-    assert all(f"\n    {name} " in text for name in ISSUED_VERBS)
+    assert all(f"\n    {name}" in text for name in ISSUED_VERBS)
     assert "bevstack demo" in text and "bevstack doctor" in text
 
 

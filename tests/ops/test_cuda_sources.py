@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
@@ -15,6 +14,7 @@ import pytest
 import torch
 from torch.utils import cpp_extension
 
+from ops import build as builder
 from tools import cuda_registers
 from tools.cuda_registers import ARCHITECTURES, FLAGS, KernelReport
 
@@ -31,15 +31,6 @@ def nvcc() -> str:
     if found is None:
         pytest.skip("no nvcc on the PATH: the CUDA sources cannot be compiled here")
     return found
-
-
-@pytest.fixture(scope="session")
-def setup_module() -> object:
-    spec = importlib.util.spec_from_file_location("bevstack_setup", ROOT / "setup.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def made_for_depth(report: KernelReport) -> bool:
@@ -142,22 +133,17 @@ def test_fast_kernels_access_sixteen_bytes_at_once(
             assert set(additions) == {"red.relaxed.gpu.global.add.f32"}, name
 
 
-def test_the_build_has_the_same_architectures(setup_module: object) -> None:
-    named = [a.replace(".", "") for a in setup_module.GPU_ARCHITECTURES]
-    assert named == list(ARCHITECTURES)
+def test_the_build_has_the_same_architectures() -> None:
+    assert [a.replace(".", "") for a in builder.GPU_ARCHITECTURES] == list(ARCHITECTURES)
 
 
-def test_a_build_without_cuda_leaves_its_registrations_out(
-    setup_module: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(ROOT)
-    built: dict[bool, list[str]] = {}
+def test_a_build_without_cuda_leaves_its_registrations_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpp_extension, "CUDAExtension", cpp_extension.CppExtension)
+    built: dict[bool, set[str]] = {}
     for with_cuda in (False, True):
-        sources = setup_module.native_sources("*.cu") if with_cuda else []
-        monkeypatch.setattr(setup_module, "find_cuda_sources", lambda sources=sources: sources)
-        monkeypatch.setattr(cpp_extension, "CUDAExtension", cpp_extension.CppExtension)
-        built[with_cuda] = setup_module.native_extension()["ext_modules"][0].sources
-    added = {Path(s).name for s in built[True]} - {Path(s).name for s in built[False]}
+        extension, of_one_level = builder.native_extension(with_cuda)
+        built[with_cuda] = {Path(s).name for s in [*extension.sources, *of_one_level]}
+    added = built[True] - built[False]
     bindings = {path.name for path in BINDINGS}
     kernels = {path.name for path in cuda_registers.kernel_sources()}
     assert len(bindings) == 2 and len(kernels) == 3

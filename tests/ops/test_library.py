@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bevstack import ops
-from bevstack.ops import bilinear, library
+from bevstack.ops import bilinear, library, loading
 
 
 def test_every_operator_says_which_kernel_serves_it() -> None:
@@ -17,6 +17,7 @@ def test_every_operator_says_which_kernel_serves_it() -> None:
         assert info.kernel == ("reference" if ops.native_problem() else info.kernel)
         assert info.kernel in ("native", "reference")
         assert bool(info.instruction_set) == (info.kernel == "native" and info.device == "cpu")
+        assert bool(info.reason) == (info.kernel == "reference")
 
 
 def test_without_compiled_kernels_one_warning_names_the_command() -> None:
@@ -35,12 +36,27 @@ with warnings.catch_warnings(record=True) as caught:
     call(); call()
 assert [w.category for w in caught] == [RuntimeWarning], caught
 text = str(caught[0].message)
-assert "reference" in text and "make install" in text and "--no-build-isolation" in text, text
+assert "reference" in text and "`bevstack build-ops`" in text, text
 assert all(info.kernel == "reference" for info in ops.kernels())
 assert ops.native_problem()
 """
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
+
+
+def test_missing_cuda_kernels_come_with_the_reason_their_build_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    record = loading.BuildRecord("built", "", "no CUDA compiler (nvcc) is found", (), "", "", "")
+    states = {
+        "no CUDA compiler (nvcc) is found": loading.NativeState(None, None, record),
+        "bevstack._C holds no kernels for cuda": loading.NativeState(None, None, None),
+        "it does not load": loading.NativeState("it does not load", None, record),
+    }
+    for reason, state in states.items():
+        monkeypatch.setattr(library, "native_state", lambda state=state: state)
+        assert library.why_reference("cuda").endswith(reason)
+    assert "nvcc" not in library.why_reference("cpu")
 
 
 def test_importing_the_operators_warns_of_nothing() -> None:

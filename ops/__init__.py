@@ -1,0 +1,1 @@
+"""Native sources of the operators, installed as `bevstack._ops_sources`."""

@@ -1,0 +1,174 @@
+"""How the compiled kernels are found, and what happens where they do not fit."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+import torch
+
+from bevstack.ops import loading
+
+ROOT = Path(__file__).resolve().parents[2]
+EXTENSION = f"_C{sysconfig.get_config_var('EXT_SUFFIX')}"
+COMPILER = shutil.which("c++")
+
+# Calls an operator three times and says what was warned of and which kernels there are.
+PROGRAM = """
+import json, sys, warnings
+import torch
+from bevstack import ops
+value = torch.ones(1, 2, 3, 4)
+def call():
+    return ops.dcnv3(value, torch.zeros(1, 2, 3, 2), torch.ones(1, 2, 3, 1), kernel_size=(1, 1),
+                     stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1)
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    assert torch.equal(call(), value) and torch.equal(call(), value) and torch.equal(call(), value)
+state = ops.native_state()
+print(json.dumps({
+    "warnings": [str(w.message) for w in caught if issubclass(w.category, RuntimeWarning)],
+    "problem": state.problem,
+    "folder": str(state.folder),
+    "kernels": sorted({(k.kernel, k.reason) for k in ops.kernels()}),
+    "cache": str(ops.loading.cache_folder()),
+    "loaded": getattr(sys.modules.get("bevstack._C"), "__file__", None),
+}))
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A copy of the library without an extension, to put one into."""
+    ignored = shutil.ignore_patterns("__pycache__", "*.so", loading._RECORD_NAME)
+    for name in ("ops", "__init__.py", "shapes.py"):
+        source, target = ROOT / "bevstack" / name, tmp_path / "library" / "bevstack" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(source, target, ignore=ignored) if source.is_dir() else shutil.copy(
+            source, target
+        )
+    shutil.copytree(ROOT / "ops", target.parent / "_ops_sources", ignore=ignored)
+    return target.parent
+
+
+def see(package: Path, cache: Path | None = None) -> dict[str, object]:
+    """What a new process with this package finds."""
+    variables = {**os.environ, "PYTHONPATH": str(package.parent), "TORCH_HOME": str(cache or ".")}
+    command = [sys.executable, "-c", PROGRAM]
+    ran = subprocess.run(command, cwd=package.parent, env=variables, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout)
+
+
+def write_record(folder: Path, **fields: object) -> None:
+    """The record of a build for this torch, some of its fields replaced."""
+    empty = {"problem": "", "cuda_problem": "", "log": [], "python": "", "sources": ""}
+    record = {"outcome": "built", "torch": torch.__version__, **empty, **fields}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / loading._RECORD_NAME).write_text(json.dumps(record), encoding="utf-8")
+
+
+def compile_module(folder: Path, body: str) -> None:
+    """An extension in miniature, which registers no kernel."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "module.cpp").write_text(f"#include <Python.h>\n{body}", encoding="utf-8")
+    include = f"-I{sysconfig.get_path('include')}"
+    command = [str(COMPILER), "-shared", "-fPIC", include, str(folder / "module.cpp")]
+    subprocess.run([*command, "-o", str(folder / EXTENSION)], check=True)
+
+
+EMPTY_MODULE = """
+extern "C" PyObject* PyInit__C() {
+  static PyModuleDef module = {PyModuleDef_HEAD_INIT, "_C", nullptr, -1};
+  return PyModule_Create(&module);
+}
+"""
+needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler")
+
+
+def expect_reference_and_one_warning(seen: dict[str, object], problem: str) -> None:
+    assert problem in str(seen["problem"])
+    assert seen["loaded"] is None
+    assert seen["kernels"] == [["reference", seen["problem"]]]
+    (warning,) = seen["warnings"]
+    assert problem in warning and "`bevstack build-ops`" in warning and "reference" in warning
+
+
+def test_extension_of_another_torch_is_reported_once_and_not_even_opened(package: Path) -> None:
+    # Opened, it would be reported as no shared object.
+    (package / EXTENSION).write_text("not an extension", encoding="utf-8")
+    write_record(package, torch="1.2.3+other")
+    expect_reference_and_one_warning(
+        see(package),
+        f"bevstack._C was built for torch 1.2.3+other and does not fit torch {torch.__version__}",
+    )
+
+
+@needs_compiler
+def test_extension_with_a_symbol_that_torch_lacks_is_reported_once(package: Path) -> None:
+    missing = 'extern "C" void missing_from_torch();\n'
+    body = EMPTY_MODULE.replace("return", "missing_from_torch();\n  return")
+    compile_module(package, missing + body)
+    for name, fields in (("no record", None), ("a record that fits", {})):
+        if fields is not None:
+            write_record(package, **fields)
+        seen = see(package)
+        assert "undefined symbol: missing_from_torch" in str(seen["problem"]), name
+        expect_reference_and_one_warning(seen, "bevstack._C does not load with torch")
+
+
+def test_file_that_is_no_extension_is_reported_once(package: Path) -> None:
+    (package / EXTENSION).write_bytes(b"\x7fELF cut off")
+    expect_reference_and_one_warning(see(package), "bevstack._C does not load with torch")
+
+
+def test_extension_of_another_python_is_told_apart_from_none(package: Path) -> None:
+    expect_reference_and_one_warning(see(package), "bevstack._C has not been built")
+    (package / "_C.cpython-399-x86_64-linux-gnu.so").touch()
+    expect_reference_and_one_warning(see(package), "was built for another Python")
+
+
+def test_extension_left_behind_by_an_older_installation_is_not_loaded(package: Path) -> None:
+    (package / EXTENSION).write_text("not an extension", encoding="utf-8")
+    write_record(package, outcome="skipped", problem="no C++ compiler is found (c++)", torch="")
+    expect_reference_and_one_warning(see(package), "has not been built: no C++ compiler is found")
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"outcome": "built"}', "{"])
+def test_record_that_cannot_be_read_is_none(text: str, tmp_path: Path) -> None:
+    assert loading.read_record(tmp_path) is None
+    (tmp_path / loading._RECORD_NAME).write_text(text, encoding="utf-8")
+    assert loading.read_record(tmp_path) is None
+
+
+@needs_compiler
+def test_extension_in_the_cache_serves_where_the_package_has_none_that_fits(
+    package: Path, tmp_path: Path
+) -> None:
+    first = see(package, tmp_path / "torch")
+    cache = Path(str(first["cache"]))
+    assert cache.is_relative_to(tmp_path / "torch") and torch.__version__ in cache.name
+    compile_module(cache, EMPTY_MODULE)
+    write_record(cache)
+    (package / EXTENSION).write_text("not an extension", encoding="utf-8")
+    write_record(package, torch="1.2.3")
+    seen = see(package, tmp_path / "torch")
+    assert seen["problem"] is None
+    assert (seen["folder"], seen["loaded"]) == (str(cache), str(cache / EXTENSION))
+    # Other sources: another place, as these kernels may answer to other schemas.
+    with (package / "_ops_sources" / "module.cpp").open("a", encoding="utf-8") as file:
+        file.write("// changed\n")
+    changed = see(package, tmp_path / "torch")
+    assert changed["cache"] != str(cache)
+    expect_reference_and_one_warning(changed, "was built for torch 1.2.3")
+
+
+def test_failed_build_of_this_installation_is_no_reason_to_pass_the_kernels_tests() -> None:
+    record = loading.read_record(loading.package_folder())
+    assert record is None or record.outcome != "failed", "\n".join(record.log)
