@@ -46,8 +46,12 @@ def suppress(
     *,
     iou: float,
 ) -> Tensor:  # (D,) bool
-    """Which boxes greedy suppression leaves."""
-    return survivors(_beats(boxes_px, labels, iou))
+    """Which boxes greedy suppression leaves; only boxes of one class are compared."""
+    kept = torch.ones_like(labels, dtype=torch.bool)
+    for label in labels.unique():
+        (rows,) = (labels == label).nonzero(as_tuple=True)
+        kept[rows] = survivors(_beats(boxes_px[rows], iou))
+    return kept
 
 
 def survivors(
@@ -81,13 +85,7 @@ def pairwise_iou(
     return shared / union.clamp(min=torch.finfo(union.dtype).tiny)
 
 
-def _beats(boxes_px: Tensor, labels: Tensor, iou: float) -> Tensor:  # (D, D) bool
-    """Entry (i, j): box i, better than box j and of its class, overlaps it too much."""
-    place = torch.arange(len(labels), device=labels.device)
-    blocks = [
-        (pairwise_iou(boxes_px[rows], boxes_px) > iou)
-        & (labels[rows, None] == labels)
-        & (rows[:, None] < place)
-        for rows in place.split(ROWS_AT_ONCE)
-    ]
-    return torch.cat(blocks) if blocks else labels.new_zeros(0, 0, dtype=torch.bool)
+def _beats(boxes_px: Tensor, iou: float) -> Tensor:  # (D, D) bool
+    """Entry (i, j): box i, better than box j, overlaps it too much."""
+    blocks = [pairwise_iou(rows, boxes_px) > iou for rows in boxes_px.split(ROWS_AT_ONCE)]
+    return torch.cat(blocks).triu(1)
