@@ -10,9 +10,9 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks import attention, ops
+from benchmarks import attention, losses, ops
 
-PARTS = {"attention": attention, "ops": ops}
+PARTS = {"attention": attention, "losses": losses, "ops": ops}
 
 
 def main() -> None:
