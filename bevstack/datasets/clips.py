@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.types import Clip, Frame
@@ -33,7 +32,6 @@ def load_clip(
     def load(offset: int) -> Frame | None:
         if offset == 0:
             return dataset.frame(index, load_images, camera_annotations=camera_annotations)
-        frame = dataset.neighbour(index, offset, load_images)
-        return None if frame is None else replace(frame, annotations=None)
+        return dataset.neighbour(index, offset, load_images, annotated=False)
 
     return Clip(tuple(load(offset) for offset in offsets), tuple(offsets))

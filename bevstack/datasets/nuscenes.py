@@ -147,22 +147,26 @@ class NuScenesDataset:
             FileNotFoundError: an image file is missing.
             ValueError: an image is truncated or not of the size that the table says.
         """
-        frame = self._frame(int(self._selection[index]), load_images)
+        frame = self._frame(int(self._selection[index]), load_images, True)
         if not camera_annotations or frame.annotations is None:
             return frame
         return replace(frame, camera_annotations=self._camera_annotations(index, frame))
 
-    def neighbour(self, index: int, offset: int, load_images: bool = True) -> Frame | None:
+    def neighbour(
+        self, index: int, offset: int, load_images: bool = True, *, annotated: bool = True
+    ) -> Frame | None:
         """The sample ``offset`` key frames later in the same scene (earlier when negative).
 
-        None where the scene has no such sample.
+        None where the scene has no such sample. With ``annotated=False`` its boxes are left out.
         """
         sample = int(self._selection[index])
         rows = self._samples_of_scene[int(self.tables.samples.scene[sample])]
         place = self._place[sample] + offset
-        return self._frame(int(rows[place]), load_images) if 0 <= place < len(rows) else None
+        if not 0 <= place < len(rows):
+            return None
+        return self._frame(int(rows[place]), load_images, annotated)
 
-    def _frame(self, sample: int, load_images: bool) -> Frame:
+    def _frame(self, sample: int, load_images: bool, annotated: bool) -> Frame:
         keyframes = self.tables.keyframes
         cameras = self._cameras(sample)
         sensors = keyframes.sensor[cameras]
@@ -181,7 +185,9 @@ class NuScenesDataset:
             bev_from_ego=bev_from_ego,
             sample_token=str(self.tables.samples.token[sample]),
             scene_token=str(self.tables.scenes.token[self.tables.samples.scene[sample]]),
-            annotations=self._annotations(sample, bev_from_ego @ invert_se3(world_from_ego)),
+            annotations=self._annotations(sample, bev_from_ego @ invert_se3(world_from_ego))
+            if annotated
+            else None,
         )
 
     def _cameras(self, sample: int) -> NDArray[np.int64]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from bevstack.datasets.clips import load_clip
 from bevstack.datasets.nuscenes import NuScenesDataset
@@ -30,6 +31,25 @@ def test_only_the_current_frame_has_annotations(root: Path) -> None:
     clip = load_clip(NuScenesDataset(root, VERSION), 1, (-1, 0), load_images=False)
     assert clip.frames[0].annotations is None
     assert len(clip.current.annotations) == 3
+
+
+def test_long_intervals_and_future_frames_are_offsets_like_others(root: Path) -> None:
+    dataset = NuScenesDataset(root, VERSION)
+    clip = load_clip(dataset, 1, (-6, -3, 0, 2), load_images=False)
+    assert [frame is None for frame in clip.frames] == [True, True, False, False]
+    times = [frame.timestamp_us for frame in clip.frames[2:]]
+    assert times[1] - times[0] == 1_000_000
+    poses = [frame.world_from_ego for frame in clip.frames[2:]]
+    assert not torch.equal(*poses)  # each its own
+    assert torch.equal(poses[1], dataset.frame(3, load_images=False).world_from_ego)
+
+
+def test_a_selection_looks_back_to_samples_that_it_leaves_out(root: Path) -> None:
+    whole = NuScenesDataset(root, VERSION)
+    clip = load_clip(whole.select([5, 2]), 1, (-1, 0, 1), load_images=False)
+    assert [frame.sample_token for frame in clip.frames] == [
+        whole.sample_token(index) for index in (1, 2, 3)
+    ]
 
 
 def test_offsets_must_hold_the_current_frame(root: Path) -> None:

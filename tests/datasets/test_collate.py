@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from operator import attrgetter
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.datasets.preprocess import preprocess
 from bevstack.geometry import invert_se3, se3_from_parts
 from bevstack.types import CameraAnnotations, Clip, Frame
-from tests.tables.tiny_root import VERSION, camera_rotation
+from tests.tables.tiny_root import VERSION, camera_rotation, token
 
 CONFIG = Config(name="small", images=ImageConfig(size=(24, 50), keep_bottom=0.8, pad_to=8))
 
@@ -91,6 +92,54 @@ def test_a_frame_that_does_not_exist_is_empty(root: Path) -> None:
     assert not batch.rig.camera_mask[0, 0].any()
     assert batch.rig.camera_mask[0, 1].all()
     assert torch.equal(batch.world_from_bev[0, 0], torch.eye(4, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("indices", [(0,), (1, 6, 4), (0, 2, 1, 5, 3)])
+def test_clips_of_different_missing_history_are_each_as_alone(
+    root: Path, indices: tuple[int, ...]
+) -> None:
+    dataset = NuScenesDataset(root, VERSION)
+    offsets = (-2, -1, 0, 2)
+    existing = {  # scenes of four and of three samples
+        0: [False, False, True, True],
+        1: [False, True, True, True],
+        2: [True, True, True, False],
+        3: [True, True, True, False],
+        4: [False, False, True, True],
+        5: [False, True, True, False],
+        6: [True, True, True, False],
+    }
+    flipped = ImageAugmentation(resize=0.9, flip=True)
+    clips = [load_clip(dataset, index, offsets) for index in indices]
+    batch = stack_clips([prepare_clip(clip, CONFIG, flipped) for clip in clips])
+    assert batch.frame_valid.tolist() == [existing[index] for index in indices]
+    for row, clip in enumerate(clips):
+        alone = stack_clips([prepare_clip(clip, CONFIG, flipped)])
+        cameras, height, width = (alone.images.shape[n] for n in (2, 4, 5))
+        images = batch.images[row]
+        assert torch.equal(images[:, :cameras, :, :height, :width], alone.images[0])
+        assert int((images != 0).sum()) == int((alone.images != 0).sum())
+        for name in ("intrinsics", "bev_from_cam", "image_size", "camera_mask"):
+            part = getattr(batch.rig, name)[row, :, :cameras]
+            assert torch.equal(part, getattr(alone.rig, name)[0]), name
+        assert not batch.rig.camera_mask[row, :, cameras:].any()
+        for slot, frame in enumerate(clip.frames):
+            if frame is None:
+                assert not images[slot].any()
+                assert not batch.rig.camera_mask[row, slot].any()
+            else:  # the past is cropped, resized and mirrored like the present
+                wanted = preprocess(frame, CONFIG.images, flipped)
+                assert torch.equal(batch.rig.intrinsics[row, slot, :cameras], wanted.rig.intrinsics)
+                assert torch.equal(batch.world_from_bev[row, slot], frame.world_from_bev())
+                assert int(batch.timestamp_us[row, slot]) == frame.timestamp_us
+
+
+def test_frames_of_two_scenes_are_no_clip(root: Path) -> None:
+    dataset = NuScenesDataset(root, VERSION)
+    frames = (dataset.frame(3, load_images=False), dataset.frame(4, load_images=False))
+    scenes = [re.escape(repr(token("scene", name))) for name in ("scene-0916", "scene-0103")]
+    with pytest.raises(ValueError, match=rf"must be of one scene, {scenes[0]}; got .*{scenes[1]}"):
+        Clip(frames, (-1, 0))
 
 
 def test_a_frame_of_anybodys_cameras_needs_no_pose() -> None:

@@ -10,11 +10,12 @@ import torch
 
 from bevstack.config import AugmentationConfig, Config, FPNConfig, ImageConfig, TrainingConfig
 from bevstack.config.perspective import PerspectiveConfig
+from bevstack.config.temporal import TemporalConfig
 from bevstack.datasets.clips import load_clip
 from bevstack.datasets.loader import collate, make_evaluation_loader, make_training_loader
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.types import Batch
-from tests.tables.tiny_root import VERSION, write_tiny_root
+from tests.tables.tiny_root import VERSION, read_table, token, write_tables, write_tiny_root
 from tests.types.test_batch import tensors_of
 
 CONFIG = Config(
@@ -168,6 +169,51 @@ def test_augmented_pixels_are_a_function_of_the_position(dataset: NuScenesDatase
     one = dataset.select([1])
     first, second = _take(one, _distorting(batch_size=1), 2)
     assert not torch.equal(first.images, second.images)
+
+
+def test_clips_of_several_frames_are_trained_on_alike(dataset: NuScenesDataset) -> None:
+    config = dataclasses.replace(
+        _distorting(batch_size=3), frames=(-2, 0, 1), temporal=TemporalConfig()
+    )
+    first, second = _take(dataset, config, 2)
+    plain = _take(dataset, _distorting(batch_size=3), 2)
+    for batch, single in zip((first, second), plain, strict=True):
+        assert batch.sample_tokens == single.sample_tokens
+        height, width = single.images.shape[-2:]
+        # other frames change nothing of the current one, its augmentation neither
+        assert torch.equal(batch.images[:, 1:2, ..., :height, :width], single.images)
+        assert torch.equal(batch.bev_augmentation, single.bev_augmentation)
+        assert torch.equal(batch.annotations[0].boxes.center, single.annotations[0].boxes.center)
+        mirrored = batch.rig.intrinsics[..., 0, 0] < 0
+        known = batch.rig.camera_mask
+        for row in range(3):
+            assert len(mirrored[row][known[row]].unique()) == 1
+    tokens = (*first.sample_tokens, *second.sample_tokens)
+    valid = torch.cat((first.frame_valid, second.frame_valid))
+    for sample, row in zip(tokens, valid.tolist(), strict=True):
+        index = dataset.index_of(sample)
+        wanted = [dataset.neighbour(index, offset, False) is not None for offset in (-2, 0, 1)]
+        assert row == wanted
+
+
+def test_samples_without_boxes_are_trained_on(tmp_path: Path) -> None:
+    root = write_tiny_root(tmp_path / "root")
+    rows = [
+        {**row, "prev": "", "next": ""}
+        for row in read_table(root, "sample_annotation")
+        if row["sample_token"] == token("sample", "scene-0916", 0)
+    ]
+    write_tables(root, {"sample_annotation": rows})
+    config = dataclasses.replace(
+        _config(batch_size=7), perspective=PerspectiveConfig(), fpn=FPNConfig(num_outputs=5)
+    )
+    (batch,) = _take(NuScenesDataset(root, VERSION), config, 1)
+    counts = dict(zip(batch.sample_tokens, map(len, batch.annotations), strict=True))
+    assert len(counts) == 7
+    assert {t for t, n in counts.items() if n} == {token("sample", "scene-0916", 0)}
+    for sample, of_cameras in zip(batch.sample_tokens, batch.camera_annotations, strict=True):
+        if sample != token("sample", "scene-0916", 0):
+            assert sum(map(len, of_cameras)) == 0
 
 
 @pytest.mark.parametrize("batch_size", [2, 9])
