@@ -9,12 +9,14 @@ from pathlib import Path
 import torch
 
 from bevstack.config import Config
+from bevstack.datasets.collate import PreparedClip, prepare_clip, stack_clips
 from bevstack.datasets.loader import collate
 from bevstack.geometry import invert_se3, nominal_bev_from_ego
-from bevstack.models.bevformer import BEVFormerV2
+from bevstack.models.bevformer import BEVFormerOutput, BEVFormerV2
 from bevstack.models.box_code import DecoderOutput, detections_from
 from bevstack.models.build import build_model, load_model
-from bevstack.types import Clip, Detections, Frame
+from bevstack.runtime.streaming import DetectorStream
+from bevstack.types import Batch, BEVMemory, Clip, Detections, Frame
 
 
 class Detector:
@@ -45,6 +47,7 @@ class Detector:
         """Boxes of one frame, best first, in its bev frame: the ego frame unless the frame says.
 
         Any number of cameras, of different sizes, some possibly lost; no pose and no time needed.
+        A model of several frames takes it for the first of a stream: there is no history.
 
         Raises:
             ValueError: every camera is lost.
@@ -52,7 +55,7 @@ class Detector:
         return self.predict_batch([frame])[0]
 
     def predict_batch(self, frames: Sequence[Frame]) -> list[Detections]:
-        """Boxes of several frames at once, each with a rig of its own.
+        """Boxes of several frames at once, each with a rig of its own and none with a history.
 
         The frames' annotations are not looked at.
 
@@ -60,20 +63,56 @@ class Detector:
             ValueError: no frame, or a frame without a working camera.
         """
         for index, frame in enumerate(frames):
-            assert frame.camera_mask is not None  # Frame sets it
-            if not bool(frame.camera_mask.any()):
-                raise ValueError(f"frames[{index}] must have a working camera; all are lost")
-        placed = [self._place(frame) for frame in frames]
-        batch = collate([Clip((frame,), (0,)) for frame in placed], self.config)
+            _check_sees(f"frames[{index}]", frame)
+        batch = stack_clips([self.prepare(frame) for frame in frames])
+        return self.run(batch, frames)[0]
+
+    def predict_clip(self, clip: Clip) -> Detections:
+        """Boxes of a clip's current frame, with the frames about it: those ahead too, offline.
+
+        Raises:
+            ValueError: a clip of other offsets than the configuration's, a frame without a pose,
+                or a current frame without a working camera.
+        """
+        if clip.offsets != self.config.frames:
+            raise ValueError(f"offsets must be {self.config.frames}; got {clip.offsets}")
+        _check_sees("the current frame", clip.current)
+        placed = tuple(frame if frame is None else self._place(frame) for frame in clip.frames)
+        batch = collate([Clip(placed, clip.offsets)], self.config)
+        return self.run(batch, [clip.current])[0][0]
+
+    def stream(self) -> DetectorStream:
+        """Something to give one vehicle's frames to, in order of time; it remembers them.
+
+        Raises:
+            ValueError: the configuration looks ahead.
+        """
+        return DetectorStream(self)
+
+    def prepare(self, frame: Frame) -> PreparedClip:
+        """A frame alone as model input."""
+        return prepare_clip(Clip((self._place(frame),), (0,)), self.config)
+
+    def run(
+        self, batch: Batch, frames: Sequence[Frame], memory: BEVMemory | None = None
+    ) -> tuple[list[Detections], BEVFormerOutput]:
+        """Boxes of each sample of a batch, in the frames it was made of; and what the model gave.
+
+        Args:
+            batch: prepared frames or clips, on any device.
+            frames: the current frame of each sample.
+            memory: of each sample's stream, where streams go on.
+        """
         with torch.inference_mode():
-            output = self.model(batch.to(self.device))
+            output = self.model(batch.to(self.device), memory)
             detections = [found.to("cpu") for found in self._detections(output.decoder)]
-        return [
+        placed = [
             found
             if frame.bev_from_ego is not None
-            else found.transformed(invert_se3(at.bev_from_ego))
-            for found, frame, at in zip(detections, frames, placed, strict=True)
+            else found.transformed(invert_se3(nominal_bev_from_ego(self.config.grid.frame)))
+            for found, frame in zip(detections, frames, strict=True)
         ]
+        return placed, output
 
     def _detections(self, output: DecoderOutput) -> list[Detections]:
         decoder = self.config.decoder
@@ -87,6 +126,12 @@ class Detector:
         if bev_from_ego is None:
             bev_from_ego = nominal_bev_from_ego(self.config.grid.frame)
         return replace(frame, bev_from_ego=bev_from_ego, annotations=None)
+
+
+def _check_sees(name: str, frame: Frame) -> None:
+    assert frame.camera_mask is not None  # Frame sets it
+    if not bool(frame.camera_mask.any()):
+        raise ValueError(f"{name} must have a working camera; all are lost")
 
 
 def load(

@@ -17,10 +17,12 @@ from torch import Tensor
 
 from bevstack.config import config_to_json
 from bevstack.datasets.nuscenes import NuScenesDataset
-from bevstack.evaluation.submission import results_of_frame, write_submission
+from bevstack.evaluation.result_boxes import results_of_frame
+from bevstack.evaluation.submission import write_submission
 from bevstack.files import write_text_atomically
 from bevstack.runtime.detector import Detector
 from bevstack.runtime.rig import frame_from_rig, read_rig
+from bevstack.types import Clip, Frame
 
 DETECTIONS_FORMAT = "bevstack-detections-1"
 
@@ -73,6 +75,9 @@ def predict_dataset(
 ) -> list[str]:
     """Predicts every sample of a data set and writes a nuScenes submission.
 
+    A model that looks back streams through each scene, sample after sample in order of time: one
+    that is skipped leaves a gap, as a dropped message does. A model that looks ahead sees clips.
+
     Scenes are shared out among processes; each finished scene is a file of its own in
     ``<out>.parts``, which a run started again finds and does not repeat. The first process merges
     them, in the order of the tables, so the submission does not depend on how many there were.
@@ -98,7 +103,7 @@ def predict_dataset(
         part = parts / f"{scene}.json"
         if not part.is_file():
             wanted = [i for i in indices if dataset.sample_token(i) not in missing]
-            _predict_scene(detector, dataset, wanted, part)
+            _predict_scene(detector, dataset, wanted, part, skip_missing)
         done += len(indices)
         if progress is not None:
             progress(done, total)
@@ -151,14 +156,40 @@ def predict_rig(
 
 
 def _predict_scene(
-    detector: Detector, dataset: NuScenesDataset, indices: Sequence[int], part: Path
+    detector: Detector,
+    dataset: NuScenesDataset,
+    indices: Sequence[int],
+    part: Path,
+    skip_missing: bool,
 ) -> None:
+    offsets = detector.config.frames
+    stream = None if offsets[-1] > 0 else detector.stream()
     results = {}
     for index in indices:
-        frame = dataset.frame(index)
-        detections = detector.predict(frame)
+        if stream is not None:
+            frame = dataset.frame(index)
+            detections = stream.step(frame)
+        else:
+            clip = _load_clip(dataset, index, offsets, skip_missing)
+            frame, detections = clip.current, detector.predict_clip(clip)
         results[frame.sample_token] = results_of_frame(detections, frame, detector.class_names)
     write_text_atomically(part, json.dumps(results))
+
+
+def _load_clip(
+    dataset: NuScenesDataset, index: int, offsets: Sequence[int], skip_missing: bool
+) -> Clip:
+    """A clip around a sample; a neighbour without its images is missing where that is allowed."""
+
+    def load(offset: int) -> Frame | None:
+        try:
+            return dataset.neighbour(index, offset)
+        except FileNotFoundError:
+            if not skip_missing:
+                raise
+            return None
+
+    return Clip(tuple(load(offset) for offset in offsets), tuple(offsets))
 
 
 def _merge(parts: Path, scenes: Sequence[str], out: Path) -> None:

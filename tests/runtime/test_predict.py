@@ -3,15 +3,19 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from bevstack.config import TemporalConfig
+from bevstack.datasets.clips import load_clip
+from bevstack.evaluation.result_boxes import results_of_frame
 from bevstack.models.build import save_model
 from bevstack.runtime.detector import build, load
 from bevstack.runtime.predict import predict_dataset
-from bevstack.types import Frame
+from bevstack.types import Clip, Frame
 from tests.conftest import shared_dir
 from tests.small_world import CONFIG, SPEC, dataset, small_world
 
@@ -174,6 +178,73 @@ def test_a_batch_of_two_rigs_equals_two_batches_of_one(root, detector):
     for found, frame in zip(both, frames, strict=True):
         alone = detector.predict(frame)
         torch.testing.assert_close(found.scores, alone.scores, atol=1e-5, rtol=0)
+
+
+def temporal(frames):
+    section = TemporalConfig(num_fusion=1, inter_channels=32, norm="BN")
+    return build(replace(CONFIG, name="small_temporal", frames=frames, temporal=section))
+
+
+def scores_in(path):
+    """The scores of each sample, best first."""
+    results = json.loads(path.read_text())["results"]
+    return {token: [box["detection_score"] for box in boxes] for token, boxes in results.items()}
+
+
+def scores_of_clip(detector, clip):
+    """What a submission says of a clip."""
+    boxes = results_of_frame(detector.predict_clip(clip), clip.current, detector.class_names)
+    return [box["detection_score"] for box in boxes]
+
+
+@pytest.mark.parametrize("frames", [(-2, -1, 0), (-1, 0, 1)])
+def test_each_scene_is_seen_with_its_history_and_what_lies_ahead(root, tmp_path, frames):
+    detector, data = temporal(frames), dataset(root, "synth_val")
+    predict_dataset(detector, data, tmp_path / "r.json")
+    found = scores_in(tmp_path / "r.json")
+    for index in range(len(data)):
+        wanted = scores_of_clip(detector, load_clip(data, index, frames))
+        # float32 summed in batches of another size
+        assert found[data.sample_token(index)] == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.parametrize("frames", [(-2, -1, 0), (-1, 0, 1)])
+def test_a_skipped_sample_leaves_a_gap(root, tmp_path, frames):
+    detector, data = temporal(frames), dataset(root, "synth_val")
+    whole, gap = tmp_path / "whole.json", tmp_path / "gap.json"
+    predict_dataset(detector, data, whole)
+    (victim,) = (root / "samples" / "CAM_BACK").glob(f"*{data.frame(1).camera_timestamp_us[3]}*")
+    hidden = victim.with_suffix(".hidden")
+    victim.rename(hidden)
+    try:
+        with pytest.raises(FileNotFoundError):
+            predict_dataset(detector, data, gap)
+        assert predict_dataset(detector, data, gap, skip_missing=True) == [data.sample_token(1)]
+    finally:
+        hidden.rename(victim)
+    full, found = scores_in(whole), scores_in(gap)
+    clip = load_clip(data, 2, frames)
+    missing = Clip(
+        (*clip.frames[: frames.index(-1)], None, *clip.frames[frames.index(0) :]), frames
+    )
+    wanted = scores_of_clip(detector, missing)
+    assert found[data.sample_token(2)] == pytest.approx(wanted, abs=1e-5)
+    assert found[data.sample_token(2)] != full[data.sample_token(2)]
+    for index in (3, 4, 5):  # another scene
+        assert found[data.sample_token(index)] == full[data.sample_token(index)]
+
+
+def test_a_killed_run_of_a_model_that_looks_back_ends_in_the_same_file(root, tmp_path):
+    detector, data = temporal((-2, -1, 0)), dataset(root, "synth_val")
+    predict_dataset(detector, data, tmp_path / "whole.json")
+
+    def kill(done, total):
+        raise Killed
+
+    with pytest.raises(Killed):
+        predict_dataset(detector, data, tmp_path / "again.json", progress=kill)
+    predict_dataset(detector, data, tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
 
 
 @pytest.mark.oracle("data_predict_scene0103")
