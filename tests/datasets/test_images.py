@@ -6,8 +6,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
-from bevstack.datasets.images import read_image
+from bevstack.datasets.images import read_image, reduction_for
 
 HEIGHT, WIDTH = 48, 80
 
@@ -132,3 +133,75 @@ def test_real_images_are_whole_and_their_halves_are_not(real_root: Path, tmp_pat
     copy.write_bytes(copy.read_bytes()[:-70_000])
     with pytest.raises(ValueError, match="image must be a whole file"):
         read_image(copy)
+
+
+@pytest.mark.parametrize(
+    ("size", "scale", "wanted"),
+    [
+        ((900, 1600), 1.2, 1),
+        ((900, 1600), 0.51, 1),
+        ((900, 1600), 0.5, 2),
+        ((900, 1600), 0.2, 4),
+        ((900, 1600), 0.1, 4),  # 900 is no multiple of 8
+        ((480, 800), 0.125, 8),
+        ((480, 800), 0.01, 8),
+        ((901, 1600), 0.2, 1),
+    ],
+)
+def test_an_image_is_reduced_as_far_as_nothing_asked_for_is_lost(
+    size: tuple[int, int], scale: float, wanted: int
+) -> None:
+    assert reduction_for(size, scale) == wanted
+
+
+@pytest.mark.parametrize("reduction", [2, 4, 8])
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_a_reduced_image_is_the_mean_of_its_pixels(jpeg: Path, reduction: int, suffix: str) -> None:
+    path = jpeg.with_suffix(suffix)
+    cv2.imwrite(str(path), cv2.imread(str(jpeg)), [cv2.IMWRITE_JPEG_QUALITY, 100])
+    found = read_image(path, (HEIGHT, WIDTH), reduction=reduction).astype(float)
+    assert found.shape == (HEIGHT // reduction, WIDTH // reduction, 3)
+    blocks = read_image(path).reshape(HEIGHT // reduction, reduction, WIDTH // reduction, -1, 3)
+    # The picture is a plane of colour, whose low frequencies are its means; colours are coded at
+    # half the resolution and all at 8 bits. One pixel of the result apart would be 8 levels.
+    assert abs(found - blocks.mean(axis=(1, 3)))[1:-1, 1:-1].max() < 4
+
+
+def test_sizes_are_those_of_the_file_whatever_the_reduction(jpeg: Path) -> None:
+    with pytest.raises(ValueError, match=r"must be 96x48 .* got 80x48 in .*picture\.jpg"):
+        read_image(jpeg, (HEIGHT, WIDTH + 16), reduction=4)
+    with pytest.raises(ValueError, match=r"reduction must divide .* got 4 for 81x48"):
+        read_image(jpeg, (HEIGHT, WIDTH + 1), reduction=4)
+    with pytest.raises(ValueError, match="reduction must be one of 1, 2, 4, 8; got 3"):
+        read_image(jpeg, reduction=3)
+
+
+@pytest.mark.oracle("data_real_jpegs_reduced")
+@pytest.mark.parametrize("scale", [0.5, 0.4, 0.25, 0.2])
+def test_real_images_differ_less_by_reduced_decoding_than_by_the_choice_of_filter(
+    real_root: Path, scale: float
+) -> None:
+    reduction = reduction_for((900, 1600), scale)
+    assert reduction > 1
+    size = (round(1600 * scale), round(900 * scale))
+    errors, choices = [], []
+    for path in sorted(real_root.glob("samples/CAM_*/*.jpg"))[::4]:
+        whole = Image.fromarray(read_image(path, (900, 1600)))
+        small = Image.fromarray(read_image(path, (900, 1600), reduction=reduction))
+        wanted = np.asarray(whole.resize(size, Image.Resampling.BICUBIC), dtype=float)
+        bilinear = np.asarray(whole.resize(size, Image.Resampling.BILINEAR), dtype=float)
+        found = np.asarray(small.resize(size, Image.Resampling.BICUBIC), dtype=float)
+        errors.append(((found - wanted) ** 2).mean())
+        choices.append(((bilinear - wanted) ** 2).mean())
+        assert abs((found - wanted).mean()) < 0.1  # no brighter, no darker
+    assert np.sqrt(np.mean(errors)) < 1.5  # levels of 255; measured 0.6 to 1.4
+    assert np.mean(errors) < np.mean(choices)
+
+
+@pytest.mark.oracle("data_real_jpegs_reduced")
+def test_a_reduced_real_image_lies_where_the_whole_one_does(real_root: Path) -> None:
+    path = next(real_root.glob("samples/CAM_FRONT/*.jpg"))
+    whole, half = (cv2.cvtColor(read_image(path, reduction=k), cv2.COLOR_RGB2GRAY) for k in (1, 2))
+    means = whole.reshape(450, 2, 800, 2).mean(axis=(1, 3)).astype(np.float32)
+    (dx, dy), _ = cv2.phaseCorrelate(means, half.astype(np.float32))
+    assert abs(dx) < 0.02 and abs(dy) < 0.02  # pixels; half a pixel would be another convention
