@@ -42,7 +42,8 @@ TEST_FILES = sorted((ROOT / "tests").rglob("*.py"))
 NATIVE_FILES = sorted(
     p for p in (ROOT / "ops").rglob("*") if p.suffix in {".h", ".cuh", ".cpp", ".cu"}
 )
-OWN_FILES = [*PACKAGE_FILES, *CONFIG_FILES, *PROGRAM_FILES, ROOT / "setup.py", ROOT / "ops" / "build.py"]
+BUILD_FILES = [ROOT / "setup.py", *sorted((ROOT / "ops").glob("*.py"))]
+OWN_FILES = [*PACKAGE_FILES, *CONFIG_FILES, *PROGRAM_FILES, *BUILD_FILES]
 
 
 def module_name(path: Path) -> str:

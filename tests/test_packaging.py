@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -97,6 +98,11 @@ def native_files() -> set[str]:
     return {p.relative_to(ROOT / "ops").as_posix() for p in files}
 
 
+needs_compiler = pytest.mark.skipif(
+    shutil.which(os.environ.get("CXX", "c++")) is None, reason="no C++ compiler"
+)
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel of the project, kernels left out: other tests build those."""
@@ -110,7 +116,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bin folder of a new environment with the wheel, and this one's packages below it."""
-    venv = tmp_path_factory.mktemp("environment") / "venv"
+    return install(wheel, tmp_path_factory.mktemp("environment"))
+
+
+def install(wheel: Path, folder: Path) -> Path:
+    """Installs a wheel into a new environment with this one's packages below it."""
+    venv = folder / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
     python = venv / "bin" / "python"
     options = ["--no-index", "--no-deps", "--quiet", str(wheel)]
@@ -174,6 +185,24 @@ def test_demo_of_an_installed_wheel_runs_in_an_empty_folder(
     assert {"results_nusc.json", "metrics_summary.json", "learning_curve.png"} <= written
 
 
+@pytest.mark.slow
+@needs_compiler
+def test_installed_wheel_gets_its_kernels_from_build_ops_and_uninstalls_whole(
+    wheel: Path, tmp_path: Path
+) -> None:
+    installed = install(wheel, tmp_path)
+    (package,) = installed.parent.glob("lib/python*/site-packages/bevstack")
+    done = run_installed(installed, tmp_path, "bevstack", "build-ops")
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"cpu     native (avx512|avx2|baseline)\n", done.stdout)) == 4
+    assert [f for f in package.glob("_C.*") if f.suffix != ".json"]
+    pip = [sys.executable, "-m", "pip", "--python", str(installed / "python"), "uninstall"]
+    removed = run([*pip, "--yes", "bevstack"], tmp_path)
+    assert removed.returncode == 0, removed.stderr
+    left = [p for p in package.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    assert left == []
+
+
 def test_sdist_holds_the_native_sources(tmp_path: Path) -> None:
     sources = copy_sources(tmp_path / "sources")
     done = build_wheel(sources, program=SOURCE_DISTRIBUTION)
@@ -221,11 +250,6 @@ def test_build_that_requires_kernels_fails_without_a_compiler(tmp_path: Path) ->
     done = build_wheel(sources, {"CXX": "no-such-compiler", "BEVSTACK_BUILD_OPS": "require"})
     assert done.returncode != 0
     assert "no C++ compiler is found" in done.stderr and "require" in done.stderr
-
-
-needs_compiler = pytest.mark.skipif(
-    shutil.which(os.environ.get("CXX", "c++")) is None, reason="no C++ compiler"
-)
 
 
 @needs_compiler
