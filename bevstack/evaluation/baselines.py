@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bevstack.evaluation.devkit import evaluate_with_devkit
 from bevstack.evaluation.metrics import DetectionMetrics
 from bevstack.evaluation.result_boxes import result_boxes, result_entries
+from bevstack.evaluation.scoring import load, score
 from bevstack.geometry import invert_se3
 from bevstack.tables.calibration import world_annotations, world_from_ego_at
 from bevstack.tables.names import DETECTION_CLASSES, DETECTION_RANGE_M
@@ -92,12 +92,11 @@ def best_bev_prior(
 
     Raises:
         ValueError: see ``bev_prior``.
-        ImportError: nuscenes-devkit is not installed.
     """
     candidates = []
     for cell_m in CELLS_M:
         results = bev_prior(tables, train, test, cell_m=cell_m)
-        metrics = evaluate_with_devkit(results, tables.root, tables.version, test)
+        metrics = score(load(results, tables, test)).metrics
         candidates.append(ScoredPrior(results, metrics, cell_m))
     return max(candidates, key=lambda candidate: candidate.metrics.nds)
 

@@ -93,6 +93,11 @@ def _normalised(rotation: Floats) -> Floats:
 def _product_matrices(rotation: Floats) -> tuple[Floats, Floats]:
     """The matrices (M, 4, 4) of multiplying by a quaternion from the left and from the right."""
     w, x, y, z = rotation.T
-    left = np.stack((w, -x, -y, -z, x, w, -z, y, y, z, w, -x, z, -y, x, w), -1)
-    right = np.stack((w, -x, -y, -z, x, w, z, -y, y, -z, w, x, z, y, -x, w), -1)
-    return left.reshape(-1, 4, 4), right.reshape(-1, 4, 4)
+    left, right = np.empty((2, len(rotation), 4, 4))
+    rows = ((w, -x, -y, -z), (x, w, -z, y), (y, z, w, -x), (z, -y, x, w))
+    other_rows = ((w, -x, -y, -z), (x, w, z, -y), (y, -z, w, x), (z, y, -x, w))
+    for matrix, entries in ((left, rows), (right, other_rows)):
+        for row, of_row in enumerate(entries):
+            for column, entry in enumerate(of_row):
+                matrix[:, row, column] = entry
+    return left, right

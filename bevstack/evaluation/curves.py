@@ -20,11 +20,11 @@ from bevstack.evaluation.box_errors import (
     yaws,
 )
 from bevstack.evaluation.columns import NO_ATTRIBUTE, BoxColumns
-from bevstack.evaluation.matching import NO_MATCH, Pairs, Places, match, near_pairs
+from bevstack.evaluation.matching import Matches, Places, match, near_pairs
+from bevstack.evaluation.ordering import best_first
 from bevstack.tables.names import DETECTION_CLASSES
 
 NUM_RECALLS = 101
-HALF_TURN_CLASSES = ("barrier",)  # whose headings are known up to half a turn
 # The errors in the order of the summary: name in the devkit's files.
 ERROR_NAMES = ("trans_err", "scale_err", "orient_err", "vel_err", "attr_err")
 
@@ -78,9 +78,13 @@ class Chosen(NamedTuple):
     boxes: BoxColumns
     rows: NDArray[np.int64]
 
-    def of_class(self, label: int) -> Chosen:
-        """Those of one class."""
-        return Chosen(self.boxes, self.rows[self.boxes.label[self.rows] == label])
+    def by_label(self) -> list[Chosen]:
+        """Those of each class."""
+        label = self.boxes.label[self.rows]
+        order = np.argsort(label, kind="stable")
+        ends = np.cumsum(np.bincount(label, minlength=len(DETECTION_CLASSES)))
+        parts = np.split(self.rows[order], ends[:-1])
+        return [Chosen(self.boxes, part) for part in parts]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,29 +94,22 @@ class ClassMatches:
     prediction: NDArray[np.int64]  # (M,) rows of the predictions
     truth: NDArray[np.int64]  # (N,) rows of the true boxes, by sample
     score: Floats  # (M,)
-    pairs: Pairs  # of places in the two lists above
-    found: NDArray[np.int64]  # (D, M) rows of pairs, or NO_MATCH
-    errors: Floats  # (5, P) of the pairs that were matched at some distance; others undefined
+    matches: Matches  # of places in the first list, at each distance
+    matched_truth: NDArray[np.int64]  # (U,) place in the second, of each pair of the matches
+    errors: Floats  # (5, U) of these pairs, as in ERROR_NAMES
 
 
 def class_curves(
-    predictions: Chosen,
-    truth: Chosen,  # of the same sample_tokens
-    name: str,
+    predictions: Chosen,  # of one class
+    truth: Chosen,  # of the same class and sample_tokens
     distances_m: tuple[float, ...],
+    *,
+    half_turn: bool = False,
 ) -> tuple[Curve, ...]:
-    """The curves of one class at each distance.
-
-    Raises:
-        ValueError: a matched box without volume, naming its sample.
-    """
-    label = DETECTION_CLASSES.index(name)
-    wanted = truth.of_class(label)
-    if not len(wanted.rows):
+    """The curves of one class at each distance; see ``match_class``."""
+    if not len(truth.rows):
         return (no_predictions(),) * len(distances_m)
-    matches = match_class(
-        predictions.of_class(label), wanted, distances_m, half_turn=name in HALF_TURN_CLASSES
-    )
+    matches = match_class(predictions, truth, distances_m, half_turn=half_turn)
     return tuple(curve(matches, distance) for distance in range(len(distances_m)))
 
 
@@ -138,37 +135,37 @@ def match_class(
     """
     found_boxes, rows = predictions
     true_boxes, true_rows = truth
-    rows = rows[np.argsort(found_boxes.score[rows], kind="stable")[::-1]]
+    rows = rows[best_first(found_boxes.score[rows])]
     true_rows = true_rows[np.argsort(true_boxes.named_sample[true_rows], kind="stable")]
     pairs = near_pairs(
-        Places(found_boxes.named_sample[rows], _xy(found_boxes, rows)),
-        Places(true_boxes.named_sample[true_rows], _xy(true_boxes, true_rows)),
+        Places(found_boxes.named_sample[rows], np.take(found_boxes.translation, rows, axis=0)),
+        Places(
+            true_boxes.named_sample[true_rows], np.take(true_boxes.translation, true_rows, axis=0)
+        ),
         len(true_boxes.sample_tokens),
         max(distances_m),
     )
-    found = match(pairs, len(true_rows), distances_m)
-    used = np.zeros(len(pairs.truth), dtype=np.bool_)
-    used[found[found != NO_MATCH]] = True
-    errors = np.full((len(ERROR_NAMES), len(used)), np.nan)
-    errors[:, used] = pair_errors(
-        found_boxes[rows[pairs.prediction[used]]],
-        true_boxes[true_rows[pairs.truth[used]]],
-        pairs.distance[used],
+    matches = match(pairs, len(true_rows), distances_m)
+    matched = matches.pairs
+    errors = pair_errors(
+        Chosen(found_boxes, rows[pairs.prediction[matched]]),
+        Chosen(true_boxes, true_rows[pairs.truth[matched]]),
+        pairs.distance[matched],
         period=np.pi if half_turn else 2 * np.pi,
     )
     return ClassMatches(
         prediction=rows,
         truth=true_rows,
         score=found_boxes.score[rows],
-        pairs=pairs,
-        found=found,
+        matches=matches,
+        matched_truth=pairs.truth[matched],
         errors=errors,
     )
 
 
 def curve(matches: ClassMatches, distance: int) -> Curve:
     """The curve at one of the distances, by its number."""
-    hits = np.flatnonzero(matches.found[distance] != NO_MATCH)
+    hits = matches.matches.prediction[distance]
     if not len(hits):
         return no_predictions()
     recall = np.linspace(0, 1, NUM_RECALLS)
@@ -179,7 +176,7 @@ def curve(matches: ClassMatches, distance: int) -> Curve:
     sureness = confidence[::-1]  # np.interp wants ascending abscissae
     score = matches.score[hits][::-1]
     errors = np.empty((len(ERROR_NAMES), NUM_RECALLS))
-    pairs = matches.found[distance, hits]
+    pairs = matches.matches.pair[distance]
     for error, of_pairs in zip(errors, matches.errors, strict=True):
         error[:] = np.interp(sureness, score, cumulative_means(of_pairs[pairs])[::-1])
     return Curve(recall=recall, precision=precision, confidence=confidence, errors=errors[:, ::-1])
@@ -213,8 +210,8 @@ def _corners(
 
 
 def pair_errors(
-    predictions: BoxColumns,
-    truth: BoxColumns,
+    predictions: Chosen,
+    truth: Chosen,  # box for box
     distance: Floats,  # (M,) metres
     period: float,  # after which a heading repeats itself
 ) -> Floats:  # (5, M)
@@ -224,28 +221,27 @@ def pair_errors(
     none.
 
     Raises:
-        ValueError: a box without volume.
+        ValueError: a box without volume, naming its sample.
     """
-    for boxes, whose in ((truth, "true"), (predictions, "predicted")):
-        flat = np.flatnonzero(~(boxes.size > 0).all(-1))
-        if len(flat):
-            sample = str(boxes.sample_tokens[boxes.sample[flat[0]]])
+    (found, rows), (wanted, true_rows) = predictions, truth
+    sizes = [np.take(boxes.size, chosen, axis=0) for boxes, chosen in (predictions, truth)]
+    for (boxes, chosen), size in zip((predictions, truth), sizes, strict=True):
+        if not (size > 0).all():
+            flat = int(np.argmin((size > 0).all(-1)))
+            sample = str(boxes.sample_tokens[boxes.sample[chosen[flat]]])
             raise ValueError(
-                f"sizes of matched boxes must be positive; got {boxes.size[flat[0]].tolist()} of a "
-                f"{whose} box of sample {sample!r}"
+                f"sizes of matched boxes must be positive; got {size[flat].tolist()} in sample "
+                f"{sample!r}"
             )
-    turn = angle_differences(yaws(truth.rotation), yaws(predictions.rotation), period)
-    wrong = np.where(truth.attribute == predictions.attribute, 0.0, 1.0)
+    turn = angle_differences(yaws(wanted.rotation[true_rows]), yaws(found.rotation[rows]), period)
+    attribute = wanted.attribute[true_rows]
+    wrong = np.where(attribute == found.attribute[rows], 0.0, 1.0)
     return np.stack(
         (
             distance,
-            1 - scale_ious(truth.size, predictions.size),
+            1 - scale_ious(*sizes),
             np.abs(turn),
-            norms(predictions.velocity - truth.velocity),
-            np.where(truth.attribute == NO_ATTRIBUTE, np.nan, wrong),
+            norms(found.velocity[rows] - wanted.velocity[true_rows]),
+            np.where(attribute == NO_ATTRIBUTE, np.nan, wrong),
         )
     )
-
-
-def _xy(boxes: BoxColumns, rows: NDArray[np.int64]) -> Floats:
-    return np.ascontiguousarray(boxes.translation[rows, :2])

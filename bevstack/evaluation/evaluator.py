@@ -15,6 +15,9 @@ from bevstack.evaluation.filtering import Filtered, ego_distances, filter_boxes
 from bevstack.evaluation.metric_config import MetricConfig
 from bevstack.evaluation.metrics import DetectionMetrics, summarise
 from bevstack.evaluation.rules import check_devkit_rules, check_predictions
+from bevstack.tables.names import DETECTION_CLASSES
+
+HALF_TURN_CLASSES = ("barrier",)  # whose headings are known up to half a turn
 
 
 def evaluate(
@@ -73,10 +76,13 @@ def evaluate_filtered(
         ValueError: a matched box without volume; with ``strict`` also a confidence that rises with
             recall, as negative scores make it.
     """
-    curves = {
-        name: class_curves(predictions, truth, name, config.distances_m)
-        for name in config.class_names
-    }
+    found, wanted = predictions.by_label(), truth.by_label()
+    curves = {}
+    for name in config.class_names:
+        label = DETECTION_CLASSES.index(name)
+        curves[name] = class_curves(
+            found[label], wanted[label], config.distances_m, half_turn=name in HALF_TURN_CLASSES
+        )
     if strict:
         _check_confidence(curves)
     return summarise(curves, config, no_predictions=not len(predictions.boxes))

@@ -56,8 +56,8 @@ def ego_distances(
     ego_translation: Floats,  # (S, 3) metres in the world
 ) -> Floats:  # (M,) metres
     """From the ego to each box's centre in (x, y), at the sample in whose list the box stands."""
-    ego_xy = ego_translation[:, :2][boxes.sample]
-    return np.sqrt(np.sum((boxes.translation[:, :2] - ego_xy) ** 2, axis=-1))
+    x, y = (boxes.translation[:, k] - ego_translation[:, k][boxes.sample] for k in (0, 1))
+    return np.sqrt(x * x + y * y)
 
 
 def _in_racks(
@@ -75,24 +75,25 @@ def _in_racks(
     candidates, samples = candidates[order], samples[order]
     first = np.searchsorted(samples, racks.sample, side="left")
     last = np.searchsorted(samples, racks.sample, side="right")
-    for rack in range(len(racks.sample)):
+    reach = _reach_m(racks)
+    for rack in np.flatnonzero(last > first):
         chosen = candidates[first[rack] : last[rack]]
-        corners = _corners(racks, rack)
         places = boxes.translation[rows[chosen]]
-        close = np.abs(places - racks.translation[rack]).max(-1, initial=0) <= _reach(racks, rack)
+        close = np.abs(places - racks.translation[rack]).max(-1) <= reach[rack]
+        corners = _corners(racks, rack) if close.any() else None
         for row, place in zip(chosen[close], places[close], strict=True):
             inside[row] |= _contains(corners, place)
     return inside
 
 
-def _reach(racks: BicycleRacks, rack: int) -> float:
-    """Farther from the rack's centre than this nothing is inside: twice as far as a corner.
+def _reach_m(racks: BicycleRacks) -> Floats:  # (R,)
+    """Farther from a rack's centre than this nothing is inside: twice as far as a corner.
 
     To the projections of ``_contains`` a rack without volume or heading holds a whole plane, or
     all the world, so it has no such reach.
     """
-    solid = racks.size[rack].min() > LEAST_EDGE_M and racks.rotation[rack].any()
-    return float(np.sqrt(np.sum(racks.size[rack] ** 2))) if solid else np.inf
+    solid = (racks.size.min(-1) > LEAST_EDGE_M) & racks.rotation.any(-1)
+    return np.where(solid, np.sqrt(np.sum(racks.size**2, axis=-1)), np.inf)
 
 
 def _corners(racks: BicycleRacks, rack: int) -> Floats:  # (3, 8)

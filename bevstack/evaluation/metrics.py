@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -123,7 +122,7 @@ def _class_metrics(name: str, curves: Sequence[Curve], config: MetricConfig) -> 
         config.min_recall
     )
     missing = MISSING_ERRORS.get(name, ())
-    kept = [math.nan if e in missing else v for e, v in zip(ERROR_NAMES, errors, strict=True)]
+    kept = [float(np.nan) if e in missing else v for e, v in zip(ERROR_NAMES, errors, strict=True)]
     return ClassMetrics(
         name=name,
         average_precision=float(np.mean(precisions)),

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bevstack.evaluation.entries import MAX_BOXES
 from bevstack.geometry import (
     invert_se3,
     quaternion_from_rotation,
@@ -26,7 +27,6 @@ from bevstack.tables.calibration import check_class_names
 from bevstack.tables.names import DETECTION_CLASSES, DETECTION_RANGE_M
 from bevstack.types import Boxes3D, Detections, Frame
 
-MAX_BOXES = 500  # in one sample; the metric refuses more
 MOVING_MPS = 0.2  # faster than this counts as moving
 
 # Attribute of a detected box by class: (moving, standing).

@@ -30,7 +30,8 @@ def check_predictions(boxes: BoxColumns, config: MetricConfig) -> None:
         ("velocity", "finite, or NaN where it is not known"),
         ("named_sample", "the sample in whose list the box stands"),
     ):
-        _refuse(boxes, field, wanted, _is_good(boxes, field))
+        if not _all_good(boxes, field):
+            _refuse(boxes, field, wanted, _is_good(boxes, field))
 
 
 def check_devkit_rules(boxes: BoxColumns, config: MetricConfig) -> None:
@@ -46,6 +47,18 @@ def check_devkit_rules(boxes: BoxColumns, config: MetricConfig) -> None:
         values = getattr(boxes, field)
         good = ~np.isnan(values.reshape(len(boxes), -1)).any(-1)
         _refuse(boxes, field, "numbers, not NaN", good)
+
+
+def _all_good(boxes: BoxColumns, field: str) -> bool:
+    """The same for all boxes at once, some times faster; may be wrong in saying no."""
+    values = getattr(boxes, field)
+    if field in ("named_sample", "velocity"):
+        return bool(_is_good(boxes, field).all())
+    if not np.isfinite(values).all():
+        return False
+    if field == "rotation":
+        return bool((values[:, 0] != 0).all())  # or (values != 0).any(-1), rarely
+    return field == "translation" or bool((values >= 0 if field == "score" else values > 0).all())
 
 
 def _is_good(boxes: BoxColumns, field: str) -> NDArray[np.bool_]:

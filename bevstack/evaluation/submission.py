@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bevstack.evaluation.result_boxes import MAX_BOXES, ResultBoxes, results_of_frame
+from bevstack.evaluation.columns import BoxColumns
+from bevstack.evaluation.entries import MAX_BOXES, Results, columns_of_results
+from bevstack.evaluation.metric_config import MetricConfig
+from bevstack.evaluation.result_boxes import ResultBoxes, results_of_frame
+from bevstack.evaluation.results_json import ReadResults, read_results
+from bevstack.evaluation.rules import check_predictions
 from bevstack.files import write_text_atomically
-from bevstack.tables.names import ATTRIBUTES, DETECTION_CLASSES
-
-Results = Mapping[str, Sequence[Mapping[str, object]]]  # sample token -> its boxes, as in JSON
+from bevstack.tables.names import ATTRIBUTES
 
 # What the format wants to know about a method's input: cameras, and nothing else.
 CAMERA_META: Mapping[str, bool] = MappingProxyType(
@@ -28,30 +31,20 @@ CAMERA_META: Mapping[str, bool] = MappingProxyType(
         "use_external": False,
     }
 )
-
-_FIELDS = (
-    "sample_token",
-    "translation",
-    "size",
-    "rotation",
-    "velocity",
-    "detection_name",
-    "detection_score",
-    "attribute_name",
-)
+COLUMNS_SUFFIX = ".safetensors"  # of results files that hold columns instead of JSON
 
 
 @dataclass(frozen=True)
 class Submission:
-    """The content of a results file as columns."""
+    """The content of a results file."""
 
     meta: Mapping[str, object]
-    boxes: Mapping[str, ResultBoxes]  # by sample token, in file order
+    boxes: BoxColumns  # in file order
 
     @property
     def sample_tokens(self) -> tuple[str, ...]:
         """Samples in file order."""
-        return tuple(self.boxes)
+        return tuple(self.boxes.sample_tokens.tolist())
 
     def of(self, sample_token: str) -> ResultBoxes:
         """Boxes of one sample.
@@ -59,12 +52,28 @@ class Submission:
         Raises:
             ValueError: the file holds no such sample.
         """
-        if sample_token not in self.boxes:
+        if sample_token not in self._rows:
             raise ValueError(
-                f"sample_token must be one of the {len(self.boxes)} samples of the results file; "
+                f"sample_token must be one of the {len(self._rows)} samples of the results file; "
                 f"got {sample_token!r}: it was made for other samples"
             )
-        return self.boxes[sample_token]
+        boxes = self.boxes[self._rows[sample_token]]
+        return ResultBoxes(
+            translation=boxes.translation,
+            size=boxes.size,
+            rotation=boxes.rotation,
+            velocity=boxes.velocity,
+            score=boxes.score,
+            label=boxes.label.astype(np.int64),
+            attribute=tuple((*ATTRIBUTES, "")[code] for code in boxes.attribute),
+        )
+
+    @cached_property
+    def _rows(self) -> dict[str, NDArray[np.int64]]:
+        order = np.argsort(self.boxes.sample, kind="stable")
+        counts = np.bincount(self.boxes.sample, minlength=len(self.boxes.sample_tokens))
+        parts = np.split(order, np.cumsum(counts)[:-1]) if len(counts) else []
+        return dict(zip(self.sample_tokens, parts, strict=True))
 
 
 def write_submission(
@@ -74,105 +83,62 @@ def write_submission(
 ) -> None:
     """Writes a results file, one sample a line; an older file stays whole until it is complete.
 
+    A path that ends in ".safetensors" gets columns, which are scored without parsing JSON.
+
     Raises:
         OSError: the folder cannot be written, or the disk is full; names the path.
+        ValueError: columns are asked for, and the results are not of the format.
     """
-    write_text_atomically(path, _pieces(results, meta))
+    if Path(path).suffix != COLUMNS_SUFFIX:
+        write_text_atomically(path, _pieces(results, meta))
+        return
+    from bevstack.evaluation.columns_file import write_columns
+
+    write_columns(path, columns_of_results(results), meta)
 
 
-def read_results(path: Path | str) -> tuple[dict[str, object], dict[str, list[dict[str, object]]]]:
-    """Meta and results of a file as they stand in it, not yet checked box by box.
+def read_submission(path: Path | str, *, strict: bool = False) -> Submission:
+    """A results file, JSON or columns.
+
+    Args:
+        path: the file.
+        strict: accept whatever the devkit loads; its boxes are not checked beyond their form.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not JSON (with the place), or not of the format.
+        ValueError: not JSON (with the byte), not of the format, a box without a field or of an
+            unknown class or attribute (with the nearest name), more than 500 boxes in a sample;
+            see ``check_predictions`` for what else a box must be.
     """
-    path = Path(path)
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"results file must exist; got no file {path}: make it with `bevstack predict`"
-        ) from None
-    except ValueError as error:
-        raise ValueError(
-            f"results file must be JSON; got {error} in {path}: the file is cut off or damaged"
-        ) from None
-    for field in ("meta", "results"):
-        if not isinstance(content, dict) or not isinstance(content.get(field), dict):
-            raise ValueError(
-                f"results file must be an object with the objects 'meta' and 'results'; got no "
-                f"{field!r} in {path}"
-            )
-    return content["meta"], content["results"]
+    found = _read_columns(path) if is_columns(path) else read_results(path, strict=strict)
+    if not strict:
+        check_predictions(found.boxes, MetricConfig())
+    return Submission(*found)
 
 
-def read_submission(path: Path | str) -> Submission:
-    """A results file as columns.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: see ``read_results``; a box without a field, with a number that is not finite
-            (a velocity may be NaN), or of an unknown class or attribute (with the nearest name);
-            more than 500 boxes in a sample.
-    """
-    meta, results = read_results(path)
-    return Submission(meta, {token: check_boxes(token, boxes) for token, boxes in results.items()})
+def is_columns(path: Path | str) -> bool:
+    """Whether a results file holds columns, by the ending of its name."""
+    return Path(path).suffix == COLUMNS_SUFFIX
 
 
 def check_boxes(
     sample_token: str,
     boxes: Sequence[Mapping[str, object]],
 ) -> ResultBoxes:
-    """The boxes of one sample as columns.
+    """The boxes of one sample.
 
     Raises:
-        ValueError: names the sample, the box and the field.
+        ValueError: see ``read_submission``; names the sample, the box and the field.
     """
-    if not isinstance(boxes, list) or len(boxes) > MAX_BOXES:
-        got = f"{len(boxes)}" if isinstance(boxes, list) else repr(boxes)[:40]
-        raise ValueError(
-            f"results of sample {sample_token!r} must be a list of at most {MAX_BOXES} boxes; got "
-            f"{got}"
-        )
-    for number, box in enumerate(boxes):
-        absent = [field for field in _FIELDS if not isinstance(box, dict) or field not in box]
-        if absent:
-            raise ValueError(
-                f"box {number} of sample {sample_token!r} must have the field {absent[0]!r}; got "
-                f"{', '.join(box) if isinstance(box, dict) else repr(box)[:40]}"
-            )
-    where = f"of sample {sample_token!r}"
-    names = [_known(b["detection_name"], DETECTION_CLASSES, "detection_name", where) for b in boxes]
-    attributes = [
-        _known(b["attribute_name"], (*ATTRIBUTES, ""), "attribute_name", where) for b in boxes
-    ]
-    found = ResultBoxes(
-        translation=_numbers(boxes, "translation", (3,), where),
-        size=_numbers(boxes, "size", (3,), where),
-        rotation=_numbers(boxes, "rotation", (4,), where),
-        velocity=_numbers(boxes, "velocity", (2,), where, finite=False),
-        score=_numbers(boxes, "detection_score", (), where),
-        label=np.array([DETECTION_CLASSES.index(name) for name in names], dtype=np.int64),
-        attribute=tuple(attributes),
-    )
-    _check_ranges(found, where)
-    return found
+    columns = columns_of_results({sample_token: boxes})
+    check_predictions(columns, MetricConfig())
+    return Submission({}, columns).of(sample_token)
 
 
-def _check_ranges(boxes: ResultBoxes, where: str) -> None:
-    """What the metric would trip over, or quietly misjudge."""
-    for field, good, wanted in (
-        ("size", (boxes.size > 0).all(-1), "three positive numbers"),
-        ("rotation", (boxes.rotation != 0).any(-1), "a quaternion of non-zero length"),
-        ("detection_score", boxes.score >= 0, ">= 0"),
-    ):
-        if not good.all():
-            number = int(np.argmin(good))
-            values = boxes.score if field == "detection_score" else getattr(boxes, field)
-            raise ValueError(
-                f"{field} of box {number} {where} must be {wanted}; got {values[number].tolist()}"
-            )
+def _read_columns(path: Path | str) -> ReadResults:
+    from bevstack.evaluation.columns_file import read_columns
+
+    return read_columns(path)
 
 
 def _pieces(results: Results, meta: Mapping[str, object]) -> Iterator[str]:
@@ -182,54 +148,12 @@ def _pieces(results: Results, meta: Mapping[str, object]) -> Iterator[str]:
     yield "\n}}\n"
 
 
-def _known(value: object, known: Sequence[str], field: str, where: str) -> str:
-    if not isinstance(value, str) or value not in known:
-        near = difflib.get_close_matches(str(value), known, n=1, cutoff=0.0)
-        raise ValueError(
-            f"{field} {where} must be one of {', '.join(filter(None, known))}; got {value!r}; did "
-            f"you mean {near[0]!r}?"
-        )
-    return value
-
-
-def _numbers(
-    boxes: Sequence[Mapping[str, object]],
-    field: str,
-    shape: tuple[int, ...],
-    where: str,
-    *,
-    finite: bool = True,
-) -> NDArray[np.float64]:
-    try:
-        columns = np.array([box[field] for box in boxes], dtype=np.float64)
-    except (ValueError, TypeError):
-        columns = np.empty(0)
-    fits = columns.shape == (len(boxes), *shape) or not boxes
-    if fits and (not finite or np.isfinite(columns).all()):
-        return columns.reshape(len(boxes), *shape)
-    number = _first_misfit([box[field] for box in boxes], shape)
-    wanted = f"{shape[0]} finite numbers" if shape else "a finite number"
-    got = boxes[number][field]
-    raise ValueError(f"{field} of box {number} {where} must be {wanted}; got {got!r}")
-
-
-def _first_misfit(values: Sequence[object], shape: tuple[int, ...]) -> int:
-    for number, value in enumerate(values):
-        try:
-            array = np.array(value, dtype=np.float64)
-        except (ValueError, TypeError):
-            return number
-        if array.shape != shape or not np.isfinite(array).all():
-            return number
-    return 0
-
-
 __all__ = [
     "CAMERA_META",
+    "MAX_BOXES",
     "Results",
     "Submission",
     "check_boxes",
-    "read_results",
     "read_submission",
     "results_of_frame",
     "write_submission",

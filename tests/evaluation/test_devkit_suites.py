@@ -29,7 +29,7 @@ def columns_of(boxes, tokens) -> BoxColumns:
         return np.array(values, dtype=np.float64).reshape(count, *width)
 
     sample = np.array([number for number, _ in found], dtype=np.int32)
-    attributes = [b.attribute_name for _, b in found]
+    names = [b.attribute_name for _, b in found]
     return BoxColumns(
         sample_tokens=np.array(tokens),
         sample=sample,
@@ -39,9 +39,7 @@ def columns_of(boxes, tokens) -> BoxColumns:
         rotation=column("rotation", 4),
         velocity=column("velocity", 2),
         label=np.array([DETECTION_CLASSES.index(b.detection_name) for _, b in found], np.int8),
-        attribute=np.array(
-            [ATTRIBUTES.index(a) if a else NO_ATTRIBUTE for a in attributes], np.int8
-        ),
+        attribute=np.array([ATTRIBUTES.index(n) if n else NO_ATTRIBUTE for n in names], np.int8),
         score=column("detection_score"),
         num_points=column("num_pts").astype(np.int32),
     )
@@ -56,8 +54,9 @@ def our_accumulate(truth, found, class_name, dist_fcn, dist_th, verbose=False):
 
     tokens = sorted({*truth.sample_tokens, *found.sample_tokens})
     boxes = [columns_of(boxes, tokens) for boxes in (found, truth)]
-    chosen = [Chosen(b, np.arange(len(b))) for b in boxes]
-    (curve,) = class_curves(*chosen, class_name, (dist_th,))
+    label = DETECTION_CLASSES.index(class_name)
+    chosen = [Chosen(b, np.arange(len(b))).by_label()[label] for b in boxes]
+    (curve,) = class_curves(*chosen, (dist_th,), half_turn=class_name == "barrier")
     errors = dict(zip(ERROR_NAMES, curve.errors, strict=True))
     return DetectionMetricData(curve.recall, curve.precision, curve.confidence, **errors)
 
@@ -87,7 +86,8 @@ def our_error(name: str, period: float = 2 * np.pi):
         pair, wanted = one(found), one(truth)
         difference = pair.translation[:, :2] - wanted.translation[:, :2]
         try:
-            errors = pair_errors(pair, wanted, box_errors.norms(difference), period)
+            chosen = [Chosen(boxes, np.arange(1)) for boxes in (pair, wanted)]
+            errors = pair_errors(*chosen, box_errors.norms(difference), period)
         except ValueError as refused:
             raise AssertionError from refused
         return float(errors[ERROR_NAMES.index(name), 0])

@@ -193,7 +193,7 @@ def test_nothing_predicted_scores_nothing_and_says_so() -> None:
 
 
 def test_no_truth_is_an_error() -> None:
-    with pytest.raises(ValueError, match="2 scored samples must have true boxes .* got none"):
+    with pytest.raises(ValueError, match=r"2 scored samples must have true boxes .* got none"):
         evaluate(columns(at(0.0)), truth())
 
 
@@ -233,7 +233,7 @@ def test_strict_takes_what_the_devkit_takes() -> None:
     evaluate(columns(at(9.0, size=(0.0, 1.0, 1.0)), at(0.0)), wanted, strict=True)
     with pytest.raises(ValueError, match="sizes of matched boxes must be positive"):
         evaluate(columns(at(0.0, size=(0.0, 1.0, 1.0))), wanted, strict=True)
-    with pytest.raises(ValueError, match="translation of box 0 .* not NaN"):
+    with pytest.raises(ValueError, match=r"translation of box 0 .* not NaN"):
         evaluate(columns(at(np.nan)), wanted, strict=True)
 
 

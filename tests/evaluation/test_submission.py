@@ -111,7 +111,7 @@ def test_a_cut_off_file_says_where(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     write_submission(path, {"a": [BOX]})
     path.write_bytes(path.read_bytes()[:-60])
-    with pytest.raises(ValueError, match=r"must be JSON; got .*\(char \d+\) in .*r\.json"):
+    with pytest.raises(ValueError, match=r"must be JSON; got .* at byte \d+ of \d+ in .*r\.json"):
         read_submission(path)
 
 
@@ -133,14 +133,22 @@ def test_a_missing_field_is_named(tmp_path: Path, field: str) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("translation", [1.0, math.nan, 0.0], "translation of box 1 .* must be 3 finite numbers"),
-        ("translation", [1.0, 2.0], "translation of box 1 .* must be 3 finite numbers"),
-        ("size", [1.0, 0.0, 2.0], "size of box 1 .* must be three positive numbers"),
-        ("size", "large", "size of box 1 .* must be 3 finite numbers; got 'large'"),
-        ("rotation", [0, 0, 0, 0], "rotation of box 1 .* quaternion of non-zero length"),
-        ("velocity", [1.0, 2.0, 3.0], "velocity of box 1 .* must be 2 finite numbers"),
-        ("detection_score", -0.5, "detection_score of box 1 .* must be >= 0; got -0.5"),
-        ("detection_score", math.inf, "detection_score of box 1 .* must be a finite number"),
+        ("translation", [1.0, math.nan, 0.0], "translation of box 1 .* must be finite; got .*nan"),
+        ("translation", [1.0, 2.0], "translation of box 1 .* must be 3 numbers; got"),
+        ("size", [1.0, 0.0, 2.0], "size of box 1 .* must be positive and finite"),
+        ("size", "large", "size of box 1 .* must be 3 numbers; got 'large'"),
+        ("rotation", [0, 0, 0, 0], "rotation of box 1 .* quaternion of non-zero length; got"),
+        ("velocity", [1.0, 2.0, 3.0], "velocity of box 1 .* must be 2 numbers"),
+        (
+            "detection_score",
+            -0.5,
+            "detection_score of box 1 .* of at least 0; got -0.5",
+        ),
+        (
+            "detection_score",
+            math.inf,
+            "detection_score of box 1 .* of at least 0; got inf",
+        ),
         ("detection_name", "cars", "got 'cars'; did you mean 'car'"),
         ("attribute_name", "vehicle.parkd", "got 'vehicle.parkd'; did you mean 'vehicle.parked'"),
     ],

@@ -1,0 +1,87 @@
+"""Our own results file: the columns as they are, so that scoring after prediction costs no JSON.
+
+A safetensors file (no pickle), some five times smaller than the JSON and read in a tenth of a
+second at the size of the validation split.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from bevstack.evaluation.columns import BoxColumns
+from bevstack.evaluation.results_json import ReadResults
+from bevstack.files import write_atomically
+from bevstack.tables.names import ATTRIBUTES, DETECTION_CLASSES
+
+SUFFIX = ".safetensors"
+FORMAT = "bevstack results 1"
+
+
+def write_columns(path: Path | str, boxes: BoxColumns, meta: Mapping[str, object]) -> None:
+    """Writes results as columns; an older file stays whole until it is complete.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full; names the path.
+    """
+    arrays = {field.name: getattr(boxes, field.name) for field in fields(boxes)[1:]}
+    tokens = "\n".join(boxes.sample_tokens.tolist()).encode()
+    arrays["sample_tokens"] = np.frombuffer(tokens, dtype=np.uint8)
+    described = {"format": FORMAT, "meta": json.dumps(dict(meta))}
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    write_atomically(path, save(contiguous, described))
+
+
+def read_columns(path: Path | str) -> ReadResults:
+    """What ``write_columns`` wrote.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: damaged, or another kind of file.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+        arrays = load(data)
+        described = _metadata(data)
+        if described.get("format") != FORMAT:
+            raise ValueError(f"format {described.get('format')!r}")
+        text = arrays.pop("sample_tokens").tobytes().decode()
+        tokens = np.array(text.split("\n") if text else [], dtype=np.str_)
+        boxes = BoxColumns(sample_tokens=tokens, **arrays)
+        _check_rows(boxes)
+        return ReadResults(json.loads(described["meta"]), boxes)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"results file must exist; got no file {path}: make it with `bevstack predict`"
+        ) from None
+    except (SafetensorError, ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"results file must hold columns as bevstack writes them; got {error} in {path}: the "
+            "file is damaged or of another kind"
+        ) from None
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    size = int.from_bytes(data[:8], "little")
+    metadata: dict[str, str] = json.loads(data[8 : 8 + size]).get("__metadata__", {})
+    return metadata
+
+
+def _check_rows(boxes: BoxColumns) -> None:
+    """Raises unless every row points at something: columns of a file may hold any number."""
+    for name, lowest, count in (
+        ("sample", 0, len(boxes.sample_tokens)),
+        ("named_sample", -1, len(boxes.sample_tokens)),
+        ("label", 0, len(DETECTION_CLASSES)),
+        ("attribute", -1, len(ATTRIBUTES)),
+    ):
+        column = getattr(boxes, name)
+        if len(column) and not (lowest <= column.min() and column.max() < count):
+            raise ValueError(f"{name} outside {lowest}..{count - 1}")

@@ -1,0 +1,173 @@
+"""Boxes of a results file one field after the other: slow, but it says what is wrong, and where."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bevstack.evaluation.columns import NO_ATTRIBUTE, NO_SAMPLE, UNKNOWN_POINTS, BoxColumns
+from bevstack.tables.names import ATTRIBUTES, DETECTION_CLASSES
+
+Results = Mapping[str, Sequence[Mapping[str, object]]]  # sample token -> its boxes, as in JSON
+
+MAX_BOXES = 500  # in one sample; the metric refuses more
+LABEL_OF_NAME = {name: label for label, name in enumerate(DETECTION_CLASSES)}
+CODE_OF_ATTRIBUTE = {"": NO_ATTRIBUTE, **{name: code for code, name in enumerate(ATTRIBUTES)}}
+
+_FIELDS = (
+    "sample_token",
+    "translation",
+    "size",
+    "rotation",
+    "velocity",
+    "detection_name",
+    "detection_score",
+    "attribute_name",
+)
+
+
+class Entries(NamedTuple):
+    """Boxes of some samples, in their order."""
+
+    counts: list[int]  # boxes of each sample
+    strange: dict[int, str]  # boxes of them that name another sample than their own, and which
+    translation: NDArray[np.float64]  # (M, 3)
+    size: NDArray[np.float64]  # (M, 3)
+    rotation: NDArray[np.float64]  # (M, 4)
+    velocity: NDArray[np.float64]  # (M, 2)
+    score: NDArray[np.float64]  # (M,)
+    label: NDArray[np.int8]  # (M,)
+    attribute: NDArray[np.int8]  # (M,)
+    num_points: NDArray[np.int32]  # (M,)
+
+
+def columns_of_results(results: Results, *, strict: bool = False) -> BoxColumns:
+    """Results as they stand in JSON, as columns.
+
+    Numbers may still be anything; see ``rules``. With ``strict`` a score may be absent, which the
+    devkit then takes to be -1.
+
+    Raises:
+        ValueError: a sample's value that is not a list of at most 500 boxes; a box without a field,
+            with another number of values in it, or of an unknown class or attribute (with the
+            nearest name). Names the sample, the box and the field.
+    """
+    pieces = [parse_entries(token, boxes, strict=strict) for token, boxes in results.items()]
+    return assemble(list(results), pieces)
+
+
+def parse_entries(sample_token: str, boxes: object, *, strict: bool = False) -> Entries:
+    """The boxes of one sample; see ``columns_of_results``."""
+    where = f"of sample {sample_token!r}"
+    if not isinstance(boxes, list) or len(boxes) > MAX_BOXES:
+        got = f"{len(boxes)}" if isinstance(boxes, list) else repr(boxes)[:40]
+        raise ValueError(f"results {where} must be a list of at most {MAX_BOXES} boxes; got {got}")
+    if strict:
+        boxes = [{"detection_score": -1.0, **b} if isinstance(b, dict) else b for b in boxes]
+    for number, box in enumerate(boxes):
+        absent = [field for field in _FIELDS if not isinstance(box, dict) or field not in box]
+        if absent:
+            raise ValueError(
+                f"box {number} {where} must have the field {absent[0]!r}; got "
+                f"{', '.join(box) if isinstance(box, dict) else repr(box)[:40]}"
+            )
+    names = [_known(b["detection_name"], LABEL_OF_NAME, "detection_name", where) for b in boxes]
+    attributes = [
+        _known(b["attribute_name"], CODE_OF_ATTRIBUTE, "attribute_name", where) for b in boxes
+    ]
+    points = _numbers([b.get("num_pts", UNKNOWN_POINTS) for b in boxes], "num_pts", (), where)
+    return Entries(
+        counts=[len(boxes)],
+        strange=_strange(sample_token, boxes, where),
+        translation=_numbers([b["translation"] for b in boxes], "translation", (3,), where),
+        size=_numbers([b["size"] for b in boxes], "size", (3,), where),
+        rotation=_numbers([b["rotation"] for b in boxes], "rotation", (4,), where),
+        velocity=_numbers([b["velocity"] for b in boxes], "velocity", (2,), where),
+        score=_numbers([b["detection_score"] for b in boxes], "detection_score", (), where),
+        label=np.array(names, dtype=np.int8),
+        attribute=np.array(attributes, dtype=np.int8),
+        num_points=points.astype(np.int32),
+    )
+
+
+def assemble(tokens: Sequence[str], pieces: Sequence[Entries]) -> BoxColumns:
+    """The boxes of all samples, from pieces that follow each other."""
+    counts = [count for piece in pieces for count in piece.counts]
+    sample = np.repeat(np.arange(len(tokens), dtype=np.int32), np.array(counts, dtype=np.int64))
+    empty = parse_entries("", [])
+
+    def column(name: str) -> NDArray[Any]:
+        return np.concatenate([getattr(piece, name) for piece in (empty, *pieces)])
+
+    return BoxColumns(
+        sample_tokens=np.array(tokens, dtype=np.str_),
+        sample=sample,
+        named_sample=_named(tokens, pieces, sample),
+        translation=column("translation"),
+        size=column("size"),
+        rotation=column("rotation"),
+        velocity=column("velocity"),
+        label=column("label"),
+        attribute=column("attribute"),
+        score=column("score"),
+        num_points=column("num_points"),
+    )
+
+
+def _named(
+    tokens: Sequence[str], pieces: Sequence[Entries], sample: NDArray[np.int32]
+) -> NDArray[np.int32]:
+    """The rows of the samples that boxes name: nearly always those they stand in."""
+    row_of = {token: row for row, token in enumerate(tokens)}
+    named, first = sample.copy(), 0
+    for piece in pieces:
+        for box, name in piece.strange.items():
+            named[first + box] = row_of.get(name, NO_SAMPLE)
+        first += len(piece.score)
+    return named
+
+
+def _strange(sample_token: str, boxes: Sequence[Mapping[str, Any]], where: str) -> dict[int, str]:
+    for number, box in enumerate(boxes):
+        name = box["sample_token"]
+        if not isinstance(name, str):
+            raise ValueError(f"sample_token of box {number} {where} must be a string; got {name!r}")
+    names = [box["sample_token"] for box in boxes]
+    return {number: name for number, name in enumerate(names) if name != sample_token}
+
+
+def _known(value: object, known: Mapping[str, int], field: str, where: str) -> int:
+    if not isinstance(value, str) or value not in known:
+        near = difflib.get_close_matches(str(value), known, n=1, cutoff=0.0)
+        raise ValueError(
+            f"{field} {where} must be one of {', '.join(filter(None, known))}; got {value!r}; did "
+            f"you mean {near[0]!r}?"
+        )
+    return known[value]
+
+
+def _numbers(
+    values: list[Any], field: str, shape: tuple[int, ...], where: str
+) -> NDArray[np.float64]:
+    if not values:
+        return np.empty((0, *shape))
+    try:
+        columns = np.array(values, dtype=np.float64)
+    except (ValueError, TypeError):
+        columns = np.empty(0)
+    if columns.shape == (len(values), *shape):
+        return columns
+    number = next(n for n, value in enumerate(values) if not _fits(value, shape))
+    wanted = f"{shape[0]} numbers" if shape else "a number"
+    raise ValueError(f"{field} of box {number} {where} must be {wanted}; got {values[number]!r}")
+
+
+def _fits(value: object, shape: tuple[int, ...]) -> bool:
+    try:
+        return np.array(value, dtype=np.float64).shape == shape
+    except (ValueError, TypeError):
+        return False
