@@ -1,6 +1,6 @@
 """Says what is installed, which kernels run, what is missing and how to mend it.
 
-With --model it counts a backbone's parameters and operations instead.
+With --config it counts a detector's parameters and operations instead, with --model a backbone's.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ EXIT_BROKEN = 1
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments of ``bevstack doctor``."""
+    parser.add_argument(
+        "--config", metavar="NAME", help="count this configuration's detector, part by part"
+    )
     parser.add_argument("--model", metavar="NAME", help="count this backbone: internimage_t to _g")
     parser.add_argument(
         "--size",
@@ -27,6 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the report; returns 1 where something that everything needs is missing."""
+    if args.config is not None:
+        from bevstack.cli.config_counts import count_config
+
+        detector = count_config(args.config)
+        _show(detector, detector.lines(), args.json)
+        return 0
     if args.model is not None:
         from bevstack.cli.model_counts import count_model
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import bevstack.ops  # noqa: F401  defines the operators that are counted
@@ -57,6 +59,11 @@ def count_macs(model: nn.Module, *inputs: Any) -> MACCounts:
         model: any network; on the meta device nothing is computed.
         inputs: what its ``forward`` takes, on the model's device.
     """
+    return run_counted(model, *inputs)[0]
+
+
+def run_counted(model: nn.Module, *inputs: Any) -> tuple[MACCounts, Any]:
+    """As ``count_macs``, with what the model returned, on whose shapes the next part may run."""
     counter = FlopCounterMode(display=False, custom_mapping=_operator_flops())
     in_modules: Counter[str] = Counter()
     hooks = [
@@ -66,17 +73,35 @@ def count_macs(model: nn.Module, *inputs: Any) -> MACCounts:
     ]
     try:
         with torch.no_grad(), counter:
-            model(*inputs)
+            output = model(*inputs)
     finally:
         for hook in hooks:
             hook.remove()
     by_operator = _macs_by_operator(counter)
-    return MACCounts(
+    counts = MACCounts(
         conv=by_operator["conv"],
         linear=in_modules["linear"],
         other_matmul=by_operator["matmul"] - in_modules["linear"],
         sampling=by_operator["sampling"],
     )
+    return counts, output
+
+
+@contextmanager
+def shapes_only(model: nn.Module) -> Iterator[None]:
+    """Within, the model and all new tensors are on the CPU with shapes alone: nothing is computed.
+
+    Unlike the meta device this serves every code path of a CPU, such as autocast. The model is one
+    built on the meta device; it stays without storage.
+    """
+    with FakeTensorMode():
+        for owner in model.modules():
+            for name, parameter in list(owner.named_parameters(recurse=False)):
+                shape = torch.empty(parameter.shape, dtype=parameter.dtype)
+                owner.register_parameter(name, nn.Parameter(shape, requires_grad=False))
+            for name, buffer in list(owner.named_buffers(recurse=False)):
+                owner.register_buffer(name, torch.empty(buffer.shape, dtype=buffer.dtype))
+        yield
 
 
 def _module_hook(totals: Counter[str]) -> Callable[[nn.Module, Any, Tensor], None]:
@@ -90,6 +115,8 @@ def _operator_flops() -> dict[Any, Callable[..., int]]:
     return {
         torch.ops.bevstack.dcnv3: _dcnv3_flops,
         torch.ops.bevstack.ms_deform_attn: _ms_deform_attn_flops,
+        # Not in torch's own table, which has the kernels of GPUs.
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
     }
 
 
@@ -100,6 +127,20 @@ def _macs_by_operator(counter: FlopCounterMode) -> Counter[str]:
         kind = "sampling" if "bevstack" in name else "conv" if "convolution" in name else "matmul"
         macs[kind] += flops // 2
     return macs
+
+
+def _attention_flops(
+    query_shape: Sequence[int],  # (B, H, Q, D)
+    key_shape: Sequence[int],  # (B, H, K, D)
+    value_shape: Sequence[int],  # (B, H, K, D)
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    attn_mask: Any = None,
+    scale: float | None = None,
+    out_shape: Any = None,
+) -> int:
+    return 2 * math.prod(query_shape[:3]) * key_shape[2] * (key_shape[3] + value_shape[3])
 
 
 def _dcnv3_flops(

@@ -9,7 +9,7 @@ import pytest
 from bevstack.cli.main import build_parser
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("data/*.md"), *ROOT.glob("visualize/*.md")])
+PAGES = sorted(p for d in (".", "configs", "data", "visualize") for p in ROOT.glob(f"{d}/*.md"))
 
 
 def commands_of(text: str) -> list[list[str]]:

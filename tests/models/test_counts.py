@@ -5,7 +5,13 @@ import torch
 from torch import Tensor, nn
 
 from bevstack.config.internimage import classification_config, detection_config
-from bevstack.models.counts import MACCounts, count_macs, count_parameters
+from bevstack.models.counts import (
+    MACCounts,
+    count_macs,
+    count_parameters,
+    run_counted,
+    shapes_only,
+)
 from bevstack.models.internimage import InternImage
 from bevstack.models.internimage_heads import InternImageClassifier
 from bevstack.ops import dcnv3, ms_deform_attn
@@ -136,3 +142,30 @@ def test_shared_parameters_count_once_and_frozen_ones_only_when_asked() -> None:
     model[1].requires_grad_(False)
     assert count_parameters(model) == 30 + 7
     assert count_parameters(model, trainable_only=True) == 30
+
+
+class Attention(nn.Module):
+    """Scaled dot products, with sizes that are all different."""
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return nn.functional.scaled_dot_product_attention(query, key, value)
+
+
+@pytest.mark.parametrize("trains", [False, True])
+def test_attention_counts_scores_and_sums_whichever_kernel_serves_it(trains: bool) -> None:
+    """Two heads of 3 queries, 5 keys, 8 channels; without gradients a fused kernel serves it."""
+    query, key = torch.randn(1, 2, 3, 8), torch.randn(1, 2, 5, 8, requires_grad=trains)
+    macs = count_macs(Attention(), query, key, torch.randn(1, 2, 5, 8))
+    assert macs.other_matmul == macs.total == 2 * 3 * 5 * (8 + 8)
+
+
+def test_shapes_alone_cost_what_numbers_do() -> None:
+    def network() -> nn.Sequential:
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(100, 2))
+
+    wanted, output = run_counted(network().eval(), torch.zeros(2, 3, 7, 7))
+    with torch.device("meta"):
+        model = network().eval()
+    with shapes_only(model), torch.autocast("cpu", enabled=False):  # unknown to the meta device
+        macs, shape = run_counted(model, torch.zeros(2, 3, 7, 7))
+    assert macs == wanted and shape.shape == output.shape and shape.device.type == "cpu"

@@ -1,0 +1,79 @@
+"""The table of configs/README.md says what the code counts, and what was published as published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from bevstack.cli.config_counts import ConfigCount, count_config
+from bevstack.config import load_config, packaged_configs
+from bevstack.models.build import build_model
+
+README = Path(__file__).resolve().parent.parent.parent / "configs" / "README.md"
+# The authors' NDS: headers of the released configurations; arXiv 2211.10439, tables 1 and 3.
+PUBLISHED = {
+    "bevformerv2_r50_t1_base": "0.426 val",
+    "bevformerv2_r50_t1": "0.453 val",
+    "bevformerv2_r50_t2": "0.518 val",
+    "bevformerv2_r50_t8": "0.553 val",
+    "bevformerv2_internimage_b_t1": "0.485 val",
+    "bevformerv2_internimage_xl_bidirectional": "0.634 test",
+}
+
+# Seconds each; parts of these are all counted in other rows. Their parameters always are.
+IN_THE_SLOW_SUITE = {
+    *(f"bevformerv2_internimage_{size}_t1" for size in ("s", "b", "l", "xl")),
+    *(f"bevformerv2_internimage_{size}_t8" for size in ("t", "s", "l", "xl")),
+}
+
+
+def table() -> dict[str, list[str]]:
+    lines = README.read_text(encoding="utf-8").splitlines()
+    rows = [[c.strip() for c in line.strip("|").split("|")] for line in lines if "| `" in line]
+    return {row[0].strip("`"): row[1:] for row in rows}
+
+
+def gflop(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def row_of(count: ConfigCount) -> list[str]:
+    streams = count.frames > 1 and not count.looks_ahead
+    return [
+        str(count.frames),
+        f"{count.parameters:,}",
+        gflop(count.clip_gflop),
+        gflop(count.stream_gflop) if streams else "-",
+        gflop(count.training_gflop),
+    ]
+
+
+def test_every_configuration_has_its_row() -> None:
+    assert table().keys() == set(packaged_configs())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in IN_THE_SLOW_SUITE))
+        for name in packaged_configs()
+    ],
+)
+def test_a_row_says_what_the_code_counts(name: str) -> None:
+    assert table()[name][:-1] == row_of(count_config(name))
+
+
+@pytest.mark.parametrize("name", packaged_configs())
+def test_every_configuration_builds_without_allocation(name: str) -> None:
+    with torch.device("meta"):
+        model = build_model(load_config(name))
+    assert all(tensor.is_meta for tensor in model.state_dict().values())
+    assert table()[name][1] == f"{sum(p.numel() for p in model.parameters()):,}"
+
+
+@pytest.mark.parametrize("name", packaged_configs())
+def test_scores_are_the_authors_and_marked_so(name: str) -> None:
+    assert table()[name][-1] == PUBLISHED.get(name, "-")
+    assert "**The last column is published, not ours.**" in README.read_text(encoding="utf-8")
