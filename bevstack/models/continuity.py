@@ -66,7 +66,11 @@ def check_stream(
     batch: Batch,  # T = 1, the new frames
     config: TemporalConfig,
 ) -> StreamCheck:
-    """Compares each new frame with the newest one that its stream kept."""
+    """Compares each new frame with the newest one that its stream kept.
+
+    Not with frames in between, which leave no trace: what is later than the newest one kept may
+    come in any order.
+    """
     elapsed_us = batch.timestamp_us[:, 0] - memory.timestamp_us[:, -1]
     interval_us = step_us(config)
     steps = (2 * elapsed_us + interval_us).div(2 * interval_us, rounding_mode="floor")

@@ -92,6 +92,19 @@ def test_rows_with_rigs_and_missing_frames_of_their_own_equal_batches_of_one(
     assert together.resets.tolist() == [Reset.NONE, Reset.START, Reset.NONE][:batch]
 
 
+@pytest.mark.parametrize("alignment", ALIGNMENTS)
+def test_what_lies_beyond_a_jump_is_missing_and_said_to_be(alignment: str) -> None:
+    model = temporal_model(FRAMES, alignment)
+    drive = make_drive(2, 4)
+    poses = drive.world_from_bev.clone()
+    poses[1, :2, 1, 3] -= 500.0
+    valid = torch.tensor([[True] * 4, [False, False, True, True]])
+    with torch.no_grad():
+        jumped = model(replace(drive, world_from_bev=poses).clip(3, FRAMES))
+        assert_same(jumped, model(drive.clip(3, FRAMES, valid)))
+    assert jumped.resets.tolist() == [Reset.NONE, Reset.JUMP]
+
+
 def test_an_empty_batch_of_clips_and_of_streams_works() -> None:
     model = temporal_model()
     empty = make_drive(2, 4).rows([])

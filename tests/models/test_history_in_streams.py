@@ -21,12 +21,17 @@ from tests.models.drives import (
     temporal_model,
 )
 
+TURN = torch.tensor(((0.8, -0.6, 0.0), (0.6, 0.8, 0.0), (0.0, 0.0, 1.0)), dtype=torch.float64)
+
 
 @pytest.mark.parametrize("alignment", ALIGNMENTS)
 @pytest.mark.parametrize("frames", [(-1, 0), FRAMES, (-3, 0)])
-def test_stream_equals_clips(alignment: str, frames: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("augmented", [False, True])
+def test_stream_equals_clips(alignment: str, frames: tuple[int, ...], augmented: bool) -> None:
     model = temporal_model(frames, alignment)
     drive = make_drive(2, 6)
+    if augmented:
+        drive = replace(drive, bev_augmentation=torch.stack((TURN, TURN.T)))
     for moment, output in enumerate(run_stream(model, drive)):
         with torch.no_grad():
             assert_same(output, model(drive.clip(moment, frames)))
