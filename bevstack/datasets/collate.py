@@ -72,7 +72,7 @@ def prepare_clip(
             annotations = bev_augmentation.apply(annotations)
         annotations = inside_grid(annotations, config.grid)
     return PreparedClip(
-        images=torch.stack([pad_images(frame.images, height, width) for frame in prepared]),
+        images=_stacked([pad_images(frame.images, height, width) for frame in prepared]),
         rig=CameraRig.stack([frame.rig for frame in prepared]),
         frame_valid=torch.tensor([frame is not None for frame in clip.frames]),
         camera_slots=camera_slots(current, config.encoder.num_camera_embeddings),
@@ -102,7 +102,7 @@ def stack_clips(clips: Sequence[PreparedClip]) -> Batch:
     augmentation = _all_or_none("bev_augmentation", [clip.bev_augmentation for clip in clips])
     images = [_add_cameras(pad_images(c.images, height, width), cameras, 1) for c in clips]
     return Batch(
-        images=torch.stack(images),
+        images=_stacked(images),
         rig=CameraRig.stack([_add_lost(clip.rig, cameras) for clip in clips]),
         frame_valid=torch.stack([clip.frame_valid for clip in clips]),
         camera_slots=torch.stack([_add_cameras(c.camera_slots, cameras, 0) for c in clips]),
@@ -173,7 +173,7 @@ def _prepare(
     if frame is current:
         height, width = (int(side) for side in prepared.images.shape[-2:])
         mask = drawn and drawn.grid_mask((height, width))
-        return replace(prepared, images=mask.apply(prepared.images)) if mask else prepared
+        return replace(prepared, images=mask.blank_(prepared.images)) if mask else prepared
     now, then = current.world_from_bev(), frame.world_from_bev()
     if now is None or then is None:
         raise ValueError("world_from_ego must be given for every frame of a clip; got none")
@@ -183,6 +183,11 @@ def _prepare(
             f"{frame.sample_token!r} and {current.num_cameras} in {current.sample_token!r}"
         )
     return replace(prepared, rig=prepared.rig.moved(invert_se3(now) @ then))
+
+
+def _stacked(images: Sequence[Tensor]) -> Tensor:
+    """Along a new first axis; a single one is not copied, for a copy costs as much as a resize."""
+    return images[0][None] if len(images) == 1 else torch.stack(tuple(images))
 
 
 def _joined(annotations: Sequence[Annotations]) -> tuple[Annotations, ...]:

@@ -57,9 +57,16 @@ class GridMask:
         images: Tensor,  # (..., H, W), normalised
     ) -> Tensor:  # (..., H, W)
         """The images with zero, the mean colour, where they are blanked."""
+        return self.blank_(images.clone())
+
+    def blank_(
+        self,
+        images: Tensor,  # (..., H, W), normalised
+    ) -> Tensor:  # (..., H, W)
+        """Likewise, in the images given: a quarter of the time, for those nobody else holds."""
         height, width = (int(side) for side in images.shape[-2:])
         kept = torch.from_numpy(self.kept((height, width))).to(images.device)
-        return images.masked_fill(~kept, 0.0)
+        return images.masked_fill_(~kept, 0.0)
 
     def _in_stripe(self, length: int, offset: int) -> NDArray[np.bool_]:  # (length,)
         canvas = int(1.5 * length)

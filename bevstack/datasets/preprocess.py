@@ -55,7 +55,7 @@ def preprocess(
             f"distortions must be one a camera: {frame.num_cameras}; got {len(distortions)}"
         )
     rig = frame.rig()
-    images: list[Tensor | None] = []
+    images: list[Tensor | None] = []  # (H, W, 3) uint8
     rigs: list[CameraRig] = []
     for camera, image in enumerate(frame.images):
         if image is None or not bool(rig.camera_mask[camera]):
@@ -64,12 +64,12 @@ def preprocess(
             continue
         own = rig[camera : camera + 1]
         pixels, own = _transform(image, own, config, augmentation, distortions[camera])
-        images.append(_normalise(pixels, config))
+        images.append(pixels)
         rigs.append(own)
     changed = _concatenate(rigs)
     truth = frame.camera_annotations
     return PreparedFrame(
-        _pad(images, config.pad_to), changed, truth and _follow(truth, rig, changed)
+        _normalised(images, config), changed, truth and _follow(truth, rig, changed)
     )
 
 
@@ -143,27 +143,27 @@ def _follow(
     return tuple(followed)
 
 
-def _normalise(
-    pixels: Tensor,  # (H, W, 3) uint8 RGB
+def _normalised(
+    images: Sequence[Tensor | None],  # N of (H, W, 3) uint8 RGB
     config: ImageConfig,
-) -> Tensor:  # (3, H, W) float32
-    if config.channel_order == "bgr":
-        pixels = pixels.flip(2)
-    mean, std = torch.tensor(config.mean), torch.tensor(config.std)
-    return ((pixels.to(torch.float32) - mean) / std).permute(2, 0, 1)
-
-
-def _pad(
-    images: list[Tensor | None],  # N of (3, H, W)
-    multiple: int,
-) -> Tensor:  # (N, 3, H, W)
-    sizes = [tuple(image.shape[1:]) for image in images if image is not None] or [(1, 1)]
-    height, width = (math.ceil(max(s[a] for s in sizes) / multiple) * multiple for a in (0, 1))
-    padded = torch.zeros(len(images), 3, height, width)
-    for row, image in zip(padded, images, strict=True):
-        if image is not None:
-            row[:, : image.shape[1], : image.shape[2]] = image
-    return padded
+) -> Tensor:  # (N, 3, H, W) float32
+    """The images side by side, padded right and below to one size."""
+    sizes = [tuple(image.shape[:2]) for image in images if image is not None] or [(1, 1)]
+    height, width = (
+        math.ceil(max(size[axis] for size in sizes) / config.pad_to) * config.pad_to
+        for axis in (0, 1)
+    )
+    planes = torch.zeros(len(images), 3, height, width)
+    order = (0, 1, 2) if config.channel_order == "rgb" else (2, 1, 0)
+    for camera, image in enumerate(images):
+        if image is None:
+            continue
+        for plane, channel, mean, std in zip(
+            planes[camera], order, config.mean, config.std, strict=True
+        ):  # one by one and in place: half the time, for the values stay in the cache
+            inside = plane[: image.shape[0], : image.shape[1]]
+            inside.copy_(image[..., channel]).sub_(mean).div_(std)
+    return planes
 
 
 def _concatenate(rigs: list[CameraRig]) -> CameraRig:

@@ -77,6 +77,8 @@ def test_all_cameras_are_blanked_alike_and_the_images_given_stay(cameras: int) -
     assert (got[..., ~kept] == 0).all()
     assert torch.equal(got[..., kept], images[..., kept])
     assert 0 < kept.sum() < kept.numel()
+    assert mask.blank_(images) is images
+    assert torch.equal(images, got)
 
 
 def test_draws_cover_every_period_and_offset_with_the_right_probability() -> None:
