@@ -35,6 +35,7 @@ def make_training_loader(
     rank: int = 0,
     world_size: int = 1,
     keep_empty_boxes: bool = False,
+    pin_memory: bool = False,
 ) -> BatchStream:
     """An endless stream of augmented batches with annotations.
 
@@ -51,6 +52,7 @@ def make_training_loader(
         world_size: number of processes.
         keep_empty_boxes: also learn boxes that no lidar or radar point fell into, which scoring
             leaves out and the published recipe does too (its ``valid_flag``).
+        pin_memory: images in page-locked memory, for a model on a GPU.
 
     Raises:
         ValueError: an empty data set, or a batch size that the processes cannot share evenly.
@@ -65,7 +67,7 @@ def make_training_loader(
         )
     order = _TrainingOrder(len(dataset), recipe.batch_size, recipe.seed, start, rank, world_size)
     samples = _TrainingSamples(dataset, config, keep_empty_boxes=keep_empty_boxes)
-    return BatchStream(samples, order, num_workers=recipe.num_workers)
+    return BatchStream(samples, order, num_workers=recipe.num_workers, pin_memory=pin_memory)
 
 
 def make_evaluation_loader(
@@ -90,6 +92,7 @@ class BatchStream:
         order: Sequence[list[Item]] | _TrainingOrder,
         *,
         num_workers: int,
+        pin_memory: bool = False,
     ) -> None:
         # A generator of its own: DataLoader would draw from the global one, which a resumed run
         # needs in the state that the interrupted run had.
@@ -100,6 +103,7 @@ class BatchStream:
             collate_fn=_stack,
             worker_init_fn=_use_one_thread,
             generator=torch.Generator(),
+            pin_memory=pin_memory,
         )
 
     def __iter__(self) -> Iterator[Batch]:

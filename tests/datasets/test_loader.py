@@ -216,6 +216,16 @@ def test_samples_without_boxes_are_trained_on(tmp_path: Path) -> None:
             assert sum(map(len, of_cameras)) == 0
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: nothing to pin memory for")
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_pinned_batches_are_the_same(dataset: NuScenesDataset, num_workers: int) -> None:
+    config = _config(num_workers=num_workers)
+    stream = make_training_loader(dataset, config, pin_memory=True)
+    for batch, plain in zip(islice(stream, 2), _take(dataset, config, 2), strict=True):
+        assert batch.images.is_pinned()
+        _assert_same(batch, plain)
+
+
 @pytest.mark.parametrize("batch_size", [2, 9])
 def test_a_batch_takes_few_file_descriptors_whatever_its_size(
     dataset: NuScenesDataset, batch_size: int
