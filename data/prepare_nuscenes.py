@@ -1,42 +1,77 @@
-"""Says whether a data set in nuScenes' format is ready for use, and how to mend what is not.
+"""Unpacks nuScenes, and says whether a data set in its format is ready for use.
 
-Example: `python data/prepare_nuscenes.py data/nuscenes --version v1.0-mini`.
+Examples:
+    python data/prepare_nuscenes.py data/nuscenes --from-archives ~/Downloads
+    python data/prepare_nuscenes.py data/nuscenes --version v1.0-mini            # what is there
+    python data/prepare_nuscenes.py data/nuscenes --version v1.0-mini --check    # is it sound
 
-Ends with exit code 0 if all is there, 1 if something that matters is missing, 2 if the tables
-cannot be read.
+Ends with exit code 0 if all is well, 1 if something that matters is missing or wrong, 2 if the
+archives or the tables cannot be read. What was stopped goes on with the same command.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from pathlib import Path
 
-from bevstack.datasets.inspection import inspect_root
+from bevstack.datasets.archives import find_archives, unpack_archives
+from bevstack.datasets.inspection import RootReport, check_root, inspect_root
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Prints what a root holds and what it lacks."""
+    """Unpacks and looks, as asked, and prints what a root holds and what it lacks."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("root", type=Path, help="the folder that holds samples/ and the tables")
-    parser.add_argument("--version", required=True, help="folder of the tables, e.g. v1.0-mini")
+    parser.add_argument("--version", help="folder of the tables, e.g. v1.0-mini")
     parser.add_argument("--read", action="store_true", help="also decode every image")
+    parser.add_argument(
+        "--check", action="store_true", help="look at every file, pose, calibration and time"
+    )
+    parser.add_argument(
+        "--manifest",
+        type=Path,
+        help="with --check: JSON of {file: [SHA-256, size]} of the official files "
+        "(default: official_sha256_size.json in the root, if it is there)",
+    )
+    parser.add_argument(
+        "--from-archives", type=Path, metavar="DIR", help="first unpack the archives that lie here"
+    )
     args = parser.parse_args(argv)
+    if not args.version and not args.from_archives:
+        parser.error("--version or --from-archives must be given")
     try:
-        report = inspect_root(args.root, args.version, read_images=args.read)
+        if args.from_archives:
+            unpack_archives(find_archives(args.from_archives), args.root, print)
+        if not args.version:
+            return 0
+        if args.check:
+            report = check_root(args.root, args.version, args.manifest)
+        else:
+            report = inspect_root(args.root, args.version, read_images=args.read)
     except (ValueError, OSError) as error:
         print(f"prepare_nuscenes: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("prepare_nuscenes: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    show(report)
+    return 0 if report.ready else 1
+
+
+def show(report: RootReport) -> None:
+    """Prints one screen."""
     print(f"{report.scenes} scenes, {report.samples} samples, {report.annotations} annotations")
     print(f"{report.samples_with_images} of {report.samples} samples have all their images")
     for split, scenes in report.splits:
         print(f"split {split}: {scenes} scenes")
     for finding in report.findings:
-        print(f"{'MISSING' if finding.matters else 'note'}: {finding.sentence}")
+        mark = "MATTERS" if finding.matters else "note"
+        print(textwrap.fill(f"{mark}: {finding.sentence}", 100, subsequent_indent="    "))
     print("ready" if report.ready else "not ready: see above")
-    return 0 if report.ready else 1
 
 
 if __name__ == "__main__":

@@ -64,7 +64,8 @@ def read_image(
     if image is None:
         raise ValueError(f"image must be a JPEG or PNG; got {path}, which does not decode")
     if size is not None:
-        _check_size(path, image.shape[:2], size, reduction)
+        stored = image.shape[:2] if reduction == 1 else _stored_size(data)
+        _check_size(path, stored, size, reduction)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 
@@ -88,12 +89,27 @@ def _check_size(path: Path, found: tuple[int, ...], size: tuple[int, int], reduc
         raise ValueError(
             f"reduction must divide the image's sides; got {reduction} for {size[1]}x{size[0]}"
         )
-    if (found[0] * reduction, found[1] * reduction) != tuple(size):
+    if found != tuple(size):
         raise ValueError(
             f"image must be {size[1]}x{size[0]} (width x height) as the table says; got "
-            f"{found[1] * reduction}x{found[0] * reduction} in {path}: restore the original file, "
-            "for the calibration belongs to that size"
+            f"{found[1]}x{found[0]} in {path}: restore the original file, for the calibration "
+            "belongs to that size"
         )
+
+
+def _stored_size(data: bytes) -> tuple[int, ...]:
+    """(height, width) of the image in a file; a reduced one is rounded up and does not tell."""
+    if data.startswith(_PNG_START):
+        return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
+    position = 2
+    while data.startswith(_JPEG_START) and position + 9 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of a frame
+            height, width = data[position + 5 : position + 7], data[position + 7 : position + 9]
+            return int.from_bytes(height, "big"), int.from_bytes(width, "big")
+        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    whole = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    return (0, 0) if whole is None else whole.shape[:2]
 
 
 def _is_whole(data: bytes) -> bool:

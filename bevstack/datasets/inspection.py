@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from bevstack.datasets import soundness
+from bevstack.datasets.file_checks import (
+    MANIFEST_NAME,
+    check_official,
+    check_presence,
+    check_readability,
+)
+from bevstack.datasets.findings import Finding
 from bevstack.datasets.images import read_image
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.tables.columns import TableColumns
@@ -13,14 +23,6 @@ from bevstack.tables.fields import Text
 from bevstack.tables.names import TABLES
 from bevstack.tables.reader import Tables
 from bevstack.tables.splits import OFFICIAL_SPLITS, scenes_of_split
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is not as it should be."""
-
-    sentence: str  # the thing, what was wanted, what was got, the remedy
-    matters: bool  # False where training, prediction and scoring do without
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,72 @@ def inspect_root(root: Path | str, version: str, *, read_images: bool = False) -
         splits=_splits(tables),
         findings=tuple(findings),
     )
+
+
+def check_root(root: Path | str, version: str, manifest: Path | None = None) -> RootReport:
+    """Looks at every file and every number: minutes at full size.
+
+    Besides what `inspect_root` does: files decode whole and are the official ones, poses are
+    continuous, calibrations likely, times in order. A fault in one table hides no other.
+
+    Args:
+        root: the folder that holds ``samples/`` and the version's folder.
+        version: the folder of the 13 tables.
+        manifest: SHA-256 and size of the official files; without it, one of the name
+            ``official_sha256_size.json`` in the root, if there is one.
+
+    Raises:
+        FileNotFoundError: no such root or version.
+    """
+    tables = Tables(root, version)
+    if manifest is None and (tables.root / MANIFEST_NAME).is_file():
+        manifest = tables.root / MANIFEST_NAME
+    checks: list[Callable[[], list[Finding]]] = [
+        partial(check, tables)
+        for check in (
+            _missing_tables,
+            _missing_maps,
+            check_presence,
+            check_readability,
+            soundness.check_times,
+            soundness.check_poses,
+            soundness.check_calibrations,
+            soundness.check_rigs,
+            soundness.check_boxes,
+        )
+    ]
+    if manifest is not None:
+        checks.append(partial(check_official, tables.root, manifest))
+    findings: list[Finding] = []
+    for check in checks:
+        try:
+            findings += check()
+        except (ValueError, OSError) as error:
+            findings.append(Finding(str(error), matters=True))
+    different = dict.fromkeys(findings)  # a table at fault fails every check that needs it
+    return RootReport(
+        scenes=_count(lambda: len(tables.scenes.name)),
+        samples=_count(lambda: len(tables.samples.token)),
+        annotations=_count(lambda: len(tables.annotations.token)),
+        samples_with_images=_count(lambda: _samples_with_images(tables)),
+        splits=_splits(tables),
+        findings=tuple(sorted(different, key=lambda finding: not finding.matters)),
+    )
+
+
+def _count(count: Callable[[], int]) -> int:
+    """What is counted, or 0 where the tables do not let themselves be read."""
+    try:
+        return count()
+    except (ValueError, OSError):
+        return 0
+
+
+def _samples_with_images(tables: Tables) -> int:
+    keyframes = tables.keyframes
+    rows = tables.calibrated_sensors.is_camera[keyframes.sensor].nonzero()[0]
+    lost = [k for k in rows if not (tables.root / str(keyframes.filename[k])).is_file()]
+    return len(tables.samples.token) - len(set(keyframes.sample[lost].tolist()))
 
 
 def _missing_tables(tables: Tables) -> list[Finding]:
@@ -139,6 +207,10 @@ def _splits(tables: Tables) -> tuple[tuple[str, int], ...]:
             continue
         try:
             found.append((split, len(scenes_of_split(tables, split))))
-        except (ValueError, ImportError):  # none of its scenes here, or not listed without devkit
+        except (
+            ValueError,
+            OSError,
+            ImportError,
+        ):  # none of its scenes here, or not listed without devkit
             continue
     return tuple(found)

@@ -172,6 +172,12 @@ def test_sizes_are_those_of_the_file_whatever_the_reduction(jpeg: Path) -> None:
         read_image(jpeg, (HEIGHT, WIDTH + 16), reduction=4)
     with pytest.raises(ValueError, match=r"reduction must divide .* got 4 for 81x48"):
         read_image(jpeg, (HEIGHT, WIDTH + 1), reduction=4)
+    image = cv2.imread(str(jpeg))[:-1, :-3]  # a reduced JPEG of which is as large
+    for suffix in (".jpg", ".png", ".bmp"):
+        path = jpeg.with_suffix(suffix)
+        cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])
+        with pytest.raises(ValueError, match=r"must be 80x48 .* got 77x47 in"):
+            read_image(path, (HEIGHT, WIDTH), reduction=4)
     with pytest.raises(ValueError, match="reduction must be one of 1, 2, 4, 8; got 3"):
         read_image(jpeg, reduction=3)
 

@@ -72,7 +72,7 @@ def test_the_program_prints_findings_and_exits_accordingly(root: Path) -> None:
     (root / "samples/CAM_BACK/scene-0103_1.jpg").unlink()
     done = _run(str(root), "--version", VERSION)
     assert done.returncode == 1
-    assert "MISSING: images of all 7 samples must exist" in done.stdout
+    assert "MATTERS: images of all 7 samples must exist" in done.stdout
     done = _run(str(root), "--version", "v1.0-test")
     assert done.returncode == 2
     assert done.stderr.startswith("prepare_nuscenes: error: version must be a folder of tables")

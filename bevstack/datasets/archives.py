@@ -1,0 +1,215 @@
+"""Unpacks the official archives of nuScenes: safely, within the space there is, and resumably."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import os
+import shutil
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from bevstack.files import write_text_atomically
+
+try:
+    import fcntl
+except ImportError:  # not on Windows, where nobody keeps a second process away
+    fcntl = None  # type: ignore[assignment]
+
+RECORD_NAME = ".unpacked_archives.json"  # beside the data: what was unpacked, and how far
+ENDINGS = (".tar", ".tgz", ".tar.gz")
+RESERVE_BYTES = 1 << 28  # left free on the disk
+_SAVE_BYTES = 1 << 29  # unpacked between two notes of how far it went
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an archive was unpacked; it counts for a file of the same size and time only."""
+
+    size: int
+    mtime_ns: int
+    unpacked_bytes: int = 0
+    done: bool = False
+
+
+def find_archives(folder: Path) -> list[Path]:
+    """Archives in a folder by name.
+
+    Raises:
+        FileNotFoundError: no such folder, or no archive in it.
+    """
+    found = sorted(p for p in folder.glob("*") if p.name.endswith(ENDINGS) and p.is_file())
+    if not found:
+        raise FileNotFoundError(
+            f"archives must be {', '.join('*' + e for e in ENDINGS)} in {folder}; got none: "
+            "download them from nuscenes.org into one folder"
+        )
+    return found
+
+
+def unpack_archives(
+    archives: Sequence[Path],
+    root: Path,
+    report: Callable[[str], None],
+) -> None:
+    """Unpacks archives one after the other into ``root``.
+
+    Every file appears whole or not at all. Files that are there with the right size are left
+    alone, and archives unpacked before are skipped, so that the same call goes on after a stop.
+
+    Args:
+        archives: tar files, plain or gzipped.
+        root: where ``samples/``, ``maps/`` and the tables go; made if absent.
+        report: is told a line about each archive.
+
+    Raises:
+        ValueError: a damaged archive, or one with a member that would lie outside the root or is
+            no plain file.
+        OSError: not enough space (says how much is needed), or a file cannot be written.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    with _alone(root):
+        _unpack_all(archives, root, report)
+
+
+def _unpack_all(archives: Sequence[Path], root: Path, report: Callable[[str], None]) -> None:
+    record = _read_record(root)
+    waiting = [a for a in archives if not _progress(record, a).done]
+    # JPEGs and point clouds hardly shrink: an archive takes about its own size once more.
+    needed = sum(max(0, a.stat().st_size - _progress(record, a).unpacked_bytes) for a in waiting)
+    _expect_space(root, needed, f"{len(waiting)} archives")
+    for archive in archives:
+        if archive not in waiting:
+            report(f"{archive.name}: unpacked before")
+            continue
+        written, kept = _unpack(archive, root, record)
+        report(f"{archive.name}: {written} files written, {kept} were there")
+
+
+def _unpack(archive: Path, root: Path, record: dict[str, Progress]) -> tuple[int, int]:
+    written = kept = total = saved = 0
+    state = _progress(record, archive)
+
+    def save(done: bool = False) -> None:
+        record[archive.name] = Progress(state.size, state.mtime_ns, total, done)
+        text = json.dumps({name: asdict(progress) for name, progress in record.items()}, indent=1)
+        write_text_atomically(root / RECORD_NAME, text)
+
+    try:
+        with contextlib.closing(tarfile.open(archive, "r|*")) as tar:
+            for member, path in _members(tar, archive, root):
+                total += member.size
+                if path.is_file() and path.stat().st_size == member.size:
+                    kept += 1
+                    continue
+                _expect_space(root, member.size, path.name)
+                _write(tar.extractfile(member), path)
+                written += 1
+                if total - saved > _SAVE_BYTES:
+                    saved = total
+                    save()
+        _expect_end(archive)
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        save()
+        if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
+            raise
+        raise ValueError(
+            f"archive must be a whole tar file; got {archive}, which is damaged or cut off after "
+            f"{written + kept} files ({error}): download it again; the files stay"
+        ) from None
+    except BaseException:
+        save()
+        raise
+    save(done=True)
+    return written, kept
+
+
+def _expect_end(archive: Path) -> None:
+    """A plain tar file that is cut off between two members reads like a whole one."""
+    with archive.open("rb") as file:
+        gzipped = file.read(2) == b"\x1f\x8b"  # which has a check sum at its own end
+        file.seek(max(0, archive.stat().st_size - tarfile.BLOCKSIZE))
+        if not gzipped and any(file.read()):
+            raise tarfile.ReadError("no end of the archive")
+
+
+def _members(
+    tar: tarfile.TarFile, archive: Path, root: Path
+) -> Iterator[tuple[tarfile.TarInfo, Path]]:
+    """Plain files and where they go; nothing but files and folders inside the root may be there."""
+    inside = root.resolve()
+    for member in tar:
+        name = PurePosixPath(member.name)
+        path = root.joinpath(*name.parts)
+        safe = not name.is_absolute() and ".." not in name.parts and "\\" not in member.name
+        # Also not through a link that lies in the root already.
+        safe = safe and path.parent.resolve().is_relative_to(inside)
+        if not safe or not (member.isreg() or member.isdir()):
+            raise ValueError(
+                f"archive must hold plain files below its own folder; got {member.name!r} in "
+                f"{archive}: this is no archive of nuScenes"
+            )
+        if member.isreg():
+            yield member, path
+
+
+def _write(source: IO[bytes] | None, path: Path) -> None:
+    assert source is not None  # of a plain file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")  # of one name, so that the next run replaces it
+    try:
+        with part.open("wb") as file:
+            shutil.copyfileobj(source, file, 1 << 20)
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Only one process at a time unpacks into a folder."""
+    descriptor = os.open(root, os.O_RDONLY) if fcntl is not None else None
+    try:
+        if descriptor is not None:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise OSError(
+                    f"only one process must unpack into {root}; got a second: wait for the first"
+                ) from None
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _expect_space(root: Path, needed: int, what: str) -> None:
+    free = shutil.disk_usage(root).free
+    if needed + RESERVE_BYTES > free:
+        raise OSError(
+            f"disk of {root} must have {needed / 1e9:.1f} GB free for {what}, and "
+            f"{RESERVE_BYTES / 1e9:.1f} GB over; got {free / 1e9:.1f} GB: make room, and the same "
+            "command goes on where it stopped"
+        )
+
+
+def _read_record(root: Path) -> dict[str, Progress]:
+    try:
+        rows = json.loads((root / RECORD_NAME).read_bytes())
+        return {str(name): Progress(**row) for name, row in rows.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}  # none, or not ours: files that are there are left alone all the same
+
+
+def _progress(record: dict[str, Progress], archive: Path) -> Progress:
+    state = archive.stat()
+    known = record.get(archive.name)
+    if known is not None and (known.size, known.mtime_ns) == (state.st_size, state.st_mtime_ns):
+        return known
+    return Progress(state.st_size, state.st_mtime_ns)
