@@ -34,20 +34,19 @@ def read_results(path: Path | str, *, strict: bool = False) -> ReadResults:
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
+        return _fast(path) or _exact(path.read_bytes(), path, strict=strict)
     except FileNotFoundError:
         raise FileNotFoundError(
             f"results file must exist; got no file {path}: make it with `bevstack predict`"
         ) from None
-    return _fast(data) or _exact(data, path, strict=strict)
 
 
-def _fast(data: bytes) -> ReadResults | None:
+def _fast(path: Path) -> ReadResults | None:
     try:
         from bevstack.evaluation.results_msgspec import read_fast
-    except ModuleNotFoundError:  # five times slower without it, and the same
+    except ModuleNotFoundError:  # the same without it, some times slower
         return None
-    found = read_fast(data)
+    found = read_fast(path)
     return None if found is None else ReadResults(*found)
 
 

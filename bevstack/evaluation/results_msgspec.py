@@ -8,10 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any, Literal
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from bevstack.evaluation.columns import UNKNOWN_POINTS, BoxColumns
 from bevstack.evaluation.entries import (
@@ -22,7 +25,7 @@ from bevstack.evaluation.entries import (
     assemble,
 )
 
-CHUNK = 128  # samples whose boxes are Python objects at one time
+CHUNK = 4  # samples whose boxes are Python objects at one time: as many as fit a core's cache
 
 # NaN is no JSON, but Python's json writes it for a velocity that is not known.
 _NAN = re.compile(rb"(?<=[\[,\s])NaN(?=\s*[,\]])")
@@ -51,28 +54,39 @@ class File(msgspec.Struct):
     results: dict[str, msgspec.Raw]
 
 
-def read_fast(data: bytes) -> tuple[dict[str, object], BoxColumns] | None:
-    """Meta and columns, or None where the plain way must say what is wrong, or that nothing is."""
-    found = _read(data, 0)
-    if found is None and _NAN.search(data):
-        # Right only if every null is found again among the velocities, and none in any text.
-        changed, nulls = _NAN.subn(b"null", data)
-        found = _read(changed, nulls)
-    return found
+class Parsed(NamedTuple):
+    """A file's content, no more of which is needed."""
+
+    meta: dict[str, Any]
+    tokens: list[str]
+    pieces: list[Entries]
 
 
-def _read(data: bytes, nulls: int) -> tuple[dict[str, object], BoxColumns] | None:
-    try:
-        file = msgspec.json.decode(data, type=File)
-        pieces = list(_pieces(file.results))
-    except msgspec.DecodeError:
+def read_fast(path: Path) -> tuple[dict[str, object], BoxColumns] | None:
+    """Meta and columns, or None where the plain way must say what is wrong, or that nothing is.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    parsed, nulls = _parse(path.read_bytes()), 0
+    if parsed is None:
+        changed, nulls = _NAN.subn(b"null", path.read_bytes())
+        parsed = _parse(changed) if nulls else None
+    if parsed is None or any(max(piece.counts) > MAX_BOXES for piece in parsed.pieces):
         return None
-    if any(max(piece.counts) > MAX_BOXES for piece in pieces):
-        return None
-    boxes = assemble(list(file.results), pieces)
+    boxes = assemble(parsed.tokens, parsed.pieces)
+    # right only if every null is found again among the velocities, and none in any text
     if np.count_nonzero(np.isnan(boxes.velocity)) != nulls:
         return None
-    return file.meta, boxes
+    return parsed.meta, boxes
+
+
+def _parse(data: bytes) -> Parsed | None:
+    try:
+        file = msgspec.json.decode(data, type=File)
+        return Parsed(file.meta, list(file.results), list(_pieces(file.results)))
+    except msgspec.DecodeError:
+        return None
 
 
 def _pieces(results: Mapping[str, msgspec.Raw]) -> Iterator[Entries]:
@@ -85,27 +99,40 @@ def _pieces(results: Mapping[str, msgspec.Raw]) -> Iterator[Entries]:
 
 def _entries(tokens: Sequence[str], lists: Sequence[list[Box]]) -> Entries:
     boxes = list(chain.from_iterable(lists))
-
-    def numbers(values: Iterator[Any], width: int) -> Any:
-        flat = np.fromiter(chain.from_iterable(values), np.float64, len(boxes) * width)
-        return flat.reshape(-1, width)
-
-    strange, number = {}, 0
-    for token, of_sample in zip(tokens, lists, strict=True):
-        for box in of_sample:
-            if box.sample_token != token:
-                strange[number] = box.sample_token
-            number += 1
-    velocity = np.array([box.velocity for box in boxes], dtype=np.float64)  # None becomes NaN
     return Entries(
         counts=[len(of_sample) for of_sample in lists],
-        strange=strange,
-        translation=numbers((box.translation for box in boxes), 3),
-        size=numbers((box.size for box in boxes), 3),
-        rotation=numbers((box.rotation for box in boxes), 4),
-        velocity=velocity.reshape(-1, 2),
-        score=np.array([box.detection_score for box in boxes], dtype=np.float64),
-        label=np.array([LABEL_OF_NAME[box.detection_name] for box in boxes], dtype=np.int8),
-        attribute=np.array([CODE_OF_ATTRIBUTE[b.attribute_name] for b in boxes], dtype=np.int8),
-        num_points=np.array([box.num_pts for box in boxes], dtype=np.int32),
+        strange=_strange(tokens, lists),
+        translation=_numbers(boxes, "translation", 3),
+        size=_numbers(boxes, "size", 3),
+        rotation=_numbers(boxes, "rotation", 4),
+        velocity=_numbers(boxes, "velocity", 2),
+        score=np.fromiter(map(attrgetter("detection_score"), boxes), np.float64, len(boxes)),
+        label=_codes(boxes, "detection_name", LABEL_OF_NAME),
+        attribute=_codes(boxes, "attribute_name", CODE_OF_ATTRIBUTE),
+        num_points=np.fromiter(map(attrgetter("num_pts"), boxes), np.int32, len(boxes)),
     )
+
+
+def _numbers(boxes: Sequence[Box], name: str, width: int) -> NDArray[np.float64]:
+    values = list(map(attrgetter(name), boxes))
+    try:
+        flat = np.fromiter(chain.from_iterable(values), np.float64, len(boxes) * width)
+    except TypeError:  # a null, which becomes NaN
+        flat = np.array(values, dtype=np.float64)
+    return flat.reshape(-1, width)
+
+
+def _codes(boxes: Sequence[Box], name: str, code_of: Mapping[str, int]) -> NDArray[np.int8]:
+    names = map(attrgetter(name), boxes)
+    return np.fromiter(map(code_of.__getitem__, names), np.int8, len(boxes))
+
+
+def _strange(tokens: Sequence[str], lists: Sequence[list[Box]]) -> dict[int, str]:
+    strange, first = {}, 0
+    for token, boxes in zip(tokens, lists, strict=True):
+        named = [box.sample_token for box in boxes]
+        if named.count(token) != len(named):
+            others = (number for number, name in enumerate(named) if name != token)
+            strange.update((first + number, named[number]) for number in others)
+        first += len(boxes)
+    return strange
