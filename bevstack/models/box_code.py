@@ -2,7 +2,7 @@
 
 A box code is (cx, cy, log l, log w, cz, log h, sin yaw, cos yaw, vx, vy): metres in the bev frame
 (centre of gravity), logarithms of metres, yaw counter-clockwise from x, metres a second. Published
-BEVFormer weights use another order and another yaw; ``bevstack.interop.public_weights`` converts
+BEVFormer weights use another order and another yaw; ``bevstack.interop.conversion`` converts
 them once. Letters: B batch, Q queries, K classes, D detections.
 """
 

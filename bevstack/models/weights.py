@@ -57,7 +57,7 @@ def _complaint(path: Path, error: SafetensorError) -> str:
     if start.startswith(_PICKLE_STARTS):
         return (
             f"weights must be a safetensors file; got the pickled file {path}, which could run "
-            "code: convert published weights with bevstack.interop.public_weights, and write your "
+            "code: convert published weights with `bevstack convert-weights`, and write your "
             "own with bevstack.models.build.save_model"
         )
     return (

@@ -86,11 +86,11 @@ def test_damaged_files_are_refused_in_one_sentence(tmp_path: Path, kept: int) ->
 def test_pickled_files_are_refused_with_the_remedy_and_not_unpickled(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save(TENSORS, path)
-    with pytest.raises(ValueError, match=r"pickled file.*interop\.public_weights"):
+    with pytest.raises(ValueError, match=r"pickled file.*`bevstack convert-weights`"):
         read_safetensors(path)
     for protocol in (2, 3, 4, 5):
         path.write_bytes(pickle.dumps({"a": [1.0] * 100}, protocol=protocol))
-        with pytest.raises(ValueError, match=r"pickled file.*interop\.public_weights"):
+        with pytest.raises(ValueError, match=r"pickled file.*`bevstack convert-weights`"):
             read_safetensors(path)
 
 
