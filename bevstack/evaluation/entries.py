@@ -159,15 +159,21 @@ def _numbers(
         columns = np.array(values, dtype=np.float64)
     except (ValueError, TypeError):
         columns = np.empty(0)
-    if columns.shape == (len(values), *shape):
+    fits = columns.shape == (len(values), *shape)
+    if fits and not (np.isnan(columns).any() and any(map(_has_null, values))):
         return columns
     number = next(n for n, value in enumerate(values) if not _fits(value, shape))
     wanted = f"{shape[0]} numbers" if shape else "a number"
     raise ValueError(f"{field} of box {number} {where} must be {wanted}; got {values[number]!r}")
 
 
+def _has_null(value: object) -> bool:
+    """Whether there is a null, which numpy takes for NaN."""
+    return value is None or (isinstance(value, list) and None in value)
+
+
 def _fits(value: object, shape: tuple[int, ...]) -> bool:
     try:
-        return np.array(value, dtype=np.float64).shape == shape
+        return np.array(value, dtype=np.float64).shape == shape and not _has_null(value)
     except (ValueError, TypeError):
         return False

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +16,13 @@ from numpy.typing import NDArray
 from bevstack.evaluation.columns import BoxColumns
 from bevstack.evaluation.entries import MAX_BOXES, Results, columns_of_results
 from bevstack.evaluation.metric_config import MetricConfig
-from bevstack.evaluation.result_boxes import ResultBoxes, results_of_frame
 from bevstack.evaluation.results_json import ReadResults, read_results
 from bevstack.evaluation.rules import check_predictions
 from bevstack.files import write_text_atomically
 from bevstack.tables.names import ATTRIBUTES
+
+if TYPE_CHECKING:
+    from bevstack.evaluation.result_boxes import ResultBoxes
 
 # What the format wants to know about a method's input: cameras, and nothing else.
 CAMERA_META: Mapping[str, bool] = MappingProxyType(
@@ -52,6 +55,8 @@ class Submission:
         Raises:
             ValueError: the file holds no such sample.
         """
+        from bevstack.evaluation.result_boxes import ResultBoxes  # torch, only where it is needed
+
         if sample_token not in self._rows:
             raise ValueError(
                 f"sample_token must be one of the {len(self._rows)} samples of the results file; "
@@ -155,6 +160,5 @@ __all__ = [
     "Submission",
     "check_boxes",
     "read_submission",
-    "results_of_frame",
     "write_submission",
 ]

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from bevstack.config.config import NUSCENES_CLASSES
-
 CAMERA_CHANNELS: tuple[str, ...] = (
     "CAM_FRONT",
     "CAM_FRONT_RIGHT",
@@ -30,7 +28,20 @@ RADAR_CHANNELS: tuple[str, ...] = (
     "RADAR_BACK_RIGHT",
 )
 
-DETECTION_CLASSES: tuple[str, ...] = NUSCENES_CLASSES  # label order
+# In label order. The same as bevstack.config.NUSCENES_CLASSES, which a test sees to: importing that
+# imports torch, two seconds that reading and scoring tables can do without.
+DETECTION_CLASSES: tuple[str, ...] = (
+    "barrier",
+    "bicycle",
+    "bus",
+    "car",
+    "construction_vehicle",
+    "motorcycle",
+    "pedestrian",
+    "traffic_cone",
+    "trailer",
+    "truck",
+)
 
 # Ground truth and predictions farther from the ego than this (in x, y) are not scored
 # (nuScenes detection_cvpr_2019).

@@ -1,0 +1,65 @@
+"""Scores as tables: coloured ones on a terminal, elsewhere those that nuscenes-devkit prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bevstack.evaluation.metrics import DetectionMetrics
+    from bevstack.evaluation.scoring import Scored
+
+ERROR_TITLES = ("ATE\nm", "ASE\n1-IoU", "AOE\nrad", "AVE\nm/s", "AAE\n1-acc")
+GOOD, FAIR = 0.5, 0.25  # from these precisions on green and yellow
+
+
+def print_class_table(console: Console, name: str, scored: Scored) -> None:
+    """One row a class, best precision first, and the means on top."""
+    from rich.table import Table
+
+    metrics, truth = scored.metrics, scored.loaded.truth
+    table = Table(
+        title=f"{name}: NDS [bold]{metrics.nds:.4f}[/], mAP [bold]"
+        f"{metrics.mean_average_precision:.4f}[/]",
+        caption=f"{len(truth.boxes.sample_tokens)} samples, "
+        f"{len(scored.loaded.submission.boxes)} predictions, {len(truth.boxes)} true boxes, "
+        f"scored in {scored.seconds:.2f} s",
+    )
+    table.add_column("class")
+    for title in ("AP", *ERROR_TITLES):
+        table.add_column(title, justify="right")
+    mean = (metrics.mean_average_precision, *metrics.errors.values)
+    table.add_row("mean", *map(figure, mean), style="bold", end_section=True)
+    for found in sorted(metrics.classes, key=lambda c: -c.average_precision):
+        colour = _colour(found.average_precision)
+        precision = f"[{colour}]{found.average_precision:.4f}[/]"
+        table.add_row(found.name, precision, *map(figure, found.errors.values))
+    console.print(table)
+
+
+def print_devkit_table(metrics: DetectionMetrics, seconds: float, *, per_class: bool) -> None:
+    """The lines that the devkit prints."""
+    print(f"mAP: {metrics.mean_average_precision:.4f}")
+    for title, value in zip(ERROR_TITLES, metrics.errors.values, strict=True):
+        print(f"m{title[:3]}: {value:.4f}")
+    print(f"NDS: {metrics.nds:.4f}")
+    print(f"Eval time: {seconds:.1f}s")
+    if not per_class:
+        return
+    print("\nPer-class results:")
+    names = ["AP", *(title[:3] for title in ERROR_TITLES)]
+    print(f"{'Object Class':20}\t" + "\t".join(f"{name:6}" for name in names))
+    for found in metrics.classes:
+        values: Sequence[float] = (found.average_precision, *found.errors.values)
+        print(f"{found.name:20}\t" + "\t".join(f"{value:<6.3f}" for value in values))
+
+
+def figure(value: float) -> str:
+    """Four digits, or a dash where a class has no such error."""
+    return "-" if value != value else f"{value:.4f}"
+
+
+def _colour(precision: float) -> str:
+    return "green" if precision >= GOOD else "yellow" if precision >= FAIR else "red"
