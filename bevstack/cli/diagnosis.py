@@ -208,7 +208,9 @@ def _inspect_kernels(machine: Machine) -> tuple[tuple[Kernel, ...], str, tuple[F
         for row in rows
     )
     compiled = "compiled" if ops.has_native_kernel("dcnv3", "cuda") else "not compiled"
-    reason = "" if compiled == "compiled" else f": {ops.why_reference('cuda')}"
+    state = ops.native_state()  # where nothing is loaded, the rows of the CPU have said why
+    left_out = state.record.cuda_problem if state.problem is None and state.record else ""
+    reason = f": {left_out}" if compiled == "not compiled" and left_out else ""
     gpu = "" if machine.gpus else "torch can use no GPU; "
     return kernels, f"cuda: {gpu}kernels are {compiled}{reason}", tuple(_kernel_findings(machine))
 

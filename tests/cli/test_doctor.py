@@ -112,8 +112,11 @@ def test_what_was_compiled_for_gpus_is_said_without_one_too(
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr(ops, "has_native_kernel", lambda operator, device: compiled)
+    digest = ops.source_digest() or ""
+    record = loading.BuildRecord("built", "", "no nvcc", (), "2.13.0", "cpython-311", digest)
+    monkeypatch.setattr(ops, "native_state", lambda: loading.NativeState(None, None, record))
     assert main(["doctor"]) == 0
-    said = "compiled\n" if compiled else "not compiled: "
+    said = "compiled\n" if compiled else "not compiled: no nvcc\n"
     assert f"  cuda: torch can use no GPU; kernels are {said}" in capsys.readouterr().out
 
 
