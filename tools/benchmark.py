@@ -10,9 +10,9 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks import attention, losses, model, ops
+from benchmarks import attention, data, losses, model, ops
 
-PARTS = {"attention": attention, "losses": losses, "model": model, "ops": ops}
+PARTS = {"attention": attention, "data": data, "losses": losses, "model": model, "ops": ops}
 
 
 def main() -> None:

@@ -109,7 +109,8 @@ def calibration(token: str, sensor: str, channel: int) -> dict[str, object]:
     half = (yaw - math.pi / 2) / 2 if channel < 6 else yaw / 2
     c, s = math.cos(half), math.sin(half)
     r = math.sqrt(0.5)
-    camera = [[1266.4, 0.0, 816.3], [0.0, 1266.4, 491.5], [0.0, 0.0, 1.0]]
+    focal = 809.2 if CHANNELS[channel] == "CAM_BACK" else 1266.4
+    camera = [[focal, 0.0, 816.3], [0.0, focal, 491.5], [0.0, 0.0, 1.0]]
     return {
         "token": token,
         "sensor_token": sensor,
