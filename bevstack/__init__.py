@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bevstack.config import load_config
     from bevstack.runtime.detector import load
-    from bevstack.types import Frame
+    from bevstack.types import Frame, Reset
 
 __version__ = "0.1.0"
-__all__ = ["Frame", "__version__", "load", "load_config"]
+__all__ = ["Frame", "Reset", "__version__", "load", "load_config"]
 
 
 def __getattr__(name: str) -> object:
@@ -30,6 +30,10 @@ def __getattr__(name: str) -> object:
         from bevstack.types import Frame
 
         return Frame
+    if name == "Reset":
+        from bevstack.types import Reset
+
+        return Reset
     raise AttributeError(f"module 'bevstack' has no attribute {name!r}")
 
 
