@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from bevstack.evaluation.columns import BoxColumns
+from bevstack.evaluation.entries import parse_entries
 from bevstack.evaluation.results_json import ReadResults
 from bevstack.files import write_atomically
 from bevstack.tables.names import ATTRIBUTES, DETECTION_CLASSES
@@ -55,6 +56,7 @@ def read_columns(path: Path | str) -> ReadResults:
         text = arrays.pop("sample_tokens").tobytes().decode()
         tokens = np.array(text.split("\n") if text else [], dtype=np.str_)
         boxes = BoxColumns(sample_tokens=tokens, **arrays)
+        _check_types(boxes)
         _check_rows(boxes)
         return ReadResults(json.loads(described["meta"]), boxes)
     except FileNotFoundError:
@@ -72,6 +74,16 @@ def _metadata(data: bytes) -> dict[str, str]:
     size = int.from_bytes(data[:8], "little")
     metadata: dict[str, str] = json.loads(data[8 : 8 + size]).get("__metadata__", {})
     return metadata
+
+
+def _check_types(boxes: BoxColumns) -> None:
+    empty = parse_entries("", [])._asdict() | dict.fromkeys(
+        ("sample", "named_sample"), np.empty(0, dtype=np.int32)
+    )
+    for field in fields(boxes)[1:]:
+        found = getattr(boxes, field.name).dtype
+        if found != empty[field.name].dtype:
+            raise ValueError(f"{field.name} of type {found}")
 
 
 def _check_rows(boxes: BoxColumns) -> None:

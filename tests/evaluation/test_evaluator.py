@@ -14,6 +14,7 @@ from bevstack.evaluation.columns import BicycleRacks, BoxColumns, GroundTruth
 from bevstack.evaluation.evaluator import evaluate
 from bevstack.evaluation.metric_config import MetricConfig
 from bevstack.tables.names import ATTRIBUTES, DETECTION_CLASSES
+from tests.evaluation.frozen import CASES, FILE, answers, case_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 needs_devkit = pytest.mark.skipif(
@@ -80,6 +81,12 @@ def car(predictions: BoxColumns, wanted: GroundTruth, *, strict: bool = False):
 
 def at(x: float, **fields: object) -> dict:
     return {"translation": (x, 0.0, 0.0), **fields}
+
+
+@pytest.fixture(scope="module")
+def frozen() -> dict[str, np.ndarray]:
+    """The stored cases and answers."""
+    return dict(np.load(FILE))
 
 
 @needs_devkit
@@ -253,3 +260,11 @@ def test_settings_that_contradict_themselves_are_refused() -> None:
     with pytest.raises(ValueError, match="min_precision must be in its range; got 1"):
         MetricConfig(min_precision=1.0)
     assert evaluate(columns(at(2.0)), truth(at(0.0)), MetricConfig(distances_m=(2.0, 3.0))).nds > 0
+
+
+@pytest.mark.parametrize("number", range(CASES))
+def test_frozen_answers_of_the_devkit_are_met(number: int, frozen: dict[str, np.ndarray]) -> None:
+    predictions, wanted = case_of(number, frozen)
+    found = answers(evaluate(predictions, wanted, strict=True))
+    # the devkit's own last bits differ between processors and releases of numpy
+    assert np.allclose(found, frozen["answers"][number], rtol=1e-9, atol=1e-9, equal_nan=True)
