@@ -26,7 +26,7 @@ def profile() -> int:
     from bevstack.tables.writer import write_tables
 
     spec = WorldSpec(train_scenes=PROFILE_SCENES + 1, samples_per_scene=PROFILE_SAMPLES)
-    names = spec.scene_names[0]
+    names = spec.families["train"]
     with tempfile.TemporaryDirectory() as folder:
         record_scene(spec, names[-1], Path(folder))  # compiles, or loads what was compiled
         started = time.process_time()

@@ -7,6 +7,7 @@ from enum import Enum
 
 import numpy as np
 
+from bevstack.synthetic.families import Family
 from bevstack.synthetic.ground import OFF_ROAD, Ground
 from bevstack.synthetic.occupancy import Occupancy
 from bevstack.synthetic.primitives import Primitives
@@ -43,21 +44,32 @@ class Population:
         ground: their drawing.
         steps: length of the time grid.
         rng: source of all draws of whoever fills this population.
+        family: dresses every object.
     """
 
     def __init__(
-        self, layout: RoadLayout, ground: Ground, *, steps: int, rng: np.random.Generator
+        self,
+        layout: RoadLayout,
+        ground: Ground,
+        *,
+        steps: int,
+        rng: np.random.Generator,
+        family: Family,
     ) -> None:
         self.layout = layout
         self.ground = ground
         self.steps = steps
         self.rng = rng
+        self._family = family
         self.objects: list[SceneObject] = []
         self.scenery: list[Primitives] = []  # in the scene's frame
         self._occupancy = Occupancy(steps)
 
     def add(self, model: ObjectModel, track: Track, role: Role, margin_m: float = 0.15) -> bool:
         """Adds an object unless its footprint would meet another one at some moment."""
+        return self._add(self._family.dress(model, self.rng), track, role, margin_m)
+
+    def _add(self, model: ObjectModel, track: Track, role: Role, margin_m: float) -> bool:
         length, width, _ = model.size_m
         if not track.alive.any() or not self._occupancy.try_add(track, (length, width), margin_m):
             return False
@@ -76,9 +88,10 @@ class Population:
         off_road: bool = False,
     ) -> bool:
         """Adds an object that stands still, with `off_road` only if no part is on a street."""
+        model = self._family.dress(model, self.rng)
         if off_road and not self.is_off_road(x_m, y_m, yaw_rad, model.size_m[:2]):
             return False
-        return self.add(model, stand_still(x_m, y_m, yaw_rad, self.steps), role, margin_m)
+        return self._add(model, stand_still(x_m, y_m, yaw_rad, self.steps), role, margin_m)
 
     def reserve(self, x_m: float, y_m: float, yaw_rad: float, size_m: tuple[float, float]) -> bool:
         """Takes a footprint for scenery."""

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from bevstack.synthetic.blocks import fill_blocks, lots_of, plan_blocks
+from bevstack.synthetic.families import FAMILIES
 from bevstack.synthetic.ground import Ground, draw_ground
 from bevstack.synthetic.population import Population, SceneObject
 from bevstack.synthetic.primitives import C_INSTANCE, Primitives, concatenate
@@ -129,9 +130,8 @@ def _chosen_classes(index: int, count: int, rng: np.random.Generator) -> tuple[s
 def build_scene(spec: WorldSpec, name: str) -> Scene:
     """Draws a scene; depends on the seed and the name alone, and on the sizes of the spec."""
     rng = scene_seed(spec, name)
-    train, val = spec.scene_names
-    split = train if name in train else val
-    index = split.index(name)
+    family, index = spec.family_of(name)
+    count = len(spec.families[family])
     vehicle = spec.rig if spec.rig != "mix" else str(rng.choice(["n015", "n008"]))
     rig = make_rig(vehicle, spec.image_size, rng if spec.calibration_jitter else None)
     duration = (spec.samples_per_scene - 1) * SAMPLE_PERIOD_S
@@ -141,12 +141,12 @@ def build_scene(spec: WorldSpec, name: str) -> Scene:
     blocks = plan_blocks(layout, rng)
     seen = (BEHIND_M, layout.centre.length_m - AHEAD_M)
     ground = draw_ground(layout, lots_of(blocks), rng, seen)
-    population = Population(layout, ground, steps=steps, rng=rng)
+    population = Population(layout, ground, steps=steps, rng=rng, family=FAMILIES[family])
     forward = [lane for lane in layout.lanes if lane.is_main and lane.is_forward]
     lane = forward[int(rng.integers(len(forward)))]
     ego = drive_ego(population, lane, draw_ego_start(population, lane))
     way = tuple(layout.centre.nearest_s(*ego.pose[i, :2]) for i in (0, -1))
-    classes = _chosen_classes(index, len(split), rng)
+    classes = _chosen_classes(index, count, rng)
     add_classes(population, classes, way, certain=index < 2)
     drive_others(population, lane)
     park_along_kerbs(population)

@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 
 # Raised whenever the same WorldSpec gives other bytes than before, so that old worlds are remade.
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 
 # Ids that the CAN-bus API of nuscenes-devkit refuses (it has no such logs).
 CAN_BUS_BLACKLIST = frozenset({*range(161, 169), *range(170, 177), *range(309, 315)})
 
 MINI_TRAIN = tuple(f"scene-{i:04d}" for i in (61, 553, 655, 757, 796, 1077, 1094, 1100))
 MINI_VAL = ("scene-0103", "scene-0916")
-_FIRST_TRAIN_ID, _FIRST_VAL_ID = 2001, 6001  # real nuScenes ends at 1110
+# Real nuScenes ends at 1110.
+_FIRST_ID = {"train": 2001, "val": 6001, "test": 8001}
+_MOST = {"train": 3900, "val": 1900, "test": 1900}  # scenes, so that names stay apart
+
+WEATHERS = ("sun", "overcast", "rain", "fog", "night", "night_rain")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +27,7 @@ class WorldSpec:
     version: str = "v1.0-synth"  # folder of the tables; "v1.0-mini" takes the ten official names
     train_scenes: int = 20
     val_scenes: int = 5
+    test_scenes: int = 0  # dressed in colours and sizes that train and val never show
     samples_per_scene: int = 40  # at 2 Hz; real scenes last 20 s
     image_size: tuple[int, int] = (225, 400)  # (H, W) px; 16:9 within 2 %
     supersampling: int = 1  # rays per pixel and axis
@@ -30,6 +35,8 @@ class WorldSpec:
     calibration_jitter: bool = True
     lidar_azimuths: int = 542  # columns of the sweep; 1084 on the real sensor
     jpeg_quality: int = 90  # 1..100
+    weather: str = "mix"  # one of WEATHERS for all scenes, or "mix" (nuScenes-like shares)
+    sweeps: bool = False  # camera pictures between the keyframes too, at 12 Hz in all
     processes: int = field(default=1, compare=False)  # the bytes do not depend on it
 
     def __post_init__(self) -> None:
@@ -56,20 +63,28 @@ class WorldSpec:
         _require(1 <= self.processes <= 256, "processes", "1 to 256", self.processes)
         _require(0 <= self.seed < 2**63, "seed", "0 to 2**63 - 1", self.seed)
         _require(
-            1 <= self.train_scenes <= 3900 and 1 <= self.val_scenes <= 3900,
-            "train_scenes and val_scenes",
-            "1 to 3900 each",
-            (self.train_scenes, self.val_scenes),
+            self.weather in (*WEATHERS, "mix"),
+            "weather",
+            f"'mix' or one of {', '.join(WEATHERS)}",
+            self.weather,
         )
+        self._check_counts()
         self._check_version()
+
+    def _check_counts(self) -> None:
+        for family, least in (("train", 1), ("val", 1), ("test", 0)):
+            count = getattr(self, f"{family}_scenes")
+            wanted = f"{least} to {_MOST[family]}"
+            _require(least <= count <= _MOST[family], f"{family}_scenes", wanted, count)
 
     def _check_version(self) -> None:
         if self.version == "v1.0-mini":
+            counts = (self.train_scenes, self.val_scenes, self.test_scenes)
             _require(
-                (self.train_scenes, self.val_scenes) == (len(MINI_TRAIN), len(MINI_VAL)),
-                "train_scenes and val_scenes of version v1.0-mini",
-                "8 and 2 (its ten scene names are fixed)",
-                (self.train_scenes, self.val_scenes),
+                counts == (len(MINI_TRAIN), len(MINI_VAL), 0),
+                "train_scenes, val_scenes and test_scenes of version v1.0-mini",
+                "8, 2 and 0 (its ten scene names are fixed)",
+                counts,
             )
         else:
             _require(
@@ -80,13 +95,30 @@ class WorldSpec:
             )
 
     @property
-    def scene_names(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Names of the train and of the val scenes; none is a name the devkit refuses."""
+    def families(self) -> dict[str, tuple[str, ...]]:
+        """Scene names of "train", "val" and, if there are any, "test".
+
+        No scene is in two of them, and none has a name that the devkit refuses.
+        """
         if self.version == "v1.0-mini":
-            return MINI_TRAIN, MINI_VAL
-        train = tuple(f"scene-{_FIRST_TRAIN_ID + i:04d}" for i in range(self.train_scenes))
-        val = tuple(f"scene-{_FIRST_VAL_ID + i:04d}" for i in range(self.val_scenes))
-        return train, val
+            return {"train": MINI_TRAIN, "val": MINI_VAL}
+        counts = {"train": self.train_scenes, "val": self.val_scenes, "test": self.test_scenes}
+        return {
+            family: tuple(f"scene-{_FIRST_ID[family] + i:04d}" for i in range(count))
+            for family, count in counts.items()
+            if count
+        }
+
+    def family_of(self, name: str) -> tuple[str, int]:
+        """The family of a scene and the scene's place in it.
+
+        Raises:
+            ValueError: this world has no such scene.
+        """
+        for family, names in self.families.items():
+            if name in names:
+                return family, names.index(name)
+        raise ValueError(f"name must be a scene of this world; got {name!r}")
 
     def to_json(self) -> dict[str, object]:
         """The fields that decide the bytes, as plain JSON values."""

@@ -55,7 +55,7 @@ def _add_person(
             )
             parts.add(
                 Pattern.PLAIN,
-                (x + side * stride_m + 0.05, y + side * 0.17 * width, z),
+                (x + side * stride_m + 0.03, y + side * 0.17 * width, z),
                 (0.28, 0.11, 0.09),
                 _RUBBER,
             )
@@ -90,16 +90,17 @@ def make_pedestrian(
 ) -> ObjectModel:
     """An adult, a child, a police officer or a construction worker; longer in mid-stride."""
     draw = rng.random()
-    name, mean = "human.pedestrian.adult", (0.80 if walks else 0.44, 0.66, 1.74)
+    name, mean = "human.pedestrian.adult", (0.78 if walks else 0.46, 0.63, 1.74)
     if worker:
         name = "human.pedestrian.construction_worker"
     elif draw < 0.05:
         name, mean = "human.pedestrian.child", (0.56 if walks else 0.42, 0.46, 1.30)
     elif draw < 0.06:
         name = "human.pedestrian.police_officer"
-    length, width, height = draw_size(rng, mean, 0.10)
+    length, width, height = draw_size(rng, mean, (0.14, 0.12, 0.06))
+    length = max(length, 0.36)  # a shoe's, with the leg over it
     parts = PrimitiveList()
-    stride = max(0.0, length / 2 - 0.19)
+    stride = max(0.0, length / 2 - 0.17)
     _add_person(parts, rng, height, width, (0.0, 0.0, 0.0), vest=worker, stride_m=stride)
     return ObjectModel(name, (length, width, height), parts.finish())
 
@@ -161,7 +162,7 @@ def _add_bicycle(
 
 def make_motorcycle(rng: np.random.Generator, rider: bool) -> ObjectModel:
     """Two fat wheels, engine, tank, seat, a headlight; a helmeted rider where there is one."""
-    length, width, height = draw_size(rng, (2.10, 0.74, 1.70 if rider else 1.22), 0.09)
+    length, width, height = draw_size(rng, (2.07, 0.64, 1.68 if rider else 1.20), 0.08)
     tank = vary(rng, _TANKS)
     top = 1.15 if rider else height
     parts = PrimitiveList()
@@ -182,16 +183,16 @@ def make_motorcycle(rng: np.random.Generator, rider: bool) -> ObjectModel:
     parts.add(Pattern.LAMP, (0.68, 0.0, 0.80), (0.10, 0.22, 0.20), (1.0, 0.96, 0.8))
     parts.add(Pattern.LAMP, (-0.80, 0.0, 0.70), (0.08, 0.22, 0.12), (0.8, 0.05, 0.05))
     if rider:
-        _add_person(parts, rng, height - 0.72, 0.60, (-0.20, 0.0, 0.72), legs=False)
-        for side in (0.22, -0.22):
+        _add_person(parts, rng, height - 0.72, min(0.60, width), (-0.20, 0.0, 0.72), legs=False)
+        for side in (0.35 * width, -0.35 * width):
             parts.add(Pattern.PLAIN, (0.05, side, 0.30), (0.50, 0.14, 0.45), (0.10, 0.12, 0.20))
     return ObjectModel("vehicle.motorcycle", (length, width, height), parts.finish())
 
 
 def make_barrier(rng: np.random.Generator) -> ObjectModel:
     """A road barrier; as in nuScenes its long side is its width, across its heading."""
-    long_side = float(rng.uniform(1.5, 3.3))
-    length, width, height = draw_size(rng, (0.55, long_side, 0.98), 0.15)
+    long_side = float(rng.uniform(1.7, 3.3))
+    length, width, height = draw_size(rng, (0.50, long_side, 0.98), (0.2, 0.05, 0.1))
     parts = PrimitiveList()
     concrete = rng.random() < 0.3
     red = vary(rng, ((0.90, 0.30, 0.06), (0.82, 0.12, 0.08)), 0.03)
@@ -212,8 +213,8 @@ def make_barrier(rng: np.random.Generator) -> ObjectModel:
 
 def make_cone(rng: np.random.Generator) -> ObjectModel:
     """A traffic cone, or sometimes a channelising post, with a white band."""
-    tall = rng.random() < 0.25
-    length, width, height = draw_size(rng, (0.42, 0.42, 1.10 if tall else 0.78), 0.18)
+    tall = rng.random() < 0.4
+    length, width, height = draw_size(rng, (0.36, 0.34, 1.10 if tall else 0.78), 0.12)
     orange = vary(rng, ((0.98, 0.36, 0.04), (0.95, 0.28, 0.05)), 0.02)
     parts = PrimitiveList()
     parts.add(Pattern.PLAIN, (0.0, 0.0, 0.0), (length, width, 0.06), (0.10, 0.09, 0.08))
@@ -234,7 +235,7 @@ def make_bicycle_rack(rng: np.random.Generator) -> ObjectModel:
     length, width, height = draw_size(rng, (6.5, 2.0, 1.25), 0.10)
     parts = PrimitiveList()
     count = int(length / 0.75)
-    pitch = (length - 0.4) / count
+    pitch, top = (length - 0.4) / count, min(1.05, height)
     for i in range(count):
         x = -length / 2 + 0.2 + (i + 0.5) * pitch
         for side in (0.3, -0.3):
@@ -244,7 +245,14 @@ def make_bicycle_rack(rng: np.random.Generator) -> ObjectModel:
         parts.add(Pattern.PLAIN, (x, 0.0, 0.76), (0.07, 0.66, 0.07), (0.5, 0.52, 0.55))
         if rng.random() < 0.55:
             _add_bicycle(
-                parts, rng, vary(rng, _FRAMES), (x + 0.2, 0.0), width, 0.45, 1.05, np.pi / 2
+                parts,
+                rng,
+                vary(rng, _FRAMES),
+                (x + 0.2, 0.0),
+                width,
+                0.45,
+                min(1.05, height),
+                np.pi / 2,
             )
     parts.add(Pattern.PLAIN, (0.0, 0.0, 0.0), (length, 0.08, 0.06), (0.4, 0.4, 0.42))
     parts.add(Pattern.PLAIN, (-length / 2 + 0.1, 0.0, 0.0), (0.2, width, 0.06), (0.4, 0.4, 0.42))
@@ -274,7 +282,7 @@ def make_clutter(rng: np.random.Generator) -> ObjectModel:
             (0, 0, 0.0),
             (length, width, height - 0.10),
             green,
-            slopes=(-0.02, 0.1, 0.0),
+            slopes=(0.03, 0.1, 0.0),
         )
         parts.add(Pattern.PLAIN, (0, 0, height - 0.10), (length, width, 0.10), (0.08, 0.22, 0.12))
         name = "movable_object.pushable_pullable"

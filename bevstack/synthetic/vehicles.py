@@ -65,13 +65,20 @@ class ObjectModel:
 def draw_size(
     rng: np.random.Generator,
     mean: tuple[float, float, float],
-    spread: float,
+    spread: float | tuple[float, float, float],
 ) -> tuple[float, float, float]:
-    """A size (length, width, height) around its mean: one common scale and three own ones."""
-    common = np.clip(rng.normal(0.0, spread), -2 * spread, 2 * spread)
-    own = np.clip(rng.normal(0.0, 0.4 * spread, 3), -spread, spread)
-    length, width, height = (float(m * (1 + common + o)) for m, o in zip(mean, own, strict=True))
-    return round(length, 3), round(width, 3), round(height, 3)
+    """A size (length, width, height) around its mean.
+
+    Args:
+        rng: source of the draws.
+        mean: m.
+        spread: standard deviation over the mean, of all axes or of each; the axes grow together,
+            and nothing is farther than 2.4 deviations from its mean.
+    """
+    drawn = 0.85 * rng.normal() + 0.53 * rng.normal(size=3)
+    factors = 1 + np.broadcast_to(spread, 3) * 2.4 * np.tanh(drawn / 2.0)
+    length, width, height = (round(float(m * f), 3) for m, f in zip(mean, factors, strict=True))
+    return length, width, height
 
 
 def vary(rng: np.random.Generator, colours: tuple[Colour, ...], spread: float = 0.05) -> Colour:
@@ -103,7 +110,7 @@ def _add_wheels(
 
 def make_car(rng: np.random.Generator) -> ObjectModel:
     """Saloon, hatchback, estate, van or pick-up: body, sloped cabin, four wheels."""
-    length, width, height = draw_size(rng, (4.53, 1.86, 1.67), 0.08)
+    length, width, height = draw_size(rng, (4.53, 1.81, 1.67), (0.083, 0.08, 0.112))
     style = int(rng.choice(4, p=[0.4, 0.3, 0.2, 0.1]))
     colour = vary(rng, _CAR_COLOURS)
     body_height = height * (0.50 if style < 2 else 0.54)
@@ -137,7 +144,7 @@ def make_car(rng: np.random.Generator) -> ObjectModel:
 
 def make_truck(rng: np.random.Generator) -> ObjectModel:
     """A cab and a tall box, a tipper body, or a flat tractor; the cab leads."""
-    length, width, height = draw_size(rng, (6.6, 2.4, 2.9), 0.15)
+    length, width, height = draw_size(rng, (5.89, 2.23, 2.71), (0.15, 0.09, 0.13))
     cab_length = min(2.1, 0.33 * length)
     cab_height = height * float(rng.uniform(0.74, 0.90))
     cab, cargo = vary(rng, _CAR_COLOURS), vary(rng, _CARGO_COLOURS)
@@ -167,8 +174,8 @@ def make_truck(rng: np.random.Generator) -> ObjectModel:
 def make_bus(rng: np.random.Generator) -> ObjectModel:
     """A city bus, or rarely a bendy one: a long band of windows, a lit sign above the screen."""
     bendy = bool(rng.random() < 0.15)
-    mean = (16.5, 2.9, 3.3) if bendy else (11.3, 2.9, 3.4)
-    length, width, height = draw_size(rng, mean, 0.08)
+    mean = (16.5, 2.88, 3.35) if bendy else (11.3, 2.88, 3.43)
+    length, width, height = draw_size(rng, mean, (0.08, 0.05, 0.06))
     colour, stripe = vary(rng, _BUS_COLOURS), vary(rng, _LOGO_COLOURS)
     parts = PrimitiveList()
     sections = ((0.0, length),)
@@ -192,7 +199,7 @@ def make_bus(rng: np.random.Generator) -> ObjectModel:
 
 def make_trailer(rng: np.random.Generator) -> ObjectModel:
     """A ribbed container on a chassis: wheels at the rear, landing legs in front, no cab."""
-    length, width, height = draw_size(rng, (10.5, 2.75, 3.8), 0.15)
+    length, width, height = draw_size(rng, (12.0, 2.87, 3.82), (0.15, 0.06, 0.08))
     parts = PrimitiveList()
     floor = 1.15
     parts.add(
@@ -211,7 +218,7 @@ def make_trailer(rng: np.random.Generator) -> ObjectModel:
 
 def make_construction_vehicle(rng: np.random.Generator) -> ObjectModel:
     """A yellow excavator or wheel loader: cabin, raised arm, shovel in front."""
-    length, width, height = draw_size(rng, (6.4, 2.8, 3.15), 0.10)
+    length, width, height = draw_size(rng, (6.38, 2.73, 3.13), 0.10)
     yellow = vary(rng, ((0.93, 0.70, 0.07), (0.93, 0.60, 0.05)), 0.03)
     parts = PrimitiveList()
     if rng.random() < 0.5:  # excavator on tracks

@@ -131,10 +131,10 @@ def _recordings(spec: WorldSpec, names: tuple[str, ...], part: Path) -> Iterator
 
 
 def _write_world(part: Path, spec: WorldSpec, progress: Progress | None) -> None:
-    train, val = spec.scene_names
+    families = spec.families
     tables: Rows = fixed_rows()
     digests: dict[str, str] = {}
-    names = train + val
+    names = tuple(name for family in families.values() for name in family)
     for done, recording in enumerate(_recordings(spec, names, part), start=1):
         for table, rows in recording.rows.items():
             tables[table] += rows
@@ -143,7 +143,7 @@ def _write_world(part: Path, spec: WorldSpec, progress: Progress | None) -> None
             progress(done, len(names))
     folder = part / spec.version
     write_tables(folder, tables)
-    write_json(folder / "splits.json", {"synth_train": list(train), "synth_val": list(val)})
+    write_json(folder / "splits.json", splits_of(spec))
     for path in [*(f"{spec.version}/{t}.json" for t in (*TABLES, "splits"))]:
         digests[path] = hashlib.sha256((part / path).read_bytes()).hexdigest()
     lines = "".join(f"{digests[path]}  {path}\n" for path in sorted(digests))
@@ -155,6 +155,11 @@ def _write_world(part: Path, spec: WorldSpec, progress: Progress | None) -> None
         **_counts(tables),
     }
     write_json(part / MANIFEST, manifest)
+
+
+def splits_of(spec: WorldSpec) -> dict[str, list[str]]:
+    """What `splits.json` says: the devkit's name of each family and its scenes."""
+    return {f"synth_{family}": list(names) for family, names in spec.families.items()}
 
 
 def _counts(tables: Rows) -> dict[str, object]:

@@ -176,7 +176,7 @@ def test_even_the_smallest_held_out_split_shows_all_ten_classes(val_scenes, samp
     for seed in range(3):
         spec = replace(SMALL, seed=seed, val_scenes=val_scenes, samples_per_scene=samples)
         shown = set()
-        for name in spec.scene_names[1]:
+        for name in spec.families["val"]:
             built = build_scene(spec, name)
             for index in range(samples):
                 moment = freeze(built, index * 0.5)

@@ -20,9 +20,12 @@ from bevstack.synthetic.spec import CAN_BUS_BLACKLIST
         ({"samples_per_scene": 0}, r"samples_per_scene must be 1 to 400; got 0"),
         ({"processes": 0}, r"processes must be 1 to 256; got 0"),
         ({"seed": -1}, r"seed must be 0 to .*; got -1"),
-        ({"val_scenes": 0}, r"must be 1 to 3900 each; got \(20, 0\)"),
+        ({"train_scenes": 3901}, r"train_scenes must be 1 to 3900; got 3901"),
+        ({"val_scenes": 0}, r"val_scenes must be 1 to 1900; got 0"),
+        ({"test_scenes": -1}, r"test_scenes must be 0 to 1900; got -1"),
+        ({"weather": "snow"}, r"weather must be 'mix' or one of sun, .*; got 'snow'"),
         ({"version": "v1.0-trainval"}, r"version must be 'v1.0-mini' or .*; got 'v1.0-trainval'"),
-        ({"version": "v1.0-mini"}, r"must be 8 and 2 .*; got \(20, 5\)"),
+        ({"version": "v1.0-mini"}, r"must be 8, 2 and 0 .*; got \(20, 5, 0\)"),
     ],
 )
 def test_impossible_worlds_are_refused_by_name(fields, message):
@@ -30,13 +33,28 @@ def test_impossible_worlds_are_refused_by_name(fields, message):
         WorldSpec(**fields)
 
 
-def test_scene_names_are_disjoint_and_none_is_a_real_one():
-    train, val = WorldSpec(train_scenes=3900, val_scenes=3900).scene_names
-    numbers = [int(name[-4:]) for name in train + val]
-    assert all(re.fullmatch(r"scene-\d{4}", name) for name in train + val)
-    assert len(set(numbers)) == 7800 and min(numbers) > 1110
-    mini = WorldSpec(version="v1.0-mini", train_scenes=8, val_scenes=2).scene_names
-    assert not {int(name[-4:]) for name in mini[0] + mini[1]} & CAN_BUS_BLACKLIST
+def test_families_are_disjoint_and_no_name_is_a_real_one():
+    families = WorldSpec(train_scenes=3900, val_scenes=1900, test_scenes=1900).families
+    assert [(k, len(v)) for k, v in families.items()] == [
+        ("train", 3900),
+        ("val", 1900),
+        ("test", 1900),
+    ]
+    names = [name for family in families.values() for name in family]
+    numbers = [int(name[-4:]) for name in names]
+    assert all(re.fullmatch(r"scene-\d{4}", name) for name in names)
+    assert len(set(numbers)) == 7700 and min(numbers) > 1110
+    mini = WorldSpec(version="v1.0-mini", train_scenes=8, val_scenes=2).families
+    assert list(mini) == ["train", "val"]
+    assert not {int(name[-4:]) for f in mini.values() for name in f} & CAN_BUS_BLACKLIST
+
+
+def test_scene_is_found_in_its_family_and_a_strange_one_refused():
+    spec = WorldSpec(train_scenes=3, val_scenes=2, test_scenes=2)
+    assert spec.family_of("scene-2003") == ("train", 2)
+    assert spec.family_of("scene-8001") == ("test", 0)
+    with pytest.raises(ValueError, match="name must be a scene of this world; got 'scene-2004'"):
+        spec.family_of("scene-2004")
 
 
 def test_processes_are_no_part_of_what_a_world_is():

@@ -78,7 +78,7 @@ def test_an_empty_folder_is_taken_and_a_failure_leaves_it_empty(
     record = world.record_scene
 
     def fail_at_the_second(spec, name, part):
-        if name in spec.scene_names[1]:
+        if name in spec.families["val"]:
             raise OSError("No space left on device")
         return record(spec, name, part)
 
@@ -151,7 +151,7 @@ def test_map_shows_the_ego_on_drivable_ground(world: Path, devkit):
         position = devkit.get("ego_pose", sample["data"]["LIDAR_TOP"])["translation"]
         column, up = (np.array(position[:2]) - row["corner_m"]) * row["pixels_per_m"]
         assert mask[mask.shape[0] - 1 - int(up), int(column)] == 255
-        assert 0.05 < (mask == 255).mean() < 0.6
+        assert 0.03 < (mask == 255).mean() < 0.6
 
 
 def test_mini_takes_the_official_names_that_other_tools_know(tmp_path: Path):
