@@ -1,13 +1,14 @@
 from __future__ import annotations
 
-import builtins
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from bevstack.tables.reader import Tables
-from bevstack.tables.splits import MINI_SPLITS, is_official, scenes_of_split
+from bevstack.tables.splits import MINI_SPLITS, _devkit_scenes, is_official, scenes_of_split
 from tests.tables.tiny_root import VERSION, write_tiny_root
 
 
@@ -43,6 +44,15 @@ def test_the_mini_splits_equal_the_devkits() -> None:
         assert list(scenes) == list(splits[name])
 
 
+@pytest.mark.parametrize("split", ["train", "val", "test", "train_detect", "train_track"])
+def test_the_big_splits_equal_the_devkits_though_it_is_not_imported(split: str) -> None:
+    splits = pytest.importorskip("nuscenes.utils.splits").create_splits_scenes()
+    assert sorted(_devkit_scenes(split)) == sorted(splits[split])
+    program = "import sys; from bevstack.tables.splits import _devkit_scenes as s; s('val'); "
+    program += "sys.exit('nuscenes' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
 def test_the_big_splits_come_from_the_devkit(root: Path) -> None:
     pytest.importorskip("nuscenes")
     tables = _renamed(root, "v1.0-trainval")  # scene-0103 and scene-0916 are of val
@@ -52,15 +62,8 @@ def test_the_big_splits_come_from_the_devkit(root: Path) -> None:
 
 
 def test_without_the_devkit_the_extra_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real_import = builtins.__import__
-
-    def refuse(name: str, *args: object) -> object:
-        if name.startswith("nuscenes"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-        return real_import(name, *args)
-
     tables = _renamed(root, "v1.0-trainval")
-    monkeypatch.setattr(builtins, "__import__", refuse)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install 'bevstack\[nuscenes\]'"):
         scenes_of_split(tables, "val")
 
