@@ -97,6 +97,9 @@ class Config:
         if perspective is None:
             wanted = "be none without perspective, whose boxes they come from"
             check("proposals", self.proposals is None, wanted, self.proposals)
+            steps = self.training.perspective_steps
+            wanted = "be 0 without perspective, which they train"
+            check("training.perspective_steps", steps == 0, wanted, steps)
             return
         levels, classes = len(perspective.strides), len(self.class_names)
         wanted = f"be {levels}, one a stride of perspective.strides"

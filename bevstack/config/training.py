@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from bevstack.config.checks import check
 
 SCHEDULES = ("step", "cosine")
+PRECISIONS = ("float32", "bfloat16")
+ENGINES = ("ddp", "fsdp")
+STOP, SKIP = "stop", "skip"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +45,16 @@ class TrainingConfig:
     """The training recipe (v2 specification, section 12); steps are optimiser steps."""
 
     num_steps: int = 42_000  # length of the run
-    batch_size: int = 16  # samples per optimiser step, over all processes
+    # the first so many steps train backbone, neck and perspective head alone, by the perspective
+    # losses (0: none; the paper starts from a backbone trained in perspective), then all is trained
+    perspective_steps: int = 0
+    batch_size: int = 16  # samples per optimiser step, over all processes and passes
+    # passes that a process splits its samples of a step into, to need less memory; the gradients
+    # are averaged, and each pass's losses are divided by its own number of matched queries
+    accumulate: int = 1
+    precision: str = "float32"  # of the forward pass; "bfloat16": torch.autocast, weights float32
+    # torchrun: "ddp", each process holds all; "fsdp", a share of weights and optimiser's state
+    engine: str = "ddp"
     learning_rate: float = 4e-4
     backbone_multiplier: float = 0.5  # on the learning rate of the backbone
     # InternImage: the rate of a layer is this times that of the next (paper: 0.96 for B, 0.94 XL)
@@ -52,24 +64,50 @@ class TrainingConfig:
     decay_norms_and_biases: bool = True
     betas: tuple[float, float] = (0.9, 0.999)
     gradient_clip: float = 35.0  # L2 norm over all parameters
-    warmup_steps: int = 2_000  # linear, from warmup_start of the rate
+    # average of the weights over steps, which is what is evaluated and kept: a step leaves at most
+    # this share of it (0: no average, as published; 0.999 forgets half in 700 steps)
+    ema_decay: float = 0.0
+    warmup_steps: int = 2_000  # linear, from warmup_start of the rate; at each stage's beginning
     warmup_start: float = 1 / 3
     schedule: str = "step"  # "step": x decay_factor at decay_at; "cosine": to 0
-    decay_at: tuple[float, ...] = (20 / 24,)  # fractions of num_steps
+    decay_at: tuple[float, ...] = (20 / 24,)  # fractions of the steps after perspective_steps
     decay_factor: float = 0.1
     checkpoint_every: int = 1_000  # steps
+    evaluate_every: int = 0  # steps from one evaluation on held-out scenes to the next; 0: never
     log_every: int = 50  # steps
-    num_workers: int = 2  # data-loading processes
+    tensorboard: bool = False  # also write the log for TensorBoard; needs the extra [tensorboard]
+    num_workers: int = 2  # data-loading processes of each training process
+    # a missing or damaged file: "stop", or "skip" the sample; another one takes its place
+    on_bad_sample: str = STOP
+    # a loss or gradient that is not finite: "stop", or "skip" the step, which changes nothing
+    on_bad_step: str = STOP
+    max_skipped: int = 100  # samples and steps of a run that may be skipped before it stops
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("num_steps", "batch_size", "checkpoint_every", "log_every"):
+        for name in ("num_steps", "batch_size", "checkpoint_every", "log_every", "accumulate"):
             check(f"training.{name}", getattr(self, name) > 0, "be positive", getattr(self, name))
         for name in ("learning_rate", "backbone_multiplier", "gradient_clip"):
             check(f"training.{name}", getattr(self, name) > 0, "be positive", getattr(self, name))
-        check("training.layer_decay", 0 < self.layer_decay <= 1, "lie in (0, 1]", self.layer_decay)
-        for name in ("warmup_steps", "num_workers", "weight_decay"):
+        for name in ("warmup_steps", "num_workers", "weight_decay", "evaluate_every"):
             check(f"training.{name}", getattr(self, name) >= 0, "be >= 0", getattr(self, name))
-        check("training.schedule", self.schedule in SCHEDULES, f"be in {SCHEDULES}", self.schedule)
+        check("training.layer_decay", 0 < self.layer_decay <= 1, "lie in (0, 1]", self.layer_decay)
+        check("training.ema_decay", 0 <= self.ema_decay < 1, "lie in [0, 1)", self.ema_decay)
+        check("training.max_skipped", self.max_skipped >= 0, "be >= 0", self.max_skipped)
+        for name, choices in (
+            ("schedule", SCHEDULES),
+            ("precision", PRECISIONS),
+            ("engine", ENGINES),
+            ("on_bad_sample", (STOP, SKIP)),
+            ("on_bad_step", (STOP, SKIP)),
+        ):
+            value = getattr(self, name)
+            check(f"training.{name}", value in choices, f"be in {choices}", value)
         fractions = all(0 < fraction < 1 for fraction in self.decay_at)
-        check("training.decay_at", fractions, "be fractions of num_steps in (0, 1)", self.decay_at)
+        check("training.decay_at", fractions, "be fractions of the steps in (0, 1)", self.decay_at)
+        inside = 0 <= self.perspective_steps < self.num_steps
+        wanted = f"be at least 0 and below num_steps = {self.num_steps}"
+        check("training.perspective_steps", inside, wanted, self.perspective_steps)
+        divides = self.batch_size % self.accumulate == 0
+        wanted = f"divide batch_size = {self.batch_size}"
+        check("training.accumulate", divides, wanted, self.accumulate)

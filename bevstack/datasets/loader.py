@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -42,7 +43,11 @@ def make_training_loader(
     Epoch e visits the samples in a permutation drawn from (seed, e); an epoch's end may fall into
     the middle of a batch. The stream is a function of the configuration and the position alone:
     with ``start`` it goes on with the very samples and augmentations of a run that was stopped,
-    and it does not depend on ``num_workers``.
+    and it does not depend on ``num_workers``. With ``accumulate`` a batch is that part of a step's
+    samples that go through the model together.
+
+    A sample whose files are missing or damaged raises what is wrong with it, or, where
+    ``on_bad_sample`` is "skip", gives its place to another one, drawn from (seed, epoch, sample).
 
     Args:
         dataset: the training samples.
@@ -60,12 +65,14 @@ def make_training_loader(
     recipe = config.training
     if not len(dataset):
         raise ValueError("dataset must hold at least one sample; got none")
-    if start < 0 or recipe.batch_size % world_size:
+    batch_size, rest = divmod(recipe.batch_size, recipe.accumulate)
+    if start < 0 or rest or batch_size % world_size:
+        passes = f" times {recipe.accumulate} passes" if recipe.accumulate > 1 else ""
         raise ValueError(
-            f"start must be >= 0 and training.batch_size a multiple of the {world_size} processes; "
-            f"got start {start} and batch_size {recipe.batch_size}"
+            f"start must be >= 0 and training.batch_size a multiple of the {world_size} processes"
+            f"{passes}; got start {start} and batch_size {recipe.batch_size}"
         )
-    order = _TrainingOrder(len(dataset), recipe.batch_size, recipe.seed, start, rank, world_size)
+    order = _TrainingOrder(len(dataset), batch_size, recipe.seed, start, rank, world_size)
     samples = _TrainingSamples(dataset, config, keep_empty_boxes=keep_empty_boxes)
     return BatchStream(samples, order, num_workers=recipe.num_workers, pin_memory=pin_memory)
 
@@ -83,17 +90,28 @@ def make_evaluation_loader(
     return BatchStream(_Samples(dataset, config), order, num_workers=num_workers)
 
 
+class SkippedSample(NamedTuple):
+    """A sample that gave its place to another one."""
+
+    sample_token: str
+    reason: str
+
+
 class BatchStream:
-    """Batches made by worker processes; an error in one of them is raised here, as it was."""
+    """Batches made by worker processes; an error in one of them is raised here.
+
+    ``skipped`` lists the samples that were left out of the batches given so far.
+    """
 
     def __init__(
         self,
-        samples: Dataset[PreparedClip | LoadingError],
+        samples: Dataset[_Drawn | LoadingError],
         order: Sequence[list[Item]] | _TrainingOrder,
         *,
         num_workers: int,
         pin_memory: bool = False,
     ) -> None:
+        self.skipped: list[SkippedSample] = []
         # A generator of its own: DataLoader would draw from the global one, which a resumed run
         # needs in the state that the interrupted run had.
         self._loader = DataLoader(
@@ -107,20 +125,43 @@ class BatchStream:
         )
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in self._loader:
-            if isinstance(batch, LoadingError):
-                raise batch.error
-            yield batch
+        for stacked in self._loader:
+            if isinstance(stacked, LoadingError):
+                raise stacked.named()
+            self.skipped += stacked.skipped
+            yield stacked.batch
 
 
 Item = tuple[int, int]  # epoch, index of the sample
+REPLACEMENTS = 10  # samples tried in the place of one that cannot be read
 
 
 @dataclass(frozen=True)
 class LoadingError:
     """An error on its way from a worker process."""
 
+    sample_token: str
     error: Exception
+
+    def named(self) -> Exception:
+        """The error as one of a plain kind that also says which sample it is of."""
+        kinds = (FileNotFoundError, OSError, ValueError)
+        kind = next(kind for kind in kinds if isinstance(self.error, kind))
+        return kind(f"{self.error} (sample {self.sample_token})")
+
+
+class _Drawn(NamedTuple):
+    """A prepared clip, and the samples that it stands for."""
+
+    clip: PreparedClip
+    skipped: tuple[SkippedSample, ...]
+
+
+class _Stacked(NamedTuple):
+    """A batch on its way from a worker process."""
+
+    batch: Batch
+    skipped: tuple[SkippedSample, ...]
 
 
 @dataclass(frozen=True)
@@ -150,15 +191,18 @@ class _TrainingOrder:
             yield batch[self.rank :: self.world_size]
 
 
-class _Samples(Dataset[PreparedClip | LoadingError]):
+class _Samples(Dataset[_Drawn | LoadingError]):
     """Prepared clips by (epoch, index), as they are."""
 
     def __init__(self, dataset: NuScenesDataset, config: Config) -> None:
         self._dataset = dataset
         self._config = config
 
-    def __getitem__(self, item: Item) -> PreparedClip | LoadingError:
-        epoch, index = item
+    def __getitem__(self, item: Item) -> _Drawn | LoadingError:
+        found = self._load(*item)
+        return found if isinstance(found, LoadingError) else _Drawn(found, ())
+
+    def _load(self, epoch: int, index: int) -> PreparedClip | LoadingError:
         try:
             clip = load_clip(
                 self._dataset,
@@ -168,7 +212,7 @@ class _Samples(Dataset[PreparedClip | LoadingError]):
             )
             return self._prepare(clip, epoch, index)
         except (ValueError, OSError) as error:  # what a caller can mend: told without traceback
-            return LoadingError(error)
+            return LoadingError(self._dataset.sample_token(index), error)
 
     def _prepare(self, clip: Clip, epoch: int, index: int) -> PreparedClip:
         return prepare_clip(clip, self._config)
@@ -180,6 +224,20 @@ class _TrainingSamples(_Samples):
     def __init__(self, dataset: NuScenesDataset, config: Config, *, keep_empty_boxes: bool) -> None:
         super().__init__(dataset, config)
         self._keep_empty_boxes = keep_empty_boxes
+
+    def __getitem__(self, item: Item) -> _Drawn | LoadingError:
+        epoch, index = item
+        found = self._load(epoch, index)
+        if self._config.training.on_bad_sample != "skip":
+            return found if isinstance(found, LoadingError) else _Drawn(found, ())
+        skipped: list[SkippedSample] = []
+        others = np.random.default_rng((self._config.training.seed, epoch, index, 1))
+        for _ in range(REPLACEMENTS):
+            if not isinstance(found, LoadingError):
+                return _Drawn(found, tuple(skipped))
+            skipped.append(SkippedSample(found.sample_token, str(found.error)))
+            found = self._load(epoch, int(others.integers(len(self._dataset))))
+        return found if isinstance(found, LoadingError) else _Drawn(found, tuple(skipped))
 
     def _prepare(self, clip: Clip, epoch: int, index: int) -> PreparedClip:
         config = self._config
@@ -194,11 +252,13 @@ class _TrainingSamples(_Samples):
         return replace(prepared, annotations=prepared.annotations[seen])
 
 
-def _stack(clips: list[PreparedClip | LoadingError]) -> Batch | LoadingError:
-    errors = [clip for clip in clips if isinstance(clip, LoadingError)]
+def _stack(drawn: list[_Drawn | LoadingError]) -> _Stacked | LoadingError:
+    errors = [one for one in drawn if isinstance(one, LoadingError)]
     if errors:
         return errors[0]
-    return stack_clips([clip for clip in clips if isinstance(clip, PreparedClip)])
+    good = [one for one in drawn if isinstance(one, _Drawn)]
+    skipped = tuple(left_out for one in good for left_out in one.skipped)
+    return _Stacked(stack_clips([one.clip for one in good]), skipped)
 
 
 def _use_one_thread(_: int) -> None:

@@ -1,34 +1,64 @@
 """Checkpoints: one safetensors file a checkpoint, whole or absent.
 
-A file holds the model, the optimiser's state and, as JSON in its metadata, the configuration and
-the number of steps done. Nothing else is needed to go on: every random draw of a step comes from
-the seed and the step's number.
+A file holds the model, the optimiser's state, the average of the weights and, as JSON in its
+metadata, the configuration and how far the run has come. Nothing else is needed to go on: every
+random draw of a sample comes from (seed, epoch, sample), every other one of a step from (seed,
+step, pass, process). Sharded state is gathered first, so a run may go on with another number of
+processes; each of them reads the file, whose folder they must share.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bevstack.config import Config, config_from_json, config_to_json, first_differences
 from bevstack.models.weights import read_safetensors, write_safetensors
+from bevstack.training.engine import as_shared, load_shared, whole
+from bevstack.training.learner import Learner
 
 FORMAT = "bevstack-checkpoint-1"
 _NAME = re.compile(r"^checkpoint_(\d{7})\.safetensors$")
+# Fields of the recipe that say how the work is done and watched, not what is computed.
+FREE_FIELDS = (
+    "accumulate",
+    "engine",
+    "checkpoint_every",
+    "evaluate_every",
+    "log_every",
+    "tensorboard",
+    "num_workers",
+    "on_bad_sample",
+    "on_bad_step",
+    "max_skipped",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPosition:
+    """How far a run has come, over all processes."""
+
+    steps_done: int = 0
+    samples_seen: int = 0
+    epoch: int = 0  # of the next sample, from 0
+    skipped: int = 0  # samples and steps
+    elapsed_s: float = 0.0  # spent in steps, restarts not counted
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """What a run needs to go on."""
+    """What a run needs to go on; all tensors whole."""
 
-    steps_done: int
+    position: RunPosition
     model: dict[str, Tensor]
     optimizer: dict[str, Tensor]  # "<parameter index>.<state name>" of torch's state_dict
+    average: dict[str, Tensor]  # by parameter name; empty without one
 
 
 def checkpoint_path(folder: Path, steps_done: int) -> Path:
@@ -38,13 +68,12 @@ def checkpoint_path(folder: Path, steps_done: int) -> Path:
 
 def save_checkpoint(
     folder: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    learner: Learner,
     config: Config,
-    steps_done: int,
+    position: RunPosition,
     keep: int = 2,
 ) -> Path:
-    """Writes a checkpoint, then removes all but the newest ``keep``.
+    """Writes a checkpoint, then removes all but the newest ``keep``; every process must call it.
 
     The file appears under its name only when it is complete and on disk, so a run killed at any
     moment leaves the checkpoints before it untouched.
@@ -52,15 +81,15 @@ def save_checkpoint(
     Raises:
         OSError: the folder is not writable or the disk is full; earlier checkpoints stay whole.
     """
-    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
+    tensors = _gathered(learner)
+    path = checkpoint_path(folder, position.steps_done)
+    if not learner.processes.is_first:
+        return path
     metadata = {
         "format": FORMAT,
         "config": config_to_json(config),
-        "state": json.dumps({"steps_done": steps_done}),
+        "state": json.dumps(asdict(position)),
     }
-    path = checkpoint_path(folder, steps_done)
     write_safetensors(path, tensors, metadata)
     for old in list_checkpoints(folder)[:-keep]:
         old.unlink()
@@ -74,8 +103,16 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if _NAME.match(path.name))
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Removes what runs that were killed while they wrote a file have left of it."""
+    for path in folder.glob(".*.safetensors.*"):
+        path.unlink()
+
+
 def load_checkpoint(path: Path, config: Config) -> TrainingState:
     """Reads a checkpoint of a run with the same configuration.
+
+    Fields that say how the work is done (``FREE_FIELDS``) may differ.
 
     Raises:
         ValueError: a damaged file, no checkpoint of ours, or one of another configuration (with
@@ -84,28 +121,63 @@ def load_checkpoint(path: Path, config: Config) -> TrainingState:
     tensors, metadata = read_safetensors(path)
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} must be a {FORMAT}; got format {metadata.get('format')!r}")
-    differing = first_differences(config, config_from_json(metadata["config"]))
+    theirs = _with_our_ways(config_from_json(metadata["config"]), config)
+    differing = first_differences(config, theirs)
     if differing:
         raise ValueError(
             f"checkpoint {path} must be of the same configuration; ours != its: "
             f"{'; '.join(differing)}. Give another --out, or the configuration it was made with"
         )
     return TrainingState(
-        steps_done=json.loads(metadata["state"])["steps_done"],
+        position=_position(json.loads(metadata["state"]), config.training.batch_size),
         model=_with_prefix(tensors, "model."),
         optimizer=_with_prefix(tensors, "optimizer."),
+        average=_with_prefix(tensors, "average."),
     )
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Tensor]) -> None:
-    """Puts saved optimiser state back; groups and rates stay as constructed."""
-    whole = optimizer.state_dict()
+def restore(learner: Learner, state: TrainingState) -> None:
+    """Puts saved state back, shared among the processes; rates stay as constructed."""
+    load_shared(learner.model, state.model)
+    if learner.average is not None:
+        learner.average.load(state.average)
+    optimizer = learner.optimizer
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     restored: dict[int, dict[str, Tensor]] = {}
-    for key, value in state.items():
+    for key, value in state.optimizer.items():
         index, name = key.split(".", 1)
-        restored.setdefault(int(index), {})[name] = value
-    whole["state"] = restored
-    optimizer.load_state_dict(whole)
+        own = as_shared(value, parameters[int(index)])
+        restored.setdefault(int(index), {})[name] = own
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": restored})
+
+
+@torch.no_grad()
+def _gathered(learner: Learner) -> dict[str, Tensor]:
+    """Everything to be saved, on the CPU; in the other processes than the first, nothing."""
+    sections: dict[str, Mapping[str, Tensor]] = {"model": learner.model.state_dict()}
+    for index, state in learner.optimizer.state_dict()["state"].items():
+        sections[f"optimizer.{index}"] = state
+    if learner.average is not None:
+        sections["average"] = learner.average.tensors
+    gathered = {}
+    for section, tensors in sections.items():
+        for name, tensor in tensors.items():
+            of_all = whole(tensor)
+            if learner.processes.is_first:
+                gathered[f"{section}.{name}"] = of_all.cpu()
+    return gathered
+
+
+def _with_our_ways(theirs: Config, ours: Config) -> Config:
+    ways = {name: getattr(ours.training, name) for name in FREE_FIELDS}
+    # Together, as one field may contradict another's old value.
+    return replace(theirs, training=replace(theirs.training, **ways))
+
+
+def _position(state: Mapping[str, float], batch_size: int) -> RunPosition:
+    """The saved position; the first checkpoints held the number of steps alone."""
+    steps = int(state["steps_done"])
+    return RunPosition(**{"steps_done": steps, "samples_seen": steps * batch_size, **state})
 
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

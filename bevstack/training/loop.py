@@ -1,63 +1,27 @@
-"""The training loop: read, forward, loss, backward, clip, step, log, save."""
+"""The training loop: read, forward, loss, backward, clip, step, log, save, evaluate."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from bevstack.config import Config
 from bevstack.datasets.loader import make_training_loader
 from bevstack.datasets.nuscenes import NuScenesDataset
-from bevstack.losses.detector_loss import DetectorCriterion
-from bevstack.models.bevformer import BEVFormerV2
-from bevstack.models.build import build_model, save_model
 from bevstack.training.checkpoint import (
+    RunPosition,
     list_checkpoints,
     load_checkpoint,
-    restore_optimizer,
+    remove_unfinished,
+    restore,
     save_checkpoint,
 )
-from bevstack.training.log import append_log, open_log
-from bevstack.training.optimizer import learning_rate, make_optimizer, set_learning_rate
-from bevstack.types import Batch
-
-WEIGHTS_NAME = "model.safetensors"
-LOG_NAME = "log.jsonl"
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """What one optimiser step did."""
-
-    step: int  # 1 is the first
-    num_steps: int
-    loss: float
-    terms: tuple[tuple[str, float], ...]  # named parts of the loss
-    learning_rate: float
-    gradient_norm: float  # before clipping
-    data_s: float  # waiting for images
-    step_s: float  # whole step
-
-    def log_entry(self) -> dict[str, float]:
-        """The report as one line of the log."""
-        entry: dict[str, float] = {"step": self.step, "loss": self.loss}
-        entry |= {f"loss/{name}": value for name, value in self.terms}
-        entry |= {"learning_rate": self.learning_rate, "gradient_norm": self.gradient_norm}
-        return entry | {"data_s": self.data_s, "step_s": self.step_s}
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """Where a finished run left its files."""
-
-    weights: Path
-    log: Path
-    resumed_from: int  # steps already done when this run began
+from bevstack.training.learner import Learner
+from bevstack.training.processes import Processes
+from bevstack.training.report import StepReport
+from bevstack.training.run import Listeners, Run, TrainingResult
 
 
 def train(
@@ -65,98 +29,80 @@ def train(
     dataset: NuScenesDataset,
     out_dir: Path,
     *,
+    held_out: NuScenesDataset | None = None,
     resume: bool = False,
     device: str = "cpu",
+    processes: Processes | None = None,
     report: Callable[[StepReport], None] | None = None,
+    listeners: Listeners | None = None,
 ) -> TrainingResult:
     """Trains a model from its first or last saved step to ``config.training.num_steps``.
 
     Every random draw of a step (its samples, their augmentation, dropout) comes from
     (seed, step), so a run that was killed and resumed does the very steps of one that was not.
+    Samples and their augmentation do not depend on the number of processes and workers either.
+
+    Args:
+        config: the model and its recipe.
+        dataset: the training samples.
+        out_dir: for checkpoints, logs and weights; all processes must see it.
+        held_out: samples to evaluate on, every ``evaluate_every`` steps and at the end.
+        resume: go on from the newest checkpoint in ``out_dir``, where there is one.
+        device: what a process alone computes on.
+        processes: those that train together, each with its device; none: this one alone.
+        report: is told every step; short for ``listeners.step``.
+        listeners: are told steps, evaluations and what is skipped, in the first process.
 
     Raises:
         FileExistsError: ``out_dir`` holds checkpoints and ``resume`` is off.
-        FloatingPointError: a loss is not finite; names the step and its samples.
-        ValueError: the checkpoint is of another configuration, or damaged.
+        FileNotFoundError: an image is missing; names the sample.
+        FloatingPointError: a loss or gradient is not finite; names the step and its samples.
+        ValueError: a damaged image; the checkpoint is of another configuration, or damaged; more
+            was skipped than may be; evaluations are asked for and there is nothing to evaluate on.
     """
     recipe = config.training
+    processes = processes or Processes(device=torch.device(device))
+    if recipe.evaluate_every and held_out is None:
+        raise ValueError(
+            "held_out must be given with training.evaluate_every > 0; got none: name the held-out "
+            "scenes, or set it to 0"
+        )
     out_dir.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(recipe.seed)
-    model = build_model(config).to(device)
-    optimizer = make_optimizer(model, recipe)
-    criterion = DetectorCriterion(config.loss, config.perspective)
-    done = _restore(out_dir, config, model, optimizer, resume)
-    log = out_dir / LOG_NAME
-    open_log(log, done)
-    batches = iter(make_training_loader(dataset, config, start=done * recipe.batch_size))
-    model.train()
-    for step in range(done + 1, recipe.num_steps + 1):
-        step_report = _train_step(model, criterion, optimizer, batches, config, step)
-        append_log(log, step_report.log_entry())
-        if report is not None:
-            report(step_report)
+    learner = Learner(config, processes)
+    begun = position = _resume(out_dir, config, learner, resume)
+    listeners = listeners or Listeners(step=report)
+    run = Run(config, learner, out_dir=out_dir, held_out=held_out, listeners=listeners, begun=begun)
+    run.evaluate_if_due(position)  # a run killed before it did
+    stream = make_training_loader(
+        dataset,
+        config,
+        start=position.samples_seen,
+        rank=processes.rank,
+        world_size=processes.world_size,
+        pin_memory=processes.device.type == "cuda",
+    )
+    batches = iter(stream)
+    for step in range(begun.steps_done + 1, recipe.num_steps + 1):
+        outcome = learner.step(stream, batches, step)
+        position = run.after_step(step, outcome, position, epoch_length=len(dataset))
         if step % recipe.checkpoint_every == 0 or step == recipe.num_steps:
-            save_checkpoint(out_dir, model, optimizer, config, step)
-    weights = out_dir / WEIGHTS_NAME
-    save_model(weights, model, config, {"steps": str(recipe.num_steps)})
-    return TrainingResult(weights, log, done)
+            save_checkpoint(out_dir, learner, config, position)
+        run.evaluate_if_due(position)
+    return run.finish()
 
 
-def _restore(
-    out_dir: Path,
-    config: Config,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    resume: bool,
-) -> int:
-    """Puts back the newest checkpoint and returns how many steps are done."""
+def _resume(out_dir: Path, config: Config, learner: Learner, resume: bool) -> RunPosition:
+    """Puts back the newest checkpoint, and says how far it is."""
     checkpoints = list_checkpoints(out_dir)
     if not checkpoints:
-        return 0
+        return RunPosition()
     if not resume:
         raise FileExistsError(
             f"{out_dir} must hold no checkpoints; got {checkpoints[-1].name}. "
             "Go on from it with --resume, or give another --out"
         )
+    if learner.processes.is_first:
+        remove_unfinished(out_dir)
     state = load_checkpoint(checkpoints[-1], config)
-    model.load_state_dict(state.model)
-    restore_optimizer(optimizer, state.optimizer)
-    return state.steps_done
-
-
-def _train_step(
-    model: BEVFormerV2,
-    criterion: DetectorCriterion,
-    optimizer: torch.optim.Optimizer,
-    batches: Iterator[Batch],
-    config: Config,
-    step: int,
-) -> StepReport:
-    recipe = config.training
-    started = time.perf_counter()
-    batch = next(batches).to(next(model.parameters()).device)
-    data_s = time.perf_counter() - started
-    torch.manual_seed((recipe.seed << 32) + step)
-    rate = learning_rate(step - 1, recipe)
-    set_learning_rate(optimizer, rate)
-    optimizer.zero_grad(set_to_none=True)
-    losses = criterion(model(batch), batch, model.grid)
-    loss = float(losses.total.detach())
-    if not torch.isfinite(losses.total):
-        raise FloatingPointError(
-            f"loss must be finite; got {loss} at step {step}, samples "
-            f"{', '.join(batch.sample_tokens)}: lower training.learning_rate, or look at them"
-        )
-    losses.total.backward()
-    norm = nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_clip)
-    optimizer.step()
-    return StepReport(
-        step=step,
-        num_steps=recipe.num_steps,
-        loss=loss,
-        terms=tuple((name, float(value)) for name, value in losses.terms.items()),
-        learning_rate=rate,
-        gradient_norm=float(norm),
-        data_s=data_s,
-        step_s=time.perf_counter() - started,
-    )
+    restore(learner, state)
+    return state.position

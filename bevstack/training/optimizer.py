@@ -104,13 +104,18 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
 
     Linear warm-up from ``warmup_start`` of the rate over ``warmup_steps``; then "step" multiplies
     by ``decay_factor`` at each fraction ``decay_at`` of the run, "cosine" falls to 0 at its end.
+    The first ``perspective_steps`` have a warm-up of their own and a constant rate after it; all
+    else counts from where they end, for the parts that begin there are new.
     """
+    of_all = step >= config.perspective_steps
+    step -= config.perspective_steps if of_all else 0
+    num_steps = config.num_steps - config.perspective_steps
     factor = 1.0
-    if config.schedule == "step":
-        passed = sum(step >= fraction * config.num_steps for fraction in config.decay_at)
+    if of_all and config.schedule == "step":
+        passed = sum(step >= fraction * num_steps for fraction in config.decay_at)
         factor = config.decay_factor**passed
-    elif step >= config.warmup_steps:
-        remaining = max(config.num_steps - config.warmup_steps, 1)
+    elif of_all and step >= config.warmup_steps:
+        remaining = max(num_steps - config.warmup_steps, 1)
         factor = 0.5 * (1 + math.cos(math.pi * (step - config.warmup_steps) / remaining))
     if step < config.warmup_steps:
         progress = step / config.warmup_steps

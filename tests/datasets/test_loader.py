@@ -267,6 +267,7 @@ def test_an_error_in_a_worker_arrives_in_one_sentence(tmp_path: Path, num_worker
     with pytest.raises(FileNotFoundError) as caught:
         list(islice(stream, 4))
     assert str(caught.value).startswith("image must exist; got no file")
+    assert "(sample " in str(caught.value)
     assert "Traceback" not in str(caught.value)
 
 

@@ -1,18 +1,13 @@
 """A run that is killed and resumed does the very steps of one that was not."""
 
 import json
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from bevstack.training import train
-from bevstack.training.checkpoint import checkpoint_path, list_checkpoints, load_checkpoint
+from bevstack.training.checkpoint import checkpoint_path, list_checkpoints
 from bevstack.training.log import read_log
 from tests.small_world import CONFIG, dataset, small_world, with_training
 
@@ -56,36 +51,6 @@ def test_a_run_stopped_after_any_step_and_resumed_equals_the_whole_run(
     assert same_losses(read_log(result.log), log)
     for name, value in load_file(result.weights).items():
         assert torch.equal(value, weights[name]), name
-
-
-def test_a_run_killed_at_any_moment_can_be_resumed(root, tmp_path):
-    code = (
-        "import sys; from pathlib import Path; from bevstack.training import train;"
-        "from tests.small_world import dataset, with_training;"
-        "train(with_training(num_steps=1000, checkpoint_every=1), dataset(Path(sys.argv[1])),"
-        " Path(sys.argv[2]))"
-    )
-    command = [sys.executable, "-c", code, str(root), str(tmp_path / "run")]
-    process = subprocess.Popen(command, cwd=Path(__file__).parents[2])
-    try:
-        deadline = time.monotonic() + 120
-        while not list_checkpoints(tmp_path / "run") and time.monotonic() < deadline:
-            time.sleep(0.01)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    newest = list_checkpoints(tmp_path / "run")[-1]
-    config = with_training(num_steps=1000, checkpoint_every=1)
-    done = load_checkpoint(newest, config).steps_done
-    assert done >= 1
-    assert not (tmp_path / "run" / "model.safetensors").exists()
-
-    def stop(report):
-        assert report.step == done + 1
-        raise Stopped
-
-    with pytest.raises(Stopped):
-        train(config, dataset(root), tmp_path / "run", resume=True, report=stop)
 
 
 def test_checkpoints_are_refused_without_resume_and_of_another_configuration(root, tmp_path):

@@ -1,0 +1,111 @@
+"""Scoring a model in the making on held-out scenes, by our evaluator."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bevstack.config import Config
+from bevstack.datasets.loader import make_evaluation_loader
+from bevstack.datasets.nuscenes import NuScenesDataset
+from bevstack.evaluation.entries import columns_of_results
+from bevstack.evaluation.evaluator import evaluate
+from bevstack.evaluation.metrics import DetectionMetrics
+from bevstack.evaluation.result_boxes import results_of_frame
+from bevstack.evaluation.truth import ground_truth
+from bevstack.files import write_text_atomically
+from bevstack.models.bevformer import BEVFormerV2
+from bevstack.models.box_code import detections_from
+from bevstack.models.build import build_model
+from bevstack.training.processes import Processes
+
+Results = dict[str, list[dict[str, object]]]
+
+
+def validate(
+    weights: Mapping[str, Tensor],
+    config: Config,
+    held_out: NuScenesDataset,
+    folder: Path,
+    processes: Processes,
+) -> DetectionMetrics:
+    """Metrics of a model with these weights; every process must call it.
+
+    The samples are shared out, and each sees its clip whole, as in training. A model of its own
+    predicts, in evaluation mode and float32, so the one that is trained is left as it is.
+
+    Args:
+        weights: whole tensors, such as ``Learner.weights`` gives.
+        config: the model's configuration.
+        held_out: samples with annotations, of which none was trained on.
+        folder: where processes leave their predictions for one another, for a moment.
+        processes: those that train together.
+
+    Raises:
+        FileNotFoundError: an image is missing; names the sample.
+        ValueError: a damaged image, or no true box in the held-out samples.
+    """
+    mine = held_out.select(range(processes.rank, len(held_out), processes.world_size))
+    results = _predict(weights, config, mine, processes)
+    results = _merged(results, folder, processes)
+    tables = held_out.tables
+    tokens = [held_out.sample_token(index) for index in range(len(held_out))]
+    truth = ground_truth(tables, np.array([tables.sample_row(token) for token in tokens]))
+    columns = columns_of_results({token: results[token] for token in tokens})
+    return evaluate(columns, truth)
+
+
+def model_with(weights: Mapping[str, Tensor], config: Config, device: torch.device) -> BEVFormerV2:
+    """A model of its own with given weights, in evaluation mode."""
+    with torch.device("meta"):  # nothing is drawn: what is trained must not notice
+        model = build_model(config)
+    model.load_state_dict({name: w.to(device) for name, w in weights.items()}, assign=True)
+    return model.eval()
+
+
+@torch.inference_mode()
+def _predict(
+    weights: Mapping[str, Tensor], config: Config, held_out: NuScenesDataset, processes: Processes
+) -> Results:
+    model = model_with(weights, config, processes.device)
+    recipe, decoder = config.training, config.decoder
+    at_once = max(1, recipe.batch_size // (recipe.accumulate * processes.world_size))
+    loader = make_evaluation_loader(
+        held_out, config, batch_size=at_once, num_workers=recipe.num_workers
+    )
+    results: Results = {}
+    for batch in loader:
+        output = model(batch.to(processes.device))
+        found = detections_from(
+            output.decoder, max_detections=decoder.max_detections, post_range_m=decoder.post_range_m
+        )
+        for token, detections in zip(batch.sample_tokens, found, strict=True):
+            frame = held_out.frame(held_out.index_of(token), load_images=False)
+            boxes = results_of_frame(detections.to("cpu"), frame, config.class_names)
+            results[token] = boxes
+    return results
+
+
+def _merged(results: Results, folder: Path, processes: Processes) -> Results:
+    """The predictions of all processes, in each of them."""
+    if processes.world_size == 1:
+        return results
+    parts = [folder / f".evaluation.rank{rank}.json" for rank in range(processes.world_size)]
+    write_text_atomically(parts[processes.rank], json.dumps(results))
+    processes.barrier()
+    merged = _read(parts)
+    processes.barrier()
+    parts[processes.rank].unlink()
+    return merged
+
+
+def _read(parts: Sequence[Path]) -> Results:
+    merged: Results = {}
+    for part in parts:
+        merged |= json.loads(part.read_text(encoding="utf-8"))
+    return merged
