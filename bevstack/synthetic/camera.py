@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from bevstack.synthetic.ground import TEXELS_PER_M
 from bevstack.synthetic.primitives import (
     C_INSTANCE,
-    G_HX,
-    G_HZ,
     G_X,
     G_Y,
     P_STATE,
@@ -21,8 +20,16 @@ from bevstack.synthetic.primitives import (
 from bevstack.synthetic.raycast import rasterise, sweep
 from bevstack.synthetic.rig import CameraMount
 from bevstack.synthetic.scene import Scene
-from bevstack.synthetic.shading import darken_ground, develop, shade_image
+from bevstack.synthetic.shading import (
+    L_WET,
+    darken_ground,
+    develop,
+    mirror_in_ground,
+    shade_image,
+)
+from bevstack.synthetic.shadows import lamp_pools, object_shadows, scenery_shadows
 from bevstack.synthetic.traffic import sample_tracks
+from bevstack.synthetic.weather import Drop, see_through_drops
 
 _REACH_M = 160.0  # nothing farther from the ego is drawn
 _LIDAR_REACH_M = 100.0
@@ -61,14 +68,14 @@ def freeze(scene: Scene, time_s: float) -> Moment:
     """Moves every object to where it is at a time (s after the first sample)."""
     ego = sample_tracks(scene.ego.pose[None], time_s)[0]
     pose = sample_tracks(scene.poses, time_s)
-    braking = sample_tracks(scene.braking, time_s)
+    lamps = sample_tracks(scene.lamps, time_s)
     alive = sample_tracks(scene.alive.astype(np.float64), time_s) > 0.999
     near = alive & (np.hypot(pose[:, 0] - ego[0], pose[:, 1] - ego[1]) < _REACH_M)
     index = scene.object_parts.codes[:, C_INSTANCE]
     rows = np.nonzero(near[index])[0]
     parts = scene.object_parts
     chosen = Primitives(parts.geometry[rows], parts.codes[rows], parts.paint[rows].copy())
-    chosen.paint[:, P_STATE] = braking[index[rows]]
+    chosen.paint[:, P_STATE] = lamps[index[rows]]
     owner = pose[index[rows]]
     moved = place(chosen, owner[:, 0], owner[:, 1], owner[:, 2])
     static = scene.scenery.geometry
@@ -77,33 +84,27 @@ def freeze(scene: Scene, time_s: float) -> Moment:
         : int((away < _REACH_M).sum())
     ]  # near ones hide far ones
     scenery = Primitives(static[kept], scene.scenery.codes[kept], scene.scenery.paint[kept])
-    sizes = np.array([o.model.size_m for o in scene.objects])
-    shadows = _shadows(scene.light.sun, pose[near], sizes[near], scenery)
+    shadows = _on_the_ground(scene, pose[near], np.nonzero(near)[0], lamps[near], scenery)
     return Moment(concatenate([moved, scenery]), shadows, ego)
 
 
-def _shadows(
-    sun: np.ndarray, pose: np.ndarray, size_m: np.ndarray, scenery: Primitives
+def _on_the_ground(
+    scene: Scene, pose: np.ndarray, index: np.ndarray, lamps: np.ndarray, scenery: Primitives
 ) -> np.ndarray:
-    """Soft rectangles: one under each object, one thrown by it away from the sun."""
-    count = len(pose)
-    contact = np.zeros((count, 8))
-    contact[:, 0:2] = pose[:, :2]
-    contact[:, 2], contact[:, 3] = np.cos(pose[:, 2]), np.sin(pose[:, 2])
-    contact[:, 4:6] = size_m[:, :2] / 2 - 0.05
-    contact[:, 6], contact[:, 7] = 0.62, np.minimum(0.35, 0.15 + 0.1 * size_m[:, 2])
-    thrown = contact.copy()
-    reach = np.minimum(size_m[:, 2], 4.0)[:, None] * -sun[None, :2] / sun[2] * 0.5
-    thrown[:, 0:2] += reach
-    thrown[:, 4] += np.abs(thrown[:, 2] * reach[:, 0] + thrown[:, 3] * reach[:, 1]) * 0.8
-    thrown[:, 5] += np.abs(thrown[:, 2] * reach[:, 1] - thrown[:, 3] * reach[:, 0]) * 0.8
-    thrown[:, 6], thrown[:, 7] = 0.32, 0.3
-    low = scenery.geometry[scenery.geometry[:, 2] - scenery.geometry[:, G_HZ] < 0.05]
-    feet = np.zeros((len(low), 8))
-    feet[:, 0:4] = low[:, [0, 1, 3, 4]]
-    feet[:, 4:6] = low[:, G_HX : G_HX + 2]
-    feet[:, 6], feet[:, 7] = 0.5, 0.5
-    return np.concatenate([thrown, contact, feet])
+    """Shadows and pools of light of the objects `index`, at `pose`, and of what stands around."""
+    light = scene.light
+    sizes = scene.sizes_m[index]
+    strength = 0.85 * light.shadow
+    rows = [
+        object_shadows(pose, sizes, light.sun, strength),
+        scenery_shadows(scenery, light.sun, strength),
+    ]
+    if light.is_night:
+        lit = (lamps >= 0.0) & (sizes[:, 1] > 0.62)  # not bicycles
+        away = scene.street_lamps_m - pose.mean(axis=0)[:2] if len(pose) else np.zeros((0, 2))
+        near = scene.street_lamps_m[np.hypot(away[:, 0], away[:, 1]) < _REACH_M]
+        rows.append(lamp_pools(pose[lit], sizes[lit, 0], near))
+    return np.concatenate(rows)
 
 
 def camera_pose(ego_pose: np.ndarray, camera: CameraMount) -> tuple[np.ndarray, np.ndarray]:
@@ -123,6 +124,7 @@ class Sensor:
     gains: np.ndarray  # (3,)
     noise: np.ndarray  # (A, B) float32, 0..255 units; one field, read from a new place each time
     noise_at: tuple[int, int]
+    drops: tuple[Drop, ...] = ()
 
 
 def take_picture(scene: Scene, moment: Moment, camera: CameraMount, sensor: Sensor) -> Picture:
@@ -156,14 +158,34 @@ def take_picture(scene: Scene, moment: Moment, camera: CameraMount, sensor: Sens
         TEXELS_PER_M,
         scene.light.values,
         scene.light.clouds,
+        np.array([*moment.ego_pose[:2], *_turn(moment.ego_pose[2])]),
         linear,
     )
+    if scene.light.is_wet:
+        wet = float(scene.light.values[L_WET])
+        mirror_in_ground(owner, depth, rotation, intrinsics, wet, linear)
+    if scene.light.is_night or scene.light.is_wet:
+        _bloom(linear, factor)
     image = np.empty((height // factor, width // factor, 3), np.uint8)
     develop(linear, factor, sensor.gains, sensor.noise, *sensor.noise_at, image)
+    see_through_drops(image, sensor.drops)
     # the extra last entry serves owner == -1, the background
     instance = np.append(parts.codes[:, C_INSTANCE], np.int32(-1))[owner]
     visible = np.bincount(instance[instance >= 0], minlength=len(scene.objects))
     return Picture(image, instance, visible, alone)
+
+
+def _turn(yaw_rad: float) -> tuple[float, float]:
+    return float(np.cos(yaw_rad)), float(np.sin(yaw_rad))
+
+
+def _bloom(linear: np.ndarray, factor: int) -> None:
+    """Spreads, in place, the light of what is too bright for the sensor."""
+    height, width = (n // (4 * factor) for n in linear.shape[:2])
+    bright = np.maximum(linear - np.float32(0.8), 0)
+    small = cv2.resize(bright, (width, height), interpolation=cv2.INTER_AREA)
+    small = cv2.GaussianBlur(small, (0, 0), height / 28)
+    linear += cv2.resize(small, linear.shape[1::-1], interpolation=cv2.INTER_LINEAR) * 1.5
 
 
 def take_sweep(scene: Scene, moment: Moment, azimuths: int, rng: np.random.Generator) -> LidarSweep:

@@ -109,7 +109,7 @@ def scene_rows(scene: Scene, sightings: list[Sighting]) -> Rows:
 
 
 def _add_log_and_scene(tables: Rows, scene: Scene, key: str, tokens: list[str]) -> None:
-    log, kinds = make_token("log", scene.name), sorted({o.role.value for o in scene.objects})
+    log = make_token("log", scene.name)
     tables["log"].append(
         {
             "token": log,
@@ -127,8 +127,7 @@ def _add_log_and_scene(tables: Rows, scene: Scene, key: str, tokens: list[str]) 
             "first_sample_token": tokens[0],
             "last_sample_token": tokens[-1],
             "name": scene.name,
-            "description": f"Synthetic, {len(scene.layout.crossings)} junctions, "
-            f"{len(scene.objects)} objects: {', '.join(kinds)}",
+            "description": scene.description,
         }
     )
 

@@ -17,7 +17,6 @@ import numba
 
 _GLASS = (0.10, 0.13, 0.17)
 _DARK = (0.05, 0.05, 0.06)
-_LAMP = (1.0, 0.97, 0.85)
 
 
 @numba.njit(inline="always")
@@ -30,15 +29,25 @@ def hash01(a, b, seed):
 
 @numba.njit(inline="always")
 def _tail_lamps(state):
-    """Red lamps; brighter while braking."""
+    """Red lamps; brighter while braking; with a negative state they are off."""
+    if state < 0.0:
+        return 0.42, 0.03, 0.03, 0.04
     return (0.55 + 0.45 * state, 0.03 + 0.10 * state, 0.03 + 0.06 * state, 0.35 + 0.65 * state)
+
+
+@numba.njit(inline="always")
+def _head_lamps(state):
+    """White lamps; with a negative state they are off."""
+    if state < 0.0:
+        return 0.72, 0.74, 0.74, 0.05
+    return 1.0, 0.97, 0.85, 0.9
 
 
 @numba.njit(cache=True)
 def _car_body(face, u, v, c, d, state):
     if face == 0:
         if (u < 0.24 or u > 0.76) and 0.45 < v < 0.82:
-            return _LAMP[0], _LAMP[1], _LAMP[2], 0.8
+            return _head_lamps(state)
         if 0.36 < u < 0.64 and 0.12 < v < 0.32:
             return 0.85, 0.85, 0.8, 0.0
         if 0.28 < u < 0.72 and 0.38 < v < 0.75:
@@ -58,7 +67,7 @@ def _car_body(face, u, v, c, d, state):
         if abs(u - 0.30) < 0.006 or abs(u - 0.50) < 0.006 or abs(u - 0.70) < 0.006:
             return 0.4 * c[0], 0.4 * c[1], 0.4 * c[2], 0.0
         if u > 0.955 and 0.5 < v < 0.8:
-            return _LAMP[0], _LAMP[1], _LAMP[2], 0.4
+            return _head_lamps(state)
         if u < 0.045 and 0.5 < v < 0.9:
             return _tail_lamps(state)
     return c[0], c[1], c[2], 0.0
@@ -83,11 +92,11 @@ def _car_cabin(face, u, v, c):
 def _bus_body(face, u, v, along, c, d, state):
     if face == 0:
         if 0.86 < v < 0.96 and 0.15 < u < 0.85:
-            return 1.0, 0.62, 0.10, 0.9
+            return 1.0, 0.62, 0.10, 0.9 if state >= 0.0 else 0.1
         if 0.36 < v < 0.84 and 0.05 < u < 0.95:
             return _GLASS[0] + 0.15 * v, _GLASS[1] + 0.15 * v, _GLASS[2] + 0.2 * v, 0.1
         if (u < 0.2 or u > 0.8) and 0.10 < v < 0.2:
-            return _LAMP[0], _LAMP[1], _LAMP[2], 0.8
+            return _head_lamps(state)
     elif face == 1:
         if (u < 0.12 or u > 0.88) and (0.12 < v < 0.3 or 0.85 < v < 0.95):
             return _tail_lamps(state)
@@ -127,12 +136,12 @@ def _cargo(face, u, v, along, c, d, state):
 
 
 @numba.njit(cache=True)
-def _truck_cab(face, u, v, c):
+def _truck_cab(face, u, v, c, state):
     if face == 0:
         if 0.52 < v < 0.90 and 0.06 < u < 0.94:
             return _GLASS[0] + 0.14 * v, _GLASS[1] + 0.14 * v, _GLASS[2] + 0.18 * v, 0.1
         if (u < 0.22 or u > 0.78) and 0.10 < v < 0.24:
-            return _LAMP[0], _LAMP[1], _LAMP[2], 0.8
+            return _head_lamps(state)
         if 0.26 < u < 0.74 and 0.10 < v < 0.46:
             if int(v * 28.0) % 2 == 0:
                 return _DARK[0], _DARK[1], _DARK[2], 0.0
@@ -169,7 +178,7 @@ def _container(face, u, v, along, c, d, state):
 
 
 @numba.njit(cache=True)
-def _house(face, along, up, c, d, seed):
+def _house(face, along, up, c, d, state, seed):
     if face < 4:
         key = int(seed * 9973.0)
         pitch, storey = 2.2 + 1.6 * seed, 3.1
@@ -178,13 +187,17 @@ def _house(face, along, up, c, d, seed):
         if j == 0:
             shop = hash01(i // 2, 0, key)
             if 0.08 < a < 0.92 and 0.15 < b < 0.78:
+                if state > 0.0 and shop > 0.4:
+                    return 0.85, 0.78, 0.62, 0.75
                 return 0.16 + 0.2 * shop, 0.18 + 0.15 * shop, 0.2, 0.1
             if b > 0.8:
                 return d[0], d[1], d[2], 0.0
         elif 0.22 < a < 0.78 and 0.25 < b < 0.80:
             lit = hash01(i, j, key)
+            if state > 0.0 and lit > 0.68:
+                return 0.85, 0.70 + 0.15 * (lit - 0.68), 0.42, 0.7
             if lit > 0.9:
-                return 0.75, 0.66, 0.42, 0.3
+                return 0.75, 0.66, 0.42, 0.02
             return 0.17 + 0.14 * lit, 0.20 + 0.15 * lit, 0.25 + 0.18 * lit, 0.05
     return c[0], c[1], c[2], 0.0
 
@@ -217,7 +230,7 @@ def paint(pattern, face, u, v, along, up, c, d, state, seed):
         up: metres along v.
         c: first colour.
         d: second colour.
-        state: 1 while braking.
+        state: lamps: negative off, 0 on, 1 braking; of houses, positive at night.
         seed: 0..1, of the primitive.
 
     Returns:
@@ -232,7 +245,7 @@ def paint(pattern, face, u, v, along, up, c, d, state, seed):
     if pattern == 4:
         return _cargo(face, u, v, along, c, d, state)
     if pattern == 5:
-        return _truck_cab(face, u, v, c)
+        return _truck_cab(face, u, v, c, state)
     if pattern == 6:  # tyre: `u` is the distance from the axle over the radius
         return (c[0], c[1], c[2], 0.0) if face >= 4 or u > 0.55 else (d[0], d[1], d[2], 0.0)
     if pattern == 7:  # slanted stripes
@@ -245,7 +258,7 @@ def paint(pattern, face, u, v, along, up, c, d, state, seed):
     if pattern == 9:
         return _container(face, u, v, along, c, d, state)
     if pattern == 10:
-        return _house(face, along, up, c, d, seed)
+        return _house(face, along, up, c, d, state, seed)
     if 12 <= pattern <= 14:
         return _clothes(pattern, face, u, v, c, d, state)
     if pattern == 15:  # machine: a dark hazard band around the foot
@@ -260,4 +273,6 @@ def paint(pattern, face, u, v, along, up, c, d, state, seed):
         if face < 4 and 0.08 < u < 0.92 and 0.2 < v < 0.9:
             return _GLASS[0] + 0.08, _GLASS[1] + 0.1, _GLASS[2] + 0.12, 0.05
         return c[0], c[1], c[2], 0.0
-    return c[0], c[1], c[2], 1.0 if pattern == 17 else 0.0
+    if pattern == 17:  # a lamp of its first colour, off with a negative state
+        return c[0], c[1], c[2], 1.0 if state >= 0.0 else 0.0
+    return c[0], c[1], c[2], 0.0

@@ -63,6 +63,7 @@ class Population:
         self._family = family
         self.objects: list[SceneObject] = []
         self.scenery: list[Primitives] = []  # in the scene's frame
+        self.lamps_m: list[tuple[float, float]] = []  # x, y below each street lamp
         self._occupancy = Occupancy(steps)
 
     def add(self, model: ObjectModel, track: Track, role: Role, margin_m: float = 0.15) -> bool:

@@ -23,6 +23,7 @@ from bevstack.synthetic.labels import (
 from bevstack.synthetic.scene import SAMPLE_PERIOD_S, Scene, build_scene
 from bevstack.synthetic.spec import WorldSpec
 from bevstack.synthetic.traffic import DT_S, sample_tracks
+from bevstack.synthetic.weather import Drop, draw_drops, draw_rain_field
 from bevstack.tables.names import LIDAR_CHANNEL
 from bevstack.tables.writer import make_token
 
@@ -58,17 +59,46 @@ def sensor_noise(spec: WorldSpec) -> np.ndarray:
     return rng.normal(0.0, _NOISE_LEVELS, (512, 512)).astype(np.float32)
 
 
+class SensorDraws:
+    """What is drawn for the cameras of a scene, and drawn anew for every picture.
+
+    Args:
+        spec: of the world.
+        scene: whose cameras these are.
+    """
+
+    def __init__(self, spec: WorldSpec, scene: Scene) -> None:
+        digest = hashlib.sha256(f"sensors/{spec.seed}/{scene.name}".encode()).digest()
+        self.rng = np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
+        light, cameras = scene.light, len(scene.rig.cameras)
+        balance = 1.0 + self.rng.uniform(-0.02, 0.02, (cameras, 3))
+        self._gains = light.exposure * self.rng.uniform(0.95, 1.05, (cameras, 1)) * balance
+        self._noise = sensor_noise(spec) * np.float32(light.noise)
+        self._drops: list[tuple[Drop, ...]] = [()] * cameras
+        if light.is_wet:
+            self._noise = self._noise + draw_rain_field(self.rng, spec.image_size[0])
+            self._drops = [draw_drops(self.rng) for _ in range(cameras)]
+        self._supersampling = spec.supersampling
+
+    def sensor(self, camera: int) -> Sensor:
+        """The electronics of a camera for its next picture."""
+        row, column = (int(v) for v in self.rng.integers(0, self._noise.shape[0], 2))
+        return Sensor(
+            supersampling=self._supersampling,
+            gains=self._gains[camera],
+            noise=self._noise,
+            noise_at=(row, column),
+            drops=self._drops[camera],
+        )
+
+
 def record_scene(spec: WorldSpec, name: str, root: Path) -> Recording:
     """Builds a scene, renders every sample and writes its files below `root`."""
     scene = build_scene(spec, name)
     folder = _Folder(root)
-    digest = hashlib.sha256(f"sensors/{spec.seed}/{name}".encode()).digest()
-    rng = np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
-    noise = sensor_noise(spec)
-    gains = rng.uniform(0.92, 1.10) * (1.0 + rng.uniform(-0.02, 0.02, (len(scene.rig.cameras), 3)))
+    draws = SensorDraws(spec, scene)
     sightings = [
-        _record_sample(spec, scene, index, folder, noise, gains, rng)
-        for index in range(scene.samples)
+        _record_sample(spec, scene, index, folder, draws) for index in range(scene.samples)
     ]
     rows = scene_rows(scene, sightings)
     _record_map(scene, folder, rows)
@@ -81,30 +111,21 @@ def _record_sample(
     scene: Scene,
     index: int,
     folder: _Folder,
-    noise: np.ndarray,
-    gains: np.ndarray,
-    rng: np.random.Generator,
+    draws: SensorDraws,
 ) -> Sighting:
     time_s = index * SAMPLE_PERIOD_S
     visible = np.zeros(len(scene.objects), np.int64)
     alone = np.zeros(len(scene.objects), np.int64)
     for number, camera in enumerate(scene.rig.cameras):
-        at = rng.integers(0, noise.shape[0], 2)
-        sensor = Sensor(
-            supersampling=spec.supersampling,
-            gains=gains[number],
-            noise=noise,
-            noise_at=(int(at[0]), int(at[1])),
-        )
         moment = freeze(scene, time_s + camera.time_offset_us * 1e-6)
-        picture = take_picture(scene, moment, camera, sensor)
+        picture = take_picture(scene, moment, camera, draws.sensor(number))
         visible += picture.visible_px
         alone += picture.alone_px
         quality = [cv2.IMWRITE_JPEG_QUALITY, spec.jpeg_quality]
         encoded = cv2.imencode(".jpg", picture.image, quality)[1]
         stamp = sample_time_us(scene, index) + camera.time_offset_us
         folder.write(data_filename(scene, camera.channel, stamp), encoded.tobytes())
-    sweep = take_sweep(scene, freeze(scene, time_s), spec.lidar_azimuths, rng)
+    sweep = take_sweep(scene, freeze(scene, time_s), spec.lidar_azimuths, draws.rng)
     path = data_filename(scene, LIDAR_CHANNEL, sample_time_us(scene, index))
     folder.write(path, sweep.points.astype("<f4").tobytes())
     per_pixel = spec.supersampling**2

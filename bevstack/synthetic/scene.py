@@ -5,18 +5,16 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from bevstack.synthetic.blocks import fill_blocks, lots_of, plan_blocks
 from bevstack.synthetic.families import FAMILIES
 from bevstack.synthetic.ground import Ground, draw_ground
-from bevstack.synthetic.population import Population, SceneObject
-from bevstack.synthetic.primitives import C_INSTANCE, Primitives, concatenate
+from bevstack.synthetic.population import Population, Role, SceneObject
+from bevstack.synthetic.primitives import C_INSTANCE, P_STATE, Primitives, concatenate
 from bevstack.synthetic.rig import SensorRig, make_rig
 from bevstack.synthetic.roads import AHEAD_M, BEHIND_M, RoadLayout, make_layout
 from bevstack.synthetic.scenery import add_skyline, line_streets
-from bevstack.synthetic.shading import LIGHT_SIZE
 from bevstack.synthetic.spec import WorldSpec
 from bevstack.synthetic.street_life import (
     add_classes,
@@ -29,6 +27,7 @@ from bevstack.synthetic.street_life import (
 )
 from bevstack.synthetic.street_works import add_road_works, add_roamers
 from bevstack.synthetic.traffic import Track, time_steps
+from bevstack.synthetic.weather import Light, choose_weather, draw_light
 from bevstack.tables.names import DETECTION_CLASSES
 
 SAMPLE_PERIOD_S = 0.5  # keyframes at 2 Hz
@@ -50,15 +49,6 @@ class Placement:
         return cos * x_m - sin * y_m + self.offset_m[0], sin * x_m + cos * y_m + self.offset_m[1]
 
 
-@dataclass(frozen=True)
-class Light:
-    """Sun, sky, haze and the clouds' texture."""
-
-    values: np.ndarray  # (LIGHT_SIZE,) as `shading` reads them
-    clouds: np.ndarray  # (S, S) float32
-    sun: np.ndarray  # (3,) unit vector towards the sun, scene frame
-
-
 @dataclass(frozen=True, kw_only=True)
 class Scene:
     """All that is needed to render and label any moment of a scene."""
@@ -72,46 +62,33 @@ class Scene:
     ground: Ground
     light: Light
     objects: tuple[SceneObject, ...]
+    sizes_m: np.ndarray  # (objects, 3) length, width, height
     object_parts: Primitives  # in each object's own frame; instance = index of the object
     scenery: Primitives  # in the scene's frame
+    street_lamps_m: np.ndarray  # (L, 2) x, y below each
     ego: Track  # of the rear axle, scene frame
     poses: np.ndarray  # (objects, K, 3) x, y, yaw on the time grid
-    braking: np.ndarray  # (objects, K)
+    lamps: np.ndarray  # (objects, K) -1 off, 0 on, 1 braking
     alive: np.ndarray  # (objects, K)
+
+    @property
+    def description(self) -> str:
+        """Weather, time of day and streets in words, as nuScenes describes its scenes."""
+        bend = float(np.ptp(self.ego.pose[:, 2]))
+        parts = [self.light.words, "turn" if bend > 0.6 else "bend" if bend > 0.15 else "straight"]
+        junctions = len(self.layout.crossings)
+        if junctions:
+            plural = "s" if junctions > 1 else ""
+            parts.append(f"{junctions} junction{plural} with traffic lights")
+        if (self.ego.speed_mps < 0.1).any():
+            parts.append("stop")
+        return ", ".join(parts)
 
 
 def scene_seed(spec: WorldSpec, name: str) -> np.random.Generator:
     """The only source of draws of a scene; independent of every other scene."""
     digest = hashlib.sha256(f"{spec.seed}/{name}".encode()).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
-
-
-def _draw_light(rng: np.random.Generator) -> Light:
-    azimuth, elevation = rng.uniform(0, 2 * np.pi), np.deg2rad(rng.uniform(25, 65))
-    sun = np.array(
-        [
-            np.cos(elevation) * np.cos(azimuth),
-            np.cos(elevation) * np.sin(azimuth),
-            np.sin(elevation),
-        ]
-    )
-    overcast = rng.random() < 0.35
-    strength = rng.uniform(0.12, 0.25) if overcast else rng.uniform(0.40, 0.60)
-    ambient = rng.uniform(0.72, 0.82) if overcast else rng.uniform(0.50, 0.62)
-    horizon = np.array([0.80, 0.83, 0.86]) * rng.uniform(0.9, 1.05)
-    zenith = np.array([0.70, 0.73, 0.77]) if overcast else np.array([0.30, 0.48, 0.76])
-    values = np.zeros(LIGHT_SIZE)
-    values[0:3] = sun
-    values[3], values[4], values[5] = strength, ambient, 1.0
-    values[6] = rng.uniform(220.0, 700.0)  # haze, m
-    values[7:10] = horizon
-    values[10:13] = zenith * rng.uniform(0.9, 1.1)
-    values[13], values[14] = rng.uniform(1.0, 2.5), rng.uniform(0.35, 0.6)
-    octaves = np.zeros((256, 256), np.float32)
-    for cells, weight in ((8, 0.6), (16, 0.3), (32, 0.15)):
-        coarse = rng.random((cells, cells)).astype(np.float32)
-        octaves += weight * cv2.resize(np.tile(coarse, (3, 3)), (768, 768))[256:512, 256:512]
-    return Light(values, octaves, sun)
 
 
 def _chosen_classes(index: int, count: int, rng: np.random.Generator) -> tuple[str, ...]:
@@ -158,6 +135,8 @@ def build_scene(spec: WorldSpec, name: str) -> Scene:
     add_roamers(population)
     add_skyline(population)
     objects = tuple(population.objects)
+    phase = int.from_bytes(hashlib.sha256(f"{spec.seed}/{family}".encode()).digest()[:4]) / 2**32
+    light = draw_light(choose_weather(spec.weather, index, phase), rng)
     return Scene(
         name=name,
         start_us=1_530_000_000_000_000 + int(name[-4:]) * 100_000_000 + int(rng.integers(10**6)),
@@ -166,15 +145,30 @@ def build_scene(spec: WorldSpec, name: str) -> Scene:
         rig=rig,
         layout=layout,
         ground=population.ground,
-        light=_draw_light(rng),
+        light=light,
         objects=objects,
+        sizes_m=np.array([o.model.size_m for o in objects]),
         object_parts=_number_parts(objects),
-        scenery=concatenate(population.scenery),
+        scenery=_light_up(concatenate(population.scenery), light),
+        street_lamps_m=np.array(population.lamps_m).reshape(-1, 2),
         ego=ego,
         poses=np.stack([o.track.pose for o in objects]),
-        braking=np.stack([o.track.braking for o in objects]),
+        lamps=np.stack([_lamps_of(o) for o in objects]),
         alive=np.stack([o.track.alive for o in objects]),
     )
+
+
+def _lamps_of(item: SceneObject) -> np.ndarray:
+    """State (K,) of an object's lamps: who does not drive has none lit."""
+    driven = item.role in (Role.TRAFFIC, Role.RIDDEN)
+    return item.track.braking if driven else np.full_like(item.track.braking, -1.0)
+
+
+def _light_up(scenery: Primitives, light: Light) -> Primitives:
+    """Windows and street lamps, lit at night."""
+    paint = scenery.paint.copy()
+    paint[:, P_STATE] = 1.0 if light.is_night else -1.0
+    return Primitives(scenery.geometry, scenery.codes, paint)
 
 
 def _number_parts(objects: tuple[SceneObject, ...]) -> Primitives:

@@ -96,7 +96,8 @@ def add_lamp_post(population: Population, x_m: float, y_m: float, yaw_rad: float
     parts = PrimitiveList()
     parts.add(Pattern.PLAIN, (0, 0, 0), (0.18, 0.18, 7.5), grey, kind=Kind.POST)
     parts.add(Pattern.PLAIN, (0.8, 0, 7.4), (1.8, 0.12, 0.12), grey)
-    parts.add(Pattern.PLAIN, (1.5, 0, 7.3), (0.6, 0.26, 0.14), (0.8, 0.8, 0.75))
+    parts.add(Pattern.LAMP, (1.5, 0, 7.3), (0.6, 0.26, 0.14), (1.0, 0.86, 0.6))
+    population.lamps_m.append((x_m + 1.5 * np.cos(yaw_rad), y_m + 1.5 * np.sin(yaw_rad)))
     population.scenery.append(at(parts.finish(), x_m, y_m, yaw_rad))
     return True
 

@@ -14,19 +14,19 @@ from bevstack.synthetic.patterns import hash01, paint
 from bevstack.synthetic.raycast import _JIT, FAR, _pixel_bounds
 
 # Entries of `Light.values`, the array the compiled code reads.
-(L_SUN_X, L_SUN_Y, L_SUN_Z, L_SUN, L_AMBIENT, L_EXPOSURE, L_HAZE_M) = range(7)
-L_HORIZON, L_ZENITH, L_CLOUDS = 7, 10, 13
-LIGHT_SIZE = 15
+(L_SUN_X, L_SUN_Y, L_SUN_Z, L_SUN, L_AMBIENT, L_NIGHT, L_HAZE_M) = range(7)
+L_HORIZON, L_ZENITH, L_CLOUDS, L_WET, L_BEAM = 7, 10, 13, 15, 16
+LIGHT_SIZE = 17
 HAZE_STEP_M, HAZE_ENTRIES = 0.25, 4096
 
 
 @numba.njit(**_JIT)
 def darken_ground(shadows, origin, scene_from_cam, intrinsics, owner, shade):
-    """Multiplies soft rectangular shadows into the ground's pixels.
+    """Lays soft rectangles of shadow, or of lamp light, on the ground's pixels.
 
     Args:
         shadows: (S, 8): centre x and y m, cos and sin of yaw, half length and width m, strength
-            0..1, softness m.
+            0..1, softness m. A negative strength is a pool of light: it adds.
         origin: (3,) camera centre, m.
         scene_from_cam: (3, 3).
         intrinsics: (3, 3) px.
@@ -70,7 +70,10 @@ def darken_ground(shadows, origin, scene_from_cam, intrinsics, owner, shade):
                 ey = max(0.0, abs(cos * py - sin * px) - hy)
                 fall = 1.0 - math.sqrt(ex * ex + ey * ey) / soft
                 if fall > 0.0:
-                    shade[row, col] *= 1.0 - strength * fall
+                    if strength > 0.0:
+                        shade[row, col] *= 1.0 - strength * fall
+                    else:
+                        shade[row, col] -= strength * fall * fall
 
 
 @numba.njit(inline="always")
@@ -102,10 +105,38 @@ def _sky(light, clouds, dx, dy, dz):
     mask = clouds.shape[0] - 1  # a power of two
     i, j = int(dx * reach + 4096.0) & mask, int(dy * reach + 4096.0) & mask
     cloud = min(max(0.0, clouds[i, j] - light[14]) * light[13] * w, 0.85)
+    white = 1.17 * cloud
+    red = (light[7] + (light[10] - light[7]) * w) * (1 - cloud) + white * light[7]
+    green = (light[8] + (light[11] - light[8]) * w) * (1 - cloud) + white * light[8]
+    blue = (light[9] + (light[12] - light[9]) * w) * (1 - cloud) + white * light[9]
+    if light[3] > 0.3:
+        towards = dx * light[0] + dy * light[1] + dz * light[2]
+        towards /= math.sqrt(dx * dx + dy * dy + dz * dz)
+        if towards > 0.9:
+            glow = (towards - 0.9) * 10.0
+            glow = light[3] * glow * glow * glow * (1.2 if towards < 0.9992 else 9.0)
+            red, green, blue = red + glow, green + 0.95 * glow, blue + 0.8 * glow
+    return red, green, blue
+
+
+@numba.njit(inline="always")
+def _beam(light, beam, px, py, pz):
+    """Light of the ego's head lamps on a point: a cone that fades ahead and to its sides.
+
+    beam: (4,) x, y m, cos and sin of the yaw of the ego.
+    """
+    x, y = px - beam[0], py - beam[1]
+    ahead = beam[2] * x + beam[3] * y - 3.0
+    if ahead <= 0.0:
+        return 0.0
+    aside = (beam[2] * y - beam[3] * x) / (ahead + 3.0) * 1.8
+    reach = ahead / 16.0
+    high = max(0.0, pz - 0.9)
+    aside *= aside
     return (
-        (light[7] + (light[10] - light[7]) * w) * (1 - cloud) + 0.95 * cloud,
-        (light[8] + (light[11] - light[8]) * w) * (1 - cloud) + 0.95 * cloud,
-        (light[9] + (light[12] - light[9]) * w) * (1 - cloud) + 0.96 * cloud,
+        light[16]
+        * min(1.0, 0.25 * ahead)
+        / ((1.0 + aside * aside) * (1.0 + reach * reach) * (1.0 + 2.0 * high))
     )
 
 
@@ -156,7 +187,7 @@ def _surface(kind, hx, hy, hz, front, back, side, lx, ly, lz):
 
 
 @numba.njit(inline="always")
-def _lit(g, codes, paints, p, light, px, py, pz):
+def _lit(g, codes, paints, p, light, beam, px, py, pz):
     """Colour before haze of the point (px, py, pz) of primitive p."""
     pattern = codes[p, 1]
     cos, sin, hx, hy, hz = g[p, 3], g[p, 4], g[p, 5], g[p, 6], g[p, 7]
@@ -182,8 +213,54 @@ def _lit(g, codes, paints, p, light, px, py, pz):
     facing = max(0.0, (nx * sun_x + ny * sun_y + nz * light[2]) * inverse)
     gain = light[4] * (0.82 + 0.18 * nz * inverse) + light[3] * facing
     gain *= 0.75 + 0.25 * min(1.0, pz / 0.8)  # the ground takes light from what is near it
+    if light[16] > 0.0:
+        gain += 0.8 * _beam(light, beam, px, py, pz)
     gain += shine * max(0.0, 1.0 - gain)
     return red * gain, green * gain, blue * gain
+
+
+@numba.njit(inline="always")
+def _mirror(wet, dx, dy, dz):
+    """Share of the light that a wet ground mirrors towards a ray that comes down on it."""
+    steep = -dz / math.sqrt(dx * dx + dy * dy + dz * dz)
+    graze = (1.0 - steep) * (1.0 - steep)
+    return wet * (0.04 + 0.5 * graze * graze * (1.0 - steep))
+
+
+@numba.njit(**_JIT)
+def mirror_in_ground(owner, depth, scene_from_cam, intrinsics, wet, image):
+    """Mirrors what stands on a wet ground in it, by rows: about the foot that is right above.
+
+    Args:
+        owner: (H, W) int32, of `rasterise`.
+        depth: (H, W), of `rasterise`.
+        scene_from_cam: (3, 3).
+        intrinsics: (3, 3) px.
+        wet: 0..1.
+        image: (H, W, 3) float32, in and out.
+    """
+    height, width = owner.shape
+    foot = np.full(width, -1, np.int64)
+    for row in range(height):
+        cy = (row + 0.5 - intrinsics[1, 2]) / intrinsics[1, 1]
+        for col in range(width):
+            if owner[row, col] >= 0:
+                foot[col] = row
+                continue
+            if foot[col] < 0:
+                continue
+            cx = (col + 0.5 - intrinsics[0, 2]) / intrinsics[0, 0]
+            dz = scene_from_cam[2, 0] * cx + scene_from_cam[2, 1] * cy + scene_from_cam[2, 2]
+            ripple = 1.0 + 0.12 * (hash01(row, col // 2, 7) - 0.5)
+            source = foot[col] - int((row - foot[col]) * ripple)
+            if dz > -0.004 or source < 0 or owner[source, col] < 0:
+                continue
+            near = depth[foot[col], col]
+            if abs(depth[source, col] - near) > 0.3 * near + 1.0:
+                continue
+            share = 0.85 * _mirror(wet, cx, cy, dz)
+            for c in range(3):
+                image[row, col, c] += share * (image[source, col, c] - image[row, col, c])
 
 
 @numba.njit(**_JIT)
@@ -203,6 +280,7 @@ def shade_image(
     texels_per_m,
     light,
     clouds,
+    beam,
     image,
 ):
     """Writes the linear colours of one camera into `image` (H, W, 3) float32."""
@@ -228,7 +306,7 @@ def shade_image(
             p, t = owner[row, col], depth[row, col]
             if p >= 0:
                 x, y, z = origin[0] + t * dx, origin[1] + t * dy, origin[2] + t * dz
-                red, green, blue = _lit(geometry, codes, paints, p, light, x, y, z)
+                red, green, blue = _lit(geometry, codes, paints, p, light, beam, x, y, z)
             elif dz < -0.004:
                 t = -origin[2] / dz
                 level = 0
@@ -237,7 +315,18 @@ def shade_image(
                 x, y = origin[0] + t * dx, origin[1] + t * dy
                 red, green, blue = _ground(texels, levels, level, corner, texels_per_m, x, y)
                 gain = sunlit * shade[row, col]
+                if light[16] > 0.0:
+                    gain += _beam(light, beam, x, y, 0.0)
                 red, green, blue = red * gain, green * gain, blue * gain
+                if light[15] > 0.0:  # a film of water: darker, and a mirror at grazing angles
+                    mirror = _mirror(light[15], dx, dy, dz)
+                    keep = (1.0 - 0.35 * light[15]) * (1.0 - mirror)
+                    above = _sky(light, clouds, dx, dy, -dz)
+                    red, green, blue = (
+                        red * keep + mirror * above[0],
+                        green * keep + mirror * above[1],
+                        blue * keep + mirror * above[2],
+                    )
             else:
                 t = 0.0  # the sky has its haze
                 red, green, blue = _sky(light, clouds, dx, dy, max(dz, 0.0))

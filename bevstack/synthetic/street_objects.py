@@ -251,7 +251,7 @@ def make_bicycle_rack(rng: np.random.Generator) -> ObjectModel:
                 (x + 0.2, 0.0),
                 width,
                 0.45,
-                min(1.05, height),
+                top,
                 np.pi / 2,
             )
     parts.add(Pattern.PLAIN, (0.0, 0.0, 0.0), (length, 0.08, 0.06), (0.4, 0.4, 0.42))

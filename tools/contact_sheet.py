@@ -1,0 +1,77 @@
+"""Draws one moment of many synthetic scenes on one sheet, to be looked at.
+
+Example:
+    python tools/contact_sheet.py out/sheet.png --scenes 20 --cameras CAM_FRONT CAM_BACK
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from bevstack.synthetic.camera import freeze, take_picture
+from bevstack.synthetic.recording import SensorDraws
+from bevstack.synthetic.scene import build_scene
+from bevstack.synthetic.spec import WorldSpec
+from bevstack.tables.names import CAMERA_CHANNELS
+
+_ON_A_ROW = ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT")
+
+
+def draw_scene(spec: WorldSpec, name: str, time_s: float, channels: list[str]) -> np.ndarray:
+    """The named cameras of a scene side by side, BGR, with the scene's name."""
+    scene = build_scene(spec, name)
+    draws = SensorDraws(spec, scene)
+    tiles = []
+    for channel in channels:
+        number = CAMERA_CHANNELS.index(channel)
+        camera = scene.rig.cameras[number]
+        moment = freeze(scene, time_s + camera.time_offset_us * 1e-6)
+        tiles.append(take_picture(scene, moment, camera, draws.sensor(number)).image)
+    row = np.concatenate(tiles, axis=1)
+    text = f"{name} {scene.description}"
+    cv2.putText(row, text, (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 3, cv2.LINE_AA)
+    cv2.putText(row, text, (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (80, 255, 255), 1, cv2.LINE_AA)
+    return row
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Draws the sheet."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path, help="PNG or JPEG to write")
+    parser.add_argument("--scenes", type=int, default=20)
+    parser.add_argument("--columns", type=int, default=1, help="scenes beside each other")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0, help="index of the first scene")
+    parser.add_argument("--time", type=float, default=2.0, help="s after the first sample")
+    parser.add_argument("--cameras", nargs="+", choices=CAMERA_CHANNELS, default=_ON_A_ROW)
+    parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), default=(225, 400))
+    parser.add_argument("--supersampling", type=int, default=1)
+    args = parser.parse_args(arguments)
+    spec = WorldSpec(
+        seed=args.seed,
+        train_scenes=args.first + args.scenes,
+        samples_per_scene=11,
+        image_size=tuple(args.size),
+        supersampling=args.supersampling,
+    )
+    names = spec.families["train"][args.first :]
+    rows = [draw_scene(spec, name, args.time, list(args.cameras)) for name in names]
+    rows += [np.zeros_like(rows[0])] * (-len(rows) % args.columns)
+    lines = [
+        np.concatenate(rows[i : i + args.columns], axis=1)
+        for i in range(0, len(rows), args.columns)
+    ]
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(args.out), np.concatenate(lines)):
+        raise OSError(f"the sheet must be writable; got {args.out}")
+    print(args.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
