@@ -99,18 +99,21 @@ class ClassMatches:
     errors: Floats  # (5, U) of these pairs, as in ERROR_NAMES
 
 
-def class_curves(
-    predictions: Chosen,  # of one class
-    truth: Chosen,  # of the same class and sample_tokens
-    distances_m: tuple[float, ...],
-    *,
-    half_turn: bool = False,
-) -> tuple[Curve, ...]:
-    """The curves of one class at each distance; see ``match_class``."""
-    if not len(truth.rows):
-        return (no_predictions(),) * len(distances_m)
-    matches = match_class(predictions, truth, distances_m, half_turn=half_turn)
-    return tuple(curve(matches, distance) for distance in range(len(distances_m)))
+@dataclass(frozen=True, kw_only=True)
+class Hits:
+    """What a curve is made of."""
+
+    prediction: NDArray[np.int64]  # (K,) places of the matched predictions, best first
+    score: Floats  # (M,) of all predictions, best first
+    errors: Floats  # (5, K) of the matches
+    num_truth: int
+
+
+def class_curves(matches: ClassMatches | None, num_distances: int) -> tuple[Curve, ...]:
+    """The curves of one class at each distance; None: it has no true box."""
+    if matches is None:
+        return (no_predictions(),) * num_distances
+    return tuple(curve(matches, distance) for distance in range(num_distances))
 
 
 def match_class(
@@ -165,20 +168,52 @@ def match_class(
 
 def curve(matches: ClassMatches, distance: int) -> Curve:
     """The curve at one of the distances, by its number."""
-    hits = matches.matches.prediction[distance]
-    if not len(hits):
+    hits = Hits(
+        prediction=matches.matches.prediction[distance],
+        score=matches.score,
+        errors=matches.errors[:, matches.matches.pair[distance]],
+        num_truth=len(matches.truth),
+    )
+    return curve_of_hits(hits)
+
+
+def group_curve(
+    matches: ClassMatches,
+    distance: int,
+    truth_inside: NDArray[np.bool_],  # (N,) of matches.truth
+    prediction_inside: NDArray[np.bool_],  # (M,) of matches.prediction
+) -> Curve:
+    """The curve of some of the true boxes, by the matches of all.
+
+    A prediction that matched counts where its true box does; one that did not, by its own.
+    """
+    places, pairs = matches.matches.prediction[distance], matches.matches.pair[distance]
+    of_group = truth_inside[matches.matched_truth[pairs]]
+    kept = prediction_inside.copy()
+    kept[places] = of_group
+    hits = Hits(
+        prediction=(np.cumsum(kept) - 1)[places[of_group]],
+        score=matches.score[kept],
+        errors=matches.errors[:, pairs[of_group]],
+        num_truth=int(np.count_nonzero(truth_inside)),
+    )
+    return curve_of_hits(hits)
+
+
+def curve_of_hits(hits: Hits) -> Curve:
+    """Precision, confidence and errors over recall, from what was found."""
+    if not len(hits.prediction):
         return no_predictions()
     recall = np.linspace(0, 1, NUM_RECALLS)
-    corners, found = _corners(hits, len(matches.score))
-    reached = found.astype(np.float64) / float(len(matches.truth))
+    corners, found = _corners(hits.prediction, len(hits.score))
+    reached = found.astype(np.float64) / float(hits.num_truth)
     precision = np.interp(recall, reached, found / (corners + 1.0), right=0)
-    confidence = np.interp(recall, reached, matches.score[corners], right=0)
+    confidence = np.interp(recall, reached, hits.score[corners], right=0)
     sureness = confidence[::-1]  # np.interp wants ascending abscissae
-    score = matches.score[hits][::-1]
+    score = hits.score[hits.prediction][::-1]
     errors = np.empty((len(ERROR_NAMES), NUM_RECALLS))
-    pairs = matches.matches.pair[distance]
-    for error, of_pairs in zip(errors, matches.errors, strict=True):
-        error[:] = np.interp(sureness, score, cumulative_means(of_pairs[pairs])[::-1])
+    for error, of_hits in zip(errors, hits.errors, strict=True):
+        error[:] = np.interp(sureness, score, cumulative_means(of_hits)[::-1])
     return Curve(recall=recall, precision=precision, confidence=confidence, errors=errors[:, ::-1])
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bevstack.evaluation.columns import BoxColumns, GroundTruth
-from bevstack.evaluation.curves import Chosen, Curve, class_curves
+from bevstack.evaluation.curves import Chosen, ClassMatches, Curve, class_curves, match_class
 from bevstack.evaluation.filtering import Filtered, ego_distances, filter_boxes
 from bevstack.evaluation.metric_config import MetricConfig
 from bevstack.evaluation.metrics import DetectionMetrics, summarise
@@ -52,9 +52,19 @@ def evaluate(
             f"the {len(truth.boxes.sample_tokens)} scored samples must have true boxes of the "
             "detection classes; got none: choose another split"
         )
-    found = Chosen(predictions, scored_rows(predictions, truth, config).rows)
-    wanted = Chosen(truth.boxes, scored_rows(truth.boxes, truth, config).rows)
-    return evaluate_filtered(found, wanted, config, strict=strict)
+    return evaluate_filtered(*scored_boxes(predictions, truth, config), config, strict=strict)
+
+
+def scored_boxes(
+    predictions: BoxColumns,  # of the truth's sample_tokens
+    truth: GroundTruth,
+    config: MetricConfig,
+) -> tuple[Chosen, Chosen]:
+    """The predictions and the true boxes that count."""
+    return (
+        Chosen(predictions, scored_rows(predictions, truth, config).rows),
+        Chosen(truth.boxes, scored_rows(truth.boxes, truth, config).rows),
+    )
 
 
 def scored_rows(boxes: BoxColumns, truth: GroundTruth, config: MetricConfig) -> Filtered:
@@ -76,16 +86,35 @@ def evaluate_filtered(
         ValueError: a matched box without volume; with ``strict`` also a confidence that rises with
             recall, as negative scores make it.
     """
-    found, wanted = predictions.by_label(), truth.by_label()
-    curves = {}
-    for name in config.class_names:
-        label = DETECTION_CLASSES.index(name)
-        curves[name] = class_curves(
-            found[label], wanted[label], config.distances_m, half_turn=name in HALF_TURN_CLASSES
-        )
+    curves = {
+        name: class_curves(matches, len(config.distances_m))
+        for name, matches in match_classes(predictions, truth, config).items()
+    }
     if strict:
         _check_confidence(curves)
     return summarise(curves, config, no_predictions=not len(predictions.boxes))
+
+
+def match_classes(
+    predictions: Chosen,
+    truth: Chosen,  # of the same sample_tokens
+    config: MetricConfig,
+) -> dict[str, ClassMatches | None]:
+    """What was found of each class, in the order of the summary; None of one without true boxes.
+
+    Raises:
+        ValueError: a matched box without volume, naming its sample.
+    """
+    found, wanted = predictions.by_label(), truth.by_label()
+    matches: dict[str, ClassMatches | None] = {}
+    for name in config.class_names:
+        label = DETECTION_CLASSES.index(name)
+        matches[name] = None
+        if len(wanted[label].rows):
+            matches[name] = match_class(
+                found[label], wanted[label], config.distances_m, half_turn=name in HALF_TURN_CLASSES
+            )
+    return matches
 
 
 def _check_confidence(curves: Mapping[str, Sequence[Curve]]) -> None:

@@ -41,7 +41,7 @@ def ground_truth(
     Raises:
         ValueError: a sample without a key frame of LIDAR_TOP, or not one box of the classes.
     """
-    rows, sample = _annotations(tables, samples)
+    rows, sample = rows_of_samples(tables, samples)
     table = tables.annotations
     label = _labels(table.category[rows].tolist())
     if not (label >= 0).any():
@@ -78,10 +78,11 @@ def ground_truth(
     )
 
 
-def _annotations(
-    tables: Tables, samples: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Rows of the samples' annotations by sample, and the number of the sample of each."""
+def rows_of_samples(
+    tables: Tables,
+    samples: NDArray[np.int64],  # (S,) rows
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:  # (n,) rows, (n,) which of the samples
+    """Rows of the samples' annotations, sample by sample, each in the order of the table."""
     number = np.full(len(tables.samples.token), -1, dtype=np.int32)
     number[samples] = np.arange(len(samples), dtype=np.int32)
     of_row = number[tables.annotations.sample]

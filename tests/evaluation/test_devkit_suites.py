@@ -10,7 +10,14 @@ import pytest
 
 from bevstack.evaluation import box_errors
 from bevstack.evaluation.columns import NO_ATTRIBUTE, BoxColumns
-from bevstack.evaluation.curves import ERROR_NAMES, Chosen, Curve, class_curves, pair_errors
+from bevstack.evaluation.curves import (
+    ERROR_NAMES,
+    Chosen,
+    Curve,
+    class_curves,
+    match_class,
+    pair_errors,
+)
 from bevstack.tables.names import ATTRIBUTES, DETECTION_CLASSES
 
 pytest.importorskip("nuscenes")
@@ -56,7 +63,10 @@ def our_accumulate(truth, found, class_name, dist_fcn, dist_th, verbose=False):
     boxes = [columns_of(boxes, tokens) for boxes in (found, truth)]
     label = DETECTION_CLASSES.index(class_name)
     chosen = [Chosen(b, np.arange(len(b))).by_label()[label] for b in boxes]
-    (curve,) = class_curves(*chosen, (dist_th,), half_turn=class_name == "barrier")
+    matches = None
+    if len(chosen[1].rows):
+        matches = match_class(*chosen, (dist_th,), half_turn=class_name == "barrier")
+    (curve,) = class_curves(matches, 1)
     errors = dict(zip(ERROR_NAMES, curve.errors, strict=True))
     return DetectionMetricData(curve.recall, curve.precision, curve.confidence, **errors)
 
