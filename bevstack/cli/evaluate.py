@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bevstack.evaluation.scoring import Scored
+    from bevstack.tables.reader import Tables
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +41,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--per-class", action="store_true", help="print every class too")
     parser.add_argument(
+        "--groups",
+        action="store_true",
+        help="print figures by range, visibility, camera, motion, light and weather too",
+    )
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="FILE",
+        help="another results file of the same samples: what it has more, and whether by chance",
+    )
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="also write report.html, with pictures, groups, intervals and calibration",
+    )
+    parser.add_argument(
+        "--draws",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="draws of scenes behind each interval (default: %(default)s)",
+    )
+    parser.add_argument(
         "--json", action="store_true", help="print the summary as JSON and nothing else"
     )
     parser.add_argument(
@@ -50,23 +74,64 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Scores, prints the table and says where the metrics are."""
+    """Scores, prints the tables and says where the files are."""
     from bevstack.evaluation.scoring import SUMMARY_NAME, load, score, write_metrics
     from bevstack.tables.reader import Tables
 
     out = args.out or args.results.parent
     tables = Tables(args.nuscenes, args.version)
-    scored = score(
-        load(args.results, tables, args.split or args.scene, strict=args.strict),
-        strict=args.strict,
+    split = args.split or args.scene
+    scored, other = (
+        path and score(load(path, tables, split, strict=args.strict), strict=args.strict)
+        for path in (args.results, args.against)
     )
     write_metrics(out, scored)
     if args.json:
         print((out / SUMMARY_NAME).read_text(encoding="utf-8"))
-        return 0
-    _print_scores(args, scored)
-    print(f"metrics: {out / SUMMARY_NAME}")
+    else:
+        _print_scores(args, scored)
+    _more(args, tables, scored, other, out)
+    if not args.json:
+        print(f"metrics: {out / SUMMARY_NAME}")
     return 0
+
+
+def _more(
+    args: argparse.Namespace, tables: Tables, scored: Scored, other: Scored | None, out: Path
+) -> None:
+    """What goes beyond the metric, where it is asked for."""
+    from bevstack.cli.evaluate_tables import print_comparison, print_groups
+    from bevstack.cli.progress import make_console
+
+    comparison = None
+    if other is not None:
+        from bevstack.evaluation.analysis import compare
+
+        comparison = (args.against.name, compare(scored, other, tables, draws=args.draws))
+        if not args.json:
+            print_comparison(make_console(), args.results.name, *comparison)
+            _warn_of_few_scenes(scored, tables)
+    if not (args.groups or args.report):
+        return
+    from bevstack.evaluation.analysis import analyse
+
+    analysis = analyse(scored, tables, draws=args.draws)
+    if args.groups and not args.json:
+        print_groups(make_console(), analysis.groups)
+    if args.report:
+        from bevstack.evaluation.report import write_report
+
+        path = write_report(out, analysis, title=args.results.name, comparison=comparison)
+        if not args.json:
+            print(f"report: {path}")
+
+
+def _warn_of_few_scenes(scored: Scored, tables: Tables) -> None:
+    from bevstack.evaluation.bootstrap import FEWEST_SCENES
+
+    count = len(set(tables.samples.scene[scored.loaded.samples].tolist()))
+    if count < FEWEST_SCENES:
+        print(f"note: {count} scenes are too few for intervals to say much")
 
 
 def _print_scores(args: argparse.Namespace, scored: Scored) -> None:

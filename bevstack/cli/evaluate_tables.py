@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
+    from bevstack.evaluation.bootstrap import Interval
+    from bevstack.evaluation.breakdown import GroupMetrics
     from bevstack.evaluation.metrics import DetectionMetrics
     from bevstack.evaluation.scoring import Scored
 
 ERROR_TITLES = ("ATE\nm", "ASE\n1-IoU", "AOE\nrad", "AVE\nm/s", "AAE\n1-acc")
+FILE_WIDTH = 120  # characters
 GOOD, FAIR = 0.5, 0.25  # from these precisions on green and yellow
 
 
@@ -54,6 +58,51 @@ def print_devkit_table(metrics: DetectionMetrics, seconds: float, *, per_class: 
     for found in metrics.classes:
         values: Sequence[float] = (found.average_precision, *found.errors.values)
         print(f"{found.name:20}\t" + "\t".join(f"{value:<6.3f}" for value in values))
+
+
+def print_groups(console: Console, groups: Sequence[GroupMetrics]) -> None:
+    """One row a group, family by family."""
+    table = _table("group", ("true boxes", "mAP", *ERROR_TITLES))
+    there = [group for group in groups if group.num_truth]
+    families = [group.family for group in there]
+    for number, group in enumerate(there):
+        name = group.name if group.family == "all" else f"{group.family}: {group.name}"
+        figures = (group.mean_average_precision, *group.errors.values)
+        last = families[number + 1 : number + 2] != [group.family]
+        table.add_row(name, str(group.num_truth), *map(figure, figures), end_section=last)
+    _print(console, table)
+
+
+def print_comparison(
+    console: Console, name: str, other: str, differences: Sequence[Interval]
+) -> None:
+    """What another submission has more, and whether that is beyond chance."""
+    from bevstack.evaluation.bootstrap import LEVEL
+
+    table = _table("figure", (f"{other}\nminus {name}", f"{100 * LEVEL:g} % of draws", ""))
+    for interval in differences:
+        spread = f"{interval.low:+.4f} to {interval.high:+.4f}"
+        verdict = "beyond chance" if interval.clear else ""
+        table.add_row(interval.name, f"{interval.value:+.4f}", spread, verdict)
+    _print(console, table)
+
+
+def _table(first: str, others: Sequence[str]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column(first, no_wrap=True)
+    for title in others:
+        table.add_column(title, justify="right", no_wrap=True)
+    return table
+
+
+def _print(console: Console, table: Table) -> None:
+    """Whole lines in a file or pipe, whatever the width that is taken for a terminal's."""
+    if not console.is_terminal:
+        console.width = max(console.width, FILE_WIDTH)
+    console.print(table)
 
 
 def figure(value: float) -> str:

@@ -60,7 +60,16 @@ def scored_boxes(
     truth: GroundTruth,
     config: MetricConfig,
 ) -> tuple[Chosen, Chosen]:
-    """The predictions and the true boxes that count."""
+    """The predictions and the true boxes that count.
+
+    Raises:
+        ValueError: the predictions number other samples than the truth does.
+    """
+    if not np.array_equal(predictions.sample_tokens, truth.boxes.sample_tokens):
+        raise ValueError(
+            "predictions must be of the truth's sample_tokens, in their order; got others: "
+            "renumber them with predictions.of_samples(truth.boxes.sample_tokens)"
+        )
     return (
         Chosen(predictions, scored_rows(predictions, truth, config).rows),
         Chosen(truth.boxes, scored_rows(truth.boxes, truth, config).rows),

@@ -96,6 +96,34 @@ def test_on_a_terminal_the_table_is_drawn(
     assert "mAP" in text and "│" in text and "pedestrian" in text and "7 samples" in text
 
 
+def test_groups_comparison_and_report_on_request(
+    whole_root: Path, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.safetensors"
+    write_submission(other, {t: boxes[:1] for t, boxes in truth_as_prediction(whole_root).items()})
+    out = tmp_path / "out"
+    options = ["--groups", "--against", str(other), "--report", "--draws", "5", "--out", str(out)]
+    assert evaluate(results, whole_root, *options) == 0
+    text = capsys.readouterr().out
+    assert "range: 10-20 m" in text and "motion: moving" in text and "light: night" not in text
+    assert "other.safetensors" in text and "AP pedestrian" in text
+    assert "note: 2 scenes are too few for intervals to say much" in text
+    assert f"report: {out / 'report.html'}" in text
+    pictures = ["errors.png", "precision.png", "reliability.png"]
+    assert sorted(os.listdir(out)) == sorted([*FILES, *pictures, "report.html"])
+
+
+def test_another_submission_is_checked_before_anything_is_written(
+    whole_root: Path, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = results.parent / "other.json"
+    other.write_text('{"meta": {}, "results": {}}')
+    out = results.parent / "out"
+    code = evaluate(results, whole_root, "--against", str(other), "--out", str(out))
+    expect_refusal(capsys, code, "got none for 7")
+    assert not out.exists()
+
+
 def test_nothing_predicted_is_said(
     whole_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

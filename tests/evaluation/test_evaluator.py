@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bevstack.evaluation.columns import BicycleRacks, BoxColumns, GroundTruth
-from bevstack.evaluation.evaluator import evaluate
+from bevstack.evaluation.evaluator import evaluate, scored_boxes
 from bevstack.evaluation.metric_config import MetricConfig
 from bevstack.tables.names import ATTRIBUTES, DETECTION_CLASSES
 from tests.evaluation.frozen import CASES, FILE, answers, case_of
@@ -210,6 +210,12 @@ def test_samples_may_stand_in_another_order_than_the_truths() -> None:
     assert car(predictions, wanted).average_precision == pytest.approx(1.0)
     more = columns(at(5.0, sample=0), at(0.0, sample=2), tokens=("b", "c", "a"))
     assert car(more, wanted).average_precision == pytest.approx(1.0)
+
+
+def test_boxes_numbered_by_other_samples_are_not_chosen() -> None:
+    wanted = truth(at(0.0))
+    with pytest.raises(ValueError, match=r"of the truth.s sample_tokens, .*of_samples"):
+        scored_boxes(columns(at(0.0), tokens=("b", "a")), wanted, MetricConfig())
 
 
 @pytest.mark.parametrize(

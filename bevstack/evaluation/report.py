@@ -1,0 +1,209 @@
+"""The report of a submission: one HTML file with everything in it, to be opened anywhere."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+
+import cv2
+
+from bevstack.evaluation.analysis import Analysis
+from bevstack.evaluation.bootstrap import FEWEST_SCENES, LEVEL, Interval
+from bevstack.evaluation.plots import error_plots, precision_plots, reliability_plots
+from bevstack.files import write_atomically, write_text_atomically
+from bevstack.render.canvas import Canvas
+
+REPORT_NAME = "report.html"
+WORST_SCENES = 12
+
+_STYLE = """
+:root { color-scheme: light dark; --line: #d5dae1; --soft: #6b7480; --bar: #56b4e9; }
+@media (prefers-color-scheme: dark) { :root { --line: #3a424d; --soft: #9aa4b2; --bar: #2b6f97; } }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 76rem; padding: 1.5rem; }
+h1 { font-size: 1.5rem; margin: 0 0 .2rem; }
+h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
+p { max-width: 52rem; } .soft, caption { color: var(--soft); }
+.tiles { display: flex; flex-wrap: wrap; gap: .8rem; margin: 1.2rem 0; }
+.tile { border: 1px solid var(--line); border-radius: .5rem; min-width: 7rem; padding: .6rem 1rem; }
+.tile b { display: block; font-size: 1.5rem; font-variant-numeric: tabular-nums; }
+.wide { overflow-x: auto; } img { background: #fff; max-width: 100%; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .4rem 0 1rem; }
+th, td { border-bottom: 1px solid var(--line); padding: .25rem .7rem; text-align: right;
+  white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; } th { font-weight: 600; }
+caption { caption-side: bottom; padding-top: .3rem; text-align: left; }
+td.bar { background: linear-gradient(90deg, var(--bar) var(--share), transparent var(--share)); }
+"""
+
+
+def write_report(
+    folder: Path,
+    analysis: Analysis,
+    *,
+    title: str,
+    comparison: tuple[str, Sequence[Interval]] | None = None,
+) -> Path:
+    """Writes ``report.html`` and its pictures as PNG files beside it, the report last.
+
+    Args:
+        folder: made where needed.
+        analysis: of the submission.
+        title: its name.
+        comparison: another submission's name, and what that has more.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full; names the path.
+    """
+    plots = {
+        "precision": precision_plots(analysis.scored.metrics, analysis.config),
+        "errors": error_plots(analysis.matches, analysis.config),
+        "reliability": reliability_plots(analysis.reliabilities),
+    }
+    pictures = {name: _png(canvas) for name, canvas in plots.items()}
+    for name, data in pictures.items():
+        write_atomically(folder / f"{name}.png", data)
+    page = "\n".join(_page(analysis, title, pictures, comparison))
+    write_text_atomically(folder / REPORT_NAME, page)
+    return folder / REPORT_NAME
+
+
+def _page(
+    analysis: Analysis,
+    title: str,
+    pictures: dict[str, bytes],
+    comparison: tuple[str, Sequence[Interval]] | None,
+) -> Iterable[str]:
+    name = html.escape(title)
+    yield f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{name}</title>'
+    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    yield f"<style>{_STYLE}</style></head><body>"
+    yield from _heading(analysis, name)
+    yield from _classes(analysis)
+    yield from _picture("Precision over recall", pictures["precision"], "One line a distance.")
+    if comparison is not None:
+        yield from _comparison(*comparison)
+    yield from _groups(analysis)
+    note = "Of boxes matched at the distance that errors are taken at; larger ones in the last bar."
+    yield from _picture("Errors", pictures["errors"], note)
+    note = "Precision of boxes by their score: a calibrated detector follows the diagonal."
+    yield from _picture("Calibration", pictures["reliability"], note)
+    yield from _scenes(analysis)
+    yield "</body></html>\n"
+
+
+def _heading(analysis: Analysis, name: str) -> Iterable[str]:
+    loaded, metrics = analysis.scored.loaded, analysis.scored.metrics
+    count = len(analysis.scenes)
+    yield f"<h1>{name}</h1><p class=soft>nuScenes detection metric over {count} scenes, "
+    yield f"{len(loaded.samples)} samples, {len(loaded.submission.boxes)} predicted and "
+    yield f"{len(loaded.truth.boxes)} true boxes.</p><div class=tiles>"
+    for interval in analysis.intervals[:7]:
+        label = interval.name.replace("_", " ").replace("err", "error")
+        yield f"<div class=tile>{label}<b>{_number(interval.value)}</b>"
+        yield f"<span class=soft>{_number(interval.low)} to {_number(interval.high)}</span></div>"
+    yield f"</div><p class=soft>Below each figure: where it lies in {100 * LEVEL:g} % of draws of "
+    yield f"{count} scenes with replacement."
+    if count < FEWEST_SCENES:
+        yield f" {count} scenes are too few for such an interval to say much."
+    yield "</p>"
+    if metrics.no_predictions:
+        yield "<p><b>There is not one predicted box.</b></p>"
+
+
+def _classes(analysis: Analysis) -> Iterable[str]:
+    yield "<h2>Classes</h2>"
+    calibration = {one.name: one.expected_calibration_error for one in analysis.reliabilities}
+    intervals = {interval.name: interval for interval in analysis.intervals}
+    distances = [f"AP {distance:g} m" for distance in analysis.config.distances_m]
+    titles = ["class", "AP", "interval", *distances, "ATE m", "ASE", "AOE rad", "AVE m/s", "AAE"]
+    rows = []
+    for found in sorted(analysis.scored.metrics.classes, key=lambda c: -c.average_precision):
+        spread = intervals[f"AP {found.name}"]
+        rows.append(
+            [
+                found.name.replace("_", " "),
+                _bar(found.average_precision),
+                f"{_number(spread.low)} to {_number(spread.high)}",
+                *map(_number, (*found.precisions, *found.errors.values, calibration[found.name])),
+            ]
+        )
+    yield _table([*titles, "calibration error"], rows)
+
+
+def _groups(analysis: Analysis) -> Iterable[str]:
+    yield "<h2>Circumstances</h2><p class=soft>Means over the classes that have true boxes in the "
+    yield "group. A predicted box counts in the group of the true box that it found, else in its "
+    yield "own; of visibility, in every one. Groups without true boxes are left out.</p>"
+    titles = ["group", "true boxes", "mAP", "ATE m", "ASE", "AOE rad", "AVE m/s", "AAE"]
+    rows: list[list[str]] = []
+    for family, members in groupby(analysis.groups, lambda group: group.family):
+        for group in (one for one in members if one.num_truth):
+            name = group.name if family == "all" else f"{family}: {group.name}"
+            figures = [_bar(group.mean_average_precision), *map(_number, group.errors.values)]
+            rows.append([html.escape(name), str(group.num_truth), *figures])
+    yield _table(titles, rows)
+
+
+def _comparison(name: str, differences: Sequence[Interval]) -> Iterable[str]:
+    yield f"<h2>Against {html.escape(name)}</h2><p class=soft>What the other has more, and where "
+    yield f"that lies in {100 * LEVEL:g} % of draws of scenes that both share. Of errors, less is "
+    yield "better.</p>"
+    rows = [
+        [
+            interval.name.replace("_", " "),
+            _signed(interval.value),
+            f"{_signed(interval.low)} to {_signed(interval.high)}",
+            "yes" if interval.clear else "",
+        ]
+        for interval in differences
+    ]
+    yield _table(["figure", "difference", "interval", "beyond chance"], rows)
+
+
+def _scenes(analysis: Analysis) -> Iterable[str]:
+    yield "<h2>Scenes, worst first</h2>"
+    rows = [
+        [html.escape(scene.name), _bar(scene.mean_average_precision), _number(scene.nds)]
+        for scene in analysis.scenes[:WORST_SCENES]
+    ]
+    caption = "Each scored alone: classes without true boxes in it count 0."
+    yield _table(["scene", "mAP", "NDS"], rows, caption)
+
+
+def _picture(title: str, data: bytes, note: str) -> Iterable[str]:
+    encoded = base64.b64encode(data).decode()
+    yield f"<h2>{title}</h2><p class=soft>{note}</p>"
+    yield f'<div class=wide><img alt="{title}" src="data:image/png;base64,{encoded}"></div>'
+
+
+def _table(titles: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> str:
+    head = "".join(f"<th>{title}</th>" for title in titles)
+    body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
+    note = f"<caption>{caption}</caption>" if caption else ""
+    table = f"<table>{note}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<div class=wide>{table}</div>"
+
+
+def _cell(content: str) -> str:
+    return content if content.startswith("<td") else f"<td>{content}</td>"
+
+
+def _bar(value: float) -> str:
+    share = 0.0 if value != value else 100 * min(max(value, 0.0), 1.0)
+    return f'<td class=bar style="--share:{share:.1f}%">{_number(value)}</td>'
+
+
+def _number(value: float) -> str:
+    return "-" if value != value else f"{value:.3f}"
+
+
+def _signed(value: float) -> str:
+    return "-" if value != value else f"{value:+.4f}"
+
+
+def _png(canvas: Canvas) -> bytes:
+    encoded: bytes = cv2.imencode(".png", canvas.pixels[..., ::-1])[1].tobytes()
+    return encoded
