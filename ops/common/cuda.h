@@ -20,16 +20,6 @@
 namespace bevstack {
 namespace cuda {
 
-inline void check_tensor(const char* name, const at::Tensor& tensor, const at::Tensor& first,
-                         at::IntArrayRef shape) {
-  TORCH_CHECK_TYPE(at::isFloatingType(tensor.scalar_type()) && tensor.element_size() >= 2, name,
-                   " must be float16, bfloat16, float32 or float64; got ", tensor.scalar_type());
-  TORCH_CHECK_VALUE(tensor.sizes() == shape, name, " must have shape ", shape, "; got ",
-                    tensor.sizes());
-  TORCH_CHECK_VALUE(tensor.device() == first.device(), name, " must be on ", first.device(),
-                    "; got ", tensor.device());
-}
-
 inline NumberType number_type(at::ScalarType type) {
   switch (type) {
     case at::kDouble:

@@ -8,56 +8,42 @@
 
 #include "common/sampling.h"
 #include "common/simd.h"
+#include "common/softmax.h"
+#include "common/storage.h"
 
 namespace bevstack {
 namespace BEVSTACK_ISA {
 
-enum BlockArray {
-  kPlace,  // of the corner (y0, x0), in units of D channels; -1: the point does not count
-  kStepX,  // from there to x1, and to y1; the first three hold integers
-  kStepY,
-  kWeight,  // corners (y0, x0), (y0, x1), (y1, x0), (y1, x1), times the factor
-  // For the gradients:
-  kLeft = kWeight + 4,  // weights of the two columns and lines; 0 for those outside
-  kRight,
-  kTop,
-  kBottom,
-  kToLeft,  // their derivatives
-  kToRight,
-  kToTop,
-  kToBottom,
-  kValidFactor,
-  kProduct,  // inner products of the output's gradient with the four corners
-  kBlockArrays = kProduct + 4
-};
-
+// A thread's scratch memory; see scratch_plan.
 template <typename T>
 struct Block {
-  T* records;  // BlockArray of the block's points
-  T* factor;   // (points,)
-  T* partial;  // (points, lanes): the inner products before their lanes are added up
+  T* records;      // BlockArray of the block's points
+  T* weights;      // (points, 4): of the corners (y0, x0), (y0, x1), (y1, x0), (y1, x1), with factor
+  T* products;     // (points, 4): of the output's gradient with each corner
+  T* factor;       // normalised, where there is a softmax
+  T* sums;         // for the softmax
+  T* window;
+  T* offset;       // copies, where the tensors cannot be read from or written to directly
+  T* grad_offset;
+  T* grad_factor;
 
-  Block(T* scratch, int64_t padded)
+  Block(T* scratch, const ScratchPlan& plan)
       : records(scratch),
-        factor(scratch + padded * kBlockArrays),
-        partial(scratch + padded * (kBlockArrays + 1)) {}
+        weights(scratch + plan.weights),
+        products(scratch + plan.products),
+        factor(scratch + plan.factor),
+        sums(scratch + plan.sums),
+        window(scratch + plan.window),
+        offset(scratch + plan.offset),
+        grad_offset(scratch + plan.grad_offset),
+        grad_factor(scratch + plan.grad_factor) {}
 };
 
 template <typename T>
-BEVSTACK_INLINE Integer<T> integer(const T* entry) {
-  Integer<T> bits;
+BEVSTACK_INLINE Unsigned<T> integer(const T* entry) {
+  Unsigned<T> bits;
   __builtin_memcpy(&bits, entry, sizeof bits);
   return bits;
-}
-
-// Reads a register of an array of `count` numbers from position k, without going over its end
-// where what lies behind is not known to belong to the same tensor.
-template <typename T>
-BEVSTACK_INLINE Vector<T> load_some(const T* from, int64_t k, int64_t count, bool may_read_on) {
-  if (k + kLanes<T> <= count || may_read_on) return load<Vector<T>>(from + k);
-  T buffer[kLanes<T>] = {};
-  for (int64_t i = k; i < count; ++i) buffer[i - k] = from[i];
-  return load<Vector<T>>(buffer);
 }
 
 template <typename T>
@@ -68,28 +54,56 @@ BEVSTACK_INLINE void store_some(T* to, int64_t k, int64_t count, Vector<T> vecto
   for (int64_t i = k; i < count; ++i) to[i] = buffer[i - k];
 }
 
-template <typename T>
-void normalise(const T* logits, int groups, int points, T* factor) {
-  for (int g = 0; g < groups; ++g) {
-    const T* from = logits + int64_t(g) * points;
-    T most = from[0];
-    for (int p = 1; p < points; ++p) most = from[p] > most ? from[p] : most;
-    for (int p = 0; p < points; ++p) factor[int64_t(g) * points + p] = from[p] - most;
-  }
-  const int64_t count = int64_t(groups) * points;
-  for (int64_t k = 0; k < count; k += kLanes<T>) {
-    store(factor + k, exp_negative<T>(load<Vector<T>>(factor + k)));
-  }
-  for (int g = 0; g < groups; ++g) {
-    T* of_group = factor + int64_t(g) * points;
-    T sum = 0;
-    for (int p = 0; p < points; ++p) sum += of_group[p];
-    const T inverse = T(1) / sum;
-    for (int p = 0; p < points; ++p) of_group[p] *= inverse;
-  }
+// Lanes of even and odd number of two registers.
+template <typename T, int N>
+BEVSTACK_INLINE Vector<T, N> evens(Vector<T, N> a, Vector<T, N> b) {
+  return shuffle<T, N>(a, b, [](int i) { return 2 * i; });
+}
+template <typename T, int N>
+BEVSTACK_INLINE Vector<T, N> odds(Vector<T, N> a, Vector<T, N> b) {
+  return shuffle<T, N>(a, b, [](int i) { return 2 * i + 1; });
 }
 
-// One axis of a position: the floor, and what the two pixels on either side weigh.
+// Their inverse: lanes of a and b in turns, the first half of them and the second.
+template <typename T, int N>
+BEVSTACK_INLINE Vector<T, N> lower_turns(Vector<T, N> a, Vector<T, N> b) {
+  return shuffle<T, N>(a, b, [](int i) { return i / 2 + (i & 1 ? N : 0); });
+}
+template <typename T, int N>
+BEVSTACK_INLINE Vector<T, N> upper_turns(Vector<T, N> a, Vector<T, N> b) {
+  return shuffle<T, N>(a, b, [](int i) { return (i + N) / 2 + (i & 1 ? N : 0); });
+}
+
+// Stores four vectors so that the numbers of a lane come to lie together.
+template <typename T>
+BEVSTACK_INLINE void store_fours(T* to, Vector<T> a, Vector<T> b, Vector<T> c, Vector<T> d) {
+  constexpr int L = kLanes<T>;
+  const Vector<T> halves[4] = {lower_turns<T, L>(a, c), lower_turns<T, L>(b, d),
+                               upper_turns<T, L>(a, c), upper_turns<T, L>(b, d)};
+  store(to, lower_turns<T, L>(halves[0], halves[1]));
+  store(to + L, upper_turns<T, L>(halves[0], halves[1]));
+  store(to + 2 * L, lower_turns<T, L>(halves[2], halves[3]));
+  store(to + 3 * L, upper_turns<T, L>(halves[2], halves[3]));
+}
+
+// The maps that the points of one register read.
+template <typename T>
+struct Maps {
+  Vector<T> scale_x, scale_y, width, height;
+  Vector<Integer<T>> last_column, last_line, first, line_step;
+
+  BEVSTACK_INLINE explicit Maps(const T* table)
+      : scale_x(load<Vector<T>>(table + kScaleX * kRecord)),
+        scale_y(load<Vector<T>>(table + kScaleY * kRecord)),
+        width(load<Vector<T>>(table + kWidth * kRecord)),
+        height(load<Vector<T>>(table + kHeight * kRecord)),
+        last_column(load<Vector<Integer<T>>>(table + kLastColumn * kRecord)),
+        last_line(load<Vector<Integer<T>>>(table + kLastLine * kRecord)),
+        first(load<Vector<Integer<T>>>(table + kFirst * kRecord)),
+        line_step(load<Vector<Integer<T>>>(table + kLineStep * kRecord)) {}
+};
+
+// One axis of a position inside (-1, size): the two pixels on either side and what they weigh.
 template <typename T>
 struct Axis {
   Vector<Integer<T>> first;  // clamped to the map
@@ -101,11 +115,10 @@ struct Axis {
   BEVSTACK_INLINE Axis(Vector<T> position, Vector<Integer<T>> last) {
     using V = Vector<T>;
     using I = Vector<Integer<T>>;
+    const V down = floor_of<T>(position);
+    const I whole = __builtin_convertvector(down, I);
+    const V fraction = position - down;
     const V zero = {};
-    I whole = __builtin_convertvector(position, I);  // towards zero
-    const I above = position < __builtin_convertvector(whole, V);
-    whole += above;  // -1 where it rounded up
-    const V fraction = position - __builtin_convertvector(whole, V);
     const I none = {};
     first_inside = whole >= none;
     second_inside = whole < last;
@@ -115,360 +128,377 @@ struct Axis {
   }
 };
 
-template <typename T, bool kGradients>
-BEVSTACK_INLINE void locate(const Sampling<T>& call, T start_x, T start_y,
-                            const T* offset, const T* factor, int64_t count, bool may_read_on,
-                            const Block<T>& block) {
+// Reads whole registers of offset and factor, the last one beyond `count` points.
+template <typename T, bool kGradients, bool kOneMap>
+void locate(const T* whole_table, int64_t column_step, T start_x, T start_y, const T* offset,
+            const T* factor, int64_t count, const Block<T>& block) {
   using V = Vector<T>;
   using I = Vector<Integer<T>>;
   constexpr int L = kLanes<T>;
   const V zero = {};
   const I none = {};
+  Maps<T> maps(whole_table);
   for (int64_t k = 0; k < count; k += L) {
-    const T* const table = call.table + record_entry(k, kTableArrays);
+    const T* const table = whole_table + record_entry(k, kTableArrays);
     T* const entry = block.records + record_entry(k, kBlockArrays);
-    const V low = load_some(offset, 2 * k, 2 * count, may_read_on);
-    const V high = load_some(offset, 2 * k + L, 2 * count, may_read_on);
-    const V offset_x = shuffle<T, L>(low, high, [](int i) { return 2 * i; });
-    const V offset_y = shuffle<T, L>(low, high, [](int i) { return 2 * i + 1; });
-    const V scale_x = load<V>(table + kScaleX * kRecord);
-    const V scale_y = load<V>(table + kScaleY * kRecord);
-    V x = start_x + load<V>(table + kGridX * kRecord) + offset_x * scale_x;
-    V y = start_y + load<V>(table + kGridY * kRecord) + offset_y * scale_y;
-    const I valid = (x > T(-1)) & (x < load<V>(table + kWidth * kRecord)) & (y > T(-1)) &
-                    (y < load<V>(table + kHeight * kRecord));
+    if constexpr (!kOneMap) maps = Maps<T>(table);
+    const V low = load<V>(offset + 2 * k), high = load<V>(offset + 2 * k + L);
+    V x = start_x + load<V>(table + kGridX * kRecord) + evens<T, L>(low, high) * maps.scale_x;
+    V y = start_y + load<V>(table + kGridY * kRecord) + odds<T, L>(low, high) * maps.scale_y;
+    const I valid = (x > T(-1)) & (x < maps.width) & (y > T(-1)) & (y < maps.height);
     x = select(valid, x, zero);
     y = select(valid, y, zero);
-    const Axis<T> column(x, load<I>(table + kLastColumn * kRecord));
-    const Axis<T> line(y, load<I>(table + kLastLine * kRecord));
-    const I line_step = load<I>(table + kLineStep * kRecord);
-    const I place = load<I>(table + kFirst * kRecord) + line.first * line_step +
-                    column.first * Integer<T>(call.groups);
+    const Axis<T> column(x, maps.last_column);
+    const Axis<T> line(y, maps.last_line);
+    I place = line.first * maps.line_step + column.first * Integer<T>(column_step);
+    if constexpr (!kOneMap) place += maps.first;
     store(entry + kPlace * kRecord, valid ? place : none - 1);
     const I both_x = column.first_inside & column.second_inside;
     const I both_y = line.first_inside & line.second_inside;
-    store(entry + kStepX * kRecord, both_x & Integer<T>(call.groups));
-    store(entry + kStepY * kRecord, both_y & line_step);
-    const V counted = select(valid, load_some(factor, k, count, may_read_on), zero);
+    store(entry + kStepX * kRecord, both_x & Integer<T>(column_step));
+    store(entry + kStepY * kRecord, both_y & maps.line_step);
+    const V counted = select(valid, load<V>(factor + k), zero);
     const V top = line.first_weight * counted;
     const V bottom = line.second_weight * counted;
-    store(entry + (kWeight + 0) * kRecord, top * column.first_weight);
-    store(entry + (kWeight + 1) * kRecord, top * column.second_weight);
-    store(entry + (kWeight + 2) * kRecord, bottom * column.first_weight);
-    store(entry + (kWeight + 3) * kRecord, bottom * column.second_weight);
-    if (kGradients) {
+    store_fours(block.weights + 4 * k, top * column.first_weight, top * column.second_weight,
+                bottom * column.first_weight, bottom * column.second_weight);
+    if constexpr (kGradients) {
       store(entry + kLeft * kRecord, column.first_weight);
-      store(entry + kRight * kRecord, column.second_weight);
+      store(entry + kRight * kRecord, select(column.second_inside, column.second_weight, zero - 1));
       store(entry + kTop * kRecord, line.first_weight);
-      store(entry + kBottom * kRecord, line.second_weight);
-      store(entry + kToLeft * kRecord, select(column.first_inside, zero - 1, zero));
-      store(entry + kToRight * kRecord, select(column.second_inside, zero + 1, zero));
-      store(entry + kToTop * kRecord, select(line.first_inside, zero - 1, zero));
-      store(entry + kToBottom * kRecord, select(line.second_inside, zero + 1, zero));
+      store(entry + kBottom * kRecord, select(line.second_inside, line.second_weight, zero - 1));
       store(entry + kValidFactor * kRecord, counted);
     }
   }
 }
 
-// Sums the points from k on into R registers of N channels. kDepth is D where it is known when
-// compiling, else 0.
-template <typename T, int N, int R, int kDepth>
-BEVSTACK_INLINE void gather(const Block<T>& block, int64_t k, int points, const T* value, int depth,
-                            T* output) {
+// Calls work(entry, k) with the block's entries of the points [k, k + points).
+template <typename T, typename Work>
+BEVSTACK_INLINE void for_points(T* records, int64_t k, int points, Work work) {
+  const int64_t end = k + points;
+  T* entry = records + k;
+  int64_t stop = end;
+  do {  // once, unless a group has more points than a record
+    if (end > kRecord) {
+      entry = records + record_entry(k, kBlockArrays);
+      const int64_t in_record = (k / kRecord + 1) * kRecord;
+      stop = end < in_record ? end : in_record;
+    }
+    for (; k < stop; ++k, ++entry) work(entry, k);
+  } while (k < end);
+}
+
+// Where the four corners of a point lie, in numbers from the beginning of an image.
+template <typename T>
+struct Corners {
+  uint64_t at[4];
+
+  BEVSTACK_INLINE explicit Corners(const T* entry) {
+    const uint64_t right = integer(entry + kStepX * kRecord);
+    const uint64_t down = integer(entry + kStepY * kRecord);
+    at[0] = integer(entry + kPlace * kRecord);
+    at[1] = at[0] + right;
+    at[2] = at[0] + down;
+    at[3] = at[1] + down;
+  }
+};
+
+template <typename T>
+BEVSTACK_INLINE bool counts(const T* entry) {
+  return integer(entry + kPlace * kRecord) != Unsigned<T>(-1);
+}
+
+// The weights of a point's corners, each in N lanes.
+template <typename T, int N>
+struct Weights {
+  Vector<T, N> of[4];
+
+  BEVSTACK_INLINE explicit Weights(const T* four) {
+    const Vector<T, N> fours = repeat_four<T, N>(four);
+    of[0] = spread<T, N, 0>(fours);
+    of[1] = spread<T, N, 1>(fours);
+    of[2] = spread<T, N, 2>(fours);
+    of[3] = spread<T, N, 3>(fours);
+  }
+};
+
+// Sums the points from k on into R registers of N channels.
+template <typename T, typename S, int N, int R>
+BEVSTACK_INLINE void gather(const Block<T>& block, int64_t k, int points, const S* value,
+                            S* output) {
   using V = Vector<T, N>;
   // Independent sums hide the latency of adding, as far as there are registers.
   constexpr int kSums = R <= 2 ? 4 : R <= 4 ? 2 : 1;
-  const int64_t unit = kDepth ? kDepth : depth;
   V sums[kSums][R] = {};
-  const T* const records = block.records;
-  for (int64_t end = k + points; k < end; ++k) {
-    const T* const entry = records + record_entry(k, kBlockArrays);
-    const Integer<T> place = integer(entry + kPlace * kRecord);
-    if (place < 0) continue;
-    const T* corner[4];
-    corner[0] = value + int64_t(place) * unit;
-    corner[1] = corner[0] + int64_t(integer(entry + kStepX * kRecord)) * unit;
-    const int64_t down = int64_t(integer(entry + kStepY * kRecord)) * unit;
-    corner[2] = corner[0] + down;
-    corner[3] = corner[1] + down;
+  const T* const all_weights = block.weights;
+  for_points(block.records, k, points, [&](const T* entry, int64_t p) BEVSTACK_LAMBDA {
+    if (!counts(entry)) return;
+    const Corners<T> corners(entry);
+    const Weights<T, N> weights(all_weights + 4 * p);
     for (int c = 0; c < 4; ++c) {
-      const T weight = entry[(kWeight + c) * kRecord];
-      for (int r = 0; r < R; ++r) sums[c % kSums][r] += load<V>(corner[c] + r * N) * weight;
+      const S* const from = value + corners.at[c];
+      for (int r = 0; r < R; ++r) {
+        sums[c % kSums][r] += read<T, N>(from + r * N) * weights.of[c];
+      }
     }
-  }
+  });
   for (int r = 0; r < R; ++r) {
     V sum = sums[0][r];
     if (kSums >= 2) sum += sums[1 % kSums][r];
     if (kSums == 4) sum += sums[2 % kSums][r] + sums[3 % kSums][r];
-    store(output + r * N, sum);
+    write<T, N>(output + r * N, sum);
+  }
+}
+
+// Adds up the lanes of each of four vectors of 4 or 8.
+template <typename T, int N>
+BEVSTACK_INLINE Vector<T, 4> add_lanes(const Vector<T, N> (&four)[4]) {
+  if constexpr (N == 8) {
+    // Pairs within halves, which is what processors do fastest.
+    const auto even = [](int i) { return i / 4 * 4 + i % 2 * 2 + (i & 2 ? 8 : 0); };
+    const auto odd = [](int i) { return i / 4 * 4 + i % 2 * 2 + 1 + (i & 2 ? 8 : 0); };
+    const auto add_pairs = [&](Vector<T, N> a, Vector<T, N> b) BEVSTACK_LAMBDA {
+      return shuffle<T, N>(a, b, even) + shuffle<T, N>(a, b, odd);
+    };
+    const Vector<T, N> both =
+        add_pairs(add_pairs(four[0], four[1]), add_pairs(four[2], four[3]));
+    return Vector<T, 4>{both[0], both[1], both[2], both[3]} +
+           Vector<T, 4>{both[4], both[5], both[6], both[7]};
+  } else {
+    const Vector<T, N> halves[2] = {fold<T, N, 2>(four[0], four[2]), fold<T, N, 2>(four[1], four[3])};
+    return fold<T, N, 1>(halves[0], halves[1]);
   }
 }
 
 // The transpose of gather: adds to the gradient of value, and leaves the products of the output's
-// gradient with each corner in block.partial, added to what is there unless kFirst.
-template <typename T, int N, int R, int kDepth, bool kFirst>
-BEVSTACK_INLINE void scatter(const Block<T>& block, int64_t k, int points, const T* value,
-                             T* grad_value, int depth, const T* grad_output) {
+// gradient with each corner in block.products, added to what is there unless kFirst.
+template <typename T, typename S, int N, int R, bool kFirst>
+BEVSTACK_INLINE void scatter(const Block<T>& block, int64_t k, int points, const S* value,
+                             T* grad_value, const S* grad_output) {
   using V = Vector<T, N>;
-  constexpr int L = kLanes<T>;
-  const int64_t unit = kDepth ? kDepth : depth;
+  // Products are made in narrower registers, whose lanes are added up in fewer steps.
+  constexpr int M = sizeof(T) == 4 && N >= 8 ? 8 : 4;
+  using W = Vector<T, M>;
+  constexpr int kParts = N * R / M;
   V grad[R];
-  for (int r = 0; r < R; ++r) grad[r] = load<V>(grad_output + r * N);
+  W grad_parts[kParts];
+  for (int r = 0; r < R; ++r) grad[r] = read<T, N>(grad_output + r * N);
+  for (int r = 0; r < kParts; ++r) grad_parts[r] = read<T, M>(grad_output + r * M);
   // Copies, because a store might change what the compiler reads through `block`.
-  const T* const records = block.records;
-  T* const partials = block.partial;
-  for (int64_t end = k + points; k < end; ++k) {
-    const T* const entry = records + record_entry(k, kBlockArrays);
-    const Integer<T> place = integer(entry + kPlace * kRecord);
-    T* const partial = partials + k * L;
-    if (place < 0) {
-      if (kFirst) store(partial, Vector<T>{});
-      continue;
+  const T* const all_weights = block.weights;
+  T* const products = block.products;
+  for_points(block.records, k, points, [&](const T* entry, int64_t p) BEVSTACK_LAMBDA {
+    T* const product_of_point = products + 4 * p;
+    if (!counts(entry)) {
+      if (kFirst) store(product_of_point, Vector<T, 4>{});
+      return;
     }
-    const int64_t right = int64_t(integer(entry + kStepX * kRecord)) * unit;
-    const int64_t down = int64_t(integer(entry + kStepY * kRecord)) * unit;
-    const int64_t first = int64_t(place) * unit;
-    const int64_t corner[4] = {first, first + right, first + down, first + down + right};
-    V product[4];
+    const Corners<T> corners(entry);
+    W product[4];
     for (int c = 0; c < 4; ++c) {
-      const T* from = value + corner[c];
-      product[c] = grad[0] * load<V>(from);
-      for (int r = 1; r < R; ++r) product[c] += grad[r] * load<V>(from + r * N);
+      const S* const from = value + corners.at[c];
+      product[c] = grad_parts[0] * read<T, M>(from);
+      for (int r = 1; r < kParts; ++r) product[c] += grad_parts[r] * read<T, M>(from + r * M);
     }
-    T weight[4];
-    for (int c = 0; c < 4; ++c) weight[c] = entry[(kWeight + c) * kRecord];
+    const Weights<T, N> weights(all_weights + 4 * p);
     for (int c = 0; c < 4; ++c) {
-      T* to = grad_value + corner[c];
-      for (int r = 0; r < R; ++r) store(to + r * N, load<V>(to + r * N) + grad[r] * weight[c]);
+      T* const to = grad_value + corners.at[c];
+      for (int r = 0; r < R; ++r) store(to + r * N, load<V>(to + r * N) + grad[r] * weights.of[c]);
     }
-    const V halves[2] = {fold<T, N, N / 2>(product[0], product[2]),
-                         fold<T, N, N / 2>(product[1], product[3])};
-    const V folded = fold<T, N, N / 4>(halves[0], halves[1]);  // (4 corners, N / 4)
-    if constexpr (kFirst && N == L) {
-      store(partial, folded);
-    } else if constexpr (N == L) {
-      store(partial, load<V>(partial) + folded);
-    } else {
-      T lanes[N];
-      store(lanes, folded);
-      for (int i = 0; i < N; ++i) partial[i / (N / 4) * (L / 4) + i % (N / 4)] += lanes[i];
-    }
-  }
+    const Vector<T, 4> sum = add_lanes<T, M>(product);
+    store(product_of_point, kFirst ? sum : sum + load<Vector<T, 4>>(product_of_point));
+  });
 }
 
 // One channel at a time, for what is left of a number of channels that fills no register.
-template <typename T>
-void gather_channel(const Block<T>& block, int64_t k, int points, const T* value, int depth,
-                    T* output) {
+template <typename T, typename S>
+void gather_channel(const Block<T>& block, int64_t k, int points, const S* value, S* output) {
   T sum = 0;
-  for (int64_t end = k + points; k < end; ++k) {
-    const T* const entry = block.records + record_entry(k, kBlockArrays);
-    const Integer<T> place = integer(entry + kPlace * kRecord);
-    if (place < 0) continue;
-    const T* const corner = value + int64_t(place) * depth;
-    const int64_t right = int64_t(integer(entry + kStepX * kRecord)) * depth;
-    const int64_t down = int64_t(integer(entry + kStepY * kRecord)) * depth;
-    const T* const weight = entry + kWeight * kRecord;
-    sum += weight[0] * corner[0] + weight[kRecord] * corner[right] +
-           weight[2 * kRecord] * corner[down] + weight[3 * kRecord] * corner[down + right];
-  }
-  *output = sum;
+  for_points(block.records, k, points, [&](const T* entry, int64_t p) BEVSTACK_LAMBDA {
+    if (!counts(entry)) return;
+    const Corners<T> corners(entry);
+    for (int c = 0; c < 4; ++c) {
+      sum += block.weights[4 * p + c] * read_one<T>(value + corners.at[c]);
+    }
+  });
+  write_one<T>(output, sum);
 }
 
-template <typename T>
-void scatter_channel(const Block<T>& block, int64_t k, int points, const T* value, T* grad_value,
-                     int depth, T grad) {
-  constexpr int L = kLanes<T>;
-  for (int64_t end = k + points; k < end; ++k) {
-    const T* const entry = block.records + record_entry(k, kBlockArrays);
-    const Integer<T> place = integer(entry + kPlace * kRecord);
-    if (place < 0) continue;
-    const int64_t first = int64_t(place) * depth;
-    const int64_t right = int64_t(integer(entry + kStepX * kRecord)) * depth;
-    const int64_t down = int64_t(integer(entry + kStepY * kRecord)) * depth;
-    const int64_t corner[4] = {first, first + right, first + down, first + down + right};
+template <typename T, typename S>
+void scatter_channel(const Block<T>& block, int64_t k, int points, const S* value, T* grad_value,
+                     T grad) {
+  for_points(block.records, k, points, [&](const T* entry, int64_t p) BEVSTACK_LAMBDA {
+    if (!counts(entry)) return;
+    const Corners<T> corners(entry);
     for (int c = 0; c < 4; ++c) {
-      block.partial[k * L + c * (L / 4)] += grad * value[corner[c]];
-      grad_value[corner[c]] += grad * entry[(kWeight + c) * kRecord];
+      block.products[4 * p + c] += grad * read_one<T>(value + corners.at[c]);
+      grad_value[corners.at[c]] += grad * block.weights[4 * p + c];
     }
-  }
+  });
 }
 
 // Any number of channels, in registers as wide as fit.
-template <typename T>
-void gather_any(const Block<T>& block, int64_t k, int points, const T* value, int depth,
-                T* output) {
+template <typename T, typename S>
+void gather_any(const Block<T>& block, int64_t k, int points, const S* value, int depth,
+                S* output) {
   constexpr int L = kLanes<T>;
   int c = 0;
   for (; c + 4 * L <= depth; c += 4 * L) {
-    gather<T, L, 4, 0>(block, k, points, value + c, depth, output + c);
+    gather<T, S, L, 4>(block, k, points, value + c, output + c);
   }
-  for (; c + L <= depth; c += L) {
-    gather<T, L, 1, 0>(block, k, points, value + c, depth, output + c);
-  }
+  for (; c + L <= depth; c += L) gather<T, S, L, 1>(block, k, points, value + c, output + c);
   if constexpr (L > 8) {
-    for (; c + 8 <= depth; c += 8) {
-      gather<T, 8, 1, 0>(block, k, points, value + c, depth, output + c);
-    }
+    for (; c + 8 <= depth; c += 8) gather<T, S, 8, 1>(block, k, points, value + c, output + c);
   }
-  for (; c + 4 <= depth; c += 4) {
-    gather<T, 4, 1, 0>(block, k, points, value + c, depth, output + c);
-  }
-  for (; c < depth; ++c) gather_channel(block, k, points, value + c, depth, output + c);
+  for (; c + 4 <= depth; c += 4) gather<T, S, 4, 1>(block, k, points, value + c, output + c);
+  for (; c < depth; ++c) gather_channel(block, k, points, value + c, output + c);
 }
 
-template <typename T>
-void scatter_any(const Block<T>& block, int64_t k, int points, const T* value, T* grad_value,
-                 int depth, const T* grad_output) {
+template <typename T, typename S>
+void scatter_any(const Block<T>& block, int64_t k, int points, const S* value, T* grad_value,
+                 int depth, const S* grad_output) {
   constexpr int L = kLanes<T>;
-  for (int64_t i = k * L; i < (k + points) * L; ++i) block.partial[i] = 0;
+  for (int64_t i = 4 * k; i < 4 * (k + points); ++i) block.products[i] = 0;
   int c = 0;
   for (; c + L <= depth; c += L) {
-    scatter<T, L, 1, 0, false>(block, k, points, value + c, grad_value + c, depth, grad_output + c);
+    scatter<T, S, L, 1, false>(block, k, points, value + c, grad_value + c, grad_output + c);
   }
   if constexpr (L > 8) {
     for (; c + 8 <= depth; c += 8) {
-      scatter<T, 8, 1, 0, false>(block, k, points, value + c, grad_value + c, depth,
-                                 grad_output + c);
+      scatter<T, S, 8, 1, false>(block, k, points, value + c, grad_value + c, grad_output + c);
     }
   }
   for (; c + 4 <= depth; c += 4) {
-    scatter<T, 4, 1, 0, false>(block, k, points, value + c, grad_value + c, depth, grad_output + c);
+    scatter<T, S, 4, 1, false>(block, k, points, value + c, grad_value + c, grad_output + c);
   }
   for (; c < depth; ++c) {
-    scatter_channel(block, k, points, value + c, grad_value + c, depth, grad_output[c]);
+    scatter_channel(block, k, points, value + c, grad_value + c, read_one<T>(grad_output + c));
   }
 }
 
-// Adds up the lanes of block.partial into the block's products.
+// Gradients of offsets and factors, the latter before the softmax's own. Writes exactly `count`
+// points.
 template <typename T>
-BEVSTACK_INLINE void add_lanes(const Block<T>& block, int64_t count) {
+void finish(const T* whole_table, int64_t count, const Block<T>& block, T* grad_offset,
+            T* grad_factor) {
   using V = Vector<T>;
+  using I = Vector<Integer<T>>;
   constexpr int L = kLanes<T>;
-  constexpr int kPoints = L / 4;  // summed at once
-  const T* partial = block.partial;
-  T* const records = block.records;
-  for (int64_t k = 0; k < count; k += kPoints, partial += kPoints * L) {
-    V sum;
-    if constexpr (kPoints == 4) {
-      const V even = fold<T, L, 2>(load<V>(partial), load<V>(partial + 2 * L));
-      const V odd = fold<T, L, 2>(load<V>(partial + L), load<V>(partial + 3 * L));
-      sum = fold<T, L, 1>(even, odd);
-    } else if constexpr (kPoints == 2) {
-      sum = fold<T, L, 1>(load<V>(partial), load<V>(partial + L));
-    } else {
-      sum = load<V>(partial);
-    }
-    T lanes[L];
-    store(lanes, sum);
-    T* const entry = records + record_entry(k, kBlockArrays) + kProduct * kRecord;
-    for (int c = 0; c < 4; ++c) {
-      __builtin_memcpy(entry + c * kRecord, lanes + c * kPoints, kPoints * sizeof(T));
-    }
-  }
-}
-
-template <typename T>
-void finish(const Sampling<T>& call, const T* factor, int groups, T* grad_offset,
-            T* grad_factor, const Block<T>& block) {
-  using V = Vector<T>;
-  constexpr int L = kLanes<T>;
-  const int64_t count = int64_t(groups) * call.points;
-  add_lanes(block, count);
+  const V zero = {};
   for (int64_t k = 0; k < count; k += L) {
     const T* const entry = block.records + record_entry(k, kBlockArrays);
-    const T* const table = call.table + record_entry(k, kTableArrays);
-    V product[4];
-    for (int c = 0; c < 4; ++c) product[c] = load<V>(entry + (kProduct + c) * kRecord);
-    const V left = load<V>(entry + kLeft * kRecord), right = load<V>(entry + kRight * kRecord);
-    const V top = load<V>(entry + kTop * kRecord), bottom = load<V>(entry + kBottom * kRecord);
+    const T* const table = whole_table + record_entry(k, kTableArrays);
+    const T* const from = block.products + 4 * k;  // of each point the four corners
+    const V pairs[4] = {
+        evens<T, L>(load<V>(from), load<V>(from + L)), odds<T, L>(load<V>(from), load<V>(from + L)),
+        evens<T, L>(load<V>(from + 2 * L), load<V>(from + 3 * L)),
+        odds<T, L>(load<V>(from + 2 * L), load<V>(from + 3 * L))};
+    const V product[4] = {evens<T, L>(pairs[0], pairs[2]), evens<T, L>(pairs[1], pairs[3]),
+                          odds<T, L>(pairs[0], pairs[2]), odds<T, L>(pairs[1], pairs[3])};
+    const V left = load<V>(entry + kLeft * kRecord), top = load<V>(entry + kTop * kRecord);
+    V right = load<V>(entry + kRight * kRecord), bottom = load<V>(entry + kBottom * kRecord);
+    const I left_inside = left > zero, top_inside = top > zero;
+    const I right_inside = right >= zero, bottom_inside = bottom >= zero;
+    right = select(right_inside, right, zero);
+    bottom = select(bottom_inside, bottom, zero);
     const V upper = left * product[0] + right * product[1];
     const V lower = left * product[2] + right * product[3];
     const V first = top * product[0] + bottom * product[2];
     const V second = top * product[1] + bottom * product[3];
+    const V to_x = select(right_inside, second, zero) - select(left_inside, first, zero);
+    const V to_y = select(bottom_inside, lower, zero) - select(top_inside, upper, zero);
     const V counted = load<V>(entry + kValidFactor * kRecord);
-    const V to_x = load<V>(entry + kToLeft * kRecord) * first +
-                   load<V>(entry + kToRight * kRecord) * second;
-    const V to_y = load<V>(entry + kToTop * kRecord) * upper +
-                   load<V>(entry + kToBottom * kRecord) * lower;
     const V x = counted * to_x * load<V>(table + kScaleX * kRecord);
     const V y = counted * to_y * load<V>(table + kScaleY * kRecord);
-    const auto low = [](int i) { return i / 2 + (i & 1 ? L : 0); };
-    const auto high = [](int i) { return (i + L) / 2 + (i & 1 ? L : 0); };
-    store_some(grad_offset, 2 * k, 2 * count, shuffle<T, L>(x, y, low));
-    store_some(grad_offset, 2 * k + L, 2 * count, shuffle<T, L>(x, y, high));
+    store_some(grad_offset, 2 * k, 2 * count, lower_turns<T, L>(x, y));
+    store_some(grad_offset, 2 * k + L, 2 * count, upper_turns<T, L>(x, y));
     store_some(grad_factor, k, count, top * upper + bottom * lower);
-  }
-  if (!call.softmax) return;
-  for (int g = 0; g < groups; ++g) {
-    const T* normal = factor + int64_t(g) * call.points;
-    T* grad = grad_factor + int64_t(g) * call.points;
-    T mean = 0;
-    for (int p = 0; p < call.points; ++p) mean += normal[p] * grad[p];
-    for (int p = 0; p < call.points; ++p) grad[p] = normal[p] * (grad[p] - mean);
   }
 }
 
-// Computes groups [first, first + groups) of one row, at most groups_at_once of them.
-template <typename T, int kDepth>
-BEVSTACK_INLINE void forward_block(const Sampling<T>& call, int64_t row, int64_t image,
-                                   T start_x, T start_y, int first, int groups,
-                                   const Block<T>& block) {
-  const int64_t group = row * call.groups + first;
+// What both directions begin with: locates the points of groups [first, first + groups) of one row,
+// at most groups_at_once of them. Returns their factors.
+template <typename T, typename S, bool kGradients>
+BEVSTACK_INLINE const T* locate_block(const Sampling<T, S>& call, int64_t row, T start_x,
+                                      T start_y, int first, int groups, const Block<T>& block) {
+  const int64_t point = (row * call.groups + first) * call.points;
+  const int64_t all = call.rows * call.groups * call.points;
   const int64_t count = int64_t(groups) * call.points;
-  // A register may be read beyond the block's end where 32 more numbers follow in the tensor.
-  const bool may_read_on = (call.rows * call.groups - group) * call.points >= count + 32;
-  const T* factor = call.factor + group * call.points;
+  const T* const offset = points_of(call.offset, call.offset_storage, 2 * point, 2 * count, 2 * all,
+                                    block.offset);
+  const T* factor =
+      points_of(call.factor, call.factor_storage, point, count, all, block.grad_factor);
   if (call.softmax) {
-    normalise(factor, groups, call.points, block.factor);
+    normalise(factor, groups, call.points, block.factor, block.sums, block.window);
     factor = block.factor;
   }
-  locate<T, false>(call, start_x, start_y, call.offset + group * call.points * 2, factor, count,
-                   may_read_on, block);
+  const auto find = call.one_map ? locate<T, kGradients, true> : locate<T, kGradients, false>;
+  find(call.table, int64_t(call.groups) * call.channels, start_x, start_y, offset, factor, count,
+       block);
+  return factor;
+}
+
+template <typename T, typename S, int kDepth>
+BEVSTACK_INLINE void forward_block(const Sampling<T, S>& call, int64_t row, int64_t image,
+                                   T start_x, T start_y, int first, int groups,
+                                   const Block<T>& block) {
+  locate_block<T, S, false>(call, row, start_x, start_y, first, groups, block);
   const int depth = kDepth ? kDepth : call.channels;
-  const T* value = call.value + image * call.image_size + int64_t(first) * depth;
-  T* output = call.output + group * depth;
+  const S* value = call.value + image * call.image_size + int64_t(first) * depth;
+  S* output = call.output + (row * call.groups + first) * depth;
   for (int g = 0; g < groups; ++g, value += depth, output += depth) {
     const int64_t k = int64_t(g) * call.points;
     if constexpr (kDepth != 0) {
-      gather<T, kLanes<T>, kDepth / kLanes<T>, kDepth>(block, k, call.points, value, depth, output);
+      gather<T, S, kLanes<T>, kDepth / kLanes<T>>(block, k, call.points, value, output);
     } else {
       gather_any(block, k, call.points, value, depth, output);
     }
   }
 }
 
-template <typename T, int kDepth>
-BEVSTACK_INLINE void backward_block(const Sampling<T>& call, int64_t row, int64_t image,
+template <typename T, typename S, int kDepth>
+BEVSTACK_INLINE void backward_block(const Sampling<T, S>& call, int64_t row, int64_t image,
                                     T start_x, T start_y, int first, int groups,
                                     const Block<T>& block) {
-  const int64_t group = row * call.groups + first;
-  const int64_t count = int64_t(groups) * call.points;
-  const bool may_read_on = (call.rows * call.groups - group) * call.points >= count + 32;
-  const T* factor = call.factor + group * call.points;
-  if (call.softmax) {
-    normalise(factor, groups, call.points, block.factor);
-    factor = block.factor;
-  }
-  locate<T, true>(call, start_x, start_y, call.offset + group * call.points * 2, factor, count,
-                  may_read_on, block);
+  const T* const factor =
+      locate_block<T, S, true>(call, row, start_x, start_y, first, groups, block);
   const int depth = kDepth ? kDepth : call.channels;
   const int64_t from = image * call.image_size + int64_t(first) * depth;
+  const int64_t group = row * call.groups + first;
   for (int g = 0; g < groups; ++g) {
     const int64_t k = int64_t(g) * call.points;
-    const T* value = call.value + from + int64_t(g) * depth;
+    const S* value = call.value + from + int64_t(g) * depth;
     T* grad_value = call.grad_value + from + int64_t(g) * depth;
-    const T* grad_output = call.grad_output + (group + g) * depth;
+    const S* grad_output = call.grad_output + (group + g) * depth;
     if constexpr (kDepth != 0) {
-      scatter<T, kLanes<T>, kDepth / kLanes<T>, kDepth, true>(block, k, call.points, value,
-                                                              grad_value, depth, grad_output);
+      scatter<T, S, kLanes<T>, kDepth / kLanes<T>, true>(block, k, call.points, value, grad_value,
+                                                         grad_output);
     } else {
       scatter_any(block, k, call.points, value, grad_value, depth, grad_output);
     }
   }
-  finish(call, factor, groups, call.grad_offset + group * call.points * 2,
-         call.grad_factor + group * call.points, block);
+  const int64_t point = group * call.points, count = int64_t(groups) * call.points;
+  T* const grad_offset = call.offset_storage == Storage::computing
+                             ? static_cast<T*>(call.grad_offset) + 2 * point
+                             : block.grad_offset;
+  T* const grad_factor = call.factor_storage == Storage::computing && !call.softmax
+                             ? static_cast<T*>(call.grad_factor) + point
+                             : block.grad_factor;
+  finish(call.table, count, block, grad_offset, grad_factor);
+  if (call.softmax) {
+    denormalise(factor, groups, call.points, grad_factor, block.sums, block.window);
+  }
+  keep_points(grad_offset, call.offset_storage, 2 * point, 2 * count, call.grad_offset);
+  keep_points(grad_factor, call.factor_storage, point, count, call.grad_factor);
 }
+
+// function<T, S, D>(...), with D = 0 for numbers of channels that no code is made for.
+#define BEVSTACK_BY_DEPTH(T, function, S, geometry, call, ...)                           \
+  if constexpr (sizeof(T) == 4) {                                                        \
+    if (call.channels == 16) return function<T, S, 16>(geometry, call, __VA_ARGS__);     \
+    if (call.channels == 32) return function<T, S, 32>(geometry, call, __VA_ARGS__);     \
+  }                                                                                      \
+  function<T, S, 0>(geometry, call, __VA_ARGS__)
 
 }  // namespace BEVSTACK_ISA
 }  // namespace bevstack

@@ -6,11 +6,15 @@
 #pragma once
 
 #include <stdint.h>
+#if defined(__x86_64__) || defined(_M_X64)
+#include <immintrin.h>  // all of it inline or built in, nothing for the linker to merge
+#endif
 
 // Everything here is inlined, so that it does not matter how vectors are passed between functions.
 #pragma GCC diagnostic ignored "-Wpsabi"
 
 #define BEVSTACK_INLINE inline __attribute__((always_inline))
+#define BEVSTACK_LAMBDA __attribute__((always_inline))
 
 namespace bevstack {
 namespace BEVSTACK_ISA {
@@ -36,6 +40,19 @@ struct IntegerOf<double> {
 // The integer of the same size: what a comparison gives and an index is held in.
 template <typename T>
 using Integer = typename IntegerOf<T>::type;
+
+template <typename T>
+struct UnsignedOf;
+template <>
+struct UnsignedOf<float> {
+  using type = uint32_t;
+};
+template <>
+struct UnsignedOf<double> {
+  using type = uint64_t;
+};
+template <typename T>
+using Unsigned = typename UnsignedOf<T>::type;
 
 // At least four lanes, because a sample has four corners.
 template <typename T>
@@ -65,6 +82,30 @@ BEVSTACK_INLINE V broadcast(T number) {
   return number - V{};
 }
 
+template <typename T>
+BEVSTACK_INLINE Vector<T> floor_of(const Vector<T>& numbers) {
+#if defined(__AVX512F__)
+  // With masks of all lanes: without, some compilers warn of what is undefined where no lane is.
+  constexpr int kDown = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC;
+  if constexpr (sizeof(T) == 4) {
+    return (Vector<T>)_mm512_maskz_roundscale_ps(0xffff, (__m512)numbers, kDown);
+  } else {
+    return (Vector<T>)_mm512_maskz_roundscale_pd(0xff, (__m512d)numbers, kDown);
+  }
+#elif defined(__AVX2__)
+  if constexpr (sizeof(T) == 4) {
+    return (Vector<T>)_mm256_floor_ps((__m256)numbers);
+  } else {
+    return (Vector<T>)_mm256_floor_pd((__m256d)numbers);
+  }
+#else
+  using V = Vector<T>;
+  using I = Vector<Integer<T>>;
+  const V toward_zero = __builtin_convertvector(__builtin_convertvector(numbers, I), V);
+  return toward_zero - ((numbers < toward_zero) ? V{} + T(1) : V{});
+#endif
+}
+
 template <typename V, typename M>
 BEVSTACK_INLINE V select(M mask, V yes, V no) {
   return mask ? yes : no;
@@ -82,6 +123,30 @@ BEVSTACK_INLINE Vector<T, N> shuffle(Vector<T, N> a, Vector<T, N> b, From from) 
   for (int i = 0; i < N; ++i) lanes[i] = from(i);
   return __builtin_shuffle(a, b, lanes);
 #endif
+}
+
+// Four numbers, again and again in N lanes.
+template <typename T, int N>
+BEVSTACK_INLINE Vector<T, N> repeat_four(const T* from) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4 && N == 16) {
+    return (Vector<T, N>)_mm512_maskz_broadcast_f32x4(0xffff, _mm_loadu_ps(from));
+  } else if constexpr (sizeof(T) == 8 && N == 8) {
+    return (Vector<T, N>)_mm512_maskz_broadcast_f64x4(0xff, _mm256_loadu_pd(from));
+  }
+#endif
+#if defined(__AVX__)
+  if constexpr (sizeof(T) == 4 && N == 8) {
+    return (Vector<T, N>)_mm256_broadcast_ps((const __m128*)from);
+  }
+#endif
+  if constexpr (N == 4) return load<Vector<T, N>>(from);
+}
+
+// Lane kWhich of each four lanes in all four.
+template <typename T, int N, int kWhich>
+BEVSTACK_INLINE Vector<T, N> spread(Vector<T, N> fours) {
+  return shuffle<T, N>(fours, fours, [](int i) { return i / 4 * 4 + kWhich; });
 }
 
 // One step of adding up lanes of two vectors at once: of each run of 2 * step lanes, the halves of

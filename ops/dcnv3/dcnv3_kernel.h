@@ -8,114 +8,183 @@ namespace bevstack {
 namespace BEVSTACK_ISA {
 
 // Outputs side by side that are walked down the image together: what they read of a block of
-// groups, with the lines above and below, stays in the second-level cache.
+// groups, with the lines and columns about it, stays in the second-level cache.
 constexpr int64_t kTileWidth = 16;
 
-// Lines of the input below an output that are fetched ahead of it.
-constexpr int64_t kLinesAhead = 8;
+// Where inputs take less, they are in some cache already, and asking costs more than it gains.
+constexpr int64_t kNear = int64_t(4) << 20;
 
-template <typename T>
-BEVSTACK_INLINE void fetch(const T* from, int64_t count) {
-  for (int64_t k = 0; k < count; k += 64 / int64_t(sizeof(T))) __builtin_prefetch(from + k, 0, 2);
+// Outputs of one image and one block of groups: columns [left, right) of lines [top, bottom).
+struct Tile {
+  int64_t image, left, right, top, bottom;
+  int first, groups;
+};
+
+// Asks for memory in lines of the cache, for reading or writing.
+template <int kWrite>
+BEVSTACK_INLINE void fetch(const void* from, int64_t bytes) {
+  const char* const start = static_cast<const char*>(from);
+  for (int64_t k = 0; k < bytes; k += 64) __builtin_prefetch(start + k, kWrite, 2);
 }
 
-// Asks for the channels of a block of groups, of the pixel that lies some lines below an output.
-template <typename T>
-BEVSTACK_INLINE void fetch_ahead(const Dcnv3Geometry& geometry, const Sampling<T>& call,
-                                 int64_t image, int64_t x, int64_t y, int first, int groups) {
-  if (y + kLinesAhead >= geometry.height || x >= geometry.width) return;
-  const int64_t pixel = (y + kLinesAhead) * geometry.width + x;
-  const int64_t from =
-      image * call.image_size + (pixel * geometry.groups + first) * geometry.channels;
-  const int64_t count = int64_t(groups) * geometry.channels;
-  fetch(call.value + from, count);
-  if (call.grad_value != nullptr) fetch(call.grad_value + from, count);
+template <int kWrite>
+BEVSTACK_INLINE void fetch_points(const void* array, Storage storage, int64_t first, int64_t count,
+                                  int number_bytes) {
+  const int64_t bytes = storage == Storage::computing ? number_bytes : 2;
+  fetch<kWrite>(static_cast<const char*>(array) + first * bytes, count * bytes);
 }
 
-// Calls work(row, image, start_x, start_y, first_group, groups) for the blocks of the lines
-// [begin, end) of all images and the groups [first, last), each block's outputs in tiles.
-template <typename T, typename Work>
+// Asks for memory some outputs before it is needed. The order of the tiles is not that of memory,
+// so that a processor does not foresee it.
+template <typename T, typename S>
+class Ahead {
+ public:
+  Ahead(const Dcnv3Geometry& geometry, const Sampling<T, S>& call)
+      : geometry_(geometry), call_(call), reach_(reach(geometry)), useful_(bytes() > kNear) {}
+
+  // What output (x, y) of a tile has beside it when the walk comes to the next line: its offsets
+  // and masks, its output or gradients, and the pixels at the edge of what the points reach.
+  BEVSTACK_INLINE void fetch_for(const Tile& tile, int64_t x, int64_t y) const {
+    if (!useful_) return;
+    int64_t column = x, line = y + 1;
+    if (line == tile.bottom) column += kTileWidth, line = tile.top;
+    if (column < geometry_.out_width) fetch_output(tile, column, line);
+    column = x * geometry_.stride_w;
+    line = y * geometry_.stride_h + reach_ + 2;
+    if (line >= geometry_.height) column += kTileWidth * geometry_.stride_w;
+    if (line >= geometry_.height) line -= geometry_.height;
+    if (line >= geometry_.height) return;
+    fetch_pixel(tile, column, line);
+    if (x - tile.left < reach_) fetch_pixel(tile, column - reach_, line);
+    if (tile.right - x <= reach_) fetch_pixel(tile, column + reach_, line);
+  }
+
+ private:
+  // What all images' values and points take.
+  int64_t bytes() const {
+    return geometry_.batch * call_.image_size * int64_t(sizeof(S)) +
+           call_.rows * call_.groups * call_.points * 3 * int64_t(sizeof(T));
+  }
+
+  // Pixels from an output's own to the points that most offsets lead to, if those of a trained
+  // layer are about as large as the kernel.
+  static int64_t reach(const Dcnv3Geometry& geometry) {
+    const int height = geometry.kernel_h * geometry.dilation_h;
+    const int width = geometry.kernel_w * geometry.dilation_w;
+    const double pixels = (height > width ? height : width) * geometry.offset_scale * 1.25;
+    return pixels < 1 ? 1 : pixels < 16 ? int64_t(pixels) : 16;
+  }
+
+  BEVSTACK_INLINE void fetch_output(const Tile& tile, int64_t x, int64_t y) const {
+    const int64_t row = (tile.image * geometry_.out_height + y) * geometry_.out_width + x;
+    const int64_t group = row * geometry_.groups + tile.first;
+    const int64_t point = group * call_.points, points = int64_t(tile.groups) * call_.points;
+    fetch_points<0>(call_.offset, call_.offset_storage, 2 * point, 2 * points, sizeof(T));
+    fetch_points<0>(call_.factor, call_.factor_storage, point, points, sizeof(T));
+    const int64_t output = group * geometry_.channels;
+    const int64_t bytes = int64_t(tile.groups) * geometry_.channels * int64_t(sizeof(S));
+    if (call_.grad_value == nullptr) return fetch<1>(call_.output + output, bytes);
+    fetch<0>(call_.grad_output + output, bytes);
+    fetch_points<1>(call_.grad_offset, call_.offset_storage, 2 * point, 2 * points, sizeof(T));
+    fetch_points<1>(call_.grad_factor, call_.factor_storage, point, points, sizeof(T));
+  }
+
+  BEVSTACK_INLINE void fetch_pixel(const Tile& tile, int64_t x, int64_t y) const {
+    if (x < 0 || x >= geometry_.width) return;
+    const int64_t place = ((y * geometry_.width + x) * geometry_.groups + tile.first) *
+                          geometry_.channels;
+    const int64_t from = tile.image * call_.image_size + place;
+    const int64_t channels = int64_t(tile.groups) * geometry_.channels;
+    fetch<0>(call_.value + from, channels * int64_t(sizeof(S)));
+    if (call_.grad_value == nullptr) return;
+    fetch<1>(call_.grad_value + from, channels * int64_t(sizeof(T)));
+  }
+
+  const Dcnv3Geometry& geometry_;
+  const Sampling<T, S>& call_;
+  const int64_t reach_;
+  const bool useful_;
+};
+
+// Calls work(tile, x, y) for the outputs of the lines [begin, end), counted over all images, and
+// the groups [first, last).
+template <typename Work>
 BEVSTACK_INLINE void for_each_block(const Dcnv3Geometry& geometry, int64_t begin, int64_t end,
                                     int first, int last, Work work) {
   const int at_once = groups_at_once(geometry.groups, geometry.points());
+  Tile tile{};
   while (begin < end) {
-    const int64_t image = begin / geometry.out_height;
-    const int64_t line = begin % geometry.out_height;
-    const int64_t image_end = (image + 1) * geometry.out_height;
-    const int64_t stop = (end < image_end ? end : image_end) - image * geometry.out_height;
-    for (int g = first; g < last; g += at_once) {
-      const int groups = last - g < at_once ? last - g : at_once;
-      for (int64_t left = 0; left < geometry.out_width; left += kTileWidth) {
-        const int64_t right =
-            left + kTileWidth < geometry.out_width ? left + kTileWidth : geometry.out_width;
-        for (int64_t y = line; y < stop; ++y) {
-          for (int64_t x = left; x < right; ++x) {
-            const int64_t row = (image * geometry.out_height + y) * geometry.out_width + x;
-            work(row, image, T(x * geometry.stride_w), T(y * geometry.stride_h), g, groups);
-          }
+    tile.image = begin / geometry.out_height;
+    tile.top = begin % geometry.out_height;
+    const int64_t image_end = (tile.image + 1) * geometry.out_height;
+    tile.bottom = tile.top + (end < image_end ? end : image_end) - begin;
+    for (tile.first = first; tile.first < last; tile.first += at_once) {
+      tile.groups = last - tile.first < at_once ? last - tile.first : at_once;
+      for (tile.left = 0; tile.left < geometry.out_width; tile.left = tile.right) {
+        const int64_t right = tile.left + kTileWidth;
+        tile.right = right < geometry.out_width ? right : geometry.out_width;
+        for (int64_t y = tile.top; y < tile.bottom; ++y) {
+          for (int64_t x = tile.left; x < tile.right; ++x) work(tile, x, y);
         }
       }
     }
-    begin = image * geometry.out_height + stop;
+    begin += tile.bottom - tile.top;
   }
 }
 
-template <typename T, int kDepth>
-void forward_lines(const Dcnv3Geometry& geometry, const Sampling<T>& call, int64_t begin,
+template <typename T, typename S, int kDepth>
+void forward_lines(const Dcnv3Geometry& geometry, const Sampling<T, S>& call, int64_t begin,
                    int64_t end, T* scratch) {
-  const Block<T> block(scratch, padded_points(call.groups, call.points));
-  for_each_block<T>(geometry, begin, end, 0, call.groups,
-                    [&](int64_t row, int64_t image, T x, T y, int first, int groups) {
-                      fetch_ahead(geometry, call, image, int64_t(x), int64_t(y), first, groups);
-                      forward_block<T, kDepth>(call, row, image, x, y, first, groups, block);
-                    });
+  const Block<T> block(scratch, scratch_plan(call.groups, call.points));
+  const Ahead<T, S> ahead(geometry, call);
+  for_each_block(geometry, begin, end, 0, call.groups, [&](const Tile& tile, int64_t x, int64_t y) {
+    ahead.fetch_for(tile, x, y);
+    const int64_t row = (tile.image * geometry.out_height + y) * geometry.out_width + x;
+    forward_block<T, S, kDepth>(call, row, tile.image, T(x * geometry.stride_w),
+                                T(y * geometry.stride_h), tile.first, tile.groups, block);
+  });
 }
 
-template <typename T, int kDepth>
-void backward_units(const Dcnv3Geometry& geometry, const Sampling<T>& call, int64_t begin,
+template <typename T, typename S, int kDepth>
+void backward_units(const Dcnv3Geometry& geometry, const Sampling<T, S>& call, int64_t begin,
                     int64_t end, T* scratch) {
-  const Block<T> block(scratch, padded_points(call.groups, call.points));
+  const Block<T> block(scratch, scratch_plan(call.groups, call.points));
+  const Ahead<T, S> ahead(geometry, call);
   while (begin < end) {
     const int64_t image = begin / call.groups;
     const int first = int(begin % call.groups);
     const int64_t left = end - begin;
     const int last = left < call.groups - first ? first + int(left) : call.groups;
-    for_each_block<T>(geometry, image * geometry.out_height, (image + 1) * geometry.out_height,
-                      first, last,
-                      [&](int64_t row, int64_t of, T x, T y, int g, int groups) {
-                        fetch_ahead(geometry, call, of, int64_t(x), int64_t(y), g, groups);
-                        backward_block<T, kDepth>(call, row, of, x, y, g, groups, block);
-                      });
+    for_each_block(geometry, image * geometry.out_height, (image + 1) * geometry.out_height, first,
+                   last, [&](const Tile& tile, int64_t x, int64_t y) {
+                     ahead.fetch_for(tile, x, y);
+                     const int64_t row =
+                         (tile.image * geometry.out_height + y) * geometry.out_width + x;
+                     backward_block<T, S, kDepth>(call, row, tile.image, T(x * geometry.stride_w),
+                                                  T(y * geometry.stride_h), tile.first,
+                                                  tile.groups, block);
+                   });
     begin += last - first;
   }
 }
 
-// The outputs of lines [begin, end), counted over all images.
-void dcnv3_forward(const Dcnv3Geometry& geometry, const Sampling<float>& call,
-                   int64_t begin, int64_t end, float* scratch) {
-  if (call.channels == 16) return forward_lines<float, 16>(geometry, call, begin, end, scratch);
-  if (call.channels == 32) return forward_lines<float, 32>(geometry, call, begin, end, scratch);
-  forward_lines<float, 0>(geometry, call, begin, end, scratch);
-}
+// Forward: the outputs of lines [begin, end), counted over all images. Backward: the gradients of
+// groups [begin, end), counted over all images; no two groups share a number of any gradient, and
+// a group's sums are always made in one order.
+#define BEVSTACK_DEFINE(T, S)                                                                   \
+  void dcnv3_forward(const Dcnv3Geometry& geometry, const Sampling<T, S>& call, int64_t begin,  \
+                     int64_t end, T* scratch) {                                                 \
+    BEVSTACK_BY_DEPTH(T, forward_lines, S, geometry, call, begin, end, scratch);                \
+  }                                                                                             \
+  void dcnv3_backward(const Dcnv3Geometry& geometry, const Sampling<T, S>& call, int64_t begin, \
+                      int64_t end, T* scratch) {                                                \
+    BEVSTACK_BY_DEPTH(T, backward_units, S, geometry, call, begin, end, scratch);               \
+  }
 
-void dcnv3_forward(const Dcnv3Geometry& geometry, const Sampling<double>& call,
-                   int64_t begin, int64_t end, double* scratch) {
-  forward_lines<double, 0>(geometry, call, begin, end, scratch);
-}
-
-// The gradients of groups [begin, end), counted over all images. No two groups share a number of
-// any gradient, and a group's sums are always made in one order.
-void dcnv3_backward(const Dcnv3Geometry& geometry, const Sampling<float>& call,
-                    int64_t begin, int64_t end, float* scratch) {
-  if (call.channels == 16) return backward_units<float, 16>(geometry, call, begin, end, scratch);
-  if (call.channels == 32) return backward_units<float, 32>(geometry, call, begin, end, scratch);
-  backward_units<float, 0>(geometry, call, begin, end, scratch);
-}
-
-void dcnv3_backward(const Dcnv3Geometry& geometry, const Sampling<double>& call,
-                    int64_t begin, int64_t end, double* scratch) {
-  backward_units<double, 0>(geometry, call, begin, end, scratch);
-}
+BEVSTACK_DEFINE(float, float)
+BEVSTACK_DEFINE(float, Half)
+BEVSTACK_DEFINE(float, BFloat16)
+BEVSTACK_DEFINE(double, double)
 
 }  // namespace BEVSTACK_ISA
 }  // namespace bevstack

@@ -1,20 +1,24 @@
 // bevstack::ms_deform_attn and bevstack::ms_deform_attn_backward on the CPU.
+#include <algorithm>
+
 #include <torch/library.h>
 
 #include "common/cpu.h"
 #include "common/levels.h"
 #include "ms_deform_attn/ms_deform_attn.h"
+#include "ms_deform_attn/ms_deform_attn_checks.h"
 
-#define BEVSTACK_DECLARE(level)                                                              \
-  namespace level {                                                                          \
-  void ms_deform_attn_forward(const MsDeformAttnGeometry&, const Sampling<float>&,  \
-                              int64_t, int64_t, float*);                                     \
-  void ms_deform_attn_forward(const MsDeformAttnGeometry&, const Sampling<double>&, \
-                              int64_t, int64_t, double*);                                    \
-  void ms_deform_attn_backward(const MsDeformAttnGeometry&, const Sampling<float>&, \
-                               int64_t, int64_t, float*);                                    \
-  void ms_deform_attn_backward(const MsDeformAttnGeometry&,                                  \
-                               const Sampling<double>&, int64_t, int64_t, double*); \
+#define BEVSTACK_DECLARE_FOR(T, S)                                                            \
+  void ms_deform_attn_forward(const MsDeformAttnGeometry&, const Sampling<T, S>&, int64_t,    \
+                              int64_t, T*);                                                   \
+  void ms_deform_attn_backward(const MsDeformAttnGeometry&, const Sampling<T, S>&, int64_t,   \
+                               int64_t, T*);
+#define BEVSTACK_DECLARE(level)          \
+  namespace level {                      \
+  BEVSTACK_DECLARE_FOR(float, float)     \
+  BEVSTACK_DECLARE_FOR(float, Half)      \
+  BEVSTACK_DECLARE_FOR(float, BFloat16)  \
+  BEVSTACK_DECLARE_FOR(double, double)   \
   }
 
 namespace bevstack {
@@ -25,154 +29,98 @@ BEVSTACK_DECLARE(avx512)
 
 namespace {
 
-// One call: its tensors, contiguous and of the computing type, and what they mean.
+// One call: its tensors as they are read, and what they mean.
 struct Arguments {
-  at::Tensor value, locations, weights, index;
+  Inputs inputs;
+  at::Tensor index;
+  MsDeformAttnSizes sizes;
   MsDeformAttnGeometry geometry;
-  std::vector<int64_t> shapes;  // height and width of each level
-  int64_t levels, points;       // points of a level
-  at::ScalarType type;
+  at::IntArrayRef shapes;  // height and width of each level
 };
 
-void check_index(const at::Tensor& index, int64_t rows, int64_t batch) {
-  TORCH_CHECK_TYPE(index.scalar_type() == at::kLong, "value_index must be int64; got ",
-                   index.scalar_type());
-  check_shape("value_index", index, {rows});
-  const int64_t* images = index.const_data_ptr<int64_t>();
-  if (rows == 0) return;
-  int64_t least = images[0], most = images[0];
-  for (int64_t m = 1; m < rows; ++m) {
-    least = std::min(least, images[m]);
-    most = std::max(most, images[m]);
-  }
-  TORCH_CHECK_VALUE(least >= 0 && most < batch, "value_index must lie in 0..", batch - 1,
-                    ", the images of value; got ", least, "..", most);
+void check_index_range(const at::Tensor& index, int64_t images) {
+  const int64_t* const first = index.const_data_ptr<int64_t>();
+  const auto range = std::minmax_element(first, first + index.numel());
+  if (index.numel() == 0) return;
+  TORCH_CHECK_VALUE(*range.first >= 0 && *range.second < images, "value_index must lie in 0..",
+                    images - 1, ", the images of value; got ", *range.first, "..", *range.second);
 }
 
 Arguments check(const at::Tensor& value, const at::Tensor& locations, const at::Tensor& weights,
                 const std::optional<at::Tensor>& value_index, at::IntArrayRef spatial_shapes) {
-  check_floating("value", value);
-  check_floating("sampling_locations", locations);
-  check_floating("attention_weights", weights);
-  const int64_t leading = value_index.has_value() ? 1 : 2;
-  TORCH_CHECK_VALUE(value.dim() == 4, "value must have shape (B, S, H, D); got ", value.sizes());
-  TORCH_CHECK_VALUE(weights.dim() == leading + 3, "attention_weights must have ", leading + 3,
-                    " axes; got ", weights.sizes());
-  TORCH_CHECK_VALUE(!spatial_shapes.empty() && spatial_shapes.size() % 2 == 0,
-                    "spatial_shapes must hold a height and a width for each level; got ",
-                    spatial_shapes);
-  int64_t pixels = 0;
-  for (size_t level = 0; level < spatial_shapes.size(); level += 2) {
-    TORCH_CHECK_VALUE(spatial_shapes[level] > 0 && spatial_shapes[level + 1] > 0,
-                      "spatial_shapes must be positive; got ", spatial_shapes);
-    pixels += spatial_shapes[level] * spatial_shapes[level + 1];
-  }
-  const int64_t levels = int64_t(spatial_shapes.size()) / 2, heads = value.size(2);
-  const int64_t points = weights.size(-1);
-  check_shape("value", value, {value.size(0), pixels, heads, value.size(3)});
-  std::vector<int64_t> shape = {weights.size(0)};
-  if (leading == 2) {
-    TORCH_CHECK_VALUE(weights.size(0) == value.size(0), "attention_weights must have the batch ",
-                      value.size(0), " of value; got ", weights.sizes());
-    shape.push_back(weights.size(1));
-  }
-  shape.insert(shape.end(), {heads, levels, points});
-  check_shape("attention_weights", weights, shape);
-  shape.push_back(2);
-  check_shape("sampling_locations", locations, shape);
-  TORCH_CHECK_VALUE(pixels * heads < (int64_t(1) << 31) && levels * points < (int64_t(1) << 20),
-                    "value must have less than 2^31 pixels times heads in an image; got ",
-                    value.sizes());
-  const int64_t rows = leading == 1 ? weights.size(0) : weights.size(0) * weights.size(1);
-  Arguments made;
-  made.type = computing_type({value, locations, weights});
-  made.value = prepare(value, made.type);
-  made.locations = prepare(locations, made.type);
-  made.weights = prepare(weights, made.type);
+  const MsDeformAttnSizes sizes =
+      check_arguments(value, locations, weights, value_index, spatial_shapes);
+  Arguments made{Inputs(value, locations, weights), {}, sizes, {}, spatial_shapes};
   if (value_index.has_value()) {
     made.index = value_index->contiguous();
-    check_index(made.index, rows, value.size(0));
+    check_index_range(made.index, sizes.images);
   }
-  made.shapes = spatial_shapes.vec();
-  made.levels = levels;
-  made.points = points;
-  made.geometry = {value.size(0), rows, leading == 1 ? 1 : weights.size(1),
-                   made.index.defined() ? made.index.const_data_ptr<int64_t>() : nullptr,
-                   int(heads)};
+  const bool packed = value_index.has_value();
+  made.geometry = {sizes.images, packed ? sizes.rows : sizes.rows * sizes.images,
+                   packed ? 1 : sizes.rows, packed ? made.index.const_data_ptr<int64_t>() : nullptr,
+                   int(sizes.heads)};
   return made;
 }
 
 template <typename T>
 void fill_table(const Arguments& made, PointTable<T>& table) {
+  const int64_t pixel = made.sizes.heads * made.sizes.channels;
   int64_t k = 0, first = 0;
-  for (int64_t level = 0; level < made.levels; ++level) {
+  for (int64_t level = 0; level < made.sizes.levels; ++level) {
     const int64_t height = made.shapes[2 * level], width = made.shapes[2 * level + 1];
-    for (int64_t p = 0; p < made.points; ++p, ++k) {
+    for (int64_t p = 0; p < made.sizes.points; ++p, ++k) {
       table.number(kGridX, k) = table.number(kGridY, k) = T(-0.5);
       table.number(kScaleX, k) = table.number(kWidth, k) = T(width);
       table.number(kScaleY, k) = table.number(kHeight, k) = T(height);
       table.set_index(kLastColumn, k, width - 1);
       table.set_index(kLastLine, k, height - 1);
-      table.set_index(kFirst, k, first * made.geometry.heads);
-      table.set_index(kLineStep, k, width * made.geometry.heads);
+      table.set_index(kFirst, k, first * pixel);
+      table.set_index(kLineStep, k, width * pixel);
     }
     first += height * width;
   }
 }
 
-template <typename T>
-Sampling<T> make_call(const Arguments& made) {
-  Sampling<T> call{};
-  call.value = made.value.const_data_ptr<T>();
-  call.offset = made.locations.const_data_ptr<T>();
-  call.factor = made.weights.const_data_ptr<T>();
+template <typename T, typename S>
+Sampling<T, S> make_call(const Arguments& made) {
+  Sampling<T, S> call = made.inputs.call<T, S>();
   call.rows = made.geometry.rows;
   call.groups = made.geometry.heads;
-  call.channels = int(made.value.size(3));
-  call.points = int(made.levels * made.points);
-  call.image_size = made.value.size(1) * made.value.size(2) * made.value.size(3);
+  call.channels = int(made.sizes.channels);
+  call.points = int(made.sizes.levels * made.sizes.points);
+  call.image_size = made.sizes.pixels * made.sizes.heads * made.sizes.channels;
   call.softmax = false;
+  call.one_map = made.sizes.levels == 1;
   return call;
 }
 
-template <typename T>
+template <typename T, typename S>
 void run_forward(const Arguments& made, at::Tensor& output) {
-  Sampling<T> call = make_call<T>(made);
-  call.output = output.mutable_data_ptr<T>();
+  Sampling<T, S> call = make_call<T, S>(made);
+  call.output = static_cast<S*>(output.mutable_data_ptr());
   PointTable<T> table(call.groups, call.points);
   fill_table(made, table);
   call.table = table.repeated(call.points);
   at::parallel_for(0, call.rows, 16, [&](int64_t begin, int64_t end) {
-    Scratch<T> scratch(call);
+    Scratch<T> scratch(call.groups, call.points);
     BEVSTACK_ON_THIS_MACHINE(
         ms_deform_attn_forward(made.geometry, call, begin, end, scratch.get()));
   });
 }
 
-template <typename T>
-void run_backward(const Arguments& made, const at::Tensor& grad_output,
-                  const std::array<at::Tensor, 3>& grads) {
-  Sampling<T> call = make_call<T>(made);
-  call.grad_output = grad_output.const_data_ptr<T>();
-  call.grad_value = grads[0].mutable_data_ptr<T>();
-  call.grad_offset = grads[1].mutable_data_ptr<T>();
-  call.grad_factor = grads[2].mutable_data_ptr<T>();
+template <typename T, typename S>
+void run_backward(const Arguments& made, const at::Tensor& grad_output, const Gradients& grads) {
+  Sampling<T, S> call = make_call<T, S>(made);
+  grads.put_into(call, grad_output);
   PointTable<T> table(call.groups, call.points);
   fill_table(made, table);
   call.table = table.repeated(call.points);
   const int64_t units = made.geometry.batch * made.geometry.heads;
   at::parallel_for(0, units, 1, [&](int64_t begin, int64_t end) {
-    Scratch<T> scratch(call);
+    Scratch<T> scratch(call.groups, call.points);
     BEVSTACK_ON_THIS_MACHINE(
         ms_deform_attn_backward(made.geometry, call, begin, end, scratch.get()));
   });
-}
-
-std::vector<int64_t> output_shape(const Arguments& made, const at::Tensor& value) {
-  std::vector<int64_t> shape = made.weights.sizes().vec();
-  shape.resize(shape.size() - 3);
-  shape.push_back(value.size(2) * value.size(3));
-  return shape;
 }
 
 at::Tensor ms_deform_attn(const at::Tensor& value, const at::Tensor& sampling_locations,
@@ -181,15 +129,15 @@ at::Tensor ms_deform_attn(const at::Tensor& value, const at::Tensor& sampling_lo
                           at::IntArrayRef spatial_shapes) {
   const Arguments made =
       check(value, sampling_locations, attention_weights, value_index, spatial_shapes);
-  at::Tensor output = empty_result(output_shape(made, value), made.value.options());
-  if (made.weights.numel() == 0) {
+  at::Tensor output =
+      empty_result(output_shape(value, attention_weights), made.inputs.value.options());
+  if (attention_weights.numel() == 0) {
     output.zero_();
   } else if (output.numel() != 0) {
-    if (made.type == at::kDouble) {
-      run_forward<double>(made, output);
-    } else {
-      run_forward<float>(made, output);
-    }
+    with_types(made.inputs.value, made.inputs.computing, [&](auto* number, auto* stored) {
+      run_forward<std::remove_pointer_t<decltype(number)>, std::remove_pointer_t<decltype(stored)>>(
+          made, output);
+    });
   }
   return output.to(value.scalar_type());
 }
@@ -200,25 +148,19 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> ms_deform_attn_backward(
     at::IntArrayRef spatial_shapes) {
   const Arguments made =
       check(value, sampling_locations, attention_weights, value_index, spatial_shapes);
-  check_floating("grad_output", grad_output);
-  check_shape("grad_output", grad_output, output_shape(made, value));
-  const at::Tensor grad = prepare(grad_output, made.type);
-  const std::array<at::Tensor, 3> grads = {
-      empty_result(made.value.sizes(), made.value.options()).zero_(),
-      empty_result(made.locations.sizes(), made.locations.options()),
-      empty_result(made.weights.sizes(), made.weights.options())};
+  check_tensor("grad_output", grad_output, value, output_shape(value, attention_weights));
+  const at::Tensor grad = prepare(grad_output, made.inputs.value.scalar_type());
+  const Gradients grads(made.inputs);
   if (grad.numel() == 0) {  // without channels, nothing depends on locations and weights
-    grads[1].zero_();
-    grads[2].zero_();
-  } else if (made.weights.numel() != 0) {
-    if (made.type == at::kDouble) {
-      run_backward<double>(made, grad, grads);
-    } else {
-      run_backward<float>(made, grad, grads);
-    }
+    grads.offset.zero_();
+    grads.factor.zero_();
+  } else if (attention_weights.numel() != 0) {
+    with_types(made.inputs.value, made.inputs.computing, [&](auto* number, auto* stored) {
+      run_backward<std::remove_pointer_t<decltype(number)>,
+                   std::remove_pointer_t<decltype(stored)>>(made, grad, grads);
+    });
   }
-  return {grads[0].to(value.scalar_type()), grads[1].to(sampling_locations.scalar_type()),
-          grads[2].to(attention_weights.scalar_type())};
+  return grads.as(value, sampling_locations, attention_weights);
 }
 
 }  // namespace

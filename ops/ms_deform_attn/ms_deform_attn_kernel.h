@@ -7,24 +7,24 @@
 namespace bevstack {
 namespace BEVSTACK_ISA {
 
-template <typename T, int kDepth>
-void forward_rows(const MsDeformAttnGeometry& geometry, const Sampling<T>& call,
+template <typename T, typename S, int kDepth>
+void forward_rows(const MsDeformAttnGeometry& geometry, const Sampling<T, S>& call,
                   int64_t begin, int64_t end, T* scratch) {
-  const Block<T> block(scratch, padded_points(call.groups, call.points));
+  const Block<T> block(scratch, scratch_plan(call.groups, call.points));
   const int at_once = groups_at_once(call.groups, call.points);
   for (int64_t row = begin; row < end; ++row) {
     const int64_t image = geometry.image(row);
     for (int head = 0; head < call.groups; head += at_once) {
       const int heads = call.groups - head < at_once ? call.groups - head : at_once;
-      forward_block<T, kDepth>(call, row, image, T(0), T(0), head, heads, block);
+      forward_block<T, S, kDepth>(call, row, image, T(0), T(0), head, heads, block);
     }
   }
 }
 
-template <typename T, int kDepth>
-void backward_units(const MsDeformAttnGeometry& geometry, const Sampling<T>& call,
+template <typename T, typename S, int kDepth>
+void backward_units(const MsDeformAttnGeometry& geometry, const Sampling<T, S>& call,
                     int64_t begin, int64_t end, T* scratch) {
-  const Block<T> block(scratch, padded_points(call.groups, call.points));
+  const Block<T> block(scratch, scratch_plan(call.groups, call.points));
   const int at_once = groups_at_once(call.groups, call.points);
   for (int64_t row = 0; row < geometry.rows; ++row) {
     const int64_t image = geometry.image(row);
@@ -33,42 +33,31 @@ void backward_units(const MsDeformAttnGeometry& geometry, const Sampling<T>& cal
     const int stop = last < call.groups ? int(last < 0 ? 0 : last) : call.groups;
     for (int head = first > 0 ? int(first < stop ? first : stop) : 0; head < stop;) {
       const int heads = stop - head < at_once ? stop - head : at_once;
-      backward_block<T, kDepth>(call, row, image, T(0), T(0), head, heads, block);
+      backward_block<T, S, kDepth>(call, row, image, T(0), T(0), head, heads, block);
       head += heads;
     }
   }
 }
 
-// The outputs of rows [begin, end).
-void ms_deform_attn_forward(const MsDeformAttnGeometry& geometry,
-                            const Sampling<float>& call, int64_t begin, int64_t end,
-                            float* scratch) {
-  if (call.channels == 16) return forward_rows<float, 16>(geometry, call, begin, end, scratch);
-  if (call.channels == 32) return forward_rows<float, 32>(geometry, call, begin, end, scratch);
-  forward_rows<float, 0>(geometry, call, begin, end, scratch);
-}
+// Forward: the outputs of rows [begin, end). Backward: the gradients of heads [begin, end), counted
+// over all images; no two heads share a number of any gradient, and a head's sums are always made
+// in one order.
+#define BEVSTACK_DEFINE(T, S)                                                            \
+  void ms_deform_attn_forward(const MsDeformAttnGeometry& geometry,                      \
+                              const Sampling<T, S>& call, int64_t begin, int64_t end,    \
+                              T* scratch) {                                              \
+    BEVSTACK_BY_DEPTH(T, forward_rows, S, geometry, call, begin, end, scratch);          \
+  }                                                                                      \
+  void ms_deform_attn_backward(const MsDeformAttnGeometry& geometry,                     \
+                               const Sampling<T, S>& call, int64_t begin, int64_t end,   \
+                               T* scratch) {                                             \
+    BEVSTACK_BY_DEPTH(T, backward_units, S, geometry, call, begin, end, scratch);        \
+  }
 
-void ms_deform_attn_forward(const MsDeformAttnGeometry& geometry,
-                            const Sampling<double>& call, int64_t begin, int64_t end,
-                            double* scratch) {
-  forward_rows<double, 0>(geometry, call, begin, end, scratch);
-}
-
-// The gradients of heads [begin, end), counted over all images. No two heads share a number of any
-// gradient, and a head's sums are always made in one order.
-void ms_deform_attn_backward(const MsDeformAttnGeometry& geometry,
-                             const Sampling<float>& call, int64_t begin, int64_t end,
-                             float* scratch) {
-  if (call.channels == 16) return backward_units<float, 16>(geometry, call, begin, end, scratch);
-  if (call.channels == 32) return backward_units<float, 32>(geometry, call, begin, end, scratch);
-  backward_units<float, 0>(geometry, call, begin, end, scratch);
-}
-
-void ms_deform_attn_backward(const MsDeformAttnGeometry& geometry,
-                             const Sampling<double>& call, int64_t begin, int64_t end,
-                             double* scratch) {
-  backward_units<double, 0>(geometry, call, begin, end, scratch);
-}
+BEVSTACK_DEFINE(float, float)
+BEVSTACK_DEFINE(float, Half)
+BEVSTACK_DEFINE(float, BFloat16)
+BEVSTACK_DEFINE(double, double)
 
 }  // namespace BEVSTACK_ISA
 }  // namespace bevstack
