@@ -3,8 +3,9 @@
     python tools/benchmark.py ops --json benchmarks/results/ops_cpu.json
     python tools/benchmark.py ops --threads 2 --only xl
 
-Both run in turns in one process; a row is the median. On the CPU a time is the CPU time of the
-whole process, so that one thread's figures hold on a busy machine; with more threads, wall time.
+Both run in turns in one process; a row is the median. On the CPU a time is the processor time of
+the whole process, so that one thread's figures hold on a busy machine; with more threads it is wall
+time. The C allocator keeps memory that is freed, for both, unless `--memory fresh` is given.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor
 from bevstack import ops
 
 from .cases import ATTENTION_SHAPES, DCNV3_SHAPES, Case, attention_case, dcnv3_case
-from .timing import copy_bandwidth, machine, medians
+from .timing import copy_bandwidth, keep_memory, load, machine, spent
 
 SUMMARY = "the operators against the F.grid_sample formulation"
 
@@ -29,6 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=1, help="of torch (default 1)")
     parser.add_argument("--seconds", type=float, default=3.0, help="for each figure (default 3)")
     parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument(
+        "--memory",
+        choices=("kept", "fresh"),
+        default="kept",
+        help="whether freed memory stays with the process or is got from the system anew",
+    )
 
 
 def forward(function: Callable[..., Tensor], tensors: tuple[Tensor, ...]) -> Callable[[], Any]:
@@ -64,18 +71,22 @@ def measure(case: Case, bandwidth: float, seconds: float, wall: bool) -> dict[st
         ("forward_backward", forward_backward, 3 * compulsory - output.nbytes),
     ):
         runs = [prepare(function, case.tensors) for function in (case.native, case.grid_sample)]
-        ours, theirs = medians(runs, seconds, wall)
+        ours, theirs = spent(runs, seconds, wall)
         row[what] = {
-            "bevstack_ms": round(ours, 3),
-            "grid_sample_ms": round(theirs, 3),
-            "speedup": round(theirs / ours, 1),
+            "bevstack_ms": round(ours.ms, 3),
+            "grid_sample_ms": round(theirs.ms, 3),
+            "speedup": round(theirs.ms / ours.ms, 1),
+            "speedup_of_the_best": round(theirs.best_ms / ours.best_ms, 1),
             "bandwidth_floor_ms": round(traffic / bandwidth * 1e3, 3),
+            "system_share": [round(ours.system_share, 3), round(theirs.system_share, 3)],
+            "page_faults": [round(ours.page_faults), round(theirs.page_faults)],
         }
     return row
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Prints a line for each case as it is measured and returns all of it."""
+    kept = arguments.memory == "kept" and keep_memory()
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
     bandwidth = copy_bandwidth(wall=arguments.threads > 1)
@@ -100,6 +111,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         **machine(),
         "threads": arguments.threads,
+        "memory": "kept by the C allocator" if kept else "from the system each time",
+        **load(),
         "clock": "wall" if arguments.threads > 1 else "process CPU time",
         "kernels": [info._asdict() for info in ops.kernels()],
         "copy_gb_per_s": round(bandwidth / 1e9, 1),
