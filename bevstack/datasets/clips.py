@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bevstack.config import Config
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.types import Clip, Frame
 
@@ -15,6 +16,7 @@ def load_clip(
     load_images: bool = True,
     *,
     camera_annotations: bool = False,
+    images_for: Config | None = None,
 ) -> Clip:
     """The frames at the given key-frame offsets from a sample, within its scene.
 
@@ -24,6 +26,7 @@ def load_clip(
         offsets: ascending, 0 among them, such as (-1, 0); positive ones look ahead.
         load_images: without, every camera counts as lost.
         camera_annotations: also the boxes that each camera sees.
+        images_for: decode images no larger than it needs; None: as they are stored.
 
     Returns:
         A clip whose frames beyond the scene are None; only the current one has annotations.
@@ -31,7 +34,9 @@ def load_clip(
 
     def load(offset: int) -> Frame | None:
         if offset == 0:
-            return dataset.frame(index, load_images, camera_annotations=camera_annotations)
-        return dataset.neighbour(index, offset, load_images, annotated=False)
+            return dataset.frame(
+                index, load_images, camera_annotations=camera_annotations, images_for=images_for
+            )
+        return dataset.neighbour(index, offset, load_images, annotated=False, images_for=images_for)
 
     return Clip(tuple(load(offset) for offset in offsets), tuple(offsets))

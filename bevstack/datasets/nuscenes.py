@@ -11,8 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bevstack.config import Config
 from bevstack.datasets.camera_annotations import camera_annotations
 from bevstack.datasets.images import read_image
+from bevstack.datasets.preprocess import decoding_reduction
 from bevstack.geometry import invert_se3
 from bevstack.geometry.bev_grid import FRAMES
 from bevstack.tables.calibration import (
@@ -133,7 +135,12 @@ class NuScenesDataset:
         return missing
 
     def frame(
-        self, index: int, load_images: bool = True, *, camera_annotations: bool = False
+        self,
+        index: int,
+        load_images: bool = True,
+        *,
+        camera_annotations: bool = False,
+        images_for: Config | None = None,
     ) -> Frame:
         """One sample.
 
@@ -142,40 +149,64 @@ class NuScenesDataset:
             load_images: without, every camera counts as lost: for poses and annotations alone.
             camera_annotations: also the boxes that each camera sees, which the perspective head
                 learns.
+            images_for: where its preprocessing shrinks an image enough, that one is decoded at
+                part of its size, intrinsics and boxes with it (``decoding_reduction``). None:
+                images as they are stored.
 
         Raises:
             FileNotFoundError: an image file is missing.
             ValueError: an image is truncated or not of the size that the table says.
         """
-        frame = self._frame(int(self._selection[index]), load_images, True)
+        sample = int(self._selection[index])
+        reductions = self._reductions(sample, images_for)
+        frame = self._frame(sample, load_images, True, reductions)
         if not camera_annotations or frame.annotations is None:
             return frame
-        return replace(frame, camera_annotations=self._camera_annotations(index, frame))
+        of_cameras = self._camera_annotations(sample, frame, reductions)
+        return replace(frame, camera_annotations=of_cameras)
 
     def neighbour(
-        self, index: int, offset: int, load_images: bool = True, *, annotated: bool = True
+        self,
+        index: int,
+        offset: int,
+        load_images: bool = True,
+        *,
+        annotated: bool = True,
+        images_for: Config | None = None,
     ) -> Frame | None:
         """The sample ``offset`` key frames later in the same scene (earlier when negative).
 
         None where the scene has no such sample. With ``annotated=False`` its boxes are left out.
+        Images are those of ``frame``.
         """
         sample = int(self._selection[index])
         rows = self._samples_of_scene[int(self.tables.samples.scene[sample])]
         place = self._place[sample] + offset
         if not 0 <= place < len(rows):
             return None
-        return self._frame(int(rows[place]), load_images, annotated)
+        neighbour = int(rows[place])
+        reductions = self._reductions(neighbour, images_for)
+        return self._frame(neighbour, load_images, annotated, reductions)
 
-    def _frame(self, sample: int, load_images: bool, annotated: bool) -> Frame:
+    def _frame(
+        self,
+        sample: int,
+        load_images: bool,
+        annotated: bool,
+        reductions: NDArray[np.int64],  # (N,)
+    ) -> Frame:
         keyframes = self.tables.keyframes
         cameras = self._cameras(sample)
         sensors = keyframes.sensor[cameras]
         reference = self.tables.reference_keyframes(np.array([sample]))
         world_from_ego = world_from_ego_at(self.tables, reference)[0]
         bev_from_ego = self._bev_from_ego(reference)
+        intrinsics = self.tables.calibrated_sensors.intrinsics[sensors]  # (N, 3, 3)
+        intrinsics[:, :2] /= reductions[:, None, None]  # a power of two: without rounding
+        pairs = list(zip(cameras.tolist(), reductions.tolist(), strict=True))
         return Frame(
-            images=[self._image(int(row)) if load_images else None for row in cameras],
-            intrinsics=torch.from_numpy(self.tables.calibrated_sensors.intrinsics[sensors]),
+            images=[self._image(row, k) if load_images else None for row, k in pairs],
+            intrinsics=torch.from_numpy(intrinsics),
             ego_from_cam=ego_from_sensor(self.tables, sensors),
             camera_names=tuple(str(c) for c in self.tables.calibrated_sensors.channel[sensors]),
             timestamp_us=int(self.tables.samples.timestamp_us[sample]),
@@ -200,6 +231,16 @@ class NuScenesDataset:
         cameras: NDArray[np.int64] = rows[order]
         return cameras
 
+    def _reductions(self, sample: int, images_for: Config | None) -> NDArray[np.int64]:  # (N,)
+        """By how much each of a sample's images is reduced."""
+        cameras = self._cameras(sample)
+        if images_for is None:
+            return np.ones(len(cameras), dtype=np.int64)
+        sizes = self.tables.keyframes.size[cameras].tolist()
+        images, augmentation = images_for.images, images_for.augmentation
+        found = [decoding_reduction((h, w), images, augmentation) for h, w in sizes]
+        return np.array(found, dtype=np.int64)
+
     def _bev_from_ego(
         self,
         reference: NDArray[np.int32],  # (1,)
@@ -209,9 +250,10 @@ class NuScenesDataset:
         sensor = self.tables.keyframes.sensor[reference]
         return invert_se3(ego_from_sensor(self.tables, sensor)[0])
 
-    def _image(self, row: int) -> NDArray[np.uint8]:
+    def _image(self, row: int, reduction: int) -> NDArray[np.uint8]:
         height, width = self.tables.keyframes.size[row].tolist()
-        return read_image(self.root / str(self.tables.keyframes.filename[row]), (height, width))
+        path = self.root / str(self.tables.keyframes.filename[row])
+        return read_image(path, (height, width), reduction=reduction)
 
     def _annotations(
         self,
@@ -224,9 +266,14 @@ class NuScenesDataset:
         found = found.transformed(bev_from_world)  # in float64, before rounding
         return Annotations(found.boxes.to(torch.float32), found.labels, found.num_points)
 
-    def _camera_annotations(self, index: int, frame: Frame) -> tuple[CameraAnnotations, ...]:
+    def _camera_annotations(
+        self,
+        sample: int,
+        frame: Frame,
+        reductions: NDArray[np.int64],  # (N,)
+    ) -> tuple[CameraAnnotations, ...]:  # N
         """What each camera of a frame sees; its images need not be loaded."""
-        sample = int(self._selection[index])
+        size = self.tables.keyframes.size[self._cameras(sample)] // reductions[:, None]
         assert frame.world_from_ego_at_camera is not None  # set in _frame
         return camera_annotations(
             self.tables,
@@ -234,7 +281,7 @@ class NuScenesDataset:
             self.class_names,
             cam_from_world=invert_se3(frame.world_from_ego_at_camera @ frame.ego_from_cam),
             intrinsics=frame.intrinsics,
-            image_size=torch.from_numpy(self.tables.keyframes.size[self._cameras(sample)]),
+            image_size=torch.from_numpy(size),
         )
 
     def _used_sensors(self) -> NDArray[np.int32]:

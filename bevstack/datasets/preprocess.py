@@ -12,14 +12,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from bevstack.config import ImageConfig
+from bevstack.config import AugmentationConfig, ImageConfig
 from bevstack.datasets.augment import ImageAugmentation
+from bevstack.datasets.images import reduction_for
 from bevstack.datasets.photometric import PhotometricDistortion
 from bevstack.geometry import CameraRig
 from bevstack.types import CameraAnnotations, Frame
@@ -80,8 +82,27 @@ def target_size(
 ) -> tuple[int, int]:
     """(H, W) of an image after resizing: the largest of its shape within the wanted size."""
     height, width = kept
-    scale = min(config.size[0] * factor / height, config.size[1] * factor / width)
+    scale = _scale(kept, config, factor)
     return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def decoding_reduction(
+    size: tuple[int, int],  # (H, W) of the image file
+    config: ImageConfig,
+    augmentation: AugmentationConfig,
+) -> int:
+    """By how much an image file may be reduced while it is decoded, for this preprocessing.
+
+    The largest of 1, 2, 4 and 8 by which it shrinks all of its pixels in any case, under the
+    largest factor that training draws too: training and prediction decode alike. What comes out
+    has the size and, to the last bit, the rig of a whole decoding; see ``reduction_for`` for the
+    pixels.
+    """
+    if min(size) < 1:
+        return 1  # no image has that size: reading it will say so
+    kept = _kept_rows(size[0], config)
+    scale = _scale((kept, size[1]), config, max(1.0, augmentation.resize[1]))
+    return reduction_for(size, scale, top=size[0] - kept)
 
 
 def resize_image(
@@ -96,6 +117,15 @@ def resize_image(
     return interpolate(planes, size, mode="bicubic", antialias=True)[0].permute(1, 2, 0)
 
 
+def _kept_rows(height: int, config: ImageConfig) -> int:
+    return max(1, round(height * config.keep_bottom))
+
+
+def _scale(kept: tuple[int, int], config: ImageConfig, factor: float) -> float:
+    """The largest that fits the wanted size times a factor."""
+    return min(wanted * factor / side for wanted, side in zip(config.size, kept, strict=True))
+
+
 def _transform(
     image: NDArray[np.uint8],  # (H, W, 3)
     rig: CameraRig,  # of this camera alone
@@ -104,7 +134,7 @@ def _transform(
     distortion: PhotometricDistortion | None,
 ) -> tuple[Tensor, CameraRig]:
     height, width = image.shape[:2]
-    kept = max(1, round(height * config.keep_bottom))
+    kept = _kept_rows(height, config)
     top = height - kept
     size = target_size((kept, width), config, augmentation.resize)
     image = np.ascontiguousarray(image[top:])
@@ -153,16 +183,21 @@ def _normalised(
         math.ceil(max(size[axis] for size in sizes) / config.pad_to) * config.pad_to
         for axis in (0, 1)
     )
-    planes = torch.zeros(len(images), 3, height, width)
+    # NumPy asks for huge pages, torch does not: for 74 MB touched the first time 11 ms, not 45.
+    planes = torch.from_numpy(np.empty((len(images), 3, height, width), dtype=np.float32))
     order = (0, 1, 2) if config.channel_order == "rgb" else (2, 1, 0)
-    for camera, image in enumerate(images):
+    for of_camera, image in zip(planes, images, strict=True):
+        rows, columns = (0, 0) if image is None else image.shape[:2]
+        of_camera[:, rows:] = 0
+        of_camera[:, :rows, columns:] = 0
         if image is None:
             continue
+        pixels = np.ascontiguousarray(image.numpy())
         for plane, channel, mean, std in zip(
-            planes[camera], order, config.mean, config.std, strict=True
+            of_camera, order, config.mean, config.std, strict=True
         ):  # one by one and in place: half the time, for the values stay in the cache
-            inside = plane[: image.shape[0], : image.shape[1]]
-            inside.copy_(image[..., channel]).sub_(mean).div_(std)
+            values = torch.from_numpy(cv2.extractChannel(pixels, channel))
+            plane[:rows, :columns].copy_(values).sub_(mean).div_(std)
     return planes
 
 

@@ -136,22 +136,25 @@ def test_real_images_are_whole_and_their_halves_are_not(real_root: Path, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("size", "scale", "wanted"),
+    ("size", "scale", "top", "wanted"),
     [
-        ((900, 1600), 1.2, 1),
-        ((900, 1600), 0.51, 1),
-        ((900, 1600), 0.5, 2),
-        ((900, 1600), 0.2, 4),
-        ((900, 1600), 0.1, 4),  # 900 is no multiple of 8
-        ((480, 800), 0.125, 8),
-        ((480, 800), 0.01, 8),
-        ((901, 1600), 0.2, 1),
+        ((900, 1600), 1.2, 0, 1),
+        ((900, 1600), 0.51, 0, 1),
+        ((900, 1600), 0.5, 0, 2),
+        ((900, 1600), 0.2, 0, 4),
+        ((900, 1600), 0.1, 0, 4),  # 900 is no multiple of 8
+        ((480, 800), 0.125, 0, 8),
+        ((480, 800), 0.01, 0, 8),
+        ((901, 1600), 0.2, 0, 1),
+        ((900, 1600), 0.2, 260, 4),
+        ((900, 1600), 0.2, 270, 2),
+        ((900, 1600), 0.2, 271, 1),
     ],
 )
 def test_an_image_is_reduced_as_far_as_nothing_asked_for_is_lost(
-    size: tuple[int, int], scale: float, wanted: int
+    size: tuple[int, int], scale: float, top: int, wanted: int
 ) -> None:
-    assert reduction_for(size, scale) == wanted
+    assert reduction_for(size, scale, top) == wanted
 
 
 @pytest.mark.parametrize("reduction", [2, 4, 8])

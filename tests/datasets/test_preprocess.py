@@ -277,3 +277,16 @@ def test_the_frame_is_not_changed() -> None:
 def test_tiny_images_are_not_lost_to_rounding() -> None:
     prepared = preprocess(_frame(_noise(1, 50)), ImageConfig(size=(4, 4), keep_bottom=0.1))
     assert prepared.rig.image_size.tolist() == [[1, 4]]
+
+
+def test_normalised_values_are_those_of_the_formula_to_the_last_bit() -> None:
+    image = np.arange(256, dtype=np.uint8).repeat(3).reshape(4, 64, 3)
+    config = ImageConfig(size=(4, 64), keep_bottom=1.0, pad_to=8)
+    found = preprocess(_frame(image, None), config).images
+    assert found.shape == (2, 3, 8, 64)
+    for channel, (mean, std) in enumerate(zip(config.mean, config.std, strict=True)):
+        values = np.arange(256, dtype=np.float32).reshape(4, 64)
+        wanted = (values - np.float32(mean)) / np.float32(std)
+        np.testing.assert_array_equal(found[0, channel, :4], wanted)
+    assert (found[0, :, 4:] == 0).all()
+    assert (found[1] == 0).all()
