@@ -9,6 +9,7 @@ from bevstack.config.checks import check
 SCHEDULES = ("step", "cosine")
 PRECISIONS = ("float32", "bfloat16")
 ENGINES = ("ddp", "fsdp")
+SAMPLINGS = ("shuffle", "class_balanced")
 STOP, SKIP = "stop", "skip"
 
 
@@ -76,6 +77,9 @@ class TrainingConfig:
     evaluate_every: int = 0  # steps from one evaluation on held-out scenes to the next; 0: never
     log_every: int = 50  # steps
     tensorboard: bool = False  # also write the log for TensorBoard; needs the extra [tensorboard]
+    # an epoch: "shuffle", every sample once; "class_balanced", classes drawn equally often, with
+    # repetitions (CBGS, arXiv 1908.09492; nuScenes: 4.4 times as long)
+    sampling: str = "shuffle"
     num_workers: int = 2  # data-loading processes of each training process
     # a missing or damaged file: "stop", or "skip" the sample; another one takes its place
     on_bad_sample: str = STOP
@@ -98,6 +102,7 @@ class TrainingConfig:
             ("schedule", SCHEDULES),
             ("precision", PRECISIONS),
             ("engine", ENGINES),
+            ("sampling", SAMPLINGS),
             ("on_bad_sample", (STOP, SKIP)),
             ("on_bad_step", (STOP, SKIP)),
         ):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from bevstack.config import Config
@@ -16,6 +18,12 @@ from bevstack.datasets.augment import PixelAugmentation, draw_augmentation
 from bevstack.datasets.clips import load_clip
 from bevstack.datasets.collate import PreparedClip, prepare_clip, stack_clips
 from bevstack.datasets.nuscenes import NuScenesDataset
+from bevstack.datasets.sampling import (
+    class_balanced_order,
+    class_presence,
+    earlier_draws,
+    shuffled_order,
+)
 from bevstack.types import Batch, Clip
 
 
@@ -40,11 +48,13 @@ def make_training_loader(
 ) -> BatchStream:
     """An endless stream of augmented batches with annotations.
 
-    Epoch e visits the samples in a permutation drawn from (seed, e); an epoch's end may fall into
-    the middle of a batch. The stream is a function of the configuration and the position alone:
-    with ``start`` it goes on with the very samples and augmentations of a run that was stopped,
-    and it does not depend on ``num_workers``. With ``accumulate`` a batch is that part of a step's
-    samples that go through the model together.
+    Epoch e visits the samples in an order drawn from (seed, e): each once, or, where ``sampling``
+    is "class_balanced", such that all classes are seen equally often; a sample that comes again
+    is then augmented anew. An epoch's end may fall into the middle of a batch. The stream is a
+    function of the configuration and the position alone: with ``start`` it goes on with the very
+    samples and augmentations of a run that was stopped, and it does not depend on
+    ``num_workers``. With ``accumulate`` a batch is that part of a step's samples that go through
+    the model together.
 
     A sample whose files are missing or damaged raises what is wrong with it, or, where
     ``on_bad_sample`` is "skip", gives its place to another one, drawn from (seed, epoch, sample).
@@ -60,7 +70,8 @@ def make_training_loader(
         pin_memory: images in page-locked memory, for a model on a GPU.
 
     Raises:
-        ValueError: an empty data set, or a batch size that the processes cannot share evenly.
+        ValueError: an empty data set, a batch size that the processes cannot share evenly, or
+            class-balanced sampling without any true box.
     """
     recipe = config.training
     if not len(dataset):
@@ -72,9 +83,36 @@ def make_training_loader(
             f"start must be >= 0 and training.batch_size a multiple of the {world_size} processes"
             f"{passes}; got start {start} and batch_size {recipe.batch_size}"
         )
-    order = _TrainingOrder(len(dataset), batch_size, recipe.seed, start, rank, world_size)
+    order = _TrainingOrder(
+        epoch_order=_epoch_order(dataset, recipe.sampling),
+        num_samples=len(dataset),
+        batch_size=batch_size,
+        seed=recipe.seed,
+        start=start,
+        rank=rank,
+        world_size=world_size,
+    )
     samples = _TrainingSamples(dataset, config, keep_empty_boxes=keep_empty_boxes)
-    return BatchStream(samples, order, num_workers=recipe.num_workers, pin_memory=pin_memory)
+    return BatchStream(
+        samples,
+        order,
+        epoch_length=order.epoch_length,
+        num_workers=recipe.num_workers,
+        pin_memory=pin_memory,
+    )
+
+
+class EpochOrder(Protocol):
+    """The samples of an epoch, as many in every epoch."""
+
+    def __call__(self, *, seed: int, epoch: int) -> NDArray[np.int64]:  # (n,)
+        """Indices of samples."""
+
+
+def _epoch_order(dataset: NuScenesDataset, sampling: str) -> EpochOrder:
+    if sampling == "class_balanced":
+        return partial(class_balanced_order, class_presence(dataset))
+    return partial(shuffled_order, len(dataset))
 
 
 def make_evaluation_loader(
@@ -87,7 +125,8 @@ def make_evaluation_loader(
     """Every sample once, in order, without augmentation; the last batch may be smaller."""
     items = [(0, index) for index in range(len(dataset))]
     order = [items[first : first + batch_size] for first in range(0, len(items), batch_size)]
-    return BatchStream(_Samples(dataset, config), order, num_workers=num_workers)
+    samples = _Samples(dataset, config)
+    return BatchStream(samples, order, epoch_length=len(items), num_workers=num_workers)
 
 
 class SkippedSample(NamedTuple):
@@ -101,6 +140,13 @@ class BatchStream:
     """Batches made by worker processes; an error in one of them is raised here.
 
     ``skipped`` lists the samples that were left out of the batches given so far.
+
+    Args:
+        samples: what makes one of a batch.
+        order: the items of each batch.
+        epoch_length: samples of an epoch, over all processes.
+        num_workers: worker processes.
+        pin_memory: images in page-locked memory.
     """
 
     def __init__(
@@ -108,9 +154,11 @@ class BatchStream:
         samples: Dataset[_Drawn | LoadingError],
         order: Sequence[list[Item]] | _TrainingOrder,
         *,
+        epoch_length: int,
         num_workers: int,
         pin_memory: bool = False,
     ) -> None:
+        self.epoch_length = epoch_length
         self.skipped: list[SkippedSample] = []
         # A generator of its own: DataLoader would draw from the global one, which a resumed run
         # needs in the state that the interrupted run had.
@@ -132,7 +180,9 @@ class BatchStream:
             yield stacked.batch
 
 
-Item = tuple[int, int]  # epoch, index of the sample
+# Epoch, and draw: the sample's index, plus the number of samples for each time that it was drawn
+# in this epoch before.
+Item = tuple[int, int]
 REPLACEMENTS = 10  # samples tried in the place of one that cannot be read
 
 
@@ -168,6 +218,7 @@ class _Stacked(NamedTuple):
 class _TrainingOrder:
     """The items of each batch of one process, endless."""
 
+    epoch_order: EpochOrder
     num_samples: int
     batch_size: int
     seed: int
@@ -177,18 +228,28 @@ class _TrainingOrder:
 
     def __iter__(self) -> Iterator[list[Item]]:
         position = self.start
+        length = self.epoch_length
         epoch = -1
-        permutation = np.empty(0, dtype=np.int64)
+        draws = np.empty(0, dtype=np.int64)
         while True:
             batch = []
             for place in range(position, position + self.batch_size):
-                if place // self.num_samples != epoch:
-                    epoch = place // self.num_samples
-                    generator = np.random.default_rng((self.seed, epoch))
-                    permutation = generator.permutation(self.num_samples)
-                batch.append((epoch, int(permutation[place % self.num_samples])))
+                if place // length != epoch:
+                    epoch = place // length
+                    draws = self._draws(epoch)
+                    assert len(draws) == length  # EpochOrder
+                batch.append((epoch, int(draws[place % length])))
             position += self.batch_size
             yield batch[self.rank :: self.world_size]
+
+    @property
+    def epoch_length(self) -> int:
+        """Samples of an epoch, over all processes."""
+        return len(self.epoch_order(seed=self.seed, epoch=0))
+
+    def _draws(self, epoch: int) -> NDArray[np.int64]:  # (n,)
+        order = self.epoch_order(seed=self.seed, epoch=epoch)
+        return order + self.num_samples * earlier_draws(order)
 
 
 class _Samples(Dataset[_Drawn | LoadingError]):
@@ -202,19 +263,21 @@ class _Samples(Dataset[_Drawn | LoadingError]):
         found = self._load(*item)
         return found if isinstance(found, LoadingError) else _Drawn(found, ())
 
-    def _load(self, epoch: int, index: int) -> PreparedClip | LoadingError:
+    def _load(self, epoch: int, draw: int) -> PreparedClip | LoadingError:
+        index = draw % len(self._dataset)
         try:
             clip = load_clip(
                 self._dataset,
                 index,
                 self._config.frames,
                 camera_annotations=self._config.perspective is not None,
+                images_for=self._config,
             )
-            return self._prepare(clip, epoch, index)
+            return self._prepare(clip, epoch, draw)
         except (ValueError, OSError) as error:  # what a caller can mend: told without traceback
             return LoadingError(self._dataset.sample_token(index), error)
 
-    def _prepare(self, clip: Clip, epoch: int, index: int) -> PreparedClip:
+    def _prepare(self, clip: Clip, epoch: int, draw: int) -> PreparedClip:
         return prepare_clip(clip, self._config)
 
 
@@ -226,12 +289,12 @@ class _TrainingSamples(_Samples):
         self._keep_empty_boxes = keep_empty_boxes
 
     def __getitem__(self, item: Item) -> _Drawn | LoadingError:
-        epoch, index = item
-        found = self._load(epoch, index)
+        epoch, draw = item
+        found = self._load(epoch, draw)
         if self._config.training.on_bad_sample != "skip":
             return found if isinstance(found, LoadingError) else _Drawn(found, ())
         skipped: list[SkippedSample] = []
-        others = np.random.default_rng((self._config.training.seed, epoch, index, 1))
+        others = np.random.default_rng((self._config.training.seed, epoch, draw, 1))
         for _ in range(REPLACEMENTS):
             if not isinstance(found, LoadingError):
                 return _Drawn(found, tuple(skipped))
@@ -239,12 +302,12 @@ class _TrainingSamples(_Samples):
             found = self._load(epoch, int(others.integers(len(self._dataset))))
         return found if isinstance(found, LoadingError) else _Drawn(found, tuple(skipped))
 
-    def _prepare(self, clip: Clip, epoch: int, index: int) -> PreparedClip:
+    def _prepare(self, clip: Clip, epoch: int, draw: int) -> PreparedClip:
         config = self._config
         seed = config.training.seed
-        images, bev = draw_augmentation(config.augmentation, seed, epoch, index)
+        images, bev = draw_augmentation(config.augmentation, seed, epoch, draw)
         moved = bev if config.augmentation.moves_bev else None
-        pixels = PixelAugmentation(config=config.augmentation, seed=seed, epoch=epoch, index=index)
+        pixels = PixelAugmentation(config=config.augmentation, seed=seed, epoch=epoch, index=draw)
         prepared = prepare_clip(clip, config, images, moved, pixels)
         if self._keep_empty_boxes or prepared.annotations is None:
             return prepared

@@ -35,6 +35,11 @@ def class_presence(dataset: NuScenesDataset) -> NDArray[np.bool_]:  # (samples, 
     return present[rows]
 
 
+def shuffled_order(num_samples: int, *, seed: int, epoch: int) -> NDArray[np.int64]:  # (n,)
+    """Every sample once, in an order drawn from seed and epoch."""
+    return np.random.default_rng((seed, epoch)).permutation(num_samples)
+
+
 def class_balanced_order(
     presence: NDArray[np.bool_],  # (samples, classes), as of class_presence
     *,
@@ -132,9 +137,25 @@ def shard_scenes(scenes: Sequence[Sequence[Item]], rank: int, world_size: int) -
     """
     if not 0 <= rank < world_size:
         raise ValueError(f"rank must be at least 0 and below world_size {world_size}; got {rank}")
-    lengths = [0] * world_size
-    owner = {}
-    for scene in sorted(range(len(scenes)), key=lambda scene: -len(scenes[scene])):
-        owner[scene] = lengths.index(min(lengths))
-        lengths[owner[scene]] += len(scenes[scene])
-    return [list(samples) for scene, samples in enumerate(scenes) if owner[scene] == rank]
+    owners = scene_owners([len(samples) for samples in scenes], world_size)
+    return [list(samples) for samples, owner in zip(scenes, owners, strict=True) if owner == rank]
+
+
+def scene_owners(lengths: Sequence[int], world_size: int) -> list[int]:
+    """Which process each scene of so many samples goes to, by the rule of ``shard_scenes``."""
+    load = [0] * world_size
+    owners = [0] * len(lengths)
+    for scene in sorted(range(len(lengths)), key=lambda scene: -lengths[scene]):
+        owners[scene] = load.index(min(load))
+        load[owners[scene]] += lengths[scene]
+    return owners
+
+
+def earlier_draws(order: NDArray[np.int64]) -> NDArray[np.int64]:  # both (n,)
+    """How many times each sample of an order was drawn before."""
+    by_sample = np.argsort(order, kind="stable")
+    drawn = order[by_sample]
+    first = np.searchsorted(drawn, drawn)  # where the run of the same sample begins
+    earlier = np.empty_like(order)
+    earlier[by_sample] = np.arange(len(order)) - first
+    return earlier

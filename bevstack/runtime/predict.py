@@ -15,8 +15,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bevstack.config import config_to_json
+from bevstack.config import Config, config_to_json
 from bevstack.datasets.nuscenes import NuScenesDataset
+from bevstack.datasets.sampling import scene_owners
 from bevstack.evaluation.result_boxes import results_of_frame
 from bevstack.evaluation.submission import write_submission
 from bevstack.files import write_text_atomically
@@ -78,9 +79,10 @@ def predict_dataset(
     A model that looks back streams through each scene, sample after sample in order of time: one
     that is skipped leaves a gap, as a dropped message does. A model that looks ahead sees clips.
 
-    Scenes are shared out among processes; each finished scene is a file of its own in
-    ``<out>.parts``, which a run started again finds and does not repeat. The first process merges
-    them, in the order of the tables, so the submission does not depend on how many there were.
+    Scenes are shared out among processes (``scene_owners``); each finished scene is a file of its
+    own in ``<out>.parts``, which a run started again finds and does not repeat. The first process
+    merges them, in the order of the tables, so the submission does not depend on how many there
+    were.
 
     Returns:
         Tokens of the samples skipped because an image file is missing.
@@ -96,7 +98,8 @@ def predict_dataset(
     parts = out.with_name(out.name + ".parts")
     _claim_parts(parts, fingerprint(detector, dataset), shard)
     scenes = dataset.scene_indices()
-    mine = list(scenes.items())[shard.rank :: shard.world_size]
+    owners = scene_owners([len(indices) for indices in scenes.values()], shard.world_size)
+    mine = [s for s, owner in zip(scenes.items(), owners, strict=True) if owner == shard.rank]
     total = sum(len(indices) for _, indices in mine)
     done = 0
     for scene, indices in mine:
@@ -167,29 +170,27 @@ def _predict_scene(
     results = {}
     for index in indices:
         if stream is not None:
-            frame = dataset.frame(index)
+            frame = dataset.frame(index, images_for=detector.config)
             detections = stream.step(frame)
         else:
-            clip = _load_clip(dataset, index, offsets, skip_missing)
+            clip = _load_clip(dataset, index, detector.config, skip_missing)
             frame, detections = clip.current, detector.predict_clip(clip)
         results[frame.sample_token] = results_of_frame(detections, frame, detector.class_names)
     write_text_atomically(part, json.dumps(results))
 
 
-def _load_clip(
-    dataset: NuScenesDataset, index: int, offsets: Sequence[int], skip_missing: bool
-) -> Clip:
+def _load_clip(dataset: NuScenesDataset, index: int, config: Config, skip_missing: bool) -> Clip:
     """A clip around a sample; a neighbour without its images is missing where that is allowed."""
 
     def load(offset: int) -> Frame | None:
         try:
-            return dataset.neighbour(index, offset)
+            return dataset.neighbour(index, offset, images_for=config)
         except FileNotFoundError:
             if not skip_missing:
                 raise
             return None
 
-    return Clip(tuple(load(offset) for offset in offsets), tuple(offsets))
+    return Clip(tuple(load(offset) for offset in config.frames), config.frames)
 
 
 def _merge(parts: Path, scenes: Sequence[str], out: Path) -> None:

@@ -84,7 +84,7 @@ def train(
     batches = iter(stream)
     for step in range(begun.steps_done + 1, recipe.num_steps + 1):
         outcome = learner.step(stream, batches, step)
-        position = run.after_step(step, outcome, position, epoch_length=len(dataset))
+        position = run.after_step(step, outcome, position, epoch_length=stream.epoch_length)
         if step % recipe.checkpoint_every == 0 or step == recipe.num_steps:
             save_checkpoint(out_dir, learner, config, position)
         run.evaluate_if_due(position)

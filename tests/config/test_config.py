@@ -71,6 +71,7 @@ def test_text_that_is_not_json_is_refused():
         (lambda: BEVEncoderConfig(cross_points=6), "multiple of num_heights = 4; got 6"),
         (lambda: DecoderConfig(dropout=1.0), r"decoder.dropout must lie in \[0, 1\)"),
         (lambda: TrainingConfig(schedule="poly"), "training.schedule must be in"),
+        (lambda: TrainingConfig(sampling="cbgs"), "training.sampling must be in"),
         (lambda: Config(name="x", fpn=FPNConfig(channels=36)), "must divide fpn.channels = 36"),
         (lambda: FPNConfig(num_outputs=2), "fpn.num_outputs must be >= 3"),
         (lambda: Config(name="x", fpn=FPNConfig(in_stages=(3, 4))), "fpn.in_stages must be among"),

@@ -41,7 +41,7 @@ def _take(dataset: NuScenesDataset, config: Config, count: int, **options: int) 
     return list(islice(make_training_loader(dataset, config, **options), count))
 
 
-def _assert_same(first: Batch, second: Batch) -> None:
+def assert_same(first: Batch, second: Batch) -> None:
     assert first.sample_tokens == second.sample_tokens
     assert torch.equal(first.images, second.images)
     assert torch.equal(first.rig.intrinsics, second.rig.intrinsics)
@@ -67,13 +67,13 @@ def test_a_resumed_stream_goes_on_with_the_very_same_batches(
     whole = _take(dataset, _config(batch_size=1), seen_before + 3)
     resumed = _take(dataset, _config(batch_size=1), 3, start=seen_before)
     for first, second in zip(whole[seen_before:], resumed, strict=True):
-        _assert_same(first, second)
+        assert_same(first, second)
 
 
 def test_workers_change_nothing(dataset: NuScenesDataset) -> None:
     alone = _take(dataset, _config(num_workers=0), 5)
     for first, second in zip(alone, _take(dataset, _config(num_workers=2), 5), strict=True):
-        _assert_same(first, second)
+        assert_same(first, second)
 
 
 def test_the_global_random_state_is_left_alone(dataset: NuScenesDataset) -> None:
@@ -128,7 +128,7 @@ def test_boxes_of_cameras_come_where_the_perspective_head_wants_them(
     )
     for batch, plain in zip(_take(dataset, seen, 3), _take(dataset, config, 3), strict=True):
         assert plain.camera_annotations is None
-        _assert_same(batch, plain)
+        assert_same(batch, plain)
         cameras = batch.images.shape[2]
         assert [len(of_sample) for of_sample in batch.camera_annotations] == [cameras] * 4
         assert sum(len(found) for of_sample in batch.camera_annotations for found in of_sample) > 0
@@ -151,7 +151,7 @@ def test_pixels_are_augmented_in_training_alone_and_nothing_else_changes(
         _take(dataset, _distorting(), 3), _take(dataset, CONFIG, 3), strict=True
     ):
         assert not torch.equal(batch.images, plain.images)
-        _assert_same(dataclasses.replace(batch, images=plain.images), plain)
+        assert_same(dataclasses.replace(batch, images=plain.images), plain)
     for found, wanted in zip(
         make_evaluation_loader(dataset, _distorting()),
         make_evaluation_loader(dataset, CONFIG),
@@ -165,7 +165,7 @@ def test_augmented_pixels_are_a_function_of_the_position(dataset: NuScenesDatase
     for first, second in zip(
         whole[2:], _take(dataset, _distorting(batch_size=1, num_workers=2), 3, start=2), strict=True
     ):
-        _assert_same(first, second)
+        assert_same(first, second)
     one = dataset.select([1])
     first, second = _take(one, _distorting(batch_size=1), 2)
     assert not torch.equal(first.images, second.images)
@@ -223,7 +223,7 @@ def test_pinned_batches_are_the_same(dataset: NuScenesDataset, num_workers: int)
     stream = make_training_loader(dataset, config, pin_memory=True)
     for batch, plain in zip(islice(stream, 2), _take(dataset, config, 2), strict=True):
         assert batch.images.is_pinned()
-        _assert_same(batch, plain)
+        assert_same(batch, plain)
 
 
 @pytest.mark.parametrize("batch_size", [2, 9])

@@ -11,8 +11,11 @@ from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.datasets.sampling import (
     class_balanced_order,
     class_presence,
+    earlier_draws,
+    scene_owners,
     scene_sequential_order,
     shard_scenes,
+    shuffled_order,
 )
 from tests.tables.tiny_root import VERSION
 
@@ -69,6 +72,29 @@ def test_presence_is_what_the_frames_hold(root: Path) -> None:
         seen = annotations.labels[annotations.num_points > 0].tolist()
         assert sorted(set(seen)) == np.flatnonzero(presence[index]).tolist()
     assert presence.any() and not presence[:, dataset.class_names.index("bus")].any()
+
+
+def test_shuffling_visits_every_sample_once_and_otherwise_each_epoch() -> None:
+    orders = [shuffled_order(50, seed=3, epoch=epoch).tolist() for epoch in (0, 1, 0)]
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(50))
+    assert orders[0] == orders[2] != orders[1]
+    assert shuffled_order(50, seed=4, epoch=0).tolist() != orders[0]
+
+
+@pytest.mark.parametrize("length", [0, 1, 60])
+def test_earlier_draws_are_counted(length: int) -> None:
+    order = np.random.default_rng(length).integers(7, size=length)
+    wanted = [order[:place].tolist().count(sample) for place, sample in enumerate(order)]
+    assert earlier_draws(order).tolist() == wanted
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 11])
+def test_owners_and_shards_are_one_rule(world_size: int) -> None:
+    scenes = _scenes(LENGTHS)
+    owners = scene_owners(LENGTHS, world_size)
+    for rank in range(world_size):
+        mine = [scene for scene, owner in zip(scenes, owners, strict=True) if owner == rank]
+        assert shard_scenes(scenes, rank, world_size) == mine
 
 
 LENGTHS = [5, 3, 8, 1, 3, 6, 4]

@@ -3,14 +3,17 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from bevstack.config import TemporalConfig
+from bevstack.config import ImageConfig, TemporalConfig
 from bevstack.datasets.clips import load_clip
+from bevstack.datasets.images import read_image
+from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.evaluation.result_boxes import results_of_frame
 from bevstack.models.build import save_model
 from bevstack.runtime.detector import build, load
@@ -18,6 +21,7 @@ from bevstack.runtime.predict import predict_dataset
 from bevstack.types import Clip, Frame
 from tests.conftest import shared_dir
 from tests.small_world import CONFIG, SPEC, dataset, small_world
+from tests.tables.tiny_root import VERSION, write_tiny_root
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -245,6 +249,32 @@ def test_a_killed_run_of_a_model_that_looks_back_ends_in_the_same_file(root, tmp
         predict_dataset(detector, data, tmp_path / "again.json", progress=kill)
     predict_dataset(detector, data, tmp_path / "again.json")
     assert (tmp_path / "again.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
+
+
+@pytest.mark.parametrize("frames", [(0,), (-1, 0), (-1, 0, 1)])
+def test_images_are_decoded_as_small_as_in_training(tmp_path, monkeypatch, frames):
+    """Files of 80x48 and 100x50 pixels for input of 20x8: a quarter, and half."""
+    images = ImageConfig(size=(8, 20), keep_bottom=1.0)
+    section = TemporalConfig(num_fusion=1, inter_channels=32, norm="BN") if frames[1:] else None
+    detector = build(replace(CONFIG, images=images, frames=frames, temporal=section))
+    data = NuScenesDataset(write_tiny_root(tmp_path / "root"), VERSION)
+    sizes = Counter()
+
+    def read(path, size, *, reduction):
+        image = read_image(path, size, reduction=reduction)
+        sizes[image.shape[:2]] += 1
+        return image
+
+    monkeypatch.setattr("bevstack.datasets.nuscenes.read_image", read)
+    predict_dataset(detector, data, tmp_path / "r.json")
+    # four samples of six cameras, and three of four of which two are 100x50
+    assert set(sizes) == {(12, 20), (25, 50)}
+    if frames[-1] == 0:  # a stream sees each once
+        assert sizes == {(12, 20): 4 * 6 + 3 * 2, (25, 50): 3 * 2}
+    found = scores_in(tmp_path / "r.json")
+    wanted = scores_of_clip(detector, load_clip(data, 2, frames, images_for=detector.config))
+    # float32 summed in batches of another size
+    assert found[data.sample_token(2)] == pytest.approx(wanted, abs=1e-5)
 
 
 @pytest.mark.oracle("data_predict_scene0103")
