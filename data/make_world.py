@@ -2,7 +2,11 @@
 
 Examples:
     python data/make_world.py data/synthetic
+    python data/make_world.py data/synthetic --preset benchmark
     python data/make_world.py --profile      # CPU time a sample, written to a temporary folder
+    python data/make_world.py --check 5      # makes 5 validation scenes of the benchmark and
+                                             # compares them with what was frozen
+    python data/make_world.py --freeze       # freezes all anew, after a change of the generator
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from pathlib import Path
 
 from bevstack.cli.main import main
 
+FROZEN = Path(__file__).with_name("benchmark_val.json")
 PROFILE_SCENES = 4
 PROFILE_SAMPLES = 40  # a real scene's
 
@@ -42,5 +47,42 @@ def profile() -> int:
     return 0
 
 
+def freeze() -> int:
+    """Writes the fingerprints of the benchmark's validation scenes."""
+    from bevstack.synthetic import preset
+    from bevstack.synthetic.fingerprint import fingerprint_scene, write_fingerprints
+
+    spec = preset("benchmark")
+    scenes = {name: fingerprint_scene(spec, name) for name in spec.families["val"]}
+    write_fingerprints(FROZEN, spec, scenes)
+    print(FROZEN)
+    return 0
+
+
+def check(count: int) -> int:
+    """Compares the first validation scenes of the benchmark, made here, with the frozen ones."""
+    from bevstack.synthetic import preset
+    from bevstack.synthetic.fingerprint import check_scenes, overall_digest, read_fingerprints
+
+    spec = preset("benchmark")
+    _, frozen = read_fingerprints(FROZEN)
+    found = check_scenes(spec, frozen, spec.families["val"][:count])
+    for name, differences in found.items():
+        print(f"{name} differs: {'; '.join(differences)}")
+    print(f"{count - len(found)} of {count} scenes agree with {overall_digest(frozen)}")
+    return 1 if found else 0
+
+
+def run(arguments: list[str]) -> int:
+    """Chooses what the program does."""
+    if "--profile" in arguments:
+        return profile()
+    if "--freeze" in arguments:
+        return freeze()
+    if "--check" in arguments:
+        return check(int(arguments[arguments.index("--check") + 1]))
+    return main(["make-world", *arguments])
+
+
 if __name__ == "__main__":
-    sys.exit(profile() if "--profile" in sys.argv else main(["make-world", *sys.argv[1:]]))
+    sys.exit(run(sys.argv[1:]))

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from bevstack.synthetic.ground import TEXELS_PER_M
+from bevstack.synthetic.ground_light import darken_ground, mirror_in_ground
 from bevstack.synthetic.primitives import (
     C_INSTANCE,
     G_X,
@@ -20,13 +21,7 @@ from bevstack.synthetic.primitives import (
 from bevstack.synthetic.raycast import rasterise, sweep
 from bevstack.synthetic.rig import CameraMount
 from bevstack.synthetic.scene import Scene
-from bevstack.synthetic.shading import (
-    L_WET,
-    darken_ground,
-    develop,
-    mirror_in_ground,
-    shade_image,
-)
+from bevstack.synthetic.shading import L_WET, develop, shade_image
 from bevstack.synthetic.shadows import lamp_pools, object_shadows, scenery_shadows
 from bevstack.synthetic.traffic import sample_tracks
 from bevstack.synthetic.weather import Drop, see_through_drops
@@ -42,9 +37,13 @@ class Picture:
     """What one camera sees; indices are of `Scene.objects`."""
 
     image: np.ndarray  # (H, W, 3) uint8, BGR
-    instance: np.ndarray  # (H * ss, W * ss) int32, -1 where no object
+    instance: (
+        np.ndarray
+    )  # (H * ss, W * ss) int32, -1 where no object; from the number of objects on, controls
     visible_px: np.ndarray  # (objects,) pixels that show the object, in supersamples
     alone_px: np.ndarray  # (objects,) pixels it would cover with nothing in front
+    control_visible_px: np.ndarray  # (controls,) likewise, of traffic lights and signs
+    control_alone_px: np.ndarray  # (controls,)
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class Moment:
     """All primitives near the ego at one time, scene frame."""
 
     primitives: Primitives
-    shadows: np.ndarray  # (S, 8) as `shading.darken_ground` reads them
+    shadows: np.ndarray  # (S, 8) as `ground_light.darken_ground` reads them
     ego_pose: np.ndarray  # (3,) x, y, yaw of the rear axle
 
 
@@ -85,7 +84,19 @@ def freeze(scene: Scene, time_s: float) -> Moment:
     ]  # near ones hide far ones
     scenery = Primitives(static[kept], scene.scenery.codes[kept], scene.scenery.paint[kept])
     shadows = _on_the_ground(scene, pose[near], np.nonzero(near)[0], lamps[near], scenery)
-    return Moment(concatenate([moved, scenery]), shadows, ego)
+    controls = _show_controls(scene, time_s, ego)
+    return Moment(concatenate([moved, controls, scenery]), shadows, ego)
+
+
+def _show_controls(scene: Scene, time_s: float, ego: np.ndarray) -> Primitives:
+    """The traffic lights and signs near the ego, the lights in their state."""
+    parts = scene.control_parts
+    away = np.hypot(parts.geometry[:, G_X] - ego[0], parts.geometry[:, G_Y] - ego[1])
+    near = np.nonzero(away < _REACH_M)[0]
+    paint = parts.paint[near]
+    signals = scene.layout.signals
+    paint[:, P_STATE] = [scene.controls[i].attribute(signals, time_s) for i in near]
+    return Primitives(parts.geometry[near], parts.codes[near], paint)
 
 
 def _on_the_ground(
@@ -138,7 +149,8 @@ def take_picture(scene: Scene, moment: Moment, camera: CameraMount, sensor: Sens
     depth = np.empty((height, width))
     owner = np.empty((height, width), np.int32)
     stamp = np.zeros((height, width), np.int32)
-    alone = np.zeros(len(scene.objects), np.int64)
+    objects, total = len(scene.objects), len(scene.objects) + len(scene.controls)
+    alone = np.zeros(total, np.int64)
     view = (centre, rotation, intrinsics)
     rasterise(parts.geometry, parts.codes, *view, depth, owner, stamp, alone)
     shade = np.ones((height, width), np.float32)
@@ -171,8 +183,15 @@ def take_picture(scene: Scene, moment: Moment, camera: CameraMount, sensor: Sens
     see_through_drops(image, sensor.drops)
     # the extra last entry serves owner == -1, the background
     instance = np.append(parts.codes[:, C_INSTANCE], np.int32(-1))[owner]
-    visible = np.bincount(instance[instance >= 0], minlength=len(scene.objects))
-    return Picture(image, instance, visible, alone)
+    visible = np.bincount(instance[instance >= 0], minlength=total)
+    return Picture(
+        image,
+        instance,
+        visible[:objects],
+        alone[:objects],
+        visible[objects:],
+        alone[objects:],
+    )
 
 
 def _turn(yaw_rad: float) -> tuple[float, float]:
@@ -220,5 +239,6 @@ def take_sweep(scene: Scene, moment: Moment, azimuths: int, rng: np.random.Gener
     points[:, 3] = np.where(hit >= 0, 30.0, 12.0) + rng.integers(0, 20, len(reach))
     points[:, 4] = ring
     instance = parts.codes[hit[hit >= 0], C_INSTANCE]
-    hits = np.bincount(instance[instance >= 0], minlength=len(scene.objects))
+    count = len(scene.objects)
+    hits = np.bincount(instance[(instance >= 0) & (instance < count)], minlength=count)
     return LidarSweep(points, hits)

@@ -21,7 +21,8 @@ from bevstack.tables.names import (
 )
 from bevstack.tables.writer import make_token
 
-Rows = dict[str, list[dict[str, object]]]
+Row = dict[str, object]
+Rows = dict[str, list[Row]]
 
 _ANNOTATED_M = 75.0  # farthest annotation
 _SEEN_PX = 4  # pixels of an object that make an annotator notice it
@@ -70,10 +71,11 @@ def logfile(scene: Scene) -> str:
     return f"{scene.rig.vehicle}-synth-{scene.name}"
 
 
-def data_filename(scene: Scene, channel: str, timestamp_us: int) -> str:
-    """Path of a keyframe file below the root."""
+def data_filename(scene: Scene, channel: str, timestamp_us: int, is_key: bool = True) -> str:
+    """Path of a sensor's file below the root."""
+    folder = "samples" if is_key else "sweeps"
     suffix = "pcd.bin" if channel == LIDAR_CHANNEL else "jpg"
-    return f"samples/{channel}/{logfile(scene)}__{channel}__{timestamp_us}.{suffix}"
+    return f"{folder}/{channel}/{logfile(scene)}__{channel}__{timestamp_us}.{suffix}"
 
 
 def sample_time_us(scene: Scene, index: int) -> int:
@@ -81,12 +83,39 @@ def sample_time_us(scene: Scene, index: int) -> int:
     return scene.start_us + int(index * SAMPLE_PERIOD_S * 1e6)
 
 
-def scene_rows(scene: Scene, sightings: list[Sighting]) -> Rows:
+@dataclass(frozen=True)
+class Shot:
+    """One reading of a sensor: at a keyframe, or between two of them."""
+
+    since_start_us: int  # nominal time, before the sensor's own offset
+    sample: int  # whose it is; between keyframes, the following one's
+    is_key: bool
+
+
+def shots_of(samples: int, between: int) -> list[Shot]:
+    """All readings of one sensor in order of time.
+
+    Args:
+        samples: keyframes.
+        between: readings between two keyframes, evenly spaced.
+    """
+    period_us = int(SAMPLE_PERIOD_S * 1e6)
+    shots = []
+    for sample in range(samples):
+        for step in range(between if sample else 0, 0, -1):
+            time_us = sample * period_us - step * period_us // (between + 1)
+            shots.append(Shot(time_us, sample, False))
+        shots.append(Shot(sample * period_us, sample, True))
+    return shots
+
+
+def scene_rows(scene: Scene, sightings: list[Sighting], between: int = 0) -> Rows:
     """All rows of one scene.
 
     Args:
         scene: the scene.
         sightings: one a sample.
+        between: camera pictures between two keyframes.
     """
     tables = empty_tables()
     key = make_token("scene", scene.name)
@@ -103,7 +132,7 @@ def scene_rows(scene: Scene, sightings: list[Sighting]) -> Rows:
             }
         )
     _add_calibration(tables, scene)
-    _add_sensor_data(tables, scene, tokens)
+    _add_sensor_data(tables, scene, tokens, between)
     _add_annotations(tables, scene, tokens, sightings)
     return tables
 
@@ -171,39 +200,57 @@ def ego_pose_at(scene: Scene, time_s: float) -> tuple[list[float], list[float]]:
     return [float(world_x), float(world_y), 0.0], list(rotation)
 
 
-def _add_sensor_data(tables: Rows, scene: Scene, tokens: list[str]) -> None:
-    height, width = scene.rig.image_size
-    offsets = {camera.channel: camera.time_offset_us for camera in scene.rig.cameras}
-    for channel, offset in {**offsets, LIDAR_CHANNEL: 0}.items():
-        is_lidar = channel == LIDAR_CHANNEL
-        keys = [make_token("sample_data", scene.name, channel, i) for i in range(len(tokens))]
-        for index, token in enumerate(tokens):
-            timestamp = sample_time_us(scene, index) + offset
-            translation, rotation = ego_pose_at(scene, (timestamp - scene.start_us) * 1e-6)
-            tables["ego_pose"].append(
-                {
-                    "token": keys[index],
-                    "timestamp": timestamp,
-                    "rotation": rotation,
-                    "translation": translation,
-                }
-            )
-            tables["sample_data"].append(
-                {
-                    "token": keys[index],
-                    "sample_token": token,
-                    "ego_pose_token": keys[index],
-                    "calibrated_sensor_token": _calibration_token(scene, channel),
-                    "timestamp": timestamp,
-                    "fileformat": "pcd" if is_lidar else "jpg",
-                    "is_key_frame": True,
-                    "height": 0 if is_lidar else height,
-                    "width": 0 if is_lidar else width,
-                    "filename": data_filename(scene, channel, timestamp),
-                    "prev": keys[index - 1] if index else "",
-                    "next": keys[index + 1] if index + 1 < len(keys) else "",
-                }
-            )
+def _add_sensor_data(tables: Rows, scene: Scene, tokens: list[str], between: int) -> None:
+    for camera in scene.rig.cameras:
+        shots = shots_of(len(tokens), between)
+        _add_channel(tables, scene, tokens, camera.channel, camera.time_offset_us, shots)
+    _add_channel(tables, scene, tokens, LIDAR_CHANNEL, 0, shots_of(len(tokens), 0))
+
+
+def _data_token(scene: Scene, channel: str, shot: Shot) -> str:
+    when = () if shot.is_key else (shot.since_start_us,)
+    return make_token("sample_data", scene.name, channel, shot.sample, *when)
+
+
+def _add_channel(
+    tables: Rows,
+    scene: Scene,
+    tokens: list[str],
+    channel: str,
+    offset_us: int,
+    shots: list[Shot],
+) -> None:
+    is_lidar = channel == LIDAR_CHANNEL
+    height, width = (0, 0) if is_lidar else scene.rig.image_size
+    keys = [_data_token(scene, channel, shot) for shot in shots]
+    for place, (shot, key) in enumerate(zip(shots, keys, strict=True)):
+        elapsed = shot.since_start_us + offset_us
+        translation, rotation = ego_pose_at(scene, elapsed * 1e-6)
+        timestamp = scene.start_us + elapsed
+        tables["ego_pose"].append(
+            {
+                "token": key,
+                "timestamp": timestamp,
+                "rotation": rotation,
+                "translation": translation,
+            }
+        )
+        tables["sample_data"].append(
+            {
+                "token": key,
+                "sample_token": tokens[shot.sample],
+                "ego_pose_token": key,
+                "calibrated_sensor_token": _calibration_token(scene, channel),
+                "timestamp": timestamp,
+                "fileformat": "pcd" if is_lidar else "jpg",
+                "is_key_frame": shot.is_key,
+                "height": height,
+                "width": width,
+                "filename": data_filename(scene, channel, timestamp, shot.is_key),
+                "prev": keys[place - 1] if place else "",
+                "next": keys[place + 1] if place + 1 < len(keys) else "",
+            }
+        )
 
 
 def _annotated_samples(scene: Scene, sightings: list[Sighting]) -> np.ndarray:

@@ -15,6 +15,8 @@ import math
 
 import numba
 
+from bevstack.synthetic.sign_patterns import paint_light, paint_sign
+
 _GLASS = (0.10, 0.13, 0.17)
 _DARK = (0.05, 0.05, 0.06)
 
@@ -273,6 +275,10 @@ def paint(pattern, face, u, v, along, up, c, d, state, seed):
         if face < 4 and 0.08 < u < 0.92 and 0.2 < v < 0.9:
             return _GLASS[0] + 0.08, _GLASS[1] + 0.1, _GLASS[2] + 0.12, 0.05
         return c[0], c[1], c[2], 0.0
+    if pattern == 18:
+        return paint_light(face, u, v, state)
+    if pattern == 19:
+        return paint_sign(face, u, v, state, seed)
     if pattern == 17:  # a lamp of its first colour, off with a negative state
         return c[0], c[1], c[2], 1.0 if state >= 0.0 else 0.0
     return c[0], c[1], c[2], 0.0

@@ -55,6 +55,8 @@ class Pattern(IntEnum):
     MACHINE = 15
     MACHINE_CABIN = 16
     LAMP = 17
+    TRAFFIC_LIGHT = 18
+    SIGN = 19
 
 
 @dataclass(frozen=True)

@@ -10,24 +10,30 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from bevstack.synthetic.camera import Sensor, freeze, take_picture, take_sweep
+from bevstack.synthetic.camera import Picture, Sensor, freeze, take_picture, take_sweep
+from bevstack.synthetic.control_labels import control_rows, lane_rows
 from bevstack.synthetic.ground import ROAD, TEXELS_PER_M
 from bevstack.synthetic.labels import (
+    Row,
     Rows,
+    Shot,
     Sighting,
     data_filename,
     ego_pose_at,
     sample_time_us,
     scene_rows,
+    shots_of,
 )
 from bevstack.synthetic.scene import SAMPLE_PERIOD_S, Scene, build_scene
 from bevstack.synthetic.spec import WorldSpec
 from bevstack.synthetic.traffic import DT_S, sample_tracks
 from bevstack.synthetic.weather import Drop, draw_drops, draw_rain_field
 from bevstack.tables.names import LIDAR_CHANNEL
+from bevstack.tables.traffic_elements import LANE_TABLE, TRAFFIC_ELEMENT_TABLE
 from bevstack.tables.writer import make_token
 
 _NOISE_LEVELS = 2.2  # standard deviation of the sensor noise, of 255
+SWEEPS_BETWEEN = 5  # camera pictures between two keyframes: 12 Hz in all
 _CAN_PERIOD_S = 0.02  # 50 Hz
 
 
@@ -35,7 +41,8 @@ _CAN_PERIOD_S = 0.02  # 50 Hz
 class Recording:
     """What a scene left behind."""
 
-    rows: Rows
+    rows: Rows  # of the 13 tables
+    extra_rows: Rows  # of `traffic_element` and `lane`
     digests: dict[str, str]  # path below the root -> SHA-256 of the bytes
 
 
@@ -97,13 +104,20 @@ def record_scene(spec: WorldSpec, name: str, root: Path) -> Recording:
     scene = build_scene(spec, name)
     folder = _Folder(root)
     draws = SensorDraws(spec, scene)
+    extra: Rows = {TRAFFIC_ELEMENT_TABLE: [], LANE_TABLE: lane_rows(scene)}
     sightings = [
-        _record_sample(spec, scene, index, folder, draws) for index in range(scene.samples)
+        _record_sample(spec, scene, index, folder, draws, extra[TRAFFIC_ELEMENT_TABLE])
+        for index in range(scene.samples)
     ]
-    rows = scene_rows(scene, sightings)
+    between = SWEEPS_BETWEEN if spec.sweeps else 0
+    for shot in shots_of(scene.samples, between):
+        for number in range(len(scene.rig.cameras)):
+            if not shot.is_key:
+                _record_picture(spec, scene, number, shot, folder, draws)
+    rows = scene_rows(scene, sightings, between)
     _record_map(scene, folder, rows)
     _record_can_bus(scene, folder)
-    return Recording(rows, folder.digests)
+    return Recording(rows, extra, folder.digests)
 
 
 def _record_sample(
@@ -112,24 +126,36 @@ def _record_sample(
     index: int,
     folder: _Folder,
     draws: SensorDraws,
+    controls: list[Row],
 ) -> Sighting:
-    time_s = index * SAMPLE_PERIOD_S
     visible = np.zeros(len(scene.objects), np.int64)
     alone = np.zeros(len(scene.objects), np.int64)
+    per_pixel = spec.supersampling**2
+    key = Shot(int(index * SAMPLE_PERIOD_S * 1e6), index, True)
     for number, camera in enumerate(scene.rig.cameras):
-        moment = freeze(scene, time_s + camera.time_offset_us * 1e-6)
-        picture = take_picture(scene, moment, camera, draws.sensor(number))
+        picture = _record_picture(spec, scene, number, key, folder, draws)
+        controls += control_rows(scene, index, camera, picture, per_pixel)
         visible += picture.visible_px
         alone += picture.alone_px
-        quality = [cv2.IMWRITE_JPEG_QUALITY, spec.jpeg_quality]
-        encoded = cv2.imencode(".jpg", picture.image, quality)[1]
-        stamp = sample_time_us(scene, index) + camera.time_offset_us
-        folder.write(data_filename(scene, camera.channel, stamp), encoded.tobytes())
+    time_s = index * SAMPLE_PERIOD_S
     sweep = take_sweep(scene, freeze(scene, time_s), spec.lidar_azimuths, draws.rng)
     path = data_filename(scene, LIDAR_CHANNEL, sample_time_us(scene, index))
     folder.write(path, sweep.points.astype("<f4").tobytes())
-    per_pixel = spec.supersampling**2
     return Sighting(sweep.hits, visible // per_pixel, alone // per_pixel)
+
+
+def _record_picture(
+    spec: WorldSpec, scene: Scene, number: int, shot: Shot, folder: _Folder, draws: SensorDraws
+) -> Picture:
+    """Takes a picture at the camera's own time and writes it."""
+    camera = scene.rig.cameras[number]
+    elapsed_us = shot.since_start_us + camera.time_offset_us
+    moment = freeze(scene, elapsed_us * 1e-6)
+    picture = take_picture(scene, moment, camera, draws.sensor(number))
+    encoded = cv2.imencode(".jpg", picture.image, [cv2.IMWRITE_JPEG_QUALITY, spec.jpeg_quality])[1]
+    path = data_filename(scene, camera.channel, scene.start_us + elapsed_us, shot.is_key)
+    folder.write(path, encoded.tobytes())
+    return picture
 
 
 def _record_map(scene: Scene, folder: _Folder, rows: Rows) -> None:

@@ -111,12 +111,13 @@ class Side:
 
 @dataclass(frozen=True)
 class Signals:
-    """One cycle for all junctions: main green, all red, cross green, all red."""
+    """One cycle for all junctions: main green, all wait, cross green, all wait."""
 
     offset_s: float
     main_s: float
     cross_s: float
     clear_s: float = 3.0
+    yellow_s: float = 2.0
 
     def is_red(self, phase: int, time_s: float) -> bool:
         """Whether the lanes of a phase must wait."""
@@ -126,6 +127,15 @@ class Signals:
             return t >= self.main_s
         start = self.main_s + self.clear_s
         return not start <= t < start + self.cross_s
+
+    def colour(self, phase: int, time_s: float) -> int:
+        """What the lights of a phase show, as OpenLane-V2's attribute: 1 red, 2 green, 3 yellow.
+
+        Yellow are the first seconds of the time in which the lanes must wait.
+        """
+        if not self.is_red(phase, time_s):
+            return 2
+        return 1 if self.is_red(phase, time_s - self.yellow_s) else 3
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,12 @@ from bevstack.synthetic.street_life import (
 )
 from bevstack.synthetic.street_works import add_road_works, add_roamers
 from bevstack.synthetic.traffic import Track, time_steps
+from bevstack.synthetic.traffic_control import (
+    TrafficControl,
+    add_traffic_control,
+    control_parts,
+)
+from bevstack.synthetic.turning import add_turning_vehicles
 from bevstack.synthetic.weather import Light, choose_weather, draw_light
 from bevstack.tables.names import DETECTION_CLASSES
 
@@ -66,6 +72,8 @@ class Scene:
     object_parts: Primitives  # in each object's own frame; instance = index of the object
     scenery: Primitives  # in the scene's frame
     street_lamps_m: np.ndarray  # (L, 2) x, y below each
+    controls: tuple[TrafficControl, ...]
+    control_parts: Primitives  # in the scene's frame; instances count on after the objects'
     ego: Track  # of the rear axle, scene frame
     poses: np.ndarray  # (objects, K, 3) x, y, yaw on the time grid
     lamps: np.ndarray  # (objects, K) -1 off, 0 on, 1 braking
@@ -126,6 +134,8 @@ def build_scene(spec: WorldSpec, name: str) -> Scene:
     classes = _chosen_classes(index, count, rng)
     add_classes(population, classes, way, certain=index < 2)
     drive_others(population, lane)
+    controls = add_traffic_control(population)
+    add_turning_vehicles(population)
     park_along_kerbs(population)
     add_road_works(population)
     add_two_wheelers(population)
@@ -150,6 +160,8 @@ def build_scene(spec: WorldSpec, name: str) -> Scene:
         sizes_m=np.array([o.model.size_m for o in objects]),
         object_parts=_number_parts(objects),
         scenery=_light_up(concatenate(population.scenery), light),
+        controls=tuple(controls),
+        control_parts=control_parts(controls, len(objects)),
         street_lamps_m=np.array(population.lamps_m).reshape(-1, 2),
         ego=ego,
         poses=np.stack([o.track.pose for o in objects]),

@@ -1,7 +1,7 @@
 """What darkens and what lights up the ground: shadows, and pools of lamp light at night.
 
-All are soft rectangles, rows of eight numbers as `shading.darken_ground` reads them: centre x and
-y m, cos and sin of the yaw, half length and width m, strength, softness m.
+All are soft rectangles, rows of eight numbers as `ground_light.darken_ground` reads them: centre x
+and y m, cos and sin of the yaw, half length and width m, strength, softness m.
 """
 
 from __future__ import annotations

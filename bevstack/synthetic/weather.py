@@ -143,7 +143,7 @@ def _sunny(values: np.ndarray, exposure: np.ndarray, rng: np.random.Generator) -
 
 
 def _overcast(values: np.ndarray, exposure: np.ndarray, rng: np.random.Generator) -> None:
-    values[L_SUN], values[L_AMBIENT] = rng.uniform(0.04, 0.18), rng.uniform(0.70, 0.84)
+    values[L_SUN], values[L_AMBIENT] = rng.uniform(0.02, 0.09), rng.uniform(0.70, 0.84)
     values[L_HAZE_M] = rng.uniform(180.0, 500.0)
     _set_sky(values, rng, np.array([0.80, 0.82, 0.84]), np.array([0.68, 0.71, 0.75]))
     values[L_CLOUDS], values[L_CLOUDS + 1] = rng.uniform(0.8, 1.6), rng.uniform(0.35, 0.6)
@@ -168,12 +168,12 @@ def _foggy(values: np.ndarray, exposure: np.ndarray, rng: np.random.Generator) -
 
 
 def _nightly(values: np.ndarray, exposure: np.ndarray, rng: np.random.Generator) -> None:
-    values[L_SUN], values[L_AMBIENT] = 0.02, rng.uniform(0.07, 0.16)
+    values[L_SUN], values[L_AMBIENT] = 0.02, rng.uniform(0.12, 0.24)
     values[L_HAZE_M] = rng.uniform(200.0, 500.0)
     values[L_NIGHT], values[L_BEAM] = 1.0, rng.uniform(0.5, 0.9)
     _set_sky(values, rng, np.array([0.10, 0.095, 0.11]), np.array([0.015, 0.018, 0.035]))
     values[L_CLOUDS + 1] = 1.0
-    exposure *= rng.uniform(1.0, 1.3) * np.array([1.05, 1.0, 0.94])
+    exposure *= rng.uniform(1.15, 1.6) * np.array([1.05, 1.0, 0.94])
 
 
 def _draw_clouds(rng: np.random.Generator) -> np.ndarray:

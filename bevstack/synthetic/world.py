@@ -16,6 +16,7 @@ from bevstack.synthetic.labels import Rows, fixed_rows
 from bevstack.synthetic.recording import Recording, record_scene
 from bevstack.synthetic.spec import GENERATOR_VERSION, WorldSpec, WorldSummary
 from bevstack.tables.names import CATEGORY_TO_CLASS, DETECTION_CLASSES, TABLES
+from bevstack.tables.traffic_elements import LANE_TABLE, TRAFFIC_ELEMENT_TABLE
 from bevstack.tables.writer import write_json, write_tables
 
 MANIFEST = "world.json"  # written last: a folder that has it is finished
@@ -133,18 +134,23 @@ def _recordings(spec: WorldSpec, names: tuple[str, ...], part: Path) -> Iterator
 def _write_world(part: Path, spec: WorldSpec, progress: Progress | None) -> None:
     families = spec.families
     tables: Rows = fixed_rows()
+    extra: Rows = {TRAFFIC_ELEMENT_TABLE: [], LANE_TABLE: []}
     digests: dict[str, str] = {}
     names = tuple(name for family in families.values() for name in family)
     for done, recording in enumerate(_recordings(spec, names, part), start=1):
         for table, rows in recording.rows.items():
             tables[table] += rows
+        for table, rows in recording.extra_rows.items():
+            extra[table] += rows
         digests.update(recording.digests)
         if progress is not None:
             progress(done, len(names))
     folder = part / spec.version
     write_tables(folder, tables)
     write_json(folder / "splits.json", splits_of(spec))
-    for path in [*(f"{spec.version}/{t}.json" for t in (*TABLES, "splits"))]:
+    for table, rows in extra.items():
+        write_json(folder / f"{table}.json", rows)
+    for path in [*(f"{spec.version}/{t}.json" for t in (*TABLES, "splits", *extra))]:
         digests[path] = hashlib.sha256((part / path).read_bytes()).hexdigest()
     lines = "".join(f"{digests[path]}  {path}\n" for path in sorted(digests))
     manifest = {

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from bevstack.cli.main import main
-from bevstack.synthetic import WorldSpec, world_is_complete
+from bevstack.cli.make_world import PRESET_NAMES
+from bevstack.synthetic import PRESETS, WorldSpec, world_is_complete
 
 
 def test_world_is_written_as_asked_and_summed_up(
@@ -22,11 +23,33 @@ def test_world_is_written_as_asked_and_summed_up(
     assert [len(splits[name]) for name in ("synth_train", "synth_val")] == [2, 1]
 
 
+def test_options_change_a_preset_and_families_become_splits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "world"
+    few = ["--train-scenes", "1", "--val-scenes", "1", "--test-scenes", "1"]
+    options = [*few, "--samples-per-scene", "2", "--image-size", "90", "160", "--weather", "night"]
+    assert main(["make-world", str(root), "--preset", "small", *options, "--sweeps"]) == 0
+    said = capsys.readouterr().out
+    assert "3 scenes, 6 samples" in said and "digest " in said
+    splits = json.loads((root / "v1.0-synth" / "splits.json").read_text())
+    assert list(splits) == ["synth_train", "synth_val", "synth_test"]
+    assert len(list((root / "sweeps" / "CAM_BACK").glob("*.jpg"))) == 3 * 5
+    scenes = json.loads((root / "v1.0-synth" / "scene.json").read_text())
+    assert all("night" in scene["description"].lower() for scene in scenes)
+
+
+def test_presets_of_the_program_are_those_of_the_package() -> None:
+    assert tuple(PRESETS) == PRESET_NAMES
+    assert all(spec.test_scenes > 0 for spec in PRESETS.values())
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
         (["--train-scenes", "0"], "train_scenes"),
         (["--image-size", "100", "100"], "image_size"),
+        (["--weather", "hail"], "weather"),
         (["--version", "v1.0-trainval"], "version"),
     ],
 )

@@ -196,30 +196,33 @@ def visible_objects(scene, time_s: float):
     for camera in scene.rig.cameras:
         moment = freeze(scene, time_s + camera.time_offset_us * 1e-6)
         picture = take_picture(scene, moment, camera, quiet)
-        centre, rotation = camera_pose(moment.ego_pose, camera)
         pose = sample_tracks(scene.poses, time_s + camera.time_offset_us * 1e-6)
         whole = (picture.visible_px >= 150) & (picture.visible_px == picture.alone_px)
         for index in np.nonzero(whole)[0]:
-            length, wide, tall = scene.objects[index].model.size_m
-            x, y, yaw = pose[index]
-            corners = np.array(
-                [
-                    [a * length / 2, b * wide / 2, z]
-                    for a in (1, -1)
-                    for b in (1, -1)
-                    for z in (0, tall)
-                ]
-            )
-            turn = np.array(
-                [[np.cos(yaw), np.sin(yaw), 0], [-np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]]
-            )
-            seen = (corners @ turn + [x, y, 0] - centre) @ rotation
-            if seen[:, 2].min() < 0.5:
-                continue
-            pixels = seen @ camera.intrinsics.T
-            pixels = pixels[:, :2] / pixels[:, 2:]
-            if pixels.min() > 0 and (pixels < [width, height]).all():
-                yield index, picture.instance == index, pixels
+            pixels = project(scene, camera, moment.ego_pose, index, pose[index])
+            if pixels is not None and pixels.min() > 0 and (pixels < [width, height]).all():
+                yield index, picture.instance == index, pixels, camera
+
+
+def project(scene, camera, ego_pose, index: int, pose) -> np.ndarray | None:
+    """Pixels (8, 2) of the corners of an object's box; None if one is behind the camera."""
+    centre, rotation = camera_pose(ego_pose, camera)
+    length, wide, tall = scene.objects[index].model.size_m
+    x, y, yaw = pose
+    corners = np.array(
+        [[a * length / 2, b * wide / 2, z] for a in (1, -1) for b in (1, -1) for z in (0, tall)]
+    )
+    turn = np.array([[np.cos(yaw), np.sin(yaw), 0], [-np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
+    seen = (corners @ turn + [x, y, 0] - centre) @ rotation
+    pixels = seen @ camera.intrinsics.T
+    return None if seen[:, 2].min() < 0.5 else pixels[:, :2] / pixels[:, 2:]
+
+
+def filled(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Mask of the pixels whose centres lie in the hull of some points."""
+    hull = shapely.MultiPoint(pixels).convex_hull
+    rows, columns = np.mgrid[: shape[0], : shape[1]] + 0.5
+    return shapely.contains_xy(hull, columns.ravel(), rows.ravel()).reshape(shape)
 
 
 def test_a_solid_box_covers_exactly_the_hull_of_its_projected_corners(scene):
@@ -229,19 +232,44 @@ def test_a_solid_box_covers_exactly_the_hull_of_its_projected_corners(scene):
     parts = solid.finish()
     parts.codes[:, 2] = np.arange(len(scene.objects))
     compared = 0
-    for _, mask, pixels in visible_objects(replace(scene, object_parts=parts), 1.0):
-        hull = shapely.MultiPoint(pixels).convex_hull
-        rows, columns = np.mgrid[: mask.shape[0], : mask.shape[1]] + 0.5
-        inside = shapely.contains_xy(hull, columns.ravel(), rows.ravel()).reshape(mask.shape)
-        np.testing.assert_array_equal(mask, inside)
+    for _, mask, pixels, _ in visible_objects(replace(scene, object_parts=parts), 1.0):
+        np.testing.assert_array_equal(mask, filled(pixels, mask.shape))
         compared += 1
     assert compared >= 5
+
+
+def test_pixels_show_objects_where_they_are_at_the_cameras_own_time(scene):
+    """Boxes at the sample's time lie beside what moves fast; at the camera's time they cover it."""
+    solid = PrimitiveList()
+    for item in scene.objects:
+        solid.add(Pattern.PLAIN, (0, 0, 0), item.model.size_m, (1, 1, 1))
+    parts = solid.finish()
+    parts.codes[:, 2] = np.arange(len(scene.objects))
+    early = [c for c in scene.rig.cameras if c.time_offset_us < -25_000]
+    boxed = replace(scene, object_parts=parts, rig=replace(scene.rig, cameras=tuple(early)))
+    compared = 0
+    for time_s in np.arange(0.5, 10.0, 0.5):
+        now = sample_tracks(scene.poses, time_s)
+        for index, mask, pixels, camera in visible_objects(boxed, time_s):
+            late_s = -camera.time_offset_us * 1e-6
+            speed = sample_tracks(scene.objects[index].track.speed_mps[None], time_s)[0]
+            then = sample_tracks(scene.poses, time_s - late_s)[index]
+            if speed < 4.0:
+                continue
+            assert np.hypot(*(now[index] - then)[:2]) == pytest.approx(speed * late_s, rel=0.1)
+            ego = sample_tracks(scene.ego.pose[None], time_s - late_s)[0]
+            at_sample = project(scene, camera, ego, index, now[index])
+            np.testing.assert_array_equal(mask, filled(pixels, mask.shape))
+            if np.abs(at_sample - pixels).max() > 1.5:
+                assert (filled(at_sample, mask.shape) != mask).any()
+                compared += 1
+    assert compared >= 3
 
 
 def test_masks_of_the_models_agree_with_the_projected_boxes(scene):
     overlap = defaultdict(list)
     for time_s in (1.0, 4.5, 8.0):
-        for index, mask, pixels in visible_objects(scene, time_s):
+        for index, mask, pixels, _ in visible_objects(scene, time_s):
             hull = shapely.MultiPoint(pixels).convex_hull.buffer(1.0)
             rows, columns = np.nonzero(mask)
             assert shapely.contains_xy(hull, columns + 0.5, rows + 0.5).mean() > 0.99

@@ -26,8 +26,9 @@ def test_same_seed_gives_the_same_bytes_with_one_process_and_with_two(tmp_path: 
     second = make_world(tmp_path / "b", replace(TINY, processes=2))
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     assert first.digest == second.digest
-    # two scenes of two samples of seven sensors, two maps, four CAN files, 13 tables, splits, mark
-    assert len(contents(tmp_path / "a")) == 28 + 2 + 4 + 13 + 1 + 1
+    # two scenes of two samples of seven sensors, two maps, four CAN files, 13 tables and two more,
+    # splits, mark
+    assert len(contents(tmp_path / "a")) == 28 + 2 + 4 + 15 + 1 + 1
 
 
 def test_another_seed_gives_other_pictures_and_tables(tmp_path: Path):

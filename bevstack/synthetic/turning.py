@@ -1,0 +1,122 @@
+"""Vehicles that turn at junctions, from the main road into a cross street or out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bevstack.synthetic import vehicles
+from bevstack.synthetic.population import Population, Role
+from bevstack.synthetic.roads import STEP_M, CrossStreet, Lane, Path, StopLine, path_through
+from bevstack.synthetic.traffic import Driver, drive_lane, track_on_path
+
+_TRIES = 8  # turns tried at a junction; those that would meet other traffic are not taken
+_BEYOND_M = 3.0  # of the kerb, where a turn ends
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """A way through a junction."""
+
+    lane: Lane  # left at its stop line
+    stop: StopLine
+    exit_path: Path
+    exit_s_m: float
+
+
+def add_turning_vehicles(population: Population) -> int:
+    """Lets some vehicles turn where nobody is in their way; says how many do."""
+    layout, rng = population.layout, population.rng
+    done = 0
+    for number, crossing in enumerate(layout.crossings):
+        turns = _turns_at(population, number, crossing)
+        for _ in range(_TRIES):
+            done += _try_turn(population, turns[int(rng.integers(len(turns)))])
+    return done
+
+
+def _turns_at(population: Population, number: int, crossing: CrossStreet) -> list[_Turn]:
+    """Left and right turns: from the lane at the kerb to the near side, else from the inner one."""
+    layout = population.layout
+    main = layout.lanes[: len(layout.lane_offsets_m)]
+    first = len(main) + 2 * number
+    cross = layout.lanes[first : first + 2]
+    turns = []
+    for forward in (True, False):
+        lanes = sorted(
+            (
+                (abs(d), m)
+                for d, m in zip(layout.lane_offsets_m, main, strict=True)
+                if m.is_forward == forward
+            ),
+            key=lambda pair: pair[0],
+        )
+        if not lanes:
+            continue
+        inner, outer = lanes[0][1], lanes[-1][1]
+        for street in cross:
+            to_left = street.is_forward == forward
+            from_kerb = to_left == (layout.hand < 0)
+            main_lane = outer if from_kerb else inner
+            stop = _stop_at(main_lane, crossing)
+            far = layout.left if street.is_forward else layout.right
+            reach = street.path.length_m / 2 + far.kerb_m + _BEYOND_M
+            turns.append(_Turn(main_lane, stop, street.path, reach))
+            # out of the street: it meets the lane of this direction with the other hand
+            out_of_kerb = to_left != (layout.hand < 0)
+            target = outer if out_of_kerb else inner
+            middle = target.path.nearest_s(*crossing.path.at(crossing.path.length_m / 2)[:2])
+            leave = middle + crossing.half_width_m + _BEYOND_M
+            turns.append(_Turn(street, street.stop_lines[0], target.path, leave))
+    return turns
+
+
+def _stop_at(lane: Lane, crossing: CrossStreet) -> StopLine:
+    """The stop line of a lane before a junction: the nearest to it."""
+    middle = np.array(crossing.path.at(crossing.path.length_m / 2)[:2])
+
+    def distance(stop: StopLine) -> float:
+        return float(np.hypot(*(np.array(lane.path.at(stop.s_m)[:2]) - middle)))
+
+    return min(lane.stop_lines, key=distance)
+
+
+def turn_path(turn: _Turn) -> Path:
+    """Along the lane to its stop line, round the corner, and away along the other lane."""
+    entry, leave = turn.lane.path, turn.exit_path
+    start = np.array(entry.at(turn.stop.s_m + 1.0))
+    end = np.array(leave.at(turn.exit_s_m))
+    pull = 1.3 * float(np.hypot(*(end - start)[:2]))
+    t = np.linspace(0.0, 1.0, 60)[1:-1, None]
+    heads = [np.array([np.cos(p[2]), np.sin(p[2])]) * pull for p in (start, end)]
+    curve = (
+        (2 * t**3 - 3 * t**2 + 1) * start[:2]
+        + (t**3 - 2 * t**2 + t) * heads[0]
+        + (-2 * t**3 + 3 * t**2) * end[:2]
+        + (t**3 - t**2) * heads[1]
+    )
+    before = entry.points_m[entry.s_m < turn.stop.s_m + 0.9]
+    after = leave.points_m[leave.s_m > turn.exit_s_m + 0.1]
+    rough = path_through(np.concatenate([before, start[None, :2], curve, end[None, :2], after]))
+    s = np.arange(0.0, rough.length_m, STEP_M)
+    even = [np.interp(s, rough.s_m, rough.points_m[:, axis]) for axis in range(2)]
+    return path_through(np.stack(even, axis=1))
+
+
+def _try_turn(population: Population, turn: _Turn) -> bool:
+    rng = population.rng
+    draw = rng.random()
+    maker = vehicles.make_car if draw < 0.85 else vehicles.make_truck
+    model = maker(rng)
+    length = model.size_m[0]
+    start = turn.stop.s_m - length / 2 - float(rng.uniform(0.0, 70.0))
+    if start < length:
+        return False
+    path = turn_path(turn)
+    stops = tuple(s for s in turn.lane.stop_lines if s.s_m <= turn.stop.s_m)
+    lane = Lane(path, turn.lane.speed_limit_mps, stops, turn.lane.is_main, turn.lane.is_forward)
+    driver = Driver(start, length, float(rng.uniform(0.8, 1.05)))
+    s, speed, braking = drive_lane(lane, [driver], population.layout.signals, population.steps)
+    track = track_on_path(path, s[0], speed[0], braking[0], length / 2)
+    return population.add(model, track, Role.TRAFFIC, margin_m=0.35)

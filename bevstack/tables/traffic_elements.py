@@ -1,0 +1,140 @@
+"""Traffic lights and signs: the extra tables `traffic_element.json` and `lane.json`.
+
+nuScenes has no categories for them; the categories and attributes are OpenLane-V2's. One row of
+`traffic_element` is one light or sign in one keyframe image. `lane` gives the centre lines of the
+lanes that lights and signs govern, in the world's frame.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+TRAFFIC_ELEMENT_TABLE, LANE_TABLE = "traffic_element", "lane"
+
+TRAFFIC_LIGHT, ROAD_SIGN = 1, 2  # OpenLane-V2's categories
+
+# OpenLane-V2's attributes by number: colours of lights, meanings of signs.
+TRAFFIC_ELEMENT_ATTRIBUTES: tuple[str, ...] = (
+    "unknown",
+    "red",
+    "green",
+    "yellow",
+    "go_straight",
+    "turn_left",
+    "turn_right",
+    "no_left_turn",
+    "no_right_turn",
+    "u_turn",
+    "no_u_turn",
+    "slight_left",
+    "slight_right",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrafficElement:
+    """A light or a sign as one camera sees it in one keyframe."""
+
+    token: str
+    instance_token: str  # the same in all images of a scene
+    sample_token: str
+    sample_data_token: str  # of the image
+    camera: str  # channel
+    category: int  # TRAFFIC_LIGHT or ROAD_SIGN
+    attribute: int  # index into TRAFFIC_ELEMENT_ATTRIBUTES, at the image's own time
+    box_px: tuple[float, float, float, float]  # left, top, right, bottom, within the image
+    position_m: tuple[float, float, float]  # centre, in the world's frame
+    size_m: tuple[float, float, float]  # depth, width, height
+    yaw_rad: float  # towards which it looks, in the world's frame
+    visibility: float  # 0..1, share of its pixels that nothing hides
+    lane_token: str  # of the lane it governs
+
+
+@dataclass(frozen=True)
+class LaneCenterline:
+    """A lane."""
+
+    token: str
+    scene_token: str
+    points_m: np.ndarray  # (K, 2) in driving direction, in the world's frame
+
+
+def read_traffic_elements(folder: Path) -> tuple[TrafficElement, ...]:
+    """Reads `traffic_element.json` of a version's folder, in the order of its rows.
+
+    Raises:
+        FileNotFoundError: the folder has no such table.
+        ValueError: a row lacks a field or has a category or an attribute that is unknown.
+    """
+    rows = _read(folder, TRAFFIC_ELEMENT_TABLE)
+    return tuple(_parse(row, number) for number, row in enumerate(rows))
+
+
+def read_lanes(folder: Path) -> dict[str, LaneCenterline]:
+    """Reads `lane.json` of a version's folder: lanes by token.
+
+    Raises:
+        FileNotFoundError: the folder has no such table.
+    """
+    return {
+        row["token"]: LaneCenterline(
+            row["token"], row["scene_token"], np.array(row["centerline"], np.float64)
+        )
+        for row in _read(folder, LANE_TABLE)
+    }
+
+
+def _read(folder: Path, table: str) -> Sequence[Any]:
+    path = folder / f"{table}.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"folder must hold {path.name}; got {folder}; worlds made by `bevstack make-world` "
+            "have it, nuScenes has not"
+        )
+    rows = json.loads(path.read_text())
+    if not isinstance(rows, list):
+        raise ValueError(f"{path} must hold a list of rows; got {type(rows).__name__}")
+    return rows
+
+
+def _parse(row: Any, number: int) -> TrafficElement:
+    try:
+        (left, top), (right, bottom) = row["points"]
+        width, depth, height = row["size"]
+        w, _, _, z = row["rotation"]
+        element = TrafficElement(
+            token=row["token"],
+            instance_token=row["instance_token"],
+            sample_token=row["sample_token"],
+            sample_data_token=row["sample_data_token"],
+            camera=row["camera"],
+            category=row["category"],
+            attribute=row["attribute"],
+            box_px=(left, top, right, bottom),
+            position_m=tuple(row["translation"]),
+            size_m=(depth, width, height),
+            yaw_rad=float(2 * np.arctan2(z, w)),
+            visibility=row["visibility"],
+            lane_token=row["lane_token"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"row {number} of {TRAFFIC_ELEMENT_TABLE} must have all fields; got {row!r}"
+        ) from error
+    if element.category not in (TRAFFIC_LIGHT, ROAD_SIGN):
+        raise ValueError(
+            f"category of row {number} must be {TRAFFIC_LIGHT} or {ROAD_SIGN}; "
+            f"got {element.category!r}"
+        )
+    if element.attribute not in range(len(TRAFFIC_ELEMENT_ATTRIBUTES)):
+        raise ValueError(
+            f"attribute of row {number} must be 0 to {len(TRAFFIC_ELEMENT_ATTRIBUTES) - 1}; "
+            f"got {element.attribute!r}"
+        )
+    return element

@@ -1,0 +1,83 @@
+"""The frozen validation scenes: made anew, changed on purpose, and told apart."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bevstack.synthetic import WorldSpec, preset
+from bevstack.synthetic.fingerprint import (
+    SceneFingerprint,
+    check_scenes,
+    fingerprint_scene,
+    overall_digest,
+    read_fingerprints,
+    write_fingerprints,
+)
+
+FROZEN = Path(__file__).parents[2] / "data" / "benchmark_val.json"
+SPEC = WorldSpec(seed=1, train_scenes=1, val_scenes=2, samples_per_scene=2, image_size=(90, 160))
+
+
+def test_validation_scenes_of_the_benchmark_are_the_frozen_ones():
+    spec = preset("benchmark")
+    wanted, scenes = read_fingerprints(FROZEN)
+    assert wanted == spec.to_json(), "after a change run `python data/make_world.py --freeze`"
+    assert sorted(scenes) == sorted(spec.families["val"])
+    assert check_scenes(spec, scenes, [spec.families["val"][0]]) == {}
+
+
+def test_another_scene_and_another_seed_have_another_fingerprint():
+    one = fingerprint_scene(SPEC, "scene-6001")
+    assert one.differences(fingerprint_scene(SPEC, "scene-6001")) == []
+    for other in (
+        fingerprint_scene(SPEC, "scene-6002"),
+        fingerprint_scene(replace(SPEC, seed=2), "scene-6001"),
+    ):
+        assert len(one.differences(other)) == 2
+
+
+def test_last_bits_and_single_grey_levels_are_forgiven_and_more_is_not():
+    one = SceneFingerprint("a" * 64, (100, 20, 30))
+    assert one.differences(SceneFingerprint("a" * 64, (101, 18, 30))) == []
+    assert one.differences(SceneFingerprint("a" * 64, (104, 20, 30))) == [
+        "pictures (by 4 grey levels)"
+    ]
+    assert one.differences(SceneFingerprint("b" * 64, (100, 20, 30))) == [
+        "tables (aaaaaaaaaaaa against bbbbbbbbbbbb)"
+    ]
+
+
+def test_noise_far_below_the_rounding_leaves_the_digest(monkeypatch: pytest.MonkeyPatch):
+    """Every sine off by 1e-12, as on a processor with another vector unit."""
+    import numpy as np
+
+    from bevstack.synthetic import fingerprint
+
+    record = fingerprint.record_scene
+
+    def shaken(spec, name, root):
+        recording = record(spec, name, root)
+        rng = np.random.default_rng(0)
+        for row in recording.rows["ego_pose"]:
+            row["translation"] = [v + rng.normal(0, 1e-12) for v in row["translation"]]
+            row["rotation"] = [v + rng.normal(0, 1e-12) for v in row["rotation"]]
+        return recording
+
+    plain = fingerprint_scene(SPEC, "scene-6001")
+    monkeypatch.setattr(fingerprint, "record_scene", shaken)
+    assert fingerprint_scene(SPEC, "scene-6001") == plain
+
+
+def test_fingerprints_survive_their_file(tmp_path: Path):
+    scenes = {
+        "scene-6002": SceneFingerprint("b" * 64, (1, 2)),
+        "scene-6001": SceneFingerprint("a" * 64, (3, 4)),
+    }
+    write_fingerprints(tmp_path / "f.json", SPEC, scenes)
+    spec, again = read_fingerprints(tmp_path / "f.json")
+    assert spec == SPEC.to_json() and again == scenes
+    assert overall_digest(again) == overall_digest(dict(sorted(scenes.items())))
+    assert overall_digest(again) != overall_digest({**scenes, "scene-6003": scenes["scene-6001"]})

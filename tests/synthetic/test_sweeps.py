@@ -1,0 +1,84 @@
+"""Pictures between the keyframes, in the order and with the tokens that nuScenes gives them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from bevstack.synthetic import WorldSpec, make_world
+from bevstack.synthetic.labels import shots_of
+
+SPEC = WorldSpec(
+    seed=4,
+    train_scenes=1,
+    val_scenes=1,
+    samples_per_scene=3,
+    image_size=(90, 160),
+    sweeps=True,
+    weather="overcast",
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    where = tmp_path_factory.mktemp("sweeps") / "world"
+    make_world(where, SPEC)
+    return where
+
+
+def test_five_pictures_stand_between_two_keyframes_and_belong_to_the_following_one():
+    shots = shots_of(3, 5)
+    assert [s.is_key for s in shots] == [True] + ([False] * 5 + [True]) * 2
+    assert [s.sample for s in shots] == [0] + [1] * 6 + [2] * 6
+    steps = np.diff([s.since_start_us for s in shots])
+    assert abs(steps - 1e6 / 12).max() <= 1
+    assert [s.is_key for s in shots_of(4, 0)] == [True] * 4
+
+
+def test_devkit_walks_through_sweeps_and_keyframes_in_order_of_time(root: Path):
+    from nuscenes import NuScenes
+
+    devkit = NuScenes(SPEC.version, str(root), verbose=False)
+    for sample in devkit.sample:
+        assert all(devkit.get("sample_data", t)["is_key_frame"] for t in sample["data"].values())
+    first = devkit.get("sample", devkit.scene[0]["first_sample_token"])
+    row = devkit.get("sample_data", first["data"]["CAM_FRONT_LEFT"])
+    assert row["prev"] == ""
+    chain = [row]
+    while chain[-1]["next"]:
+        chain.append(devkit.get("sample_data", chain[-1]["next"]))
+        assert chain[-1]["prev"] == chain[-2]["token"]
+    assert len(chain) == 13
+    for row in chain:
+        folder = "samples" if row["is_key_frame"] else "sweeps"
+        assert row["filename"].startswith(f"{folder}/CAM_FRONT_LEFT/")
+        assert (root / row["filename"]).is_file()
+        pose = devkit.get("ego_pose", row["ego_pose_token"])
+        assert pose["timestamp"] == row["timestamp"]
+    steps = np.diff([row["timestamp"] for row in chain])
+    assert abs(steps - 1e6 / 12).max() <= 1
+    lidar = [row for row in devkit.sample_data if row["fileformat"] == "pcd"]
+    assert len(lidar) == 6 and all(row["is_key_frame"] for row in lidar)
+
+
+def test_pictures_between_show_motion_between_and_tables_stay_the_same(root: Path, tmp_path: Path):
+    plain = tmp_path / "plain"
+    make_world(plain, replace(SPEC, sweeps=False))
+    for table in ("sample_annotation", "instance", "traffic_element", "scene"):
+        path = f"{SPEC.version}/{table}.json"
+        assert (plain / path).read_text() == (root / path).read_text()
+    keys = sorted((plain / "samples" / "CAM_FRONT").iterdir())
+    for key in keys:  # keyframes have the same bytes with and without sweeps
+        assert key.read_bytes() == (root / "samples" / "CAM_FRONT" / key.name).read_bytes()
+    between = sorted((root / "sweeps" / "CAM_FRONT").iterdir())
+    scene = [p for p in between if p.name.split("__")[0] == keys[0].name.split("__")[0]][:5]
+    start, end, *middle = (
+        cv2.imread(str(p)).astype(float) for p in (keys[0], keys[1], scene[0], scene[4])
+    )
+    early, late = (np.abs(m - start).mean() for m in middle)
+    assert early < late
+    assert np.abs(middle[1] - end).mean() < np.abs(middle[0] - end).mean()

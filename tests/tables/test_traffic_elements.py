@@ -1,0 +1,79 @@
+"""The reader of traffic elements, against rows written by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bevstack.tables.traffic_elements import (
+    TRAFFIC_ELEMENT_ATTRIBUTES,
+    read_lanes,
+    read_traffic_elements,
+)
+
+ROW = {
+    "token": "t",
+    "instance_token": "i",
+    "sample_token": "s",
+    "sample_data_token": "d",
+    "camera": "CAM_FRONT",
+    "category": 1,
+    "attribute": 3,
+    "points": [[10.0, 20.5], [14.0, 30.25]],
+    "translation": [601.0, 702.5, 5.9],
+    "size": [0.36, 0.3, 1.05],
+    "rotation": [np.cos(0.3), 0.0, 0.0, np.sin(0.3)],
+    "visibility": 0.75,
+    "lane_token": "l",
+}
+
+
+def write(folder: Path, table: str, rows: object) -> Path:
+    (folder / f"{table}.json").write_text(json.dumps(rows))
+    return folder
+
+
+def test_row_becomes_an_element_with_sizes_and_yaw_of_this_project(tmp_path: Path) -> None:
+    (element,) = read_traffic_elements(write(tmp_path, "traffic_element", [ROW]))
+    assert element.box_px == (10.0, 20.5, 14.0, 30.25)
+    assert element.size_m == (0.3, 0.36, 1.05)  # depth, width, height
+    assert element.yaw_rad == pytest.approx(0.6)
+    assert element.position_m == (601.0, 702.5, 5.9)
+    assert TRAFFIC_ELEMENT_ATTRIBUTES[element.attribute] == "yellow"
+    assert (element.lane_token, element.visibility) == ("l", 0.75)
+
+
+def test_attributes_are_numbered_as_in_openlane_v2() -> None:
+    wanted = {"unknown": 0, "red": 1, "green": 2, "no_left_turn": 7, "slight_right": 12}
+    assert {name: TRAFFIC_ELEMENT_ATTRIBUTES.index(name) for name in wanted} == wanted
+    assert len(TRAFFIC_ELEMENT_ATTRIBUTES) == 13
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"category": 3}, "category of row 0 must be 1 or 2; got 3"),
+        ({"attribute": 13}, "attribute of row 0 must be 0 to 12; got 13"),
+        ({"points": [1, 2]}, "row 0 of traffic_element must have all fields"),
+    ],
+)
+def test_wrong_rows_are_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_traffic_elements(write(tmp_path, "traffic_element", [{**ROW, **change}]))
+
+
+def test_a_folder_without_the_table_is_refused_with_a_remedy(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"traffic_element.json; got .*make-world"):
+        read_traffic_elements(tmp_path)
+    with pytest.raises(ValueError, match="must hold a list of rows; got dict"):
+        read_traffic_elements(write(tmp_path, "traffic_element", {}))
+
+
+def test_lanes_are_found_by_their_token(tmp_path: Path) -> None:
+    row = {"token": "l", "scene_token": "s", "centerline": [[0.0, 1.0], [2.0, 1.5]]}
+    lanes = read_lanes(write(tmp_path, "lane", [row]))
+    assert list(lanes) == ["l"] and lanes["l"].scene_token == "s"
+    np.testing.assert_array_equal(lanes["l"].points_m, [[0.0, 1.0], [2.0, 1.5]])
