@@ -18,7 +18,7 @@ from pathlib import Path
 from bevstack.cli.progress import make_console, training_progress
 from bevstack.config import Config, load_config
 from bevstack.datasets.nuscenes import NuScenesDataset
-from bevstack.evaluation.devkit import SUMMARY_NAME, evaluate_with_devkit
+from bevstack.evaluation.scoring import SUMMARY_NAME, evaluate_results
 from bevstack.runtime.detector import load
 from bevstack.runtime.predict import predict_dataset
 from bevstack.synthetic import WorldSpec, make_world
@@ -70,7 +70,7 @@ def main() -> int:
         result = train(config, dataset, args.out / "train", resume=True, report=report)
     results = args.out / "results_nusc.json"
     predict_dataset(load(result.weights), dataset, results)
-    evaluate_with_devkit(results, dataset.root, spec.version, "synth_train", args.out)
+    evaluate_results(results, dataset.root, spec.version, "synth_train", args.out)
     precisions = json.loads((args.out / SUMMARY_NAME).read_text())["label_aps"]
     present = sorted(classes_present(dataset))
     for name in present:

@@ -135,8 +135,8 @@ def _predict_and_score(
 ) -> dict[str, DetectionMetrics]:
     """Writes the model's and the baselines' submissions, scores all and prints the table."""
     from bevstack.evaluation.baselines import best_bev_prior, random_boxes
-    from bevstack.evaluation.devkit import evaluate_with_devkit
     from bevstack.evaluation.metrics import format_table
+    from bevstack.evaluation.scoring import evaluate_results
     from bevstack.runtime.detector import load
     from bevstack.runtime.predict import predict_dataset
 
@@ -145,15 +145,15 @@ def _predict_and_score(
     splits = (TRAIN_SPLIT, VAL_SPLIT)
     with console.status("predicting the held-out scenes"):
         predict_dataset(load(args.out / "model.safetensors", args.device), val_set, results)
-    with console.status("scoring with nuscenes-devkit"):
+    with console.status("scoring"):
         where = (tables.root, tables.version, VAL_SPLIT)
         prior = best_bev_prior(tables, *splits)
         metrics = {
-            MODEL: evaluate_with_devkit(results, *where, args.out),
+            MODEL: evaluate_results(results, *where, args.out),
             PRIOR: prior.metrics,
-            RANDOM: evaluate_with_devkit(random_boxes(tables, *splits), *where),
+            RANDOM: evaluate_results(random_boxes(tables, *splits), *where),
         }
-    console.print(f"\nheld-out scenes ({len(val_set)} samples), nuscenes-devkit's own metric:")
+    console.print(f"\nheld-out scenes ({len(val_set)} samples), the nuScenes metric:")
     console.print(format_table(list(metrics.items())))
     return metrics
 

@@ -21,7 +21,7 @@ MODULES = {
     "opencv-python-headless": "cv2",
 }
 EXTRAS = {
-    "nuscenes": ("nuscenes-devkit", "`bevstack demo` and `bevstack evaluate` score with it"),
+    "nuscenes": ("nuscenes-devkit", "the scenes of train, val and test; tests compare with it"),
     "view": ("viser", "the live view in a browser"),
     "ros": ("rosbags", "ROS messages and bags"),
     "export": ("onnx", "exporting models"),
@@ -243,7 +243,7 @@ def _package_findings(optional: tuple[Package, ...]) -> list[Finding]:
         problem = "bevstack runs from a folder of sources and is not installed"
         findings.append(Finding(problem, "make install", fatal=False))
     if next(p for p in optional if p.name == "nuscenes-devkit").version is None:
-        problem = "`bevstack demo` and `bevstack evaluate` cannot score without nuscenes-devkit"
+        problem = "the splits train, val and test cannot be named without nuscenes-devkit"
         remedy = "pip install 'bevstack[nuscenes]'"
         if sys.version_info >= (3, 13):
             remedy = f"use Python 3.12 or older (the devkit needs numpy 1), then {remedy}"

@@ -69,7 +69,7 @@ VERBS = (
     Verb(
         name="evaluate",
         module="bevstack.cli.evaluate",
-        summary="score a results file with nuscenes-devkit's metric",
+        summary="score a results file with the nuScenes metric",
     ),
     Verb(
         name="predict",
