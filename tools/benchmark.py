@@ -10,9 +10,17 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks import attention, data, losses, model, ops
+from benchmarks import attention, data, evaluate, losses, model, ops, threads
 
-PARTS = {"attention": attention, "data": data, "losses": losses, "model": model, "ops": ops}
+PARTS = {
+    "attention": attention,
+    "data": data,
+    "evaluate": evaluate,
+    "losses": losses,
+    "model": model,
+    "ops": ops,
+    "threads": threads,
+}
 
 
 def main() -> None:
