@@ -18,6 +18,6 @@ for level in default avx2 avx512; do
     LD_PRELOAD="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libubsan.so)" \
     "$python" -m pytest -q -p no:cacheprovider -W error::RuntimeWarning \
     -o pythonpath="$(ls -d "$out"/lib*) ." -k "not compiles and not reference" \
-    tests/ops/test_dcnv3.py tests/ops/test_dcnv3_in_torch.py \
+    tests/ops/test_dcnv3.py tests/ops/test_dcnv3_in_torch.py tests/ops/test_half.py \
     tests/ops/test_ms_deform_attn.py tests/ops/test_ms_deform_attn_in_torch.py
 done

@@ -78,6 +78,13 @@ AWKWARD = {
     "forty_eight_channels": make_case(depth=48, size=(3, 3), groups=1, softmax=True, seed=8),
     "one_pixel": make_case(size=(1, 1), depth=16, batch=1),
     "large_kernel": make_case(kernel_size=(5, 5), padding=(2, 2), size=(4, 3), depth=16, batch=1),
+    "large_kernel_softmax": make_case(
+        kernel_size=(5, 7), padding=(2, 3), size=(3, 4), depth=16, groups=5, softmax=True
+    ),
+    "kernel_of_more_points_than_a_block": make_case(
+        kernel_size=(13, 15), padding=(6, 7), size=(3, 2), groups=2, softmax=True
+    ),
+    "many_groups_softmax": make_case(size=(3, 4), groups=37, depth=16, softmax=True, batch=1),
 }
 
 

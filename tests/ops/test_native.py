@@ -106,7 +106,7 @@ def test_every_instruction_set_of_this_machine_is_right(asked: str) -> None:
     checks = "plain_loops or official or nothing or half or right_hand or not_finite"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", checks]
     ran = subprocess.run(
-        [*command, str(tests / "test_dcnv3.py"), str(tests / "test_ms_deform_attn.py")],
+        [*command, *(str(tests / f"test_{n}.py") for n in ("dcnv3", "ms_deform_attn", "half"))],
         env={**os.environ, "ATEN_CPU_CAPABILITY": asked},
         capture_output=True,
         text=True,
@@ -134,7 +134,7 @@ def test_wrong_tensors_are_refused_below_the_python_checks() -> None:
         convolve(input, offset[..., 1:], mask, **case.options)
     with pytest.raises(ValueError, match="kernel_size must be a pair"):
         convolve(input, offset, mask, **{**case.options, "kernel_size": (0, 3)})
-    with pytest.raises(TypeError, match="mask must be float16, bfloat16, float32 or float64; got Int"):
+    with pytest.raises(TypeError, match=r"mask must be float16, .* or float64; got Int"):
         convolve(input, offset, mask.int(), **case.options)
     with pytest.raises(ValueError, match="grad_output must have shape"):
         torch.ops.bevstack.dcnv3_backward(grad_output[:1], input, offset, mask, **case.options)
