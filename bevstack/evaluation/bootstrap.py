@@ -89,9 +89,10 @@ class Resampler:
             if found is not None:
                 seen = found.weighed(weights)
                 for distance in range(count):
-                    result = found.result(seen, distance, config)
-                    of_class += result.precision / count
-                    own_errors = result.errors if distance == with_errors else own_errors
+                    hits = found.hits(seen, distance, config)
+                    of_class += hits.precision / count
+                    if distance == with_errors:
+                        own_errors = found.mean_errors(hits, config)
             missing = [error in MISSING_ERRORS.get(name, ()) for error in ERROR_NAMES]
             precisions.append(of_class)
             errors.append(np.where(missing, np.nan, own_errors))
@@ -142,9 +143,12 @@ class _Seen(NamedTuple):
     num_truth: float
 
 
-class _Result(NamedTuple):
-    precision: float
-    errors: Floats  # (5,)
+class _WeighedHits(NamedTuple):
+    precision: float  # AP
+    confidence: Floats  # (R,) over recall
+    score: Floats  # (K,) of what was found
+    weight: Floats  # (K,)
+    pairs: NDArray[np.int64]  # (K,)
 
 
 class _Class:
@@ -167,14 +171,14 @@ class _Class:
             num_truth=float(weights @ self._truth),
         )
 
-    def result(self, seen: _Seen, distance: int, config: MetricConfig) -> _Result:
+    def hits(self, seen: _Seen, distance: int, config: MetricConfig) -> _WeighedHits:
         matches = self._matches.matches
         hits, pairs = matches.prediction[distance], matches.pair[distance]
         inside = seen.weight[hits] > 0
         hits, pairs = hits[inside], pairs[inside]
-        if not len(hits):
-            return _Result(0.0, np.ones(len(ERROR_NAMES)))
         weight, score = seen.weight[hits], self._matches.score
+        if not len(hits):
+            return _WeighedHits(0.0, np.zeros(NUM_RECALLS), score[hits], weight, pairs)
         found, seen_there = np.cumsum(weight), seen.total[hits]
         ends = seen.last[np.append(hits[1:], len(score)) - 1]  # of the runs of equal recall
         before = seen.last[hits[0] - 1] if hits[0] else -1
@@ -182,18 +186,30 @@ class _Class:
         precision = _pairs(found / seen_there, found / seen.total[ends], before, 0.0)
         confidence = _pairs(score[hits], score[ends], before, score[before])
         at = np.linspace(0, 1, NUM_RECALLS)
-        precision = np.interp(at, recall, precision, right=0)
-        confidence = np.interp(at, recall, confidence, right=0)
-        first = round(100 * config.min_recall) + 1
-        clipped = np.maximum(precision[first:] - config.min_precision, 0)
-        last = int(np.nonzero(confidence)[0][-1]) if confidence.any() else 0
+        precision = np.interp(at, recall, precision, right=0)[_first(config) :]
+        clipped = np.maximum(precision - config.min_precision, 0)
+        return _WeighedHits(
+            precision=float(np.mean(clipped)) / (1 - config.min_precision),
+            confidence=np.interp(at, recall, confidence, right=0),
+            score=score[hits],
+            weight=weight,
+            pairs=pairs,
+        )
+
+    def mean_errors(self, hits: _WeighedHits, config: MetricConfig) -> Floats:  # (5,)
         errors = np.ones(len(ERROR_NAMES))
-        if last >= first:
-            sure = confidence[first : last + 1]
-            for number, values in enumerate(self._matches.errors[:, pairs]):
-                means = _weighted_means(values, weight)
-                errors[number] = np.mean(np.interp(sure, score[hits][::-1], means[::-1]))
-        return _Result(float(np.mean(clipped)) / (1 - config.min_precision), errors)
+        last = int(np.nonzero(hits.confidence)[0][-1]) if hits.confidence.any() else 0
+        if last >= _first(config):
+            sure, score = hits.confidence[_first(config) : last + 1], hits.score[::-1]
+            for number, values in enumerate(self._matches.errors[:, hits.pairs]):
+                means = _weighted_means(values, hits.weight)
+                errors[number] = np.mean(np.interp(sure, score, means[::-1]))
+        return errors
+
+
+def _first(config: MetricConfig) -> int:
+    """The first recall that counts."""
+    return round(100 * config.min_recall) + 1
 
 
 def _pairs(first: Floats, second: Floats, before: int, value: float) -> Floats:
