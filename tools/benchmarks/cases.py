@@ -40,6 +40,23 @@ class Case(NamedTuple):
     native: Callable[..., Tensor]
     grid_sample: Callable[..., Tensor]
 
+    def bytes_forward(self) -> int:
+        """What a forward pass cannot do without: each input read once, each output written."""
+        output = self.tensors[0].nbytes * self.output_per_value()
+        return round(sum(t.nbytes for t in self.tensors) + output)
+
+    def bytes_forward_backward(self) -> int:
+        """Inputs are read twice, the output and all gradients written, its gradient read."""
+        output = self.tensors[0].nbytes * self.output_per_value()
+        return round(3 * sum(t.nbytes for t in self.tensors) + 2 * output)
+
+    def output_per_value(self) -> float:
+        """Numbers of the output over those of its first input."""
+        values, points, factors = self.tensors
+        if points.dim() == 4:  # dcnv3, whose output has the place of the offsets
+            return points.shape[1] * points.shape[2] / (values.shape[1] * values.shape[2])
+        return factors.shape[1] / values.shape[1]
+
 
 def dcnv3_by_grid_sample(
     input: Tensor, offset: Tensor, mask: Tensor, groups: int, scale: float
@@ -80,10 +97,10 @@ def attention_by_grid_sample(
     return output.view(batch, heads * depth, queries).transpose(1, 2).contiguous()
 
 
-def dcnv3_case(name: str, device: torch.device) -> Case:
+def dcnv3_case(name: str, device: torch.device, images: int = 1) -> Case:
     """Offsets N(0, 1) pixel, stretched by offset_scale like the kernel's grid."""
     (height, width), channels, groups, scale = DCNV3_SHAPES[name]
-    shape = (1, height, width)
+    shape = (images, height, width)
     tensors = (
         torch.randn(*shape, channels, device=device),
         torch.randn(*shape, groups * 18, device=device),

@@ -2,6 +2,7 @@
 
     python tools/benchmark.py ops --json benchmarks/results/ops_cpu.json
     python tools/benchmark.py ops --threads 2 --only xl
+    python tools/benchmark.py ops --device cuda --peer dcnv4=PATH  # see cuda_ops.py
 
 Both run in turns in one process; a row is the median. On the CPU a time is the processor time of
 the whole process, so that one thread's figures hold on a busy machine; with more threads it is wall
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from bevstack import ops
 
+from . import cuda_ops
 from .cases import ATTENTION_SHAPES, DCNV3_SHAPES, Case, attention_case, dcnv3_case
 from .timing import copy_bandwidth, keep_memory, load, machine, spent
 
@@ -27,6 +29,8 @@ SUMMARY = "the operators against the F.grid_sample formulation"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What is measured, and for how long."""
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    cuda_ops.add_arguments(parser)
     parser.add_argument("--threads", type=int, default=1, help="of torch (default 1)")
     parser.add_argument("--seconds", type=float, default=3.0, help="for each figure (default 3)")
     parser.add_argument("--only", default="", help="cases whose name contains this")
@@ -63,12 +67,10 @@ def measure(case: Case, bandwidth: float, seconds: float, wall: bool) -> dict[st
     difference = (output - case.grid_sample(*case.tensors)).abs().max().item()
     if difference > 1e-3 * output.abs().max().item():
         raise RuntimeError(f"{case.name}: the two differ by {difference}")
-    compulsory = sum(t.nbytes for t in case.tensors) + output.nbytes
     row: dict[str, Any] = {"case": case.name}
     for what, prepare, traffic in (
-        ("forward", forward, compulsory),
-        # Reads the inputs twice and the gradient of the output; writes output and gradients.
-        ("forward_backward", forward_backward, 3 * compulsory - output.nbytes),
+        ("forward", forward, case.bytes_forward()),
+        ("forward_backward", forward_backward, case.bytes_forward_backward()),
     ):
         runs = [prepare(function, case.tensors) for function in (case.native, case.grid_sample)]
         ours, theirs = spent(runs, seconds, wall)
@@ -86,6 +88,8 @@ def measure(case: Case, bandwidth: float, seconds: float, wall: bool) -> dict[st
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Prints a line for each case as it is measured and returns all of it."""
+    if arguments.device == "cuda":
+        return cuda_ops.run(arguments)
     kept = arguments.memory == "kept" and keep_memory()
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
