@@ -204,7 +204,7 @@ def _count_parts(
             head = model.perspective_head
             work, _ = run_counted(head, pyramid)
             parts.append(_part("perspective_head", head, work, proposing, proposing, 1))
-        work, bev = run_counted(model.encoder, *_encoder_inputs(model, pyramid, pairs))
+        work, bev = run_counted(model.encoder, *encoder_inputs(model, pyramid, pairs))
         encoded = 1 if remembers_maps else frames
         levels = pyramid[: model.encoder.num_levels]
         kept = bev.numel() if remembers_maps else sum(level.numel() for level in levels)
@@ -215,7 +215,7 @@ def _count_parts(
                 model.fusion, bev[:, None].expand(-1, frames, -1, -1, -1), known
             )
             parts.append(_part("fusion", model.fusion, work, 1, 1, 1))
-        inputs = (bev, *_no_proposals(config))
+        inputs = (bev, *no_proposals(config))
         work, _ = run_counted(model.decoder, *inputs)
         in_training, _ = run_counted(model.decoder.train(), *inputs)
         parts.append(_part("decoder", model.decoder, work, 1, 1, in_training))
@@ -243,7 +243,7 @@ def _part(
     )
 
 
-def _encoder_inputs(model: BEVFormerV2, pyramid: Sequence[Tensor], pairs: int) -> tuple[Any, ...]:
+def encoder_inputs(model: BEVFormerV2, pyramid: Sequence[Tensor], pairs: int) -> tuple[Any, ...]:
     """What the encoder takes of one sample, shapes alone."""
     import torch
 
@@ -261,7 +261,7 @@ def _encoder_inputs(model: BEVFormerV2, pyramid: Sequence[Tensor], pairs: int) -
     return levels, visible, torch.empty(1, pyramid[0].shape[0], dtype=torch.int64)
 
 
-def _no_proposals(config: Config) -> tuple[Any, ...]:
+def no_proposals(config: Config) -> tuple[Any, ...]:
     """Places for proposals of one sample, where the decoder takes them; shapes alone."""
     import torch
 

@@ -20,6 +20,7 @@ EXTRA_OF_MODULE = (
     ("mmdet", "mmdet3d"),
     ("mmengine", "mmdet3d"),
     ("mmcv", "mmdet3d"),
+    ("tensorboard", "tensorboard"),
 )
 
 # What the operating system refused: errno -> (what the path must be, the remedy).
@@ -50,7 +51,7 @@ def explain(error: Exception) -> str | None:
     # The import machinery names the module it failed on; an error raised with advice does not.
     if isinstance(error, ImportError) and error.name is not None:
         return None
-    if isinstance(error, (ValueError, OSError, ImportError)):
+    if isinstance(error, (ValueError, OSError, ImportError, FloatingPointError)):
         return " ".join(str(error).split())
     return None
 

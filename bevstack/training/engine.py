@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, distributed, nn
@@ -15,25 +16,47 @@ from bevstack.models.internimage import InternImageBlock
 from bevstack.models.resnet import Bottleneck
 from bevstack.training.processes import Processes
 
-# What FSDP2 gathers one at a time, each returning plain tensors; all else is gathered once a step.
+if TYPE_CHECKING:
+    from torch.distributed.fsdp import FSDPModule
+
+# What FSDP2 gathers one at a time, each returning plain tensors; all else is gathered once a pass.
 SHARDED_PARTS = (InternImageBlock, Bottleneck, BEVEncoderLayer, DecoderLayer)
 # Tensors that are whole for certain; asking further imports torch's sharded ones, which takes time.
 _PLAIN = (Tensor, nn.Parameter)
 
 
-def shard(trainee: nn.Module, processes: Processes) -> None:
+def shard(trainee: nn.Module, processes: Processes, *, by_parts: bool) -> None:
     """Leaves each process its share of every parameter (FSDP2), in place.
 
     To be called before the optimiser is made, which then holds shares of its state too.
+
+    Args:
+        trainee: the same in all processes.
+        processes: those that share.
+        by_parts: gathers blocks and layers one at a time, instead of everything for a whole pass.
+            Only where all processes run each part equally often, which they do not where samples
+            have unequally much history: gathering is work in common.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(processes.device.type, (processes.world_size,))
     for module in list(trainee.modules()):
-        if isinstance(module, SHARDED_PARTS):
+        if by_parts and isinstance(module, SHARDED_PARTS):
             fully_shard(module, mesh=mesh)
     fully_shard(trainee, mesh=mesh)
+
+
+def scatter(trainee: nn.Module) -> None:
+    """Takes the parameters of a sharded trainee apart, where no backward pass has done it."""
+    for module in _sharded(trainee):
+        module.reshard()
+
+
+def _sharded(trainee: nn.Module) -> list[FSDPModule]:
+    from torch.distributed.fsdp import FSDPModule
+
+    return [module for module in trainee.modules() if isinstance(module, FSDPModule)]
 
 
 def replicate(trainee: nn.Module, *, some_unused: bool) -> nn.Module:

@@ -15,10 +15,10 @@ from bevstack.config import Config
 from bevstack.datasets.loader import BatchStream, SkippedSample
 from bevstack.models.build import build_model
 from bevstack.training.average import WeightAverage
-from bevstack.training.engine import gradients_stay, replicate, shard, whole
+from bevstack.training.engine import gradients_stay, replicate, scatter, shard, whole
 from bevstack.training.optimizer import learning_rate, make_optimizer, set_learning_rate
 from bevstack.training.processes import Processes
-from bevstack.training.trainee import PassLosses, Trainee
+from bevstack.training.trainee import NotFinite, PassLosses, Trainee
 from bevstack.types import Batch
 
 
@@ -31,7 +31,8 @@ class StepOutcome:
     learning_rate: float
     gradient_norm: float
     updated: bool  # False where loss or gradient was not finite: nothing was changed
-    bad_samples: tuple[str, ...]  # of this process, where ``updated`` is False
+    sample_tokens: tuple[str, ...]  # of this process
+    bad_samples: tuple[str, ...]  # of those: predictions or loss of their pass were not finite
     skipped_samples: tuple[SkippedSample, ...]  # of this process
     num_skipped: int  # samples skipped in all processes
     num_images: int  # in all processes
@@ -42,7 +43,8 @@ class StepOutcome:
 class _Pass(NamedTuple):
     sample_tokens: tuple[str, ...]
     num_images: int
-    losses: PassLosses | None  # detached; None where predictions were not finite
+    losses: PassLosses | None  # detached; None where predictions of some process were not finite
+    is_bad: bool  # whether predictions were not finite in this process
 
 
 class Learner:
@@ -64,7 +66,7 @@ class Learner:
         self.trainee = Trainee(self.model, config, processes=processes)
         self.sharded = self.recipe.engine == "fsdp" and processes.world_size > 1
         if self.sharded:
-            shard(self.trainee, processes)
+            shard(self.trainee, processes, by_parts=config.temporal is None)
         self.optimizer = make_optimizer(self.model, self.recipe)
         decay = self.recipe.ema_decay
         self.average = WeightAverage(self.model, decay) if decay else None
@@ -98,14 +100,15 @@ class Learner:
             if self.average is not None:
                 self.average.update(self.model, number)
         else:
-            self._restore_statistics(statistics)
+            self._undo_pass(statistics)
         return StepOutcome(
             loss=loss,
             terms=terms,
             learning_rate=rate,
             gradient_norm=norm,
             updated=updated,
-            bad_samples=() if updated else _bad_samples(passes),
+            sample_tokens=tuple(token for done in passes for token in done.sample_tokens),
+            bad_samples=() if np.isfinite(loss) else _bad_samples(passes),
             skipped_samples=skipped,
             num_skipped=num_skipped,
             num_images=num_images,
@@ -125,15 +128,18 @@ class Learner:
             batch = next(batches).to(self.processes.device)
             data_s += time.perf_counter() - waiting
             losses: PassLosses | None = None
+            is_bad = False
             if all(earlier.losses is not None for earlier in passes):
                 torch.manual_seed(self._seed(number, index))
                 with gradients_stay(engine, index < last):
-                    losses = engine(batch, partial)
-                    if losses is not None:
-                        (losses.total / self.recipe.accumulate).backward()
-                        losses = PassLosses(losses.total.detach(), losses.terms)
-            shape = batch.images.shape
-            passes.append(_Pass(batch.sample_tokens, shape[0] * shape[1] * shape[2], losses))
+                    found = engine(batch, partial)
+                    if isinstance(found, NotFinite):
+                        is_bad = found.here
+                    else:
+                        (found.total / self.recipe.accumulate).backward()
+                        losses = PassLosses(found.total.detach(), found.terms)
+            images = int(np.prod(batch.images.shape[:3]))
+            passes.append(_Pass(batch.sample_tokens, images, losses, is_bad))
         return passes, data_s
 
     def _engine_for(self, partial: bool) -> nn.Module:
@@ -182,14 +188,15 @@ class Learner:
         return {name: buffer.clone() for name, buffer in self.model.named_buffers()}
 
     @torch.no_grad()
-    def _restore_statistics(self, statistics: dict[str, Tensor]) -> None:
+    def _undo_pass(self, statistics: dict[str, Tensor]) -> None:
+        if self.sharded:
+            scatter(self.trainee)
         for name, buffer in self.model.named_buffers():
             if name in statistics:
                 buffer.copy_(statistics[name])
 
 
 def _bad_samples(passes: list[_Pass]) -> tuple[str, ...]:
-    """Samples of the passes whose loss is not finite; of all where it is the gradient."""
-    bad = [done for done in passes if done.losses is None or not done.losses.total.isfinite()]
-    everybody = all(done.losses is not None and done.losses.total.isfinite() for done in passes)
-    return tuple(token for done in (passes if everybody else bad) for token in done.sample_tokens)
+    """Samples of the passes in which this process's predictions or loss were not finite."""
+    bad = [d for d in passes if d.is_bad or (d.losses and not d.losses.total.isfinite())]
+    return tuple(token for done in bad for token in done.sample_tokens)

@@ -194,11 +194,13 @@ class Run:
 
     def _tell_of_bad_step(self, step: int, outcome: StepOutcome) -> None:
         """Names the samples of a step that was not taken, of all processes; or stops the run."""
-        texts = self.processes.gather_texts(json.dumps(outcome.bad_samples))
-        tokens = tuple(token for text in texts for token in json.loads(text))
         what = f"loss must be finite; got {outcome.loss}"
+        named = outcome.bad_samples
         if math.isfinite(outcome.loss):
             what = f"gradient must be finite; got a norm of {outcome.gradient_norm}"
+            named = outcome.sample_tokens
+        texts = self.processes.gather_texts(json.dumps(named))
+        tokens = tuple(token for text in texts for token in json.loads(text))
         if self.recipe.on_bad_step == "stop":
             raise FloatingPointError(
                 f"{what} at step {step}, samples {', '.join(tokens)}: lower "

@@ -26,6 +26,12 @@ class PassLosses(NamedTuple):
     terms: Mapping[str, Tensor]  # detached
 
 
+class NotFinite(NamedTuple):
+    """Instead of losses: some process's predictions cannot be matched."""
+
+    here: bool  # those of this process
+
+
 class Trainee(nn.Module):
     """What one pass of training computes, in the configured precision.
 
@@ -42,8 +48,8 @@ class Trainee(nn.Module):
         self.precision = config.training.precision
         self.processes = processes
 
-    def forward(self, batch: Batch, perspective_only: bool = False) -> PassLosses | None:
-        """Losses of a batch; None where predictions of some process are not finite.
+    def forward(self, batch: Batch, perspective_only: bool = False) -> PassLosses | NotFinite:
+        """Losses of a batch, unless predictions are not finite, be it in one process.
 
         With ``perspective_only`` nothing but backbone, neck and perspective head runs, and the
         losses are those of the perspective head.
@@ -55,7 +61,7 @@ class Trainee(nn.Module):
         said = (output.decoder.logits, output.decoder.codes)
         usable = torch.stack([(x.detach().abs() < BEYOND_USE).all() for x in said]).all()
         if not self.processes.agree(usable):
-            return None
+            return NotFinite(here=not usable)
         losses = self.criterion(output, batch, self.model.grid)
         return PassLosses(losses.total, losses.terms)
 

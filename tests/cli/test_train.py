@@ -1,0 +1,92 @@
+"""`bevstack train` on a small world, whole: what it says and what it leaves."""
+
+import json
+import re
+
+import pytest
+import torch
+
+from bevstack.cli.main import main
+from tests.small_world import SPEC, small_world
+
+HEAD = "import dataclasses\nfrom tests.small_world import CONFIG as SMALL\n"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return small_world(tmp_path_factory)
+
+
+def command(root, tmp_path, *more, **recipe):
+    """The command line for the small configuration with another recipe."""
+    path = tmp_path / "config.py"
+    path.write_text(
+        f"{HEAD}CONFIG = dataclasses.replace(SMALL, training=dataclasses.replace(SMALL.training, "
+        f"**{recipe!r}))\n"
+    )
+    data = ("--nuscenes", str(root), "--version", SPEC.version, "--split", "synth_train")
+    return ["train", "--config", str(path), *data, "--out", str(tmp_path / "out"), *more]
+
+
+def test_it_says_what_it_does_and_leaves_weights_logs_and_curves(root, tmp_path, capsys):
+    arguments = command(
+        root, tmp_path, "--held-out", "synth_val", num_steps=4, log_every=2, evaluate_every=2
+    )
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "small: 4 steps of 2 samples on the 6 of synth_train" in said
+    line = (
+        r"step 4/4  loss \d+\.\d+ \(class \d+\.\d+, box \d+\.\d+\)  \d+\.\d+ steps/s  "
+        r"\d+ images/s  waiting for images \d+ % of the time  \d+\.\d GB  0 s left"
+    )
+    assert re.search(line, said), said
+    assert re.search(r"held-out scenes after step 2 \(\d+ s in steps\): NDS 0\.\d+, mAP", said)
+    out = tmp_path / "out"
+    for name in ("learning_curve.png", "score_curve.png"):
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+    for name in ("model.safetensors", "best.safetensors", "checkpoint_0000004.safetensors"):
+        assert (out / name).is_file()
+    entries = [json.loads(text) for text in (out / "log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in entries] == [1, 2, 3, 4]
+    assert all(entry["images"] == 12 and entry["memory_bytes"] > 1e7 for entry in entries)
+    scores = [json.loads(text) for text in (out / "evaluations.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in scores] == [2, 4]
+    assert {"nds", "map", "mate", "mave", "ap/car", "elapsed_s"} <= scores[0].keys()
+
+
+def test_a_dry_run_tells_the_plan_and_writes_nothing(root, tmp_path, capsys):
+    assert main(command(root, tmp_path, "--dry-run", num_steps=30, accumulate=2)) == 0
+    said = capsys.readouterr().out
+    for piece in (
+        r"parameters: \d\d\d,\d\d\d",
+        r"steps: 30\b",
+        r"2 a step \(alone; passes: 2 of 1 a process\), 60 in all: 10\.0 epochs of 6",
+        r"GFLOP of a step: \d+ \(\d+\.\d forward a sample\)",
+        r"memory of a process, estimated: 0\.\d\d GB",
+    ):
+        assert re.search(piece, said), piece
+    assert not (tmp_path / "out").exists()
+
+
+def test_trouble_is_told_in_one_sentence(root, tmp_path, capsys):
+    assert main(command(root, tmp_path, evaluate_every=2)) == 2
+    assert "held_out must be given with training.evaluate_every" in capsys.readouterr().err
+    assert main(command(root, tmp_path, learning_rate=1e30, warmup_steps=0)) == 2
+    assert re.search(
+        r"error: loss must be finite; got .* at step \d, samples ", capsys.readouterr().err
+    )
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused(root, tmp_path, capsys):
+    assert main([*command(root, tmp_path), "--device", "cuda"]) == 2
+    assert "device must be one of this machine's 0 GPUs" in capsys.readouterr().err
+
+
+def test_what_is_skipped_is_named(root, tmp_path, capsys):
+    arguments = command(
+        root, tmp_path, learning_rate=1e30, warmup_steps=0, num_steps=3, on_bad_step="skip"
+    )
+    assert main(arguments) == 0
+    assert re.search(r"skipped at step \d: \w+, \w+: loss must be finite", capsys.readouterr().out)
+    assert (tmp_path / "out" / "learning_curve.png").is_file()

@@ -1,0 +1,108 @@
+"""The plan's numbers against what a real step does."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from bevstack.cli import training_plan
+from bevstack.cli.config_counts import count_config
+from bevstack.cli.training_plan import activation_bytes, plan_training
+from bevstack.config import load_config
+from bevstack.datasets.loader import make_training_loader
+from bevstack.losses.detector_loss import DetectorCriterion
+from bevstack.models.build import build_model
+from tests.small_world import dataset, small_world
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory):
+    config = load_config("tiny_cpu_t4")
+    recipe = dataclasses.replace(config.training, batch_size=1, num_workers=0)
+    config = dataclasses.replace(config, training=recipe)
+    root = small_world(tmp_path_factory)
+    stream = make_training_loader(dataset(root), config)
+    return config, next(b for b in stream if b.frame_valid.sum() == 3)  # as far as scenes go back
+
+
+def bytes_kept(config, batch):
+    """Of storages that autograd keeps in a real forward pass."""
+    torch.manual_seed(0)
+    model = build_model(config)
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = (storage.nbytes(), tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model(batch)
+    return sum(size for size, _ in kept.values())
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_activations_are_estimated_within_a_fifth(batch, precision):
+    """The rig differs from the nominal one, and proposals are looked for in a real pass."""
+    config, real = batch
+    recipe = dataclasses.replace(config.training, precision=precision)
+    config = dataclasses.replace(config, training=recipe)
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        wanted = bytes_kept(config, real)
+    assert activation_bytes(config) == pytest.approx(wanted, rel=0.2)
+
+
+class Work(TorchDispatchMode):
+    """Counts matrix products and convolutions, backward ones too, by torch's own formulas."""
+
+    def __init__(self):
+        super().__init__()
+        self.flop = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        if function._overloadpacket in flop_registry:
+            formula = flop_registry[function._overloadpacket]
+            self.flop += formula(*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+def test_work_both_ways_is_estimated_within_a_fifth(batch):
+    """The plan counts the operators' sampling besides, and attention, which are a small part."""
+    config, real = batch
+    torch.manual_seed(0)
+    model = build_model(config)
+    criterion = DetectorCriterion(config.loss, config.perspective)
+    with Work() as work:
+        criterion(model(real), real, model.grid).total.backward()
+    count = count_config("tiny_cpu_t4")
+    # Scenes go back two frames, not three.
+    missing = sum(p.gflop for p in count.parts if p.name in training_plan.ONE_FRAME_BACKWARD)
+    planned = training_plan._gflop_both_ways(count) - missing
+    assert work.flop / 1e9 == pytest.approx(planned, rel=0.2)
+
+
+def test_state_and_steps_are_counted(monkeypatch):
+    plan = plan_training("tiny_cpu", samples=500)
+    parameters = sum(p.numel() for p in build_model(load_config("tiny_cpu")).parameters())
+    assert plan.parameters == parameters
+    assert plan.state_bytes == 4 * 4 * parameters
+    assert plan.samples_a_pass == 2
+    assert any("2,000 in all: 4.0 epochs of 500" in line for line in plan.lines())
+    with pytest.raises(ValueError, match=r"batch_size must be a multiple of 3 processes"):
+        plan_training("tiny_cpu", samples=500, processes=3)
+
+
+def test_shares_of_state_are_smaller(tmp_path):
+    path = tmp_path / "sharded.py"
+    path.write_text(
+        "from dataclasses import replace\nfrom bevstack.configs.tiny_cpu import CONFIG as T1\n"
+        "CONFIG = replace(T1, training=replace(T1.training, engine='fsdp', ema_decay=0.9))\n"
+    )
+    plan = plan_training(str(path), samples=500, processes=2)
+    assert plan.state_bytes == 5 * 4 * plan.parameters // 2
+    assert plan.samples_a_pass == 1

@@ -1,0 +1,168 @@
+"""Two processes train as one does on the same batches: DDP and FSDP2, over gloo on the CPU."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bevstack.datasets.loader import make_training_loader
+from bevstack.training import train
+from bevstack.training.checkpoint import checkpoint_path, load_checkpoint
+from bevstack.training.log import read_log
+from bevstack.training.processes import Processes, join_processes
+from tests.small_world import dataset, small_world
+from tests.training.two_ranks import CASES, POISONED_STEP, RECIPE
+
+REPOSITORY = Path(__file__).parents[2]
+# Losses are sums in another order; relative, of float32.
+CLOSE = 1e-5
+CONFIG_FILE = "from tests.training.two_ranks import CASES\nCONFIG = CASES['ddp']\n"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return small_world(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def alone(root, tmp_path_factory):
+    """Folders of the same runs by one process."""
+    out = tmp_path_factory.mktemp("alone")
+    for name in ("ddp", "all_ddp"):
+        train(CASES[name], dataset(root), out / name, held_out=dataset(root, "synth_val"))
+    return {"ddp": out / "ddp", "all_ddp": out / "all_ddp"}
+
+
+def begun(finished, out):
+    """The run as it was after its second step."""
+    out.mkdir()
+    for path in (finished / "log.jsonl", checkpoint_path(finished, 2)):
+        shutil.copy(path, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def together(root, alone, tmp_path_factory):
+    """Folder of the runs by two processes."""
+    out = tmp_path_factory.mktemp("together")
+    for name in ("ddp", "fsdp"):
+        begun(alone["ddp"], out / f"{name}_resumed")
+    (out / "config.py").write_text(CONFIG_FILE)
+    (out / "victim").write_text(str(victim(root)))
+    script = [str(Path(__file__).with_name("two_ranks.py")), str(root), str(out)]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    done = subprocess.run(
+        [*torchrun, "--nproc-per-node", "2", *script],
+        cwd=REPOSITORY,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    (out / "said").write_text(done.stdout)
+    return out
+
+
+def victim(root):
+    """Index of a sample that the second step visits."""
+    return dataset(root).index_of(tokens(root, POISONED_STEP)[0])
+
+
+def tokens(root, step):
+    start = (step - 1) * RECIPE.batch_size
+    return next(iter(make_training_loader(dataset(root), CASES["ddp"], start=start))).sample_tokens
+
+
+def expect_same_losses(found, wanted):
+    found, wanted = (read_log(folder / "log.jsonl") for folder in (found, wanted))
+    assert [e["step"] for e in found] == [e["step"] for e in wanted] == [1, 2, 3, 4]
+    for ours, theirs in zip(found, wanted, strict=True):
+        keys = [key for key in theirs if key.startswith("loss")]
+        assert keys == [key for key in ours if key.startswith("loss")]
+        assert [ours[k] for k in keys] == pytest.approx([theirs[k] for k in keys], rel=CLOSE)
+        assert ours["images"] == theirs["images"]
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp", "all_ddp", "all_fsdp"])
+def test_two_processes_have_the_losses_of_one(alone, together, name):
+    of_one = alone[name.replace("fsdp", "ddp")]
+    expect_same_losses(together / name, of_one)
+    # Adam divides gradients by their size, so that where they are rounding errors the weights
+    # part by up to the learning rate of 1e-4 a step.
+    folders = together / name, of_one
+    found, wanted = (load_file(folder / "model.safetensors") for folder in folders)
+    assert found.keys() == wanted.keys()
+    for key, value in wanted.items():
+        torch.testing.assert_close(found[key], value, rtol=1e-4, atol=4e-4)
+    mean = sum((found[k] - v).abs().double().sum() for k, v in wanted.items())
+    assert mean / sum(v.numel() for v in wanted.values()) < 2e-6
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp", "all_ddp", "all_fsdp"])
+def test_two_processes_score_the_held_out_scenes_once_each(alone, together, name):
+    found = read_log(together / name / "evaluations.jsonl")
+    wanted = read_log(alone[name.replace("fsdp", "ddp")] / "evaluations.jsonl")
+    assert [e["step"] for e in found] == [e["step"] for e in wanted] == [4]
+    assert found[0]["nds"] == pytest.approx(wanted[0]["nds"], abs=1e-3)
+    assert not list((together / name).glob(".evaluation*"))
+    assert (together / name / "best.safetensors").is_file()
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp"])
+def test_a_run_begun_alone_goes_on_with_two_processes(alone, together, name):
+    expect_same_losses(together / f"{name}_resumed", alone["ddp"])
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp"])
+def test_a_run_begun_by_two_processes_goes_on_alone(root, alone, together, tmp_path, name):
+    out = begun(together / name, tmp_path / "run")
+    position = load_checkpoint(checkpoint_path(out, 2), CASES[name]).position
+    assert (position.steps_done, position.samples_seen, position.epoch) == (2, 8, 1)
+    assert train(CASES[name], dataset(root), out, resume=True).resumed_from == 2
+    expect_same_losses(out, alone["ddp"])
+
+
+def test_the_command_trains_under_torchrun_and_one_process_speaks(alone, together):
+    expect_same_losses(together / "cli", alone["ddp"])
+    said = (together / "said").read_text()
+    assert said.count("weights: ") == said.count("step 4/4") == 1
+    assert (together / "cli" / "learning_curve.png").is_file()
+
+
+@pytest.mark.parametrize("engine", ["ddp", "fsdp"])
+def test_a_step_that_one_process_cannot_take_none_takes(root, alone, together, engine):
+    out = together / f"skip_{engine}"
+    entries = read_log(out / "log.jsonl")
+    sample = dataset(root).sample_token(victim(root))
+    bad = [e for e in entries if sample in tokens(root, int(e["step"]))]
+    assert POISONED_STEP in [e["step"] for e in bad]
+    assert all(e["loss"] != e["loss"] for e in bad)  # NaN
+    assert entries[-1]["skipped"] == len(bad) < len(entries)
+    lines = [json.loads(line) for line in (out / "skipped.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [e["step"] for e in bad]
+    for line in lines:
+        place = tokens(root, line["step"]).index(sample)
+        assert line["samples"] == list(tokens(root, line["step"])[place % 2 :: 2])
+        assert "loss must be finite" in line["reason"]
+    weights = load_file(out / "model.safetensors")
+    assert all(value.isfinite().all() for value in weights.values())
+
+
+def test_texts_and_flags_alone():
+    alone = Processes()
+    assert alone.gather_texts("ü") == ["ü"]
+    assert alone.agree(torch.tensor(True)) and not alone.agree(torch.tensor(False))
+    assert alone.total(torch.tensor([3.0])).tolist() == [3.0]
+    assert join_processes().is_first
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="device must be one of this machine's 0 GPUs; got cuda"):
+        join_processes("cuda")
