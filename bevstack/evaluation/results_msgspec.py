@@ -85,7 +85,7 @@ def _parse(data: bytes) -> Parsed | None:
     try:
         file = msgspec.json.decode(data, type=File)
         return Parsed(file.meta, list(file.results), list(_pieces(file.results)))
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 
