@@ -6,8 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from bevstack.models.weights import read_safetensors, write_safetensors
 from bevstack.training import train
-from bevstack.training.checkpoint import checkpoint_path, list_checkpoints
+from bevstack.training.checkpoint import checkpoint_path, list_checkpoints, load_checkpoint
 from bevstack.training.log import read_log
 from tests.small_world import CONFIG, dataset, small_world, with_training
 
@@ -60,6 +61,39 @@ def test_checkpoints_are_refused_without_resume_and_of_another_configuration(roo
         train(short, dataset(root), tmp_path)
     with pytest.raises(ValueError, match=r"training.num_steps: 3 != 2"):
         train(with_training(num_steps=3), dataset(root), tmp_path, resume=True)
+
+
+def test_a_run_goes_on_with_other_ways_of_doing_the_same(root, tmp_path):
+    train(with_training(num_steps=2), dataset(root), tmp_path)
+    other = {"num_workers": 1, "checkpoint_every": 1, "accumulate": 2, "engine": "fsdp"}
+    result = train(with_training(num_steps=2, **other), dataset(root), tmp_path, resume=True)
+    assert result.resumed_from == 2
+
+
+def test_a_checkpoint_without_todays_fields_is_read_with_their_defaults(root, tmp_path):
+    """As the first checkpoints were written: no average, no position but the number of steps."""
+    short = with_training(num_steps=4)
+    wanted = read_log(train(short, dataset(root), tmp_path / "whole").log)
+    old = tmp_path / "old"
+    tensors, metadata = read_safetensors(checkpoint_path(tmp_path / "whole", 2))
+    fields = json.loads(metadata["config"])
+    known = ("num_steps", "batch_size", "learning_rate", "warmup_steps", "checkpoint_every")
+    fields["training"] = {name: fields["training"][name] for name in (*known, "num_workers")}
+    metadata |= {"config": json.dumps(fields), "state": json.dumps({"steps_done": 2})}
+    write_safetensors(checkpoint_path(old, 2), tensors, metadata)
+    state = load_checkpoint(checkpoint_path(old, 2), short)
+    assert (state.position.samples_seen, state.position.skipped) == (4, 0)
+    found = read_log(train(short, dataset(root), old, resume=True).log)
+    assert [entry["loss"] for entry in found] == [entry["loss"] for entry in wanted[2:]]
+
+
+def test_what_a_killed_run_left_unfinished_is_removed(root, tmp_path):
+    short = with_training(num_steps=2)
+    train(short, dataset(root), tmp_path)
+    left = tmp_path / ".checkpoint_0000003.safetensors.a1b2c3"
+    left.write_bytes(b"half")
+    train(short, dataset(root), tmp_path, resume=True)
+    assert not left.exists()
 
 
 def test_a_damaged_checkpoint_is_named(root, tmp_path):

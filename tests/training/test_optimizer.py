@@ -1,5 +1,6 @@
 """The schedule written out by hand, and the groups."""
 
+import dataclasses
 import math
 
 import pytest
@@ -37,6 +38,24 @@ def test_warm_up_and_steps(step, want):
 )
 def test_warm_up_and_cosine(step, want):
     assert learning_rate(step, COSINE) == pytest.approx(want)
+
+
+@pytest.mark.parametrize(
+    ("step", "want"),
+    [
+        *((0, 0.4 / 3), (5, 0.4 * 2 / 3), (10, 0.4), (19, 0.4)),  # the first stage: no decay
+        *((20, 0.4 / 3), (30, 0.4), (69, 0.4), (70, 0.04), (99, 0.04), (100, 0.004)),
+    ],
+)
+def test_each_stage_warms_up_and_the_second_one_decays_over_its_own_steps(step, want):
+    config = dataclasses.replace(STEP, num_steps=120, perspective_steps=20)
+    assert learning_rate(step, config) == pytest.approx(want)
+
+
+@pytest.mark.parametrize(("step", "want"), [(20, 0.4), (29, 0.4), (30, 0.4 / 3), (90, 0.2)])
+def test_cosine_begins_with_the_second_stage(step, want):
+    config = dataclasses.replace(COSINE, num_steps=140, perspective_steps=30)
+    assert learning_rate(step, config) == pytest.approx(want)
 
 
 def test_backbone_has_a_rate_of_its_own_and_every_parameter_one_group():

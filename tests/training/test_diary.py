@@ -1,0 +1,78 @@
+"""Log files, and TensorBoard where it is installed."""
+
+import builtins
+import math
+
+import pytest
+
+from bevstack.config import TrainingConfig
+from bevstack.training.diary import Diary
+from bevstack.training.log import append_log, read_log
+from bevstack.training.report import Skipped, StepReport
+
+BOARD = TrainingConfig(tensorboard=True)
+
+
+def report(step, loss=1.5):
+    return StepReport(
+        step=step,
+        num_steps=9,
+        loss=loss,
+        terms=(("class_0", 0.5), ("box_0", 1.0)),
+        learning_rate=1e-3,
+        gradient_norm=2.0,
+        data_s=0.25,
+        step_s=0.5,
+        num_images=24,
+        memory_bytes=1_000_000,
+        skipped=0,
+    )
+
+
+def test_numbers_that_are_none_are_null_in_the_file_and_nan_when_read(tmp_path):
+    append_log(tmp_path / "log", {"step": 1, "loss": math.nan, "norm": math.inf})
+    assert (tmp_path / "log").read_text() == '{"step": 1, "loss": null, "norm": null}\n'
+    (entry,) = read_log(tmp_path / "log")
+    assert math.isnan(entry["loss"]) and math.isnan(entry["norm"]) and entry["step"] == 1
+
+
+def test_every_file_goes_on_after_the_last_checkpoint(tmp_path):
+    diary = Diary(tmp_path, TrainingConfig(), steps_done=0)
+    for step in (1, 2, 3):
+        diary.add_step(report(step))
+        diary.add_skipped(Skipped(step, ("a", "b"), "because"))
+    diary = Diary(tmp_path, TrainingConfig(), steps_done=2)
+    assert [entry["step"] for entry in read_log(diary.log)] == [1, 2]
+    assert diary.skipped.read_text().count("because") == 2
+    assert report(1).images_per_s == 48
+
+
+def test_tensorboard_is_asked_for_by_its_extra_before_anything_is_trained(tmp_path, monkeypatch):
+    real = builtins.__import__
+
+    def missing(name, *args):
+        if name.startswith(("torch.utils.tensorboard", "tensorboard")):
+            raise ImportError(f"No module named {name!r}")
+        return real(name, *args)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    with pytest.raises(ImportError, match=r"pip install 'bevstack\[tensorboard\]'"):
+        Diary(tmp_path, BOARD, steps_done=0)
+
+
+def test_tensorboard_shows_the_log(tmp_path):
+    pytest.importorskip("tensorboard", reason="the extra [tensorboard] is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    diary = Diary(tmp_path, BOARD, steps_done=0)
+    for step in (1, 2, 3):
+        diary.add_step(report(step, loss=math.nan if step == 2 else 10.0 * step))
+    diary.close()
+    resumed = Diary(tmp_path, BOARD, steps_done=2)
+    resumed.add_step(report(3, loss=7.0))
+    resumed.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    shown = [(event.step, event.value) for event in events.Scalars("train/loss")]
+    assert shown == [(1, 10.0), (3, 7.0)]
+    assert {"train/loss/class_0", "train/images", "train/step_s"} <= set(events.Tags()["scalars"])
