@@ -53,7 +53,7 @@ class TrainingPlan:
     def lines(self) -> list[str]:
         """The plan as text."""
         recipe = self.config.training
-        epochs = recipe.num_steps * recipe.batch_size / self.samples
+        times = recipe.num_steps * recipe.batch_size / self.samples
         how = "alone" if self.processes == 1 else f"{self.processes} by {recipe.engine}"
         memory = self.state_bytes + self.activation_bytes
         every = f"every {recipe.evaluate_every} steps and " if recipe.evaluate_every else ""
@@ -65,7 +65,7 @@ class TrainingPlan:
             f"steps: {recipe.num_steps:,}{stages}",
             f"samples: {recipe.batch_size} a step ({how}; passes: {recipe.accumulate} of "
             f"{self.samples_a_pass} a process), {recipe.num_steps * recipe.batch_size:,} in all: "
-            f"{epochs:.1f} epochs of {self.samples:,}",
+            f"{times:.1f} times the {self.samples:,}, sampling: {recipe.sampling}",
             f"GFLOP of a step: {self.step_gflop:,.0f} ({self.forward_gflop:,.1f} forward a sample)",
             f"memory of a process, estimated: {memory / GIGA:.2f} GB (weights, gradients, "
             f"optimiser{', average' * (recipe.ema_decay > 0)} {self.state_bytes / GIGA:.2f}, "

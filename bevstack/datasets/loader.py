@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple, Protocol
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -24,6 +23,7 @@ from bevstack.datasets.sampling import (
     earlier_draws,
     shuffled_order,
 )
+from bevstack.datasets.worker import settle_worker
 from bevstack.types import Batch, Clip
 
 
@@ -167,7 +167,7 @@ class BatchStream:
             batch_sampler=order,
             num_workers=num_workers,
             collate_fn=_stack,
-            worker_init_fn=_use_one_thread,
+            worker_init_fn=settle_worker,
             generator=torch.Generator(),
             pin_memory=pin_memory,
         )
@@ -322,9 +322,3 @@ def _stack(drawn: list[_Drawn | LoadingError]) -> _Stacked | LoadingError:
     good = [one for one in drawn if isinstance(one, _Drawn)]
     skipped = tuple(left_out for one in good for left_out in one.skipped)
     return _Stacked(stack_clips([one.clip for one in good]), skipped)
-
-
-def _use_one_thread(_: int) -> None:
-    """Workers are the parallelism: threads of their own would only compete."""
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)

@@ -92,7 +92,7 @@ def test_state_and_steps_are_counted(monkeypatch):
     assert plan.parameters == parameters
     assert plan.state_bytes == 4 * 4 * parameters
     assert plan.samples_a_pass == 2
-    assert any("2,000 in all: 4.0 epochs of 500" in line for line in plan.lines())
+    assert any("2,000 in all: 4.0 times the 500" in line for line in plan.lines())
     with pytest.raises(ValueError, match=r"batch_size must be a multiple of 3 processes"):
         plan_training("tiny_cpu", samples=500, processes=3)
 
