@@ -60,7 +60,8 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(root, tmp_path, capsys):
     for piece in (
         r"parameters: \d\d\d,\d\d\d",
         r"steps: 30\b",
-        r"2 a step \(alone; passes: 2 of 1 a process\), 60 in all: 10\.0 times the 6, sampling: shuffle",
+        r"2 a step \(alone; passes: 2 of 1 a process\), 60 in all: 10\.0 times the 6, "
+        r"sampling: shuffle",
         r"GFLOP of a step: \d+ \(\d+\.\d forward a sample\)",
         r"memory of a process, estimated: 0\.\d\d GB",
     ):
