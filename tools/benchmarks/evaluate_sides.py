@@ -40,7 +40,7 @@ class Stages:
         status = Path("/proc/self/status").read_text()  # getrusage begins with the parent's peak
         peak_gb = int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e9
         cpu_s, wall_s = (
-            {name: round(seconds, 3) for name, seconds in times.items()}
+            {name: round(seconds, 6) for name, seconds in times.items()}
             for times in (self.cpu_s, self.wall_s)
         )
         return {"cpu_s": cpu_s, "wall_s": wall_s, "peak_gb": round(peak_gb, 2)}
