@@ -90,8 +90,24 @@ def join_processes(device: str = "cpu") -> Processes:
     if not launched:
         return Processes(device=place)
     if not distributed.is_initialized():
-        distributed.init_process_group("nccl" if place.type == "cuda" else "gloo")
+        _join("nccl" if place.type == "cuda" else "gloo")
     return Processes(distributed.get_rank(), distributed.get_world_size(), place)
+
+
+def _join(backend: str) -> None:
+    """Makes the group of all processes, under keys of its own.
+
+    torch makes every such group under the same keys of one store, which outlives the group: whoever
+    joins a second time finds the addresses of the first group and waits for them without end.
+    """
+    store, rank, world_size = next(distributed.rendezvous("env://"))
+    times_joined = store.add(f"bevstack/joined/{rank}", 1)
+    distributed.init_process_group(
+        backend,
+        store=distributed.PrefixStore(f"bevstack/{times_joined}", store),
+        rank=rank,
+        world_size=world_size,
+    )
 
 
 def leave_processes() -> None:

@@ -44,5 +44,5 @@ def start(root, out, num_workers):
     begun = context.Event()
     process = context.Process(target=run, args=(root, str(out), num_workers, begun))
     process.start()
-    assert begun.wait(120)
+    assert begun.wait(600)
     return process

@@ -62,7 +62,7 @@ def together(root, alone, tmp_path_factory):
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     (out / "said").write_text(done.stdout)
@@ -81,7 +81,7 @@ def tokens(root, step):
 
 def expect_same_losses(found, wanted):
     found, wanted = (read_log(folder / "log.jsonl") for folder in (found, wanted))
-    assert [e["step"] for e in found] == [e["step"] for e in wanted] == [1, 2, 3, 4]
+    assert [e["step"] for e in found] == [e["step"] for e in wanted] == [1, 2, 3]
     for ours, theirs in zip(found, wanted, strict=True):
         keys = [key for key in theirs if key.startswith("loss")]
         assert keys == [key for key in ours if key.startswith("loss")]
@@ -108,7 +108,7 @@ def test_two_processes_have_the_losses_of_one(alone, together, name):
 def test_two_processes_score_the_held_out_scenes_once_each(alone, together, name):
     found = read_log(together / name / "evaluations.jsonl")
     wanted = read_log(alone[name.replace("fsdp", "ddp")] / "evaluations.jsonl")
-    assert [e["step"] for e in found] == [e["step"] for e in wanted] == [4]
+    assert [e["step"] for e in found] == [e["step"] for e in wanted] == [3]
     assert found[0]["nds"] == pytest.approx(wanted[0]["nds"], abs=1e-3)
     assert not list((together / name).glob(".evaluation*"))
     assert (together / name / "best.safetensors").is_file()
@@ -131,7 +131,7 @@ def test_a_run_begun_by_two_processes_goes_on_alone(root, alone, together, tmp_p
 def test_the_command_trains_under_torchrun_and_one_process_speaks(alone, together):
     expect_same_losses(together / "cli", alone["ddp"])
     said = (together / "said").read_text()
-    assert said.count("weights: ") == said.count("step 4/4") == 1
+    assert said.count("weights: ") == said.count("step 3/3") == 1
     assert (together / "cli" / "learning_curve.png").is_file()
 
 
