@@ -69,6 +69,8 @@ struct Sampling {
   void* grad_factor;     // in factor_storage
   int64_t rows;
   int64_t image_size;  // numbers from one image of value to the next, less than 2^32
+  int64_t pixel_size;  // and from one pixel to the next
+  int first_group;     // of those that value and grad_value hold
   int groups;
   int channels;
   int points;

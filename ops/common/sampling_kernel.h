@@ -433,8 +433,7 @@ BEVSTACK_INLINE const T* locate_block(const Sampling<T, S>& call, int64_t row, T
     factor = block.factor;
   }
   const auto find = call.one_map ? locate<T, kGradients, true> : locate<T, kGradients, false>;
-  find(call.table, int64_t(call.groups) * call.channels, start_x, start_y, offset, factor, count,
-       block);
+  find(call.table, call.pixel_size, start_x, start_y, offset, factor, count, block);
   return factor;
 }
 
@@ -444,7 +443,8 @@ BEVSTACK_INLINE void forward_block(const Sampling<T, S>& call, int64_t row, int6
                                    const Block<T>& block) {
   locate_block<T, S, false>(call, row, start_x, start_y, first, groups, block);
   const int depth = kDepth ? kDepth : call.channels;
-  const S* value = call.value + image * call.image_size + int64_t(first) * depth;
+  const S* value =
+      call.value + image * call.image_size + int64_t(first - call.first_group) * depth;
   S* output = call.output + (row * call.groups + first) * depth;
   for (int g = 0; g < groups; ++g, value += depth, output += depth) {
     const int64_t k = int64_t(g) * call.points;
@@ -463,7 +463,7 @@ BEVSTACK_INLINE void backward_block(const Sampling<T, S>& call, int64_t row, int
   const T* const factor =
       locate_block<T, S, true>(call, row, start_x, start_y, first, groups, block);
   const int depth = kDepth ? kDepth : call.channels;
-  const int64_t from = image * call.image_size + int64_t(first) * depth;
+  const int64_t from = image * call.image_size + int64_t(first - call.first_group) * depth;
   const int64_t group = row * call.groups + first;
   for (int g = 0; g < groups; ++g) {
     const int64_t k = int64_t(g) * call.points;
@@ -490,6 +490,36 @@ BEVSTACK_INLINE void backward_block(const Sampling<T, S>& call, int64_t row, int
   }
   keep_points(grad_offset, call.offset_storage, 2 * point, 2 * count, call.grad_offset);
   keep_points(grad_factor, call.factor_storage, point, count, call.grad_factor);
+}
+
+// Asks for memory in lines of the cache, for reading or writing.
+template <int kWrite>
+BEVSTACK_INLINE void fetch(const void* from, int64_t bytes) {
+  const char* const start = static_cast<const char*>(from);
+  for (int64_t k = 0; k < bytes; k += 64) __builtin_prefetch(start + k, kWrite, 2);
+}
+
+template <int kWrite>
+BEVSTACK_INLINE void fetch_points(const void* array, Storage storage, int64_t first, int64_t count,
+                                  int number_bytes) {
+  const int64_t bytes = storage == Storage::computing ? number_bytes : 2;
+  fetch<kWrite>(static_cast<const char*>(array) + first * bytes, count * bytes);
+}
+
+// Asks for what groups [first, first + groups) of a row have for themselves: offsets and factors,
+// output or gradients.
+template <typename T, typename S>
+BEVSTACK_INLINE void fetch_row(const Sampling<T, S>& call, int64_t row, int first, int groups) {
+  const int64_t group = row * call.groups + first;
+  const int64_t point = group * call.points, points = int64_t(groups) * call.points;
+  fetch_points<0>(call.offset, call.offset_storage, 2 * point, 2 * points, sizeof(T));
+  fetch_points<0>(call.factor, call.factor_storage, point, points, sizeof(T));
+  const int64_t output = group * call.channels;
+  const int64_t bytes = int64_t(groups) * call.channels * int64_t(sizeof(S));
+  if (call.grad_value == nullptr) return fetch<1>(call.output + output, bytes);
+  fetch<0>(call.grad_output + output, bytes);
+  fetch_points<1>(call.grad_offset, call.offset_storage, 2 * point, 2 * points, sizeof(T));
+  fetch_points<1>(call.grad_factor, call.factor_storage, point, points, sizeof(T));
 }
 
 // function<T, S, D>(...), with D = 0 for numbers of channels that no code is made for.

@@ -47,7 +47,8 @@ Sampling<T, S> make_call(const Dcnv3Geometry& geometry, const Inputs& inputs) {
   call.groups = geometry.groups;
   call.channels = geometry.channels;
   call.points = geometry.points();
-  call.image_size = geometry.height * geometry.width * geometry.groups * geometry.channels;
+  call.pixel_size = geometry.groups * geometry.channels;
+  call.image_size = geometry.height * geometry.width * call.pixel_size;
   call.softmax = geometry.softmax;
   call.one_map = true;
   return call;

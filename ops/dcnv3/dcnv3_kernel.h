@@ -20,20 +20,6 @@ struct Tile {
   int first, groups;
 };
 
-// Asks for memory in lines of the cache, for reading or writing.
-template <int kWrite>
-BEVSTACK_INLINE void fetch(const void* from, int64_t bytes) {
-  const char* const start = static_cast<const char*>(from);
-  for (int64_t k = 0; k < bytes; k += 64) __builtin_prefetch(start + k, kWrite, 2);
-}
-
-template <int kWrite>
-BEVSTACK_INLINE void fetch_points(const void* array, Storage storage, int64_t first, int64_t count,
-                                  int number_bytes) {
-  const int64_t bytes = storage == Storage::computing ? number_bytes : 2;
-  fetch<kWrite>(static_cast<const char*>(array) + first * bytes, count * bytes);
-}
-
 // Asks for memory some outputs before it is needed. The order of the tiles is not that of memory,
 // so that a processor does not foresee it.
 template <typename T, typename S>
@@ -77,16 +63,7 @@ class Ahead {
 
   BEVSTACK_INLINE void fetch_output(const Tile& tile, int64_t x, int64_t y) const {
     const int64_t row = (tile.image * geometry_.out_height + y) * geometry_.out_width + x;
-    const int64_t group = row * geometry_.groups + tile.first;
-    const int64_t point = group * call_.points, points = int64_t(tile.groups) * call_.points;
-    fetch_points<0>(call_.offset, call_.offset_storage, 2 * point, 2 * points, sizeof(T));
-    fetch_points<0>(call_.factor, call_.factor_storage, point, points, sizeof(T));
-    const int64_t output = group * geometry_.channels;
-    const int64_t bytes = int64_t(tile.groups) * geometry_.channels * int64_t(sizeof(S));
-    if (call_.grad_value == nullptr) return fetch<1>(call_.output + output, bytes);
-    fetch<0>(call_.grad_output + output, bytes);
-    fetch_points<1>(call_.grad_offset, call_.offset_storage, 2 * point, 2 * points, sizeof(T));
-    fetch_points<1>(call_.grad_factor, call_.factor_storage, point, points, sizeof(T));
+    fetch_row(call_, row, tile.first, tile.groups);
   }
 
   BEVSTACK_INLINE void fetch_pixel(const Tile& tile, int64_t x, int64_t y) const {

@@ -10,9 +10,9 @@
 
 #define BEVSTACK_DECLARE_FOR(T, S)                                                            \
   void ms_deform_attn_forward(const MsDeformAttnGeometry&, const Sampling<T, S>&, int64_t,    \
-                              int64_t, T*);                                                   \
+                              int64_t, const MsDeformAttnMemory<T>&);                         \
   void ms_deform_attn_backward(const MsDeformAttnGeometry&, const Sampling<T, S>&, int64_t,   \
-                               int64_t, T*);
+                               int64_t, const MsDeformAttnMemory<T>&);
 #define BEVSTACK_DECLARE(level)          \
   namespace level {                      \
   BEVSTACK_DECLARE_FOR(float, float)     \
@@ -58,13 +58,13 @@ Arguments check(const at::Tensor& value, const at::Tensor& locations, const at::
   const bool packed = value_index.has_value();
   made.geometry = {sizes.images, packed ? sizes.rows : sizes.rows * sizes.images,
                    packed ? 1 : sizes.rows, packed ? made.index.const_data_ptr<int64_t>() : nullptr,
-                   int(sizes.heads)};
+                   sizes.pixels, int(sizes.heads)};
   return made;
 }
 
+// For images whose pixels lie so many numbers apart.
 template <typename T>
-void fill_table(const Arguments& made, PointTable<T>& table) {
-  const int64_t pixel = made.sizes.heads * made.sizes.channels;
+void fill_table(const Arguments& made, int64_t pixel, PointTable<T>& table) {
   int64_t k = 0, first = 0;
   for (int64_t level = 0; level < made.sizes.levels; ++level) {
     const int64_t height = made.shapes[2 * level], width = made.shapes[2 * level + 1];
@@ -88,23 +88,55 @@ Sampling<T, S> make_call(const Arguments& made) {
   call.groups = made.geometry.heads;
   call.channels = int(made.sizes.channels);
   call.points = int(made.sizes.levels * made.sizes.points);
-  call.image_size = made.sizes.pixels * made.sizes.heads * made.sizes.channels;
+  call.pixel_size = made.sizes.heads * made.sizes.channels;
+  call.image_size = made.sizes.pixels * call.pixel_size;
   call.softmax = false;
   call.one_map = made.sizes.levels == 1;
   return call;
 }
 
+// The tables of points, and the memory that each thread takes.
+template <typename T, typename S>
+class Workspace {
+ public:
+  Workspace(const Arguments& made, Sampling<T, S>& call)
+      : table_(call.groups, call.points), copy_table_(call.groups, call.points), call_(call) {
+    fill_table(made, call.pixel_size, table_);
+    call.table = table_.repeated(call.points);
+    const bool with_gradients = call.grad_value != nullptr;
+    if (!made.geometry.copy_pays(call.rows, call.points, with_gradients)) return;
+    const int64_t width = heads_together(call.groups, call.points) * made.sizes.channels;
+    fill_table(made, width, copy_table_);
+    repeated_ = copy_table_.repeated(call.points);
+    const int64_t gradients = with_gradients ? sizeof(T) : 0;
+    bytes_ = made.sizes.pixels * width * (sizeof(S) + gradients) + sizeof(T);
+  }
+
+  template <typename Work>
+  void with_memory(Work work) const {
+    Scratch<T> scratch(call_.groups, call_.points);
+    at::Tensor copy;
+    if (bytes_ != 0) copy = empty_result({bytes_}, at::TensorOptions().dtype(at::kByte));
+    work(MsDeformAttnMemory<T>{scratch.get(), bytes_ ? copy.mutable_data_ptr() : nullptr,
+                               repeated_});
+  }
+
+ private:
+  PointTable<T> table_, copy_table_;
+  const Sampling<T, S>& call_;
+  const T* repeated_ = nullptr;
+  int64_t bytes_ = 0;
+};
+
 template <typename T, typename S>
 void run_forward(const Arguments& made, at::Tensor& output) {
   Sampling<T, S> call = make_call<T, S>(made);
   call.output = static_cast<S*>(output.mutable_data_ptr());
-  PointTable<T> table(call.groups, call.points);
-  fill_table(made, table);
-  call.table = table.repeated(call.points);
+  const Workspace<T, S> workspace(made, call);
   at::parallel_for(0, call.rows, 16, [&](int64_t begin, int64_t end) {
-    Scratch<T> scratch(call.groups, call.points);
-    BEVSTACK_ON_THIS_MACHINE(
-        ms_deform_attn_forward(made.geometry, call, begin, end, scratch.get()));
+    workspace.with_memory([&](const MsDeformAttnMemory<T>& memory) {
+      BEVSTACK_ON_THIS_MACHINE(ms_deform_attn_forward(made.geometry, call, begin, end, memory));
+    });
   });
 }
 
@@ -112,14 +144,12 @@ template <typename T, typename S>
 void run_backward(const Arguments& made, const at::Tensor& grad_output, const Gradients& grads) {
   Sampling<T, S> call = make_call<T, S>(made);
   grads.put_into(call, grad_output);
-  PointTable<T> table(call.groups, call.points);
-  fill_table(made, table);
-  call.table = table.repeated(call.points);
+  const Workspace<T, S> workspace(made, call);
   const int64_t units = made.geometry.batch * made.geometry.heads;
   at::parallel_for(0, units, 1, [&](int64_t begin, int64_t end) {
-    Scratch<T> scratch(call.groups, call.points);
-    BEVSTACK_ON_THIS_MACHINE(
-        ms_deform_attn_backward(made.geometry, call, begin, end, scratch.get()));
+    workspace.with_memory([&](const MsDeformAttnMemory<T>& memory) {
+      BEVSTACK_ON_THIS_MACHINE(ms_deform_attn_backward(made.geometry, call, begin, end, memory));
+    });
   });
 }
 

@@ -72,8 +72,10 @@ def test_wide_registers_stay_in_their_own_namespace() -> None:
 def _both_operators() -> list[tuple[str, list[Tensor], Tensor, dict[str, object]]]:
     convolution = test_dcnv3.make_case(size=(7, 37), depth=16, groups=5, batch=2, softmax=True)
     attention = test_ms_deform_attn.make_case(queries=50, heads=3, depth=32, index=[1, 0, 1] * 17)
+    copied = test_ms_deform_attn.make_case(queries=50, heads=3, depth=32, batch=2)
     calls = []
-    for name, case in (("dcnv3", convolution), ("ms_deform_attn", attention)):
+    cases = (("dcnv3", convolution), ("ms_deform_attn", attention), ("ms_deform_attn", copied))
+    for name, case in cases:
         *tensors, grad_output = case.to(torch.float32)
         options = case.options if name == "dcnv3" else case.options()
         calls.append((name, tensors, grad_output, options))
@@ -147,3 +149,33 @@ def test_wrong_tensors_are_refused_below_the_python_checks() -> None:
     with pytest.raises(ValueError, match="attention_weights must have 4 axes"):
         index = torch.zeros(2, dtype=torch.int64)
         attend(value, locations, weights, index, spatial_shapes=[5, 7, 3, 4, 1, 2])
+
+
+@pytest.mark.parametrize(("heads", "points"), [(3, 4), (2, 9), (5, 1)])
+def test_rows_read_from_a_copy_of_a_head_as_from_the_image(heads: int, points: int) -> None:
+    """Rows of one image in a row are computed from a copy; rows of images in turns are not.
+
+    ``points`` are of each of two levels.
+    """
+    generator = torch.Generator().manual_seed(0)
+    shapes, images, rows = ((6, 5), (3, 2)), 2, 80
+    value = torch.randn(images, 36, heads, 7, generator=generator, requires_grad=True)
+    places = torch.rand(rows, heads, 2, points, 2, generator=generator) * 1.4 - 0.2
+    weights = torch.randn(rows, heads, 2, points, generator=generator)
+    wanted = torch.randn(rows, heads * 7, generator=generator)
+    image = torch.arange(rows) * images // rows
+    in_turns = torch.arange(rows).view(images, -1).T.flatten()
+
+    def results(order: Tensor) -> list[Tensor]:
+        leaves = [value, *(t[order].requires_grad_() for t in (places, weights))]
+        output = ops.ms_deform_attn(
+            leaves[0], shapes, leaves[1], leaves[2], value_index=image[order]
+        )
+        grads = torch.autograd.grad(output, leaves, wanted[order])
+        back = order.argsort()
+        return [output[back], grads[0], grads[1][back], grads[2][back]]
+
+    runs, turns = results(torch.arange(rows)), results(in_turns)
+    for index in (0, 2, 3):  # the same sums in the same order
+        assert torch.equal(runs[index], turns[index])
+    torch.testing.assert_close(runs[1], turns[1], rtol=1e-5, atol=1e-5)  # sums in another order
