@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from bevstack.config.checks import check
 
 NORMS = ("BN", "SyncBN", "GN")
+PLACE, BOX = "place", "box"
+STARTS = (PLACE, BOX)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +119,9 @@ class ProposalConfig:
     bev_nms_iou: float = 0.3  # of rotated boxes seen from above, over all cameras. Paper
     max_proposals: int = 100  # a sample. Paper, k2; fewer boxes leave inactive queries
     score_threshold: float = 0.0  # boxes of a lower 3D score are no proposals
+    # what the decoder takes from a proposal: its "place" alone, as in the paper; or the "box",
+    # size, yaw, velocity, class and score too, which its queries start from and correct
+    start: str = "place"
 
     def __post_init__(self) -> None:
         for name in ("max_per_view", "max_proposals"):
@@ -124,3 +129,4 @@ class ProposalConfig:
         for name in ("bev_nms_iou", "score_threshold"):
             value = getattr(self, name)
             check(f"proposals.{name}", 0 <= value <= 1, "lie in [0, 1]", value)
+        check("proposals.start", self.start in STARTS, f"be one of {STARTS}", self.start)

@@ -21,6 +21,7 @@ from bevstack.config import (
     config_to_json,
     first_differences,
 )
+from bevstack.config.perspective import BOX
 from bevstack.models.bev_encoder import BEVEncoder
 from bevstack.models.bevformer import BEVFormerV2
 from bevstack.models.decoder import Decoder
@@ -59,6 +60,7 @@ def build_model(config: Config) -> BEVFormerV2:
             channels=channels,
             num_classes=len(config.class_names),
             num_proposals=0 if proposals is None else proposals.max_proposals,
+            start_from_boxes=proposals is not None and proposals.start == BOX,
         ),
         perspective_head=None
         if perspective is None

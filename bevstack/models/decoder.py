@@ -24,7 +24,7 @@ from bevstack.models.deformable_attention import (
 )
 from bevstack.models.detection_head import DetectionHead
 from bevstack.models.feedforward import FeedForward
-from bevstack.models.proposal_queries import ProposalQueries
+from bevstack.models.proposal_queries import ProposalQueries, places_of
 from bevstack.models.proposals import Proposals
 
 INACTIVE_LOGIT = -1e4  # of queries that say nothing: no score, no loss, and finite in every dtype
@@ -116,6 +116,8 @@ class _Queries:
     pos: Tensor  # (Q, C), or (B, Q, C)
     reference_points: Tensor  # (B, Q, 3) float32 normalised
     active: Tensor | None = None  # (B, Q / groups) bool, the same in every group; none: all
+    # what the layers correct: logits (B, Q, K) and codes (B, Q, 10); none: they say all themselves
+    begun: tuple[Tensor, Tensor] | None = None
 
 
 class Decoder(nn.Module):
@@ -133,6 +135,7 @@ class Decoder(nn.Module):
         channels: C, of the BEV map.
         num_classes: K.
         num_proposals: P, of every sample; 0 for learned queries alone.
+        start_from_boxes: whether queries of proposals start from boxes, not from places alone.
     """
 
     def __init__(
@@ -143,6 +146,7 @@ class Decoder(nn.Module):
         channels: int,
         num_classes: int,
         num_proposals: int = 0,
+        start_from_boxes: bool = False,
     ) -> None:
         super().__init__()
         self.grid = grid
@@ -162,7 +166,10 @@ class Decoder(nn.Module):
         self.proposal_queries = None
         if num_proposals:
             self.proposal_queries = ProposalQueries(
-                channels, num_proposals=num_proposals, num_groups=config.num_groups
+                channels,
+                num_proposals=num_proposals,
+                num_groups=config.num_groups,
+                num_classes=num_classes if start_from_boxes else None,
             )
         self.init_weights()
 
@@ -175,7 +182,8 @@ class Decoder(nn.Module):
         nn.init.normal_(self.query_embedding)
         init_projection(self.reference_points)
         if self.proposal_queries is not None:
-            self.head.start_at_reference_points()
+            from_boxes = self.proposal_queries.box is not None
+            self.head.start_at_reference_points(whole=from_boxes)
 
     def forward(
         self,
@@ -206,6 +214,8 @@ class Decoder(nn.Module):
             else:
                 query = layer(*inputs)
             logits, codes, refined = self.head(index, query, references)
+            if start.begun is not None:
+                logits, codes = logits + start.begun[0], codes + start.begun[1]
             references = refined.detach()
             said.append((logits, codes))
         logits, codes = (torch.stack(of_layers) for of_layers in zip(*said, strict=True))
@@ -234,9 +244,9 @@ class Decoder(nn.Module):
         """Each group's learned queries, and after them its queries of the proposals."""
         assert self.proposal_queries is not None  # called only then
         batch = len(proposals.valid)
-        # An empty place must not hold what spoils the others: 0 * NaN is NaN.
-        places = torch.where(proposals.valid[..., None], proposals.reference_points.detach(), 0.5)
-        content, pos = self.proposal_queries(places, groups)  # (G, P, C), (B, P, C)
+        places = places_of(proposals)
+        # (G, P, C), or (B, G, P, C), and (B, P, C)
+        content, pos = self.proposal_queries(proposals, groups)
 
         def joined(of_learned: Tensor, of_proposals: Tensor) -> Tensor:  # to (B, Q, ...)
             of_learned = of_learned.expand(batch, -1, -1).unflatten(1, (groups, self.num_queries))
@@ -244,9 +254,18 @@ class Decoder(nn.Module):
             return torch.cat((of_learned, of_proposals), 2).flatten(1, 2)
 
         active = functional.pad(proposals.valid, (self.num_queries, 0), value=True)
+        begun = None
+        if self.proposal_queries.box is not None:
+            behind_learned = (0, 0, self.num_queries, 0)
+            logits, codes = (
+                functional.pad(said, behind_learned).repeat(1, groups, 1)
+                for said in self.proposal_queries.as_said(proposals)
+            )
+            begun = logits, codes
         return _Queries(
             content=joined(learned.content, content),
             pos=joined(learned.pos, pos[:, None]),
             reference_points=joined(learned.reference_points, places[:, None]),
             active=active,
+            begun=begun,
         )

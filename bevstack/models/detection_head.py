@@ -45,12 +45,20 @@ class DetectionHead(nn.Module):
         for branch in self.class_branches:
             nn.init.constant_(branch[-1].bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))
 
-    def start_at_reference_points(self) -> None:
-        """Lets every box start centred at its reference point, whatever its query holds."""
-        for branch in self.box_branches:
-            for parameter in (branch[-1].weight, branch[-1].bias):
-                with torch.no_grad():
-                    parameter[list(CENTER)] = 0
+    def start_at_reference_points(self, *, whole: bool = False) -> None:
+        """Lets every box start centred at its reference point, whatever its query holds.
+
+        ``whole``: the rest of the code starts at 0, too, and the logits at those of the prior, so
+        that what boxes start from is said as it is.
+        """
+        codes = list(range(CODE_SIZE)) if whole else list(CENTER)
+        with torch.no_grad():
+            for branch in self.box_branches:
+                for parameter in (branch[-1].weight, branch[-1].bias):
+                    parameter[codes] = 0
+            if whole:
+                for branch in self.class_branches:
+                    branch[-1].weight.zero_()
 
     def forward(
         self,

@@ -1,6 +1,6 @@
 """Object queries of proposals: learned contents at places that each sample brings along.
 
-Letters: B batch, G groups, P proposals a sample, C channels.
+Letters: B batch, G groups, P proposals a sample, C channels, K classes.
 """
 
 from __future__ import annotations
@@ -9,6 +9,11 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+from bevstack.models.box_code import CENTER, CODE_SIZE, encode
+from bevstack.models.detection_head import CLASS_PRIOR, inverse_sigmoid
+from bevstack.models.proposals import Proposals
 
 MIN_PERIOD = 2 / 64  # of the fastest wave, in extents of the grid: 3 m of 102 m
 
@@ -21,20 +26,34 @@ class ProposalQueries(nn.Module):
     positional part tells the proposal's place, by two linear maps of sines and cosines as in
     DAB-DETR (arXiv 2201.12329, section 4.2). All groups have the same proposals.
 
+    With ``num_classes`` a query knows the whole proposal: its content tells the box, class and
+    score, too, and what the decoder says of it is said as a correction of them (``as_said``).
+
     Args:
         channels: C.
         num_proposals: P.
         num_groups: G in training.
+        num_classes: K, where queries start from boxes; none: from places alone.
     """
 
-    def __init__(self, channels: int, *, num_proposals: int, num_groups: int) -> None:
+    def __init__(
+        self, channels: int, *, num_proposals: int, num_groups: int, num_classes: int | None = None
+    ) -> None:
         super().__init__()
+        self.num_classes = num_classes
         self.num_proposals = num_proposals
         self.num_waves = max(channels // 4, 1)  # an axis
         self.content = nn.Parameter(torch.empty(num_groups * num_proposals, channels))
         self.position = nn.Sequential(
             nn.Linear(6 * self.num_waves, channels), nn.ReLU(), nn.Linear(channels, channels)
         )
+        self.box = None
+        if num_classes is not None:
+            self.box = nn.Sequential(
+                nn.Linear(CODE_SIZE + num_classes, channels),
+                nn.ReLU(),
+                nn.Linear(channels, channels),
+            )
         self.init_weights()
 
     def init_weights(self) -> None:
@@ -43,13 +62,43 @@ class ProposalQueries(nn.Module):
 
     def forward(
         self,
-        reference_points: Tensor,  # (B, P, 3) normalised, without gradient
+        proposals: Proposals,  # P a sample
         num_groups: int,  # of which contents are wanted
     ) -> tuple[Tensor, Tensor]:
-        """Contents (G, P, C) and positional parts (B, P, C)."""
-        content = self.content[: num_groups * self.num_proposals]
-        waves = sine_embedding(reference_points, self.num_waves)
-        return content.unflatten(0, (num_groups, -1)), self.position(waves.to(content.dtype))
+        """Contents (G, P, C), or (B, G, P, C) of boxes, and positional parts (B, P, C)."""
+        content = self.content[: num_groups * self.num_proposals].unflatten(0, (num_groups, -1))
+        waves = sine_embedding(places_of(proposals), self.num_waves)
+        pos = self.position(waves.to(content.dtype))
+        if self.box is None:
+            return content, pos
+        logits, codes = self.as_said(proposals)
+        told = self.box(torch.cat((codes, logits), -1).to(content.dtype))  # (B, P, C)
+        return content + told[:, None], pos
+
+    def as_said(self, proposals: Proposals) -> tuple[Tensor, Tensor]:
+        """Proposals as a decoder layer says them, logits (B, P, K) and codes (B, P, 10) float32.
+
+        What a branch adds to it: the centre is 0, being said by the reference point, and the
+        logits are relative to those that every class starts with. Empty places say nothing. No
+        gradient leads back to the proposals.
+        """
+        assert self.num_classes is not None  # asked only where queries start from boxes
+        valid = proposals.valid[..., None]
+        code = torch.where(valid, encode(proposals.boxes).detach(), 0.0)
+        code[..., CENTER] = 0
+        rise = inverse_sigmoid(proposals.scores.detach()) - math.log(
+            CLASS_PRIOR / (1 - CLASS_PRIOR)
+        )
+        of_class = functional.one_hot(proposals.labels, self.num_classes)
+        return torch.where(valid, rise[..., None] * of_class, 0.0), code
+
+
+def places_of(proposals: Proposals) -> Tensor:  # (B, P, 3) normalised, without gradient
+    """Reference points; the middle of the grid for places left empty.
+
+    An empty place must not hold what spoils the others: 0 * NaN is NaN.
+    """
+    return torch.where(proposals.valid[..., None], proposals.reference_points.detach(), 0.5)
 
 
 def sine_embedding(

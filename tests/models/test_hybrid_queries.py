@@ -24,7 +24,9 @@ GRID = BEVGrid(x_range_m=(-10, 30), y_range_m=(-7, 5), z_range_m=(-2, 3), shape=
 PLACES, LEARNED = 4, 5
 
 
-def hybrid_decoder(*, groups: int = 1, layers: int = 3, grid: BEVGrid = GRID) -> Decoder:
+def hybrid_decoder(
+    *, groups: int = 1, layers: int = 3, grid: BEVGrid = GRID, boxes: bool = False
+) -> Decoder:
     config = DecoderConfig(
         num_layers=layers,
         num_heads=2,
@@ -34,7 +36,9 @@ def hybrid_decoder(*, groups: int = 1, layers: int = 3, grid: BEVGrid = GRID) ->
         dropout=0.0,
     )
     torch.manual_seed(0)
-    return Decoder(grid, config, channels=8, num_classes=3, num_proposals=PLACES)
+    return Decoder(
+        grid, config, channels=8, num_classes=3, num_proposals=PLACES, start_from_boxes=boxes
+    )
 
 
 def some_proposals(counts: tuple[int, ...], *, places: int = PLACES, seed: int = 0) -> Proposals:
@@ -260,3 +264,66 @@ def test_masked_layer_compiles_whole_and_once_for_every_pattern() -> None:
             torch.compiler.set_stance("default" if seed == 0 else "fail_on_recompile"),
         ):
             torch.testing.assert_close(layer(*inputs), decoder.layers[0](*inputs))
+
+
+def proposed_boxes(counts: tuple[int, ...]) -> Proposals:
+    """Proposals with boxes about their places, of all classes and any score; empty places NaN."""
+    found = some_proposals(counts)
+    generator = torch.Generator().manual_seed(3)
+    shape = found.valid.shape
+    boxes = Boxes3D(
+        GRID.to_metres(found.reference_points),
+        torch.rand(*shape, 3, generator=generator) + 0.5,
+        torch.rand(shape, generator=generator) * 6 - 3,
+        torch.randn(*shape, 2, generator=generator),
+    )
+    boxes = Boxes3D(
+        *(part.clone() for part in (boxes.center, boxes.size, boxes.yaw, boxes.velocity))
+    )
+    boxes.size[~found.valid] = torch.nan
+    scores = torch.rand(shape, generator=generator)
+    labels = torch.randint(0, 3, shape, generator=generator)
+    return replace(found, boxes=boxes, scores=scores, labels=labels)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_queries_that_start_from_boxes_say_the_boxes_until_trained(groups: int) -> None:
+    decoder = hybrid_decoder(groups=groups, boxes=True)
+    proposals = proposed_boxes((3, 0, 4))
+    said = decoder(some_bev(3, torch.float32), proposals)
+    logits, codes = (
+        part.unflatten(2, (groups, LEARNED + PLACES))[..., LEARNED:, :]
+        for part in (said.logits, said.codes)
+    )
+    center, velocity = proposals.boxes.center, proposals.boxes.velocity
+    sine = torch.stack((proposals.boxes.yaw.sin(), proposals.boxes.yaw.cos()), -1)
+    length, width, height = proposals.boxes.size.log().unbind(-1)
+    wanted = torch.cat((center[..., :2], length[..., None], width[..., None], center[..., 2:]), -1)
+    wanted = torch.cat((wanted, height[..., None], sine, velocity), -1)
+    wanted_scores = torch.full((*proposals.scores.shape, 3), 0.01)
+    wanted_scores.scatter_(2, proposals.labels[..., None], proposals.scores[..., None])
+    for layer in range(3):
+        for group in range(groups):
+            for b, valid in enumerate(proposals.valid):
+                got = codes[layer, b, group][valid], logits[layer, b, group][valid].sigmoid()
+                torch.testing.assert_close(got[0], wanted[b][valid], rtol=1e-5, atol=1e-4)
+                torch.testing.assert_close(got[1], wanted_scores[b][valid], rtol=1e-4, atol=1e-5)
+    assert codes.isfinite().all()
+    assert logits.isfinite().all()
+
+
+def test_contents_of_queries_tell_their_boxes_and_no_gradient_leads_back() -> None:
+    decoder = hybrid_decoder(boxes=True)
+    proposals = proposed_boxes((4,))
+    randomise(decoder, seed=2)
+    bev = some_bev(1, torch.float32)
+    before = decoder(bev, proposals).codes[-1, 0, LEARNED:]
+    turned = replace(proposals, labels=(proposals.labels + 1) % 3)
+    after = decoder(bev, turned).codes[-1, 0, LEARNED:]
+    assert ((before - after).abs().amax(-1) > 1e-6).all()  # what is told is heard
+    scores = proposals.scores.clone().requires_grad_()
+    decoder(bev, replace(proposals, scores=scores)).codes.sum().backward()
+    assert scores.grad is None
+    assert decoder.proposal_queries is not None
+    assert decoder.proposal_queries.box is not None
+    assert decoder.proposal_queries.box[0].weight.grad.any()
