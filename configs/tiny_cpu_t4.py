@@ -2,20 +2,22 @@
 
 The norms need no large batch: groups of channels in the perspective head, plain batch norm over
 the cells of the BEV map in the fusion. Images are a fifth of the published size, and so are the
-image lengths of the perspective head.
+image lengths of the perspective head. The decoder corrects whole proposals, boxes and scores: it
+begins with what the perspective head has learned.
 """
 
 from dataclasses import replace
 
-from bevstack.config import PerspectiveConfig, ProposalConfig, TemporalConfig
+from bevstack.config import AugmentationConfig, PerspectiveConfig, ProposalConfig, TemporalConfig
 from bevstack.configs.tiny_cpu import CONFIG as T1
 
 CONFIG = replace(
     T1,
     name="tiny_cpu_t4",
     frames=(-3, -2, -1, 0),
+    backbone=replace(T1.backbone, channels=32, groups=(2, 4, 8, 16)),
     temporal=TemporalConfig(alignment="reproject", num_fusion=2, inter_channels=64, norm="BN"),
-    decoder=replace(T1.decoder, num_queries=150, num_groups=3),
+    decoder=replace(T1.decoder, num_queries=100, num_groups=3),
     perspective=PerspectiveConfig(
         strides=(8, 16, 32),
         num_convs=2,
@@ -25,8 +27,22 @@ CONFIG = replace(
         mean_depth_m=(44.9, 16.0, 9.0),
         std_depth_m=(24.3, 8.0, 6.0),
         level_bounds_px=(16, 32),
+        score_threshold=0.02,
         max_candidates=200,
         max_detections=50,
     ),
-    proposals=ProposalConfig(max_per_view=20, max_proposals=50),
+    proposals=ProposalConfig(max_per_view=30, max_proposals=100, start="box"),
+    augmentation=AugmentationConfig(flip_images=True, photometric=True, flip_x=True, flip_y=True),
+    training=replace(
+        T1.training,
+        num_steps=6000,
+        perspective_steps=2000,
+        batch_size=4,
+        warmup_steps=100,
+        ema_decay=0.998,
+        checkpoint_every=200,
+        evaluate_every=1000,
+        log_every=20,
+        num_workers=1,
+    ),
 )

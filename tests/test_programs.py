@@ -17,3 +17,9 @@ def test_program_explains_itself(program: Path) -> None:
     command = [sys.executable, str(program), "--help"]
     shown = subprocess.run(command, capture_output=True, text=True)
     assert shown.returncode == 0 and shown.stdout.startswith("usage: "), shown.stderr
+
+
+def test_the_package_runs_as_a_module() -> None:
+    command = [sys.executable, "-m", "bevstack", "train", "--help"]
+    shown = subprocess.run(command, capture_output=True, text=True)
+    assert shown.returncode == 0 and "usage: bevstack train" in shown.stdout, shown.stderr
