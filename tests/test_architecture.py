@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = {
+    "__main__": 9,
     "cli": 8,
     **dict.fromkeys(("interop", "training", "export", "runtime"), 7),
     "planning": 6,
