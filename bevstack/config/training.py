@@ -21,6 +21,7 @@ class AugmentationConfig:
     resize_steps: int = 0  # > 1: that many evenly spaced factors instead of a continuum
     flip_images: bool = False  # mirror every image with probability 1/2, intrinsics with them
     photometric: bool = False  # brightness, contrast, saturation, hue, channels; each image its own
+    camera_dropout: float = 0.0  # probability that one camera of a sample is lost, in all frames
     grid_mask: float = 0.0  # probability of GridMask on the current frame; 0.7 as published
     rotate_deg: float = 0.0  # BDA: rotation about z, uniform in +- this
     scale: tuple[float, float] = (1.0, 1.0)  # BDA: uniform factor on space
@@ -31,8 +32,9 @@ class AugmentationConfig:
         for name in ("resize", "scale"):
             low, high = getattr(self, name)
             check(f"augmentation.{name}", 0 < low <= high, "be 0 < low <= high", (low, high))
-        probability = 0 <= self.grid_mask <= 1
-        check("augmentation.grid_mask", probability, "lie in [0, 1]", self.grid_mask)
+        for name in ("camera_dropout", "grid_mask"):
+            value = getattr(self, name)
+            check(f"augmentation.{name}", 0 <= value <= 1, "lie in [0, 1]", value)
         check("augmentation.rotate_deg", self.rotate_deg >= 0, "be >= 0", self.rotate_deg)
 
     @property

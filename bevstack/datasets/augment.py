@@ -1,16 +1,16 @@
-"""Training-time augmentation: of images (IDA), of the bird's-eye view (BDA), of pixels.
+"""Training-time augmentation: of images (IDA), of the bird's-eye view (BDA), of pixels, of cameras.
 
 BEVFormer v2 specification, section 3. One draw of IDA and BDA serves all cameras and all frames of
 a sample; colours are drawn for every image by itself, and a grid mask for all cameras of the
-current frame. All of it depends on (seed, epoch, sample index) alone, so that neither the number
-of workers nor a restart changes it.
+current frame; a camera that is lost is lost in all frames. All of it depends on (seed, epoch,
+sample index) alone, so that neither the number of workers nor a restart changes it.
 """
 
 from __future__ import annotations
 
 import math
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor
 from bevstack.config import AugmentationConfig
 from bevstack.datasets.grid_mask import GridMask, draw_grid_mask
 from bevstack.datasets.photometric import PhotometricDistortion, draw_photometric
-from bevstack.types import Annotations, Boxes3D
+from bevstack.types import Annotations, Boxes3D, Clip, Frame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,10 +92,29 @@ class PixelAugmentation:
             return None
         return draw_grid_mask(self._stream("grid_mask"), size, self.config.grid_mask)
 
+    def lost_camera(self, num_cameras: int) -> int | None:
+        """The camera that the sample goes without, each as likely."""
+        if not self.config.camera_dropout:
+            return None
+        stream = self._stream("camera_dropout")
+        is_lost, camera = stream.uniform() < self.config.camera_dropout, stream.uniform()
+        return int(camera * num_cameras) if is_lost else None
+
     def _stream(self, name: str, *place: int) -> np.random.Generator:
         key = (zlib.crc32(name.encode()), *(2 * abs(part) + (part < 0) for part in place))
         entropy = (self.seed, self.epoch, self.index)
         return np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=key))
+
+
+def lose_camera(clip: Clip, camera: int) -> Clip:
+    """The clip without one camera's images; as it is where the current frame has no other one."""
+    mask = clip.current.camera_mask
+    assert mask is not None  # Frame sets it
+    others = mask.clone()
+    others[camera] = False
+    if not bool(others.any()):
+        return clip
+    return Clip(tuple(frame and _without(frame, camera) for frame in clip.frames), clip.offsets)
 
 
 def draw_augmentation(
@@ -121,6 +140,14 @@ def draw_augmentation(
         flip_y=config.flip_y and uniform[5] < 0.5,
     )
     return image, bev
+
+
+def _without(frame: Frame, camera: int) -> Frame:
+    images = [None if n == camera else image for n, image in enumerate(frame.images)]
+    assert frame.camera_mask is not None  # Frame sets it
+    mask = frame.camera_mask.clone()
+    mask[camera] = False
+    return replace(frame, images=images, camera_mask=mask)
 
 
 def _between(low: float, high: float, fraction: float, steps: int = 0) -> float:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from bevstack.config import Config
-from bevstack.datasets.augment import PixelAugmentation, draw_augmentation
+from bevstack.datasets.augment import PixelAugmentation, draw_augmentation, lose_camera
 from bevstack.datasets.clips import load_clip
 from bevstack.datasets.collate import PreparedClip, prepare_clip, stack_clips
 from bevstack.datasets.nuscenes import NuScenesDataset
@@ -308,6 +308,8 @@ class _TrainingSamples(_Samples):
         images, bev = draw_augmentation(config.augmentation, seed, epoch, draw)
         moved = bev if config.augmentation.moves_bev else None
         pixels = PixelAugmentation(config=config.augmentation, seed=seed, epoch=epoch, index=draw)
+        lost = pixels.lost_camera(clip.current.num_cameras)
+        clip = clip if lost is None else lose_camera(clip, lost)
         prepared = prepare_clip(clip, config, images, moved, pixels)
         if self._keep_empty_boxes or prepared.annotations is None:
             return prepared

@@ -200,6 +200,8 @@ def make_rig(
     vehicle: str,
     image_size: tuple[int, int],  # (H, W) px
     rng: np.random.Generator | None,
+    *,
+    camera_yaw_deg: float = 0.0,
 ) -> SensorRig:
     """Builds the rig of one scene.
 
@@ -208,6 +210,8 @@ def make_rig(
         image_size: rows and columns of the images; the intrinsics are scaled to them.
         rng: draws the jitter (focal +-1 %, principal point +-15 px of 1600x900, yaw and pitch
             +-1 degree, translation +-3 cm, all uniform); None for the nominal rig.
+        camera_yaw_deg: every camera besides turned by this, counter-clockwise seen from above,
+            where it stands; the draws stay the same.
 
     Raises:
         ValueError: the vehicle is unknown.
@@ -215,7 +219,9 @@ def make_rig(
     nominal = {"n015": _N015, "n008": _N008}.get(vehicle)
     if nominal is None:
         raise ValueError(f"vehicle must be 'n015' or 'n008'; got {vehicle!r}")
-    cameras = tuple(_mount(name, nominal[name], image_size, rng) for name in CAMERA_CHANNELS)
+    cameras = tuple(
+        _mount(name, nominal[name], image_size, rng, camera_yaw_deg) for name in CAMERA_CHANNELS
+    )
     translation, quaternion = _LIDAR[vehicle]
     lidar = LidarMount(
         ego_from_lidar_rotation=quaternion_to_matrix(quaternion),
@@ -230,13 +236,14 @@ def _mount(
     nominal: _Nominal,
     image_size: tuple[int, int],
     rng: np.random.Generator | None,
+    yaw_deg: float,
 ) -> CameraMount:
     focal, cx, cy, translation, quaternion = nominal
     unit = np.zeros(8) if rng is None else rng.uniform(-1.0, 1.0, 8)
     focal *= 1.0 + 0.01 * unit[0]
     cx += 15.0 * unit[1]
     cy += 15.0 * unit[2]
-    turn = yaw_to_quaternion(math.radians(unit[3]))
+    turn = yaw_to_quaternion(math.radians(unit[3] + yaw_deg))
     half_pitch = math.radians(unit[4]) / 2
     tilt = (math.cos(half_pitch), math.sin(half_pitch), 0.0, 0.0)  # about the camera's own x
     rotation = multiply_quaternions(multiply_quaternions(turn, quaternion), tilt)

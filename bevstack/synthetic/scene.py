@@ -118,7 +118,8 @@ def build_scene(spec: WorldSpec, name: str) -> Scene:
     family, index = spec.family_of(name)
     count = len(spec.families[family])
     vehicle = spec.rig if spec.rig != "mix" else str(rng.choice(["n015", "n008"]))
-    rig = make_rig(vehicle, spec.image_size, rng if spec.calibration_jitter else None)
+    jitter = rng if spec.calibration_jitter else None
+    rig = make_rig(vehicle, spec.image_size, jitter, camera_yaw_deg=spec.camera_yaw_deg)
     duration = (spec.samples_per_scene - 1) * SAMPLE_PERIOD_S
     steps = time_steps(duration)
     hand = 1.0 if vehicle == "n008" else -1.0  # Boston keeps right, Singapore left

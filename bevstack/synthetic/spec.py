@@ -33,6 +33,7 @@ class WorldSpec:
     supersampling: int = 1  # rays per pixel and axis
     rig: str = "mix"  # "n015", "n008", or "mix" (drawn per scene)
     calibration_jitter: bool = True
+    camera_yaw_deg: float = 0.0  # all cameras turned by this where they stand, and said to be
     lidar_azimuths: int = 542  # columns of the sweep; 1084 on the real sensor
     jpeg_quality: int = 90  # 1..100
     weather: str = "mix"  # one of WEATHERS for all scenes, or "mix" (nuScenes-like shares)
@@ -49,6 +50,8 @@ class WorldSpec:
             self.image_size,
         )
         _require(self.rig in ("n015", "n008", "mix"), "rig", "'n015', 'n008' or 'mix'", self.rig)
+        yaw_deg = self.camera_yaw_deg
+        _require(abs(yaw_deg) <= 180, "camera_yaw_deg", "within +-180 degrees", yaw_deg)
         _require(1 <= self.supersampling <= 4, "supersampling", "1 to 4", self.supersampling)
         _require(1 <= self.jpeg_quality <= 100, "jpeg_quality", "1 to 100", self.jpeg_quality)
         _require(
@@ -72,10 +75,13 @@ class WorldSpec:
         self._check_version()
 
     def _check_counts(self) -> None:
-        for family, least in (("train", 1), ("val", 1), ("test", 0)):
+        for family, most in _MOST.items():
             count = getattr(self, f"{family}_scenes")
-            wanted = f"{least} to {_MOST[family]}"
-            _require(least <= count <= _MOST[family], f"{family}_scenes", wanted, count)
+            _require(0 <= count <= most, f"{family}_scenes", f"0 to {most}", count)
+        counts = (self.train_scenes, self.val_scenes, self.test_scenes)
+        _require(
+            any(counts), "train_scenes, val_scenes and test_scenes", "one scene or more", counts
+        )
 
     def _check_version(self) -> None:
         if self.version == "v1.0-mini":
@@ -96,7 +102,7 @@ class WorldSpec:
 
     @property
     def families(self) -> dict[str, tuple[str, ...]]:
-        """Scene names of "train", "val" and, if there are any, "test".
+        """Scene names of "train", "val" and "test", those of which there are any.
 
         No scene is in two of them, and none has a name that the devkit refuses.
         """
@@ -121,9 +127,14 @@ class WorldSpec:
         raise ValueError(f"name must be a scene of this world; got {name!r}")
 
     def to_json(self) -> dict[str, object]:
-        """The fields that decide the bytes, as plain JSON values."""
+        """The fields that decide the bytes, as plain JSON values.
+
+        Cameras that are not turned go without saying, as in worlds from before they could be.
+        """
         values = asdict(self)
         del values["processes"]
+        if not self.camera_yaw_deg:
+            del values["camera_yaw_deg"]
         values["image_size"] = list(self.image_size)
         return values
 

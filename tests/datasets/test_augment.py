@@ -10,9 +10,14 @@ import torch
 from safetensors.torch import load_file
 
 from bevstack.config import AugmentationConfig
-from bevstack.datasets.augment import BEVAugmentation, PixelAugmentation, draw_augmentation
+from bevstack.datasets.augment import (
+    BEVAugmentation,
+    PixelAugmentation,
+    draw_augmentation,
+    lose_camera,
+)
 from bevstack.datasets.grid_mask import GridMask
-from bevstack.types import Annotations, Boxes3D
+from bevstack.types import Annotations, Boxes3D, Clip, Frame
 from bevstack.types.boxes import wrap_angle
 
 EVERYTHING = AugmentationConfig(
@@ -209,3 +214,60 @@ def test_switching_one_kind_on_leaves_the_others_as_they_were() -> None:
 def test_what_is_off_is_not_drawn() -> None:
     assert _pixels(AugmentationConfig()).photometric(0, 0) is None
     assert _masks(AugmentationConfig(photometric=True), 20) == [None] * 20
+
+
+def _lost(probability: float, count: int, cameras: int = 5, **changes: int) -> list[int | None]:
+    config = AugmentationConfig(camera_dropout=probability)
+    return [_pixels(config, index=n, **changes).lost_camera(cameras) for n in range(count)]
+
+
+def test_every_camera_is_lost_equally_often() -> None:
+    lost = _lost(0.3, 2000)
+    # 600 of 2000 are expected, 120 each of five; five standard deviations are 103 and 54
+    assert abs(len([camera for camera in lost if camera is not None]) - 600) < 103
+    assert all(abs(lost.count(camera) - 120) < 54 for camera in range(5))
+    assert _lost(0.0, 50) == [None] * 50
+    assert None not in _lost(1.0, 50)
+
+
+def test_what_camera_is_lost_depends_on_seed_epoch_and_sample() -> None:
+    assert _lost(0.5, 100) == _lost(0.5, 100)
+    assert _lost(0.5, 100) != _lost(0.5, 100, epoch=3) != _lost(0.5, 100, seed=5)
+    always = _lost(1.0, 100)  # a higher probability loses more, and the same ones again
+    assert all(camera in (None, always[n]) for n, camera in enumerate(_lost(0.5, 100)))
+
+
+def test_losing_cameras_leaves_the_other_draws_as_they_were() -> None:
+    together = dataclasses.replace(PIXELS, camera_dropout=1.0)
+    for index in range(20):
+        plain, losing = (_pixels(config, index=index) for config in (PIXELS, together))
+        assert losing.photometric(-1, 2) == plain.photometric(-1, 2)
+        assert losing.grid_mask((64, 96)) == plain.grid_mask((64, 96))
+        assert draw_augmentation(together, 4, 2, index) == draw_augmentation(PIXELS, 4, 2, index)
+
+
+def _frame(*mask: bool) -> Frame:
+    poses = torch.eye(4, dtype=torch.float64).repeat(len(mask), 1, 1)
+    intrinsics = torch.tensor(((30.0, 0, 20), (0, 30, 10), (0, 0, 1))).repeat(len(mask), 1, 1)
+    images = [np.full((20, 40, 3), 7, dtype=np.uint8)] * len(mask)
+    return Frame(
+        images=images, intrinsics=intrinsics, ego_from_cam=poses, camera_mask=torch.tensor(mask)
+    )
+
+
+def test_all_frames_of_a_clip_lose_the_camera() -> None:
+    clip = Clip((None, _frame(True, True, True), _frame(False, True, True)), (-2, -1, 0))
+    found = lose_camera(clip, 1)
+    assert found.frames[0] is None and found.offsets == clip.offsets
+    assert [f.camera_mask.tolist() for f in found.frames[1:]] == [
+        [True, False, True],
+        [False, False, True],
+    ]
+    assert all(frame.images[1] is None for frame in found.frames[1:])
+    assert clip.current.camera_mask.tolist() == [False, True, True]  # it is left as it was
+
+
+@pytest.mark.parametrize("mask", [(False, True), (True,)])
+def test_the_last_working_camera_is_kept(mask: tuple[bool, ...]) -> None:
+    clip = Clip((_frame(*mask),), (0,))
+    assert lose_camera(clip, len(mask) - 1) is clip

@@ -282,3 +282,39 @@ def test_what_cannot_be_streamed_is_refused(dataset: NuScenesDataset) -> None:
         make_training_loader(dataset, CONFIG, start=-1)
     with pytest.raises(ValueError, match="clips must hold at least one"):
         collate([], CONFIG)
+
+
+def test_cameras_are_lost_in_all_frames_with_their_boxes_and_no_others_change(
+    dataset: NuScenesDataset,
+) -> None:
+    def config(probability: float) -> Config:
+        augmentation = dataclasses.replace(CONFIG.augmentation, camera_dropout=probability)
+        return dataclasses.replace(
+            _config(batch_size=1),
+            frames=(-1, 0),
+            fpn=FPNConfig(num_outputs=5),
+            temporal=TemporalConfig(),
+            perspective=PerspectiveConfig(),
+            augmentation=augmentation,
+        )
+
+    counts = Counter()
+    batches = [_take(dataset, config(p), 21) for p in (0.0, 0.7)]
+    for whole, some in zip(*batches, strict=True):
+        assert some.sample_tokens == whole.sample_tokens
+        worked, works = (
+            batch.rig.camera_mask[0] & batch.frame_valid[0, :, None] for batch in (whole, some)
+        )
+        lost = (worked & ~works).any(0).nonzero().flatten().tolist()
+        counts[len(lost)] += 1
+        for camera in range(works.shape[1]):
+            ours, theirs = some.images[0, :, camera], whole.images[0, :, camera]
+            if camera in lost:
+                assert not works[:, camera].any() and not ours.any()
+                assert not len(some.camera_annotations[0][camera])
+            else:
+                assert torch.equal(works[:, camera], worked[:, camera])
+                assert torch.equal(ours, theirs[..., : ours.shape[-2], : ours.shape[-1]])
+        assert torch.equal(some.annotations[0].boxes.center, whole.annotations[0].boxes.center)
+    # 14.7 of 21 are expected to lose one; three standard deviations are 6
+    assert set(counts) == {0, 1} and 8 < counts[1] < 21

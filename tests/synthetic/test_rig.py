@@ -75,6 +75,29 @@ def test_jitter_stays_in_its_bounds_and_moves_everything():
             )
 
 
+@pytest.mark.parametrize("seed", [None, 3])
+def test_turned_cameras_turn_where_they_stand(seed):
+    from pyquaternion import Quaternion
+
+    def rig(**options):
+        rng = None if seed is None else np.random.default_rng(seed)
+        return make_rig("n008", (225, 400), rng, **options)
+
+    turn = Quaternion(axis=[0, 0, 1], degrees=2.0)
+    for straight, turned in zip(rig().cameras, rig(camera_yaw_deg=2.0).cameras, strict=True):
+        wanted = turn.rotation_matrix @ straight.ego_from_cam_rotation
+        np.testing.assert_allclose(turned.ego_from_cam_rotation, wanted, atol=1e-12)
+        wanted = (turn * Quaternion(straight.quaternion_wxyz)).elements
+        np.testing.assert_allclose(turned.quaternion_wxyz, wanted, atol=1e-12)
+        assert np.array_equal(
+            turned.ego_from_cam_translation_m, straight.ego_from_cam_translation_m
+        )
+        assert np.array_equal(turned.intrinsics, straight.intrinsics)
+    assert np.array_equal(
+        rig().lidar.quaternion_wxyz, rig(camera_yaw_deg=2.0).lidar.quaternion_wxyz
+    )
+
+
 def test_unknown_vehicle_is_refused():
     with pytest.raises(ValueError, match="vehicle must be 'n015' or 'n008'; got 'kitti'"):
         make_rig("kitti", (900, 1600), None)

@@ -14,15 +14,20 @@ from bevstack.synthetic.spec import CAN_BUS_BLACKLIST
         ({"image_size": (300, 400)}, r"image_size must be \(height, width\) of 16:9 .*; got \(300"),
         ({"image_size": (9, 16)}, r"image_size must be at least \(32, 32\); got \(9, 16\)"),
         ({"rig": "n001"}, r"rig must be 'n015', 'n008' or 'mix'; got 'n001'"),
+        ({"camera_yaw_deg": 200.0}, r"camera_yaw_deg must be within \+-180 degrees; got 200\.0"),
         ({"supersampling": 0}, r"supersampling must be 1 to 4; got 0"),
         ({"jpeg_quality": 101}, r"jpeg_quality must be 1 to 100; got 101"),
         ({"lidar_azimuths": 3}, r"lidar_azimuths must be 64 to 4096; got 3"),
         ({"samples_per_scene": 0}, r"samples_per_scene must be 1 to 400; got 0"),
         ({"processes": 0}, r"processes must be 1 to 256; got 0"),
         ({"seed": -1}, r"seed must be 0 to .*; got -1"),
-        ({"train_scenes": 3901}, r"train_scenes must be 1 to 3900; got 3901"),
-        ({"val_scenes": 0}, r"val_scenes must be 1 to 1900; got 0"),
+        ({"train_scenes": 3901}, r"train_scenes must be 0 to 3900; got 3901"),
+        ({"val_scenes": 1901}, r"val_scenes must be 0 to 1900; got 1901"),
         ({"test_scenes": -1}, r"test_scenes must be 0 to 1900; got -1"),
+        (
+            {"train_scenes": 0, "val_scenes": 0},
+            r"train_scenes, val_scenes and test_scenes must be one scene or more; got \(0, 0, 0\)",
+        ),
         ({"weather": "snow"}, r"weather must be 'mix' or one of sun, .*; got 'snow'"),
         ({"version": "v1.0-trainval"}, r"version must be 'v1.0-mini' or .*; got 'v1.0-trainval'"),
         ({"version": "v1.0-mini"}, r"must be 8, 2 and 0 .*; got \(20, 5, 0\)"),
@@ -49,6 +54,11 @@ def test_families_are_disjoint_and_no_name_is_a_real_one():
     assert not {int(name[-4:]) for f in mini.values() for name in f} & CAN_BUS_BLACKLIST
 
 
+def test_a_world_may_be_of_test_scenes_alone():
+    families = WorldSpec(train_scenes=0, val_scenes=0, test_scenes=2).families
+    assert families == {"test": ("scene-8001", "scene-8002")}
+
+
 def test_scene_is_found_in_its_family_and_a_strange_one_refused():
     spec = WorldSpec(train_scenes=3, val_scenes=2, test_scenes=2)
     assert spec.family_of("scene-2003") == ("train", 2)
@@ -60,3 +70,9 @@ def test_scene_is_found_in_its_family_and_a_strange_one_refused():
 def test_processes_are_no_part_of_what_a_world_is():
     assert WorldSpec(processes=2) == WorldSpec() and WorldSpec(seed=1) != WorldSpec()
     assert "processes" not in WorldSpec().to_json()
+
+
+def test_turned_cameras_are_part_of_what_a_world_is_and_straight_ones_as_before():
+    turned = WorldSpec(camera_yaw_deg=2.0)
+    assert turned != WorldSpec() and turned.to_json()["camera_yaw_deg"] == 2.0
+    assert "camera_yaw_deg" not in WorldSpec().to_json()
