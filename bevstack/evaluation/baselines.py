@@ -63,13 +63,13 @@ def bev_prior(
     Raises:
         ValueError: a split or scene that is not there, or no true box in ``train``.
     """
-    seen = _boxes_seen(tables, train)
+    seen = boxes_seen(tables, train)
     key = np.stack(
         (seen.labels.numpy(), *np.floor(seen.boxes.center[:, :2].numpy() / cell_m).T), -1
     )
     _, group, count = np.unique(key, axis=0, return_inverse=True, return_counts=True)
     group = group.reshape(-1)  # numpy 2.0 gave it a second axis
-    boxes = _mean_boxes(seen.boxes, group, len(count))
+    boxes = mean_boxes(seen.boxes, group, len(count))
     labels = np.zeros(len(count), dtype=np.int64)
     labels[group] = seen.labels.numpy()
     best = np.argsort(-count, kind="stable")[:max_boxes].copy()
@@ -117,9 +117,9 @@ def random_boxes(
     Raises:
         ValueError: a split or scene that is not there, or no true box in ``train``.
     """
-    seen = _boxes_seen(tables, train)
+    seen = boxes_seen(tables, train)
     labels = seen.labels.numpy()
-    means = _mean_boxes(seen.boxes, labels, len(DETECTION_CLASSES))
+    means = mean_boxes(seen.boxes, labels, len(DETECTION_CLASSES))
     frequency = np.bincount(labels, minlength=len(DETECTION_CLASSES)) / len(labels)
     ranges = np.array([DETECTION_RANGE_M[name] for name in DETECTION_CLASSES])
     results = {}
@@ -140,7 +140,7 @@ def random_boxes(
     return results
 
 
-def _boxes_seen(tables: Tables, split: str | Sequence[str]) -> Annotations:
+def boxes_seen(tables: Tables, split: str | Sequence[str]) -> Annotations:
     """Annotations of all samples in their ego frames: those that scoring would count."""
     ranges = torch.tensor([DETECTION_RANGE_M[name] for name in DETECTION_CLASSES])
     seen = []
@@ -172,7 +172,7 @@ def _poses(tables: Tables, split: str | Sequence[str]) -> list[tuple[str, torch.
     ]
 
 
-def _mean_boxes(
+def mean_boxes(
     boxes: Boxes3D,  # M boxes
     group: NDArray[np.int64],  # (M,)
     count: int,
