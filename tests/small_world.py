@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from bevstack.config import (
     BEVEncoderConfig,
@@ -44,10 +47,31 @@ CONFIG = Config(
 )
 
 
+def folder_of_the_run(factory: pytest.TempPathFactory) -> Path:
+    """The temporary folder that the workers of one run share."""
+    base = factory.getbasetemp()
+    return base if base.name.startswith("pytest-") else base.parent
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that the first worker to ask fills and the others wait for: for what takes long.
+
+    Tests of a module are spread over workers, each of which would else make it.
+    """
+    folder = folder_of_the_run(factory) / name
+    finished = folder / "finished"
+    with FileLock(folder.with_suffix(".lock")):
+        if not finished.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            finished.touch()
+    return folder
+
+
 def small_world(factory: pytest.TempPathFactory) -> Path:
     """Root of the world; the workers of one run share it."""
-    base = factory.getbasetemp()
-    root = (base if base.name.startswith("pytest-") else base.parent) / "small_world"
+    root = folder_of_the_run(factory) / "small_world"
     with contextlib.suppress(OSError):  # another worker was quicker: its world is the same
         make_world(root, SPEC)
     make_world(root, SPEC)

@@ -15,7 +15,7 @@ from bevstack.training import train
 from bevstack.training.checkpoint import checkpoint_path, load_checkpoint
 from bevstack.training.log import read_log
 from bevstack.training.processes import Processes, join_processes
-from tests.small_world import dataset, small_world
+from tests.small_world import dataset, made_once, small_world
 from tests.training.two_ranks import CASES, POISONED_STEP, RECIPE
 
 REPOSITORY = Path(__file__).parents[2]
@@ -32,9 +32,12 @@ def root(tmp_path_factory):
 @pytest.fixture(scope="module")
 def alone(root, tmp_path_factory):
     """Folders of the same runs by one process."""
-    out = tmp_path_factory.mktemp("alone")
-    for name in ("ddp", "all_ddp"):
-        train(CASES[name], dataset(root), out / name, held_out=dataset(root, "synth_val"))
+
+    def make(out):
+        for name in ("ddp", "all_ddp"):
+            train(CASES[name], dataset(root), out / name, held_out=dataset(root, "synth_val"))
+
+    out = made_once(tmp_path_factory, "alone", make)
     return {"ddp": out / "ddp", "all_ddp": out / "all_ddp"}
 
 
@@ -49,11 +52,18 @@ def begun(finished, out):
 @pytest.fixture(scope="module")
 def together(root, alone, tmp_path_factory):
     """Folder of the runs by two processes."""
-    out = tmp_path_factory.mktemp("together")
-    for name in ("ddp", "fsdp"):
-        begun(alone["ddp"], out / f"{name}_resumed")
-    (out / "config.py").write_text(CONFIG_FILE)
-    (out / "victim").write_text(str(victim(root)))
+
+    def make(out):
+        for name in ("ddp", "fsdp"):
+            begun(alone["ddp"], out / f"{name}_resumed")
+        (out / "config.py").write_text(CONFIG_FILE)
+        (out / "victim").write_text(str(victim(root)))
+        (out / "said").write_text(said_by_two_processes(root, out))
+
+    return made_once(tmp_path_factory, "together", make)
+
+
+def said_by_two_processes(root, out):
     script = [str(Path(__file__).with_name("two_ranks.py")), str(root), str(out)]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     done = subprocess.run(
@@ -65,8 +75,7 @@ def together(root, alone, tmp_path_factory):
         timeout=600,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    (out / "said").write_text(done.stdout)
-    return out
+    return done.stdout
 
 
 def victim(root):
