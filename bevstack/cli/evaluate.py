@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments of ``bevstack evaluate``."""
+    parser.add_argument("file", nargs="?", type=Path, help="results file, without --results")
     parser.add_argument(
         "--results",
         type=Path,
-        required=True,
         metavar="FILE",
         help="results file, as `bevstack predict` writes it: .json, or .safetensors with columns",
     )
@@ -78,6 +78,10 @@ def run(args: argparse.Namespace) -> int:
     from bevstack.evaluation.scoring import SUMMARY_NAME, load, score, write_metrics
     from bevstack.tables.reader import Tables
 
+    if (args.file is None) == (args.results is None):
+        given = [str(path) for path in (args.file, args.results) if path is not None]
+        raise ValueError(f"one results file must be given; got {' and '.join(given) or 'none'}")
+    args.results = args.results or args.file
     out = args.out or args.results.parent
     tables = Tables(args.nuscenes, args.version)
     split = args.split or args.scene

@@ -221,6 +221,17 @@ def test_a_missing_file_or_root_is_named(
     expect_refusal(capsys, evaluate(results, whole_root / "nowhere"), "nowhere")
 
 
+def test_results_may_stand_first_and_are_given_once(
+    whole_root: Path, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--dataroot", str(whole_root), "--version", VERSION, "--split", "mini_val"]
+    assert main(["evaluate", str(results), "--against", str(results), *where]) == 0
+    assert "mAP: " in capsys.readouterr().out
+    code = main(["evaluate", str(results), "--results", str(results), *where])
+    expect_refusal(capsys, code, "one results file must be given", "r.json and ")
+    expect_refusal(capsys, main(["evaluate", *where]), "one results file must be given; got none")
+
+
 def test_strict_accepts_what_the_devkit_accepts(
     whole_root: Path, results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
