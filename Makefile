@@ -1,7 +1,8 @@
 # The commands of the README. Needs python3, python3-venv, python3-dev, g++ and make; everything
 # else goes into .venv. Without g++ all works too, on the operators' reference kernels.
 #
-#   make demo                                   train on a synthetic world and draw the result
+#   make demo                                   the weights that ship, on a scene they never saw
+#   make train-demo                             train on a small world and draw the result
 #   make test | test-all                        the tests; with the long runs
 #   make test-ops TORCH=torch==2.11.0           operators and models on another torch
 #   make test-numpy2                            everything with the newest numpy
@@ -28,7 +29,7 @@ PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n $(JOBS) --dist wor
 
 BUILD_INPUTS := pyproject.toml setup.py $(shell find ops -type f 2>/dev/null)
 
-.PHONY: install demo test test-all lint pytest pytest-all test-ops test-numpy2 clean FORCE
+.PHONY: install demo train-demo test test-all lint pytest pytest-all test-ops test-numpy2 clean FORCE
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed
@@ -58,8 +59,13 @@ $(VENV)/.installed: $(VENV)/.torch $(BUILD_INPUTS)
 	@touch $@
 
 # Waiting threads sleep: spinning ones take the processor from those that work.
+THREADS = OMP_NUM_THREADS=$(CORES) OMP_WAIT_POLICY=passive
+
 demo: install
-	OMP_NUM_THREADS=$(CORES) OMP_WAIT_POLICY=passive $(VENV)/bin/bevstack demo --out out/demo
+	$(THREADS) $(VENV)/bin/bevstack demo --out out/demo
+
+train-demo: install
+	$(THREADS) $(VENV)/bin/bevstack train-demo --out out/train_demo
 
 test: lint pytest
 test-all: lint pytest-all
@@ -77,7 +83,7 @@ pytest-all: install
 
 # Another torch or numpy gets an environment and a copy of the sources of its own: the compiled
 # extension lies beside the Python files and fits one torch only.
-COPIED = $(wildcard bevstack configs ops tests tools visualize docs benchmarks data/*.py data/*.md *.md \
+COPIED = $(wildcard bevstack configs weights ops tests tools visualize docs benchmarks data/*.py data/*.md *.md \
   LICENSE MANIFEST.in Makefile pyproject.toml setup.py .ci .gitignore .pre-commit-config.yaml)
 SHARED = $(if $(BEVSTACK_SHARED),$(BEVSTACK_SHARED),$(CURDIR)/../shared)
 

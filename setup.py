@@ -18,8 +18,12 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 BUILDING = {"bdist_wheel", "build", "build_ext", "develop", "editable_wheel", "install"}
-# Sources and configurations travel in the package, so that an installed one needs no checkout.
-MAPPED = {"bevstack.configs": "configs", "bevstack._ops_sources": "ops"}
+# Sources, configurations and weights travel in the package: an installed one needs no checkout.
+MAPPED = {
+    "bevstack.configs": "configs",
+    "bevstack.weights": "weights",
+    "bevstack._ops_sources": "ops",
+}
 
 
 def load_builder() -> ModuleType:

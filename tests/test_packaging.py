@@ -44,7 +44,7 @@ extern "C" int level_NAME() { return VALUE; }
 
 def copy_sources(destination: Path, native: dict[str, str] | None = None) -> Path:
     """Copies what a build reads; `native` replaces the sources below ops/."""
-    for name in ("bevstack", "configs", *(("ops",) if native is None else ())):
+    for name in ("bevstack", "configs", "weights", *(("ops",) if native is None else ())):
         if (ROOT / name).is_dir():
             ignored = shutil.ignore_patterns("__pycache__", "*.so")
             shutil.copytree(ROOT / name, destination / name, ignore=ignored)
@@ -98,6 +98,10 @@ def native_files() -> set[str]:
     return {p.relative_to(ROOT / "ops").as_posix() for p in files}
 
 
+def shipped_files() -> list[Path]:
+    return [p for p in (ROOT / "weights").iterdir() if p.suffix in {".py", ".safetensors"}]
+
+
 needs_compiler = pytest.mark.skipif(
     shutil.which(os.environ.get("CXX", "c++")) is None, reason="no C++ compiler"
 )
@@ -144,6 +148,7 @@ def test_wheel_holds_package_configurations_and_native_sources_and_nothing_else(
     names = zipfile.ZipFile(wheel).namelist()
     wanted = {p.relative_to(ROOT).as_posix() for p in (ROOT / "bevstack").rglob("*.py")}
     wanted |= {f"bevstack/configs/{p.name}" for p in (ROOT / "configs").glob("*.py")}
+    wanted |= {f"bevstack/weights/{p.name}" for p in shipped_files()}
     wanted |= {f"bevstack/_ops_sources/{name}" for name in native_files()}
     assert len(native_files()) > 30
     assert wanted | {"bevstack/py.typed", RECORD} <= set(names)
@@ -176,13 +181,22 @@ def test_installed_package_is_the_wheel_s_own_and_finds_its_configurations(
 
 
 @pytest.mark.slow
-def test_demo_of_an_installed_wheel_runs_in_an_empty_folder(
+def test_training_demo_of_an_installed_wheel_runs_in_an_empty_folder(
     installed: Path, tmp_path: Path
 ) -> None:
-    done = run_installed(installed, tmp_path, "bevstack", "demo", "--quick")
+    done = run_installed(installed, tmp_path, "bevstack", "train-demo", "--quick")
     assert done.returncode == 0, done.stderr
-    written = {path.name for path in (tmp_path / "out" / "demo").iterdir()}
+    written = {path.name for path in (tmp_path / "out" / "train_demo").iterdir()}
     assert {"results_nusc.json", "metrics_summary.json", "learning_curve.png"} <= written
+
+
+def test_installed_package_finds_the_weights_that_come_with_it(
+    installed: Path, tmp_path: Path
+) -> None:
+    program = "from bevstack.runtime.shipped import packaged_weights as p; print(*p())"
+    done = run_installed(installed, tmp_path, "python", "-c", program)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == sorted(p.stem for p in shipped_files() if p.suffix != ".py")
 
 
 @pytest.mark.slow
@@ -213,6 +227,7 @@ def test_sdist_holds_the_native_sources(tmp_path: Path) -> None:
         names = set(content.getnames())
     assert {f"{top}/ops/{name}" for name in native_files()} <= names
     assert {f"{top}/setup.py", f"{top}/configs/tiny_cpu.py"} <= names
+    assert {f"{top}/weights/{p.name}" for p in shipped_files()} <= names
 
 
 def test_build_that_cannot_see_torch_has_no_kernels_and_names_the_command(tmp_path: Path) -> None:

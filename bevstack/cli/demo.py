@@ -1,32 +1,36 @@
-"""Makes a small synthetic world, trains a model on it, scores it and draws what it found.
+"""Streams a synthetic scene that no training saw through the weights that come with bevstack.
 
-Takes some minutes on two processor cores and needs no data set and no GPU. Writes the model, the
-metrics, the learning curve and pictures of predicted and true boxes into one folder. Started again
-after an interruption, it goes on where it stopped.
+Makes the scene, gives it to the model frame by frame with what it remembers, scores the boxes with
+nuScenes' own metric, tells the time a frame takes, and draws predicted and true boxes: an animation
+and stills. Needs no data set and no GPU.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import os
-import shutil
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bevstack.config import Config
     from bevstack.datasets.nuscenes import NuScenesDataset
-    from bevstack.evaluation.metrics import DetectionMetrics
+    from bevstack.evaluation.scoring import Loaded
+    from bevstack.render.canvas import Image
+    from bevstack.runtime.detector import Detector
+    from bevstack.runtime.scene_stream import StreamStep
     from bevstack.synthetic import WorldSpec
 
-TRAIN_SPLIT, VAL_SPLIT = "synth_train", "synth_val"
-MODEL, PRIOR, RANDOM = "model", "bird's-eye prior", "random boxes"
-NUM_PICTURES = 6
-EARLY_STEP = 20  # the loss is compared with that of this step
-QUICK_STEPS = 6
+WEIGHTS = "tiny_cpu_t4"
+SPLIT = "synth_test"
+RESULTS = "results_nusc.json"
+SEED = 24  # day, sun, a bend and two junctions with traffic lights
+NUM_FRAMES, NUM_FRAMES_QUICK = 30, 4  # key frames, 0.5 s apart
+NUM_STILLS = 4
+TILE_WIDTH_PX = 288  # of a camera in the animation
+SECONDS_EACH = 0.25  # of a frame in the animation: twice as fast as driven
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,11 +39,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, default=Path("out/demo"), metavar="DIR", help="default: %(default)s"
     )
     parser.add_argument(
-        "--quick",
-        action="store_true",
-        help="a few steps on a few scenes: shows that everything runs, not that it learns",
+        "--model",
+        default=WEIGHTS,
+        metavar="FILE",
+        help="weights of your own, or a packaged name (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=SEED, metavar="N", help="another scene (default: %(default)s)"
     )
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help=f"{NUM_FRAMES_QUICK} frames only")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -47,168 +56,177 @@ def run(args: argparse.Namespace) -> int:
     from bevstack.cli.progress import make_console
 
     console = make_console()
+    detector = _load(args.model, args.device, console)
     args.out.mkdir(parents=True, exist_ok=True)
-    spec, config = _world_spec(args.quick), _config(args.quick)
-    train_set, val_set = _make_world(args.out / "world", spec, config, console)
-    losses = _train(config, train_set, args, console)
-    metrics = _predict_and_score(val_set, args, console)
-    _draw(val_set, args, console)
-    _say_what_it_means(losses, metrics, args, console)
+    dataset = _make_scene(args.out, _world_spec(args.seed, args.quick), detector, console)
+    steps = _stream(detector, dataset, console)
+    _say_what_it_means(_score(steps, detector, dataset, args.out, console), console)
+    _draw(steps, detector.class_names, dataset.scene_names[0], args.out, console)
     return 0
 
 
-def _config(quick: bool) -> Config:
-    from bevstack.config import load_config
+def _load(model: str, device: str, console: Console) -> Detector:
+    from bevstack.runtime.detector import load
+    from bevstack.runtime.shipped import packaged_weights, weights_path
 
-    config = load_config("tiny_cpu")
-    if not quick:
-        return config
-    recipe = dataclasses.replace(
-        config.training, num_steps=QUICK_STEPS, warmup_steps=0, checkpoint_every=QUICK_STEPS
+    if model == WEIGHTS and WEIGHTS not in packaged_weights():
+        raise FileNotFoundError(
+            f"the weights {WEIGHTS} must come with bevstack; got none in this installation; train "
+            "some with `make train-demo` and give them as --model out/train_demo/model.safetensors"
+        )
+    detector = load(model, device)
+    parameters = sum(p.numel() for p in detector.model.parameters()) / 1e6
+    frames = detector.config.frames
+    memory = f"history of {-frames[0]} frames" if frames[0] else "no history"
+    console.print(f"model: {weights_path(model)}, {parameters:.1f} M parameters, {memory}")
+    return detector
+
+
+def _world_spec(seed: int, quick: bool) -> WorldSpec:
+    from bevstack.synthetic import PRESETS, WorldSpec
+
+    taken = {spec.seed for spec in PRESETS.values()}
+    if seed in taken:
+        raise ValueError(
+            f"seed must be another than that of the worlds of `bevstack make-world --preset`, "
+            f"{', '.join(map(str, sorted(taken)))}, so that no training saw the scene; got {seed}"
+        )
+    count = NUM_FRAMES_QUICK if quick else NUM_FRAMES
+    return WorldSpec(
+        seed=seed, train_scenes=0, val_scenes=0, test_scenes=1, samples_per_scene=count
     )
-    return dataclasses.replace(config, training=recipe)
 
 
-def _world_spec(quick: bool) -> WorldSpec:
-    from bevstack.synthetic import WorldSpec
-
-    processes = os.cpu_count() or 1
-    if quick:
-        return WorldSpec(train_scenes=2, val_scenes=2, samples_per_scene=3, processes=processes)
-    return WorldSpec(train_scenes=90, val_scenes=12, samples_per_scene=5, processes=processes)
-
-
-def _make_world(
-    root: Path, spec: WorldSpec, config: Config, console: Console
-) -> tuple[NuScenesDataset, NuScenesDataset]:
+def _make_scene(
+    out: Path, spec: WorldSpec, detector: Detector, console: Console
+) -> NuScenesDataset:
     from bevstack.datasets.nuscenes import NuScenesDataset
     from bevstack.synthetic import make_world
 
-    with console.status("making a synthetic world"):
+    root = out / f"world_{spec.seed}_{spec.samples_per_scene}"
+    with console.status("making a synthetic scene"):
         summary = make_world(root, spec)
+    dataset = NuScenesDataset(
+        root,
+        spec.version,
+        split=SPLIT,
+        bev_frame=detector.config.grid.frame,
+        class_names=detector.class_names,
+    )
     console.print(
-        f"world: {summary.scenes} scenes, {summary.samples} samples, {summary.annotations} boxes "
-        f"in {summary.seconds:.0f} s: {root}"
+        f"scene: {dataset.scene_names[0]} of the test family, seed {spec.seed}, {summary.samples} "
+        f"key frames 0.5 s apart, {summary.annotations} boxes, made in {summary.seconds:.0f} s"
     )
-    train_set, val_set = (
-        NuScenesDataset(
-            root,
-            spec.version,
-            split=split,
-            bev_frame=config.grid.frame,
-            class_names=config.class_names,
-        )
-        for split in (TRAIN_SPLIT, VAL_SPLIT)
-    )
-    return train_set, val_set
+    return dataset
 
 
-def _train(
-    config: Config, dataset: NuScenesDataset, args: argparse.Namespace, console: Console
-) -> list[float]:
-    """Trains, or goes on; draws the learning curve; gives the loss of every step."""
-    from bevstack.cli.curves import write_learning_curve
-    from bevstack.cli.progress import training_progress
-    from bevstack.training import train
-    from bevstack.training.log import read_log
+def _stream(detector: Detector, dataset: NuScenesDataset, console: Console) -> list[StreamStep]:
+    from bevstack.runtime.scene_stream import stream_scene
+    from bevstack.types import Reset
 
-    recipe = config.training
+    with console.status("streaming the scene through the model"):
+        steps = list(stream_scene(detector, dataset, dataset.scene_names[0]))
+    for place, step in enumerate(steps):
+        if step.reset not in (Reset.NONE, Reset.START) or (place and step.reset is Reset.START):
+            console.print(f"frame {place}: history started anew ({step.reset.name})")
+    first, *later = (1e3 * step.seconds for step in steps)
     console.print(
-        f"training {config.name}: {recipe.num_steps} steps of {recipe.batch_size} samples "
-        f"on {len(dataset)}"
+        f"time a frame: median {statistics.median(later):.0f} ms "
+        f"(the first {first:.0f} ms), images in memory to boxes, on {detector.device}"
     )
-    with training_progress(console, recipe.num_steps, recipe.log_every * 5) as report:
-        result = train(
-            config, dataset, args.out / "train", resume=True, device=args.device, report=report
-        )
-    if result.resumed_from:
-        console.print(
-            f"went on from step {result.resumed_from}; remove {args.out / 'train'} to start anew"
-        )
-    write_learning_curve(result.log, args.out / "learning_curve.png")
-    shutil.copyfile(result.weights, args.out / result.weights.name)
-    return [entry["loss"] for entry in read_log(result.log)]
+    return steps
 
 
-def _predict_and_score(
-    val_set: NuScenesDataset, args: argparse.Namespace, console: Console
-) -> dict[str, DetectionMetrics]:
-    """Writes the model's and the baselines' submissions, scores all and prints the table."""
-    from bevstack.evaluation.baselines import best_bev_prior, random_boxes
+def _score(
+    steps: Sequence[StreamStep],
+    detector: Detector,
+    dataset: NuScenesDataset,
+    out: Path,
+    console: Console,
+) -> Loaded:
+    """Writes and scores the results, prints the table; gives what was scored."""
+    from bevstack.evaluation.metric_config import MetricConfig
     from bevstack.evaluation.metrics import format_table
-    from bevstack.evaluation.scoring import evaluate_results
-    from bevstack.runtime.detector import load
-    from bevstack.runtime.predict import predict_dataset
+    from bevstack.evaluation.result_boxes import results_of_frame
+    from bevstack.evaluation.scoring import load, score, write_metrics
+    from bevstack.evaluation.submission import write_submission
 
-    results = args.out / "results_nusc.json"
-    tables = val_set.tables
-    splits = (TRAIN_SPLIT, VAL_SPLIT)
-    with console.status("predicting the held-out scenes"):
-        predict_dataset(load(args.out / "model.safetensors", args.device), val_set, results)
+    names, config = detector.class_names, MetricConfig()
+    results = {
+        step.frame.sample_token: results_of_frame(step.detections, step.frame, names)
+        for step in steps
+    }
+    write_submission(out / RESULTS, results)
     with console.status("scoring"):
-        where = (tables.root, tables.version, VAL_SPLIT)
-        prior = best_bev_prior(tables, *splits)
-        metrics = {
-            MODEL: evaluate_results(results, *where, args.out),
-            PRIOR: prior.metrics,
-            RANDOM: evaluate_results(random_boxes(tables, *splits), *where),
-        }
-    console.print(f"\nheld-out scenes ({len(val_set)} samples), the nuScenes metric:")
-    console.print(format_table(list(metrics.items())))
-    return metrics
+        loaded = load(out / RESULTS, dataset.tables, SPLIT)
+        scored = score(loaded, config)
+        write_metrics(out, scored, config)
+    console.print(f"\nthis scene, {len(steps)} samples, the nuScenes metric:")
+    console.print(format_table([(detector.config.name, scored.metrics)], per_class=True))
+    return loaded
 
 
-def _draw(val_set: NuScenesDataset, args: argparse.Namespace, console: Console) -> None:
-    from bevstack.runtime.pictures import draw_results
+def _say_what_it_means(loaded: Loaded, console: Console) -> None:
+    from bevstack.evaluation.evaluator import scored_boxes
+    from bevstack.evaluation.metric_config import MetricConfig
+    from bevstack.tables.names import DETECTION_CLASSES
 
-    middle_of_scenes = [
-        val_set.sample_token(indices[len(indices) // 2])
-        for indices in val_set.scene_indices().values()
+    _, truth = scored_boxes(loaded.submission.boxes, loaded.truth, MetricConfig())
+    absent = [
+        name
+        for name, of_class in zip(DETECTION_CLASSES, truth.by_label(), strict=True)
+        if not len(of_class.rows)
     ]
-    with console.status("drawing"):
-        pictures = draw_results(
-            val_set.tables,
-            val_set.tables.version,
-            args.out / "results_nusc.json",
-            args.out / "pictures",
-            samples=middle_of_scenes[:NUM_PICTURES],
+    if absent:
+        console.print(
+            f"\nNo true box of {', '.join(absent)} counts here: as to the devkit, such a class has "
+            "AP 0 and errors of 1."
         )
-    console.print(f"\npictures, predicted and true boxes: {pictures[0].parent}")
-    for picture in pictures:
-        console.print(f"  {picture}")
+    console.print(
+        f"\nOne scene with {len(truth.rows)} boxes that count is little: another seed scores "
+        "otherwise."
+    )
+    console.print(
+        "This world is synthetic: its NDS is not comparable with published nuScenes figures."
+    )
 
 
-def _say_what_it_means(
-    losses: list[float],
-    metrics: dict[str, DetectionMetrics],
-    args: argparse.Namespace,
+def _draw(
+    steps: Sequence[StreamStep],
+    class_names: Sequence[str],
+    scene: str,
+    out: Path,
     console: Console,
 ) -> None:
-    early_step = min(EARLY_STEP, len(losses))
-    early, final = _mean_around(losses, early_step), _mean_around(losses, len(losses))
-    console.print(
-        f"\nloss: {early:.2f} at step {early_step}, {final:.2f} at the end "
-        f"({final / early:.2f} of it); curve: {args.out / 'learning_curve.png'}"
-    )
-    console.print(
-        "This world is synthetic: its NDS says how well a model learned from images to boxes on "
-        "scenes it had not seen. It is not comparable with published nuScenes figures."
-    )
-    if args.quick:
-        console.print("--quick: so few steps show that everything runs, not that it learns.")
-    model, prior = metrics[MODEL].nds, metrics[PRIOR].nds
-    if model <= prior:
-        console.print(
-            f"After so short a training the prior, which looks at no image, still wins: NDS "
-            f"{prior:.3f} against the model's {model:.3f}."
+    from bevstack.render import SheetStyle, write_animation, write_picture
+    from bevstack.runtime.pictures import PictureOptions, draw_frame
+
+    def sheet(place: int, options: PictureOptions) -> Image:
+        step = steps[place]
+        title = f"{scene}, {_time_s(steps, place):.1f} s"
+        return draw_frame(step.frame, step.detections, class_names, title=title, options=options)
+
+    small = PictureOptions(sheet=SheetStyle(tile_width_px=TILE_WIDTH_PX))
+    with console.status("drawing"):
+        film = write_animation(
+            out / "demo.gif",
+            [sheet(place, small) for place in range(len(steps))],
+            seconds_each=SECONDS_EACH,
         )
-    console.print(
-        f"model: {args.out / 'model.safetensors'}, results: {args.out / 'results_nusc.json'}, "
-        f"metrics: {args.out / 'metrics_summary.json'}"
-    )
+        shown = sorted(
+            {round((i + 0.5) * len(steps) / NUM_STILLS - 0.5) for i in range(NUM_STILLS)}
+        )
+        stills = [
+            write_picture(
+                out / "stills" / f"{scene}_{place:03d}.png", sheet(place, PictureOptions())
+            )
+            for place in shown
+        ]
+    console.print(f"\nanimation, predicted and true boxes: {film}")
+    for still in stills:
+        console.print(f"still: {still}")
+    console.print(f"results: {out / RESULTS}, metrics: {out / 'metrics_summary.json'}")
 
 
-def _mean_around(losses: list[float], step: int, reach: int = 5) -> float:
-    """Mean loss of the steps within ``reach`` of one; a single step of two samples says little."""
-    window = losses[max(step - 1 - reach, 0) : step + reach]
-    return sum(window) / len(window)
+def _time_s(steps: Sequence[StreamStep], place: int) -> float:
+    return (steps[place].frame.timestamp_us - steps[0].frame.timestamp_us) * 1e-6

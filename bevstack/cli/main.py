@@ -20,8 +20,8 @@ DESCRIPTION = """\
 bevstack finds cars, people and other road users in 3D from the images of calibrated cameras,
 and scores what it found with nuScenes' own metric.
 
-New here? Run `bevstack demo`: it makes a small synthetic world, trains a model on it, scores it
-on scenes it has not seen and draws the result. It needs no data set and no GPU."""
+New here? Run `bevstack demo`: it makes a synthetic scene, streams it through the weights that come
+with bevstack, scores them and draws what they found. It needs no data set and no GPU."""
 
 EPILOG = """\
 `bevstack <verb> --help` explains one verb. Something does not work? `bevstack doctor` prints what
@@ -54,7 +54,12 @@ VERBS = (
     Verb(
         name="demo",
         module="bevstack.cli.demo",
-        summary="make a world, train on it, score the model and draw the result: start here",
+        summary="stream an unseen scene through the weights that ship, score and draw: start here",
+    ),
+    Verb(
+        name="train-demo",
+        module="bevstack.cli.train_demo",
+        summary="make a small world, train on it, score the model and draw the result",
     ),
     Verb(
         name="make-world",

@@ -38,6 +38,7 @@ FORMAT = "bevstack-model-1"
 # Metadata keys of a weights file; everything else in it is the caller's.
 FORMAT_KEY = "format"
 CONFIG_KEY = "config"
+_HALF_TYPES = (torch.float16, torch.bfloat16)
 
 
 def build_model(config: Config) -> BEVFormerV2:
@@ -129,6 +130,8 @@ def save_model(
 def load_model(path: str | Path, *, expected: Config | None = None) -> tuple[BEVFormerV2, Config]:
     """A model from a weights file alone, on the CPU and in evaluation mode, and its configuration.
 
+    Weights stored in half precision (float16, bfloat16), as they are shipped, become float32.
+
     Args:
         path: what ``save_model`` wrote.
         expected: a configuration the file must have been made with.
@@ -144,9 +147,18 @@ def load_model(path: str | Path, *, expected: Config | None = None) -> tuple[BEV
         _check_same_model(Path(path), expected, config)
     with torch.device("meta"):  # nothing is drawn or allocated: the tensors read become the model
         model = build_model(config)
-    _check_fit(Path(path), model.state_dict(), tensors)
-    model.load_state_dict(tensors, assign=True)
+    wanted = model.state_dict()
+    _check_fit(Path(path), wanted, tensors)
+    model.load_state_dict(_widened(tensors, wanted), assign=True)
     return model.eval(), config
+
+
+def _widened(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors with those of half precision in the model's own, which holds every half."""
+    return {
+        name: tensor.to(wanted[name].dtype) if tensor.dtype in _HALF_TYPES else tensor
+        for name, tensor in tensors.items()
+    }
 
 
 def _read_config(path: Path, metadata: Mapping[str, str]) -> Config:

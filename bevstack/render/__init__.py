@@ -1,5 +1,6 @@
 """Pictures of boxes and of learning, drawn with OpenCV: no data set, no model, no window."""
 
+from bevstack.render.animation import write_animation
 from bevstack.render.bev_view import BEVView, draw_bev
 from bevstack.render.camera_view import draw_camera, draw_lost_camera
 from bevstack.render.canvas import Canvas, Rect
@@ -32,5 +33,6 @@ __all__ = [
     "draw_sheet",
     "make_layers",
     "select_detections",
+    "write_animation",
     "write_picture",
 ]

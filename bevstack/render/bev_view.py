@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bevstack.render.arrows import arrow_tip
 from bevstack.render.camera_view import text_height
 from bevstack.render.canvas import Canvas, Rect, text_size
 from bevstack.render.clipping import clip_polygon, clip_segments, image_borders
@@ -17,9 +18,7 @@ from bevstack.render.layers import BoxLayer, as_array
 
 # Outline of the nuScenes car from its rear axle, metres: it only shows where the ego is.
 EGO_LENGTH_M, EGO_WIDTH_M, EGO_REAR_OVERHANG_M = 4.08, 1.73, 0.9
-ARROW_S = 1.0  # a velocity arrow reaches to where the object is after this time
 _RANGE_ANGLE_RAD = math.radians(45)
-MIN_ARROW_MPS = 0.5  # slower objects count as standing and get no arrow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +68,7 @@ def draw_bev(
     """Draws boxes from above, with range rings, the ego vehicle, headings and velocity arrows.
 
     The line from a box's middle to its front shows its heading; the arrow ends where the object
-    will be after ``ARROW_S``. Boxes without a velocity, or standing, have no arrow.
+    will be after ``arrows.ARROW_S``. Boxes without a velocity, or standing, have no arrow.
     """
     view = view or BEVView()
     canvas = Canvas.filled(view.height_px, view.width_px, PANEL)
@@ -164,11 +163,10 @@ def _draw_arrow(
     velocity_mps: NDArray[np.float64],  # (2,)
     color: RGB,
 ) -> None:
-    speed = float(np.linalg.norm(velocity_mps))
-    if not speed >= MIN_ARROW_MPS:  # false for NaN too
+    tip_m = arrow_tip(start_m, velocity_mps)
+    if tip_m is None:
         return
-    tip_m = start_m + ARROW_S * velocity_mps
-    forward = velocity_mps / speed
+    forward = velocity_mps / np.linalg.norm(velocity_mps)
     left = np.array([-forward[1], forward[0]])
     barb_m = 5.0 / view.pixels_per_m
     barbs = [tip_m - barb_m * forward + side * 0.6 * barb_m * left for side in (1, -1)]

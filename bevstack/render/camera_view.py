@@ -8,19 +8,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bevstack.render.arrows import arrow_tip
 from bevstack.render.canvas import MIN_CAP_PX, Canvas, Image, Rect, fit_text, text_size
 from bevstack.render.clipping import (
     EDGES,
     FRONT_FACE,
     NEAR_M,
     to_camera,
+    to_pixels,
     visible_polygon,
     visible_segments,
 )
 from bevstack.render.colors import BLACK, MUTED, PANEL, RGB, WHITE
-from bevstack.render.layers import BoxLayer
+from bevstack.render.layers import BoxLayer, as_array
 
 _MARGIN_PX = 8.0  # lines are cut this far outside the image, so that their ends do not show
+_MIN_ARROW_PX = 3.0  # a shorter arrow is a dot
 _MIN_LABELLED_PX = 9.0  # a box lower than this gets no label: it would hide behind it
 
 
@@ -33,6 +36,7 @@ class _Item:
     corners_cam: NDArray[np.float64]  # (8, 3)
     depth_m: float  # of the centre
     edges: NDArray[np.float64]  # (E, 2, 2) visible parts, pixels
+    arrow_cam: NDArray[np.float64] | None  # (2, 3) of the velocity, from start to tip
 
 
 def draw_camera(
@@ -47,7 +51,9 @@ def draw_camera(
     """Draws boxes on a camera image, far ones first.
 
     Each box shows its twelve edges, a tinted front face, and a mark on the ground from its middle
-    to its front. Boxes are cut at a plane in front of the camera; one behind it draws nothing.
+    to its front. Styles with arrows add one on the ground, from the front to where it will be after
+    ``arrows.ARROW_S``; standing boxes have none. Boxes are cut at a plane in front of the camera;
+    one behind it draws nothing.
     Labels go to the best and nearest boxes first and are left out where there is no room.
     """
     canvas = Canvas(image.copy())
@@ -98,8 +104,20 @@ def _visible_items(
         corners = corners_cam[index]
         edges = visible_segments(corners[np.array(EDGES)], intrinsics, size, _MARGIN_PX)
         if len(edges):
-            items.append(_Item(layer, int(index), corners, float(corners[:, 2].mean()), edges))
+            depth_m = float(corners[:, 2].mean())
+            arrow = _velocity_arrow(layer, int(index), cam_from_bev)
+            items.append(_Item(layer, int(index), corners, depth_m, edges, arrow))
     return items
+
+
+def _velocity_arrow(
+    layer: BoxLayer, index: int, cam_from_bev: NDArray[np.float64]
+) -> NDArray[np.float64] | None:  # (2, 3) start and tip, camera axes
+    if not layer.style.arrows:
+        return None
+    start_m = layer.corners()[index, [0, 3]].mean(0)  # the front's middle, on the ground
+    tip_m = arrow_tip(start_m, as_array(layer.boxes.velocity[index]))
+    return None if tip_m is None else to_camera(np.stack((start_m, tip_m)), cam_from_bev)
 
 
 def _draw_box(
@@ -122,6 +140,34 @@ def _draw_box(
     marks = visible_segments(heading, intrinsics, (height, width), _MARGIN_PX)
     for segment in (*item.edges, *marks):
         _draw_segment(canvas, segment, color, thickness, style.dashed)
+    if item.arrow_cam is not None:
+        _draw_arrow(canvas, item.arrow_cam, intrinsics, color)
+
+
+def _draw_arrow(
+    canvas: Canvas,
+    arrow_cam: NDArray[np.float64],  # (2, 3)
+    intrinsics: NDArray[np.float64],
+    color: RGB,
+) -> None:
+    """A line with a head as large as the picture wants it, not as perspective would have it."""
+    shaft = visible_segments(arrow_cam[None], intrinsics, canvas.size, _MARGIN_PX)
+    if not len(shaft):
+        return
+    (start, end), width = shaft[0], canvas.pixels.shape[1]
+    length_px = float(np.linalg.norm(end - start))
+    if length_px < _MIN_ARROW_PX:
+        return
+    thickness = _line_width(1.4, width)
+    canvas.line(shaft[0], BLACK, thickness + 2)  # seen on grounds of any colour
+    canvas.line(shaft[0], color, thickness)
+    tip_m = arrow_cam[1]
+    if tip_m[2] > NEAR_M and np.allclose(to_pixels(tip_m, intrinsics), end):  # not cut away
+        forward = (end - start) / length_px
+        across = np.array([forward[1], -forward[0]])
+        base = end - min(max(width / 45, 7.0), 0.7 * length_px) * forward
+        half = 0.45 * float(np.linalg.norm(end - base)) * across
+        canvas.polygon(np.stack((end, base + half, base - half)), color, 1.0)
 
 
 def _draw_segment(

@@ -23,12 +23,13 @@ class BoxStyle:
     dashed: bool = False
     thickness: float = 1.0  # factor on the picture's line width
     fill_opacity: float = 0.0  # of the front face in images, of the outline from above
+    arrows: bool = False  # of velocity, in images; from above every box has one
     labelled: bool = False  # class, and score where there is one, beside the box in images
 
 
-PREDICTED = BoxStyle(name="predicted", fill_opacity=0.2, thickness=1.4, labelled=True)
+PREDICTED = BoxStyle(name="predicted", fill_opacity=0.2, thickness=1.4, arrows=True, labelled=True)
 TRUE = BoxStyle(name="true", color=WHITE, dashed=True)
-TRUE_ALONE = BoxStyle(name="true", fill_opacity=0.2, thickness=1.4, labelled=True)
+TRUE_ALONE = BoxStyle(name="true", fill_opacity=0.2, thickness=1.4, arrows=True, labelled=True)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bevstack.render.bev_view import ARROW_S
+from bevstack.render.arrows import ARROW_S
 from bevstack.render.canvas import Canvas, fit_text, text_size
 from bevstack.render.colors import BACKGROUND, MUTED, RGB, WHITE, class_color
 from bevstack.render.layers import BoxLayer

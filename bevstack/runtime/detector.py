@@ -15,6 +15,7 @@ from bevstack.geometry import invert_se3, nominal_bev_from_ego
 from bevstack.models.bevformer import BEVFormerOutput, BEVFormerV2
 from bevstack.models.box_code import DecoderOutput, detections_from
 from bevstack.models.build import build_model, load_model
+from bevstack.runtime.shipped import weights_path
 from bevstack.runtime.streaming import DetectorStream
 from bevstack.types import Batch, BEVMemory, Clip, Detections, Frame
 
@@ -143,16 +144,17 @@ def load(
     """A detector from a weights file, which holds its configuration.
 
     Args:
-        weights: safetensors file, as training writes it.
+        weights: safetensors file, as training writes it; or the name of weights that come with
+            bevstack, such as "tiny_cpu_t4".
         device: where the model goes.
         expected: refuse weights of another configuration.
 
     Raises:
-        FileNotFoundError: no such file.
+        FileNotFoundError: no such file or name; lists the names.
         ValueError: a corrupt or pickled file, weights that do not fit their configuration, or a
             configuration that is not the expected one (names the first differing fields).
     """
-    model, config = load_model(weights, expected=expected)
+    model, config = load_model(weights_path(weights), expected=expected)
     return Detector(model.to(device), config)
 
 

@@ -9,7 +9,7 @@ from bevstack.synthetic.spec import WorldSpec
 
 PRESETS: Mapping[str, WorldSpec] = MappingProxyType(
     {
-        # what `bevstack demo` trains on in some minutes
+        # what `bevstack train-demo` trains on in some minutes
         "demo": WorldSpec(train_scenes=90, val_scenes=12, test_scenes=12, samples_per_scene=5),
         # to try things on: half an hour of two cores learns something from it
         "small": WorldSpec(train_scenes=60, val_scenes=15, test_scenes=15, samples_per_scene=10),

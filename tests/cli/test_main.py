@@ -14,6 +14,7 @@ from bevstack.cli.main import VERBS, Verb, build_parser, main
 
 ISSUED_VERBS = (
     "demo",
+    "train-demo",
     "make-world",
     "train",
     "evaluate",

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from bevstack.render import BEVView, BoxStyle, draw_bev
-from bevstack.render.bev_view import ARROW_S, EGO_LENGTH_M, ring_step
+from bevstack.render.arrows import ARROW_S
+from bevstack.render.bev_view import EGO_LENGTH_M, ring_step
 from bevstack.render.colors import MUTED
 from bevstack.render.layers import make_layers
 from bevstack.types import Boxes3D

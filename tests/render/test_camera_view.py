@@ -229,3 +229,61 @@ def read_tables(folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
 def pose_of(record: dict[str, list[float]]) -> torch.Tensor:
     rotation = torch.tensor(record["rotation"], dtype=torch.float64)
     return se3_from_parts(rotation, torch.tensor(record["translation"], dtype=torch.float64))
+
+
+ARROWS = BoxStyle(name="arrows", color=(255, 0, 0), arrows=True)
+
+
+def added_by_the_velocity(row: list[float], style: BoxStyle = ARROWS) -> NDArray[np.bool_]:
+    """Pixels (225, 400) that a box's velocity changes."""
+    drawn = [
+        draw_camera(
+            black(), INTRINSICS, cam_from_ego(), [layer_of(make_boxes([row_]), style)], NAMES
+        ).pixels
+        for row_ in (row, [*row[:7], 0.0, 0.0])
+    ]
+    return (drawn[0] != drawn[1]).any(-1)
+
+
+def pixel_of(point_m: tuple[float, float, float]) -> NDArray[np.float64]:
+    """From the definition: the camera looks along 30 degrees from (1.5, -0.4, 1.6)."""
+    view = np.deg2rad(30.0)
+    x, y = point_m[0] - 1.5, point_m[1] + 0.4
+    depth, right = x * np.cos(view) + y * np.sin(view), x * np.sin(view) - y * np.cos(view)
+    down = 1.6 - point_m[2]
+    return np.array((320.0 * right / depth + 190.0, 300.0 * down / depth + 110.0))
+
+
+def test_velocity_arrow_runs_on_the_ground_from_the_front_to_where_it_will_be() -> None:
+    # Heading along y, 4 m long: its front is at y = 9; it drives 5 m/s to the right and back.
+    row = [12.0, 7.0, 0.8, 4.0, 1.8, 1.6, np.pi / 2, 3.0, -4.0]
+    rows, columns = np.nonzero(added_by_the_velocity(row))
+    ends = np.stack([pixel_of((12.0, 9.0, 0.0)), pixel_of((15.0, 5.0, 0.0))])
+    places = np.stack((columns, rows), -1) + 0.5
+    for end in ends:
+        assert np.linalg.norm(places - end, axis=1).min() < 2.0
+    (left, right), (top, bottom) = np.sort(ends[:, 0]), np.sort(ends[:, 1])
+    margin = 6.0  # half of the head's width, and the line's
+    assert columns.min() > left - margin and columns.max() < right + margin
+    assert rows.min() > top - margin and rows.max() < bottom + margin
+    # The head is at the tip: there the painted pixels reach farther to the sides.
+    forward = (ends[1] - ends[0]) / np.linalg.norm(ends[1] - ends[0])
+    sideways = np.abs((places - ends[0]) @ (-forward[1], forward[0]))
+    widths = [sideways[np.linalg.norm(places - end, axis=1) < 11].max() for end in ends]
+    assert widths[1] > widths[0] + 0.9
+
+
+def test_standing_boxes_and_styles_without_arrows_have_none() -> None:
+    row = [12.0, 7.0, 0.8, 4.0, 1.8, 1.6, 0.3, 3.0, -4.0]
+    assert added_by_the_velocity(row).any()
+    assert not added_by_the_velocity(row, LINES).any()
+    assert not added_by_the_velocity([*row[:7], 0.3, 0.2]).any()
+    assert not added_by_the_velocity([*row[:7], np.nan, np.nan]).any()
+    assert not added_by_the_velocity(row, TRUE).any()
+
+
+def test_arrow_that_ends_behind_the_camera_is_cut_and_has_no_head() -> None:
+    row = [6.0, 2.0, 0.8, 4.0, 1.8, 1.6, np.deg2rad(30.0), -30.0, -30.0]
+    changed = added_by_the_velocity(row)
+    assert changed.any()
+    assert changed.sum() < 1500  # a line of a few pixels' width, nothing folded over the image

@@ -1,0 +1,218 @@
+"""Makes a small synthetic world, trains a model on it, scores it and draws what it found.
+
+Takes some minutes on two processor cores and needs no data set and no GPU. Writes the model, the
+metrics, the learning curve and pictures of predicted and true boxes into one folder. Started again
+after an interruption, it goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bevstack.config import Config
+    from bevstack.datasets.nuscenes import NuScenesDataset
+    from bevstack.evaluation.metrics import DetectionMetrics
+    from bevstack.synthetic import WorldSpec
+
+TRAIN_SPLIT, VAL_SPLIT = "synth_train", "synth_val"
+MODEL, PRIOR, RANDOM = "model", "bird's-eye prior", "random boxes"
+NUM_PICTURES = 6
+EARLY_STEP = 20  # the loss is compared with that of this step
+QUICK_STEPS = 6
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments of ``bevstack train-demo``."""
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("out/train_demo"),
+        metavar="DIR",
+        help="default: %(default)s",
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="a few steps on a few scenes: shows that everything runs, not that it learns",
+    )
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the training demo."""
+    from bevstack.cli.progress import make_console
+
+    console = make_console()
+    args.out.mkdir(parents=True, exist_ok=True)
+    spec, config = _world_spec(args.quick), _config(args.quick)
+    train_set, val_set = _make_world(args.out / "world", spec, config, console)
+    losses = _train(config, train_set, args, console)
+    metrics = _predict_and_score(val_set, args, console)
+    _draw(val_set, args, console)
+    _say_what_it_means(losses, metrics, args, console)
+    return 0
+
+
+def _config(quick: bool) -> Config:
+    from bevstack.config import load_config
+
+    config = load_config("tiny_cpu")
+    if not quick:
+        return config
+    recipe = dataclasses.replace(
+        config.training, num_steps=QUICK_STEPS, warmup_steps=0, checkpoint_every=QUICK_STEPS
+    )
+    return dataclasses.replace(config, training=recipe)
+
+
+def _world_spec(quick: bool) -> WorldSpec:
+    from bevstack.synthetic import WorldSpec
+
+    processes = os.cpu_count() or 1
+    if quick:
+        return WorldSpec(train_scenes=2, val_scenes=2, samples_per_scene=3, processes=processes)
+    return WorldSpec(train_scenes=90, val_scenes=12, samples_per_scene=5, processes=processes)
+
+
+def _make_world(
+    root: Path, spec: WorldSpec, config: Config, console: Console
+) -> tuple[NuScenesDataset, NuScenesDataset]:
+    from bevstack.datasets.nuscenes import NuScenesDataset
+    from bevstack.synthetic import make_world
+
+    with console.status("making a synthetic world"):
+        summary = make_world(root, spec)
+    console.print(
+        f"world: {summary.scenes} scenes, {summary.samples} samples, {summary.annotations} boxes "
+        f"in {summary.seconds:.0f} s: {root}"
+    )
+    train_set, val_set = (
+        NuScenesDataset(
+            root,
+            spec.version,
+            split=split,
+            bev_frame=config.grid.frame,
+            class_names=config.class_names,
+        )
+        for split in (TRAIN_SPLIT, VAL_SPLIT)
+    )
+    return train_set, val_set
+
+
+def _train(
+    config: Config, dataset: NuScenesDataset, args: argparse.Namespace, console: Console
+) -> list[float]:
+    """Trains, or goes on; draws the learning curve; gives the loss of every step."""
+    from bevstack.cli.curves import write_learning_curve
+    from bevstack.cli.progress import training_progress
+    from bevstack.training import train
+    from bevstack.training.log import read_log
+
+    recipe = config.training
+    console.print(
+        f"training {config.name}: {recipe.num_steps} steps of {recipe.batch_size} samples "
+        f"on {len(dataset)}"
+    )
+    with training_progress(console, recipe.num_steps, recipe.log_every * 5) as report:
+        result = train(
+            config, dataset, args.out / "train", resume=True, device=args.device, report=report
+        )
+    if result.resumed_from:
+        console.print(
+            f"went on from step {result.resumed_from}; remove {args.out / 'train'} to start anew"
+        )
+    write_learning_curve(result.log, args.out / "learning_curve.png")
+    shutil.copyfile(result.weights, args.out / result.weights.name)
+    return [entry["loss"] for entry in read_log(result.log)]
+
+
+def _predict_and_score(
+    val_set: NuScenesDataset, args: argparse.Namespace, console: Console
+) -> dict[str, DetectionMetrics]:
+    """Writes the model's and the baselines' submissions, scores all and prints the table."""
+    from bevstack.evaluation.baselines import best_bev_prior, random_boxes
+    from bevstack.evaluation.metrics import format_table
+    from bevstack.evaluation.scoring import evaluate_results
+    from bevstack.runtime.detector import load
+    from bevstack.runtime.predict import predict_dataset
+
+    results = args.out / "results_nusc.json"
+    tables = val_set.tables
+    splits = (TRAIN_SPLIT, VAL_SPLIT)
+    with console.status("predicting the held-out scenes"):
+        predict_dataset(load(args.out / "model.safetensors", args.device), val_set, results)
+    with console.status("scoring"):
+        where = (tables.root, tables.version, VAL_SPLIT)
+        prior = best_bev_prior(tables, *splits)
+        metrics = {
+            MODEL: evaluate_results(results, *where, args.out),
+            PRIOR: prior.metrics,
+            RANDOM: evaluate_results(random_boxes(tables, *splits), *where),
+        }
+    console.print(f"\nheld-out scenes ({len(val_set)} samples), the nuScenes metric:")
+    console.print(format_table(list(metrics.items())))
+    return metrics
+
+
+def _draw(val_set: NuScenesDataset, args: argparse.Namespace, console: Console) -> None:
+    from bevstack.runtime.pictures import draw_results
+
+    middle_of_scenes = [
+        val_set.sample_token(indices[len(indices) // 2])
+        for indices in val_set.scene_indices().values()
+    ]
+    with console.status("drawing"):
+        pictures = draw_results(
+            val_set.tables,
+            val_set.tables.version,
+            args.out / "results_nusc.json",
+            args.out / "pictures",
+            samples=middle_of_scenes[:NUM_PICTURES],
+        )
+    console.print(f"\npictures, predicted and true boxes: {pictures[0].parent}")
+    for picture in pictures:
+        console.print(f"  {picture}")
+
+
+def _say_what_it_means(
+    losses: list[float],
+    metrics: dict[str, DetectionMetrics],
+    args: argparse.Namespace,
+    console: Console,
+) -> None:
+    early_step = min(EARLY_STEP, len(losses))
+    early, final = _mean_around(losses, early_step), _mean_around(losses, len(losses))
+    console.print(
+        f"\nloss: {early:.2f} at step {early_step}, {final:.2f} at the end "
+        f"({final / early:.2f} of it); curve: {args.out / 'learning_curve.png'}"
+    )
+    console.print(
+        "This world is synthetic: its NDS says how well a model learned from images to boxes on "
+        "scenes it had not seen. It is not comparable with published nuScenes figures."
+    )
+    if args.quick:
+        console.print("--quick: so few steps show that everything runs, not that it learns.")
+    model, prior = metrics[MODEL].nds, metrics[PRIOR].nds
+    if model <= prior:
+        console.print(
+            f"After so short a training the prior, which looks at no image, still wins: NDS "
+            f"{prior:.3f} against the model's {model:.3f}."
+        )
+    console.print(
+        f"model: {args.out / 'model.safetensors'}, results: {args.out / 'results_nusc.json'}, "
+        f"metrics: {args.out / 'metrics_summary.json'}"
+    )
+
+
+def _mean_around(losses: list[float], step: int, reach: int = 5) -> float:
+    """Mean loss of the steps within ``reach`` of one; a single step of two samples says little."""
+    window = losses[max(step - 1 - reach, 0) : step + reach]
+    return sum(window) / len(window)

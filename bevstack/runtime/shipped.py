@@ -1,0 +1,121 @@
+"""Weights that come with the package, by name, and how a training's weights become such a file."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bevstack.models.build import load_model
+from bevstack.models.weights import read_safetensors, write_safetensors
+
+SUFFIX = ".safetensors"
+MAX_BYTES = 12_000_000  # of a file in the repository
+
+
+def packaged_weights() -> list[str]:
+    """Names of the weights that come with the package."""
+    files = importlib.resources.files("bevstack.weights").iterdir()
+    return sorted(file.name.removesuffix(SUFFIX) for file in files if file.name.endswith(SUFFIX))
+
+
+def weights_path(name_or_path: str | Path) -> Path:
+    """The file of packaged weights by name, such as "tiny_cpu_t4"; a path stays as it is.
+
+    A path is what exists, ends with ``.safetensors``, or has a folder before it.
+
+    Raises:
+        FileNotFoundError: neither a path nor a packaged name; lists those there are.
+    """
+    path = Path(name_or_path)
+    if path.suffix == SUFFIX or path.is_file() or len(path.parts) > 1:
+        return path
+    names = packaged_weights()
+    if str(name_or_path) not in names:
+        known = f"one of {', '.join(names)}, which come with bevstack" if names else "a packaged"
+        known += "" if names else " name (this installation has none)"
+        raise FileNotFoundError(
+            f"weights must be {known}, or the path of a file; got {str(name_or_path)!r}"
+        )
+    return Path(str(importlib.resources.files("bevstack.weights") / f"{name_or_path}{SUFFIX}"))
+
+
+@dataclass(frozen=True)
+class Shipment:
+    """What was written, and what half precision did to it."""
+
+    path: Path
+    num_values: int
+    num_bytes: int
+    largest_change: float  # of any value, as a part of the largest in its tensor
+
+
+def ship_weights(
+    source: str | Path,
+    target: str | Path,
+    provenance: Mapping[str, str],
+    *,
+    max_bytes: int = MAX_BYTES,
+) -> Shipment:
+    """Writes a model's weights in half precision, with its configuration and metadata.
+
+    The file appears whole or not at all, and is small enough to be kept with the sources.
+
+    Args:
+        source: what training wrote.
+        target: the file to write.
+        provenance: more metadata: the digest of the data, the command, the revision.
+        max_bytes: refuse a larger file.
+
+    Raises:
+        FileNotFoundError: no such source.
+        ValueError: a source that is no model, a value that float16 does not hold, provenance that
+            says otherwise than the source's metadata, or too many weights.
+        OSError: the target cannot be written.
+    """
+    load_model(source)  # raises where it is no whole model
+    tensors, metadata = read_safetensors(source)
+    taken = sorted(k for k, text in provenance.items() if metadata.get(k, text) != text)
+    if taken:
+        raise ValueError(
+            f"provenance must not change what {source} says; got another {', '.join(taken)}"
+        )
+    halved = {name: _halved(name, tensor) for name, tensor in tensors.items()}
+    num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in halved.values())
+    if num_bytes > max_bytes:
+        raise ValueError(
+            f"weights must take {max_bytes / 1e6:g} MB or less to be shipped; got "
+            f"{num_bytes / 1e6:.1f} MB in half precision"
+        )
+    write_safetensors(target, halved, {**metadata, **provenance})
+    return Shipment(
+        path=Path(target),
+        num_values=sum(tensor.numel() for tensor in halved.values()),
+        num_bytes=Path(target).stat().st_size,
+        largest_change=max(_change(tensors[name], halved[name]) for name in halved),
+    )
+
+
+def _halved(name: str, tensor: Tensor) -> Tensor:
+    if not tensor.is_floating_point():
+        return tensor
+    halved = tensor.to(torch.float16)
+    lost = ~torch.isfinite(halved)
+    if bool(lost.any()):
+        raise ValueError(
+            f"weights must be finite and at most {torch.finfo(torch.float16).max:g} in size for "
+            f"float16; got {float(tensor[lost][0]):g} in {name}: train with a finite loss, or keep "
+            "the file as it is"
+        )
+    return halved
+
+
+def _change(tensor: Tensor, halved: Tensor) -> float:
+    if not tensor.is_floating_point() or not tensor.numel():
+        return 0.0
+    largest = float(tensor.abs().max())
+    return float((halved.to(tensor.dtype) - tensor).abs().max()) / largest if largest else 0.0

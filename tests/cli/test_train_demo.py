@@ -1,0 +1,37 @@
+"""The training demo and the positive control, whole: the long runs."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bevstack.cli.main import main
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+def test_the_demo_learns_and_leaves_what_it_promises(capsys, tmp_path):
+    assert main(["train-demo", "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    log = [json.loads(line) for line in (tmp_path / "train" / "log.jsonl").read_text().splitlines()]
+    losses = [entry["loss"] for entry in log]
+    early = sum(losses[14:25]) / 11  # the steps around the 20th
+    assert sum(losses[-11:]) / 11 <= 0.6 * early
+    summary = json.loads((tmp_path / "metrics_summary.json").read_text())
+    assert f"{summary['nd_score']:.4f}" in said
+    assert "bird's-eye prior" in said
+    assert "random boxes" in said
+    assert "not comparable with published nuScenes figures" in said
+    for name in ("results_nusc.json", "learning_curve.png", "model.safetensors"):
+        assert (tmp_path / name).stat().st_size > 1000
+    assert len(list((tmp_path / "pictures").glob("*.jpg"))) == 6
+
+
+@pytest.mark.slow
+def test_four_samples_are_learnt_by_heart(tmp_path):
+    command = [sys.executable, "tools/overfit.py", "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]

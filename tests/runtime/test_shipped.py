@@ -1,0 +1,188 @@
+"""Weights that ship: found by name, written in half precision, answering as the original."""
+
+from __future__ import annotations
+
+import errno
+import os
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import bevstack
+from bevstack.models.build import build_model, load_model, save_model
+from bevstack.models.weights import read_safetensors, write_safetensors
+from bevstack.runtime import shipped
+from bevstack.runtime.shipped import MAX_BYTES, packaged_weights, ship_weights, weights_path
+from tests.models.small_models import make_batch, small_config
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+ORIGIN = {"data_digest": "0123abc", "command": "bevstack train --config small", "revision": "f00"}
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    config = small_config()
+    torch.manual_seed(5)
+    path = tmp_path / "model.safetensors"
+    save_model(path, build_model(config), config, {"step": "70"})
+    return path
+
+
+@pytest.fixture
+def package(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package of weights with two files and other things."""
+    folder = tmp_path / "packaged"
+    for name in ("large", "little"):
+        ship_weights(trained, folder / f"{name}.safetensors", {})
+    (folder / "README.md").write_text("no weights")
+    monkeypatch.setattr(shipped.importlib.resources, "files", lambda name: folder)
+    return folder
+
+
+def test_packaged_files_are_those_of_the_folder_and_small_enough() -> None:
+    files = sorted((ROOT / "weights").glob("*.safetensors"))
+    assert packaged_weights() == [path.stem for path in files]
+    for path in files:
+        assert path.stat().st_size <= MAX_BYTES
+        tensors, metadata = read_safetensors(path)
+        floating = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
+        assert floating == {torch.float16}
+        assert all(metadata.get(key) for key in ORIGIN), path
+        assert bevstack.load(path.stem).config.name
+
+
+def test_a_name_is_the_file_of_the_package(package: Path) -> None:
+    assert packaged_weights() == ["large", "little"]
+    assert weights_path("little") == package / "little.safetensors"
+    assert bevstack.load("little").config == small_config()
+
+
+@pytest.mark.parametrize("path", ["x.safetensors", "some/where", "/little"])
+def test_a_path_stays_as_it_is(package: Path, path: str) -> None:
+    assert weights_path(path) == Path(path)
+    with pytest.raises(FileNotFoundError, match="weights must be a file; got"):
+        bevstack.load(path)
+
+
+def test_a_file_that_is_there_is_a_path_whatever_it_is_called(
+    package: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(trained.parent)
+    trained.rename("mine")
+    assert weights_path("mine") == Path("mine")
+    assert bevstack.load("mine").config == small_config()
+
+
+def test_an_unknown_name_lists_those_there_are(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(
+        FileNotFoundError, match=r"must be one of large, little, .* path of a file; got 'litle'"
+    ):
+        bevstack.load("litle")
+    monkeypatch.setattr(shipped, "packaged_weights", list)
+    with pytest.raises(FileNotFoundError, match=r"this installation has none.*; got 'little'"):
+        bevstack.load("little")
+
+
+def test_shipped_weights_are_half_as_large_and_come_back_as_float32(
+    trained: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "new" / "small.safetensors"
+    shipment = ship_weights(trained, target, ORIGIN)
+    tensors, metadata = read_safetensors(target)
+    before, metadata_before = read_safetensors(trained)
+    assert metadata == {**metadata_before, **ORIGIN} and metadata["step"] == "70"
+    assert {t.dtype for t in tensors.values() if t.is_floating_point()} == {torch.float16}
+    assert shipment.num_values == sum(tensor.numel() for tensor in before.values())
+    assert shipment.num_bytes == target.stat().st_size < 0.6 * trained.stat().st_size
+    assert 0 < shipment.largest_change <= 2**-11  # float16 keeps eleven binary places
+    original, _ = load_model(trained)
+    loaded, config = load_model(target)
+    assert config == small_config()
+    assert {value.dtype for value in loaded.parameters()} == {torch.float32}
+    for name, value in loaded.state_dict().items():
+        wanted = original.state_dict()[name]
+        assert value.dtype == wanted.dtype
+        assert torch.equal(value, wanted.half().float() if wanted.is_floating_point() else wanted)
+    with torch.no_grad():
+        got, wanted_output = loaded(make_batch(1, 3)), original(make_batch(1, 3))
+    # Weights are rounded by 2**-12 of themselves at most; some tens of layers add that up.
+    torch.testing.assert_close(got.bev, wanted_output.bev, rtol=0.02, atol=0.02)
+
+
+def test_shipping_again_changes_nothing(trained: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    ship_weights(trained, first, ORIGIN)
+    assert ship_weights(first, second, ORIGIN).largest_change == 0
+    tensors, metadata = read_safetensors(second)
+    wanted, wanted_metadata = read_safetensors(first)
+    assert metadata == wanted_metadata
+    assert all(torch.equal(tensors[name], wanted[name]) for name in wanted)
+
+
+@pytest.mark.parametrize("value", [70000.0, -65520.0, float("nan"), float("inf")])
+def test_a_value_that_half_precision_does_not_hold_is_refused(
+    trained: Path, tmp_path: Path, value: float
+) -> None:
+    tensors, metadata = read_safetensors(trained)
+    name = next(name for name, tensor in tensors.items() if tensor.dim() == 2)
+    tensors[name][0, 1] = value
+    write_safetensors(trained, tensors, metadata)
+    target = tmp_path / "out" / "small.safetensors"
+    with pytest.raises(ValueError, match=rf"finite and at most 65504 .* in {name}"):
+        ship_weights(trained, target, ORIGIN)
+    assert not target.exists()
+
+
+def test_too_many_weights_other_claims_and_no_model_are_refused(
+    trained: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "small.safetensors"
+    with pytest.raises(ValueError, match=r"weights must take 0\.01 MB or less to be shipped; got"):
+        ship_weights(trained, target, ORIGIN, max_bytes=10_000)
+    for key in ("config", "step"):
+        with pytest.raises(ValueError, match=f"provenance must not change .* got another {key}"):
+            ship_weights(trained, target, {key: "other"})
+    write_safetensors(tmp_path / "bare.safetensors", {"a": torch.zeros(2)}, {})
+    with pytest.raises(ValueError, match="weights must hold their configuration"):
+        ship_weights(tmp_path / "bare.safetensors", target, ORIGIN)
+    assert not target.exists()
+
+
+def test_a_full_disk_leaves_the_old_file_whole(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "small.safetensors"
+    ship_weights(trained, target, ORIGIN)
+    before = target.read_bytes()
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        ship_weights(trained, target, {**ORIGIN, "more": "yes"})
+    assert target.read_bytes() == before
+
+
+def run_tool(*arguments: object) -> int:
+    main: Callable[[list[str]], int] = runpy.run_path(str(ROOT / "tools/ship_weights.py"))["main"]
+    return main([str(argument) for argument in arguments])
+
+
+def test_the_tool_writes_the_file_with_its_origin(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "small.safetensors"
+    origin = ["--data-digest", "0123abc", "--command", "bevstack train --config small"]
+    assert run_tool(trained, "--to", target, *origin, "--revision", "f00") == 0
+    metadata = read_safetensors(target)[1]
+    assert {key: metadata[key] for key in ORIGIN} == ORIGIN
+    assert "MB" in capsys.readouterr().out
+    assert run_tool(tmp_path / "none.safetensors", "--to", target, *origin, "--revision", "0") == 2
+    assert "weights must be a file" in capsys.readouterr().err
+    assert run_tool(trained, "--to", target, *origin, "--revision", "0", "--max-mb", 0.001) == 2

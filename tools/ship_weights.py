@@ -1,0 +1,75 @@
+r"""Writes what a training left as weights that come with bevstack: in half precision, with origin.
+
+Example:
+    python tools/ship_weights.py out/run/model.safetensors --to weights/tiny_cpu_t4.safetensors \
+        --data-digest 0f3a... --command 'bevstack train --config tiny_cpu_t4 ...'
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from bevstack.runtime.shipped import MAX_BYTES, ship_weights
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def current_revision() -> str:
+    """The commit of this checkout; with "+changes" where files differ from it.
+
+    Raises:
+        ValueError: this is no checkout.
+    """
+    try:
+        commit, changes = (
+            subprocess.run(
+                ["git", *words], cwd=ROOT, capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "-uno"])
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise ValueError(f"revision must be given outside a git checkout; got {error}") from None
+    return commit + ("+changes" if changes else "")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Writes the file and says what it holds."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", type=Path, help="model.safetensors of a training")
+    parser.add_argument("--to", type=Path, required=True, metavar="FILE", help="file to write")
+    parser.add_argument(
+        "--data-digest", required=True, help="digest of the world trained on, of make-world"
+    )
+    parser.add_argument("--command", required=True, help="the command that trained it")
+    parser.add_argument("--revision", help="commit it was trained at (default: this checkout's)")
+    parser.add_argument(
+        "--max-mb", type=float, default=MAX_BYTES / 1e6, help="largest file (default: %(default)g)"
+    )
+    args = parser.parse_args(arguments)
+    try:
+        provenance = {
+            "data_digest": args.data_digest,
+            "command": args.command,
+            "revision": args.revision or current_revision(),
+        }
+        max_bytes = round(args.max_mb * 1e6)
+        shipment = ship_weights(args.source, args.to, provenance, max_bytes=max_bytes)
+    except (OSError, ValueError) as error:
+        print(f"ship_weights: error: {error}", file=sys.stderr)
+        return 2
+    print(
+        f"{shipment.path}: {shipment.num_values} values in {shipment.num_bytes / 1e6:.2f} MB; half "
+        f"precision moved none by more than {shipment.largest_change:.1e} of its tensor's largest"
+    )
+    for name, text in provenance.items():
+        print(f"  {name}: {text}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

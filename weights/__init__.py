@@ -1,0 +1,1 @@
+"""Weights that come with bevstack, in half precision; `bevstack.load` takes their names."""
