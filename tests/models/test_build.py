@@ -137,3 +137,14 @@ def test_metadata_must_not_hide_the_configuration(tmp_path: Path) -> None:
     config = small_config()
     with pytest.raises(ValueError, match="metadata must not use the keys"):
         save_model(tmp_path / "x", build_model(config), config, {"config": "{}"})
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_in_half_precision_are_read_as_float32(tmp_path: Path, dtype: torch.dtype) -> None:
+    path = saved(tmp_path, small_config())
+    tensors, metadata = read_safetensors(path)
+    halved = {k: t.to(dtype) if t.is_floating_point() else t for k, t in tensors.items()}
+    write_safetensors(path, halved, metadata)
+    for name, value in load_model(path)[0].state_dict().items():
+        assert value.dtype == tensors[name].dtype
+        assert torch.equal(value, halved[name].to(tensors[name].dtype))
