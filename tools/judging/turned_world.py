@@ -47,7 +47,9 @@ def read_manifest(root: Path) -> Mapping[str, Any]:
 def make_turned_scenes(root: Path, scenes: Sequence[str], yaw_deg: float, out: Path) -> Path:
     """Makes some scenes of a world again, all cameras turned where they stand, and told so.
 
-    Nothing else differs: objects, light, noise, tokens. What lies there already is not made again.
+    Nothing else differs: objects, light, noise, tokens; nor do the boxes that scoring counts (of
+    those without a lidar point, the ones are listed that a camera sees). What lies there already
+    is not made again.
 
     Args:
         root: of the world.
