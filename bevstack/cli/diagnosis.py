@@ -19,6 +19,7 @@ from bevstack import __version__
 MODULES = {
     "nuscenes-devkit": "nuscenes",
     "opencv-python-headless": "cv2",
+    "pillow": "PIL",
 }
 EXTRAS = {
     "nuscenes": ("nuscenes-devkit", "the scenes of train, val and test; tests compare with it"),

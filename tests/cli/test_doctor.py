@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import json
 import platform
+import re
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +29,16 @@ def hide(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(importlib.metadata, "version", version)
     return hidden
+
+
+def test_every_dependency_is_imported_by_the_name_it_has() -> None:
+    """An installed package must not count as missing because its module is called otherwise."""
+    project = Path(__file__).resolve().parents[2] / "pyproject.toml"
+    listed = project.read_text(encoding="utf-8").split("\ndependencies = [")[1].split("\n]")[0]
+    names = re.findall(r'^ +"([\w-]+)', listed, re.MULTILINE)
+    assert {"torch", "pillow", "opencv-python-headless"} <= set(names)
+    for name in names:
+        importlib.import_module(diagnosis.MODULES.get(name, name))
 
 
 def test_report_names_versions_kernels_threads_and_gpu(capsys: pytest.CaptureFixture[str]) -> None:
