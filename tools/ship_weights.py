@@ -10,9 +10,12 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from bevstack.runtime.shipped import MAX_BYTES, ship_weights
+from bevstack.training.checkpoint import is_checkpoint, weights_of
+from bevstack.training.validation import write_weights
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -35,12 +38,22 @@ def current_revision() -> str:
     return commit + ("+changes" if changes else "")
 
 
+def as_model(source: Path, folder: Path) -> Path:
+    """The source; of a checkpoint, a model file of the weights that its run would keep."""
+    if not is_checkpoint(source):
+        return source
+    weights, config, position = weights_of(source)
+    model = folder / "model.safetensors"
+    write_weights(model, weights, config, steps=position.steps_done)
+    return model
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Writes the file and says what it holds."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("source", type=Path, help="model.safetensors of a training")
+    parser.add_argument("source", type=Path, help="model or checkpoint of a training")
     parser.add_argument("--to", type=Path, required=True, metavar="FILE", help="file to write")
     parser.add_argument(
         "--data-digest", required=True, help="digest of the world trained on, of make-world"
@@ -58,7 +71,9 @@ def main(arguments: list[str] | None = None) -> int:
             "revision": args.revision or current_revision(),
         }
         max_bytes = round(args.max_mb * 1e6)
-        shipment = ship_weights(args.source, args.to, provenance, max_bytes=max_bytes)
+        with tempfile.TemporaryDirectory() as folder:
+            source = as_model(args.source, Path(folder))
+            shipment = ship_weights(source, args.to, provenance, max_bytes=max_bytes)
     except (OSError, ValueError) as error:
         print(f"ship_weights: error: {error}", file=sys.stderr)
         return 2

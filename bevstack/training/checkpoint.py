@@ -136,6 +136,32 @@ def load_checkpoint(path: Path, config: Config) -> TrainingState:
     )
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether a safetensors file is a checkpoint, and not a model.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a damaged file.
+    """
+    return read_safetensors(path)[1].get("format") == FORMAT
+
+
+def weights_of(path: Path) -> tuple[dict[str, Tensor], Config, RunPosition]:
+    """What would be kept if a run ended at its checkpoint: the averaged weights, or the trained.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a damaged file, or no checkpoint of ours.
+    """
+    tensors, metadata = read_safetensors(path)
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"{path} must be a {FORMAT}; got format {metadata.get('format')!r}")
+    config = config_from_json(metadata["config"])
+    position = _position(json.loads(metadata["state"]), config.training.batch_size)
+    weights = _with_prefix(tensors, "model.") | _with_prefix(tensors, "average.")
+    return weights, config, position
+
+
 def restore(learner: Learner, state: TrainingState) -> None:
     """Puts saved state back, shared among the processes; rates stay as constructed."""
     load_shared(learner.model, state.model)

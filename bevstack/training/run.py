@@ -13,7 +13,6 @@ from torch import Tensor
 
 from bevstack.config import Config
 from bevstack.datasets.nuscenes import NuScenesDataset
-from bevstack.models.build import save_model
 from bevstack.training.checkpoint import RunPosition
 from bevstack.training.diary import (
     EVALUATIONS_NAME,
@@ -25,7 +24,7 @@ from bevstack.training.diary import (
 )
 from bevstack.training.learner import Learner, StepOutcome
 from bevstack.training.report import Evaluation, Skipped, StepReport, peak_memory_bytes
-from bevstack.training.validation import model_with, validate
+from bevstack.training.validation import validate, write_weights
 
 WEIGHTS_NAME = "model.safetensors"
 BEST_NAME = "best.safetensors"
@@ -165,9 +164,7 @@ class Run:
     def _write_weights(
         self, name: str, weights: Mapping[str, Tensor], step: int, more: Mapping[str, str]
     ) -> None:
-        metadata = {"steps": str(step), "ema_decay": str(self.recipe.ema_decay), **more}
-        model = model_with(weights, self.config, torch.device("cpu"))
-        save_model(self.out_dir / name, model, self.config, metadata)
+        write_weights(self.out_dir / name, weights, self.config, steps=step, metadata=more)
 
     def _report(self, step: int, outcome: StepOutcome, position: RunPosition) -> StepReport:
         return StepReport(

@@ -21,7 +21,7 @@ from bevstack.evaluation.truth import ground_truth
 from bevstack.files import write_text_atomically
 from bevstack.models.bevformer import BEVFormerV2
 from bevstack.models.box_code import detections_from
-from bevstack.models.build import build_model
+from bevstack.models.build import build_model, save_model
 from bevstack.training.processes import Processes
 
 Results = dict[str, list[dict[str, object]]]
@@ -66,6 +66,23 @@ def model_with(weights: Mapping[str, Tensor], config: Config, device: torch.devi
         model = build_model(config)
     model.load_state_dict({name: w.to(device) for name, w in weights.items()}, assign=True)
     return model.eval()
+
+
+def write_weights(
+    path: Path,
+    weights: Mapping[str, Tensor],
+    config: Config,
+    *,
+    steps: int,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Writes weights of a training as a model file, with how many steps they were trained.
+
+    Raises:
+        OSError: not writable, or the disk is full; an older file of that name stays whole.
+    """
+    told = {"steps": str(steps), "ema_decay": str(config.training.ema_decay), **(metadata or {})}
+    save_model(path, model_with(weights, config, torch.device("cpu")), config, told)
 
 
 @torch.inference_mode()

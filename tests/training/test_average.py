@@ -10,6 +10,8 @@ from torch import nn
 from bevstack.models.build import load_model
 from bevstack.training import train
 from bevstack.training.average import WeightAverage
+from bevstack.training.checkpoint import is_checkpoint, weights_of
+from bevstack.training.validation import write_weights
 from tests.small_world import CONFIG, dataset, small_world, with_training
 
 
@@ -47,3 +49,20 @@ def test_the_average_is_what_is_kept_and_training_goes_its_way(root, tmp_path):
     assert config.training.ema_decay == 0.5
     assert dataclasses.replace(config, training=CONFIG.training) == CONFIG
     assert not model.training
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_a_checkpoint_gives_the_weights_that_its_run_keeps(root, tmp_path, decay):
+    kept = train(with_training(num_steps=4, ema_decay=decay), dataset(root), tmp_path / "run")
+    checkpoint = tmp_path / "run" / "checkpoint_0000004.safetensors"
+    assert is_checkpoint(checkpoint)
+    assert not is_checkpoint(kept.weights)
+    weights, config, position = weights_of(checkpoint)
+    assert position.steps_done == 4
+    write_weights(tmp_path / "again.safetensors", weights, config, steps=position.steps_done)
+    again, wanted = load_file(tmp_path / "again.safetensors"), load_file(kept.weights)
+    assert again.keys() == wanted.keys()
+    assert all(torch.equal(again[name], wanted[name]) for name in wanted)
+    assert load_model(tmp_path / "again.safetensors")[1] == load_model(kept.weights)[1]
+    with pytest.raises(ValueError, match="must be a bevstack-checkpoint-1"):
+        weights_of(kept.weights)
