@@ -47,7 +47,8 @@ def test_presets_of_the_program_are_those_of_the_package() -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--train-scenes", "0"], "train_scenes"),
+        (["--train-scenes", "-1"], "train_scenes"),
+        (["--train-scenes", "0", "--val-scenes", "0"], "one scene or more"),
         (["--image-size", "100", "100"], "image_size"),
         (["--weather", "hail"], "weather"),
         (["--version", "v1.0-trainval"], "version"),
