@@ -8,6 +8,8 @@ and stills. Needs no data set and no GPU.
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -206,7 +208,8 @@ def _draw(
         title = f"{scene}, {_time_s(steps, place):.1f} s"
         return draw_frame(step.frame, step.detections, class_names, title=title, options=options)
 
-    small = PictureOptions(sheet=SheetStyle(tile_width_px=TILE_WIDTH_PX))
+    drawn = PictureOptions(min_score=_score_of_as_many_as_true(steps))
+    small = dataclasses.replace(drawn, sheet=SheetStyle(tile_width_px=TILE_WIDTH_PX))
     with console.status("drawing"):
         film = write_animation(
             out / "demo.gif",
@@ -217,15 +220,33 @@ def _draw(
             {round((i + 0.5) * len(steps) / NUM_STILLS - 0.5) for i in range(NUM_STILLS)}
         )
         stills = [
-            write_picture(
-                out / "stills" / f"{scene}_{place:03d}.png", sheet(place, PictureOptions())
-            )
+            write_picture(out / "stills" / f"{scene}_{place:03d}.png", sheet(place, drawn))
             for place in shown
         ]
     console.print(f"\nanimation, predicted and true boxes: {film}")
+    console.print(
+        f"drawn: predictions that score {drawn.min_score:.2f} or more, as many in all as there are "
+        "true boxes"
+    )
     for still in stills:
         console.print(f"still: {still}")
     console.print(f"results: {out / RESULTS}, metrics: {out / 'metrics_summary.json'}")
+
+
+def _score_of_as_many_as_true(steps: Sequence[StreamStep]) -> float:
+    """The score that as many predictions of the scene reach as it has true boxes.
+
+    How high a model scores says nothing of what is worth drawing: half-trained ones score low.
+    """
+    import numpy as np
+
+    scores = np.concatenate([step.detections.scores.cpu().numpy() for step in steps])
+    true = [step.frame.annotations for step in steps]
+    count = sum(len(boxes) for boxes in true if boxes is not None)
+    if not 0 < count < len(scores):
+        return 0.0
+    score = float(np.partition(scores, -count)[-count])
+    return math.floor(score * 1000) / 1000
 
 
 def _time_s(steps: Sequence[StreamStep], place: int) -> float:
