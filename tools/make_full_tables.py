@@ -1,7 +1,7 @@
 """Writes tables as large as those of nuScenes trainval, to measure reading and scoring with.
 
-    python tools/make_full_tables.py /tmp/full                 # 850 scenes, GBs of JSON, a minute
-    python tools/make_full_tables.py /tmp/full --scenes 20     # the same in small
+    python tools/make_full_tables.py out/full_tables               # 850 scenes, GBs, a minute
+    python tools/make_full_tables.py out/full_tables --scenes 20   # the same in small
 
 Counts, fields and layout are those of v1.0-trainval (34,149 samples, 1,166,187 annotations,
 2,631,083 readings of 12 sensors); the contents are drawn at random, and there are no images.

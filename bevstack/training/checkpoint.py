@@ -118,9 +118,7 @@ def load_checkpoint(path: Path, config: Config) -> TrainingState:
         ValueError: a damaged file, no checkpoint of ours, or one of another configuration (with
             the first differing fields).
     """
-    tensors, metadata = read_safetensors(path)
-    if metadata.get("format") != FORMAT:
-        raise ValueError(f"{path} must be a {FORMAT}; got format {metadata.get('format')!r}")
+    tensors, metadata = _read(path)
     theirs = _with_our_ways(config_from_json(metadata["config"]), config)
     differing = first_differences(config, theirs)
     if differing:
@@ -153,13 +151,18 @@ def weights_of(path: Path) -> tuple[dict[str, Tensor], Config, RunPosition]:
         FileNotFoundError: no such file.
         ValueError: a damaged file, or no checkpoint of ours.
     """
-    tensors, metadata = read_safetensors(path)
-    if metadata.get("format") != FORMAT:
-        raise ValueError(f"{path} must be a {FORMAT}; got format {metadata.get('format')!r}")
+    tensors, metadata = _read(path)
     config = config_from_json(metadata["config"])
     position = _position(json.loads(metadata["state"]), config.training.batch_size)
     weights = _with_prefix(tensors, "model.") | _with_prefix(tensors, "average.")
     return weights, config, position
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    tensors, metadata = read_safetensors(path)
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"{path} must be a {FORMAT}; got format {metadata.get('format')!r}")
+    return tensors, metadata
 
 
 def restore(learner: Learner, state: TrainingState) -> None:

@@ -144,7 +144,7 @@ def _member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfi
     [
         _member("../outside.jpg"),
         _member("samples/../../outside.jpg"),
-        _member("/tmp/outside.jpg"),
+        _member("/outside.jpg"),
         _member("samples/link.jpg", tarfile.SYMTYPE, "/etc/passwd"),
         _member("samples/hard.jpg", tarfile.LNKTYPE, "../../etc/passwd"),
         _member("samples/pipe", tarfile.FIFOTYPE),

@@ -1,8 +1,8 @@
 """Measures what stands between the disk and the network.
 
     python tools/benchmark.py data --images data/nuscenes/samples --json data.json
-    python tools/make_full_tables.py /tmp/full
-    python tools/benchmark.py data --tables /tmp/full --version v1.0-trainval
+    python tools/make_full_tables.py out/full_tables
+    python tools/benchmark.py data --tables out/full_tables --version v1.0-trainval
 
 Images: six JPEGs as one sample of model input, against the steps of the released BEVFormer v2 code
 (Pillow's decoder, float32, crop and resize by Pillow, mean and padding in numpy), in turns on one
