@@ -17,8 +17,8 @@ def settle_worker(_: int) -> None:
     keep_freed_memory()
 
 
-def keep_freed_memory() -> None:
-    """Large memory that this process frees stays with it, to be used again.
+def keep_freed_memory() -> bool:
+    """Large memory that this process frees stays with it, to be used again; whether it does.
 
     A sample of six images is 74 MB of floats. By default glibc gives so much back and takes it
     anew for each, and its first touches cost as much as decoding. The process then stays as large
@@ -27,6 +27,5 @@ def keep_freed_memory() -> None:
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
-        return
-    mallopt(_M_TRIM_THRESHOLD, -1)
-    mallopt(_M_MMAP_MAX, 0)
+        return False
+    return bool(mallopt(_M_TRIM_THRESHOLD, -1) and mallopt(_M_MMAP_MAX, 0))

@@ -29,10 +29,11 @@ from PIL import Image
 from bevstack.config import AugmentationConfig, ImageConfig
 from bevstack.datasets.images import read_image
 from bevstack.datasets.preprocess import decoding_reduction, preprocess, target_size
+from bevstack.datasets.worker import keep_freed_memory
 from bevstack.tables.cache import FILE_NAME
 from bevstack.types import Frame
 
-from .timing import keep_memory, load, machine, spent
+from .timing import load, machine, spent
 
 SUMMARY = "images from JPEG to model input, and the opening of tables"
 SIZES = ((640, 1600), (320, 800), (256, 640), (128, 320))
@@ -145,7 +146,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Prints a line for each figure as it is measured and returns all of it."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    kept = arguments.memory == "kept" and keep_memory()
+    kept = arguments.memory == "kept" and keep_freed_memory()
     result: dict[str, Any] = {
         "machine": machine(),
         "load": load(),

@@ -19,10 +19,11 @@ import torch
 from torch import Tensor
 
 from bevstack import ops
+from bevstack.datasets.worker import keep_freed_memory
 
 from . import cuda_ops
 from .cases import ATTENTION_SHAPES, DCNV3_SHAPES, Case, attention_case, dcnv3_case
-from .timing import copy_bandwidth, keep_memory, load, machine, spent
+from .timing import copy_bandwidth, load, machine, spent
 
 SUMMARY = "the operators against the F.grid_sample formulation"
 
@@ -90,7 +91,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Prints a line for each case as it is measured and returns all of it."""
     if arguments.device == "cuda":
         return cuda_ops.run(arguments)
-    kept = arguments.memory == "kept" and keep_memory()
+    kept = arguments.memory == "kept" and keep_freed_memory()
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
     bandwidth = copy_bandwidth(wall=arguments.threads > 1)

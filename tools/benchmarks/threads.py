@@ -14,9 +14,11 @@ from typing import Any
 
 import torch
 
+from bevstack.datasets.worker import keep_freed_memory
+
 from .cases import ATTENTION_SHAPES, DCNV3_SHAPES, attention_case, dcnv3_case
 from .ops import forward, forward_backward
-from .timing import keep_memory, load, machine, spent
+from .timing import load, machine, spent
 
 SUMMARY = "the operators on several threads against one"
 
@@ -40,7 +42,7 @@ def on_threads(count: int, run: Callable[[], Any]) -> Callable[[], Any]:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Prints a line for each case as it is measured and returns all of it."""
-    keep_memory()
+    keep_freed_memory()
     torch.manual_seed(0)
     device = torch.device("cpu")
     cases = [dcnv3_case(n, device) for n in DCNV3_SHAPES if arguments.only in n]

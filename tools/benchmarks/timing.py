@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import resource
@@ -87,21 +86,6 @@ class _Usage:
 
     def faults(self) -> float:
         return self._faults / self._runs
-
-
-def keep_memory() -> bool:
-    """Makes the C allocator keep what is freed, for the rest of the process; whether it can.
-
-    By default glibc gets large memory from the system anew each time, and its first touches can
-    take longer than what is measured. A training loop or a stream runs in either way, depending on
-    the allocator it is given.
-    """
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD, M_MMAP_MAX of malloc.h
-        return bool(libc.mallopt(trim_threshold, -1) and libc.mallopt(mmap_max, 0))
-    except (OSError, AttributeError):
-        return False
 
 
 def load() -> dict[str, Any]:
