@@ -1,9 +1,10 @@
 """All stages in a size that trains on two CPU cores: four frames, perspective head, proposals.
 
-The norms need no large batch: groups of channels in the perspective head, plain batch norm over
-the cells of the BEV map in the fusion. Images are a fifth of the published size, and so are the
-image lengths of the perspective head. The decoder corrects whole proposals, boxes and scores: it
-begins with what the perspective head has learned.
+Norms are of groups of channels within an image or a map, so that no batch is needed. Images are a
+fifth of the published size, and so are the image lengths of the perspective head, which measures
+depths against the ground: at this size a pixel more or less of an object says little, where it
+stands says much. Small and hardly hit objects are learned too, for scoring counts them. The decoder
+corrects whole proposals, boxes and scores: it begins with what the perspective head has learned.
 """
 
 from dataclasses import replace
@@ -15,8 +16,12 @@ CONFIG = replace(
     T1,
     name="tiny_cpu_t4",
     frames=(-3, -2, -1, 0),
-    backbone=replace(T1.backbone, channels=32, groups=(2, 4, 8, 16)),
-    temporal=TemporalConfig(alignment="reproject", num_fusion=2, inter_channels=64, norm="BN"),
+    backbone=replace(
+        T1.backbone, channels=32, groups=(2, 4, 8, 16), norm_layer="GN", act_layer="ReLU"
+    ),
+    temporal=TemporalConfig(
+        alignment="reproject", num_fusion=2, inter_channels=64, norm="GN", norm_groups=8
+    ),
     decoder=replace(T1.decoder, num_queries=100, num_groups=3),
     perspective=PerspectiveConfig(
         strides=(8, 16, 32),
@@ -24,10 +29,14 @@ CONFIG = replace(
         norm="GN",
         norm_groups=8,
         focal_factor_px=100.0,
+        ground_z_m=0.0,
         mean_depth_m=(44.9, 16.0, 9.0),
         std_depth_m=(24.3, 8.0, 6.0),
         level_bounds_px=(16, 32),
+        min_extent=1.5,
+        min_points=1,
         box3d_weight=0.5,
+        full_weight_depth_m=20.0,
         score_threshold=0.02,
         max_candidates=200,
         max_detections=50,
@@ -37,10 +46,11 @@ CONFIG = replace(
     training=replace(
         T1.training,
         num_steps=6000,
-        perspective_steps=2000,
+        perspective_steps=4000,
         batch_size=4,
         warmup_steps=100,
         ema_decay=0.998,
+        sampling="class_balanced",
         checkpoint_every=200,
         evaluate_every=1000,
         log_every=20,

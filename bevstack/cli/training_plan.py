@@ -140,7 +140,9 @@ def activation_bytes(config: Config) -> int:
             maps = model.backbone(torch.empty(rig.num_cameras, 3, *size))
             pyramid = model.neck(maps)
             if model.perspective_head is not None:
-                model.perspective_head(pyramid)
+                ground = [level[:, 0] for level in pyramid]
+                told = config.perspective is not None and config.perspective.ground_z_m is not None
+                model.perspective_head(pyramid, ground if told else None)
             bev = model.encoder(*encoder_inputs(model, pyramid, pairs))
             if model.fusion is not None:
                 frames = len(config.frames)

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from bevstack.config.checks import check
 
-NORM_LAYERS = ("LN", "BN")
+NORM_LAYERS = ("LN", "BN", "GN")
 ACT_LAYERS = ("GELU", "ReLU", "SiLU")
 DROP_PATH_TYPES = ("linear", "uniform")
 CLASSIFICATION_HEADS = ("conv", "attention_pooling")
@@ -30,7 +30,10 @@ class InternImageConfig:
     depths: tuple[int, ...] = (4, 4, 18, 4)  # layers a stage. Paper, table 1
     groups: tuple[int, ...] = (4, 8, 16, 32)  # DCNv3 groups a stage. Paper, table 1
     mlp_ratio: float = 4.0  # hidden / outer channels of the MLP. Paper, section 3.2
-    norm_layer: str = "LN"  # "LN" or "BN": stem, downsampling, offset branch. Released code
+    # "LN", "BN" or "GN": stem, downsampling, offset branch. Released code, which has no GN: it learns
+    # from nothing as fast as BN, and needs no batch
+    norm_layer: str = "LN"
+    norm_groups: int = 8  # of "GN"; divides channels / 2
     act_layer: str = "GELU"  # "GELU" (exact), "ReLU" or "SiLU". Released code
     drop_path_rate: float = 0.1  # probability of the last layer's drop. Released configurations
     drop_path_type: str = "linear"  # "linear" from 0 over all layers, or "uniform". Released code
@@ -135,6 +138,11 @@ class InternImageConfig:
             "for what that computes)",
             self.layer_scale,
         )
+        narrowest = self.channels // 2  # the stem's first
+        divides = self.norm_groups > 0 and narrowest % self.norm_groups == 0
+        wanted = f"divide the stem's {narrowest} channels for norm_layer 'GN'"
+        fits = divides or self.norm_layer != "GN"
+        check("backbone.norm_groups", fits, wanted, self.norm_groups)
         if self.classification_head == "attention_pooling":
             wanted = "be 'LN' for the attention-pooling head, whose norms act on tokens"
             check("backbone.norm_layer", self.norm_layer == "LN", wanted, self.norm_layer)

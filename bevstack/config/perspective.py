@@ -32,6 +32,9 @@ class PerspectiveConfig:
     # a depth d is said as d * factor * |(1 / fx, 1 / fy)|: what looks alike says alike in any lens
     focal_factor_px: float = 500.0
     depth_range_m: tuple[float, float] = (0.1, 80.0)  # decoded depths are clamped to it
+    # height of the ground in the bev frame, metres: the towers then also see how far off the ground
+    # is along each location's ray, and depths are said relative to it. None: as DD3D, by appearance
+    ground_z_m: float | None = None
     # length, width, height in metres by label; a branch says a factor of 0 to 2 on them
     canonical_size_m: tuple[tuple[float, float, float], ...] = (
         (0.5062202, 2.3524184, 1.0413622),
@@ -51,6 +54,10 @@ class PerspectiveConfig:
     # Targets (FCOS, arXiv 1904.01355, with centre sampling)
     center_radius: float = 1.5  # half the side of the central square, in strides
     level_bounds_px: tuple[float, ...] = (64, 128, 256, 512)  # farthest side, between the levels
+    # where locations are chosen, a box counts as at least so many strides wide and high: from 1 on
+    # no box, however small, is without a location that learns it. 0: as FCOS
+    min_extent: float = 0.0
+    min_points: int = 3  # lidar and radar points in a box that is learned. Released code
     # Losses
     focal_alpha: float = 0.25
     focal_gamma: float = 2.0
@@ -59,6 +66,9 @@ class PerspectiveConfig:
     speed_weight: float = 0.2
     smooth_l1_beta: float = 0.05  # metres for corners, metres a second for speeds
     max_corner_loss_m: float = 20.0  # what one box can add to a disentangled loss at most
+    # metres: corners of a box at depth d beyond it count full_weight_depth_m / d, so that far boxes,
+    # whose errors are large, do not drown near ones. None: all count the same, as DD3D
+    full_weight_depth_m: float | None = None
     official_parity: bool = False  # the released code's quirks; see PerspectiveHead, -Criterion
     # Inference (DD3D's nuScenes settings, which the paper's proposals share)
     score_threshold: float = 0.05  # on class probability times centerness
@@ -76,6 +86,11 @@ class PerspectiveConfig:
         for name in (*counts, *lengths, "max_corner_loss_m"):
             value = getattr(self, name)
             check(f"perspective.{name}", value > 0, "be positive", value)
+        check("perspective.min_extent", self.min_extent >= 0, "be >= 0", self.min_extent)
+        check("perspective.min_points", self.min_points >= 0, "be >= 0", self.min_points)
+        full = self.full_weight_depth_m
+        positive = full is None or full > 0
+        check("perspective.full_weight_depth_m", positive, "be positive or none", full)
         near, far = self.depth_range_m
         check("perspective.depth_range_m", 0 < near < far, "ascend above 0", self.depth_range_m)
         sizes = self.canonical_size_m

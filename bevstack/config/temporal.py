@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bevstack.config.checks import check
-from bevstack.config.resnet import NORMS
+from bevstack.config.perspective import NORMS
 
 ALIGNMENTS = ("reproject", "warp")
 
@@ -23,7 +23,9 @@ class TemporalConfig:
     alignment: str = "reproject"  # "reproject" (released code) or "warp" (paper)
     num_fusion: int = 3  # residual blocks. Released configurations
     inter_channels: int | None = None  # of the blocks; none: frames x channels. 512 in published t8
-    norm: str = "SyncBN"  # "BN", or "SyncBN": statistics over all processes. Released code
+    # "BN", "SyncBN" (statistics over all processes; released code), or "GN" (within a map)
+    norm: str = "SyncBN"
+    norm_groups: int = 32  # of "GN"; divides the blocks' channels
     activation_checkpointing: bool = False  # recompute each block in the backward pass
     frame_interval_s: float = 0.5  # between key frames; nuScenes annotates at 2 Hz
     # a pose that moves faster than this between two frames is no drive but a jump: a reset
@@ -33,6 +35,7 @@ class TemporalConfig:
         known = self.alignment in ALIGNMENTS
         check("temporal.alignment", known, f"be one of {ALIGNMENTS}", self.alignment)
         check("temporal.num_fusion", self.num_fusion > 0, "be positive", self.num_fusion)
+        check("temporal.norm_groups", self.norm_groups > 0, "be positive", self.norm_groups)
         positive = self.inter_channels is None or self.inter_channels > 0
         check("temporal.inter_channels", positive, "be positive or none", self.inter_channels)
         check("temporal.norm", self.norm in NORMS, f"be one of {NORMS}", self.norm)

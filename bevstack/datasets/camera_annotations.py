@@ -18,7 +18,7 @@ from bevstack.tables.reader import Tables
 from bevstack.types import CameraAnnotations
 from bevstack.types.perspective import CAMERA_CORNER_SIGNS, UNKNOWN_ATTRIBUTE
 
-MIN_POINTS = 3  # lidar and radar points in a box. Released code
+MIN_POINTS = 3  # lidar and radar points in a box, unless said otherwise. Released code
 MIN_VISIBLE_SHARE = 0.2  # of a box's outline, inside the image. Released code
 MIN_CORNER_DEPTH_M = 0.1  # of every corner. The devkit's box_in_image
 
@@ -45,10 +45,11 @@ def camera_annotations(
     cam_from_world: Tensor,  # (N, 4, 4) float64, each at its image's own time
     intrinsics: Tensor,  # (N, 3, 3) float64 pixels
     image_size: Tensor,  # (N, 2) (H, W) pixels
+    min_points: int = MIN_POINTS,
 ) -> tuple[CameraAnnotations, ...]:  # N
     """The boxes of a sample that each of its cameras sees, in file order.
 
-    A box is left out where fewer than three lidar and radar points fell into it, and where less
+    A box is left out where fewer than ``min_points`` lidar and radar points fell into it, and where less
     than a fifth of its outline (the rectangle around its projected corners) lies in the image.
 
     It is left out, too, where a corner lies behind the camera or less than 0.1 m before it. Such
@@ -65,11 +66,12 @@ def camera_annotations(
         cam_from_world: of the sample's cameras.
         intrinsics: of the images as they are in the files.
         image_size: likewise.
+        min_points: lidar and radar points of a box that is kept.
     """
     table = tables.annotations
     rows = tables.annotations_of(sample)
     labels = detection_labels(tables, rows, class_names)
-    learned = (labels >= 0) & (table.num_points[rows] >= MIN_POINTS)
+    learned = (labels >= 0) & (table.num_points[rows] >= min_points)
     rows, labels = rows[learned], labels[learned]
     world_from_box = se3_from_parts(
         torch.from_numpy(table.rotation[rows]), torch.from_numpy(table.translation[rows])

@@ -54,7 +54,8 @@ def make_training_loader(
     function of the configuration and the position alone: with ``start`` it goes on with the very
     samples and augmentations of a run that was stopped, and it does not depend on
     ``num_workers``. With ``accumulate`` a batch is that part of a step's samples that go through
-    the model together.
+    the model together. Batches of ``perspective_steps`` hold current frames alone, as nothing looks
+    at the others then.
 
     A sample whose files are missing or damaged raises what is wrong with it, or, where
     ``on_bad_sample`` is "skip", gives its place to another one, drawn from (seed, epoch, sample).
@@ -91,6 +92,7 @@ def make_training_loader(
         start=start,
         rank=rank,
         world_size=world_size,
+        num_alone=recipe.perspective_steps * recipe.batch_size,
     )
     samples = _TrainingSamples(dataset, config, keep_empty_boxes=keep_empty_boxes)
     return BatchStream(
@@ -123,7 +125,7 @@ def make_evaluation_loader(
     num_workers: int = 0,
 ) -> BatchStream:
     """Every sample once, in order, without augmentation; the last batch may be smaller."""
-    items = [(0, index) for index in range(len(dataset))]
+    items = [Item(0, index) for index in range(len(dataset))]
     order = [items[first : first + batch_size] for first in range(0, len(items), batch_size)]
     samples = _Samples(dataset, config)
     return BatchStream(samples, order, epoch_length=len(items), num_workers=num_workers)
@@ -180,9 +182,14 @@ class BatchStream:
             yield stacked.batch
 
 
-# Epoch, and draw: the sample's index, plus the number of samples for each time that it was drawn
-# in this epoch before.
-Item = tuple[int, int]
+class Item(NamedTuple):
+    """One place in a batch."""
+
+    epoch: int
+    draw: int  # the sample's index, plus the number of samples for each earlier draw in this epoch
+    alone: bool = False  # the current frame without the others of its clip
+
+
 REPLACEMENTS = 10  # samples tried in the place of one that cannot be read
 
 
@@ -225,6 +232,7 @@ class _TrainingOrder:
     start: int
     rank: int
     world_size: int
+    num_alone: int = 0  # samples, from the first on, of which the current frame is enough
 
     def __iter__(self) -> Iterator[list[Item]]:
         position = self.start
@@ -238,7 +246,7 @@ class _TrainingOrder:
                     epoch = place // length
                     draws = self._draws(epoch)
                     assert len(draws) == length  # EpochOrder
-                batch.append((epoch, int(draws[place % length])))
+                batch.append(Item(epoch, int(draws[place % length]), place < self.num_alone))
             position += self.batch_size
             yield batch[self.rank :: self.world_size]
 
@@ -260,24 +268,24 @@ class _Samples(Dataset[_Drawn | LoadingError]):
         self._config = config
 
     def __getitem__(self, item: Item) -> _Drawn | LoadingError:
-        found = self._load(*item)
+        found = self._load(item)
         return found if isinstance(found, LoadingError) else _Drawn(found, ())
 
-    def _load(self, epoch: int, draw: int) -> PreparedClip | LoadingError:
-        index = draw % len(self._dataset)
+    def _load(self, item: Item) -> PreparedClip | LoadingError:
+        index = item.draw % len(self._dataset)
         try:
             clip = load_clip(
                 self._dataset,
                 index,
-                self._config.frames,
+                (0,) if item.alone else self._config.frames,
                 camera_annotations=self._config.perspective is not None,
                 images_for=self._config,
             )
-            return self._prepare(clip, epoch, draw)
+            return self._prepare(clip, item)
         except (ValueError, OSError) as error:  # what a caller can mend: told without traceback
             return LoadingError(self._dataset.sample_token(index), error)
 
-    def _prepare(self, clip: Clip, epoch: int, draw: int) -> PreparedClip:
+    def _prepare(self, clip: Clip, item: Item) -> PreparedClip:
         return prepare_clip(clip, self._config)
 
 
@@ -289,20 +297,21 @@ class _TrainingSamples(_Samples):
         self._keep_empty_boxes = keep_empty_boxes
 
     def __getitem__(self, item: Item) -> _Drawn | LoadingError:
-        epoch, draw = item
-        found = self._load(epoch, draw)
+        found = self._load(item)
         if self._config.training.on_bad_sample != "skip":
             return found if isinstance(found, LoadingError) else _Drawn(found, ())
         skipped: list[SkippedSample] = []
-        others = np.random.default_rng((self._config.training.seed, epoch, draw, 1))
+        others = np.random.default_rng((self._config.training.seed, item.epoch, item.draw, 1))
         for _ in range(REPLACEMENTS):
             if not isinstance(found, LoadingError):
                 return _Drawn(found, tuple(skipped))
             skipped.append(SkippedSample(found.sample_token, str(found.error)))
-            found = self._load(epoch, int(others.integers(len(self._dataset))))
+            other = int(others.integers(len(self._dataset)))
+            found = self._load(item._replace(draw=other))
         return found if isinstance(found, LoadingError) else _Drawn(found, tuple(skipped))
 
-    def _prepare(self, clip: Clip, epoch: int, draw: int) -> PreparedClip:
+    def _prepare(self, clip: Clip, item: Item) -> PreparedClip:
+        epoch, draw = item.epoch, item.draw
         config = self._config
         seed = config.training.seed
         images, bev = draw_augmentation(config.augmentation, seed, epoch, draw)

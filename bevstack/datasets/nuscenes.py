@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bevstack.config import Config
-from bevstack.datasets.camera_annotations import camera_annotations
+from bevstack.datasets.camera_annotations import MIN_POINTS, camera_annotations
 from bevstack.datasets.images import read_image
 from bevstack.datasets.preprocess import decoding_reduction
 from bevstack.geometry import invert_se3
@@ -162,7 +162,13 @@ class NuScenesDataset:
         frame = self._frame(sample, load_images, True, reductions)
         if not camera_annotations or frame.annotations is None:
             return frame
-        of_cameras = self._camera_annotations(sample, frame, reductions)
+        perspective = None if images_for is None else images_for.perspective
+        of_cameras = self._camera_annotations(
+            sample,
+            frame,
+            reductions,
+            min_points=MIN_POINTS if perspective is None else perspective.min_points,
+        )
         return replace(frame, camera_annotations=of_cameras)
 
     def neighbour(
@@ -271,6 +277,8 @@ class NuScenesDataset:
         sample: int,
         frame: Frame,
         reductions: NDArray[np.int64],  # (N,)
+        *,
+        min_points: int,
     ) -> tuple[CameraAnnotations, ...]:  # N
         """What each camera of a frame sees; its images need not be loaded."""
         size = self.tables.keyframes.size[self._cameras(sample)] // reductions[:, None]
@@ -282,6 +290,7 @@ class NuScenesDataset:
             cam_from_world=invert_se3(frame.world_from_ego_at_camera @ frame.ego_from_cam),
             intrinsics=frame.intrinsics,
             image_size=torch.from_numpy(size),
+            min_points=min_points,
         )
 
     def _used_sensors(self) -> NDArray[np.int32]:

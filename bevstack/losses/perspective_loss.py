@@ -147,8 +147,13 @@ class PerspectiveCriterion:
             loss = torch.where(distance < beta, near, distance - 0.5 * beta).mean(-1)
             if not self.config.official_parity:
                 loss = loss.clamp(max=self.config.max_corner_loss_m)
-            losses[name] = loss
+            losses[name] = loss * self._nearness(true)
         return losses
+
+    def _nearness(self, true: CameraBoxes) -> Tensor | float:  # (M,)
+        """How much the corners of a box count, by its depth."""
+        full = self.config.full_weight_depth_m
+        return 1.0 if full is None else (full / true.depth_m).clamp(max=1.0)
 
     def _motion_losses(
         self, output: PerspectiveOutput, targets: PerspectiveTargets, sums: Normalisers

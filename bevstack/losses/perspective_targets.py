@@ -28,7 +28,7 @@ class PerspectiveTargets:
     location: Tensor  # (M,) int64
     annotation: Tensor  # (M,) int64, index within the image's true boxes
     label: Tensor  # (M,) int64
-    ltrb_px: Tensor  # (M, 4) distances to the sides, all > 0
+    ltrb_px: Tensor  # (M, 4) distances to the sides, all >= 0
     centerness: Tensor  # (M,) 0 to 1
     boxes: CameraBoxes  # (M,) in the camera frame
     attribute: Tensor  # (M,) int64, UNKNOWN_ATTRIBUTE where there is none
@@ -48,7 +48,8 @@ def assign_targets(
     A location can learn a box if it lies within ``center_radius`` strides of the box's middle and
     inside the box, both strictly, and if the farthest side is within the level's bounds, both
     inclusive; of several boxes it learns the one of smallest area, the first of equals. All others
-    are background.
+    are background. A box smaller than ``min_extent`` strides counts as that large around its middle,
+    here and for its centerness; a side that the location then lies beyond is 0 pixels away.
 
     With ``config.official_parity`` an image whose first box has its middle at u = 0 exactly has no
     positive location at all, as in the released code.
@@ -67,7 +68,10 @@ def assign_targets(
     box = true.boxes_px[:, None]  # (I, 1, A, 4)
     spot = locations_px[:, None]  # (P, 1, 2)
     ltrb = torch.cat((spot - box[..., :2], box[..., 2:] - spot), -1)  # (I, P, A, 4)
-    fits = _near_middle(true.boxes_px, locations_px, level_sizes, config)
+    # (P, 1, 2) pixels by which a box is too small at a location of this level
+    extent = _of_locations([config.min_extent * s for s in config.strides], level_sizes, box)
+    short = (extent[:, None, None] - (box[..., 2:] - box[..., :2])).clamp(min=0) / 2  # (I, P, A, 2)
+    fits = _near_middle(true.boxes_px, locations_px, level_sizes, short, config)
     fits &= _of_the_level(ltrb.amax(-1), level_sizes, config) & present[:, None]
     area = (true.boxes_px[..., 2:] - true.boxes_px[..., :2]).prod(-1)  # (I, A)
     area = torch.where(fits, area[:, None], torch.inf)
@@ -81,15 +85,17 @@ def assign_targets(
     image, location = (labels < config.num_classes).nonzero(as_tuple=True)
     annotation = chosen[image, location]
     at = (image, annotation)
-    sides = ltrb[image, location, annotation]
+    at_chosen = (image, location, annotation)
+    sides = ltrb[at_chosen]
+    grown = sides + short[at_chosen].repeat(1, 2)
     return PerspectiveTargets(
         labels=labels,
         image=image,
         location=location,
         annotation=annotation,
         label=labels[image, location],
-        ltrb_px=sides,
-        centerness=centerness(sides),
+        ltrb_px=sides.clamp(min=0),
+        centerness=centerness(grown),
         boxes=_boxes_of(true, intrinsics.to(labels.device))[at],
         attribute=true.attributes[at],
         speed_mps=true.speed_mps[at],
@@ -140,6 +146,7 @@ def _near_middle(
     boxes_px: Tensor,  # (I, A, 4)
     locations_px: Tensor,  # (P, 2)
     level_sizes: Sequence[int],
+    short: Tensor,  # (I, P, A, 2) pixels added to each side
     config: PerspectiveConfig,
 ) -> Tensor:  # (I, P, A) bool
     """Whether a location lies in the middle of a box, and in the box."""
@@ -148,8 +155,8 @@ def _near_middle(
     reach = _of_locations([config.center_radius * s for s in config.strides], level_sizes, low)
     reach = reach[:, None, None]  # (P, 1, 1)
     spot = locations_px[:, None]  # (P, 1, 2)
-    left_top = torch.maximum(middle[:, None] - reach, low[:, None])  # (I, P, A, 2)
-    right_bottom = torch.minimum(middle[:, None] + reach, high[:, None])
+    left_top = torch.maximum(middle[:, None] - reach, low[:, None] - short)  # (I, P, A, 2)
+    right_bottom = torch.minimum(middle[:, None] + reach, high[:, None] + short)
     inside = (spot > left_top).all(-1) & (spot < right_bottom).all(-1)
     if config.official_parity:
         inside &= (middle[:, :1, 0] != 0)[:, None]

@@ -65,6 +65,17 @@ def build_batch_norm(norm: str, channels: int) -> nn.BatchNorm2d:
     return SyncBatchNorm(channels) if norm == "SyncBN" else nn.BatchNorm2d(channels)
 
 
+def build_map_norm(norm: str, channels: int, *, groups: int) -> nn.Module:
+    """A norm of maps (B, C, H, W) by its configured name: "GN", or one of ``build_batch_norm``.
+
+    Raises:
+        ValueError: another name, or groups of "GN" that do not divide the channels.
+    """
+    if norm == "GN":
+        return nn.GroupNorm(groups, channels)
+    return build_batch_norm(norm, channels)
+
+
 def run_block(
     block: nn.Module,
     x: Tensor,

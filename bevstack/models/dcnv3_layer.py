@@ -27,10 +27,23 @@ class ChannelsLastBatchNorm(nn.BatchNorm2d):
         return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
-def build_norm(norm_layer: str, channels: int) -> nn.Module:
-    """LN or BN over the last axis of a channels-last map."""
+class ChannelsLastGroupNorm(nn.GroupNorm):
+    """Group norm (arXiv 1803.08494) of a channels-last map."""
+
+    def forward(
+        self,
+        x: Tensor,  # (B, H, W, C)
+    ) -> Tensor:  # (B, H, W, C)
+        """Normalises each group of channels over the map of each image."""
+        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+def build_norm(norm_layer: str, channels: int, *, groups: int) -> nn.Module:
+    """LN, BN or GN over the last axis of a channels-last map; ``groups`` are those of GN."""
     if norm_layer == "BN":
         return ChannelsLastBatchNorm(channels)
+    if norm_layer == "GN":
+        return ChannelsLastGroupNorm(groups, channels)
     return nn.LayerNorm(channels, eps=NORM_EPS)
 
 
@@ -97,7 +110,7 @@ class DCNv3Layer(nn.Module):
             CenterFeatureScale(channels, groups) if config.center_feature_scale else None
         )
         self.dw_conv = nn.Conv2d(channels, channels, dw_size, padding=dw_size // 2, groups=channels)
-        self.dw_norm = build_norm(config.norm_layer, channels)
+        self.dw_norm = build_norm(config.norm_layer, channels, groups=config.norm_groups)
         self.act = build_activation(config.act_layer)
         self.offset = nn.Linear(channels, groups * points * 2)
         self.mask = nn.Linear(channels, groups * points)

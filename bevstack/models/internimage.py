@@ -39,10 +39,12 @@ class Stem(nn.Module):
         super().__init__()
         half = config.channels // 2
         self.conv1 = nn.Conv2d(3, half, 3, stride=2, padding=1)
-        self.norm1 = build_norm(config.norm_layer, half)
+        self.norm1 = build_norm(config.norm_layer, half, groups=config.norm_groups)
         self.act = build_activation(config.act_layer)
         self.conv2 = nn.Conv2d(half, config.channels, 3, stride=2, padding=1)
-        self.norm2 = build_norm(config.norm_layer, config.channels)
+        self.norm2 = build_norm(
+            config.norm_layer, config.channels, groups=config.norm_groups
+        )
 
     def forward(
         self,
@@ -60,7 +62,7 @@ class Downsample(nn.Module):
     def __init__(self, channels: int, config: InternImageConfig) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1, bias=False)
-        self.norm = build_norm(config.norm_layer, 2 * channels)
+        self.norm = build_norm(config.norm_layer, 2 * channels, groups=config.norm_groups)
 
     def forward(
         self,

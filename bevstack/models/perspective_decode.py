@@ -88,6 +88,7 @@ def decode_boxes(
     center = locations_px + raw.center_offset_px
     focal = torch.stack((cam_from_image[..., 0, 0], cam_from_image[..., 1, 1]), -1)
     scale = config.focal_factor_px * torch.linalg.vector_norm(focal, dim=-1)
+    depth = raw.depth / scale if config.ground_z_m is None else raw.depth
     near, far = config.depth_range_m
     canonical = raw.size.new_tensor(config.canonical_size_m)[labels]  # (..., 3)
     said = raw.quaternion
@@ -96,7 +97,7 @@ def decode_boxes(
     return CameraBoxes(
         egocentric(functional.normalize(said, dim=-1), pixel_rays(center, cam_from_image)),
         center,
-        (raw.depth / scale).clamp(near, far),
+        depth.clamp(near, far),
         (raw.size.tanh() + 1) * canonical,
         cam_from_image,
     )

@@ -21,6 +21,9 @@ from bevstack.models.detection_head import CLASS_PRIOR
 from bevstack.shapes import expect_shape
 
 
+_SHARPNESS_M = 100.0  # from depths of this order on, inverse depths stay positive by softplus
+
+
 @dataclass(frozen=True)
 class PerspectiveOutput:
     """What the head says at every location of every image; float32 at least.
@@ -34,7 +37,7 @@ class PerspectiveOutput:
     centerness: Tensor  # (I, P) logit
     quaternion: Tensor  # (I, P, 4, K) wxyz, of any length, seen along the ray to the centre
     center_offset_px: Tensor  # (I, P, 2, K) from the location to where the 3D centre is seen
-    depth: Tensor  # (I, P, K) metres, before the lens is accounted for
+    depth: Tensor  # (I, P, K) metres; without ground, before the lens is accounted for
     size: Tensor  # (I, P, 3, K) of (length, width, height): canonical * (1 + tanh) metres
     confidence: Tensor  # (I, P, K) logit
     attributes: Tensor  # (I, P, A) logits
@@ -58,6 +61,10 @@ class PerspectiveHead(nn.Module):
     attributes and speed are read from the class tower, the image box and its centerness from the
     box tower, 3D boxes of every class (components major) from the third.
 
+    With ``config.ground_z_m`` the head is also told the inverse depth of the ground at each location
+    (``ground_seen_at``): the towers see it, and a box's inverse depth is said as what has to be added
+    to it, which is the same for all that stands on the ground with its foot as far below.
+
     With ``config.official_parity`` all biases start at 0, as in the released code; by default every
     class starts at a probability of 0.01 (focal loss, arXiv 1708.02002, section 3.3).
 
@@ -74,6 +81,7 @@ class PerspectiveHead(nn.Module):
                 f"got {config.norm_groups}"
             )
         self.config = config
+        self.ground = None if config.ground_z_m is None else nn.Conv2d(2, channels, 1)
         self.class_tower = LevelTower(config, channels=channels)
         self.box2d_tower = LevelTower(config, channels=channels)
         self.box3d_tower = LevelTower(config, channels=channels)
@@ -91,11 +99,21 @@ class PerspectiveHead(nn.Module):
         strides = [float(stride) for stride in config.strides]
         self.ltrb_scales = _of_levels(strides)
         self.center_offset_scales = _of_levels(strides)
-        self.depth_scales = _of_levels([config.depth_gain * std for std in config.std_depth_m])
-        self.depth_offsets = _of_levels(config.mean_depth_m)
+        self._start_depths()
         self.size_scales = _of_levels([1.0] * len(strides))
         self.confidence_scales = _of_levels([1.0] * len(strides))
         self.init_weights()
+
+    def _start_depths(self) -> None:
+        """Where the depth of each level starts and how far it reaches: metres, or 1 / metres."""
+        config = self.config
+        if self.ground is None:
+            scales = [config.depth_gain * std for std in config.std_depth_m]
+            offsets = list(config.mean_depth_m)
+        else:
+            scales = [config.depth_gain / mean for mean in config.mean_depth_m]
+            offsets = [0.5 / mean for mean in config.mean_depth_m]
+        self.depth_scales, self.depth_offsets = _of_levels(scales), _of_levels(offsets)
 
     def init_weights(self) -> None:
         """Kaiming-uniform predictors (a = 1), zero biases; towers initialise themselves."""
@@ -110,13 +128,14 @@ class PerspectiveHead(nn.Module):
     def forward(
         self,
         pyramid: Sequence[Tensor],  # L x (I, C, H_l, W_l)
+        ground: Sequence[Tensor] | None = None,  # L x (I, H_l, W_l), 1 / metres
     ) -> PerspectiveOutput:
         """Says at every location of every level what stands there.
 
         I may be 0, which leaves the statistics of batch norms, and all parameters in the graph.
 
         Raises:
-            ValueError: not as many levels as strides.
+            ValueError: not as many levels as strides, or no ground where the configuration has one.
         """
         levels = len(self.config.strides)
         if len(pyramid) != levels:
@@ -124,34 +143,51 @@ class PerspectiveHead(nn.Module):
                 f"pyramid must have a level for each of the strides {self.config.strides}; got "
                 f"{len(pyramid)}: set fpn.num_outputs to {levels}"
             )
-        parts = [self._level(level, features) for level, features in enumerate(pyramid)]
+        if (ground is None) != (self.ground is None):
+            told = "be told" if ground is None else "be none for a configuration without"
+            raise ValueError(f"ground must {told}: perspective.ground_z_m is {self.config.ground_z_m}")
+        parts = [
+            self._level(level, features, None if ground is None else ground[level])
+            for level, features in enumerate(pyramid)
+        ]
         shapes = [(int(x.shape[-2]), int(x.shape[-1])) for x in pyramid]
         locations = level_locations(shapes, self.config.strides, device=pyramid[0].device)
         joined = (torch.cat(of_levels, 1) for of_levels in zip(*parts, strict=True))
         return PerspectiveOutput(*joined, locations, tuple(h * w for h, w in shapes))
 
-    def _level(self, level: int, features: Tensor) -> tuple[Tensor, ...]:
+    def _level(
+        self,
+        level: int,
+        features: Tensor,  # (I, C, H, W)
+        ground: Tensor | None,  # (I, H, W)
+    ) -> tuple[Tensor, ...]:
         """The tensors of ``PerspectiveOutput`` in their order, P being one level's locations."""
         classes = self.config.num_classes
+        if self.ground is not None and ground is not None:
+            features = features + self.ground(_told(ground).to(features.dtype))
         of_class = self.class_tower(features, level)
         of_box2d = self.box2d_tower(features, level)
         of_box3d = self.box3d_tower(features, level)
-        ltrb = _wide(self.ltrb(of_box2d)) * self.ltrb_scales[level]
-        offset = _wide(self.center_offset(of_box3d)) * self.center_offset_scales[level]
-        depth = _wide(self.depth(of_box3d)) * self.depth_scales[level] + self.depth_offsets[level]
-        size = _wide(self.size(of_box3d)) * self.size_scales[level]
-        confidence = _wide(self.confidence(of_box3d)) * self.confidence_scales[level]
+        logits, attributes, speed = _predict(of_class, self.logits, self.attributes, self.speed)
+        ltrb, centerness = _predict(of_box2d, self.ltrb, self.centerness)
+        quaternion, offset, depth, size, confidence = _predict(
+            of_box3d, self.quaternion, self.center_offset, self.depth, self.size, self.confidence
+        )
+        depth = depth * self.depth_scales[level] + self.depth_offsets[level]
+        if ground is not None:
+            depth = 1 / functional.softplus(depth + ground[:, None], beta=_SHARPNESS_M)
+        offset = offset * self.center_offset_scales[level]
         return (
-            _flat(_wide(self.logits(of_class))),
-            _flat(functional.relu(ltrb)),
-            _flat(_wide(self.centerness(of_box2d))).squeeze(-1),
-            _flat(_wide(self.quaternion(of_box3d))).unflatten(-1, (4, classes)),
+            _flat(logits),
+            _flat(functional.relu(ltrb * self.ltrb_scales[level])),
+            _flat(centerness).squeeze(-1),
+            _flat(quaternion).unflatten(-1, (4, classes)),
             _flat(offset).unflatten(-1, (2, classes)),
             _flat(depth),
-            _flat(size).unflatten(-1, (3, classes)),
-            _flat(confidence),
-            _flat(_wide(self.attributes(of_class))),
-            _flat(functional.relu(_wide(self.speed(of_class)))).squeeze(-1),
+            _flat(size * self.size_scales[level]).unflatten(-1, (3, classes)),
+            _flat(confidence * self.confidence_scales[level]),
+            _flat(attributes),
+            _flat(functional.relu(speed)).squeeze(-1),
         )
 
 
@@ -225,8 +261,49 @@ def level_locations(
     return torch.cat(places).float()
 
 
+def ground_seen_at(
+    locations_px: Tensor,  # (P, 2) (u, v)
+    cam_from_image: Tensor,  # (I, 3, 3)
+    bev_from_cam: Tensor,  # (I, 4, 4) float64
+    *,
+    ground_z_m: float,  # in the bev frame
+) -> Tensor:  # (I, P) float32, 1 / metres
+    """Inverse depth of the ground along the ray of each location: 0 at the horizon.
+
+    Above the horizon it is negative: the same linear function of the image's rows and columns, as
+    for a pinhole camera above a plane. A camera must be above the ground; lower than 0.1 m counts
+    as 0.1 m.
+    """
+    homogeneous = functional.pad(locations_px.double(), (0, 1), value=1.0)  # (P, 3)
+    up = bev_from_cam[:, 2:3, :3].double() @ cam_from_image.double()  # (I, 1, 3)
+    rise = (homogeneous @ up.transpose(1, 2)).squeeze(-1)  # (I, P) metres a metre of depth
+    height = (bev_from_cam[:, 2, 3].double() - ground_z_m).clamp(min=0.1)
+    return (-rise / height[:, None]).float()
+
+
+def _told(ground: Tensor) -> Tensor:  # (I, H, W) 1 / metres, to (I, 2, H, W) of about 1
+    """The ground as the towers see it: its inverse depth, and the logarithm of its depth."""
+    return torch.stack((10 * ground, 0.5 * ground.clamp(min=0.01).log() + 1.5), 1)
+
+
 def _predictor(channels: int, outputs: int, *, bias: bool = True) -> nn.Conv2d:
     return nn.Conv2d(channels, outputs, 3, padding=1, bias=bias)
+
+
+def _predict(
+    features: Tensor,  # (I, C, H, W)
+    *predictors: nn.Conv2d,
+) -> list[Tensor]:  # each (I, outputs, H, W), float32 at least
+    """All predictors of one tower in one convolution: narrow ones by themselves take thrice as long."""
+    weight = torch.cat([predictor.weight for predictor in predictors])
+    biases = [
+        predictor.weight.new_zeros(predictor.out_channels)
+        if predictor.bias is None
+        else predictor.bias
+        for predictor in predictors
+    ]
+    said = _wide(functional.conv2d(features, weight, torch.cat(biases), padding=1))
+    return list(said.split([predictor.out_channels for predictor in predictors], 1))
 
 
 def _of_levels(values: Sequence[float]) -> nn.ParameterList:

@@ -11,8 +11,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from bevstack.config import PerspectiveConfig
 from bevstack.geometry import CameraRig
-from bevstack.models.perspective_head import PerspectiveHead, PerspectiveOutput
+from bevstack.models.perspective_head import (
+    PerspectiveHead,
+    PerspectiveOutput,
+    ground_seen_at,
+    level_locations,
+)
 from bevstack.shapes import expect_shape
 from bevstack.types import CameraAnnotations
 
@@ -76,14 +82,37 @@ def look_from_cameras(
     mirrored = intrinsics[:, 0, 0] < 0
     upright = intrinsics.clone()
     upright[:, 0] = padded_width * intrinsics[:, 2] - intrinsics[:, 0]
+    intrinsics = torch.where(mirrored[:, None, None], upright, intrinsics)
     levels = [_mirror_back(level.flatten(0, 1)[image], mirrored) for level in pyramid]
+    ground = _ground(head.config, levels, intrinsics, rig.bev_from_cam.flatten(0, 1)[image])
     return PerspectiveViews(
-        output=head(levels),
+        output=head(levels, ground),
         image=image,
-        intrinsics=torch.where(mirrored[:, None, None], upright, intrinsics),
+        intrinsics=intrinsics,
         mirrored=mirrored,
         padded_width=padded_width,
     )
+
+
+def _ground(
+    config: PerspectiveConfig,
+    levels: Sequence[Tensor],  # L x (I, C, H_l, W_l), upright
+    intrinsics: Tensor,  # (I, 3, 3) float64, upright
+    bev_from_cam: Tensor,  # (I, 4, 4) float64
+) -> list[Tensor] | None:  # L x (I, H_l, W_l)
+    """Inverse depth of the ground at all locations; None where the head is not to know."""
+    if config.ground_z_m is None:
+        return None
+    cam_from_image = torch.linalg.inv(intrinsics)
+    seen = []
+    for level, stride in zip(levels, config.strides, strict=True):
+        shape = (int(level.shape[-2]), int(level.shape[-1]))
+        places = level_locations([shape], [stride], device=level.device)
+        inverse = ground_seen_at(
+            places, cam_from_image, bev_from_cam, ground_z_m=config.ground_z_m
+        )
+        seen.append(inverse.unflatten(1, shape))
+    return seen
 
 
 def _mirror_back(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bevstack.config.temporal import TemporalConfig
-from bevstack.models.batch_norm import build_batch_norm, run_block
+from bevstack.models.batch_norm import build_map_norm, run_block
 from bevstack.shapes import expect_shape
 
 
@@ -65,22 +65,27 @@ def fill_missing(
 
 
 class FusionBlock(nn.Module):
-    """Two 3x3 convolutions with batch norm; ReLU of the sum with the input.
+    """Two 3x3 convolutions with norms; ReLU of the sum with the input.
 
     The input is convolved (3x3) and normalised on its way to the sum where the channels change.
     """
 
-    def __init__(self, in_channels: int, channels: int, *, norm: str) -> None:
+    def __init__(self, in_channels: int, channels: int, *, norm: str, norm_groups: int) -> None:
         super().__init__()
+        if norm == "GN" and channels % norm_groups:
+            raise ValueError(
+                f"temporal.norm_groups must divide the blocks' {channels} channels; "
+                f"got {norm_groups}"
+            )
         self.conv1 = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
-        self.bn1 = build_batch_norm(norm, channels)
+        self.bn1 = build_map_norm(norm, channels, groups=norm_groups)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.bn2 = build_batch_norm(norm, channels)
+        self.bn2 = build_map_norm(norm, channels, groups=norm_groups)
         self.downsample: nn.Sequential | None = None
         if in_channels != channels:
             self.downsample = nn.Sequential(
                 nn.Conv2d(in_channels, channels, 3, padding=1, bias=False),
-                build_batch_norm(norm, channels),
+                build_map_norm(norm, channels, groups=norm_groups),
             )
 
     def forward(
@@ -115,7 +120,12 @@ class TemporalFusion(nn.Module):
         in_channels = self.num_frames * channels
         inner = config.inter_channels or in_channels
         self.blocks = nn.ModuleList(
-            FusionBlock(inner if index else in_channels, inner, norm=config.norm)
+            FusionBlock(
+                inner if index else in_channels,
+                inner,
+                norm=config.norm,
+                norm_groups=config.norm_groups,
+            )
             for index in range(config.num_fusion)
         )
         self.linear = nn.Linear(inner, channels)

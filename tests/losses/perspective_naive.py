@@ -39,9 +39,13 @@ def naive_giou_loss(p: list[float], t: list[float]) -> float:
     return 1 - ((shared + 1) / (union + 1) - (around - union) / around)
 
 
-def naive_corner_losses(said: dict, true: dict, parity: bool) -> dict[str, float]:
+def naive_corner_losses(
+    said: dict, true: dict, parity: bool, full_weight_depth_m: float | None = None
+) -> dict[str, float]:
     """Four losses of one box: parts of the true box exchanged one by one."""
     losses = {}
+    depth = float(true["depth"])
+    weight = 1.0 if full_weight_depth_m is None else min(1.0, full_weight_depth_m / depth)
     for part in ("rotation", "center_px", "depth", "size"):
         mixed = {**true, part: said[part]}
         corners = corners_of(mixed)
@@ -52,7 +56,7 @@ def naive_corner_losses(said: dict, true: dict, parity: bool) -> dict[str, float
                 total += d * d / 2 if parity else d * d / 0.1
             else:
                 total += d - 0.025
-        losses[part] = total / 24 if parity else min(total / 24, 20.0)
+        losses[part] = weight * (total / 24 if parity else min(total / 24, 20.0))
     return losses
 
 
@@ -96,6 +100,7 @@ def naive_losses(
     intrinsics: Tensor,
     *,
     parity: bool = False,
+    full_weight_depth_m: float | None = None,
 ) -> dict[str, float]:
     """All ten losses by loops over images, locations, classes and corners."""
     rows = naive_targets(annotations)
@@ -107,7 +112,8 @@ def naive_losses(
         positive = a is not None and int(annotations[image].labels[a]) == k
         sums["class"] += naive_focal(float(output.logits[image, p, k]), positive)
     for image, p, a in rows:
-        add_row(sums, output, annotations[image], (image, p, a), intrinsics[image], parity)
+        true, k = annotations[image], intrinsics[image]
+        add_row(sums, output, true, (image, p, a), k, parity, full_weight_depth_m)
     n, c = max(len(rows), 1), max(sums["c"], 1e-6)
     attribute = sums["attribute"] / max(sums["c_attribute"], 1e-6)
     if parity:
@@ -130,6 +136,7 @@ def add_row(
     at: tuple[int, int, int],
     intrinsics: Tensor,
     parity: bool,
+    full_weight_depth_m: float | None,
 ) -> None:
     """One positive location's part of every sum."""
     image, p, a = at
@@ -144,7 +151,7 @@ def add_row(
     sums["centerness"] += naive_entropy(float(output.centerness[image, p]), c)
     said = naive_box(output, image, p, label, intrinsics)
     box = naive_true_box(true, a, intrinsics)
-    parts = naive_corner_losses(said, box, parity).values()
+    parts = naive_corner_losses(said, box, parity, full_weight_depth_m).values()
     for name, loss in zip(BOX_PARTS, parts, strict=True):
         sums[name] += c * loss
     error = torch.stack(corners_of(said)) - torch.stack(box["corners"])

@@ -133,6 +133,18 @@ def test_losses_equal_loops(counts: tuple[int, ...], parity: bool) -> None:
     assert float(losses.total) == pytest.approx(sum(wanted.values()), rel=2e-4)
 
 
+def test_corners_of_far_boxes_count_less() -> None:
+    annotations, intrinsics = [some_annotations(n, seed=n) for n in (6, 13)], some_intrinsics(2)
+    output = some_output(2, seed=2)
+    config = replace(SMALL, full_weight_depth_m=12.0)
+    losses = PerspectiveCriterion(config)(output, annotations, intrinsics)
+    wanted = naive_losses(output, annotations, intrinsics, full_weight_depth_m=12.0)
+    equal = naive_losses(output, annotations, intrinsics)
+    for name, value in wanted.items():
+        assert float(losses.terms[f"perspective_{name}"]) == pytest.approx(value, rel=2e-4), name
+    assert wanted["depth"] < equal["depth"] and wanted["confidence"] == equal["confidence"]
+
+
 def near_true_output(true: CameraAnnotations, intrinsics: Tensor) -> PerspectiveOutput:
     """Predictions a hand's breadth off, at every location: corners within beta and beyond."""
     output = some_output(1)

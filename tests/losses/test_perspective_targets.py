@@ -22,6 +22,7 @@ from tests.models.perspective_cases import (
 )
 
 SIZES = tuple(h * w for h, w in SHAPES)
+ENDS = torch.tensor(SIZES).cumsum(0)
 LOCATIONS = level_locations(SHAPES, SMALL.strides, device="cpu")
 
 
@@ -62,6 +63,16 @@ def test_targets_match_the_published_code() -> None:
         assert_close(getattr(targets.boxes, name), getattr(boxes, name), case.tolerance)
 
 
+def grown(box: list[float], stride: int, config: PerspectiveConfig) -> list[float]:
+    """A box around the same middle, as large as boxes of a level are at least."""
+    low, high = [], []
+    for a, b in ((box[0], box[2]), (box[1], box[3])):
+        side = max(b - a, config.min_extent * stride)
+        low.append((a + b - side) / 2)
+        high.append((a + b + side) / 2)
+    return [*low, *high]
+
+
 def naive_label(
     true: CameraAnnotations, level: int, location: list[float], config: PerspectiveConfig
 ) -> int | None:
@@ -72,11 +83,12 @@ def naive_label(
     for a, (left, top, right, bottom) in enumerate(true.boxes_px.tolist()):
         reach = config.center_radius * config.strides[level]
         middle_u, middle_v = (left + right) / 2, (top + bottom) / 2
+        area = (right - left) * (bottom - top)
+        farthest = max(u - left, v - top, right - u, bottom - v)
+        left, top, right, bottom = grown(true.boxes_px[a].tolist(), config.strides[level], config)
         inside = max(left, middle_u - reach) < u < min(right, middle_u + reach) and max(
             top, middle_v - reach
         ) < v < min(bottom, middle_v + reach)
-        farthest = max(u - left, v - top, right - u, bottom - v)
-        area = (right - left) * (bottom - top)
         if inside and bounds[level] <= farthest <= bounds[level + 1] and area < best_area:
             best, best_area = a, area
     return best
@@ -98,12 +110,14 @@ def naive_targets(
     return positives
 
 
+@pytest.mark.parametrize("min_extent", [0.0, 1.75])
 @pytest.mark.parametrize("counts", [(), (0,), (9,), (0, 12), (7, 0, 31), (0, 0)])
-def test_targets_equal_loops(counts: tuple[int, ...]) -> None:
+def test_targets_equal_loops(counts: tuple[int, ...], min_extent: float) -> None:
     annotations = [some_annotations(n, seed=n) for n in counts]
     intrinsics = some_intrinsics(len(counts))
-    targets = assign_targets(annotations, intrinsics, LOCATIONS, SIZES, SMALL)
-    wanted = naive_targets(annotations)
+    config = replace(SMALL, min_extent=min_extent)
+    targets = assign_targets(annotations, intrinsics, LOCATIONS, SIZES, config)
+    wanted = naive_targets(annotations, config)
     got = torch.stack((targets.image, targets.location, targets.annotation), -1)
     assert [tuple(row) for row in got.tolist()] == wanted
     assert sum(counts) < 10 or len({p[1] >= SIZES[0] for p in wanted}) == 2  # several levels
@@ -114,8 +128,14 @@ def test_targets_equal_loops(counts: tuple[int, ...]) -> None:
         assert int(targets.label[m]) == int(true.labels[a])
         u, v = LOCATIONS[p].tolist()
         left, top, right, bottom = true.boxes_px[a].tolist()
-        sides = [u - left, v - top, right - u, bottom - v]
+        sides = [max(side, 0) for side in (u - left, v - top, right - u, bottom - v)]
         assert targets.ltrb_px[m].tolist() == pytest.approx(sides, abs=1e-4)
+        stride = SMALL.strides[int(torch.searchsorted(ENDS, p, right=True))]
+        left, top, right, bottom = grown(true.boxes_px[a].tolist(), stride, config)
+        sides = [u - left, v - top, right - u, bottom - v]
+        across = min(sides[0], sides[2]) / max(sides[0], sides[2])
+        central = math.sqrt(across * min(sides[1], sides[3]) / max(sides[1], sides[3]))
+        assert float(targets.centerness[m]) == pytest.approx(central, abs=1e-4)
         x, y, z = true.center_m[a].double().tolist()
         k = intrinsics[image].tolist()
         seen = [(k[0][0] * x + k[0][1] * y + k[0][2] * z) / z, (k[1][1] * y + k[1][2] * z) / z]
@@ -151,6 +171,22 @@ def test_sides_are_outside_and_level_bounds_belong_to_both_levels() -> None:
     assert finest == [[16, 16, 0]]
     # and those on the side of the box itself are outside
     assert positives([one_box(8, 8, 24, 24)], center_radius=9.0) == [[16, 16, 0]]
+
+
+def test_no_box_is_too_small_to_be_learned() -> None:
+    generator = torch.Generator().manual_seed(1)
+    corner = 1 + torch.rand(60, 2, generator=generator) * torch.tensor((60.0, 36.0))
+    tiny = torch.cat((corner, corner + 0.5 + 3 * torch.rand(60, 2, generator=generator)), -1)
+    boxes = [one_box(*box) for box in tiny.tolist()]  # an image each
+    learned, unlearned = (
+        assign_targets(
+            boxes, some_intrinsics(60), LOCATIONS, SIZES, replace(SMALL, min_extent=extent)
+        )
+        for extent in (1.25, 0.0)
+    )
+    assert set(learned.image.tolist()) == set(range(60))
+    assert len(set(unlearned.image.tolist())) < 20  # as FCOS: locations are 8 pixels apart
+    assert (learned.centerness > 0).all() and (learned.ltrb_px >= 0).all()
 
 
 def test_smallest_box_wins_and_the_first_of_equals() -> None:

@@ -51,7 +51,19 @@ def activation(x: Tensor, config: InternImageConfig) -> Tensor:
 
 
 def mixed_norm(x: Tensor, state: State, config: InternImageConfig) -> Tensor:
+    if config.norm_layer == "GN":
+        return group_norm(x, state, config.norm_groups)
     return (batch_norm if config.norm_layer == "BN" else layer_norm)(x, state)
+
+
+def group_norm(x: Tensor, state: State, groups: int) -> Tensor:
+    out, width = torch.empty_like(x), x.shape[1] // groups
+    for image in range(x.shape[0]):
+        for group in range(groups):
+            part = x[image, group * width : (group + 1) * width]
+            mean, variance = part.mean(), part.var(correction=0)
+            out[image, group * width : (group + 1) * width] = (part - mean) / (variance + 1e-5).sqrt()
+    return out * state["weight"][:, None, None] + state["bias"][:, None, None]
 
 
 def conv(x: Tensor, state: State, *, stride: int = 1, groups: int = 1) -> Tensor:

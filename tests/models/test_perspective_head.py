@@ -13,10 +13,17 @@ from bevstack.models.perspective_head import (
     PerspectiveHead,
     PerspectiveOutput,
     choose_images,
+    ground_seen_at,
     level_locations,
 )
 from tests.models.bevformer_oracle import assert_close, read_case
-from tests.models.perspective_cases import SHAPES, SMALL, published_head, published_output
+from tests.models.perspective_cases import (
+    SHAPES,
+    SMALL,
+    published_head,
+    published_output,
+    some_intrinsics,
+)
 from tests.models.small_models import randomise
 
 FIELDS = (
@@ -242,3 +249,84 @@ def test_wrong_pyramids_and_groups_are_refused() -> None:
         head(some_pyramid(1)[:2])
     with pytest.raises(ValueError, match=r"norm_groups must divide fpn.channels = 12; got 5"):
         PerspectiveHead(replace(SMALL, norm="GN", norm_groups=5), channels=12)
+
+
+def naive_ground(location: Tensor, intrinsics: Tensor, bev_from_cam: Tensor, z: float) -> float:
+    """Inverse depth of the point of the ground plane that a pixel sees, by going there."""
+    ray = torch.linalg.inv(intrinsics) @ torch.tensor((*location.tolist(), 1.0)).double()
+    origin, way = bev_from_cam[:3, 3], bev_from_cam[:3, :3] @ ray
+    steps = (z - origin[2]) / way[2]  # of one metre of depth each
+    assert float((origin + steps * way)[2]) == pytest.approx(z)
+    return float(1 / steps)
+
+
+def test_ground_is_where_rays_meet_it() -> None:
+    generator = torch.Generator().manual_seed(4)
+    turn = torch.linalg.qr(torch.randn(3, 3, 3, generator=generator, dtype=torch.float64)).Q
+    poses = torch.eye(4, dtype=torch.float64).repeat(3, 1, 1)
+    poses[:, :3, :3] = turn
+    poses[:, :3, 3] = torch.tensor(((1.0, 2.0, 1.5), (0.0, -1.0, 2.2), (3.0, 0.0, 0.4)))
+    intrinsics = some_intrinsics(3)
+    places = level_locations(SHAPES, SMALL.strides, device="cpu")
+    got = ground_seen_at(places, torch.linalg.inv(intrinsics), poses, ground_z_m=-0.3)
+    for camera, place in itertools.product(range(3), range(len(places))):
+        wanted = naive_ground(places[place], intrinsics[camera], poses[camera], -0.3)
+        assert float(got[camera, place]) == pytest.approx(wanted, rel=1e-5, abs=1e-7)
+
+
+def grounded(**changes: object) -> PerspectiveConfig:
+    return replace(SMALL, ground_z_m=0.0, **changes)
+
+
+def some_ground(images: int) -> list[Tensor]:
+    """As a camera 1.5 m above it sees it, with the horizon within the image."""
+    rows = [torch.arange(h) * s for (h, _), s in zip(SHAPES, SMALL.strides, strict=True)]
+    return [
+        ((row - 12.5) / (60 * 1.5))[None, :, None].expand(images, -1, w).float()
+        for row, (_, w) in zip(rows, SHAPES, strict=True)
+    ]
+
+
+@torch.no_grad()
+def test_depths_are_said_relative_to_the_ground() -> None:
+    head, pyramid, ground = some_head(grounded()), some_pyramid(2), some_ground(2)
+    output = head(pyramid, ground)
+    assert (output.depth > 0).all() and output.depth.isfinite().all()
+    for level, (height, width) in enumerate(SHAPES):
+        of_ground = torch.stack((10 * ground[level], 0.5 * ground[level].clamp(0.01).log() + 1.5), 1)
+        told = pyramid[level] + torch.einsum(
+            "oc,ichw->iohw", head.ground.weight[..., 0, 0], of_ground
+        )
+        said = naive_said(head, told + head.ground.bias[:, None, None], level)["depth"]
+        start = sum(h * w for h, w in SHAPES[:level])
+        got = output.depth[:, start : start + height * width].unflatten(1, (height, width))
+        inverse = (100 * (said + ground[level][:, None])).exp().add(1).log() / 100
+        torch.testing.assert_close(1 / got, inverse.permute(0, 2, 3, 1), rtol=1e-3, atol=1e-4)
+
+
+def test_a_foot_as_far_below_is_as_much_nearer_anywhere() -> None:
+    """At the start, what is said is the ground some way below each location."""
+    head = PerspectiveHead(grounded(norm="GN", norm_groups=4), channels=12).eval()
+    nn.init.zeros_(head.depth.weight)
+    ground = some_ground(1)
+    with torch.no_grad():
+        depth = head(some_pyramid(1), ground).depth[0, : SHAPES[0][0] * SHAPES[0][1], 0]
+    step = ground[0][0, 1, 0] - ground[0][0, 0, 0]
+    inverse = (1 / depth).unflatten(0, SHAPES[0])
+    torch.testing.assert_close(inverse[4:] - inverse[3:-1], step.expand(2, 9), rtol=0.02, atol=0)
+
+
+def test_ground_is_told_where_the_configuration_has_one_and_only_there() -> None:
+    with pytest.raises(ValueError, match=r"ground must be told: perspective.ground_z_m is 0"):
+        some_head(grounded())(some_pyramid(1))
+    with pytest.raises(ValueError, match=r"ground must be none for a configuration without"):
+        some_head()(some_pyramid(1), some_ground(1))
+
+
+def test_every_parameter_is_reached_above_ground() -> None:
+    head = some_head(grounded()).train()
+    output = head(some_pyramid(2), some_ground(2))
+    generator = torch.Generator().manual_seed(1)
+    fields = [getattr(output, name) for name in FIELDS]
+    sum((x * torch.rand(x.shape, generator=generator)).sum() for x in fields).backward()
+    assert all(p.grad is not None and p.grad.any() for p in head.parameters())

@@ -73,15 +73,19 @@ def training_batch(counts: tuple[tuple[int, ...], ...], seed: int = 0) -> Batch:
     return replace(batch, annotations=annotations, camera_annotations=of_cameras)
 
 
-def head_and_pyramid(batch: int, cameras: int) -> tuple[PerspectiveHead, list[Tensor]]:
+def head_and_pyramid(
+    batch: int, cameras: int, ground_z_m: float | None = None
+) -> tuple[PerspectiveHead, list[Tensor]]:
     torch.manual_seed(0)
-    head = randomise(PerspectiveHead(PERSPECTIVE, channels=8))
+    config = replace(PERSPECTIVE, ground_z_m=ground_z_m)
+    head = randomise(PerspectiveHead(config, channels=8))
     shapes = [(SIZE[0] // s, SIZE[1] // s) for s in PERSPECTIVE.strides]
     return head, [torch.randn(batch, cameras, 8, *shape) for shape in shapes]
 
 
-def test_a_mirrored_image_is_looked_at_upright() -> None:
-    head, pyramid = head_and_pyramid(2, 3)
+@pytest.mark.parametrize("ground_z_m", [None, 0.0])
+def test_a_mirrored_image_is_looked_at_upright(ground_z_m: float | None) -> None:
+    head, pyramid = head_and_pyramid(2, 3, ground_z_m)
     rig = ring_rig(2, 3, SIZE)[:, 0]
     wanted = torch.ones(2, 3, dtype=torch.bool)
     plain = look_from_cameras(head, pyramid, rig, wanted=wanted, padded_width=SIZE[1])
