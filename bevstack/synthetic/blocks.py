@@ -151,7 +151,7 @@ def _fill_site(population: Population, block: Block) -> None:
     for _ in range(int(rng.integers(2, 6))):
         at = block.to_scene(rng.uniform(-half, half), rng.uniform(1.5, block.depth_m))
         worker = things.make_pedestrian(rng, worker=True)
-        population.add_still(worker, *at, rng.uniform(0, 6.28), Role.PERSON)
+        population.add_still(worker, *at, rng.uniform(0, 6.28), Role.PERSON, off_road=True)
     for _ in range(int(rng.integers(2, 8))):
         at = block.to_scene(rng.uniform(-half, half), rng.uniform(1.2, block.depth_m))
         population.add_still(things.make_cone(rng), *at, rng.uniform(0, 6.28), Role.THING)
@@ -172,4 +172,4 @@ def _fill_park(population: Population, block: Block) -> None:
     for _ in range(int(rng.integers(0, 4))):
         at = block.to_scene(rng.uniform(-half, half), rng.uniform(1.0, 10.0))
         person = things.make_pedestrian(rng)
-        population.add_still(person, *at, rng.uniform(0, 6.28), Role.PERSON)
+        population.add_still(person, *at, rng.uniform(0, 6.28), Role.PERSON, off_road=True)

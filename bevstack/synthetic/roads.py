@@ -119,14 +119,27 @@ class Signals:
     clear_s: float = 3.0
     yellow_s: float = 2.0
 
+    @property
+    def cycle_s(self) -> float:
+        """Time after which all repeats."""
+        return self.main_s + self.cross_s + 2 * self.clear_s
+
     def is_red(self, phase: int, time_s: float) -> bool:
         """Whether the lanes of a phase must wait."""
-        cycle = self.main_s + self.cross_s + 2 * self.clear_s
-        t = (time_s + self.offset_s) % cycle
+        t = (time_s + self.offset_s) % self.cycle_s
         if phase == 0:
             return t >= self.main_s
         start = self.main_s + self.clear_s
         return not start <= t < start + self.cross_s
+
+    def red_window(self, phase: int, time_s: float) -> tuple[float, float]:
+        """Begin and end of the time in which a phase is red: the one at a time, or the next."""
+        begin = self.main_s if phase == 0 else self.main_s + self.clear_s + self.cross_s
+        length = self.cycle_s - (self.main_s if phase == 0 else self.cross_s)
+        start = time_s - (time_s + self.offset_s - begin) % self.cycle_s
+        if time_s >= start + length:
+            start += self.cycle_s
+        return start, start + length
 
     def colour(self, phase: int, time_s: float) -> int:
         """What the lights of a phase show, as OpenLane-V2's attribute: 1 red, 2 green, 3 yellow.
@@ -159,6 +172,18 @@ class RoadLayout:
         for crossing in self.crossings:
             mask |= np.abs(s_m - crossing.centre_s_m) < crossing.half_width_m + margin_m
         return mask
+
+
+def near_junction(layout: RoadLayout, x_m: np.ndarray, y_m: np.ndarray) -> np.ndarray:
+    """Which points (P,) lie where two carriageways meet, or on the zebras around."""
+    near = np.zeros(np.shape(x_m), bool)
+    for crossing in layout.crossings:
+        x, y, heading = (float(v) for v in layout.centre.at(crossing.centre_s_m))
+        along = np.cos(heading) * (x_m - x) + np.sin(heading) * (y_m - y)
+        across = np.cos(heading) * (y_m - y) - np.sin(heading) * (x_m - x)
+        inside = (across > -layout.right.kerb_m - 7.0) & (across < layout.left.kerb_m + 7.0)
+        near |= inside & (np.abs(along) < crossing.half_width_m + 9.0)
+    return near
 
 
 def _centre_line(rng: np.random.Generator, length_m: float) -> tuple[Path, np.ndarray]:
@@ -269,7 +294,9 @@ def make_layout(rng: np.random.Generator, hand: float, travel_m: float) -> RoadL
     lanes = _main_lanes(centre, offsets, crossings, limit)
     for crossing in crossings:
         lanes += _cross_lanes(crossing, hand, left, right, float(rng.uniform(6.0, 10.0)))
-    signals = Signals(rng.uniform(0, 40), rng.uniform(9, 16), rng.uniform(6, 11))
+    on_foot_s = (left.kerb_m + right.kerb_m) / 1.3 - 3.5  # who walks crosses while main has red
+    cross_s = max(rng.uniform(6, 11), min(on_foot_s, 14.0))
+    signals = Signals(rng.uniform(0, 40), rng.uniform(9, 16), cross_s)
     return RoadLayout(
         centre=centre,
         lane_width_m=width,

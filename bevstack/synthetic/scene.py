@@ -10,6 +10,7 @@ import numpy as np
 from bevstack.synthetic.blocks import fill_blocks, lots_of, plan_blocks
 from bevstack.synthetic.families import FAMILIES
 from bevstack.synthetic.ground import Ground, draw_ground
+from bevstack.synthetic.people import add_people
 from bevstack.synthetic.population import Population, Role, SceneObject
 from bevstack.synthetic.primitives import C_INSTANCE, P_STATE, Primitives, concatenate
 from bevstack.synthetic.rig import SensorRig, make_rig
@@ -18,7 +19,6 @@ from bevstack.synthetic.scenery import add_skyline, line_streets
 from bevstack.synthetic.spec import WorldSpec
 from bevstack.synthetic.street_life import (
     add_classes,
-    add_people,
     add_two_wheelers,
     draw_ego_start,
     drive_ego,

@@ -1,4 +1,4 @@
-"""What is on the street itself: traffic, parked vehicles, people, two-wheelers, barriers, cones."""
+"""What is on the street itself: traffic, parked vehicles, two-wheelers, chosen classes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import numpy as np
 from bevstack.synthetic import street_objects as things
 from bevstack.synthetic import vehicles
 from bevstack.synthetic.population import Population, Role
-from bevstack.synthetic.roads import BEHIND_M, Lane, Path, Side
+from bevstack.synthetic.roads import BEHIND_M, Lane, Side
 from bevstack.synthetic.traffic import (
     DT_S,
-    LEAD_IN_S,
     Driver,
     Track,
     drive_lane,
@@ -169,54 +168,6 @@ def _draw_parked(rng: np.random.Generator) -> ObjectModel:
     return vehicles.make_construction_vehicle(rng)
 
 
-def add_people(population: Population) -> None:
-    """Walkers and standing groups on the walks, and people who cross at junctions."""
-    layout, rng = population.layout, population.rng
-    sides = (layout.left, layout.right)
-    for _ in range(int(rng.integers(3, 32))):
-        side = sides[int(rng.integers(2))]
-        s = rng.uniform(10.0, layout.centre.length_m - 10.0)
-        d = side.sign * rng.uniform(side.kerb_m + 0.5, side.back_m - 0.3)
-        if rng.random() < 0.78:
-            speed = float(np.clip(rng.normal(1.3, 0.3), 0.5, 2.4) * rng.choice([-1, 1]))
-            track = walk_on_path(layout.centre, s, speed, d, population.steps)
-            walker = things.make_pedestrian(rng, worker=rng.random() < 0.05, walks=True)
-            population.add(walker, track, Role.PERSON)
-            continue
-        for _ in range(int(rng.integers(1, 4))):
-            x, y, heading = (float(v) for v in layout.centre.at(s, d))
-            person = things.make_pedestrian(rng)
-            x, y = x + rng.normal(0, 0.6), y + rng.normal(0, 0.6)
-            population.add_still(person, x, y, heading + rng.uniform(0, 6.28), Role.PERSON)
-    for crossing in layout.crossings:
-        for _ in range(int(rng.integers(1, 8))):
-            _add_crossing_person(population, crossing.path, crossing.half_width_m)
-
-
-def _add_crossing_person(population: Population, street: Path, half_width_m: float) -> None:
-    """Somebody on a zebra across the main road, at a moment when nobody drives there."""
-    layout, rng = population.layout, population.rng
-    beside = float(rng.choice([-1.0, 1.0]) * (half_width_m + rng.uniform(1.3, 3.7)))
-    speed = float(np.clip(rng.normal(1.4, 0.25), 0.8, 2.2))
-    duration = population.steps * DT_S - 2 * LEAD_IN_S
-    for _ in range(4):
-        direction = float(rng.choice([-1, 1]))
-        middle_at = rng.uniform(0.0, duration)
-        start = street.length_m / 2 - direction * speed * middle_at
-        track = walk_on_path(street, start, direction * speed, beside, population.steps)
-        reach = max(layout.left.back_m, layout.right.back_m)
-        from_centre = np.abs(
-            start
-            + direction * speed * (np.arange(population.steps) * DT_S - LEAD_IN_S)
-            - street.length_m / 2
-        )
-        alive = track.alive & (from_centre < reach + 12.0)
-        walker = Track(track.pose, track.speed_mps, track.braking, alive)
-        person = things.make_pedestrian(rng, walks=True)
-        if population.add(person, walker, Role.PERSON, margin_m=0.4):
-            return
-
-
 def add_two_wheelers(population: Population) -> None:
     """Riders beside the lanes or on the walk; parked bicycles and motorcycles; racks."""
     layout, rng = population.layout, population.rng
@@ -289,7 +240,9 @@ def _add_beside_way(
     layout, rng = population.layout, population.rng
     for attempt in range(60):
         side = (layout.left, layout.right)[int(rng.integers(2))]
-        s = rng.uniform(ego_s_m[0] - 8.0, ego_s_m[1] + 16.0)
+        s = rng.uniform(ego_s_m[0] - 8.0 - 0.3 * attempt, ego_s_m[1] + 16.0)
+        if layout.junction_mask(np.array(s), 5.0):
+            continue  # nothing stands in the mouth of a street
         reach = model.size_m[1] / 2 + 0.1
         d = side.kerb_m - side.parking_m + reach + rng.uniform(0.0, 6.0 + 0.1 * attempt)
         x, y, heading = (float(v) for v in layout.centre.at(s, side.sign * d))
