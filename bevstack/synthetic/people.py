@@ -9,7 +9,8 @@ import numpy as np
 from bevstack.synthetic import street_objects as things
 from bevstack.synthetic.ground import ROAD
 from bevstack.synthetic.population import Population, Role
-from bevstack.synthetic.roads import CrossStreet, Path, RoadLayout, Signals
+from bevstack.synthetic.roads import CrossStreet, Path, RoadLayout
+from bevstack.synthetic.signals import Signals
 from bevstack.synthetic.traffic import DT_S, LEAD_IN_S, Track
 
 _WARM_UP_S = 15.0  # people walk so long before the time grid begins, and gather at kerbs
@@ -154,18 +155,30 @@ def add_people(population: Population) -> None:
         s = rng.uniform(10.0, layout.centre.length_m - 10.0)
         d = side.sign * rng.uniform(side.kerb_m + 0.5, side.back_m - 0.3)
         if rng.random() < 0.78:
-            speed = float(np.clip(rng.normal(1.3, 0.3), 0.5, 2.4) * rng.choice([-1, 1]))
-            start = s - speed * _WARM_UP_S
-            gap = float(rng.uniform(0.45, 1.2))
-            track = walk_by_lights(population, layout.centre, start, speed, d, gap)
-            walker = things.make_pedestrian(rng, worker=rng.random() < 0.05, walks=True)
-            if track is not None:
-                population.add(walker, track, Role.PERSON)
-            continue
-        _add_group(population, s, d)
+            _add_walker(population, layout.centre, s, d)
+        else:
+            _add_group(population, s, d)
+    arm = layout.ego_arm()
+    if arm is not None:
+        street, low, high = arm
+        for _ in range(int(rng.integers(2, 14))):
+            beside = street.half_width_m + rng.uniform(0.5, street.walk_m - 0.3)
+            d = float(rng.choice([-1, 1])) * beside
+            _add_walker(population, street.path, rng.uniform(low, high), d)
     for crossing in layout.crossings:
         for _ in range(int(rng.integers(2, 12))):
             _add_crossing_person(population, crossing)
+
+
+def _add_walker(population: Population, path: Path, s_m: float, offset_m: float) -> None:
+    """Somebody who is near `s_m` on the walk when the scene begins."""
+    rng = population.rng
+    speed = float(np.clip(rng.normal(1.3, 0.3), 0.5, 2.4) * rng.choice([-1, 1]))
+    start, gap = s_m - speed * _WARM_UP_S, float(rng.uniform(0.45, 1.2))
+    track = walk_by_lights(population, path, start, speed, offset_m, gap)
+    walker = things.make_pedestrian(rng, worker=rng.random() < 0.05, walks=True)
+    if track is not None:
+        population.add(walker, track, Role.PERSON)
 
 
 def _add_group(population: Population, s_m: float, offset_m: float) -> None:

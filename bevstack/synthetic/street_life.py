@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from bevstack.synthetic import street_objects as things
 from bevstack.synthetic import vehicles
 from bevstack.synthetic.population import Population, Role
-from bevstack.synthetic.roads import BEHIND_M, Lane, Side
+from bevstack.synthetic.roads import Lane, Side
 from bevstack.synthetic.traffic import (
     DT_S,
     Driver,
@@ -20,40 +21,16 @@ from bevstack.synthetic.traffic import (
 )
 from bevstack.synthetic.vehicles import ObjectModel
 
-EGO_SIZE_M = (4.6, 1.9)  # length and width; the ego's origin is its rear axle
-EGO_CENTRE_M = 1.3  # of the body, ahead of the rear axle
-
 # The lidar may miss one small thing, so that a class would be without ground truth.
 _COPIES = {"traffic_cone": 4, "bicycle": 3, "motorcycle": 3}  # of others, two
 
 
-def draw_ego_start(population: Population, lane: Lane) -> float:
-    """Where the ego's rear axle begins in its lane: anywhere, or waiting at a red signal."""
-    rng, signals = population.rng, population.layout.signals
-    waits = [
-        stop.s_m - EGO_SIZE_M[0] / 2 - EGO_CENTRE_M - 1.5
-        for stop in lane.stop_lines
-        if abs(stop.s_m - BEHIND_M) < 60.0 and signals.is_red(stop.phase, 0.0)
-    ]
-    anywhere = BEHIND_M + float(rng.uniform(-25.0, 20.0))
-    return waits[0] if waits and rng.random() < 0.6 else anywhere
+@dataclass(frozen=True)
+class Vehicle:
+    """Somebody who drives in a lane, and what is seen of it: a lorry with its trailer is two."""
 
-
-def drive_ego(population: Population, lane: Lane, start_s_m: float) -> Track:
-    """Drives the ego and everybody else in its lane; returns the track of its rear axle."""
-    rng = population.rng
-    ego = Driver(start_s_m + EGO_CENTRE_M, EGO_SIZE_M[0], float(rng.uniform(0.8, 1.1)))
-    others = _draw_drivers(population, lane, keep_free=(ego.s_m - 14.0, ego.s_m + 14.0))
-    order = sorted([(ego, None), *others], key=lambda pair: -pair[0].s_m)
-    drivers = [driver for driver, _ in order]
-    s, speed, braking = drive_lane(lane, drivers, population.layout.signals, population.steps)
-    index = next(i for i, (_, models) in enumerate(order) if models is None)
-    body = track_on_path(lane.path, s[index], speed[index], braking[index], 0.0)
-    population.reserve_track(body, EGO_SIZE_M)
-    for i, (driver, models) in enumerate(order):
-        if models is not None:
-            _add_vehicle(population, lane, driver, models, s[i], speed[i], braking[i])
-    return track_on_path(lane.path, s[index] - EGO_CENTRE_M, speed[index], braking[index], 0.0)
+    driver: Driver
+    models: list[ObjectModel]  # from the front backwards
 
 
 def drive_others(population: Population, ego_lane: Lane) -> None:
@@ -61,13 +38,13 @@ def drive_others(population: Population, ego_lane: Lane) -> None:
     for lane in population.layout.lanes:
         if lane is ego_lane:
             continue
-        order = sorted(_draw_drivers(population, lane), key=lambda pair: -pair[0].s_m)
+        order = sorted(draw_vehicles(population, lane), key=lambda v: -v.driver.s_m)
         if not order:
             continue
-        drivers = [driver for driver, _ in order]
+        drivers = [vehicle.driver for vehicle in order]
         s, speed, braking = drive_lane(lane, drivers, population.layout.signals, population.steps)
-        for i, (driver, models) in enumerate(order):
-            _add_vehicle(population, lane, driver, models, s[i], speed[i], braking[i])
+        for i, vehicle in enumerate(order):
+            add_vehicle(population, lane, vehicle, s[i], speed[i], braking[i])
 
 
 def _draw_models(rng: np.random.Generator) -> list[ObjectModel]:
@@ -88,9 +65,9 @@ def _train_length(models: list[ObjectModel]) -> float:
     return sum(m.size_m[0] for m in models) + 0.8 * (len(models) - 1)
 
 
-def _draw_drivers(
+def draw_vehicles(
     population: Population, lane: Lane, keep_free: tuple[float, float] = (1.0, 0.0)
-) -> list[tuple[Driver, list[ObjectModel]]]:
+) -> list[Vehicle]:
     """Vehicles along a lane and upstream of it, where they wait for their turn to come in."""
     rng = population.rng
     mean_gap = float(rng.uniform(12.0, 65.0)) if lane.is_main else float(rng.uniform(20.0, 80.0))
@@ -103,7 +80,8 @@ def _draw_drivers(
         s -= length / 2
         clear = s + length / 2 < keep_free[0] or s - length / 2 > keep_free[1]
         if clear and not _in_junction(lane, s, length):
-            drawn.append((Driver(s, length, float(rng.uniform(0.75, 1.1))), models))
+            driver = Driver(s, length, float(rng.uniform(0.75, 1.1)))
+            drawn.append(Vehicle(driver, models))
         s -= length / 2 + 6.0 + float(rng.exponential(mean_gap))
     return drawn
 
@@ -113,18 +91,18 @@ def _in_junction(lane: Lane, s_m: float, length_m: float) -> bool:
     return any(stop.s_m < s_m + length_m / 2 < stop.s_m + 20.0 for stop in lane.stop_lines)
 
 
-def _add_vehicle(
+def add_vehicle(
     population: Population,
     lane: Lane,
-    driver: Driver,
-    models: list[ObjectModel],
-    s: np.ndarray,
-    speed: np.ndarray,
-    braking: np.ndarray,
+    vehicle: Vehicle,
+    s: np.ndarray,  # (K,) m
+    speed: np.ndarray,  # (K,) m/s
+    braking: np.ndarray,  # (K,) 0..1
 ) -> None:
+    """Adds what drives in a lane where it would not meet anybody."""
     offset = float(population.rng.normal(0, 0.12))
-    front = driver.length_m / 2
-    for model in models:
+    front = vehicle.driver.length_m / 2
+    for model in vehicle.models:
         half = model.size_m[0] / 2
         track = track_on_path(lane.path, s + front - half, speed, braking, half, offset)
         role = Role.RIDDEN if model.category == "vehicle.motorcycle" else Role.TRAFFIC

@@ -8,8 +8,9 @@ import pytest
 from bevstack.synthetic import WorldSpec
 from bevstack.synthetic.people import time_to_step_out
 from bevstack.synthetic.population import Role
-from bevstack.synthetic.roads import Path, Signals
+from bevstack.synthetic.roads import Path
 from bevstack.synthetic.scene import Scene, build_scene
+from bevstack.synthetic.signals import Signals
 from bevstack.synthetic.traffic import DT_S, LEAD_IN_S
 
 
