@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sweeps",
         action="store_true",
         default=None,
-        help="camera pictures at 12 Hz, not at the 2 Hz of key frames alone",
+        help="pictures at 12 Hz and lidar sweeps at 20 Hz, not key frames at 2 Hz alone",
     )
 
 

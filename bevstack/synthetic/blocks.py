@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from bevstack.synthetic import street_objects as things
 from bevstack.synthetic import vehicles
 from bevstack.synthetic.ground import Lot
 from bevstack.synthetic.population import Population, Role
-from bevstack.synthetic.roads import RoadLayout
+from bevstack.synthetic.roads import Path, RoadLayout
 from bevstack.synthetic.scenery import add_building, add_hedge, add_tree
 
 _KINDS = ("houses", "car_park", "yard", "site", "park")
@@ -44,20 +45,39 @@ class Block:
 
 
 def plan_blocks(layout: RoadLayout, rng: np.random.Generator) -> list[Block]:
-    """Cuts both sides of the road into blocks of random kinds."""
+    """Cuts both sides of the road, and of where the ego turns to, into blocks of random kinds."""
     weights = rng.dirichlet(np.array([2.6, 2.0, 0.8, 0.6, 1.2]))
     blocks = []
     for side in (layout.left, layout.right):
-        s = 0.0
-        while s < layout.centre.length_m:
-            length = float(rng.uniform(16.0, 42.0))
-            gap = side.back_m + float(rng.uniform(0.4, 5.0))
-            x, y, heading = layout.centre.at(s + length / 2, side.sign * gap)
-            kind = _KINDS[int(rng.choice(len(_KINDS), p=weights))]
-            depth = float(rng.uniform(10.0, 26.0))
-            origin = np.array([float(x), float(y)])
-            blocks.append(Block(kind, origin, float(heading), side.sign, length, depth))
-            s += length + float(rng.uniform(0.0, 6.0))
+        whole = (0.0, layout.centre.length_m)
+        blocks += _blocks_along(layout.centre, side.sign * side.back_m, whole, rng, weights)
+    arm = layout.ego_arm()
+    if arm is not None:
+        street, *stretch = arm
+        for back in (-street.half_width_m - street.walk_m, street.half_width_m + street.walk_m):
+            blocks += _blocks_along(street.path, back, stretch, rng, weights)
+    return blocks
+
+
+def _blocks_along(
+    path: Path,
+    back_m: float,  # offset of the walk's far edge
+    stretch_m: Sequence[float],  # first and last arc length
+    rng: np.random.Generator,
+    weights: np.ndarray,  # (kinds,)
+) -> list[Block]:
+    blocks = []
+    s, end = stretch_m
+    sign = float(np.sign(back_m))
+    while s < end:
+        length = float(rng.uniform(16.0, 42.0))
+        gap = abs(back_m) + float(rng.uniform(0.4, 5.0))
+        x, y, heading = path.at(s + length / 2, sign * gap)
+        kind = _KINDS[int(rng.choice(len(_KINDS), p=weights))]
+        depth = float(rng.uniform(10.0, 26.0))
+        origin = np.array([float(x), float(y)])
+        blocks.append(Block(kind, origin, float(heading), sign, length, depth))
+        s += length + float(rng.uniform(0.0, 6.0))
     return blocks
 
 
@@ -151,7 +171,7 @@ def _fill_site(population: Population, block: Block) -> None:
     for _ in range(int(rng.integers(2, 6))):
         at = block.to_scene(rng.uniform(-half, half), rng.uniform(1.5, block.depth_m))
         worker = things.make_pedestrian(rng, worker=True)
-        population.add_still(worker, *at, rng.uniform(0, 6.28), Role.PERSON)
+        population.add_still(worker, *at, rng.uniform(0, 6.28), Role.PERSON, off_road=True)
     for _ in range(int(rng.integers(2, 8))):
         at = block.to_scene(rng.uniform(-half, half), rng.uniform(1.2, block.depth_m))
         population.add_still(things.make_cone(rng), *at, rng.uniform(0, 6.28), Role.THING)
@@ -172,4 +192,4 @@ def _fill_park(population: Population, block: Block) -> None:
     for _ in range(int(rng.integers(0, 4))):
         at = block.to_scene(rng.uniform(-half, half), rng.uniform(1.0, 10.0))
         person = things.make_pedestrian(rng)
-        population.add_still(person, *at, rng.uniform(0, 6.28), Role.PERSON)
+        population.add_still(person, *at, rng.uniform(0, 6.28), Role.PERSON, off_road=True)

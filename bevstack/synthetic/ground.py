@@ -238,19 +238,17 @@ def draw_ground(
     layout: RoadLayout,
     lots: list[Lot],
     rng: np.random.Generator,
-    ego_s_m: tuple[float, float],
+    seen_m: np.ndarray,  # (K, 2)
 ) -> Ground:
-    """Draws the ground around the part of the road that the ego can see.
+    """Draws the ground around the streets where the ego may be.
 
     Args:
         layout: streets.
         lots: pieces of ground beside them, drawn first.
         rng: draws colours and grain.
-        ego_s_m: first and last arc length of the ego on the centre line.
+        seen_m: points of their centre lines, from where the ego may begin to where it may end.
     """
-    s = layout.centre.s_m
-    seen = layout.centre.points_m[(s >= ego_s_m[0] - 2.0) & (s <= ego_s_m[1] + 2.0)]
-    low, high = seen.min(axis=0) - _MARGIN_M, seen.max(axis=0) + _MARGIN_M
+    low, high = seen_m.min(axis=0) - _MARGIN_M, seen_m.max(axis=0) + _MARGIN_M
     verges = np.array([[92, 110, 62], [118, 112, 84], [128, 124, 118], [104, 112, 92]])
     verge = verges[rng.integers(len(verges))] + rng.integers(-12, 12, 3)
     canvas = _Canvas(low, high, colour=verge)

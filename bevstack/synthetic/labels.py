@@ -109,13 +109,16 @@ def shots_of(samples: int, between: int) -> list[Shot]:
     return shots
 
 
-def scene_rows(scene: Scene, sightings: list[Sighting], between: int = 0) -> Rows:
+def scene_rows(
+    scene: Scene, sightings: list[Sighting], between: int = 0, lidar_between: int = 0
+) -> Rows:
     """All rows of one scene.
 
     Args:
         scene: the scene.
         sightings: one a sample.
         between: camera pictures between two keyframes.
+        lidar_between: revolutions of the lidar between two keyframes.
     """
     tables = empty_tables()
     key = make_token("scene", scene.name)
@@ -132,7 +135,7 @@ def scene_rows(scene: Scene, sightings: list[Sighting], between: int = 0) -> Row
             }
         )
     _add_calibration(tables, scene)
-    _add_sensor_data(tables, scene, tokens, between)
+    _add_sensor_data(tables, scene, tokens, between, lidar_between)
     _add_annotations(tables, scene, tokens, sightings)
     return tables
 
@@ -200,11 +203,13 @@ def ego_pose_at(scene: Scene, time_s: float) -> tuple[list[float], list[float]]:
     return [float(world_x), float(world_y), 0.0], list(rotation)
 
 
-def _add_sensor_data(tables: Rows, scene: Scene, tokens: list[str], between: int) -> None:
+def _add_sensor_data(
+    tables: Rows, scene: Scene, tokens: list[str], between: int, lidar_between: int
+) -> None:
     for camera in scene.rig.cameras:
         shots = shots_of(len(tokens), between)
         _add_channel(tables, scene, tokens, camera.channel, camera.time_offset_us, shots)
-    _add_channel(tables, scene, tokens, LIDAR_CHANNEL, 0, shots_of(len(tokens), 0))
+    _add_channel(tables, scene, tokens, LIDAR_CHANNEL, 0, shots_of(len(tokens), lidar_between))
 
 
 def _data_token(scene: Scene, channel: str, shot: Shot) -> str:

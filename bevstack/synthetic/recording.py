@@ -20,7 +20,6 @@ from bevstack.synthetic.labels import (
     Sighting,
     data_filename,
     ego_pose_at,
-    sample_time_us,
     scene_rows,
     shots_of,
 )
@@ -34,6 +33,7 @@ from bevstack.tables.writer import make_token
 
 _NOISE_LEVELS = 2.2  # standard deviation of the sensor noise, of 255
 SWEEPS_BETWEEN = 5  # camera pictures between two keyframes: 12 Hz in all
+LIDAR_SWEEPS_BETWEEN = 9  # revolutions of the lidar between two keyframes: 20 Hz in all
 _CAN_PERIOD_S = 0.02  # 50 Hz
 
 
@@ -114,7 +114,11 @@ def record_scene(spec: WorldSpec, name: str, root: Path) -> Recording:
         for number in range(len(scene.rig.cameras)):
             if not shot.is_key:
                 _record_picture(spec, scene, number, shot, folder, draws)
-    rows = scene_rows(scene, sightings, between)
+    lidar_between = LIDAR_SWEEPS_BETWEEN if spec.sweeps else 0
+    for shot in shots_of(scene.samples, lidar_between):
+        if not shot.is_key:
+            _record_sweep(spec, scene, shot, folder, draws)
+    rows = scene_rows(scene, sightings, between, lidar_between)
     _record_map(scene, folder, rows)
     _record_can_bus(scene, folder)
     return Recording(rows, extra, folder.digests)
@@ -137,11 +141,20 @@ def _record_sample(
         controls += control_rows(scene, index, camera, picture, per_pixel)
         visible += picture.visible_px
         alone += picture.alone_px
-    time_s = index * SAMPLE_PERIOD_S
-    sweep = take_sweep(scene, freeze(scene, time_s), spec.lidar_azimuths, draws.rng)
-    path = data_filename(scene, LIDAR_CHANNEL, sample_time_us(scene, index))
+    hits = _record_sweep(spec, scene, key, folder, draws)
+    return Sighting(hits, visible // per_pixel, alone // per_pixel)
+
+
+def _record_sweep(
+    spec: WorldSpec, scene: Scene, shot: Shot, folder: _Folder, draws: SensorDraws
+) -> np.ndarray:
+    """Takes a revolution of the lidar and writes it; returns the points (objects,) on each."""
+    moment = freeze(scene, shot.since_start_us * 1e-6)
+    sweep = take_sweep(scene, moment, spec.lidar_azimuths, draws.rng)
+    time_us = scene.start_us + shot.since_start_us
+    path = data_filename(scene, LIDAR_CHANNEL, time_us, shot.is_key)
     folder.write(path, sweep.points.astype("<f4").tobytes())
-    return Sighting(sweep.hits, visible // per_pixel, alone // per_pixel)
+    return sweep.hits
 
 
 def _record_picture(

@@ -6,13 +6,19 @@ is positive to the left.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+from bevstack.synthetic.signals import Signals
 
 STEP_M = 0.5
 BEHIND_M, AHEAD_M = 100.0, 120.0  # road before the ego's start and beyond its farthest point
 _CROSS_LENGTH_M = 95.0  # of each arm of a cross street
+_TOP_SPEED_MPS = 15.5  # what `travel_m` allows for
+_TURN_SHARE = 0.55  # of the layouts with a junction in which the ego is to turn, if it can
+_TURN_SPEED_SHARE = 0.65  # of the top speed: an ego that turns is slower
+_TURN_CLEAR_M = 32.0  # between the street it turns into and every other
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,15 @@ class CrossStreet:
 
 
 @dataclass(frozen=True)
+class EgoTurn:
+    """Where the ego is to turn, and how far its street is to be seen."""
+
+    crossing: int  # index in `RoadLayout.crossings`
+    arm: float  # +1 into the left arm, -1 into the right one
+    reach_m: float  # the longest way the ego may drive there
+
+
+@dataclass(frozen=True)
 class Side:
     """What lies beside the lanes on one side, from the lanes outwards; widths in metres."""
 
@@ -109,35 +124,6 @@ class Side:
         return self.kerb_m + self.walk_m
 
 
-@dataclass(frozen=True)
-class Signals:
-    """One cycle for all junctions: main green, all wait, cross green, all wait."""
-
-    offset_s: float
-    main_s: float
-    cross_s: float
-    clear_s: float = 3.0
-    yellow_s: float = 2.0
-
-    def is_red(self, phase: int, time_s: float) -> bool:
-        """Whether the lanes of a phase must wait."""
-        cycle = self.main_s + self.cross_s + 2 * self.clear_s
-        t = (time_s + self.offset_s) % cycle
-        if phase == 0:
-            return t >= self.main_s
-        start = self.main_s + self.clear_s
-        return not start <= t < start + self.cross_s
-
-    def colour(self, phase: int, time_s: float) -> int:
-        """What the lights of a phase show, as OpenLane-V2's attribute: 1 red, 2 green, 3 yellow.
-
-        Yellow are the first seconds of the time in which the lanes must wait.
-        """
-        if not self.is_red(phase, time_s):
-            return 2
-        return 1 if self.is_red(phase, time_s - self.yellow_s) else 3
-
-
 @dataclass(frozen=True, kw_only=True)
 class RoadLayout:
     """The streets of one scene."""
@@ -152,6 +138,17 @@ class RoadLayout:
     lane_offsets_m: tuple[float, ...]  # of the main lanes, in the order of `lanes`
     crossings: tuple[CrossStreet, ...]
     signals: Signals
+    turn: EgoTurn | None
+
+    def ego_arm(self) -> tuple[CrossStreet, float, float] | None:
+        """The street into which the ego is to turn and the stretch of its path beyond the walks."""
+        if self.turn is None:
+            return None
+        street = self.crossings[self.turn.crossing]
+        middle = street.path.length_m / 2
+        if self.turn.arm > 0:
+            return street, middle + self.left.back_m, street.path.length_m
+        return street, 0.0, middle - self.right.back_m
 
     def junction_mask(self, s_m: np.ndarray, margin_m: float) -> np.ndarray:
         """True where the centre line lies within a junction."""
@@ -159,6 +156,18 @@ class RoadLayout:
         for crossing in self.crossings:
             mask |= np.abs(s_m - crossing.centre_s_m) < crossing.half_width_m + margin_m
         return mask
+
+
+def near_junction(layout: RoadLayout, x_m: np.ndarray, y_m: np.ndarray) -> np.ndarray:
+    """Which points (P,) lie where two carriageways meet, or on the zebras around."""
+    near = np.zeros(np.shape(x_m), bool)
+    for crossing in layout.crossings:
+        x, y, heading = (float(v) for v in layout.centre.at(crossing.centre_s_m))
+        along = np.cos(heading) * (x_m - x) + np.sin(heading) * (y_m - y)
+        across = np.cos(heading) * (y_m - y) - np.sin(heading) * (x_m - x)
+        inside = (across > -layout.right.kerb_m - 7.0) & (across < layout.left.kerb_m + 7.0)
+        near |= inside & (np.abs(along) < crossing.half_width_m + 9.0)
+    return near
 
 
 def _centre_line(rng: np.random.Generator, length_m: float) -> tuple[Path, np.ndarray]:
@@ -195,14 +204,47 @@ def _place_crossings(
         crowded = any(abs(c.centre_s_m - s) < 55.0 for c in crossings)
         if crowded or np.abs(curvature[near]).max() > 0.006:
             continue
-        x, y, heading = (float(v) for v in centre.at(s))
-        turn = heading + np.pi / 2 + rng.uniform(-0.2, 0.2)
-        along = np.arange(-_CROSS_LENGTH_M, _CROSS_LENGTH_M + STEP_M, STEP_M)
-        points = np.stack([x + along * np.cos(turn), y + along * np.sin(turn)], axis=1)
-        crossings.append(
-            CrossStreet(path_through(points), s, rng.uniform(3.3, 3.9), rng.uniform(1.8, 3.5))
-        )
+        turn = float(centre.at(s)[2]) + np.pi / 2 + rng.uniform(-0.2, 0.2)
+        path = _street_across(centre, s, turn, _CROSS_LENGTH_M)
+        crossings.append(CrossStreet(path, s, rng.uniform(3.3, 3.9), rng.uniform(1.8, 3.5)))
     return tuple(sorted(crossings, key=lambda c: c.centre_s_m))
+
+
+def _street_across(centre: Path, s_m: float, yaw_rad: float, arm_m: float) -> Path:
+    x, y, _ = (float(v) for v in centre.at(s_m))
+    along = np.arange(-arm_m, arm_m + STEP_M, STEP_M)
+    return path_through(
+        np.stack([x + along * np.cos(yaw_rad), y + along * np.sin(yaw_rad)], axis=1)
+    )
+
+
+def _plan_turn(
+    rng: np.random.Generator, centre: Path, crossings: tuple[CrossStreet, ...], travel_m: float
+) -> tuple[tuple[CrossStreet, ...], EgoTurn | None]:
+    """Chooses where the ego is to turn, and lengthens that street."""
+    if not crossings or rng.random() > _TURN_SHARE:
+        return crossings, None
+    reach = _TURN_SPEED_SHARE * travel_m + 40.0
+    arm_m = float(np.ceil(max(_CROSS_LENGTH_M, reach + 0.8 * AHEAD_M)))
+    choices = [(n, arm) for n in range(len(crossings)) for arm in (-1.0, 1.0)]
+    for choice in rng.permutation(len(choices)):
+        number, arm = choices[choice]
+        crossing = crossings[number]
+        if crossing.centre_s_m < BEHIND_M - 10.0:
+            continue  # too little road before it
+        yaw = float(crossing.path.heading_rad[0])
+        long = replace(crossing, path=_street_across(centre, crossing.centre_s_m, yaw, arm_m))
+        s = arm_m + arm * np.arange(30.0, arm_m, 5.0)
+        x, y, _ = long.path.at(s)
+        rest = crossings[:number] + crossings[number + 1 :]
+        ways = [centre.points_m[np.abs(centre.s_m - crossing.centre_s_m) > 40.0]]
+        ways += [street.path.points_m for street in rest]
+        points = np.concatenate(ways)[::4]
+        gaps = np.hypot(x[:, None] - points[:, 0], y[:, None] - points[:, 1])
+        if gaps.min() > _TURN_CLEAR_M:
+            streets = (*crossings[:number], long, *crossings[number + 1 :])
+            return streets, EgoTurn(number, arm, reach)
+    return crossings, None
 
 
 def _draw_side(rng: np.random.Generator, sign: float, edge_m: float) -> Side:
@@ -240,7 +282,7 @@ def _cross_lanes(
         offset = -hand * crossing.half_width_m / 2 * (1 if forward else -1)
         path = crossing.path.shifted(offset, reverse=not forward)
         near = right if forward else left
-        stop = StopLine(_CROSS_LENGTH_M - near.kerb_m - 5.0, 1)
+        stop = StopLine(crossing.path.length_m / 2 - near.kerb_m - 5.0, 1)
         lanes.append(Lane(path, limit, (stop,), False, forward))
     return lanes
 
@@ -263,13 +305,19 @@ def make_layout(rng: np.random.Generator, hand: float, travel_m: float) -> RoadL
     against = _draw_side(rng, hand, median / 2 + backward * width if backward else 0.6)
     left, right = (against, with_ego) if hand > 0 else (with_ego, against)
     crossings = _place_crossings(rng, centre, curvature)
+    crossings, turn = _plan_turn(rng, centre, crossings, travel_m)
     offsets = [(-hand * (median / 2 + (i + 0.5) * width), True) for i in range(forward)]
     offsets += [(hand * (median / 2 + (i + 0.5) * width), False) for i in range(backward)]
     limit = float(rng.uniform(7.0, 14.0))
     lanes = _main_lanes(centre, offsets, crossings, limit)
     for crossing in crossings:
         lanes += _cross_lanes(crossing, hand, left, right, float(rng.uniform(6.0, 10.0)))
-    signals = Signals(rng.uniform(0, 40), rng.uniform(9, 16), rng.uniform(6, 11))
+    on_foot_s = (left.kerb_m + right.kerb_m) / 1.3 - 3.5  # who walks crosses while main has red
+    cross_s = max(rng.uniform(6, 11), min(on_foot_s, 14.0))
+    signals = Signals(rng.uniform(0, 40), rng.uniform(9, 16), cross_s)
+    if turn is not None:  # green comes in time to be seen to turn
+        green_s = rng.uniform(-0.6 * signals.main_s, 0.25 * travel_m / _TOP_SPEED_MPS)
+        signals = replace(signals, offset_s=-green_s % signals.cycle_s)
     return RoadLayout(
         centre=centre,
         lane_width_m=width,
@@ -281,4 +329,5 @@ def make_layout(rng: np.random.Generator, hand: float, travel_m: float) -> RoadL
         lane_offsets_m=tuple(offset for offset, _ in offsets),
         crossings=crossings,
         signals=signals,
+        turn=turn,
     )

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from bevstack.synthetic.blocks import fill_blocks, lots_of, plan_blocks
+from bevstack.synthetic.ego import drive_ego
 from bevstack.synthetic.families import FAMILIES
 from bevstack.synthetic.ground import Ground, draw_ground
+from bevstack.synthetic.people import add_people
 from bevstack.synthetic.population import Population, Role, SceneObject
 from bevstack.synthetic.primitives import C_INSTANCE, P_STATE, Primitives, concatenate
 from bevstack.synthetic.rig import SensorRig, make_rig
@@ -18,10 +20,7 @@ from bevstack.synthetic.scenery import add_skyline, line_streets
 from bevstack.synthetic.spec import WorldSpec
 from bevstack.synthetic.street_life import (
     add_classes,
-    add_people,
     add_two_wheelers,
-    draw_ego_start,
-    drive_ego,
     drive_others,
     park_along_kerbs,
 )
@@ -125,16 +124,14 @@ def build_scene(spec: WorldSpec, name: str) -> Scene:
     hand = 1.0 if vehicle == "n008" else -1.0  # Boston keeps right, Singapore left
     layout = make_layout(rng, hand, (duration + 2.0) * _TOP_SPEED_MPS)
     blocks = plan_blocks(layout, rng)
-    seen = (BEHIND_M, layout.centre.length_m - AHEAD_M)
-    ground = draw_ground(layout, lots_of(blocks), rng, seen)
+    ground = draw_ground(layout, lots_of(blocks), rng, _seen_streets(layout))
     population = Population(layout, ground, steps=steps, rng=rng, family=FAMILIES[family])
-    forward = [lane for lane in layout.lanes if lane.is_main and lane.is_forward]
-    lane = forward[int(rng.integers(len(forward)))]
-    ego = drive_ego(population, lane, draw_ego_start(population, lane))
+    drive = drive_ego(population)
+    ego = drive.track
     way = tuple(layout.centre.nearest_s(*ego.pose[i, :2]) for i in (0, -1))
     classes = _chosen_classes(index, count, rng)
     add_classes(population, classes, way, certain=index < 2)
-    drive_others(population, lane)
+    drive_others(population, drive.lane)
     controls = add_traffic_control(population)
     add_turning_vehicles(population)
     park_along_kerbs(population)
@@ -169,6 +166,17 @@ def build_scene(spec: WorldSpec, name: str) -> Scene:
         lamps=np.stack([_lamps_of(o) for o in objects]),
         alive=np.stack([o.track.alive for o in objects]),
     )
+
+
+def _seen_streets(layout: RoadLayout) -> np.ndarray:
+    """Points (K, 2) of the centre lines of streets along which the ego may drive."""
+    s = layout.centre.s_m
+    points = layout.centre.points_m[(s > BEHIND_M - 2.0) & (s < s[-1] - AHEAD_M + 2.0)]
+    if layout.turn is None:
+        return points
+    turn, path = layout.turn, layout.crossings[layout.turn.crossing].path
+    away = turn.arm * (path.s_m - path.length_m / 2)
+    return np.concatenate([points, path.points_m[(away >= 0.0) & (away <= turn.reach_m)]])
 
 
 def _lamps_of(item: SceneObject) -> np.ndarray:

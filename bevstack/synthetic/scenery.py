@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from bevstack.synthetic.population import Population
 from bevstack.synthetic.primitives import Kind, Pattern, PrimitiveList, Primitives, place
+from bevstack.synthetic.roads import Path
 from bevstack.synthetic.vehicles import Colour, vary
 
 _WALLS: tuple[Colour, ...] = (
@@ -122,20 +125,34 @@ def add_hedge(
 
 
 def line_streets(population: Population) -> None:
-    """Trees and lamps along the kerbs."""
-    layout, rng = population.layout, population.rng
+    """Trees and lamps along the kerbs of the road, and of the street into which the ego turns."""
+    layout = population.layout
     for side in (layout.left, layout.right):
-        with_trees = rng.random() < 0.6
-        spacing = rng.uniform(9.0, 22.0)
-        for s in np.arange(rng.uniform(0, spacing), layout.centre.length_m, spacing):
-            if layout.junction_mask(np.array(s), 8.0):
-                continue
-            d = side.sign * (side.kerb_m + 0.6)
-            x, y, heading = (float(v) for v in layout.centre.at(s, d))
-            if with_trees and rng.random() < 0.7:
-                add_tree(population, x, y)
-            elif rng.random() < 0.5:
-                add_lamp_post(population, x, y, heading - side.sign * np.pi / 2)
+        whole = (0.0, layout.centre.length_m)
+        _line_kerb(population, layout.centre, side.sign * side.kerb_m, whole)
+    arm = layout.ego_arm()
+    if arm is not None:
+        street, *stretch = arm
+        for kerb in (-street.half_width_m, street.half_width_m):
+            _line_kerb(population, street.path, kerb, stretch)
+
+
+def _line_kerb(
+    population: Population, path: Path, kerb_m: float, stretch_m: Sequence[float]
+) -> None:
+    """Trees and lamps along a kerb, between two arc lengths, away from junctions of the road."""
+    layout, rng = population.layout, population.rng
+    sign = float(np.sign(kerb_m))
+    with_trees = rng.random() < 0.6
+    spacing = rng.uniform(9.0, 22.0)
+    for s in np.arange(stretch_m[0] + rng.uniform(0, spacing), stretch_m[1], spacing):
+        if path is layout.centre and layout.junction_mask(np.array(s), 8.0):
+            continue
+        x, y, heading = (float(v) for v in path.at(s, kerb_m + sign * 0.6))
+        if with_trees and rng.random() < 0.7:
+            add_tree(population, x, y)
+        elif rng.random() < 0.5:
+            add_lamp_post(population, x, y, heading - sign * np.pi / 2)
 
 
 def add_skyline(population: Population) -> None:

@@ -1,18 +1,18 @@
-"""What is on the street itself: traffic, parked vehicles, people, two-wheelers, barriers, cones."""
+"""What is on the street itself: traffic, parked vehicles, two-wheelers, chosen classes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from bevstack.synthetic import street_objects as things
 from bevstack.synthetic import vehicles
 from bevstack.synthetic.population import Population, Role
-from bevstack.synthetic.roads import BEHIND_M, Lane, Path, Side
+from bevstack.synthetic.roads import Lane, Side
 from bevstack.synthetic.traffic import (
     DT_S,
-    LEAD_IN_S,
     Driver,
     Track,
     drive_lane,
@@ -21,40 +21,16 @@ from bevstack.synthetic.traffic import (
 )
 from bevstack.synthetic.vehicles import ObjectModel
 
-EGO_SIZE_M = (4.6, 1.9)  # length and width; the ego's origin is its rear axle
-EGO_CENTRE_M = 1.3  # of the body, ahead of the rear axle
-
 # The lidar may miss one small thing, so that a class would be without ground truth.
 _COPIES = {"traffic_cone": 4, "bicycle": 3, "motorcycle": 3}  # of others, two
 
 
-def draw_ego_start(population: Population, lane: Lane) -> float:
-    """Where the ego's rear axle begins in its lane: anywhere, or waiting at a red signal."""
-    rng, signals = population.rng, population.layout.signals
-    waits = [
-        stop.s_m - EGO_SIZE_M[0] / 2 - EGO_CENTRE_M - 1.5
-        for stop in lane.stop_lines
-        if abs(stop.s_m - BEHIND_M) < 60.0 and signals.is_red(stop.phase, 0.0)
-    ]
-    anywhere = BEHIND_M + float(rng.uniform(-25.0, 20.0))
-    return waits[0] if waits and rng.random() < 0.6 else anywhere
+@dataclass(frozen=True)
+class Vehicle:
+    """Somebody who drives in a lane, and what is seen of it: a lorry with its trailer is two."""
 
-
-def drive_ego(population: Population, lane: Lane, start_s_m: float) -> Track:
-    """Drives the ego and everybody else in its lane; returns the track of its rear axle."""
-    rng = population.rng
-    ego = Driver(start_s_m + EGO_CENTRE_M, EGO_SIZE_M[0], float(rng.uniform(0.8, 1.1)))
-    others = _draw_drivers(population, lane, keep_free=(ego.s_m - 14.0, ego.s_m + 14.0))
-    order = sorted([(ego, None), *others], key=lambda pair: -pair[0].s_m)
-    drivers = [driver for driver, _ in order]
-    s, speed, braking = drive_lane(lane, drivers, population.layout.signals, population.steps)
-    index = next(i for i, (_, models) in enumerate(order) if models is None)
-    body = track_on_path(lane.path, s[index], speed[index], braking[index], 0.0)
-    population.reserve_track(body, EGO_SIZE_M)
-    for i, (driver, models) in enumerate(order):
-        if models is not None:
-            _add_vehicle(population, lane, driver, models, s[i], speed[i], braking[i])
-    return track_on_path(lane.path, s[index] - EGO_CENTRE_M, speed[index], braking[index], 0.0)
+    driver: Driver
+    models: list[ObjectModel]  # from the front backwards
 
 
 def drive_others(population: Population, ego_lane: Lane) -> None:
@@ -62,13 +38,13 @@ def drive_others(population: Population, ego_lane: Lane) -> None:
     for lane in population.layout.lanes:
         if lane is ego_lane:
             continue
-        order = sorted(_draw_drivers(population, lane), key=lambda pair: -pair[0].s_m)
+        order = sorted(draw_vehicles(population, lane), key=lambda v: -v.driver.s_m)
         if not order:
             continue
-        drivers = [driver for driver, _ in order]
+        drivers = [vehicle.driver for vehicle in order]
         s, speed, braking = drive_lane(lane, drivers, population.layout.signals, population.steps)
-        for i, (driver, models) in enumerate(order):
-            _add_vehicle(population, lane, driver, models, s[i], speed[i], braking[i])
+        for i, vehicle in enumerate(order):
+            add_vehicle(population, lane, vehicle, s[i], speed[i], braking[i])
 
 
 def _draw_models(rng: np.random.Generator) -> list[ObjectModel]:
@@ -89,9 +65,9 @@ def _train_length(models: list[ObjectModel]) -> float:
     return sum(m.size_m[0] for m in models) + 0.8 * (len(models) - 1)
 
 
-def _draw_drivers(
+def draw_vehicles(
     population: Population, lane: Lane, keep_free: tuple[float, float] = (1.0, 0.0)
-) -> list[tuple[Driver, list[ObjectModel]]]:
+) -> list[Vehicle]:
     """Vehicles along a lane and upstream of it, where they wait for their turn to come in."""
     rng = population.rng
     mean_gap = float(rng.uniform(12.0, 65.0)) if lane.is_main else float(rng.uniform(20.0, 80.0))
@@ -104,7 +80,8 @@ def _draw_drivers(
         s -= length / 2
         clear = s + length / 2 < keep_free[0] or s - length / 2 > keep_free[1]
         if clear and not _in_junction(lane, s, length):
-            drawn.append((Driver(s, length, float(rng.uniform(0.75, 1.1))), models))
+            driver = Driver(s, length, float(rng.uniform(0.75, 1.1)))
+            drawn.append(Vehicle(driver, models))
         s -= length / 2 + 6.0 + float(rng.exponential(mean_gap))
     return drawn
 
@@ -114,18 +91,18 @@ def _in_junction(lane: Lane, s_m: float, length_m: float) -> bool:
     return any(stop.s_m < s_m + length_m / 2 < stop.s_m + 20.0 for stop in lane.stop_lines)
 
 
-def _add_vehicle(
+def add_vehicle(
     population: Population,
     lane: Lane,
-    driver: Driver,
-    models: list[ObjectModel],
-    s: np.ndarray,
-    speed: np.ndarray,
-    braking: np.ndarray,
+    vehicle: Vehicle,
+    s: np.ndarray,  # (K,) m
+    speed: np.ndarray,  # (K,) m/s
+    braking: np.ndarray,  # (K,) 0..1
 ) -> None:
+    """Adds what drives in a lane where it would not meet anybody."""
     offset = float(population.rng.normal(0, 0.12))
-    front = driver.length_m / 2
-    for model in models:
+    front = vehicle.driver.length_m / 2
+    for model in vehicle.models:
         half = model.size_m[0] / 2
         track = track_on_path(lane.path, s + front - half, speed, braking, half, offset)
         role = Role.RIDDEN if model.category == "vehicle.motorcycle" else Role.TRAFFIC
@@ -167,54 +144,6 @@ def _draw_parked(rng: np.random.Generator) -> ObjectModel:
     if draw < 0.97:
         return vehicles.make_bus(rng)
     return vehicles.make_construction_vehicle(rng)
-
-
-def add_people(population: Population) -> None:
-    """Walkers and standing groups on the walks, and people who cross at junctions."""
-    layout, rng = population.layout, population.rng
-    sides = (layout.left, layout.right)
-    for _ in range(int(rng.integers(3, 32))):
-        side = sides[int(rng.integers(2))]
-        s = rng.uniform(10.0, layout.centre.length_m - 10.0)
-        d = side.sign * rng.uniform(side.kerb_m + 0.5, side.back_m - 0.3)
-        if rng.random() < 0.78:
-            speed = float(np.clip(rng.normal(1.3, 0.3), 0.5, 2.4) * rng.choice([-1, 1]))
-            track = walk_on_path(layout.centre, s, speed, d, population.steps)
-            walker = things.make_pedestrian(rng, worker=rng.random() < 0.05, walks=True)
-            population.add(walker, track, Role.PERSON)
-            continue
-        for _ in range(int(rng.integers(1, 4))):
-            x, y, heading = (float(v) for v in layout.centre.at(s, d))
-            person = things.make_pedestrian(rng)
-            x, y = x + rng.normal(0, 0.6), y + rng.normal(0, 0.6)
-            population.add_still(person, x, y, heading + rng.uniform(0, 6.28), Role.PERSON)
-    for crossing in layout.crossings:
-        for _ in range(int(rng.integers(1, 8))):
-            _add_crossing_person(population, crossing.path, crossing.half_width_m)
-
-
-def _add_crossing_person(population: Population, street: Path, half_width_m: float) -> None:
-    """Somebody on a zebra across the main road, at a moment when nobody drives there."""
-    layout, rng = population.layout, population.rng
-    beside = float(rng.choice([-1.0, 1.0]) * (half_width_m + rng.uniform(1.3, 3.7)))
-    speed = float(np.clip(rng.normal(1.4, 0.25), 0.8, 2.2))
-    duration = population.steps * DT_S - 2 * LEAD_IN_S
-    for _ in range(4):
-        direction = float(rng.choice([-1, 1]))
-        middle_at = rng.uniform(0.0, duration)
-        start = street.length_m / 2 - direction * speed * middle_at
-        track = walk_on_path(street, start, direction * speed, beside, population.steps)
-        reach = max(layout.left.back_m, layout.right.back_m)
-        from_centre = np.abs(
-            start
-            + direction * speed * (np.arange(population.steps) * DT_S - LEAD_IN_S)
-            - street.length_m / 2
-        )
-        alive = track.alive & (from_centre < reach + 12.0)
-        walker = Track(track.pose, track.speed_mps, track.braking, alive)
-        person = things.make_pedestrian(rng, walks=True)
-        if population.add(person, walker, Role.PERSON, margin_m=0.4):
-            return
 
 
 def add_two_wheelers(population: Population) -> None:
@@ -289,7 +218,9 @@ def _add_beside_way(
     layout, rng = population.layout, population.rng
     for attempt in range(60):
         side = (layout.left, layout.right)[int(rng.integers(2))]
-        s = rng.uniform(ego_s_m[0] - 8.0, ego_s_m[1] + 16.0)
+        s = rng.uniform(ego_s_m[0] - 8.0 - 0.3 * attempt, ego_s_m[1] + 16.0)
+        if layout.junction_mask(np.array(s), 5.0):
+            continue  # nothing stands in the mouth of a street
         reach = model.size_m[1] / 2 + 0.1
         d = side.kerb_m - side.parking_m + reach + rng.uniform(0.0, 6.0 + 0.1 * attempt)
         x, y, heading = (float(v) for v in layout.centre.at(s, side.sign * d))

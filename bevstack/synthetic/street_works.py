@@ -6,7 +6,7 @@ import numpy as np
 
 from bevstack.synthetic import street_objects as things
 from bevstack.synthetic.population import Population, Role
-from bevstack.synthetic.roads import Path, path_through
+from bevstack.synthetic.roads import Path, near_junction, path_through
 from bevstack.synthetic.traffic import walk_on_path
 
 _ROAM_M = 80.0  # length of a walk across open ground
@@ -78,6 +78,7 @@ def add_roamers(population: Population) -> None:
         speed = float(np.clip(rng.normal(1.3, 0.3), 0.5, 2.4))
         track = walk_on_path(way, 8.0, speed, 0.0, population.steps)
         ends = track.pose[[0, -1]]
-        if all(population.is_off_road(*pose, (1.0, 1.0)) for pose in ends):
+        strays = near_junction(layout, *track.pose[::5, :2].T).any()  # they cross by the light
+        if not strays and all(population.is_off_road(*pose, (1.0, 1.0)) for pose in ends):
             walker = things.make_pedestrian(rng, walks=True)
             population.add(walker, track, Role.PERSON)

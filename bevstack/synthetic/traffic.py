@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bevstack.synthetic.roads import Lane, Path, Signals
+from bevstack.synthetic.roads import Lane, Path
+from bevstack.synthetic.signals import Signals
 
 DT_S = 0.1
 LEAD_IN_S = 1.0  # tracks begin this long before the first sample and end as long after the last
@@ -37,6 +38,15 @@ class Driver:
     speed_factor: float  # of the lane's limit
 
 
+@dataclass(frozen=True)
+class Leader:
+    """Somebody whom the first driver of a lane follows without being one of them."""
+
+    s_m: np.ndarray  # (K,) of its centre along the lane; NaN when it is out of the way
+    speed_mps: np.ndarray  # (K,)
+    length_m: float
+
+
 def time_steps(duration_s: float) -> int:
     """Number of steps of the time grid of a scene."""
     return round((duration_s + 2 * LEAD_IN_S) / DT_S) + 1
@@ -54,7 +64,11 @@ def speed_profile(path: Path, limit_mps: float) -> np.ndarray:
 
 
 def drive_lane(
-    lane: Lane, drivers: list[Driver], signals: Signals, steps: int
+    lane: Lane,
+    drivers: list[Driver],
+    signals: Signals,
+    steps: int,
+    leader: Leader | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Simulates the vehicles of one lane.
 
@@ -63,6 +77,7 @@ def drive_lane(
         drivers: sorted by descending s.
         signals: when its stop lines are red.
         steps: length of the time grid.
+        leader: drives before the first of them.
 
     Returns:
         s (V, steps), speed (V, steps) and braking (V, steps) in 0..1.
@@ -84,6 +99,9 @@ def drive_lane(
             if i:
                 gap = s[i - 1] - s[i] - (drivers[i - 1].length_m + driver.length_m) / 2
                 closing = v[i] - v[i - 1]
+            elif leader is not None and leader.s_m[step] > s[i]:
+                gap = leader.s_m[step] - s[i] - (leader.length_m + driver.length_m) / 2
+                closing = v[i] - leader.speed_mps[step]
             for red in reds:
                 ahead = red - s[i] - driver.length_m / 2
                 if ahead > -0.5 and v[i] ** 2 / 9.0 < ahead + 1.0 and ahead + _GAP_M < gap:

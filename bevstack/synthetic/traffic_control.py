@@ -15,8 +15,9 @@ from bevstack.synthetic.primitives import (
     Primitives,
     concatenate,
 )
-from bevstack.synthetic.roads import CrossStreet, Path, Side, Signals
+from bevstack.synthetic.roads import CrossStreet, Path, Side
 from bevstack.synthetic.scenery import at
+from bevstack.synthetic.signals import Signals
 from bevstack.tables.traffic_elements import ROAD_SIGN, TRAFFIC_LIGHT
 
 LIGHT_SIZE_M = (0.30, 0.36, 1.05)  # depth, width, height of the housing

@@ -8,7 +8,15 @@ import numpy as np
 
 from bevstack.synthetic import vehicles
 from bevstack.synthetic.population import Population, Role
-from bevstack.synthetic.roads import STEP_M, CrossStreet, Lane, Path, StopLine, path_through
+from bevstack.synthetic.roads import (
+    STEP_M,
+    CrossStreet,
+    Lane,
+    Path,
+    RoadLayout,
+    StopLine,
+    path_through,
+)
 from bevstack.synthetic.traffic import Driver, drive_lane, track_on_path
 
 _TRIES = 8  # turns tried at a junction; those that would meet other traffic are not taken
@@ -16,12 +24,12 @@ _BEYOND_M = 3.0  # of the kerb, where a turn ends
 
 
 @dataclass(frozen=True)
-class _Turn:
+class Turn:
     """A way through a junction."""
 
     lane: Lane  # left at its stop line
     stop: StopLine
-    exit_path: Path
+    exit_lane: Lane
     exit_s_m: float
 
 
@@ -30,15 +38,14 @@ def add_turning_vehicles(population: Population) -> int:
     layout, rng = population.layout, population.rng
     done = 0
     for number, crossing in enumerate(layout.crossings):
-        turns = _turns_at(population, number, crossing)
+        turns = turns_at(layout, number, crossing)
         for _ in range(_TRIES):
             done += _try_turn(population, turns[int(rng.integers(len(turns)))])
     return done
 
 
-def _turns_at(population: Population, number: int, crossing: CrossStreet) -> list[_Turn]:
+def turns_at(layout: RoadLayout, number: int, crossing: CrossStreet) -> list[Turn]:
     """Left and right turns: from the lane at the kerb to the near side, else from the inner one."""
-    layout = population.layout
     main = layout.lanes[: len(layout.lane_offsets_m)]
     first = len(main) + 2 * number
     cross = layout.lanes[first : first + 2]
@@ -62,13 +69,13 @@ def _turns_at(population: Population, number: int, crossing: CrossStreet) -> lis
             stop = _stop_at(main_lane, crossing)
             far = layout.left if street.is_forward else layout.right
             reach = street.path.length_m / 2 + far.kerb_m + _BEYOND_M
-            turns.append(_Turn(main_lane, stop, street.path, reach))
+            turns.append(Turn(main_lane, stop, street, reach))
             # out of the street: it meets the lane of this direction with the other hand
             out_of_kerb = to_left != (layout.hand < 0)
             target = outer if out_of_kerb else inner
             middle = target.path.nearest_s(*crossing.path.at(crossing.path.length_m / 2)[:2])
             leave = middle + crossing.half_width_m + _BEYOND_M
-            turns.append(_Turn(street, street.stop_lines[0], target.path, leave))
+            turns.append(Turn(street, street.stop_lines[0], target, leave))
     return turns
 
 
@@ -82,9 +89,9 @@ def _stop_at(lane: Lane, crossing: CrossStreet) -> StopLine:
     return min(lane.stop_lines, key=distance)
 
 
-def turn_path(turn: _Turn) -> Path:
+def turn_path(turn: Turn) -> Path:
     """Along the lane to its stop line, round the corner, and away along the other lane."""
-    entry, leave = turn.lane.path, turn.exit_path
+    entry, leave = turn.lane.path, turn.exit_lane.path
     start = np.array(entry.at(turn.stop.s_m + 1.0))
     end = np.array(leave.at(turn.exit_s_m))
     pull = 1.3 * float(np.hypot(*(end - start)[:2]))
@@ -104,7 +111,7 @@ def turn_path(turn: _Turn) -> Path:
     return path_through(np.stack(even, axis=1))
 
 
-def _try_turn(population: Population, turn: _Turn) -> bool:
+def _try_turn(population: Population, turn: Turn) -> bool:
     rng = population.rng
     draw = rng.random()
     maker = vehicles.make_car if draw < 0.85 else vehicles.make_truck

@@ -1,4 +1,4 @@
-"""Pictures between the keyframes, in the order and with the tokens that nuScenes gives them."""
+"""Pictures and lidar sweeps between the keyframes, ordered and linked as in nuScenes."""
 
 from __future__ import annotations
 
@@ -61,8 +61,61 @@ def test_devkit_walks_through_sweeps_and_keyframes_in_order_of_time(root: Path):
         assert pose["timestamp"] == row["timestamp"]
     steps = np.diff([row["timestamp"] for row in chain])
     assert abs(steps - 1e6 / 12).max() <= 1
-    lidar = [row for row in devkit.sample_data if row["fileformat"] == "pcd"]
-    assert len(lidar) == 6 and all(row["is_key_frame"] for row in lidar)
+
+
+def test_nine_lidar_sweeps_stand_between_two_keyframes_each_at_its_own_pose(root: Path):
+    from nuscenes import NuScenes
+    from nuscenes.utils.data_classes import LidarPointCloud
+
+    devkit = NuScenes(SPEC.version, str(root), verbose=False)
+    for scene in devkit.scene:
+        sample = devkit.get("sample", scene["first_sample_token"])
+        chain = [devkit.get("sample_data", sample["data"]["LIDAR_TOP"])]
+        while chain[-1]["next"]:
+            chain.append(devkit.get("sample_data", chain[-1]["next"]))
+            assert chain[-1]["prev"] == chain[-2]["token"]
+        assert [row["is_key_frame"] for row in chain] == [True] + ([False] * 9 + [True]) * 2
+        assert set(np.diff([row["timestamp"] for row in chain])) == {50_000}
+        poses, key = [], None
+        for row in reversed(chain):
+            key = row["sample_token"] if row["is_key_frame"] else key
+            assert row["sample_token"] == key  # of the keyframe that follows
+            folder = "samples" if row["is_key_frame"] else "sweeps"
+            assert row["filename"].startswith(f"{folder}/LIDAR_TOP/")
+            cloud = LidarPointCloud.from_file(str(root / row["filename"]))
+            assert cloud.nbr_points() > 3000
+            pose = devkit.get("ego_pose", row["ego_pose_token"])
+            assert pose["timestamp"] == row["timestamp"]
+            poses.append(pose["translation"][:2])
+        whole = np.hypot(*np.subtract(poses[0], poses[-1]))
+        steps = np.hypot(*np.diff(poses, axis=0).T)
+        assert steps.sum() == pytest.approx(whole, rel=0.02, abs=0.01)
+        assert steps.max() < 1.0
+    last = devkit.get("sample", devkit.scene[0]["last_sample_token"])
+    cloud, times = LidarPointCloud.from_file_multisweep(
+        devkit, last, "LIDAR_TOP", "LIDAR_TOP", nsweeps=10
+    )
+    assert cloud.nbr_points() > 30_000
+    np.testing.assert_allclose(np.unique(times), 0.05 * np.arange(10), atol=1e-6)
+
+
+def test_points_of_a_wall_stay_where_they_are_from_sweep_to_sweep(root: Path):
+    """Sweeps moved to the keyframe by their poses lie on what the keyframe's own points show."""
+    from nuscenes import NuScenes
+    from nuscenes.utils.data_classes import LidarPointCloud
+    from scipy.spatial import cKDTree
+
+    devkit = NuScenes(SPEC.version, str(root), verbose=False)
+    for scene in devkit.scene:
+        last = devkit.get("sample", scene["last_sample_token"])
+        cloud, times = LidarPointCloud.from_file_multisweep(
+            devkit, last, "LIDAR_TOP", "LIDAR_TOP", nsweeps=4
+        )
+        high = (cloud.points[2] > -1.0) & (np.hypot(*cloud.points[:2]) < 25.0)
+        old = times[0] > 0.04
+        now, before = cloud.points[:3, high & ~old].T, cloud.points[:3, high & old].T
+        gaps = cKDTree(now).query(before)[0]
+        assert np.median(gaps) < 0.35  # columns of the sweep are up to 0.3 m apart there
 
 
 def test_pictures_between_show_motion_between_and_tables_stay_the_same(root: Path, tmp_path: Path):

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from bevstack.synthetic.roads import Lane, Signals, StopLine, make_layout, path_through
+from bevstack.synthetic.roads import Lane, StopLine, make_layout, path_through
+from bevstack.synthetic.signals import Signals
 from bevstack.synthetic.traffic import (
     DT_S,
     LEAD_IN_S,

@@ -14,8 +14,8 @@ from bevstack.synthetic.camera import Sensor, freeze, take_picture
 from bevstack.synthetic.control_labels import control_rows
 from bevstack.synthetic.patterns import paint
 from bevstack.synthetic.primitives import Pattern
-from bevstack.synthetic.roads import Signals
 from bevstack.synthetic.scene import Scene, build_scene
+from bevstack.synthetic.signals import Signals
 from bevstack.tables.names import CAMERA_CHANNELS
 from bevstack.tables.traffic_elements import (
     ROAD_SIGN,

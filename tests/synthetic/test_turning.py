@@ -1,12 +1,18 @@
-"""Turning vehicles: smooth ways from lane to lane, slow in the bend."""
+"""Turning vehicles and a turning ego: smooth ways from lane to lane, slow in the bend."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from bevstack.synthetic import WorldSpec
+from bevstack.synthetic.ground import ROAD
+from bevstack.synthetic.occupancy import rectangles_overlap
 from bevstack.synthetic.population import Role
-from bevstack.synthetic.scene import build_scene
+from bevstack.synthetic.scene import Scene, build_scene
+from bevstack.synthetic.traffic import DT_S, LEAD_IN_S
+
+EGO = (4.6, 1.9)  # length and width; its middle is 1.3 m before the rear axle
 
 
 def test_some_vehicles_turn_at_junctions_slowly_and_where_they_look():
@@ -35,3 +41,80 @@ def test_some_vehicles_turn_at_junctions_slowly_and_where_they_look():
             looks = track.pose[1:, 2][track.alive[1:] & track.alive[:-1]][moving]
             assert np.cos(heading - looks).min() > 0.95
     assert turned >= 3
+
+
+@pytest.fixture(scope="module")
+def scenes() -> list[Scene]:
+    """Scenes of ten seconds, some with junctions."""
+    spec = WorldSpec(seed=2, train_scenes=40, samples_per_scene=21)
+    return [build_scene(spec, name) for name in spec.families["train"]]
+
+
+def turns(scene: Scene) -> bool:
+    """Whether the ego leaves the main road: in the end it drives along a cross street."""
+    end = scene.ego.pose[-11]
+    return any(
+        abs(np.sin(end[2] - float(c.path.heading_rad[0]))) < 0.5
+        and np.abs(np.ptp(scene.ego.pose[10:-10, 2])) > np.deg2rad(60)
+        and np.hypot(*(c.path.points_m - end[:2]).T).min() < c.half_width_m
+        for c in scene.layout.crossings
+    )
+
+
+def body_of(scene: Scene) -> np.ndarray:
+    """Centre x, y, yaw, length, width (K, 5) of the ego."""
+    x, y, yaw = scene.ego.pose.T
+    size = np.broadcast_to(EGO, (len(x), 2))
+    return np.column_stack([x + 1.3 * np.cos(yaw), y + 1.3 * np.sin(yaw), yaw, size])
+
+
+def test_the_ego_turns_in_some_of_the_scenes_with_junctions(scenes: list[Scene]):
+    with_junction = [scene for scene in scenes if scene.layout.crossings]
+    turned = [scene for scene in with_junction if turns(scene)]
+    assert 0.15 < len(turned) / len(with_junction) < 0.55
+    assert all("turn" in scene.description for scene in turned)
+    sides = {np.sign(scene.ego.pose[-11, 2] - scene.ego.pose[10, 2]) for scene in turned}
+    assert sides == {-1.0, 1.0}
+
+
+def test_the_ego_is_always_on_the_carriageway_with_its_whole_body(scenes: list[Scene]):
+    for scene in scenes:
+        x, y, yaw, length, width = body_of(scene)[:, :, None].transpose(1, 0, 2)
+        u = length / 2 * np.array([1, 1, 0, -1, -1, 0])
+        v = width / 2 * np.array([1, -1, 0, 1, -1, 1])
+        across, ahead = np.sin(yaw), np.cos(yaw)
+        kinds = scene.ground.surface_at(x + ahead * u - across * v, y + across * u + ahead * v)
+        assert (kinds == ROAD).all(), scene.name
+
+
+def test_nothing_ever_meets_the_ego(scenes: list[Scene]):
+    for scene in scenes:
+        ego = body_of(scene)
+        for item in scene.objects:
+            for k in np.nonzero(item.track.alive)[0]:
+                other = np.array([*item.track.pose[k], *item.model.size_m[:2]])
+                assert not rectangles_overlap(ego[k], other), (scene.name, item.model.category)
+
+
+def test_a_turning_ego_moves_where_it_looks_and_obeys_the_light(scenes: list[Scene]):
+    for scene in filter(turns, scenes):
+        pose, speed = scene.ego.pose, scene.ego.speed_mps
+        step = np.diff(pose[:, :2], axis=0)
+        mean = (speed[1:] + speed[:-1]) / 2
+        # The axle is a little behind on the path, whose bend shortens chords.
+        np.testing.assert_allclose(np.hypot(*step.T), DT_S * mean, atol=0.05)
+        yaw = (pose[1:, 2] + pose[:-1, 2]) / 2
+        aside = np.cos(yaw) * step[:, 1] - np.sin(yaw) * step[:, 0]
+        assert np.abs(aside).max() < 0.05
+        assert np.abs(np.diff(pose[:, 2])).max() < 0.16
+        layout = scene.layout
+        crossing = layout.crossings[layout.turn.crossing]
+        x, y, heading = (float(v) for v in layout.centre.at(crossing.centre_s_m))
+        body = body_of(scene)
+        front = body[:, :2] + 2.3 * np.stack([np.cos(body[:, 2]), np.sin(body[:, 2])], axis=1)
+        along = np.cos(heading) * (front[:, 0] - x) + np.sin(heading) * (front[:, 1] - y)
+        line = -crossing.half_width_m - 5.0  # where the lane's stop line is
+        passes = np.nonzero((along[:-1] < line) & (along[1:] >= line))[0]
+        assert len(passes) == 1
+        shown = layout.signals.colour(0, float(passes[0]) * DT_S - LEAD_IN_S)
+        assert shown != 1, scene.name  # green, or yellow to who could not stop any more

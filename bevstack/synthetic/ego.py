@@ -1,0 +1,162 @@
+"""The ego's way, along its lane or round a corner, and who drives before and behind it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bevstack.synthetic.ground import ROAD
+from bevstack.synthetic.population import Population
+from bevstack.synthetic.roads import AHEAD_M, BEHIND_M, Lane
+from bevstack.synthetic.street_life import Vehicle, add_vehicle, draw_vehicles
+from bevstack.synthetic.traffic import (
+    DT_S,
+    LEAD_IN_S,
+    Driver,
+    Leader,
+    Track,
+    drive_lane,
+    track_on_path,
+)
+from bevstack.synthetic.turning import Turn, turn_path, turns_at
+
+EGO_SIZE_M = (4.6, 1.9)  # length and width; the ego's origin is its rear axle
+EGO_CENTRE_M = 1.3  # of the body, ahead of the rear axle
+_TRIES = 12  # starts tried for a turn that ends within the scene
+_TURNED_RAD = np.deg2rad(62.0)  # by which the heading must change in that time
+_LIMIT_MPS = 10.0  # of an ego that turns
+_ROOM_M = (0.8, 0.4)  # along and across, kept free around an ego that turns
+_APART_M = 2.6  # lateral distance at which who turns off is out of the way of who follows
+
+
+@dataclass(frozen=True)
+class EgoDrive:
+    """The ego's motion and the lane whose traffic drives with it."""
+
+    track: Track  # of the rear axle
+    lane: Lane
+
+
+def drive_ego(population: Population) -> EgoDrive:
+    """Drives the ego and everybody else in its lane, before anything else is there."""
+    turning = _drive_turn(population) if population.layout.turn is not None else None
+    if turning is not None:
+        return turning
+    layout, rng = population.layout, population.rng
+    forward = [lane for lane in layout.lanes if lane.is_main and lane.is_forward]
+    lane = forward[int(rng.integers(len(forward)))]
+    return EgoDrive(_drive_along(population, lane, _draw_start(population, lane)), lane)
+
+
+def _draw_start(population: Population, lane: Lane) -> float:
+    """Where the ego's rear axle begins in its lane: anywhere, or waiting at a red signal."""
+    rng, signals = population.rng, population.layout.signals
+    waits = [
+        stop.s_m - EGO_SIZE_M[0] / 2 - EGO_CENTRE_M - 1.5
+        for stop in lane.stop_lines
+        if abs(stop.s_m - BEHIND_M) < 60.0 and signals.is_red(stop.phase, 0.0)
+    ]
+    anywhere = BEHIND_M + float(rng.uniform(-25.0, 20.0))
+    return waits[0] if waits and rng.random() < 0.6 else anywhere
+
+
+def _drive_along(population: Population, lane: Lane, start_s_m: float) -> Track:
+    rng = population.rng
+    ego = Driver(start_s_m + EGO_CENTRE_M, EGO_SIZE_M[0], float(rng.uniform(0.8, 1.1)))
+    others = draw_vehicles(population, lane, keep_free=(ego.s_m - 14.0, ego.s_m + 14.0))
+    order = sorted([Vehicle(ego, []), *others], key=lambda vehicle: -vehicle.driver.s_m)
+    drivers = [vehicle.driver for vehicle in order]
+    s, speed, braking = drive_lane(lane, drivers, population.layout.signals, population.steps)
+    index = next(i for i, vehicle in enumerate(order) if vehicle.driver is ego)
+    body = track_on_path(lane.path, s[index], speed[index], braking[index], 0.0)
+    population.reserve_track(body, EGO_SIZE_M)
+    for i, vehicle in enumerate(order):
+        add_vehicle(population, lane, vehicle, s[i], speed[i], braking[i])
+    return track_on_path(lane.path, s[index] - EGO_CENTRE_M, speed[index], braking[index], 0.0)
+
+
+def _drive_turn(population: Population) -> EgoDrive | None:
+    """A drive that turns within the scene; None if no start gives one."""
+    layout, rng = population.layout, population.rng
+    assert layout.turn is not None
+    crossing = layout.crossings[layout.turn.crossing]
+    turn = next(
+        turn
+        for turn in turns_at(layout, layout.turn.crossing, crossing)
+        if turn.lane.is_main
+        and turn.lane.is_forward
+        and turn.exit_lane.is_forward == (layout.turn.arm > 0)
+    )
+    stops = tuple(stop for stop in turn.lane.stop_lines if stop.s_m <= turn.stop.s_m)
+    limit = min(turn.lane.speed_limit_mps, _LIMIT_MPS)
+    way = Lane(turn_path(turn), limit, stops, True, True)
+    duration = population.steps * DT_S - 2 * LEAD_IN_S
+    reach = min(4.0 + 2.2 * duration, 60.0)
+    for _ in range(_TRIES):
+        front = turn.stop.s_m - 0.5 - float(rng.uniform(0.0, reach))
+        ego = Driver(front - EGO_SIZE_M[0] / 2, EGO_SIZE_M[0], float(rng.uniform(0.8, 1.05)))
+        if _turns_on_road(population, way, _motion(population, way, ego)):
+            return _drive_with_others(population, turn, way, ego)
+    return None
+
+
+def _motion(
+    population: Population, lane: Lane, driver: Driver, leader: Leader | None = None
+) -> np.ndarray:
+    """Arc length of the centre, speed and braking (3, steps) of one vehicle."""
+    signals = population.layout.signals
+    return np.stack(
+        [rows[0] for rows in drive_lane(lane, [driver], signals, population.steps, leader)]
+    )
+
+
+def _turns_on_road(population: Population, way: Lane, motion: np.ndarray) -> bool:
+    """Whether the ego turns within the scene, and never leaves the carriageway."""
+    lead = round(LEAD_IN_S / DT_S)
+    body = track_on_path(way.path, motion[0], motion[1], motion[2], 0.0).pose
+    axle = way.path.at(motion[0] - EGO_CENTRE_M)[2][lead:-lead]
+    if np.ptp(axle) < _TURNED_RAD or motion[0, -1] > way.path.length_m - AHEAD_M / 2:
+        return False
+    cos, sin = np.cos(body[:, 2]), np.sin(body[:, 2])
+    for u in (-EGO_SIZE_M[0] / 2, 0.0, EGO_SIZE_M[0] / 2):
+        for v in (-EGO_SIZE_M[1] / 2, EGO_SIZE_M[1] / 2):
+            x, y = body[:, 0] + cos * u - sin * v, body[:, 1] + sin * u + cos * v
+            if (population.ground.surface_at(x, y) != ROAD).any():
+                return False
+    return True
+
+
+def _drive_with_others(population: Population, turn: Turn, way: Lane, ego: Driver) -> EgoDrive:
+    """The ego among those in its lane, who drive straight on before and behind it."""
+    lane, signals, steps = turn.lane, population.layout.signals, population.steps
+    others = draw_vehicles(population, lane, keep_free=(ego.s_m - 14.0, ego.s_m + 14.0))
+    others.sort(key=lambda vehicle: -vehicle.driver.s_m)
+    before = [vehicle for vehicle in others if vehicle.driver.s_m > ego.s_m]
+    behind = [vehicle for vehicle in others if vehicle.driver.s_m < ego.s_m]
+    motion = _motion(population, way, ego)
+    if before:
+        ahead = drive_lane(lane, [vehicle.driver for vehicle in before], signals, steps)
+        length = before[-1].driver.length_m
+        there = ahead[0][-1] - length / 2 < turn.stop.s_m + 3.0
+        leader = Leader(np.where(there, ahead[0][-1], np.nan), ahead[1][-1], length)
+        slowed = _motion(population, way, ego, leader)
+        if _turns_on_road(population, way, slowed):
+            motion = slowed
+        else:
+            before = []  # they would keep the ego from turning within the scene
+    body = track_on_path(way.path, *motion, 0.0)
+    room = (EGO_SIZE_M[0] + 2 * _ROOM_M[0], EGO_SIZE_M[1] + 2 * _ROOM_M[1])
+    population.reserve_track(body, room)
+    for i, vehicle in enumerate(before):
+        add_vehicle(population, lane, vehicle, *(rows[i] for rows in ahead))
+    if behind:
+        x, y, _ = lane.path.at(motion[0])
+        apart = np.hypot(body.pose[:, 0] - x, body.pose[:, 1] - y) > _APART_M
+        leader = Leader(np.where(apart, np.nan, motion[0]), motion[1], EGO_SIZE_M[0])
+        drivers = [vehicle.driver for vehicle in behind]
+        follow = drive_lane(lane, drivers, signals, steps, leader)
+        for i, vehicle in enumerate(behind):
+            add_vehicle(population, lane, vehicle, *(rows[i] for rows in follow))
+    rear = track_on_path(way.path, motion[0] - EGO_CENTRE_M, motion[1], motion[2], 0.0)
+    return EgoDrive(rear, lane)

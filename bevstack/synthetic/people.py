@@ -1,0 +1,228 @@
+"""People on the walks, and how they cross streets: by the light where there is one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bevstack.synthetic import street_objects as things
+from bevstack.synthetic.ground import ROAD
+from bevstack.synthetic.population import Population, Role
+from bevstack.synthetic.roads import CrossStreet, Path, RoadLayout
+from bevstack.synthetic.signals import Signals
+from bevstack.synthetic.traffic import DT_S, LEAD_IN_S, Track
+
+_WARM_UP_S = 15.0  # people walk so long before the time grid begins, and gather at kerbs
+_LOOK_S, _SPARE_S = 1.0, 0.5  # nobody steps out sooner after the change, or arrives later
+_SMOOTH = 3  # steps to either side over which a start and a stop are spread
+_NEVER_S = 1e4
+_GRID_M = 0.25
+_NEAR_M = 45.0  # of a junction's centre, the stretch of a walk looked at
+
+
+@dataclass(frozen=True)
+class Carriageway:
+    """A stretch of a walker's path that vehicles of one phase drive across."""
+
+    low_m: float  # arc lengths along the path
+    high_m: float
+    phase: int
+
+
+def carriageways_on(layout: RoadLayout, path: Path, offset_m: float) -> list[Carriageway]:
+    """Where the parallel of a street crosses the carriageways of the streets it meets.
+
+    Args:
+        layout: streets.
+        path: the centre line or a cross street's path.
+        offset_m: of the walk, to the left.
+    """
+    found = []
+    for crossing in layout.crossings:
+        is_main = path is layout.centre
+        if not is_main and path is not crossing.path:
+            continue
+        middle = crossing.centre_s_m if is_main else path.length_m / 2
+        s = np.arange(middle - _NEAR_M, middle + _NEAR_M, _GRID_M)
+        x, y, _ = path.at(s, offset_m)
+        if is_main:
+            aside = offsets_from(crossing.path, crossing.path.length_m / 2, x, y)
+            on_road = np.abs(aside) < crossing.half_width_m
+        else:
+            aside = offsets_from(layout.centre, crossing.centre_s_m, x, y)
+            on_road = (aside > -layout.right.kerb_m) & (aside < layout.left.kerb_m)
+        if on_road.any():
+            low, high = s[on_road].min() - _GRID_M, s[on_road].max() + _GRID_M
+            found.append(Carriageway(float(low), float(high), 1 if is_main else 0))
+    return found
+
+
+def offsets_from(path: Path, near_s_m: float, x_m: np.ndarray, y_m: np.ndarray) -> np.ndarray:
+    """Offsets (P,) of points from a path, left positive, if its nearest part is near `near_s_m`."""
+    s = np.arange(near_s_m - _NEAR_M, near_s_m + _NEAR_M, 2 * _GRID_M)
+    px, py, heading = path.at(s)
+    dx, dy = x_m[:, None] - px, y_m[:, None] - py
+    nearest = np.argmin(dx**2 + dy**2, axis=1)
+    row = np.arange(len(x_m))
+    turn = heading[nearest]
+    return np.cos(turn) * dy[row, nearest] - np.sin(turn) * dx[row, nearest]
+
+
+def time_to_step_out(
+    signals: Signals, phase: int, arrival_s: float, needed_s: float, reaction_s: float
+) -> float:
+    """When somebody who comes to a kerb crosses: while the vehicles' phase is red throughout.
+
+    Args:
+        signals: the junction's.
+        phase: of the vehicles that drive there.
+        arrival_s: when the kerb is reached.
+        needed_s: time to the other kerb.
+        reaction_s: added by those who had to wait.
+
+    Returns:
+        `arrival_s` for those who need not wait; a time far away if red is always too short.
+    """
+    for ahead in (0, 1):
+        start, end = signals.red_window(phase, arrival_s + ahead * signals.cycle_s)
+        first, last = start + _LOOK_S, end - _SPARE_S - needed_s
+        if first <= arrival_s <= last:
+            return arrival_s
+        if arrival_s < first <= last:
+            return min(first + reaction_s, last)
+    return _NEVER_S
+
+
+def walk_by_lights(
+    population: Population,
+    path: Path,
+    start_s_m: float,
+    speed_mps: float,
+    offset_m: float,
+    kerb_gap_m: float,
+) -> Track | None:
+    """A walk along a street that waits at kerbs; None if it would begin on a carriageway.
+
+    Args:
+        population: whose signals are obeyed; draws how soon people react.
+        path: the street's.
+        start_s_m: where the walk begins, `_WARM_UP_S` before the time grid.
+        speed_mps: negative against the path.
+        offset_m: from the path.
+        kerb_gap_m: how far from the kerb people wait.
+    """
+    way, pace = np.sign(speed_mps), abs(speed_mps)
+    time, gone = -LEAD_IN_S - _WARM_UP_S, 0.0
+    knots = [(time, gone)]
+    crossed = carriageways_on(population.layout, path, offset_m)
+    ends = sorted(
+        (*sorted((way * (c.low_m - start_s_m), way * (c.high_m - start_s_m))), c.phase)
+        for c in crossed
+    )
+    for low, high, phase in ends:
+        enter, leave = low - kerb_gap_m, high + kerb_gap_m
+        if leave < gone:
+            continue
+        if enter < gone:
+            return None
+        arrival = time + (enter - gone) / pace
+        reaction = float(population.rng.uniform(0.2, 1.5))
+        go = time_to_step_out(
+            population.layout.signals, phase, arrival, (leave - enter) / pace, reaction
+        )
+        knots += [(arrival, enter), (go, enter)]
+        time, gone = go, enter
+    knots.append((time + _NEVER_S, gone + _NEVER_S * pace))
+    steps = population.steps
+    grid = np.arange(-_SMOOTH, steps + _SMOOTH) * DT_S - LEAD_IN_S
+    exact = np.interp(grid, *np.array(knots).T)
+    smooth = np.convolve(exact, np.full(2 * _SMOOTH + 1, 1 / (2 * _SMOOTH + 1)), mode="valid")
+    s = start_s_m + way * smooth
+    x, y, heading = path.at(s, offset_m)
+    step = np.gradient(np.stack([x, y], axis=1), DT_S, axis=0)
+    alive = (s > 0.0) & (s < path.length_m)
+    pose = np.stack([x, y, heading + (np.pi if way < 0 else 0.0)], axis=1)
+    return Track(pose, np.hypot(step[:, 0], step[:, 1]), np.zeros(steps), alive)
+
+
+def add_people(population: Population) -> None:
+    """Walkers and standing groups on the walks, and people who cross at junctions."""
+    layout, rng = population.layout, population.rng
+    sides = (layout.left, layout.right)
+    for _ in range(int(rng.integers(3, 32))):
+        side = sides[int(rng.integers(2))]
+        s = rng.uniform(10.0, layout.centre.length_m - 10.0)
+        d = side.sign * rng.uniform(side.kerb_m + 0.5, side.back_m - 0.3)
+        if rng.random() < 0.78:
+            _add_walker(population, layout.centre, s, d)
+        else:
+            _add_group(population, s, d)
+    arm = layout.ego_arm()
+    if arm is not None:
+        street, low, high = arm
+        for _ in range(int(rng.integers(2, 14))):
+            beside = street.half_width_m + rng.uniform(0.5, street.walk_m - 0.3)
+            d = float(rng.choice([-1, 1])) * beside
+            _add_walker(population, street.path, rng.uniform(low, high), d)
+    for crossing in layout.crossings:
+        for _ in range(int(rng.integers(2, 12))):
+            _add_crossing_person(population, crossing)
+
+
+def _add_walker(population: Population, path: Path, s_m: float, offset_m: float) -> None:
+    """Somebody who is near `s_m` on the walk when the scene begins."""
+    rng = population.rng
+    speed = float(np.clip(rng.normal(1.3, 0.3), 0.5, 2.4) * rng.choice([-1, 1]))
+    start, gap = s_m - speed * _WARM_UP_S, float(rng.uniform(0.45, 1.2))
+    track = walk_by_lights(population, path, start, speed, offset_m, gap)
+    walker = things.make_pedestrian(rng, worker=rng.random() < 0.05, walks=True)
+    if track is not None:
+        population.add(walker, track, Role.PERSON)
+
+
+def _add_group(population: Population, s_m: float, offset_m: float) -> None:
+    layout, rng = population.layout, population.rng
+    for _ in range(int(rng.integers(1, 4))):
+        x, y, heading = (float(v) for v in layout.centre.at(s_m, offset_m))
+        person = things.make_pedestrian(rng)
+        x, y = x + rng.normal(0, 0.6), y + rng.normal(0, 0.6)
+        yaw = heading + rng.uniform(0, 6.28)
+        if population.ground.surface_at(x, y) != ROAD:
+            population.add_still(person, x, y, yaw, Role.PERSON)
+
+
+def _add_crossing_person(population: Population, crossing: CrossStreet) -> None:
+    """Somebody who comes to one of a junction's four zebras, waits for the light and crosses."""
+    layout, rng = population.layout, population.rng
+    speed = float(np.clip(rng.normal(1.4, 0.25), 0.9, 2.2))
+    duration = population.steps * DT_S - 2 * LEAD_IN_S
+    for _ in range(4):
+        over_main = rng.random() < 0.7
+        if over_main:
+            path = crossing.path
+            beside = float(
+                rng.choice([-1.0, 1.0]) * (crossing.half_width_m + rng.uniform(1.3, 3.7))
+            )
+        else:
+            path = layout.centre
+            side = (layout.left, layout.right)[int(rng.integers(2))]
+            beside = side.sign * (
+                side.kerb_m + float(rng.uniform(1.0, max(1.1, side.walk_m - 0.3)))
+            )
+        direction = float(rng.choice([-1, 1]))
+        middle = path.length_m / 2 if over_main else crossing.centre_s_m
+        half = [
+            (c.high_m - c.low_m) / 2
+            for c in carriageways_on(layout, path, beside)
+            if c.low_m < middle < c.high_m
+        ]
+        arrival = rng.uniform(-12.0, duration)  # at the kerb
+        before = speed * (arrival + LEAD_IN_S + _WARM_UP_S) + (half[0] if half else 0.0)
+        gap = float(rng.uniform(0.45, 1.2))
+        track = walk_by_lights(
+            population, path, middle - direction * before, direction * speed, beside, gap
+        )
+        person = things.make_pedestrian(rng, walks=True)
+        if track is not None and population.add(person, track, Role.PERSON, margin_m=0.25):
+            return
