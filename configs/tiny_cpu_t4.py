@@ -1,10 +1,8 @@
 """All stages in a size that trains on two CPU cores: four frames, perspective head, proposals.
 
-Norms are of groups of channels within an image or a map, so that no batch is needed. Images are a
-fifth of the published size, and so are the image lengths of the perspective head, which measures
-depths against the ground: at this size a pixel more or less of an object says little, where it
-stands says much. Small and hardly hit objects are learned too, for scoring counts them. The decoder
-corrects whole proposals, boxes and scores: it begins with what the perspective head has learned.
+Images and their lengths in the perspective head are a fifth of the published ones. It measures
+depths against the ground and learns small, hardly hit objects; norms need no batch. The decoder
+corrects whole proposals: it begins with what the perspective head has learned.
 """
 
 from dataclasses import replace
@@ -19,9 +17,7 @@ CONFIG = replace(
     backbone=replace(
         T1.backbone, channels=32, groups=(2, 4, 8, 16), norm_layer="GN", act_layer="ReLU"
     ),
-    temporal=TemporalConfig(
-        alignment="reproject", num_fusion=2, inter_channels=64, norm="GN", norm_groups=8
-    ),
+    temporal=TemporalConfig(num_fusion=2, inter_channels=64, norm="GN", norm_groups=8),
     decoder=replace(T1.decoder, num_queries=100, num_groups=3),
     perspective=PerspectiveConfig(
         strides=(8, 16, 32),
@@ -29,9 +25,9 @@ CONFIG = replace(
         norm="GN",
         norm_groups=8,
         focal_factor_px=100.0,
-        ground_z_m=0.0,
         mean_depth_m=(44.9, 16.0, 9.0),
         std_depth_m=(24.3, 8.0, 6.0),
+        ground_z_m=0.0,
         level_bounds_px=(16, 32),
         min_extent=1.5,
         min_points=1,
@@ -51,7 +47,6 @@ CONFIG = replace(
         warmup_steps=100,
         ema_decay=0.998,
         sampling="class_balanced",
-        checkpoint_every=100,
         evaluate_every=1600,
         log_every=20,
         num_workers=1,

@@ -202,7 +202,7 @@ def _count_parts(
         parts.append(_part("neck", model.neck, work, frames, 1, frames))
         if model.perspective_head is not None:
             head = model.perspective_head
-            work, _ = run_counted(head, pyramid)
+            work, _ = run_counted(head, *head_inputs(config, pyramid))
             parts.append(_part("perspective_head", head, work, proposing, proposing, 1))
         work, bev = run_counted(model.encoder, *encoder_inputs(model, pyramid, pairs))
         encoded = 1 if remembers_maps else frames
@@ -220,6 +220,14 @@ def _count_parts(
         in_training, _ = run_counted(model.decoder.train(), *inputs)
         parts.append(_part("decoder", model.decoder, work, 1, 1, in_training))
     return parts, kept
+
+
+def head_inputs(
+    config: Config, pyramid: Sequence[Tensor]
+) -> tuple[Sequence[Tensor], list[Tensor] | None]:
+    """What the perspective head of a configuration takes, of one frame's (I, C, H, W) levels."""
+    told = config.perspective is not None and config.perspective.ground_z_m is not None
+    return pyramid, [level[:, 0] for level in pyramid] if told else None
 
 
 def _part(

@@ -14,6 +14,7 @@ from bevstack.cli.config_counts import (
     count_config,
     count_pairs,
     encoder_inputs,
+    head_inputs,
     no_proposals,
     nominal_rig,
     padded_size,
@@ -140,9 +141,7 @@ def activation_bytes(config: Config) -> int:
             maps = model.backbone(torch.empty(rig.num_cameras, 3, *size))
             pyramid = model.neck(maps)
             if model.perspective_head is not None:
-                ground = [level[:, 0] for level in pyramid]
-                told = config.perspective is not None and config.perspective.ground_z_m is not None
-                model.perspective_head(pyramid, ground if told else None)
+                model.perspective_head(*head_inputs(config, pyramid))
             bev = model.encoder(*encoder_inputs(model, pyramid, pairs))
             if model.fusion is not None:
                 frames = len(config.frames)

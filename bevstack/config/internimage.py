@@ -30,8 +30,8 @@ class InternImageConfig:
     depths: tuple[int, ...] = (4, 4, 18, 4)  # layers a stage. Paper, table 1
     groups: tuple[int, ...] = (4, 8, 16, 32)  # DCNv3 groups a stage. Paper, table 1
     mlp_ratio: float = 4.0  # hidden / outer channels of the MLP. Paper, section 3.2
-    # "LN", "BN" or "GN": stem, downsampling, offset branch. Released code, which has no GN: it learns
-    # from nothing as fast as BN, and needs no batch
+    # "LN", "BN" or "GN": stem, downsampling, offset branch. Released code, which has no GN: that
+    # learns from nothing nearly as fast as BN, and needs no batch
     norm_layer: str = "LN"
     norm_groups: int = 8  # of "GN"; divides channels / 2
     act_layer: str = "GELU"  # "GELU" (exact), "ReLU" or "SiLU". Released code

@@ -66,8 +66,8 @@ class PerspectiveConfig:
     speed_weight: float = 0.2
     smooth_l1_beta: float = 0.05  # metres for corners, metres a second for speeds
     max_corner_loss_m: float = 20.0  # what one box can add to a disentangled loss at most
-    # metres: corners of a box at depth d beyond it count full_weight_depth_m / d, so that far boxes,
-    # whose errors are large, do not drown near ones. None: all count the same, as DD3D
+    # metres: corners of a box at depth d beyond it count full_weight_depth_m / d, so that far
+    # boxes, whose errors are large, do not drown near ones. None: all count the same, as DD3D
     full_weight_depth_m: float | None = None
     official_parity: bool = False  # the released code's quirks; see PerspectiveHead, -Criterion
     # Inference (DD3D's nuScenes settings, which the paper's proposals share)

@@ -49,8 +49,8 @@ def camera_annotations(
 ) -> tuple[CameraAnnotations, ...]:  # N
     """The boxes of a sample that each of its cameras sees, in file order.
 
-    A box is left out where fewer than ``min_points`` lidar and radar points fell into it, and where less
-    than a fifth of its outline (the rectangle around its projected corners) lies in the image.
+    A box is left out where fewer than ``min_points`` lidar and radar points fell into it, and where
+    less than a fifth of its outline (the rectangle around its projected corners) lies in the image.
 
     It is left out, too, where a corner lies behind the camera or less than 0.1 m before it. Such
     a corner has no image, and the part of the box before the camera reaches out of every picture:

@@ -48,8 +48,8 @@ def assign_targets(
     A location can learn a box if it lies within ``center_radius`` strides of the box's middle and
     inside the box, both strictly, and if the farthest side is within the level's bounds, both
     inclusive; of several boxes it learns the one of smallest area, the first of equals. All others
-    are background. A box smaller than ``min_extent`` strides counts as that large around its middle,
-    here and for its centerness; a side that the location then lies beyond is 0 pixels away.
+    are background. A box smaller than ``min_extent`` strides counts as that large around its
+    middle, here and for its centerness; a side that the location lies beyond is 0 pixels away.
 
     With ``config.official_parity`` an image whose first box has its middle at u = 0 exactly has no
     positive location at all, as in the released code.

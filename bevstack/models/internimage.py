@@ -42,9 +42,7 @@ class Stem(nn.Module):
         self.norm1 = build_norm(config.norm_layer, half, groups=config.norm_groups)
         self.act = build_activation(config.act_layer)
         self.conv2 = nn.Conv2d(half, config.channels, 3, stride=2, padding=1)
-        self.norm2 = build_norm(
-            config.norm_layer, config.channels, groups=config.norm_groups
-        )
+        self.norm2 = build_norm(config.norm_layer, config.channels, groups=config.norm_groups)
 
     def forward(
         self,

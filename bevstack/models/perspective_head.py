@@ -20,7 +20,6 @@ from bevstack.models.batch_norm import build_batch_norm, run_block
 from bevstack.models.detection_head import CLASS_PRIOR
 from bevstack.shapes import expect_shape
 
-
 _SHARPNESS_M = 100.0  # from depths of this order on, inverse depths stay positive by softplus
 
 
@@ -61,9 +60,9 @@ class PerspectiveHead(nn.Module):
     attributes and speed are read from the class tower, the image box and its centerness from the
     box tower, 3D boxes of every class (components major) from the third.
 
-    With ``config.ground_z_m`` the head is also told the inverse depth of the ground at each location
-    (``ground_seen_at``): the towers see it, and a box's inverse depth is said as what has to be added
-    to it, which is the same for all that stands on the ground with its foot as far below.
+    With ``config.ground_z_m`` the head is also told the inverse depth of the ground at each
+    location (``ground_seen_at``): the towers see it, and a box's inverse depth is said as what has
+    to be added to it, which is the same for all that stand with their foot as far below.
 
     With ``config.official_parity`` all biases start at 0, as in the released code; by default every
     class starts at a probability of 0.01 (focal loss, arXiv 1708.02002, section 3.3).
@@ -145,7 +144,9 @@ class PerspectiveHead(nn.Module):
             )
         if (ground is None) != (self.ground is None):
             told = "be told" if ground is None else "be none for a configuration without"
-            raise ValueError(f"ground must {told}: perspective.ground_z_m is {self.config.ground_z_m}")
+            raise ValueError(
+                f"ground must {told}: perspective.ground_z_m is {self.config.ground_z_m}"
+            )
         parts = [
             self._level(level, features, None if ground is None else ground[level])
             for level, features in enumerate(pyramid)
@@ -294,7 +295,7 @@ def _predict(
     features: Tensor,  # (I, C, H, W)
     *predictors: nn.Conv2d,
 ) -> list[Tensor]:  # each (I, outputs, H, W), float32 at least
-    """All predictors of one tower in one convolution: narrow ones by themselves take thrice as long."""
+    """All predictors of one tower in one convolution: narrow ones by themselves take longer."""
     weight = torch.cat([predictor.weight for predictor in predictors])
     biases = [
         predictor.weight.new_zeros(predictor.out_channels)

@@ -108,9 +108,7 @@ def _ground(
     for level, stride in zip(levels, config.strides, strict=True):
         shape = (int(level.shape[-2]), int(level.shape[-1]))
         places = level_locations([shape], [stride], device=level.device)
-        inverse = ground_seen_at(
-            places, cam_from_image, bev_from_cam, ground_z_m=config.ground_z_m
-        )
+        inverse = ground_seen_at(places, cam_from_image, bev_from_cam, ground_z_m=config.ground_z_m)
         seen.append(inverse.unflatten(1, shape))
     return seen
 

@@ -40,7 +40,7 @@ def test_a_file_says_by_path_what_the_package_says_by_name(name: str) -> None:
 @pytest.mark.parametrize("name", packaged_configs())
 def test_files_state_differences_only(name: str) -> None:
     lines = (FOLDER / f"{name}.py").read_text(encoding="utf-8").splitlines()
-    assert len(lines) <= 50  # those that others start from; the rest is half of that
+    assert len(lines) <= 60  # those that others start from; the rest is half of that
 
 
 def test_a_file_elsewhere_may_start_from_a_packaged_one(tmp_path: Path) -> None:

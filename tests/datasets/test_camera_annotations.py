@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from bevstack.config import Config, FPNConfig, PerspectiveConfig
 from bevstack.datasets.camera_annotations import CAMERA_ATTRIBUTES
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.tables.names import ATTRIBUTES, DETECTION_CLASSES
@@ -78,6 +79,21 @@ def test_boxes_of_fewer_than_three_points_are_left_out(
 ) -> None:
     points = {"num_lidar_pts": lidar, "num_radar_pts": radar}
     assert len(_front(root, {"center": (0, 0, 12.0), "size": (4.0, 2.0, 1.0), **points})) == kept
+
+
+@pytest.mark.parametrize(("min_points", "kept"), [(0, 3), (1, 2), (3, 1)])
+def test_the_configuration_says_how_many_points_a_learned_box_holds(
+    root: Path, min_points: int, kept: int
+) -> None:
+    box = {"center": (0, 0, 12.0), "size": (4.0, 2.0, 1.0), "num_radar_pts": 0}
+    _front(root, *({**box, "num_lidar_pts": points} for points in (0, 2, 3)))
+    config = Config(
+        name="points",
+        perspective=PerspectiveConfig(min_points=min_points),
+        fpn=FPNConfig(num_outputs=5),
+    )
+    frame = NuScenesDataset(root, VERSION).frame(0, camera_annotations=True, images_for=config)
+    assert len(frame.camera_annotations[0]) == kept
 
 
 @pytest.mark.parametrize(("shift", "kept"), [(0.0, 1), (1.58, 1), (1.62, 0), (1.9, 0), (2.5, 0)])

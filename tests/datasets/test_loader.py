@@ -118,6 +118,28 @@ def test_without_bev_augmentation_there_is_no_matrix(dataset: NuScenesDataset) -
     assert _take(dataset, config, 1)[0].bev_augmentation is None
 
 
+@pytest.mark.parametrize("start", [0, 3])
+def test_the_perspective_stage_reads_current_frames_alone(
+    dataset: NuScenesDataset, start: int
+) -> None:
+    clips = dataclasses.replace(
+        _config(batch_size=3),
+        frames=(-2, 0),
+        temporal=TemporalConfig(),
+        perspective=PerspectiveConfig(),
+        fpn=FPNConfig(num_outputs=5),
+    )
+    recipe = dataclasses.replace(clips.training, perspective_steps=2)
+    whole = _take(dataset, clips, 4)[start // 3 :]
+    staged = _take(dataset, dataclasses.replace(clips, training=recipe), len(whole), start=start)
+    assert [batch.images.shape[1] for batch in staged] == [1, 1, 2, 2][start // 3 :]
+    for ours, clip in zip(staged, whole, strict=True):
+        assert ours.sample_tokens == clip.sample_tokens
+        assert torch.equal(ours.images[:, -1], clip.images[:, -1])  # and their augmentation
+        assert torch.equal(ours.rig.intrinsics[:, -1], clip.rig.intrinsics[:, -1])
+        assert torch.equal(ours.bev_augmentation, clip.bev_augmentation)
+
+
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_boxes_of_cameras_come_where_the_perspective_head_wants_them(
     dataset: NuScenesDataset, num_workers: int

@@ -62,7 +62,9 @@ def group_norm(x: Tensor, state: State, groups: int) -> Tensor:
         for group in range(groups):
             part = x[image, group * width : (group + 1) * width]
             mean, variance = part.mean(), part.var(correction=0)
-            out[image, group * width : (group + 1) * width] = (part - mean) / (variance + 1e-5).sqrt()
+            out[image, group * width : (group + 1) * width] = (part - mean) / (
+                variance + 1e-5
+            ).sqrt()
     return out * state["weight"][:, None, None] + state["bias"][:, None, None]
 
 

@@ -293,7 +293,9 @@ def test_depths_are_said_relative_to_the_ground() -> None:
     output = head(pyramid, ground)
     assert (output.depth > 0).all() and output.depth.isfinite().all()
     for level, (height, width) in enumerate(SHAPES):
-        of_ground = torch.stack((10 * ground[level], 0.5 * ground[level].clamp(0.01).log() + 1.5), 1)
+        of_ground = torch.stack(
+            (10 * ground[level], 0.5 * ground[level].clamp(0.01).log() + 1.5), 1
+        )
         told = pyramid[level] + torch.einsum(
             "oc,ichw->iohw", head.ground.weight[..., 0, 0], of_ground
         )

@@ -85,9 +85,11 @@ def test_only_the_current_map_carries_gradient(missing: tuple[int, ...]) -> None
     assert not maps.grad[:, (0, 1, 3)].any()
 
 
-def small_fusion(inter: int | None = None, blocks: int = 2, seed: int = 0) -> TemporalFusion:
+def small_fusion(
+    inter: int | None = None, blocks: int = 2, seed: int = 0, norm: str = "BN"
+) -> TemporalFusion:
     torch.manual_seed(seed)
-    config = TemporalConfig(num_fusion=blocks, inter_channels=inter, norm="BN")
+    config = TemporalConfig(num_fusion=blocks, inter_channels=inter, norm=norm, norm_groups=2)
     fusion = TemporalFusion(config, channels=3, frames=(-7, -1, 0, 2)).double()
     generator = torch.Generator().manual_seed(seed)
     for name, buffer in fusion.named_buffers():
@@ -102,6 +104,14 @@ def fused_by_formula(fusion: TemporalFusion, maps: Tensor) -> Tensor:
 
     def conv_norm(x: Tensor, conv: str, norm: str) -> Tensor:
         x = functional.conv2d(x, weights[conv + ".weight"], padding=1)
+        if f"{norm}.running_mean" not in weights:  # two groups of channels, image by image
+            parts = [
+                [(g - g.mean()) / (g.var(correction=0) + 1e-5).sqrt() for g in image.chunk(2)]
+                for image in x
+            ]
+            x = torch.stack([torch.cat(groups) for groups in parts])
+            scale, shift = weights[f"{norm}.weight"], weights[f"{norm}.bias"]
+            return x * scale[:, None, None] + shift[:, None, None]
         mean, var, scale, shift = (
             weights[f"{norm}.{part}"][:, None, None]
             for part in ("running_mean", "running_var", "weight", "bias")
@@ -127,9 +137,9 @@ def fused_by_formula(fusion: TemporalFusion, maps: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3])
-@pytest.mark.parametrize("inter", [None, 5])
-def test_fusion_equals_its_formula(batch: int, inter: int | None) -> None:
-    fusion = small_fusion(inter, seed=batch)
+@pytest.mark.parametrize(("inter", "norm"), [(None, "BN"), (5, "BN"), (None, "GN"), (6, "GN")])
+def test_fusion_equals_its_formula(batch: int, inter: int | None, norm: str) -> None:
+    fusion = small_fusion(inter, seed=batch, norm=norm)
     assert (fusion.blocks[0].downsample is None) is (inter is None)
     maps = torch.randn(batch, 4, 3, 5, 7, dtype=torch.float64)
     valid = torch.ones(batch, 4, dtype=torch.bool)
@@ -202,3 +212,8 @@ def test_one_graph_serves_every_pattern_of_missing_frames() -> None:
         with torch.compiler.set_stance("fail_on_recompile" if valid is not patterns else "default"):
             torch.testing.assert_close(compiled(maps, valid), fusion(maps, valid))
         torch.testing.assert_close(exported(maps, valid), fusion(maps, valid))
+
+
+def test_groups_must_divide_the_channels() -> None:
+    with pytest.raises(ValueError, match="norm_groups must divide the blocks' 5 channels; got 2"):
+        small_fusion(5, norm="GN")
