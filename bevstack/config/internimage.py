@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from bevstack.config.checks import check
 
-NORM_LAYERS = ("LN", "BN", "GN")
+NORM_LAYERS = ("LN", "BN", "SyncBN", "GN")
 ACT_LAYERS = ("GELU", "ReLU", "SiLU")
 DROP_PATH_TYPES = ("linear", "uniform")
 CLASSIFICATION_HEADS = ("conv", "attention_pooling")
@@ -30,8 +30,9 @@ class InternImageConfig:
     depths: tuple[int, ...] = (4, 4, 18, 4)  # layers a stage. Paper, table 1
     groups: tuple[int, ...] = (4, 8, 16, 32)  # DCNv3 groups a stage. Paper, table 1
     mlp_ratio: float = 4.0  # hidden / outer channels of the MLP. Paper, section 3.2
-    # "LN", "BN" or "GN": stem, downsampling, offset branch. Released code, which has no GN: that
-    # learns from nothing nearly as fast as BN, and needs no batch
+    # of stem, downsampling and offset branch: "LN" or "BN", as the released code; "SyncBN", over
+    # all processes; or "GN", which needs no batch. Small backbones that learn from nothing do so
+    # fastest with batch norm, slowest with LN
     norm_layer: str = "LN"
     norm_groups: int = 8  # of "GN"; divides channels / 2
     act_layer: str = "GELU"  # "GELU" (exact), "ReLU" or "SiLU". Released code

@@ -21,6 +21,7 @@ class PerspectiveConfig:
 
     strides: tuple[int, ...] = (8, 16, 32, 64, 128)  # pixels, of the pyramid's levels, finest first
     num_convs: int = 4  # of each of the three towers
+    predictor_size: int = 3  # pixels, side of the kernels that read the towers; odd
     # "BN", "SyncBN" (statistics over all processes) or "GN" (within an image); one a level
     norm: str = "SyncBN"
     norm_groups: int = 32  # of "GN"; divides the channels
@@ -61,6 +62,7 @@ class PerspectiveConfig:
     # Losses
     focal_alpha: float = 0.25
     focal_gamma: float = 2.0
+    class_weight: float = 1.0
     box3d_weight: float = 2.0  # of each of the four disentangled losses
     attribute_weight: float = 0.2
     speed_weight: float = 0.2
@@ -91,6 +93,9 @@ class PerspectiveConfig:
         full = self.full_weight_depth_m
         positive = full is None or full > 0
         check("perspective.full_weight_depth_m", positive, "be positive or none", full)
+        check("perspective.class_weight", self.class_weight > 0, "be positive", self.class_weight)
+        odd = self.predictor_size > 0 and self.predictor_size % 2 == 1
+        check("perspective.predictor_size", odd, "be odd and positive", self.predictor_size)
         near, far = self.depth_range_m
         check("perspective.depth_range_m", 0 < near < far, "ascend above 0", self.depth_range_m)
         sizes = self.canonical_size_m

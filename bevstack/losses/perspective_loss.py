@@ -104,7 +104,7 @@ class PerspectiveCriterion:
             output.centerness[at], targets.centerness.to(logits.dtype), reduction="sum"
         )
         return {
-            "class": by_class.sum() / sums.positives,
+            "class": config.class_weight * by_class.sum() / sums.positives,
             "box2d": (targets.centerness * giou).sum() / sums.centerness,
             "centerness": central / sums.positives,
         }

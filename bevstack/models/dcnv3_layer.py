@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bevstack.config.internimage import InternImageConfig
+from bevstack.models.batch_norm import SyncBatchNorm
 from bevstack.ops import dcnv3
 
 NORM_EPS = 1e-6  # of every LN of InternImage; released code
@@ -27,6 +28,17 @@ class ChannelsLastBatchNorm(nn.BatchNorm2d):
         return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
+class ChannelsLastSyncBatchNorm(SyncBatchNorm):
+    """Batch norm of a channels-last map, over all processes."""
+
+    def forward(
+        self,
+        input: Tensor,  # (B, H, W, C)
+    ) -> Tensor:  # (B, H, W, C)
+        """Normalises each channel over batch and map."""
+        return super().forward(input.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
 class ChannelsLastGroupNorm(nn.GroupNorm):
     """Group norm (arXiv 1803.08494) of a channels-last map."""
 
@@ -39,9 +51,11 @@ class ChannelsLastGroupNorm(nn.GroupNorm):
 
 
 def build_norm(norm_layer: str, channels: int, *, groups: int) -> nn.Module:
-    """LN, BN or GN over the last axis of a channels-last map; ``groups`` are those of GN."""
+    """A norm by its configured name for a channels-last map; ``groups`` are those of GN."""
     if norm_layer == "BN":
         return ChannelsLastBatchNorm(channels)
+    if norm_layer == "SyncBN":
+        return ChannelsLastSyncBatchNorm(channels)
     if norm_layer == "GN":
         return ChannelsLastGroupNorm(groups, channels)
     return nn.LayerNorm(channels, eps=NORM_EPS)

@@ -85,16 +85,16 @@ class PerspectiveHead(nn.Module):
         self.box2d_tower = LevelTower(config, channels=channels)
         self.box3d_tower = LevelTower(config, channels=channels)
         classes = config.num_classes
-        self.logits = _predictor(channels, classes)
-        self.attributes = _predictor(channels, config.num_attributes)
-        self.speed = _predictor(channels, 1)
-        self.ltrb = _predictor(channels, 4)
-        self.centerness = _predictor(channels, 1)
-        self.quaternion = _predictor(channels, 4 * classes)
-        self.center_offset = _predictor(channels, 2 * classes)
-        self.depth = _predictor(channels, classes, bias=False)
-        self.size = _predictor(channels, 3 * classes)
-        self.confidence = _predictor(channels, classes)
+        self.logits = _predictor(config, channels, classes)
+        self.attributes = _predictor(config, channels, config.num_attributes)
+        self.speed = _predictor(config, channels, 1)
+        self.ltrb = _predictor(config, channels, 4)
+        self.centerness = _predictor(config, channels, 1)
+        self.quaternion = _predictor(config, channels, 4 * classes)
+        self.center_offset = _predictor(config, channels, 2 * classes)
+        self.depth = _predictor(config, channels, classes, bias=False)
+        self.size = _predictor(config, channels, 3 * classes)
+        self.confidence = _predictor(config, channels, classes)
         strides = [float(stride) for stride in config.strides]
         self.ltrb_scales = _of_levels(strides)
         self.center_offset_scales = _of_levels(strides)
@@ -287,8 +287,11 @@ def _told(ground: Tensor) -> Tensor:  # (I, H, W) 1 / metres, to (I, 2, H, W) of
     return torch.stack((10 * ground, 0.5 * ground.clamp(min=0.01).log() + 1.5), 1)
 
 
-def _predictor(channels: int, outputs: int, *, bias: bool = True) -> nn.Conv2d:
-    return nn.Conv2d(channels, outputs, 3, padding=1, bias=bias)
+def _predictor(
+    config: PerspectiveConfig, channels: int, outputs: int, *, bias: bool = True
+) -> nn.Conv2d:
+    size = config.predictor_size
+    return nn.Conv2d(channels, outputs, size, padding=size // 2, bias=bias)
 
 
 def _predict(
@@ -303,7 +306,7 @@ def _predict(
         else predictor.bias
         for predictor in predictors
     ]
-    said = _wide(functional.conv2d(features, weight, torch.cat(biases), padding=1))
+    said = _wide(functional.conv2d(features, weight, torch.cat(biases), padding="same"))
     return list(said.split([predictor.out_channels for predictor in predictors], 1))
 
 

@@ -33,7 +33,7 @@ from bevstack.config.internimage import (
             {"dw_kernel_size": 4},
             "dw_kernel_size must be odd, so that the map keeps its size; got 4",
         ),
-        ({"norm_layer": "IN"}, "norm_layer must be one of ('LN', 'BN', 'GN'); got 'IN'"),
+        ({"norm_layer": "IN"}, "norm_layer must be one of ('LN', 'BN', 'SyncBN', 'GN'); got 'IN'"),
         (
             {"norm_layer": "GN", "norm_groups": 5},
             "norm_groups must divide the stem's 32 channels for norm_layer 'GN'; got 5",
