@@ -27,6 +27,8 @@ def test_default_is_the_released_recipe() -> None:
         ({"canonical_size_m": ((1.0, 0.0, 1.0),)}, r"canonical_size_m must hold positive sizes"),
         ({"num_convs": 0}, r"num_convs must be positive; got 0"),
         ({"smooth_l1_beta": 0.0}, r"smooth_l1_beta must be positive"),
+        ({"class_weight": 0.0}, r"class_weight must be positive; got 0"),
+        ({"predictor_size": 2}, r"predictor_size must be odd and positive; got 2"),
         ({"min_extent": -1.0}, r"min_extent must be >= 0; got -1"),
         ({"min_points": -1}, r"min_points must be >= 0"),
         ({"full_weight_depth_m": 0.0}, r"full_weight_depth_m must be positive or none; got 0"),

@@ -133,6 +133,22 @@ def test_losses_equal_loops(counts: tuple[int, ...], parity: bool) -> None:
     assert float(losses.total) == pytest.approx(sum(wanted.values()), rel=2e-4)
 
 
+def test_classes_count_as_much_as_configured() -> None:
+    annotations, intrinsics = [some_annotations(n, seed=n) for n in (6, 13)], some_intrinsics(2)
+    output = some_output(2, seed=2)
+    one, three = (
+        PerspectiveCriterion(replace(SMALL, class_weight=w))(output, annotations, intrinsics)
+        for w in (1.0, 3.0)
+    )
+    assert float(three.terms["perspective_class"]) == pytest.approx(
+        3 * float(one.terms["perspective_class"])
+    )
+    others = [name for name in one.terms if name != "perspective_class"]
+    assert all(one.terms[name] == three.terms[name] for name in others)
+    rise = 2 * float(one.terms["perspective_class"])
+    assert float(three.total - one.total) == pytest.approx(rise, rel=1e-5)
+
+
 def test_corners_of_far_boxes_count_less() -> None:
     annotations, intrinsics = [some_annotations(n, seed=n) for n in (6, 13)], some_intrinsics(2)
     output = some_output(2, seed=2)

@@ -53,7 +53,7 @@ def activation(x: Tensor, config: InternImageConfig) -> Tensor:
 def mixed_norm(x: Tensor, state: State, config: InternImageConfig) -> Tensor:
     if config.norm_layer == "GN":
         return group_norm(x, state, config.norm_groups)
-    return (batch_norm if config.norm_layer == "BN" else layer_norm)(x, state)
+    return (layer_norm if config.norm_layer == "LN" else batch_norm)(x, state)
 
 
 def group_norm(x: Tensor, state: State, groups: int) -> Tensor:

@@ -22,6 +22,7 @@ SMALL = InternImageConfig(channels=16, depths=(1, 1, 2, 1), groups=(1, 2, 4, 8),
 FLAGS = {
     "pre_norm": SMALL,
     "layer_scale_batch_norm": replace(SMALL, layer_scale=0.5, norm_layer="BN", act_layer="SiLU"),
+    "sync_batch_norm": replace(SMALL, norm_layer="SyncBN"),
     "group_norm": replace(SMALL, norm_layer="GN", norm_groups=4, act_layer="ReLU"),
     "post_norm": replace(SMALL, post_norm=True, layer_scale=1e-5, offset_scale=2.0),
     "like_g": replace(

@@ -82,7 +82,9 @@ def naive_said(head: PerspectiveHead, feature: Tensor, level: int) -> dict[str, 
     """Maps of one image and level, before they are flattened."""
 
     def conv(name: str, x: Tensor) -> Tensor:
-        return functional.conv2d(x, getattr(head, name).weight, getattr(head, name).bias, padding=1)
+        predictor = getattr(head, name)
+        padding = predictor.weight.shape[-1] // 2
+        return functional.conv2d(x, predictor.weight, predictor.bias, padding=padding)
 
     a = naive_tower(head.class_tower, feature, level)
     b = naive_tower(head.box2d_tower, feature, level)
@@ -101,10 +103,10 @@ def naive_said(head: PerspectiveHead, feature: Tensor, level: int) -> dict[str, 
     }
 
 
-@pytest.mark.parametrize("images", [1, 2, 3])
+@pytest.mark.parametrize(("images", "size"), [(1, 3), (2, 3), (3, 3), (2, 1)])
 @torch.no_grad()
-def test_outputs_equal_loops_over_images_levels_rows_and_classes(images: int) -> None:
-    head, pyramid = some_head(), some_pyramid(images)
+def test_outputs_equal_loops_over_images_levels_rows_and_classes(images: int, size: int) -> None:
+    head, pyramid = some_head(replace(SMALL, predictor_size=size)), some_pyramid(images)
     output = head(pyramid)
     assert output.logits.shape == (images, 75, 4)
     assert (output.ltrb_px == 0).any() and (output.ltrb_px > 0).any()
