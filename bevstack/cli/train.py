@@ -43,6 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume", action="store_true", help="go on from the last checkpoint in --out"
     )
+    parser.add_argument(
+        "--start",
+        type=Path,
+        metavar="FILE",
+        help="weights of this configuration to begin with, of convert-weights or another training",
+    )
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     parser.add_argument(
         "--dry-run",
@@ -75,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
             args.out,
             held_out=held_out,
             resume=args.resume,
+            start=args.start,
             processes=processes,
             listeners=_listeners(report, console),
         )

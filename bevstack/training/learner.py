@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -56,13 +56,23 @@ class Learner:
     Args:
         config: model and recipe.
         processes: those that train together.
+        start: what the weights begin as, all of the model's state; none: drawn from the seed.
     """
 
-    def __init__(self, config: Config, processes: Processes) -> None:
+    def __init__(
+        self,
+        config: Config,
+        processes: Processes,
+        *,
+        start: Mapping[str, Tensor] | None = None,
+    ) -> None:
         self.recipe = config.training
         self.processes = processes
         torch.manual_seed(self.recipe.seed)  # the same first weights in every process
-        self.model = build_model(config).to(processes.device).train()
+        self.model = build_model(config)
+        if start is not None:
+            self.model.load_state_dict(start)
+        self.model.to(processes.device).train()
         self.trainee = Trainee(self.model, config, processes=processes)
         self.sharded = self.recipe.engine == "fsdp" and processes.world_size > 1
         if self.sharded:

@@ -10,6 +10,7 @@ import torch
 from bevstack.config import Config
 from bevstack.datasets.loader import make_training_loader
 from bevstack.datasets.nuscenes import NuScenesDataset
+from bevstack.models.build import load_model
 from bevstack.training.checkpoint import (
     RunPosition,
     list_checkpoints,
@@ -31,6 +32,7 @@ def train(
     *,
     held_out: NuScenesDataset | None = None,
     resume: bool = False,
+    start: Path | None = None,
     device: str = "cpu",
     processes: Processes | None = None,
     report: Callable[[StepReport], None] | None = None,
@@ -48,6 +50,8 @@ def train(
         out_dir: for checkpoints, logs and weights; all processes must see it.
         held_out: samples to evaluate on, every ``evaluate_every`` steps and at the end.
         resume: go on from the newest checkpoint in ``out_dir``, where there is one.
+        start: weights of this model to begin with, such as ``convert-weights`` or another training
+            wrote; a run that goes on does not read them again. None: drawn from the seed.
         device: what a process alone computes on.
         processes: those that train together, each with its device; none: this one alone.
         report: is told every step; short for ``listeners.step``.
@@ -55,9 +59,9 @@ def train(
 
     Raises:
         FileExistsError: ``out_dir`` holds checkpoints and ``resume`` is off.
-        FileNotFoundError: an image is missing; names the sample.
+        FileNotFoundError: an image is missing (names the sample), or there is no ``start``.
         FloatingPointError: a loss or gradient is not finite; names the step and its samples.
-        ValueError: a damaged image; the checkpoint is of another configuration, or damaged; more
+        ValueError: a damaged image; checkpoint or ``start`` of another model, or damaged; more
             was skipped than may be; evaluations are asked for and there is nothing to evaluate on.
     """
     recipe = config.training
@@ -68,7 +72,9 @@ def train(
             "scenes, or set it to 0"
         )
     out_dir.mkdir(parents=True, exist_ok=True)
-    learner = Learner(config, processes)
+    begins = start is not None and not (resume and list_checkpoints(out_dir))
+    weights = load_model(start, expected=config)[0].state_dict() if begins and start else None
+    learner = Learner(config, processes, start=weights)
     begun = position = _resume(out_dir, config, learner, resume)
     listeners = listeners or Listeners(step=report)
     run = Run(config, learner, out_dir=out_dir, held_out=held_out, listeners=listeners, begun=begun)

@@ -1,11 +1,14 @@
 """A run that is killed and resumed does the very steps of one that was not."""
 
+import dataclasses
 import json
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from bevstack.config import BEVGrid
+from bevstack.models.build import build_model, save_model
 from bevstack.models.weights import read_safetensors, write_safetensors
 from bevstack.training import train
 from bevstack.training.checkpoint import checkpoint_path, list_checkpoints, load_checkpoint
@@ -35,16 +38,22 @@ class Stopped(Exception):
     """Stands for whatever ends a run between two steps."""
 
 
-@pytest.mark.parametrize("last_step", [1, 2, 3, 5])
-def test_a_run_stopped_after_any_step_and_resumed_equals_the_whole_run(
-    root, tmp_path, whole_run, last_step
-):
+def stop_at(last_step):
+    """A listener that ends a run."""
+
     def stop(report):
         if report.step == last_step:
             raise Stopped
 
+    return stop
+
+
+@pytest.mark.parametrize("last_step", [1, 2, 3, 5])
+def test_a_run_stopped_after_any_step_and_resumed_equals_the_whole_run(
+    root, tmp_path, whole_run, last_step
+):
     with pytest.raises(Stopped):
-        train(CONFIG, dataset(root), tmp_path, report=stop)
+        train(CONFIG, dataset(root), tmp_path, report=stop_at(last_step))
     result = train(CONFIG, dataset(root), tmp_path, resume=True)
     # the checkpoint of the step that stopped is not written yet
     assert result.resumed_from == (last_step - 1) // 2 * 2
@@ -52,6 +61,34 @@ def test_a_run_stopped_after_any_step_and_resumed_equals_the_whole_run(
     assert same_losses(read_log(result.log), log)
     for name, value in load_file(result.weights).items():
         assert torch.equal(value, weights[name]), name
+
+
+def test_a_run_may_begin_with_the_weights_of_another(root, tmp_path, whole_run):
+    weights, _ = whole_run
+    first = tmp_path / "first.safetensors"
+    model = build_model(CONFIG)
+    model.load_state_dict(weights)
+    save_model(first, model, CONFIG)
+    still = with_training(num_steps=2, learning_rate=1e-12, weight_decay=0.0, seed=9)
+    result = train(still, dataset(root), tmp_path / "still", start=first)
+    for name, value in load_file(result.weights).items():
+        torch.testing.assert_close(value, weights[name], rtol=0, atol=1e-9)
+
+    # one that goes on has it all in its checkpoint
+    begun = with_training(num_steps=4)
+    with pytest.raises(Stopped):
+        train(begun, dataset(root), tmp_path / "begun", start=first, report=stop_at(3))
+    first.unlink()
+    train(begun, dataset(root), tmp_path / "begun", start=first, resume=True)
+    with pytest.raises(FileNotFoundError, match=r"first\.safetensors"):
+        train(begun, dataset(root), tmp_path / "anew", start=first)
+
+
+def test_weights_of_another_model_are_no_beginning(root, tmp_path):
+    other = dataclasses.replace(CONFIG, grid=BEVGrid(shape=(12, 10)))
+    save_model(tmp_path / "other.safetensors", build_model(other), other)
+    with pytest.raises(ValueError, match=r"weights must be of the configuration given.*shape"):
+        train(CONFIG, dataset(root), tmp_path, start=tmp_path / "other.safetensors")
 
 
 def test_checkpoints_are_refused_without_resume_and_of_another_configuration(root, tmp_path):
