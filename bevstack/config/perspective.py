@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from bevstack.config.checks import check
 
 NORMS = ("BN", "SyncBN", "GN")
+QUATERNION, YAW = "quaternion", "yaw"
+ATTITUDES = (QUATERNION, YAW)
 PLACE, BOX = "place", "box"
 STARTS = (PLACE, BOX)
 
@@ -49,6 +51,10 @@ class PerspectiveConfig:
         (12.8197, 3.0059454, 4.1213827),
         (6.9310856, 2.4986045, 2.8382742),
     )
+    # what is said of a box's attitude: "quaternion", as DD3D; or "yaw", cosine and sine of the angle
+    # from the ray about the camera's vertical. A quaternion changes its sign in a full turn, so it
+    # cannot follow one without a jump: a small network hardly learns headings from it
+    attitude: str = "quaternion"
     num_attributes: int = (
         3  # moving, parked, stopped; moving, standing, sitting; with, without rider
     )
@@ -75,6 +81,7 @@ class PerspectiveConfig:
     # Inference (DD3D's nuScenes settings, which the paper's proposals share)
     score_threshold: float = 0.05  # on class probability times centerness
     max_candidates: int = 1000  # a level and image, before non-maximum suppression
+    confidence_power: float = 1.0  # of the 3D confidence in a score, beside the image's score
     nms_iou: float = 0.75  # of boxes in the image, within a class
     max_detections: int = 100  # an image
 
@@ -96,6 +103,10 @@ class PerspectiveConfig:
         check("perspective.class_weight", self.class_weight > 0, "be positive", self.class_weight)
         odd = self.predictor_size > 0 and self.predictor_size % 2 == 1
         check("perspective.predictor_size", odd, "be odd and positive", self.predictor_size)
+        known = self.attitude in ATTITUDES
+        check("perspective.attitude", known, f"be one of {ATTITUDES}", self.attitude)
+        power = self.confidence_power
+        check("perspective.confidence_power", power >= 0, "be >= 0", power)
         near, far = self.depth_range_m
         check("perspective.depth_range_m", 0 < near < far, "ascend above 0", self.depth_range_m)
         sizes = self.canonical_size_m

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bevstack.config.perspective import PerspectiveConfig
+from bevstack.config.perspective import QUATERNION, YAW, PerspectiveConfig
 from bevstack.geometry import quaternion_from_rotation
 from bevstack.models.perspective_head import PerspectiveOutput
 from bevstack.models.perspective_nms import keep_best
@@ -24,7 +24,7 @@ from bevstack.types.perspective import CameraBoxes, pixel_rays
 class RawBoxes:
     """What the head says of 3D boxes, of one class each; the fields of ``PerspectiveOutput``."""
 
-    quaternion: Tensor  # (..., 4)
+    quaternion: Tensor  # (..., 4); of attitude "yaw" the first two are its cosine and sine
     center_offset_px: Tensor  # (..., 2)
     depth: Tensor  # (...,)
     size: Tensor  # (..., 3)
@@ -36,7 +36,7 @@ class PerspectiveDetections:
 
     boxes: CameraBoxes  # (I, D)
     boxes_px: Tensor  # (I, D, 4) (left, top, right, bottom), not clipped to the image
-    scores: Tensor  # (I, D) image score times the 3D box's confidence, 0 where not valid
+    scores: Tensor  # (I, D) image score times (a power of) the 3D confidence, 0 where not valid
     image_scores: Tensor  # (I, D) root of class probability times centerness
     labels: Tensor  # (I, D) int64
     attributes: Tensor  # (I, D) int64, the likeliest
@@ -72,6 +72,22 @@ def egocentric(
     return _product(cam_from_ray, quaternion)
 
 
+def upright(
+    yaw_rad: Tensor,  # (...) from the ray to the way the object points, about the camera's y
+    ray: Tensor,  # (..., 3) camera frame, any length, not along y
+) -> Tensor:  # (..., 4) wxyz, unit, cam_from_object
+    """Attitude in the camera's frame of an object that stands upright in it.
+
+    An object that points away along the ray has yaw 0, one that points to the right of it 90
+    degrees. Only the ray's part across the camera's y axis (down) counts.
+    """
+    half = (yaw_rad + torch.atan2(ray[..., 0], ray[..., 2])) / 2
+    nought = torch.zeros_like(half)
+    about_down = torch.stack((half.cos(), nought, half.sin(), nought), -1)
+    ahead = half.new_tensor((0.5, 0.5, -0.5, 0.5))  # x forward, y left, z up to z, -x, -y
+    return _product(about_down, ahead.expand_as(about_down))
+
+
 def decode_boxes(
     raw: RawBoxes,
     labels: Tensor,  # (...) int64
@@ -92,10 +108,16 @@ def decode_boxes(
     near, far = config.depth_range_m
     canonical = raw.size.new_tensor(config.canonical_size_m)[labels]  # (..., 3)
     said = raw.quaternion
+    said = said if config.attitude == QUATERNION else said[..., :2]
     nothing = (said == 0).all(-1, keepdim=True)
-    said = torch.where(nothing, said.new_tensor((1.0, 0.0, 0.0, 0.0)), said)
+    said = torch.where(nothing, torch.eye(1, said.shape[-1]).to(said)[0], said)
+    ray = pixel_rays(center, cam_from_image)
+    if config.attitude == YAW:
+        attitude = upright(torch.atan2(said[..., 1], said[..., 0]), ray)
+    else:
+        attitude = egocentric(functional.normalize(said, dim=-1), ray)
     return CameraBoxes(
-        egocentric(functional.normalize(said, dim=-1), pixel_rays(center, cam_from_image)),
+        attitude,
         center,
         depth.clamp(near, far),
         (raw.size.tanh() + 1) * canonical,
@@ -137,7 +159,8 @@ def detect(
     valid = strength > config.score_threshold
     image = torch.arange(strength.shape[0], device=strength.device)[:, None].expand_as(label)
     image_scores = strength.sqrt()
-    scores = image_scores * output.confidence[image, location, label].sigmoid()
+    confidence = output.confidence[image, location, label].sigmoid()
+    scores = image_scores * confidence.pow(config.confidence_power)
     boxes_px = _boxes_px(output.locations_px[location], output.ltrb_px[image, location])
     index = keep_best(
         boxes_px,

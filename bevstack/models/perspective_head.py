@@ -34,7 +34,9 @@ class PerspectiveOutput:
     logits: Tensor  # (I, P, K)
     ltrb_px: Tensor  # (I, P, 4) distances to the left, top, right and bottom side, >= 0
     centerness: Tensor  # (I, P) logit
-    quaternion: Tensor  # (I, P, 4, K) wxyz, of any length, seen along the ray to the centre
+    # wxyz, of any length, seen along the ray to the centre; of attitude "yaw" its cosine and sine,
+    # of any length, and two numbers that mean nothing
+    quaternion: Tensor  # (I, P, 4, K)
     center_offset_px: Tensor  # (I, P, 2, K) from the location to where the 3D centre is seen
     depth: Tensor  # (I, P, K) metres; without ground, before the lens is accounted for
     size: Tensor  # (I, P, 3, K) of (length, width, height): canonical * (1 + tanh) metres

@@ -27,6 +27,8 @@ def test_default_is_the_released_recipe() -> None:
         ({"canonical_size_m": ((1.0, 0.0, 1.0),)}, r"canonical_size_m must hold positive sizes"),
         ({"num_convs": 0}, r"num_convs must be positive; got 0"),
         ({"smooth_l1_beta": 0.0}, r"smooth_l1_beta must be positive"),
+        ({"attitude": "euler"}, r"attitude must be one of \('quaternion', 'yaw'\); got 'euler'"),
+        ({"confidence_power": -0.5}, r"confidence_power must be >= 0; got -0.5"),
         ({"class_weight": 0.0}, r"class_weight must be positive; got 0"),
         ({"predictor_size": 2}, r"predictor_size must be odd and positive; got 2"),
         ({"min_extent": -1.0}, r"min_extent must be >= 0; got -1"),
