@@ -50,6 +50,7 @@ CONFIG = replace(
         batch_size=4,
         backbone_multiplier=2.5,
         warmup_steps=100,
+        seed=1,
         ema_decay=0.998,
         sampling="class_balanced",
         evaluate_every=2300,

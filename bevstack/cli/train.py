@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume", action="store_true", help="go on from the last checkpoint in --out"
     )
     parser.add_argument(
-        "--start",
+        "--weights",
         type=Path,
         metavar="FILE",
         help="weights of this configuration to begin with, of convert-weights or another training",
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
             args.out,
             held_out=held_out,
             resume=args.resume,
-            start=args.start,
+            start=args.weights,
             processes=processes,
             listeners=_listeners(report, console),
         )
