@@ -1,12 +1,15 @@
 """`bevstack train` on a small world, whole: what it says and what it leaves."""
 
+import argparse
 import json
 import re
 
 import pytest
 import torch
+import torch.distributed.run
 
 from bevstack.cli.main import main
+from bevstack.cli.train import add_arguments
 from tests.small_world import SPEC, small_world
 
 HEAD = "import dataclasses\nfrom tests.small_world import CONFIG as SMALL\n"
@@ -91,3 +94,15 @@ def test_what_is_skipped_is_named(root, tmp_path, capsys):
     assert main(arguments) == 0
     assert re.search(r"skipped at step \d: \w+, \w+: loss must be finite", capsys.readouterr().out)
     assert (tmp_path / "out" / "learning_curve.png").is_file()
+
+
+def test_torchrun_takes_no_option_for_its_own():
+    """It completes what it does not know: --start would be one of its own, even at the end."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    torchrun = torch.distributed.run.get_args_parser()
+    for action in parser._actions:
+        for option in action.option_strings:
+            words = ["-m", "bevstack", "train", option, "x"]
+            parsed = torchrun.parse_args(["--nproc-per-node", "2", *words])
+            assert parsed.training_script_args == words[2:] or option in ("-h", "--help")
