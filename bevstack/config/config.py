@@ -78,6 +78,9 @@ class Config:
         wanted = f"be at most fpn.num_outputs = {self.fpn.num_outputs}"
         check("encoder.num_levels", enough, wanted, levels)
         self._check_perspective()
+        symmetric = self.grid.frame == "ego" or not self.augmentation.mirror_scene
+        wanted = "be False for the bev frame 'lidar', which looks to the right"
+        check("augmentation.mirror_scene", symmetric, wanted, self.augmentation.mirror_scene)
 
     @property
     def bev_levels(self) -> int:

@@ -20,6 +20,9 @@ class AugmentationConfig:
     resize: tuple[float, float] = (1.0, 1.0)  # factor on images.size, drawn uniformly
     resize_steps: int = 0  # > 1: that many evenly spaced factors instead of a continuum
     flip_images: bool = False  # mirror every image with probability 1/2, intrinsics with them
+    # mirror the whole world with probability 1/2: images, rig, motion and boxes together, so that
+    # features say headings as ever; needs the bev frame "ego"
+    mirror_scene: bool = False
     photometric: bool = False  # brightness, contrast, saturation, hue, channels; each image its own
     camera_dropout: float = 0.0  # probability that one camera of a sample is lost, in all frames
     grid_mask: float = 0.0  # probability of GridMask on the current frame; 0.7 as published

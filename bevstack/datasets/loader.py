@@ -16,6 +16,7 @@ from bevstack.config import Config
 from bevstack.datasets.augment import PixelAugmentation, draw_augmentation, lose_camera
 from bevstack.datasets.clips import load_clip
 from bevstack.datasets.collate import PreparedClip, prepare_clip, stack_clips
+from bevstack.datasets.mirror import draw_mirror, mirror_clip
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.datasets.sampling import (
     class_balanced_order,
@@ -317,6 +318,8 @@ class _TrainingSamples(_Samples):
         images, bev = draw_augmentation(config.augmentation, seed, epoch, draw)
         moved = bev if config.augmentation.moves_bev else None
         pixels = PixelAugmentation(config=config.augmentation, seed=seed, epoch=epoch, index=draw)
+        if draw_mirror(config.augmentation, seed, epoch, draw):
+            clip = mirror_clip(clip)
         lost = pixels.lost_camera(clip.current.num_cameras)
         clip = clip if lost is None else lose_camera(clip, lost)
         prepared = prepare_clip(clip, config, images, moved, pixels)
