@@ -52,8 +52,8 @@ class PerspectiveConfig:
         (6.9310856, 2.4986045, 2.8382742),
     )
     # what is said of a box's attitude: "quaternion", as DD3D; or "yaw", cosine and sine of the
-    # angle from the ray about the camera's vertical. A quaternion changes its sign in a full turn, so
-    # it cannot follow one without a jump: a small network hardly learns headings from it
+    # angle from the ray about the camera's vertical. A quaternion changes its sign in a full turn,
+    # so it cannot follow one without a jump
     attitude: str = "quaternion"
     num_attributes: int = (
         3  # moving, parked, stopped; moving, standing, sitting; with, without rider

@@ -1,9 +1,10 @@
 """The world in a mirror: an augmentation after which everything still fits together.
 
-Mirrored images with features mirrored back (``flip_images``) and a mirrored map of them (``flip_x``,
-``flip_y``) leave what features say of headings as it was in the world that was not mirrored: a car
-that looks left in the pixels has to be told as one that looks right. Here cameras, poses, motion and
-true boxes are mirrored together, left to right of the vehicle, and no such contradiction is left.
+Mirrored images with features mirrored back (``flip_images``) and a mirrored map of them
+(``flip_x``, ``flip_y``) leave what features say of headings as it was in the world that was not
+mirrored: a car that looks left in the pixels has to be told as one that looks right. Here cameras,
+poses, motion and true boxes are mirrored together, left to right of the vehicle, and no such
+contradiction is left.
 """
 
 from __future__ import annotations
@@ -78,8 +79,8 @@ def _mirror_bev(bev_from_ego: Tensor | None) -> Tensor | None:  # (4, 4)
     mirrored = _mirror_pose(bev_from_ego)
     if bev_from_ego is not None and not torch.allclose(mirrored, bev_from_ego, rtol=0, atol=1e-9):
         raise ValueError(
-            "bev_from_ego must keep the ego frame's x axis as its axis of symmetry where scenes are "
-            f"mirrored; got {bev_from_ego.tolist()}: use the bev frame 'ego'"
+            "bev_from_ego must keep the ego frame's x axis as its axis of symmetry where scenes "
+            f"are mirrored; got {bev_from_ego.tolist()}: use the bev frame 'ego'"
         )
     return bev_from_ego
 
