@@ -12,14 +12,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bevstack.config.perspective import PerspectiveConfig
+from bevstack.config.perspective import YAW, PerspectiveConfig
 from bevstack.losses.criterion import Losses
 from bevstack.losses.focal import sigmoid_focal_loss
 from bevstack.losses.perspective_targets import PerspectiveTargets, assign_targets
 from bevstack.losses.reduction import mean_over_processes
 from bevstack.models.perspective_decode import decode_boxes, raw_boxes_at
 from bevstack.models.perspective_head import PerspectiveOutput
-from bevstack.types.perspective import UNKNOWN_ATTRIBUTE, CameraAnnotations, CameraBoxes
+from bevstack.types.perspective import (
+    UNKNOWN_ATTRIBUTE,
+    CameraAnnotations,
+    CameraBoxes,
+    rotate,
+)
 
 PREFIX = "perspective_"
 BOX_PARTS = ("quaternion", "projected_center", "depth", "size")
@@ -36,6 +41,11 @@ class PerspectiveCriterion:
     section 4.2); the 3D confidence, trained to exp(-mean corner error in metres); attribute; speed.
     Unweighted: centerness itself. Each is divided by its sum of weights, the classes and centerness
     by the number of positives, averaged over processes. Computed in float32 at least.
+
+    With ``config.attitude`` "yaw" the disentangled loss of the attitude gives way to the squared
+    distance of cosine and sine from the true ones, unweighted by the distance of the box. Corners
+    move least where a heading is opposite, and hardly at all of what is small: from them headings
+    are learned last.
 
     Without any positive location the class loss is that of background alone, and every other loss
     is 0 times the prediction, so that all parameters stay in the graph.
@@ -113,8 +123,9 @@ class PerspectiveCriterion:
         self, output: PerspectiveOutput, targets: PerspectiveTargets, sums: Normalisers
     ) -> dict[str, Tensor]:
         at = (targets.image, targets.location)
+        raw = raw_boxes_at(output, *at, targets.label)
         boxes = decode_boxes(
-            raw_boxes_at(output, *at, targets.label),
+            raw,
             targets.label,
             output.locations_px[targets.location],
             targets.boxes.cam_from_image,
@@ -124,6 +135,9 @@ class PerspectiveCriterion:
         for name, by_box in self.disentangled(boxes, targets.boxes).items():
             weighted = (targets.centerness * by_box).sum() / sums.centerness
             losses[name] = self.config.box3d_weight * weighted
+        if self.config.attitude == YAW:
+            by_box = (raw.quaternion[:, :2] - heading(targets.boxes)).square().sum(-1)
+            losses["quaternion"] = (targets.centerness * by_box).sum() / sums.centerness
         confidence = functional.binary_cross_entropy_with_logits(
             output.confidence[(*at, targets.label)],
             (-corner_error(boxes, targets.boxes)).exp().to(output.confidence.dtype),
@@ -226,6 +240,15 @@ def giou_loss(
     union = _area(predicted) + _area(true) - shared
     around = _area(torch.maximum(predicted, true))
     return 1 - (shared + 1) / (union + 1) + (around - union) / around
+
+
+@torch.no_grad()
+def heading(boxes: CameraBoxes) -> Tensor:  # (M, 2)
+    """Cosine and sine of the angle about the camera's y axis from the ray to where boxes point."""
+    ahead = rotate(boxes.quaternion, boxes.size_m.new_tensor((1.0, 0.0, 0.0)).expand(len(boxes), 3))
+    ray = boxes.rays()
+    yaw = torch.atan2(ahead[:, 0], ahead[:, 2]) - torch.atan2(ray[:, 0], ray[:, 2])
+    return torch.stack((yaw.cos(), yaw.sin()), -1)
 
 
 @torch.no_grad()
