@@ -17,9 +17,8 @@ from bevstack.models.perspective_decode import (
     detect,
     egocentric,
     invert_intrinsics,
-    upright,
 )
-from bevstack.types.perspective import CameraBoxes, rotate
+from bevstack.types.perspective import CameraBoxes
 from tests.models.bevformer_oracle import Case, assert_close, read_case
 from tests.models.perspective_cases import (
     SMALL,
@@ -327,63 +326,3 @@ def test_batches_detect_as_their_images_alone() -> None:
 def test_intrinsics_of_another_count_are_refused() -> None:
     with pytest.raises(ValueError, match=r"intrinsics must have shape \(2, 3, 3\)"):
         detect(some_output(2), some_intrinsics(3), SMALL)
-
-
-@pytest.mark.parametrize("yaw_deg", [-179.0, -90.0, -20.0, 0.0, 45.0, 90.0, 180.0])
-def test_an_upright_object_points_its_yaw_away_from_the_ray(yaw_deg: float) -> None:
-    rays = torch.tensor(((0.0, 0.0, 1.0), (0.8, -0.3, 1.0), (-1.5, 0.4, 0.5))).double()
-    yaw = math.radians(yaw_deg)
-    got = upright(torch.full((3,), yaw, dtype=torch.float64), rays)
-    for ray, quaternion in zip(rays.numpy(), got, strict=True):
-        away = np.array((ray[0], 0, ray[2])) / math.hypot(ray[0], ray[2])
-        right = np.array((away[2], 0, -away[0]))  # of who looks along the ray, y being down
-        ahead = math.cos(yaw) * away + math.sin(yaw) * right
-        left = math.sin(yaw) * away - math.cos(yaw) * right
-        wanted = np.stack((ahead, left, (0, -1, 0)), 1)  # x, y, z of the object as columns
-        np.testing.assert_allclose(rotation(quaternion), wanted, atol=1e-12)
-
-
-def test_yaw_decodes_the_same_boxes_as_the_quaternion_that_means_it() -> None:
-    config = replace(SMALL, attitude="yaw")
-    raw, places = some_raw(40, seed=3), torch.rand(40, 2) * torch.tensor((72.0, 48.0))
-    labels = torch.arange(40) % 4
-    inverse = torch.linalg.inv(some_intrinsics(40)).float()
-    found = decode_boxes(raw, labels, places, inverse, config)
-    same = decode_boxes(raw, labels, places, inverse, SMALL)
-    for name in ("projected_center_px", "depth_m", "size_m"):
-        assert torch.equal(getattr(found, name), getattr(same, name))
-    down = torch.tensor((0.0, 1.0, 0.0)).expand(40, 3)
-    up = rotate(found.quaternion, torch.tensor((0.0, 0.0, 1.0)).expand(40, 3))
-    torch.testing.assert_close(up, -down, rtol=0, atol=1e-6)  # upright, whatever is said
-    ahead = rotate(found.quaternion, torch.tensor((1.0, 0.0, 0.0)).expand(40, 3))
-    ray = found.rays()
-    seen = torch.atan2(ahead[:, 0], ahead[:, 2]) - torch.atan2(ray[:, 0], ray[:, 2])
-    said = torch.atan2(raw.quaternion[:, 1], raw.quaternion[:, 0])
-    torch.testing.assert_close((seen - said).cos(), torch.ones(40), rtol=0, atol=1e-5)
-
-
-def test_yaw_has_gradients_all_around() -> None:
-    config = replace(SMALL, attitude="yaw")
-    angle = torch.linspace(-math.pi, math.pi, 13)
-    said = torch.stack((angle.cos(), angle.sin(), angle * 0, angle * 0), -1)
-    said = torch.cat((said, torch.zeros(1, 4))).requires_grad_()  # and where nothing is said
-    raw = RawBoxes(said, torch.zeros(14, 2), torch.full((14,), 9.0), torch.zeros(14, 3))
-    places, labels = torch.full((14, 2), 20.0), torch.zeros(14, dtype=torch.int64)
-    inverse = torch.linalg.inv(some_intrinsics(14)).float()
-    boxes = decode_boxes(raw, labels, places, inverse, config)
-    (boxes.corners() * torch.rand(14, 8, 3)).sum().backward()
-    assert said.grad.isfinite().all()
-    assert (said.grad[:13, :2].abs().sum(1) > 0).all() and not said.grad[13].any()
-
-
-def test_confidence_counts_in_the_score_by_its_power() -> None:
-    output = some_output(2, seed=5)
-    intrinsics = some_intrinsics(2)
-    whole, half, none = (
-        detect(output, intrinsics, replace(SMALL, confidence_power=p, nms_iou=1.0))
-        for p in (1.0, 0.5, 0.0)
-    )
-    valid = none.valid
-    torch.testing.assert_close(none.scores[valid], none.image_scores[valid])
-    assert valid.any() and whole.valid.sum() == half.valid.sum() == valid.sum()
-    assert (whole.scores.sum() < half.scores.sum()) and (half.scores.sum() < none.scores.sum())
