@@ -20,6 +20,7 @@ from bevstack.models.batch_norm import build_batch_norm, run_block
 from bevstack.models.detection_head import CLASS_PRIOR
 from bevstack.shapes import expect_shape
 
+_LEAST_INVERSE = 1e-3  # 1 / metres: beyond any depth_range_m
 _SHARPNESS_M = 100.0  # from depths of this order on, inverse depths stay positive by softplus
 
 
@@ -178,7 +179,8 @@ class PerspectiveHead(nn.Module):
         )
         depth = depth * self.depth_scales[level] + self.depth_offsets[level]
         if ground is not None:
-            depth = 1 / functional.softplus(depth + ground[:, None], beta=_SHARPNESS_M)
+            inverse = functional.softplus(depth + ground[:, None], beta=_SHARPNESS_M)
+            depth = 1 / inverse.clamp(min=_LEAST_INVERSE)  # 0 would give gradients that are NaN
         offset = offset * self.center_offset_scales[level]
         return (
             _flat(logits),

@@ -334,3 +334,11 @@ def test_every_parameter_is_reached_above_ground() -> None:
     fields = [getattr(output, name) for name in FIELDS]
     sum((x * torch.rand(x.shape, generator=generator)).sum() for x in fields).backward()
     assert all(p.grad is not None and p.grad.any() for p in head.parameters())
+
+
+def test_what_lies_beyond_all_depths_has_gradients() -> None:
+    head = some_head(grounded())
+    ground = [level - 3.0 for level in some_ground(1)]  # softplus is 0 in float32
+    output = head(some_pyramid(1), ground)
+    output.depth.clamp(max=80).sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in head.parameters())
