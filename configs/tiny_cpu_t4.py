@@ -1,8 +1,8 @@
 """All stages in a size that trains on two CPU cores: four frames, perspective head, proposals.
 
 Images and their lengths in the perspective head are a fifth of the published ones. It measures
-depths against the ground and learns small, hardly hit objects; norms need no batch. The decoder
-corrects whole proposals: it begins with what the perspective head has learned.
+depths against the ground and learns small, hardly hit objects. The backbone's norm is over all
+images of a step. The decoder corrects whole proposals: it begins with what the head has learned.
 """
 
 from dataclasses import replace

@@ -19,10 +19,8 @@ from typing import Any
 
 from judging.figures import figures_of, without_nan
 from judging.program import digest_of, versions
-from judging.rows import whole_scenes
+from judging.splits import open_split
 
-from bevstack.config import Config
-from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.datasets.worker import settle_worker
 from bevstack.files import write_text_atomically
 from bevstack.render.files import write_picture
@@ -70,7 +68,7 @@ def score(checkpoint: Path, tables: Tables, args: argparse.Namespace) -> Point:
     weights, config, position = weights_of(checkpoint)
     model = args.out / "model.safetensors"
     write_weights(model, weights, config, steps=position.steps_done)
-    dataset = held_out(tables, args.held_out, config, args.max_samples)
+    dataset = open_split(tables, args.held_out, config, args.max_samples)
     results = args.out / f"{checkpoint.stem}.results.json"
     predict_dataset(load(model), dataset, results)
     figures = figures_of(results, tables, dataset.scene_names)
@@ -90,15 +88,6 @@ def score(checkpoint: Path, tables: Tables, args: argparse.Namespace) -> Point:
     minutes = point["cpu_seconds"] / 60
     print(f"{position.steps_done:7} steps {minutes:6.1f} min  {scores}", flush=True)
     return point
-
-
-def held_out(
-    tables: Tables, split: str, config: Config, max_samples: int | None
-) -> NuScenesDataset:
-    """Whole scenes of a split, as a configuration wants them."""
-    view = {"bev_frame": config.grid.frame, "class_names": config.class_names}
-    scenes = NuScenesDataset(tables, split=split, **view).scene_indices()
-    return NuScenesDataset(tables, scenes=whole_scenes(scenes, max_samples), **view)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -17,10 +17,10 @@ import sys
 from pathlib import Path
 
 from judging.shuffled_labels import ShuffledLabels
+from judging.splits import open_split
 
 from bevstack.cli.progress import make_console, training_progress
-from bevstack.config import Config, load_config
-from bevstack.datasets.nuscenes import NuScenesDataset
+from bevstack.config import load_config
 from bevstack.tables.reader import Tables
 from bevstack.training import Evaluation, Listeners, train
 from bevstack.training.processes import join_processes, leave_processes
@@ -65,13 +65,6 @@ def main() -> int:
     leave_processes()
     console.print(f"weights: {result.weights}\nscores: {result.evaluations}")
     return 0
-
-
-def open_split(tables: Tables, split: str, config: Config) -> NuScenesDataset:
-    """The samples of a split as a configuration wants them."""
-    return NuScenesDataset(
-        tables, split=split, bev_frame=config.grid.frame, class_names=config.class_names
-    )
 
 
 if __name__ == "__main__":

@@ -61,8 +61,8 @@ class PerspectiveConfig:
     # Targets (FCOS, arXiv 1904.01355, with centre sampling)
     center_radius: float = 1.5  # half the side of the central square, in strides
     level_bounds_px: tuple[float, ...] = (64, 128, 256, 512)  # farthest side, between the levels
-    # where locations are chosen, a box counts as at least so many strides wide and high: from 1 on
-    # no box, however small, is without a location that learns it. 0: as FCOS
+    # where locations are chosen, a box counts as at least so many strides wide and high: above 1
+    # every box, however small, has a location around it. 0: as FCOS
     min_extent: float = 0.0
     min_points: int = 3  # lidar and radar points in a box that is learned. Released code
     # Losses

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bevstack.config.perspective import PerspectiveConfig
-from bevstack.models.batch_norm import build_batch_norm, run_block
+from bevstack.models.batch_norm import build_map_norm, run_block
 from bevstack.models.detection_head import CLASS_PRIOR
 from bevstack.shapes import expect_shape
 
@@ -207,7 +207,10 @@ class LevelTower(nn.Module):
             nn.Conv2d(channels, channels, 3, padding=1, bias=False) for _ in range(config.num_convs)
         )
         self.norms = nn.ModuleList(
-            nn.ModuleList(_norm(config, channels) for _ in range(levels))
+            nn.ModuleList(
+                build_map_norm(config.norm, channels, groups=config.norm_groups)
+                for _ in range(levels)
+            )
             for _ in range(config.num_convs)
         )
         self.init_weights()
@@ -316,12 +319,6 @@ def _predict(
 
 def _of_levels(values: Sequence[float]) -> nn.ParameterList:
     return nn.ParameterList(nn.Parameter(torch.tensor([value])) for value in values)
-
-
-def _norm(config: PerspectiveConfig, channels: int) -> nn.Module:
-    if config.norm == "GN":
-        return nn.GroupNorm(config.norm_groups, channels)
-    return build_batch_norm(config.norm, channels)
 
 
 def _wide(x: Tensor) -> Tensor:

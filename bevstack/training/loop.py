@@ -72,8 +72,9 @@ def train(
             "scenes, or set it to 0"
         )
     out_dir.mkdir(parents=True, exist_ok=True)
-    begins = start is not None and not (resume and list_checkpoints(out_dir))
-    weights = load_model(start, expected=config)[0].state_dict() if begins and start else None
+    weights = None
+    if start is not None and not (resume and list_checkpoints(out_dir)):
+        weights = load_model(start, expected=config)[0].state_dict()
     learner = Learner(config, processes, start=weights)
     begun = position = _resume(out_dir, config, learner, resume)
     listeners = listeners or Listeners(step=report)

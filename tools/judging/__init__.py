@@ -2,6 +2,7 @@
 
 rows.py          the rows and what each is
 detectors.py     one model used in other ways: without history, its perspective head alone
+splits.py        the samples of a split as a configuration wants them
 lifting.py       true rectangles with noise, stood on the ground
 disturbances.py  images and calibrations that a model must not do well on
 turned_world.py  the same scenes seen by cameras that are really turned

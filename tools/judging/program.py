@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 from bevstack import __version__
-from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.files import write_text_atomically
 from bevstack.models.weights import read_safetensors
 from bevstack.runtime.detector import load
@@ -34,7 +33,8 @@ from bevstack.tables.reader import Tables
 
 from . import verdict
 from .figures import Figures, figures_of, official_figures, without_nan
-from .rows import Case, Row, chosen, rows_of, whole_scenes
+from .rows import Case, Row, chosen, rows_of
+from .splits import open_split
 from .turned_world import read_manifest
 
 FORMAT = "bevstack-judge-1"
@@ -93,13 +93,10 @@ def open_case(args: argparse.Namespace) -> Case:
                 f"--single-frame must be weights of a model of frames (0,); got {frames}"
             )
     tables = Tables(args.nuscenes, args.version)
-    view = {"bev_frame": config.grid.frame, "class_names": config.class_names}
-    whole = NuScenesDataset(tables, split=args.split, **view)
-    scenes = whole_scenes(whole.scene_indices(), args.max_samples)
     return Case(
         weights=args.model,
         single_frame_weights=args.single_frame,
-        dataset=NuScenesDataset(tables, scenes=scenes, **view),
+        dataset=open_split(tables, args.split, config, args.max_samples),
         train=args.train_split,
         folder=args.out,
     )

@@ -25,13 +25,12 @@ from typing import Any
 import torch
 from judging.figures import figures_of, without_nan
 from judging.program import COLUMNS, digest_of_tables, format_classes, format_rows, versions
-from judging.rows import whole_scenes
 from judging.shuffled_labels import ShuffledLabels
+from judging.splits import open_split
 from judging.turned_world import read_manifest
 
 from bevstack.cli.progress import make_console, training_progress
 from bevstack.config import Config, load_config
-from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.datasets.worker import settle_worker
 from bevstack.files import write_text_atomically
 from bevstack.runtime.detector import load
@@ -105,18 +104,14 @@ def finish(variant: Variant, tables: Tables, args: argparse.Namespace) -> Finish
     with training_progress(console, plan.num_steps, config.training.log_every) as report:
         result = train(config, samples, folder / "run", resume=True, report=report)
     used = add_time(folder / "cpu_seconds.json", time.process_time() - started)
-    held_out = open_split(tables, args.held_out, config)
-    scenes = whole_scenes(held_out.scene_indices(), args.max_samples)
-    held_out = NuScenesDataset(
-        tables, scenes=scenes, bev_frame=config.grid.frame, class_names=config.class_names
-    )
+    held_out = open_split(tables, args.held_out, config, args.max_samples)
     results = folder / "results.json"
     predict_dataset(load(result.weights), held_out, results)
     return {
         "about": variant.about,
         "plan": plan.to_json(),
         "cpu_seconds": used,  # of training, as measured
-        **figures_of(results, tables, scenes),
+        **figures_of(results, tables, held_out.scene_names),
     }
 
 
@@ -130,13 +125,6 @@ def planned(config: Config, plan: Plan) -> Config:
         num_workers=0,
     )
     return replace(config, training=recipe)
-
-
-def open_split(tables: Tables, split: str, config: Config) -> NuScenesDataset:
-    """The samples of a split as a configuration wants them."""
-    return NuScenesDataset(
-        tables, split=split, bev_frame=config.grid.frame, class_names=config.class_names
-    )
 
 
 def read_plan(path: Path) -> Plan | None:

@@ -1,0 +1,45 @@
+"""Checkpoints of a run on a small world, scored over the processor time they took."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from bevstack.training import train
+from bevstack.training.checkpoint import list_checkpoints, weights_of
+from tests.small_world import SPEC, dataset, small_world, with_training
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))  # as the program is run
+
+import learning_curve
+
+
+def test_every_checkpoint_is_a_point_and_scored_once(
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    root = small_world(tmp_path_factory)
+    train(with_training(num_steps=4), dataset(root), tmp_path / "run")
+    checkpoints = list_checkpoints(tmp_path / "run")
+    assert len(checkpoints) == 2
+    where = ["--nuscenes", str(root), "--version", SPEC.version, "--held-out", "synth_val"]
+    out = tmp_path / "curve"
+    command = [*map(str, reversed(checkpoints)), *where, "--processes", "2", "--out", str(out)]
+    assert learning_curve.main(command) == 0
+    points = json.loads((out / "curve.json").read_text())["points"]
+    assert [point["steps"] for point in points] == [2, 4]
+    for point, checkpoint in zip(points, checkpoints, strict=True):
+        elapsed_s = weights_of(checkpoint)[2].elapsed_s
+        assert point["cpu_seconds"] == pytest.approx(2 * elapsed_s)
+        assert point["samples"] == 6 and 0 <= point["NDS"] <= 1
+    assert (out / "curve.png").stat().st_size > 1000
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a checkpoint was scored again")
+
+    monkeypatch.setattr(learning_curve, "predict_dataset", refuse)
+    assert learning_curve.main(command) == 0
