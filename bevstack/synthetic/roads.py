@@ -15,7 +15,7 @@ from bevstack.synthetic.signals import Signals
 STEP_M = 0.5
 BEHIND_M, AHEAD_M = 100.0, 120.0  # road before the ego's start and beyond its farthest point
 _CROSS_LENGTH_M = 95.0  # of each arm of a cross street
-_TOP_SPEED_MPS = 15.5  # what `travel_m` allows for
+TOP_SPEED_MPS = 15.5  # what `travel_m` allows for
 _TURN_SHARE = 0.55  # of the layouts with a junction in which the ego is to turn, if it can
 _TURN_SPEED_SHARE = 0.65  # of the top speed: an ego that turns is slower
 _TURN_CLEAR_M = 32.0  # between the street it turns into and every other
@@ -316,7 +316,7 @@ def make_layout(rng: np.random.Generator, hand: float, travel_m: float) -> RoadL
     cross_s = max(rng.uniform(6, 11), min(on_foot_s, 14.0))
     signals = Signals(rng.uniform(0, 40), rng.uniform(9, 16), cross_s)
     if turn is not None:  # green comes in time to be seen to turn
-        green_s = rng.uniform(-0.6 * signals.main_s, 0.25 * travel_m / _TOP_SPEED_MPS)
+        green_s = rng.uniform(-0.6 * signals.main_s, 0.25 * travel_m / TOP_SPEED_MPS)
         signals = replace(signals, offset_s=-green_s % signals.cycle_s)
     return RoadLayout(
         centre=centre,

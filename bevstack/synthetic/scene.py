@@ -15,7 +15,7 @@ from bevstack.synthetic.people import add_people
 from bevstack.synthetic.population import Population, Role, SceneObject
 from bevstack.synthetic.primitives import C_INSTANCE, P_STATE, Primitives, concatenate
 from bevstack.synthetic.rig import SensorRig, make_rig
-from bevstack.synthetic.roads import AHEAD_M, BEHIND_M, RoadLayout, make_layout
+from bevstack.synthetic.roads import AHEAD_M, BEHIND_M, TOP_SPEED_MPS, RoadLayout, make_layout
 from bevstack.synthetic.scenery import add_skyline, line_streets
 from bevstack.synthetic.spec import WorldSpec
 from bevstack.synthetic.street_life import (
@@ -36,7 +36,6 @@ from bevstack.synthetic.weather import Light, choose_weather, draw_light
 from bevstack.tables.names import DETECTION_CLASSES
 
 SAMPLE_PERIOD_S = 0.5  # keyframes at 2 Hz
-_TOP_SPEED_MPS = 15.5
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ def build_scene(spec: WorldSpec, name: str) -> Scene:
     duration = (spec.samples_per_scene - 1) * SAMPLE_PERIOD_S
     steps = time_steps(duration)
     hand = 1.0 if vehicle == "n008" else -1.0  # Boston keeps right, Singapore left
-    layout = make_layout(rng, hand, (duration + 2.0) * _TOP_SPEED_MPS)
+    layout = make_layout(rng, hand, (duration + 2.0) * TOP_SPEED_MPS)
     blocks = plan_blocks(layout, rng)
     ground = draw_ground(layout, lots_of(blocks), rng, _seen_streets(layout))
     population = Population(layout, ground, steps=steps, rng=rng, family=FAMILIES[family])
