@@ -150,8 +150,9 @@ class NuScenesDataset:
             camera_annotations: also the boxes that each camera sees, which the perspective head
                 learns.
             images_for: where its preprocessing shrinks an image enough, that one is decoded at
-                part of its size, intrinsics and boxes with it (``decoding_reduction``). None:
-                images as they are stored.
+                part of its size, intrinsics and boxes with it (``decoding_reduction``). Its
+                ``perspective.min_points`` says which boxes cameras see. None: images as they are
+                stored, boxes of three points or more.
 
         Raises:
             FileNotFoundError: an image file is missing.
