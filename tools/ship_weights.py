@@ -2,7 +2,8 @@ r"""Writes what a training left as weights that come with bevstack: in half prec
 
 Example:
     python tools/ship_weights.py out/run/model.safetensors --to weights/tiny_cpu_t4.safetensors \
-        --data-digest 0f3a... --command 'bevstack train --config tiny_cpu_t4 ...'
+        --log out/run/log.jsonl --data-digest 0f3a... \
+        --command 'bevstack train --config tiny_cpu_t4 ...'
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bevstack.runtime.shipped import MAX_BYTES, ship_weights
+from bevstack.runtime.shipped import MAX_BYTES, ship_log, ship_weights
 from bevstack.training.checkpoint import is_checkpoint, weights_of
 from bevstack.training.validation import write_weights
 
+LOG_STEPS = 20  # a line
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -61,6 +63,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--command", required=True, help="the command that trained it")
     parser.add_argument("--revision", help="commit it was trained at (default: this checkout's)")
     parser.add_argument(
+        "--log",
+        type=Path,
+        metavar="FILE",
+        help=f"log of the training, to be kept beside the weights, {LOG_STEPS} steps a line",
+    )
+    parser.add_argument(
         "--max-mb", type=float, default=MAX_BYTES / 1e6, help="largest file (default: %(default)g)"
     )
     args = parser.parse_args(arguments)
@@ -74,6 +82,8 @@ def main(arguments: list[str] | None = None) -> int:
         with tempfile.TemporaryDirectory() as folder:
             source = as_model(args.source, Path(folder))
             shipment = ship_weights(source, args.to, provenance, max_bytes=max_bytes)
+        if args.log is not None:
+            ship_log(args.log, args.to.with_suffix(".log.jsonl"), steps=LOG_STEPS)
     except (OSError, ValueError) as error:
         print(f"ship_weights: error: {error}", file=sys.stderr)
         return 2

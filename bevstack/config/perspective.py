@@ -11,6 +11,8 @@ QUATERNION, YAW = "quaternion", "yaw"
 ATTITUDES = (QUATERNION, YAW)
 PLACE, BOX = "place", "box"
 STARTS = (PLACE, BOX)
+RELU, LINEAR = "relu", "linear"
+SPEED_ACTIVATIONS = (RELU, LINEAR)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,9 @@ class PerspectiveConfig:
     # angle from the ray about the camera's vertical. A quaternion changes its sign in a full turn,
     # so it cannot follow one without a jump
     attitude: str = "quaternion"
+    # of the branch that says speeds: "relu", as DD3D; or "linear", which learns below 0 too and
+    # means 0 there. Where most objects stand, a rectified branch soon says 0 of all, for good
+    speed_activation: str = "relu"
     num_attributes: int = (
         3  # moving, parked, stopped; moving, standing, sitting; with, without rider
     )
@@ -105,6 +110,9 @@ class PerspectiveConfig:
         check("perspective.predictor_size", odd, "be odd and positive", self.predictor_size)
         known = self.attitude in ATTITUDES
         check("perspective.attitude", known, f"be one of {ATTITUDES}", self.attitude)
+        known = self.speed_activation in SPEED_ACTIVATIONS
+        wanted = f"be one of {SPEED_ACTIVATIONS}"
+        check("perspective.speed_activation", known, wanted, self.speed_activation)
         power = self.confidence_power
         check("perspective.confidence_power", power >= 0, "be >= 0", power)
         near, far = self.depth_range_m

@@ -182,7 +182,7 @@ def detect(
         image_scores=image_scores.gather(1, index).masked_fill(~kept, 0.0),
         labels=at[2],
         attributes=output.attributes[at[:2]].argmax(-1),
-        speed_mps=output.speed_mps[at[:2]],
+        speed_mps=output.speed_mps[at[:2]].clamp(min=0),
         levels=output.levels[at[1]],
         valid=kept,
     )

@@ -15,7 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bevstack.config.perspective import PerspectiveConfig
+from bevstack.config.perspective import RELU, PerspectiveConfig
 from bevstack.models.batch_norm import build_map_norm, run_block
 from bevstack.models.detection_head import CLASS_PRIOR
 from bevstack.shapes import expect_shape
@@ -43,7 +43,7 @@ class PerspectiveOutput:
     size: Tensor  # (I, P, 3, K) of (length, width, height): canonical * (1 + tanh) metres
     confidence: Tensor  # (I, P, K) logit
     attributes: Tensor  # (I, P, A) logits
-    speed_mps: Tensor  # (I, P) >= 0
+    speed_mps: Tensor  # (I, P); of the activation "linear" below 0, too, which means 0
     locations_px: Tensor  # (P, 2) (u, v)
     level_sizes: tuple[int, ...]  # L: how many of P each level has
 
@@ -177,6 +177,8 @@ class PerspectiveHead(nn.Module):
         quaternion, offset, depth, size, confidence = _predict(
             of_box3d, self.quaternion, self.center_offset, self.depth, self.size, self.confidence
         )
+        if self.config.speed_activation == RELU:
+            speed = functional.relu(speed)
         depth = depth * self.depth_scales[level] + self.depth_offsets[level]
         if ground is not None:
             inverse = functional.softplus(depth + ground[:, None], beta=_SHARPNESS_M)
@@ -192,7 +194,7 @@ class PerspectiveHead(nn.Module):
             _flat(size * self.size_scales[level]).unflatten(-1, (3, classes)),
             _flat(confidence * self.confidence_scales[level]),
             _flat(attributes),
-            _flat(functional.relu(speed)).squeeze(-1),
+            _flat(speed).squeeze(-1),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from bevstack.files import write_text_atomically
 from bevstack.models.build import load_model
 from bevstack.models.weights import read_safetensors, write_safetensors
 
@@ -98,6 +100,41 @@ def ship_weights(
         num_bytes=Path(target).stat().st_size,
         largest_change=max(_change(tensors[name], halved[name]) for name in halved),
     )
+
+
+def ship_log(source: str | Path, target: str | Path, *, steps: int) -> int:
+    """Writes a training's log with one line for so many steps: the mean of each of its figures.
+
+    "step" is the last of them; a last group with fewer steps gets a line, too.
+
+    Returns:
+        Number of lines.
+
+    Raises:
+        FileNotFoundError: no such source.
+        ValueError: fewer than one step a line, or a line of the source that is no object of
+            numbers; names it.
+        OSError: the target cannot be written.
+    """
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1 a line; got {steps}")
+    groups: dict[int, list[dict[str, float]]] = {}
+    for number, text in enumerate(Path(source).read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            figures = {key: float(value) for key, value in json.loads(text).items()}
+            groups.setdefault((int(figures["step"]) - 1) // steps, []).append(figures)
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            raise ValueError(
+                f"{source}: line {number} must be an object of numbers with a step; "
+                f"got {text[:60]!r}"
+            ) from error
+    lines = []
+    for _, rows in sorted(groups.items()):
+        means = {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
+        rounded = {key: float(f"{value:.5g}") for key, value in means.items()}
+        lines.append(json.dumps({**rounded, "step": round(max(row["step"] for row in rows))}))
+    write_text_atomically(Path(target), "".join(f"{line}\n" for line in lines))
+    return len(lines)
 
 
 def _halved(name: str, tensor: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ def test_default_is_the_released_recipe() -> None:
         ({"num_convs": 0}, r"num_convs must be positive; got 0"),
         ({"smooth_l1_beta": 0.0}, r"smooth_l1_beta must be positive"),
         ({"attitude": "euler"}, r"attitude must be one of \('quaternion', 'yaw'\); got 'euler'"),
+        ({"speed_activation": "abs"}, r"speed_activation must be one of \('relu', 'linear'\)"),
         ({"confidence_power": -0.5}, r"confidence_power must be >= 0; got -0.5"),
         ({"class_weight": 0.0}, r"class_weight must be positive; got 0"),
         ({"predictor_size": 2}, r"predictor_size must be odd and positive; got 2"),

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 import pytest
+import torch
 
 from bevstack.losses.perspective_loss import PerspectiveCriterion
 from tests.losses.perspective_naive import naive_losses
@@ -66,3 +67,12 @@ def test_corners_of_far_boxes_count_less() -> None:
     for name, value in wanted.items():
         assert float(losses.terms[f"perspective_{name}"]) == pytest.approx(value, rel=2e-4), name
     assert wanted["depth"] < equal["depth"] and wanted["confidence"] == equal["confidence"]
+
+
+def test_a_speed_branch_that_says_below_0_still_learns() -> None:
+    annotations, intrinsics = [some_annotations(n, seed=n) for n in (6, 13)], some_intrinsics(2)
+    output = some_output(2, seed=2)
+    below = torch.full_like(output.speed_mps, -3.0).requires_grad_()
+    losses = PerspectiveCriterion(SMALL)(replace(output, speed_mps=below), annotations, intrinsics)
+    losses.total.backward()
+    assert below.grad is not None and (below.grad < 0).any() and not (below.grad > 0).any()

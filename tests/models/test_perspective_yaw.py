@@ -1,4 +1,4 @@
-"""Attitudes said as a yaw, and how much the 3D confidence counts in a score."""
+"""Attitudes said as a yaw, speeds below 0, and how much the 3D confidence counts in a score."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from bevstack.models.perspective_decode import RawBoxes, decode_boxes, detect, u
 from bevstack.types.perspective import rotate
 from tests.models.perspective_cases import SMALL, some_intrinsics, some_output
 from tests.models.test_perspective_decode import rotation, some_raw
+from tests.models.test_perspective_head import some_head, some_pyramid
 
 
 @pytest.mark.parametrize("yaw_deg", [-179.0, -90.0, -20.0, 0.0, 45.0, 90.0, 180.0])
@@ -73,3 +74,16 @@ def test_confidence_counts_in_the_score_by_its_power() -> None:
     torch.testing.assert_close(none.scores[valid], none.image_scores[valid])
     assert valid.any() and whole.valid.sum() == half.valid.sum() == valid.sum()
     assert (whole.scores.sum() < half.scores.sum()) and (half.scores.sum() < none.scores.sum())
+
+
+@torch.no_grad()
+def test_linear_speeds_go_below_0_and_are_found_as_0() -> None:
+    heads = [some_head(replace(SMALL, speed_activation=a)) for a in ("relu", "linear")]
+    pyramid = some_pyramid(2)
+    relu, linear = (head(pyramid).speed_mps for head in heads)
+    assert (linear < 0).any() and torch.equal(linear.clamp(min=0), relu)
+    output = some_output(2, seed=5)
+    below = replace(output, speed_mps=output.speed_mps - 2)
+    found = detect(below, some_intrinsics(2), SMALL)
+    assert (found.speed_mps == 0).any() and (found.speed_mps > 0).any()
+    assert not (found.speed_mps < 0).any()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import runpy
 from collections.abc import Callable
@@ -15,7 +16,13 @@ import bevstack
 from bevstack.models.build import build_model, load_model, save_model
 from bevstack.models.weights import read_safetensors, write_safetensors
 from bevstack.runtime import shipped
-from bevstack.runtime.shipped import MAX_BYTES, packaged_weights, ship_weights, weights_path
+from bevstack.runtime.shipped import (
+    MAX_BYTES,
+    packaged_weights,
+    ship_log,
+    ship_weights,
+    weights_path,
+)
 from tests.models.small_models import make_batch, small_config
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -186,3 +193,21 @@ def test_the_tool_writes_the_file_with_its_origin(
     assert run_tool(tmp_path / "none.safetensors", "--to", target, *origin, "--revision", "0") == 2
     assert "weights must be a file" in capsys.readouterr().err
     assert run_tool(trained, "--to", target, *origin, "--revision", "0", "--max-mb", 0.001) == 2
+
+
+def test_a_log_ships_with_the_mean_of_so_many_steps_a_line(tmp_path: Path) -> None:
+    log, short = tmp_path / "log.jsonl", tmp_path / "short.jsonl"
+    log.write_text("".join(f'{{"step": {i}, "loss": {i * i}}}\n' for i in range(1, 6)))
+    assert ship_log(log, short, steps=2) == 3
+    rows = [json.loads(text) for text in short.read_text().splitlines()]
+    assert rows == [
+        {"step": 2, "loss": (1 + 4) / 2},
+        {"step": 4, "loss": (9 + 16) / 2},
+        {"step": 5, "loss": 25},
+    ]
+    log.write_text('{"step": 1, "loss": 3}\n{"loss": 2}\n')
+    with pytest.raises(ValueError, match="line 2 must be an object of numbers with a step"):
+        ship_log(log, short, steps=2)
+    with pytest.raises(ValueError, match="steps must be at least 1 a line; got 0"):
+        ship_log(log, short, steps=0)
+    assert len(short.read_text().splitlines()) == 3  # as it was
