@@ -14,6 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from bevstack.config import load_config
 from bevstack.runtime.shipped import MAX_BYTES, ship_log, ship_weights
 from bevstack.training.checkpoint import is_checkpoint, weights_of
 from bevstack.training.validation import write_weights
@@ -69,6 +70,11 @@ def main(arguments: list[str] | None = None) -> int:
         help=f"log of the training, to be kept beside the weights, {LOG_STEPS} steps a line",
     )
     parser.add_argument(
+        "--read-as",
+        metavar="CONFIG",
+        help="configuration whose decoder says how boxes are read, where it was chosen later",
+    )
+    parser.add_argument(
         "--max-mb", type=float, default=MAX_BYTES / 1e6, help="largest file (default: %(default)g)"
     )
     args = parser.parse_args(arguments)
@@ -81,7 +87,10 @@ def main(arguments: list[str] | None = None) -> int:
         max_bytes = round(args.max_mb * 1e6)
         with tempfile.TemporaryDirectory() as folder:
             source = as_model(args.source, Path(folder))
-            shipment = ship_weights(source, args.to, provenance, max_bytes=max_bytes)
+            decoder = None if args.read_as is None else load_config(args.read_as).decoder
+            shipment = ship_weights(
+                source, args.to, provenance, decoder=decoder, max_bytes=max_bytes
+            )
         if args.log is not None:
             ship_log(args.log, args.to.with_suffix(".log.jsonl"), steps=LOG_STEPS)
     except (OSError, ValueError) as error:

@@ -88,6 +88,9 @@ class DecoderConfig:
     num_groups: int = 1  # of so many queries in training (Group DETR); 11 in published t1, t2, t8
     num_points: int = 4  # P of cross-attention
     max_detections: int = 300  # kept per frame, over all classes (section 8)
+    # of boxes of one class, turned and seen from above: of two that overlap more the better is
+    # kept. None: both are, as published
+    nms_iou: float | None = None
     post_range_m: tuple[float, float, float] = (61.2, 61.2, 10.0)  # |x|, |y|, |z| of kept centres
     activation_checkpointing: bool = False  # recompute each layer in the backward pass
 
@@ -96,6 +99,9 @@ class DecoderConfig:
         for name in (*positive, "num_groups", "max_detections"):
             check(f"decoder.{name}", getattr(self, name) > 0, "be positive", getattr(self, name))
         check("decoder.dropout", 0 <= self.dropout < 1, "lie in [0, 1)", self.dropout)
+        iou = self.nms_iou
+        inside = iou is None or 0 <= iou <= 1
+        check("decoder.nms_iou", inside, "lie in [0, 1] or be none", iou)
 
 
 @dataclass(frozen=True, kw_only=True)

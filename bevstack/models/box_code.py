@@ -13,12 +13,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bevstack.models.bev_nms import suppress_in_bev
 from bevstack.shapes import expect_shape
 from bevstack.types import Boxes3D, Detections
 
 CODE_SIZE = 10
 CENTER = (0, 1, 4)  # cx, cy, cz
 VELOCITY = slice(8, 10)
+NMS_CANDIDATES = 300  # pairs a sample that suppression chooses from, at least
 
 
 @dataclass(frozen=True)
@@ -73,24 +75,41 @@ def detections_from(
     *,
     max_detections: int,
     post_range_m: tuple[float, float, float],
+    nms_iou: float | None = None,
 ) -> list[Detections]:  # B
-    """The best boxes of each sample from the last layer, best first; no threshold, no NMS.
+    """The best boxes of each sample from the last layer, best first; no threshold.
 
     All (query, class) pairs compete, so a query may appear with several labels; of the
     ``max_detections`` best those whose centre lies within ``post_range_m`` of the origin, axis by
     axis, are kept (Deformable DETR's and DETR3D's coder). Inactive queries detect nothing.
+
+    With ``nms_iou`` a box gives way to a better one of its class that it overlaps by more, both
+    seen from above, among the 300 best pairs at least; the ``max_detections`` best of those that
+    are left count.
     """
+    candidates = max_detections if nms_iou is None else max(max_detections, NMS_CANDIDATES)
     scores = output.logits[-1].float().sigmoid()  # (B, Q, K)
     if output.active is not None:
         scores = scores.masked_fill(~output.active[..., None], -1.0)
     scores = scores.flatten(1)  # (B, Q * K)
     classes = output.logits.shape[-1]
-    scores, index = scores.topk(min(max_detections, scores.shape[1]), dim=1)
+    scores, index = scores.topk(min(candidates, scores.shape[1]), dim=1)
     limit = torch.tensor(post_range_m, device=scores.device)
     detections = []
     for sample_scores, sample_index, codes in zip(scores, index, output.codes[-1], strict=True):
         boxes = decode(codes[sample_index // classes])
         near = (boxes.center.abs() <= limit).all(-1)
         found = Detections(boxes, sample_scores, sample_index % classes)
-        detections.append(found[near & (sample_scores >= 0)])
+        found = found[near & (sample_scores >= 0)]
+        if nms_iou is not None:
+            found = _best_apart(found, nms_iou)[:max_detections]
+        detections.append(found)
     return detections
+
+
+def _best_apart(found: Detections, iou: float) -> Detections:
+    """Those that no better one of their class overlaps by more, seen from above."""
+    boxes = found.boxes
+    footprints = torch.cat((boxes.center[:, :2], boxes.size[:, :2], boxes.yaw[:, None]), -1)[None]
+    everyone = torch.ones_like(found.labels, dtype=torch.bool)[None]
+    return found[suppress_in_bev(footprints, found.labels[None], valid=everyone, iou=iou)[0]]

@@ -118,7 +118,10 @@ class Detector:
     def _detections(self, output: DecoderOutput) -> list[Detections]:
         decoder = self.config.decoder
         return detections_from(
-            output, max_detections=decoder.max_detections, post_range_m=decoder.post_range_m
+            output,
+            max_detections=decoder.max_detections,
+            post_range_m=decoder.post_range_m,
+            nms_iou=decoder.nms_iou,
         )
 
     def _place(self, frame: Frame) -> Frame:

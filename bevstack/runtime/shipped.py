@@ -5,18 +5,20 @@ from __future__ import annotations
 import importlib.resources
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from bevstack.config import Config, DecoderConfig, config_to_json, first_differences
 from bevstack.files import write_text_atomically
-from bevstack.models.build import load_model
+from bevstack.models.build import CONFIG_KEY, load_model
 from bevstack.models.weights import read_safetensors, write_safetensors
 
 SUFFIX = ".safetensors"
 MAX_BYTES = 12_000_000  # of a file in the repository
+READING = ("max_detections", "post_range_m", "nms_iou")  # of a decoder's boxes, not of its weights
 
 
 def packaged_weights() -> list[str]:
@@ -61,6 +63,7 @@ def ship_weights(
     target: str | Path,
     provenance: Mapping[str, str],
     *,
+    decoder: DecoderConfig | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> Shipment:
     """Writes a model's weights in half precision, with its configuration and metadata.
@@ -71,16 +74,22 @@ def ship_weights(
         source: what training wrote.
         target: the file to write.
         provenance: more metadata: the digest of the data, the command, the revision.
+        decoder: how boxes are read from the decoder from now on, ``max_detections``,
+            ``post_range_m`` and ``nms_iou``, chosen after training; none: as trained. What it
+            changes stands in the file, under "set_after_training".
         max_bytes: refuse a larger file.
 
     Raises:
         FileNotFoundError: no such source.
         ValueError: a source that is no model, a value that float16 does not hold, provenance that
-            says otherwise than the source's metadata, or too many weights.
+            says otherwise than the source's metadata, a decoder that differs in more than how
+            boxes are read, or too many weights.
         OSError: the target cannot be written.
     """
-    load_model(source)  # raises where it is no whole model
+    _, config = load_model(source)  # raises where it is no whole model
     tensors, metadata = read_safetensors(source)
+    if decoder is not None:
+        metadata = {**metadata, **_read_otherwise(config, decoder)}
     taken = sorted(k for k, text in provenance.items() if metadata.get(k, text) != text)
     if taken:
         raise ValueError(
@@ -100,6 +109,22 @@ def ship_weights(
         num_bytes=Path(target).stat().st_size,
         largest_change=max(_change(tensors[name], halved[name]) for name in halved),
     )
+
+
+def _read_otherwise(config: Config, decoder: DecoderConfig) -> dict[str, str]:
+    """Metadata of the configuration with another way of reading boxes; empty where it is as was."""
+    given = {name: getattr(decoder, name) for name in READING}
+    changed = replace(config, decoder=replace(config.decoder, **given))
+    differing = first_differences(replace(config, decoder=decoder), changed)
+    if differing:
+        raise ValueError(
+            f"decoder must differ from the source's in {', '.join(READING)} alone; got "
+            f"{'; '.join(differing)}"
+        )
+    changes = first_differences(changed, config)
+    if not changes:
+        return {}
+    return {CONFIG_KEY: config_to_json(changed), "set_after_training": "; ".join(changes)}
 
 
 def ship_log(source: str | Path, target: str | Path, *, steps: int) -> int:

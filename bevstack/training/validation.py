@@ -99,7 +99,10 @@ def _predict(
     for batch in loader:
         output = model(batch.to(processes.device))
         found = detections_from(
-            output.decoder, max_detections=decoder.max_detections, post_range_m=decoder.post_range_m
+            output.decoder,
+            max_detections=decoder.max_detections,
+            post_range_m=decoder.post_range_m,
+            nms_iou=decoder.nms_iou,
         )
         for token, detections in zip(batch.sample_tokens, found, strict=True):
             frame = held_out.frame(held_out.index_of(token), load_images=False)

@@ -70,6 +70,7 @@ def test_text_that_is_not_json_is_refused():
     [
         (lambda: BEVEncoderConfig(cross_points=6), "multiple of num_heights = 4; got 6"),
         (lambda: DecoderConfig(dropout=1.0), r"decoder.dropout must lie in \[0, 1\)"),
+        (lambda: DecoderConfig(nms_iou=1.5), r"decoder.nms_iou must lie in \[0, 1\] or be none"),
         (lambda: TrainingConfig(schedule="poly"), "training.schedule must be in"),
         (lambda: TrainingConfig(sampling="cbgs"), "training.sampling must be in"),
         (lambda: Config(name="x", fpn=FPNConfig(channels=36)), "must divide fpn.channels = 36"),

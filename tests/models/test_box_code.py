@@ -10,6 +10,7 @@ from bevstack.models.box_code import DecoderOutput, decode, detections_from, enc
 from bevstack.types import Boxes3D
 from tests.models.bevformer_oracle import assert_close, legacy_codes, read_case
 from tests.models.small_models import make_annotations
+from tests.models.test_bev_nms import naive_greedy
 
 POST_RANGE_M = (61.2, 61.2, 10.0)
 
@@ -128,3 +129,22 @@ def test_fewer_pairs_than_asked_for_give_what_there_is(queries: int, classes: in
     output = DecoderOutput(torch.zeros(1, 1, queries, classes), torch.zeros(1, 1, queries, 10))
     (found,) = detections_from(output, max_detections=300, post_range_m=POST_RANGE_M)
     assert len(found) == queries * classes
+
+
+@pytest.mark.parametrize("iou", [0.0, 0.1, 0.2])
+def test_boxes_that_a_better_one_of_their_class_overlaps_give_way(iou: float) -> None:
+    generator = torch.Generator().manual_seed(4)
+    logits = torch.randn(1, 2, 60, 3, generator=generator)
+    codes = torch.randn(1, 2, 60, 10, generator=generator)
+    codes[..., :2] *= 3  # metres: some lie apart
+    limits = {"post_range_m": (7.0, 5.0, 2.5)}
+    every = detections_from(DecoderOutput(logits, codes), max_detections=180, **limits)
+    found = detections_from(DecoderOutput(logits, codes), max_detections=25, nms_iou=iou, **limits)
+    for all_of, got in zip(every, found, strict=True):
+        boxes = all_of.boxes
+        parts = (boxes.center[:, :2], boxes.size[:, :2], boxes.yaw[:, None])
+        kept = naive_greedy(torch.cat(parts, 1), all_of.labels, [True] * len(all_of), iou)
+        wanted = all_of[torch.tensor(kept)][:25]
+        assert len(wanted) == 25 < sum(kept) < len(all_of)
+        assert torch.equal(got.boxes.center, wanted.boxes.center)
+        assert torch.equal(got.scores, wanted.scores) and torch.equal(got.labels, wanted.labels)

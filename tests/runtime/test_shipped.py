@@ -7,6 +7,7 @@ import json
 import os
 import runpy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -211,3 +212,17 @@ def test_a_log_ships_with_the_mean_of_so_many_steps_a_line(tmp_path: Path) -> No
     with pytest.raises(ValueError, match="steps must be at least 1 a line; got 0"):
         ship_log(log, short, steps=0)
     assert len(short.read_text().splitlines()) == 3  # as it was
+
+
+def test_how_boxes_are_read_may_be_chosen_after_training(trained: Path, tmp_path: Path) -> None:
+    target, config = tmp_path / "read.safetensors", small_config()
+    decoder = replace(config.decoder, nms_iou=0.1, max_detections=7)
+    ship_weights(trained, target, ORIGIN, decoder=decoder)
+    assert load_model(target)[1] == replace(config, decoder=decoder)
+    said = read_safetensors(target)[1]["set_after_training"]
+    assert "decoder.nms_iou: 0.1 != None" in said and "decoder.max_detections: 7 != " in said
+    ship_weights(trained, target, ORIGIN, decoder=config.decoder)
+    assert "set_after_training" not in read_safetensors(target)[1]
+    wider = replace(decoder, feedforward_channels=99)
+    with pytest.raises(ValueError, match=r"nms_iou alone; got decoder\.feedforward_channels: 99"):
+        ship_weights(trained, target, ORIGIN, decoder=wider)

@@ -57,7 +57,7 @@ def test_true_boxes_score_full_marks(root, tmp_path, monkeypatch):
     frames = [held_out.frame(index, load_images=False) for index in range(len(held_out))]
     queue = [of.annotations[of.annotations.num_points > 0] for of in frames]  # as truth counts
 
-    def tell_the_truth(output: DecoderOutput, *, max_detections, post_range_m):
+    def tell_the_truth(output: DecoderOutput, *, max_detections, post_range_m, nms_iou):
         taken = [queue.pop(0) for _ in range(output.codes.shape[1])]
         return [Detections(a.boxes, torch.ones(len(a)), a.labels) for a in taken]
 
