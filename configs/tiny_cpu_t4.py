@@ -18,7 +18,7 @@ CONFIG = replace(
         T1.backbone, channels=32, groups=(2, 4, 8, 16), norm_layer="SyncBN", act_layer="ReLU"
     ),
     temporal=TemporalConfig(num_fusion=2, inter_channels=64, norm="GN", norm_groups=8),
-    decoder=replace(T1.decoder, num_queries=100, num_groups=3),
+    decoder=replace(T1.decoder, num_queries=100, num_groups=3, max_detections=100, nms_iou=0.1),
     perspective=PerspectiveConfig(
         strides=(8, 16, 32),
         num_convs=2,
@@ -47,14 +47,14 @@ CONFIG = replace(
     augmentation=AugmentationConfig(mirror_scene=True, photometric=True),
     training=replace(
         T1.training,
-        num_steps=3000,
-        perspective_steps=0,
+        num_steps=7800,
+        perspective_steps=2900,
         batch_size=4,
         backbone_multiplier=2.5,
         warmup_steps=100,
         ema_decay=0.998,
         sampling="class_balanced",
-        evaluate_every=2500,
+        evaluate_every=2600,
         num_workers=1,
     ),
 )
