@@ -226,3 +226,24 @@ def test_how_boxes_are_read_may_be_chosen_after_training(trained: Path, tmp_path
     wider = replace(decoder, feedforward_channels=99)
     with pytest.raises(ValueError, match=r"nms_iou alone; got decoder\.feedforward_channels: 99"):
         ship_weights(trained, target, ORIGIN, decoder=wider)
+
+
+def test_the_tool_keeps_the_log_and_reads_as_told(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target, log, config = (tmp_path / name for name in ("s.safetensors", "log.jsonl", "read.py"))
+    log.write_text("".join(f'{{"step": {i}, "loss": 1}}\n' for i in range(1, 42)))
+    config.write_text(
+        "from dataclasses import replace\n"
+        "from tests.models.small_models import small_config\n"
+        "CONFIG = small_config()\n"
+        "CONFIG = replace(CONFIG, decoder=replace(CONFIG.decoder, nms_iou=0.25))\n"
+    )
+    given = ["--data-digest", "0123abc", "--command", "bevstack train", "--revision", "f00"]
+    told = [trained, "--to", target, *given, "--log", log]
+    assert run_tool(*told, "--read-as", config) == 0
+    assert load_model(target)[1].decoder.nms_iou == 0.25
+    lines = (tmp_path / "s.log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [20, 40, 41]
+    assert run_tool(*told, "--read-as", "tiny_cpu_t4") == 2
+    assert "decoder must differ from the source's in" in capsys.readouterr().err
