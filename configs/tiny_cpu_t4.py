@@ -47,14 +47,14 @@ CONFIG = replace(
     augmentation=AugmentationConfig(mirror_scene=True, photometric=True),
     training=replace(
         T1.training,
-        num_steps=7800,
+        num_steps=9600,
         perspective_steps=2900,
         batch_size=4,
         backbone_multiplier=2.5,
         warmup_steps=100,
         ema_decay=0.998,
         sampling="class_balanced",
-        evaluate_every=2600,
+        evaluate_every=3200,
         num_workers=1,
     ),
 )
