@@ -1,7 +1,7 @@
-"""Positive control: a detector that cannot learn four samples by heart has a bug somewhere.
+"""Positive control: a detector that cannot learn eight samples by heart has a bug somewhere.
 
-Trains `tiny_cpu` on the four samples of a small synthetic world, predicts the same four and prints
-the mean AP at 1 m over the classes present; exits with 1 below the bar.
+Trains `tiny_cpu` on the eight samples of a small synthetic world, predicts the same eight and
+prints the mean AP at 1 m over the classes present; exits with 1 below the bar.
 
     python tools/overfit.py --out out/overfit
 """
@@ -27,11 +27,11 @@ from bevstack.training import train
 
 BAR = 0.9
 DISTANCE_M = "1.0"
-SPEC = WorldSpec(train_scenes=2, val_scenes=1, samples_per_scene=2)
+SPEC = WorldSpec(train_scenes=4, val_scenes=1, samples_per_scene=2)
 
 
 def overfit_config(num_steps: int) -> Config:
-    """`tiny_cpu` for four samples: all of them in every step, none augmented."""
+    """`tiny_cpu` for eight samples: half of them in every step, none augmented."""
     config = load_config("tiny_cpu")
     recipe = dataclasses.replace(
         config.training, num_steps=num_steps, batch_size=4, checkpoint_every=num_steps
@@ -59,7 +59,7 @@ def main() -> int:
     """Runs the control."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("out/overfit"), metavar="DIR")
-    parser.add_argument("--steps", type=int, default=800, metavar="N")
+    parser.add_argument("--steps", type=int, default=1000, metavar="N")
     args = parser.parse_args()
     console = make_console()
     spec = dataclasses.replace(SPEC, processes=os.cpu_count() or 1)

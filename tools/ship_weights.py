@@ -9,6 +9,7 @@ Example:
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -86,13 +87,16 @@ def main(arguments: list[str] | None = None) -> int:
         }
         max_bytes = round(args.max_mb * 1e6)
         with tempfile.TemporaryDirectory() as folder:
+            log = Path(folder) / "log.jsonl"
+            if args.log is not None:  # one that cannot be read is refused before all is written
+                ship_log(args.log, log, steps=LOG_STEPS)
             source = as_model(args.source, Path(folder))
             decoder = None if args.read_as is None else load_config(args.read_as).decoder
             shipment = ship_weights(
                 source, args.to, provenance, decoder=decoder, max_bytes=max_bytes
             )
-        if args.log is not None:
-            ship_log(args.log, args.to.with_suffix(".log.jsonl"), steps=LOG_STEPS)
+            if args.log is not None:
+                shutil.copyfile(log, args.to.with_suffix(".log.jsonl"))
     except (OSError, ValueError) as error:
         print(f"ship_weights: error: {error}", file=sys.stderr)
         return 2

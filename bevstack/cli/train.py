@@ -8,6 +8,7 @@ step's samples; a run may go on with another number of them.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="weights of this configuration to begin with, of convert-weights or another training",
     )
+    parser.add_argument(
+        "--steps",
+        type=int,
+        metavar="N",
+        help="the recipe in so many steps instead of the configured number, stages in proportion",
+    )
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     parser.add_argument(
         "--dry-run",
@@ -65,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
     from bevstack.training.processes import join_processes, leave_processes
 
     config = load_config(args.config)
+    if args.steps is not None:
+        config = replace(config, training=config.training.in_steps(args.steps))
     processes = join_processes(args.device)
     console = make_console()
     console.quiet = not processes.is_first
@@ -119,7 +128,7 @@ def _say_plan(
         f"on the {samples} of {args.split}"
     )
     if args.dry_run:
-        plan = plan_training(args.config, samples, processes.world_size)
+        plan = plan_training(args.config, samples, processes.world_size, steps=args.steps)
         for line in plan.lines():
             console.print(line)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bevstack.cli.config_counts import (
@@ -60,7 +60,10 @@ class TrainingPlan:
         every = f"every {recipe.evaluate_every} steps and " if recipe.evaluate_every else ""
         stages = ""
         if recipe.perspective_steps:
-            stages = f", the first {recipe.perspective_steps} of the perspective head alone"
+            which = f"the first {recipe.perspective_steps}"
+            if recipe.perspective_steps == recipe.num_steps:
+                which = "all"
+            stages = f", {which} of the perspective head alone"
         return [
             f"parameters: {self.parameters:,}",
             f"steps: {recipe.num_steps:,}{stages}",
@@ -76,19 +79,25 @@ class TrainingPlan:
         ]
 
 
-def plan_training(name_or_path: str, samples: int, processes: int = 1) -> TrainingPlan:
+def plan_training(
+    name_or_path: str, samples: int, processes: int = 1, *, steps: int | None = None
+) -> TrainingPlan:
     """Counts and estimates; nothing is allocated or trained.
 
     Args:
         name_or_path: the configuration, as ``load_config`` takes it.
         samples: of the data set.
         processes: that share each step's samples.
+        steps: the recipe in so many steps; none: as configured.
 
     Raises:
         FileNotFoundError: no such configuration.
-        ValueError: it contradicts itself, or the processes cannot share a step's samples.
+        ValueError: it contradicts itself, the steps are too few for its stages, or the processes
+            cannot share a step's samples.
     """
     config = load_config(name_or_path)
+    if steps is not None:
+        config = replace(config, training=config.training.in_steps(steps))
     recipe = config.training
     passes = recipe.accumulate * processes
     if recipe.batch_size % passes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bevstack.config.checks import check
 
@@ -52,7 +52,8 @@ class TrainingConfig:
 
     num_steps: int = 42_000  # length of the run
     # the first so many steps train backbone, neck and perspective head alone, by the perspective
-    # losses (0: none; the paper starts from a backbone trained in perspective), then all is trained
+    # losses (0: none; the paper starts from a backbone trained in perspective), then all is
+    # trained; num_steps: nothing else ever is
     perspective_steps: int = 0
     batch_size: int = 16  # samples per optimiser step, over all processes and passes
     # passes that a process splits its samples of a step into, to need less memory; the gradients
@@ -115,9 +116,31 @@ class TrainingConfig:
             check(f"training.{name}", value in choices, f"be in {choices}", value)
         fractions = all(0 < fraction < 1 for fraction in self.decay_at)
         check("training.decay_at", fractions, "be fractions of the steps in (0, 1)", self.decay_at)
-        inside = 0 <= self.perspective_steps < self.num_steps
-        wanted = f"be at least 0 and below num_steps = {self.num_steps}"
+        inside = 0 <= self.perspective_steps <= self.num_steps
+        wanted = f"be at least 0 and at most num_steps = {self.num_steps}"
         check("training.perspective_steps", inside, wanted, self.perspective_steps)
         divides = self.batch_size % self.accumulate == 0
         wanted = f"divide batch_size = {self.batch_size}"
         check("training.accumulate", divides, wanted, self.accumulate)
+
+    def in_steps(self, num_steps: int) -> TrainingConfig:
+        """The recipe in another number of steps, its shape kept.
+
+        ``perspective_steps`` and ``evaluate_every`` keep their share of the run, a step or more
+        where there were any. A warm-up takes a tenth of the shorter stage at most. Checkpoints and
+        lines of the log, which protect and tell, come as often as ever.
+
+        Raises:
+            ValueError: too few steps for the stages there are.
+        """
+        share = num_steps / self.num_steps
+        first = max(round(share * self.perspective_steps), 1) if self.perspective_steps else 0
+        every = max(round(share * self.evaluate_every), 1) if self.evaluate_every else 0
+        shortest = min((stage for stage in (first, num_steps - first) if stage > 0), default=0)
+        return replace(
+            self,
+            num_steps=num_steps,
+            perspective_steps=first,
+            evaluate_every=every,
+            warmup_steps=min(self.warmup_steps, shortest // 10),
+        )

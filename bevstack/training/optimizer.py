@@ -105,11 +105,13 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
     Linear warm-up from ``warmup_start`` of the rate over ``warmup_steps``; then "step" multiplies
     by ``decay_factor`` at each fraction ``decay_at`` of the run, "cosine" falls to 0 at its end.
     The first ``perspective_steps`` have a warm-up of their own and a constant rate after it; all
-    else counts from where they end, for the parts that begin there are new.
+    else counts from where they end, for the parts that begin there are new. Where none begin, as
+    there are no other steps, all counts from the first.
     """
-    of_all = step >= config.perspective_steps
-    step -= config.perspective_steps if of_all else 0
-    num_steps = config.num_steps - config.perspective_steps
+    first = config.perspective_steps if config.perspective_steps < config.num_steps else 0
+    of_all = step >= first
+    step -= first if of_all else 0
+    num_steps = config.num_steps - first
     factor = 1.0
     if of_all and config.schedule == "step":
         passed = sum(step >= fraction * num_steps for fraction in config.decay_at)

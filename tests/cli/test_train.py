@@ -72,6 +72,16 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(root, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_the_recipe_fits_into_other_steps(root, tmp_path, capsys):
+    arguments = command(root, tmp_path, "--steps", "3", num_steps=30, warmup_steps=20, log_every=1)
+    assert main([*arguments, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "small: 3 steps of 2 samples" in said and "steps: 3" in said
+    assert main(arguments) == 0
+    assert "step 3/3" in capsys.readouterr().out
+    assert (tmp_path / "out" / "checkpoint_0000003.safetensors").is_file()
+
+
 def test_trouble_is_told_in_one_sentence(root, tmp_path, capsys):
     assert main(command(root, tmp_path, evaluate_every=2)) == 2
     assert "held_out must be given with training.evaluate_every" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """The training demo and the positive control, whole: the long runs."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,11 +20,15 @@ def test_the_demo_learns_and_leaves_what_it_promises(capsys, tmp_path):
     log = [json.loads(line) for line in (tmp_path / "train" / "log.jsonl").read_text().splitlines()]
     losses = [entry["loss"] for entry in log]
     early = sum(losses[14:25]) / 11  # the steps around the 20th
-    assert sum(losses[-11:]) / 11 <= 0.6 * early
+    assert sum(losses[-50:]) / 50 <= 0.8 * early
     summary = json.loads((tmp_path / "metrics_summary.json").read_text())
     assert f"{summary['nd_score']:.4f}" in said
-    assert "bird's-eye prior" in said
-    assert "random boxes" in said
+    opponents = {
+        name: float(re.search(rf"^{name} +(\d\.\d+)", said, re.MULTILINE)[1])
+        for name in ("bird's-eye prior", "random boxes")
+    }
+    assert summary["nd_score"] > 2 * max(opponents.values()), said  # 3.9 times when last run
+    assert summary["mean_ap"] > 0.002  # that of the opponents is 0: they do not look
     assert "not comparable with published nuScenes figures" in said
     for name in ("results_nusc.json", "learning_curve.png", "model.safetensors"):
         assert (tmp_path / name).stat().st_size > 1000
@@ -31,7 +36,7 @@ def test_the_demo_learns_and_leaves_what_it_promises(capsys, tmp_path):
 
 
 @pytest.mark.slow
-def test_four_samples_are_learnt_by_heart(tmp_path):
+def test_eight_samples_are_learnt_by_heart(tmp_path):
     command = [sys.executable, "tools/overfit.py", "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]

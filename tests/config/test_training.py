@@ -10,7 +10,7 @@ from bevstack.config import Config, TrainingConfig, config_from_json
     [
         ({"accumulate": 3}, r"accumulate must divide batch_size = 16; got 3"),
         ({"accumulate": 0}, r"accumulate must be positive; got 0"),
-        ({"num_steps": 5, "perspective_steps": 5}, r"at least 0 and below num_steps = 5; got 5"),
+        ({"num_steps": 5, "perspective_steps": 6}, r"at least 0 and at most num_steps = 5; got 6"),
         ({"perspective_steps": -1}, r"perspective_steps must be at least 0"),
         ({"ema_decay": 1.0}, r"ema_decay must lie in \[0, 1\); got 1\.0"),
         ({"precision": "float16"}, r"precision must be in \('float32', 'bfloat16'\)"),
@@ -36,3 +36,30 @@ def test_the_first_recipes_are_read_with_defaults():
     assert config.training == TrainingConfig(num_steps=7, log_every=3)
     assert (config.training.accumulate, config.training.ema_decay) == (1, 0.0)
     assert (config.training.on_bad_sample, config.training.on_bad_step) == ("stop", "stop")
+
+
+def test_a_recipe_in_other_steps_keeps_its_shape():
+    recipe = TrainingConfig(
+        num_steps=1000, perspective_steps=400, evaluate_every=250, warmup_steps=30, seed=5
+    )
+    half = recipe.in_steps(500)
+    assert (half.num_steps, half.perspective_steps, half.evaluate_every) == (500, 200, 125)
+    assert (half.warmup_steps, half.seed) == (20, 5)  # a tenth of the 200 of the first stage
+    assert recipe.in_steps(1000) == recipe
+    longer = recipe.in_steps(10_000)
+    assert (longer.perspective_steps, longer.warmup_steps) == (4000, 30)
+
+
+def test_stages_there_are_not_stay_away():
+    recipe = TrainingConfig(num_steps=1000, perspective_steps=0, warmup_steps=900).in_steps(10)
+    assert (recipe.perspective_steps, recipe.evaluate_every, recipe.warmup_steps) == (0, 0, 1)
+    shortest = TrainingConfig(num_steps=1000, perspective_steps=1).in_steps(2)
+    assert (shortest.perspective_steps, shortest.warmup_steps) == (1, 0)
+    alone = TrainingConfig(num_steps=1000, perspective_steps=1000, warmup_steps=50).in_steps(100)
+    assert (alone.perspective_steps, alone.warmup_steps) == (100, 10)
+
+
+@pytest.mark.parametrize("steps", [-3, 0])
+def test_steps_must_be_some(steps):
+    with pytest.raises(ValueError, match="training"):
+        TrainingConfig(num_steps=100, perspective_steps=40).in_steps(steps)

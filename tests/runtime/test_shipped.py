@@ -247,3 +247,6 @@ def test_the_tool_keeps_the_log_and_reads_as_told(
     assert [json.loads(line)["step"] for line in lines] == [20, 40, 41]
     assert run_tool(*told, "--read-as", "tiny_cpu_t4") == 2
     assert "decoder must differ from the source's in" in capsys.readouterr().err
+    new = tmp_path / "new.safetensors"
+    assert run_tool(trained, "--to", new, *given, "--log", tmp_path / "none.jsonl") == 2
+    assert "none.jsonl" in capsys.readouterr().err and not new.exists()

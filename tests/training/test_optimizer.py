@@ -58,6 +58,13 @@ def test_cosine_begins_with_the_second_stage(step, want):
     assert learning_rate(step, config) == pytest.approx(want)
 
 
+@pytest.mark.parametrize("config", [STEP, COSINE])
+def test_a_first_stage_without_another_decays_itself(config):
+    alone = dataclasses.replace(config, perspective_steps=config.num_steps)
+    for step in range(config.num_steps):
+        assert learning_rate(step, alone) == learning_rate(step, config)
+
+
 def test_backbone_has_a_rate_of_its_own_and_every_parameter_one_group():
     model = nn.ModuleDict({"backbone": nn.Linear(2, 3), "head": nn.Linear(3, 1)})
     optimizer = make_optimizer(model, TrainingConfig(backbone_multiplier=0.25))

@@ -42,13 +42,14 @@ def plan_budget(config: Config, dataset: NuScenesDataset, budget_s: float) -> Pl
         ValueError: the budget does not pay for one step of each stage.
     """
     recipe = config.training
-    whole_s = time_step(config, dataset, partial=False)
+    later = recipe.num_steps - recipe.perspective_steps
+    whole_s = time_step(config, dataset, partial=False) if later else 0.0
     first_s = time_step(config, dataset, partial=True) if recipe.perspective_steps else 0.0
     first_time = recipe.perspective_steps * first_s
-    share = first_time / (first_time + (recipe.num_steps - recipe.perspective_steps) * whole_s)
+    share = first_time / (first_time + later * whole_s)
     first = int(share * budget_s / first_s) if first_s else 0
-    rest = int((1 - share) * budget_s / whole_s)
-    if rest < 1 or (first_s and first < 1):
+    rest = int((1 - share) * budget_s / whole_s) if later else 0
+    if (later and rest < 1) or (first_s and first < 1):
         raise ValueError(
             f"--minutes must pay for a step of each stage, {first_s + whole_s:.1f} s; "
             f"got {budget_s / 60:g}"
