@@ -135,6 +135,9 @@ class TrainingConfig:
         """
         share = num_steps / self.num_steps
         first = max(round(share * self.perspective_steps), 1) if self.perspective_steps else 0
+        if 0 < self.perspective_steps < self.num_steps:
+            check("training.num_steps", num_steps > 1, "hold a step of each stage", num_steps)
+            first = min(first, num_steps - 1)
         every = max(round(share * self.evaluate_every), 1) if self.evaluate_every else 0
         shortest = min((stage for stage in (first, num_steps - first) if stage > 0), default=0)
         return replace(

@@ -97,6 +97,20 @@ def test_state_and_steps_are_counted(monkeypatch):
         plan_training("tiny_cpu", samples=500, processes=3)
 
 
+@pytest.mark.parametrize(
+    ("first", "said"), [(6, "steps: 6, the first 3 of"), (12, "steps: 6, all of")]
+)
+def test_the_stages_of_other_steps_are_told(tmp_path, first, said):
+    path = tmp_path / "staged.py"
+    path.write_text(
+        "from dataclasses import replace\nfrom bevstack.configs.tiny_cpu_t4 import CONFIG as T4\n"
+        f"recipe = replace(T4.training, num_steps=12, perspective_steps={first})\n"
+        "CONFIG = replace(T4, training=recipe)\n"
+    )
+    plan = plan_training(str(path), samples=500, steps=6)
+    assert any(f"{said} the perspective head alone" in line for line in plan.lines())
+
+
 def test_shares_of_state_are_smaller(tmp_path):
     path = tmp_path / "sharded.py"
     path.write_text(

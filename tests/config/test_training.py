@@ -55,11 +55,16 @@ def test_stages_there_are_not_stay_away():
     assert (recipe.perspective_steps, recipe.evaluate_every, recipe.warmup_steps) == (0, 0, 1)
     shortest = TrainingConfig(num_steps=1000, perspective_steps=1).in_steps(2)
     assert (shortest.perspective_steps, shortest.warmup_steps) == (1, 0)
+    last = TrainingConfig(num_steps=1000, perspective_steps=999).in_steps(10)
+    assert last.perspective_steps == 9  # a step of the second stage is left
     alone = TrainingConfig(num_steps=1000, perspective_steps=1000, warmup_steps=50).in_steps(100)
     assert (alone.perspective_steps, alone.warmup_steps) == (100, 10)
 
 
-@pytest.mark.parametrize("steps", [-3, 0])
-def test_steps_must_be_some(steps):
-    with pytest.raises(ValueError, match="training"):
+@pytest.mark.parametrize("steps", [-3, 0, 1])
+def test_steps_must_do_for_the_stages(steps):
+    with pytest.raises(ValueError, match=rf"num_steps must hold a step of each stage; got {steps}"):
         TrainingConfig(num_steps=100, perspective_steps=40).in_steps(steps)
+    if steps < 1:
+        with pytest.raises(ValueError, match=rf"num_steps must be positive; got {steps}"):
+            TrainingConfig(num_steps=100).in_steps(steps)

@@ -66,6 +66,8 @@ def test_a_plan_fills_the_budget_in_the_stages_shares(
     assert 0.5 * 20 + 2.0 * 40 == 90.0
     bare = variants_of(CONFIG, 1)[3].config
     assert plan_budget(bare, dataset(root), 90.0) == Plan(0, 45, 0.0, 2.0)
+    first = replace(CONFIG, training=replace(CONFIG.training, perspective_steps=12))
+    assert plan_budget(first, dataset(root), 90.0) == Plan(180, 180, 0.5, 0.0)
     with pytest.raises(ValueError, match=r"--minutes must pay for a step of each stage, 2\.5 s"):
         plan_budget(CONFIG, dataset(root), 1.0)
 
