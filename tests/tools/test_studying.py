@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from dataclasses import replace
@@ -118,6 +119,33 @@ def test_a_study_keeps_what_is_finished_and_puts_it_together(
     assert program.main([*studied, "--only", "seed_0,shuffled_labels"]) == 0
     with pytest.raises(ValueError, match="must be of this study; it differs in minutes"):
         program.main([*studied, "--minutes", "1", "--only", "seed_0"])
+
+
+def test_variants_begin_with_the_weights_that_are_given(
+    studied: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = studied.index("--out") + 1
+    weights = Path(studied[at]) / "seed_0" / "run" / "model.safetensors"
+    begun = [*studied, "--weights", str(weights), "--only", "seed_0"]
+    with pytest.raises(ValueError, match="must be of this study; it differs in begun_with"):
+        program.main(begun)
+    begun[at] = str(tmp_path / "begun")
+    folder = tmp_path / "begun" / "seed_0"
+    folder.mkdir(parents=True)
+    write_text_atomically(folder / "plan.json", json.dumps(Plan(1, 2, 0.1, 0.2).to_json()))
+    starts = []
+
+    def remembering(*args: object, start: Path | None, **kwargs: object) -> object:
+        starts.append(start)
+        return train(*args, start=start, **kwargs)  # type: ignore[arg-type]
+
+    train = program.train
+    monkeypatch.setattr(program, "train", remembering)
+    assert program.main(begun) == 0
+    assert starts == [weights]
+    content = json.loads((tmp_path / "begun" / "study.json").read_text())
+    assert content["begun_with"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert json.loads((Path(studied[at]) / "study.json").read_text())["begun_with"] is None
 
 
 def test_spread_is_that_of_the_seeds_alone() -> None:

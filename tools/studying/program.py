@@ -13,6 +13,7 @@ with another --only each may share a machine. DIR/study.json has all that is fin
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import statistics
@@ -58,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "split": args.split,
         "held_out": args.held_out,
         "max_samples": args.max_samples,
+        "begun_with": digest_of_file(args.weights) if args.weights else None,
     }
     for variant in chosen(variants_of(config, args.seeds), args.only):
         path = args.out / f"{variant.name}.json"
@@ -102,7 +104,9 @@ def finish(variant: Variant, tables: Tables, args: argparse.Namespace) -> Finish
     started = time.process_time()
     console = make_console()
     with training_progress(console, plan.num_steps, config.training.log_every) as report:
-        result = train(config, samples, folder / "run", resume=True, report=report)
+        result = train(
+            config, samples, folder / "run", start=args.weights, resume=True, report=report
+        )
     used = add_time(folder / "cpu_seconds.json", time.process_time() - started)
     held_out = open_split(tables, args.held_out, config, args.max_samples)
     results = folder / "results.json"
@@ -113,6 +117,12 @@ def finish(variant: Variant, tables: Tables, args: argparse.Namespace) -> Finish
         "cpu_seconds": used,  # of training, as measured
         **figures_of(results, tables, held_out.scene_names),
     }
+
+
+def digest_of_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def planned(config: Config, plan: Plan) -> Config:
@@ -184,6 +194,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--held-out", required=True, metavar="SPLIT", help="scenes to score on")
     parser.add_argument(
         "--minutes", type=float, default=20.0, help="processor time of each (default: %(default)g)"
+    )
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="weights of the configuration that every variant begins with (default: random ones)",
     )
     parser.add_argument("--seeds", type=int, default=3, help="default: %(default)s")
     parser.add_argument(
