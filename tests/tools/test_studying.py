@@ -105,6 +105,7 @@ def test_a_study_keeps_what_is_finished_and_puts_it_together(
 ) -> None:
     out = Path(studied[studied.index("--out") + 1])
     content = json.loads((out / "study.json").read_text())
+    assert content["command"].startswith("python tools/study.py --config ")
     assert set(content["variants"]) == {"seed_0", "shuffled_labels"}
     for row in content["variants"].values():
         assert row["cpu_seconds"] > 0 and row["plan"]["num_steps"] == 4

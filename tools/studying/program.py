@@ -3,11 +3,13 @@
 python tools/study.py --config tiny_cpu_t4 --nuscenes ROOT --version V --split TRAIN \
     --held-out TEST --minutes 20 --out DIR
 python tools/study.py ... --only seed_,no_memory     # some variants
+python tools/study.py ... --weights MODEL.safetensors --only seed_,camera_dropout
 
-Every variant is trained by one process of one thread, for as many steps as fill the budget of
-processor time, and scored on the same held-out scenes, streamed from its model file. Finished
-variants are kept in DIR and not made again; a training that was stopped goes on. So several calls
-with another --only each may share a machine. DIR/study.json has all that is finished.
+Every variant begins with random weights, or with those of --weights, is trained by one process of
+one thread, for as many steps as fill the budget of processor time, and scored on the same held-out
+scenes, streamed from its model file. Finished variants are kept in DIR and not made again; a
+training that was stopped goes on. So several calls with another --only each may share a machine.
+DIR/study.json has all that is finished.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import hashlib
 import json
 import math
 import statistics
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -75,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     content = {
         "format": FORMAT,
+        "command": "python tools/study.py " + " ".join(sys.argv[1:] if argv is None else argv),
         "versions": {**versions(), "threads": torch.get_num_threads()},
         **marks,
         "variants": rows,
