@@ -15,7 +15,6 @@ DIR/study.json has all that is finished.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import math
 import statistics
@@ -28,7 +27,14 @@ from typing import Any
 
 import torch
 from judging.figures import figures_of, without_nan
-from judging.program import COLUMNS, digest_of_tables, format_classes, format_rows, versions
+from judging.program import (
+    COLUMNS,
+    digest_of,
+    digest_of_tables,
+    format_classes,
+    format_rows,
+    versions,
+)
 from judging.shuffled_labels import ShuffledLabels
 from judging.splits import open_split
 from judging.turned_world import read_manifest
@@ -62,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "split": args.split,
         "held_out": args.held_out,
         "max_samples": args.max_samples,
-        "begun_with": digest_of_file(args.weights) if args.weights else None,
+        "begun_with": digest_of(args.weights) if args.weights else None,
     }
     for variant in chosen(variants_of(config, args.seeds), args.only):
         path = args.out / f"{variant.name}.json"
@@ -121,12 +127,6 @@ def finish(variant: Variant, tables: Tables, args: argparse.Namespace) -> Finish
         "cpu_seconds": used,  # of training, as measured
         **figures_of(results, tables, held_out.scene_names),
     }
-
-
-def digest_of_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def planned(config: Config, plan: Plan) -> Config:
