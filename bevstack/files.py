@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Iterable
@@ -10,7 +11,7 @@ from pathlib import Path
 
 def write_atomically(
     path: Path | str,
-    content: bytes | Iterable[bytes],
+    content: bytes | Iterable[bytes | memoryview],
 ) -> None:
     """Writes a file, making its folder where needed.
 
@@ -41,7 +42,28 @@ def write_text_atomically(
     write_atomically(path, (piece.encode() for piece in pieces))
 
 
-def _replace(path: Path, pieces: Iterable[bytes]) -> None:
+def safetensors_in_order(data: bytes) -> tuple[bytes, memoryview]:
+    """A safetensors file with its metadata in the order of their names.
+
+    The library writes them as a hash table has them, so the same tensors and metadata would be
+    another file, of another digest, each time.
+
+    Args:
+        data: the whole file. Format: 8 bytes of header size, a JSON header, padded with spaces to
+            a multiple of 8 bytes, and the tensors (safetensors README, "Format").
+
+    Returns:
+        The new header with its size, and the tensors, not copied.
+    """
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text, memoryview(data)[end:]
+
+
+def _replace(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:

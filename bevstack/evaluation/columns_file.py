@@ -18,7 +18,7 @@ from safetensors.numpy import load, save
 from bevstack.evaluation.columns import BoxColumns
 from bevstack.evaluation.entries import parse_entries
 from bevstack.evaluation.results_json import ReadResults
-from bevstack.files import write_atomically
+from bevstack.files import safetensors_in_order, write_atomically
 from bevstack.tables.names import ATTRIBUTES, DETECTION_CLASSES
 
 SUFFIX = ".safetensors"
@@ -36,7 +36,7 @@ def write_columns(path: Path | str, boxes: BoxColumns, meta: Mapping[str, object
     arrays["sample_tokens"] = np.frombuffer(tokens, dtype=np.uint8)
     described = {"format": FORMAT, "meta": json.dumps(dict(meta))}
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    write_atomically(path, save(contiguous, described))
+    write_atomically(path, safetensors_in_order(save(contiguous, described)))
 
 
 def read_columns(path: Path | str) -> ReadResults:

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from bevstack.files import write_atomically
+from bevstack.files import safetensors_in_order, write_atomically
 
 # How files begin that torch.save wrote: a zip archive, or a pickle of protocol 2 to 5.
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
@@ -20,6 +20,7 @@ def write_safetensors(
 ) -> None:
     """Writes tensors and metadata; the file appears under its name only when it is on disk.
 
+    The same tensors and metadata are the same bytes, and so have the same digest, each time.
     A temporary file in the same folder is filled, flushed to the disk and renamed, so a kill or a
     full disk leaves an older file of that name whole.
 
@@ -28,7 +29,7 @@ def write_safetensors(
     """
     path = Path(path)
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, save(plain, metadata=dict(metadata)))
+    write_atomically(path, safetensors_in_order(save(plain, metadata=dict(metadata))))
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -26,6 +26,14 @@ def test_columns_are_read_back_as_they_were(tmp_path: Path, seed: int) -> None:
     assert os.listdir(path.parent) == ["r.safetensors"]
 
 
+def test_the_same_columns_are_the_same_bytes_each_time(tmp_path: Path) -> None:
+    boxes, _ = random_case(1)
+    files = [tmp_path / f"{number}.safetensors" for number in range(8)]
+    for file in files:
+        write_columns(file, boxes, {"use_camera": True})
+    assert len({file.read_bytes() for file in files}) == 1
+
+
 def test_no_sample_and_no_box_are_columns_too(tmp_path: Path) -> None:
     path = tmp_path / "r.safetensors"
     write_submission(path, {})

@@ -26,6 +26,15 @@ def test_tensors_and_metadata_come_back(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o444 == 0o444  # others may read it
 
 
+def test_the_same_content_is_the_same_bytes_each_time(tmp_path: Path) -> None:
+    words = {f"{word}": f"{word} größer" for word in range(12)}
+    files = [tmp_path / f"{number}.safetensors" for number in range(3)]
+    for file, names in zip(files, (words, words, sorted(words, reverse=True)), strict=True):
+        write_safetensors(file, TENSORS, {name: words[name] for name in names})
+    assert len({file.read_bytes() for file in files}) == 1
+    assert read_safetensors(files[0])[1] == words
+
+
 @pytest.mark.parametrize("failing", ["write", "fsync", "replace"])
 def test_full_disk_leaves_the_old_file_whole_and_no_other(
     tmp_path: Path, monkeypatch, failing: str
