@@ -27,6 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--config", help="name of a packaged configuration, or a file")
     model.add_argument("--weights", type=Path, metavar="FILE", help="safetensors file")
     model.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    model.add_argument(
+        "--mirror",
+        action="store_true",
+        help="look at every frame in a mirror too and join what is found; twice the time",
+    )
     nuscenes = parser.add_argument_group("images of a data set in nuScenes' format")
     nuscenes.add_argument("--nuscenes", type=Path, metavar="ROOT", help="folder of the data set")
     nuscenes.add_argument("--version", help="folder of its tables, e.g. v1.0-mini")
@@ -62,6 +67,10 @@ def run(args: argparse.Namespace) -> int:
     check_writable(args.out)
     console = make_console()
     detector = _make_detector(args, console)
+    if args.mirror:
+        from bevstack.runtime.mirrored import MirroredDetector
+
+        detector = MirroredDetector(detector)
     if args.rig is not None:
         return _predict_rig(args, detector, console)
     return _predict_nuscenes(args, detector, console)

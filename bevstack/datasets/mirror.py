@@ -58,13 +58,20 @@ def mirror_frame(frame: Frame) -> Frame:
         world_from_ego=_mirror_pose(frame.world_from_ego),
         world_from_ego_at_camera=_mirror_pose(frame.world_from_ego_at_camera),
         bev_from_ego=_mirror_bev(frame.bev_from_ego),
-        annotations=frame.annotations and _mirror_boxes(frame.annotations),
+        annotations=frame.annotations and _mirror_annotations(frame.annotations),
         camera_annotations=frame.camera_annotations
         and tuple(
             _mirror_seen(boxes, width)
             for boxes, width in zip(frame.camera_annotations, widths, strict=True)
         ),
     )
+
+
+def mirror_boxes(boxes: Boxes3D) -> Boxes3D:
+    """Boxes of a frame whose x axis is the axis of symmetry, as they are in the mirrored one."""
+    center, velocity = boxes.center.clone(), boxes.velocity.clone()
+    center[..., 1], velocity[..., 1] = -center[..., 1], -velocity[..., 1]
+    return Boxes3D(center, boxes.size, -boxes.yaw, velocity)
 
 
 _LEFT_RIGHT = torch.diag(torch.tensor((1.0, -1.0, 1.0, 1.0), dtype=torch.float64))  # y -> -y
@@ -102,12 +109,8 @@ def _other_side(name: str) -> str:
     return "_".join(swapped.get(part, part) for part in name.split("_"))
 
 
-def _mirror_boxes(annotations: Annotations) -> Annotations:
-    boxes = annotations.boxes
-    center, velocity = boxes.center.clone(), boxes.velocity.clone()
-    center[:, 1], velocity[:, 1] = -center[:, 1], -velocity[:, 1]
-    mirrored = Boxes3D(center, boxes.size, -boxes.yaw, velocity)
-    return Annotations(mirrored, annotations.labels, annotations.num_points)
+def _mirror_annotations(annotations: Annotations) -> Annotations:
+    return Annotations(mirror_boxes(annotations.boxes), annotations.labels, annotations.num_points)
 
 
 def _mirror_seen(boxes: CameraAnnotations, width: int) -> CameraAnnotations:

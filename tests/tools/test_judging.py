@@ -22,7 +22,7 @@ from tools.judging.detectors import FrameByFrame, LiftedPerspective, Perspective
 from tools.judging.rows import chosen, rows_of, whole_scenes
 
 ALL_STAGES = all_stages(RECIPE)
-SOME = "model,random,prior,single_frame,other_samples,lost_CAM_BACK"
+SOME = "model,mirrored,random,prior,single_frame,other_samples,lost_CAM_BACK"
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_a_model_has_the_rows_that_fit_it(weights: Path, root: Path, tmp_path: P
     args = program._parser().parse_args(command(weights, root, tmp_path))
     everything = rows_of(program.open_case(args))
     names = [row.name for row in everything]
-    assert len(set(names)) == len(names) == 21
+    assert len(set(names)) == len(names) == 22
     assert set(verdict.NEGATIVE_CONTROLS) < set(names)
     assert set(verdict.BASELINES) < set(names)
     alone = tmp_path / "alone.safetensors"

@@ -8,11 +8,13 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
+from bevstack.config import Config
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.evaluation.baselines import Entries, best_bev_prior, random_boxes
 from bevstack.evaluation.baselines_lifting import ClassPriors, class_priors
 from bevstack.evaluation.submission import write_submission
 from bevstack.runtime.detector import Detector, load
+from bevstack.runtime.mirrored import MirroredDetector
 from bevstack.runtime.predict import predict_dataset
 
 from . import disturbances
@@ -65,6 +67,7 @@ def rows_of(case: Case) -> list[Row]:
     config = case.detector.config
     rows = [
         Row("model", MODEL, "streamed through each scene", _model),
+        *_mirrored_rows(config),
         Row("random", BASELINE, "boxes anywhere, classes as frequent as in training", _random),
         Row("prior", BASELINE, "where boxes were in training; best of three cell sizes", _prior),
     ]
@@ -85,6 +88,12 @@ def rows_of(case: Case) -> list[Row]:
         about = f"{case.single_frame_weights.name}, streamed"
         rows.append(Row("single_frame_weights", BASELINE, about, _single_frame_weights))
     return rows + _controls(case)
+
+
+def _mirrored_rows(config: Config) -> list[Row]:
+    if config.grid.frame != "ego":
+        return []
+    return [Row("mirrored", MODEL, "streamed, every frame seen in a mirror too", _mirrored)]
 
 
 def _controls(case: Case) -> list[Row]:
@@ -145,6 +154,10 @@ def whole_scenes(scenes: Mapping[str, Sequence[int]], max_samples: int | None) -
 
 def _model(case: Case, out: Path) -> None:
     predict_dataset(case.detector, case.dataset, out)
+
+
+def _mirrored(case: Case, out: Path) -> None:
+    predict_dataset(MirroredDetector(case.detector), case.dataset, out)
 
 
 def _random(case: Case, out: Path) -> None:
