@@ -33,7 +33,7 @@ from bevstack.tables.reader import Tables
 
 from . import verdict
 from .figures import Figures, figures_of, official_figures, without_nan
-from .rows import Case, Row, chosen, rows_of
+from .rows import MODEL, Case, Row, chosen, rows_of
 from .splits import open_split
 from .turned_world import read_manifest
 
@@ -53,9 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     finished: dict[str, Figures] = {}
     for row in rows:
         finished[row.name] = finish_row(row, case, args.out, marks)
-    official = None
-    if args.official:
-        official = finish_official(case, args.out, marks)
+    asked = [row.name for row in rows if args.official and row.kind == MODEL]
+    official = {name: finish_official(name, case, args.out, marks) for name in asked}
     print(f"\n{format_rows(finished)}\n\n{format_classes(finished)}\n")
     controls, goals = verdict.controls(finished, official), verdict.goals(finished)
     if not {"model", "prior"} <= finished.keys():
@@ -69,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "versions": versions(),
         **marks,
         "rows": finished,
-        "official": official,
+        "official": official or None,
         "controls": [check._asdict() for check in controls],
         "goals": [check._asdict() for check in goals],
     }
@@ -144,24 +143,24 @@ def finish_row(row: Row, case: Case, out: Path, marks: Mapping[str, Any]) -> Fig
     seconds = round(time.perf_counter() - started, 1)
     content = {"kind": row.kind, "about": row.about, "seconds": seconds, **figures}
     write_finished(path, marks, content)
-    if row.name != "model":  # what nuscenes-devkit may be asked about
+    if row.kind != MODEL:  # what nuscenes-devkit may be asked about
         results.unlink()
     print(f"{row.name:24} NDS {figures['NDS']:.4f}  {seconds:.0f} s", flush=True)
     return without_nan(content)
 
 
-def finish_official(case: Case, out: Path, marks: Mapping[str, Any]) -> Figures:
-    """The model's figures by nuscenes-devkit, made now or before, from what its row left.
+def finish_official(name: str, case: Case, out: Path, marks: Mapping[str, Any]) -> Figures:
+    """A row's figures by nuscenes-devkit, made now or before, from what the row left.
 
     Raises:
-        FileNotFoundError: the model's results are not there any more.
+        FileNotFoundError: the row's results are not there any more.
     """
-    path = out / "rows" / "official.json"
+    path = out / "rows" / f"official_{name}.json"
     found = read_finished(path, marks)
     if found is None:
-        results = out / "results" / "model.json"
+        results = out / "results" / f"{name}.json"
         if not results.is_file():
-            raise FileNotFoundError(f"{results} must exist for --official; remove rows/model.json")
+            raise FileNotFoundError(f"{results} must exist for --official; remove rows/{name}.json")
         found = official_figures(results, case.dataset.tables, case.scenes)
         write_finished(path, marks, found)
     return found
@@ -283,7 +282,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--official",
         action="store_true",
-        help="also score the model's row with nuscenes-devkit, which must say the same",
+        help="also score the model's rows with nuscenes-devkit, which must say the same",
     )
     parser.add_argument("--out", type=Path, default=Path("out/judge"), metavar="DIR")
     return parser
