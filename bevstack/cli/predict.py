@@ -32,6 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="look at every frame in a mirror too and join what is found; twice the time",
     )
+    model.add_argument(
+        "--track",
+        action="store_true",
+        help="track objects from frame to frame: where they are, how fast, and those hidden",
+    )
     nuscenes = parser.add_argument_group("images of a data set in nuScenes' format")
     nuscenes.add_argument("--nuscenes", type=Path, metavar="ROOT", help="folder of the data set")
     nuscenes.add_argument("--version", help="folder of its tables, e.g. v1.0-mini")
@@ -71,6 +76,10 @@ def run(args: argparse.Namespace) -> int:
         from bevstack.runtime.mirrored import MirroredDetector
 
         detector = MirroredDetector(detector)
+    if args.track:
+        from bevstack.runtime.tracked import TrackedDetector
+
+        detector = TrackedDetector(detector)
     if args.rig is not None:
         return _predict_rig(args, detector, console)
     return _predict_nuscenes(args, detector, console)
@@ -88,6 +97,11 @@ def _check_input(args: argparse.Namespace) -> None:
         raise ValueError("--version must be given with --nuscenes, e.g. v1.0-mini; got none")
     if args.nuscenes is not None and args.scene is None and args.split is None:
         raise ValueError("--scene or --split must be given with --nuscenes; got neither")
+    if args.track and args.nuscenes is None:
+        raise ValueError(
+            "--nuscenes must be given with --track, which needs frames in a row; got --rig, "
+            "which is one frame"
+        )
     if args.rig is not None and args.images is None:
         raise ValueError("--images DIR must be given with --rig; got none")
 

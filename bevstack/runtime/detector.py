@@ -44,6 +44,11 @@ class Detector:
         """Where the model's weights are."""
         return next(self.model.parameters()).device
 
+    @property
+    def manner(self) -> str:
+        """How frames are looked at; results of two manners differ."""
+        return type(self).__qualname__
+
     def predict(self, frame: Frame) -> Detections:
         """Boxes of one frame, best first, in its bev frame: the ego frame unless the frame says.
 

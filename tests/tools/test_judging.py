@@ -22,7 +22,9 @@ from tools.judging.detectors import FrameByFrame, LiftedPerspective, Perspective
 from tools.judging.rows import chosen, rows_of, whole_scenes
 
 ALL_STAGES = all_stages(RECIPE)
-SOME = "model,mirrored,random,prior,single_frame,other_samples,lost_CAM_BACK"
+SOME = (
+    "model,tracked,mirrored,mirrored_tracked,random,prior,single_frame,other_samples,lost_CAM_BACK"
+)
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +75,12 @@ def test_every_row_is_there_with_its_figures(judged: Path) -> None:
     official = [c for c in found["controls"] if c["name"].startswith("nuscenes-devkit")]
     assert [(c["name"].split()[-1], c["holds"]) for c in official] == [
         ("model", True),
+        ("tracked", True),
         ("mirrored", True),
+        ("mirrored_tracked", True),
     ]
-    assert found["rows"]["model"]["boxes"] != found["rows"]["mirrored"]["boxes"]
+    readings = [found["rows"][name] for name in verdict.READINGS]
+    assert len({tuple(row["groups"]["all/all"].values()) for row in readings}) == 4
 
 
 def test_finished_rows_are_not_made_again(
@@ -135,7 +140,7 @@ def test_a_model_has_the_rows_that_fit_it(weights: Path, root: Path, tmp_path: P
     args = program._parser().parse_args(command(weights, root, tmp_path))
     everything = rows_of(program.open_case(args))
     names = [row.name for row in everything]
-    assert len(set(names)) == len(names) == 22
+    assert len(set(names)) == len(names) == 26
     assert set(verdict.NEGATIVE_CONTROLS) < set(names)
     assert set(verdict.BASELINES) < set(names)
     alone = tmp_path / "alone.safetensors"
@@ -146,6 +151,7 @@ def test_a_model_has_the_rows_that_fit_it(weights: Path, root: Path, tmp_path: P
     assert set(names) - set(fewer) == missing
     assert [row.name for row in chosen(everything, ["lost_", "prior"])] == ["prior", *names[-6:]]
     assert {row.kind for row in chosen(everything, ["control"])} == {"control"}
+    assert [row.name for row in chosen(everything, ["model"])] == ["model"]  # no kind
     with pytest.raises(ValueError, match=r"--only must name rows, of model, .*; got 'piror'"):
         chosen(everything, ["prior", "piror"])
 
@@ -272,3 +278,19 @@ def test_goals_compare_with_baselines_and_velocity_with_the_single_frame() -> No
     ]
     better = {**GOOD, "prior": _row(0.5, 0.4), "single_frame": _row(0.3, 0.2, 0.4)}
     assert [c.holds for c in verdict.goals(better)] == [False, False]
+
+
+def test_every_reading_of_the_weights_is_compared_with_the_baselines() -> None:
+    read = {**GOOD, "tracked": _row(0.2, 0.1), "lift_true_tracked": _row(0.15, 0.1)}
+    prior = GOOD["prior"]["NDS"]
+    assert GOOD["model"]["NDS"] > 0.15 and prior < 0.2
+    assert [(c.name, c.holds) for c in verdict.goals(read)] == [
+        ("above prior", True),
+        ("above lift_true_tracked", True),
+        ("tracked above prior", True),
+        ("tracked above lift_true_tracked", True),
+        ("velocity better than single_frame", True),
+    ]
+    read["lift_true_tracked"] = _row(0.25, 0.1)
+    failing = [check.name for check in verdict.goals(read) if not check.holds]
+    assert failing[-1] == "tracked above lift_true_tracked"

@@ -205,3 +205,17 @@ def test_true_rectangles_without_noise_find_most_and_with_noise_fewer(
     assert map_of(0.0) > map_of(1.0) > map_of(8.0)
     assert map_of(0.0) > 0.35
     assert lift_true_boxes(data, priors) == lift_true_boxes(data, priors)
+
+
+def test_true_rectangles_are_tracked_within_each_scene(data: NuScenesDataset) -> None:
+    priors = class_priors(data.tables, "synth_train")
+    alone, tracked = (lift_true_boxes(data, priors, tracked=flag) for flag in (False, True))
+    begun, moving = 0, 0
+    for indices in data.scene_indices().values():
+        first, *later = (data.sample_token(index) for index in indices)
+        scores = [[box["detection_score"] for box in found[first]] for found in (alone, tracked)]
+        assert sorted(scores[0]) == pytest.approx(sorted(scores[1]), abs=1e-6)  # float32 in between
+        begun += len(scores[0])
+        moving += sum(any(box["velocity"]) for token in later for box in tracked[token])
+    assert begun and moving  # speeds come from places: lifted boxes have none
+    assert not any(any(box["velocity"]) for found in alone.values() for box in found)

@@ -7,10 +7,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from bevstack.config.tracking import TrackingConfig
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.evaluation.baselines import Entries
 from bevstack.evaluation.baselines_lifting import ClassPriors, ImageBoxes, lift_boxes
 from bevstack.evaluation.result_boxes import results_of_frame
+from bevstack.runtime.tracked import FrameTracker
 
 NOISE_PX = 1.0  # standard deviation, of images as they are stored
 
@@ -20,6 +22,7 @@ def lift_true_boxes(
     priors: ClassPriors,
     *,
     behind_edge: bool = False,
+    tracked: bool = False,
     noise_px: float = NOISE_PX,
     seed: int = 0,
 ) -> Entries:
@@ -31,6 +34,7 @@ def lift_true_boxes(
         dataset: samples with annotations.
         priors: of the detection classes.
         behind_edge: see ``lift_boxes``.
+        tracked: bring the boxes of a scene's frames together, as those of a model are.
         noise_px: standard deviation.
         seed: of the noise.
 
@@ -38,6 +42,7 @@ def lift_true_boxes(
         ValueError: samples without annotations.
     """
     priors = priors.of(dataset.class_names)
+    tracker = FrameTracker(TrackingConfig())
     results: Entries = {}
     for index in range(len(dataset)):
         frame = dataset.frame(index, load_images=False, camera_annotations=True)
@@ -60,5 +65,7 @@ def lift_true_boxes(
             ego_from_cam=in_ego.bev_from_cam(),
             behind_edge=behind_edge,
         )
+        if tracked:
+            lifted = tracker.step(in_ego, lifted)
         results[frame.sample_token] = results_of_frame(lifted, in_ego, dataset.class_names)
     return results

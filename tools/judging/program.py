@@ -2,7 +2,7 @@
 
 python tools/judge.py MODEL.safetensors --nuscenes ROOT --version V --split S --out DIR
 python tools/judge.py ... --only model,prior,single_frame     # some rows
-python tools/judge.py ... --only control                      # a kind: model, baseline, control
+python tools/judge.py ... --only control                      # a kind: baseline or control
 python tools/judge.py ... --only model,prior,lost_            # all rows that begin so
 
 Every row is scored by the nuScenes metric on the same scenes. Finished rows are kept in DIR/rows

@@ -16,6 +16,7 @@ from bevstack.evaluation.submission import write_submission
 from bevstack.runtime.detector import Detector, load
 from bevstack.runtime.mirrored import MirroredDetector
 from bevstack.runtime.predict import predict_dataset
+from bevstack.runtime.tracked import TrackedDetector
 
 from . import disturbances
 from .detectors import FrameByFrame, LiftedPerspective, PerspectiveAlone
@@ -67,14 +68,16 @@ def rows_of(case: Case) -> list[Row]:
     config = case.detector.config
     rows = [
         Row("model", MODEL, "streamed through each scene", _model),
-        *_mirrored_rows(config),
+        *_finer_rows(config),
         Row("random", BASELINE, "boxes anywhere, classes as frequent as in training", _random),
         Row("prior", BASELINE, "where boxes were in training; best of three cell sizes", _prior),
     ]
     behind = {"": "", "_behind": ", whose near edge it is"}
     for end, words in behind.items():
         about = f"true rectangles with 1 px of noise, stood on the ground{words}"
-        rows.append(Row(f"lift_true{end}", BASELINE, about, partial(_lift_true, bool(words))))
+        for last, more, tracked in (("", "", False), ("_tracked", ", and tracked", True)):
+            make = partial(_lift_true, bool(words), tracked)
+            rows.append(Row(f"lift_true{end}{last}", BASELINE, about + more, make))
     if config.perspective is not None:
         for end, words in behind.items():
             about = f"the perspective head's rectangles, stood on the ground{words}"
@@ -90,10 +93,14 @@ def rows_of(case: Case) -> list[Row]:
     return rows + _controls(case)
 
 
-def _mirrored_rows(config: Config) -> list[Row]:
-    if config.grid.frame != "ego":
-        return []
-    return [Row("mirrored", MODEL, "streamed, every frame seen in a mirror too", _mirrored)]
+def _finer_rows(config: Config) -> list[Row]:
+    rows = [Row("tracked", MODEL, "streamed, objects tracked", _tracked)]
+    if config.grid.frame == "ego":
+        twice = "streamed, every frame seen in a mirror too"
+        rows.append(Row("mirrored", MODEL, twice, _mirrored))
+        about = f"{twice}, objects tracked"
+        rows.append(Row("mirrored_tracked", MODEL, about, _mirrored_tracked))
+    return rows
 
 
 def _controls(case: Case) -> list[Row]:
@@ -127,12 +134,17 @@ def _controls(case: Case) -> list[Row]:
 def chosen(rows: Sequence[Row], only: Sequence[str]) -> list[Row]:
     """The rows of given names, kinds, or beginnings of names that end in "_"; all for none.
 
+    A name that is a row's chooses that row alone, though a kind be called the same.
+
     Raises:
         ValueError: a name that chooses none.
     """
+    names = {row.name for row in rows}
 
     def chooses(name: str, row: Row) -> bool:
-        return name in (row.name, row.kind) or (name.endswith("_") and row.name.startswith(name))
+        if name in names:
+            return name == row.name
+        return name == row.kind or (name.endswith("_") and row.name.startswith(name))
 
     for name in only:
         if not any(chooses(name, row) for row in rows):
@@ -160,6 +172,14 @@ def _mirrored(case: Case, out: Path) -> None:
     predict_dataset(MirroredDetector(case.detector), case.dataset, out)
 
 
+def _tracked(case: Case, out: Path) -> None:
+    predict_dataset(TrackedDetector(case.detector), case.dataset, out)
+
+
+def _mirrored_tracked(case: Case, out: Path) -> None:
+    predict_dataset(TrackedDetector(MirroredDetector(case.detector)), case.dataset, out)
+
+
 def _random(case: Case, out: Path) -> None:
     write_submission(out, random_boxes(case.dataset.tables, case.train, case.scenes))
 
@@ -168,8 +188,10 @@ def _prior(case: Case, out: Path) -> None:
     write_submission(out, best_bev_prior(case.dataset.tables, case.train, case.scenes).results)
 
 
-def _lift_true(behind_edge: bool, case: Case, out: Path) -> None:
-    found: Entries = lift_true_boxes(case.dataset, case.priors, behind_edge=behind_edge)
+def _lift_true(behind_edge: bool, tracked: bool, case: Case, out: Path) -> None:
+    found: Entries = lift_true_boxes(
+        case.dataset, case.priors, behind_edge=behind_edge, tracked=tracked
+    )
     write_submission(out, found)
 
 

@@ -1,0 +1,176 @@
+"""Streams that track: what ``update_tracks`` makes of a detector's stream, and when they end."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bevstack.cli.main import main
+from bevstack.config.tracking import TrackingConfig
+from bevstack.geometry import invert_se3
+from bevstack.models.build import save_model
+from bevstack.runtime.detector import build
+from bevstack.runtime.mirrored import MirroredDetector
+from bevstack.runtime.predict import predict_dataset
+from bevstack.runtime.tracked import TrackedDetector
+from bevstack.tracking import update_tracks
+from bevstack.types import Detections, Reset
+from tests.runtime.test_streaming import temporal
+from tests.small_world import CONFIG, SPEC, dataset, small_world
+
+WIDE = TrackingConfig(reach_m=6.0, speed_sigma_mps=5.0)  # random weights: boxes jump about
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return small_world(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def frames(root):
+    """Two scenes of three frames, of different rigs."""
+    data = dataset(root, "synth_val")
+    return [data.frame(index) for index in range(len(data))]
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return build(temporal())
+
+
+def assert_same(found, wanted, tolerance=1e-5):
+    assert torch.equal(found.labels, wanted.labels) and len(found) > 0
+    torch.testing.assert_close(found.scores.double(), wanted.scores.double())
+    for field in ("center", "size", "velocity"):
+        ours, theirs = getattr(found.boxes, field), getattr(wanted.boxes, field)
+        torch.testing.assert_close(ours.double(), theirs.double(), rtol=0, atol=tolerance)
+    turned = found.boxes.yaw.double() - wanted.boxes.yaw.double()
+    assert torch.sin(turned / 2).abs().max() <= tolerance
+
+
+def tracks_by_hand(stream, frames, config):
+    """Of one scene, in the world frame."""
+    scene = None
+    for frame in frames:
+        found = stream.step(frame)
+        boxes = Detections(found.boxes.to(torch.float64), found.scores, found.labels)
+        scene = update_tracks(
+            scene,
+            boxes.transformed(frame.world_from_bev()),
+            eye=frame.world_from_ego[:2, 3],
+            timestamp_us=frame.timestamp_us,
+            config=config,
+        )
+    return scene.tracks
+
+
+@pytest.mark.parametrize("wrap", [lambda detector: detector, MirroredDetector])
+def test_a_stream_gives_the_tracks_of_its_boxes(detector, frames, wrap):
+    looking = wrap(detector)
+    stream = TrackedDetector(looking, WIDE).stream()
+    assert len(stream.tracks) == 0 and stream.remembers
+    resets, first = [], None
+    for place, frame in enumerate(frames):
+        found = stream.step(frame)
+        scene = frames[place - place % 3 : place + 1]
+        wanted = tracks_by_hand(looking.stream(), scene, WIDE)
+        kept = wanted[: detector.config.decoder.max_detections]
+        # float32 boxes a few hundred metres from the world's origin, and back
+        assert_same(found, kept.detections().transformed(invert_se3(frame.world_from_bev())))
+        assert torch.equal(stream.tracks.identity, wanted.identity)
+        resets.append(stream.reset)
+        known = stream.tracks.identity[stream.tracks.seen_us == frame.timestamp_us]
+        assert bool((known < len(first)).any()) if place % 3 else len(known) == len(found)
+        first = first if place % 3 else found
+    assert resets == [Reset.START, Reset.NONE, Reset.NONE, Reset.SCENE, Reset.NONE, Reset.NONE]
+
+
+def test_a_model_without_a_memory_is_tracked_too_and_scenes_are_told_apart(frames):
+    detector = build(CONFIG)
+    stream = TrackedDetector(detector, WIDE).stream()
+    for frame in frames[:3]:
+        stream.step(frame)
+    assert_same(
+        stream.tracks.detections(), tracks_by_hand(detector.stream(), frames[:3], WIDE).detections()
+    )
+    for anew in (frames[3], frames[1], frames[0]):  # other scenes, and time that goes back
+        stream.step(anew)
+        alone = tracks_by_hand(detector.stream(), [anew], WIDE)
+        assert_same(stream.tracks.detections(), alone.detections())
+
+
+def test_a_pose_that_jumps_ends_the_tracks(detector, frames):
+    stream = TrackedDetector(detector, WIDE).stream()
+    stream.step(frames[0])
+    far = frames[1].world_from_ego.clone()
+    far[0, 3] += 500
+    stream.step(replace(frames[1], world_from_ego=far, world_from_ego_at_camera=None))
+    assert stream.reset is Reset.JUMP
+    assert bool((stream.tracks.seen_us == frames[1].timestamp_us).all())
+
+
+def test_calls_without_a_stream_are_those_of_the_detector(detector, frames):
+    tracked = TrackedDetector(detector)
+    for found, wanted in zip(
+        tracked.predict_batch(frames[2:4]), detector.predict_batch(frames[2:4]), strict=True
+    ):
+        assert_same(found, wanted, 0.0)
+    mirrored = MirroredDetector(detector)
+    assert_same(TrackedDetector(mirrored).predict(frames[0]), mirrored.predict(frames[0]), 0.0)
+
+
+def test_a_frame_without_a_pose_is_refused_and_leaves_the_stream_as_it_was(frames):
+    detector = build(CONFIG)
+    stream, other = (TrackedDetector(detector, WIDE).stream() for _ in range(2))
+    for each in (stream, other):
+        each.step(frames[0])
+    lost = replace(
+        frames[1], world_from_ego=None, world_from_ego_at_camera=None, sample_token="unplaced"
+    )
+    with pytest.raises(ValueError, match=r"world_from_ego must be given.*tracked.*'unplaced'"):
+        stream.step(lost)
+    assert_same(stream.step(frames[1]), other.step(frames[1]), 0.0)
+
+
+def test_a_model_that_looks_ahead_is_refused():
+    with pytest.raises(ValueError, match="frames must not look ahead"):
+        TrackedDetector(build(temporal((-1, 0, 1))))
+
+
+def test_results_of_other_noise_are_not_taken_for_these(root, tmp_path):
+    detector, data, out = build(CONFIG), dataset(root, "synth_val"), tmp_path / "results.json"
+
+    def kill(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict_dataset(TrackedDetector(detector), data, out, progress=kill)
+    for other in (
+        detector,
+        TrackedDetector(detector, WIDE),
+        TrackedDetector(MirroredDetector(detector)),
+    ):
+        with pytest.raises(ValueError, match="must hold scenes of the same model"):
+            predict_dataset(other, data, out)
+    predict_dataset(TrackedDetector(detector), data, out)
+    assert len(json.loads(out.read_text())["results"]) == len(data)
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_the_command_line_writes_tracks(detector, root, tmp_path, mirror):
+    weights, out = tmp_path / "small.safetensors", tmp_path / "results.json"
+    save_model(weights, detector.model, detector.config)
+    where = ["--nuscenes", str(root), "--version", SPEC.version, "--split", "synth_val"]
+    more = ["--track", *(["--mirror"] if mirror else [])]
+    assert main(["predict", "--weights", str(weights), *where, "--out", str(out), *more]) == 0
+    looking = MirroredDetector(detector) if mirror else detector
+    wanted = tmp_path / "wanted.json"
+    predict_dataset(TrackedDetector(looking), dataset(root, "synth_val"), wanted)
+    assert out.read_bytes() == wanted.read_bytes()
+
+
+def test_a_single_picture_is_not_tracked(capsys, tmp_path):
+    command = ["predict", "--config", "tiny_cpu", "--rig", "rig.json", "--images", ".", "--track"]
+    assert main([*command, "--out", str(tmp_path / "boxes.json")]) != 0
+    assert "--nuscenes must be given with --track" in capsys.readouterr().err
