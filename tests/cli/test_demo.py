@@ -18,9 +18,13 @@ from PIL import Image
 from bevstack.cli import demo
 from bevstack.cli.main import main
 from bevstack.config import TemporalConfig
+from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.evaluation.scoring import evaluate_results
 from bevstack.models.build import build_model, save_model
 from bevstack.runtime import shipped
+from bevstack.runtime.detector import load
+from bevstack.runtime.predict import predict_dataset
+from bevstack.runtime.tracked import TrackedDetector
 from bevstack.synthetic import PRESETS
 from bevstack.tables.reader import Tables
 from tests.small_world import CONFIG
@@ -77,8 +81,32 @@ def test_its_scores_are_those_of_the_results_it_leaves(shown: Shown) -> None:
     summary = json.loads((shown.out / "metrics_summary.json").read_text())
     assert summary["nd_score"] == again.nds and summary["mean_ap"] == again.mean_average_precision
     assert f"{again.nds:.4f}" in shown.said
+    alone = evaluate_results(
+        shown.out / "results_untracked.json",
+        shown.out / f"world_{SEED}_4",
+        "v1.0-synth",
+        "synth_test",
+    )
+    assert re.search(rf"streamed +{alone.nds:.4f}", shown.said)
+    assert re.search(rf"tracked +{again.nds:.4f}", shown.said)
     results = json.loads((shown.out / "results_nusc.json").read_text())["results"]
     assert len(results) == 4 and any(results.values())
+
+
+def test_its_results_are_those_of_a_tracked_stream(shown: Shown, model: Path) -> None:
+    detector = TrackedDetector(load(model))
+    data = NuScenesDataset(
+        shown.out / f"world_{SEED}_4",
+        "v1.0-synth",
+        split="synth_test",
+        class_names=CONFIG.class_names,
+    )
+    predict_dataset(detector, data, shown.out / "again.json")
+    left = json.loads((shown.out / "results_nusc.json").read_text())["results"]
+    again = json.loads((shown.out / "again.json").read_text())["results"]
+    assert left == again
+    alone = json.loads((shown.out / "results_untracked.json").read_text())["results"]
+    assert alone.keys() == left.keys() and alone != left
 
 
 def test_its_animation_has_a_frame_for_every_sample(shown: Shown) -> None:
