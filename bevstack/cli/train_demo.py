@@ -27,6 +27,7 @@ MODEL, PRIOR, RANDOM = "model", "bird's-eye prior", "random boxes"
 NUM_PICTURES = 6
 EARLY_STEP = 20  # the loss is compared with that of this step
 NUM_STEPS = 650  # of the first stage, which learns most in minutes
+IMAGE_SIZE = (128, 320)  # so that more steps fit into the minutes
 QUICK_STEPS = 6  # half of them of each stage
 
 
@@ -79,7 +80,8 @@ def _config(quick: bool) -> Config:
     )
     # a detector that is unsure of all but cars says little of the rest among its best hundred
     decoder = dataclasses.replace(config.decoder, max_detections=300)
-    return dataclasses.replace(config, decoder=decoder, training=recipe)
+    images = dataclasses.replace(config.images, size=IMAGE_SIZE)
+    return dataclasses.replace(config, images=images, decoder=decoder, training=recipe)
 
 
 def _world_spec(quick: bool) -> WorldSpec:
