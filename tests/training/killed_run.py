@@ -4,6 +4,8 @@ import dataclasses
 import multiprocessing
 from pathlib import Path
 
+import torch
+
 from bevstack.config import AugmentationConfig
 from bevstack.training import train
 from tests.small_world import CONFIG, dataset
@@ -31,6 +33,7 @@ def config(num_workers=0):
 
 def run(root, out, num_workers=0, begun=None):
     """Begins the run or goes on."""
+    torch.set_num_threads(1)  # as the tests' process: sums over more threads round otherwise
     sets = dataset(root), dataset(root, "synth_val").select([0, 4])
     if begun is not None:
         begun.set()
