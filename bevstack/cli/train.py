@@ -1,8 +1,9 @@
 """Trains a configuration on a data set in nuScenes' format and writes checkpoints.
 
 After an interruption the same command with --resume goes on from the last checkpoint, and does
-the very steps the uninterrupted run would have done. Under `torchrun` the processes share each
-step's samples; a run may go on with another number of them.
+the very steps the uninterrupted run would have done (on a CPU bit for bit, with as many threads).
+Under `torchrun` the processes share each step's samples; a run may go on with another number of
+them.
 """
 
 from __future__ import annotations

@@ -41,7 +41,8 @@ def train(
     """Trains a model from its first or last saved step to ``config.training.num_steps``.
 
     Every random draw of a step (its samples, their augmentation, dropout) comes from
-    (seed, step), so a run that was killed and resumed does the very steps of one that was not.
+    (seed, step), so a run that was killed and resumed does the very steps of one that was not, on a
+    CPU bit for bit if it has as many threads: sums over another number of them round otherwise.
     Samples and their augmentation do not depend on the number of processes and workers either.
 
     Args:
