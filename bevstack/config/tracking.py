@@ -14,7 +14,7 @@ class TrackingConfig:
 
     A camera knows the direction of an object better than its distance, and both the worse the
     farther it is: so deviations are stated along the line of sight and across it. Defaults were
-    chosen on 400 samples of the synthetic validation split with the packaged weights.
+    chosen on 400 samples of the synthetic validation split (weights/README.md, Scores).
     """
 
     # deviation of the random accelerations between two frames, along each axis

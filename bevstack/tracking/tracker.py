@@ -8,7 +8,6 @@ without a box are kept for a while and scored lower the longer they are unseen.
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import torch
@@ -20,7 +19,7 @@ from bevstack.tracking import kalman
 from bevstack.tracking.association import associate
 from bevstack.tracking.tracks import TrackedScene, Tracks
 from bevstack.types import Boxes3D, Detections
-from bevstack.types.boxes import wrap_angle
+from bevstack.types.boxes import blend_yaw
 
 UNKNOWN_SPEED_SIGMA_MPS = 100.0  # of a box without a velocity: it says nothing of it
 
@@ -101,10 +100,7 @@ def _join(
         torch.cat((boxes.center[:, :2], velocity), 1),
         _noise(boxes, eye, config),
     )
-    turn = wrap_angle(boxes.yaw - expected.yaw)
-    # Headings that differ by more than a right angle have no mean: the surer one has its way.
-    newer = (found.scores > expected.scores).to(torch.float64)
-    share = torch.where(turn.abs() > math.pi / 2, newer, _share(seconds, config.yaw_half_life_s))
+    of_yaw = _share(seconds, config.yaw_half_life_s)
     of_size = _share(seconds, config.size_half_life_s)
     of_score = _share(seconds, config.score_half_life_s)
     return replace(
@@ -113,7 +109,7 @@ def _join(
         covariance=covariance,
         elevation_m=torch.lerp(expected.elevation_m, boxes.center[:, 2], of_size),
         size=torch.lerp(expected.size, boxes.size, of_size),
-        yaw=wrap_angle(expected.yaw + share * turn),
+        yaw=blend_yaw(expected.yaw, boxes.yaw, of_yaw, found.scores > expected.scores),
         scores=torch.lerp(expected.scores, found.scores, of_score),
     )
 

@@ -20,7 +20,7 @@ class Tracks:
     float64, as the world is large.
     """
 
-    identity: Tensor  # (M,) int64, an object's own from frame to frame; unique in a stream
+    identity: Tensor  # (M,) int64, an object's own until the tracks begin anew
     state: Tensor  # (M, 4) float64 x, y, vx, vy of the centre: metres and metres per second
     covariance: Tensor  # (M, 4, 4) float64 of the state
     elevation_m: Tensor  # (M,) float64, z of the centre

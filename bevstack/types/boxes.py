@@ -123,4 +123,16 @@ def wrap_angle(angle: Tensor) -> Tensor:
     return torch.remainder(angle + math.pi, 2 * math.pi) - math.pi
 
 
-__all__ = ["CORNER_SIGNS", "Boxes3D", "wrap_angle"]
+def blend_yaw(
+    yaw: Tensor,  # (...) radians
+    other: Tensor,  # (...)
+    share: Tensor | float,  # 0 to 1, of the other
+    other_wins: Tensor,  # (...) bool, where the two have no mean
+) -> Tensor:  # (...) in [-pi, pi)
+    """A heading between two; those more than a right angle apart have no mean: one has its way."""
+    turn = wrap_angle(other - yaw)
+    opposed = turn.abs() > math.pi / 2
+    return wrap_angle(yaw + turn * torch.where(opposed, other_wins.to(turn.dtype), share))
+
+
+__all__ = ["CORNER_SIGNS", "Boxes3D", "blend_yaw", "wrap_angle"]

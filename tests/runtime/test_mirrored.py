@@ -15,24 +15,7 @@ from bevstack.runtime.mirrored import MirroredDetector, join_views
 from bevstack.runtime.predict import predict_dataset
 from bevstack.types import Boxes3D, Clip, Detections, Reset
 from tests.runtime.test_streaming import temporal
-from tests.small_world import CONFIG, SPEC, dataset, small_world
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return small_world(tmp_path_factory)
-
-
-@pytest.fixture(scope="module")
-def frames(root):
-    """Two scenes of three frames, of different rigs."""
-    data = dataset(root, "synth_val")
-    return [data.frame(index) for index in range(len(data))]
-
-
-@pytest.fixture(scope="module")
-def detector():
-    return build(temporal())
+from tests.small_world import CONFIG, SPEC, dataset
 
 
 def draw(count, seed, *, spread_m=15.0):

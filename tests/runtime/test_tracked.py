@@ -17,26 +17,9 @@ from bevstack.runtime.tracked import TrackedDetector
 from bevstack.tracking import update_tracks
 from bevstack.types import Detections, Reset
 from tests.runtime.test_streaming import temporal
-from tests.small_world import CONFIG, SPEC, dataset, small_world
+from tests.small_world import CONFIG, SPEC, dataset
 
 WIDE = TrackingConfig(reach_m=6.0, speed_sigma_mps=5.0)  # random weights: boxes jump about
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return small_world(tmp_path_factory)
-
-
-@pytest.fixture(scope="module")
-def frames(root):
-    """Two scenes of three frames, of different rigs."""
-    data = dataset(root, "synth_val")
-    return [data.frame(index) for index in range(len(data))]
-
-
-@pytest.fixture(scope="module")
-def detector():
-    return build(temporal())
 
 
 def assert_same(found, wanted, tolerance=1e-5):

@@ -94,12 +94,15 @@ def rows_of(case: Case) -> list[Row]:
 
 
 def _finer_rows(config: Config) -> list[Row]:
-    rows = [Row("tracked", MODEL, "streamed, objects tracked", _tracked)]
-    if config.grid.frame == "ego":
-        twice = "streamed, every frame seen in a mirror too"
+    twice, tracked = "streamed, every frame seen in a mirror too", "objects tracked"
+    streams, symmetric = config.frames[-1] <= 0, config.grid.frame == "ego"
+    rows = []
+    if streams:
+        rows.append(Row("tracked", MODEL, f"streamed, {tracked}", _tracked))
+    if symmetric:
         rows.append(Row("mirrored", MODEL, twice, _mirrored))
-        about = f"{twice}, objects tracked"
-        rows.append(Row("mirrored_tracked", MODEL, about, _mirrored_tracked))
+    if streams and symmetric:
+        rows.append(Row("mirrored_tracked", MODEL, f"{twice}, {tracked}", _mirrored_tracked))
     return rows
 
 

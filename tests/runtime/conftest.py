@@ -1,0 +1,24 @@
+"""A small world, its frames, and a small detector with a memory, of random weights."""
+
+import pytest
+
+from bevstack.runtime.detector import build
+from tests.runtime.test_streaming import temporal
+from tests.small_world import dataset, small_world
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return small_world(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def frames(root):
+    """Two scenes of three frames, of different rigs."""
+    data = dataset(root, "synth_val")
+    return [data.frame(index) for index in range(len(data))]
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return build(temporal())
