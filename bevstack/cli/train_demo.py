@@ -27,7 +27,6 @@ MODEL, PRIOR, RANDOM = "model", "bird's-eye prior", "random boxes"
 NUM_PICTURES = 6
 EARLY_STEP = 20  # the loss is compared with that of this step
 NUM_STEPS = 650  # of the first stage, which learns most in minutes
-IMAGE_SIZE = (128, 320)  # so that more steps fit into the minutes
 QUICK_STEPS = 6  # half of them of each stage
 
 
@@ -64,24 +63,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _config(quick: bool) -> Config:
-    """The configuration that ships with weights, in minutes: its first stage, in small steps."""
+    """The configuration for minutes of training, in steps of two samples for two threads."""
     from bevstack.config import load_config
 
-    config = load_config("tiny_cpu_t4")
+    config = load_config("tiny_cpu_t4_brief")
     steps, first = (QUICK_STEPS, QUICK_STEPS // 2) if quick else (NUM_STEPS, NUM_STEPS)
     recipe = dataclasses.replace(
         config.training,
         num_steps=steps,
         perspective_steps=first,
         batch_size=2,
-        warmup_steps=0 if quick else 50,
+        warmup_steps=0 if quick else config.training.warmup_steps,
         checkpoint_every=min(steps, 100),
-        evaluate_every=0,
     )
-    # a detector that is unsure of all but cars says little of the rest among its best hundred
-    decoder = dataclasses.replace(config.decoder, max_detections=300)
-    images = dataclasses.replace(config.images, size=IMAGE_SIZE)
-    return dataclasses.replace(config, images=images, decoder=decoder, training=recipe)
+    return dataclasses.replace(config, training=recipe)
 
 
 def _world_spec(quick: bool) -> WorldSpec:

@@ -32,7 +32,7 @@ class InternImageConfig:
     mlp_ratio: float = 4.0  # hidden / outer channels of the MLP. Paper, section 3.2
     # of stem, downsampling and offset branch: "LN" or "BN", as the released code; "SyncBN", over
     # all processes; or "GN", which needs no batch. Small backbones that learn from nothing do so
-    # fastest with batch norm, slowest with LN
+    # slowest with LN
     norm_layer: str = "LN"
     norm_groups: int = 8  # of "GN"; divides channels / 2
     act_layer: str = "GELU"  # "GELU" (exact), "ReLU" or "SiLU". Released code

@@ -157,6 +157,9 @@ class ProposalConfig:
     max_per_view: int = 100  # best boxes of an image that go on. Paper, k1
     bev_nms_iou: float = 0.3  # of rotated boxes seen from above, over all cameras. Paper
     max_proposals: int = 100  # a sample. Paper, k2; fewer boxes leave inactive queries
+    # of a class in a sample, so that boxes of rare classes, of which a young detector is unsure,
+    # do not all fall behind those of common ones. None: scores alone decide, as in the paper
+    max_per_class: int | None = None
     score_threshold: float = 0.0  # boxes of a lower 3D score are no proposals
     # what the decoder takes from a proposal: its "place" alone, as in the paper; or the "box",
     # size, yaw, velocity, class and score too, which its queries start from and correct
@@ -165,6 +168,8 @@ class ProposalConfig:
     def __post_init__(self) -> None:
         for name in ("max_per_view", "max_proposals"):
             check(f"proposals.{name}", getattr(self, name) > 0, "be positive", getattr(self, name))
+        most = self.max_per_class
+        check("proposals.max_per_class", most is None or most > 0, "be positive or none", most)
         for name in ("bev_nms_iou", "score_threshold"):
             value = getattr(self, name)
             check(f"proposals.{name}", 0 <= value <= 1, "lie in [0, 1]", value)

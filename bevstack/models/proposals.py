@@ -57,10 +57,11 @@ def find_proposals(
 
     Of each image the ``max_per_view`` best after suppression in the image; of those in the bev
     frame, inside the grid, the ``max_proposals`` best after suppression of boxes of one class seen
-    from above, which joins what neighbouring cameras both see. The paper does not say whether boxes
-    of different classes suppress each other; they do not here, as in DD3D's joining of cameras, so
-    that a rider stays beside the bicycle. Boxes of lost cameras and boxes that are not finite are
-    left out. ``bev_augmentation`` moves the proposals as it moves annotations.
+    from above, which joins what neighbouring cameras both see; of each class ``max_per_class`` at
+    most. The paper does not say whether boxes of different classes suppress each other; they do not
+    here, as in DD3D's joining of cameras, so that a rider stays beside the bicycle. Boxes of lost
+    cameras and boxes that are not finite are left out. ``bev_augmentation`` moves the proposals as
+    it moves annotations.
     """
     sizes = expect_shape("rig.camera_mask", rig.camera_mask, ("B", "N"))
     expect_shape("views.image", views.image, (views.output.logits.shape[0],))
@@ -126,6 +127,8 @@ def _choose(
     boxes, labels, scores, taken = in_order(index)
     footprints = boxes[..., (0, 1, 3, 4, 6)]
     taken = suppress_in_bev(footprints, labels, valid=taken, iou=config.bev_nms_iou)
+    if config.max_per_class is not None:
+        taken = _first_of_each_class(taken, labels, config.max_per_class)
     index = (~taken).to(torch.uint8).argsort(dim=1, stable=True)[:, : config.max_proposals]
     missing = config.max_proposals - index.shape[1]
     boxes, labels, scores, taken = (
@@ -141,3 +144,13 @@ def _choose(
         scores=scores.masked_fill(~taken, 0.0),
         labels=labels.masked_fill(~taken, 0),
     )
+
+
+def _first_of_each_class(
+    taken: Tensor,  # (B, M) bool
+    labels: Tensor,  # (B, M)
+    count: int,
+) -> Tensor:  # (B, M) bool
+    """Of the rows taken the first ``count`` of each class."""
+    same = (labels[:, :, None] == labels[:, None]) & taken[:, None]
+    return taken & (same.tril().sum(-1) <= count)

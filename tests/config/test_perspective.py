@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bevstack.config.perspective import PerspectiveConfig
+from bevstack.config.perspective import PerspectiveConfig, ProposalConfig
 
 
 def test_default_is_the_released_recipe() -> None:
@@ -42,3 +42,19 @@ def test_default_is_the_released_recipe() -> None:
 def test_contradictions_are_refused(fields: dict, message: str) -> None:
     with pytest.raises(ValueError, match=f"perspective.{message}"):
         PerspectiveConfig(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"max_per_view": 0}, r"max_per_view must be positive; got 0"),
+        ({"max_proposals": 0}, r"max_proposals must be positive; got 0"),
+        ({"max_per_class": 0}, r"max_per_class must be positive or none; got 0"),
+        ({"bev_nms_iou": 1.5}, r"bev_nms_iou must lie in \[0, 1\]; got 1.5"),
+        ({"score_threshold": -0.1}, r"score_threshold must lie in \[0, 1\]"),
+        ({"start": "nowhere"}, r"start must be one of \('place', 'box'\); got 'nowhere'"),
+    ],
+)
+def test_contradictions_of_proposals_are_refused(fields: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=f"proposals.{message}"):
+        ProposalConfig(**fields)

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from bevstack.config import (
     Config,
@@ -16,17 +18,20 @@ from bevstack.config import (
     packaged_configs,
 )
 from bevstack.config.internimage import INTERNIMAGE_VARIANTS
+from bevstack.models.build import build_model
+from bevstack.models.dcnv3_layer import ChannelsLastGroupNorm
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / "configs"
 SIZES = ("t", "s", "b", "l", "xl")
 RELEASED = ("bevformerv2_r50_t1_base", *(f"bevformerv2_r50_t{t}" for t in (1, 2, 8)))
 PAPER = tuple(f"bevformerv2_internimage_{size}_t{t}" for size in SIZES for t in (1, 8))
 BIDIRECTIONAL = "bevformerv2_internimage_xl_bidirectional"
+TINY = ("tiny_cpu", "tiny_cpu_t4", "tiny_cpu_t4_brief")
 NUSCENES_TRAINING_SAMPLES = 28_130
 
 
 def test_all_that_are_promised_come_with_the_package() -> None:
-    wanted = {*RELEASED, *PAPER, BIDIRECTIONAL, "tiny_cpu", "tiny_cpu_t4"}
+    wanted = {*RELEASED, *PAPER, BIDIRECTIONAL, *TINY}
     assert set(packaged_configs()) == wanted
 
 
@@ -140,6 +145,24 @@ def test_four_frames_on_a_cpu_have_every_stage() -> None:
     assert config.proposals.start == "box"
     assert config.images == replace(single.images, size=(160, 400))
     assert math.prod(config.grid.shape) == 1600
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_norms_of_our_own_configurations_need_no_batch(name: str) -> None:
+    """Two processes of one sample learn what one of two learns: LN and GN see one image alone."""
+    with torch.device("meta"):
+        model = build_model(load_config(name))
+    norms = {type(module) for module in model.modules() if "Norm" in type(module).__name__}
+    assert norms and norms <= {nn.LayerNorm, nn.GroupNorm, ChannelsLastGroupNorm}
+
+
+def test_the_brief_one_is_the_first_stage_of_four_frames() -> None:
+    brief, whole = load_config("tiny_cpu_t4_brief"), load_config("tiny_cpu_t4")
+    assert brief.backbone == whole.backbone and brief.temporal == whole.temporal
+    assert brief.training.perspective_steps == brief.training.num_steps
+    assert brief.proposals is not None and brief.proposals.max_per_class == 50
+    # what the nuScenes evaluation takes of a sample at most, and all of its ten classes
+    assert brief.decoder.max_detections == brief.proposals.max_proposals == 50 * 10
 
 
 def test_single_frame_on_a_cpu_stays_as_it_was() -> None:

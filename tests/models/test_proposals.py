@@ -96,6 +96,12 @@ def naive_proposals(
         if all(s / u <= config.bev_nms_iou for s, u in zip(shared, unions, strict=True)):
             kept.append(box)
     assert len(kept) < len(boxes)  # something was suppressed
+    if config.max_per_class is not None:
+        kept = [
+            box
+            for row, box in enumerate(kept)
+            if sum(b["label"] == box["label"] for b in kept[:row]) < config.max_per_class
+        ]
     return kept[: config.max_proposals]
 
 
@@ -159,6 +165,18 @@ def test_only_the_best_are_given_and_weak_ones_are_none() -> None:
     threshold = float(everything.scores[0, 5])
     strict = find(views, rig, replace(CONFIG, score_threshold=threshold))
     assert torch.equal(strict.valid, everything.valid & (everything.scores >= threshold))
+
+
+@pytest.mark.parametrize("max_proposals", [5, 70])
+def test_of_each_class_so_many_of_the_best_are_given(max_proposals: int) -> None:
+    views, rig = some_views(3, 3)
+    config = replace(CONFIG, max_per_class=2, max_proposals=max_proposals)
+    got, everything = find(views, rig, config), find(views, rig)
+    for b in range(3):
+        counts = torch.bincount(everything.labels[b, everything.valid[b]])
+        assert counts.max() > 2  # without the limit there are more of one
+        assert torch.bincount(got.labels[b, got.valid[b]]).max() == 2
+        assert_are(got, b, naive_proposals(views, rig, b, config, np.eye(3)))
 
 
 def test_boxes_of_other_classes_stay_beside_each_other() -> None:

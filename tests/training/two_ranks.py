@@ -40,8 +40,6 @@ def all_stages(recipe):
     return dataclasses.replace(
         config,
         frames=(-1, 0),
-        # of each image: batch norm over processes sums in another order, 1.1e-5 after three steps
-        backbone=dataclasses.replace(config.backbone, norm_layer="GN"),
         images=ImageConfig(size=(64, 160)),
         grid=BEVGrid(shape=(10, 12)),
         fpn=dataclasses.replace(config.fpn, channels=32),
