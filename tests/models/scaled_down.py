@@ -48,6 +48,7 @@ def small_backbone(config: InternImageConfig | ResNetConfig) -> InternImageConfi
         channels=8,
         depths=depths,
         groups=(1, 2, 4, 8),
+        norm_groups=2,  # of "GN"; the first norm has 4 channels
         level2_post_norm_block_ids=tuple(i for i in config.level2_post_norm_block_ids if i < 2),
     )
 
