@@ -20,14 +20,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from judging.splits import open_split
 from torch import Tensor, nn
 
 from bevstack.config import Config, InternImageConfig
-from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.models.bevformer import BEVFormerV2
 from bevstack.models.build import build_model, save_model
 from bevstack.models.dcnv3_layer import ChannelsLastBatchNorm, ChannelsLastSyncBatchNorm
 from bevstack.runtime.detector import Detector, load
+from bevstack.tables.reader import Tables
 from bevstack.types import Frame
 
 GROUP_NORM_EPS = 1e-5  # torch's own
@@ -148,13 +149,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _spread(config: Config, args: argparse.Namespace) -> Iterable[Frame]:
     """So many frames of a split, evenly spread over it."""
-    dataset = NuScenesDataset(
-        args.nuscenes,
-        args.version,
-        split=args.split,
-        bev_frame=config.grid.frame,
-        class_names=config.class_names,
-    )
+    dataset = open_split(Tables(args.nuscenes, args.version), args.split, config)
     if not 0 < args.samples <= len(dataset):
         raise ValueError(f"--samples must lie in 1..{len(dataset)}; got {args.samples}")
     for index in np.linspace(0, len(dataset) - 1, args.samples).astype(int):

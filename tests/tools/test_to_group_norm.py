@@ -71,6 +71,7 @@ def test_what_was_seen_once_is_seen_the_same(detector: Detector, root: Path) -> 
     )
     grouped = Detector(model, config)
     wanted, got = detector.predict(frame), grouped.predict(frame)
+    # float32 through a whole detector: norms in another order of sums
     torch.testing.assert_close(got.scores, wanted.scores, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(got.boxes.center, wanted.boxes.center, rtol=1e-4, atol=1e-4)
     elsewhere = (grouped.predict(other).scores - detector.predict(other).scores).abs().max()
