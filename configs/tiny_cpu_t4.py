@@ -47,14 +47,14 @@ CONFIG = replace(
     augmentation=AugmentationConfig(mirror_scene=True, photometric=True),
     training=replace(
         T1.training,
-        num_steps=9600,
-        perspective_steps=2900,
-        batch_size=4,
+        num_steps=7200,
+        perspective_steps=2700,
+        batch_size=2,
         backbone_multiplier=2.5,
         warmup_steps=100,
         ema_decay=0.998,
         sampling="class_balanced",
-        evaluate_every=3200,
+        evaluate_every=2400,
         num_workers=1,
     ),
 )
