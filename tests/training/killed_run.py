@@ -45,7 +45,16 @@ def start(root, out, num_workers):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     begun = context.Event()
-    process = context.Process(target=run, args=(root, str(out), num_workers, begun))
+    process = context.Process(target=_run_alone, args=(root, str(out), num_workers, begun))
     process.start()
     assert begun.wait(600)
     return process
+
+
+def _run_alone(*arguments):
+    """Its loader's workers are forked, as those of a program: they end with it when it is killed.
+
+    Those of a forkserver, which this process would hand on to them, see the forkserver live on.
+    """
+    multiprocessing.set_start_method("fork", force=True)
+    run(*arguments)
