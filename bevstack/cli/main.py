@@ -14,7 +14,7 @@ from typing import Protocol, cast
 
 from bevstack import __version__
 from bevstack.cli.errors import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, EXIT_USAGE, explain
-from bevstack.cli.notes import plain_notes
+from bevstack.cli.warnings_as_notes import plain_notes
 
 DESCRIPTION = """\
 bevstack finds cars, people and other road users in 3D from the images of calibrated cameras,
