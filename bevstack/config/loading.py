@@ -7,7 +7,7 @@ import runpy
 from importlib import resources
 from pathlib import Path
 
-from bevstack.config.config import Config
+from bevstack.config.detector import Config
 
 
 def packaged_configs() -> list[str]:

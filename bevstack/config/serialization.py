@@ -9,7 +9,7 @@ import types
 import typing
 from typing import Any
 
-from bevstack.config.config import Config
+from bevstack.config.detector import Config
 
 # Where a section may be of several kinds (a backbone), the name of its class stands under this key.
 KIND = "kind"
