@@ -31,13 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the report; returns 1 where something that everything needs is missing."""
     if args.config is not None:
-        from bevstack.cli.config_counts import count_config
+        from bevstack.costs.detector import count_config
 
         detector = count_config(args.config)
         _show(detector, detector.lines(), args.json)
         return 0
     if args.model is not None:
-        from bevstack.cli.model_counts import count_model
+        from bevstack.costs.backbone import count_model
 
         counts = count_model(args.model, tuple(args.size) if args.size else None)
         _show(counts, counts.lines(), args.json)

@@ -121,7 +121,7 @@ def _say_plan(
     console: Console,
 ) -> None:
     """One line; the whole plan where nothing else is wanted."""
-    from bevstack.cli.training_plan import plan_training
+    from bevstack.costs.training_plan import plan_training
 
     recipe = config.training
     console.print(

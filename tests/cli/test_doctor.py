@@ -12,7 +12,7 @@ import pytest
 from bevstack import ops
 from bevstack.cli import diagnosis
 from bevstack.cli.main import main
-from bevstack.cli.model_counts import count_model
+from bevstack.costs.backbone import count_model
 from bevstack.ops import library, loading
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bevstack.cli.config_counts import ConfigCount, count_config
 from bevstack.config import load_config, packaged_configs
+from bevstack.costs.detector import ConfigCount, count_config
 from bevstack.models.build import build_model
 
 README = Path(__file__).resolve().parent.parent.parent / "configs" / "README.md"

@@ -87,7 +87,7 @@ def count_model(name: str, image_size: tuple[int, int] | None) -> ModelCount:
 def _count(network: object, size: tuple[int, int]) -> NetworkCount:
     import torch
 
-    from bevstack.models.counts import count_macs, count_parameters
+    from bevstack.costs.macs import count_macs, count_parameters
 
     assert isinstance(network, torch.nn.Module)
     macs = count_macs(network.eval(), torch.empty(1, 3, *size, device="meta"))

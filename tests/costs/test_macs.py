@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from bevstack.config.internimage import classification_config, detection_config
-from bevstack.models.counts import (
+from bevstack.costs.macs import (
     MACCounts,
     count_macs,
     count_parameters,

@@ -14,9 +14,9 @@ from bevstack.config import Config, load_config
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from bevstack.costs.macs import MACCounts
     from bevstack.geometry import CameraRig
     from bevstack.models.bevformer import BEVFormerV2
-    from bevstack.models.counts import MACCounts
 
 GIGA = 1e9
 MEGA = 1e6
@@ -190,7 +190,7 @@ def _count_parts(
     """
     import torch
 
-    from bevstack.models.counts import run_counted, shapes_only
+    from bevstack.costs.macs import run_counted, shapes_only
 
     frames = len(config.frames)
     remembers_maps = config.temporal is not None and config.temporal.alignment == "warp"
@@ -238,7 +238,7 @@ def _part(
     stream_runs: int,
     training: int | MACCounts,  # runs in training, or the work of its one run
 ) -> PartCount:
-    from bevstack.models.counts import count_parameters
+    from bevstack.costs.macs import count_parameters
 
     gflop = 2 * work.total / GIGA
     return PartCount(

@@ -7,9 +7,9 @@ import json
 import pytest
 import torch
 
-from bevstack.cli.config_counts import ConfigCount, PartCount, count_config, nominal_rig
 from bevstack.cli.main import main
 from bevstack.config import load_config
+from bevstack.costs.detector import ConfigCount, PartCount, count_config, nominal_rig
 from bevstack.models.build import build_model
 
 # Queries times cameras as the released code pads them; ours are packed.

@@ -7,10 +7,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from bevstack.cli import training_plan
-from bevstack.cli.config_counts import count_config
-from bevstack.cli.training_plan import activation_bytes, plan_training
 from bevstack.config import load_config
+from bevstack.costs import training_plan
+from bevstack.costs.detector import count_config
+from bevstack.costs.training_plan import activation_bytes, plan_training
 from bevstack.datasets.loader import make_training_loader
 from bevstack.losses.detector_loss import DetectorCriterion
 from bevstack.models.build import build_model

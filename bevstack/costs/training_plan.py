@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bevstack.cli.config_counts import (
+from bevstack.config import Config, load_config
+from bevstack.costs.detector import (
     FLOAT32_BYTES,
     GIGA,
     ConfigCount,
@@ -19,7 +20,6 @@ from bevstack.cli.config_counts import (
     nominal_rig,
     padded_size,
 )
-from bevstack.config import Config, load_config
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -137,8 +137,8 @@ def activation_bytes(config: Config) -> int:
     """
     import torch
 
+    from bevstack.costs.macs import shapes_only
     from bevstack.models.build import build_model
-    from bevstack.models.counts import shapes_only
 
     with torch.device("meta"):
         model = build_model(config)
