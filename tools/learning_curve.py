@@ -21,7 +21,7 @@ from judging.figures import figures_of, without_nan
 from judging.program import digest_of, versions
 from judging.splits import open_split
 
-from bevstack.datasets.worker import settle_worker
+from bevstack.datasets.worker_process import settle_worker
 from bevstack.files import write_text_atomically
 from bevstack.render.files import write_picture
 from bevstack.render.learning_curve import CurveStyle, draw_learning_curve

@@ -24,7 +24,7 @@ from bevstack.datasets.sampling import (
     earlier_draws,
     shuffled_order,
 )
-from bevstack.datasets.worker import settle_worker
+from bevstack.datasets.worker_process import settle_worker
 from bevstack.types import Batch, Clip
 
 

@@ -29,7 +29,7 @@ from PIL import Image
 from bevstack.config import AugmentationConfig, ImageConfig
 from bevstack.datasets.images import read_image
 from bevstack.datasets.preprocess import decoding_reduction, preprocess, target_size
-from bevstack.datasets.worker import keep_freed_memory
+from bevstack.datasets.worker_process import keep_freed_memory
 from bevstack.tables.cache import FILE_NAME
 from bevstack.types import Frame
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from bevstack import ops
-from bevstack.datasets.worker import keep_freed_memory
+from bevstack.datasets.worker_process import keep_freed_memory
 
 from . import cuda_ops
 from .cases import ATTENTION_SHAPES, DCNV3_SHAPES, Case, attention_case, dcnv3_case

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from bevstack.datasets.worker import keep_freed_memory
+from bevstack.datasets.worker_process import keep_freed_memory
 
 from .cases import ATTENTION_SHAPES, DCNV3_SHAPES, attention_case, dcnv3_case
 from .ops import forward, forward_backward

@@ -41,7 +41,7 @@ from judging.turned_world import read_manifest
 
 from bevstack.cli.progress import make_console, training_progress
 from bevstack.config import Config, load_config
-from bevstack.datasets.worker import settle_worker
+from bevstack.datasets.worker_process import settle_worker
 from bevstack.files import write_text_atomically
 from bevstack.runtime.detector import load
 from bevstack.runtime.predict import predict_dataset

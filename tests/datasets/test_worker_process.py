@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from bevstack.datasets.worker import settle_worker
+from bevstack.datasets.worker_process import settle_worker
 
 
 def _take() -> None:
