@@ -11,7 +11,11 @@ import torch
 from torch import Tensor
 
 from bevstack.config import Config
-from bevstack.datasets.augment import BEVAugmentation, ImageAugmentation, PixelAugmentation
+from bevstack.datasets.augmentation.augment import (
+    BEVAugmentation,
+    ImageAugmentation,
+    PixelAugmentation,
+)
 from bevstack.datasets.preprocess import PreparedFrame, preprocess
 from bevstack.geometry import BEVGrid, CameraRig, invert_se3
 from bevstack.tables.names import CAMERA_CHANNELS

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from bevstack.config import Config
-from bevstack.datasets.augment import PixelAugmentation, draw_augmentation, lose_camera
+from bevstack.datasets.augmentation.augment import PixelAugmentation, draw_augmentation, lose_camera
+from bevstack.datasets.augmentation.mirror import draw_mirror, mirror_clip
 from bevstack.datasets.clips import load_clip
 from bevstack.datasets.collate import PreparedClip, prepare_clip, stack_clips
-from bevstack.datasets.mirror import draw_mirror, mirror_clip
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.datasets.sampling import (
     class_balanced_order,

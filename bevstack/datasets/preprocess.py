@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from bevstack.config import AugmentationConfig, ImageConfig
-from bevstack.datasets.augment import ImageAugmentation
+from bevstack.datasets.augmentation.augment import ImageAugmentation
+from bevstack.datasets.augmentation.photometric import PhotometricDistortion
 from bevstack.datasets.images import reduction_for
-from bevstack.datasets.photometric import PhotometricDistortion
 from bevstack.geometry import CameraRig
 from bevstack.types import CameraAnnotations, Frame
 

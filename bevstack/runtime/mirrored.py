@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bevstack.datasets.mirror import mirror_boxes, mirror_clip, mirror_frame
+from bevstack.datasets.augmentation.mirror import mirror_boxes, mirror_clip, mirror_frame
 from bevstack.runtime.detector import Detector
 from bevstack.runtime.streaming import DetectorStream, step_together
 from bevstack.types import Boxes3D, Clip, Detections, Frame, Reset

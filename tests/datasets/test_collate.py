@@ -9,7 +9,11 @@ import pytest
 import torch
 
 from bevstack.config import AugmentationConfig, BEVEncoderConfig, BEVGrid, Config, ImageConfig
-from bevstack.datasets.augment import BEVAugmentation, ImageAugmentation, PixelAugmentation
+from bevstack.datasets.augmentation.augment import (
+    BEVAugmentation,
+    ImageAugmentation,
+    PixelAugmentation,
+)
 from bevstack.datasets.clips import load_clip
 from bevstack.datasets.collate import camera_slots, prepare_clip, stack_clips
 from bevstack.datasets.loader import collate

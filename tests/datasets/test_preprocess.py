@@ -11,9 +11,9 @@ import torch
 from safetensors import safe_open
 
 from bevstack.config import ImageConfig
-from bevstack.datasets.augment import ImageAugmentation
+from bevstack.datasets.augmentation.augment import ImageAugmentation
+from bevstack.datasets.augmentation.photometric import PhotometricDistortion
 from bevstack.datasets.nuscenes import NuScenesDataset
-from bevstack.datasets.photometric import PhotometricDistortion
 from bevstack.datasets.preprocess import preprocess, resize_image
 from bevstack.types import CameraAnnotations, Frame
 from tests.tables.tiny_root import VERSION

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bevstack.config import AugmentationConfig, Config, ImageConfig, TrainingConfig, load_config
-from bevstack.datasets.augment import ImageAugmentation, draw_augmentation
+from bevstack.datasets.augmentation.augment import ImageAugmentation, draw_augmentation
 from bevstack.datasets.clips import load_clip
 from bevstack.datasets.collate import prepare_clip
 from bevstack.datasets.loader import collate, make_evaluation_loader, make_training_loader

@@ -12,7 +12,11 @@ import torch
 from torch import Tensor
 
 from bevstack.config import AugmentationConfig, ImageConfig
-from bevstack.datasets.augment import BEVAugmentation, ImageAugmentation, draw_augmentation
+from bevstack.datasets.augmentation.augment import (
+    BEVAugmentation,
+    ImageAugmentation,
+    draw_augmentation,
+)
 from bevstack.datasets.preprocess import preprocess
 from bevstack.evaluation.result_boxes import result_entries, results_of_frame
 from bevstack.evaluation.submission import check_boxes

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bevstack.config import ProposalConfig
-from bevstack.datasets.augment import BEVAugmentation
+from bevstack.datasets.augmentation.augment import BEVAugmentation
 from bevstack.geometry import BEVGrid, CameraRig
 from bevstack.models.perspective_decode import detect
 from bevstack.models.perspective_head import PerspectiveHead

@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from bevstack.cli.main import main
-from bevstack.datasets.mirror import mirror_boxes, mirror_clip, mirror_frame
+from bevstack.datasets.augmentation.mirror import mirror_boxes, mirror_clip, mirror_frame
 from bevstack.models.build import save_model
 from bevstack.runtime.detector import build
 from bevstack.runtime.mirrored import MirroredDetector, join_views

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from bevstack.config import AugmentationConfig
-from bevstack.datasets.grid_mask import GridMask, draw_grid_mask
-from bevstack.datasets.photometric import PhotometricDistortion, draw_photometric
+from bevstack.datasets.augmentation.grid_mask import GridMask, draw_grid_mask
+from bevstack.datasets.augmentation.photometric import PhotometricDistortion, draw_photometric
 from bevstack.types import Annotations, Boxes3D, Clip, Frame
 
 

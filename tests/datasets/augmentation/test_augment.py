@@ -10,13 +10,13 @@ import torch
 from safetensors.torch import load_file
 
 from bevstack.config import AugmentationConfig
-from bevstack.datasets.augment import (
+from bevstack.datasets.augmentation.augment import (
     BEVAugmentation,
     PixelAugmentation,
     draw_augmentation,
     lose_camera,
 )
-from bevstack.datasets.grid_mask import GridMask
+from bevstack.datasets.augmentation.grid_mask import GridMask
 from bevstack.types import Annotations, Boxes3D, Clip, Frame
 from bevstack.types.boxes import wrap_angle
 

@@ -5,7 +5,7 @@ import colorsys
 import numpy as np
 import pytest
 
-from bevstack.datasets.photometric import (
+from bevstack.datasets.augmentation.photometric import (
     STRIP_PIXELS,
     PhotometricDistortion,
     draw_photometric,

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from bevstack.config import AugmentationConfig, BEVGrid, Config, FPNConfig, PerspectiveConfig
+from bevstack.datasets.augmentation.mirror import draw_mirror, mirror_clip, mirror_frame
 from bevstack.datasets.clips import load_clip
 from bevstack.datasets.loader import make_training_loader
-from bevstack.datasets.mirror import draw_mirror, mirror_clip, mirror_frame
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.types import Frame
 from bevstack.types.perspective import CAMERA_CORNER_SIGNS, rotate

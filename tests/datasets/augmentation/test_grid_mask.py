@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from bevstack.datasets.grid_mask import GridMask, draw_grid_mask
+from bevstack.datasets.augmentation.grid_mask import GridMask, draw_grid_mask
 from tests.models.bevformer_oracle import read_case
 
 

@@ -1,0 +1,1 @@
+"""Augmentation of clips in training: geometry, photometry, GridMask, mirrored scenes."""
