@@ -16,8 +16,8 @@ import sys
 import textwrap
 from pathlib import Path
 
-from bevstack.datasets.archives import find_archives, unpack_archives
-from bevstack.datasets.inspection import RootReport, check_root, inspect_root
+from bevstack.datasets.readiness.archives import find_archives, unpack_archives
+from bevstack.datasets.readiness.inspection import RootReport, check_root, inspect_root
 
 
 def main(argv: list[str] | None = None) -> int:

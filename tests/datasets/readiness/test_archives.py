@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bevstack.datasets import archives
-from bevstack.datasets.archives import RECORD_NAME, find_archives, unpack_archives
+from bevstack.datasets.readiness import archives
+from bevstack.datasets.readiness.archives import RECORD_NAME, find_archives, unpack_archives
 
 PROGRAM = Path(__file__).resolve().parents[2] / "data/prepare_nuscenes.py"
 Usage = namedtuple("Usage", "total used free")

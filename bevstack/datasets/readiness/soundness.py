@@ -11,7 +11,7 @@ import itertools
 import numpy as np
 
 from bevstack.datasets.collate import CAMERA_YAW_DEG
-from bevstack.datasets.findings import Finding, found
+from bevstack.datasets.readiness.findings import Finding, found
 from bevstack.tables.columns import TableColumns
 from bevstack.tables.fields import Integers, Tokens
 from bevstack.tables.links import NO_ROW

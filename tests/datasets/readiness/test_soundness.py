@@ -12,9 +12,9 @@ from typing import Any
 import cv2
 import pytest
 
-from bevstack.datasets import soundness
-from bevstack.datasets.findings import Finding
-from bevstack.datasets.inspection import check_root
+from bevstack.datasets.readiness import soundness
+from bevstack.datasets.readiness.findings import Finding
+from bevstack.datasets.readiness.inspection import check_root
 from bevstack.tables.reader import Tables
 from tests.conftest import shared_dir
 from tests.tables.tiny_root import VERSION, read_table, token, write_tables

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from bevstack.datasets import soundness
-from bevstack.datasets.file_checks import (
+from bevstack.datasets.images import read_image
+from bevstack.datasets.nuscenes import NuScenesDataset
+from bevstack.datasets.readiness import soundness
+from bevstack.datasets.readiness.file_checks import (
     MANIFEST_NAME,
     check_official,
     check_presence,
     check_readability,
 )
-from bevstack.datasets.findings import Finding
-from bevstack.datasets.images import read_image
-from bevstack.datasets.nuscenes import NuScenesDataset
+from bevstack.datasets.readiness.findings import Finding
 from bevstack.tables.columns import TableColumns
 from bevstack.tables.fields import Text
 from bevstack.tables.names import TABLES

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bevstack.datasets.findings import Finding, found
 from bevstack.datasets.images import read_image
+from bevstack.datasets.readiness.findings import Finding, found
 from bevstack.tables.reader import Tables
 
 MANIFEST_NAME = "official_sha256_size.json"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bevstack.datasets.inspection import inspect_root
+from bevstack.datasets.readiness.inspection import inspect_root
 from tests.tables.tiny_root import VERSION, read_table, write_tables
 
 PROGRAM = Path(__file__).resolve().parents[2] / "data/prepare_nuscenes.py"
