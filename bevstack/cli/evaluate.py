@@ -109,7 +109,7 @@ def _more(
 
     comparison = None
     if other is not None:
-        from bevstack.evaluation.analysis import compare
+        from bevstack.evaluation.analysis.analysis import compare
 
         comparison = (args.against.name, compare(scored, other, tables, draws=args.draws))
         if not args.json:
@@ -117,13 +117,13 @@ def _more(
             _warn_of_few_scenes(scored, tables)
     if not (args.groups or args.report):
         return
-    from bevstack.evaluation.analysis import analyse
+    from bevstack.evaluation.analysis.analysis import analyse
 
     analysis = analyse(scored, tables, draws=args.draws)
     if args.groups and not args.json:
         print_groups(make_console(), analysis.groups)
     if args.report:
-        from bevstack.evaluation.report import write_report
+        from bevstack.evaluation.analysis.report import write_report
 
         path = write_report(out, analysis, title=args.results.name, comparison=comparison)
         if not args.json:
@@ -131,7 +131,7 @@ def _more(
 
 
 def _warn_of_few_scenes(scored: Scored, tables: Tables) -> None:
-    from bevstack.evaluation.bootstrap import FEWEST_SCENES
+    from bevstack.evaluation.analysis.bootstrap import FEWEST_SCENES
 
     count = len(set(tables.samples.scene[scored.loaded.samples].tolist()))
     if count < FEWEST_SCENES:

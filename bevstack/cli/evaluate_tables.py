@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from bevstack.evaluation.bootstrap import Interval
-    from bevstack.evaluation.breakdown import GroupMetrics
+    from bevstack.evaluation.analysis.bootstrap import Interval
+    from bevstack.evaluation.analysis.breakdown import GroupMetrics
     from bevstack.evaluation.metrics import DetectionMetrics
     from bevstack.evaluation.scoring import Scored
 
@@ -77,7 +77,7 @@ def print_comparison(
     console: Console, name: str, other: str, differences: Sequence[Interval]
 ) -> None:
     """What another submission has more, and whether that is beyond chance."""
-    from bevstack.evaluation.bootstrap import LEVEL
+    from bevstack.evaluation.analysis.bootstrap import LEVEL
 
     table = _table("figure", (f"{other}\nminus {name}", f"{100 * LEVEL:g} % of draws", ""))
     for interval in differences:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from bevstack.evaluation.breakdown import GroupMetrics, break_down
-from bevstack.evaluation.circumstances import read_circumstances
+from bevstack.evaluation.analysis.breakdown import GroupMetrics, break_down
+from bevstack.evaluation.analysis.conditions import read_circumstances
 from bevstack.evaluation.devkit import evaluate_with_devkit
 from bevstack.evaluation.metric_config import MetricConfig
 from bevstack.evaluation.metrics import ERRORS, DetectionMetrics, TruePositiveErrors

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bevstack.evaluation.breakdown import break_down
-from bevstack.evaluation.circumstances import (
+from bevstack.evaluation.analysis.breakdown import break_down
+from bevstack.evaluation.analysis.conditions import (
     UNKNOWN,
     Circumstances,
     band_names,

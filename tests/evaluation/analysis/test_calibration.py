@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from bevstack.evaluation.calibration import reliabilities
+from bevstack.evaluation.analysis.calibration import reliabilities
 from tests.evaluation.test_evaluator import at, columns, truth
 
 

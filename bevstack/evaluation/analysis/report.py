@@ -10,9 +10,9 @@ from pathlib import Path
 
 import cv2
 
-from bevstack.evaluation.analysis import Analysis
-from bevstack.evaluation.bootstrap import FEWEST_SCENES, LEVEL, Interval
-from bevstack.evaluation.plots import error_plots, precision_plots, reliability_plots
+from bevstack.evaluation.analysis.analysis import Analysis
+from bevstack.evaluation.analysis.bootstrap import FEWEST_SCENES, LEVEL, Interval
+from bevstack.evaluation.analysis.plots import error_plots, precision_plots, reliability_plots
 from bevstack.files import write_atomically, write_text_atomically
 from bevstack.render.canvas import Canvas
 

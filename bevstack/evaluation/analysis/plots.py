@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bevstack.evaluation.calibration import Reliability
+from bevstack.evaluation.analysis.calibration import Reliability
 from bevstack.evaluation.curves import ERROR_NAMES, ClassMatches
 from bevstack.evaluation.metric_config import MetricConfig
 from bevstack.evaluation.metrics import MISSING_ERRORS, DetectionMetrics

@@ -9,9 +9,14 @@ import cv2
 import numpy as np
 import pytest
 
-from bevstack.evaluation.analysis import Analysis, analyse, compare
-from bevstack.evaluation.plots import PANEL, error_plots, precision_plots, reliability_plots
-from bevstack.evaluation.report import write_report
+from bevstack.evaluation.analysis.analysis import Analysis, analyse, compare
+from bevstack.evaluation.analysis.plots import (
+    PANEL,
+    error_plots,
+    precision_plots,
+    reliability_plots,
+)
+from bevstack.evaluation.analysis.report import write_report
 from bevstack.evaluation.scoring import load, score
 from bevstack.tables.reader import Tables
 from tests.evaluation.test_scoring import truth_as_prediction

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from bevstack.evaluation.bootstrap import Resampler, difference_intervals, intervals
+from bevstack.evaluation.analysis.bootstrap import Resampler, difference_intervals, intervals
 from bevstack.evaluation.columns import BoxColumns, GroundTruth
 from bevstack.evaluation.evaluator import evaluate
 from tests.evaluation.random_cases import random_case

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bevstack.evaluation.bootstrap import (
+from bevstack.evaluation.analysis.bootstrap import (
     DRAWS,
     Interval,
     Resampler,
     difference_intervals,
     intervals,
 )
-from bevstack.evaluation.breakdown import GroupMetrics, break_down
-from bevstack.evaluation.calibration import Reliability, reliabilities
-from bevstack.evaluation.circumstances import read_circumstances
+from bevstack.evaluation.analysis.breakdown import GroupMetrics, break_down
+from bevstack.evaluation.analysis.calibration import Reliability, reliabilities
+from bevstack.evaluation.analysis.conditions import read_circumstances
 from bevstack.evaluation.curves import ClassMatches
 from bevstack.evaluation.evaluator import match_classes, scored_boxes
 from bevstack.evaluation.metric_config import MetricConfig

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bevstack.evaluation.circumstances import (
+from bevstack.evaluation.analysis.conditions import (
     Circumstances,
     band_names,
     bands,

@@ -1,0 +1,1 @@
+"""Analysis beyond the metric: groups, intervals, calibration, comparison, report."""
