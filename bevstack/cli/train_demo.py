@@ -144,7 +144,7 @@ def _predict_and_score(
     val_set: NuScenesDataset, args: argparse.Namespace, console: Console
 ) -> dict[str, DetectionMetrics]:
     """Writes the model's and the baselines' submissions, scores all and prints the table."""
-    from bevstack.evaluation.baselines import best_bev_prior, random_boxes
+    from bevstack.evaluation.baselines.priors import best_bev_prior, random_boxes
     from bevstack.evaluation.metrics import format_table
     from bevstack.evaluation.scoring import evaluate_results
     from bevstack.runtime.detector import load

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bevstack.evaluation.baselines_lifting import class_priors
+from bevstack.evaluation.baselines.lifting import class_priors
 from bevstack.geometry import invert_se3
 from bevstack.models.build import save_model
 from bevstack.models.perspective_decode import detect

@@ -15,7 +15,7 @@ from bevstack.config import load_config
 from bevstack.datasets.collate import prepare_clip
 from bevstack.datasets.loader import make_training_loader
 from bevstack.datasets.nuscenes import NuScenesDataset
-from bevstack.evaluation.baselines_lifting import class_priors
+from bevstack.evaluation.baselines.lifting import class_priors
 from bevstack.evaluation.scoring import load, score
 from bevstack.types import Clip, Frame
 from tests.small_world import CONFIG, SPEC, dataset, small_world

@@ -6,7 +6,7 @@ import torch
 
 from bevstack.config import ProposalConfig
 from bevstack.datasets.collate import stack_clips
-from bevstack.evaluation.baselines_lifting import ClassPriors, ImageBoxes, lift_boxes
+from bevstack.evaluation.baselines.lifting import ClassPriors, ImageBoxes, lift_boxes
 from bevstack.geometry import CameraRig, invert_se3
 from bevstack.models.perspective_decode import detect
 from bevstack.models.perspective_views import PerspectiveViews, look_from_cameras

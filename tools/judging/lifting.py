@@ -9,8 +9,8 @@ import torch
 
 from bevstack.config.tracking import TrackingConfig
 from bevstack.datasets.nuscenes import NuScenesDataset
-from bevstack.evaluation.baselines import Entries
-from bevstack.evaluation.baselines_lifting import ClassPriors, ImageBoxes, lift_boxes
+from bevstack.evaluation.baselines.lifting import ClassPriors, ImageBoxes, lift_boxes
+from bevstack.evaluation.baselines.priors import Entries
 from bevstack.evaluation.result_boxes import results_of_frame
 from bevstack.runtime.tracked import FrameTracker
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from bevstack.evaluation.baselines_lifting import (
+from bevstack.evaluation.baselines.lifting import (
     ClassPriors,
     ImageBoxes,
     class_priors,

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bevstack.evaluation.baselines import boxes_seen, mean_boxes
+from bevstack.evaluation.baselines.priors import boxes_seen, mean_boxes
 from bevstack.evaluation.evaluator import HALF_TURN_CLASSES
 from bevstack.geometry.camera import check_intrinsics
 from bevstack.geometry.se3 import check_rigid

@@ -1,0 +1,1 @@
+"""Detectors without a network, as lower bounds of what a score means."""
