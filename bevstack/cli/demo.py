@@ -166,8 +166,8 @@ def _score(
     console: Console,
 ) -> Loaded:
     """Writes and scores the results, prints the table; gives what was scored of the tracks."""
-    from bevstack.evaluation.metric_config import MetricConfig
-    from bevstack.evaluation.metrics import format_table
+    from bevstack.evaluation.detection3d.metric_config import MetricConfig
+    from bevstack.evaluation.detection3d.metrics import format_table
     from bevstack.evaluation.result_boxes import results_of_frame
     from bevstack.evaluation.scoring import load, score, write_metrics
     from bevstack.evaluation.submission import write_submission
@@ -193,8 +193,8 @@ def _score(
 
 
 def _say_what_it_means(loaded: Loaded, console: Console) -> None:
-    from bevstack.evaluation.evaluator import scored_boxes
-    from bevstack.evaluation.metric_config import MetricConfig
+    from bevstack.evaluation.detection3d.evaluator import scored_boxes
+    from bevstack.evaluation.detection3d.metric_config import MetricConfig
     from bevstack.tables.names import DETECTION_CLASSES
 
     _, truth = scored_boxes(loaded.submission.boxes, loaded.truth, MetricConfig())

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from bevstack.evaluation.analysis.bootstrap import Interval
     from bevstack.evaluation.analysis.breakdown import GroupMetrics
-    from bevstack.evaluation.metrics import DetectionMetrics
+    from bevstack.evaluation.detection3d.metrics import DetectionMetrics
     from bevstack.evaluation.scoring import Scored
 
 ERROR_TITLES = ("ATE\nm", "ASE\n1-IoU", "AOE\nrad", "AVE\nm/s", "AAE\n1-acc")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from bevstack.config import Config
     from bevstack.datasets.nuscenes import NuScenesDataset
-    from bevstack.evaluation.metrics import DetectionMetrics
+    from bevstack.evaluation.detection3d.metrics import DetectionMetrics
     from bevstack.synthetic import WorldSpec
 
 TRAIN_SPLIT, VAL_SPLIT = "synth_train", "synth_val"
@@ -145,7 +145,7 @@ def _predict_and_score(
 ) -> dict[str, DetectionMetrics]:
     """Writes the model's and the baselines' submissions, scores all and prints the table."""
     from bevstack.evaluation.baselines.priors import best_bev_prior, random_boxes
-    from bevstack.evaluation.metrics import format_table
+    from bevstack.evaluation.detection3d.metrics import format_table
     from bevstack.evaluation.scoring import evaluate_results
     from bevstack.runtime.detector import load
     from bevstack.runtime.predict import predict_dataset

@@ -3,13 +3,13 @@
 What needs torch is imported from its own module: ``baselines`` and ``result_boxes``.
 """
 
-from bevstack.evaluation.columns import BoxColumns, GroundTruth
-from bevstack.evaluation.evaluator import evaluate
-from bevstack.evaluation.metric_config import MetricConfig
-from bevstack.evaluation.metrics import DetectionMetrics, format_table
+from bevstack.evaluation.detection3d.columns import BoxColumns, GroundTruth
+from bevstack.evaluation.detection3d.evaluator import evaluate
+from bevstack.evaluation.detection3d.metric_config import MetricConfig
+from bevstack.evaluation.detection3d.metrics import DetectionMetrics, format_table
+from bevstack.evaluation.detection3d.truth import ground_truth, samples_of_split
 from bevstack.evaluation.scoring import evaluate_results
 from bevstack.evaluation.submission import read_submission, write_submission
-from bevstack.evaluation.truth import ground_truth, samples_of_split
 
 __all__ = [
     "BoxColumns",

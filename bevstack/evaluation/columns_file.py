@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from bevstack.evaluation.columns import BoxColumns
+from bevstack.evaluation.detection3d.columns import BoxColumns
 from bevstack.evaluation.entries import parse_entries
 from bevstack.evaluation.results_json import ReadResults
 from bevstack.files import safetensors_in_order, write_atomically

@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from bevstack.evaluation.detection3d.metrics import DetectionMetrics
 from bevstack.evaluation.entries import Results
-from bevstack.evaluation.metrics import DetectionMetrics
 from bevstack.evaluation.scoring import DETAILS_NAME, SUMMARY_NAME, load
 from bevstack.evaluation.submission import is_columns
 from bevstack.files import write_text_atomically

@@ -9,7 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bevstack.evaluation.columns import NO_ATTRIBUTE, NO_SAMPLE, UNKNOWN_POINTS, BoxColumns
+from bevstack.evaluation.detection3d.columns import (
+    NO_ATTRIBUTE,
+    NO_SAMPLE,
+    UNKNOWN_POINTS,
+    BoxColumns,
+)
 from bevstack.tables.names import ATTRIBUTES, DETECTION_CLASSES
 
 Results = Mapping[str, Sequence[Mapping[str, object]]]  # sample token -> its boxes, as in JSON

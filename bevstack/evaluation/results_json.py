@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from bevstack.evaluation.columns import BoxColumns
+from bevstack.evaluation.detection3d.columns import BoxColumns
 from bevstack.evaluation.entries import columns_of_results
 
 

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bevstack.evaluation.columns import UNKNOWN_POINTS, BoxColumns
+from bevstack.evaluation.detection3d.columns import UNKNOWN_POINTS, BoxColumns
 from bevstack.evaluation.entries import (
     CODE_OF_ATTRIBUTE,
     LABEL_OF_NAME,

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bevstack.evaluation.columns import BoxColumns, GroundTruth
-from bevstack.evaluation.curves import ERROR_NAMES, Curve
+from bevstack.evaluation.detection3d.columns import BoxColumns, GroundTruth
+from bevstack.evaluation.detection3d.evaluator import evaluate
+from bevstack.evaluation.detection3d.metric_config import MetricConfig
+from bevstack.evaluation.detection3d.metrics import DetectionMetrics
+from bevstack.evaluation.detection3d.precision_recall import ERROR_NAMES, Curve
+from bevstack.evaluation.detection3d.truth import ground_truth, samples_of_split
 from bevstack.evaluation.entries import Results, columns_of_results
-from bevstack.evaluation.evaluator import evaluate
-from bevstack.evaluation.metric_config import MetricConfig
-from bevstack.evaluation.metrics import DetectionMetrics
 from bevstack.evaluation.submission import Submission, read_submission
-from bevstack.evaluation.truth import ground_truth, samples_of_split
 from bevstack.files import write_text_atomically
 from bevstack.tables.reader import Tables
 from bevstack.tables.splits import is_official

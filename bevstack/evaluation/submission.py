@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from bevstack.evaluation.columns import BoxColumns
+from bevstack.evaluation.detection3d.columns import BoxColumns
+from bevstack.evaluation.detection3d.input_checks import check_predictions
+from bevstack.evaluation.detection3d.metric_config import MetricConfig
 from bevstack.evaluation.entries import MAX_BOXES, Results, columns_of_results
-from bevstack.evaluation.metric_config import MetricConfig
 from bevstack.evaluation.results_json import ReadResults, read_results
-from bevstack.evaluation.rules import check_predictions
 from bevstack.files import write_text_atomically
 from bevstack.tables.names import ATTRIBUTES
 

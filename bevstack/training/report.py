@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from bevstack.evaluation.metrics import ERRORS, DetectionMetrics
+from bevstack.evaluation.detection3d.metrics import ERRORS, DetectionMetrics
 
 
 @dataclass(frozen=True)

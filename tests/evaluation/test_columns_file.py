@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from bevstack.evaluation.columns_file import read_columns, write_columns
 from bevstack.evaluation.submission import read_submission, write_submission
-from tests.evaluation.random_cases import random_case
+from tests.evaluation.detection3d.random_cases import random_case
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

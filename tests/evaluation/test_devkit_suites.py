@@ -8,9 +8,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from bevstack.evaluation import box_errors
-from bevstack.evaluation.columns import NO_ATTRIBUTE, BoxColumns
-from bevstack.evaluation.curves import (
+from bevstack.evaluation.detection3d import box_errors
+from bevstack.evaluation.detection3d.columns import NO_ATTRIBUTE, BoxColumns
+from bevstack.evaluation.detection3d.precision_recall import (
     ERROR_NAMES,
     Chosen,
     Curve,

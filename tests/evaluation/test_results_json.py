@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bevstack.evaluation.columns import NO_ATTRIBUTE, NO_SAMPLE, BoxColumns
+from bevstack.evaluation.detection3d.columns import NO_ATTRIBUTE, NO_SAMPLE, BoxColumns
 from bevstack.evaluation.results_json import _exact, read_results
 from bevstack.tables.names import ATTRIBUTES, DETECTION_CLASSES
-from tests.evaluation.random_cases import random_case
+from tests.evaluation.detection3d.random_cases import random_case
 
 msgspec_reader = pytest.importorskip("bevstack.evaluation.results_msgspec")
 

@@ -84,9 +84,9 @@ def devkit(root: Path) -> dict[str, object]:
 
 def bevstack(root: Path, results: str = "results.json") -> dict[str, object]:
     """Ours from the same files to the same files."""
+    from bevstack.evaluation.detection3d.truth import ground_truth, samples_of_split
     from bevstack.evaluation.scoring import load, score, write_metrics
     from bevstack.evaluation.submission import read_submission
-    from bevstack.evaluation.truth import ground_truth, samples_of_split
     from bevstack.tables.reader import Tables
 
     stages = Stages()
@@ -110,9 +110,9 @@ def columns(root: Path) -> dict[str, object]:
 
 def arrays(root: Path, times: int = 5) -> dict[str, object]:
     """Ours from arrays: filter, matching and curves, and all with the checks of the boxes."""
-    from bevstack.evaluation.curves import Chosen
-    from bevstack.evaluation.evaluator import evaluate, evaluate_filtered, scored_rows
-    from bevstack.evaluation.metric_config import MetricConfig
+    from bevstack.evaluation.detection3d.evaluator import evaluate, evaluate_filtered, scored_rows
+    from bevstack.evaluation.detection3d.metric_config import MetricConfig
+    from bevstack.evaluation.detection3d.precision_recall import Chosen
     from bevstack.evaluation.scoring import load
     from bevstack.tables.reader import Tables
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from make_full_tables import TableFiles, write_fixed, write_scene
 
-from bevstack.evaluation.columns import UNKNOWN_POINTS, BoxColumns, GroundTruth
+from bevstack.evaluation.detection3d.columns import UNKNOWN_POINTS, BoxColumns, GroundTruth
 from bevstack.tables.names import DETECTION_CLASSES
 
 VERSION, SPLIT = "v1.0-trainval", "val"

@@ -16,9 +16,9 @@ from bevstack.evaluation.analysis.bootstrap import (
 from bevstack.evaluation.analysis.breakdown import GroupMetrics, break_down
 from bevstack.evaluation.analysis.calibration import Reliability, reliabilities
 from bevstack.evaluation.analysis.conditions import read_circumstances
-from bevstack.evaluation.curves import ClassMatches
-from bevstack.evaluation.evaluator import match_classes, scored_boxes
-from bevstack.evaluation.metric_config import MetricConfig
+from bevstack.evaluation.detection3d.evaluator import match_classes, scored_boxes
+from bevstack.evaluation.detection3d.metric_config import MetricConfig
+from bevstack.evaluation.detection3d.precision_recall import ClassMatches
 from bevstack.evaluation.scoring import Scored
 from bevstack.tables.reader import Tables
 

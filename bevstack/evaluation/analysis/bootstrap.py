@@ -15,11 +15,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bevstack.evaluation.columns import BoxColumns, GroundTruth
-from bevstack.evaluation.curves import ERROR_NAMES, NUM_RECALLS, ClassMatches
-from bevstack.evaluation.evaluator import match_classes, scored_boxes
-from bevstack.evaluation.metric_config import MetricConfig
-from bevstack.evaluation.metrics import MISSING_ERRORS
+from bevstack.evaluation.detection3d.columns import BoxColumns, GroundTruth
+from bevstack.evaluation.detection3d.evaluator import match_classes, scored_boxes
+from bevstack.evaluation.detection3d.metric_config import MetricConfig
+from bevstack.evaluation.detection3d.metrics import MISSING_ERRORS
+from bevstack.evaluation.detection3d.precision_recall import ERROR_NAMES, NUM_RECALLS, ClassMatches
 
 Floats = NDArray[np.float64]
 

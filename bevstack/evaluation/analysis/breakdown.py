@@ -21,11 +21,15 @@ from bevstack.evaluation.analysis.conditions import (
     motion,
     sectors,
 )
-from bevstack.evaluation.columns import BoxColumns, GroundTruth
-from bevstack.evaluation.curves import ClassMatches, group_curve, no_predictions
-from bevstack.evaluation.evaluator import match_classes, scored_boxes
-from bevstack.evaluation.metric_config import MetricConfig
-from bevstack.evaluation.metrics import ClassMetrics, TruePositiveErrors, summarise
+from bevstack.evaluation.detection3d.columns import BoxColumns, GroundTruth
+from bevstack.evaluation.detection3d.evaluator import match_classes, scored_boxes
+from bevstack.evaluation.detection3d.metric_config import MetricConfig
+from bevstack.evaluation.detection3d.metrics import ClassMetrics, TruePositiveErrors, summarise
+from bevstack.evaluation.detection3d.precision_recall import (
+    ClassMatches,
+    group_curve,
+    no_predictions,
+)
 from bevstack.tables.names import VISIBILITY_LEVELS
 
 Mask = NDArray[np.bool_]

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bevstack.evaluation.columns import BoxColumns, GroundTruth
-from bevstack.evaluation.evaluator import match_classes, scored_boxes
-from bevstack.evaluation.metric_config import MetricConfig
+from bevstack.evaluation.detection3d.columns import BoxColumns, GroundTruth
+from bevstack.evaluation.detection3d.evaluator import match_classes, scored_boxes
+from bevstack.evaluation.detection3d.metric_config import MetricConfig
 from bevstack.tables.names import DETECTION_CLASSES
 
 BINS = 15

@@ -8,10 +8,10 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from bevstack.evaluation.box_errors import Floats, rotation_matrices, yaws
-from bevstack.evaluation.columns import BoxColumns, GroundTruth
-from bevstack.evaluation.filtering import ego_distances
-from bevstack.evaluation.truth import rows_of_samples
+from bevstack.evaluation.detection3d.box_errors import Floats, rotation_matrices, yaws
+from bevstack.evaluation.detection3d.columns import BoxColumns, GroundTruth
+from bevstack.evaluation.detection3d.filtering import ego_distances
+from bevstack.evaluation.detection3d.truth import rows_of_samples
 from bevstack.tables.names import CATEGORY_TO_CLASS, VISIBILITY_LEVELS
 from bevstack.tables.reader import Tables
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevstack.evaluation.analysis.calibration import Reliability
-from bevstack.evaluation.curves import ERROR_NAMES, ClassMatches
-from bevstack.evaluation.metric_config import MetricConfig
-from bevstack.evaluation.metrics import MISSING_ERRORS, DetectionMetrics
+from bevstack.evaluation.detection3d.metric_config import MetricConfig
+from bevstack.evaluation.detection3d.metrics import MISSING_ERRORS, DetectionMetrics
+from bevstack.evaluation.detection3d.precision_recall import ERROR_NAMES, ClassMatches
 from bevstack.render.axes import Axes
 from bevstack.render.canvas import Canvas, Rect, fit_text, text_size
 from bevstack.render.colors import BLACK, CURVE_COLORS, RGB, WHITE

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from bevstack.evaluation.baselines.priors import boxes_seen, mean_boxes
-from bevstack.evaluation.evaluator import HALF_TURN_CLASSES
+from bevstack.evaluation.detection3d.evaluator import HALF_TURN_CLASSES
 from bevstack.geometry.camera import check_intrinsics
 from bevstack.geometry.se3 import check_rigid
 from bevstack.shapes import expect_shape

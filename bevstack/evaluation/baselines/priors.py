@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bevstack.evaluation.metrics import DetectionMetrics
+from bevstack.evaluation.detection3d.metrics import DetectionMetrics
 from bevstack.evaluation.result_boxes import result_boxes, result_entries
 from bevstack.evaluation.scoring import load, score
 from bevstack.geometry import invert_se3

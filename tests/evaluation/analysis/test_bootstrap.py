@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from bevstack.evaluation.analysis.bootstrap import Resampler, difference_intervals, intervals
-from bevstack.evaluation.columns import BoxColumns, GroundTruth
-from bevstack.evaluation.evaluator import evaluate
-from tests.evaluation.random_cases import random_case
-from tests.evaluation.test_evaluator import at, columns, truth
+from bevstack.evaluation.detection3d.columns import BoxColumns, GroundTruth
+from bevstack.evaluation.detection3d.evaluator import evaluate
+from tests.evaluation.detection3d.random_cases import random_case
+from tests.evaluation.detection3d.test_evaluator import at, columns, truth
 
 
 def case(seed: int) -> tuple[BoxColumns, GroundTruth]:

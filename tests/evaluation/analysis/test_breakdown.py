@@ -17,12 +17,12 @@ from bevstack.evaluation.analysis.conditions import (
     read_circumstances,
     sectors,
 )
-from bevstack.evaluation.columns import BoxColumns, GroundTruth
-from bevstack.evaluation.evaluator import evaluate
+from bevstack.evaluation.detection3d.columns import BoxColumns, GroundTruth
+from bevstack.evaluation.detection3d.evaluator import evaluate
 from bevstack.evaluation.scoring import load
 from bevstack.tables.reader import Tables
-from tests.evaluation.random_cases import random_case
-from tests.evaluation.test_evaluator import at, columns, truth
+from tests.evaluation.detection3d.random_cases import random_case
+from tests.evaluation.detection3d.test_evaluator import at, columns, truth
 from tests.tables.tiny_root import VERSION
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bevstack.evaluation.analysis.calibration import reliabilities
-from tests.evaluation.test_evaluator import at, columns, truth
+from tests.evaluation.detection3d.test_evaluator import at, columns, truth
 
 
 def test_error_is_the_mean_distance_of_precision_from_score() -> None:

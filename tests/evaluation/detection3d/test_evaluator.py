@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bevstack.evaluation.columns import BicycleRacks, BoxColumns, GroundTruth
-from bevstack.evaluation.evaluator import evaluate, scored_boxes
-from bevstack.evaluation.metric_config import MetricConfig
+from bevstack.evaluation.detection3d.columns import BicycleRacks, BoxColumns, GroundTruth
+from bevstack.evaluation.detection3d.evaluator import evaluate, scored_boxes
+from bevstack.evaluation.detection3d.metric_config import MetricConfig
 from bevstack.tables.names import ATTRIBUTES, DETECTION_CLASSES
-from tests.evaluation.frozen import CASES, FILE, answers, case_of
+from tests.evaluation.detection3d.frozen import CASES, FILE, answers, case_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 needs_devkit = pytest.mark.skipif(
@@ -91,7 +91,7 @@ def frozen() -> dict[str, np.ndarray]:
 
 @needs_devkit
 def test_random_cases_are_equal_to_the_devkit_to_the_last_bit() -> None:
-    from tests.evaluation.equality import compare
+    from tests.evaluation.detection3d.equality import compare
 
     outcome = compare(range(60))
     assert outcome["different"] == []
@@ -110,7 +110,7 @@ def test_equality_holds_in_either_rounding_of_blas(
     if fused and "avx512f" not in flags:
         pytest.skip("this processor has no AVX-512, which the fused routines of OpenBLAS need")
     done = subprocess.run(
-        [sys.executable, "-m", "tests.evaluation.equality", str(first), str(last)],
+        [sys.executable, "-m", "tests.evaluation.detection3d.equality", str(first), str(last)],
         cwd=ROOT,
         env={**os.environ, "OPENBLAS_CORETYPE": core, "OMP_NUM_THREADS": "1"},
         capture_output=True,

@@ -1,6 +1,6 @@
 """Compares the evaluator with nuscenes-devkit on random cases; also a program for subprocesses.
 
-OPENBLAS_CORETYPE=Haswell python -m tests.evaluation.equality 0 1000
+OPENBLAS_CORETYPE=Haswell python -m tests.evaluation.detection3d.equality 0 1000
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from bevstack.evaluation.evaluator import evaluate
-from tests.evaluation.devkit_side import differences, evaluate_by_devkit
-from tests.evaluation.random_cases import random_case
+from bevstack.evaluation.detection3d.evaluator import evaluate
+from tests.evaluation.detection3d.devkit_side import differences, evaluate_by_devkit
+from tests.evaluation.detection3d.random_cases import random_case
 
 
 def compare(seeds: Iterable[int]) -> dict[str, object]:

@@ -12,16 +12,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bevstack.evaluation.box_errors import (
+from bevstack.evaluation.detection3d.box_errors import (
     angle_differences,
     cumulative_means,
     norms,
     scale_ious,
     yaws,
 )
-from bevstack.evaluation.columns import NO_ATTRIBUTE, BoxColumns
-from bevstack.evaluation.matching import Matches, Places, match, near_pairs
-from bevstack.evaluation.ordering import best_first
+from bevstack.evaluation.detection3d.columns import NO_ATTRIBUTE, BoxColumns
+from bevstack.evaluation.detection3d.matching import Matches, Places, match, near_pairs
+from bevstack.evaluation.detection3d.ordering import best_first
 from bevstack.tables.names import DETECTION_CLASSES
 
 NUM_RECALLS = 101

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from bevstack.evaluation.box_errors import (
+from bevstack.evaluation.detection3d.box_errors import (
     angle_differences,
     cumulative_means,
     norms,

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from bevstack.evaluation.curves import ERROR_NAMES, Curve
-from bevstack.evaluation.metric_config import MetricConfig
+from bevstack.evaluation.detection3d.metric_config import MetricConfig
+from bevstack.evaluation.detection3d.precision_recall import ERROR_NAMES, Curve
 
 # The five true-positive errors: (name in metrics_summary.json, name in print).
 ERRORS = tuple(zip(ERROR_NAMES, ("ATE", "ASE", "AOE", "AVE", "AAE"), strict=True))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bevstack.evaluation.columns import (
+from bevstack.evaluation.detection3d.columns import (
     NO_ATTRIBUTE,
     NO_SAMPLE,
     UNKNOWN_POINTS,

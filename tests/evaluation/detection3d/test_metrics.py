@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from bevstack.evaluation.metrics import DetectionMetrics, format_table
+from bevstack.evaluation.detection3d.metrics import DetectionMetrics, format_table
 
 ERRORS = {"trans_err": 0.6, "scale_err": 0.25, "orient_err": 0.5, "vel_err": 1.25, "attr_err": 0.1}
 SUMMARY = {

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from bevstack.evaluation.box_errors import norms
+from bevstack.evaluation.detection3d.box_errors import norms
 
 NO_MATCH = -1
 MARGIN = 1.001  # pairs a little farther than the largest distance cannot change a match

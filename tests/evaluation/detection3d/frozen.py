@@ -1,6 +1,6 @@
 """Random cases with the devkit's answers, for where the devkit is not installed.
 
-    python -m tests.evaluation.frozen       # makes tests/evaluation/frozen.npz anew
+    python -m tests.evaluation.detection3d.frozen       # makes tests/evaluation/detection3d/frozen.npz anew
 
 Only cases whose answers do not hang on the last bit are kept: those on which BLAS with and without
 fused multiplication agrees.
@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bevstack.evaluation.columns import BicycleRacks, BoxColumns, GroundTruth
-from bevstack.evaluation.curves import ERROR_NAMES
-from bevstack.evaluation.metrics import DetectionMetrics
-from tests.evaluation.random_cases import random_case
+from bevstack.evaluation.detection3d.columns import BicycleRacks, BoxColumns, GroundTruth
+from bevstack.evaluation.detection3d.metrics import DetectionMetrics
+from bevstack.evaluation.detection3d.precision_recall import ERROR_NAMES
+from tests.evaluation.detection3d.random_cases import random_case
 
 FILE = Path(__file__).with_name("frozen.npz")
 CASES = 50
@@ -41,7 +41,7 @@ def answers(metrics: DetectionMetrics) -> np.ndarray:
 
 def devkit_answers(predictions: BoxColumns, truth: GroundTruth) -> np.ndarray:
     """The same by the devkit."""
-    from tests.evaluation.devkit_side import CONFIG, evaluate_by_devkit
+    from tests.evaluation.detection3d.devkit_side import CONFIG, evaluate_by_devkit
 
     metrics, details = evaluate_by_devkit(predictions, truth)
     figures = [metrics.nd_score, metrics.mean_ap, *(metrics.tp_errors[n] for n in ERROR_NAMES)]
@@ -115,7 +115,7 @@ def make() -> None:
     both = []
     for core in CORES:
         path = FILE.with_suffix(f".{core}.npz")
-        command = [sys.executable, "-m", "tests.evaluation.frozen", str(path)]
+        command = [sys.executable, "-m", "tests.evaluation.detection3d.frozen", str(path)]
         subprocess.run(command, env={**os.environ, "OPENBLAS_CORETYPE": core}, check=True)
         both.append(dict(np.load(path)))
         path.unlink()

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bevstack.evaluation.box_errors import Floats, rotation_matrices
-from bevstack.evaluation.columns import BicycleRacks, BoxColumns
-from bevstack.evaluation.metric_config import MetricConfig
+from bevstack.evaluation.detection3d.box_errors import Floats, rotation_matrices
+from bevstack.evaluation.detection3d.columns import BicycleRacks, BoxColumns
+from bevstack.evaluation.detection3d.metric_config import MetricConfig
 from bevstack.tables.names import DETECTION_CLASSES
 
 RACK_CLASSES = ("bicycle", "motorcycle")

@@ -7,7 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bevstack.evaluation.columns import NO_ATTRIBUTE, BicycleRacks, BoxColumns, GroundTruth
+from bevstack.evaluation.detection3d.columns import (
+    NO_ATTRIBUTE,
+    BicycleRacks,
+    BoxColumns,
+    GroundTruth,
+)
 from bevstack.tables.names import (
     ATTRIBUTES,
     BICYCLE_RACK_CATEGORY,

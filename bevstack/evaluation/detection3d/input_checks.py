@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bevstack.evaluation.columns import BoxColumns
-from bevstack.evaluation.metric_config import MetricConfig
+from bevstack.evaluation.detection3d.columns import BoxColumns
+from bevstack.evaluation.detection3d.metric_config import MetricConfig
 
 
 def check_predictions(boxes: BoxColumns, config: MetricConfig) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bevstack.evaluation.columns import BicycleRacks, BoxColumns
-from bevstack.evaluation.evaluator import scored_rows
-from bevstack.evaluation.filtering import ego_distances, filter_boxes
-from bevstack.evaluation.metric_config import MetricConfig
-from bevstack.evaluation.truth import ground_truth, samples_of_split
+from bevstack.evaluation.detection3d.columns import BicycleRacks, BoxColumns
+from bevstack.evaluation.detection3d.evaluator import scored_rows
+from bevstack.evaluation.detection3d.filtering import ego_distances, filter_boxes
+from bevstack.evaluation.detection3d.metric_config import MetricConfig
+from bevstack.evaluation.detection3d.truth import ground_truth, samples_of_split
 from bevstack.tables.reader import Tables
-from tests.evaluation.test_evaluator import at, columns, truth
+from tests.evaluation.detection3d.test_evaluator import at, columns, truth
 from tests.tables.tiny_root import VERSION
 
 NO_RACKS = truth(at(0.0)).racks

@@ -16,9 +16,9 @@ from nuscenes.eval.detection.data_classes import (
 )
 from nuscenes.eval.detection.evaluate import DetectionEval
 
-from bevstack.evaluation.columns import NO_ATTRIBUTE, NO_SAMPLE, BoxColumns, GroundTruth
-from bevstack.evaluation.curves import ERROR_NAMES
-from bevstack.evaluation.metrics import DetectionMetrics as OurMetrics
+from bevstack.evaluation.detection3d.columns import NO_ATTRIBUTE, NO_SAMPLE, BoxColumns, GroundTruth
+from bevstack.evaluation.detection3d.metrics import DetectionMetrics as OurMetrics
+from bevstack.evaluation.detection3d.precision_recall import ERROR_NAMES
 from bevstack.tables.names import ATTRIBUTES, DETECTION_CLASSES
 
 CONFIG = config_factory("detection_cvpr_2019")

@@ -9,12 +9,18 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bevstack.evaluation.columns import BoxColumns, GroundTruth
-from bevstack.evaluation.curves import Chosen, ClassMatches, Curve, class_curves, match_class
-from bevstack.evaluation.filtering import Filtered, ego_distances, filter_boxes
-from bevstack.evaluation.metric_config import MetricConfig
-from bevstack.evaluation.metrics import DetectionMetrics, summarise
-from bevstack.evaluation.rules import check_devkit_rules, check_predictions
+from bevstack.evaluation.detection3d.columns import BoxColumns, GroundTruth
+from bevstack.evaluation.detection3d.filtering import Filtered, ego_distances, filter_boxes
+from bevstack.evaluation.detection3d.input_checks import check_devkit_rules, check_predictions
+from bevstack.evaluation.detection3d.metric_config import MetricConfig
+from bevstack.evaluation.detection3d.metrics import DetectionMetrics, summarise
+from bevstack.evaluation.detection3d.precision_recall import (
+    Chosen,
+    ClassMatches,
+    Curve,
+    class_curves,
+    match_class,
+)
 from bevstack.tables.names import DETECTION_CLASSES
 
 HALF_TURN_CLASSES = ("barrier",)  # whose headings are known up to half a turn

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bevstack.evaluation.ordering import best_first
+from bevstack.evaluation.detection3d.ordering import best_first
 
 
 def by_python(score: np.ndarray) -> list[int]:
