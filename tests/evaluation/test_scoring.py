@@ -63,7 +63,7 @@ def real_truth_as_prediction(root: Path) -> dict[str, list]:
 
 def expect_the_devkits_files(results: Path | dict, root: Path, split, out: Path) -> None:
     """Both files are the devkit's, character by character, but for the time it took."""
-    from bevstack.evaluation.devkit import evaluate_with_devkit
+    from bevstack.evaluation.devkit.devkit import evaluate_with_devkit
 
     ours = evaluate_results(results, root, VERSION, split, out / "ours")
     theirs = evaluate_with_devkit(results, root, VERSION, split, out / "theirs")

@@ -13,7 +13,7 @@ from bevstack.evaluation.analysis.breakdown import GroupMetrics, break_down
 from bevstack.evaluation.analysis.conditions import read_circumstances
 from bevstack.evaluation.detection3d.metric_config import MetricConfig
 from bevstack.evaluation.detection3d.metrics import ERRORS, DetectionMetrics, TruePositiveErrors
-from bevstack.evaluation.devkit import evaluate_with_devkit
+from bevstack.evaluation.devkit.devkit import evaluate_with_devkit
 from bevstack.evaluation.scoring import load, score
 from bevstack.tables.reader import Tables
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bevstack.evaluation.baselines.priors import best_bev_prior, bev_prior, random_boxes
-from bevstack.evaluation.devkit import evaluate_with_devkit
+from bevstack.evaluation.devkit.devkit import evaluate_with_devkit
 from bevstack.evaluation.submission import read_submission, write_submission
 from bevstack.geometry import invert_se3
 from bevstack.tables.calibration import world_from_ego_at

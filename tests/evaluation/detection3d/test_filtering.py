@@ -111,7 +111,7 @@ def test_the_devkits_own_test_of_its_filter_passes_on_ours(
     calls = []
 
     def our_filter(nusc: object, boxes, max_dist: dict[str, float]):
-        from tests.evaluation.test_devkit_suites import columns_of
+        from tests.evaluation.devkit.test_devkit_suites import columns_of
 
         (name,) = boxes.sample_tokens
         assert max_dist == dict(MetricConfig().class_range_m)

@@ -37,7 +37,7 @@ def evaluate_with_devkit(
         raise ValueError(f"results file must be JSON for nuscenes-devkit; got columns in {results}")
     loaded = load(results, tables, split)
     try:
-        from bevstack.evaluation.devkit_metric import score
+        from bevstack.evaluation.devkit.devkit_metric import score
     except ModuleNotFoundError as error:
         raise ImportError(
             f"the official score must come from nuscenes-devkit; got no module {error.name!r}; "

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bevstack.evaluation.devkit import evaluate_with_devkit
+from bevstack.evaluation.devkit.devkit import evaluate_with_devkit
 from bevstack.evaluation.submission import write_submission
 from tests.evaluation.test_scoring import truth_as_prediction
 from tests.tables.tiny_root import VERSION
@@ -45,7 +45,7 @@ def test_without_the_devkit_the_extra_is_named(root: Path, monkeypatch: pytest.M
     real_import = builtins.__import__
 
     def refuse(name: str, *args: object) -> object:
-        if name.startswith(("nuscenes", "bevstack.evaluation.devkit_metric")):
+        if name.startswith(("nuscenes", "bevstack.evaluation.devkit.devkit_metric")):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         return real_import(name, *args)
 
@@ -56,7 +56,7 @@ def test_without_the_devkit_the_extra_is_named(root: Path, monkeypatch: pytest.M
 
 def test_our_scoring_does_not_import_the_devkit() -> None:
     program = (
-        "import sys, bevstack.evaluation.devkit, bevstack.evaluation.baselines.priors; "
+        "import sys, bevstack.evaluation.devkit.devkit, bevstack.evaluation.baselines.priors; "
         "sys.exit('nuscenes' in sys.modules or 'matplotlib' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

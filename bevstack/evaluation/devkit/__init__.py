@@ -1,0 +1,1 @@
+"""The same metric by nuscenes-devkit, as an independent check."""
