@@ -168,9 +168,9 @@ def _score(
     """Writes and scores the results, prints the table; gives what was scored of the tracks."""
     from bevstack.evaluation.detection3d.metric_config import MetricConfig
     from bevstack.evaluation.detection3d.metrics import format_table
-    from bevstack.evaluation.result_boxes import results_of_frame
+    from bevstack.evaluation.results.result_boxes import results_of_frame
+    from bevstack.evaluation.results.submission import write_submission
     from bevstack.evaluation.scoring import load, score, write_metrics
-    from bevstack.evaluation.submission import write_submission
 
     names, config, rows = detector.class_names, MetricConfig(), []
     for file, of_file, about in (

@@ -8,8 +8,8 @@ from bevstack.evaluation.detection3d.evaluator import evaluate
 from bevstack.evaluation.detection3d.metric_config import MetricConfig
 from bevstack.evaluation.detection3d.metrics import DetectionMetrics, format_table
 from bevstack.evaluation.detection3d.truth import ground_truth, samples_of_split
+from bevstack.evaluation.results.submission import read_submission, write_submission
 from bevstack.evaluation.scoring import evaluate_results
-from bevstack.evaluation.submission import read_submission, write_submission
 
 __all__ = [
     "BoxColumns",

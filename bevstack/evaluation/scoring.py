@@ -17,8 +17,8 @@ from bevstack.evaluation.detection3d.metric_config import MetricConfig
 from bevstack.evaluation.detection3d.metrics import DetectionMetrics
 from bevstack.evaluation.detection3d.precision_recall import ERROR_NAMES, Curve
 from bevstack.evaluation.detection3d.truth import ground_truth, samples_of_split
-from bevstack.evaluation.entries import Results, columns_of_results
-from bevstack.evaluation.submission import Submission, read_submission
+from bevstack.evaluation.results.box_entries import Results, columns_of_results
+from bevstack.evaluation.results.submission import Submission, read_submission
 from bevstack.files import write_text_atomically
 from bevstack.tables.reader import Tables
 from bevstack.tables.splits import is_official

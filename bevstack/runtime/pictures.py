@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevstack.datasets.nuscenes import NuScenesDataset
-from bevstack.evaluation.submission import read_submission
+from bevstack.evaluation.results.submission import read_submission
 from bevstack.geometry import invert_se3
 from bevstack.render import (
     SheetStyle,

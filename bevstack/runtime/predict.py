@@ -18,8 +18,8 @@ from torch import Tensor
 from bevstack.config import Config, config_to_json
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.datasets.sampling import scene_owners
-from bevstack.evaluation.result_boxes import results_of_frame
-from bevstack.evaluation.submission import write_submission
+from bevstack.evaluation.results.result_boxes import results_of_frame
+from bevstack.evaluation.results.submission import write_submission
 from bevstack.files import write_text_atomically
 from bevstack.runtime.detector import Detector
 from bevstack.runtime.rig import frame_from_rig, read_rig

@@ -16,8 +16,8 @@ from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.evaluation.detection3d.evaluator import evaluate
 from bevstack.evaluation.detection3d.metrics import DetectionMetrics
 from bevstack.evaluation.detection3d.truth import ground_truth
-from bevstack.evaluation.entries import columns_of_results
-from bevstack.evaluation.result_boxes import results_of_frame
+from bevstack.evaluation.results.box_entries import columns_of_results
+from bevstack.evaluation.results.result_boxes import results_of_frame
 from bevstack.files import write_text_atomically
 from bevstack.models.bevformer import BEVFormerV2
 from bevstack.models.box_code import detections_from

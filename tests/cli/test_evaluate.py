@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bevstack.cli.main import main
-from bevstack.evaluation.submission import write_submission
+from bevstack.evaluation.results.submission import write_submission
 from tests.evaluation.test_scoring import truth_as_prediction
 from tests.tables.tiny_root import VERSION, write_tiny_root
 

@@ -8,7 +8,7 @@ import pytest
 
 from bevstack.cli.main import main
 from bevstack.datasets.nuscenes import NuScenesDataset
-from bevstack.evaluation.submission import write_submission
+from bevstack.evaluation.results.submission import write_submission
 from tests.tables.tiny_root import VERSION, write_tiny_root
 
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from bevstack.datasets.nuscenes import NuScenesDataset
-from bevstack.evaluation.columns_file import write_columns
 from bevstack.evaluation.detection3d.truth import samples_of_split
-from bevstack.evaluation.result_boxes import results_of_frame
+from bevstack.evaluation.results.columns_file import write_columns
+from bevstack.evaluation.results.result_boxes import results_of_frame
+from bevstack.evaluation.results.submission import read_submission, write_submission
 from bevstack.evaluation.scoring import evaluate_results, load
-from bevstack.evaluation.submission import read_submission, write_submission
 from bevstack.tables.names import CATEGORY_TO_CLASS
 from bevstack.tables.reader import Tables
 from bevstack.types import Detections

@@ -18,8 +18,8 @@ from bevstack.datasets.augmentation.augment import (
     draw_augmentation,
 )
 from bevstack.datasets.preprocess import preprocess
-from bevstack.evaluation.result_boxes import result_entries, results_of_frame
-from bevstack.evaluation.submission import check_boxes
+from bevstack.evaluation.results.result_boxes import result_entries, results_of_frame
+from bevstack.evaluation.results.submission import check_boxes
 from bevstack.geometry import se3_from_parts
 from bevstack.tables.names import ATTRIBUTES, DETECTION_CLASSES, DETECTION_RANGE_M
 from bevstack.types import Detections, Frame

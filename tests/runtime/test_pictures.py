@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from bevstack.datasets.nuscenes import NuScenesDataset
-from bevstack.evaluation.result_boxes import results_of_frame
-from bevstack.evaluation.submission import write_submission
+from bevstack.evaluation.results.result_boxes import results_of_frame
+from bevstack.evaluation.results.submission import write_submission
 from bevstack.render import SheetStyle
 from bevstack.render.colors import CLASS_COLORS
 from bevstack.runtime.pictures import PictureOptions, draw_frame, draw_results, draw_rig_results

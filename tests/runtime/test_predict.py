@@ -14,7 +14,7 @@ from bevstack.config import ImageConfig, TemporalConfig
 from bevstack.datasets.clips import load_clip
 from bevstack.datasets.images import read_image
 from bevstack.datasets.nuscenes import NuScenesDataset
-from bevstack.evaluation.result_boxes import results_of_frame
+from bevstack.evaluation.results.result_boxes import results_of_frame
 from bevstack.models.build import save_model
 from bevstack.runtime.detector import build, load
 from bevstack.runtime.predict import predict_dataset

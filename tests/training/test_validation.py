@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from bevstack.evaluation.detection3d.evaluator import evaluate
 from bevstack.evaluation.detection3d.truth import ground_truth, samples_of_split
-from bevstack.evaluation.submission import read_submission
+from bevstack.evaluation.results.submission import read_submission
 from bevstack.models.box_code import DecoderOutput
 from bevstack.models.build import build_model
 from bevstack.runtime.detector import load

@@ -26,10 +26,10 @@ from typing import Any
 
 import numpy as np
 
-from bevstack.evaluation.columns_file import write_columns
 from bevstack.evaluation.detection3d.truth import ground_truth, samples_of_split
-from bevstack.evaluation.result_boxes import result_entries
-from bevstack.evaluation.submission import CAMERA_META, Submission, write_submission
+from bevstack.evaluation.results.columns_file import write_columns
+from bevstack.evaluation.results.result_boxes import result_entries
+from bevstack.evaluation.results.submission import CAMERA_META, Submission, write_submission
 from bevstack.tables.reader import Tables
 
 from .validation_case import SPLIT, VERSION, draw_predictions, write_tables

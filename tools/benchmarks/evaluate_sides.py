@@ -85,8 +85,8 @@ def devkit(root: Path) -> dict[str, object]:
 def bevstack(root: Path, results: str = "results.json") -> dict[str, object]:
     """Ours from the same files to the same files."""
     from bevstack.evaluation.detection3d.truth import ground_truth, samples_of_split
+    from bevstack.evaluation.results.submission import read_submission
     from bevstack.evaluation.scoring import load, score, write_metrics
-    from bevstack.evaluation.submission import read_submission
     from bevstack.tables.reader import Tables
 
     stages = Stages()

@@ -11,7 +11,7 @@ from bevstack.config.tracking import TrackingConfig
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.evaluation.baselines.lifting import ClassPriors, ImageBoxes, lift_boxes
 from bevstack.evaluation.baselines.priors import Entries
-from bevstack.evaluation.result_boxes import results_of_frame
+from bevstack.evaluation.results.result_boxes import results_of_frame
 from bevstack.runtime.tracked import FrameTracker
 
 NOISE_PX = 1.0  # standard deviation, of images as they are stored

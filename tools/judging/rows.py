@@ -12,7 +12,7 @@ from bevstack.config import Config
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.evaluation.baselines.lifting import ClassPriors, class_priors
 from bevstack.evaluation.baselines.priors import Entries, best_bev_prior, random_boxes
-from bevstack.evaluation.submission import write_submission
+from bevstack.evaluation.results.submission import write_submission
 from bevstack.runtime.detector import Detector, load
 from bevstack.runtime.mirrored import MirroredDetector
 from bevstack.runtime.predict import predict_dataset

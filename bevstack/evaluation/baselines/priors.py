@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from bevstack.evaluation.detection3d.metrics import DetectionMetrics
-from bevstack.evaluation.result_boxes import result_boxes, result_entries
+from bevstack.evaluation.results.result_boxes import result_boxes, result_entries
 from bevstack.evaluation.scoring import load, score
 from bevstack.geometry import invert_se3
 from bevstack.tables.calibration import world_annotations, world_from_ego_at

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bevstack.evaluation.detection3d.metrics import DetectionMetrics
-from bevstack.evaluation.entries import Results
+from bevstack.evaluation.results.box_entries import Results
+from bevstack.evaluation.results.submission import is_columns
 from bevstack.evaluation.scoring import DETAILS_NAME, SUMMARY_NAME, load
-from bevstack.evaluation.submission import is_columns
 from bevstack.files import write_text_atomically
 from bevstack.tables.reader import Tables
 from bevstack.tables.splits import is_official

@@ -18,7 +18,7 @@ from nuscenes.eval.common.loaders import (
 from nuscenes.eval.detection.data_classes import DetectionBox, DetectionConfig
 from nuscenes.eval.detection.evaluate import DetectionEval
 
-from bevstack.evaluation.entries import Results
+from bevstack.evaluation.results.box_entries import Results
 from bevstack.tables.names import TABLES
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from bevstack.evaluation.baselines.priors import best_bev_prior, bev_prior, random_boxes
 from bevstack.evaluation.devkit.devkit import evaluate_with_devkit
-from bevstack.evaluation.submission import read_submission, write_submission
+from bevstack.evaluation.results.submission import read_submission, write_submission
 from bevstack.geometry import invert_se3
 from bevstack.tables.calibration import world_from_ego_at
 from bevstack.tables.names import DETECTION_CLASSES, DETECTION_RANGE_M

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bevstack.evaluation.entries import MAX_BOXES
+from bevstack.evaluation.results.box_entries import MAX_BOXES
 from bevstack.geometry import (
     invert_se3,
     quaternion_from_rotation,

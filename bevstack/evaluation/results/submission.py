@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from bevstack.evaluation.detection3d.columns import BoxColumns
 from bevstack.evaluation.detection3d.input_checks import check_predictions
 from bevstack.evaluation.detection3d.metric_config import MetricConfig
-from bevstack.evaluation.entries import MAX_BOXES, Results, columns_of_results
-from bevstack.evaluation.results_json import ReadResults, read_results
+from bevstack.evaluation.results.box_entries import MAX_BOXES, Results, columns_of_results
+from bevstack.evaluation.results.results_json import ReadResults, read_results
 from bevstack.files import write_text_atomically
 from bevstack.tables.names import ATTRIBUTES
 
 if TYPE_CHECKING:
-    from bevstack.evaluation.result_boxes import ResultBoxes
+    from bevstack.evaluation.results.result_boxes import ResultBoxes
 
 # What the format wants to know about a method's input: cameras, and nothing else.
 CAMERA_META: Mapping[str, bool] = MappingProxyType(
@@ -55,7 +55,9 @@ class Submission:
         Raises:
             ValueError: the file holds no such sample.
         """
-        from bevstack.evaluation.result_boxes import ResultBoxes  # torch, only where it is needed
+        from bevstack.evaluation.results.result_boxes import (
+            ResultBoxes,  # torch, only where it is needed
+        )
 
         if sample_token not in self._rows:
             raise ValueError(
@@ -97,7 +99,7 @@ def write_submission(
     if Path(path).suffix != COLUMNS_SUFFIX:
         write_text_atomically(path, _pieces(results, meta))
         return
-    from bevstack.evaluation.columns_file import write_columns
+    from bevstack.evaluation.results.columns_file import write_columns
 
     write_columns(path, columns_of_results(results), meta)
 
@@ -141,7 +143,7 @@ def check_boxes(
 
 
 def _read_columns(path: Path | str) -> ReadResults:
-    from bevstack.evaluation.columns_file import read_columns
+    from bevstack.evaluation.results.columns_file import read_columns
 
     return read_columns(path)
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.numpy import load_file
 
 from bevstack.datasets.nuscenes import NuScenesDataset
-from bevstack.evaluation.result_boxes import (
+from bevstack.evaluation.results.result_boxes import (
     ATTRIBUTE_OF_CLASS,
     MAX_BOXES,
     result_boxes,

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevstack.evaluation.detection3d.columns import UNKNOWN_POINTS, BoxColumns
-from bevstack.evaluation.entries import (
+from bevstack.evaluation.results.box_entries import (
     CODE_OF_ATTRIBUTE,
     LABEL_OF_NAME,
     MAX_BOXES,

@@ -16,8 +16,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from bevstack.evaluation.detection3d.columns import BoxColumns
-from bevstack.evaluation.entries import parse_entries
-from bevstack.evaluation.results_json import ReadResults
+from bevstack.evaluation.results.box_entries import parse_entries
+from bevstack.evaluation.results.results_json import ReadResults
 from bevstack.files import safetensors_in_order, write_atomically
 from bevstack.tables.names import ATTRIBUTES, DETECTION_CLASSES
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from bevstack.evaluation.columns_file import read_columns, write_columns
-from bevstack.evaluation.submission import read_submission, write_submission
+from bevstack.evaluation.results.columns_file import read_columns, write_columns
+from bevstack.evaluation.results.submission import read_submission, write_submission
 from tests.evaluation.detection3d.random_cases import random_case
 
 

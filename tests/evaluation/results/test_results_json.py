@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from bevstack.evaluation.detection3d.columns import NO_ATTRIBUTE, NO_SAMPLE, BoxColumns
-from bevstack.evaluation.results_json import _exact, read_results
+from bevstack.evaluation.results.results_json import _exact, read_results
 from bevstack.tables.names import ATTRIBUTES, DETECTION_CLASSES
 from tests.evaluation.detection3d.random_cases import random_case
 
-msgspec_reader = pytest.importorskip("bevstack.evaluation.results_msgspec")
+msgspec_reader = pytest.importorskip("bevstack.evaluation.results.results_msgspec")
 
 
 def content_of(boxes: BoxColumns, meta: dict | None = None) -> dict:
@@ -134,7 +134,7 @@ def test_without_msgspec_files_are_read_all_the_same(
     boxes, _ = random_case(2)
     path = tmp_path / "r.json"
     path.write_text(json.dumps(content_of(boxes)))
-    monkeypatch.setitem(sys.modules, "bevstack.evaluation.results_msgspec", None)
+    monkeypatch.setitem(sys.modules, "bevstack.evaluation.results.results_msgspec", None)
     expect_equal(read_results(path).boxes, boxes)
 
 

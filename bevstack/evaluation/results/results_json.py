@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bevstack.evaluation.detection3d.columns import BoxColumns
-from bevstack.evaluation.entries import columns_of_results
+from bevstack.evaluation.results.box_entries import columns_of_results
 
 
 class ReadResults(NamedTuple):
@@ -43,7 +43,7 @@ def read_results(path: Path | str, *, strict: bool = False) -> ReadResults:
 
 def _fast(path: Path) -> ReadResults | None:
     try:
-        from bevstack.evaluation.results_msgspec import read_fast
+        from bevstack.evaluation.results.results_msgspec import read_fast
     except ModuleNotFoundError:  # the same without it, some times slower
         return None
     found = read_fast(path)

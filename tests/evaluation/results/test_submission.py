@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bevstack.evaluation.submission import read_submission, write_submission
+from bevstack.evaluation.results.submission import read_submission, write_submission
 
 BOX = {
     "sample_token": "a",

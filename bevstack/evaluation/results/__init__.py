@@ -1,0 +1,1 @@
+"""Results files in nuScenes' format: reading, checking, writing."""
