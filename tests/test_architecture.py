@@ -272,13 +272,13 @@ def test_no_global_is_reassigned_and_only_the_command_reads_the_environment() ->
 @pytest.mark.parametrize(
     ("source", "module", "faulty"),
     [
-        ("from bevstack.config import Config", "bevstack.models.fpn", False),
+        ("from bevstack.config import Config", "bevstack.models.backbones.fpn", False),
         ("from bevstack import shapes", "bevstack.ops.dcnv3", False),
         ("from bevstack import __version__", "bevstack.tables.write", False),
         ("from . import library", "bevstack.ops.dcnv3", False),
         ("import bevstack._C", "bevstack.ops.library", False),
         ("import bevstack._C", "bevstack.geometry.se3", True),
-        ("def f():\n    from bevstack.training import loop", "bevstack.models.fpn", True),
+        ("def f():\n    from bevstack.training import loop", "bevstack.models.backbones.fpn", True),
         ("from bevstack.models import fpn", "bevstack.datasets.clips", True),
         ("from ..models import fpn", "bevstack.tables.read", True),
         ("from bevstack import load", "bevstack.losses.criterion", True),

@@ -24,9 +24,9 @@ from judging.splits import open_split
 from torch import Tensor, nn
 
 from bevstack.config import Config, InternImageConfig
+from bevstack.models.backbones.dcnv3_layer import ChannelsLastBatchNorm, ChannelsLastSyncBatchNorm
 from bevstack.models.bevformer import BEVFormerV2
 from bevstack.models.build import build_model, save_model
-from bevstack.models.dcnv3_layer import ChannelsLastBatchNorm, ChannelsLastSyncBatchNorm
 from bevstack.runtime.detector import Detector, load
 from bevstack.tables.reader import Tables
 from bevstack.types import Frame

@@ -74,7 +74,7 @@ def count_model(name: str, image_size: tuple[int, int] | None) -> ModelCount:
     import torch
 
     from bevstack.config.internimage import classification_config, detection_config
-    from bevstack.models.internimage import InternImage
+    from bevstack.models.backbones.internimage import InternImage
     from bevstack.models.internimage_heads import InternImageClassifier
 
     size = image_size or (PUBLISHED_SIZE_PX[name],) * 2

@@ -22,15 +22,15 @@ from bevstack.config import (
     first_differences,
 )
 from bevstack.config.perspective import BOX
+from bevstack.models.backbones.fpn import FPN
+from bevstack.models.backbones.internimage import InternImage
+from bevstack.models.backbones.resnet import ResNet
 from bevstack.models.bev_encoder import BEVEncoder
 from bevstack.models.bevformer import BEVFormerV2
 from bevstack.models.decoder import Decoder
-from bevstack.models.fpn import FPN
 from bevstack.models.history import History
-from bevstack.models.internimage import InternImage
 from bevstack.models.perspective_head import PerspectiveHead
 from bevstack.models.proposals import find_proposals
-from bevstack.models.resnet import ResNet
 from bevstack.models.temporal_fusion import TemporalFusion
 from bevstack.models.weights import read_safetensors, write_safetensors
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from bevstack.models.backbones.internimage import InternImageBlock
+from bevstack.models.backbones.resnet import Bottleneck
 from bevstack.models.bev_encoder import BEVEncoderLayer
 from bevstack.models.decoder import DecoderLayer
-from bevstack.models.internimage import InternImageBlock
-from bevstack.models.resnet import Bottleneck
 from bevstack.training.processes import Processes
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from bevstack.cli.main import main
 from bevstack.config import InternImageConfig, load_config
 from bevstack.interop.conversion import bevformer_from_public
 from bevstack.interop.internimage_names import ours_to_official
+from bevstack.models.backbones.internimage import InternImage
 from bevstack.models.build import load_model
-from bevstack.models.internimage import InternImage
 from tests.models.bevformer_oracle import read_case
 
 # The stored detector: the released t2 in small, with 40 queries and no groups.

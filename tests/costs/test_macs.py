@@ -12,7 +12,7 @@ from bevstack.costs.macs import (
     run_counted,
     shapes_only,
 )
-from bevstack.models.internimage import InternImage
+from bevstack.models.backbones.internimage import InternImage
 from bevstack.models.internimage_heads import InternImageClassifier
 from bevstack.ops import dcnv3, ms_deform_attn
 

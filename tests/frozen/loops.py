@@ -18,7 +18,8 @@ from bevstack.models.bevformer import BEVFormerV2
 from bevstack.models.decoder import Decoder
 from bevstack.models.feedforward import FeedForward
 from bevstack.types import Batch
-from tests.models import internimage_naive, naive
+from tests.models import naive
+from tests.models.backbones import internimage_naive
 
 
 def affine(x: Tensor, linear: nn.Linear) -> Tensor:

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bevstack.config import InternImageConfig
+from bevstack.models.backbones.fpn import FPN
+from bevstack.models.backbones.internimage import InternImage
 from bevstack.models.bev_augmentation import resample_bev
 from bevstack.models.decoder import QuerySelfAttention
 from bevstack.models.deformable_attention import DeformableAttention
 from bevstack.models.feedforward import FeedForward
-from bevstack.models.fpn import FPN
-from bevstack.models.internimage import InternImage
 from bevstack.models.internimage_heads import (
     POOL_HEADS,
     AttentionPoolingHead,
@@ -28,7 +28,8 @@ from bevstack.models.temporal_self_attention import TemporalSelfAttention
 from tests.frozen import loops, scene
 from tests.frozen.case import PARAMETER, Case, Tensors, agree_all, draw, fill
 from tests.frozen.differentiable import values_and_gradients, verify_gradients
-from tests.models import internimage_naive, naive
+from tests.models import naive
+from tests.models.backbones import internimage_naive
 from tests.models.bevformer_oracle import pack_pairs
 
 AGREEMENT = 1e-10  # two float64 evaluations in different order, some layers deep

@@ -26,7 +26,7 @@ from tests.frozen.kernels import served_by
 from tests.frozen.make_frozen import write
 from tests.ops.calls import KERNELS
 
-# Not frozen yet: their own loops hold them (tests/models/test_resnet.py, test_internimage.py,
+# Not frozen yet: their own loops hold them (tests/models/backbones/test_resnet.py, test_internimage.py,
 # test_temporal_fusion.py, test_perspective_head.py, test_hybrid_queries.py). A name leaves this
 # list when it is frozen.
 NOT_YET_FROZEN = {

@@ -22,9 +22,9 @@ from bevstack.interop.conversion import (
 )
 from bevstack.interop.internimage_names import ours_to_official
 from bevstack.interop.published_files import PublishedFile
+from bevstack.models.backbones.resnet import ResNet
 from bevstack.models.build import build_model
 from bevstack.models.internimage_heads import InternImageClassifier
-from bevstack.models.resnet import ResNet
 from tests.conftest import shared_dir
 
 SMALL = load_config("tiny_cpu")

@@ -11,11 +11,11 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from bevstack.config import InternImageConfig, ResNetConfig
 from bevstack.geometry import BEVGrid
+from bevstack.models.backbones.internimage import InternImage
+from bevstack.models.backbones.resnet import ResNet
 from bevstack.models.bev_encoder import BEVEncoderLayer
 from bevstack.models.decoder import DecoderLayer
-from bevstack.models.internimage import InternImage
 from bevstack.models.point_sampling import VisiblePairs, find_visible_pairs
-from bevstack.models.resnet import ResNet
 from bevstack.models.spatial_cross_attention import SpatialCrossAttention
 from tests.models.small_models import randomise, ring_rig, small_config
 

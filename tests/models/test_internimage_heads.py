@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bevstack.models.internimage import InternImage
+from bevstack.models.backbones.internimage import InternImage
 from bevstack.models.internimage_heads import (
     POOL_HEADS,
     AttentionPoolingHead,
     InternImageClassifier,
 )
-from tests.models import internimage_naive as naive
-from tests.models.test_internimage import FLAGS, SMALL, images_of, randomise
+from tests.models.backbones import internimage_naive as naive
+from tests.models.backbones.test_internimage import FLAGS, SMALL, images_of, randomise
 
 POOLING = replace(SMALL, classification_head="attention_pooling")
 

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from bevstack.config import InternImageConfig, TrainingConfig, load_config
+from bevstack.models.backbones.internimage import InternImage
+from bevstack.models.backbones.resnet import ResNet, ResNetConfig
 from bevstack.models.build import build_model
-from bevstack.models.internimage import InternImage
-from bevstack.models.resnet import ResNet, ResNetConfig
 from bevstack.training.optimizer import (
     layer_multipliers,
     learning_rate,

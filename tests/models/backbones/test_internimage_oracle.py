@@ -13,11 +13,11 @@ from torch import Tensor
 
 from bevstack.config.internimage import classification_config, detection_config
 from bevstack.interop.internimage_names import official_to_ours
-from bevstack.models import dcnv3_layer
-from bevstack.models.dcnv3_layer import DCNv3Layer
-from bevstack.models.internimage import InternImage
+from bevstack.models.backbones import dcnv3_layer
+from bevstack.models.backbones.dcnv3_layer import DCNv3Layer
+from bevstack.models.backbones.internimage import InternImage
 from bevstack.models.internimage_heads import InternImageClassifier
-from tests.models import internimage_oracle as oracle
+from tests.models.backbones import internimage_oracle as oracle
 
 # What one rounding a step costs in float64 over a whole network, relative to values of order 1.
 FLOAT64 = 1e-11

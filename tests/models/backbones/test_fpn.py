@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from bevstack.models.fpn import FPN
+from bevstack.models.backbones.fpn import FPN
 from tests.models.bevformer_oracle import assert_close, load_published, read_case
 
 

@@ -12,10 +12,10 @@ from bevstack.config.internimage import (
     classification_config,
     detection_config,
 )
-from bevstack.models import dcnv3_layer
+from bevstack.models.backbones import dcnv3_layer
+from bevstack.models.backbones.internimage import InternImage
 from bevstack.models.drop_path import DropPath
-from bevstack.models.internimage import InternImage
-from tests.models import internimage_naive
+from tests.models.backbones import internimage_naive
 
 SMALL = InternImageConfig(channels=16, depths=(1, 1, 2, 1), groups=(1, 2, 4, 8), drop_path_rate=0.0)
 # Between them these take every flag to both of its values.

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bevstack.config.resnet import ResNetConfig
-from bevstack.models.fpn import FPN
-from bevstack.models.resnet import ResNet
+from bevstack.models.backbones.fpn import FPN
+from bevstack.models.backbones.resnet import ResNet
 from tests.models.bevformer_oracle import assert_close, load_published, read_case
 
 

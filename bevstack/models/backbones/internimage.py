@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from bevstack.config.internimage import InternImageConfig
-from bevstack.models.dcnv3_layer import (
+from bevstack.models.backbones.dcnv3_layer import (
     NORM_EPS,
     DCNv3Layer,
     build_activation,
