@@ -75,7 +75,7 @@ def count_model(name: str, image_size: tuple[int, int] | None) -> ModelCount:
 
     from bevstack.config.internimage import classification_config, detection_config
     from bevstack.models.backbones.internimage import InternImage
-    from bevstack.models.internimage_heads import InternImageClassifier
+    from bevstack.models.classification.internimage_heads import InternImageClassifier
 
     size = image_size or (PUBLISHED_SIZE_PX[name],) * 2
     with torch.device("meta"):

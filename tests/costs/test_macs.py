@@ -13,7 +13,7 @@ from bevstack.costs.macs import (
     shapes_only,
 )
 from bevstack.models.backbones.internimage import InternImage
-from bevstack.models.internimage_heads import InternImageClassifier
+from bevstack.models.classification.internimage_heads import InternImageClassifier
 from bevstack.ops import dcnv3, ms_deform_attn
 
 # Released code, measured: name, image side in pixels, parameters of the classifier (1000 classes)

@@ -13,14 +13,14 @@ from bevstack.config import InternImageConfig
 from bevstack.models.backbones.fpn import FPN
 from bevstack.models.backbones.internimage import InternImage
 from bevstack.models.bev_augmentation import resample_bev
-from bevstack.models.decoder import QuerySelfAttention
-from bevstack.models.deformable_attention import DeformableAttention
-from bevstack.models.feedforward import FeedForward
-from bevstack.models.internimage_heads import (
+from bevstack.models.classification.internimage_heads import (
     POOL_HEADS,
     AttentionPoolingHead,
     InternImageClassifier,
 )
+from bevstack.models.decoder import QuerySelfAttention
+from bevstack.models.deformable_attention import DeformableAttention
+from bevstack.models.feedforward import FeedForward
 from bevstack.models.point_sampling import find_visible_pairs
 from bevstack.models.positional_encoding import LearnedPositionalEncoding
 from bevstack.models.spatial_cross_attention import SpatialCrossAttention

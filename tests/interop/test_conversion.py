@@ -24,7 +24,7 @@ from bevstack.interop.internimage_names import ours_to_official
 from bevstack.interop.published_files import PublishedFile
 from bevstack.models.backbones.resnet import ResNet
 from bevstack.models.build import build_model
-from bevstack.models.internimage_heads import InternImageClassifier
+from bevstack.models.classification.internimage_heads import InternImageClassifier
 from tests.conftest import shared_dir
 
 SMALL = load_config("tiny_cpu")

@@ -7,7 +7,7 @@ import torch
 
 from bevstack.config.internimage import INTERNIMAGE_VARIANTS, classification_config
 from bevstack.interop.internimage_names import RENAMES, official_to_ours, ours_to_official
-from bevstack.models.internimage_heads import InternImageClassifier
+from bevstack.models.classification.internimage_heads import InternImageClassifier
 
 BLOCK = "levels.2.blocks.13."
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from bevstack.config.internimage import InternImageConfig
 from bevstack.interop.internimage_names import official_to_ours, ours_to_official
 from bevstack.models.backbones.internimage import InternImage
-from bevstack.models.internimage_heads import InternImageClassifier
+from bevstack.models.classification.internimage_heads import InternImageClassifier
 from tests.conftest import shared_dir
 
 TINY_CASES = (

@@ -16,7 +16,7 @@ from bevstack.interop.internimage_names import official_to_ours
 from bevstack.models.backbones import dcnv3_layer
 from bevstack.models.backbones.dcnv3_layer import DCNv3Layer
 from bevstack.models.backbones.internimage import InternImage
-from bevstack.models.internimage_heads import InternImageClassifier
+from bevstack.models.classification.internimage_heads import InternImageClassifier
 from tests.models.backbones import internimage_oracle as oracle
 
 # What one rounding a step costs in float64 over a whole network, relative to values of order 1.

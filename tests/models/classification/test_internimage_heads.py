@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bevstack.models.backbones.internimage import InternImage
-from bevstack.models.internimage_heads import (
+from bevstack.models.classification.internimage_heads import (
     POOL_HEADS,
     AttentionPoolingHead,
     InternImageClassifier,
