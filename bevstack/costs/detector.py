@@ -169,7 +169,7 @@ def padded_size(config: Config, rig: CameraRig) -> tuple[int, int]:
 
 def count_pairs(config: Config, rig: CameraRig, size: tuple[int, int], *, step: int) -> int:
     """M of one frame, padding included."""
-    from bevstack.models.point_sampling import find_visible_pairs
+    from bevstack.models.detection3d.visible_pairs import find_visible_pairs
 
     found = find_visible_pairs(
         type(rig).stack([rig]),
@@ -255,7 +255,7 @@ def encoder_inputs(model: BEVFormerV2, pyramid: Sequence[Tensor], pairs: int) ->
     """What the encoder takes of one sample, shapes alone."""
     import torch
 
-    from bevstack.models.point_sampling import VisiblePairs
+    from bevstack.models.detection3d.visible_pairs import VisiblePairs
 
     levels = [level[None] for level in pyramid[: model.encoder.num_levels]]
     rows, columns = model.grid.shape

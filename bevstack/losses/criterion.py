@@ -18,7 +18,7 @@ from bevstack.losses.focal import sigmoid_focal_loss_of
 from bevstack.losses.matcher import Matches, match
 from bevstack.losses.reduction import mean_over_processes
 from bevstack.losses.targets import Targets, encode_targets
-from bevstack.models.box_code import DecoderOutput
+from bevstack.models.detection3d.box_code import DecoderOutput
 from bevstack.types import Annotations
 
 

@@ -18,7 +18,7 @@ from torch.nn import functional
 from bevstack.config import LossConfig
 from bevstack.losses.focal import focal_cost
 from bevstack.losses.targets import Targets
-from bevstack.models.box_code import DecoderOutput
+from bevstack.models.detection3d.box_code import DecoderOutput
 
 MATCHED_CODES = 8  # the velocity does not enter the matching
 

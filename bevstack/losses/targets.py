@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from bevstack.geometry import BEVGrid
-from bevstack.models.box_code import CODE_SIZE, encode
+from bevstack.models.detection3d.box_code import CODE_SIZE, encode
 from bevstack.types import Annotations
 
 

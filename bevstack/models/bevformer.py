@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from bevstack.geometry import BEVGrid, CameraRig
 from bevstack.models.bev_augmentation import resample_bev
-from bevstack.models.bev_encoder import BEVEncoder
-from bevstack.models.box_code import DecoderOutput
-from bevstack.models.decoder import Decoder
+from bevstack.models.detection3d.bev_encoder import BEVEncoder
+from bevstack.models.detection3d.box_code import DecoderOutput
+from bevstack.models.detection3d.decoder import Decoder
+from bevstack.models.detection3d.visible_pairs import find_visible_pairs
 from bevstack.models.history import History
 from bevstack.models.lookback import Lookback, blacken_lost, looking_back
 from bevstack.models.perspective_head import PerspectiveHead
 from bevstack.models.perspective_views import PerspectiveViews, look_from_cameras
-from bevstack.models.point_sampling import find_visible_pairs
 from bevstack.models.proposals import Proposals
 from bevstack.types import Batch, BEVMemory
 

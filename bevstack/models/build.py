@@ -25,9 +25,9 @@ from bevstack.config.perspective import BOX
 from bevstack.models.backbones.fpn import FPN
 from bevstack.models.backbones.internimage import InternImage
 from bevstack.models.backbones.resnet import ResNet
-from bevstack.models.bev_encoder import BEVEncoder
 from bevstack.models.bevformer import BEVFormerV2
-from bevstack.models.decoder import Decoder
+from bevstack.models.detection3d.bev_encoder import BEVEncoder
+from bevstack.models.detection3d.decoder import Decoder
 from bevstack.models.history import History
 from bevstack.models.perspective_head import PerspectiveHead
 from bevstack.models.proposals import find_proposals

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from bevstack.config.perspective import RELU, PerspectiveConfig
 from bevstack.models.batch_norm import build_map_norm, run_block
-from bevstack.models.detection_head import CLASS_PRIOR
+from bevstack.models.detection3d.detection_head import CLASS_PRIOR
 from bevstack.shapes import expect_shape
 
 _LEAST_INVERSE = 1e-3  # 1 / metres: beyond any depth_range_m

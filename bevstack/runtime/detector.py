@@ -13,8 +13,8 @@ from bevstack.datasets.collate import PreparedClip, prepare_clip, stack_clips
 from bevstack.datasets.loader import collate
 from bevstack.geometry import invert_se3, nominal_bev_from_ego
 from bevstack.models.bevformer import BEVFormerOutput, BEVFormerV2
-from bevstack.models.box_code import DecoderOutput, detections_from
 from bevstack.models.build import build_model, load_model
+from bevstack.models.detection3d.box_code import DecoderOutput, detections_from
 from bevstack.runtime.shipped import weights_path
 from bevstack.runtime.streaming import DetectorStream
 from bevstack.types import Batch, BEVMemory, Clip, Detections, Frame

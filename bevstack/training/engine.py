@@ -12,8 +12,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from bevstack.models.backbones.internimage import InternImageBlock
 from bevstack.models.backbones.resnet import Bottleneck
-from bevstack.models.bev_encoder import BEVEncoderLayer
-from bevstack.models.decoder import DecoderLayer
+from bevstack.models.detection3d.bev_encoder import BEVEncoderLayer
+from bevstack.models.detection3d.decoder import DecoderLayer
 from bevstack.training.processes import Processes
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from bevstack.evaluation.results.box_entries import columns_of_results
 from bevstack.evaluation.results.result_boxes import results_of_frame
 from bevstack.files import write_text_atomically
 from bevstack.models.bevformer import BEVFormerV2
-from bevstack.models.box_code import detections_from
 from bevstack.models.build import build_model, save_model
+from bevstack.models.detection3d.box_code import detections_from
 from bevstack.training.processes import Processes
 
 Results = dict[str, list[dict[str, object]]]

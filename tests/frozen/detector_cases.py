@@ -23,11 +23,11 @@ from bevstack.config import (
 from bevstack.losses import Criterion
 from bevstack.losses.matcher import match
 from bevstack.losses.targets import encode_targets
-from bevstack.models.bev_encoder import BEVEncoder
-from bevstack.models.box_code import DecoderOutput, decode, detections_from, encode
 from bevstack.models.build import build_model
-from bevstack.models.decoder import Decoder
-from bevstack.models.point_sampling import find_visible_pairs
+from bevstack.models.detection3d.bev_encoder import BEVEncoder
+from bevstack.models.detection3d.box_code import DecoderOutput, decode, detections_from, encode
+from bevstack.models.detection3d.decoder import Decoder
+from bevstack.models.detection3d.visible_pairs import find_visible_pairs
 from bevstack.types import Annotations
 from tests.frozen import loops, scene
 from tests.frozen.case import PARAMETER, Case, Tensors, agree, agree_all, draw, fill

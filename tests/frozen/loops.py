@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bevstack.geometry import BEVGrid, CameraRig
-from bevstack.models.bev_encoder import BEVEncoder
 from bevstack.models.bevformer import BEVFormerV2
-from bevstack.models.decoder import Decoder
+from bevstack.models.detection3d.bev_encoder import BEVEncoder
+from bevstack.models.detection3d.decoder import Decoder
 from bevstack.models.feedforward import FeedForward
 from bevstack.types import Batch
 from tests.models import naive

@@ -9,7 +9,7 @@ import torch
 
 from bevstack.config import LossConfig
 from bevstack.geometry import BEVGrid
-from bevstack.models.box_code import DecoderOutput
+from bevstack.models.detection3d.box_code import DecoderOutput
 from bevstack.types import Annotations, Boxes3D
 from tests.models.bevformer_oracle import Case, legacy_codes, read_case
 

@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from bevstack.config import LossConfig
 from bevstack.geometry import BEVGrid
 from bevstack.losses import Criterion
-from bevstack.models.box_code import DecoderOutput, encode
+from bevstack.models.detection3d.box_code import DecoderOutput, encode
 from bevstack.types import Annotations
 from tests.losses.published_losses import EVERYWHERE, read_losses
 from tests.losses.test_matcher import CountWaits, naive_cost, random_output

@@ -12,7 +12,7 @@ from bevstack.config import LossConfig
 from bevstack.geometry import BEVGrid
 from bevstack.losses.matcher import match, matching_cost
 from bevstack.losses.targets import encode_targets
-from bevstack.models.box_code import DecoderOutput
+from bevstack.models.detection3d.box_code import DecoderOutput
 from tests.losses.published_losses import EVERYWHERE, read_losses
 from tests.models.bevformer_oracle import assert_close
 from tests.models.small_models import make_annotations

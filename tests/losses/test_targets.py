@@ -7,7 +7,7 @@ import torch
 
 from bevstack.geometry import BEVGrid
 from bevstack.losses.targets import encode_targets
-from bevstack.models.box_code import encode
+from bevstack.models.detection3d.box_code import encode
 from bevstack.types import Annotations, Boxes3D
 from tests.models.small_models import make_annotations
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from bevstack.geometry import BEVGrid, CameraRig
 from bevstack.interop.bevformer_names import BEVFORMER_V2, NOT_WEIGHTS
 from bevstack.interop.public_weights import convert_weights
-from bevstack.models.point_sampling import VisiblePairs
+from bevstack.models.detection3d.visible_pairs import VisiblePairs
 from tests.conftest import shared_dir
 
 ENCODER_LAYER = "pts_bbox_head.transformer.encoder.layers.0."

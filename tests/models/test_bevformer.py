@@ -8,12 +8,12 @@ import torch
 
 from bevstack.config import BEVEncoderConfig, DecoderConfig
 from bevstack.geometry import CameraRig
-from bevstack.models.bev_encoder import BEVEncoder
 from bevstack.models.bevformer import BEVFormerV2
-from bevstack.models.box_code import detections_from
 from bevstack.models.build import build_model
-from bevstack.models.decoder import Decoder
-from bevstack.models.point_sampling import find_visible_pairs
+from bevstack.models.detection3d.bev_encoder import BEVEncoder
+from bevstack.models.detection3d.box_code import detections_from
+from bevstack.models.detection3d.decoder import Decoder
+from bevstack.models.detection3d.visible_pairs import find_visible_pairs
 from bevstack.types import Batch, BEVMemory
 from tests.models.bevformer_oracle import (
     assert_close,

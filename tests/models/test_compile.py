@@ -13,10 +13,10 @@ from bevstack.config import InternImageConfig, ResNetConfig
 from bevstack.geometry import BEVGrid
 from bevstack.models.backbones.internimage import InternImage
 from bevstack.models.backbones.resnet import ResNet
-from bevstack.models.bev_encoder import BEVEncoderLayer
-from bevstack.models.decoder import DecoderLayer
-from bevstack.models.point_sampling import VisiblePairs, find_visible_pairs
-from bevstack.models.spatial_cross_attention import SpatialCrossAttention
+from bevstack.models.detection3d.bev_encoder import BEVEncoderLayer
+from bevstack.models.detection3d.decoder import DecoderLayer
+from bevstack.models.detection3d.spatial_cross_attention import SpatialCrossAttention
+from bevstack.models.detection3d.visible_pairs import VisiblePairs, find_visible_pairs
 from tests.models.small_models import randomise, ring_rig, small_config
 
 GRID = BEVGrid(x_range_m=(-9, 11), y_range_m=(-8, 6), shape=(4, 5))

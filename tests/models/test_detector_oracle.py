@@ -24,8 +24,8 @@ from bevstack.interop.bevformer_names import BEVFORMER_V2, NOT_WEIGHTS
 from bevstack.interop.public_weights import convert_weights
 from bevstack.losses import DetectorCriterion
 from bevstack.models.bevformer import BEVFormerV2
-from bevstack.models.box_code import detections_from
 from bevstack.models.build import build_model
+from bevstack.models.detection3d.box_code import detections_from
 from bevstack.types import Annotations, Batch, Boxes3D, CameraAnnotations
 from tests.models.bevformer_oracle import Case, assert_close, grid_of, read_case, rig_of
 from tests.models.perspective_cases import NO_ATTRIBUTE, published_boxes

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from bevstack.config import BEVEncoderConfig, DecoderConfig
 from bevstack.config.temporal import TemporalConfig
 from bevstack.geometry import CameraRig
-from bevstack.models.bev_encoder import BEVEncoder
 from bevstack.models.bevformer import BEVFormerV2
-from bevstack.models.decoder import Decoder
+from bevstack.models.detection3d.bev_encoder import BEVEncoder
+from bevstack.models.detection3d.decoder import Decoder
 from bevstack.models.history import History
 from bevstack.models.temporal_fusion import TemporalFusion
 from bevstack.types import Batch
@@ -23,7 +23,7 @@ from tests.models.bevformer_oracle import (
     read_case,
     rig_of,
 )
-from tests.models.test_bev_encoder import FixedEncoding
+from tests.models.detection3d.test_bev_encoder import FixedEncoding
 
 
 class StoredFeatures(nn.Module):

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from bevstack.evaluation.detection3d.evaluator import evaluate
 from bevstack.evaluation.detection3d.truth import ground_truth, samples_of_split
 from bevstack.evaluation.results.submission import read_submission
-from bevstack.models.box_code import DecoderOutput
 from bevstack.models.build import build_model
+from bevstack.models.detection3d.box_code import DecoderOutput
 from bevstack.runtime.detector import load
 from bevstack.runtime.predict import predict_dataset
 from bevstack.training import Listeners, train, validation

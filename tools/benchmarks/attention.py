@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bevstack.geometry import BEVGrid, CameraRig
-from bevstack.models.point_sampling import VisiblePairs, find_visible_pairs
-from bevstack.models.spatial_cross_attention import SpatialCrossAttention
-from bevstack.models.temporal_self_attention import TemporalSelfAttention
+from bevstack.models.detection3d.spatial_cross_attention import SpatialCrossAttention
+from bevstack.models.detection3d.temporal_self_attention import TemporalSelfAttention
+from bevstack.models.detection3d.visible_pairs import VisiblePairs, find_visible_pairs
 from bevstack.ops import ms_deform_attn
 from bevstack.synthetic.rig import make_rig
 

@@ -26,7 +26,7 @@ from bevstack.geometry import BEVGrid
 from bevstack.losses import Criterion
 from bevstack.losses.matcher import match
 from bevstack.losses.targets import encode_targets
-from bevstack.models.box_code import DecoderOutput, encode
+from bevstack.models.detection3d.box_code import DecoderOutput, encode
 from bevstack.types import Annotations, Boxes3D
 
 from .timing import machine, medians

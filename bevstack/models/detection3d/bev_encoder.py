@@ -15,11 +15,11 @@ from torch.utils.checkpoint import checkpoint
 
 from bevstack.config import BEVEncoderConfig
 from bevstack.geometry import BEVGrid
+from bevstack.models.detection3d.spatial_cross_attention import SpatialCrossAttention
+from bevstack.models.detection3d.temporal_self_attention import TemporalSelfAttention
+from bevstack.models.detection3d.visible_pairs import VisiblePairs
 from bevstack.models.feedforward import FeedForward
-from bevstack.models.point_sampling import VisiblePairs
 from bevstack.models.positional_encoding import LearnedPositionalEncoding
-from bevstack.models.spatial_cross_attention import SpatialCrossAttention
-from bevstack.models.temporal_self_attention import TemporalSelfAttention
 
 
 class BEVEncoderLayer(nn.Module):

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from bevstack.geometry import BEVGrid
-from bevstack.models.point_sampling import VisiblePairs, find_visible_pairs
-from bevstack.models.spatial_cross_attention import SpatialCrossAttention
+from bevstack.models.detection3d.spatial_cross_attention import SpatialCrossAttention
+from bevstack.models.detection3d.visible_pairs import VisiblePairs, find_visible_pairs
 from tests.models import naive
 from tests.models.bevformer_oracle import (
     ENCODER_LAYER,

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bevstack.geometry import BEVGrid
-from bevstack.models.temporal_self_attention import TemporalSelfAttention
+from bevstack.models.detection3d.temporal_self_attention import TemporalSelfAttention
 from tests.models import naive
 from tests.models.bevformer_oracle import ENCODER_LAYER, assert_close, load_published, read_case
 from tests.models.small_models import randomise

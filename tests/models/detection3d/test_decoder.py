@@ -6,8 +6,8 @@ from torch import Tensor
 
 from bevstack.config import DecoderConfig
 from bevstack.geometry import BEVGrid
-from bevstack.models.box_code import DecoderOutput
-from bevstack.models.decoder import Decoder, QuerySelfAttention
+from bevstack.models.detection3d.box_code import DecoderOutput
+from bevstack.models.detection3d.decoder import Decoder, QuerySelfAttention
 from tests.models import naive
 from tests.models.bevformer_oracle import assert_close, grid_of, load_published, read_case
 from tests.models.small_models import randomise

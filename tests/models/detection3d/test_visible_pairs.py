@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bevstack.geometry import BEVGrid
-from bevstack.models.point_sampling import find_visible_pairs
+from bevstack.models.detection3d.visible_pairs import find_visible_pairs
 from tests.models.bevformer_oracle import assert_close, grid_of, pack_pairs, read_case, rig_of
 from tests.models.small_models import ring_rig
 

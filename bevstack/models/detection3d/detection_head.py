@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bevstack.geometry import BEVGrid
-from bevstack.models.box_code import CENTER, CODE_SIZE
+from bevstack.models.detection3d.box_code import CENTER, CODE_SIZE
 
 CLASS_PRIOR = 0.01  # probability of every class at the start (focal loss, arXiv 1708.02002, 3.3)
 INVERSE_SIGMOID_EPS = 1e-5

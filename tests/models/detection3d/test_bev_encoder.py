@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from bevstack.config import BEVEncoderConfig
 from bevstack.geometry import BEVGrid
-from bevstack.models.bev_encoder import BEVEncoder
-from bevstack.models.point_sampling import find_visible_pairs
+from bevstack.models.detection3d.bev_encoder import BEVEncoder
+from bevstack.models.detection3d.visible_pairs import find_visible_pairs
 from tests.models import naive
 from tests.models.bevformer_oracle import assert_close, grid_of, load_published, read_case, rig_of
 from tests.models.small_models import make_batch, randomise, small_config

@@ -11,10 +11,10 @@ from torch import nn
 from bevstack.config import BEVEncoderConfig, DecoderConfig, LossConfig
 from bevstack.geometry import BEVGrid
 from bevstack.losses import Criterion
-from bevstack.models.bev_encoder import BEVEncoder
-from bevstack.models.box_code import DecoderOutput
-from bevstack.models.decoder import Decoder
-from bevstack.models.point_sampling import find_visible_pairs
+from bevstack.models.detection3d.bev_encoder import BEVEncoder
+from bevstack.models.detection3d.box_code import DecoderOutput
+from bevstack.models.detection3d.decoder import Decoder
+from bevstack.models.detection3d.visible_pairs import find_visible_pairs
 from tests.losses.published_losses import EVERYWHERE, read_losses
 from tests.losses.test_matcher import random_output
 from tests.models.bevformer_oracle import (

@@ -12,13 +12,13 @@ from torch import Tensor
 from bevstack.config import DecoderConfig, LossConfig
 from bevstack.geometry import BEVGrid
 from bevstack.losses import Criterion
-from bevstack.models.box_code import detections_from
-from bevstack.models.decoder import INACTIVE_LOGIT, Decoder
-from bevstack.models.proposal_queries import MIN_PERIOD, sine_embedding
+from bevstack.models.detection3d.box_code import detections_from
+from bevstack.models.detection3d.decoder import INACTIVE_LOGIT, Decoder
+from bevstack.models.detection3d.proposal_queries import MIN_PERIOD, sine_embedding
 from bevstack.models.proposals import Proposals
 from bevstack.types import Boxes3D
+from tests.models.detection3d.test_decoder import assert_is_the_formula
 from tests.models.small_models import make_annotations, randomise
-from tests.models.test_decoder import assert_is_the_formula
 
 GRID = BEVGrid(x_range_m=(-10, 30), y_range_m=(-7, 5), z_range_m=(-2, 3), shape=(3, 4))
 PLACES, LEARNED = 4, 5

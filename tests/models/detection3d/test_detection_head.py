@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 
 from bevstack.geometry import BEVGrid
-from bevstack.models.detection_head import DetectionHead, inverse_sigmoid
+from bevstack.models.detection3d.detection_head import DetectionHead, inverse_sigmoid
 
 
 def test_inverse_sigmoid_is_clamped_at_both_ends() -> None:

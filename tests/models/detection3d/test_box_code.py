@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bevstack.models.box_code import DecoderOutput, decode, detections_from, encode
+from bevstack.models.detection3d.box_code import DecoderOutput, decode, detections_from, encode
 from bevstack.types import Boxes3D
 from tests.models.bevformer_oracle import assert_close, legacy_codes, read_case
 from tests.models.small_models import make_annotations

@@ -1,0 +1,1 @@
+"""The BEV encoder, the decoder and the box code."""
