@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bevstack.geometry import bev_iou
-from bevstack.models.perspective_nms import survivors
+from bevstack.models.layers.nms import survivors
 from bevstack.shapes import expect_shape
 
 

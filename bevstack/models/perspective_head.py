@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bevstack.config.perspective import RELU, PerspectiveConfig
-from bevstack.models.batch_norm import build_map_norm, run_block
 from bevstack.models.detection3d.detection_head import CLASS_PRIOR
+from bevstack.models.layers.norms import build_map_norm, run_block
 from bevstack.shapes import expect_shape
 
 _LEAST_INVERSE = 1e-3  # 1 / metres: beyond any depth_range_m

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bevstack.config.temporal import TemporalConfig
-from bevstack.models.batch_norm import build_map_norm, run_block
+from bevstack.models.layers.norms import build_map_norm, run_block
 from bevstack.shapes import expect_shape
 
 

@@ -16,7 +16,7 @@ from bevstack.geometry import BEVGrid, CameraRig
 from bevstack.models.bevformer import BEVFormerV2
 from bevstack.models.detection3d.bev_encoder import BEVEncoder
 from bevstack.models.detection3d.decoder import Decoder
-from bevstack.models.feedforward import FeedForward
+from bevstack.models.layers.feedforward import FeedForward
 from bevstack.types import Batch
 from tests.models import naive
 from tests.models.backbones import internimage_naive

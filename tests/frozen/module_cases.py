@@ -18,13 +18,13 @@ from bevstack.models.classification.internimage_heads import (
     AttentionPoolingHead,
     InternImageClassifier,
 )
-from bevstack.models.deformable_attention import DeformableAttention
 from bevstack.models.detection3d.decoder import QuerySelfAttention
 from bevstack.models.detection3d.spatial_cross_attention import SpatialCrossAttention
 from bevstack.models.detection3d.temporal_self_attention import TemporalSelfAttention
 from bevstack.models.detection3d.visible_pairs import find_visible_pairs
-from bevstack.models.feedforward import FeedForward
-from bevstack.models.positional_encoding import LearnedPositionalEncoding
+from bevstack.models.layers.deformable_attention import DeformableAttention
+from bevstack.models.layers.feedforward import FeedForward
+from bevstack.models.layers.positional_encoding import LearnedPositionalEncoding
 from tests.frozen import loops, scene
 from tests.frozen.case import PARAMETER, Case, Tensors, agree_all, draw, fill
 from tests.frozen.differentiable import values_and_gradients, verify_gradients

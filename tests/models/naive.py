@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bevstack.models.deformable_attention import DeformableAttention
 from bevstack.models.detection3d.spatial_cross_attention import SpatialCrossAttention
 from bevstack.models.detection3d.temporal_self_attention import TemporalSelfAttention
+from bevstack.models.layers.deformable_attention import DeformableAttention
 
 
 def bilinear(

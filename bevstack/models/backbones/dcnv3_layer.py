@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bevstack.config.internimage import InternImageConfig
-from bevstack.models.batch_norm import SyncBatchNorm
+from bevstack.models.layers.norms import SyncBatchNorm
 from bevstack.ops import dcnv3
 
 NORM_EPS = 1e-6  # of every LN of InternImage; released code

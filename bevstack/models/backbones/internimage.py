@@ -19,7 +19,7 @@ from bevstack.models.backbones.dcnv3_layer import (
     build_norm,
     convolve,
 )
-from bevstack.models.drop_path import DropPath
+from bevstack.models.layers.drop_path import DropPath
 from bevstack.shapes import expect_shape
 
 LINEAR_STD = 0.02  # of the truncated normal that linear weights start from; released code

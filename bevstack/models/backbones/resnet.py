@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bevstack.config.resnet import EXPANSION, ResNetConfig
-from bevstack.models.batch_norm import build_batch_norm, run_block
+from bevstack.models.layers.norms import build_batch_norm, run_block
 from bevstack.shapes import expect_shape
 
 

@@ -18,8 +18,8 @@ from bevstack.geometry import BEVGrid
 from bevstack.models.detection3d.spatial_cross_attention import SpatialCrossAttention
 from bevstack.models.detection3d.temporal_self_attention import TemporalSelfAttention
 from bevstack.models.detection3d.visible_pairs import VisiblePairs
-from bevstack.models.feedforward import FeedForward
-from bevstack.models.positional_encoding import LearnedPositionalEncoding
+from bevstack.models.layers.feedforward import FeedForward
+from bevstack.models.layers.positional_encoding import LearnedPositionalEncoding
 
 
 class BEVEncoderLayer(nn.Module):

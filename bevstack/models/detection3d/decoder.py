@@ -16,15 +16,15 @@ from torch.utils.checkpoint import checkpoint
 
 from bevstack.config import DecoderConfig
 from bevstack.geometry import BEVGrid
-from bevstack.models.deformable_attention import (
+from bevstack.models.detection3d.box_code import DecoderOutput
+from bevstack.models.detection3d.detection_head import DetectionHead
+from bevstack.models.detection3d.proposal_queries import ProposalQueries, places_of
+from bevstack.models.layers.deformable_attention import (
     DeformableAttention,
     float32_linear,
     init_projection,
 )
-from bevstack.models.detection3d.box_code import DecoderOutput
-from bevstack.models.detection3d.detection_head import DetectionHead
-from bevstack.models.detection3d.proposal_queries import ProposalQueries, places_of
-from bevstack.models.feedforward import FeedForward
+from bevstack.models.layers.feedforward import FeedForward
 from bevstack.models.proposals import Proposals
 
 INACTIVE_LOGIT = -1e4  # of queries that say nothing: no score, no loss, and finite in every dtype

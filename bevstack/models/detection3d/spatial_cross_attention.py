@@ -10,8 +10,12 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from bevstack.models.deformable_attention import float32_linear, init_projection, init_sampling
 from bevstack.models.detection3d.visible_pairs import VisiblePairs
+from bevstack.models.layers.deformable_attention import (
+    float32_linear,
+    init_projection,
+    init_sampling,
+)
 from bevstack.ops import ms_deform_attn
 
 

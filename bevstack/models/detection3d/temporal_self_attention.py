@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from bevstack.models.deformable_attention import float32_linear, init_projection, init_sampling
+from bevstack.models.layers.deformable_attention import (
+    float32_linear,
+    init_projection,
+    init_sampling,
+)
 from bevstack.ops import ms_deform_attn
 
 

@@ -14,7 +14,7 @@ from bevstack.config.internimage import (
 )
 from bevstack.models.backbones import dcnv3_layer
 from bevstack.models.backbones.internimage import InternImage
-from bevstack.models.drop_path import DropPath
+from bevstack.models.layers.drop_path import DropPath
 from tests.models.backbones import internimage_naive
 
 SMALL = InternImageConfig(channels=16, depths=(1, 1, 2, 1), groups=(1, 2, 4, 8), drop_path_rate=0.0)

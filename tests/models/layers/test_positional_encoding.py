@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bevstack.models.positional_encoding import LearnedPositionalEncoding
+from bevstack.models.layers.positional_encoding import LearnedPositionalEncoding
 from tests.models.bevformer_oracle import assert_close, load_published, read_case
 
 

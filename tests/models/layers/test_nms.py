@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bevstack.models import perspective_nms
-from bevstack.models.perspective_nms import keep_best, pairwise_iou, suppress
+from bevstack.models.layers import nms as perspective_nms
+from bevstack.models.layers.nms import keep_best, pairwise_iou, suppress
 from tests.models.test_perspective_decode import naive_iou
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, distributed, nn
 
-from bevstack.models.batch_norm import SyncBatchNorm, build_batch_norm
+from bevstack.models.layers.norms import SyncBatchNorm, build_batch_norm
 
 SHARES = ((0, 2), (2, 5))  # of five images: unequal shares of two processes
 

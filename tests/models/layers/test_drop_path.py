@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bevstack.models.drop_path import DropPath
+from bevstack.models.layers.drop_path import DropPath
 
 
 def test_each_sample_is_dropped_whole_or_scaled_as_its_own_draw_says() -> None:

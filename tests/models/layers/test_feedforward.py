@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from bevstack.models.feedforward import FeedForward
+from bevstack.models.layers.feedforward import FeedForward
 
 
 def test_output_is_two_linear_maps_around_a_relu() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from bevstack.models.deformable_attention import (
+from bevstack.models.layers.deformable_attention import (
     DeformableAttention,
     float32_linear,
     init_sampling,
