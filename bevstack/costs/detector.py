@@ -273,7 +273,7 @@ def no_proposals(config: Config) -> tuple[Any, ...]:
     """Places for proposals of one sample, where the decoder takes them; shapes alone."""
     import torch
 
-    from bevstack.models.proposals import Proposals
+    from bevstack.models.perspective.proposals import Proposals
     from bevstack.types import Boxes3D
 
     if config.proposals is None:

@@ -17,8 +17,8 @@ from bevstack.losses.criterion import Losses
 from bevstack.losses.focal import sigmoid_focal_loss
 from bevstack.losses.perspective_targets import PerspectiveTargets, assign_targets
 from bevstack.losses.reduction import mean_over_processes
-from bevstack.models.perspective_decode import decode_boxes, raw_boxes_at
-from bevstack.models.perspective_head import PerspectiveOutput
+from bevstack.models.perspective.decode import decode_boxes, raw_boxes_at
+from bevstack.models.perspective.head import PerspectiveOutput
 from bevstack.types.perspective import (
     UNKNOWN_ATTRIBUTE,
     CameraAnnotations,

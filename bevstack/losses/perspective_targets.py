@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from bevstack.config.perspective import PerspectiveConfig
-from bevstack.models.perspective_decode import invert_intrinsics
+from bevstack.models.perspective.decode import invert_intrinsics
 from bevstack.shapes import expect_shape
 from bevstack.types.perspective import UNKNOWN_ATTRIBUTE, CameraAnnotations, CameraBoxes
 

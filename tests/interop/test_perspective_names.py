@@ -9,9 +9,9 @@ from torch import Size
 from bevstack.config.perspective import PerspectiveConfig
 from bevstack.interop.bevformer_names import NOT_WEIGHTS, PERSPECTIVE, length_before_width
 from bevstack.interop.public_weights import convert_weights
-from bevstack.models.perspective_head import PerspectiveHead
+from bevstack.models.perspective.head import PerspectiveHead
 from tests.conftest import shared_dir
-from tests.models.perspective_cases import OURS, PUBLISHED
+from tests.models.perspective.perspective_cases import OURS, PUBLISHED
 
 
 @pytest.mark.oracle("keys_bevformerv2_r50_t1-base")

@@ -9,11 +9,11 @@ import math
 import torch
 from torch import Tensor
 
-from bevstack.models.perspective_decode import RawBoxes
-from bevstack.models.perspective_head import PerspectiveOutput
+from bevstack.models.perspective.decode import RawBoxes
+from bevstack.models.perspective.head import PerspectiveOutput
 from bevstack.types.perspective import CameraAnnotations
 from tests.losses.test_perspective_targets import naive_targets
-from tests.models.test_perspective_decode import naive_decode, numpy_raw, rotation
+from tests.models.perspective.test_decode import naive_decode, numpy_raw, rotation
 
 BOX_PARTS = ("quaternion", "projected_center", "depth", "size")
 

@@ -11,12 +11,12 @@ from bevstack.config.perspective import PerspectiveConfig
 from bevstack.losses.criterion import Losses
 from bevstack.losses.perspective_loss import PerspectiveCriterion, corner_error, giou_loss
 from bevstack.losses.perspective_targets import centerness
-from bevstack.models.perspective_decode import decode_boxes
-from bevstack.models.perspective_head import PerspectiveHead, PerspectiveOutput
+from bevstack.models.perspective.decode import decode_boxes
+from bevstack.models.perspective.head import PerspectiveHead, PerspectiveOutput
 from bevstack.types.perspective import CameraAnnotations
 from tests.losses.perspective_naive import naive_losses
 from tests.models.bevformer_oracle import assert_close, read_case
-from tests.models.perspective_cases import (
+from tests.models.perspective.perspective_cases import (
     SHAPES,
     SMALL,
     published_annotations,
@@ -26,7 +26,7 @@ from tests.models.perspective_cases import (
     some_intrinsics,
     some_output,
 )
-from tests.models.test_perspective_decode import published_raw
+from tests.models.perspective.test_decode import published_raw
 
 # ours, and what published losses are called
 NAMES = {

@@ -9,13 +9,18 @@ from torch import Tensor
 
 from bevstack.losses.perspective_loss import PerspectiveCriterion
 from bevstack.losses.perspective_targets import PerspectiveTargets, assign_targets
-from bevstack.models.perspective_decode import detect
-from bevstack.models.perspective_head import PerspectiveOutput
+from bevstack.models.perspective.decode import detect
+from bevstack.models.perspective.head import PerspectiveOutput
 from bevstack.types.perspective import CameraAnnotations
 from tests.losses.test_perspective_targets import LOCATIONS, SIZES
 from tests.models.bevformer_oracle import assert_close
-from tests.models.perspective_cases import SMALL, some_annotations, some_intrinsics, some_output
-from tests.models.test_perspective_decode import assert_same_attitude
+from tests.models.perspective.perspective_cases import (
+    SMALL,
+    some_annotations,
+    some_intrinsics,
+    some_output,
+)
+from tests.models.perspective.test_decode import assert_same_attitude
 
 
 def seen_along_ray(quaternion: Tensor, ray: Tensor) -> Tensor:

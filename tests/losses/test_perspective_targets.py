@@ -8,10 +8,10 @@ import torch
 
 from bevstack.config.perspective import PerspectiveConfig
 from bevstack.losses.perspective_targets import assign_targets, centerness
-from bevstack.models.perspective_head import level_locations
+from bevstack.models.perspective.head import level_locations
 from bevstack.types.perspective import UNKNOWN_ATTRIBUTE, CameraAnnotations
 from tests.models.bevformer_oracle import assert_close, read_case
-from tests.models.perspective_cases import (
+from tests.models.perspective.perspective_cases import (
     NO_ATTRIBUTE,
     SHAPES,
     SMALL,

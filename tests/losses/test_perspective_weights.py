@@ -11,8 +11,13 @@ import torch
 from bevstack.losses.perspective_loss import PerspectiveCriterion
 from tests.losses.perspective_naive import naive_losses
 from tests.losses.test_perspective_targets import naive_targets
-from tests.models.perspective_cases import SMALL, some_annotations, some_intrinsics, some_output
-from tests.models.test_perspective_decode import rotation
+from tests.models.perspective.perspective_cases import (
+    SMALL,
+    some_annotations,
+    some_intrinsics,
+    some_output,
+)
+from tests.models.perspective.test_decode import rotation
 
 
 def test_classes_count_as_much_as_configured() -> None:

@@ -28,7 +28,7 @@ from bevstack.models.build import build_model
 from bevstack.models.detection3d.box_code import detections_from
 from bevstack.types import Annotations, Batch, Boxes3D, CameraAnnotations
 from tests.models.bevformer_oracle import Case, assert_close, grid_of, read_case, rig_of
-from tests.models.perspective_cases import NO_ATTRIBUTE, published_boxes
+from tests.models.perspective.perspective_cases import NO_ATTRIBUTE, published_boxes
 
 FRAMES = (-1, 0)
 CAMERAS = 6

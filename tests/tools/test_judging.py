@@ -12,7 +12,7 @@ import torch
 from bevstack.evaluation.baselines.lifting import class_priors
 from bevstack.geometry import invert_se3
 from bevstack.models.build import save_model
-from bevstack.models.perspective_decode import detect
+from bevstack.models.perspective.decode import detect
 from bevstack.runtime.detector import Detector, build
 from tests.models.small_models import randomise
 from tests.small_world import CONFIG, SPEC, dataset, small_world

@@ -8,9 +8,9 @@ from bevstack.config import ProposalConfig
 from bevstack.datasets.collate import stack_clips
 from bevstack.evaluation.baselines.lifting import ClassPriors, ImageBoxes, lift_boxes
 from bevstack.geometry import CameraRig, invert_se3
-from bevstack.models.perspective_decode import detect
-from bevstack.models.perspective_views import PerspectiveViews, look_from_cameras
-from bevstack.models.proposals import find_proposals
+from bevstack.models.perspective.camera_views import PerspectiveViews, look_from_cameras
+from bevstack.models.perspective.decode import detect
+from bevstack.models.perspective.proposals import find_proposals
 from bevstack.runtime.detector import Detector
 from bevstack.types import Boxes3D, Clip, Detections, Frame
 

@@ -25,7 +25,7 @@ from bevstack.models.layers.deformable_attention import (
     init_projection,
 )
 from bevstack.models.layers.feedforward import FeedForward
-from bevstack.models.proposals import Proposals
+from bevstack.models.perspective.proposals import Proposals
 
 INACTIVE_LOGIT = -1e4  # of queries that say nothing: no score, no loss, and finite in every dtype
 

@@ -15,7 +15,7 @@ from bevstack.losses import Criterion
 from bevstack.models.detection3d.box_code import detections_from
 from bevstack.models.detection3d.decoder import INACTIVE_LOGIT, Decoder
 from bevstack.models.detection3d.proposal_queries import MIN_PERIOD, sine_embedding
-from bevstack.models.proposals import Proposals
+from bevstack.models.perspective.proposals import Proposals
 from bevstack.types import Boxes3D
 from tests.models.detection3d.test_decoder import assert_is_the_formula
 from tests.models.small_models import make_annotations, randomise

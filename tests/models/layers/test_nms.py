@@ -6,7 +6,7 @@ from torch import Tensor
 
 from bevstack.models.layers import nms as perspective_nms
 from bevstack.models.layers.nms import keep_best, pairwise_iou, suppress
-from tests.models.test_perspective_decode import naive_iou
+from tests.models.perspective.test_decode import naive_iou
 
 
 def some_boxes(count: int, *, seed: int = 0, spread: float = 30.0) -> Tensor:

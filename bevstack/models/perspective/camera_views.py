@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bevstack.config import PerspectiveConfig
 from bevstack.geometry import CameraRig
-from bevstack.models.perspective_head import (
+from bevstack.models.perspective.head import (
     PerspectiveHead,
     PerspectiveOutput,
     ground_seen_at,

@@ -15,7 +15,7 @@ from torch.nn import functional
 from bevstack.config.perspective import QUATERNION, YAW, PerspectiveConfig
 from bevstack.geometry import quaternion_from_rotation
 from bevstack.models.layers.nms import keep_best
-from bevstack.models.perspective_head import PerspectiveOutput
+from bevstack.models.perspective.head import PerspectiveOutput
 from bevstack.shapes import expect_shape
 from bevstack.types.perspective import CameraBoxes, pixel_rays
 

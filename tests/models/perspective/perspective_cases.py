@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bevstack.config.perspective import PerspectiveConfig
-from bevstack.models.perspective_head import (
+from bevstack.models.perspective.head import (
     PerspectiveHead,
     PerspectiveOutput,
     level_locations,

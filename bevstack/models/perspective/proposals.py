@@ -15,8 +15,8 @@ from torch.nn import functional
 from bevstack.config import PerspectiveConfig, ProposalConfig
 from bevstack.geometry import BEVGrid, CameraRig, transform_points
 from bevstack.models.bev_nms import suppress_in_bev
-from bevstack.models.perspective_decode import PerspectiveDetections, detect
-from bevstack.models.perspective_views import PerspectiveViews
+from bevstack.models.perspective.camera_views import PerspectiveViews
+from bevstack.models.perspective.decode import PerspectiveDetections, detect
 from bevstack.shapes import expect_shape
 from bevstack.types import Boxes3D
 from bevstack.types.perspective import rotate

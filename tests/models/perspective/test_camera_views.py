@@ -11,8 +11,8 @@ from torch import Tensor
 from bevstack.config import Config, FPNConfig, PerspectiveConfig
 from bevstack.losses import DetectorCriterion
 from bevstack.models.build import build_model
-from bevstack.models.perspective_head import PerspectiveHead
-from bevstack.models.perspective_views import PerspectiveViews, look_from_cameras
+from bevstack.models.perspective.camera_views import PerspectiveViews, look_from_cameras
+from bevstack.models.perspective.head import PerspectiveHead
 from bevstack.types import Batch, CameraAnnotations
 from tests.models.small_models import (
     make_annotations,

@@ -28,7 +28,7 @@ _SHARPNESS_M = 100.0  # from depths of this order on, inverse depths stay positi
 class PerspectiveOutput:
     """What the head says at every location of every image; float32 at least.
 
-    3D quantities are said for every class apart, raw: ``bevstack.models.perspective_decode`` makes
+    3D quantities are said for every class apart, raw: ``bevstack.models.perspective.decode`` makes
     boxes of them.
     """
 

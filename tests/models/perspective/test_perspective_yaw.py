@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from bevstack.models.perspective_decode import RawBoxes, decode_boxes, detect, upright
+from bevstack.models.perspective.decode import RawBoxes, decode_boxes, detect, upright
 from bevstack.types.perspective import rotate
-from tests.models.perspective_cases import SMALL, some_intrinsics, some_output
-from tests.models.test_perspective_decode import rotation, some_raw
-from tests.models.test_perspective_head import some_head, some_pyramid
+from tests.models.perspective.perspective_cases import SMALL, some_intrinsics, some_output
+from tests.models.perspective.test_decode import rotation, some_raw
+from tests.models.perspective.test_head import some_head, some_pyramid
 
 
 @pytest.mark.parametrize("yaw_deg", [-179.0, -90.0, -20.0, 0.0, 45.0, 90.0, 180.0])

@@ -13,15 +13,15 @@ from torch import Tensor
 from bevstack.config import ProposalConfig
 from bevstack.datasets.augmentation.augment import BEVAugmentation
 from bevstack.geometry import BEVGrid, CameraRig
-from bevstack.models.perspective_decode import detect
-from bevstack.models.perspective_head import PerspectiveHead
-from bevstack.models.perspective_views import PerspectiveViews, look_from_cameras
-from bevstack.models.proposals import Proposals, find_proposals
+from bevstack.models.perspective.camera_views import PerspectiveViews, look_from_cameras
+from bevstack.models.perspective.decode import detect
+from bevstack.models.perspective.head import PerspectiveHead
+from bevstack.models.perspective.proposals import Proposals, find_proposals
 from bevstack.types import Annotations
 from tests.geometry.test_bev_iou import polygon
-from tests.models.perspective_cases import SHAPES, SMALL, some_output
+from tests.models.perspective.perspective_cases import SHAPES, SMALL, some_output
+from tests.models.perspective.test_decode import rotation
 from tests.models.small_models import randomise, ring_rig
-from tests.models.test_perspective_decode import rotation
 
 GRID = BEVGrid(x_range_m=(-18, 24), y_range_m=(-15, 11), z_range_m=(-2, 3), shape=(7, 11))
 CONFIG = ProposalConfig(max_per_view=40, max_proposals=70, bev_nms_iou=0.1)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bevstack.config.perspective import PerspectiveConfig
-from bevstack.models.perspective_head import (
+from bevstack.models.perspective.head import (
     PerspectiveHead,
     PerspectiveOutput,
     choose_images,
@@ -17,7 +17,7 @@ from bevstack.models.perspective_head import (
     level_locations,
 )
 from tests.models.bevformer_oracle import assert_close, read_case
-from tests.models.perspective_cases import (
+from tests.models.perspective.perspective_cases import (
     SHAPES,
     SMALL,
     published_head,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bevstack.config.perspective import PerspectiveConfig
 from bevstack.geometry import rotation_from_quaternion
-from bevstack.models.perspective_decode import (
+from bevstack.models.perspective.decode import (
     RawBoxes,
     decode_boxes,
     detect,
@@ -20,7 +20,7 @@ from bevstack.models.perspective_decode import (
 )
 from bevstack.types.perspective import CameraBoxes
 from tests.models.bevformer_oracle import Case, assert_close, read_case
-from tests.models.perspective_cases import (
+from tests.models.perspective.perspective_cases import (
     SMALL,
     published_boxes,
     published_output,

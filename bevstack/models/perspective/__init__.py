@@ -1,0 +1,1 @@
+"""The perspective head, its decoding, and the proposals made of it."""
