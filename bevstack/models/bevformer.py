@@ -15,11 +15,11 @@ from bevstack.models.detection3d.bev_encoder import BEVEncoder
 from bevstack.models.detection3d.box_code import DecoderOutput
 from bevstack.models.detection3d.decoder import Decoder
 from bevstack.models.detection3d.visible_pairs import find_visible_pairs
-from bevstack.models.history import History
-from bevstack.models.lookback import Lookback, blacken_lost, looking_back
 from bevstack.models.perspective.camera_views import PerspectiveViews, look_from_cameras
 from bevstack.models.perspective.head import PerspectiveHead
 from bevstack.models.perspective.proposals import Proposals
+from bevstack.models.temporal.history import History
+from bevstack.models.temporal.past_frames import Lookback, blacken_lost, looking_back
 from bevstack.types import Batch, BEVMemory
 
 PIXELS_PER_PASS = 2**20  # one image of 640x1600, six of 225x400

@@ -28,10 +28,10 @@ from bevstack.models.backbones.resnet import ResNet
 from bevstack.models.bevformer import BEVFormerV2
 from bevstack.models.detection3d.bev_encoder import BEVEncoder
 from bevstack.models.detection3d.decoder import Decoder
-from bevstack.models.history import History
 from bevstack.models.perspective.head import PerspectiveHead
 from bevstack.models.perspective.proposals import find_proposals
-from bevstack.models.temporal_fusion import TemporalFusion
+from bevstack.models.temporal.fusion import TemporalFusion
+from bevstack.models.temporal.history import History
 from bevstack.models.weights import read_safetensors, write_safetensors
 
 FORMAT = "bevstack-model-1"

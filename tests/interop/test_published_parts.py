@@ -13,7 +13,7 @@ from bevstack.config.temporal import TemporalConfig
 from bevstack.interop.bevformer_names import BEVFORMER_V2
 from bevstack.interop.public_weights import convert_weights
 from bevstack.models.backbones.resnet import ResNet
-from bevstack.models.temporal_fusion import TemporalFusion
+from bevstack.models.temporal.fusion import TemporalFusion
 from tests.conftest import shared_dir
 
 FUSION = "pts_bbox_head.transformer.fusion."

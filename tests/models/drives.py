@@ -14,7 +14,7 @@ from bevstack.models.bevformer import BEVFormerOutput, BEVFormerV2
 from bevstack.models.build import build_model
 from bevstack.types import Batch
 from tests.models.small_models import make_batch, randomise, ring_rig, small_config
-from tests.models.test_bev_warp import pose
+from tests.models.temporal.test_bev_resampling import pose
 
 STEP_US = 500_000
 FRAMES = (-3, -2, -1, 0)

@@ -8,8 +8,8 @@ import torch
 
 from bevstack.config import TemporalConfig
 from bevstack.geometry import CameraRig
-from bevstack.models.continuity import StreamCheck
-from bevstack.models.memory_step import advance_memory, start_memory
+from bevstack.models.temporal.memory_update import advance_memory, start_memory
+from bevstack.models.temporal.reset_rules import StreamCheck
 from bevstack.types import BEVMemory, Reset
 
 CONFIG = TemporalConfig()

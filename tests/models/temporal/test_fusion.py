@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bevstack.config.temporal import TemporalConfig
-from bevstack.models.temporal_fusion import TemporalFusion, fill_missing, source_slots
+from bevstack.models.temporal.fusion import TemporalFusion, fill_missing, source_slots
 from tests.models.bevformer_oracle import assert_close, load_published, read_case
 from tests.models.small_models import randomise
 

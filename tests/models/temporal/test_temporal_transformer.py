@@ -12,8 +12,8 @@ from bevstack.geometry import CameraRig
 from bevstack.models.bevformer import BEVFormerV2
 from bevstack.models.detection3d.bev_encoder import BEVEncoder
 from bevstack.models.detection3d.decoder import Decoder
-from bevstack.models.history import History
-from bevstack.models.temporal_fusion import TemporalFusion
+from bevstack.models.temporal.fusion import TemporalFusion
+from bevstack.models.temporal.history import History
 from bevstack.types import Batch
 from tests.models.bevformer_oracle import (
     Case,

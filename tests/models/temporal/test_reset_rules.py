@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from bevstack.config import TemporalConfig
-from bevstack.models.continuity import check_clip, check_stream
+from bevstack.models.temporal.reset_rules import check_clip, check_stream
 from bevstack.types import Batch, BEVMemory, Reset, sequence_ids
 from tests.models.drives import STEP_US, make_drive
 

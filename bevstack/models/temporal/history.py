@@ -14,9 +14,10 @@ from torch import Tensor
 from bevstack.config.temporal import TemporalConfig
 from bevstack.geometry import BEVGrid, invert_se3
 from bevstack.models.bev_augmentation import resample_bev
-from bevstack.models.bev_warp import align_history
-from bevstack.models.continuity import StreamCheck, check_clip, check_stream
-from bevstack.models.lookback import (
+from bevstack.models.temporal.bev_resampling import align_history
+from bevstack.models.temporal.fusion import TemporalFusion
+from bevstack.models.temporal.memory_update import advance_memory, start_memory
+from bevstack.models.temporal.past_frames import (
     FrameEncoder,
     Lookback,
     Moment,
@@ -25,8 +26,7 @@ from bevstack.models.lookback import (
     frames_per_pass,
     image_size,
 )
-from bevstack.models.memory_step import advance_memory, start_memory
-from bevstack.models.temporal_fusion import TemporalFusion
+from bevstack.models.temporal.reset_rules import StreamCheck, check_clip, check_stream
 from bevstack.types import Batch, BEVMemory, Reset, sequence_ids
 
 

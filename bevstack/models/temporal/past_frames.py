@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from bevstack.geometry import BEVGrid, CameraRig, invert_se3
-from bevstack.models.continuity import StreamCheck
+from bevstack.models.temporal.reset_rules import StreamCheck
 from bevstack.types import Batch
 
 

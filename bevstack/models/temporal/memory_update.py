@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bevstack.config.temporal import TemporalConfig
-from bevstack.models.continuity import StreamCheck, step_us
+from bevstack.models.temporal.reset_rules import StreamCheck, step_us
 from bevstack.types import BEVMemory, Reset
 
 

@@ -1,0 +1,1 @@
+"""Frames besides the current one: memory, alignment, fusion."""
