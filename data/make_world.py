@@ -50,7 +50,7 @@ def profile() -> int:
 def freeze() -> int:
     """Writes the fingerprints of the benchmark's validation scenes."""
     from bevstack.synthetic import preset
-    from bevstack.synthetic.fingerprint import fingerprint_scene, write_fingerprints
+    from bevstack.synthetic.reproducibility import fingerprint_scene, write_fingerprints
 
     spec = preset("benchmark")
     scenes = {name: fingerprint_scene(spec, name) for name in spec.families["val"]}
@@ -62,7 +62,7 @@ def freeze() -> int:
 def check(count: int) -> int:
     """Compares the first validation scenes of the benchmark, made here, with the frozen ones."""
     from bevstack.synthetic import preset
-    from bevstack.synthetic.fingerprint import check_scenes, overall_digest, read_fingerprints
+    from bevstack.synthetic.reproducibility import check_scenes, overall_digest, read_fingerprints
 
     spec = preset("benchmark")
     _, frozen = read_fingerprints(FROZEN)

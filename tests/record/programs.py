@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bevstack.synthetic import PRESETS, WorldSpec
-from bevstack.synthetic.fingerprint import fingerprint_scene
+from bevstack.synthetic.reproducibility import fingerprint_scene
 
 VERBS = (
     "demo",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bevstack.synthetic import WorldSpec, preset
-from bevstack.synthetic.fingerprint import (
+from bevstack.synthetic.reproducibility import (
     SceneFingerprint,
     check_scenes,
     fingerprint_scene,
@@ -54,7 +54,7 @@ def test_noise_far_below_the_rounding_leaves_the_digest(monkeypatch: pytest.Monk
     """Every sine off by 1e-12, as on a processor with another vector unit."""
     import numpy as np
 
-    from bevstack.synthetic import fingerprint
+    from bevstack.synthetic import reproducibility as fingerprint
 
     record = fingerprint.record_scene
 
