@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bevstack.synthetic import street_objects as things
-from bevstack.synthetic import vehicles
 from bevstack.synthetic.ground import Lot
+from bevstack.synthetic.objects import people_and_props as things
+from bevstack.synthetic.objects import vehicles
 from bevstack.synthetic.population import Population, Role
 from bevstack.synthetic.roads import Path, RoadLayout
 from bevstack.synthetic.scenery import add_building, add_hedge, add_tree

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bevstack.synthetic import street_objects as things
 from bevstack.synthetic.ground import ROAD
+from bevstack.synthetic.objects import people_and_props as things
 from bevstack.synthetic.population import Population, Role
 from bevstack.synthetic.roads import CrossStreet, Path, RoadLayout
 from bevstack.synthetic.signals import Signals

@@ -9,8 +9,8 @@ import numpy as np
 
 from bevstack.synthetic.blocks import fill_blocks, lots_of, plan_blocks
 from bevstack.synthetic.ego import drive_ego
-from bevstack.synthetic.families import FAMILIES
 from bevstack.synthetic.ground import Ground, draw_ground
+from bevstack.synthetic.objects.appearance_splits import FAMILIES
 from bevstack.synthetic.people import add_people
 from bevstack.synthetic.population import Population, Role, SceneObject
 from bevstack.synthetic.primitives import C_INSTANCE, P_STATE, Primitives, concatenate

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bevstack.synthetic.objects.vehicles import Colour, vary
 from bevstack.synthetic.population import Population
 from bevstack.synthetic.primitives import Kind, Pattern, PrimitiveList, Primitives, place
 from bevstack.synthetic.roads import Path
-from bevstack.synthetic.vehicles import Colour, vary
 
 _WALLS: tuple[Colour, ...] = (
     (0.62, 0.42, 0.33),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bevstack.synthetic import street_objects as things
+from bevstack.synthetic.objects import people_and_props as things
 from bevstack.synthetic.population import Population, Role
 from bevstack.synthetic.roads import Path, near_junction, path_through
 from bevstack.synthetic.traffic import walk_on_path

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bevstack.synthetic import vehicles
+from bevstack.synthetic.objects import vehicles
 from bevstack.synthetic.population import Population, Role
 from bevstack.synthetic.roads import (
     STEP_M,

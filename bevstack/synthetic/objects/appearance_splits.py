@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from bevstack.synthetic.objects.vehicles import ObjectModel
 from bevstack.synthetic.primitives import (
     G_BACK,
     G_FRONT,
@@ -31,7 +32,6 @@ from bevstack.synthetic.primitives import (
     Pattern,
     Primitives,
 )
-from bevstack.synthetic.vehicles import ObjectModel
 
 # Faces, lamps, tyres and safety colours keep their meaning, and so their paint.
 _KEEPS_PAINT = (Pattern.HEAD, Pattern.LAMP, Pattern.TYRE, Pattern.VEST, Pattern.MACHINE)

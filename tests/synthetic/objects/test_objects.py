@@ -8,10 +8,10 @@ import pytest
 import shapely
 import shapely.affinity
 
-from bevstack.synthetic import street_objects as things
-from bevstack.synthetic import vehicles
 from bevstack.synthetic.camera import Sensor, camera_pose, freeze, take_picture
-from bevstack.synthetic.families import FAMILIES
+from bevstack.synthetic.objects import people_and_props as things
+from bevstack.synthetic.objects import vehicles
+from bevstack.synthetic.objects.appearance_splits import FAMILIES
 from bevstack.synthetic.occupancy import rectangles_overlap
 from bevstack.synthetic.patterns import paint
 from bevstack.synthetic.primitives import Kind, Pattern, PrimitiveList

@@ -1,0 +1,1 @@
+"""Shapes and appearance of vehicles, people and small objects."""
