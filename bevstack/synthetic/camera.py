@@ -9,6 +9,7 @@ import numpy as np
 
 from bevstack.synthetic.ground import TEXELS_PER_M
 from bevstack.synthetic.ground_light import darken_ground, mirror_in_ground
+from bevstack.synthetic.population.traffic import sample_tracks
 from bevstack.synthetic.primitives import (
     C_INSTANCE,
     G_X,
@@ -23,7 +24,6 @@ from bevstack.synthetic.rig import CameraMount
 from bevstack.synthetic.scene import Scene
 from bevstack.synthetic.shading import L_WET, develop, shade_image
 from bevstack.synthetic.shadows import lamp_pools, object_shadows, scenery_shadows
-from bevstack.synthetic.traffic import sample_tracks
 from bevstack.synthetic.weather import Drop, see_through_drops
 
 _REACH_M = 160.0  # nothing farther from the ego is drawn

@@ -6,10 +6,10 @@ import numpy as np
 
 from bevstack.synthetic.camera import Picture, camera_pose
 from bevstack.synthetic.labels import Row, sample_time_us
+from bevstack.synthetic.population.traffic import sample_tracks
+from bevstack.synthetic.population.traffic_control import TrafficControl
 from bevstack.synthetic.rig import CameraMount, yaw_to_quaternion
 from bevstack.synthetic.scene import Scene
-from bevstack.synthetic.traffic import sample_tracks
-from bevstack.synthetic.traffic_control import TrafficControl
 from bevstack.tables.writer import make_token
 
 _LEAST_PX = 4  # visible pixels of an annotated light or sign

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bevstack.synthetic.population import Role
+from bevstack.synthetic.population.population import Role
+from bevstack.synthetic.population.traffic import sample_tracks
 from bevstack.synthetic.rig import RADAR_MOUNTS, yaw_to_quaternion
 from bevstack.synthetic.scene import SAMPLE_PERIOD_S, Scene
-from bevstack.synthetic.traffic import sample_tracks
 from bevstack.tables.names import (
     ATTRIBUTES,
     CAMERA_CHANNELS,

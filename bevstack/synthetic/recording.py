@@ -23,9 +23,9 @@ from bevstack.synthetic.labels import (
     scene_rows,
     shots_of,
 )
+from bevstack.synthetic.population.traffic import DT_S, sample_tracks
 from bevstack.synthetic.scene import SAMPLE_PERIOD_S, Scene, build_scene
 from bevstack.synthetic.spec import WorldSpec
-from bevstack.synthetic.traffic import DT_S, sample_tracks
 from bevstack.synthetic.weather import Drop, draw_drops, draw_rain_field
 from bevstack.tables.names import LIDAR_CHANNEL
 from bevstack.tables.traffic_elements import LANE_TABLE, TRAFFIC_ELEMENT_TABLE

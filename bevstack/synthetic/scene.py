@@ -7,31 +7,31 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bevstack.synthetic.blocks import fill_blocks, lots_of, plan_blocks
-from bevstack.synthetic.ego import drive_ego
 from bevstack.synthetic.ground import Ground, draw_ground
 from bevstack.synthetic.objects.appearance_splits import FAMILIES
-from bevstack.synthetic.people import add_people
-from bevstack.synthetic.population import Population, Role, SceneObject
-from bevstack.synthetic.primitives import C_INSTANCE, P_STATE, Primitives, concatenate
-from bevstack.synthetic.rig import SensorRig, make_rig
-from bevstack.synthetic.roads import AHEAD_M, BEHIND_M, TOP_SPEED_MPS, RoadLayout, make_layout
-from bevstack.synthetic.scenery import add_skyline, line_streets
-from bevstack.synthetic.spec import WorldSpec
-from bevstack.synthetic.street_life import (
+from bevstack.synthetic.population.blocks import fill_blocks, lots_of, plan_blocks
+from bevstack.synthetic.population.ego import drive_ego
+from bevstack.synthetic.population.people import add_people
+from bevstack.synthetic.population.population import Population, Role, SceneObject
+from bevstack.synthetic.population.road_works import add_road_works, add_roamers
+from bevstack.synthetic.population.scenery import add_skyline, line_streets
+from bevstack.synthetic.population.traffic import Track, time_steps
+from bevstack.synthetic.population.traffic_control import (
+    TrafficControl,
+    add_traffic_control,
+    control_parts,
+)
+from bevstack.synthetic.population.turning import add_turning_vehicles
+from bevstack.synthetic.population.vehicles_on_street import (
     add_classes,
     add_two_wheelers,
     drive_others,
     park_along_kerbs,
 )
-from bevstack.synthetic.street_works import add_road_works, add_roamers
-from bevstack.synthetic.traffic import Track, time_steps
-from bevstack.synthetic.traffic_control import (
-    TrafficControl,
-    add_traffic_control,
-    control_parts,
-)
-from bevstack.synthetic.turning import add_turning_vehicles
+from bevstack.synthetic.primitives import C_INSTANCE, P_STATE, Primitives, concatenate
+from bevstack.synthetic.rig import SensorRig, make_rig
+from bevstack.synthetic.roads import AHEAD_M, BEHIND_M, TOP_SPEED_MPS, RoadLayout, make_layout
+from bevstack.synthetic.spec import WorldSpec
 from bevstack.synthetic.weather import Light, choose_weather, draw_light
 from bevstack.tables.names import DETECTION_CLASSES
 

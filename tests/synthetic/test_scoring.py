@@ -169,8 +169,8 @@ def test_even_the_smallest_held_out_split_shows_all_ten_classes(val_scenes, samp
     from dataclasses import replace
 
     from bevstack.synthetic.camera import freeze, take_sweep
+    from bevstack.synthetic.population.traffic import sample_tracks
     from bevstack.synthetic.scene import build_scene
-    from bevstack.synthetic.traffic import sample_tracks
     from bevstack.tables.names import CATEGORY_TO_CLASS
 
     for seed in range(3):

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bevstack.synthetic.ground import ROAD
-from bevstack.synthetic.population import Population
-from bevstack.synthetic.roads import AHEAD_M, BEHIND_M, Lane
-from bevstack.synthetic.street_life import Vehicle, add_vehicle, draw_vehicles
-from bevstack.synthetic.traffic import (
+from bevstack.synthetic.population.population import Population
+from bevstack.synthetic.population.traffic import (
     DT_S,
     LEAD_IN_S,
     Driver,
@@ -19,7 +17,9 @@ from bevstack.synthetic.traffic import (
     drive_lane,
     track_on_path,
 )
-from bevstack.synthetic.turning import Turn, turn_path, turns_at
+from bevstack.synthetic.population.turning import Turn, turn_path, turns_at
+from bevstack.synthetic.population.vehicles_on_street import Vehicle, add_vehicle, draw_vehicles
+from bevstack.synthetic.roads import AHEAD_M, BEHIND_M, Lane
 
 EGO_SIZE_M = (4.6, 1.9)  # length and width; the ego's origin is its rear axle
 EGO_CENTRE_M = 1.3  # of the body, ahead of the rear axle

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from bevstack.synthetic.objects import people_and_props as things
-from bevstack.synthetic.population import Population, Role
+from bevstack.synthetic.population.population import Population, Role
+from bevstack.synthetic.population.traffic import walk_on_path
 from bevstack.synthetic.roads import Path, near_junction, path_through
-from bevstack.synthetic.traffic import walk_on_path
 
 _ROAM_M = 80.0  # length of a walk across open ground
 

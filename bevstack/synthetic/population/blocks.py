@@ -10,9 +10,9 @@ import numpy as np
 from bevstack.synthetic.ground import Lot
 from bevstack.synthetic.objects import people_and_props as things
 from bevstack.synthetic.objects import vehicles
-from bevstack.synthetic.population import Population, Role
+from bevstack.synthetic.population.population import Population, Role
+from bevstack.synthetic.population.scenery import add_building, add_hedge, add_tree
 from bevstack.synthetic.roads import Path, RoadLayout
-from bevstack.synthetic.scenery import add_building, add_hedge, add_tree
 
 _KINDS = ("houses", "car_park", "yard", "site", "park")
 _COLOURS = {

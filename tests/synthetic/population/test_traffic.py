@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 
-from bevstack.synthetic.roads import Lane, StopLine, make_layout, path_through
-from bevstack.synthetic.signals import Signals
-from bevstack.synthetic.traffic import (
+from bevstack.synthetic.population.traffic import (
     DT_S,
     LEAD_IN_S,
     Driver,
@@ -15,6 +13,8 @@ from bevstack.synthetic.traffic import (
     time_steps,
     walk_on_path,
 )
+from bevstack.synthetic.roads import Lane, StopLine, make_layout, path_through
+from bevstack.synthetic.signals import Signals
 
 
 def straight(length_m: float):

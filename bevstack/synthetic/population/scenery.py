@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bevstack.synthetic.objects.vehicles import Colour, vary
-from bevstack.synthetic.population import Population
+from bevstack.synthetic.population.population import Population
 from bevstack.synthetic.primitives import Kind, Pattern, PrimitiveList, Primitives, place
 from bevstack.synthetic.roads import Path
 

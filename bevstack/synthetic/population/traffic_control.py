@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bevstack.synthetic.population import Population
+from bevstack.synthetic.population.population import Population
+from bevstack.synthetic.population.scenery import at
 from bevstack.synthetic.primitives import (
     C_INSTANCE,
     Kind,
@@ -16,7 +17,6 @@ from bevstack.synthetic.primitives import (
     concatenate,
 )
 from bevstack.synthetic.roads import CrossStreet, Path, Side
-from bevstack.synthetic.scenery import at
 from bevstack.synthetic.signals import Signals
 from bevstack.tables.traffic_elements import ROAD_SIGN, TRAFFIC_LIGHT
 

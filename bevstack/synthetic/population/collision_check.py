@@ -7,7 +7,7 @@ import math
 import numba
 import numpy as np
 
-from bevstack.synthetic.traffic import Track
+from bevstack.synthetic.population.traffic import Track
 
 _STRIDE = 2  # steps of the time grid between two checks of moving footprints
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bevstack.synthetic.objects import vehicles
-from bevstack.synthetic.population import Population, Role
+from bevstack.synthetic.population.population import Population, Role
+from bevstack.synthetic.population.traffic import Driver, drive_lane, track_on_path
 from bevstack.synthetic.roads import (
     STEP_M,
     CrossStreet,
@@ -17,7 +18,6 @@ from bevstack.synthetic.roads import (
     StopLine,
     path_through,
 )
-from bevstack.synthetic.traffic import Driver, drive_lane, track_on_path
 
 _TRIES = 8  # turns tried at a junction; those that would meet other traffic are not taken
 _BEYOND_M = 3.0  # of the kerb, where a turn ends

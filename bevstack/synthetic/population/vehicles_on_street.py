@@ -10,9 +10,8 @@ import numpy as np
 from bevstack.synthetic.objects import people_and_props as things
 from bevstack.synthetic.objects import vehicles
 from bevstack.synthetic.objects.vehicles import ObjectModel
-from bevstack.synthetic.population import Population, Role
-from bevstack.synthetic.roads import Lane, Side
-from bevstack.synthetic.traffic import (
+from bevstack.synthetic.population.population import Population, Role
+from bevstack.synthetic.population.traffic import (
     DT_S,
     Driver,
     Track,
@@ -20,6 +19,7 @@ from bevstack.synthetic.traffic import (
     track_on_path,
     walk_on_path,
 )
+from bevstack.synthetic.roads import Lane, Side
 
 # The lidar may miss one small thing, so that a class would be without ground truth.
 _COPIES = {"traffic_cone": 4, "bicycle": 3, "motorcycle": 3}  # of others, two
