@@ -25,8 +25,8 @@ PROFILE_SAMPLES = 40  # a real scene's
 
 def profile() -> int:
     """Measures the CPU time of one sample: scene, pictures, JPEG, sweep, rows; compiled before."""
-    from bevstack.synthetic.labels import fixed_rows
-    from bevstack.synthetic.recording import record_scene
+    from bevstack.synthetic.recording.labels import fixed_rows
+    from bevstack.synthetic.recording.recording import record_scene
     from bevstack.synthetic.spec import WorldSpec
     from bevstack.tables.writer import write_tables
 

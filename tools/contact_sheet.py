@@ -13,8 +13,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from bevstack.synthetic.camera import freeze, take_picture
-from bevstack.synthetic.recording import SensorDraws
+from bevstack.synthetic.recording.camera import freeze, take_picture
+from bevstack.synthetic.recording.recording import SensorDraws
 from bevstack.synthetic.scene import build_scene
 from bevstack.synthetic.spec import WorldSpec
 from bevstack.tables.names import CAMERA_CHANNELS

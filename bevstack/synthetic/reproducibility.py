@@ -19,8 +19,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from bevstack.synthetic.labels import Row
-from bevstack.synthetic.recording import Recording, record_scene
+from bevstack.synthetic.recording.labels import Row
+from bevstack.synthetic.recording.recording import Recording, record_scene
 from bevstack.synthetic.spec import WorldSpec
 from bevstack.tables.names import CAMERA_CHANNELS
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from bevstack.synthetic.labels import Rows, fixed_rows
-from bevstack.synthetic.recording import Recording, record_scene
+from bevstack.synthetic.recording.labels import Rows, fixed_rows
+from bevstack.synthetic.recording.recording import Recording, record_scene
 from bevstack.synthetic.spec import GENERATOR_VERSION, WorldSpec, WorldSummary
 from bevstack.tables.names import CATEGORY_TO_CLASS, DETECTION_CLASSES, TABLES
 from bevstack.tables.traffic_elements import LANE_TABLE, TRAFFIC_ELEMENT_TABLE

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bevstack.synthetic import WorldSpec
-from bevstack.synthetic.recording import record_scene
+from bevstack.synthetic.recording.recording import record_scene
 
 _LIMIT_MS = 120.0
 

@@ -168,8 +168,8 @@ def test_even_the_smallest_held_out_split_shows_all_ten_classes(val_scenes, samp
     """Of the sizes of a quick demo: each class has lidar points within its scored range."""
     from dataclasses import replace
 
-    from bevstack.synthetic.camera import freeze, take_sweep
     from bevstack.synthetic.population.traffic import sample_tracks
+    from bevstack.synthetic.recording.camera import freeze, take_sweep
     from bevstack.synthetic.scene import build_scene
     from bevstack.tables.names import CATEGORY_TO_CLASS
 

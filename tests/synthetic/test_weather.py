@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from bevstack.synthetic import WorldSpec
-from bevstack.synthetic.camera import freeze, take_picture
 from bevstack.synthetic.ground_light import darken_ground
-from bevstack.synthetic.recording import SensorDraws
+from bevstack.synthetic.recording.camera import freeze, take_picture
+from bevstack.synthetic.recording.recording import SensorDraws
 from bevstack.synthetic.scene import build_scene
 from bevstack.synthetic.spec import WEATHERS
 from bevstack.synthetic.weather import Drop, choose_weather, draw_light, see_through_drops

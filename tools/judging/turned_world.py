@@ -12,8 +12,8 @@ from typing import Any
 
 from bevstack.files import write_text_atomically
 from bevstack.synthetic import WorldSpec
-from bevstack.synthetic.labels import fixed_rows
-from bevstack.synthetic.recording import record_scene
+from bevstack.synthetic.recording.labels import fixed_rows
+from bevstack.synthetic.recording.recording import record_scene
 from bevstack.synthetic.spec import GENERATOR_VERSION
 from bevstack.synthetic.world import MANIFEST
 from bevstack.tables.writer import write_tables

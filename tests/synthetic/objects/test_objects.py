@@ -8,7 +8,6 @@ import pytest
 import shapely
 import shapely.affinity
 
-from bevstack.synthetic.camera import Sensor, camera_pose, freeze, take_picture
 from bevstack.synthetic.objects import people_and_props as things
 from bevstack.synthetic.objects import vehicles
 from bevstack.synthetic.objects.appearance_splits import FAMILIES
@@ -16,6 +15,7 @@ from bevstack.synthetic.patterns import paint
 from bevstack.synthetic.population.collision_check import rectangles_overlap
 from bevstack.synthetic.population.traffic import sample_tracks
 from bevstack.synthetic.primitives import Kind, Pattern, PrimitiveList
+from bevstack.synthetic.recording.camera import Sensor, camera_pose, freeze, take_picture
 from bevstack.tables.names import CATEGORIES
 
 MAKERS = {

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bevstack.synthetic import WorldSpec, make_world
-from bevstack.synthetic.labels import shots_of
+from bevstack.synthetic.recording.labels import shots_of
 
 SPEC = WorldSpec(
     seed=4,

@@ -10,10 +10,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from bevstack.synthetic.camera import Picture, Sensor, freeze, take_picture, take_sweep
-from bevstack.synthetic.control_labels import control_rows, lane_rows
 from bevstack.synthetic.ground import ROAD, TEXELS_PER_M
-from bevstack.synthetic.labels import (
+from bevstack.synthetic.population.traffic import DT_S, sample_tracks
+from bevstack.synthetic.recording.camera import Picture, Sensor, freeze, take_picture, take_sweep
+from bevstack.synthetic.recording.labels import (
     Row,
     Rows,
     Shot,
@@ -23,7 +23,7 @@ from bevstack.synthetic.labels import (
     scene_rows,
     shots_of,
 )
-from bevstack.synthetic.population.traffic import DT_S, sample_tracks
+from bevstack.synthetic.recording.traffic_element_labels import control_rows, lane_rows
 from bevstack.synthetic.scene import SAMPLE_PERIOD_S, Scene, build_scene
 from bevstack.synthetic.spec import WorldSpec
 from bevstack.synthetic.weather import Drop, draw_drops, draw_rain_field

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from bevstack.synthetic.camera import Picture, camera_pose
-from bevstack.synthetic.labels import Row, sample_time_us
 from bevstack.synthetic.population.traffic import sample_tracks
 from bevstack.synthetic.population.traffic_control import TrafficControl
+from bevstack.synthetic.recording.camera import Picture, camera_pose
+from bevstack.synthetic.recording.labels import Row, sample_time_us
 from bevstack.synthetic.rig import CameraMount, yaw_to_quaternion
 from bevstack.synthetic.scene import Scene
 from bevstack.tables.writer import make_token

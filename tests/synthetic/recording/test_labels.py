@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bevstack.synthetic.labels import Sighting, empty_tables, fixed_rows, scene_rows
 from bevstack.synthetic.population.population import Role
 from bevstack.synthetic.population.traffic import DT_S, LEAD_IN_S
+from bevstack.synthetic.recording.labels import Sighting, empty_tables, fixed_rows, scene_rows
 from bevstack.synthetic.scene import build_scene
 from bevstack.tables.names import ATTRIBUTES, CATEGORIES, TABLES
 from bevstack.tables.writer import check_tables

@@ -1,0 +1,1 @@
+"""Cameras, labels and tables of a scene."""
