@@ -28,11 +28,11 @@ from bevstack.synthetic.population.vehicles_on_street import (
     drive_others,
     park_along_kerbs,
 )
-from bevstack.synthetic.primitives import C_INSTANCE, P_STATE, Primitives, concatenate
+from bevstack.synthetic.renderer.primitives import C_INSTANCE, P_STATE, Primitives, concatenate
+from bevstack.synthetic.renderer.weather import Light, choose_weather, draw_light
 from bevstack.synthetic.rig import SensorRig, make_rig
 from bevstack.synthetic.roads import AHEAD_M, BEHIND_M, TOP_SPEED_MPS, RoadLayout, make_layout
 from bevstack.synthetic.spec import WorldSpec
-from bevstack.synthetic.weather import Light, choose_weather, draw_light
 from bevstack.tables.names import DETECTION_CLASSES
 
 SAMPLE_PERIOD_S = 0.5  # keyframes at 2 Hz

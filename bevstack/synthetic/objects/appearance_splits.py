@@ -14,7 +14,7 @@ from types import MappingProxyType
 import numpy as np
 
 from bevstack.synthetic.objects.vehicles import ObjectModel
-from bevstack.synthetic.primitives import (
+from bevstack.synthetic.renderer.primitives import (
     G_BACK,
     G_FRONT,
     G_HOLE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bevstack.synthetic.objects.vehicles import Colour, ObjectModel, draw_size, vary
-from bevstack.synthetic.primitives import Kind, Pattern, PrimitiveList
+from bevstack.synthetic.renderer.primitives import Kind, Pattern, PrimitiveList
 from bevstack.tables.names import BICYCLE_RACK_CATEGORY
 
 _SKIN: tuple[Colour, ...] = ((0.85, 0.65, 0.52), (0.60, 0.42, 0.30), (0.38, 0.26, 0.19))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bevstack.synthetic.primitives import Kind, Pattern, PrimitiveList, Primitives
+from bevstack.synthetic.renderer.primitives import Kind, Pattern, PrimitiveList, Primitives
 
 Colour = tuple[float, float, float]
 _TYRE: Colour = (0.045, 0.045, 0.05)

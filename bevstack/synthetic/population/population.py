@@ -12,7 +12,7 @@ from bevstack.synthetic.objects.appearance_splits import Family
 from bevstack.synthetic.objects.vehicles import ObjectModel
 from bevstack.synthetic.population.collision_check import Occupancy
 from bevstack.synthetic.population.traffic import Track, stand_still
-from bevstack.synthetic.primitives import Primitives
+from bevstack.synthetic.renderer.primitives import Primitives
 from bevstack.synthetic.roads import RoadLayout
 
 

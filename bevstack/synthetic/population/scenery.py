@@ -8,7 +8,7 @@ import numpy as np
 
 from bevstack.synthetic.objects.vehicles import Colour, vary
 from bevstack.synthetic.population.population import Population
-from bevstack.synthetic.primitives import Kind, Pattern, PrimitiveList, Primitives, place
+from bevstack.synthetic.renderer.primitives import Kind, Pattern, PrimitiveList, Primitives, place
 from bevstack.synthetic.roads import Path
 
 _WALLS: tuple[Colour, ...] = (

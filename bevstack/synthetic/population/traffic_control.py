@@ -8,7 +8,7 @@ import numpy as np
 
 from bevstack.synthetic.population.population import Population
 from bevstack.synthetic.population.scenery import at
-from bevstack.synthetic.primitives import (
+from bevstack.synthetic.renderer.primitives import (
     C_INSTANCE,
     Kind,
     Pattern,

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 
 from bevstack.synthetic.ground import TEXELS_PER_M
-from bevstack.synthetic.ground_light import darken_ground, mirror_in_ground
 from bevstack.synthetic.population.traffic import sample_tracks
-from bevstack.synthetic.primitives import (
+from bevstack.synthetic.renderer.ground_light import darken_ground, mirror_in_ground
+from bevstack.synthetic.renderer.primitives import (
     C_INSTANCE,
     G_X,
     G_Y,
@@ -19,12 +19,12 @@ from bevstack.synthetic.primitives import (
     concatenate,
     place,
 )
-from bevstack.synthetic.raycast import rasterise, sweep
+from bevstack.synthetic.renderer.raycast import rasterise, sweep
+from bevstack.synthetic.renderer.shading import L_WET, develop, shade_image
+from bevstack.synthetic.renderer.shadows import lamp_pools, object_shadows, scenery_shadows
+from bevstack.synthetic.renderer.weather import Drop, see_through_drops
 from bevstack.synthetic.rig import CameraMount
 from bevstack.synthetic.scene import Scene
-from bevstack.synthetic.shading import L_WET, develop, shade_image
-from bevstack.synthetic.shadows import lamp_pools, object_shadows, scenery_shadows
-from bevstack.synthetic.weather import Drop, see_through_drops
 
 _REACH_M = 160.0  # nothing farther from the ego is drawn
 _LIDAR_REACH_M = 100.0

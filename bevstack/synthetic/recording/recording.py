@@ -24,9 +24,9 @@ from bevstack.synthetic.recording.labels import (
     shots_of,
 )
 from bevstack.synthetic.recording.traffic_element_labels import control_rows, lane_rows
+from bevstack.synthetic.renderer.weather import Drop, draw_drops, draw_rain_field
 from bevstack.synthetic.scene import SAMPLE_PERIOD_S, Scene, build_scene
 from bevstack.synthetic.spec import WorldSpec
-from bevstack.synthetic.weather import Drop, draw_drops, draw_rain_field
 from bevstack.tables.names import LIDAR_CHANNEL
 from bevstack.tables.traffic_elements import LANE_TABLE, TRAFFIC_ELEMENT_TABLE
 from bevstack.tables.writer import make_token

@@ -11,11 +11,11 @@ import shapely.affinity
 from bevstack.synthetic.objects import people_and_props as things
 from bevstack.synthetic.objects import vehicles
 from bevstack.synthetic.objects.appearance_splits import FAMILIES
-from bevstack.synthetic.patterns import paint
 from bevstack.synthetic.population.collision_check import rectangles_overlap
 from bevstack.synthetic.population.traffic import sample_tracks
-from bevstack.synthetic.primitives import Kind, Pattern, PrimitiveList
 from bevstack.synthetic.recording.camera import Sensor, camera_pose, freeze, take_picture
+from bevstack.synthetic.renderer.patterns import paint
+from bevstack.synthetic.renderer.primitives import Kind, Pattern, PrimitiveList
 from bevstack.tables.names import CATEGORIES
 
 MAKERS = {

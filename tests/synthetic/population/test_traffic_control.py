@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from bevstack.synthetic import WorldSpec
-from bevstack.synthetic.patterns import paint
-from bevstack.synthetic.primitives import Pattern
 from bevstack.synthetic.recording.camera import Sensor, freeze, take_picture
 from bevstack.synthetic.recording.traffic_element_labels import control_rows
+from bevstack.synthetic.renderer.patterns import paint
+from bevstack.synthetic.renderer.primitives import Pattern
 from bevstack.synthetic.scene import Scene, build_scene
 from bevstack.synthetic.signals import Signals
 from bevstack.tables.names import CAMERA_CHANNELS

@@ -10,9 +10,9 @@ import math
 import numba
 import numpy as np
 
-from bevstack.synthetic.ground_light import mirror_share
-from bevstack.synthetic.patterns import hash01, paint
-from bevstack.synthetic.raycast import _JIT
+from bevstack.synthetic.renderer.ground_light import mirror_share
+from bevstack.synthetic.renderer.patterns import hash01, paint
+from bevstack.synthetic.renderer.raycast import _JIT
 
 # Entries of `Light.values`, the array the compiled code reads.
 (L_SUN_X, L_SUN_Y, L_SUN_Z, L_SUN, L_AMBIENT, L_NIGHT, L_HAZE_M) = range(7)

@@ -7,8 +7,8 @@ import math
 import numba
 import numpy as np
 
-from bevstack.synthetic.patterns import hash01
-from bevstack.synthetic.raycast import _JIT, FAR, _pixel_bounds
+from bevstack.synthetic.renderer.patterns import hash01
+from bevstack.synthetic.renderer.raycast import _JIT, FAR, _pixel_bounds
 
 
 @numba.njit(**_JIT)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from bevstack.synthetic.primitives import (
+from bevstack.synthetic.renderer.primitives import (
     CODE_COLUMNS,
     GEOMETRY_COLUMNS,
     Kind,
@@ -13,7 +13,7 @@ from bevstack.synthetic.primitives import (
     PrimitiveList,
     place,
 )
-from bevstack.synthetic.raycast import FAR, rasterise, sweep
+from bevstack.synthetic.renderer.raycast import FAR, rasterise, sweep
 
 STEP_M = 0.004
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import cv2
 import numpy as np
 
-from bevstack.synthetic.shading import (
+from bevstack.synthetic.renderer.shading import (
     L_AMBIENT,
     L_BEAM,
     L_CLOUDS,

@@ -15,7 +15,7 @@ import math
 
 import numba
 
-from bevstack.synthetic.sign_patterns import paint_light, paint_sign
+from bevstack.synthetic.renderer.sign_patterns import paint_light, paint_sign
 
 _GLASS = (0.10, 0.13, 0.17)
 _DARK = (0.05, 0.05, 0.06)

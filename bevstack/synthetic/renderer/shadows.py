@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bevstack.synthetic.primitives import (
+from bevstack.synthetic.renderer.primitives import (
     C_PATTERN,
     G_COS,
     G_HX,

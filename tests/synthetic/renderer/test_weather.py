@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from bevstack.synthetic import WorldSpec
-from bevstack.synthetic.ground_light import darken_ground
 from bevstack.synthetic.recording.camera import freeze, take_picture
 from bevstack.synthetic.recording.recording import SensorDraws
+from bevstack.synthetic.renderer.ground_light import darken_ground
+from bevstack.synthetic.renderer.weather import Drop, choose_weather, draw_light, see_through_drops
 from bevstack.synthetic.scene import build_scene
 from bevstack.synthetic.spec import WEATHERS
-from bevstack.synthetic.weather import Drop, choose_weather, draw_light, see_through_drops
 
 SPEC = WorldSpec(seed=2, train_scenes=4, samples_per_scene=3, image_size=(90, 160), rig="n015")
 

@@ -1,0 +1,1 @@
+"""The ray caster: primitives, patterns, shading, weather."""
