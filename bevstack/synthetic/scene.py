@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bevstack.synthetic.ground import Ground, draw_ground
 from bevstack.synthetic.objects.appearance_splits import FAMILIES
 from bevstack.synthetic.population.blocks import fill_blocks, lots_of, plan_blocks
 from bevstack.synthetic.population.ego import drive_ego
@@ -31,8 +30,15 @@ from bevstack.synthetic.population.vehicles_on_street import (
 from bevstack.synthetic.renderer.primitives import C_INSTANCE, P_STATE, Primitives, concatenate
 from bevstack.synthetic.renderer.weather import Light, choose_weather, draw_light
 from bevstack.synthetic.rig import SensorRig, make_rig
-from bevstack.synthetic.roads import AHEAD_M, BEHIND_M, TOP_SPEED_MPS, RoadLayout, make_layout
 from bevstack.synthetic.spec import WorldSpec
+from bevstack.synthetic.streets.ground import Ground, draw_ground
+from bevstack.synthetic.streets.roads import (
+    AHEAD_M,
+    BEHIND_M,
+    TOP_SPEED_MPS,
+    RoadLayout,
+    make_layout,
+)
 from bevstack.tables.names import DETECTION_CLASSES
 
 SAMPLE_PERIOD_S = 0.5  # keyframes at 2 Hz

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bevstack.synthetic.ground import Lot
 from bevstack.synthetic.objects import people_and_props as things
 from bevstack.synthetic.objects import vehicles
 from bevstack.synthetic.population.population import Population, Role
 from bevstack.synthetic.population.scenery import add_building, add_hedge, add_tree
-from bevstack.synthetic.roads import Path, RoadLayout
+from bevstack.synthetic.streets.ground import Lot
+from bevstack.synthetic.streets.roads import Path, RoadLayout
 
 _KINDS = ("houses", "car_park", "yard", "site", "park")
 _COLOURS = {

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bevstack.synthetic.ground import ROAD
 from bevstack.synthetic.population.population import Population
 from bevstack.synthetic.population.traffic import (
     DT_S,
@@ -19,7 +18,8 @@ from bevstack.synthetic.population.traffic import (
 )
 from bevstack.synthetic.population.turning import Turn, turn_path, turns_at
 from bevstack.synthetic.population.vehicles_on_street import Vehicle, add_vehicle, draw_vehicles
-from bevstack.synthetic.roads import AHEAD_M, BEHIND_M, Lane
+from bevstack.synthetic.streets.ground import ROAD
+from bevstack.synthetic.streets.roads import AHEAD_M, BEHIND_M, Lane
 
 EGO_SIZE_M = (4.6, 1.9)  # length and width; the ego's origin is its rear axle
 EGO_CENTRE_M = 1.3  # of the body, ahead of the rear axle

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bevstack.synthetic.ground import ROAD
 from bevstack.synthetic.objects import people_and_props as things
 from bevstack.synthetic.population.population import Population, Role
 from bevstack.synthetic.population.traffic import DT_S, LEAD_IN_S, Track
-from bevstack.synthetic.roads import CrossStreet, Path, RoadLayout
-from bevstack.synthetic.signals import Signals
+from bevstack.synthetic.streets.ground import ROAD
+from bevstack.synthetic.streets.light_cycle import Signals
+from bevstack.synthetic.streets.roads import CrossStreet, Path, RoadLayout
 
 _WARM_UP_S = 15.0  # people walk so long before the time grid begins, and gather at kerbs
 _LOOK_S, _SPARE_S = 1.0, 0.5  # nobody steps out sooner after the change, or arrives later

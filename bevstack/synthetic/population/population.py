@@ -7,13 +7,13 @@ from enum import Enum
 
 import numpy as np
 
-from bevstack.synthetic.ground import OFF_ROAD, Ground
 from bevstack.synthetic.objects.appearance_splits import Family
 from bevstack.synthetic.objects.vehicles import ObjectModel
 from bevstack.synthetic.population.collision_check import Occupancy
 from bevstack.synthetic.population.traffic import Track, stand_still
 from bevstack.synthetic.renderer.primitives import Primitives
-from bevstack.synthetic.roads import RoadLayout
+from bevstack.synthetic.streets.ground import OFF_ROAD, Ground
+from bevstack.synthetic.streets.roads import RoadLayout
 
 
 class Role(Enum):

@@ -7,7 +7,7 @@ import numpy as np
 from bevstack.synthetic.objects import people_and_props as things
 from bevstack.synthetic.population.population import Population, Role
 from bevstack.synthetic.population.traffic import walk_on_path
-from bevstack.synthetic.roads import Path, near_junction, path_through
+from bevstack.synthetic.streets.roads import Path, near_junction, path_through
 
 _ROAM_M = 80.0  # length of a walk across open ground
 

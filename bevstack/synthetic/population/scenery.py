@@ -9,7 +9,7 @@ import numpy as np
 from bevstack.synthetic.objects.vehicles import Colour, vary
 from bevstack.synthetic.population.population import Population
 from bevstack.synthetic.renderer.primitives import Kind, Pattern, PrimitiveList, Primitives, place
-from bevstack.synthetic.roads import Path
+from bevstack.synthetic.streets.roads import Path
 
 _WALLS: tuple[Colour, ...] = (
     (0.62, 0.42, 0.33),

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bevstack.synthetic.roads import Lane, Path
-from bevstack.synthetic.signals import Signals
+from bevstack.synthetic.streets.light_cycle import Signals
+from bevstack.synthetic.streets.roads import Lane, Path
 
 DT_S = 0.1
 LEAD_IN_S = 1.0  # tracks begin this long before the first sample and end as long after the last

@@ -16,8 +16,8 @@ from bevstack.synthetic.renderer.primitives import (
     Primitives,
     concatenate,
 )
-from bevstack.synthetic.roads import CrossStreet, Path, Side
-from bevstack.synthetic.signals import Signals
+from bevstack.synthetic.streets.light_cycle import Signals
+from bevstack.synthetic.streets.roads import CrossStreet, Path, Side
 from bevstack.tables.traffic_elements import ROAD_SIGN, TRAFFIC_LIGHT
 
 LIGHT_SIZE_M = (0.30, 0.36, 1.05)  # depth, width, height of the housing

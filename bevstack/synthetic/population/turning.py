@@ -9,7 +9,7 @@ import numpy as np
 from bevstack.synthetic.objects import vehicles
 from bevstack.synthetic.population.population import Population, Role
 from bevstack.synthetic.population.traffic import Driver, drive_lane, track_on_path
-from bevstack.synthetic.roads import (
+from bevstack.synthetic.streets.roads import (
     STEP_M,
     CrossStreet,
     Lane,

@@ -19,7 +19,7 @@ from bevstack.synthetic.population.traffic import (
     track_on_path,
     walk_on_path,
 )
-from bevstack.synthetic.roads import Lane, Side
+from bevstack.synthetic.streets.roads import Lane, Side
 
 # The lidar may miss one small thing, so that a class would be without ground truth.
 _COPIES = {"traffic_cone": 4, "bicycle": 3, "motorcycle": 3}  # of others, two

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from bevstack.synthetic.ground import TEXELS_PER_M
 from bevstack.synthetic.population.traffic import sample_tracks
 from bevstack.synthetic.renderer.ground_light import darken_ground, mirror_in_ground
 from bevstack.synthetic.renderer.primitives import (
@@ -25,6 +24,7 @@ from bevstack.synthetic.renderer.shadows import lamp_pools, object_shadows, scen
 from bevstack.synthetic.renderer.weather import Drop, see_through_drops
 from bevstack.synthetic.rig import CameraMount
 from bevstack.synthetic.scene import Scene
+from bevstack.synthetic.streets.ground import TEXELS_PER_M
 
 _REACH_M = 160.0  # nothing farther from the ego is drawn
 _LIDAR_REACH_M = 100.0

@@ -10,7 +10,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from bevstack.synthetic.ground import ROAD, TEXELS_PER_M
 from bevstack.synthetic.population.traffic import DT_S, sample_tracks
 from bevstack.synthetic.recording.camera import Picture, Sensor, freeze, take_picture, take_sweep
 from bevstack.synthetic.recording.labels import (
@@ -27,6 +26,7 @@ from bevstack.synthetic.recording.traffic_element_labels import control_rows, la
 from bevstack.synthetic.renderer.weather import Drop, draw_drops, draw_rain_field
 from bevstack.synthetic.scene import SAMPLE_PERIOD_S, Scene, build_scene
 from bevstack.synthetic.spec import WorldSpec
+from bevstack.synthetic.streets.ground import ROAD, TEXELS_PER_M
 from bevstack.tables.names import LIDAR_CHANNEL
 from bevstack.tables.traffic_elements import LANE_TABLE, TRAFFIC_ELEMENT_TABLE
 from bevstack.tables.writer import make_token

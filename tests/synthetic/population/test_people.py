@@ -9,9 +9,9 @@ from bevstack.synthetic import WorldSpec
 from bevstack.synthetic.population.people import time_to_step_out
 from bevstack.synthetic.population.population import Role
 from bevstack.synthetic.population.traffic import DT_S, LEAD_IN_S
-from bevstack.synthetic.roads import Path
 from bevstack.synthetic.scene import Scene, build_scene
-from bevstack.synthetic.signals import Signals
+from bevstack.synthetic.streets.light_cycle import Signals
+from bevstack.synthetic.streets.roads import Path
 
 
 def zebras(scene: Scene) -> list[tuple[Path, float, float, float, float, int]]:

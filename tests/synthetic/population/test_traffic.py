@@ -13,8 +13,8 @@ from bevstack.synthetic.population.traffic import (
     time_steps,
     walk_on_path,
 )
-from bevstack.synthetic.roads import Lane, StopLine, make_layout, path_through
-from bevstack.synthetic.signals import Signals
+from bevstack.synthetic.streets.light_cycle import Signals
+from bevstack.synthetic.streets.roads import Lane, StopLine, make_layout, path_through
 
 
 def straight(length_m: float):

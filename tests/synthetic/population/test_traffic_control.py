@@ -15,7 +15,7 @@ from bevstack.synthetic.recording.traffic_element_labels import control_rows
 from bevstack.synthetic.renderer.patterns import paint
 from bevstack.synthetic.renderer.primitives import Pattern
 from bevstack.synthetic.scene import Scene, build_scene
-from bevstack.synthetic.signals import Signals
+from bevstack.synthetic.streets.light_cycle import Signals
 from bevstack.tables.names import CAMERA_CHANNELS
 from bevstack.tables.traffic_elements import (
     ROAD_SIGN,

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from bevstack.synthetic import WorldSpec
-from bevstack.synthetic.ground import ROAD
 from bevstack.synthetic.population.collision_check import rectangles_overlap
 from bevstack.synthetic.population.population import Role
 from bevstack.synthetic.population.traffic import DT_S, LEAD_IN_S
 from bevstack.synthetic.scene import Scene, build_scene
+from bevstack.synthetic.streets.ground import ROAD
 
 EGO = (4.6, 1.9)  # length and width; its middle is 1.3 m before the rear axle
 

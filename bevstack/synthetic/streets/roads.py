@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bevstack.synthetic.signals import Signals
+from bevstack.synthetic.streets.light_cycle import Signals
 
 STEP_M = 0.5
 BEHIND_M, AHEAD_M = 100.0, 120.0  # road before the ego's start and beyond its farthest point

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from bevstack.synthetic.roads import CrossStreet, Path, RoadLayout, Side
+from bevstack.synthetic.streets.roads import CrossStreet, Path, RoadLayout, Side
 
 TEXELS_PER_M = 10.0  # nuScenes' maps have 10 px/m
 LEVELS = 6

@@ -1,0 +1,1 @@
+"""Roads, ground and the cycle of traffic lights."""
