@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from bevstack.training.soup import average_models
+from bevstack.training.model_soup import average_models
 
 
 def main(arguments: list[str] | None = None) -> int:

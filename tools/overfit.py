@@ -15,7 +15,6 @@ import os
 import sys
 from pathlib import Path
 
-from bevstack.cli.progress import make_console, training_progress
 from bevstack.config import Config, load_config
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.evaluation.scoring import SUMMARY_NAME, evaluate_results
@@ -24,6 +23,7 @@ from bevstack.runtime.predict import predict_dataset
 from bevstack.synthetic import WorldSpec, make_world
 from bevstack.tables.names import DETECTION_RANGE_M
 from bevstack.training import train
+from bevstack.training.progress_bar import make_console, training_progress
 
 BAR = 0.9
 DISTANCE_M = "1.0"

@@ -19,11 +19,11 @@ from pathlib import Path
 from judging.shuffled_labels import ShuffledLabels
 from judging.splits import open_split
 
-from bevstack.cli.progress import make_console, training_progress
 from bevstack.config import load_config
 from bevstack.tables.reader import Tables
 from bevstack.training import Evaluation, Listeners, train
 from bevstack.training.processes import join_processes, leave_processes
+from bevstack.training.progress_bar import make_console, training_progress
 
 
 def main() -> int:

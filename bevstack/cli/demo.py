@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the demo."""
-    from bevstack.cli.progress import make_console
+    from bevstack.training.progress_bar import make_console
 
     console = make_console()
     detector = _load(args.model, args.device, console)

@@ -105,7 +105,7 @@ def _more(
 ) -> None:
     """What goes beyond the metric, where it is asked for."""
     from bevstack.cli.evaluate_tables import print_comparison, print_groups
-    from bevstack.cli.progress import make_console
+    from bevstack.training.progress_bar import make_console
 
     comparison = None
     if other is not None:
@@ -140,7 +140,7 @@ def _warn_of_few_scenes(scored: Scored, tables: Tables) -> None:
 
 def _print_scores(args: argparse.Namespace, scored: Scored) -> None:
     from bevstack.cli.evaluate_tables import print_class_table, print_devkit_table
-    from bevstack.cli.progress import make_console
+    from bevstack.training.progress_bar import make_console
 
     console = make_console()
     if console.is_terminal:

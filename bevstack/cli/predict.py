@@ -65,8 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Predicts, and says what was written."""
-    from bevstack.cli.progress import make_console
     from bevstack.runtime.predict import check_writable
+    from bevstack.training.progress_bar import make_console
 
     _check_input(args)
     check_writable(args.out)

@@ -67,10 +67,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains, and says where the weights are."""
-    from bevstack.cli.progress import make_console, training_progress
     from bevstack.config import load_config
     from bevstack.training import train
     from bevstack.training.processes import join_processes, leave_processes
+    from bevstack.training.progress_bar import make_console, training_progress
 
     config = load_config(args.config)
     if args.steps is not None:
@@ -153,7 +153,7 @@ def _listeners(report: Callable[[StepReport], None], console: Console) -> Listen
 
 
 def _say_result(result: TrainingResult, out: Path, console: Console) -> None:
-    from bevstack.cli.curves import write_learning_curve, write_score_curve
+    from bevstack.training.curve_plots import write_learning_curve, write_score_curve
 
     curve, scores = out / "learning_curve.png", out / "score_curve.png"
     write_learning_curve(result.log, curve)

@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the training demo."""
-    from bevstack.cli.progress import make_console
+    from bevstack.training.progress_bar import make_console
 
     console = make_console()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -116,10 +116,10 @@ def _train(
     config: Config, dataset: NuScenesDataset, args: argparse.Namespace, console: Console
 ) -> list[float]:
     """Trains, or goes on; draws the learning curve; gives the loss of every step."""
-    from bevstack.cli.curves import write_learning_curve
-    from bevstack.cli.progress import training_progress
     from bevstack.training import train
-    from bevstack.training.log import read_log
+    from bevstack.training.curve_plots import write_learning_curve
+    from bevstack.training.jsonl import read_log
+    from bevstack.training.progress_bar import training_progress
 
     recipe = config.training
     console.print(

@@ -1,7 +1,7 @@
 """Training: one straight-line loop, its optimiser, its checkpoints and its log."""
 
+from bevstack.training.events import Evaluation, Skipped, StepReport
 from bevstack.training.loop import train
-from bevstack.training.report import Evaluation, Skipped, StepReport
 from bevstack.training.run import Listeners, TrainingResult
 
 __all__ = ["Evaluation", "Listeners", "Skipped", "StepReport", "TrainingResult", "train"]

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from bevstack.config import Config, config_from_json, config_to_json, first_differences
 from bevstack.models.weights import read_safetensors, write_safetensors
-from bevstack.training.engine import as_shared, load_shared, whole
-from bevstack.training.learner import Learner
+from bevstack.training.optimizer_step import Learner
+from bevstack.training.parallel import as_shared, load_shared, whole
 
 FORMAT = "bevstack-checkpoint-1"
 _NAME = re.compile(r"^checkpoint_(\d{7})\.safetensors$")

@@ -19,9 +19,9 @@ from bevstack.training.checkpoint import (
     restore,
     save_checkpoint,
 )
-from bevstack.training.learner import Learner
+from bevstack.training.events import StepReport
+from bevstack.training.optimizer_step import Learner
 from bevstack.training.processes import Processes
-from bevstack.training.report import StepReport
 from bevstack.training.run import Listeners, Run, TrainingResult
 
 

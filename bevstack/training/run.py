@@ -14,7 +14,9 @@ from torch import Tensor
 from bevstack.config import Config
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.training.checkpoint import RunPosition
-from bevstack.training.diary import (
+from bevstack.training.events import Evaluation, Skipped, StepReport, peak_memory_bytes
+from bevstack.training.optimizer_step import Learner, StepOutcome
+from bevstack.training.run_logs import (
     EVALUATIONS_NAME,
     LOG_NAME,
     SKIPPED_NAME,
@@ -22,8 +24,6 @@ from bevstack.training.diary import (
     best_nds,
     last_evaluated,
 )
-from bevstack.training.learner import Learner, StepOutcome
-from bevstack.training.report import Evaluation, Skipped, StepReport, peak_memory_bytes
 from bevstack.training.validation import validate, write_weights
 
 WEIGHTS_NAME = "model.safetensors"

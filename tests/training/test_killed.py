@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from bevstack.training.checkpoint import checkpoint_path, load_checkpoint
-from bevstack.training.log import read_log
+from bevstack.training.jsonl import read_log
 from tests.small_world import small_world
 from tests.training import killed_run
 

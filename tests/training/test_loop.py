@@ -12,7 +12,7 @@ from bevstack.models.build import build_model, save_model
 from bevstack.models.weights import read_safetensors, write_safetensors
 from bevstack.training import train
 from bevstack.training.checkpoint import checkpoint_path, list_checkpoints, load_checkpoint
-from bevstack.training.log import read_log
+from bevstack.training.jsonl import read_log
 from tests.small_world import CONFIG, dataset, small_world, with_training
 
 

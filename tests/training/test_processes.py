@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from bevstack.datasets.loader import make_training_loader
 from bevstack.training import train
 from bevstack.training.checkpoint import checkpoint_path, load_checkpoint
-from bevstack.training.log import read_log
+from bevstack.training.jsonl import read_log
 from bevstack.training.processes import Processes, join_processes
 from tests.small_world import dataset, made_once, small_world
 from tests.training.two_ranks import CASES, POISONED_STEP, RECIPE

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from bevstack.datasets.loader import make_training_loader
 from bevstack.training import Listeners, train
-from bevstack.training.log import read_log
+from bevstack.training.jsonl import read_log
 from tests.small_world import dataset, small_world, with_training
 
 
@@ -159,7 +159,7 @@ def test_a_bad_step_that_is_skipped_changes_nothing(whole_root, tmp_path):
 def test_an_infinite_gradient_of_a_finite_loss_is_a_bad_step(whole_root, tmp_path):
     data = dataset(whole_root)
     config = with_training(num_steps=1)
-    from bevstack.training import learner
+    from bevstack.training import optimizer_step as learner
 
     clip = learner.nn.utils.clip_grad_norm_
 

@@ -14,9 +14,9 @@ from bevstack.models.detection3d.box_code import DecoderOutput
 from bevstack.runtime.detector import load
 from bevstack.runtime.predict import predict_dataset
 from bevstack.training import Listeners, train, validation
-from bevstack.training.diary import best_nds, last_evaluated
-from bevstack.training.log import read_log
+from bevstack.training.jsonl import read_log
 from bevstack.training.processes import Processes
+from bevstack.training.run_logs import best_nds, last_evaluated
 from bevstack.types import Detections
 from tests.small_world import CONFIG, dataset, small_world, with_training
 from tests.training.two_ranks import RECIPE, all_stages

@@ -11,7 +11,7 @@ import torch
 from bevstack.config import Config
 from bevstack.datasets.loader import make_training_loader
 from bevstack.datasets.nuscenes import NuScenesDataset
-from bevstack.training.learner import Learner
+from bevstack.training.optimizer_step import Learner
 from bevstack.training.processes import Processes
 
 WARM_STEPS, TIMED_STEPS = 3, 7

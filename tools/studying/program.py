@@ -39,7 +39,6 @@ from judging.shuffled_labels import ShuffledLabels
 from judging.splits import open_split
 from judging.turned_world import read_manifest
 
-from bevstack.cli.progress import make_console, training_progress
 from bevstack.config import Config, load_config
 from bevstack.datasets.worker_process import settle_worker
 from bevstack.files import write_text_atomically
@@ -47,6 +46,7 @@ from bevstack.runtime.detector import load
 from bevstack.runtime.predict import predict_dataset
 from bevstack.tables.reader import Tables
 from bevstack.training import train
+from bevstack.training.progress_bar import make_console, training_progress
 
 from .budget import Plan, plan_budget
 from .variants import SEED, Variant, chosen, variants_of

@@ -13,7 +13,7 @@ def write_learning_curve(log: Path, path: Path) -> None:
     """Draws the total loss of a training log and its parts, summed over decoder layers."""
     from bevstack.render.files import write_picture
     from bevstack.render.learning_curve import CurveStyle, draw_learning_curve
-    from bevstack.training.log import read_log
+    from bevstack.training.jsonl import read_log
 
     entries = read_log(log)
     sums = [
@@ -31,7 +31,7 @@ def write_score_curve(evaluations: Path, path: Path) -> bool:
     """Draws NDS and mAP of the held-out scenes over training; says whether there were any."""
     from bevstack.render.files import write_picture
     from bevstack.render.learning_curve import CurveStyle, draw_learning_curve
-    from bevstack.training.log import read_log
+    from bevstack.training.jsonl import read_log
 
     entries = read_log(evaluations)
     if not entries:

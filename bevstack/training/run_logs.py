@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bevstack.config import TrainingConfig
-from bevstack.training.log import append_log, open_log, read_log
-from bevstack.training.report import Evaluation, Skipped, StepReport
+from bevstack.training.events import Evaluation, Skipped, StepReport
+from bevstack.training.jsonl import append_log, open_log, read_log
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -9,8 +9,8 @@ from torch import nn
 
 from bevstack.models.build import load_model
 from bevstack.training import train
-from bevstack.training.average import WeightAverage
 from bevstack.training.checkpoint import is_checkpoint, weights_of
+from bevstack.training.ema import WeightAverage
 from bevstack.training.validation import write_weights
 from tests.small_world import CONFIG, dataset, small_world, with_training
 

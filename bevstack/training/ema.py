@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from bevstack.training.engine import as_shared, share
+from bevstack.training.parallel import as_shared, share
 
 
 class WeightAverage:

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from bevstack.cli.curves import sum_parts
+from bevstack.training.curve_plots import sum_parts
 
 if TYPE_CHECKING:
     from rich.console import Console

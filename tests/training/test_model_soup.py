@@ -12,7 +12,7 @@ import torch
 
 from bevstack.models.build import build_model, load_model, save_model
 from bevstack.models.weights import read_safetensors
-from bevstack.training.soup import average_models
+from bevstack.training.model_soup import average_models
 from tests.models.small_models import small_config
 
 PROGRAM = Path(__file__).resolve().parents[2] / "tools" / "average_weights.py"

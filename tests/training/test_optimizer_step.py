@@ -7,7 +7,7 @@ import torch
 
 from bevstack.datasets.loader import make_training_loader
 from bevstack.losses.detector_loss import DetectorCriterion
-from bevstack.training.learner import Learner
+from bevstack.training.optimizer_step import Learner
 from bevstack.training.processes import Processes
 from tests.small_world import dataset, small_world
 from tests.training.two_ranks import RECIPE, all_stages, one_frame

@@ -6,9 +6,9 @@ import math
 import pytest
 
 from bevstack.config import TrainingConfig
-from bevstack.training.diary import Diary
-from bevstack.training.log import append_log, read_log
-from bevstack.training.report import Skipped, StepReport
+from bevstack.training.events import Skipped, StepReport
+from bevstack.training.jsonl import append_log, read_log
+from bevstack.training.run_logs import Diary
 
 BOARD = TrainingConfig(tensorboard=True)
 

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from bevstack.config import Config
 from bevstack.datasets.loader import BatchStream, SkippedSample
 from bevstack.models.build import build_model
-from bevstack.training.average import WeightAverage
-from bevstack.training.engine import gradients_stay, replicate, scatter, shard, whole
+from bevstack.training.ema import WeightAverage
+from bevstack.training.loss_module import NotFinite, PassLosses, Trainee
 from bevstack.training.optimizer import learning_rate, make_optimizer, set_learning_rate
+from bevstack.training.parallel import gradients_stay, replicate, scatter, shard, whole
 from bevstack.training.processes import Processes
-from bevstack.training.trainee import NotFinite, PassLosses, Trainee
 from bevstack.types import Batch
 
 
