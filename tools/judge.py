@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from judging.program import main
+from bevstack.experiments.judge.judge import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from judging.splits import open_split
 from torch import Tensor, nn
 
 from bevstack.config import Config, InternImageConfig
+from bevstack.experiments.judge.splits import open_split
 from bevstack.models.backbones.dcnv3_layer import ChannelsLastBatchNorm, ChannelsLastSyncBatchNorm
 from bevstack.models.bevformer import BEVFormerV2
 from bevstack.models.build import build_model, save_model

@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch.utils import cpp_extension
 
+from benchmarks import cuda_registers
+from benchmarks.cuda_registers import ARCHITECTURES, FLAGS, KernelReport
 from ops import build as builder
-from tools import cuda_registers
-from tools.cuda_registers import ARCHITECTURES, FLAGS, KernelReport
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BINDINGS = sorted((ROOT / "ops").rglob("*_cuda.cpp"))
@@ -74,7 +74,7 @@ def check_kept_report(table: dict[str, Any]) -> None:
     kept = json.loads(path.read_text(encoding="utf-8"))
     assert set(kept["kernels"]) == set(table["kernels"])
     if kept["nvcc"] == table["nvcc"]:  # another compiler may count otherwise
-        assert kept == table, f"run `python tools/cuda_registers.py --json {path}`"
+        assert kept == table, f"run `python benchmarks/cuda_registers.py --json {path}`"
 
 
 def compile_binding(nvcc: str, source: Path, folder: Path) -> Path:

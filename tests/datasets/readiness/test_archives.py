@@ -16,7 +16,7 @@ import pytest
 from bevstack.datasets.readiness import archives
 from bevstack.datasets.readiness.archives import RECORD_NAME, find_archives, unpack_archives
 
-PROGRAM = Path(__file__).resolve().parents[2] / "data/prepare_nuscenes.py"
+PROGRAM = Path(__file__).resolve().parents[3] / "data/prepare_nuscenes.py"
 Usage = namedtuple("Usage", "total used free")
 
 

@@ -9,7 +9,7 @@ import pytest
 from bevstack.datasets.readiness.inspection import inspect_root
 from tests.tables.tiny_root import VERSION, read_table, write_tables
 
-PROGRAM = Path(__file__).resolve().parents[2] / "data/prepare_nuscenes.py"
+PROGRAM = Path(__file__).resolve().parents[3] / "data/prepare_nuscenes.py"
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -19,7 +19,7 @@ from bevstack.tables.reader import Tables
 from tests.conftest import shared_dir
 from tests.tables.tiny_root import VERSION, read_table, token, write_tables
 
-PROGRAM = Path(__file__).resolve().parents[2] / "data/prepare_nuscenes.py"
+PROGRAM = Path(__file__).resolve().parents[3] / "data/prepare_nuscenes.py"
 LIDAR = token("reading", "scene-0103", 1, "LIDAR_TOP")
 FRONT = token("calibration", "scene-0103", "CAM_FRONT")
 Change = Callable[[list[dict[str, Any]]], None]

@@ -16,7 +16,7 @@ from bevstack.evaluation.detection3d.metric_config import MetricConfig
 from bevstack.tables.names import ATTRIBUTES, DETECTION_CLASSES
 from tests.evaluation.detection3d.frozen import CASES, FILE, answers, case_of
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 needs_devkit = pytest.mark.skipif(
     importlib.util.find_spec("nuscenes") is None, reason="nuscenes-devkit is not installed"
 )

@@ -1,0 +1,216 @@
+"""Measures the encoder's attentions against the forms in which the released code runs them.
+
+    python benchmarks/run.py attention --json benchmarks/results/attention_cpu.json
+
+Spatial cross-attention: packed (query, camera) pairs against every camera padded to the camera
+that sees most, for the current frame and for a frame taken far back, whose rig is projected into
+the current grid. Temporal self-attention: one value projection and eight points against two queues
+of four points each, from doubled queries. Both forms of each use the same sampling operator, agree
+in the run, and take turns in one process; a figure is the median.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmarks.timing import machine, medians
+from bevstack.geometry import BEVGrid, CameraRig
+from bevstack.models.detection3d.spatial_cross_attention import SpatialCrossAttention
+from bevstack.models.detection3d.temporal_self_attention import TemporalSelfAttention
+from bevstack.models.detection3d.visible_pairs import VisiblePairs, find_visible_pairs
+from bevstack.ops import ms_deform_attn
+from bevstack.synthetic.rig import make_rig
+
+SUMMARY = "packed cross-attention against padding; self-attention against two queues"
+PADDED_SIZE = (640, 1600)
+STRIDES = (8, 16, 32, 64)
+CHANNELS, HEADS = 256, 8
+PAIR_STEP = 4_096
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The sizes, and for how long."""
+    parser.add_argument("--threads", type=int, default=1, help="of torch (default 1)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="for each row (default 10)")
+    parser.add_argument("--cells", type=int, default=200, help="a side of the grid (default 200)")
+    parser.add_argument("--back", type=float, default=50.0, help="metres of the far frame")
+
+
+def nuscenes_rig(back_m: float) -> CameraRig:  # leading axes (1,)
+    """Six nuScenes-like cameras of a vehicle that stood so far behind, images 640x1600."""
+    height, width = PADDED_SIZE
+    poses, intrinsics = [], []
+    for mount in make_rig("n015", (width * 9 // 16, width), None).cameras:
+        pose = torch.eye(4, dtype=torch.float64)
+        pose[:3, :3] = torch.from_numpy(mount.ego_from_cam_rotation)
+        pose[:3, 3] = torch.from_numpy(mount.ego_from_cam_translation_m)
+        pose[0, 3] -= back_m
+        poses.append(pose)
+        matrix = torch.from_numpy(mount.intrinsics).clone()
+        matrix[1, 2] -= width * 9 // 16 - height  # the sky is cropped away
+        intrinsics.append(matrix)
+    count = len(poses)
+    return CameraRig(
+        torch.stack(intrinsics)[None],
+        torch.stack(poses)[None],
+        torch.tensor(PADDED_SIZE).expand(1, count, 2),
+        torch.ones(1, count, dtype=torch.bool),
+    )
+
+
+def padded_cross_attention(
+    module: SpatialCrossAttention,
+    query: Tensor,  # (1, Q, C)
+    value: Tensor,  # (N, S, C)
+    shapes: list[tuple[int, int]],
+    pairs: VisiblePairs,  # without padding, camera by camera
+) -> Tensor:  # (1, Q, C)
+    """One row of work a camera, all as long as the longest."""
+    cameras, channels = value.shape[0], query.shape[-1]
+    counts = torch.bincount(pairs.camera, minlength=cameras).tolist()
+    longest = max(counts)
+    rows = query.new_zeros(cameras, longest, channels)
+    anchors = query.new_zeros(cameras, longest, *pairs.anchors.shape[1:])
+    indices = pairs.query.split(counts)
+    for camera, (index, places) in enumerate(
+        zip(indices, pairs.anchors.split(counts), strict=True)
+    ):
+        rows[camera, : len(index)] = query[0, index]
+        anchors[camera, : len(index)] = places
+    samples = (module.num_heads, module.num_levels, module.cross_points)
+    offsets = module.sampling_offsets(rows).unflatten(-1, (*samples, 2))
+    sizes = offsets.new_tensor([(w, h) for h, w in shapes])
+    repeats = module.cross_points // module.num_heights
+    locations = anchors.repeat(1, 1, repeats, 1)[:, :, None, None] + offsets / sizes[:, None]
+    weights = module.attention_weights(rows).unflatten(-1, (module.num_heads, -1)).softmax(-1)
+    projected = module.value_proj(value).unflatten(-1, (module.num_heads, -1))
+    seen = ms_deform_attn(projected, shapes, locations, weights.unflatten(-1, samples[1:]))
+    sums = torch.zeros_like(query[0])
+    for camera, index in enumerate(indices):
+        sums[index] += seen[camera, : len(index)]
+    return module.output_proj(sums / pairs.num_cameras[0].clamp(min=1)[:, None])[None]
+
+
+def measure_cross_attention(
+    cells: int, back_m: float, seconds: float, wall: bool
+) -> dict[str, Any]:
+    """A row: packed against padded, for a rig so far behind."""
+    grid = BEVGrid(shape=(cells, cells), frame="lidar")
+    module = SpatialCrossAttention(
+        CHANNELS, num_levels=len(STRIDES), num_heads=HEADS, num_heights=4, cross_points=8
+    )
+    torch.nn.init.normal_(module.sampling_offsets.weight, std=0.05)
+    torch.nn.init.normal_(module.attention_weights.weight, std=0.05)
+    shapes = [(-(-PADDED_SIZE[0] // s), -(-PADDED_SIZE[1] // s)) for s in STRIDES]
+    rig = nuscenes_rig(back_m)
+    exact = find_visible_pairs(rig, grid, num_heights=4, padded_size=PADDED_SIZE)
+    pairs = find_visible_pairs(
+        rig, grid, num_heights=4, padded_size=PADDED_SIZE, capacity_step=PAIR_STEP
+    )
+    query = torch.randn(1, cells * cells, CHANNELS)
+    value = torch.randn(rig.num_cameras, sum(h * w for h, w in shapes), CHANNELS)
+    counts = torch.bincount(exact.camera, minlength=rig.num_cameras)
+
+    @torch.no_grad()
+    def packed() -> Tensor:
+        return module(query, value, shapes, pairs)
+
+    @torch.no_grad()
+    def padded() -> Tensor:
+        return padded_cross_attention(module, query, value, shapes, exact)
+
+    difference = (packed() - padded()).abs().max().item()
+    ours, theirs = medians([packed, padded], seconds, wall)
+    return {
+        "case": f"spatial cross-attention, {cells}x{cells}, {back_m:g} m back",
+        "pairs": int(counts.sum()),
+        "packed_rows": pairs.camera.shape[0],
+        "padded_rows": rig.num_cameras * int(counts.max()),
+        "max_difference": difference,
+        "bevstack_ms": round(ours, 1),
+        "padded_ms": round(theirs, 1),
+        "speedup": round(theirs / ours, 2),
+    }
+
+
+def two_queue_self_attention(
+    module: TemporalSelfAttention,
+    query: Tensor,  # (1, Q, C)
+    pos: Tensor,  # (Q, C)
+    cell_centers: Tensor,  # (Q, 2)
+    shape: tuple[int, int],
+) -> Tensor:  # (1, Q, C)
+    """Offsets and weights from [q, q + pos], a value map a queue, the mean of the two."""
+    heads, queues, points = module.num_heads, module.self_queues, module.self_points
+    both = torch.cat((query, query + pos), -1)
+    joint = {}
+    for name in ("sampling_offsets", "attention_weights"):
+        first, second = getattr(module, name), getattr(module, f"{name}_pos").weight
+        joint[name] = F.linear(both, torch.cat((first.weight - second, second), 1), first.bias)
+    value = module.value_proj(query.repeat(queues, 1, 1)).unflatten(-1, (heads, -1))
+    offsets = joint["sampling_offsets"].unflatten(-1, (heads, queues, 1, points, 2))
+    weights = joint["attention_weights"].unflatten(-1, (heads, queues, 1, points)).softmax(-1)
+    locations = cell_centers[:, None, None, None, None] + offsets / offsets.new_tensor(shape[::-1])
+    sampled = ms_deform_attn(
+        value,
+        [shape],
+        locations[0].permute(2, 0, 1, 3, 4, 5).contiguous(),
+        weights[0].permute(2, 0, 1, 3, 4).contiguous(),
+    )
+    return module.output_proj(sampled.mean(0, keepdim=True))
+
+
+def measure_self_attention(cells: int, seconds: float, wall: bool) -> dict[str, Any]:
+    """A row: the simplified form against the two queues."""
+    grid = BEVGrid(shape=(cells, cells), frame="lidar")
+    module = TemporalSelfAttention(CHANNELS, num_heads=HEADS, self_points=4, self_queues=2)
+    for name in ("sampling_offsets", "attention_weights"):
+        torch.nn.init.normal_(getattr(module, name).weight, std=0.05)
+        torch.nn.init.normal_(getattr(module, f"{name}_pos").weight, std=0.05)
+    query, pos = torch.randn(1, cells * cells, CHANNELS), torch.randn(cells * cells, CHANNELS)
+    inputs = (query, pos, grid.cell_centers(), grid.shape)
+
+    @torch.no_grad()
+    def simplified() -> Tensor:
+        return module(*inputs)
+
+    @torch.no_grad()
+    def two_queues() -> Tensor:
+        return two_queue_self_attention(module, *inputs)
+
+    difference = (simplified() - two_queues()).abs().max().item()
+    ours, theirs = medians([simplified, two_queues], seconds, wall)
+    return {
+        "case": f"temporal self-attention, {cells}x{cells}",
+        "max_difference": difference,
+        "bevstack_ms": round(ours, 1),
+        "two_queues_ms": round(theirs, 1),
+        "speedup": round(theirs / ours, 2),
+    }
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Prints a line for each row as it is measured and returns all of it."""
+    torch.manual_seed(0)
+    torch.set_num_threads(arguments.threads)
+    wall = arguments.threads > 1
+    rows = []
+    for back_m in (0.0, arguments.back):
+        rows.append(measure_cross_attention(arguments.cells, back_m, arguments.seconds, wall))
+        print(rows[-1], flush=True)
+    rows.append(measure_self_attention(arguments.cells, arguments.seconds, wall))
+    print(rows[-1], flush=True)
+    for row in rows:
+        if row["max_difference"] > 1e-3:
+            raise RuntimeError(f"{row['case']}: the two forms differ by {row['max_difference']}")
+    return {
+        **machine(),
+        "threads": arguments.threads,
+        "clock": "wall" if wall else "process CPU time",
+        "rows": rows,
+    }

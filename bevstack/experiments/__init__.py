@@ -1,0 +1,1 @@
+"""Experiments on trained detectors: judging against controls, studies of equal budgets."""

@@ -1,9 +1,0 @@
-"""The parts of `tools/benchmark.py`, one module each, and what they share.
-
-A part is a module with three names, listed in `tools/benchmark.py`:
-
-    SUMMARY                     one line for the help
-    add_arguments(parser)       its own options
-    run(arguments) -> dict      measures, prints a line for each result, returns all of them as
-                                what JSON holds
-"""
