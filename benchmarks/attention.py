@@ -1,6 +1,6 @@
 """Measures the encoder's attentions against the forms in which the released code runs them.
 
-    python benchmarks/run.py attention --json benchmarks/results/attention_cpu.json
+    python -m benchmarks.run attention --json benchmarks/results/attention_cpu.json
 
 Spatial cross-attention: packed (query, camera) pairs against every camera padded to the camera
 that sees most, for the current frame and for a frame taken far back, whose rig is projected into

@@ -1,7 +1,7 @@
 """Measures the operators on a GPU, beside other projects' kernels in the same run.
 
-    python benchmarks/run.py ops --device cuda --json benchmarks/results/ops_cuda.json
-    python benchmarks/run.py ops --device cuda --peer dcnv4=FILE --peer mmcv=FILE  # see peers.py
+    python -m benchmarks.run ops --device cuda --json benchmarks/results/ops_cuda.json
+    python -m benchmarks.run ops --device cuda --peer dcnv4=FILE --peer mmcv=FILE  # see peers.py
 
 Six images at once. Each figure is the median of calls between two events of the device, on buffers
 that change so that no cache holds them. Fractions are of the copy bandwidth measured in the same

@@ -1,8 +1,8 @@
 """Measures what stands between the disk and the network.
 
-    python benchmarks/run.py data --images data/nuscenes/samples --json data.json
+    python -m benchmarks.run data --images data/nuscenes/samples --json data.json
     python benchmarks/full_size_tables.py out/full_tables
-    python benchmarks/run.py data --tables out/full_tables --version v1.0-trainval
+    python -m benchmarks.run data --tables out/full_tables --version v1.0-trainval
 
 Images: six JPEGs as one sample of model input, against the steps of the released BEVFormer v2 code
 (Pillow's decoder, float32, crop and resize by Pillow, mean and padding in numpy), in turns on one

@@ -1,7 +1,7 @@
 """Measures scoring at the size of the validation split of nuScenes against nuscenes-devkit 1.2.
 
-    python benchmarks/run.py evaluate --json benchmarks/results/evaluate.json
-    python benchmarks/run.py evaluate --scenes 5          # a thirtieth of it, in a minute
+    python -m benchmarks.run evaluate --json benchmarks/results/evaluate.json
+    python -m benchmarks.run evaluate --scenes 5          # a thirtieth of it, in a minute
 
 About 6,000 samples, 1.8 million predictions and 190,000 true boxes, drawn at random. Each side runs
 in a process of one thread, from the same tables and results file to metrics files, which must be
@@ -103,10 +103,10 @@ class Entries(Mapping[str, list[dict[str, object]]]):
 def run_side(name: str, root: Path) -> dict[str, Any]:
     """One side in its own process."""
     print(f"{name} ...", flush=True)
-    program = Path(__file__).with_name("evaluate_sides.py")
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
     done = subprocess.run(
-        [sys.executable, str(program), name, str(root)],
+        [sys.executable, "-m", "benchmarks.evaluate_sides", name, str(root)],
+        cwd=Path(__file__).resolve().parent.parent,
         env={**os.environ, **threads},
         stdout=subprocess.PIPE,
         check=True,

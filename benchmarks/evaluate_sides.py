@@ -1,6 +1,6 @@
 """One side of the comparison, in a process of its own for its memory.
 
-    python evaluate_sides.py SIDE ROOT
+    python -m benchmarks.evaluate_sides SIDE ROOT
 
 Prints seconds of processor and wall time of each stage, and the peak of memory, as JSON.
 """

@@ -1,7 +1,7 @@
 """Measures matching and losses of all layers and groups at once against one after the other.
 
-    python benchmarks/run.py losses --json benchmarks/results/losses_cpu.json
-    python benchmarks/run.py losses --groups 1 --boxes 20
+    python -m benchmarks.run losses --json benchmarks/results/losses_cpu.json
+    python -m benchmarks.run losses --groups 1 --boxes 20
 
 The sequential form goes through groups, layers and samples in loops, as the released BEVFormer v2
 code does: costs, their copy to the host, assignment, targets of every query, losses. Both run in

@@ -1,6 +1,6 @@
 """Measures a whole detector, of a configuration, in the manner it runs in against the released one.
 
-    python benchmarks/run.py model --config tiny_cpu_t4 --json benchmarks/results/model_cpu.json
+    python -m benchmarks.run model --config tiny_cpu_t4 --json benchmarks/results/model_cpu.json
 
 Streaming: a step of eight key frames (3.5 s, whatever frames the configuration names), whose seven
 past ones the memory holds as features, against a clip of all eight, whose images go through

@@ -1,8 +1,8 @@
 """Measures the operators against the `F.grid_sample` formulation that published CPU paths use.
 
-    python benchmarks/run.py ops --json benchmarks/results/ops_cpu.json
-    python benchmarks/run.py ops --threads 2 --only xl
-    python benchmarks/run.py ops --device cuda --peer dcnv4=PATH  # see cuda_ops.py
+    python -m benchmarks.run ops --json benchmarks/results/ops_cpu.json
+    python -m benchmarks.run ops --threads 2 --only xl
+    python -m benchmarks.run ops --device cuda --peer dcnv4=PATH  # see cuda_ops.py
 
 Both run in turns in one process; a row is the median. On the CPU a time is the processor time of
 the whole process, so that one thread's figures hold on a busy machine; with more threads it is wall

@@ -1,7 +1,7 @@
 """Measures what is fast or slow here; each part says what it compares with.
 
-python benchmarks/run.py PART --json benchmarks/results/PART.json
-python benchmarks/run.py PART --help
+python -m benchmarks.run PART --json benchmarks/results/PART.json
+python -m benchmarks.run PART --help
 """
 
 from __future__ import annotations

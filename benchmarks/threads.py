@@ -1,6 +1,6 @@
 """Measures how much faster the operators are on several threads than on one.
 
-    python benchmarks/run.py threads --json benchmarks/results/ops_threads.json
+    python -m benchmarks.run threads --json benchmarks/results/ops_threads.json
 
 One thread and several run in turns, in wall time, many times: the ratio of the medians is what a
 busy machine gives, that of the best what the kernels can do where nothing else runs.

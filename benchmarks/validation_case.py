@@ -1,6 +1,6 @@
 """A validation split of nuScenes' size, made of random numbers: tables, truth and predictions.
 
-The tables are those of `benchmarks/full_size_tables.py` for the 150 scenes of the official split "val".
+The tables are those of `benchmarks/full_size_tables.py` for the 150 scenes of the split "val".
 Predictions are 300 a sample: copies of true boxes with noise, several of each, and clutter.
 """
 

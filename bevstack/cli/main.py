@@ -87,6 +87,16 @@ VERBS = (
         summary="draw predicted and true boxes on the images and from above",
     ),
     Verb(
+        name="judge",
+        module="bevstack.cli.judge",
+        summary="score a detector beside baselines it must beat and controls it must fail",
+    ),
+    Verb(
+        name="study",
+        module="bevstack.cli.study",
+        summary="train variants of a detector on equal budgets and compare their scores",
+    ),
+    Verb(
         name="convert-weights",
         module="bevstack.cli.convert_weights",
         summary="turn published weights into a detector of ours",

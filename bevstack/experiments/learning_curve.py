@@ -1,19 +1,15 @@
-"""Scores checkpoints of one training on held-out scenes: NDS over the processor time they took.
+"""Score checkpoints of one training on held-out scenes: NDS over the processor time they took.
 
-Example:
-    python bevstack/experiments/learning_curve.py out/run/checkpoint_*.safetensors --processes 2 \
-        --nuscenes data/synthetic --version v1.0-synth --held-out synth_test --out out/curve
-
-Processor time is that of the steps as the run measured it, times its processes of one thread each.
-A run keeps its newest checkpoints alone: copy those that matter while it goes on. What is finished
-lies in OUT and is not done again; curve.json has all of it, curve.png draws it.
+Processor time is the time of the steps as the run measured it, times the number of its processes of
+one thread each. Finished points lie in ``out`` and are not made again; ``curve.json`` has all of
+them, ``curve.png`` draws them.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,47 +30,65 @@ FORMAT = "bevstack-learning-curve-1"
 Point = dict[str, Any]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Scores, prints, writes and draws."""
-    args = _parser().parse_args(arguments)
+@dataclass(frozen=True, kw_only=True)
+class CurveOptions:
+    """The checkpoints of a run and the scenes to score them on."""
+
+    checkpoints: Sequence[Path]
+    processes: int  # that trained, of one thread each
+    nuscenes: Path  # root of the data set
+    version: str  # folder of the tables
+    held_out: str  # scenes to score on
+    max_samples: int | None = None  # score on whole scenes of at most this number of samples
+    out: Path
+
+
+def draw_curve(options: CurveOptions, echo: Callable[[str], None]) -> None:
+    """Score the checkpoints that are not scored, and write ``curve.json`` and ``curve.png``.
+
+    Raises:
+        ValueError: a file that is no checkpoint.
+        FileNotFoundError: no such checkpoint, tables or split.
+    """
     settle_worker(0)
-    tables = Tables(args.nuscenes, args.version)
-    args.out.mkdir(parents=True, exist_ok=True)
-    points = [score(path, tables, args) for path in sorted(args.checkpoints)]
+    tables = Tables(options.nuscenes, options.version)
+    options.out.mkdir(parents=True, exist_ok=True)
+    points = [score(path, tables, options, echo) for path in sorted(options.checkpoints)]
     points.sort(key=lambda point: point["cpu_seconds"])
     content = {"format": FORMAT, "versions": versions(), "points": points}
-    write_text_atomically(args.out / "curve.json", json.dumps(without_nan(content), indent=1))
+    write_text_atomically(options.out / "curve.json", json.dumps(without_nan(content), indent=1))
     minutes = [point["cpu_seconds"] / 60 for point in points]
     curves = {name: [point[name] for point in points] for name in ("NDS", "mAP")}
     style = CurveStyle(
-        title=f"{args.held_out}: {points[0]['samples']} samples",
+        title=f"{options.held_out}: {points[0]['samples']} samples",
         x_label="minutes of processor time",
         y_label="score",
         smoothing=1,
     )
-    write_picture(args.out / "curve.png", draw_learning_curve(minutes, curves, style).pixels)
-    return 0
+    write_picture(options.out / "curve.png", draw_learning_curve(minutes, curves, style).pixels)
 
 
-def score(checkpoint: Path, tables: Tables, args: argparse.Namespace) -> Point:
+def score(
+    checkpoint: Path, tables: Tables, options: CurveOptions, echo: Callable[[str], None]
+) -> Point:
     """The point of one checkpoint, made now or before."""
-    path = args.out / f"{checkpoint.stem}.json"
+    path = options.out / f"{checkpoint.stem}.json"
     digest = digest_of(checkpoint)
     if path.is_file():
         found: Point = json.loads(path.read_text(encoding="utf-8"))
         if found["sha256"] == digest:
             return found
     weights, config, position = weights_of(checkpoint)
-    model = args.out / "model.safetensors"
+    model = options.out / "model.safetensors"
     write_weights(model, weights, config, steps=position.steps_done)
-    dataset = open_split(tables, args.held_out, config, args.max_samples)
-    results = args.out / f"{checkpoint.stem}.results.json"
+    dataset = open_split(tables, options.held_out, config, options.max_samples)
+    results = options.out / f"{checkpoint.stem}.results.json"
     predict_dataset(load(model), dataset, results)
     figures = figures_of(results, tables, dataset.scene_names)
     point = without_nan(
         {
             "steps": position.steps_done,
-            "cpu_seconds": position.elapsed_s * args.processes,
+            "cpu_seconds": position.elapsed_s * options.processes,
             "samples": len(dataset),
             "sha256": digest,
             **{name: value for name, value in figures.items() if name != "groups"},
@@ -85,27 +99,5 @@ def score(checkpoint: Path, tables: Tables, args: argparse.Namespace) -> Point:
     model.unlink()
     scores = f"NDS {point['NDS']:.4f}  mAP {point['mAP']:.4f}"
     minutes = point["cpu_seconds"] / 60
-    print(f"{position.steps_done:7} steps {minutes:6.1f} min  {scores}", flush=True)
+    echo(f"{position.steps_done:7} steps {minutes:6.1f} min  {scores}")
     return point
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("checkpoints", type=Path, nargs="+", metavar="CHECKPOINT")
-    parser.add_argument(
-        "--processes", type=int, required=True, help="that trained, one thread each"
-    )
-    parser.add_argument("--nuscenes", type=Path, required=True, metavar="ROOT")
-    parser.add_argument("--version", required=True, help="folder of the tables")
-    parser.add_argument("--held-out", required=True, metavar="SPLIT", help="scenes to score on")
-    parser.add_argument(
-        "--max-samples", type=int, metavar="N", help="score on whole scenes of so many samples"
-    )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

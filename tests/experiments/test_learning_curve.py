@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
+from bevstack.experiments import learning_curve
 from bevstack.training import train
 from bevstack.training.checkpoint import list_checkpoints, weights_of
 from tests.small_world import SPEC, dataset, small_world, with_training
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))  # as the program is run
-
-import learning_curve
+from tools import learning_curve as program
 
 
 def test_every_checkpoint_is_a_point_and_scored_once(
@@ -29,7 +26,7 @@ def test_every_checkpoint_is_a_point_and_scored_once(
     where = ["--nuscenes", str(root), "--version", SPEC.version, "--held-out", "synth_val"]
     out = tmp_path / "curve"
     command = [*map(str, reversed(checkpoints)), *where, "--processes", "2", "--out", str(out)]
-    assert learning_curve.main(command) == 0
+    assert program.main(command) == 0
     points = json.loads((out / "curve.json").read_text())["points"]
     assert [point["steps"] for point in points] == [2, 4]
     for point, checkpoint in zip(points, checkpoints, strict=True):
@@ -42,4 +39,4 @@ def test_every_checkpoint_is_a_point_and_scored_once(
         raise AssertionError("a checkpoint was scored again")
 
     monkeypatch.setattr(learning_curve, "predict_dataset", refuse)
-    assert learning_curve.main(command) == 0
+    assert program.main(command) == 0

@@ -26,8 +26,8 @@ from tests.frozen.kernels import served_by
 from tests.frozen.make_frozen import write
 from tests.ops.calls import KERNELS
 
-# Not frozen yet: their own loops hold them (tests/models/backbones/test_resnet.py, test_internimage.py,
-# test_temporal_fusion.py, test_perspective_head.py, test_hybrid_queries.py). A name leaves this
+# Not frozen yet: their own loops hold them (tests/models: test_resnet.py, test_internimage.py,
+# test_fusion.py, test_head.py, test_hybrid_queries.py). A name leaves this
 # list when it is frozen.
 NOT_YET_FROZEN = {
     "ChannelsLastGroupNorm",
@@ -92,7 +92,7 @@ def test_file_holds_the_cases_and_nothing_else_and_is_small() -> None:
 
 def model_modules() -> Iterator[type]:
     """Every module class that ``bevstack.models`` defines."""
-    for info in pkgutil.iter_modules(bevstack.models.__path__, "bevstack.models."):
+    for info in pkgutil.walk_packages(bevstack.models.__path__, "bevstack.models."):
         for value in vars(importlib.import_module(info.name)).values():
             is_module = isinstance(value, type) and issubclass(value, nn.Module)
             if is_module and value.__module__ == info.name:

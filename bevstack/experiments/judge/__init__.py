@@ -1,4 +1,4 @@
-"""The parts of `tools/judge.py`: rows of a table, what makes each, and what they must show.
+"""The parts of `bevstack judge`: rows of a table, what makes each, and what they must show.
 
 rows.py          the rows and what each is
 detectors.py     one model used in other ways: without history, its perspective head alone
@@ -8,6 +8,6 @@ disturbances.py  images and calibrations that a model must not do well on
 turned_world.py  the same scenes seen by cameras that are really turned
 figures.py       results to figures
 verdict.py       what the rows must show, with all thresholds and their reasons
-program.py       command line, what is finished, tables
-shuffled_labels.py  images with another scene's labels, for training (`bevstack/experiments/shuffled_training.py`)
+judge.py         finished rows, tables
+shuffled_labels.py  images with another scene's labels, for training (`shuffled_training.py`)
 """

@@ -1,27 +1,19 @@
-"""Judges a trained detector on held-out scenes: what it must beat, and where it must fail.
+"""Judge a trained detector on held-out scenes: baselines it must beat, controls it must fail.
 
-python tools/judge.py MODEL.safetensors --nuscenes ROOT --version V --split S --out DIR
-python tools/judge.py ... --only model,prior,single_frame     # some rows
-python tools/judge.py ... --only control                      # a kind: baseline or control
-python tools/judge.py ... --only model,prior,lost_            # all rows that begin so
-
-Every row is scored by the nuScenes metric on the same scenes. Finished rows are kept in DIR/rows
-and not made again; a row that was stopped goes on with the scene it was at. DIR/judge.json has all.
-Exit code 1 if a control does not behave: NDS without the right images must fall to the prior's,
-a turned calibration must cost mAP and telling of it must bring it back, a lost camera must cost its
-own sector alone. bevstack/experiments/judge/verdict.py has the thresholds and why they are so.
+Every row is scored by the nuScenes metric on the same scenes. Finished rows are kept in
+``<out>/rows`` and not made again; a row that was stopped continues with the scene it had reached.
+``<out>/judge.json`` holds all rows. ``verdict.py`` has the thresholds and their reasons.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import importlib.metadata
 import json
 import platform
-import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,29 +33,53 @@ PACKAGES = ("torch", "numpy", "opencv-python-headless", "numba", "nuscenes-devki
 COLUMNS = ("NDS", "mAP", "mATE", "mASE", "mAOE", "mAVE", "mAAE")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Judges, prints, writes; 1 if a control does not behave."""
-    args = _parser().parse_args(argv)
-    case = open_case(args)
-    rows = chosen(rows_of(case), args.only)
-    if args.official and "model" not in [row.name for row in rows]:
+@dataclass(frozen=True, kw_only=True)
+class JudgeOptions:
+    """The model to judge, the scenes to judge it on, and the rows wanted."""
+
+    model: Path  # weights file
+    nuscenes: Path  # root of the data set
+    version: str  # folder of the tables
+    split: str  # scenes to score on
+    train_split: str = "synth_train"  # scenes that priors are learned from
+    only: Sequence[str] = ()  # names of rows, kinds, or beginnings of names; empty: all rows
+    max_samples: int | None = None  # whole scenes of at most this number of samples
+    single_frame: Path | None = None  # weights of a model trained with frames (0,)
+    official: bool = False  # also score the model's rows with nuscenes-devkit
+    out: Path = Path("out/judge")
+    command: str = ""  # as typed, for judge.json
+
+
+Echo = Callable[[str], None]  # shows one line to the user
+
+
+def judge(options: JudgeOptions, echo: Echo) -> bool:
+    """Judge a detector and write ``judge.json``; return False if a control does not behave.
+
+    Raises:
+        ValueError: rows that do not exist, or finished rows of another model in ``out``.
+        FileNotFoundError: no such weights, tables or split.
+    """
+    case = open_case(options)
+    rows = chosen(rows_of(case), options.only)
+    if options.official and "model" not in [row.name for row in rows]:
         raise ValueError("--only must name the row model with --official; got none such")
-    marks = marks_of(case, args.train_split)
+    marks = marks_of(case, options.train_split)
     finished: dict[str, Figures] = {}
     for row in rows:
-        finished[row.name] = finish_row(row, case, args.out, marks)
-    asked = [row.name for row in rows if args.official and row.kind == MODEL]
-    official = {name: finish_official(name, case, args.out, marks) for name in asked}
-    print(f"\n{format_rows(finished)}\n\n{format_classes(finished)}\n")
+        finished[row.name] = finish_row(row, case, options.out, marks, echo)
+    asked = [row.name for row in rows if options.official and row.kind == MODEL]
+    official = {name: finish_official(name, case, options.out, marks) for name in asked}
+    echo(f"\n{format_rows(finished)}\n\n{format_classes(finished)}\n")
     controls, goals = verdict.controls(finished, official), verdict.goals(finished)
     if not {"model", "prior"} <= finished.keys():
-        print("note: controls are held against the rows model and prior; without, some are not")
+        echo("note: controls are held against the rows model and prior; without, some are not")
     for title, checks in (("controls", controls), ("goals", goals)):
         for check in checks:
-            print(f"{title:9}{'holds' if check.holds else 'FAILS':7}{check.name}: {check.says}")
+            echo(f"{title:9}{'holds' if check.holds else 'FAILS':7}{check.name}: {check.says}")
     content = {
         "format": FORMAT,
-        "command": "python tools/judge.py " + " ".join(sys.argv[1:] if argv is None else argv),
+        "command": options.command,
         "versions": versions(),
         **marks,
         "rows": finished,
@@ -71,32 +87,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         "controls": [check._asdict() for check in controls],
         "goals": [check._asdict() for check in goals],
     }
-    path = args.out / "judge.json"
+    path = options.out / "judge.json"
     write_text_atomically(path, json.dumps(without_nan(content), indent=1) + "\n")
-    print(f"\n{path}")
-    return 0 if all(check.holds for check in controls) else 1
+    echo(f"\n{path}")
+    return all(check.holds for check in controls)
 
 
-def open_case(args: argparse.Namespace) -> Case:
+def open_case(options: JudgeOptions) -> Case:
     """The model's file and the scenes to score it on.
 
     Raises:
         ValueError: the weights of the single-frame model look at other frames too.
     """
-    config = load(args.model).config
-    if args.single_frame is not None:
-        frames = load(args.single_frame).config.frames
+    config = load(options.model).config
+    if options.single_frame is not None:
+        frames = load(options.single_frame).config.frames
         if frames != (0,):
             raise ValueError(
                 f"--single-frame must be weights of a model of frames (0,); got {frames}"
             )
-    tables = Tables(args.nuscenes, args.version)
+    tables = Tables(options.nuscenes, options.version)
     return Case(
-        weights=args.model,
-        single_frame_weights=args.single_frame,
-        dataset=open_split(tables, args.split, config, args.max_samples),
-        train=args.train_split,
-        folder=args.out,
+        weights=options.model,
+        single_frame_weights=options.single_frame,
+        dataset=open_split(tables, options.split, config, options.max_samples),
+        train=options.train_split,
+        folder=options.out,
     )
 
 
@@ -124,7 +140,7 @@ def marks_of(case: Case, train: str) -> dict[str, Any]:
     }
 
 
-def finish_row(row: Row, case: Case, out: Path, marks: Mapping[str, Any]) -> Figures:
+def finish_row(row: Row, case: Case, out: Path, marks: Mapping[str, Any], echo: Echo) -> Figures:
     """The figures of a row, made now or before.
 
     Raises:
@@ -133,7 +149,7 @@ def finish_row(row: Row, case: Case, out: Path, marks: Mapping[str, Any]) -> Fig
     path = out / "rows" / f"{row.name}.json"
     found = read_finished(path, marks)
     if found is not None:
-        print(f"{row.name:24} finished before", flush=True)
+        echo(f"{row.name:24} finished before")
         return found
     started = time.perf_counter()
     results = out / "results" / f"{row.name}.json"
@@ -144,7 +160,7 @@ def finish_row(row: Row, case: Case, out: Path, marks: Mapping[str, Any]) -> Fig
     write_finished(path, marks, content)
     if row.kind != MODEL:  # what nuscenes-devkit may be asked about
         results.unlink()
-    print(f"{row.name:24} NDS {figures['NDS']:.4f}  {seconds:.0f} s", flush=True)
+    echo(f"{row.name:24} NDS {figures['NDS']:.4f}  {seconds:.0f} s")
     return without_nan(content)
 
 
@@ -244,44 +260,3 @@ def _aligned(lines: Sequence[Sequence[str]]) -> str:
         )
         for line in lines
     )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="judge.py",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("model", type=Path, metavar="MODEL", help="weights as they are shipped")
-    parser.add_argument("--nuscenes", type=Path, required=True, metavar="ROOT")
-    parser.add_argument("--version", required=True, help="folder of the tables")
-    parser.add_argument("--split", required=True, help="scenes to score on")
-    parser.add_argument(
-        "--train-split",
-        default="synth_train",
-        metavar="SPLIT",
-        help="scenes that priors are learned from (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--only",
-        type=lambda text: [name for name in text.split(",") if name],
-        default=[],
-        metavar="NAME,...",
-        help="these rows alone",
-    )
-    parser.add_argument(
-        "--max-samples", type=int, metavar="N", help="whole scenes of at most so many samples"
-    )
-    parser.add_argument(
-        "--single-frame",
-        type=Path,
-        metavar="FILE",
-        help="weights of a model that was trained with frames (0,), for a row of its own",
-    )
-    parser.add_argument(
-        "--official",
-        action="store_true",
-        help="also score the model's rows with nuscenes-devkit, which must say the same",
-    )
-    parser.add_argument("--out", type=Path, default=Path("out/judge"), metavar="DIR")
-    return parser

@@ -1,27 +1,19 @@
-"""Trains variants of a detector, each within the same processor time, and scores them.
+"""Train variants of a detector, each within the same processor time, and score them.
 
-python tools/study.py --config tiny_cpu_t4 --nuscenes ROOT --version V --split TRAIN \
-    --held-out TEST --minutes 20 --out DIR
-python tools/study.py ... --only seed_,no_memory     # some variants
-python tools/study.py ... --weights MODEL.safetensors --only seed_,camera_dropout
-
-Every variant begins with random weights, or with those of --weights, is trained by one process of
-one thread, for as many steps as fill the budget of processor time, and scored on the same held-out
-scenes, streamed from its model file. Finished variants are kept in DIR and not made again; a
-training that was stopped goes on. So several calls with another --only each may share a machine.
-DIR/study.json has all that is finished.
+Every variant starts with random weights, or with given ones, is trained by one process of one
+thread for the number of steps that fills the budget of processor time, and is scored on the same
+held-out scenes, streamed from its model file. Finished variants are kept and not made again; a
+training that was stopped continues. ``<out>/study.json`` holds all finished variants.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import statistics
-import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,70 +46,95 @@ FORMAT = "bevstack-study-1"
 Finished = dict[str, Any]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Trains, scores, prints and writes."""
-    args = _parser().parse_args(argv)
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions:
+    """The configuration to vary, its data, and the budget of each variant."""
+
+    config: str  # name of a packaged configuration, or a file
+    nuscenes: Path  # root of the data set
+    version: str  # folder of the tables
+    split: str  # scenes to train on
+    held_out: str  # scenes to score on
+    minutes: float = 20.0  # processor time of each variant
+    weights: Path | None = None  # that every variant starts with; none: random weights
+    seeds: int = 3
+    only: Sequence[str] = ()  # names of variants, or beginnings of names; empty: all variants
+    max_samples: int | None = None  # score on whole scenes of at most this number of samples
+    out: Path = Path("out/study")
+    command: str = ""  # as typed, for study.json
+
+
+def study(options: StudyOptions, echo: Callable[[str], None]) -> None:
+    """Train and score the variants that are not finished, and write ``study.json``.
+
+    Raises:
+        ValueError: variants that do not exist, finished variants of another study in ``out``, or a
+            budget that does not pay for one step of each stage.
+        FileNotFoundError: no such configuration, weights, tables or split.
+    """
     settle_worker(0)  # one thread, so that processor time is the time of the work
-    config = load_config(args.config)
-    tables = Tables(args.nuscenes, args.version)
+    config = load_config(options.config)
+    tables = Tables(options.nuscenes, options.version)
     marks = {
         "config": config.name,
-        "minutes": args.minutes,
+        "minutes": options.minutes,
         "data": read_manifest(tables.root).get("digest") or digest_of_tables(tables),
-        "split": args.split,
-        "held_out": args.held_out,
-        "max_samples": args.max_samples,
-        "begun_with": digest_of(args.weights) if args.weights else None,
+        "split": options.split,
+        "held_out": options.held_out,
+        "max_samples": options.max_samples,
+        "initial_weights": digest_of(options.weights) if options.weights else None,
     }
-    for variant in chosen(variants_of(config, args.seeds), args.only):
-        path = args.out / f"{variant.name}.json"
+    for variant in chosen(variants_of(config, options.seeds), options.only):
+        path = options.out / f"{variant.name}.json"
         if read_finished(path, marks) is None:
-            found = finish(variant, tables, args)
+            found = finish(variant, tables, options, echo)
             write_text_atomically(
                 path, json.dumps(without_nan({"marks": marks, "found": found}), indent=1)
             )
     rows = {
         variant.name: found
-        for variant in variants_of(config, args.seeds)
-        if (found := read_finished(args.out / f"{variant.name}.json", marks)) is not None
+        for variant in variants_of(config, options.seeds)
+        if (found := read_finished(options.out / f"{variant.name}.json", marks)) is not None
     }
+    seeds = spread(rows)
     content = {
         "format": FORMAT,
-        "command": "python tools/study.py " + " ".join(sys.argv[1:] if argv is None else argv),
+        "command": options.command,
         "versions": {**versions(), "threads": torch.get_num_threads()},
         **marks,
         "variants": rows,
-        "seeds": spread(rows),
+        "seeds": seeds,
     }
-    write_text_atomically(args.out / "study.json", json.dumps(without_nan(content), indent=1))
-    print(f"\n{format_rows(rows)}\n\n{format_classes(rows)}\n")
-    for name, (mean, deviation) in content["seeds"].items():
-        print(f"{name} of seeds: {mean:.4f} +- {deviation:.4f}")
-    return 0
+    write_text_atomically(options.out / "study.json", json.dumps(without_nan(content), indent=1))
+    echo(f"\n{format_rows(rows)}\n\n{format_classes(rows)}\n")
+    for name, (mean, deviation) in seeds.items():
+        echo(f"{name} of seeds: {mean:.4f} +- {deviation:.4f}")
 
 
-def finish(variant: Variant, tables: Tables, args: argparse.Namespace) -> Finished:
+def finish(
+    variant: Variant, tables: Tables, options: StudyOptions, echo: Callable[[str], None]
+) -> Finished:
     """Trains and scores one variant; what was done of it before is not done again."""
-    folder = args.out / variant.name
-    samples = open_split(tables, args.split, variant.config)
+    folder = options.out / variant.name
+    samples = open_split(tables, options.split, variant.config)
     if variant.shuffled_labels:
         samples = ShuffledLabels(samples)
     plan = read_plan(folder / "plan.json") or plan_budget(
-        variant.config, samples, 60 * args.minutes
+        variant.config, samples, 60 * options.minutes
     )
     folder.mkdir(parents=True, exist_ok=True)
     write_text_atomically(folder / "plan.json", json.dumps(plan.to_json()))
     config = planned(variant.config, plan)
-    print(f"{variant.name}: {variant.about}; {plan.num_steps} steps", flush=True)
+    echo(f"{variant.name}: {variant.about}; {plan.num_steps} steps")
     used = add_time(folder / "cpu_seconds.json", 0.0)
     started = time.process_time()
     console = make_console()
     with training_progress(console, plan.num_steps, config.training.log_every) as report:
         result = train(
-            config, samples, folder / "run", start=args.weights, resume=True, report=report
+            config, samples, folder / "run", start=options.weights, resume=True, report=report
         )
     used = add_time(folder / "cpu_seconds.json", time.process_time() - started)
-    held_out = open_split(tables, args.held_out, config, args.max_samples)
+    held_out = open_split(tables, options.held_out, config, options.max_samples)
     results = folder / "results.json"
     predict_dataset(load(result.weights), held_out, results)
     return {
@@ -184,36 +201,3 @@ def spread(rows: Mapping[str, Finished]) -> dict[str, tuple[float, float]]:
         for name, values in columns.items()
         if all(value is not None and math.isfinite(value) for value in values)
     }
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="study.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config", required=True, help="name of a configuration, or a file")
-    parser.add_argument("--nuscenes", type=Path, required=True, metavar="ROOT")
-    parser.add_argument("--version", required=True, help="folder of the tables")
-    parser.add_argument("--split", required=True, help="scenes to train on")
-    parser.add_argument("--held-out", required=True, metavar="SPLIT", help="scenes to score on")
-    parser.add_argument(
-        "--minutes", type=float, default=20.0, help="processor time of each (default: %(default)g)"
-    )
-    parser.add_argument(
-        "--weights",
-        type=Path,
-        metavar="FILE",
-        help="weights of the configuration that every variant begins with (default: random ones)",
-    )
-    parser.add_argument("--seeds", type=int, default=3, help="default: %(default)s")
-    parser.add_argument(
-        "--only",
-        type=lambda text: [name for name in text.split(",") if name],
-        default=[],
-        metavar="NAME,...",
-        help="these variants alone",
-    )
-    parser.add_argument(
-        "--max-samples", type=int, metavar="N", help="score on whole scenes of so many samples"
-    )
-    parser.add_argument("--out", type=Path, default=Path("out/study"), metavar="DIR")
-    return parser

@@ -1,6 +1,6 @@
 """Random cases with the devkit's answers, for where the devkit is not installed.
 
-    python -m tests.evaluation.detection3d.frozen       # makes tests/evaluation/detection3d/frozen.npz anew
+    python -m tests.evaluation.detection3d.frozen       # makes frozen.npz again
 
 Only cases whose answers do not hang on the last bit are kept: those on which BLAS with and without
 fused multiplication agrees.

@@ -21,7 +21,14 @@ ROOT = Path(__file__).resolve().parents[3]
 )
 def test_our_files_are_the_devkits_at_any_size(scenes: int, tmp_path: Path) -> None:
     result = tmp_path / "result.json"
-    command = [sys.executable, "benchmarks/run.py", "evaluate", "--folder", str(tmp_path / "data")]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.run",
+        "evaluate",
+        "--folder",
+        str(tmp_path / "data"),
+    ]
     command += ["--scenes", str(scenes), "--json", str(result)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

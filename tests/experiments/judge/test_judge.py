@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from bevstack.cli import judge as verb
+from bevstack.cli.main import build_parser
 from bevstack.evaluation.baselines.lifting import class_priors
-from bevstack.experiments.judge import judge as program
-from bevstack.experiments.judge import rows, verdict
+from bevstack.experiments.judge import judge, rows, verdict
 from bevstack.experiments.judge.detectors import FrameByFrame, LiftedPerspective, PerspectiveAlone
 from bevstack.experiments.judge.rows import chosen, rows_of, whole_scenes
 from bevstack.geometry import invert_se3
@@ -48,6 +49,16 @@ def weights(detector: Detector, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return path
 
 
+def run(arguments: list[str]) -> int:
+    return verb.run(build_parser().parse_args(["judge", *arguments]))
+
+
+def options(arguments: list[str]) -> judge.JudgeOptions:
+    args = build_parser().parse_args(["judge", *arguments])
+    given = {k: v for k, v in vars(args).items() if k in judge.JudgeOptions.__dataclass_fields__}
+    return judge.JudgeOptions(**given)
+
+
 def command(weights: Path, root: Path, out: Path, only: str = SOME) -> list[str]:
     where = ["--nuscenes", str(root), "--version", SPEC.version, "--split", "synth_val"]
     return [str(weights), *where, "--only", only, "--out", str(out)]
@@ -57,7 +68,7 @@ def command(weights: Path, root: Path, out: Path, only: str = SOME) -> list[str]
 def judged(weights: Path, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("nuscenes")
     out = tmp_path_factory.mktemp("judged")
-    program.main([*command(weights, root, out), "--official"])
+    run([*command(weights, root, out), "--official"])
     return out
 
 
@@ -94,11 +105,11 @@ def test_finished_rows_are_not_made_again(
 
     monkeypatch.setattr(rows, "predict_dataset", refuse)
     monkeypatch.setattr(rows, "write_submission", refuse)
-    program.main([*command(weights, root, judged), "--official"])
+    run([*command(weights, root, judged), "--official"])
     after = json.loads((judged / "judge.json").read_text())
     assert after == before
     with pytest.raises(AssertionError, match="made again"):
-        program.main(command(weights, root, judged, "black_images"))
+        run(command(weights, root, judged, "black_images"))
 
 
 def test_rows_of_another_model_are_refused(
@@ -107,7 +118,7 @@ def test_rows_of_another_model_are_refused(
     other = tmp_path / "other.safetensors"
     save_model(other, detector.model, ALL_STAGES, {"steps": "7"})
     with pytest.raises(ValueError, match=r"must be of this model and these data; .* in model"):
-        program.main(command(other, root, judged))
+        run(command(other, root, judged))
 
 
 def test_the_exit_code_tells_of_a_control_that_does_not_behave(
@@ -116,12 +127,12 @@ def test_the_exit_code_tells_of_a_control_that_does_not_behave(
     for holds in (True, False):
         check = verdict.Check("a", holds, "b")
         monkeypatch.setattr(verdict, "controls", lambda *_, found=check: [found])
-        assert program.main(command(weights, root, judged)) == (0 if holds else 1)
+        assert run(command(weights, root, judged)) == (0 if holds else 1)
 
 
 def test_the_official_score_needs_the_models_row(weights: Path, root: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--only must name the row model with --official"):
-        program.main([*command(weights, root, tmp_path, "prior"), "--official"])
+        run([*command(weights, root, tmp_path, "prior"), "--official"])
 
 
 def test_weights_of_one_frame_get_a_row_and_others_are_refused(
@@ -130,24 +141,24 @@ def test_weights_of_one_frame_get_a_row_and_others_are_refused(
     alone = tmp_path / "alone.safetensors"
     save_model(alone, build(CONFIG).model, CONFIG)
     only = command(weights, root, tmp_path, "single_frame_weights")
-    program.main([*only, "--single-frame", str(alone), "--max-samples", "4"])
+    run([*only, "--single-frame", str(alone), "--max-samples", "4"])
     found = json.loads((tmp_path / "judge.json").read_text())
     assert list(found["rows"]) == ["single_frame_weights"] and found["data"]["samples"] == 3
     with pytest.raises(ValueError, match=r"of a model of frames \(0,\); got \(-1, 0\)"):
-        program.main([*only, "--single-frame", str(weights)])
+        run([*only, "--single-frame", str(weights)])
 
 
 def test_a_model_has_the_rows_that_fit_it(weights: Path, root: Path, tmp_path: Path) -> None:
-    args = program._parser().parse_args(command(weights, root, tmp_path))
-    everything = rows_of(program.open_case(args))
+    case = judge.open_case(options(command(weights, root, tmp_path)))
+    everything = rows_of(case)
     names = [row.name for row in everything]
     assert len(set(names)) == len(names) == 26
     assert set(verdict.NEGATIVE_CONTROLS) < set(names)
     assert set(verdict.BASELINES) < set(names)
     alone = tmp_path / "alone.safetensors"
     save_model(alone, build(CONFIG).model, CONFIG)
-    args = program._parser().parse_args(command(alone, root, tmp_path))
-    fewer = [row.name for row in rows_of(program.open_case(args))]
+    case = judge.open_case(options(command(alone, root, tmp_path)))
+    fewer = [row.name for row in rows_of(case)]
     missing = {"lift_own", "lift_own_behind", "perspective_alone", "single_frame"}
     assert set(names) - set(fewer) == missing
     assert [row.name for row in chosen(everything, ["lost_", "prior"])] == ["prior", *names[-6:]]

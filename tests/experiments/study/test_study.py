@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bevstack.cli import study as verb
+from bevstack.cli.main import build_parser
 from bevstack.config import config_to_json
+from bevstack.experiments.study import study
+from bevstack.experiments.study.budget import Plan, plan_budget, time_step
+from bevstack.experiments.study.variants import chosen, variants_of
 from bevstack.files import write_text_atomically
 from tests.small_world import SPEC, dataset, small_world
 from tests.training.two_ranks import RECIPE, all_stages
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))  # as the program is run
-
-from bevstack.experiments.study import study as program
-from bevstack.experiments.study.budget import Plan, plan_budget, time_step
-from bevstack.experiments.study.variants import chosen, variants_of
-
 CONFIG = all_stages(replace(RECIPE, num_steps=12, perspective_steps=4, accumulate=1))
+
+
+def run(arguments: list[str]) -> int:
+    return verb.run(build_parser().parse_args(["study", *arguments]))
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +97,8 @@ def studied(root: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     where = ["--nuscenes", str(root), "--version", SPEC.version, "--split", "synth_train"]
     command = ["--config", str(config), *where, "--held-out", "synth_val", "--out", str(out)]
     command += ["--seeds", "1"]
-    assert program.main([*command, "--only", "seed_0"]) == 0
-    assert program.main([*command, "--only", "shuffled_labels"]) == 0
+    assert run([*command, "--only", "seed_0"]) == 0
+    assert run([*command, "--only", "shuffled_labels"]) == 0
     return command
 
 
@@ -105,7 +107,7 @@ def test_a_study_keeps_what_is_finished_and_puts_it_together(
 ) -> None:
     out = Path(studied[studied.index("--out") + 1])
     content = json.loads((out / "study.json").read_text())
-    assert content["command"].startswith("python tools/study.py --config ")
+    assert content["command"].startswith("bevstack ")
     assert set(content["variants"]) == {"seed_0", "shuffled_labels"}
     for row in content["variants"].values():
         assert row["cpu_seconds"] > 0 and row["plan"]["num_steps"] == 4
@@ -116,10 +118,10 @@ def test_a_study_keeps_what_is_finished_and_puts_it_together(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a finished variant was trained again")
 
-    monkeypatch.setattr(program, "train", refuse)
-    assert program.main([*studied, "--only", "seed_0,shuffled_labels"]) == 0
+    monkeypatch.setattr(study, "train", refuse)
+    assert run([*studied, "--only", "seed_0,shuffled_labels"]) == 0
     with pytest.raises(ValueError, match="must be of this study; it differs in minutes"):
-        program.main([*studied, "--minutes", "1", "--only", "seed_0"])
+        run([*studied, "--minutes", "1", "--only", "seed_0"])
 
 
 def test_variants_begin_with_the_weights_that_are_given(
@@ -128,8 +130,8 @@ def test_variants_begin_with_the_weights_that_are_given(
     at = studied.index("--out") + 1
     weights = Path(studied[at]) / "seed_0" / "run" / "model.safetensors"
     begun = [*studied, "--weights", str(weights), "--only", "seed_0"]
-    with pytest.raises(ValueError, match="must be of this study; it differs in begun_with"):
-        program.main(begun)
+    with pytest.raises(ValueError, match="must be of this study; it differs in initial_weights"):
+        run(begun)
     begun[at] = str(tmp_path / "begun")
     folder = tmp_path / "begun" / "seed_0"
     folder.mkdir(parents=True)
@@ -140,18 +142,18 @@ def test_variants_begin_with_the_weights_that_are_given(
         starts.append(start)
         return train(*args, start=start, **kwargs)  # type: ignore[arg-type]
 
-    train = program.train
-    monkeypatch.setattr(program, "train", remembering)
-    assert program.main(begun) == 0
+    train = study.train
+    monkeypatch.setattr(study, "train", remembering)
+    assert run(begun) == 0
     assert starts == [weights]
     content = json.loads((tmp_path / "begun" / "study.json").read_text())
-    assert content["begun_with"] == hashlib.sha256(weights.read_bytes()).hexdigest()
-    assert json.loads((Path(studied[at]) / "study.json").read_text())["begun_with"] is None
+    assert content["initial_weights"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert json.loads((Path(studied[at]) / "study.json").read_text())["initial_weights"] is None
 
 
 def test_spread_is_that_of_the_seeds_alone() -> None:
-    row = dict.fromkeys(program.COLUMNS, 0.5)
+    row = dict.fromkeys(study.COLUMNS, 0.5)
     rows = {"seed_0": {**row, "NDS": 0.2}, "seed_1": {**row, "NDS": 0.4}, "no_memory": row}
-    mean, deviation = program.spread(rows)["NDS"]
+    mean, deviation = study.spread(rows)["NDS"]
     assert mean == pytest.approx(0.3) and deviation == pytest.approx(0.02**0.5)
-    assert program.spread({"seed_0": row}) == {}
+    assert study.spread({"seed_0": row}) == {}
