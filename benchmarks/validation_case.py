@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from make_full_tables import TableFiles, write_fixed, write_scene
 
+from benchmarks.full_size_tables import TableFiles, write_fixed, write_scene
 from bevstack.evaluation.detection3d.columns import UNKNOWN_POINTS, BoxColumns, GroundTruth
 from bevstack.tables.names import DETECTION_CLASSES
 
