@@ -20,14 +20,13 @@ from typing import IO
 import numpy as np
 
 from bevstack.tables.names import (
-    ATTRIBUTES,
-    CAMERA_CHANNELS,
     CATEGORIES,
     LIDAR_CHANNEL,
     RADAR_CHANNELS,
     TABLES,
     VISIBILITY_LEVELS,
 )
+from bevstack.vocabulary import ATTRIBUTES, CAMERA_CHANNELS
 
 SCENES, SAMPLES, ANNOTATIONS, READINGS, INSTANCES = 850, 34_149, 1_166_187, 2_631_083, 64_386
 LOGS = 68

@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.full_size_tables import TableFiles, write_fixed, write_scene
 from bevstack.evaluation.detection3d.columns import UNKNOWN_POINTS, BoxColumns, GroundTruth
-from bevstack.tables.names import DETECTION_CLASSES
+from bevstack.vocabulary import DETECTION_CLASSES
 
 VERSION, SPLIT = "v1.0-trainval", "val"
 PREDICTIONS = 300  # of a sample

@@ -20,7 +20,7 @@ ROWS = {
     **dict.fromkeys(("tables", "render"), 3),
     **dict.fromkeys(("config", "types"), 2),
     **dict.fromkeys(("ops", "geometry"), 1),
-    **dict.fromkeys(("shapes", "files"), 0),
+    **dict.fromkeys(("vocabulary", "shapes", "files"), 0),
 }
 # The compiled operators are reached through bevstack.ops alone; their sources, the folder ops/, are
 # installed too.

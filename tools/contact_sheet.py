@@ -17,7 +17,7 @@ from bevstack.synthetic.recording.camera import freeze, take_picture
 from bevstack.synthetic.recording.recording import SensorDraws
 from bevstack.synthetic.scene import build_scene
 from bevstack.synthetic.spec import WorldSpec
-from bevstack.tables.names import CAMERA_CHANNELS
+from bevstack.vocabulary import CAMERA_CHANNELS
 
 _ON_A_ROW = ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT")
 

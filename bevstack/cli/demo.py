@@ -195,7 +195,7 @@ def _score(
 def _say_what_it_means(loaded: Loaded, console: Console) -> None:
     from bevstack.evaluation.detection3d.evaluator import scored_boxes
     from bevstack.evaluation.detection3d.metric_config import MetricConfig
-    from bevstack.tables.names import DETECTION_CLASSES
+    from bevstack.vocabulary import DETECTION_CLASSES
 
     _, truth = scored_boxes(loaded.submission.boxes, loaded.truth, MetricConfig())
     absent = [

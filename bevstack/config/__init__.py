@@ -1,6 +1,6 @@
 """Configuration: frozen dataclasses, one a stage; see ``configs/`` for whole detectors."""
 
-from bevstack.config.detector import NUSCENES_CLASSES, Config
+from bevstack.config.detector import Config
 from bevstack.config.internimage import InternImageConfig
 from bevstack.config.loading import load_config, packaged_configs
 from bevstack.config.model import (
@@ -18,7 +18,6 @@ from bevstack.config.training import AugmentationConfig, TrainingConfig
 from bevstack.geometry import BEVGrid
 
 __all__ = [
-    "NUSCENES_CLASSES",
     "AugmentationConfig",
     "BEVEncoderConfig",
     "BEVGrid",

@@ -18,20 +18,7 @@ from bevstack.config.resnet import ResNetConfig
 from bevstack.config.temporal import TemporalConfig
 from bevstack.config.training import AugmentationConfig, TrainingConfig
 from bevstack.geometry import BEVGrid
-
-# nuScenes detection classes in label order (v2 specification, section 0)
-NUSCENES_CLASSES = (
-    "barrier",
-    "bicycle",
-    "bus",
-    "car",
-    "construction_vehicle",
-    "motorcycle",
-    "pedestrian",
-    "traffic_cone",
-    "trailer",
-    "truck",
-)
+from bevstack.vocabulary import DETECTION_CLASSES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +26,7 @@ class Config:
     """One detector: what it sees, what it is made of, how it is trained."""
 
     name: str
-    class_names: tuple[str, ...] = NUSCENES_CLASSES  # label order
+    class_names: tuple[str, ...] = DETECTION_CLASSES  # label order
     # offsets of a clip's frames in steps of temporal.frame_interval_s, ascending, 0 among them;
     # positive ones look ahead (offline)
     frames: tuple[int, ...] = (0,)

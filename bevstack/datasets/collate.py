@@ -18,8 +18,8 @@ from bevstack.datasets.augmentation.augment import (
 )
 from bevstack.datasets.preprocess import PreparedFrame, preprocess
 from bevstack.geometry import BEVGrid, CameraRig, invert_se3
-from bevstack.tables.names import CAMERA_CHANNELS
 from bevstack.types import Annotations, Batch, Boxes3D, CameraAnnotations, Clip, Frame
+from bevstack.vocabulary import CAMERA_CHANNELS
 
 Value = TypeVar("Value")
 

@@ -24,10 +24,10 @@ from bevstack.tables.calibration import (
     world_annotations,
     world_from_ego_at,
 )
-from bevstack.tables.names import CAMERA_CHANNELS, DETECTION_CLASSES
 from bevstack.tables.reader import Tables
 from bevstack.tables.splits import scenes_of_split
 from bevstack.types import Annotations, CameraAnnotations, Frame
+from bevstack.vocabulary import CAMERA_CHANNELS, DETECTION_CLASSES
 
 
 class NuScenesDataset:

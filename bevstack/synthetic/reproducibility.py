@@ -22,7 +22,7 @@ import numpy as np
 from bevstack.synthetic.recording.labels import Row
 from bevstack.synthetic.recording.recording import Recording, record_scene
 from bevstack.synthetic.spec import WorldSpec
-from bevstack.tables.names import CAMERA_CHANNELS
+from bevstack.vocabulary import CAMERA_CHANNELS
 
 # Values enter the digest rounded to 1e-4 (0.1 mm, 0.1 mrad, 1e-4 px). Machines differ by about
 # 1e-12, so that one value in 1e8 lies near enough to a step to be rounded otherwise.

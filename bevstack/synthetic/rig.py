@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bevstack.tables.names import CAMERA_CHANNELS
+from bevstack.vocabulary import CAMERA_CHANNELS
 
 NATIVE_SIZE = (900, 1600)  # (H, W) in pixels of the images the nominal intrinsics belong to
 

@@ -39,7 +39,7 @@ from bevstack.synthetic.streets.roads import (
     RoadLayout,
     make_layout,
 )
-from bevstack.tables.names import DETECTION_CLASSES
+from bevstack.vocabulary import DETECTION_CLASSES
 
 SAMPLE_PERIOD_S = 0.5  # keyframes at 2 Hz
 

@@ -15,9 +15,10 @@ from pathlib import Path
 from bevstack.synthetic.recording.labels import Rows, fixed_rows
 from bevstack.synthetic.recording.recording import Recording, record_scene
 from bevstack.synthetic.spec import GENERATOR_VERSION, WorldSpec, WorldSummary
-from bevstack.tables.names import CATEGORY_TO_CLASS, DETECTION_CLASSES, TABLES
+from bevstack.tables.names import CATEGORY_TO_CLASS, TABLES
 from bevstack.tables.traffic_elements import LANE_TABLE, TRAFFIC_ELEMENT_TABLE
 from bevstack.tables.writer import write_json, write_tables
+from bevstack.vocabulary import DETECTION_CLASSES
 
 MANIFEST = "world.json"  # written last: a folder that has it is finished
 Progress = Callable[[int, int], None]  # scenes done, scenes in all

@@ -13,9 +13,10 @@ from torch import Tensor
 from bevstack.geometry import se3_from_parts, yaw_from_rotation
 from bevstack.geometry.camera import check_intrinsics
 from bevstack.geometry.se3 import rotation_from_quaternion
-from bevstack.tables.names import CATEGORY_TO_CLASS, DETECTION_CLASSES
+from bevstack.tables.names import CATEGORY_TO_CLASS
 from bevstack.tables.reader import Tables
 from bevstack.types import Annotations, Boxes3D
+from bevstack.vocabulary import DETECTION_CLASSES
 
 
 def world_from_ego_at(

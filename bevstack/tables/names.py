@@ -1,22 +1,9 @@
-"""Names that the nuScenes format fixes: cameras, classes, categories, attributes, ranges.
-
-The order of `DETECTION_CLASSES` is the label order of the whole project (0..9), and the order of
-`CAMERA_CHANNELS` is the order of the camera axis wherever a rig follows nuScenes.
-"""
+"""Names that the nuScenes format fixes: sensors, categories, ranges, visibility, tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-
-CAMERA_CHANNELS: tuple[str, ...] = (
-    "CAM_FRONT",
-    "CAM_FRONT_RIGHT",
-    "CAM_FRONT_LEFT",
-    "CAM_BACK",
-    "CAM_BACK_LEFT",
-    "CAM_BACK_RIGHT",
-)
 
 LIDAR_CHANNEL = "LIDAR_TOP"
 
@@ -28,20 +15,6 @@ RADAR_CHANNELS: tuple[str, ...] = (
     "RADAR_BACK_RIGHT",
 )
 
-# In label order. The same as bevstack.config.NUSCENES_CLASSES, which a test sees to: importing that
-# imports torch, two seconds that reading and scoring tables can do without.
-DETECTION_CLASSES: tuple[str, ...] = (
-    "barrier",
-    "bicycle",
-    "bus",
-    "car",
-    "construction_vehicle",
-    "motorcycle",
-    "pedestrian",
-    "traffic_cone",
-    "trailer",
-    "truck",
-)
 
 # Ground truth and predictions farther from the ego than this (in x, y) are not scored
 # (nuScenes detection_cvpr_2019).
@@ -109,16 +82,6 @@ CATEGORIES: tuple[str, ...] = (
     BICYCLE_RACK_CATEGORY,
 )
 
-ATTRIBUTES: tuple[str, ...] = (
-    "vehicle.moving",
-    "vehicle.stopped",
-    "vehicle.parked",
-    "cycle.with_rider",
-    "cycle.without_rider",
-    "pedestrian.sitting_lying_down",
-    "pedestrian.standing",
-    "pedestrian.moving",
-)
 
 VISIBILITY_LEVELS: tuple[str, ...] = ("v0-40", "v40-60", "v60-80", "v80-100")
 

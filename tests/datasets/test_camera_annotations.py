@@ -10,8 +10,8 @@ import torch
 from bevstack.config import Config, FPNConfig, PerspectiveConfig
 from bevstack.datasets.camera_annotations import CAMERA_ATTRIBUTES
 from bevstack.datasets.nuscenes import NuScenesDataset
-from bevstack.tables.names import ATTRIBUTES, DETECTION_CLASSES
 from bevstack.types.perspective import UNKNOWN_ATTRIBUTE, CameraAnnotations
+from bevstack.vocabulary import ATTRIBUTES, DETECTION_CLASSES
 from tests.tables.devkit import open_devkit
 from tests.tables.tiny_root import VERSION, camera_rotation, read_table, token, write_tables
 

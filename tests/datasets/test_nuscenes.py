@@ -10,8 +10,8 @@ import torch
 
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.geometry import invert_se3
-from bevstack.tables.names import CAMERA_CHANNELS, DETECTION_CLASSES
 from bevstack.tables.reader import Tables
+from bevstack.vocabulary import CAMERA_CHANNELS, DETECTION_CLASSES
 from tests.tables.devkit import open_devkit
 from tests.tables.tiny_root import SCENES, VERSION, read_table, token, write_tables
 

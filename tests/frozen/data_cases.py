@@ -21,8 +21,9 @@ from bevstack.datasets.preprocess import preprocess
 from bevstack.evaluation.results.result_boxes import result_entries, results_of_frame
 from bevstack.evaluation.results.submission import check_boxes
 from bevstack.geometry import se3_from_parts
-from bevstack.tables.names import ATTRIBUTES, DETECTION_CLASSES, DETECTION_RANGE_M
+from bevstack.tables.names import DETECTION_RANGE_M
 from bevstack.types import Detections, Frame
+from bevstack.vocabulary import ATTRIBUTES, DETECTION_CLASSES
 from tests.frozen import scene
 from tests.frozen.case import Case, Tensors, agree, agree_all
 

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from bevstack.render.colors import CLASS_COLORS, WHITE, class_color
-from bevstack.tables.names import DETECTION_CLASSES
+from bevstack.vocabulary import DETECTION_CLASSES
 
 # Machado, Oliveira and Fernandes 2009, severity 1.0, on linear RGB.
 SIGHT = {

@@ -11,8 +11,8 @@ import torch
 from bevstack.geometry import invert_se3
 from bevstack.render import SheetStyle, draw_sheet, make_layers, select_detections
 from bevstack.render.sheet import arrange_cameras, fit_image
-from bevstack.tables.names import CAMERA_CHANNELS
 from bevstack.types import Annotations, Boxes3D, Detections
+from bevstack.vocabulary import CAMERA_CHANNELS
 from tests.render.scenes import NAMES, assert_texts_are_whole, make_frame, random_detections
 
 WIDE, ROAD, UPRIGHT = (225, 400), (900, 1600), (200, 150)

@@ -17,8 +17,8 @@ from bevstack.evaluation.results.submission import write_submission
 from bevstack.render import SheetStyle
 from bevstack.render.colors import CLASS_COLORS
 from bevstack.runtime.pictures import PictureOptions, draw_frame, draw_results, draw_rig_results
-from bevstack.tables.names import DETECTION_CLASSES
 from bevstack.types import Annotations, Boxes3D, Detections, Frame
+from bevstack.vocabulary import DETECTION_CLASSES
 from tests.render.scenes import NAMES, make_frame, random_detections
 from tests.runtime.test_detections_file import entry, write
 from tests.tables.tiny_root import VERSION, write_tiny_root

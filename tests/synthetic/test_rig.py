@@ -9,7 +9,7 @@ from bevstack.synthetic.rig import (
     quaternion_to_matrix,
     yaw_to_quaternion,
 )
-from bevstack.tables.names import CAMERA_CHANNELS
+from bevstack.vocabulary import CAMERA_CHANNELS
 
 # Yaw of the optical axis in the ego frame, degrees, of both cars (as measured on the real tables).
 YAW_DEG = {

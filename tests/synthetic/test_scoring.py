@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bevstack.tables.names import DETECTION_CLASSES, DETECTION_RANGE_M
+from bevstack.tables.names import DETECTION_RANGE_M
+from bevstack.vocabulary import DETECTION_CLASSES
 from tests.synthetic.conftest import SMALL
 
 META = {f"use_{k}": k == "camera" for k in ("camera", "lidar", "radar", "map", "external")}

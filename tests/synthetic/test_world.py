@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bevstack.synthetic import WorldSpec, make_world, world, world_is_complete
-from bevstack.tables.names import CAMERA_CHANNELS
+from bevstack.vocabulary import CAMERA_CHANNELS
 from tests.synthetic.conftest import SMALL
 
 TINY = WorldSpec(

@@ -3,12 +3,13 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from bevstack.config import NUSCENES_CLASSES
-from bevstack.tables.names import CATEGORY_TO_CLASS, DETECTION_CLASSES, DETECTION_RANGE_M
+from bevstack.config import Config
+from bevstack.tables.names import CATEGORY_TO_CLASS, DETECTION_RANGE_M
+from bevstack.vocabulary import DETECTION_CLASSES
 
 
 def test_the_classes_are_those_of_the_configuration() -> None:
-    assert DETECTION_CLASSES == NUSCENES_CLASSES
+    assert Config(name="any").class_names == DETECTION_CLASSES
     assert set(DETECTION_RANGE_M) == set(CATEGORY_TO_CLASS.values()) == set(DETECTION_CLASSES)
 
 

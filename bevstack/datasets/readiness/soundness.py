@@ -15,8 +15,8 @@ from bevstack.datasets.readiness.findings import Finding, found
 from bevstack.tables.columns import TableColumns
 from bevstack.tables.fields import Integers, Tokens
 from bevstack.tables.links import NO_ROW
-from bevstack.tables.names import CAMERA_CHANNELS
 from bevstack.tables.reader import Tables
+from bevstack.vocabulary import CAMERA_CHANNELS
 
 # What no car in traffic does, with room for the noise of localisation between two readings.
 MAX_SPEED_MPS, POSITION_NOISE_M = 40.0, 0.3

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bevstack.evaluation.detection3d.columns import BoxColumns, GroundTruth
 from bevstack.evaluation.detection3d.evaluator import match_classes, scored_boxes
 from bevstack.evaluation.detection3d.metric_config import MetricConfig
-from bevstack.tables.names import DETECTION_CLASSES
+from bevstack.vocabulary import DETECTION_CLASSES
 
 BINS = 15
 ALL = "all"

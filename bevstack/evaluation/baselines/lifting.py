@@ -21,9 +21,9 @@ from bevstack.evaluation.detection3d.evaluator import HALF_TURN_CLASSES
 from bevstack.geometry.camera import check_intrinsics
 from bevstack.geometry.se3 import check_rigid
 from bevstack.shapes import expect_shape
-from bevstack.tables.names import DETECTION_CLASSES
 from bevstack.tables.reader import Tables
 from bevstack.types import Boxes3D, Detections
+from bevstack.vocabulary import DETECTION_CLASSES
 
 HEADINGS = 72  # tried for each class, 5 degrees apart
 LEAST_REACH_M = 1.0  # within which boxes of two cameras are one object, however small its class

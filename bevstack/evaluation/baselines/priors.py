@@ -19,10 +19,11 @@ from bevstack.evaluation.results.result_boxes import result_boxes, result_entrie
 from bevstack.evaluation.scoring import load, score
 from bevstack.geometry import invert_se3
 from bevstack.tables.calibration import world_annotations, world_from_ego_at
-from bevstack.tables.names import DETECTION_CLASSES, DETECTION_RANGE_M
+from bevstack.tables.names import DETECTION_RANGE_M
 from bevstack.tables.reader import Tables
 from bevstack.tables.splits import scenes_of_split
 from bevstack.types import Annotations, Boxes3D, Detections
+from bevstack.vocabulary import DETECTION_CLASSES
 
 CELLS_M = (1.0, 2.0, 4.0)
 MAX_PRIOR_BOXES = 300

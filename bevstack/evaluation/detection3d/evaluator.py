@@ -21,7 +21,7 @@ from bevstack.evaluation.detection3d.precision_recall import (
     class_curves,
     match_class,
 )
-from bevstack.tables.names import DETECTION_CLASSES
+from bevstack.vocabulary import DETECTION_CLASSES
 
 HALF_TURN_CLASSES = ("barrier",)  # whose headings are known up to half a turn
 

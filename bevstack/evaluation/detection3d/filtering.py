@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from bevstack.evaluation.detection3d.box_errors import Floats, rotation_matrices
 from bevstack.evaluation.detection3d.columns import BicycleRacks, BoxColumns
 from bevstack.evaluation.detection3d.metric_config import MetricConfig
-from bevstack.tables.names import DETECTION_CLASSES
+from bevstack.vocabulary import DETECTION_CLASSES
 
 RACK_CLASSES = ("bicycle", "motorcycle")
 LEAST_EDGE_M = 1e-3  # shorter edges may round to none at a world's coordinates

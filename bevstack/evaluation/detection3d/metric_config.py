@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from bevstack.tables.names import DETECTION_CLASSES
+from bevstack.vocabulary import DETECTION_CLASSES
 
 # In the devkit's order, which is that of its sums over classes and so of their last bits.
 NUSCENES_RANGE_M: Mapping[str, float] = MappingProxyType(

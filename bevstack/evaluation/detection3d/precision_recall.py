@@ -22,7 +22,7 @@ from bevstack.evaluation.detection3d.box_errors import (
 from bevstack.evaluation.detection3d.columns import NO_ATTRIBUTE, BoxColumns
 from bevstack.evaluation.detection3d.matching import Matches, Places, match, near_pairs
 from bevstack.evaluation.detection3d.ordering import best_first
-from bevstack.tables.names import DETECTION_CLASSES
+from bevstack.vocabulary import DETECTION_CLASSES
 
 NUM_RECALLS = 101
 # The errors in the order of the summary: name in the devkit's files.

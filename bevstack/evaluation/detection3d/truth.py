@@ -13,14 +13,10 @@ from bevstack.evaluation.detection3d.columns import (
     BoxColumns,
     GroundTruth,
 )
-from bevstack.tables.names import (
-    ATTRIBUTES,
-    BICYCLE_RACK_CATEGORY,
-    CATEGORY_TO_CLASS,
-    DETECTION_CLASSES,
-)
+from bevstack.tables.names import BICYCLE_RACK_CATEGORY, CATEGORY_TO_CLASS
 from bevstack.tables.reader import Tables
 from bevstack.tables.splits import scenes_of_split
+from bevstack.vocabulary import ATTRIBUTES, DETECTION_CLASSES
 
 RACK, UNSCORED = -1, -2  # labels of annotations that are no boxes of a class
 

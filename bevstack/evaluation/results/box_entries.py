@@ -15,7 +15,7 @@ from bevstack.evaluation.detection3d.columns import (
     UNKNOWN_POINTS,
     BoxColumns,
 )
-from bevstack.tables.names import ATTRIBUTES, DETECTION_CLASSES
+from bevstack.vocabulary import ATTRIBUTES, DETECTION_CLASSES
 
 Results = Mapping[str, Sequence[Mapping[str, object]]]  # sample token -> its boxes, as in JSON
 

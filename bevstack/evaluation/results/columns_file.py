@@ -19,7 +19,7 @@ from bevstack.evaluation.detection3d.columns import BoxColumns
 from bevstack.evaluation.results.box_entries import parse_entries
 from bevstack.evaluation.results.results_json import ReadResults
 from bevstack.files import safetensors_in_order, write_atomically
-from bevstack.tables.names import ATTRIBUTES, DETECTION_CLASSES
+from bevstack.vocabulary import ATTRIBUTES, DETECTION_CLASSES
 
 SUFFIX = ".safetensors"
 FORMAT = "bevstack results 1"

@@ -24,8 +24,9 @@ from bevstack.geometry import (
     yaw_from_rotation,
 )
 from bevstack.tables.calibration import check_class_names
-from bevstack.tables.names import DETECTION_CLASSES, DETECTION_RANGE_M
+from bevstack.tables.names import DETECTION_RANGE_M
 from bevstack.types import Boxes3D, Detections, Frame
+from bevstack.vocabulary import DETECTION_CLASSES
 
 MOVING_MPS = 0.2  # faster than this counts as moving
 

@@ -19,7 +19,7 @@ from bevstack.evaluation.detection3d.metric_config import MetricConfig
 from bevstack.evaluation.results.box_entries import MAX_BOXES, Results, columns_of_results
 from bevstack.evaluation.results.results_json import ReadResults, read_results
 from bevstack.files import write_text_atomically
-from bevstack.tables.names import ATTRIBUTES
+from bevstack.vocabulary import ATTRIBUTES
 
 if TYPE_CHECKING:
     from bevstack.evaluation.results.result_boxes import ResultBoxes

@@ -11,8 +11,6 @@ from bevstack.synthetic.population.traffic import sample_tracks
 from bevstack.synthetic.rig import RADAR_MOUNTS, yaw_to_quaternion
 from bevstack.synthetic.scene import SAMPLE_PERIOD_S, Scene
 from bevstack.tables.names import (
-    ATTRIBUTES,
-    CAMERA_CHANNELS,
     CATEGORIES,
     LIDAR_CHANNEL,
     RADAR_CHANNELS,
@@ -20,6 +18,7 @@ from bevstack.tables.names import (
     VISIBILITY_LEVELS,
 )
 from bevstack.tables.writer import make_token
+from bevstack.vocabulary import ATTRIBUTES, CAMERA_CHANNELS
 
 Row = dict[str, object]
 Rows = dict[str, list[Row]]

@@ -16,8 +16,8 @@ from bevstack.evaluation.baselines.lifting import (
     lift_boxes,
     stand_on_ground,
 )
-from bevstack.tables.names import DETECTION_CLASSES
 from bevstack.tables.reader import Tables
+from bevstack.vocabulary import DETECTION_CLASSES
 from tests.tables.tiny_root import VERSION, quaternion
 
 PRIORS = ClassPriors(

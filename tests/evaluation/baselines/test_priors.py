@@ -11,8 +11,9 @@ from bevstack.evaluation.devkit.devkit import evaluate_with_devkit
 from bevstack.evaluation.results.submission import read_submission, write_submission
 from bevstack.geometry import invert_se3
 from bevstack.tables.calibration import world_from_ego_at
-from bevstack.tables.names import DETECTION_CLASSES, DETECTION_RANGE_M
+from bevstack.tables.names import DETECTION_RANGE_M
 from bevstack.tables.reader import Tables
+from bevstack.vocabulary import DETECTION_CLASSES
 from tests.tables.tiny_root import VERSION, read_table, token, write_tables
 
 

@@ -19,7 +19,7 @@ from nuscenes.eval.detection.evaluate import DetectionEval
 from bevstack.evaluation.detection3d.columns import NO_ATTRIBUTE, NO_SAMPLE, BoxColumns, GroundTruth
 from bevstack.evaluation.detection3d.metrics import DetectionMetrics as OurMetrics
 from bevstack.evaluation.detection3d.precision_recall import ERROR_NAMES
-from bevstack.tables.names import ATTRIBUTES, DETECTION_CLASSES
+from bevstack.vocabulary import ATTRIBUTES, DETECTION_CLASSES
 
 CONFIG = config_factory("detection_cvpr_2019")
 FOREIGN = "a sample of another planet"

@@ -17,7 +17,7 @@ from bevstack.evaluation.detection3d.columns import (
     BoxColumns,
     GroundTruth,
 )
-from bevstack.tables.names import ATTRIBUTES, DETECTION_CLASSES
+from bevstack.vocabulary import ATTRIBUTES, DETECTION_CLASSES
 
 LATTICES_M = (0.0, 0.1, 0.25, 0.5, 1.0)  # 0: any place
 SCORES = (

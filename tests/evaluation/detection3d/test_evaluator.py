@@ -13,7 +13,7 @@ import pytest
 from bevstack.evaluation.detection3d.columns import BicycleRacks, BoxColumns, GroundTruth
 from bevstack.evaluation.detection3d.evaluator import evaluate, scored_boxes
 from bevstack.evaluation.detection3d.metric_config import MetricConfig
-from bevstack.tables.names import ATTRIBUTES, DETECTION_CLASSES
+from bevstack.vocabulary import ATTRIBUTES, DETECTION_CLASSES
 from tests.evaluation.detection3d.frozen import CASES, FILE, answers, case_of
 
 ROOT = Path(__file__).resolve().parents[3]

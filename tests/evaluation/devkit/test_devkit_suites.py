@@ -18,7 +18,7 @@ from bevstack.evaluation.detection3d.precision_recall import (
     match_class,
     pair_errors,
 )
-from bevstack.tables.names import ATTRIBUTES, DETECTION_CLASSES
+from bevstack.vocabulary import ATTRIBUTES, DETECTION_CLASSES
 
 pytest.importorskip("nuscenes")
 pytest.importorskip("parameterized")

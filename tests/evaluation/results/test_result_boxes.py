@@ -17,8 +17,9 @@ from bevstack.evaluation.results.result_boxes import (
     results_of_frame,
 )
 from bevstack.geometry import invert_se3, se3_from_parts
-from bevstack.tables.names import ATTRIBUTES, DETECTION_CLASSES, DETECTION_RANGE_M
+from bevstack.tables.names import DETECTION_RANGE_M
 from bevstack.types import Boxes3D, Detections
+from bevstack.vocabulary import ATTRIBUTES, DETECTION_CLASSES
 from tests.tables.tiny_root import VERSION
 
 IDENTITY = torch.eye(4, dtype=torch.float64)

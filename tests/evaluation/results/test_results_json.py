@@ -11,7 +11,7 @@ import pytest
 
 from bevstack.evaluation.detection3d.columns import NO_ATTRIBUTE, NO_SAMPLE, BoxColumns
 from bevstack.evaluation.results.results_json import _exact, read_results
-from bevstack.tables.names import ATTRIBUTES, DETECTION_CLASSES
+from bevstack.vocabulary import ATTRIBUTES, DETECTION_CLASSES
 from tests.evaluation.detection3d.random_cases import random_case
 
 msgspec_reader = pytest.importorskip("bevstack.evaluation.results.results_msgspec")

@@ -11,8 +11,9 @@ from bevstack.synthetic.population.population import Role
 from bevstack.synthetic.population.traffic import DT_S, LEAD_IN_S
 from bevstack.synthetic.recording.labels import Sighting, empty_tables, fixed_rows, scene_rows
 from bevstack.synthetic.scene import build_scene
-from bevstack.tables.names import ATTRIBUTES, CATEGORIES, TABLES
+from bevstack.tables.names import CATEGORIES, TABLES
 from bevstack.tables.writer import check_tables
+from bevstack.vocabulary import ATTRIBUTES
 from tests.synthetic.conftest import SMALL
 
 

@@ -1,0 +1,41 @@
+"""Names of cameras, classes and attributes that the whole project shares; imports nothing of it.
+
+The order of `DETECTION_CLASSES` is the label order (0..9); the order of `CAMERA_CHANNELS` is the
+order of the camera axis wherever a rig follows nuScenes.
+"""
+
+from __future__ import annotations
+
+CAMERA_CHANNELS: tuple[str, ...] = (
+    "CAM_FRONT",
+    "CAM_FRONT_RIGHT",
+    "CAM_FRONT_LEFT",
+    "CAM_BACK",
+    "CAM_BACK_LEFT",
+    "CAM_BACK_RIGHT",
+)
+
+# In label order (v2 specification, section 0).
+DETECTION_CLASSES: tuple[str, ...] = (
+    "barrier",
+    "bicycle",
+    "bus",
+    "car",
+    "construction_vehicle",
+    "motorcycle",
+    "pedestrian",
+    "traffic_cone",
+    "trailer",
+    "truck",
+)
+
+ATTRIBUTES: tuple[str, ...] = (
+    "vehicle.moving",
+    "vehicle.stopped",
+    "vehicle.parked",
+    "cycle.with_rider",
+    "cycle.without_rider",
+    "pedestrian.sitting_lying_down",
+    "pedestrian.standing",
+    "pedestrian.moving",
+)
