@@ -39,3 +39,23 @@ ATTRIBUTES: tuple[str, ...] = (
     "pedestrian.standing",
     "pedestrian.moving",
 )
+
+
+TRAFFIC_LIGHT, ROAD_SIGN = 1, 2  # OpenLane-V2's categories
+
+# OpenLane-V2's attributes by number: colours of lights, meanings of signs.
+TRAFFIC_ELEMENT_ATTRIBUTES: tuple[str, ...] = (
+    "unknown",
+    "red",
+    "green",
+    "yellow",
+    "go_straight",
+    "turn_left",
+    "turn_right",
+    "no_left_turn",
+    "no_right_turn",
+    "u_turn",
+    "no_u_turn",
+    "slight_left",
+    "slight_right",
+)

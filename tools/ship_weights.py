@@ -16,8 +16,8 @@ import tempfile
 from pathlib import Path
 
 from bevstack.config import load_config
-from bevstack.runtime.shipped import MAX_BYTES, ship_log, ship_weights
 from bevstack.training.checkpoint import is_checkpoint, weights_of
+from bevstack.training.release import MAX_BYTES, ship_log, ship_weights
 from bevstack.training.validation import write_weights
 
 LOG_STEPS = 20  # a line

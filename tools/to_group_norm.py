@@ -24,9 +24,9 @@ from torch import Tensor, nn
 
 from bevstack.config import Config, InternImageConfig
 from bevstack.experiments.judge.splits import open_split
-from bevstack.models.backbones.dcnv3_layer import ChannelsLastBatchNorm, ChannelsLastSyncBatchNorm
 from bevstack.models.bevformer import BEVFormerV2
 from bevstack.models.build import build_model, save_model
+from bevstack.models.layers.norms import ChannelsLastBatchNorm, ChannelsLastSyncBatchNorm
 from bevstack.runtime.detector import Detector, load
 from bevstack.tables.reader import Tables
 from bevstack.types import Frame

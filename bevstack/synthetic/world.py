@@ -15,8 +15,7 @@ from pathlib import Path
 from bevstack.synthetic.recording.labels import Rows, fixed_rows
 from bevstack.synthetic.recording.recording import Recording, record_scene
 from bevstack.synthetic.spec import GENERATOR_VERSION, WorldSpec, WorldSummary
-from bevstack.tables.names import CATEGORY_TO_CLASS, TABLES
-from bevstack.tables.traffic_elements import LANE_TABLE, TRAFFIC_ELEMENT_TABLE
+from bevstack.tables.names import CATEGORY_TO_CLASS, LANE_TABLE, TABLES, TRAFFIC_ELEMENT_TABLE
 from bevstack.tables.writer import write_json, write_tables
 from bevstack.vocabulary import DETECTION_CLASSES
 

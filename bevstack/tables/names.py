@@ -100,3 +100,6 @@ TABLES: tuple[str, ...] = (
     "sample_annotation",
     "map",
 )
+
+# Beside nuScenes' own: traffic lights and signs, and the lanes they govern.
+TRAFFIC_ELEMENT_TABLE, LANE_TABLE = "traffic_element", "lane"

@@ -9,60 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-TRAFFIC_ELEMENT_TABLE, LANE_TABLE = "traffic_element", "lane"
-
-TRAFFIC_LIGHT, ROAD_SIGN = 1, 2  # OpenLane-V2's categories
-
-# OpenLane-V2's attributes by number: colours of lights, meanings of signs.
-TRAFFIC_ELEMENT_ATTRIBUTES: tuple[str, ...] = (
-    "unknown",
-    "red",
-    "green",
-    "yellow",
-    "go_straight",
-    "turn_left",
-    "turn_right",
-    "no_left_turn",
-    "no_right_turn",
-    "u_turn",
-    "no_u_turn",
-    "slight_left",
-    "slight_right",
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrafficElement:
-    """A light or a sign as one camera sees it in one keyframe."""
-
-    token: str
-    instance_token: str  # the same in all images of a scene
-    sample_token: str
-    sample_data_token: str  # of the image
-    camera: str  # channel
-    category: int  # TRAFFIC_LIGHT or ROAD_SIGN
-    attribute: int  # index into TRAFFIC_ELEMENT_ATTRIBUTES, at the image's own time
-    box_px: tuple[float, float, float, float]  # left, top, right, bottom, within the image
-    position_m: tuple[float, float, float]  # centre, in the world's frame
-    size_m: tuple[float, float, float]  # depth, width, height
-    yaw_rad: float  # towards which it looks, in the world's frame
-    visibility: float  # 0..1, share of its pixels that nothing hides
-    lane_token: str  # of the lane it governs
-
-
-@dataclass(frozen=True)
-class LaneCenterline:
-    """A lane."""
-
-    token: str
-    scene_token: str
-    points_m: np.ndarray  # (K, 2) in driving direction, in the world's frame
+from bevstack.tables.names import LANE_TABLE, TRAFFIC_ELEMENT_TABLE
+from bevstack.types.traffic import LaneCenterline, TrafficElement
+from bevstack.vocabulary import ROAD_SIGN, TRAFFIC_ELEMENT_ATTRIBUTES, TRAFFIC_LIGHT
 
 
 def read_traffic_elements(folder: Path) -> tuple[TrafficElement, ...]:

@@ -18,8 +18,8 @@ from bevstack.config import (
     packaged_configs,
 )
 from bevstack.config.internimage import INTERNIMAGE_VARIANTS
-from bevstack.models.backbones.dcnv3_layer import ChannelsLastGroupNorm
 from bevstack.models.build import build_model
+from bevstack.models.layers.norms import ChannelsLastGroupNorm
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / "configs"
 SIZES = ("t", "s", "b", "l", "xl")

@@ -8,11 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bevstack.tables.traffic_elements import (
-    TRAFFIC_ELEMENT_ATTRIBUTES,
-    read_lanes,
-    read_traffic_elements,
-)
+from bevstack.tables.traffic_elements import read_lanes, read_traffic_elements
+from bevstack.vocabulary import TRAFFIC_ELEMENT_ATTRIBUTES
 
 ROW = {
     "token": "t",

@@ -1,4 +1,4 @@
-"""The DCNv3 layer (arXiv 2211.05778, section 3.1) and the norms and activations around it.
+"""The DCNv3 layer (arXiv 2211.05778, section 3.1) and the activations around it.
 
 Letters: B batch, H W map, C channels, G groups, P points of the kernel.
 """
@@ -11,54 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bevstack.config.internimage import InternImageConfig
-from bevstack.models.layers.norms import SyncBatchNorm
+from bevstack.models.layers.norms import build_norm
 from bevstack.ops import dcnv3
-
-NORM_EPS = 1e-6  # of every LN of InternImage; released code
-
-
-class ChannelsLastBatchNorm(nn.BatchNorm2d):
-    """Batch norm of a channels-last map."""
-
-    def forward(
-        self,
-        x: Tensor,  # (B, H, W, C)
-    ) -> Tensor:  # (B, H, W, C)
-        """Normalises each channel over batch and map."""
-        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-
-
-class ChannelsLastSyncBatchNorm(SyncBatchNorm):
-    """Batch norm of a channels-last map, over all processes."""
-
-    def forward(
-        self,
-        input: Tensor,  # (B, H, W, C)
-    ) -> Tensor:  # (B, H, W, C)
-        """Normalises each channel over batch and map."""
-        return super().forward(input.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-
-
-class ChannelsLastGroupNorm(nn.GroupNorm):
-    """Group norm (arXiv 1803.08494) of a channels-last map."""
-
-    def forward(
-        self,
-        x: Tensor,  # (B, H, W, C)
-    ) -> Tensor:  # (B, H, W, C)
-        """Normalises each group of channels over the map of each image."""
-        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-
-
-def build_norm(norm_layer: str, channels: int, *, groups: int) -> nn.Module:
-    """A norm by its configured name for a channels-last map; ``groups`` are those of GN."""
-    if norm_layer == "BN":
-        return ChannelsLastBatchNorm(channels)
-    if norm_layer == "SyncBN":
-        return ChannelsLastSyncBatchNorm(channels)
-    if norm_layer == "GN":
-        return ChannelsLastGroupNorm(groups, channels)
-    return nn.LayerNorm(channels, eps=NORM_EPS)
 
 
 def build_activation(act_layer: str) -> nn.Module:

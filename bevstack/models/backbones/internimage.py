@@ -12,14 +12,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from bevstack.config.internimage import InternImageConfig
-from bevstack.models.backbones.dcnv3_layer import (
-    NORM_EPS,
-    DCNv3Layer,
-    build_activation,
-    build_norm,
-    convolve,
-)
+from bevstack.models.backbones.dcnv3_layer import DCNv3Layer, build_activation, convolve
 from bevstack.models.layers.drop_path import DropPath
+from bevstack.models.layers.norms import NORM_EPS, build_norm
 from bevstack.shapes import expect_shape
 
 LINEAR_STD = 0.02  # of the truncated normal that linear weights start from; released code

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bevstack.config.internimage import InternImageConfig
-from bevstack.models.backbones.dcnv3_layer import NORM_EPS, build_activation
+from bevstack.models.backbones.dcnv3_layer import build_activation
 from bevstack.models.backbones.internimage import InternImage, start_linear
+from bevstack.models.layers.norms import NORM_EPS
 
 EMBED_DIM = 1024  # of the pooled tokens; released code, as the next three
 POOL_HEADS = 16

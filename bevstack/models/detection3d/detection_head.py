@@ -12,16 +12,7 @@ from torch import Tensor, nn
 
 from bevstack.geometry import BEVGrid
 from bevstack.models.detection3d.box_code import CENTER, CODE_SIZE
-
-CLASS_PRIOR = 0.01  # probability of every class at the start (focal loss, arXiv 1708.02002, 3.3)
-INVERSE_SIGMOID_EPS = 1e-5
-
-
-def inverse_sigmoid(x: Tensor) -> Tensor:
-    """The logit of x, both x and 1 - x held at 1e-5 at least."""
-    x = x.clamp(0, 1)
-    eps = INVERSE_SIGMOID_EPS
-    return (x.clamp(min=eps) / (1 - x).clamp(min=eps)).log()
+from bevstack.models.layers.logits import CLASS_PRIOR, inverse_sigmoid
 
 
 class DetectionHead(nn.Module):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bevstack.models.detection3d.box_code import CENTER, CODE_SIZE, encode
-from bevstack.models.detection3d.detection_head import CLASS_PRIOR, inverse_sigmoid
+from bevstack.models.layers.logits import CLASS_PRIOR, inverse_sigmoid
 from bevstack.models.perspective.proposals import Proposals
 
 MIN_PERIOD = 2 / 64  # of the fastest wave, in extents of the grid: 3 m of 102 m

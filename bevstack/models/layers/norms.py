@@ -1,4 +1,4 @@
-"""Batch normalisation (arXiv 1502.03167), over one process or over all of them.
+"""Norms of maps: batch norm (arXiv 1502.03167) over one process or all of them, group norm, LN.
 
 Letters: B batch, C channels, H W image.
 """
@@ -109,3 +109,50 @@ def _statistics_stand_still(block: nn.Module) -> Iterator[None]:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
             norm.num_batches_tracked.sub_(1)
+
+
+NORM_EPS = 1e-6  # of every LN of InternImage; released code
+
+
+class ChannelsLastBatchNorm(nn.BatchNorm2d):
+    """Batch norm of a channels-last map."""
+
+    def forward(
+        self,
+        x: Tensor,  # (B, H, W, C)
+    ) -> Tensor:  # (B, H, W, C)
+        """Normalises each channel over batch and map."""
+        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class ChannelsLastSyncBatchNorm(SyncBatchNorm):
+    """Batch norm of a channels-last map, over all processes."""
+
+    def forward(
+        self,
+        input: Tensor,  # (B, H, W, C)
+    ) -> Tensor:  # (B, H, W, C)
+        """Normalises each channel over batch and map."""
+        return super().forward(input.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class ChannelsLastGroupNorm(nn.GroupNorm):
+    """Group norm (arXiv 1803.08494) of a channels-last map."""
+
+    def forward(
+        self,
+        x: Tensor,  # (B, H, W, C)
+    ) -> Tensor:  # (B, H, W, C)
+        """Normalises each group of channels over the map of each image."""
+        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+def build_norm(norm_layer: str, channels: int, *, groups: int) -> nn.Module:
+    """A norm by its configured name for a channels-last map; ``groups`` are those of GN."""
+    if norm_layer == "BN":
+        return ChannelsLastBatchNorm(channels)
+    if norm_layer == "SyncBN":
+        return ChannelsLastSyncBatchNorm(channels)
+    if norm_layer == "GN":
+        return ChannelsLastGroupNorm(groups, channels)
+    return nn.LayerNorm(channels, eps=NORM_EPS)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bevstack.config.perspective import RELU, PerspectiveConfig
-from bevstack.models.detection3d.detection_head import CLASS_PRIOR
+from bevstack.models.layers.logits import CLASS_PRIOR
 from bevstack.models.layers.norms import build_map_norm, run_block
 from bevstack.shapes import expect_shape
 

@@ -18,7 +18,7 @@ from bevstack.synthetic.renderer.primitives import (
 )
 from bevstack.synthetic.streets.light_cycle import Signals
 from bevstack.synthetic.streets.roads import CrossStreet, Path, Side
-from bevstack.tables.traffic_elements import ROAD_SIGN, TRAFFIC_LIGHT
+from bevstack.vocabulary import ROAD_SIGN, TRAFFIC_LIGHT
 
 LIGHT_SIZE_M = (0.30, 0.36, 1.05)  # depth, width, height of the housing
 _POLE = (0.26, 0.28, 0.29)

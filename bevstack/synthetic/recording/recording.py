@@ -27,8 +27,7 @@ from bevstack.synthetic.renderer.weather import Drop, draw_drops, draw_rain_fiel
 from bevstack.synthetic.scene import SAMPLE_PERIOD_S, Scene, build_scene
 from bevstack.synthetic.spec import WorldSpec
 from bevstack.synthetic.streets.ground import ROAD, TEXELS_PER_M
-from bevstack.tables.names import LIDAR_CHANNEL
-from bevstack.tables.traffic_elements import LANE_TABLE, TRAFFIC_ELEMENT_TABLE
+from bevstack.tables.names import LANE_TABLE, LIDAR_CHANNEL, TRAFFIC_ELEMENT_TABLE
 from bevstack.tables.writer import make_token
 
 _NOISE_LEVELS = 2.2  # standard deviation of the sensor noise, of 255

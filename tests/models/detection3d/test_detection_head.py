@@ -3,7 +3,8 @@ from __future__ import annotations
 import torch
 
 from bevstack.geometry import BEVGrid
-from bevstack.models.detection3d.detection_head import DetectionHead, inverse_sigmoid
+from bevstack.models.detection3d.detection_head import DetectionHead
+from bevstack.models.layers.logits import inverse_sigmoid
 
 
 def test_inverse_sigmoid_is_clamped_at_both_ends() -> None:

@@ -16,13 +16,8 @@ from bevstack.synthetic.renderer.patterns import paint
 from bevstack.synthetic.renderer.primitives import Pattern
 from bevstack.synthetic.scene import Scene, build_scene
 from bevstack.synthetic.streets.light_cycle import Signals
-from bevstack.tables.traffic_elements import (
-    ROAD_SIGN,
-    TRAFFIC_LIGHT,
-    read_lanes,
-    read_traffic_elements,
-)
-from bevstack.vocabulary import CAMERA_CHANNELS
+from bevstack.tables.traffic_elements import read_lanes, read_traffic_elements
+from bevstack.vocabulary import CAMERA_CHANNELS, ROAD_SIGN, TRAFFIC_LIGHT
 from tests.synthetic.conftest import SMALL
 
 RED, GREEN, YELLOW = 1, 2, 3
