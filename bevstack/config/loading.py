@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import runpy
 from importlib import resources
 from pathlib import Path
 
 from bevstack.config.detector import Config
+from bevstack.config.serialization import section_types
 
 
 def packaged_configs() -> list[str]:
@@ -57,17 +59,13 @@ def _run(path: Path) -> object:
 
 def _with_suggestion(path: Path, error: TypeError) -> str:
     """Adds the nearest field name to Python's "unexpected keyword argument 'x'"."""
-    import dataclasses
-
-    import bevstack.config as sections
-
     message = f"{path.name}: {error}"
     wrong = str(error).split("'")
     if "unexpected keyword argument" not in str(error) or len(wrong) < 2:
         return message
     section = str(error).split(".")[0]
-    kind = getattr(sections, section, None)
-    known = [field.name for field in dataclasses.fields(kind)] if kind is not None else []
+    kinds = {kind.__name__: kind for kind in section_types(Config)}
+    known = [field.name for field in dataclasses.fields(kinds[section])] if section in kinds else []
     close = difflib.get_close_matches(wrong[1], known, n=1)
     remedy = f"did you mean {close[0]!r}?" if close else f"known fields: {', '.join(known)}"
     return f"{path.name}: {section} has no field {wrong[1]!r}; {remedy}"

@@ -39,6 +39,13 @@ def first_differences(ours: Config, theirs: Config, limit: int = 3) -> list[str]
     return list(_differences(_plain(Config, ours), _plain(Config, theirs), ""))[:limit]
 
 
+def section_types(kind: type) -> list[type]:
+    """Return a dataclass and all dataclasses that its fields may hold, at any depth."""
+    hints = typing.get_type_hints(kind)
+    inner = [section for hint in hints.values() for section in _sections(hint)]
+    return [kind, *(found for section in inner for found in section_types(section))]
+
+
 def _plain(hint: Any, value: Any) -> Any:
     """A section as a dictionary; one of several kinds also says which, under ``KIND``."""
     if not dataclasses.is_dataclass(value) or isinstance(value, type):

@@ -17,6 +17,7 @@ def load_clip(
     *,
     camera_annotations: bool = False,
     images_for: Config | None = None,
+    skip_missing: bool = False,
 ) -> Clip:
     """The frames at the given key-frame offsets from a sample, within its scene.
 
@@ -27,9 +28,14 @@ def load_clip(
         load_images: without, every camera counts as lost.
         camera_annotations: also the boxes that each camera sees.
         images_for: decode images no larger than it needs; None: as they are stored.
+        skip_missing: leave out a neighbour whose images are missing, instead of raising.
 
     Returns:
         A clip whose frames beyond the scene are None; only the current one has annotations.
+
+    Raises:
+        FileNotFoundError: an image is missing: of the current frame, or of any without
+            ``skip_missing``.
     """
 
     def load(offset: int) -> Frame | None:
@@ -37,6 +43,13 @@ def load_clip(
             return dataset.frame(
                 index, load_images, camera_annotations=camera_annotations, images_for=images_for
             )
-        return dataset.neighbour(index, offset, load_images, annotated=False, images_for=images_for)
+        try:
+            return dataset.neighbour(
+                index, offset, load_images, annotated=False, images_for=images_for
+            )
+        except FileNotFoundError:
+            if not skip_missing:
+                raise
+            return None
 
     return Clip(tuple(load(offset) for offset in offsets), tuple(offsets))

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from bevstack.geometry import BEVGrid, CameraRig
-from bevstack.models.bev_augmentation import resample_bev
 from bevstack.models.detection3d.bev_encoder import BEVEncoder
 from bevstack.models.detection3d.box_code import DecoderOutput
 from bevstack.models.detection3d.decoder import Decoder
@@ -18,6 +17,7 @@ from bevstack.models.detection3d.visible_pairs import find_visible_pairs
 from bevstack.models.perspective.camera_views import PerspectiveViews, look_from_cameras
 from bevstack.models.perspective.head import PerspectiveHead
 from bevstack.models.perspective.proposals import Proposals
+from bevstack.models.temporal.bev_resampling import resample_bev
 from bevstack.models.temporal.history import History
 from bevstack.models.temporal.past_frames import Lookback, blacken_lost, looking_back
 from bevstack.types import Batch, BEVMemory

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bevstack.runtime.predict import DETECTIONS_FORMAT
+from bevstack.files import write_text_atomically
 from bevstack.types import Boxes3D, Detections
+
+DETECTIONS_FORMAT = "bevstack-detections-1"
 
 # Fields of one box that are numbers, and their shapes.
 _NUMBERS: Mapping[str, tuple[int, ...]] = {
@@ -22,6 +24,41 @@ _NUMBERS: Mapping[str, tuple[int, ...]] = {
     "yaw_rad": (),
     "velocity_mps": (2,),
 }
+
+
+def write_detections(
+    path: Path,
+    detections: Detections,  # in the ego frame
+    class_names: Sequence[str],
+    timestamp_us: int | None,
+) -> None:
+    """Write boxes in the ego frame, whole or not at all.
+
+    The file holds ``{"format", "frame", "timestamp_us", "detections": [{"class", "score",
+    "center_m", "size_m" (length, width, height), "yaw_rad", "velocity_mps"}]}``.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    boxes = detections.boxes
+    entries = [
+        {
+            "class": class_names[int(detections.labels[i])],
+            "score": float(detections.scores[i]),
+            "center_m": boxes.center[i].tolist(),
+            "size_m": boxes.size[i].tolist(),
+            "yaw_rad": float(boxes.yaw[i]),
+            "velocity_mps": boxes.velocity[i].tolist(),
+        }
+        for i in range(len(detections))
+    ]
+    content = {
+        "format": DETECTIONS_FORMAT,
+        "frame": "ego",
+        "timestamp_us": timestamp_us,
+        "detections": entries,
+    }
+    write_text_atomically(path, json.dumps(content, indent=1))
 
 
 def read_detections(path: Path | str) -> tuple[Detections, tuple[str, ...]]:

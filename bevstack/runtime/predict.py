@@ -8,24 +8,25 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from bevstack.config import Config, config_to_json
+from bevstack.config import config_to_json
+from bevstack.datasets.clips import load_clip
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.datasets.sampling import scene_owners
 from bevstack.evaluation.results.result_boxes import results_of_frame
 from bevstack.evaluation.results.submission import write_submission
 from bevstack.files import write_text_atomically
+from bevstack.runtime.detections_file import write_detections
 from bevstack.runtime.detector import Detector
 from bevstack.runtime.rig import frame_from_rig, read_rig
-from bevstack.types import Clip, Frame
-
-DETECTIONS_FORMAT = "bevstack-detections-1"
+from bevstack.types import Detections, Frame, Reset
 
 Progress = Callable[[int, int], None]  # samples done, samples of this process
 
@@ -127,35 +128,49 @@ def predict_rig(
 ) -> int:
     """Predicts one frame of anybody's cameras and writes its boxes, in the ego frame, as JSON.
 
-    The file holds ``{"format", "frame", "timestamp_us", "detections": [{"class", "score",
-    "center_m", "size_m" (length, width, height), "yaw_rad", "velocity_mps"}]}``.
-
     Returns:
         The number of boxes.
     """
     rig = read_rig(rig_path)
-    frame = frame_from_rig(rig, images, lost)
-    found = detector.predict(frame)
-    boxes = found.boxes
-    entries = [
-        {
-            "class": detector.class_names[int(found.labels[i])],
-            "score": float(found.scores[i]),
-            "center_m": boxes.center[i].tolist(),
-            "size_m": boxes.size[i].tolist(),
-            "yaw_rad": float(boxes.yaw[i]),
-            "velocity_mps": boxes.velocity[i].tolist(),
-        }
-        for i in range(len(found))
-    ]
-    content = {
-        "format": DETECTIONS_FORMAT,
-        "frame": "ego",
-        "timestamp_us": rig.timestamp_us,
-        "detections": entries,
-    }
-    write_text_atomically(out, json.dumps(content, indent=1))
-    return len(entries)
+    found = detector.predict(frame_from_rig(rig, images, lost))
+    write_detections(out, found, detector.class_names, rig.timestamp_us)
+    return len(found)
+
+
+@dataclass(frozen=True)
+class StreamStep:
+    """What one frame of a stream gave."""
+
+    frame: Frame
+    detections: Detections  # best first, in the frame's bev frame
+    seconds: float  # from the frame in memory to its boxes in memory: preparation and model
+    reset: Reset  # why no history was used, or NONE
+
+
+def stream_scene(detector: Detector, dataset: NuScenesDataset, scene: str) -> Iterator[StreamStep]:
+    """Streams the key frames of a scene through a detector, in order of time.
+
+    Reading the images is not part of the time.
+
+    Raises:
+        ValueError: the data set has no such scene, or the detector looks ahead.
+        FileNotFoundError: an image is missing.
+    """
+    scenes = dataset.scene_indices()
+    if scene not in scenes:
+        raise ValueError(f"scene must be one of {', '.join(scenes)}; got {scene!r}")
+    return _stream_frames(detector, dataset, scenes[scene])
+
+
+def _stream_frames(
+    detector: Detector, dataset: NuScenesDataset, indices: Iterable[int]
+) -> Iterator[StreamStep]:
+    stream = detector.stream()
+    for index in indices:
+        frame = dataset.frame(index, images_for=detector.config)
+        started = time.perf_counter()
+        detections = stream.step(frame)  # the boxes are on the CPU, so the device has finished
+        yield StreamStep(frame, detections, time.perf_counter() - started, stream.reset)
 
 
 def _predict_scene(
@@ -165,32 +180,28 @@ def _predict_scene(
     part: Path,
     skip_missing: bool,
 ) -> None:
-    offsets = detector.config.frames
-    stream = None if offsets[-1] > 0 else detector.stream()
-    results = {}
-    for index in indices:
-        if stream is not None:
-            frame = dataset.frame(index, images_for=detector.config)
-            detections = stream.step(frame)
-        else:
-            clip = _load_clip(dataset, index, detector.config, skip_missing)
-            frame, detections = clip.current, detector.predict_clip(clip)
-        results[frame.sample_token] = results_of_frame(detections, frame, detector.class_names)
+    if detector.config.frames[-1] > 0:
+        found = _predict_clips(detector, dataset, indices, skip_missing)
+    else:
+        steps = _stream_frames(detector, dataset, indices)
+        found = ((step.frame, step.detections) for step in steps)
+    names = detector.class_names
+    results = {
+        frame.sample_token: results_of_frame(detections, frame, names)
+        for frame, detections in found
+    }
     write_text_atomically(part, json.dumps(results))
 
 
-def _load_clip(dataset: NuScenesDataset, index: int, config: Config, skip_missing: bool) -> Clip:
-    """A clip around a sample; a neighbour without its images is missing where that is allowed."""
-
-    def load(offset: int) -> Frame | None:
-        try:
-            return dataset.neighbour(index, offset, images_for=config)
-        except FileNotFoundError:
-            if not skip_missing:
-                raise
-            return None
-
-    return Clip(tuple(load(offset) for offset in config.frames), config.frames)
+def _predict_clips(
+    detector: Detector, dataset: NuScenesDataset, indices: Iterable[int], skip_missing: bool
+) -> Iterator[tuple[Frame, Detections]]:
+    config = detector.config
+    for index in indices:
+        clip = load_clip(
+            dataset, index, config.frames, images_for=config, skip_missing=skip_missing
+        )
+        yield clip.current, detector.predict_clip(clip)
 
 
 def _merge(parts: Path, scenes: Sequence[str], out: Path) -> None:

@@ -4,15 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 
+from bevstack.config import Config
 from bevstack.datasets.collate import PreparedClip, pad_images, stack_clips
-from bevstack.types import BEVMemory, Detections, Frame, Reset
+from bevstack.models.bevformer import BEVFormerOutput
+from bevstack.types import Batch, BEVMemory, Detections, Frame, Reset
 
-if TYPE_CHECKING:
-    from bevstack.runtime.detector import Detector
+
+class StreamedModel(Protocol):
+    """The part of ``Detector`` that its streams use."""
+
+    @property
+    def config(self) -> Config:
+        """Return the configuration."""
+        ...
+
+    def prepare(self, frame: Frame) -> PreparedClip:
+        """Return a frame alone as model input."""
+        ...
+
+    def run(
+        self, batch: Batch, frames: Sequence[Frame], memory: BEVMemory | None = None
+    ) -> tuple[list[Detections], BEVFormerOutput]:
+        """Return the boxes of each sample of a batch, and the model's output."""
+        ...
 
 
 class DetectorStream:
@@ -33,7 +51,7 @@ class DetectorStream:
         ...         print(frame.timestamp_us, stream.reset.name)
     """
 
-    def __init__(self, detector: Detector) -> None:
+    def __init__(self, detector: StreamedModel) -> None:
         frames = detector.config.frames
         if frames[-1] > 0:
             raise ValueError(

@@ -12,7 +12,6 @@ from torch.func import functional_call
 from bevstack.config import InternImageConfig
 from bevstack.models.backbones.fpn import FPN
 from bevstack.models.backbones.internimage import InternImage
-from bevstack.models.bev_augmentation import resample_bev
 from bevstack.models.classification.internimage_heads import (
     POOL_HEADS,
     AttentionPoolingHead,
@@ -25,6 +24,7 @@ from bevstack.models.detection3d.visible_pairs import find_visible_pairs
 from bevstack.models.layers.deformable_attention import DeformableAttention
 from bevstack.models.layers.feedforward import FeedForward
 from bevstack.models.layers.positional_encoding import LearnedPositionalEncoding
+from bevstack.models.temporal.bev_resampling import resample_bev
 from tests.frozen import loops, scene
 from tests.frozen.case import PARAMETER, Case, Tensors, agree_all, draw, fill
 from tests.frozen.differentiable import values_and_gradients, verify_gradients

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bevstack.models.bev_nms import suppress_in_bev
+from bevstack.models.layers.nms import suppress_in_bev
 from bevstack.shapes import expect_shape
 from bevstack.types import Boxes3D, Detections
 

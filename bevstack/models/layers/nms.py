@@ -1,12 +1,15 @@
-"""Non-maximum suppression of boxes in the image, within each class.
+"""Non-maximum suppression within each class: of boxes in the image, and of boxes seen from above.
 
-Letters: I images, D boxes an image, R rows given an image.
+Letters: I images, B batch, D boxes an image or a sample, R rows returned for an image.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from bevstack.geometry import bev_iou
+from bevstack.shapes import expect_shape
 
 ROWS_AT_ONCE = 1024  # bounds the memory of pairwise overlaps: 1,024 x D numbers at a time
 
@@ -89,3 +92,34 @@ def _beats(boxes_px: Tensor, iou: float) -> Tensor:  # (D, D) bool
     """Entry (i, j): box i, better than box j, overlaps it too much."""
     blocks = [pairwise_iou(rows, boxes_px) > iou for rows in boxes_px.split(ROWS_AT_ONCE)]
     return torch.cat(blocks).triu(1)
+
+
+@torch.no_grad()
+def suppress_in_bev(
+    footprints: Tensor,  # (B, D, 5) x, y, length, width in metres, yaw in radians; best first
+    labels: Tensor,  # (B, D) int64
+    *,
+    valid: Tensor,  # (B, D) bool, boxes that take part
+    iou: float,
+) -> Tensor:  # (B, D) bool
+    """Which of the valid boxes no better one that is left overlaps by more than ``iou``.
+
+    Overlap is that of the turned rectangles; it is worked out only for pairs of one class whose
+    circumscribed circles meet.
+    """
+    sizes = expect_shape("footprints", footprints, ("B", "D", 5))
+    expect_shape("labels", labels, ("B", "D"), sizes)
+    expect_shape("valid", valid, ("B", "D"), sizes)
+    beats = _may_meet(footprints) & (labels[:, :, None] == labels[:, None]) & valid[:, :, None]
+    beats = (beats & valid[:, None]).triu(1)
+    sample, better, worse = beats.nonzero(as_tuple=True)
+    overlap = bev_iou(footprints[sample, better], footprints[sample, worse])
+    beats[sample, better, worse] = overlap > iou
+    return survivors(beats) & valid
+
+
+def _may_meet(footprints: Tensor) -> Tensor:  # (B, D, D) bool
+    places = footprints[..., :2]
+    apart = (places[:, :, None] - places[:, None]).square().sum(-1)
+    radius = torch.linalg.vector_norm(footprints[..., 2:4], dim=-1) / 2
+    return apart <= (radius[:, :, None] + radius[:, None]).square()

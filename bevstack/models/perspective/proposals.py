@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from bevstack.config import PerspectiveConfig, ProposalConfig
 from bevstack.geometry import BEVGrid, CameraRig, transform_points
-from bevstack.models.bev_nms import suppress_in_bev
+from bevstack.models.layers.nms import suppress_in_bev
 from bevstack.models.perspective.camera_views import PerspectiveViews
 from bevstack.models.perspective.decode import PerspectiveDetections, detect
 from bevstack.shapes import expect_shape

@@ -1,4 +1,4 @@
-"""Alignment of BEV maps by the vehicle's motion (arXiv 2211.10439, section 3.4).
+"""Resampling of BEV maps: by the vehicle's motion (arXiv 2211.10439, section 3.4), and by BDA.
 
 Letters: B batch, T frames, C channels, Y X grid, Q = Y * X.
 """
@@ -29,17 +29,49 @@ def warp_bev(
     """
     sizes = expect_shape("bev", bev, ("B", "C", *grid.shape))
     expect_shape("old_from_new", old_from_new, ("B", 4, 4), sizes)
-    device = bev.device
-    matrix = old_from_new.detach().to(device, torch.float64)
+    matrix = old_from_new.detach().to(bev.device, torch.float64)
+    cells_m, low, extent = _cells(grid, bev.device)
+    old_m = cells_m @ matrix[:, :2, :2].transpose(1, 2) + matrix[:, None, :2, 3]  # (B, Q, 2)
+    return _sample(bev, 2 * (old_m - low) / extent - 1, grid)
+
+
+def resample_bev(
+    bev: Tensor,  # (B, C, Y, X)
+    bev_augmentation: Tensor | None,  # (B, 3, 3), augmented_bev_from_bev
+    grid: BEVGrid,
+) -> Tensor:  # (B, C, Y, X)
+    """The map in the augmented frame: each cell takes what lies where it came from.
+
+    Bilinear, zero outside. Images and rig stay as they are; annotations are augmented elsewhere by
+    the same matrices. The published code samples at the inverse matrix times coordinates in
+    [-1, 1]; going through metres is the same on its centred square grid and right on others.
+    """
+    if bev_augmentation is None:
+        return bev
+    expect_shape("bev_augmentation", bev_augmentation, (bev.shape[0], 3, 3))
+    matrix = torch.linalg.inv(bev_augmentation.to(bev.device, torch.float64))[:, :2, :2]
+    cells_m, low, extent = _cells(grid, bev.device)
+    source = (cells_m @ matrix.transpose(1, 2) - low) / extent  # (B, Q, 2) in [0, 1] on the grid
+    return _sample(bev, 2 * source - 1, grid)
+
+
+def _cells(grid: BEVGrid, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Centres of the cells (Q, 2), low corner (2,) and extent (2,), in metres, float64."""
     low = torch.tensor(grid.low_m[:2], dtype=torch.float64, device=device)
     extent = torch.tensor(grid.extent_m[:2], dtype=torch.float64, device=device)
-    cells_m = grid.cell_centers(torch.float64).to(device) * extent + low  # (Q, 2)
-    old_m = cells_m @ matrix[:, :2, :2].transpose(1, 2) + matrix[:, None, :2, 3]  # (B, Q, 2)
-    source = (2 * (old_m - low) / extent - 1).unflatten(1, grid.shape)  # [-1, 1] on the grid
-    dtype = torch.promote_types(bev.dtype, torch.float32)
-    with torch.autocast(device.type, enabled=False):
-        warped = functional.grid_sample(bev.to(dtype), source.to(dtype), align_corners=False)
-    return warped.to(bev.dtype)
+    return grid.cell_centers(torch.float64).to(device) * extent + low, low, extent
+
+
+def _sample(
+    bev: Tensor,  # (B, C, Y, X)
+    source: Tensor,  # (B, Q, 2) in [-1, 1] on the grid, float64
+    grid: BEVGrid,
+) -> Tensor:  # (B, C, Y, X)
+    dtype = torch.promote_types(bev.dtype, torch.float32)  # coordinates are never in half
+    points = source.unflatten(1, grid.shape).to(dtype)
+    with torch.autocast(bev.device.type, enabled=False):
+        sampled = functional.grid_sample(bev.to(dtype), points, align_corners=False)
+    return sampled.to(bev.dtype)
 
 
 def align_history(

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from bevstack.config.temporal import TemporalConfig
 from bevstack.geometry import BEVGrid, invert_se3
-from bevstack.models.bev_augmentation import resample_bev
-from bevstack.models.temporal.bev_resampling import align_history
+from bevstack.models.temporal.bev_resampling import align_history, resample_bev
 from bevstack.models.temporal.fusion import TemporalFusion
 from bevstack.models.temporal.memory_update import advance_memory, start_memory
 from bevstack.models.temporal.past_frames import (

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from bevstack.geometry import BEVGrid, invert_se3
-from bevstack.models.bev_augmentation import resample_bev
-from bevstack.models.temporal.bev_resampling import align_history, warp_bev
+from bevstack.models.temporal.bev_resampling import align_history, resample_bev, warp_bev
 from tests.models import naive
 
 GRID = BEVGrid(x_range_m=(-7, 5), y_range_m=(-3, 6), shape=(6, 8))  # neither centred nor square

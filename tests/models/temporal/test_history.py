@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from bevstack.geometry import invert_se3
-from bevstack.models.bev_augmentation import resample_bev
 from bevstack.models.bevformer import BEVFormerV2
 from bevstack.models.build import build_model
-from bevstack.models.temporal.bev_resampling import align_history
+from bevstack.models.temporal.bev_resampling import align_history, resample_bev
 from bevstack.types import Batch, BEVMemory, Reset
 from tests.models.drives import (
     ALIGNMENTS,

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from bevstack.models.bev_nms import suppress_in_bev
+from bevstack.models.layers.nms import suppress_in_bev
 from tests.geometry.test_bev_iou import polygon, some_footprints
 
 

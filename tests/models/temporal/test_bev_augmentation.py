@@ -7,9 +7,9 @@ import torch
 
 from bevstack.config import BEVEncoderConfig
 from bevstack.geometry import BEVGrid
-from bevstack.models.bev_augmentation import resample_bev
 from bevstack.models.detection3d.bev_encoder import BEVEncoder
 from bevstack.models.detection3d.visible_pairs import find_visible_pairs
+from bevstack.models.temporal.bev_resampling import resample_bev
 from tests.models import naive
 from tests.models.bevformer_oracle import assert_close, grid_of, load_published, read_case, rig_of
 from tests.models.detection3d.test_bev_encoder import FixedEncoding
