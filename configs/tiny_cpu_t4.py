@@ -7,6 +7,7 @@ told from the ground, hardly hit objects are learned, every norm is that of one 
 from dataclasses import replace
 
 from bevstack.config import AugmentationConfig, PerspectiveConfig, ProposalConfig, TemporalConfig
+from bevstack.config.perspective import SmallImagePreset
 from bevstack.configs.tiny_cpu import CONFIG as T1
 
 CONFIG = replace(
@@ -27,20 +28,15 @@ CONFIG = replace(
         focal_factor_px=100.0,
         mean_depth_m=(44.9, 16.0, 9.0),
         std_depth_m=(24.3, 8.0, 6.0),
-        ground_z_m=0.0,
-        attitude="yaw",
-        speed_activation="linear",
         level_bounds_px=(16, 32),
-        min_extent=1.5,
         min_points=1,
         class_weight=2.0,
         box3d_weight=0.5,
-        full_weight_depth_m=20.0,
         score_threshold=0.02,
         max_candidates=200,
-        confidence_power=0.3,
         nms_iou=0.4,
         max_detections=50,
+        small_images=SmallImagePreset(),
     ),
     proposals=ProposalConfig(max_per_view=30, max_proposals=100, start="box"),
     loss=replace(T1.loss, code_weights=(1, 1, 1, 1, 1, 1, 4, 4, 1, 1)),

@@ -10,7 +10,7 @@ from bevstack.config.model import (
     ImageConfig,
     LossConfig,
 )
-from bevstack.config.perspective import PerspectiveConfig, ProposalConfig
+from bevstack.config.perspective import PerspectiveConfig, ProposalConfig, SmallImagePreset
 from bevstack.config.resnet import ResNetConfig
 from bevstack.config.serialization import config_from_json, config_to_json, first_differences
 from bevstack.config.temporal import TemporalConfig
@@ -30,6 +30,7 @@ __all__ = [
     "PerspectiveConfig",
     "ProposalConfig",
     "ResNetConfig",
+    "SmallImagePreset",
     "TemporalConfig",
     "TrainingConfig",
     "config_from_json",

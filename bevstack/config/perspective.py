@@ -16,6 +16,59 @@ SPEED_ACTIVATIONS = (RELU, LINEAR)
 
 
 @dataclass(frozen=True, kw_only=True)
+class SmallImagePreset:
+    """Changes to DD3D with which small images and small networks learn; used by ``tiny_cpu_t4``.
+
+    At a fifth of the published size an object's height in pixels says little about its depth, and
+    many boxes contain no location of a level. Each field gives the reason for its value.
+    """
+
+    # Height of the ground in the bev frame, metres. The towers get the inverse depth of the ground
+    # along each location's ray, and depths are predicted relative to it. None: depth from
+    # appearance alone, as in DD3D.
+    ground_z_m: float | None = 0.0
+    # Code of a box's heading: "yaw", cosine and sine of the angle from the ray about the camera's
+    # vertical; or "quaternion", as in DD3D. A quaternion changes its sign in a full turn, so a
+    # network cannot follow a turn without a jump.
+    attitude: str = YAW
+    # Activation of the speed branch: "linear", or "relu" as in DD3D. Most objects stand still, so a
+    # rectified branch soon predicts 0 everywhere and its gradient stays 0.
+    speed_activation: str = LINEAR
+    # Smallest width and height in strides that a box counts with where locations are chosen: above
+    # 1 every box, however small, has a location around it. 0: as in FCOS.
+    min_extent: float = 1.5
+    # Corners of a box at depth d beyond this depth, in metres, count full_weight_depth_m / d, so
+    # that the large errors of far boxes do not outweigh near ones. None: all count the same.
+    full_weight_depth_m: float | None = 20.0
+    # Power of the 3D confidence in a score, beside the image's score. 1: as in DD3D.
+    confidence_power: float = 0.3
+
+    def __post_init__(self) -> None:
+        path = "perspective.small_images"
+        check(f"{path}.min_extent", self.min_extent >= 0, "be >= 0", self.min_extent)
+        full = self.full_weight_depth_m
+        positive = full is None or full > 0
+        check(f"{path}.full_weight_depth_m", positive, "be positive or none", full)
+        known = self.attitude in ATTITUDES
+        check(f"{path}.attitude", known, f"be one of {ATTITUDES}", self.attitude)
+        known = self.speed_activation in SPEED_ACTIVATIONS
+        wanted = f"be one of {SPEED_ACTIVATIONS}"
+        check(f"{path}.speed_activation", known, wanted, self.speed_activation)
+        power = self.confidence_power
+        check(f"{path}.confidence_power", power >= 0, "be >= 0", power)
+
+
+DD3D = SmallImagePreset(
+    ground_z_m=None,
+    attitude=QUATERNION,
+    speed_activation=RELU,
+    min_extent=0.0,
+    full_weight_depth_m=None,
+    confidence_power=1.0,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PerspectiveConfig:
     """DD3D (arXiv 2108.06417) on all cameras, as BEVFormer v2 trains with (arXiv 2211.10439, 3.2).
 
@@ -37,9 +90,6 @@ class PerspectiveConfig:
     # a depth d is said as d * factor * |(1 / fx, 1 / fy)|: what looks alike says alike in any lens
     focal_factor_px: float = 500.0
     depth_range_m: tuple[float, float] = (0.1, 80.0)  # decoded depths are clamped to it
-    # height of the ground in the bev frame, metres: the towers then also see how far off the ground
-    # is along each location's ray, and depths are said relative to it. None: as DD3D, by appearance
-    ground_z_m: float | None = None
     # length, width, height in metres by label; a branch says a factor of 0 to 2 on them
     canonical_size_m: tuple[tuple[float, float, float], ...] = (
         (0.5062202, 2.3524184, 1.0413622),
@@ -53,22 +103,12 @@ class PerspectiveConfig:
         (12.8197, 3.0059454, 4.1213827),
         (6.9310856, 2.4986045, 2.8382742),
     )
-    # what is said of a box's attitude: "quaternion", as DD3D; or "yaw", cosine and sine of the
-    # angle from the ray about the camera's vertical. A quaternion changes its sign in a full turn,
-    # so it cannot follow one without a jump
-    attitude: str = "quaternion"
-    # of the branch that says speeds: "relu", as DD3D; or "linear", which learns below 0 too and
-    # means 0 there. Where most objects stand, a rectified branch soon says 0 of all, for good
-    speed_activation: str = "relu"
     num_attributes: int = (
         3  # moving, parked, stopped; moving, standing, sitting; with, without rider
     )
     # Targets (FCOS, arXiv 1904.01355, with centre sampling)
     center_radius: float = 1.5  # half the side of the central square, in strides
     level_bounds_px: tuple[float, ...] = (64, 128, 256, 512)  # farthest side, between the levels
-    # where locations are chosen, a box counts as at least so many strides wide and high: above 1
-    # every box, however small, has a location around it. 0: as FCOS
-    min_extent: float = 0.0
     min_points: int = 3  # lidar and radar points in a box that is learned. Released code
     # Losses
     focal_alpha: float = 0.25
@@ -79,16 +119,13 @@ class PerspectiveConfig:
     speed_weight: float = 0.2
     smooth_l1_beta: float = 0.05  # metres for corners, metres a second for speeds
     max_corner_loss_m: float = 20.0  # what one box can add to a disentangled loss at most
-    # metres: corners of a box at depth d beyond it count full_weight_depth_m / d, so that far
-    # boxes, whose errors are large, do not drown near ones. None: all count the same, as DD3D
-    full_weight_depth_m: float | None = None
     official_parity: bool = False  # the released code's quirks; see PerspectiveHead, -Criterion
     # Inference (DD3D's nuScenes settings, which the paper's proposals share)
     score_threshold: float = 0.05  # on class probability times centerness
     max_candidates: int = 1000  # a level and image, before non-maximum suppression
-    confidence_power: float = 1.0  # of the 3D confidence in a score, beside the image's score
     nms_iou: float = 0.75  # of boxes in the image, within a class
     max_detections: int = 100  # an image
+    small_images: SmallImagePreset | None = None  # none: as DD3D
 
     def __post_init__(self) -> None:
         ascending = list(self.strides) == sorted(set(self.strides)) and min(self.strides) >= 1
@@ -100,21 +137,10 @@ class PerspectiveConfig:
         for name in (*counts, *lengths, "max_corner_loss_m"):
             value = getattr(self, name)
             check(f"perspective.{name}", value > 0, "be positive", value)
-        check("perspective.min_extent", self.min_extent >= 0, "be >= 0", self.min_extent)
         check("perspective.min_points", self.min_points >= 0, "be >= 0", self.min_points)
-        full = self.full_weight_depth_m
-        positive = full is None or full > 0
-        check("perspective.full_weight_depth_m", positive, "be positive or none", full)
         check("perspective.class_weight", self.class_weight > 0, "be positive", self.class_weight)
         odd = self.predictor_size > 0 and self.predictor_size % 2 == 1
         check("perspective.predictor_size", odd, "be odd and positive", self.predictor_size)
-        known = self.attitude in ATTITUDES
-        check("perspective.attitude", known, f"be one of {ATTITUDES}", self.attitude)
-        known = self.speed_activation in SPEED_ACTIVATIONS
-        wanted = f"be one of {SPEED_ACTIVATIONS}"
-        check("perspective.speed_activation", known, wanted, self.speed_activation)
-        power = self.confidence_power
-        check("perspective.confidence_power", power >= 0, "be >= 0", power)
         near, far = self.depth_range_m
         check("perspective.depth_range_m", 0 < near < far, "ascend above 0", self.depth_range_m)
         sizes = self.canonical_size_m
@@ -126,8 +152,13 @@ class PerspectiveConfig:
 
     @property
     def num_classes(self) -> int:
-        """K, one canonical size each."""
+        """Return K, the number of classes: one canonical size each."""
         return len(self.canonical_size_m)
+
+    @property
+    def changes(self) -> SmallImagePreset:
+        """Return the changes to DD3D, which change nothing where there is no preset."""
+        return DD3D if self.small_images is None else self.small_images
 
     def _check_levels(self) -> None:
         levels = len(self.strides)

@@ -10,6 +10,7 @@ import typing
 from typing import Any
 
 from bevstack.config.detector import Config
+from bevstack.config.old_files import upgraded
 
 # Where a section may be of several kinds (a backbone), the name of its class stands under this key.
 KIND = "kind"
@@ -31,7 +32,7 @@ def config_from_json(text: str) -> Config:
         values = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"configuration must be JSON; got {error}") from None
-    return typing.cast(Config, _build(Config, values, ""))
+    return typing.cast(Config, _build(Config, upgraded(values), ""))
 
 
 def first_differences(ours: Config, theirs: Config, limit: int = 3) -> list[str]:

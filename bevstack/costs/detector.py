@@ -226,7 +226,7 @@ def head_inputs(
     config: Config, pyramid: Sequence[Tensor]
 ) -> tuple[Sequence[Tensor], list[Tensor] | None]:
     """What the perspective head of a configuration takes, of one frame's (I, C, H, W) levels."""
-    told = config.perspective is not None and config.perspective.ground_z_m is not None
+    told = config.perspective is not None and config.perspective.changes.ground_z_m is not None
     return pyramid, [level[:, 0] for level in pyramid] if told else None
 
 

@@ -135,7 +135,7 @@ class PerspectiveCriterion:
         for name, by_box in self.disentangled(boxes, targets.boxes).items():
             weighted = (targets.centerness * by_box).sum() / sums.centerness
             losses[name] = self.config.box3d_weight * weighted
-        if self.config.attitude == YAW:
+        if self.config.changes.attitude == YAW:
             by_box = (raw.quaternion[:, :2] - heading(targets.boxes)).square().sum(-1)
             losses["quaternion"] = (targets.centerness * by_box).sum() / sums.centerness
         confidence = functional.binary_cross_entropy_with_logits(
@@ -166,7 +166,7 @@ class PerspectiveCriterion:
 
     def _nearness(self, true: CameraBoxes) -> Tensor | float:  # (M,)
         """How much the corners of a box count, by its depth."""
-        full = self.config.full_weight_depth_m
+        full = self.config.changes.full_weight_depth_m
         return 1.0 if full is None else (full / true.depth_m).clamp(max=1.0)
 
     def _motion_losses(

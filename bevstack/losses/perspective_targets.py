@@ -69,7 +69,9 @@ def assign_targets(
     spot = locations_px[:, None]  # (P, 1, 2)
     ltrb = torch.cat((spot - box[..., :2], box[..., 2:] - spot), -1)  # (I, P, A, 4)
     # (P, 1, 2) pixels by which a box is too small at a location of this level
-    extent = _of_locations([config.min_extent * s for s in config.strides], level_sizes, box)
+    extent = _of_locations(
+        [config.changes.min_extent * s for s in config.strides], level_sizes, box
+    )
     short = (extent[:, None, None] - (box[..., 2:] - box[..., :2])).clamp(min=0) / 2  # (I, P, A, 2)
     fits = _near_middle(true.boxes_px, locations_px, level_sizes, short, config)
     fits &= _of_the_level(ltrb.amax(-1), level_sizes, config) & present[:, None]

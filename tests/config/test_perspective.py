@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bevstack.config.perspective import PerspectiveConfig, ProposalConfig
+from bevstack.config.perspective import DD3D, PerspectiveConfig, ProposalConfig, SmallImagePreset
 
 
 def test_default_is_the_released_recipe() -> None:
@@ -27,14 +27,9 @@ def test_default_is_the_released_recipe() -> None:
         ({"canonical_size_m": ((1.0, 0.0, 1.0),)}, r"canonical_size_m must hold positive sizes"),
         ({"num_convs": 0}, r"num_convs must be positive; got 0"),
         ({"smooth_l1_beta": 0.0}, r"smooth_l1_beta must be positive"),
-        ({"attitude": "euler"}, r"attitude must be one of \('quaternion', 'yaw'\); got 'euler'"),
-        ({"speed_activation": "abs"}, r"speed_activation must be one of \('relu', 'linear'\)"),
-        ({"confidence_power": -0.5}, r"confidence_power must be >= 0; got -0.5"),
         ({"class_weight": 0.0}, r"class_weight must be positive; got 0"),
         ({"predictor_size": 2}, r"predictor_size must be odd and positive; got 2"),
-        ({"min_extent": -1.0}, r"min_extent must be >= 0; got -1"),
         ({"min_points": -1}, r"min_points must be >= 0"),
-        ({"full_weight_depth_m": 0.0}, r"full_weight_depth_m must be positive or none; got 0"),
         ({"nms_iou": 1.5}, r"nms_iou must lie in \[0, 1\]; got 1.5"),
         ({"score_threshold": -0.1}, r"score_threshold must lie in \[0, 1\]"),
     ],
@@ -42,6 +37,26 @@ def test_default_is_the_released_recipe() -> None:
 def test_contradictions_are_refused(fields: dict, message: str) -> None:
     with pytest.raises(ValueError, match=f"perspective.{message}"):
         PerspectiveConfig(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"attitude": "euler"}, r"attitude must be one of \('quaternion', 'yaw'\); got 'euler'"),
+        ({"speed_activation": "abs"}, r"speed_activation must be one of \('relu', 'linear'\)"),
+        ({"confidence_power": -0.5}, r"confidence_power must be >= 0; got -0.5"),
+        ({"min_extent": -1.0}, r"min_extent must be >= 0; got -1"),
+        ({"full_weight_depth_m": 0.0}, r"full_weight_depth_m must be positive or none; got 0"),
+    ],
+)
+def test_contradictions_of_the_preset_are_refused(fields: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=f"perspective.small_images.{message}"):
+        SmallImagePreset(**fields)
+
+
+def test_without_a_preset_nothing_of_dd3d_changes() -> None:
+    assert PerspectiveConfig().changes == DD3D
+    assert PerspectiveConfig(small_images=SmallImagePreset()).changes == SmallImagePreset()
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from tests.models.perspective.perspective_cases import (
     NO_ATTRIBUTE,
     SHAPES,
     SMALL,
+    changed,
     published_annotations,
     published_boxes,
     some_annotations,
@@ -67,7 +68,7 @@ def grown(box: list[float], stride: int, config: PerspectiveConfig) -> list[floa
     """A box around the same middle, as large as boxes of a level are at least."""
     low, high = [], []
     for a, b in ((box[0], box[2]), (box[1], box[3])):
-        side = max(b - a, config.min_extent * stride)
+        side = max(b - a, config.changes.min_extent * stride)
         low.append((a + b - side) / 2)
         high.append((a + b + side) / 2)
     return [*low, *high]
@@ -115,7 +116,7 @@ def naive_targets(
 def test_targets_equal_loops(counts: tuple[int, ...], min_extent: float) -> None:
     annotations = [some_annotations(n, seed=n) for n in counts]
     intrinsics = some_intrinsics(len(counts))
-    config = replace(SMALL, min_extent=min_extent)
+    config = changed(SMALL, min_extent=min_extent)
     targets = assign_targets(annotations, intrinsics, LOCATIONS, SIZES, config)
     wanted = naive_targets(annotations, config)
     got = torch.stack((targets.image, targets.location, targets.annotation), -1)
@@ -180,7 +181,7 @@ def test_no_box_is_too_small_to_be_learned() -> None:
     boxes = [one_box(*box) for box in tiny.tolist()]  # an image each
     learned, unlearned = (
         assign_targets(
-            boxes, some_intrinsics(60), LOCATIONS, SIZES, replace(SMALL, min_extent=extent)
+            boxes, some_intrinsics(60), LOCATIONS, SIZES, changed(SMALL, min_extent=extent)
         )
         for extent in (1.25, 0.0)
     )

@@ -13,6 +13,7 @@ from tests.losses.perspective_naive import naive_losses
 from tests.losses.test_perspective_targets import naive_targets
 from tests.models.perspective.perspective_cases import (
     SMALL,
+    changed,
     some_annotations,
     some_intrinsics,
     some_output,
@@ -39,7 +40,7 @@ def test_classes_count_as_much_as_configured() -> None:
 def test_yaws_are_learned_as_cosine_and_sine() -> None:
     annotations, intrinsics = [some_annotations(n, seed=n) for n in (6, 13)], some_intrinsics(2)
     output = some_output(2, seed=2)
-    config = replace(SMALL, attitude="yaw", full_weight_depth_m=12.0)
+    config = changed(SMALL, attitude="yaw", full_weight_depth_m=12.0)
     losses = PerspectiveCriterion(config)(output, annotations, intrinsics)
     total = weights = 0.0
     for image, p, a in naive_targets(annotations):
@@ -65,7 +66,7 @@ def test_yaws_are_learned_as_cosine_and_sine() -> None:
 def test_corners_of_far_boxes_count_less() -> None:
     annotations, intrinsics = [some_annotations(n, seed=n) for n in (6, 13)], some_intrinsics(2)
     output = some_output(2, seed=2)
-    config = replace(SMALL, full_weight_depth_m=12.0)
+    config = changed(SMALL, full_weight_depth_m=12.0)
     losses = PerspectiveCriterion(config)(output, annotations, intrinsics)
     wanted = naive_losses(output, annotations, intrinsics, full_weight_depth_m=12.0)
     equal = naive_losses(output, annotations, intrinsics)

@@ -83,7 +83,8 @@ def differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
     lines = []
     for name, part in found["parts"].items():
         before = wanted["parts"][name]
-        lines += _unequal(f"{name}.everywhere", part["everywhere"], before["everywhere"])
+        here, there = (structure.as_written_now(p["everywhere"]) for p in (part, before))
+        lines += _unequal(f"{name}.everywhere", here, there)
         if same_machine:
             exact = "on_this_machine"
             lines += _unequal(f"{name}.{exact}", part.get(exact), before.get(exact))

@@ -25,6 +25,19 @@ def record(folder: Path) -> dict[str, Any]:
     return {"everywhere": everywhere}
 
 
+def as_written_now(entries: dict[str, Any]) -> dict[str, Any]:
+    """Return recorded entries with their configurations in the form of today's files.
+
+    A configuration is read, in whatever form it was recorded, and written again.
+    """
+    return {
+        name: {**entry, "config": _as_json(config_from_json(json.dumps(entry["config"])))}
+        if isinstance(entry, dict) and "config" in entry
+        else entry
+        for name, entry in entries.items()
+    }
+
+
 def _configuration(name: str) -> dict[str, Any]:
     config = load_config(name)
     with torch.device("meta"):

@@ -42,5 +42,5 @@ def test_a_changed_entry_is_found(wanted):
 
 def test_a_missing_entry_is_found(wanted):
     found = copy.deepcopy(wanted)
-    del found["parts"]["structure"]["everywhere"]["tiny_cpu"]["config"]["fpn"]
+    del found["parts"]["structure"]["everywhere"]["tiny_cpu"]["state_dict"]
     assert len(behaviour.differences(found, wanted)) == 1

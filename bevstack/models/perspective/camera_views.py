@@ -101,14 +101,16 @@ def _ground(
     bev_from_cam: Tensor,  # (I, 4, 4) float64
 ) -> list[Tensor] | None:  # L x (I, H_l, W_l)
     """Inverse depth of the ground at all locations; None where the head is not to know."""
-    if config.ground_z_m is None:
+    if config.changes.ground_z_m is None:
         return None
     cam_from_image = torch.linalg.inv(intrinsics)
     seen = []
     for level, stride in zip(levels, config.strides, strict=True):
         shape = (int(level.shape[-2]), int(level.shape[-1]))
         places = level_locations([shape], [stride], device=level.device)
-        inverse = ground_seen_at(places, cam_from_image, bev_from_cam, ground_z_m=config.ground_z_m)
+        inverse = ground_seen_at(
+            places, cam_from_image, bev_from_cam, ground_z_m=config.changes.ground_z_m
+        )
         seen.append(inverse.unflatten(1, shape))
     return seen
 

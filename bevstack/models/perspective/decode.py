@@ -104,15 +104,15 @@ def decode_boxes(
     center = locations_px + raw.center_offset_px
     focal = torch.stack((cam_from_image[..., 0, 0], cam_from_image[..., 1, 1]), -1)
     scale = config.focal_factor_px * torch.linalg.vector_norm(focal, dim=-1)
-    depth = raw.depth / scale if config.ground_z_m is None else raw.depth
+    depth = raw.depth / scale if config.changes.ground_z_m is None else raw.depth
     near, far = config.depth_range_m
     canonical = raw.size.new_tensor(config.canonical_size_m)[labels]  # (..., 3)
     said = raw.quaternion
-    said = said if config.attitude == QUATERNION else said[..., :2]
+    said = said if config.changes.attitude == QUATERNION else said[..., :2]
     nothing = (said == 0).all(-1, keepdim=True)
     said = torch.where(nothing, torch.eye(1, said.shape[-1]).to(said)[0], said)
     ray = pixel_rays(center, cam_from_image)
-    if config.attitude == YAW:
+    if config.changes.attitude == YAW:
         attitude = upright(torch.atan2(said[..., 1], said[..., 0]), ray)
     else:
         attitude = egocentric(functional.normalize(said, dim=-1), ray)
@@ -160,7 +160,7 @@ def detect(
     image = torch.arange(strength.shape[0], device=strength.device)[:, None].expand_as(label)
     image_scores = strength.sqrt()
     confidence = output.confidence[image, location, label].sigmoid()
-    scores = image_scores * confidence.pow(config.confidence_power)
+    scores = image_scores * confidence.pow(config.changes.confidence_power)
     boxes_px = _boxes_px(output.locations_px[location], output.ltrb_px[image, location])
     index = keep_best(
         boxes_px,

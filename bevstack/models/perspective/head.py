@@ -83,7 +83,7 @@ class PerspectiveHead(nn.Module):
                 f"got {config.norm_groups}"
             )
         self.config = config
-        self.ground = None if config.ground_z_m is None else nn.Conv2d(2, channels, 1)
+        self.ground = None if config.changes.ground_z_m is None else nn.Conv2d(2, channels, 1)
         self.class_tower = LevelTower(config, channels=channels)
         self.box2d_tower = LevelTower(config, channels=channels)
         self.box3d_tower = LevelTower(config, channels=channels)
@@ -146,9 +146,10 @@ class PerspectiveHead(nn.Module):
                 f"{len(pyramid)}: set fpn.num_outputs to {levels}"
             )
         if (ground is None) != (self.ground is None):
-            told = "be told" if ground is None else "be none for a configuration without"
+            wanted = "be given" if ground is None else "be none for a configuration without"
+            height = self.config.changes.ground_z_m
             raise ValueError(
-                f"ground must {told}: perspective.ground_z_m is {self.config.ground_z_m}"
+                f"ground must {wanted}: perspective.small_images.ground_z_m is {height}"
             )
         parts = [
             self._level(level, features, None if ground is None else ground[level])
@@ -177,7 +178,7 @@ class PerspectiveHead(nn.Module):
         quaternion, offset, depth, size, confidence = _predict(
             of_box3d, self.quaternion, self.center_offset, self.depth, self.size, self.confidence
         )
-        if self.config.speed_activation == RELU:
+        if self.config.changes.speed_activation == RELU:
             speed = functional.relu(speed)
         depth = depth * self.depth_scales[level] + self.depth_offsets[level]
         if ground is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -29,6 +30,11 @@ SMALL = PerspectiveConfig(
     canonical_size_m=((4.6, 1.9, 1.7), (0.7, 0.6, 1.8), (7.0, 2.5, 2.8), (1.7, 0.6, 1.3)),
     level_bounds_px=(16, 32),
 )
+
+
+def changed(config: PerspectiveConfig, **changes: object) -> PerspectiveConfig:
+    """The configuration with these changes to DD3D beside those that it has."""
+    return replace(config, small_images=replace(config.changes, **changes))
 
 
 def published_head(case: Case, config: PerspectiveConfig | None = None) -> PerspectiveHead:

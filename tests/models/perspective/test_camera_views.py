@@ -14,6 +14,7 @@ from bevstack.models.build import build_model
 from bevstack.models.perspective.camera_views import PerspectiveViews, look_from_cameras
 from bevstack.models.perspective.head import PerspectiveHead
 from bevstack.types import Batch, CameraAnnotations
+from tests.models.perspective.perspective_cases import changed
 from tests.models.small_models import (
     make_annotations,
     make_batch,
@@ -77,7 +78,7 @@ def head_and_pyramid(
     batch: int, cameras: int, ground_z_m: float | None = None
 ) -> tuple[PerspectiveHead, list[Tensor]]:
     torch.manual_seed(0)
-    config = replace(PERSPECTIVE, ground_z_m=ground_z_m)
+    config = changed(PERSPECTIVE, ground_z_m=ground_z_m)
     head = randomise(PerspectiveHead(config, channels=8))
     shapes = [(SIZE[0] // s, SIZE[1] // s) for s in PERSPECTIVE.strides]
     return head, [torch.randn(batch, cameras, 8, *shape) for shape in shapes]

@@ -20,6 +20,7 @@ from tests.models.bevformer_oracle import assert_close, read_case
 from tests.models.perspective.perspective_cases import (
     SHAPES,
     SMALL,
+    changed,
     published_head,
     published_output,
     some_intrinsics,
@@ -277,7 +278,7 @@ def test_ground_is_where_rays_meet_it() -> None:
 
 
 def grounded(**changes: object) -> PerspectiveConfig:
-    return replace(SMALL, ground_z_m=0.0, **changes)
+    return replace(changed(SMALL, ground_z_m=0.0), **changes)
 
 
 def some_ground(images: int) -> list[Tensor]:
@@ -322,7 +323,9 @@ def test_a_foot_as_far_below_is_as_much_nearer_anywhere() -> None:
 
 
 def test_ground_is_told_where_the_configuration_has_one_and_only_there() -> None:
-    with pytest.raises(ValueError, match=r"ground must be told: perspective.ground_z_m is 0"):
+    with pytest.raises(
+        ValueError, match=r"ground must be given: perspective.small_images.ground_z_m is 0"
+    ):
         some_head(grounded())(some_pyramid(1))
     with pytest.raises(ValueError, match=r"ground must be none for a configuration without"):
         some_head()(some_pyramid(1), some_ground(1))

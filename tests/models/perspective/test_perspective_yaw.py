@@ -11,7 +11,7 @@ import torch
 
 from bevstack.models.perspective.decode import RawBoxes, decode_boxes, detect, upright
 from bevstack.types.perspective import rotate
-from tests.models.perspective.perspective_cases import SMALL, some_intrinsics, some_output
+from tests.models.perspective.perspective_cases import SMALL, changed, some_intrinsics, some_output
 from tests.models.perspective.test_decode import rotation, some_raw
 from tests.models.perspective.test_head import some_head, some_pyramid
 
@@ -31,7 +31,7 @@ def test_an_upright_object_points_its_yaw_away_from_the_ray(yaw_deg: float) -> N
 
 
 def test_yaw_decodes_the_same_boxes_as_the_quaternion_that_means_it() -> None:
-    config = replace(SMALL, attitude="yaw")
+    config = changed(SMALL, attitude="yaw")
     raw, places = some_raw(40, seed=3), torch.rand(40, 2) * torch.tensor((72.0, 48.0))
     labels = torch.arange(40) % 4
     inverse = torch.linalg.inv(some_intrinsics(40)).float()
@@ -50,7 +50,7 @@ def test_yaw_decodes_the_same_boxes_as_the_quaternion_that_means_it() -> None:
 
 
 def test_yaw_has_gradients_all_around() -> None:
-    config = replace(SMALL, attitude="yaw")
+    config = changed(SMALL, attitude="yaw")
     angle = torch.linspace(-math.pi, math.pi, 13)
     said = torch.stack((angle.cos(), angle.sin(), angle * 0, angle * 0), -1)
     said = torch.cat((said, torch.zeros(1, 4))).requires_grad_()  # and where nothing is said
@@ -67,7 +67,7 @@ def test_confidence_counts_in_the_score_by_its_power() -> None:
     output = some_output(2, seed=5)
     intrinsics = some_intrinsics(2)
     whole, half, none = (
-        detect(output, intrinsics, replace(SMALL, confidence_power=p, nms_iou=1.0))
+        detect(output, intrinsics, replace(changed(SMALL, confidence_power=p), nms_iou=1.0))
         for p in (1.0, 0.5, 0.0)
     )
     valid = none.valid
@@ -78,7 +78,7 @@ def test_confidence_counts_in_the_score_by_its_power() -> None:
 
 @torch.no_grad()
 def test_linear_speeds_go_below_0_and_are_found_as_0() -> None:
-    heads = [some_head(replace(SMALL, speed_activation=a)) for a in ("relu", "linear")]
+    heads = [some_head(changed(SMALL, speed_activation=a)) for a in ("relu", "linear")]
     pyramid = some_pyramid(2)
     relu, linear = (head(pyramid).speed_mps for head in heads)
     assert (linear < 0).any() and torch.equal(linear.clamp(min=0), relu)

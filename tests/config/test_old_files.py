@@ -1,0 +1,64 @@
+"""Configurations in files of earlier versions mean what they meant."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bevstack.config import config_from_json, config_to_json, load_config
+from bevstack.config.old_files import DEFAULTS, MOVED, upgraded
+from bevstack.models.weights import read_safetensors
+from bevstack.runtime.shipped import packaged_weights, weights_path
+
+
+def old_form(text: str) -> dict:
+    """The JSON values as earlier versions wrote them: moved fields in their old places."""
+    values = json.loads(text)
+    for section, part, fields in MOVED:
+        if values[section] is not None:
+            moved = values[section].pop(part)
+            for name in fields:
+                default = getattr(DEFAULTS[part], name)
+                values[section][name] = default if moved is None else moved[name]
+    return values
+
+
+@pytest.mark.parametrize("name", ["tiny_cpu_t4", "tiny_cpu", "bevformerv2_r50_t1"])
+def test_the_old_form_gives_the_same_configuration(name: str) -> None:
+    config = load_config(name)
+    old = old_form(config_to_json(config))
+    assert config_from_json(json.dumps(old)) == config
+
+
+def test_a_field_that_was_left_out_had_its_default() -> None:
+    old = json.loads(config_to_json(load_config("bevformerv2_r50_t1")))
+    del old["perspective"]["small_images"]
+    old["perspective"]["min_extent"] = 1.25
+    preset = config_from_json(json.dumps(old)).perspective.small_images
+    assert preset.min_extent == 1.25
+    assert preset.attitude == "quaternion" and preset.ground_z_m is None
+
+
+def test_an_old_field_beside_the_new_one_is_refused_by_name() -> None:
+    values = json.loads(config_to_json(load_config("tiny_cpu_t4")))
+    values["perspective"]["attitude"] = "yaw"
+    with pytest.raises(ValueError, match="attitude"):
+        config_from_json(json.dumps(values))
+
+
+@pytest.mark.parametrize("values", [None, 3, [], {"perspective": 5}, {"perspective": None}])
+def test_what_is_no_configuration_is_left_to_the_reader(values: object) -> None:
+    assert upgraded(values) == values
+
+
+def test_the_packaged_weights_are_in_the_old_form_and_load() -> None:
+    """The file is not written again, so that its digest stays."""
+    assert packaged_weights() == ["tiny_cpu_t4"]
+    _, metadata = read_safetensors(weights_path("tiny_cpu_t4"))
+    stored = json.loads(metadata["config"])
+    assert (
+        stored["perspective"]["attitude"] == "yaw" and "small_images" not in stored["perspective"]
+    )
+    config = config_from_json(metadata["config"])
+    assert config.perspective == load_config("tiny_cpu_t4").perspective
