@@ -20,6 +20,8 @@ ISSUED_VERBS = (
     "evaluate",
     "predict",
     "show",
+    "judge",
+    "study",
     "convert-weights",
     "doctor",
     "build-ops",
