@@ -1,4 +1,4 @@
-"""Matching and losses."""
+"""Matching of predictions to true boxes, and training losses."""
 
 from bevstack.losses.criterion import Criterion, Losses
 from bevstack.losses.detector_loss import DetectorCriterion

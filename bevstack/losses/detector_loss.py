@@ -1,4 +1,4 @@
-"""What a detector is trained with: the losses of its BEV head and of its perspective head."""
+"""Training loss of a detector: the losses of its BEV head and of its perspective head."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ class DetectorCriterion:
     """L = L_bev + lambda L_perspective (BEVFormer v2, arXiv 2211.10439, section 3.3, equation 5).
 
     Args:
-        config: weights of both; ``perspective_weight`` is lambda.
-        perspective: the perspective section of the configuration, none without such a head.
+        config: weights of both losses; ``perspective_weight`` is lambda.
+        perspective: the perspective section of the configuration; None for a detector without a
+            perspective head.
     """
 
     def __init__(self, config: LossConfig, perspective: PerspectiveConfig | None = None) -> None:
@@ -24,11 +25,11 @@ class DetectorCriterion:
         self.perspective = None if perspective is None else PerspectiveCriterion(perspective)
 
     def __call__(self, output: BEVFormerOutput, batch: Batch, grid: BEVGrid) -> Losses:
-        """Losses of a batch; terms of the perspective head are named "perspective_...".
+        """Compute the losses of a batch; names of the perspective terms start with "perspective_".
 
         Raises:
-            ValueError: a batch without annotations, or without those of its cameras where there is
-                a perspective head; and what the two criteria say.
+            ValueError: the batch has no annotations, or a detector with a perspective head gets no
+                camera annotations; also the errors of the two criteria.
         """
         if batch.annotations is None:
             raise ValueError("annotations must be given to train on a batch; got none")
@@ -41,9 +42,9 @@ class DetectorCriterion:
                 "training mode; got none"
             )
         views = output.perspective
-        seen = self.perspective(
+        perspective_losses = self.perspective(
             views.output, views.upright(batch.camera_annotations), views.intrinsics
         )
         weight = self.config.perspective_weight
-        terms = {name: weight * value for name, value in seen.terms.items()}
-        return Losses(losses.total + weight * seen.total, {**losses.terms, **terms})
+        terms = {name: weight * value for name, value in perspective_losses.terms.items()}
+        return Losses(losses.total + weight * perspective_losses.total, {**losses.terms, **terms})

@@ -15,7 +15,7 @@ def sigmoid_focal_loss(
     alpha: float,
     gamma: float,
 ) -> Tensor:  # (...)
-    """Loss of every logit, unreduced: alpha weighs positives, 1 - alpha negatives."""
+    """Compute the unreduced focal loss; alpha weighs positives, 1 - alpha negatives."""
     probability = logits.sigmoid()
     distance = targets * (1 - probability) + (1 - targets) * probability  # from the target
     balance = alpha * targets + (1 - alpha) * (1 - targets)
@@ -23,16 +23,16 @@ def sigmoid_focal_loss(
     return balance * distance.pow(gamma) * entropy
 
 
-def sigmoid_focal_loss_of(
+def single_target_focal_loss(
     target: int,  # 0 or 1
     logits: Tensor,  # (...)
     *,
     alpha: float,
     gamma: float,
 ) -> Tensor:  # (...)
-    """``sigmoid_focal_loss`` where all targets are the same, at a third of the work."""
-    away, balance = (-logits, alpha) if target else (logits, 1 - alpha)
-    return balance * away.sigmoid().pow(gamma) * functional.softplus(away)
+    """Compute ``sigmoid_focal_loss`` of logits that all have one target, at a third of the work."""
+    wrong_logits, balance = (-logits, alpha) if target else (logits, 1 - alpha)
+    return balance * wrong_logits.sigmoid().pow(gamma) * functional.softplus(wrong_logits)
 
 
 def focal_cost(
@@ -41,7 +41,7 @@ def focal_cost(
     alpha: float,
     gamma: float,
 ) -> Tensor:  # (...)
-    """What it costs to call a logit positive rather than negative, for matching."""
+    """Return the matching cost: a logit's focal loss as a positive minus that as a negative."""
     probability = logits.sigmoid()
     positive = -(probability + COST_EPS).log() * alpha * (1 - probability).pow(gamma)
     negative = -(1 - probability + COST_EPS).log() * (1 - alpha) * probability.pow(gamma)

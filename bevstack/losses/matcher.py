@@ -1,7 +1,7 @@
 """One-to-one matching of queries and true boxes (DETR, arXiv 2005.12872, section 3.1).
 
-Letters: R decoder layers, B batch, G groups of queries, Q queries of all groups, A true boxes (most
-of any sample), K classes.
+Letters: R decoder layers, B batch, G groups of queries, Q queries of all groups, A true boxes (the
+largest number in any sample), K classes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional
@@ -20,7 +21,7 @@ from bevstack.losses.focal import focal_cost
 from bevstack.losses.targets import Targets
 from bevstack.models.detection3d.box_code import DecoderOutput
 
-MATCHED_CODES = 8  # the velocity does not enter the matching
+MATCHED_CODES = 8  # the matching ignores the velocity
 
 
 @dataclass(frozen=True)
@@ -30,17 +31,17 @@ class Matches:
     layer: Tensor  # (M,) int64
     sample: Tensor  # (M,) int64
     query: Tensor  # (M,) int64
-    target: Tensor  # (M,) int64, index within the sample's true boxes that train
+    target: Tensor  # (M,) int64, index among the sample's trained boxes
 
 
 @dataclass(frozen=True)
 class _Costs:
-    """What assignment needs, on the host."""
+    """Inputs of the assignment, on the host."""
 
-    cost: np.ndarray  # (R, B, A, Q) float32
-    labels: np.ndarray  # (B, A)
-    counts: np.ndarray  # (B,) true boxes that train
-    active: np.ndarray  # (B, Q) bool
+    cost: NDArray[np.float32]  # (R, B, A, Q)
+    labels: NDArray[np.int64]  # (B, A)
+    counts: NDArray[np.int64]  # (B,) true boxes to train on
+    active: NDArray[np.bool_]  # (B, Q)
     num_classes: int
 
 
@@ -50,9 +51,10 @@ def matching_cost(
     targets: Targets,
     config: LossConfig,
 ) -> Tensor:  # (R, B, A, Q) float32
-    """Weighted focal cost of the true class plus smooth-L1 distance of the first eight codes.
+    """Compute the weighted focal cost of the true class plus the weighted distance of the boxes.
 
-    Layer by layer and code by code into one result: memory is that of the result.
+    The distance is smooth-L1 over the first eight codes. The cost is added up in place, layer by
+    layer and code by code, so that it needs little more memory than the result.
     """
     cost = torch.empty(_cost_shape(output, targets), device=output.logits.device)
     _write_cost(cost, output, targets, config)
@@ -61,14 +63,15 @@ def matching_cost(
 
 @torch.no_grad()
 def match(output: DecoderOutput, targets: Targets, config: LossConfig) -> Matches:
-    """The cheapest one-to-one assignment of each layer, sample and group, by the Hungarian method.
+    """Find the cheapest one-to-one assignment of each layer, sample and group (Hungarian method).
 
-    All costs are computed at once and copied to the host once, together with all else that is
-    looked at there. Inactive queries and true boxes that do not train take no part.
+    All costs are computed first. One copy brings them to the host, together with the labels, counts
+    and activity of queries that the assignment reads. Inactive queries and true boxes that are not
+    trained on stay unmatched.
 
     Raises:
-        ValueError: a label outside the classes, which names the sample, or a cost that is not
-            finite, which names decoder layer and sample.
+        ValueError: a label lies outside the classes (the message names the sample), or a cost is
+            not finite (the message names decoder layer and sample).
     """
     costs = _copy_to_host(output, targets, config)
     _check_labels(costs)
@@ -77,19 +80,19 @@ def match(output: DecoderOutput, targets: Targets, config: LossConfig) -> Matche
     rows = [np.zeros((4, 0), np.int64)]
     for sample, count in enumerate(costs.counts):
         for start in range(0, groups * queries, queries) if count else ():
-            of_group = slice(start, start + queries)
-            taking_part = costs.active[sample, of_group]
-            everybody = bool(taking_part.all())
-            for layer, cost in enumerate(costs.cost[:, sample, :count, of_group]):
-                part = cost if everybody else cost[:, taking_part]
-                _check_finite(part, layer, sample)
-                target, query = linear_sum_assignment(part)
-                query = query if everybody else np.flatnonzero(taking_part)[query]
-                where = (np.full_like(query, layer), np.full_like(query, sample))
-                rows.append(np.stack((*where, start + query, target)))
-    found = np.concatenate(rows, axis=1)
-    found = found[:, np.lexsort(found[2::-1])]  # by layer, sample, query
-    return Matches(*torch.from_numpy(found).to(output.codes.device).unbind(0))
+            group = slice(start, start + queries)
+            active = costs.active[sample, group]
+            all_active = bool(active.all())
+            for layer, cost in enumerate(costs.cost[:, sample, :count, group]):
+                active_cost = cost if all_active else cost[:, active]
+                _check_finite(active_cost, layer, sample)
+                target, query = linear_sum_assignment(active_cost)
+                query = query if all_active else np.flatnonzero(active)[query]
+                layer_and_sample = (np.full_like(query, layer), np.full_like(query, sample))
+                rows.append(np.stack((*layer_and_sample, start + query, target)))
+    matches = np.concatenate(rows, axis=1)
+    matches = matches[:, np.lexsort(matches[2::-1])]  # by layer, sample, query
+    return Matches(*torch.from_numpy(matches).to(output.codes.device).unbind(0))
 
 
 def _cost_shape(output: DecoderOutput, targets: Targets) -> tuple[int, int, int, int]:
@@ -104,40 +107,45 @@ def _write_cost(
     config: LossConfig,
 ) -> None:
     classes = output.logits.shape[-1]
-    # A label outside the classes is refused after the copy to the host.
+    # ``match`` refuses a label outside the classes after the copy to the host.
     labels = targets.labels.clamp(0, classes - 1)
     rows = torch.arange(len(labels), device=labels.device)[:, None] * classes + labels  # (B, A)
-    for of_layer, logits, codes in zip(cost, output.logits, output.codes, strict=True):
-        calling = focal_cost(logits.float(), alpha=config.focal_alpha, gamma=config.focal_gamma)
-        calling = config.class_weight * calling.transpose(1, 2).flatten(0, 1)  # (B * K, Q)
-        torch.index_select(calling, 0, rows.flatten(), out=of_layer.flatten(0, 1))
-        said = codes.float().transpose(1, 2).contiguous()  # (B, 10, Q)
+    for layer_cost, logits, codes in zip(cost, output.logits, output.codes, strict=True):
+        class_cost = focal_cost(logits.float(), alpha=config.focal_alpha, gamma=config.focal_gamma)
+        class_cost = config.class_weight * class_cost.transpose(1, 2).flatten(0, 1)  # (B * K, Q)
+        torch.index_select(class_cost, 0, rows.flatten(), out=layer_cost.flatten(0, 1))
+        predicted_codes = codes.float().transpose(1, 2).contiguous()  # (B, 10, Q)
         for code in range(MATCHED_CODES):
-            predicted = said[:, code, None].expand_as(of_layer)
-            true = targets.codes[..., code, None].expand_as(of_layer)
+            predicted = predicted_codes[:, code, None].expand_as(layer_cost)
+            true = targets.codes[..., code, None].expand_as(layer_cost)
             distance = functional.smooth_l1_loss(predicted, true, reduction="none")
-            of_layer.add_(distance, alpha=config.box_weight)
+            layer_cost.add_(distance, alpha=config.box_weight)
 
 
 def _copy_to_host(output: DecoderOutput, targets: Targets, config: LossConfig) -> _Costs:
-    """Costs and what belongs to them in one copy, whole numbers as float32, which holds them."""
+    """Copy costs, labels, counts and activity to the host at once, packed as float32.
+
+    Labels and counts are small whole numbers, which float32 holds exactly.
+    """
     batch, queries = output.logits.shape[1:3]
     shapes = (_cost_shape(output, targets), tuple(targets.labels.shape), (batch,), (batch, queries))
     sizes = [math.prod(shape) for shape in shapes]
     packed = torch.empty(sum(sizes), device=output.logits.device)
-    parts = zip(packed.split(sizes), shapes, strict=True)
+    parts = zip(torch.split(packed, sizes), shapes, strict=True)
     cost, labels, counts, active = (part.view(shape) for part, shape in parts)
     _write_cost(cost, output, targets, config)
     labels.copy_(targets.labels)
     counts.copy_(targets.counts)
     active.copy_(output.active) if output.active is not None else active.fill_(1)
-    parts = zip(np.split(packed.cpu().numpy(), np.cumsum(sizes)[:-1]), shapes, strict=True)
-    cost, labels, counts, active = (part.reshape(shape) for part, shape in parts)
+    host_parts = zip(np.split(packed.cpu().numpy(), np.cumsum(sizes)[:-1]), shapes, strict=True)
+    host_cost, host_labels, host_counts, host_active = (
+        part.reshape(shape) for part, shape in host_parts
+    )
     return _Costs(
-        cost,
-        labels.astype(np.int64),
-        counts.astype(np.int64),
-        active.astype(bool),
+        host_cost,
+        host_labels.astype(np.int64),
+        host_counts.astype(np.int64),
+        host_active.astype(bool),
         output.logits.shape[-1],
     )
 
@@ -152,7 +160,7 @@ def _check_labels(costs: _Costs) -> None:
             )
 
 
-def _check_finite(cost: np.ndarray, layer: int, sample: int) -> None:
+def _check_finite(cost: NDArray[np.float32], layer: int, sample: int) -> None:
     if np.isfinite(cost).all():
         return
     target, query = np.argwhere(~np.isfinite(cost))[0]

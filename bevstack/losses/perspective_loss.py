@@ -1,4 +1,4 @@
-"""The ten losses of the perspective head (DD3D, arXiv 2108.06417; v2 specification, section 11).
+"""Ten losses of the perspective head (DD3D, arXiv 2108.06417; v2 specification, section 11).
 
 Letters: I images, P locations, K classes, M positive rows.
 """
@@ -29,36 +29,42 @@ from bevstack.types.perspective import (
 PREFIX = "perspective_"
 BOX_PARTS = ("quaternion", "projected_center", "depth", "size")
 _FIELDS = ("quaternion", "projected_center_px", "depth_m", "size_m")  # of CameraBoxes
-EPS = 1e-6  # the least sum of weights to divide by
+EPS = 1e-6  # lower bound of a sum of weights that divides a loss
 
 
 class PerspectiveCriterion:
-    """What the perspective head is trained with, in all camera images that take part.
+    """Training loss of the perspective head, over the camera images of a batch.
 
-    Over all locations: focal classification. At positive locations, weighted by centerness: GIoU of
-    the image box; the four disentangled corner losses of the 3D box, in which one of attitude,
-    projected centre, depth and size is the predicted one and the others are true (arXiv 1905.12365,
-    section 4.2); the 3D confidence, trained to exp(-mean corner error in metres); attribute; speed.
-    Unweighted: centerness itself. Each is divided by its sum of weights, the classes and centerness
-    by the number of positives, averaged over processes. Computed in float32 at least.
+    - Over all locations: focal classification.
+    - At positive locations, weighted by centerness: GIoU of the image box; four disentangled corner
+      losses of the 3D box; the 3D confidence, trained to exp(-mean corner error in metres); the
+      attribute; the speed.
+    - At positive locations, unweighted: centerness itself.
 
-    With ``config.attitude`` "yaw" the disentangled loss of the attitude gives way to the squared
-    distance of cosine and sine from the true ones, unweighted by the distance of the box. Corners
-    move least where a heading is opposite, and hardly at all of what is small: from them headings
-    are learned last.
+    A disentangled loss takes one of attitude, projected centre, depth and size from the prediction
+    and the other three from the true box (arXiv 1905.12365, section 4.2).
 
-    Without any positive location the class loss is that of background alone, and every other loss
-    is 0 times the prediction, so that all parameters stay in the graph.
+    Weighted losses are divided by their sum of weights, class and centerness losses by the number
+    of positives. The divisors are averaged over processes. The losses are computed in float32 at
+    least.
 
-    ``config.official_parity`` gives what the released code computes:
+    With ``config.changes.attitude`` "yaw", the squared distance of cosine and sine from the true
+    ones replaces the disentangled loss of the attitude. Its weight does not depend on the depth of
+    the box. Reason: corners move least if a heading is opposite to the true one, and hardly at all
+    for small objects, so corner losses teach headings last.
+
+    Without any positive location, the class loss is that of background alone. Every other loss is
+    then 0 times the prediction, so that all parameters stay in the graph.
+
+    ``config.official_parity`` computes the losses of the released code:
 
     - the smooth-L1 of corners is x^2 / 2 below beta, instead of x^2 / (2 beta), which meets
       |x| - beta / 2 at beta;
     - a box adds to a disentangled loss without bound, instead of ``max_corner_loss_m`` at most (the
-      released clamp's result is thrown away);
+      released code discards the result of its clamp);
     - the attribute loss is the plain mean of the cross-entropies, instead of the mean weighted by
-      centerness, like every other loss;
-    - an image whose first box has its middle at u = 0 has no positive location.
+      centerness;
+    - an image has no positive location if the centre of its first box lies at u = 0.
 
     Args:
         config: the perspective section of the configuration.
@@ -71,20 +77,20 @@ class PerspectiveCriterion:
         self,
         output: PerspectiveOutput,
         annotations: Sequence[CameraAnnotations],  # I
-        intrinsics: Tensor,  # (I, 3, 3) float64 pixels, of the images as the network saw them
+        intrinsics: Tensor,  # (I, 3, 3) float64 pixels, of the network's input images
     ) -> Losses:
-        """Losses of a batch of images; the total is their plain sum (BEVFormer v2's weight is 1).
+        """Compute the losses of images; the total is their plain sum (BEVFormer v2's weight is 1).
 
         Terms are named "perspective_class", "_box2d", "_centerness", "_quaternion",
         "_projected_center", "_depth", "_size", "_confidence", "_attribute", "_speed".
 
         Raises:
-            ValueError: not one entry of annotations and intrinsics an image, labels or attributes
+            ValueError: not one entry of annotations and intrinsics per image, labels or attributes
                 out of range, or a true box that is not in front of its camera.
         """
         if len(annotations) != output.logits.shape[0]:
             raise ValueError(
-                f"annotations must be one an image ({output.logits.shape[0]}); "
+                f"annotations must hold one entry per image ({output.logits.shape[0]}); "
                 f"got {len(annotations)}"
             )
         targets = assign_targets(
@@ -103,27 +109,27 @@ class PerspectiveCriterion:
         self, output: PerspectiveOutput, targets: PerspectiveTargets, sums: Normalisers
     ) -> dict[str, Tensor]:
         config = self.config
-        wanted = functional.one_hot(targets.labels, config.num_classes + 1)[..., :-1]
+        one_hot = functional.one_hot(targets.labels, config.num_classes + 1)[..., :-1]
         logits = output.logits
-        by_class = sigmoid_focal_loss(
-            logits, wanted.to(logits.dtype), alpha=config.focal_alpha, gamma=config.focal_gamma
+        class_losses = sigmoid_focal_loss(
+            logits, one_hot.to(logits.dtype), alpha=config.focal_alpha, gamma=config.focal_gamma
         )
-        at = (targets.image, targets.location)
-        giou = giou_loss(output.ltrb_px[at], targets.ltrb_px)
-        central = functional.binary_cross_entropy_with_logits(
-            output.centerness[at], targets.centerness.to(logits.dtype), reduction="sum"
+        rows = (targets.image, targets.location)
+        giou = giou_loss(output.ltrb_px[rows], targets.ltrb_px)
+        centerness = functional.binary_cross_entropy_with_logits(
+            output.centerness[rows], targets.centerness.to(logits.dtype), reduction="sum"
         )
         return {
-            "class": config.class_weight * by_class.sum() / sums.positives,
+            "class": config.class_weight * class_losses.sum() / sums.positives,
             "box2d": (targets.centerness * giou).sum() / sums.centerness,
-            "centerness": central / sums.positives,
+            "centerness": centerness / sums.positives,
         }
 
     def _box_losses(
         self, output: PerspectiveOutput, targets: PerspectiveTargets, sums: Normalisers
     ) -> dict[str, Tensor]:
-        at = (targets.image, targets.location)
-        raw = raw_boxes_at(output, *at, targets.label)
+        rows = (targets.image, targets.location)
+        raw = raw_boxes_at(output, *rows, targets.label)
         boxes = decode_boxes(
             raw,
             targets.label,
@@ -132,14 +138,14 @@ class PerspectiveCriterion:
             self.config,
         )
         losses = {}
-        for name, by_box in self.disentangled(boxes, targets.boxes).items():
-            weighted = (targets.centerness * by_box).sum() / sums.centerness
+        for name, row_losses in self.disentangled(boxes, targets.boxes).items():
+            weighted = (targets.centerness * row_losses).sum() / sums.centerness
             losses[name] = self.config.box3d_weight * weighted
         if self.config.changes.attitude == YAW:
-            by_box = (raw.quaternion[:, :2] - heading(targets.boxes)).square().sum(-1)
-            losses["quaternion"] = (targets.centerness * by_box).sum() / sums.centerness
+            row_losses = (raw.quaternion[:, :2] - heading(targets.boxes)).square().sum(-1)
+            losses["quaternion"] = (targets.centerness * row_losses).sum() / sums.centerness
         confidence = functional.binary_cross_entropy_with_logits(
-            output.confidence[(*at, targets.label)],
+            output.confidence[targets.image, targets.location, targets.label],
             (-corner_error(boxes, targets.boxes)).exp().to(output.confidence.dtype),
             reduction="none",
         )
@@ -149,23 +155,31 @@ class PerspectiveCriterion:
     def disentangled(
         self, predicted: CameraBoxes, true: CameraBoxes
     ) -> dict[str, Tensor]:  # 4 x (M,)
-        """Loss of each part of the box, by row: smooth-L1 of 24 corner coordinates, averaged."""
-        wanted = true.corners()
+        """Return each box part's loss by row: mean smooth-L1 of the 24 corner coordinates.
+
+        Args:
+            predicted: M boxes.
+            true: their M true boxes.
+
+        Returns:
+            Losses by name of the part, each (M,).
+        """
+        true_corners = true.corners()
         beta = self.config.smooth_l1_beta
         losses = {}
         for name, field in zip(BOX_PARTS, _FIELDS, strict=True):
             mixed = replace(true, **{field: getattr(predicted, field)})
-            distance = (mixed.corners() - wanted).abs().flatten(-2)  # (M, 24)
-            near = 0.5 * distance.square()
-            near = near if self.config.official_parity else near / beta
-            loss = torch.where(distance < beta, near, distance - 0.5 * beta).mean(-1)
+            distance = (mixed.corners() - true_corners).abs().flatten(-2)  # (M, 24)
+            quadratic = 0.5 * distance.square()
+            quadratic = quadratic if self.config.official_parity else quadratic / beta
+            loss = torch.where(distance < beta, quadratic, distance - 0.5 * beta).mean(-1)
             if not self.config.official_parity:
                 loss = loss.clamp(max=self.config.max_corner_loss_m)
-            losses[name] = loss * self._nearness(true)
+            losses[name] = loss * self._depth_weight(true)
         return losses
 
-    def _nearness(self, true: CameraBoxes) -> Tensor | float:  # (M,)
-        """How much the corners of a box count, by its depth."""
+    def _depth_weight(self, true: CameraBoxes) -> Tensor | float:  # (M,)
+        """Return the weight of a box's corner losses, which decreases with its depth."""
         full = self.config.changes.full_weight_depth_m
         return 1.0 if full is None else (full / true.depth_m).clamp(max=1.0)
 
@@ -173,18 +187,19 @@ class PerspectiveCriterion:
         self, output: PerspectiveOutput, targets: PerspectiveTargets, sums: Normalisers
     ) -> dict[str, Tensor]:
         config = self.config
-        at = (targets.image, targets.location)
+        rows = (targets.image, targets.location)
         known = targets.attribute != UNKNOWN_ATTRIBUTE
-        wanted = targets.attribute.clamp(min=0)
-        entropy = functional.cross_entropy(output.attributes[at], wanted, reduction="none")
+        labels = targets.attribute.clamp(min=0)  # any valid label where the attribute is unknown
+        entropy = functional.cross_entropy(output.attributes[rows], labels, reduction="none")
         if config.official_parity:
             attribute = (known * entropy).sum() / known.sum().clamp(min=1)
             attribute = attribute * sums.own_attribute / sums.attribute
         else:
             attribute = (known * targets.centerness * entropy).sum() / sums.attribute
-        speed = output.speed_mps[at]
+        speed = output.speed_mps[rows]
         known = targets.speed_mps.isfinite()
-        # The unknown is replaced, not multiplied by 0: NaN * 0 is NaN, in the gradient too.
+        # Replace unknown speeds rather than multiply them by 0: NaN * 0 is NaN, in the gradient
+        # too.
         true = torch.where(known, targets.speed_mps, speed.detach())
         distance = functional.smooth_l1_loss(
             speed, true, beta=config.smooth_l1_beta, reduction="none"
@@ -197,17 +212,17 @@ class PerspectiveCriterion:
 
 @dataclass(frozen=True)
 class Normalisers:
-    """What losses are divided by: averages over processes, none of them 0."""
+    """Divisors of the losses: averages over processes, all positive."""
 
     positives: Tensor  # () number of positive locations
     centerness: Tensor  # () sum over positive locations
     attribute: Tensor  # () sum of centerness where the attribute is known
     speed: Tensor  # () sum of centerness where the speed is known
-    own_attribute: Tensor  # () this process's part of ``attribute``
+    own_attribute: Tensor  # () the sum for ``attribute`` over this process alone
 
 
 def normalisers(targets: PerspectiveTargets) -> Normalisers:
-    """The four sums of a batch, averaged over processes in one reduction."""
+    """Compute the four sums of a batch, averaged over processes in one reduction."""
     weight = targets.centerness
     sums = torch.stack(
         (
@@ -232,19 +247,23 @@ def giou_loss(
     predicted: Tensor,  # (M, 4) ltrb, >= 0
     true: Tensor,  # (M, 4) ltrb, > 0
 ) -> Tensor:  # (M,)
-    """1 - GIoU (arXiv 1902.09630) of two boxes around one location.
+    """Return 1 - GIoU (arXiv 1902.09630) of two boxes around one location.
 
-    Intersection and union each have one square pixel added in the IoU, and only there, as in FCOS.
+    As in FCOS, the IoU adds one square pixel to the intersection and to the union; the remaining
+    term does not.
     """
-    shared = _area(torch.minimum(predicted, true))
-    union = _area(predicted) + _area(true) - shared
-    around = _area(torch.maximum(predicted, true))
-    return 1 - (shared + 1) / (union + 1) + (around - union) / around
+    intersection = _area(torch.minimum(predicted, true))
+    union = _area(predicted) + _area(true) - intersection
+    enclosing = _area(torch.maximum(predicted, true))
+    return 1 - (intersection + 1) / (union + 1) + (enclosing - union) / enclosing
 
 
 @torch.no_grad()
 def heading(boxes: CameraBoxes) -> Tensor:  # (M, 2)
-    """Cosine and sine of the angle about the camera's y axis from the ray to where boxes point."""
+    """Return cosine and sine of the angle from a box's ray to its heading, about the camera's y.
+
+    The ray leads from the camera to the centre of the box. No gradient.
+    """
     ahead = rotate(boxes.quaternion, boxes.size_m.new_tensor((1.0, 0.0, 0.0)).expand(len(boxes), 3))
     ray = boxes.rays()
     yaw = torch.atan2(ahead[:, 0], ahead[:, 2]) - torch.atan2(ray[:, 0], ray[:, 2])
@@ -253,7 +272,7 @@ def heading(boxes: CameraBoxes) -> Tensor:  # (M, 2)
 
 @torch.no_grad()
 def corner_error(predicted: CameraBoxes, true: CameraBoxes) -> Tensor:  # (M,) metres
-    """Mean distance of the 24 corner coordinates; no gradient."""
+    """Return the mean distance of the 24 corner coordinates; no gradient."""
     return (predicted.corners() - true.corners()).abs().mean((-1, -2))
 
 

@@ -1,4 +1,4 @@
-"""Sums that losses are divided by, over the processes of a training run."""
+"""Normalisers of losses, averaged over the processes of a training run."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from torch import Tensor, distributed
 def mean_over_processes(
     value: Tensor,  # (...) without gradient
 ) -> Tensor:  # (...)
-    """The mean of a value over all processes; the value itself where there is one process.
+    """Return the mean of a value over all processes; with one process, the value itself.
 
-    A reduction is a collective: every process must call it equally often.
+    The reduction is a collective operation: every process must call it equally often.
     """
     if not (distributed.is_available() and distributed.is_initialized()):
         return value

@@ -1,6 +1,6 @@
 """True boxes of a batch as padded tensors of box codes.
 
-Letters: B batch, A true boxes (most of any sample).
+Letters: B batch, A true boxes (the largest number in any sample).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from bevstack.types import Annotations
 
 @dataclass(frozen=True)
 class Targets:
-    """What the decoder should say; only the first ``counts`` rows of a sample train.
+    """Training targets of the decoder; only a sample's first ``counts`` rows are trained on.
 
-    All of it lies on the device of the predictions: nothing here waits for it.
+    All tensors lie on the device of the predictions, so that reading them needs no synchronisation.
     """
 
     codes: Tensor  # (B, A, 10) float32
@@ -34,10 +34,11 @@ def encode_targets(
     grid: BEVGrid,
     device: torch.device | str,
 ) -> Targets:
-    """The true boxes that train: centre strictly inside the grid, and some lidar or radar point in.
+    """Encode the true boxes, those to train on first.
 
-    The published recipe's filters (BEVFormer v2 specification, sections 2.1 and 3.4). Boxes that
-    train come first, in their order; the others follow.
+    A box is trained on if its centre lies strictly inside the grid and it contains at least one
+    lidar or radar point: the filters of the published recipe (BEVFormer v2 specification, sections
+    2.1 and 3.4). The order of the boxes is kept among those trained on and among the rest.
     """
     if not annotations:  # an empty batch, which pad_sequence refuses
         none = torch.zeros(0, 0, dtype=torch.int64, device=device)
@@ -45,17 +46,17 @@ def encode_targets(
 
     codes = _padded([encode(a.boxes.to(torch.float32)) for a in annotations], device)
     labels = _padded([a.labels for a in annotations], device)
-    # Filtered in the dtype the boxes came in; padding does not train.
-    trains = _padded([_trains(a, grid) for a in annotations], device)
-    order = trains.to(torch.uint8).argsort(dim=1, descending=True, stable=True)  # (B, A)
+    # The filter runs in the boxes' original dtype. Padding is False: never trained on.
+    trained = _padded([_is_trained(a, grid) for a in annotations], device)
+    order = trained.to(torch.uint8).argsort(dim=1, descending=True, stable=True)  # (B, A)
     return Targets(
         codes=codes.gather(1, order[..., None].expand_as(codes)),
         labels=labels.gather(1, order),
-        counts=trains.sum(1),
+        counts=trained.sum(1),
     )
 
 
-def _trains(annotations: Annotations, grid: BEVGrid) -> Tensor:  # (A,) bool
+def _is_trained(annotations: Annotations, grid: BEVGrid) -> Tensor:  # (A,) bool
     return grid.contains(annotations.boxes.center) & (annotations.num_points > 0)
 
 

@@ -1,4 +1,4 @@
-"""The ten losses of the perspective head by loops over images, locations, classes and corners."""
+"""Ten losses of the perspective head by loops over images, locations, classes and corners."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def naive_entropy(logit: float, target: float) -> float:
 
 
 def naive_giou_loss(p: list[float], t: list[float]) -> float:
-    """Of two (left, top, right, bottom) distances."""
+    """Return 1 - GIoU of two boxes given as (left, top, right, bottom) distances."""
     areas = [(x[0] + x[2]) * (x[1] + x[3]) for x in (p, t)]
     low, high = ([f(a, b) for a, b in zip(p, t, strict=True)] for f in (min, max))
     shared, around = ((x[0] + x[2]) * (x[1] + x[3]) for x in (low, high))
@@ -40,14 +40,14 @@ def naive_giou_loss(p: list[float], t: list[float]) -> float:
 
 
 def naive_corner_losses(
-    said: dict, true: dict, parity: bool, full_weight_depth_m: float | None = None
+    predicted: dict, true: dict, parity: bool, full_weight_depth_m: float | None = None
 ) -> dict[str, float]:
-    """Four losses of one box: parts of the true box exchanged one by one."""
+    """Return four losses of one box; each replaces one part of the true box by the predicted."""
     losses = {}
     depth = float(true["depth"])
     weight = 1.0 if full_weight_depth_m is None else min(1.0, full_weight_depth_m / depth)
     for part in ("rotation", "center_px", "depth", "size"):
-        mixed = {**true, part: said[part]}
+        mixed = {**true, part: predicted[part]}
         corners = corners_of(mixed)
         total = 0.0
         for c, a in itertools.product(range(8), range(3)):
@@ -74,18 +74,18 @@ def as_tensors(box: dict) -> dict:
 
 def naive_box(output: PerspectiveOutput, image: int, p: int, label: int, k: Tensor) -> dict:
     raw = RawBoxes(output.quaternion, output.center_offset_px, output.depth, output.size)
-    of_class = RawBoxes(*(part[image, p][..., label] for part in vars(raw).values()))
+    class_raw = RawBoxes(*(part[image, p][..., label] for part in vars(raw).values()))
     location = output.locations_px[p].double().numpy()
-    said = naive_decode(numpy_raw(of_class, ...), location, label, k.numpy())
-    return as_tensors({**said, "inverse": torch.linalg.inv(k)})
+    decoded = naive_decode(numpy_raw(class_raw, ...), location, label, k.numpy())
+    return as_tensors({**decoded, "inverse": torch.linalg.inv(k)})
 
 
 def naive_true_box(true: CameraAnnotations, a: int, k: Tensor) -> dict:
     center = true.center_m[a].double()
-    seen = k @ center
+    projected = k @ center
     box = {
         "rotation": rotation(true.quaternion[a]),
-        "center_px": seen[:2] / seen[2],
+        "center_px": projected[:2] / projected[2],
         "depth": center[2],
         "size": true.size_m[a],
         "inverse": torch.linalg.inv(k),
@@ -102,12 +102,12 @@ def naive_losses(
     parity: bool = False,
     full_weight_depth_m: float | None = None,
 ) -> dict[str, float]:
-    """All ten losses by loops over images, locations, classes and corners."""
+    """Compute all ten losses by loops over images, locations, classes and corners."""
     rows = naive_targets(annotations)
     chosen = {(image, p): a for image, p, a in rows}
     sums = collections.defaultdict(float)
-    images, places, classes = output.logits.shape
-    for image, p, k in itertools.product(range(images), range(places), range(classes)):
+    images, locations, classes = output.logits.shape
+    for image, p, k in itertools.product(range(images), range(locations), range(classes)):
         a = chosen.get((image, p))
         positive = a is not None and int(annotations[image].labels[a]) == k
         sums["class"] += naive_focal(float(output.logits[image, p, k]), positive)
@@ -138,7 +138,7 @@ def add_row(
     parity: bool,
     full_weight_depth_m: float | None,
 ) -> None:
-    """One positive location's part of every sum."""
+    """Add the contribution of one positive location to every sum."""
     image, p, a = at
     label = int(true.labels[a])
     u, v = output.locations_px[p].tolist()
@@ -149,12 +149,12 @@ def add_row(
     sums["c"] += c
     sums["box2d"] += c * naive_giou_loss(output.ltrb_px[image, p].tolist(), sides)
     sums["centerness"] += naive_entropy(float(output.centerness[image, p]), c)
-    said = naive_box(output, image, p, label, intrinsics)
+    predicted = naive_box(output, image, p, label, intrinsics)
     box = naive_true_box(true, a, intrinsics)
-    parts = naive_corner_losses(said, box, parity, full_weight_depth_m).values()
+    parts = naive_corner_losses(predicted, box, parity, full_weight_depth_m).values()
     for name, loss in zip(BOX_PARTS, parts, strict=True):
         sums[name] += c * loss
-    error = torch.stack(corners_of(said)) - torch.stack(box["corners"])
+    error = torch.stack(corners_of(predicted)) - torch.stack(box["corners"])
     target = math.exp(-float(error.abs().mean()))
     sums["confidence"] += c * naive_entropy(float(output.confidence[image, p, label]), target)
     if int(true.attributes[a]) >= 0:

@@ -1,4 +1,4 @@
-"""The stored cases of matching and losses, brought into our conventions."""
+"""Stored cases of matching and losses, converted to the conventions of this project."""
 
 from __future__ import annotations
 

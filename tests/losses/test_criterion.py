@@ -27,20 +27,20 @@ def test_losses_and_gradients_match_the_published_code(name: str) -> None:
     losses = Criterion(stored.config, official_parity=True)(
         stored.output, stored.annotations, EVERYWHERE
     )
-    wanted, tolerance = stored.case.outputs, stored.case.tolerance
+    expected, tolerance = stored.case.outputs, stored.case.tolerance
     for layer, prefix in enumerate(("d0.", "d1.", "")):
         for ours, theirs in (("class", "loss_cls"), ("box", "loss_bbox")):
-            value = wanted[f"loss.{prefix}{theirs}"].reshape(())
+            value = expected[f"loss.{prefix}{theirs}"].reshape(())
             assert_close(losses.terms[f"{ours}_{layer}"], value, tolerance)
-    assert_close(losses.total, wanted["total"].reshape(()), tolerance)
+    assert_close(losses.total, expected["total"].reshape(()), tolerance)
     losses.total.backward()
-    assert_close(stored.output.logits.grad, wanted["grad_cls"], tolerance)
-    # swaps and signs of the code carry over to its gradient
-    assert_close(legacy_codes(stored.output.codes.grad), wanted["grad_box"], tolerance)
+    assert_close(stored.output.logits.grad, expected["grad_cls"], tolerance)
+    # the gradient of a code has the code's swaps and signs
+    assert_close(legacy_codes(stored.output.codes.grad), expected["grad_box"], tolerance)
 
 
 def naive_losses(output: DecoderOutput, annotations: list[Annotations], layer: int):
-    """(class, box) of one layer, sample by sample, query by query."""
+    """Return the (class, box) loss of one layer by loops over samples and queries."""
     weights = (1, 1, 1, 1, 1, 1, 1, 1, 0.2, 0.2)
     by_class = by_box = 0.0
     matched = 0
@@ -111,7 +111,7 @@ def test_inactive_queries_add_no_loss_and_take_no_gradient() -> None:
     losses.total.backward()
     assert not output.logits.grad[:, ~active].any() and not output.codes.grad[:, ~active].any()
     assert output.logits.grad[:, active].all()
-    # sample by sample without those rows; each counts its own matches: 3 of 5, and 2 of 5
+    # each sample without its inactive queries; 3 of the 5 matches are the first sample's
     total = 0.0
     for b, matched in enumerate((3, 2)):
         rows = active[b]
@@ -139,7 +139,7 @@ def unknown_velocity() -> list[Annotations]:
     return [replace(annotations, boxes=replace(annotations.boxes, velocity=velocity))] * 2
 
 
-def test_unknown_velocity_adds_nothing_while_the_box_does() -> None:
+def test_unknown_velocity_adds_no_loss_while_the_box_does() -> None:
     output, annotations = leaf_output(), unknown_velocity()
     losses = Criterion(LossConfig())(output, annotations, GRID)
     by_class, by_box = naive_losses(output, annotations, 1)
@@ -199,7 +199,9 @@ def test_losses_are_divided_by_the_mean_number_of_matches_over_processes(monkeyp
 
 def test_wrong_annotations_are_refused() -> None:
     output = random_output(1, 2, 5, 4)
-    with pytest.raises(ValueError, match=r"annotations must be one a sample \(2\); got 1"):
+    with pytest.raises(
+        ValueError, match=r"annotations must hold one entry per sample \(2\); got 1"
+    ):
         Criterion(LossConfig())(output, [Annotations.empty()], GRID)
     wrong = replace(make_annotations(2, 4), labels=torch.tensor([1, 4]))
     with pytest.raises(ValueError, match=r"labels of sample 1 must lie in 0\.\.3; got 1\.\.4"):

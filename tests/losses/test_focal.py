@@ -8,7 +8,7 @@ import torch
 from bevstack.losses.focal import (
     focal_cost,
     sigmoid_focal_loss,
-    sigmoid_focal_loss_of,
+    single_target_focal_loss,
 )
 
 
@@ -22,7 +22,7 @@ def test_loss_and_cost_equal_their_formulas(alpha: float, gamma: float) -> None:
         for target, wanted in ((1.0, positive), (0.0, negative)):
             loss = sigmoid_focal_loss(x, torch.tensor(target).double(), alpha=alpha, gamma=gamma)
             assert float(loss) == pytest.approx(wanted, rel=1e-9)
-            same = sigmoid_focal_loss_of(int(target), x, alpha=alpha, gamma=gamma)
+            same = single_target_focal_loss(int(target), x, alpha=alpha, gamma=gamma)
             assert float(same) == pytest.approx(wanted, rel=1e-9)
         cost = focal_cost(x, alpha=alpha, gamma=gamma)
         # the cost's logarithms hold 1e-12 more
@@ -44,7 +44,7 @@ def test_loss_of_one_target_has_the_same_gradient(target: int) -> None:
     logits = torch.linspace(-90, 90, 41).requires_grad_()
     targets = torch.full_like(logits, target)
     wanted = sigmoid_focal_loss(logits, targets, alpha=0.25, gamma=2.0)
-    got = sigmoid_focal_loss_of(target, logits, alpha=0.25, gamma=2.0)
+    got = single_target_focal_loss(target, logits, alpha=0.25, gamma=2.0)
     torch.testing.assert_close(got, wanted)
     gradients = [torch.autograd.grad(loss.sum(), logits)[0] for loss in (got, wanted)]
     torch.testing.assert_close(*gradients)

@@ -97,27 +97,27 @@ def test_costs_equal_loops_box_by_box() -> None:
 
 
 def test_inactive_queries_are_as_if_they_were_not_there() -> None:
-    """Two groups of six, of which other slots are empty in each sample."""
+    """Match two groups of six queries; each sample has different inactive ones."""
     output = random_output(3, 2, 12, 4)
     annotations = [make_annotations(7, 4, spread_m=3.0), make_annotations(3, 4, seed=1)]
     targets = encode_targets(annotations, BEVGrid(), "cpu")
     active = torch.ones(2, 12, dtype=torch.bool)
     active[0, [1, 4, 7, 10]] = False
     active[1, [0, 1, 2, 3, 4, 6, 7, 8, 9, 10]] = False
-    # wherever they stand, they would be the best of all
+    # inactive queries that would be the best matches
     output.codes[:, 0, [1, 7], :] = targets.codes[0, 0].nan_to_num()
     got = match(replace(output, num_groups=2, active=active), targets, LossConfig())
-    found = []
+    expected = []
     for b, group in itertools.product(range(2), range(2)):
         rows = 6 * group + active[b, 6 * group : 6 * group + 6].nonzero().squeeze(-1)
         alone = DecoderOutput(output.logits[:, b : b + 1, rows], output.codes[:, b : b + 1, rows])
-        of_sample = encode_targets(annotations[b : b + 1], BEVGrid(), "cpu")
-        matches = match(alone, of_sample, LossConfig())
-        places = (matches.layer, torch.full_like(matches.layer, b), rows[matches.query])
-        found += torch.stack((*places, matches.target), 1).tolist()
+        sample_targets = encode_targets(annotations[b : b + 1], BEVGrid(), "cpu")
+        matches = match(alone, sample_targets, LossConfig())
+        rows_of_match = (matches.layer, torch.full_like(matches.layer, b), rows[matches.query])
+        expected += torch.stack((*rows_of_match, matches.target), 1).tolist()
     fields = (got.layer, got.sample, got.query, got.target)
-    assert torch.stack(fields, 1).tolist() == sorted(found)
-    assert len(found) == 3 * (4 + 4 + 1 + 1)
+    assert torch.stack(fields, 1).tolist() == sorted(expected)
+    assert len(expected) == 3 * (4 + 4 + 1 + 1)
 
 
 def test_sample_without_active_queries_matches_nothing() -> None:
@@ -129,7 +129,7 @@ def test_sample_without_active_queries_matches_nothing() -> None:
 
 
 class CountWaits(TorchDispatchMode):
-    """Notes operations whose result the host needs, for which it would wait for a device."""
+    """Recorder of operations whose result the host needs, so that it waits for the device."""
 
     WAITS = (
         torch.ops.aten._local_scalar_dense.default,

@@ -28,7 +28,7 @@ from tests.models.perspective.perspective_cases import (
 )
 from tests.models.perspective.test_decode import published_raw
 
-# ours, and what published losses are called
+# our names of the losses, and the published ones
 NAMES = {
     "class": "cls",
     "box2d": "box2d_reg",
@@ -56,7 +56,7 @@ PREDICTIONS = (
 
 
 def assert_same_gradient(got: Tensor | None, wanted: Tensor, tolerance: float) -> None:
-    """Against the largest entry: where entries reach down to 1e-5, a zero would pass otherwise."""
+    """Compare relative to the largest entry: an absolute tolerance would let zeros pass."""
     assert got is not None
     assert float((got - wanted).abs().max()) <= tolerance * float(wanted.abs().max())
 
@@ -134,14 +134,14 @@ def test_losses_equal_loops(counts: tuple[int, ...], parity: bool) -> None:
 
 
 def near_true_output(true: CameraAnnotations, intrinsics: Tensor) -> PerspectiveOutput:
-    """Predictions a hand's breadth off, at every location: corners within beta and beyond."""
+    """Return predictions a few centimetres off everywhere: corners within beta and beyond."""
     output = some_output(1)
     a = 0
     depth = true.center_m[a, 2]
     inverse = torch.linalg.inv(intrinsics[0])
     scale = 500 * float(torch.hypot(inverse[0, 0], inverse[1, 1]))
-    seen = intrinsics[0] @ true.center_m[a].double()
-    offset = (seen[:2] / seen[2]).float() - output.locations_px + 0.02
+    projected = intrinsics[0] @ true.center_m[a].double()
+    offset = (projected[:2] / projected[2]).float() - output.locations_px + 0.02
     canonical = torch.tensor(SMALL.canonical_size_m[int(true.labels[a])])
     size = (true.size_m[a] / canonical * 1.02 - 1).atanh()
     return replace(
@@ -169,7 +169,7 @@ def test_small_errors_are_judged_on_both_sides_of_beta(parity: bool) -> None:
     assert wanted["depth"] != pytest.approx(other["depth"], rel=0.1)
 
 
-def leaves_of(output: PerspectiveOutput) -> PerspectiveOutput:
+def with_leaves(output: PerspectiveOutput) -> PerspectiveOutput:
     return replace(
         output, **{name: getattr(output, name).clone().requires_grad_() for name in PREDICTIONS}
     )
@@ -177,7 +177,7 @@ def leaves_of(output: PerspectiveOutput) -> PerspectiveOutput:
 
 @pytest.mark.parametrize("counts", [(), (0,), (0, 0, 0)])
 def test_without_positives_background_alone_is_learnt(counts: tuple[int, ...]) -> None:
-    output = leaves_of(some_output(len(counts)))
+    output = with_leaves(some_output(len(counts)))
     losses = criterion()(
         output, [CameraAnnotations.empty()] * len(counts), some_intrinsics(len(counts))
     )
@@ -186,7 +186,7 @@ def test_without_positives_background_alone_is_learnt(counts: tuple[int, ...]) -
         value = float(losses.terms[f"perspective_{name}"])
         assert (value > 0) == (name == "class" and len(counts) > 0)
     assert (output.logits.grad > 0).all()  # every logit is pushed down
-    for name in PREDICTIONS[1:]:  # 0 times the prediction: in the graph, without a pull
+    for name in PREDICTIONS[1:]:  # 0 times the prediction: in the graph, with gradient 0
         gradient = getattr(output, name).grad
         assert gradient is not None and not gradient.any()
 
@@ -210,14 +210,14 @@ def test_images_without_boxes_change_the_class_loss_alone() -> None:
         assert got > wanted if name == "class" else got == pytest.approx(wanted, rel=1e-5)
 
 
-def test_unknown_speeds_and_attributes_pull_nothing() -> None:
+def test_unknown_speeds_and_attributes_give_no_gradient() -> None:
     true = some_annotations(9)
     unknown = replace(
         true,
         speed_mps=torch.full((9,), math.nan),
         attributes=torch.full((9,), -1),
     )
-    output = leaves_of(some_output(1))
+    output = with_leaves(some_output(1))
     losses = criterion()(output, [unknown], some_intrinsics(1))
     losses.total.backward()
     assert float(losses.terms["perspective_speed"]) == 0
@@ -228,7 +228,7 @@ def test_unknown_speeds_and_attributes_pull_nothing() -> None:
         assert gradient.any() == (name not in ("speed_mps", "attributes"))
 
 
-def test_one_box_adds_a_bounded_loss_save_for_parity() -> None:
+def test_one_box_adds_a_bounded_loss_except_for_parity() -> None:
     true = some_annotations(9)
     output = replace(some_output(1), depth=torch.full((1, 75, 4), 1e4))  # clamped to 80 m
     wide = some_intrinsics(1) * torch.tensor(((0.2, 1, 1), (1, 0.2, 1), (1, 1, 1)))
@@ -239,31 +239,31 @@ def test_one_box_adds_a_bounded_loss_save_for_parity() -> None:
 
 
 def test_gradients_equal_differences() -> None:
-    """Directional, in float64: analytic against central differences of the total."""
+    """Compare analytic directional derivatives with central differences of the total (float64)."""
     output = some_output(2, seed=8)
     annotations = [some_annotations(5, seed=5), some_annotations(3, seed=3)]
     base = {name: getattr(output, name).double() for name in PREDICTIONS}
     generator = torch.Generator().manual_seed(0)
-    ways = {
+    directions = {
         name: torch.randn(x.shape, generator=generator).double()
-        * (0 if name in ("ltrb_px", "speed_mps") else 1)  # at the foot of a ReLU nothing is smooth
+        * (0 if name in ("ltrb_px", "speed_mps") else 1)  # a ReLU has a kink at 0
         for name, x in base.items()
     }
 
     def total(step: float) -> Losses:
-        fields = {n: (x + step * ways[n]).requires_grad_() for n, x in base.items()}
-        said = replace(output, **fields)
-        losses = criterion()(said, annotations, some_intrinsics(2))
+        fields = {n: (x + step * directions[n]).requires_grad_() for n, x in base.items()}
+        moved = replace(output, **fields)
+        losses = criterion()(moved, annotations, some_intrinsics(2))
         losses.total.backward()
-        slopes = [(fields[n].grad * ways[n]).sum() for n in fields]
+        slopes = [(fields[n].grad * directions[n]).sum() for n in fields]
         return Losses(losses.total.detach(), {"slope": torch.stack(slopes).sum()})
 
-    # the confidence's target moves with the boxes but passes no gradient: held still here
+    # the confidence's target moves with the boxes but passes no gradient: keep it at 0
     base["confidence"].zero_()
-    ways["confidence"].zero_()
+    directions["confidence"].zero_()
     step = 1e-6
     difference = (total(step).total - total(-step).total) / (2 * step)
-    # logit 0: the entropy is log 2 whatever the target, so moving targets do not show
+    # at logit 0 the entropy is log 2 for every target, so moving targets have no effect
     assert float(total(0.0).terms["slope"]) == pytest.approx(float(difference), rel=1e-4)
 
 
@@ -276,7 +276,7 @@ def test_half_precision_around_the_losses_changes_nothing() -> None:
 
 
 def test_counts_that_differ_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"annotations must be one an image \(2\); got 1"):
+    with pytest.raises(ValueError, match=r"annotations must hold one entry per image \(2\); got 1"):
         criterion()(some_output(2), [some_annotations(3)], some_intrinsics(2))
 
 
@@ -284,7 +284,7 @@ def test_counts_that_differ_are_refused() -> None:
 def test_sums_are_averaged_over_processes_in_one_reduction(
     parity: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another process that saw three times as much: every divisor doubles."""
+    """Simulate a second process with three times the sums: every divisor doubles."""
     output, true = some_output(1), some_annotations(9)
     alone = criterion(parity)(output, [true], some_intrinsics(1))
     reductions = []
@@ -301,4 +301,4 @@ def test_sums_are_averaged_over_processes_in_one_reduction(
     for name, value in alone.terms.items():
         assert float(both.terms[name]) == pytest.approx(float(value) / 2, rel=1e-5)
     criterion(parity)(output, [CameraAnnotations.empty()], some_intrinsics(1))
-    assert len(reductions) == 2  # whoever sees nothing takes part all the same
+    assert len(reductions) == 2  # a process without boxes takes part, too

@@ -1,4 +1,4 @@
-"""A head that says the truth has no box loss, and is understood: the boxes come back."""
+"""Round trip of true boxes: a head that predicts them has no box loss, and decodes to them."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from tests.models.perspective.perspective_cases import (
 from tests.models.perspective.test_decode import assert_same_attitude
 
 
-def seen_along_ray(quaternion: Tensor, ray: Tensor) -> Tensor:
-    """What an attitude in the camera's frame is relative to a ray: turned back by the ray's own."""
+def allocentric(quaternion: Tensor, ray: Tensor) -> Tensor:
+    """Return an attitude in the camera's frame relative to a ray (allocentric)."""
     z = ray / ray.norm()
     y = torch.tensor((0.0, 1, 0)) - z[1] * z
     y = y / y.norm()
@@ -40,7 +40,7 @@ def hamilton(a: Tensor, b: Tensor) -> Tensor:
 
 
 def truth(targets: PerspectiveTargets, images: int) -> PerspectiveOutput:
-    """Says at positive locations what is true, and elsewhere that nothing is there."""
+    """Return the output of a perfect head: true boxes at positive locations, else background."""
     output = some_output(images)
     output.logits.fill_(-9.0)
     inverse = targets.boxes.cam_from_image
@@ -53,7 +53,7 @@ def truth(targets: PerspectiveTargets, images: int) -> PerspectiveOutput:
         output.logits[image, p, k] = 9.0
         output.ltrb_px[image, p] = targets.ltrb_px[m]
         output.centerness[image, p] = targets.centerness[m].logit()
-        output.quaternion[image, p, :, k] = 3 * seen_along_ray(box.quaternion, box.rays())
+        output.quaternion[image, p, :, k] = 3 * allocentric(box.quaternion, box.rays())
         output.center_offset_px[image, p, :, k] = box.projected_center_px - LOCATIONS[p]
         output.depth[image, p, k] = box.depth_m * scale[m]
         output.size[image, p, :, k] = (box.size_m / canonical - 1).atanh()
@@ -87,24 +87,24 @@ def test_truth_costs_next_to_nothing() -> None:
 def test_true_boxes_come_back() -> None:
     annotations, intrinsics = some_truth()
     targets = assign_targets(annotations, intrinsics, LOCATIONS, SIZES, SMALL)
-    # the threshold keeps what is central; all locations of one object say the same box
-    found = detect(truth(targets, 3), intrinsics, SMALL)
-    assert not found.valid[1].any()
+    # the threshold keeps central locations; all locations of one object predict the same box
+    detections = detect(truth(targets, 3), intrinsics, SMALL)
+    assert not detections.valid[1].any()
     for image, true in enumerate(annotations):
-        mine = targets.image == image
-        strong = mine & (targets.centerness > 0.06)
+        in_image = targets.image == image
+        strong = in_image & (targets.centerness > 0.06)
         wanted = set(targets.annotation[strong].tolist())
-        said = int(found.valid[image].sum())
+        count = int(detections.valid[image].sum())
         matched = set()
-        for d in range(said):
-            distance = (found.boxes_px[image, d] - true.boxes_px).abs().amax(-1)
+        for d in range(count):
+            distance = (detections.boxes_px[image, d] - true.boxes_px).abs().amax(-1)
             a = int(distance.argmin())
             matched.add(a)
-            box = found.boxes[image][d]
+            box = detections.boxes[image][d]
             assert float(distance[a]) < 1e-3
-            assert int(found.labels[image, d]) == int(true.labels[a])
+            assert int(detections.labels[image, d]) == int(true.labels[a])
             assert_close(box.centers(), true.center_m[a], 1e-4)
             assert_close(box.size_m, true.size_m[a], 1e-4)
             assert_same_attitude(box.quaternion, true.quaternion[a], 1e-4)
         assert matched == wanted
-        assert said == len(wanted)  # one each: its other locations say the same and are suppressed
+        assert count == len(wanted)  # one per object: NMS suppresses the other locations' boxes

@@ -38,14 +38,14 @@ def test_targets_match_the_published_code() -> None:
     targets = assign_targets(annotations, intrinsics, locations, sizes, config)
     wanted, images = case.outputs, len(annotations)
 
-    # theirs are flattened level by level, then image by image
+    # the published code flattens level by level, then image by image
     def theirs(x: torch.Tensor) -> torch.Tensor:
         return torch.cat([part.flatten(0, 1) for part in x.split(sizes, 1)])
 
     assert torch.equal(theirs(targets.labels), wanted["labels"])
-    place = torch.arange(images * sum(sizes))
-    ours_at = place.view(images, -1)[targets.image, targets.location]
-    their_index = theirs(place.view(images, -1)).argsort()[ours_at]
+    index = torch.arange(images * sum(sizes))
+    ours_at = index.view(images, -1)[targets.image, targets.location]
+    their_index = theirs(index.view(images, -1)).argsort()[ours_at]
     assert torch.equal(their_index.sort().values, wanted["pos_inds"])
     assert_close(targets.ltrb_px, wanted["box2d_reg_targets"][their_index], case.tolerance)
     attribute = targets.attribute.masked_fill(targets.attribute == UNKNOWN_ATTRIBUTE, NO_ATTRIBUTE)
@@ -65,7 +65,7 @@ def test_targets_match_the_published_code() -> None:
 
 
 def grown(box: list[float], stride: int, config: PerspectiveConfig) -> list[float]:
-    """A box around the same middle, as large as boxes of a level are at least."""
+    """Return a box around the same centre, enlarged to the smallest size of its level."""
     low, high = [], []
     for a, b in ((box[0], box[2]), (box[1], box[3])):
         side = max(b - a, config.changes.min_extent * stride)
@@ -77,7 +77,7 @@ def grown(box: list[float], stride: int, config: PerspectiveConfig) -> list[floa
 def naive_label(
     true: CameraAnnotations, level: int, location: list[float], config: PerspectiveConfig
 ) -> int | None:
-    """The true box that one location learns."""
+    """Return the index of the true box that one location learns."""
     u, v = location
     bounds = (-1.0, *config.level_bounds_px, math.inf)
     best, best_area = None, math.inf
@@ -98,16 +98,16 @@ def naive_label(
 def naive_targets(
     annotations: list[CameraAnnotations], config: PerspectiveConfig = SMALL
 ) -> list[tuple[int, int, int]]:
-    """(image, location, true box) of every positive location."""
+    """Return (image, location, true box) of every positive location."""
     positives = []
     for image, true in enumerate(annotations):
-        place = 0
+        first = 0
         for level, size in enumerate(SIZES):
-            for p in range(place, place + size):
+            for p in range(first, first + size):
                 chosen = naive_label(true, level, LOCATIONS[p].tolist(), config)
                 if chosen is not None:
                     positives.append((image, p, chosen))
-            place += size
+            first += size
     return positives
 
 
@@ -139,8 +139,8 @@ def test_targets_equal_loops(counts: tuple[int, ...], min_extent: float) -> None
         assert float(targets.centerness[m]) == pytest.approx(central, abs=1e-4)
         x, y, z = true.center_m[a].double().tolist()
         k = intrinsics[image].tolist()
-        seen = [(k[0][0] * x + k[0][1] * y + k[0][2] * z) / z, (k[1][1] * y + k[1][2] * z) / z]
-        assert targets.boxes.projected_center_px[m].tolist() == pytest.approx(seen, abs=1e-3)
+        projected = [(k[0][0] * x + k[0][1] * y + k[0][2] * z) / z, (k[1][1] * y + k[1][2] * z) / z]
+        assert targets.boxes.projected_center_px[m].tolist() == pytest.approx(projected, abs=1e-3)
         assert_close(targets.boxes.centers()[m], true.center_m[a], 1e-4)
         assert torch.equal(targets.boxes.size_m[m], true.size_m[a])
         assert_close(targets.boxes.quaternion[m], true.quaternion[a], 1e-6)
@@ -155,13 +155,13 @@ def one_box(*sides: float) -> CameraAnnotations:
 
 
 def positives(annotations: list[CameraAnnotations], **changes) -> list[list[int]]:
-    """Locations (u, v) and level of positives of the first image."""
+    """Return the (u, v) and level of every positive location of the first image."""
     config = replace(SMALL, **changes)
     intrinsics = some_intrinsics(len(annotations))
     targets = assign_targets(annotations, intrinsics, LOCATIONS, SIZES, config)
     levels = torch.repeat_interleave(torch.arange(3), torch.tensor(SIZES))
-    of_first = targets.location[targets.image == 0]
-    return [[*map(int, LOCATIONS[p]), int(levels[p])] for p in of_first]
+    first_image = targets.location[targets.image == 0]
+    return [[*map(int, LOCATIONS[p]), int(levels[p])] for p in first_image]
 
 
 def test_sides_are_outside_and_level_bounds_belong_to_both_levels() -> None:
@@ -170,7 +170,7 @@ def test_sides_are_outside_and_level_bounds_belong_to_both_levels() -> None:
     # locations 8 pixels from the middle lie on the side of a square of one stride
     finest = [p for p in positives([one_box(4, 4, 28, 28)], center_radius=1.0) if p[2] == 0]
     assert finest == [[16, 16, 0]]
-    # and those on the side of the box itself are outside
+    # locations on the side of the box itself are outside, too
     assert positives([one_box(8, 8, 24, 24)], center_radius=9.0) == [[16, 16, 0]]
 
 
@@ -178,7 +178,7 @@ def test_no_box_is_too_small_to_be_learned() -> None:
     generator = torch.Generator().manual_seed(1)
     corner = 1 + torch.rand(60, 2, generator=generator) * torch.tensor((60.0, 36.0))
     tiny = torch.cat((corner, corner + 0.5 + 3 * torch.rand(60, 2, generator=generator)), -1)
-    boxes = [one_box(*box) for box in tiny.tolist()]  # an image each
+    boxes = [one_box(*box) for box in tiny.tolist()]  # one per image
     learned, unlearned = (
         assign_targets(
             boxes, some_intrinsics(60), LOCATIONS, SIZES, changed(SMALL, min_extent=extent)
@@ -198,8 +198,8 @@ def test_smallest_box_wins_and_the_first_of_equals() -> None:
     assert targets.annotation[at].tolist() == [[1]]
 
 
-def test_first_box_in_the_middle_of_nothing_silences_its_image_only_for_parity() -> None:
-    silent = CameraAnnotations(
+def test_first_box_centred_at_u_0_removes_all_positives_of_its_image_only_for_parity() -> None:
+    at_zero = CameraAnnotations(
         *(
             torch.cat((a, b))
             for a, b in zip(
@@ -209,10 +209,10 @@ def test_first_box_in_the_middle_of_nothing_silences_its_image_only_for_parity()
             )
         )
     )
-    loud = one_box(30, 8, 50, 28)
-    assert positives([silent, loud])
-    assert positives([silent, loud], official_parity=True) == []
-    assert positives([loud, silent], official_parity=True) == positives([loud, silent])
+    elsewhere = one_box(30, 8, 50, 28)
+    assert positives([at_zero, elsewhere])
+    assert positives([at_zero, elsewhere], official_parity=True) == []
+    assert positives([elsewhere, at_zero], official_parity=True) == positives([elsewhere, at_zero])
 
 
 def test_centerness_is_one_in_the_middle() -> None:

@@ -1,4 +1,4 @@
-"""Weights of the perspective losses that small images want otherwise, and headings as yaws."""
+"""Weights of the perspective losses in the preset for small images, and headings as yaws."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def test_classes_count_as_much_as_configured() -> None:
     assert float(three.terms["perspective_class"]) == pytest.approx(
         3 * float(one.terms["perspective_class"])
     )
-    others = [name for name in one.terms if name != "perspective_class"]
-    assert all(one.terms[name] == three.terms[name] for name in others)
+    remaining = [name for name in one.terms if name != "perspective_class"]
+    assert all(one.terms[name] == three.terms[name] for name in remaining)
     rise = 2 * float(one.terms["perspective_class"])
     assert float(three.total - one.total) == pytest.approx(rise, rel=1e-5)
 
@@ -75,7 +75,7 @@ def test_corners_of_far_boxes_count_less() -> None:
     assert wanted["depth"] < equal["depth"] and wanted["confidence"] == equal["confidence"]
 
 
-def test_a_speed_branch_that_says_below_0_still_learns() -> None:
+def test_a_speed_branch_that_predicts_below_0_still_learns() -> None:
     annotations, intrinsics = [some_annotations(n, seed=n) for n in (6, 13)], some_intrinsics(2)
     output = some_output(2, seed=2)
     below = torch.full_like(output.speed_mps, -3.0).requires_grad_()

@@ -38,7 +38,7 @@ def test_boxes_outside_the_grid_or_without_a_point_do_not_train() -> None:
     moved = replace(annotations, boxes=replace(annotations.boxes, center=center))
     targets = encode_targets([replace(moved, num_points=points)], GRID, "cpu")
     assert targets.counts.tolist() == [2]
-    assert torch.equal(targets.labels[0], annotations.labels[[0, 2, 1, 3, 4]])  # those come first
+    assert torch.equal(targets.labels[0], annotations.labels[[0, 2, 1, 3, 4]])  # trained ones first
     assert torch.equal(targets.codes[0], encode(moved.boxes)[[0, 2, 1, 3, 4]])
 
 
