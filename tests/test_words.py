@@ -7,16 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.pages import PAGES, prose_of
 from tests.sources import OWN_FILES, ROOT, TEST_FILES
 from tests.words import Fault, opening_faults, prose_faults, source_faults
 
 THIS = {ROOT / "tests" / "words.py", ROOT / "tests" / "test_words.py"}
-PAGES = sorted(
-    page
-    for pattern in ("*.md", "docs/**/*.md", "*/README.md")
-    for page in ROOT.glob(pattern)
-    if not page.relative_to(ROOT).parts[0].startswith((".", "build", "out"))
-)
 
 
 def folder_of(path: Path) -> str:
@@ -53,7 +48,7 @@ def test_docstrings_open_with_a_verb_or_a_noun_phrase(folder: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=[p.relative_to(ROOT).as_posix() for p in PAGES])
 def test_pages_hold_no_banned_word(page: Path) -> None:
-    expect_none({page: prose_faults(page.read_text("utf-8"), 1)})
+    expect_none({page: prose_faults(prose_of(page.read_text("utf-8")), 1)})
 
 
 @pytest.mark.parametrize(

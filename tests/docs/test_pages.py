@@ -1,0 +1,160 @@
+"""Every command and program of README and docs runs, in the order of its page, in a fresh folder.
+
+A block marked `sh slow` runs in `make test-all`. A block marked `sh install` installs packages; the
+packaging tests run the same steps (`INSTALLATIONS`). `make` runs as a dry run: the tests
+themselves are run by it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from bevstack.runtime.rig import read_rig
+from bevstack.synthetic import WorldSpec, make_world
+from tests.docs.pages import HISTORY, PAGES, Block, blocks_of
+from tests.small_world import made_once
+from tests.sources import ROOT
+
+RUNNABLE = [page for page in PAGES if not page.is_relative_to(HISTORY)]
+COPIED = ("benchmarks", "configs", "data", "docs", "tools", "visualize", "weights")
+LANGUAGES = {"sh", "python", "json", "console", ""}
+MARKS = {"", "slow", "install"}
+# Lines of `sh install` blocks, and the test that runs the same step with what is installed here.
+INSTALLATIONS = {
+    r"pip install torch 'setuptools>=77.0.3' ninja": "the environment of every test",
+    r"pip install --no-build-isolation '.\[nuscenes\]'": "tests/test_packaging.py::installed",
+}
+MINI = WorldSpec(version="v1.0-mini", samples_per_scene=2)
+# What the pages call by a name: the fixtures of one camera rig and of a stream.
+PRELUDE = """
+from bevstack.runtime.rig import frame_from_rig, read_rig
+frame = frame_from_rig(read_rig("rig.json"), "images")
+images, intrinsics, ego_from_cam = frame.images, frame.intrinsics, frame.ego_from_cam
+import dataclasses, numpy as np
+frames = [
+    dataclasses.replace(frame, timestamp_us=500_000 * i, world_from_ego=np.eye(4)) for i in range(2)
+]
+"""
+MAKE = 'make() { command make --no-print-directory -n -C "$REPOSITORY" "$@" > /dev/null; }\n'
+
+
+def runs(page: Path, *, slow: bool) -> list[Block]:
+    """Return the blocks of a page that a fast or a slow run executes, in order."""
+    blocks = [b for b in blocks_of(page.read_text("utf-8")) if b.language in {"sh", "python"}]
+    marks = {"", "slow"} if slow else {""}
+    return [block for block in blocks if block.mark in marks]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the pages take for granted: a data set, its archive, results, a rig."""
+    return made_once(tmp_path_factory, "pages", _prepare)
+
+
+def _prepare(folder: Path) -> None:
+    make_world(folder / "nuscenes", MINI)
+    (folder / "archives").mkdir()
+    with tarfile.open(folder / "archives" / "v1.0-mini.tgz", "w:gz") as archive:
+        for path in sorted((folder / "nuscenes").iterdir()):
+            archive.add(path, path.name)
+    shutil.copy(ROOT / "docs" / "rig_example.json", folder / "rig.json")
+    (folder / "images").mkdir()
+    rng = np.random.default_rng(0)
+    for camera in read_rig(folder / "rig.json").cameras:
+        width, height = camera.image_size
+        picture = rng.integers(0, 255, (height // 50, width // 50, 3), dtype=np.uint8)
+        picture = cv2.resize(picture, (width, height))
+        cv2.imwrite(str(folder / "images" / (camera.image or f"{camera.name}.jpg")), picture)
+    data = ("--nuscenes", "nuscenes", "--version", "v1.0-mini", "--split", "mini_val")
+    for name, options in (("results.json", ()), ("other.json", ("--track",))):
+        command = ["-m", "bevstack", "predict", "--weights", "tiny_cpu_t4", *data, *options]
+        subprocess.run([sys.executable, *command, "--out", name], cwd=folder, check=True)
+
+
+@pytest.fixture
+def workplace(prepared: Path, tmp_path: Path) -> Path:
+    """A fresh folder for one page: the prepared files and the programs of the checkout."""
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
+    for name in COPIED:
+        ignored = shutil.ignore_patterns("__pycache__", "results", "nuscenes", "synthetic")
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
+    (tmp_path / "tests").symlink_to(ROOT / "tests")
+    return tmp_path
+
+
+def execute(page: Path, blocks: list[Block], folder: Path) -> None:
+    """Run blocks one after the other; Python blocks of a page share one program."""
+    program = PRELUDE
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "REPOSITORY": str(ROOT),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    for block in blocks:
+        if block.language == "python":
+            program += block.code
+            command = [sys.executable, "-c", program]
+        else:
+            command = ["bash", "-euo", "pipefail", "-c", MAKE + block.code]
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
+        shown = f"{page.relative_to(ROOT)}:{block.line}\n{done.stdout[-1500:]}{done.stderr[-1500:]}"
+        assert done.returncode == 0, shown
+
+
+FAST = [page for page in RUNNABLE if runs(page, slow=False)]
+SLOW = [page for page in RUNNABLE if runs(page, slow=True) != runs(page, slow=False)]
+
+
+@pytest.mark.parametrize("page", FAST, ids=[p.relative_to(ROOT).as_posix() for p in FAST])
+def test_the_blocks_of_a_page_run(page: Path, workplace: Path) -> None:
+    execute(page, runs(page, slow=False), workplace)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", SLOW, ids=[p.relative_to(ROOT).as_posix() for p in SLOW])
+def test_the_slow_blocks_of_a_page_run(page: Path, workplace: Path) -> None:
+    execute(page, runs(page, slow=True), workplace)
+
+
+def test_a_command_that_fails_is_found(tmp_path: Path) -> None:
+    (block,) = blocks_of("text\n```sh\nbevstack no-such-verb\n```\n")
+    with pytest.raises(AssertionError, match=r"README\.md:2\n(.*\n)*.*no-such-verb"):
+        execute(ROOT / "README.md", [block], tmp_path)
+    (block,) = blocks_of("```sh\nmake no-such-target\n```\n")
+    with pytest.raises(AssertionError, match="no-such-target"):
+        execute(ROOT / "README.md", [block], tmp_path)
+
+
+def test_every_block_has_a_known_language_and_mark() -> None:
+    for page in RUNNABLE:
+        for block in blocks_of(page.read_text("utf-8")):
+            where = f"{page.relative_to(ROOT)}:{block.line}"
+            assert block.language in LANGUAGES and block.mark in MARKS, where
+            known = block.language in {"sh", "python"} or not re.search(
+                r"^\s*(bevstack|python|make|torchrun|pip) ", block.code, flags=re.MULTILINE
+            )
+            assert known, f"{where}: a command outside a `sh` block is not run"
+
+
+def test_installations_are_those_that_the_packaging_tests_run() -> None:
+    lines = [
+        line
+        for page in RUNNABLE
+        for block in blocks_of(page.read_text("utf-8"))
+        if block.mark == "install"
+        for line in block.code.splitlines()
+    ]
+    assert lines and all(any(re.fullmatch(p, line) for p in INSTALLATIONS) for line in lines)
