@@ -1,19 +1,22 @@
-"""Velocity as an arrow: from a box's front to where the front will be a moment later."""
+"""Velocity arrows: from the front of a box to its predicted position a moment later."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-ARROW_S = 1.0  # an arrow reaches to where the object is after this time
+ARROW_S = 1.0  # an arrow's length is the distance driven in this time
 MIN_ARROW_MPS = 0.5  # slower objects count as standing and get no arrow
 
 
 def arrow_tip(
     start_m: NDArray[np.float64],  # (2,) or (3,)
     velocity_mps: NDArray[np.float64],  # (2,) in the same frame; NaN: unknown
-) -> NDArray[np.float64] | None:  # as start_m
-    """Where an arrow from a point ends, at the same height; None for standing or unknown."""
+) -> NDArray[np.float64] | None:  # same shape as start_m
+    """Return the end of an arrow from a point, at the same height.
+
+    Return None if the object stands or its velocity is unknown.
+    """
     if not float(np.linalg.norm(velocity_mps)) >= MIN_ARROW_MPS:  # false for NaN too
         return None
     tip_m = start_m.copy()

@@ -1,4 +1,4 @@
-"""A plot's axes: which numbers to write, and where values fall."""
+"""Axes of a plot: tick values, and the mapping from values to pixels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bevstack.render.canvas import Rect
 
 
 def nice_ticks(low: float, high: float, count: int) -> NDArray[np.float64]:
-    """At most ``count`` + 1 round numbers (1, 2 or 5 times a power of ten apart) in a range."""
+    """Return at most ``count`` + 1 round numbers in a range, with a step of (1, 2, 5) x 10^n."""
     power = 10.0 ** math.floor(math.log10((high - low) / count))
     step = next(f * power for f in (1, 2, 5, 10) if f * power * (1 + 1e-9) >= (high - low) / count)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
@@ -20,7 +20,7 @@ def nice_ticks(low: float, high: float, count: int) -> NDArray[np.float64]:
 
 
 def log_ticks(low: float, high: float) -> NDArray[np.float64]:
-    """Powers of ten in a range; also their doubles and fivefolds where there would be under 3."""
+    """Return the powers of ten in a range; add 2 and 5 times them if there are fewer than 3."""
     exponents = np.arange(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for factors in ((1.0,), (1.0, 2.0, 5.0)):
         ticks = np.sort((10.0 ** exponents[:, None] * np.array(factors)).ravel())
@@ -32,7 +32,7 @@ def log_ticks(low: float, high: float) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, kw_only=True)
 class Axes:
-    """The part of a picture that values are drawn in."""
+    """Plotting area of a picture and the range of values it shows."""
 
     area: Rect
     x_range: tuple[float, float]
@@ -44,7 +44,7 @@ class Axes:
         x: NDArray[np.float64],  # (P,)
         y: NDArray[np.float64],  # (P,) positive on a logarithmic axis
     ) -> NDArray[np.float64]:  # (P, 2) continuous (column, row)
-        """Where values are drawn."""
+        """Return the pixel coordinates of values."""
         low, high = self.y_range
         if self.log_y:
             low, high, y = math.log10(low), math.log10(high), np.log10(y)
@@ -54,9 +54,9 @@ class Axes:
         return np.stack((column, self.area.bottom - up * self.area.height), -1)
 
     def x_ticks(self, count: int) -> NDArray[np.float64]:
-        """Round numbers along x."""
+        """Return round numbers along x."""
         return nice_ticks(*self.x_range, count)
 
     def y_ticks(self, count: int) -> NDArray[np.float64]:
-        """Round numbers along y."""
+        """Return round numbers along y."""
         return log_ticks(*self.y_range) if self.log_y else nice_ticks(*self.y_range, count)

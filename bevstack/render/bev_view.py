@@ -1,4 +1,4 @@
-"""The bird's-eye view: x forward is up, y left is left."""
+"""Bird's-eye view of boxes: x (forward) points up, y (left) points left."""
 
 from __future__ import annotations
 
@@ -16,19 +16,23 @@ from bevstack.render.clipping import clip_polygon, clip_segments, image_borders
 from bevstack.render.colors import MUTED, PANEL, RGB, RULE
 from bevstack.render.layers import BoxLayer, as_array
 
-# Outline of the nuScenes car from its rear axle, metres: it only shows where the ego is.
+# Outline of the nuScenes car, measured from its rear axle; it only marks the ego vehicle.
 EGO_LENGTH_M, EGO_WIDTH_M, EGO_REAR_OVERHANG_M = 4.08, 1.73, 0.9
 _RANGE_ANGLE_RAD = math.radians(45)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BEVView:
-    """Which rectangle of the ego frame is shown, and how large."""
+    """Rectangle of the ego frame that is shown, and its size in pixels.
+
+    Raises:
+        ValueError: A range is empty, or ``height_px`` or ``grid_m`` is not positive.
+    """
 
     height_px: int = 720
     x_range_m: tuple[float, float] = (-52.0, 52.0)
     y_range_m: tuple[float, float] = (-52.0, 52.0)
-    grid_m: float | None = None  # spacing of grid lines; none: rings only
+    grid_m: float | None = None  # spacing of grid lines; None: range rings only
 
     def __post_init__(self) -> None:
         for name in ("x_range_m", "y_range_m"):
@@ -42,19 +46,19 @@ class BEVView:
 
     @property
     def pixels_per_m(self) -> float:
-        """Scale, the same along both axes."""
+        """Return the scale, which is the same along both axes."""
         return self.height_px / (self.x_range_m[1] - self.x_range_m[0])
 
     @property
     def width_px(self) -> int:
-        """Width that shows ``y_range_m`` at that scale."""
+        """Return the width that shows ``y_range_m`` at that scale."""
         return max(round((self.y_range_m[1] - self.y_range_m[0]) * self.pixels_per_m), 1)
 
     def to_pixels(
         self,
         points_m: NDArray[np.float64],  # (..., 2 or 3) x forward, y left
     ) -> NDArray[np.float64]:  # (..., 2) continuous (column, row)
-        """Where points are drawn."""
+        """Return the pixel coordinates of points."""
         column = (self.y_range_m[1] - points_m[..., 1]) * self.pixels_per_m
         row = (self.x_range_m[1] - points_m[..., 0]) * self.pixels_per_m
         return np.stack((column, row), -1)
@@ -65,10 +69,13 @@ def draw_bev(
     class_names: tuple[str, ...],
     view: BEVView | None = None,
 ) -> Canvas:
-    """Draws boxes from above, with range rings, the ego vehicle, headings and velocity arrows.
+    """Draw boxes from above, with range rings, the ego vehicle, headings and velocity arrows.
 
-    The line from a box's middle to its front shows its heading; the arrow ends where the object
-    will be after ``arrows.ARROW_S``. Boxes without a velocity, or standing, have no arrow.
+    The line from a box's centre to its front shows its heading. The arrow ends where the object
+    will be after ``arrows.ARROW_S``. Boxes that stand or have no velocity get no arrow.
+
+    Raises:
+        ValueError: A label has no class name.
     """
     view = view or BEVView()
     canvas = Canvas.filled(view.height_px, view.width_px, PANEL)
@@ -76,7 +83,7 @@ def draw_bev(
     _draw_rings(canvas, view)
     _draw_ego(canvas, view)
     for layer in layers:
-        for index in reversed(range(len(layer))):  # the best last, on top
+        for index in reversed(range(len(layer))):  # the best score last, so that it is on top
             _draw_box(canvas, view, layer, index, class_names)
     _write_ranges(canvas, view)
     return canvas
@@ -108,7 +115,7 @@ def _draw_rings(canvas: Canvas, view: BEVView) -> None:
 
 
 def _write_ranges(canvas: Canvas, view: BEVView) -> None:
-    """The rings' distances, to the front right, where the ego's own lane does not run."""
+    """Write the distance of each ring at its front right, clear of the ego vehicle's lane."""
     cap_px = text_height(view.width_px)
     direction = np.array([math.cos(_RANGE_ANGLE_RAD), -math.sin(_RANGE_ANGLE_RAD)])
     for radius in _ring_radii(view):
@@ -121,7 +128,7 @@ def _write_ranges(canvas: Canvas, view: BEVView) -> None:
 
 
 def ring_step(reach_m: float) -> float:
-    """The distance between rings, 1, 2 or 5 times a power of ten, that gives three to seven."""
+    """Return the distance between rings, (1, 2, 5) x 10^n metres, that gives 3 to 7 rings."""
     power = 10.0 ** math.floor(math.log10(reach_m / 3))
     return max(factor * power for factor in (1.0, 2.0, 5.0) if factor * power <= reach_m / 3)
 
@@ -142,12 +149,12 @@ def _draw_box(
     color = layer.color(index, class_names)
     thickness = max(round(style.thickness * canvas.pixels.shape[0] / 640), 1)
     outline_m = as_array(layer.boxes[index].corners())[:4, :2]
-    middle_m, front_m = outline_m.mean(0), outline_m[[0, 3]].mean(0)
+    center_m, front_m = outline_m.mean(0), outline_m[[0, 3]].mean(0)
     outline = view.to_pixels(outline_m)
     if style.fill_opacity:
         canvas.polygon(_clip_polygon(outline, canvas), color, style.fill_opacity)
     sides = np.stack((outline, np.roll(outline, -1, 0)), 1)
-    heading = view.to_pixels(np.stack((middle_m, front_m)))[None]
+    heading = view.to_pixels(np.stack((center_m, front_m)))[None]
     for segment in _clip_segments(np.concatenate((sides, heading)), canvas):
         if style.dashed:
             canvas.dashed_line(segment[0], segment[1], color, thickness, dash_px=4.0)

@@ -1,4 +1,4 @@
-"""3D boxes on a camera image."""
+"""Drawing of 3D boxes on a camera image."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from bevstack.render.colors import BLACK, MUTED, PANEL, RGB, WHITE
 from bevstack.render.layers import BoxLayer, as_array
 
 _MARGIN_PX = 8.0  # lines are cut this far outside the image, so that their ends do not show
-_MIN_ARROW_PX = 3.0  # a shorter arrow is a dot
-_MIN_LABELLED_PX = 9.0  # a box lower than this gets no label: it would hide behind it
+_MIN_ARROW_PX = 3.0  # a shorter arrow would be a dot and is not drawn
+_MIN_LABELLED_PX = 9.0  # a lower box gets no label: the label would hide the box
 
 
 @dataclass(frozen=True)
 class _Item:
-    """One box as one camera sees it."""
+    """One box in the view of one camera."""
 
     layer: BoxLayer
     index: int
@@ -48,13 +48,16 @@ def draw_camera(
     *,
     name: str = "",
 ) -> Canvas:
-    """Draws boxes on a camera image, far ones first.
+    """Draw boxes on a camera image, far ones first.
 
-    Each box shows its twelve edges, a tinted front face, and a mark on the ground from its middle
-    to its front. Styles with arrows add one on the ground, from the front to where it will be after
-    ``arrows.ARROW_S``; standing boxes have none. Boxes are cut at a plane in front of the camera;
-    one behind it draws nothing.
-    Labels go to the best and nearest boxes first and are left out where there is no room.
+    Each box shows its twelve edges, a tinted front face, and a line on the ground from its centre
+    to its front. If the style has arrows, a moving box gets one on the ground, from its front to
+    the front's position after ``arrows.ARROW_S``. Boxes are cut at a plane in front of the camera;
+    a box behind that plane is not drawn.
+    Labels are placed in the order of score, then of depth. A label without free space is left out.
+
+    Raises:
+        ValueError: A label has no class name.
     """
     canvas = Canvas(image.copy())
     cap_px = text_height(image.shape[1])
@@ -73,7 +76,7 @@ def draw_camera(
 
 
 def draw_lost_camera(size: tuple[int, int], name: str) -> Canvas:
-    """A dark tile that stands for a camera without an image."""
+    """Draw a dark tile in place of a camera without an image."""
     height, width = size
     canvas = Canvas.filled(height, width, PANEL)
     cap_px = text_height(width)
@@ -88,7 +91,7 @@ def draw_lost_camera(size: tuple[int, int], name: str) -> Canvas:
 
 
 def text_height(width_px: int) -> float:
-    """Height of capitals, in pixels, that suits a picture of this width."""
+    """Return a readable height of capitals, in pixels, for a picture of this width."""
     return max(width_px / 90, MIN_CAP_PX)
 
 
@@ -115,7 +118,7 @@ def _velocity_arrow(
 ) -> NDArray[np.float64] | None:  # (2, 3) start and tip, camera axes
     if not layer.style.arrows:
         return None
-    start_m = layer.corners()[index, [0, 3]].mean(0)  # the front's middle, on the ground
+    start_m = layer.corners()[index, [0, 3]].mean(0)  # centre of the front, on the ground
     tip_m = arrow_tip(start_m, as_array(layer.boxes.velocity[index]))
     return None if tip_m is None else to_camera(np.stack((start_m, tip_m)), cam_from_bev)
 
@@ -134,11 +137,11 @@ def _draw_box(
     if style.fill_opacity:
         front = visible_polygon(corners[list(FRONT_FACE)], intrinsics, (height, width), _MARGIN_PX)
         canvas.polygon(front, color, style.fill_opacity)
-    middle = corners[:4].mean(0)
-    front_middle = corners[[0, 3]].mean(0)
-    heading = np.stack((middle, front_middle))[None]
-    marks = visible_segments(heading, intrinsics, (height, width), _MARGIN_PX)
-    for segment in (*item.edges, *marks):
+    center = corners[:4].mean(0)
+    front_center = corners[[0, 3]].mean(0)
+    heading = np.stack((center, front_center))[None]
+    heading_lines = visible_segments(heading, intrinsics, (height, width), _MARGIN_PX)
+    for segment in (*item.edges, *heading_lines):
         _draw_segment(canvas, segment, color, thickness, style.dashed)
     if item.arrow_cam is not None:
         _draw_arrow(canvas, item.arrow_cam, intrinsics, color)
@@ -150,7 +153,7 @@ def _draw_arrow(
     intrinsics: NDArray[np.float64],
     color: RGB,
 ) -> None:
-    """A line with a head as large as the picture wants it, not as perspective would have it."""
+    """Draw a line with a head whose size follows the picture's width, not the perspective."""
     shaft = visible_segments(arrow_cam[None], intrinsics, canvas.size, _MARGIN_PX)
     if not len(shaft):
         return
@@ -159,10 +162,10 @@ def _draw_arrow(
     if length_px < _MIN_ARROW_PX:
         return
     thickness = _line_width(1.4, width)
-    canvas.line(shaft[0], BLACK, thickness + 2)  # seen on grounds of any colour
+    canvas.line(shaft[0], BLACK, thickness + 2)  # outline: visible on ground of any colour
     canvas.line(shaft[0], color, thickness)
     tip_m = arrow_cam[1]
-    if tip_m[2] > NEAR_M and np.allclose(to_pixels(tip_m, intrinsics), end):  # not cut away
+    if tip_m[2] > NEAR_M and np.allclose(to_pixels(tip_m, intrinsics), end):  # tip is visible
         forward = (end - start) / length_px
         across = np.array([forward[1], -forward[0]])
         base = end - min(max(width / 45, 7.0), 0.7 * length_px) * forward
@@ -192,18 +195,18 @@ def _label_order(item: _Item) -> tuple[float, float]:
 def _label_boxes(
     canvas: Canvas, items: Sequence[_Item], class_names: tuple[str, ...], cap_px: float
 ) -> None:
-    """Writes each box's label beside it where that hides no other labelled box and no label."""
-    around = [_bounding_rect(item.edges, canvas.bounds) for item in items]
+    """Write each box's label beside it, unless it would cover another labelled box or a label."""
+    box_rects = [_bounding_rect(item.edges, canvas.bounds) for item in items]
     for index, item in enumerate(items):
-        if around[index].height < _MIN_LABELLED_PX:
+        if box_rects[index].height < _MIN_LABELLED_PX:
             continue
         string = item.layer.caption(item.index, class_names)
-        others = around[:index] + around[index + 1 :]
-        for place in _label_places(text_size(string, cap_px), around[index]):
-            if canvas.is_free(place) and not any(place.overlaps(other) for other in others):
+        obstacles = box_rects[:index] + box_rects[index + 1 :]
+        for rect in _label_rects(text_size(string, cap_px), box_rects[index]):
+            if canvas.is_free(rect) and not any(rect.overlaps(obstacle) for obstacle in obstacles):
                 color = item.layer.color(item.index, class_names)
                 canvas.text(
-                    string, place.left, place.top, cap_px, color, plate=BLACK, plate_opacity=0.65
+                    string, rect.left, rect.top, cap_px, color, plate=BLACK, plate_opacity=0.65
                 )
                 break
 
@@ -214,19 +217,19 @@ def _bounding_rect(segments: NDArray[np.float64], bounds: Rect) -> Rect:
     return Rect(int(left), int(top), int(right), int(bottom))
 
 
-def _label_places(size: tuple[int, int], around: Rect) -> list[Rect]:
-    """Places for a label at a box, the best first: above it, below it, beside it, inside it."""
+def _label_rects(size: tuple[int, int], box: Rect) -> list[Rect]:
+    """Return candidate rectangles for a box's label, best first: above, below, beside, inside."""
     height, width = size
     corners = [
-        (around.left, around.top - height),
-        (around.right - width, around.top - height),
-        (around.left, around.bottom),
-        (around.right - width, around.bottom),
-        (around.right, around.top),
-        (around.left - width, around.top),
+        (box.left, box.top - height),
+        (box.right - width, box.top - height),
+        (box.left, box.bottom),
+        (box.right - width, box.bottom),
+        (box.right, box.top),
+        (box.left - width, box.top),
     ]
-    if around.width > 2 * width and around.height > 3 * height:
-        corners += [(around.left, around.top), (around.right - width, around.top)]
+    if box.width > 2 * width and box.height > 3 * height:
+        corners += [(box.left, box.top), (box.right - width, box.top)]
     return [Rect(left, top, left + width, top + height) for left, top in corners]
 
 

@@ -1,4 +1,4 @@
-"""An RGB picture being drawn, which remembers where its text stands."""
+"""Canvas for RGB pictures that records the rectangles of its texts."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from bevstack.render.colors import RGB
 
 Image = NDArray[np.uint8]  # (H, W, 3) RGB
 
-MIN_CAP_PX = 8.0  # smaller capitals cannot be read
+MIN_CAP_PX = 8.0  # smaller capitals are illegible
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _FONT_CAP_PX = 21.0  # height of a capital of that font at scale 1
-_OVERSAMPLING = 4  # text is drawn this much larger and averaged down: smooth at any size
-_SHIFT = 4  # fractional bits of the coordinates handed to OpenCV
+_OVERSAMPLING = 4  # text is drawn this factor larger and averaged down: smooth at any size
+_SHIFT = 4  # fractional bits of the coordinates given to OpenCV
 
 
 class Rect(NamedTuple):
-    """Pixels of columns [left, right) and rows [top, bottom)."""
+    """Rectangle of the pixels in columns [left, right) and rows [top, bottom)."""
 
     left: int
     top: int
@@ -30,31 +30,31 @@ class Rect(NamedTuple):
 
     @property
     def width(self) -> int:
-        """Columns."""
+        """Return the number of columns."""
         return self.right - self.left
 
     @property
     def height(self) -> int:
-        """Rows."""
+        """Return the number of rows."""
         return self.bottom - self.top
 
     def overlaps(self, other: Rect) -> bool:
-        """Whether the two share a pixel."""
+        """Return True if the two rectangles share a pixel."""
         across = self.left < other.right and other.left < self.right
         return across and self.top < other.bottom and other.top < self.bottom
 
     def inside(self, other: Rect) -> bool:
-        """Whether this lies wholly within ``other``."""
+        """Return True if this rectangle is completely within ``other``."""
         across = other.left <= self.left and self.right <= other.right
         return across and other.top <= self.top and self.bottom <= other.bottom
 
     def moved(self, right: int, down: int) -> Rect:
-        """The rectangle at another place."""
+        """Return the rectangle shifted by a number of columns and rows."""
         return Rect(self.left + right, self.top + down, self.right + right, self.bottom + down)
 
 
 class Canvas:
-    """A picture being drawn: ``pixels`` (H, W, 3) RGB, and ``texts``, where its text stands."""
+    """Picture to draw on: ``pixels`` (H, W, 3) RGB, and ``texts``, the rectangles of its texts."""
 
     def __init__(self, pixels: Image) -> None:
         self.pixels = np.ascontiguousarray(pixels)
@@ -62,21 +62,21 @@ class Canvas:
 
     @staticmethod
     def filled(height: int, width: int, color: RGB) -> Canvas:
-        """A canvas of one colour."""
+        """Return a canvas of one colour."""
         return Canvas(np.full((height, width, 3), color, np.uint8))
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width in pixels."""
+        """Return height and width in pixels."""
         return (self.pixels.shape[0], self.pixels.shape[1])
 
     @property
     def bounds(self) -> Rect:
-        """The whole picture."""
+        """Return the rectangle of the whole picture."""
         return Rect(0, 0, self.pixels.shape[1], self.pixels.shape[0])
 
     def is_free(self, rect: Rect) -> bool:
-        """Whether a text there would be whole and touch no other text."""
+        """Return True if a text in this rectangle is within the picture and meets no other text."""
         return rect.inside(self.bounds) and not any(rect.overlaps(text) for text in self.texts)
 
     def text(
@@ -90,11 +90,20 @@ class Canvas:
         plate: RGB | None = None,
         plate_opacity: float = 1.0,
     ) -> Rect:
-        """Writes one line with its box's corner at (left, top), on a plate if one is given.
+        """Write one line of text with its top left corner at (left, top).
+
+        Args:
+            string: ASCII text; any other character is shown as a question mark.
+            left: First column of the text's rectangle.
+            top: First row of the text's rectangle.
+            cap_px: Height of capitals in pixels.
+            color: Colour of the text.
+            plate: Colour of a rectangle behind the text; None for no rectangle.
+            plate_opacity: Opacity of that rectangle, 0 to 1.
 
         Returns:
-            The rectangle that the text fills, plate included. The caller chooses a place where
-            it is whole.
+            The rectangle that the text fills. The part outside the picture is not drawn, so the
+            caller chooses a rectangle inside it.
         """
         alpha = _text_mask(string, cap_px)
         rect = Rect(left, top, left + alpha.shape[1], top + alpha.shape[0])
@@ -113,7 +122,7 @@ class Canvas:
         return rect
 
     def fill(self, rect: Rect, color: RGB, opacity: float = 1.0) -> None:
-        """Fills a rectangle, clipped to the picture."""
+        """Fill a rectangle, clipped to the picture."""
         left, top = max(rect.left, 0), max(rect.top, 0)
         shown = Rect(left, top, max(rect.right, left), max(rect.bottom, top))
         region = self.pixels[shown.top : shown.bottom, shown.left : shown.right]
@@ -121,7 +130,7 @@ class Canvas:
         self._blend(shown, alpha, color)
 
     def paste(self, other: Canvas, left: int, top: int) -> None:
-        """Puts another canvas onto this one, its texts included."""
+        """Paste another canvas onto this one, including its recorded texts."""
         height, width = other.pixels.shape[:2]
         self.pixels[top : top + height, left : left + width] = other.pixels
         self.texts.extend(rect.moved(left, top) for rect in other.texts)
@@ -132,7 +141,10 @@ class Canvas:
         color: RGB,
         thickness_px: int,
     ) -> None:
-        """Draws a smooth line through points near the picture (coordinates become 32-bit)."""
+        """Draw an antialiased line through points.
+
+        The points must be near the picture: coordinates become 32-bit fixed-point numbers.
+        """
         corners = [_fixed_point(points)]
         cv2.polylines(self.pixels, corners, False, color, thickness_px, cv2.LINE_AA, _SHIFT)
 
@@ -145,7 +157,7 @@ class Canvas:
         *,
         dash_px: float,
     ) -> None:
-        """Draws a line of dashes that begins and ends with one; gaps are as long as 0.7 dashes."""
+        """Draw a line that starts and ends with a dash; a gap is 0.7 times a dash."""
         length = float(np.linalg.norm(end - start))
         gaps = max(round((length - dash_px) / (1.7 * dash_px)), 1 if length > 2.5 * dash_px else 0)
         dash = length / (1 + 1.7 * gaps)
@@ -161,7 +173,7 @@ class Canvas:
         color: RGB,
         opacity: float,
     ) -> None:
-        """Fills a convex polygon."""
+        """Fill a convex polygon; do nothing for fewer than three points."""
         if len(points) < 3:
             return
         low = np.maximum(np.floor(points.min(0)).astype(int) - 1, 0)
@@ -175,11 +187,11 @@ class Canvas:
         self._blend(shown, (mask * opacity).astype(np.uint8), color)
 
     def circle(self, center: tuple[float, float], radius: float, color: RGB) -> None:
-        """Draws a smooth thin circle around continuous pixel coordinates."""
-        middle = _fixed_point(np.array([center]))[0]
+        """Draw an antialiased circle one pixel thick; centre and radius are continuous pixels."""
+        fixed = _fixed_point(np.array([center]))[0]
         radius_fixed = round(radius * (1 << _SHIFT))
-        place = (int(middle[0]), int(middle[1]))
-        cv2.circle(self.pixels, place, radius_fixed, color, 1, cv2.LINE_AA, _SHIFT)
+        center_fixed = (int(fixed[0]), int(fixed[1]))
+        cv2.circle(self.pixels, center_fixed, radius_fixed, color, 1, cv2.LINE_AA, _SHIFT)
 
     def _blend(self, rect: Rect, alpha: Image, color: RGB) -> None:
         region = self.pixels[rect.top : rect.bottom, rect.left : rect.right]
@@ -189,13 +201,16 @@ class Canvas:
 
 
 def text_size(string: str, cap_px: float) -> tuple[int, int]:
-    """Height and width in pixels of one line of text with capitals ``cap_px`` high."""
+    """Return height and width in pixels of one line of text with capitals ``cap_px`` high."""
     (width, _), _ = cv2.getTextSize(_printable(string), _FONT, _scale(cap_px), _stroke(cap_px))
     return math.ceil(2 * cap_px), -(-width // _OVERSAMPLING) + 2 * _margin(cap_px)
 
 
 def fit_text(string: str, cap_px: float, max_width_px: int) -> str:
-    """The string, or as much of it as fits followed by two dots; empty where nothing fits."""
+    """Return the string, shortened and ended with two dots if it is too wide.
+
+    Return an empty string if not even one character fits.
+    """
     if text_size(string, cap_px)[1] <= max_width_px:
         return string
     for length in range(len(string) - 1, 0, -1):
@@ -208,7 +223,7 @@ def fit_text(string: str, cap_px: float, max_width_px: int) -> str:
 def _text_mask(string: str, cap_px: float) -> Image:  # (H, W)
     height, width = text_size(string, cap_px)
     large = np.zeros((height * _OVERSAMPLING, width * _OVERSAMPLING), np.uint8)
-    # Capitals a little above the middle: tails reach 0.4 of their height below the line.
+    # Capitals stand a little above the middle: descenders reach 0.4 cap heights below the baseline.
     baseline = (0.5 * height + 0.41 * cap_px) * _OVERSAMPLING
     origin = (_margin(cap_px) * _OVERSAMPLING, round(baseline))
     cv2.putText(
@@ -237,11 +252,11 @@ def _margin(cap_px: float) -> int:
 
 
 def _printable(string: str) -> str:
-    """OpenCV's own font holds ASCII; any other character is shown as a question mark."""
+    """Replace characters outside ASCII, which OpenCV's font lacks, by question marks."""
     return "".join(c if " " <= c <= "~" else "?" for c in string)
 
 
 def _fixed_point(points: NDArray[np.float64]) -> NDArray[np.int32]:
-    """Continuous coordinates (pixel centres at .5) to OpenCV's (pixel centres at integers)."""
+    """Convert continuous coordinates (pixel centres at .5) to OpenCV's (centres at integers)."""
     fixed: NDArray[np.int32] = np.rint((points - 0.5) * (1 << _SHIFT)).astype(np.int32)
     return fixed

@@ -1,7 +1,8 @@
-"""Cutting segments and convex polygons at planes and lines, and projecting what is left.
+"""Clipping of segments and convex polygons at planes and lines, and projection of the result.
 
-A box that is partly behind the camera is cut at a plane in front of it **before** the division by
-depth; projecting its corners first would fold the part behind the camera over the image.
+A box that is partly behind the camera is cut at a plane in front of the camera **before** the
+division by depth. Projecting its corners first would mirror the part behind the camera into the
+image.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-NEAR_M = 0.1  # depth at which boxes are cut: nearer than any object, far from dividing by zero
+NEAR_M = 0.1  # depth at which boxes are cut: nearer than any object, large enough to divide by
 
 # Corner pairs of the twelve edges, in the order of `bevstack.types.boxes.CORNER_SIGNS`: bottom
 # face, top face, verticals.
@@ -28,7 +29,7 @@ def clip_segments(
     normal: Array,  # (D,)
     offset: float,
 ) -> Array:  # (E', 2, D)
-    """The parts of segments where normal . p >= offset; segments wholly outside are left out."""
+    """Return the parts of segments where normal . p >= offset; drop segments fully outside."""
     distance = segments @ normal - offset  # (E, 2)
     kept = (distance >= 0).any(1)
     segments, distance = segments[kept], distance[kept]
@@ -43,8 +44,8 @@ def clip_polygon(
     points: Array,  # (P, D) corners in order
     normal: Array,  # (D,)
     offset: float,
-) -> Array:  # (P', D), no corner where nothing is left
-    """The part of a convex polygon where normal . p >= offset (Sutherland and Hodgman 1974)."""
+) -> Array:  # (P', D), P' = 0 if the polygon is fully outside
+    """Return the part of a convex polygon where normal . p >= offset (Sutherland-Hodgman 1974)."""
     distance = points @ normal - offset
     corners = []
     for index in range(len(points)):
@@ -61,7 +62,7 @@ def image_borders(
     size: tuple[int, int],  # (H, W)
     margin_px: float,
 ) -> tuple[tuple[Array, float], ...]:
-    """Half-planes (normal, offset) whose common part is the image, grown by a margin."""
+    """Return half-planes (normal, offset) whose intersection is the image, grown by a margin."""
     height, width = size
     return (
         (np.array([1.0, 0.0]), -margin_px),
@@ -75,7 +76,7 @@ def to_camera(
     points_bev: Array,  # (..., 3)
     cam_from_bev: Array,  # (4, 4)
 ) -> Array:  # (..., 3) camera axes: x right, y down, z forward
-    """Points carried into the camera's frame."""
+    """Transform points into the camera's frame."""
     points_cam: Array = points_bev @ cam_from_bev[:3, :3].T + cam_from_bev[:3, 3]
     return points_cam
 
@@ -84,7 +85,7 @@ def to_pixels(
     points_cam: Array,  # (..., 3) in front of the camera
     intrinsics: Array,  # (3, 3)
 ) -> Array:  # (..., 2)
-    """Pinhole projection to continuous pixel coordinates: column j covers u in [j, j + 1)."""
+    """Project points to continuous pixel coordinates (pinhole): column j covers u in [j, j + 1)."""
     projected = points_cam @ intrinsics.T
     pixels: Array = projected[..., :2] / projected[..., 2:]
     return pixels
@@ -96,7 +97,7 @@ def visible_segments(
     size: tuple[int, int],  # (H, W)
     margin_px: float = 0.0,
 ) -> Array:  # (E', 2, 2) pixels
-    """The parts of 3D segments that fall into the image, in pixels."""
+    """Return the parts of 3D segments that are visible in the image, in pixels."""
     in_front = clip_segments(segments_cam, np.array([0.0, 0.0, 1.0]), NEAR_M)
     segments = to_pixels(in_front, intrinsics)
     for normal, offset in image_borders(size, margin_px):
@@ -110,7 +111,7 @@ def visible_polygon(
     size: tuple[int, int],  # (H, W)
     margin_px: float = 0.0,
 ) -> Array:  # (P', 2) pixels
-    """The part of a flat convex polygon that falls into the image, in pixels."""
+    """Return the part of a flat convex polygon that is visible in the image, in pixels."""
     in_front = clip_polygon(points_cam, np.array([0.0, 0.0, 1.0]), NEAR_M)
     polygon = to_pixels(in_front, intrinsics)
     for normal, offset in image_borders(size, margin_px):

@@ -1,9 +1,9 @@
-"""Colours of classes and of the drawing itself, as RGB.
+"""RGB colours of classes and of the elements of a drawing.
 
-The class colours were chosen so that any two of them, and white (the true boxes), stay apart for
-normal, protan, deutan and tritan sight: at least 18 units in CIE Lab between any two under the
-simulation of Machado et al. 2009 (a test computes it). Colour is never the only sign: predicted
-boxes carry their class in words, true boxes are dashed.
+Any two class colours, and white (the true boxes), differ by at least 18 units in CIE Lab for
+normal, protan, deutan and tritan vision under the simulation of Machado et al. 2009 (a test
+computes it). Colour is never the only mark: predicted boxes have their class written beside them,
+true boxes are dashed.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ WHITE: RGB = (255, 255, 255)
 BLACK: RGB = (0, 0, 0)
 BACKGROUND: RGB = (22, 25, 30)  # sheets
 PANEL: RGB = (30, 34, 41)  # bird's-eye view, lost cameras
-RULE: RGB = (66, 73, 84)  # rings and grid
-MUTED: RGB = (158, 167, 179)  # secondary text on the two above
+RULE: RGB = (66, 73, 84)  # range rings
+MUTED: RGB = (158, 167, 179)  # secondary text on BACKGROUND and PANEL
 
 
 def class_color(class_names: tuple[str, ...], label: int) -> RGB:
-    """Colour of a class: its own where it has one, else one of the set by its index.
+    """Return the colour of a class; an unknown class gets one of ``CLASS_COLORS`` by its index.
 
     Raises:
-        ValueError: a label without a name.
+        ValueError: The label has no class name.
     """
     if not 0 <= label < len(class_names):
         raise ValueError(

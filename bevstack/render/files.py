@@ -1,4 +1,4 @@
-"""Writing pictures, whole or not at all."""
+"""Atomic writing of picture files."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ def write_picture(
     *,
     jpeg_quality: int = 92,
 ) -> Path:
-    """Writes a PNG or JPEG; makes its folder where needed.
+    """Write a PNG or JPEG; make its folder if it is missing.
 
-    The file is written beside its place and moved there when complete, so that an error leaves
-    an older picture whole. The same pixels give the same bytes.
+    The bytes go to a temporary file in the same folder, which replaces ``path`` when complete, so
+    an error leaves an older picture intact. The same pixels give the same bytes.
 
     Raises:
-        ValueError: a name that ends with neither .png, .jpg nor .jpeg.
-        OSError: the folder cannot be made or written, or the disk is full; names the path.
+        ValueError: The name ends with none of .png, .jpg and .jpeg.
+        OSError: The folder cannot be made or written, or the disk is full; names the path.
     """
     path = Path(path)
     if path.suffix.lower() not in _SUFFIXES:
-        raise ValueError(f"picture must end with one of {', '.join(_SUFFIXES)}; got {path.name}")
+        suffixes = ", ".join(_SUFFIXES)
+        raise ValueError(f"the picture's name must end with one of {suffixes}; got {path.name}")
     options = [] if path.suffix.lower() == ".png" else [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality]
     encoded = cv2.imencode(path.suffix.lower(), image[..., ::-1], options)[1].tobytes()
     write_atomically(path, encoded)

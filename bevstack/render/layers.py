@@ -1,4 +1,4 @@
-"""Boxes to be drawn, and how: predicted ones solid in their class's colour, true ones dashed."""
+"""Layers of boxes to draw: predicted boxes solid in their class's colour, true boxes dashed."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from bevstack.types import Annotations, Boxes3D, Detections
 
 @dataclass(frozen=True, kw_only=True)
 class BoxStyle:
-    """How the boxes of one layer are drawn."""
+    """Drawing style of the boxes of one layer."""
 
     name: str  # in the legend
     color: RGB | None = None  # None: the colour of each box's class
     dashed: bool = False
     thickness: float = 1.0  # factor on the picture's line width
     fill_opacity: float = 0.0  # of the front face in images, of the outline from above
-    arrows: bool = False  # of velocity, in images; from above every box has one
-    labelled: bool = False  # class, and score where there is one, beside the box in images
+    arrows: bool = False  # draw velocities in images; the bird's-eye view always does
+    labelled: bool = False  # write class, and score if there is one, beside the box in images
 
 
 PREDICTED = BoxStyle(name="predicted", fill_opacity=0.2, thickness=1.4, arrows=True, labelled=True)
@@ -34,15 +34,15 @@ TRUE_ALONE = BoxStyle(name="true", fill_opacity=0.2, thickness=1.4, arrows=True,
 
 @dataclass(frozen=True)
 class BoxLayer:
-    """Boxes of one origin with the style they are drawn in, in the ``bev`` frame.
+    """Boxes from one source, in the ``bev`` frame, with the style they are drawn in.
 
     Raises:
-        ValueError: a box that is not finite, or a label or score too many or too few.
+        ValueError: A box is not finite, or the number of labels or scores is not that of boxes.
     """
 
     boxes: Boxes3D  # D boxes
     labels: Tensor  # (D,) int64
-    scores: Tensor | None  # (D,), none for true boxes
+    scores: Tensor | None  # (D,); None for true boxes
     style: BoxStyle
 
     def __post_init__(self) -> None:
@@ -61,20 +61,20 @@ class BoxLayer:
         self,
         dst_from_src: Tensor,  # (4, 4)
     ) -> BoxLayer:
-        """The layer in another upright frame."""
+        """Return the layer in another frame whose z axis points up."""
         boxes = self.boxes.transformed(dst_from_src)
         return BoxLayer(boxes, self.labels, self.scores, self.style)
 
     def corners(self) -> NDArray[np.float64]:  # (D, 8, 3)
-        """Corners in metres, in the order of `bevstack.types.boxes.CORNER_SIGNS`."""
+        """Return the corners in metres, in the order of `bevstack.types.boxes.CORNER_SIGNS`."""
         return as_array(self.boxes.to(torch.float64).corners())
 
     def color(self, index: int, class_names: tuple[str, ...]) -> RGB:
-        """The colour of one box."""
+        """Return the colour of one box."""
         return self.style.color or class_color(class_names, int(self.labels[index]))
 
     def caption(self, index: int, class_names: tuple[str, ...]) -> str:
-        """Class of one box, with its score where there is one."""
+        """Return the class of one box, followed by its score if there is one."""
         name = class_names[int(self.labels[index])].replace("_", " ")
         return name if self.scores is None else f"{name} {float(self.scores[index]):.2f}"
 
@@ -83,9 +83,9 @@ def make_layers(
     detections: Detections | None,
     annotations: Annotations | None,
 ) -> tuple[BoxLayer, ...]:
-    """Layers in the order they are drawn: true boxes, then predicted ones over them.
+    """Return layers in the order of drawing: true boxes, then predicted boxes over them.
 
-    True boxes alone are drawn like predicted ones, in the colours of their classes.
+    Without detections, true boxes are drawn like predicted ones, in the colours of their classes.
     """
     layers = []
     if annotations is not None:
@@ -99,13 +99,16 @@ def make_layers(
 def select_detections(
     detections: Detections, *, min_score: float = 0.2, max_boxes: int = 60
 ) -> Detections:
-    """The best detections that reach a score, best first, so that a picture stays readable."""
+    """Return at most ``max_boxes`` detections with a score of ``min_score`` or more, best first.
+
+    The limits keep a picture readable.
+    """
     order = torch.argsort(detections.scores, descending=True, stable=True)
     order = order[detections.scores[order] >= min_score]
     return detections[order[:max_boxes]]
 
 
 def as_array(tensor: Tensor) -> NDArray[np.float64]:
-    """A tensor of any device as a float64 array."""
+    """Return a detached tensor of any device as a float64 array."""
     array: NDArray[np.float64] = tensor.detach().cpu().to(torch.float64).numpy()
     return array

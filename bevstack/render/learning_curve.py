@@ -1,4 +1,4 @@
-"""The learning curve: loss terms over training steps."""
+"""Learning curves: loss terms over training steps."""
 
 from __future__ import annotations
 
@@ -19,14 +19,18 @@ _INK: RGB = (70, 76, 84)
 
 @dataclass(frozen=True, kw_only=True)
 class CurveStyle:
-    """Size and scale of a learning curve."""
+    """Size, labels, scale and smoothing of a learning curve.
+
+    Raises:
+        ValueError: A side of ``size`` is below 200 pixels, or ``smoothing`` is negative.
+    """
 
     size: tuple[int, int] = (600, 1000)  # (H, W) pixels
     title: str = ""
     x_label: str = "step"
     y_label: str = "loss"
     log_y: bool = False
-    smoothing: int = 0  # steps averaged for the bold line; 0: a fortieth of them, 1: none
+    smoothing: int = 0  # steps averaged for the bold line; 0: 1/40 of all steps, 1: no averaging
 
     def __post_init__(self) -> None:
         if min(self.size) < 200:
@@ -37,25 +41,26 @@ class CurveStyle:
 
 def draw_learning_curve(
     steps: Sequence[float],  # S, ascending
-    terms: Mapping[str, Sequence[float]],  # each S values; NaN where there is none
+    terms: Mapping[str, Sequence[float]],  # S values each; NaN for a missing value
     style: CurveStyle | None = None,
 ) -> Canvas:
-    """Draws loss terms over steps: each value as a pale line, its running mean as a bold one.
+    """Draw loss terms over steps: values as a pale line, their running mean as a bold line.
 
-    The first term is drawn black and uppermost, so name the total first. The legend gives each
-    term's last mean. Values that are not finite leave a gap; on a logarithmic axis so do values
-    that are not positive.
+    The first term is drawn in black above all other terms, so pass the total first. The legend
+    gives the last running mean of each term. A value that is not finite leaves a gap; on a
+    logarithmic axis, so does a value that is not positive.
 
     Raises:
-        ValueError: no step, no term, more terms than colours, or a term of another length.
+        ValueError: There is no step, no term, more terms than colours, or a term whose length is
+            not the number of steps.
     """
     style = style or CurveStyle()
     x = np.asarray(steps, np.float64)
     curves = {name: _checked(name, values, len(x), style) for name, values in terms.items()}
     if not len(x) or not curves or len(curves) > len(CURVE_COLORS):
         raise ValueError(
-            f"terms must be 1 to {len(CURVE_COLORS)} of at least one step; "
-            f"got {len(curves)} of {len(x)} steps"
+            f"terms must be 1 to {len(CURVE_COLORS)} with at least one step; "
+            f"got {len(curves)} terms and {len(x)} steps"
         )
     height, width = style.size
     canvas = Canvas.filled(height, width, WHITE)
@@ -81,7 +86,7 @@ def running_mean(
     values: NDArray[np.float64],  # (S,)
     window: int,
 ) -> NDArray[np.float64]:  # (S,)
-    """Mean of the finite values among the last ``window``; NaN where there is none."""
+    """Return the mean of the finite values among the last ``window``; NaN if there are none."""
     finite = np.isfinite(values)
     sums = np.concatenate(([0.0], np.cumsum(np.where(finite, values, 0.0))))
     counts = np.concatenate(([0], np.cumsum(finite)))
@@ -96,7 +101,9 @@ def _checked(
 ) -> NDArray[np.float64]:
     array = np.asarray(values, np.float64)
     if array.shape != (steps,):
-        raise ValueError(f"term {name!r} must have one value a step ({steps}); got {array.shape}")
+        raise ValueError(
+            f"term {name!r} must have one value per step, shape ({steps},); got {array.shape}"
+        )
     drawable = np.isfinite(array) & ((array > 0) | (not style.log_y))
     return np.where(drawable, array, np.nan)
 
@@ -104,7 +111,7 @@ def _checked(
 def _write_heading(
     canvas: Canvas, means: Mapping[str, NDArray[np.float64]], style: CurveStyle, cap_px: float
 ) -> int:
-    """Title and legend, in as many rows as they need; returns the row below them."""
+    """Write title and legend in as many rows as they need, and return the row below them."""
     margin = round(cap_px)
     top = margin // 2
     room = canvas.bounds.width - 2 * margin
@@ -143,7 +150,7 @@ def _draw_axes(
     bottom = canvas.bounds.bottom - 2 * line - 6
     ticks = trial.y_ticks(max((bottom - top - line) // (3 * line), 1))
     left = max((text_size(f"{tick:g}", cap_px)[1] for tick in ticks), default=0) + 8
-    # Right of the area there is room for half of the last number below it.
+    # Leave room on the right: the last number below the axis extends half its width beyond it.
     last = text_size(f"{x_range[1]:g}", cap_px)[1]
     area = Rect(left, top + line, canvas.bounds.right - last // 2 - 8, bottom)
     axes = Axes(area=area, x_range=x_range, y_range=y_range, log_y=style.log_y)
@@ -180,7 +187,7 @@ def _x_range(x: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _y_range(curves: Sequence[NDArray[np.float64]], log_y: bool) -> tuple[float, float]:
-    """The range of all values, and zero on a linear axis."""
+    """Return the range of all values with a margin; a linear axis includes zero."""
     values = np.concatenate(curves)
     values = values[np.isfinite(values)]
     if not len(values):

@@ -1,4 +1,4 @@
-"""The legend of a sheet: what the colours and lines mean."""
+"""Legend of a sheet, which explains colours and lines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from bevstack.render.canvas import Canvas, fit_text, text_size
 from bevstack.render.colors import BACKGROUND, MUTED, RGB, WHITE, class_color
 from bevstack.render.layers import BoxLayer
 
-# Up to so many classes are all listed, which keeps sheets equal in size; of more, those drawn.
+# Up to this number of classes, list all of them, so that sheets of one rig are equal in size.
+# Of a longer list, list the classes drawn.
 _MAX_LISTED = 12
 
 
@@ -29,7 +30,7 @@ def draw_legend(
     width_px: int,
     cap_px: float,
 ) -> Canvas | None:
-    """Draws the legend in as many rows as it needs; None where there is nothing to explain."""
+    """Draw the legend in as many rows as it needs; return None if there is no layer."""
     if not layers:
         return None
     line_px = text_size("x", cap_px)[0]
@@ -65,7 +66,7 @@ def _entries(layers: Sequence[BoxLayer], class_names: tuple[str, ...]) -> list[_
     for label in labels:
         name = class_names[label].replace("_", " ")
         entries.append(_Entry(name, class_color(class_names, label), "block"))
-    entries.append(_Entry(f"line to the front: heading; arrow: way in {ARROW_S:g} s", MUTED, ""))
+    entries.append(_Entry(f"line to the front: heading; arrow: path in {ARROW_S:g} s", MUTED, ""))
     return entries
 
 

@@ -1,4 +1,4 @@
-"""A sheet: the cameras in their natural arrangement beside the bird's-eye view, with a legend."""
+"""Sheets: all cameras, arranged by direction, beside the bird's-eye view, with a legend."""
 
 from __future__ import annotations
 
@@ -19,23 +19,27 @@ from bevstack.render.layers import BoxLayer, as_array
 from bevstack.render.legend import draw_legend
 from bevstack.types import Frame
 
-# Where the six roles of nuScenes stand: as if looking forward, the rear ones below.
+# Arrangement of nuScenes' six cameras: front cameras in the upper row, rear ones below.
 _ROLES = (
     ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT"),
     ("CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT"),
 )
 _GAP_PX = 6
-_DEFAULT_ASPECT = 9 / 16  # height / width of a rig whose cameras are all lost
+_DEFAULT_ASPECT = 9 / 16  # height / width of tiles if all cameras are lost
 
 
 @dataclass(frozen=True, kw_only=True)
 class SheetStyle:
-    """Sizes of a sheet."""
+    """Sizes and ranges of a sheet.
+
+    Raises:
+        ValueError: ``tile_width_px`` is below 64.
+    """
 
     tile_width_px: int = 560  # of every camera
     x_range_m: tuple[float, float] = (-52.0, 52.0)  # of the bird's-eye view
     y_range_m: tuple[float, float] = (-52.0, 52.0)
-    grid_m: float | None = None  # spacing of its grid lines; none: rings only
+    grid_m: float | None = None  # spacing of its grid lines; None: range rings only
     camera_names: bool = True  # write each camera's role on its tile
 
     def __post_init__(self) -> None:
@@ -52,17 +56,21 @@ def draw_sheet(
     caption: str = "",
     style: SheetStyle | None = None,
 ) -> Canvas:
-    """Draws one moment: every camera with its boxes, beside the view from above.
+    """Draw one frame: every camera with its boxes, beside the bird's-eye view.
 
-    Six cameras with nuScenes' roles stand front-left, front, front-right over back-left, back,
-    back-right; any others in a grid, in the order given. Images are resized before the boxes are
-    drawn, so that lines and text are sharp. The view from above is in the ego frame. Sheets of one
-    rig and one list of classes are equal in size, whatever they hold, so that they make a film.
+    Six cameras with nuScenes' roles form two rows: front-left, front, front-right above back-left,
+    back, back-right. Any other rig fills a grid in the order of its cameras. Images are resized
+    before the boxes are drawn, so that lines and text are sharp. The bird's-eye view is in the ego
+    frame. Sheets of one rig with one list of up to 12 classes are equal in size, whatever they
+    show, so they can be the frames of a film.
+
+    Raises:
+        ValueError: A label has no class name.
     """
     style = style or SheetStyle()
-    places = arrange_cameras(frame.camera_names, frame.num_cameras)
+    cells = arrange_cameras(frame.camera_names, frame.num_cameras)
     tiles = _draw_tiles(frame, layers, class_names, style)
-    cameras = _assemble(tiles, places, style.tile_width_px)
+    cameras = _assemble(tiles, cells, style.tile_width_px)
     cap_px = max(text_height(cameras.bounds.width) * 0.62, text_height(style.tile_width_px))
     legend = draw_legend(layers, class_names, cameras.bounds.width, cap_px)
     left = cameras if legend is None else _stack((cameras, legend))
@@ -72,16 +80,16 @@ def draw_sheet(
         y_range_m=style.y_range_m,
         grid_m=style.grid_m,
     )
-    sheet = _beside(left, _draw_above(frame, layers, class_names, view))
+    sheet = _beside(left, _draw_bev_panel(frame, layers, class_names, view))
     header = _draw_header(title, caption, sheet.bounds.width, cap_px)
     return _framed(sheet if header is None else _stack((header, sheet)))
 
 
 def arrange_cameras(
-    names: Sequence[str],  # one a camera, or none
+    names: Sequence[str],  # one for each camera, or empty
     num_cameras: int,
 ) -> list[tuple[int, int]]:
-    """Row and column of every camera on a sheet."""
+    """Return row and column of every camera on a sheet."""
     roles = {role: (r, c) for r, row in enumerate(_ROLES) for c, role in enumerate(row)}
     if sorted(names) == sorted(roles):
         return [roles[name] for name in names]
@@ -112,7 +120,7 @@ def _draw_tiles(
 
 
 def _lost_size(frame: Frame, width_px: int) -> tuple[int, int]:
-    """Height and width of a lost camera's tile: the flattest image's, where there is one."""
+    """Return height and width of a lost camera's tile: those of the image with the least H / W."""
     aspects = [image.shape[0] / image.shape[1] for image in frame.images if image is not None]
     aspect = min(min(aspects, default=_DEFAULT_ASPECT), 1.0)
     return max(round(width_px * aspect), 1), width_px
@@ -128,7 +136,7 @@ def fit_image(
     intrinsics: NDArray[np.float64],  # (3, 3)
     width_px: int,
 ) -> tuple[Image, NDArray[np.float64]]:
-    """The image resized to a width, or to that height if it is upright, and its intrinsics then."""
+    """Return the image, resized so that its longer side is ``width_px``, and its new intrinsics."""
     height, width = image.shape[:2]
     factor = width_px / max(height, width)
     new_height, new_width = max(round(height * factor), 1), max(round(width * factor), 1)
@@ -139,24 +147,27 @@ def fit_image(
 
 
 def _assemble(
-    tiles: Sequence[Canvas], places: Sequence[tuple[int, int]], tile_width_px: int
+    tiles: Sequence[Canvas], cells: Sequence[tuple[int, int]], tile_width_px: int
 ) -> Canvas:
-    """Tiles on their places; a row is as high as its tallest tile, and each tile in the middle."""
-    rows, columns = (max(place[axis] for place in places) + 1 for axis in (0, 1))
+    """Paste tiles into the (row, column) cells of a grid, each tile centred.
+
+    A row is as high as its tallest tile.
+    """
+    rows, columns = (max(cell[axis] for cell in cells) + 1 for axis in (0, 1))
     heights = [0] * rows
-    for tile, (row, _) in zip(tiles, places, strict=True):
+    for tile, (row, _) in zip(tiles, cells, strict=True):
         heights[row] = max(heights[row], tile.bounds.height)
     step_px = tile_width_px + _GAP_PX
     height = sum(heights) + _GAP_PX * (rows - 1)
     sheet = Canvas.filled(height, columns * step_px - _GAP_PX, BACKGROUND)
-    for tile, (row, column) in zip(tiles, places, strict=True):
+    for tile, (row, column) in zip(tiles, cells, strict=True):
         top = sum(heights[:row]) + _GAP_PX * row + (heights[row] - tile.bounds.height) // 2
         sheet.paste(tile, column * step_px + (tile_width_px - tile.bounds.width) // 2, top)
     return sheet
 
 
 def _draw_header(title: str, caption: str, width: int, cap_px: float) -> Canvas | None:
-    """One line: the title, and as much of the caption as fits beside it."""
+    """Draw one line: the title, and as much of the caption as fits beside it."""
     if not title and not caption:
         return None
     header = Canvas.filled(text_size("x", cap_px)[0], width, BACKGROUND)
@@ -168,7 +179,7 @@ def _draw_header(title: str, caption: str, width: int, cap_px: float) -> Canvas 
     return header
 
 
-def _draw_above(
+def _draw_bev_panel(
     frame: Frame, layers: Sequence[BoxLayer], class_names: tuple[str, ...], view: BEVView
 ) -> Canvas:
     if frame.bev_from_ego is not None:

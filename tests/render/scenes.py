@@ -17,7 +17,7 @@ NAMES = ("car", "pedestrian", "unicorn")
 
 
 def pose_of_camera(yaw_deg: float, position_m: Sequence[float]) -> Tensor:  # (4, 4) ego_from_cam
-    """A level camera: its z axis looks along the yaw, x to the right, y down."""
+    """Return the pose of a level camera: z along the yaw, x to the right, y down."""
     yaw = np.deg2rad(yaw_deg)
     forward = np.array([np.cos(yaw), np.sin(yaw), 0.0])
     right = np.array([np.sin(yaw), -np.cos(yaw), 0.0])
@@ -28,7 +28,7 @@ def pose_of_camera(yaw_deg: float, position_m: Sequence[float]) -> Tensor:  # (4
 
 
 def make_boxes(rows: Sequence[Sequence[float]]) -> Boxes3D:
-    """Boxes from rows (x, y, z, length, width, height, yaw, vx, vy)."""
+    """Return boxes from rows (x, y, z, length, width, height, yaw, vx, vy)."""
     values = torch.tensor(rows, dtype=torch.float64).reshape(-1, 9)
     return Boxes3D(values[:, :3], values[:, 3:6], values[:, 6], values[:, 7:])
 
@@ -53,7 +53,7 @@ def make_frame(
     annotations: Annotations | None = None,
     seed: int = 0,
 ) -> Frame:
-    """Cameras of the given image sizes (None: lost), spread around the vehicle."""
+    """Return a frame of cameras with the given image sizes (None: lost), spread in yaw."""
     random = np.random.default_rng(seed)
     images = [s and random.integers(0, 255, (*s, 3), dtype=np.uint8) for s in sizes]
     intrinsics = []
@@ -72,13 +72,13 @@ def make_frame(
 
 
 def layer_of(boxes: Boxes3D, style: BoxStyle = PREDICTED) -> BoxLayer:
-    """A layer whose labels are all 0 and whose scores are 0.5."""
+    """Return a layer whose labels are all 0 and whose scores are all 0.5."""
     count = len(boxes)
     return BoxLayer(boxes, torch.zeros(count, dtype=torch.int64), torch.full((count,), 0.5), style)
 
 
 def assert_texts_are_whole(canvas: Canvas) -> None:
-    """No text is cut by the picture's border or touches another."""
+    """Check that no text is cut by the picture's border and that no two texts overlap."""
     for text in canvas.texts:
         assert text.inside(canvas.bounds), text
     for first, second in combinations(canvas.texts, 2):

@@ -1,4 +1,4 @@
-"""Animations: every picture a frame, colours close to the pictures', whole or not at all."""
+"""Animations: one frame a picture, close colours, and atomic writing."""
 
 from __future__ import annotations
 
@@ -15,54 +15,55 @@ from bevstack.render.colors import BACKGROUND, CLASS_COLORS, WHITE
 
 
 def pictures(count: int, seed: int = 0) -> list[np.ndarray]:
-    """A smooth ground with a square of each class's colour, and a bar that moves."""
+    """Return pictures of a colour ramp with a square of each class's colour and a moving bar."""
     random = np.random.default_rng(seed)
     ramp = np.linspace(0, 255, 150)[None, :, None] * random.uniform(0.4, 1.0, 3)
-    ground = np.broadcast_to(ramp, (60, 150, 3)).astype(np.uint8).copy()
-    for place, color in enumerate(CLASS_COLORS.values()):
-        ground[5:13, 12 * place : 12 * place + 8] = color
-    shown = [ground.copy() for _ in range(count)]
-    for place, picture in enumerate(shown):
+    background = np.broadcast_to(ramp, (60, 150, 3)).astype(np.uint8).copy()
+    for index, color in enumerate(CLASS_COLORS.values()):
+        background[5:13, 12 * index : 12 * index + 8] = color
+    drawn = [background.copy() for _ in range(count)]
+    for index, picture in enumerate(drawn):
         picture[30:40] = BACKGROUND
-        picture[30:40, 9 * place : 9 * place + 6] = WHITE
-    return shown
+        picture[30:40, 9 * index : 9 * index + 6] = WHITE
+    return drawn
 
 
-def frames_of(path: Path) -> list[np.ndarray]:
+def read_frames(path: Path) -> list[np.ndarray]:
     with Image.open(path) as film:
-        found = []
-        for place in range(film.n_frames):
-            film.seek(place)
-            found.append(np.asarray(film.convert("RGB")).copy())
-    return found
+        frames = []
+        for index in range(film.n_frames):
+            film.seek(index)
+            frames.append(np.asarray(film.convert("RGB")).copy())
+    return frames
 
 
 def test_every_picture_comes_back_as_a_frame(tmp_path: Path) -> None:
     wanted = pictures(7)
     path = write_animation(tmp_path / "new" / "film.gif", wanted, seconds_each=0.25)
-    found = frames_of(path)
-    assert len(found) == 7
-    for picture, frame in zip(wanted, found, strict=True):
+    frames = read_frames(path)
+    assert len(frames) == 7
+    for picture, frame in zip(wanted, frames, strict=True):
         assert frame.shape == picture.shape
         assert np.abs(frame.astype(int) - picture).mean() < 3  # 240 colours for a ramp of 150
 
 
 def test_the_drawing_s_own_colours_are_kept_to_the_last_bit(tmp_path: Path) -> None:
     wanted = pictures(2)
-    _, frame = frames_of(write_animation(tmp_path / "film.gif", wanted, seconds_each=0.25))
-    for place in range(len(CLASS_COLORS)):
-        square = np.s_[5:13, 12 * place : 12 * place + 8]
+    _, frame = read_frames(write_animation(tmp_path / "film.gif", wanted, seconds_each=0.25))
+    for index in range(len(CLASS_COLORS)):
+        square = np.s_[5:13, 12 * index : 12 * index + 8]
         np.testing.assert_array_equal(frame[square], wanted[1][square])
     np.testing.assert_array_equal(frame[30:40], wanted[1][30:40])
 
 
-def test_what_stands_still_does_not_flicker(tmp_path: Path) -> None:
-    first, *others = frames_of(write_animation(tmp_path / "a.gif", pictures(5), seconds_each=0.1))
-    for frame in others:
+def test_static_parts_do_not_flicker(tmp_path: Path) -> None:
+    path = write_animation(tmp_path / "a.gif", pictures(5), seconds_each=0.1)
+    first, *remaining = read_frames(path)
+    for frame in remaining:
         np.testing.assert_array_equal(frame[40:], first[40:])
 
 
-def test_it_runs_in_a_loop_at_the_speed_asked_for(tmp_path: Path) -> None:
+def test_animation_repeats_at_the_requested_speed(tmp_path: Path) -> None:
     path = write_animation(tmp_path / "film.gif", pictures(3), seconds_each=0.25)
     with Image.open(path) as film:
         assert film.info["duration"] == 250 and film.info["loop"] == 0
@@ -77,7 +78,7 @@ def test_picture_shown_twice_is_shown_for_longer(tmp_path: Path) -> None:
 
 def test_one_picture_is_an_animation_too(tmp_path: Path) -> None:
     path = write_animation(tmp_path / "film.gif", pictures(1), seconds_each=0.25)
-    assert len(frames_of(path)) == 1
+    assert len(read_frames(path)) == 1
 
 
 def test_same_pictures_give_the_same_bytes(tmp_path: Path) -> None:
@@ -88,7 +89,7 @@ def test_same_pictures_give_the_same_bytes(tmp_path: Path) -> None:
     assert first == second
 
 
-def test_full_disk_leaves_the_old_animation_whole(
+def test_full_disk_leaves_the_old_animation_intact(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_animation(tmp_path / "film.gif", pictures(2), seconds_each=0.25)
@@ -104,8 +105,10 @@ def test_full_disk_leaves_the_old_animation_whole(
     assert [p.name for p in tmp_path.iterdir()] == ["film.gif"]
 
 
-def test_what_is_no_animation_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"animation must end with \.gif; got film\.mp4"):
+def test_wrong_name_pictures_or_time_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"the animation's name must end with \.gif; got film\.mp4"
+    ):
         write_animation(tmp_path / "film.mp4", pictures(2), seconds_each=0.25)
     with pytest.raises(ValueError, match="pictures must be one or more of one size; got sizes"):
         write_animation(tmp_path / "film.gif", [], seconds_each=0.25)

@@ -19,5 +19,5 @@ def test_standing_and_unknown_have_no_arrow(velocity: tuple[float, float]) -> No
     assert arrow_tip(np.zeros(3), np.array(velocity)) is None
 
 
-def test_slowest_that_moves_has_one() -> None:
+def test_object_at_the_least_arrow_speed_has_an_arrow() -> None:
     assert arrow_tip(np.zeros(2), np.array([MIN_ARROW_MPS, 0.0])) is not None

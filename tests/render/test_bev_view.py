@@ -1,4 +1,4 @@
-"""The view from above: known points on their pixels."""
+"""The bird's-eye view: known points are drawn on their pixels."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RED = BoxStyle(name="red", color=(255, 0, 0))
 
 
 def red_pixels(boxes: Boxes3D) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns that a box paints red."""
+    """Return the rows and columns of the pixels that a red box covers."""
     drawn = draw_bev([layer_of(boxes, RED)], NAMES, VIEW).pixels.astype(int)
     return np.nonzero(drawn[..., 0] - drawn[..., 1] > 120)
 
@@ -53,7 +53,7 @@ def test_yaw_turns_the_box_counter_clockwise() -> None:
     assert np.ptp(columns) == pytest.approx(40, abs=3) and np.ptp(rows) < 6
 
 
-def test_heading_line_runs_from_the_middle_to_the_front() -> None:
+def test_heading_line_runs_from_the_centre_to_the_front() -> None:
     rows, columns = red_pixels(make_boxes([[20.0, 10.0, 0.0, 8.0, 4.0, 1.0, 0.0, 0.0, 0.0]]))
     middle = rows[(columns >= 199) & (columns <= 200) & (rows > 182) & (rows < 218)]
     assert middle.min() < 186 and middle.max() == pytest.approx(200, abs=1)
@@ -62,18 +62,18 @@ def test_heading_line_runs_from_the_middle_to_the_front() -> None:
 def test_arrow_ends_where_the_object_will_be() -> None:
     box = make_boxes([[20.0, 10.0, 0.0, 2.0, 1.0, 1.0, 0.0, 0.0, -9.0]])
     _, columns = red_pixels(box)
-    # From the front's middle at y = 10 to the right by 9 m/s.
+    # From the centre of the front, at y = 10, to the right by 9 m/s.
     assert columns.max() == pytest.approx(200 + 5 * 9 * ARROW_S, abs=1)
 
 
 @pytest.mark.parametrize("velocity", [(math.nan, math.nan), (0.2, -0.1), (0.0, 0.0)])
 def test_unknown_or_small_velocity_draws_no_arrow(velocity: tuple[float, float]) -> None:
-    still = red_pixels(make_boxes([[20.0, 10.0, 0.0, 2.0, 1.0, 1.0, 0.3, 0.0, 0.0]]))
-    shown = red_pixels(make_boxes([[20.0, 10.0, 0.0, 2.0, 1.0, 1.0, 0.3, *velocity]]))
-    np.testing.assert_array_equal(still, shown)
+    standing = red_pixels(make_boxes([[20.0, 10.0, 0.0, 2.0, 1.0, 1.0, 0.3, 0.0, 0.0]]))
+    drawn = red_pixels(make_boxes([[20.0, 10.0, 0.0, 2.0, 1.0, 1.0, 0.3, *velocity]]))
+    np.testing.assert_array_equal(standing, drawn)
 
 
-def test_boxes_beyond_the_border_do_no_harm() -> None:
+def test_boxes_beyond_the_border_are_cut_away() -> None:
     far = make_boxes([[1e7, -1e8, 0.0, 4.0, 2.0, 1.0, 0.3, 1e4, 0.0]])
     np.testing.assert_array_equal(
         draw_bev([layer_of(far)], NAMES, VIEW).pixels, draw_bev([], NAMES, VIEW).pixels
@@ -83,7 +83,7 @@ def test_boxes_beyond_the_border_do_no_harm() -> None:
     assert rows.max() == pytest.approx(20, abs=1) and columns.max() == pytest.approx(10, abs=1)
 
 
-def test_ego_stands_at_the_origin() -> None:
+def test_ego_vehicle_is_drawn_at_the_origin() -> None:
     drawn = draw_bev([], NAMES, VIEW).pixels
     painted = (drawn[:, 250] == MUTED).all(-1)  # y = 0 is column 250
     rows = np.nonzero(painted)[0]
@@ -92,12 +92,12 @@ def test_ego_stands_at_the_origin() -> None:
     assert rows.min() < 300 < rows.max()  # x = 0 is row 300
 
 
-def test_ring_lies_at_its_range() -> None:
+def test_ring_is_drawn_at_its_range() -> None:
     drawn = draw_bev([], NAMES, VIEW).pixels.astype(int)
-    row_of_ego = drawn[300].sum(-1)
+    ego_row = drawn[300].sum(-1)
     background = drawn[2, 2].sum()
     # Rings every 10 m: columns 250 - 50 k to the left of the origin.
-    lit = np.nonzero(row_of_ego > background + 25)[0]
+    lit = np.nonzero(ego_row > background + 25)[0]
     for radius in (10, 20, 30, 40):
         assert np.abs(lit + 0.5 - (250 - 5 * radius)).min() <= 1.0
 
@@ -109,7 +109,7 @@ def test_rings_are_a_round_distance_apart(reach: float, step: float) -> None:
 
 
 @pytest.mark.parametrize("height", [100, 225, 720])
-def test_ranges_are_whole_and_stay_readable_among_many_boxes(height: int) -> None:
+def test_ranges_are_uncut_and_do_not_overlap_among_many_boxes(height: int) -> None:
     view = BEVView(height_px=height, grid_m=5.0)
     drawn = draw_bev(make_layers(random_detections(300, 1, 50.0), None), NAMES, view)
     assert drawn.texts
@@ -121,7 +121,7 @@ def test_grid_adds_lines() -> None:
     assert (with_grid != draw_bev([], NAMES, BEVView(height_px=200)).pixels).any()
 
 
-def test_true_and_predicted_boxes_at_one_place_can_both_be_seen() -> None:
+def test_overlapping_true_and_predicted_boxes_are_both_visible() -> None:
     detections = random_detections(1, 4)
     boxes = make_boxes([[20.0, 10.0, 0.0, 8.0, 4.0, 1.0, 0.0, 0.0, 0.0]])
     moved = make_boxes([[22.0, 11.0, 0.0, 8.0, 4.0, 1.0, 0.1, 0.0, 0.0]])
@@ -145,6 +145,6 @@ def test_true_and_predicted_boxes_at_one_place_can_both_be_seen() -> None:
         ({"grid_m": 0.0}, "grid_m must be positive"),
     ],
 )
-def test_impossible_view_is_refused(fields: dict[str, object], message: str) -> None:
+def test_invalid_view_is_refused(fields: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         BEVView(**fields)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Boxes on camera images: corners on their pixels, nothing from behind, labels to be read."""
+"""Boxes on camera images: corners on their pixels, nothing from behind, readable labels."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def black(size: tuple[int, int] = (225, 400)) -> NDArray[np.uint8]:
 
 
 def corner_pixels(boxes: Boxes3D) -> NDArray[np.float64]:
-    """Corners from the definition: rotate, shift, look along the camera, divide by depth."""
+    """Compute corners from the definition: rotate, shift, transform to the camera, project."""
     pixels = []
     (x, y, z), (length, width, height) = boxes.center[0].tolist(), boxes.size[0].tolist()
     yaw = float(boxes.yaw[0])
@@ -64,7 +64,7 @@ def test_corners_are_drawn_on_their_pixels() -> None:
     corners = corner_pixels(boxes)
     for u, v in corners:
         assert drawn.pixels[int(v), int(u), 0] > 60, (u, v)
-    # Nothing lies outside the corners' hull but the rim of antialiasing.
+    # Only the antialiased border is outside the corners' hull.
     rows, columns = np.nonzero(drawn.pixels[..., 0])
     assert abs(columns.min() + 0.5 - corners[:, 0].min()) < 1.6
     assert abs(columns.max() + 0.5 - corners[:, 0].max()) < 1.6
@@ -78,15 +78,15 @@ def test_box_behind_the_camera_draws_nothing() -> None:
     assert not drawn.pixels.any() and not drawn.texts
 
 
-def test_box_partly_behind_the_camera_is_drawn_on_its_side_of_the_image_alone() -> None:
-    # A long box on the camera's left, from 6 m ahead of it to 6 m behind it. Folded over, its
-    # part behind would appear on the right.
+def test_box_partly_behind_the_camera_is_drawn_only_on_its_side_of_the_image() -> None:
+    # A long box on the camera's left, from 6 m ahead of it to 6 m behind it. If the part behind
+    # were projected, it would appear on the right.
     yaw = np.deg2rad(30.0)
     left = np.array([-np.sin(yaw), np.cos(yaw)]) * 3.0
     boxes = make_boxes([[1.5 + left[0], -0.4 + left[1], 1.0, 12.0, 1.0, 1.5, yaw, 0.0, 0.0]])
     drawn = draw_camera(black(), INTRINSICS, cam_from_ego(), [layer_of(boxes)], NAMES)
     columns = np.nonzero(drawn.pixels.any((0, 2)))[0]
-    # Its nearest-to-the-middle edge is 2.5 m left of the axis, 6 m ahead.
+    # The edge nearest to the image's centre is 2.5 m left of the optical axis, 6 m ahead.
     assert len(columns) and columns.max() <= 190 - 320 * 2.5 / 6 + 2
     assert columns.min() == 0
 
@@ -127,7 +127,7 @@ def test_labels_neither_overlap_nor_are_cut(size: tuple[int, int], seed: int) ->
     assert_texts_are_whole(drawn)
 
 
-def test_labels_go_to_the_best_boxes_and_hide_no_other_labelled_box() -> None:
+def test_labels_go_to_the_best_boxes_and_cover_no_other_labelled_box() -> None:
     rows = [[12.0, 6.5, 1.0, 2.0, 2.0, 2.0, 0.0, 0.0, 0.0]] * 2
     detections = random_detections(2, 0)
     detections = type(detections)(
@@ -135,7 +135,7 @@ def test_labels_go_to_the_best_boxes_and_hide_no_other_labelled_box() -> None:
     )
     layers = make_layers(detections, None)
     drawn = draw_camera(black(), INTRINSICS, cam_from_ego(), layers, NAMES)
-    # Two equal boxes: each one's label is clear of both, the better one's in the better place.
+    # Two equal boxes: each label is clear of both; the higher score gets the preferred position.
     assert len(drawn.texts) == 2
     corners = corner_pixels(make_boxes(rows[:1]))
     assert drawn.texts[0].bottom <= corners[:, 1].min() + 1
@@ -153,14 +153,14 @@ def test_empty_layers_leave_the_image_as_it_is() -> None:
     assert drawn.pixels is not image
 
 
-def test_image_given_is_not_drawn_on() -> None:
+def test_input_image_is_not_changed() -> None:
     image = black()
     boxes = make_boxes([[9.0, 4.6, 1.0, 4.2, 1.9, 1.5, 0.2, 0.0, 0.0]])
     draw_camera(image, INTRINSICS, cam_from_ego(), [layer_of(boxes)], NAMES, name="x")
     assert not image.any()
 
 
-def test_lost_camera_is_a_dark_tile_that_says_so() -> None:
+def test_lost_camera_is_a_dark_tile_with_a_notice() -> None:
     tile = draw_lost_camera((225, 400), "CAM_BACK")
     assert tile.pixels.shape == (225, 400, 3) and len(tile.texts) == 2
     assert_texts_are_whole(tile)
@@ -183,10 +183,8 @@ def test_corners_of_real_boxes_are_where_the_devkit_projects_them(oracle_dir: Pa
     tables = read_tables(oracle_dir.parent / "data" / "nuscenes_minival" / "v1.0-mini")
     scene = next(s for s in tables["scene"].values() if s["name"] == "scene-0103")
     token = scene["first_sample_token"]
-    found_of_sample = [
-        a for a in tables["sample_annotation"].values() if a["sample_token"] == token
-    ]
-    # Where our corners stand in the devkit's order (front face, then back face).
+    annotations = [a for a in tables["sample_annotation"].values() if a["sample_token"] == token]
+    # Indices of our corners in the devkit's order (front face, then back face).
     order = [3, 7, 6, 2, 0, 4, 5, 1]
     compared = 0
     for record in tables["sample_data"].values():
@@ -197,7 +195,7 @@ def test_corners_of_real_boxes_are_where_the_devkit_projects_them(oracle_dir: Pa
         ego = tables["ego_pose"][record["ego_pose_token"]]
         cam_from_world = as_array(invert_se3(pose_of(ego) @ pose_of(sensor)))
         intrinsics = np.array(sensor["camera_intrinsic"])
-        for annotation in found_of_sample:
+        for annotation in annotations:
             box = data_classes.Box(
                 annotation["translation"], annotation["size"], Quaternion(annotation["rotation"])
             )
@@ -211,8 +209,8 @@ def test_corners_of_real_boxes_are_where_the_devkit_projects_them(oracle_dir: Pa
             theirs = box.corners()[:, order]
             if (theirs[2] > 0.5).all():
                 expected = view_points(theirs, intrinsics, normalize=True)[:2].T
-                # Float64 throughout; the boxes stand 2 km from the world's origin, and a pixel
-                # half a metre away is 0.4 mm wide.
+                # All in float64. The boxes are 2 km from the world's origin, and a pixel is
+                # 0.4 mm wide at half a metre.
                 np.testing.assert_allclose(to_pixels(ours, intrinsics), expected, atol=1e-6)
                 compared += 1
     assert compared > 20
@@ -234,8 +232,8 @@ def pose_of(record: dict[str, list[float]]) -> torch.Tensor:
 ARROWS = BoxStyle(name="arrows", color=(255, 0, 0), arrows=True)
 
 
-def added_by_the_velocity(row: list[float], style: BoxStyle = ARROWS) -> NDArray[np.bool_]:
-    """Pixels (225, 400) that a box's velocity changes."""
+def arrow_pixels(row: list[float], style: BoxStyle = ARROWS) -> NDArray[np.bool_]:
+    """Return the mask (225, 400) of pixels that differ between a moving and a standing box."""
     drawn = [
         draw_camera(
             black(), INTRINSICS, cam_from_ego(), [layer_of(make_boxes([row_]), style)], NAMES
@@ -246,7 +244,7 @@ def added_by_the_velocity(row: list[float], style: BoxStyle = ARROWS) -> NDArray
 
 
 def pixel_of(point_m: tuple[float, float, float]) -> NDArray[np.float64]:
-    """From the definition: the camera looks along 30 degrees from (1.5, -0.4, 1.6)."""
+    """Project a point by the definition: the camera at (1.5, -0.4, 1.6) looks along 30 degrees."""
     view = np.deg2rad(30.0)
     x, y = point_m[0] - 1.5, point_m[1] + 0.4
     depth, right = x * np.cos(view) + y * np.sin(view), x * np.sin(view) - y * np.cos(view)
@@ -254,36 +252,36 @@ def pixel_of(point_m: tuple[float, float, float]) -> NDArray[np.float64]:
     return np.array((320.0 * right / depth + 190.0, 300.0 * down / depth + 110.0))
 
 
-def test_velocity_arrow_runs_on_the_ground_from_the_front_to_where_it_will_be() -> None:
+def test_velocity_arrow_runs_on_the_ground_from_the_front_to_its_later_position() -> None:
     # Heading along y, 4 m long: its front is at y = 9; it drives 5 m/s to the right and back.
     row = [12.0, 7.0, 0.8, 4.0, 1.8, 1.6, np.pi / 2, 3.0, -4.0]
-    rows, columns = np.nonzero(added_by_the_velocity(row))
+    rows, columns = np.nonzero(arrow_pixels(row))
     ends = np.stack([pixel_of((12.0, 9.0, 0.0)), pixel_of((15.0, 5.0, 0.0))])
-    places = np.stack((columns, rows), -1) + 0.5
+    painted = np.stack((columns, rows), -1) + 0.5
     for end in ends:
-        assert np.linalg.norm(places - end, axis=1).min() < 2.0
+        assert np.linalg.norm(painted - end, axis=1).min() < 2.0
     (left, right), (top, bottom) = np.sort(ends[:, 0]), np.sort(ends[:, 1])
     margin = 6.0  # half of the head's width, and the line's
     assert columns.min() > left - margin and columns.max() < right + margin
     assert rows.min() > top - margin and rows.max() < bottom + margin
-    # The head is at the tip: there the painted pixels reach farther to the sides.
+    # The head is at the tip: there the painted pixels extend farther to the sides.
     forward = (ends[1] - ends[0]) / np.linalg.norm(ends[1] - ends[0])
-    sideways = np.abs((places - ends[0]) @ (-forward[1], forward[0]))
-    widths = [sideways[np.linalg.norm(places - end, axis=1) < 11].max() for end in ends]
+    sideways = np.abs((painted - ends[0]) @ (-forward[1], forward[0]))
+    widths = [sideways[np.linalg.norm(painted - end, axis=1) < 11].max() for end in ends]
     assert widths[1] > widths[0] + 0.9
 
 
 def test_standing_boxes_and_styles_without_arrows_have_none() -> None:
     row = [12.0, 7.0, 0.8, 4.0, 1.8, 1.6, 0.3, 3.0, -4.0]
-    assert added_by_the_velocity(row).any()
-    assert not added_by_the_velocity(row, LINES).any()
-    assert not added_by_the_velocity([*row[:7], 0.3, 0.2]).any()
-    assert not added_by_the_velocity([*row[:7], np.nan, np.nan]).any()
-    assert not added_by_the_velocity(row, TRUE).any()
+    assert arrow_pixels(row).any()
+    assert not arrow_pixels(row, LINES).any()
+    assert not arrow_pixels([*row[:7], 0.3, 0.2]).any()
+    assert not arrow_pixels([*row[:7], np.nan, np.nan]).any()
+    assert not arrow_pixels(row, TRUE).any()
 
 
 def test_arrow_that_ends_behind_the_camera_is_cut_and_has_no_head() -> None:
     row = [6.0, 2.0, 0.8, 4.0, 1.8, 1.6, np.deg2rad(30.0), -30.0, -30.0]
-    changed = added_by_the_velocity(row)
+    changed = arrow_pixels(row)
     assert changed.any()
-    assert changed.sum() < 1500  # a line of a few pixels' width, nothing folded over the image
+    assert changed.sum() < 1500  # a line a few pixels wide; nothing mirrored into the image

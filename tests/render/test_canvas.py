@@ -1,4 +1,4 @@
-"""The canvas: text whole and measured, lines and fills where they are asked for."""
+"""The canvas: text within its measured rectangle, lines and fills on the requested pixels."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def test_ink_of_every_character_lies_within_the_measured_box(cap_px: float) -> N
         )
         inner = canvas.pixels[11 : 9 + height, 11 : 9 + width]
         assert inner.any()
-        # A free rim of one pixel: nothing was cut off by the box.
+        # A free border of one pixel: the rectangle cut off nothing.
         assert int(canvas.pixels.sum()) == int(inner.sum()), string
 
 
-def test_capitals_are_as_high_as_asked() -> None:
+def test_capitals_have_the_requested_height() -> None:
     for cap_px in (8.0, 15.0, 40.0):
         canvas = Canvas.filled(100, 100, (0, 0, 0))
         canvas.text("H", 10, 10, cap_px, (255, 255, 255))
         rows = np.nonzero(canvas.pixels[..., 0].max(1) > 100)[0]
-        # OpenCV 4 draws the pen, 0.13 of the height wide, around the letter's skeleton; OpenCV 5's
-        # font is a little smaller. Either reads as asked, to a rounded pixel.
+        # OpenCV 4 adds a pen of 0.13 of the height around the letter's skeleton. OpenCV 5's font
+        # is a little smaller. Both are within these limits, to a rounded pixel.
         assert 0.9 * cap_px - 1 < np.ptp(rows) + 1 < 1.16 * cap_px + 1.5
 
 
@@ -49,7 +49,7 @@ def test_text_that_does_not_fit_is_shortened() -> None:
     assert fit_text("construction vehicle", 10, 5) == ""
 
 
-def test_room_is_free_until_something_is_written_there() -> None:
+def test_rectangle_is_free_until_a_text_is_written_there() -> None:
     canvas = Canvas.filled(50, 100, (0, 0, 0))
     rect = canvas.text("ab", 10, 10, 10, (255, 255, 255))
     assert not canvas.is_free(rect)
@@ -67,15 +67,16 @@ def test_text_beyond_the_border_is_cut_without_error() -> None:
 def test_line_runs_through_pixel_centres() -> None:
     canvas = Canvas.filled(20, 30, (0, 0, 0))
     canvas.line(np.array([[5.0, 10.5], [25.0, 10.5]]), (255, 0, 0), 1)
-    # Row 10 covers v in [10, 11): the line at 10.5 lies in its middle, alone.
-    # OpenCV's smooth lines are a little less than full and 1.5 pixels wide, evenly to both sides.
+    # Row 10 covers v in [10, 11): the line at 10.5 is in its middle.
+    # OpenCV's antialiased lines have a little less than full intensity and are 1.5 pixels wide,
+    # symmetric to both sides.
     assert (canvas.pixels[10, 6:24, 0] > 200).all()
     np.testing.assert_allclose(canvas.pixels[9].astype(int), canvas.pixels[11], atol=12)
     assert canvas.pixels[9].max() < 100
     assert canvas.pixels[8].max() == 0 and canvas.pixels[12].max() == 0
 
 
-def test_dashes_begin_and_end_the_line_and_leave_gaps() -> None:
+def test_dashed_line_starts_and_ends_with_a_dash_and_has_gaps() -> None:
     canvas = Canvas.filled(20, 130, (0, 0, 0))
     canvas.dashed_line(np.array([5.0, 10.5]), np.array([120.0, 10.5]), (255, 0, 0), 1, dash_px=8)
     lit = canvas.pixels[10, :, 0] > 128
@@ -91,7 +92,7 @@ def test_short_dashed_line_is_one_dash() -> None:
     canvas.dashed_line(np.array([5.0, 10.5]), np.array([5.0, 10.5]), (255, 0, 0), 1, dash_px=8)
 
 
-def test_polygon_is_mixed_with_what_is_below() -> None:
+def test_polygon_is_blended_with_the_pixels_below() -> None:
     canvas = Canvas.filled(40, 60, (100, 0, 200))
     square = np.array([[10.0, 10.0], [30.0, 10.0], [30.0, 30.0], [10.0, 30.0]])
     canvas.polygon(square, (200, 100, 0), 0.5)

@@ -1,4 +1,4 @@
-"""Clipping against densely sampled edges: what is drawn is what a pinhole camera sees."""
+"""Clipping against densely sampled edges, projected by a pinhole camera."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SAMPLES = 200_001
 
 
 def sampled_pixels(segment: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Pixels of the points of a 3D segment that are in front of the camera and in the image."""
+    """Return the pixels of a 3D segment's points that are in front of the camera and in view."""
     fraction = np.linspace(0, 1, SAMPLES)[:, None]
     points = segment[0] + fraction * (segment[1] - segment[0])
     points = points[points[:, 2] >= NEAR_M]
@@ -34,16 +34,16 @@ def sampled_pixels(segment: NDArray[np.float64]) -> NDArray[np.float64]:
 def test_visible_part_of_an_edge_ends_where_its_samples_end(seed: int) -> None:
     random = np.random.default_rng(seed)
     segment = random.normal((0.0, 0.0, 1.5), 3.0, (2, 3))  # about half cross the camera's plane
-    found = visible_segments(segment[None], INTRINSICS, SIZE)
+    clipped = visible_segments(segment[None], INTRINSICS, SIZE)
     expected = sampled_pixels(segment)
     if not len(expected):
-        # A part shorter than the distance of two samples may be missed by them.
-        assert len(found) == 0 or np.linalg.norm(found[0, 1] - found[0, 0]) < 1.0
+        # The samples may miss a part that is shorter than the distance between two of them.
+        assert len(clipped) == 0 or np.linalg.norm(clipped[0, 1] - clipped[0, 0]) < 1.0
         return
     # Between two samples a pixel moves by less than 0.5: the nearest depth is NEAR_M, and a pixel
     # then moves by f * 10 m / (SAMPLES * NEAR_M**2) < 0.2 in depth and less across.
-    np.testing.assert_allclose(found[0, 0], expected[0], atol=0.5)
-    np.testing.assert_allclose(found[0, 1], expected[-1], atol=0.5)
+    np.testing.assert_allclose(clipped[0, 0], expected[0], atol=0.5)
+    np.testing.assert_allclose(clipped[0, 1], expected[-1], atol=0.5)
 
 
 def test_enough_random_edges_cross_the_near_plane() -> None:
@@ -54,16 +54,16 @@ def test_enough_random_edges_cross_the_near_plane() -> None:
     assert crossing > 10
 
 
-def test_edge_behind_the_camera_leaves_nothing() -> None:
+def test_edge_behind_the_camera_is_dropped() -> None:
     behind = np.array([[[1.0, 1.0, -3.0], [-1.0, 0.5, -0.2]]])
     assert visible_segments(behind, INTRINSICS, SIZE).shape == (0, 2, 2)
 
 
-def test_no_edges_leave_no_edges() -> None:
+def test_empty_set_of_edges_stays_empty() -> None:
     assert visible_segments(np.zeros((0, 2, 3)), INTRINSICS, SIZE).shape == (0, 2, 2)
 
 
-def test_segment_that_lies_on_the_border_stays_whole() -> None:
+def test_segment_on_the_border_is_kept() -> None:
     segment = np.array([[[2.0, 0.0], [2.0, 5.0]]])
     np.testing.assert_array_equal(clip_segments(segment, np.array([1.0, 0.0]), 2.0), segment)
 
@@ -76,7 +76,7 @@ def test_polygon_covers_the_pixels_whose_rays_hit_the_face(seed: int) -> None:
     face = center + np.array([across + along, across - along, -across - along, along - across])
     polygon = visible_polygon(face, INTRINSICS, SIZE)
 
-    # Independent: the ray of every pixel against the face's plane.
+    # Independent reference: intersect the ray of every pixel with the face's plane.
     v, u = np.mgrid[0 : SIZE[0] : 5, 0 : SIZE[1] : 5] + 0.37
     rays = np.stack((u, v, np.ones_like(u)), -1) @ np.linalg.inv(INTRINSICS).T
     normal = np.cross(across, along)
@@ -85,13 +85,13 @@ def test_polygon_covers_the_pixels_whose_rays_hit_the_face(seed: int) -> None:
     basis = np.linalg.pinv(np.stack((across, along), 1))
     hit = (np.abs(offset @ basis.T) <= 1).all(-1) & (depth >= NEAR_M)
 
-    found = np.zeros_like(hit)
+    covered = np.zeros_like(hit)
     if len(polygon) >= 3:
         edges = np.roll(polygon, -1, 0) - polygon
         pixels = np.stack((u, v), -1)[..., None, :] - polygon
         turn = edges[:, 0] * pixels[..., 1] - edges[:, 1] * pixels[..., 0]
-        found = (turn >= 0).all(-1) | (turn <= 0).all(-1)
-    np.testing.assert_array_equal(found, hit)
+        covered = (turn >= 0).all(-1) | (turn <= 0).all(-1)
+    np.testing.assert_array_equal(covered, hit)
 
 
 def test_polygon_outside_has_no_corners() -> None:

@@ -1,4 +1,4 @@
-"""The class colours stay apart for the three kinds of colour-blind sight."""
+"""The class colours differ for normal and for three kinds of colour-blind vision."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ XYZ_FROM_RGB = np.array(
 
 
 def lab(color: tuple[int, int, int], sight: NDArray[np.float64]) -> NDArray[np.float64]:
-    """CIE Lab (D65) of an sRGB colour as a kind of sight has it."""
+    """Return CIE Lab (D65) of an sRGB colour under a kind of colour vision."""
     encoded = np.array(color) / 255
     linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
     xyz = XYZ_FROM_RGB @ np.clip(sight @ linear, 0, 1) / (0.95047, 1.0, 1.08883)
@@ -55,14 +55,14 @@ def lab(color: tuple[int, int, int], sight: NDArray[np.float64]) -> NDArray[np.f
 
 
 @pytest.mark.parametrize("sight", SIGHT)
-def test_any_two_classes_and_white_can_be_told_apart(sight: str) -> None:
+def test_any_two_class_colours_and_white_differ_visibly(sight: str) -> None:
     colors = {**CLASS_COLORS, "true boxes": WHITE}
     for (first, a), (second, b) in combinations(colors.items(), 2):
         distance = np.linalg.norm(lab(a, SIGHT[sight]) - lab(b, SIGHT[sight]))
         assert distance > 18, (first, second, distance)
 
 
-def test_every_detection_class_has_a_colour_of_its_own() -> None:
+def test_every_detection_class_has_a_colour() -> None:
     assert set(CLASS_COLORS) == set(DETECTION_CLASSES)
 
 

@@ -1,4 +1,4 @@
-"""Pictures are written whole or not at all."""
+"""Atomic writing of pictures."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_same_pixels_give_the_same_bytes(tmp_path: Path, name: str) -> None:
     assert write_picture(tmp_path / "2" / name, picture()).read_bytes() == first
 
 
-def test_full_disk_leaves_the_old_picture_whole(
+def test_full_disk_leaves_the_old_picture_intact(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_picture(tmp_path / "a.png", picture())
@@ -56,5 +56,6 @@ def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 def test_unknown_suffix_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"picture must end with one of \.png.*; got a\.gif"):
+    match = r"the picture's name must end with one of \.png.*; got a\.gif"
+    with pytest.raises(ValueError, match=match):
         write_picture(tmp_path / "a.gif", picture())

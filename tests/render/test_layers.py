@@ -1,4 +1,4 @@
-"""Which boxes are drawn, and in what order."""
+"""Selection and order of the boxes that are drawn."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def test_best_detections_that_reach_the_score_are_kept_best_first() -> None:
         assert kept.labels[index] == detections.labels[source]
 
 
-def test_nothing_is_kept_of_nothing() -> None:
-    nothing = Detections(Boxes3D.empty(), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
-    assert len(select_detections(nothing)) == 0
+def test_selection_is_empty_without_detections_score_or_room() -> None:
+    empty = Detections(Boxes3D.empty(), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
+    assert len(select_detections(empty)) == 0
     assert len(select_detections(random_detections(9, 0), min_score=1.1)) == 0
     assert len(select_detections(random_detections(9, 0), min_score=0.0, max_boxes=0)) == 0
 
@@ -37,7 +37,7 @@ def test_predicted_boxes_are_drawn_over_true_ones() -> None:
     assert layers[0].caption(0, NAMES) == "pedestrian"
 
 
-def test_true_boxes_alone_are_drawn_in_the_colours_of_their_classes() -> None:
+def test_true_boxes_without_detections_are_drawn_in_their_class_colours() -> None:
     (layer,) = make_layers(None, Annotations.empty())
     assert layer.style.color is None and layer.style.labelled
     assert make_layers(None, None) == ()

@@ -1,4 +1,4 @@
-"""The learning curve: values on their pixels, gaps, ticks, and text that can be read."""
+"""The learning curve: values on their pixels, gaps, ticks and readable text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STEPS = np.arange(1, 301)
 LOSS = 5 * np.exp(-STEPS / 80) + 1
 
 
-def test_values_fall_where_the_axes_say() -> None:
+def test_values_are_mapped_to_pixels_by_linear_and_logarithmic_axes() -> None:
     axes = Axes(area=Rect(100, 20, 500, 220), x_range=(0.0, 8.0), y_range=(1.0, 100.0))
     points = axes.to_pixels(np.array([0.0, 2.0, 8.0]), np.array([1.0, 50.5, 100.0]))
     np.testing.assert_allclose(points, [(100, 220), (200, 120), (500, 20)])
@@ -42,7 +42,7 @@ def test_ticks_are_round_numbers_inside_the_range(
     np.testing.assert_allclose(nice_ticks(low, high, count), expected, atol=1e-12)
 
 
-def test_logarithmic_ticks_are_powers_of_ten_where_those_suffice() -> None:
+def test_logarithmic_ticks_are_powers_of_ten_if_those_suffice() -> None:
     np.testing.assert_allclose(log_ticks(0.02, 300), [0.1, 1, 10, 100])
     np.testing.assert_allclose(log_ticks(0.9, 12), [1, 2, 5, 10])
 
@@ -65,7 +65,7 @@ def test_curve_falls_when_the_loss_falls() -> None:
     assert heights == sorted(heights) and heights[2] - heights[0] > 50
 
 
-def test_terms_have_colours_of_their_own() -> None:
+def test_each_term_has_a_different_colour() -> None:
     one = draw_learning_curve(STEPS, {"total": LOSS}).pixels.reshape(-1, 3)
     two = draw_learning_curve(STEPS, {"total": LOSS, "boxes": LOSS / 2}).pixels.reshape(-1, 3)
     blue = (0, 114, 178)
@@ -82,7 +82,7 @@ def test_no_text_is_cut_or_overlapped(size: tuple[int, int], log_y: bool, scale:
     }
     style = CurveStyle(size=size, title="tiny_cpu, trained on a synthetic world", log_y=log_y)
     canvas = draw_learning_curve(STEPS * 1000, terms, style)
-    # At the least: the title, three terms, the y axis's name, and a number.
+    # At least the title, three terms, the y axis's label, and a number.
     assert len(canvas.texts) >= 6
     assert_texts_are_whole(canvas)
 
@@ -115,13 +115,13 @@ def test_same_input_gives_the_same_pixels() -> None:
 @pytest.mark.parametrize(
     ("steps", "terms", "message"),
     [
-        ([], {"total": []}, "got 1 of 0 steps"),
+        ([], {"total": []}, "got 1 terms and 0 steps"),
         ([1], {}, "terms must be 1 to 7"),
-        ([1], {str(i): [1.0] for i in range(8)}, "got 8 of 1 steps"),
-        ([1, 2], {"total": [1.0]}, r"term 'total' must have one value a step \(2\)"),
+        ([1], {str(i): [1.0] for i in range(8)}, "got 8 terms and 1 steps"),
+        ([1, 2], {"total": [1.0]}, r"term 'total' must have one value per step, shape \(2,\)"),
     ],
 )
-def test_impossible_input_is_refused(
+def test_invalid_input_is_refused(
     steps: list[int], terms: dict[str, list[float]], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):

@@ -1,4 +1,4 @@
-"""Sheets: cameras in their places, texts whole, sizes unequal, cameras lost."""
+"""Sheets: arrangement of cameras, uncut texts, unequal image sizes, lost cameras."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def truth(count: int = 12) -> Annotations:
     return Annotations(boxes.boxes, boxes.labels, torch.ones(count, dtype=torch.int64))
 
 
-def test_six_cameras_stand_as_they_look() -> None:
-    places = dict(zip(CAMERA_CHANNELS, arrange_cameras(CAMERA_CHANNELS, 6), strict=True))
-    assert places == {
+def test_six_cameras_are_arranged_by_their_directions() -> None:
+    cells = dict(zip(CAMERA_CHANNELS, arrange_cameras(CAMERA_CHANNELS, 6), strict=True))
+    assert cells == {
         "CAM_FRONT_LEFT": (0, 0),
         "CAM_FRONT": (0, 1),
         "CAM_FRONT_RIGHT": (0, 2),
@@ -39,10 +39,10 @@ def test_six_cameras_stand_as_they_look() -> None:
     ("count", "shape"),
     [(1, (1, 1)), (2, (1, 2)), (3, (1, 3)), (4, (2, 2)), (6, (2, 3)), (7, (3, 3))],
 )
-def test_other_cameras_stand_in_a_grid_in_their_order(count: int, shape: tuple[int, int]) -> None:
-    places = arrange_cameras((), count)
-    assert places == sorted(places) and len(set(places)) == count
-    assert tuple(max(place[axis] for place in places) + 1 for axis in (0, 1)) == shape
+def test_other_cameras_fill_a_grid_in_their_order(count: int, shape: tuple[int, int]) -> None:
+    cells = arrange_cameras((), count)
+    assert cells == sorted(cells) and len(set(cells)) == count
+    assert tuple(max(cell[axis] for cell in cells) + 1 for axis in (0, 1)) == shape
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_no_text_is_cut_or_overlapped(sizes: list[tuple[int, int] | None], tile_
     assert_texts_are_whole(sheet)
 
 
-def test_six_cameras_of_the_format_are_drawn_from_left_to_right() -> None:
+def test_six_nuscenes_cameras_are_drawn_from_left_to_right() -> None:
     frame = make_frame([WIDE] * 6, CAMERA_CHANNELS)
     colors = {name: (40 * i + 20, 10, 250 - 40 * i) for i, name in enumerate(CAMERA_CHANNELS)}
     images = [np.full((*WIDE, 3), colors[name], np.uint8) for name in CAMERA_CHANNELS]
@@ -109,11 +109,11 @@ def test_lost_camera_is_not_drawn_even_if_it_has_an_image() -> None:
     frame = make_frame([WIDE, WIDE])
     masked = replace(frame, camera_mask=torch.tensor([True, False]))
     without = replace(frame, images=[frame.images[0], None], camera_mask=None)
-    shown = [draw_sheet(f, (), NAMES).pixels for f in (masked, without)]
-    np.testing.assert_array_equal(shown[0], shown[1])
+    drawn = [draw_sheet(f, (), NAMES).pixels for f in (masked, without)]
+    np.testing.assert_array_equal(drawn[0], drawn[1])
 
 
-def test_no_boxes_at_all_still_make_a_sheet() -> None:
+def test_sheet_without_boxes_is_drawn() -> None:
     empty = Detections(Boxes3D.empty(), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
     layers = make_layers(empty, Annotations.empty())
     sheet = draw_sheet(make_frame([WIDE] * 2), layers, NAMES, title="nothing")
@@ -139,7 +139,7 @@ def test_same_input_gives_the_same_pixels() -> None:
     assert first.tobytes() == second.tobytes()
 
 
-def test_sheet_is_the_same_whichever_frame_the_boxes_are_in() -> None:
+def test_sheet_does_not_depend_on_the_frame_of_the_boxes() -> None:
     frame = make_frame([WIDE] * 2)
     layers = make_layers(select_detections(random_detections(30, 3)), truth())
     lidar_from_ego = torch.tensor(  # x right, y forward, z up, as nuScenes' LIDAR_TOP
@@ -151,7 +151,7 @@ def test_sheet_is_the_same_whichever_frame_the_boxes_are_in() -> None:
     assert torch.allclose(invert_se3(lidar_from_ego) @ lidar_from_ego, torch.eye(4).double())
     first = draw_sheet(frame, layers, NAMES).pixels.astype(int)
     second = draw_sheet(in_lidar, moved, NAMES).pixels.astype(int)
-    # Rounding may move a line by the sixteenth of a pixel that drawing resolves.
+    # Rounding may move a line by 1/16 pixel, the resolution of drawing.
     assert (np.abs(first - second).max(-1) > 40).mean() < 1e-4
 
 
