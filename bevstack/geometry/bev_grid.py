@@ -1,4 +1,4 @@
-"""The bird's-eye-view grid: which rectangle of which frame the BEV tokens tile."""
+"""The bird's-eye-view grid: the rectangle of the ``bev`` frame that the BEV tokens tile."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ FRAMES = ("ego", "lidar")
 
 
 def nominal_bev_from_ego(frame: str) -> Tensor:  # (4, 4) float64
-    """Where the ``bev`` frame lies for a rig that does not say: no lidar is required of anybody.
+    """Return the default ``bev_from_ego``, for a rig that gives none.
 
-    "ego": the ego frame itself. "lidar": nuScenes' nominal LIDAR_TOP, x right, y forward, z up,
-    0.944 m before and 1.840 m above the ego origin, for weights that were trained in that frame.
+    For "ego" the ``bev`` frame is the ego frame. For "lidar" it is nuScenes' nominal LIDAR_TOP
+    frame: x right, y forward, z up, 0.944 m in front of and 1.840 m above the ego origin. Weights
+    that were trained in that frame need it. No rig needs a lidar.
 
     Raises:
-        ValueError: an unknown frame.
+        ValueError: ``frame`` is neither "ego" nor "lidar".
     """
     if frame == "ego":
         return torch.eye(4, dtype=torch.float64)
@@ -31,9 +32,13 @@ def nominal_bev_from_ego(frame: str) -> Tensor:  # (4, 4) float64
 class BEVGrid:
     """A regular grid of Y rows along y and X columns along x in the ``bev`` frame.
 
-    The ``bev`` frame is the ego frame (x forward, y left, z up), or nuScenes' LIDAR_TOP frame
-    (x right, y forward, z up) where published weights ask for it; ``frame`` says which. Normalised
+    ``frame`` selects the ``bev`` frame: the ego frame (x forward, y left, z up), or nuScenes'
+    LIDAR_TOP frame (x right, y forward, z up) for published weights that need it. Normalised
     coordinates run from 0 to 1 over each range.
+
+    Raises:
+        ValueError: an empty range, a shape that is not two positive cell counts, or an unknown
+            frame.
     """
 
     x_range_m: tuple[float, float] = (-51.2, 51.2)
@@ -58,18 +63,18 @@ class BEVGrid:
 
     @property
     def low_m(self) -> tuple[float, float, float]:
-        """Lower corner (x, y, z)."""
+        """Return the lower corner (x, y, z)."""
         return (self.x_range_m[0], self.y_range_m[0], self.z_range_m[0])
 
     @property
     def extent_m(self) -> tuple[float, float, float]:
-        """Extent along (x, y, z)."""
+        """Return the extent along (x, y, z)."""
         ranges = (self.x_range_m, self.y_range_m, self.z_range_m)
         x, y, z = (high - low for low, high in ranges)
         return (x, y, z)
 
     def cell_centers(self, dtype: torch.dtype = torch.float32) -> Tensor:  # (Y*X, 2)
-        """Normalised (x, y) of every cell centre, row-major: index = row * X + column."""
+        """Return the normalised (x, y) of each cell centre, row-major: index = row * X + column."""
         rows, columns = self.shape
         y = (torch.arange(rows, dtype=dtype) + 0.5) / rows
         x = (torch.arange(columns, dtype=dtype) + 0.5) / columns
@@ -79,11 +84,12 @@ class BEVGrid:
     def pillar_points(
         self, num_heights: int, dtype: torch.dtype = torch.float32
     ) -> Tensor:  # (Y*X, Z, 3) normalised
-        """Anchors of each cell's pillar, lowest first (BEVFormer, arXiv 2203.17270, section 3.3).
+        """Return the anchors of each cell's pillar, lowest first.
 
-        Height k of Z stands at (0.5 + k (E - 1) / (Z - 1)) / E of the range, E the extent along z
-        in metres: the outermost anchors lie half a metre inside the range, as published weights
-        expect. A single height stands in the middle.
+        This follows BEVFormer (arXiv 2203.17270), section 3.3. Let E be the extent along z in
+        metres. Anchor k of Z lies at (0.5 + k (E - 1) / (Z - 1)) / E of the range. The outermost
+        anchors are thus half a metre inside the range, as published weights expect. A single anchor
+        lies in the middle.
         """
         extent_z = self.extent_m[2]
         if num_heights == 1:
@@ -99,21 +105,21 @@ class BEVGrid:
         self,
         normalised: Tensor,  # (..., 3)
     ) -> Tensor:  # (..., 3) metres in the bev frame
-        """Normalised coordinates to metres."""
+        """Convert normalised coordinates to metres."""
         return normalised * normalised.new_tensor(self.extent_m) + normalised.new_tensor(self.low_m)
 
     def to_normalised(
         self,
         points_m: Tensor,  # (..., 3) metres in the bev frame
     ) -> Tensor:  # (..., 3)
-        """Metres to normalised coordinates, 0 to 1 inside the grid."""
+        """Convert metres to normalised coordinates, 0 to 1 inside the grid."""
         return (points_m - points_m.new_tensor(self.low_m)) / points_m.new_tensor(self.extent_m)
 
     def contains(
         self,
         points_m: Tensor,  # (..., 2 or 3) metres in the bev frame
     ) -> Tensor:  # (...,) bool
-        """Whether points lie strictly inside the rectangle seen from above (z is ignored)."""
+        """Return True for points strictly inside the rectangle seen from above (z is ignored)."""
         x, y = points_m[..., 0], points_m[..., 1]
         inside_x = (x > self.x_range_m[0]) & (x < self.x_range_m[1])
         return inside_x & (y > self.y_range_m[0]) & (y < self.y_range_m[1])

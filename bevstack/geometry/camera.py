@@ -10,21 +10,24 @@ from torch import Tensor
 from bevstack.geometry.se3 import check_rigid, invert_se3
 from bevstack.shapes import expect_shape
 
-MIN_DEPTH_M = 1e-5  # nearer points count as behind the camera, as in the published code
+MIN_DEPTH_M = 1e-5  # closer points count as behind the camera, as in the published code
 
 
 @dataclass(frozen=True)
 class CameraRig:
-    """Cameras of one frame, or of a batch of frames with a rig of its own each.
+    """Cameras of one frame, or of a batch of frames that may each have a different rig.
 
-    Pixel coordinates are continuous: the pixel in column j covers u in [j, j + 1), so that
-    resizing multiplies, cropping subtracts and mirroring is u' = W - u. Camera axes are x right,
-    y down, z forward. Leading axes ``...`` are free, for example (B, T).
+    Pixel coordinates are continuous: the pixel in column j covers u in [j, j + 1). Resizing
+    therefore multiplies coordinates, cropping subtracts from them, and mirroring is u' = W - u.
+    Camera axes are x right, y down, z forward. Leading axes ``...`` are free, for example (B, T).
+
+    Raises:
+        ValueError: shapes that do not agree.
     """
 
     intrinsics: Tensor  # (..., N, 3, 3) float64, pixels
     bev_from_cam: Tensor  # (..., N, 4, 4) float64, metres
-    image_size: Tensor  # (..., N, 2) int64 (H, W) of the part that holds image, without padding
+    image_size: Tensor  # (..., N, 2) int64 (H, W) of the image content, without padding
     camera_mask: Tensor  # (..., N) bool, False for a lost camera
 
     def __post_init__(self) -> None:
@@ -35,12 +38,12 @@ class CameraRig:
 
     @property
     def num_cameras(self) -> int:
-        """N, lost cameras included."""
+        """Return N, lost cameras included."""
         return int(self.camera_mask.shape[-1])
 
     @property
     def image_from_bev(self) -> Tensor:  # (..., N, 4, 4) float64
-        """Homogeneous projection: (u * depth, v * depth, depth, 1) of a point (x, y, z, 1)."""
+        """Return the homogeneous projection: (x, y, z, 1) to (u * depth, v * depth, depth, 1)."""
         image_from_cam = torch.zeros_like(self.bev_from_cam)
         image_from_cam[..., :3, :3] = self.intrinsics
         image_from_cam[..., 3, 3] = 1.0
@@ -50,10 +53,13 @@ class CameraRig:
         self,
         points_bev: Tensor,  # (..., P, 3) metres in the bev frame, the same points for all cameras
     ) -> tuple[Tensor, Tensor]:
-        """Pixel coordinates (..., N, P, 2) and depth (..., N, P) of points in every camera.
+        """Return the pixels (..., N, P, 2) and depths (..., N, P) of points in every camera.
 
-        Depth is along the optical axis in metres; at or behind the camera the pixel coordinates
-        mean nothing. Computed in float64.
+        Depth is along the optical axis in metres. Pixel coordinates have no meaning for points at
+        or behind the camera. All values are computed in float64.
+
+        Raises:
+            ValueError: the last axis of ``points_bev`` is not 3.
         """
         expect_shape("points_bev", points_bev, ("...", "P", 3))
         matrix = self.image_from_bev
@@ -67,7 +73,7 @@ class CameraRig:
         uv: Tensor,  # (..., N, P, 2) pixels
         depth: Tensor,  # (..., N, P) metres
     ) -> Tensor:  # (..., N, P) bool
-        """Which projected points lie in front of a working camera and inside its image."""
+        """Return True for projected points in front of a working camera and inside its image."""
         height, width = self.image_size.to(uv.dtype).unsqueeze(-2).unbind(-1)
         u, v = uv.unbind(-1)
         inside = (u > 0) & (u < width) & (v > 0) & (v < height)
@@ -77,16 +83,16 @@ class CameraRig:
         self,
         size: tuple[int, int] | Tensor,  # (H, W), or (..., N, 2)
     ) -> CameraRig:
-        """The rig after every image is resized to ``size`` (each axis with its own factor)."""
+        """Return the rig after every image is resized to ``size``, each axis by its own factor."""
         size = torch.as_tensor(size, device=self.image_size.device).expand_as(self.image_size)
         factor = size.to(self.intrinsics.dtype) / self.image_size.to(self.intrinsics.dtype)
         scale = torch.stack((factor[..., 1], factor[..., 0], torch.ones_like(factor[..., 0])), -1)
         return replace(self, intrinsics=scale[..., None] * self.intrinsics, image_size=size)
 
     def cropped(self, left: int, top: int, size: tuple[int, int]) -> CameraRig:
-        """The rig after every image is cropped to (H, W) = ``size`` from column left, row top.
+        """Return the rig after every image is cropped to (H, W) = ``size``.
 
-        Negative ``left`` or ``top`` pad instead.
+        The crop starts at column ``left`` and row ``top``. Negative values pad instead.
         """
         shift = self.intrinsics.new_tensor((left, top, 0.0))
         intrinsics = self.intrinsics - shift[:, None] * self.intrinsics[..., 2:3, :]
@@ -96,7 +102,7 @@ class CameraRig:
         )
 
     def flipped(self) -> CameraRig:
-        """The rig after every image is mirrored left to right: u' = W - u."""
+        """Return the rig after every image is mirrored left to right: u' = W - u."""
         width = self.image_size[..., 1].to(self.intrinsics.dtype)
         intrinsics = self.intrinsics.clone()
         intrinsics[..., 0, :] = width[..., None] * intrinsics[..., 2, :] - intrinsics[..., 0, :]
@@ -106,12 +112,12 @@ class CameraRig:
         self,
         new_from_bev: Tensor,  # (..., 4, 4)
     ) -> CameraRig:
-        """The same cameras seen from another frame: ``new_from_bev @ bev_from_cam``."""
+        """Return the same cameras relative to another frame: ``new_from_bev @ bev_from_cam``."""
         moved = new_from_bev.to(self.bev_from_cam.dtype).unsqueeze(-3) @ self.bev_from_cam
         return replace(self, bev_from_cam=moved)
 
     def to(self, device: torch.device | str) -> CameraRig:
-        """The rig on a device."""
+        """Return the rig on a device."""
         return CameraRig(
             self.intrinsics.to(device),
             self.bev_from_cam.to(device),
@@ -120,7 +126,7 @@ class CameraRig:
         )
 
     def __getitem__(self, index: int | slice | tuple[int | slice, ...]) -> CameraRig:
-        """Selects along the leading axes."""
+        """Select along the leading axes."""
         return CameraRig(
             self.intrinsics[index],
             self.bev_from_cam[index],
@@ -130,7 +136,7 @@ class CameraRig:
 
     @staticmethod
     def stack(rigs: list[CameraRig], dim: int = 0) -> CameraRig:
-        """Rigs of equal camera count stacked along a new leading axis."""
+        """Stack rigs of equal camera count along a new leading axis."""
         return CameraRig(
             torch.stack([rig.intrinsics for rig in rigs], dim),
             torch.stack([rig.bev_from_cam for rig in rigs], dim),
@@ -143,24 +149,28 @@ def check_intrinsics(
     name: str,
     intrinsics: Tensor,  # (..., 3, 3) pixels
 ) -> None:
-    """Raises unless every matrix is finite and [[fx, s, cx], [0, fy, cy], [0, 0, 1]], fx, fy > 0.
+    """Check that every matrix is finite and [[fx, s, cx], [0, fy, cy], [0, 0, 1]] with fx, fy > 0.
+
+    Args:
+        name: the name of the argument, for the message.
+        intrinsics: the matrices.
 
     Raises:
-        ValueError: names the matrix and what is wrong with it.
+        ValueError: a matrix breaks the rule; the message gives its index and value.
     """
     expect_shape(name, intrinsics, ("...", 3, 3))
     if not bool(torch.isfinite(intrinsics).all()):
-        where = (~torch.isfinite(intrinsics)).nonzero()[0].tolist()
-        raise ValueError(f"{name} must be finite; got a non-finite value at {where}")
+        index = (~torch.isfinite(intrinsics)).nonzero()[0].tolist()
+        raise ValueError(f"{name} must be finite; got a non-finite value at {index}")
     focal = intrinsics[..., (0, 1), (0, 1)]
     last_row = intrinsics[..., 2, :] - intrinsics.new_tensor((0.0, 0.0, 1.0))
     good = (focal > 0).all(-1) & (last_row.abs().amax(-1) < 1e-9) & (intrinsics[..., 1, 0] == 0)
     if not bool(good.all()):
-        where = (~good).nonzero()[0].tolist()
+        index = (~good).nonzero()[0].tolist()
         raise ValueError(
             f"{name} must be an invertible pinhole matrix [[fx, s, cx], [0, fy, cy], [0, 0, 1]] "
-            f"with positive focal lengths in pixels; entry {where} is "
-            f"{intrinsics[tuple(where)].tolist()}: check the calibration"
+            f"with positive focal lengths in pixels; entry {index} is "
+            f"{intrinsics[tuple(index)].tolist()}: check the calibration"
         )
 
 

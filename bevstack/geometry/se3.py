@@ -15,7 +15,7 @@ from bevstack.shapes import expect_shape
 def rotation_from_quaternion(
     quaternion: Tensor,  # (..., 4) wxyz, any non-zero length
 ) -> Tensor:  # (..., 3, 3)
-    """Rotation matrix of a quaternion, normalised first.
+    """Return the rotation matrix of a quaternion, which is normalised first.
 
     Raises:
         ValueError: a quaternion of zero or non-finite length.
@@ -36,11 +36,11 @@ def rotation_from_quaternion(
 def quaternion_from_rotation(
     rotation: Tensor,  # (..., 3, 3)
 ) -> Tensor:  # (..., 4) wxyz with w >= 0
-    """Unit quaternion of a rotation matrix, by the largest of the four squared components.
+    """Return the unit quaternion of a rotation matrix.
 
-    The matrix of all products q_i q_j is linear in the rotation; its row with the largest diagonal
-    entry is a well-conditioned multiple of the quaternion (Bar-Itzhack 2000, New Method for
-    Extracting the Quaternion from a Rotation Matrix, in its noise-free form).
+    The matrix of all products q_i q_j is linear in the rotation. Its row with the largest diagonal
+    entry is a well-conditioned multiple of the quaternion. This is the noise-free form of
+    Bar-Itzhack 2000, New Method for Extracting the Quaternion from a Rotation Matrix.
     """
     expect_shape("rotation", rotation, ("...", 3, 3))
     r = rotation
@@ -64,8 +64,8 @@ def quaternion_from_rotation(
         ),
         -2,
     )
-    best = products.diagonal(dim1=-2, dim2=-1).argmax(-1)
-    index = best[..., None, None].expand(*best.shape, 1, 4)
+    largest = products.diagonal(dim1=-2, dim2=-1).argmax(-1)
+    index = largest[..., None, None].expand(*largest.shape, 1, 4)
     quaternion = torch.nn.functional.normalize(products.gather(-2, index).squeeze(-2), dim=-1)
     return torch.where(quaternion[..., :1] < 0, -quaternion, quaternion)
 
@@ -74,7 +74,11 @@ def se3_from_parts(
     rotation: Tensor,  # (..., 3, 3), or (..., 4) quaternion wxyz
     translation: Tensor,  # (..., 3) metres
 ) -> Tensor:  # (..., 4, 4)
-    """Homogeneous matrix ``dst_from_src`` of a rotation (matrix or quaternion) and translation."""
+    """Return the homogeneous matrix ``dst_from_src`` of a rotation and a translation.
+
+    Raises:
+        ValueError: wrong shapes, or a quaternion of zero or non-finite length.
+    """
     if rotation.shape[-1] == 4:
         rotation = rotation_from_quaternion(rotation)
     expect_shape("rotation", rotation, ("...", 3, 3))
@@ -87,7 +91,7 @@ def se3_from_parts(
 def invert_se3(
     dst_from_src: Tensor,  # (..., 4, 4) rigid
 ) -> Tensor:  # (..., 4, 4)
-    """``src_from_dst``: the inverse of a rigid motion, by transposing the rotation (exact)."""
+    """Return ``src_from_dst``, the exact inverse of a rigid motion, by transposing the rotation."""
     expect_shape("dst_from_src", dst_from_src, ("...", 4, 4))
     src_from_dst_rotation = dst_from_src[..., :3, :3].transpose(-1, -2)
     translation = -(src_from_dst_rotation @ dst_from_src[..., :3, 3:]).squeeze(-1)
@@ -98,7 +102,7 @@ def transform_points(
     dst_from_src: Tensor,  # (..., 4, 4)
     points: Tensor,  # (..., P, 3) in src
 ) -> Tensor:  # (..., P, 3) in dst
-    """Points carried from src to dst; leading axes broadcast."""
+    """Transform points from src to dst; leading axes broadcast."""
     expect_shape("dst_from_src", dst_from_src, ("...", 4, 4))
     expect_shape("points", points, ("...", "P", 3))
     rotated = points @ dst_from_src[..., :3, :3].transpose(-1, -2)
@@ -108,7 +112,7 @@ def transform_points(
 def yaw_from_rotation(
     rotation: Tensor,  # (..., 3, 3)
 ) -> Tensor:  # (...,) radians in (-pi, pi]
-    """Heading of the rotated x axis seen from above, counter-clockwise about z."""
+    """Return the heading of the rotated x axis seen from above, counter-clockwise about z."""
     return torch.atan2(rotation[..., 1, 0], rotation[..., 0, 0])
 
 
@@ -116,30 +120,35 @@ def check_rigid(
     name: str,
     dst_from_src: Tensor,  # (..., 4, 4)
 ) -> None:
-    """Raises unless every matrix is a finite, proper rigid motion.
+    """Check that every matrix is a finite, proper rigid motion.
 
-    The rotation may err by 1e-3 from orthonormality: calibration files keep a few decimals.
+    The rotation may differ from an orthonormal one by 1e-3, because calibration files keep only a
+    few decimals.
+
+    Args:
+        name: the name of the argument, for the message.
+        dst_from_src: the matrices.
 
     Raises:
-        ValueError: names the matrix and what is wrong with it.
+        ValueError: a matrix breaks the rule; the message gives its index and error.
     """
     expect_shape(name, dst_from_src, ("...", 4, 4))
     if not bool(torch.isfinite(dst_from_src).all()):
-        raise ValueError(f"{name} must be finite; got {_first_bad(dst_from_src)}")
+        raise ValueError(f"{name} must be finite; got {_first_non_finite(dst_from_src)}")
     rotation = dst_from_src[..., :3, :3].double()
     identity = torch.eye(3, dtype=torch.float64, device=rotation.device)
     error = (rotation @ rotation.transpose(-1, -2) - identity).abs().amax((-1, -2))
     last_row = dst_from_src[..., 3, :] - dst_from_src.new_tensor((0.0, 0.0, 0.0, 1.0))
     proper = (error < 1e-3) & (torch.linalg.det(rotation) > 0) & (last_row.abs().amax(-1) < 1e-9)
     if not bool(proper.all()):
-        where = [int(i) for i in (~proper).nonzero()[0]]
+        index = [int(i) for i in (~proper).nonzero()[0]]
         raise ValueError(
-            f"{name} must be a rigid motion (rotation and translation); entry {where} is not "
-            f"(rotation errs by {float(error[tuple(where)]):.3g}): check the calibration"
+            f"{name} must be a rigid motion (rotation and translation); entry {index} is not "
+            f"(rotation error {float(error[tuple(index)]):.3g}): check the calibration"
         )
 
 
-def _first_bad(matrices: Tensor) -> str:
-    bad = ~torch.isfinite(matrices)
-    where = tuple(int(i) for i in bad.nonzero()[0])
-    return f"{float(matrices[where])} at {list(where)}"
+def _first_non_finite(matrices: Tensor) -> str:
+    non_finite = ~torch.isfinite(matrices)
+    index = tuple(int(i) for i in non_finite.nonzero()[0])
+    return f"{float(matrices[index])} at {list(index)}"

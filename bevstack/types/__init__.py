@@ -1,4 +1,4 @@
-"""Data with units and frames: what travels between the stages."""
+"""Data types that the stages exchange, with their units and frames."""
 
 from bevstack.types.batch import Batch
 from bevstack.types.boxes import Boxes3D

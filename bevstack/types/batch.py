@@ -1,4 +1,4 @@
-"""What a model takes: images and rigs of several clips, sample by sample."""
+"""The input of a model: images and rigs of several clips, one clip a sample."""
 
 from __future__ import annotations
 
@@ -15,23 +15,26 @@ from bevstack.types.perspective import CameraAnnotations
 
 @dataclass(frozen=True)
 class Batch:
-    """B clips of T frames of N cameras, padded to one size; each sample has a rig of its own.
+    """B clips of T frames of N cameras, padded to one size; each sample may have a different rig.
 
-    ``rig`` is given in the current frame's bev frame, for history frames too.
+    ``rig`` is expressed in the bev frame of the current frame, also for past frames.
+
+    Raises:
+        ValueError: shapes that do not agree, or a field without one entry a sample.
     """
 
     images: Tensor  # (B, T, N, 3, H, W) float32, normalised, zero where padded
     rig: CameraRig  # leading axes (B, T)
     frame_valid: Tensor  # (B, T) bool, False where a frame is missing
-    camera_slots: Tensor  # (B, N) int64, which of the model's camera embeddings a camera takes
-    world_from_bev: Tensor  # (B, T, 4, 4) float64, identity where there is no pose
+    camera_slots: Tensor  # (B, N) int64, index of each camera's embedding in the model
+    world_from_bev: Tensor  # (B, T, 4, 4) float64, identity without a pose
     timestamp_us: Tensor  # (B, T) int64
     sample_tokens: tuple[str, ...]  # B
     scene_tokens: tuple[str, ...]  # B
     annotations: tuple[Annotations, ...] | None = None  # B, in the bev frame
     bev_augmentation: Tensor | None = None  # (B, 3, 3) float64, augmented_bev_from_bev
-    # B x N, of the current frame's images as they lie here: clipped to them, mirrored where they
-    # are; attitudes and places are the real camera's, mirrored or not
+    # B x N, for the images of the current frame. 2D boxes follow the augmented images: they are
+    # clipped and mirrored with them. Rotations and centres stay those of the real camera.
     camera_annotations: tuple[tuple[CameraAnnotations, ...], ...] | None = None
 
     def __post_init__(self) -> None:
@@ -48,22 +51,22 @@ class Batch:
                     f"got {len(getattr(self, name))}"
                 )
         if self.camera_annotations is not None:
-            counts = [len(of_sample) for of_sample in self.camera_annotations]
+            counts = [len(cameras) for cameras in self.camera_annotations]
             if counts != [sizes["N"]] * sizes["B"]:
                 raise ValueError(
-                    f"camera_annotations must hold {sizes['N']} cameras of each of {sizes['B']} "
+                    f"camera_annotations must hold {sizes['N']} cameras for each of {sizes['B']} "
                     f"samples; got {counts}"
                 )
 
     @property
     def batch_size(self) -> int:
-        """B."""
+        """Return B."""
         return int(self.images.shape[0])
 
     def to(self, device: torch.device | str) -> Batch:
-        """The batch on a device; images in pinned memory are copied without waiting."""
+        """Return the batch on a device; images in pinned memory are copied asynchronously."""
         annotations = self.annotations
-        of_cameras = self.camera_annotations
+        camera_annotations = self.camera_annotations
         augmentation = self.bev_augmentation
         return replace(
             self,
@@ -74,11 +77,11 @@ class Batch:
             world_from_bev=self.world_from_bev.to(device),
             timestamp_us=self.timestamp_us.to(device),
             annotations=annotations and tuple(a.to(device) for a in annotations),
-            camera_annotations=of_cameras
-            and tuple(tuple(a.to(device) for a in of_sample) for of_sample in of_cameras),
+            camera_annotations=camera_annotations
+            and tuple(tuple(a.to(device) for a in cameras) for cameras in camera_annotations),
             bev_augmentation=None if augmentation is None else augmentation.to(device),
         )
 
     def pin_memory(self) -> Batch:
-        """The batch with its images in page-locked memory; only where there is a GPU."""
+        """Return the batch with its images in page-locked memory; this needs a GPU."""
         return replace(self, images=self.images.pin_memory())

@@ -35,7 +35,11 @@ CORNER_SIGNS = (
 
 @dataclass(frozen=True)
 class Boxes3D:
-    """Boxes that stand upright in a frame whose z axis points up; leading axes are free."""
+    """Upright boxes in a frame whose z axis points up; leading axes are free.
+
+    Raises:
+        ValueError: shapes that do not agree.
+    """
 
     center: Tensor  # (..., 3) metres, centre of gravity
     size: Tensor  # (..., 3) metres, (length, width, height)
@@ -53,12 +57,12 @@ class Boxes3D:
         return int(self.center.shape[0])
 
     def __getitem__(self, index: Tensor | slice | int) -> Boxes3D:
-        """Selects along the first axis."""
+        """Select along the first axis."""
         return Boxes3D(self.center[index], self.size[index], self.yaw[index], self.velocity[index])
 
     @staticmethod
     def empty(dtype: torch.dtype = torch.float32) -> Boxes3D:
-        """No boxes."""
+        """Return a set without boxes."""
         return Boxes3D(
             torch.zeros(0, 3, dtype=dtype),
             torch.zeros(0, 3, dtype=dtype),
@@ -68,7 +72,7 @@ class Boxes3D:
 
     @staticmethod
     def concatenate(boxes: Sequence[Boxes3D]) -> Boxes3D:
-        """Boxes of several sets in one, along the first axis."""
+        """Concatenate sets of boxes along the first axis."""
         if not boxes:
             return Boxes3D.empty()
         return Boxes3D(
@@ -79,7 +83,7 @@ class Boxes3D:
         )
 
     def corners(self) -> Tensor:  # (..., 8, 3) metres
-        """Corners in the order drawn above ``CORNER_SIGNS``."""
+        """Return the corners in the order drawn above ``CORNER_SIGNS``."""
         offsets = 0.5 * self.size[..., None, :] * self.size.new_tensor(CORNER_SIGNS)
         cos, sin = torch.cos(self.yaw)[..., None], torch.sin(self.yaw)[..., None]
         x, y, z = offsets.unbind(-1)
@@ -90,10 +94,14 @@ class Boxes3D:
         self,
         dst_from_src: Tensor,  # (4, 4) rigid
     ) -> Boxes3D:
-        """The boxes in another upright frame: centres moved, headings and velocities rotated.
+        """Return the boxes in another upright frame.
 
-        A tilt between the frames (a lidar is mounted a degree off) moves the centres exactly and
-        keeps the boxes upright: heading and velocity are the rotated vectors seen from above.
+        The frames may be tilted against each other, for example if a lidar is mounted a degree off.
+        Centres are transformed exactly. The boxes stay upright: heading and velocity are the
+        rotated vectors seen from above.
+
+        Raises:
+            ValueError: ``dst_from_src`` is not (4, 4).
         """
         expect_shape("dst_from_src", dst_from_src, (4, 4))
         motion = dst_from_src.to(torch.float64)
@@ -109,7 +117,7 @@ class Boxes3D:
         )
 
     def to(self, target: torch.device | torch.dtype | str) -> Boxes3D:
-        """The boxes on a device or in a floating dtype."""
+        """Return the boxes on a device or in a floating dtype."""
         return Boxes3D(
             self.center.to(target),
             self.size.to(target),
@@ -119,20 +127,20 @@ class Boxes3D:
 
 
 def wrap_angle(angle: Tensor) -> Tensor:
-    """An angle in radians brought to [-pi, pi)."""
+    """Wrap an angle in radians to [-pi, pi)."""
     return torch.remainder(angle + math.pi, 2 * math.pi) - math.pi
 
 
 def blend_yaw(
     yaw: Tensor,  # (...) radians
     other: Tensor,  # (...)
-    share: Tensor | float,  # 0 to 1, of the other
-    other_wins: Tensor,  # (...) bool, where the two have no mean
+    weight: Tensor | float,  # 0 to 1, of ``other``
+    prefer_other: Tensor,  # (...) bool, selects one of two opposed headings
 ) -> Tensor:  # (...) in [-pi, pi)
-    """A heading between two; those more than a right angle apart have no mean: one has its way."""
+    """Blend two headings; of two more than a right angle apart, return one of them unchanged."""
     turn = wrap_angle(other - yaw)
     opposed = turn.abs() > math.pi / 2
-    return wrap_angle(yaw + turn * torch.where(opposed, other_wins.to(turn.dtype), share))
+    return wrap_angle(yaw + turn * torch.where(opposed, prefer_other.to(turn.dtype), weight))
 
 
 __all__ = ["CORNER_SIGNS", "Boxes3D", "blend_yaw", "wrap_angle"]

@@ -1,4 +1,4 @@
-"""Boxes with a class: what a detector says, and what is true."""
+"""Boxes with a class: the detections of a model, and the ground truth."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from bevstack.types.boxes import Boxes3D
 
 @dataclass(frozen=True)
 class Detections:
-    """Detected boxes of one frame, best first, in the ``bev`` frame unless said otherwise."""
+    """Detected boxes of one frame, highest score first, by default in the ``bev`` frame.
+
+    Raises:
+        ValueError: scores or labels that are not one a box.
+    """
 
     boxes: Boxes3D  # D boxes
     scores: Tensor  # (D,) 0 to 1
@@ -33,17 +37,21 @@ class Detections:
         self,
         dst_from_src: Tensor,  # (4, 4)
     ) -> Detections:
-        """The same detections in another upright frame."""
+        """Return the same detections in another upright frame."""
         return Detections(self.boxes.transformed(dst_from_src), self.scores, self.labels)
 
     def to(self, device: torch.device | str) -> Detections:
-        """The detections on a device."""
+        """Return the detections on a device."""
         return Detections(self.boxes.to(device), self.scores.to(device), self.labels.to(device))
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """True boxes of one frame, in the ``bev`` frame unless said otherwise."""
+    """Ground-truth boxes of one frame, by default in the ``bev`` frame.
+
+    Raises:
+        ValueError: labels or point counts that are not one a box.
+    """
 
     boxes: Boxes3D  # A boxes
     labels: Tensor  # (A,) int64, index into the configuration's class names
@@ -63,17 +71,17 @@ class Annotations:
         self,
         dst_from_src: Tensor,  # (4, 4)
     ) -> Annotations:
-        """The same annotations in another upright frame."""
+        """Return the same annotations in another upright frame."""
         return Annotations(self.boxes.transformed(dst_from_src), self.labels, self.num_points)
 
     def to(self, device: torch.device | str) -> Annotations:
-        """The annotations on a device."""
+        """Return the annotations on a device."""
         return Annotations(
             self.boxes.to(device), self.labels.to(device), self.num_points.to(device)
         )
 
     @staticmethod
     def empty() -> Annotations:
-        """No boxes."""
+        """Return annotations without boxes."""
         none = torch.zeros(0, dtype=torch.int64)
         return Annotations(Boxes3D.empty(), none, none)

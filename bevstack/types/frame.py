@@ -1,4 +1,4 @@
-"""One moment of one vehicle: images, calibration, pose; and several moments in a row."""
+"""Frames and clips: images, calibration and pose at one moment, and at several in a row."""
 
 from __future__ import annotations
 
@@ -19,31 +19,32 @@ from bevstack.types.perspective import CameraAnnotations
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """The images of one rig at one moment, with the calibration and poses they were taken with.
+    """The images of one rig at one moment, with their calibration and poses.
 
-    Only ``images``, ``intrinsics`` and ``ego_from_cam`` are required: any number of cameras from
-    one up, of different sizes. Arrays may be anything numpy understands; they are kept as float64
-    tensors. Images are rectified pinhole images; ``bevstack.runtime.rig`` undistorts on load.
+    Only ``images``, ``intrinsics`` and ``ego_from_cam`` are required. A rig has one camera or more,
+    and image sizes may differ. Calibrations and poses may be any array-like; they are stored as
+    float64 tensors. Images must be rectified pinhole images; ``bevstack.runtime.rig`` undistorts
+    them on load.
 
     Raises:
-        ValueError: shapes that disagree, an image that is not uint8 RGB, or a calibration that is
-            not finite and invertible.
+        ValueError: shapes that do not agree, an image that is not uint8 RGB, a calibration that is
+            not finite and invertible, or poses at the cameras' times without ``world_from_ego``.
     """
 
     images: Sequence[NDArray[np.uint8] | None]  # N of (H, W, 3) RGB, None for a lost camera
     intrinsics: Tensor  # (N, 3, 3) pixels of the image as given
     ego_from_cam: Tensor  # (N, 4, 4) metres
-    camera_names: tuple[str, ...] = ()  # N roles such as "CAM_FRONT"; "" or none: by nearest yaw
-    camera_mask: Tensor | None = None  # (N,) bool, False for a lost camera; default: has an image
+    camera_names: tuple[str, ...] = ()  # N roles such as "CAM_FRONT"; "" or none: nearest yaw
+    camera_mask: Tensor | None = None  # (N,) bool, False for a lost camera; default: images given
     timestamp_us: int = 0  # reference time of the frame
-    camera_timestamp_us: tuple[int, ...] = ()  # N, when each image was taken; none: reference time
+    camera_timestamp_us: tuple[int, ...] = ()  # N, capture times; none: the reference time
     world_from_ego: Tensor | None = None  # (4, 4) at the reference time
     world_from_ego_at_camera: Tensor | None = None  # (N, 4, 4) at each camera's own time
-    bev_from_ego: Tensor | None = None  # (4, 4) the frame the BEV grid lies in; none: the ego frame
+    bev_from_ego: Tensor | None = None  # (4, 4) frame of the BEV grid; none: the ego frame
     sample_token: str = ""
     scene_token: str = ""
     annotations: Annotations | None = None  # in the bev frame
-    # N, in pixels of the images as given, each camera's at its own time
+    # N, in pixels of the images as given, at the capture time of each camera
     camera_annotations: tuple[CameraAnnotations, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -64,11 +65,12 @@ class Frame:
         for name in ("camera_names", "camera_timestamp_us"):
             if len(getattr(self, name)) not in (0, count):
                 raise ValueError(
-                    f"{name} must name all {count} cameras or none; got {len(getattr(self, name))}"
+                    f"{name} must hold one entry for each of the {count} cameras, or none; "
+                    f"got {len(getattr(self, name))}"
                 )
         if self.camera_annotations is not None and len(self.camera_annotations) != count:
             raise ValueError(
-                f"camera_annotations must be one a camera ({count}); "
+                f"camera_annotations must hold one entry a camera ({count}); "
                 f"got {len(self.camera_annotations)}"
             )
         self._check_images()
@@ -106,15 +108,15 @@ class Frame:
 
     @property
     def num_cameras(self) -> int:
-        """N, lost cameras included."""
+        """Return N, lost cameras included."""
         return len(self.images)
 
     def bev_from_cam(self) -> Tensor:  # (N, 4, 4) float64
-        """Camera poses in the bev frame at the reference time.
+        """Return the camera poses in the bev frame at the reference time.
 
-        Where the pose at each camera's own time is known, the motion between that time and the
+        If the ego pose at each camera's capture time is known, the motion between that time and the
         reference time is compensated: bev_from_ego @ ego_from_world @ world_from_ego(t_cam) @
-        ego_from_cam, as the published ``lidar2img`` does.
+        ego_from_cam. The published ``lidar2img`` matrices are built the same way.
         """
         pose = self.ego_from_cam
         if self.world_from_ego_at_camera is not None and self.world_from_ego is not None:
@@ -122,7 +124,7 @@ class Frame:
         return pose if self.bev_from_ego is None else self.bev_from_ego @ pose
 
     def rig(self) -> CameraRig:
-        """The cameras as seen from the bev frame; a lost camera keeps a size of one pixel."""
+        """Return the cameras in the bev frame; a lost camera has an image size of one pixel."""
         sizes = [image.shape[:2] if image is not None else (1, 1) for image in self.images]
         assert self.camera_mask is not None  # set in __post_init__
         return CameraRig(
@@ -130,7 +132,7 @@ class Frame:
         )
 
     def world_from_bev(self) -> Tensor | None:  # (4, 4) float64
-        """Pose of the bev frame in the world at the reference time; None without a pose."""
+        """Return the world pose of the bev frame at the reference time; None without a pose."""
         if self.world_from_ego is None or self.bev_from_ego is None:
             return self.world_from_ego
         return self.world_from_ego @ invert_se3(self.bev_from_ego)
@@ -138,10 +140,14 @@ class Frame:
 
 @dataclass(frozen=True)
 class Clip:
-    """Frames of one stream at the offsets a model asks for, oldest first.
+    """Frames of one stream at the offsets that a model needs, oldest first.
 
-    The last is the current one unless the configuration looks ahead. A frame that does not exist
-    (start of a scene, a dropped message) is None: the model fills it.
+    The last frame is the current one unless the configuration uses future frames. A frame that does
+    not exist (start of a scene, a dropped message) is None; the model fills it.
+
+    Raises:
+        ValueError: no frame at offset 0, offsets that do not ascend, a number of frames that
+            differs from the number of offsets, or frames of different scenes.
     """
 
     frames: tuple[Frame | None, ...]  # T
@@ -150,7 +156,8 @@ class Clip:
     def __post_init__(self) -> None:
         if len(self.frames) != len(self.offsets):
             raise ValueError(
-                f"frames must be one an offset: {len(self.offsets)}; got {len(self.frames)}"
+                f"frames must hold one entry an offset ({len(self.offsets)}); "
+                f"got {len(self.frames)}"
             )
         if 0 not in self.offsets or list(self.offsets) != sorted(set(self.offsets)):
             raise ValueError(f"offsets must ascend and hold 0; got {self.offsets}")
@@ -163,13 +170,14 @@ class Clip:
         for frame, offset in zip(self.frames, self.offsets, strict=True):
             if frame is not None and frame.scene_token and scene not in ("", frame.scene_token):
                 raise ValueError(
-                    f"frames must be of one scene, {scene!r}; got one of {frame.scene_token!r} at "
-                    f"offset {offset}: give None where the scene has no frame"
+                    f"frames must be of one scene, {scene!r}; got a frame of "
+                    f"{frame.scene_token!r} at offset {offset}: give None where the scene has no "
+                    "frame"
                 )
 
     @property
     def current(self) -> Frame:
-        """The frame at offset 0."""
+        """Return the frame at offset 0."""
         frame = self.frames[self.offsets.index(0)]
         assert frame is not None  # checked in __post_init__
         return frame

@@ -1,4 +1,4 @@
-"""Temporal memory: what a stream keeps from one step to the next."""
+"""Temporal memory: the past frames that a stream keeps from one step to the next."""
 
 from __future__ import annotations
 
@@ -16,35 +16,41 @@ from bevstack.shapes import expect_shape
 
 
 class Reset(IntEnum):
-    """Why a step used no history, or a clip not all of its frames."""
+    """Reasons for dropping the history of a step, or past frames of a clip."""
 
-    NONE = 0  # none: the stream went on, the clip's frames were used
-    START = 1  # there is none: a stream's first frame, a clip of nothing but the current one
-    SCENE = 2  # the last frame kept is of another scene
+    NONE = 0  # no reset: the history, or every frame of the clip, was used
+    START = 1  # no history: the first frame of a stream, or a clip of the current frame alone
+    SCENE = 2  # the newest frame in memory belongs to another scene
     TIME = 3  # timestamps go back
-    GAP = 4  # the last frame kept is older than the oldest that is looked at
+    GAP = 4  # the newest frame in memory is older than the oldest one that the model uses
     JUMP = 5  # the pose moved faster than temporal.max_speed_mps
-    RIG = 6  # another number of cameras, or larger images: old features do not fit beside new ones
+    RIG = 6  # another number of cameras, or larger images: old and new features do not fit together
 
 
 @dataclass(frozen=True)
 class BEVMemory:
     """Past frames of B independent streams, newest last: tensors only, batch first.
 
-    It goes into a model's ``forward`` and comes out of it; nothing else holds state. Slot s holds
-    the frame S - 1 - s steps of ``temporal.frame_interval_s`` before the newest kept; what stands
-    where ``valid`` is false is not read. ``features`` holds what the configured alignment keeps:
-    for "reproject" one entry an FPN level (B, S, N, C, H, W), and ``rig``, ``camera_slots`` and
-    ``padded_size`` are there; for "warp" one BEV map (B, S, C, Y, X), and they are None.
+    A model's ``forward`` takes the memory and returns an updated one; nothing else holds state.
+    Slot s holds the frame that is S - 1 - s steps of ``temporal.frame_interval_s`` older than the
+    newest one in memory. Slots where ``valid`` is false are not read.
+
+    The content depends on ``temporal.alignment``. For "reproject", ``features`` has one entry an
+    FPN level (B, S, N, C, H, W), and ``rig``, ``camera_slots`` and ``padded_size`` are given. For
+    "warp", ``features`` is one BEV map (B, S, C, Y, X), and the three are None.
+
+    Raises:
+        ValueError: shapes that do not agree, or only some of ``rig``, ``camera_slots`` and
+            ``padded_size``.
     """
 
     features: tuple[Tensor, ...]  # each (B, S, ...)
     valid: Tensor  # (B, S) bool
     world_from_bev: Tensor  # (B, S, 4, 4) float64
     timestamp_us: Tensor  # (B, S) int64
-    sequence_id: Tensor  # (B,) int64, which scene a row's frames are of: see sequence_ids
-    fingerprint: Tensor  # (B,) int64, of the configuration of the model that made the features
-    rig: CameraRig | None = None  # leading axes (B, S), each in its own frame's bev frame
+    sequence_id: Tensor  # (B,) int64, the scene of each row: see sequence_ids
+    fingerprint: Tensor  # (B,) int64, of the configuration of the model that computed the features
+    rig: CameraRig | None = None  # leading axes (B, S), each slot in the bev frame of its own frame
     camera_slots: Tensor | None = None  # (B, S, N) int64, as in Batch
     padded_size: Tensor | None = None  # (B, 2) int64, pixels (H, W) that the features cover
 
@@ -72,67 +78,67 @@ class BEVMemory:
 
     @property
     def batch_size(self) -> int:
-        """B."""
+        """Return B."""
         return int(self.valid.shape[0])
 
     @property
     def num_slots(self) -> int:
-        """S."""
+        """Return S."""
         return int(self.valid.shape[1])
 
     @property
     def bytes_per_frame(self) -> int:
-        """What one frame of one stream takes in features, calibration and pose."""
-        return sum(t.element_size() * math.prod(t.shape[2:]) for t in self.of_frames())
+        """Return the bytes of the features, calibration and pose of one frame of one stream."""
+        return sum(t.element_size() * math.prod(t.shape[2:]) for t in self.frame_tensors())
 
     def select(
         self,
         rows: Tensor,  # (R,) int64
     ) -> BEVMemory:
-        """The streams of the given batch rows, in that order."""
+        """Return the streams of the given batch rows, in that order."""
         return self._map(lambda tensor: tensor[rows])
 
     @staticmethod
     def concatenate(memories: Sequence[BEVMemory]) -> BEVMemory:
-        """Streams of several memories as rows of one.
+        """Concatenate memories along the batch axis.
 
         Raises:
-            ValueError: no memory, a different number of feature levels or slots, or other sizes.
+            ValueError: no memory is given, or their feature levels, slots or sizes differ.
         """
-        kinds = {(len(m.features), m.num_slots, m.rig is None) for m in memories}
-        if len(kinds) != 1:
+        layouts = {(len(m.features), m.num_slots, m.rig is None) for m in memories}
+        if len(layouts) != 1:
             levels = sorted({len(memory.features) for memory in memories})
             slots = sorted({memory.num_slots for memory in memories})
             raise ValueError(
-                "memories must hold the same number of levels and slots, of the same alignment; "
+                "memories must have the same number of levels and slots and the same alignment; "
                 f"got levels {levels} and slots {slots}"
             )
         shapes = {tuple(tuple(f.shape[2:]) for f in memory.features) for memory in memories}
         if len(shapes) != 1:
-            raise ValueError(f"memories must hold features of one size; got {sorted(shapes)}")
+            raise ValueError(f"memories must have features of one size; got {sorted(shapes)}")
         parts = [memory._tensors() for memory in memories]
-        joined = [torch.cat(tensors) for tensors in zip(*parts, strict=True)]
-        return memories[0]._rebuilt(joined)
+        concatenated = [torch.cat(tensors) for tensors in zip(*parts, strict=True)]
+        return memories[0]._with_tensors(concatenated)
 
     def detach(self) -> BEVMemory:
-        """The memory without gradient history."""
+        """Return the memory detached from the autograd graph."""
         return self._map(lambda tensor: tensor.detach())
 
     def to(self, device: torch.device | str) -> BEVMemory:
-        """The memory on a device."""
+        """Return the memory on a device."""
         return self._map(lambda tensor: tensor.to(device))
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> BEVMemory:
-        return self._rebuilt([function(tensor) for tensor in self._tensors()])
+        return self._with_tensors([function(tensor) for tensor in self._tensors()])
 
     def map_frames(self, function: Callable[[Tensor], Tensor]) -> BEVMemory:
-        """Changes what belongs to single frames, (B, S, ...), all tensors alike; ``valid`` too."""
-        count = len(self.of_frames())
+        """Apply a function to every tensor (B, S, ...) with a slot axis, also to ``valid``."""
+        count = len(self.frame_tensors())
         tensors = self._tensors()
-        return self._rebuilt([*map(function, tensors[:count]), *tensors[count:]])
+        return self._with_tensors([*map(function, tensors[:count]), *tensors[count:]])
 
-    def of_frames(self) -> list[Tensor]:
-        """The tensors with a slot axis, (B, S, ...)."""
+    def frame_tensors(self) -> list[Tensor]:
+        """Return the tensors with a slot axis, (B, S, ...)."""
         tensors = [*self.features, self.valid, self.world_from_bev, self.timestamp_us]
         if self.rig is not None and self.camera_slots is not None:
             rig = self.rig
@@ -141,13 +147,13 @@ class BEVMemory:
         return tensors
 
     def _tensors(self) -> list[Tensor]:
-        of_rows = [self.sequence_id, self.fingerprint]
+        row_tensors = [self.sequence_id, self.fingerprint]
         if self.padded_size is not None:
-            of_rows += [self.padded_size]
-        return self.of_frames() + of_rows
+            row_tensors += [self.padded_size]
+        return self.frame_tensors() + row_tensors
 
-    def _rebuilt(self, tensors: Sequence[Tensor]) -> BEVMemory:
-        """A memory of the tensors that ``_tensors`` lists."""
+    def _with_tensors(self, tensors: Sequence[Tensor]) -> BEVMemory:
+        """Return a memory of this layout from tensors in the order of ``_tensors``."""
         levels = len(self.features)
         valid, world_from_bev, timestamp_us, *rest = tensors[levels:]
         features = tuple(tensors[:levels])
@@ -171,7 +177,7 @@ class BEVMemory:
 
 
 def sequence_ids(scene_tokens: Sequence[str]) -> Tensor:  # (B,) int64
-    """A number for each scene: the first 63 bits of its token's SHA-256, the same everywhere."""
+    """Return a reproducible number for each scene: the first 63 bits of its token's SHA-256."""
     digests = [hashlib.sha256(token.encode()).digest() for token in scene_tokens]
     numbers = [int.from_bytes(digest[:8], "big") >> 1 for digest in digests]
     return torch.tensor(numbers, dtype=torch.int64)

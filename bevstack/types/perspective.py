@@ -1,12 +1,13 @@
-"""Boxes of single camera images, in the image and in the camera's own frame.
+"""Boxes of single camera images, in the image and in the camera frame.
 
-Camera axes are x right, y down, z forward, in metres. An object's own axes are x forward, y left,
-z up. Quaternions are wxyz, turning the object's axes to the camera's. Pixel coordinates are those
-of the image as the network sees it, with the intrinsics that go with it.
+Camera axes are x right, y down, z forward, in metres. Object axes are x forward, y left, z up.
+Quaternions are wxyz and rotate object axes to camera axes. Pixel coordinates and intrinsics belong
+to the image that the network receives.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,8 +16,8 @@ from torch import Tensor
 from bevstack.shapes import expect_shape
 
 UNKNOWN_ATTRIBUTE = -1
-# Signs of the eight corners along the object's (x, y, z): the front face, left top first and
-# clockwise seen from behind the object, then the back face in the same order.
+# Signs of the eight corners along the object's (x, y, z): first the front face, from its top left
+# corner clockwise as viewed from behind the object, then the back face in the same order.
 CAMERA_CORNER_SIGNS = (
     (1, 1, 1),
     (1, -1, 1),
@@ -31,13 +32,16 @@ CAMERA_CORNER_SIGNS = (
 
 @dataclass(frozen=True)
 class CameraBoxes:
-    """3D boxes of any attitude, placed by where their centre is seen and how deep it lies.
+    """3D boxes of any orientation, located by the pixel and the depth of their centre.
 
-    Centre and corners are differentiable in every part. Leading axes are free.
+    Centre and corners are differentiable with respect to every field. Leading axes are free.
+
+    Raises:
+        ValueError: shapes that do not agree.
     """
 
     quaternion: Tensor  # (..., 4) wxyz cam_from_object, of unit length
-    projected_center_px: Tensor  # (..., 2) (u, v), where the centre is seen
+    projected_center_px: Tensor  # (..., 2) (u, v) of the centre
     depth_m: Tensor  # (...,) of the centre along the optical axis
     size_m: Tensor  # (..., 3) (length, width, height)
     cam_from_image: Tensor  # (..., 3, 3) inverse intrinsics: (u, v, 1) to the ray with z = 1
@@ -54,7 +58,7 @@ class CameraBoxes:
         return int(self.quaternion.shape[0])
 
     def __getitem__(self, index: Tensor | slice | int | tuple[Tensor, ...]) -> CameraBoxes:
-        """Selects along the leading axes."""
+        """Select along the leading axes."""
         return CameraBoxes(
             self.quaternion[index],
             self.projected_center_px[index],
@@ -64,15 +68,15 @@ class CameraBoxes:
         )
 
     def rays(self) -> Tensor:  # (..., 3)
-        """Directions to the centres, with z = 1."""
+        """Return the directions to the centres, with z = 1."""
         return pixel_rays(self.projected_center_px, self.cam_from_image)
 
     def centers(self) -> Tensor:  # (..., 3) metres, camera frame
-        """Centres of gravity."""
+        """Return the centres of gravity."""
         return self.rays() * self.depth_m[..., None]
 
     def corners(self) -> Tensor:  # (..., 8, 3) metres, camera frame
-        """Corners in the order of ``CAMERA_CORNER_SIGNS``."""
+        """Return the corners in the order of ``CAMERA_CORNER_SIGNS``."""
         signs = self.size_m.new_tensor(CAMERA_CORNER_SIGNS)
         offsets = 0.5 * self.size_m[..., None, :] * signs
         return rotate(self.quaternion[..., None, :], offsets) + self.centers()[..., None, :]
@@ -80,7 +84,11 @@ class CameraBoxes:
 
 @dataclass(frozen=True)
 class CameraAnnotations:
-    """True boxes of one camera image (v2 specification, section 11.2)."""
+    """Ground-truth boxes of one camera image (v2 specification, section 11.2).
+
+    Raises:
+        ValueError: shapes that do not agree.
+    """
 
     boxes_px: Tensor  # (A, 4) (left, top, right, bottom), clipped to the image
     labels: Tensor  # (A,) int64, index into the configuration's class names
@@ -88,7 +96,7 @@ class CameraAnnotations:
     center_m: Tensor  # (A, 3) centre of gravity in the camera frame, z > 0
     size_m: Tensor  # (A, 3) (length, width, height)
     attributes: Tensor  # (A,) int64, or UNKNOWN_ATTRIBUTE
-    speed_mps: Tensor  # (A,) length of the velocity over ground, NaN where unknown
+    speed_mps: Tensor  # (A,) speed over ground, NaN if unknown
 
     def __post_init__(self) -> None:
         sizes = expect_shape("boxes_px", self.boxes_px, ("A", 4))
@@ -106,12 +114,12 @@ class CameraAnnotations:
         return CameraAnnotations(*(part[index] for part in self._parts()))
 
     def to(self, target: torch.device | str) -> CameraAnnotations:
-        """The annotations on a device."""
+        """Return the annotations on a device."""
         return CameraAnnotations(*(part.to(target) for part in self._parts()))
 
     @staticmethod
     def empty() -> CameraAnnotations:
-        """No boxes."""
+        """Return annotations without boxes."""
         none = torch.zeros(0, dtype=torch.int64)
         three = torch.zeros(0, 3)
         return CameraAnnotations(
@@ -134,9 +142,9 @@ def pixel_rays(
     pixels: Tensor,  # (..., 2) (u, v)
     cam_from_image: Tensor,  # (..., 3, 3)
 ) -> Tensor:  # (..., 3)
-    """Directions in the camera frame of what is seen at pixels, with z = 1."""
+    """Return the directions of pixels in the camera frame, with z = 1."""
     homogeneous = torch.cat((pixels, torch.ones_like(pixels[..., :1])), -1)
-    # A product of matrices would be rounded to eight bits under autocast.
+    # Autocast would compute a matrix product in bfloat16, with only 8 significant bits.
     return (cam_from_image * homogeneous[..., None, :]).sum(-1)
 
 
@@ -144,11 +152,12 @@ def rotate(
     quaternion: Tensor,  # (..., 4) wxyz, of unit length
     vectors: Tensor,  # (..., 3)
 ) -> Tensor:  # (..., 3)
-    """Vectors turned by quaternions: v + 2 w (u x v) + 2 u x (u x v); leading axes broadcast."""
+    """Rotate vectors by quaternions: v + 2 w (u x v) + 2 u x (u x v); leading axes broadcast."""
     axis = quaternion[..., 1:]
-    shape = torch.broadcast_shapes(axis.shape, vectors.shape)  # type: ignore[no-untyped-call]
+    broadcast_shapes: Callable[..., torch.Size] = torch.broadcast_shapes
+    shape = broadcast_shapes(axis.shape, vectors.shape)
     dtype = torch.promote_types(axis.dtype, vectors.dtype)
     axis, vectors = axis.expand(shape).to(dtype), vectors.expand(shape).to(dtype)
     across: Tensor = 2 * torch.linalg.cross(axis, vectors)
-    turned: Tensor = vectors + quaternion[..., :1] * across + torch.linalg.cross(axis, across)
-    return turned
+    rotated: Tensor = vectors + quaternion[..., :1] * across + torch.linalg.cross(axis, across)
+    return rotated

@@ -1,4 +1,4 @@
-"""Cells and pillars, written out by hand."""
+"""Cells and pillars of the BEV grid against numbers calculated by hand."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def test_pillar_anchors_of_the_published_range():
     torch.testing.assert_close(z, torch.tensor([-4.5, -4.5 + 7 / 3, -4.5 + 14 / 3, 2.5]))
 
 
-def test_a_single_anchor_stands_in_the_middle():
+def test_a_single_anchor_lies_in_the_middle():
     assert GRID.pillar_points(1)[0, 0, 2] == 0.5
 
 
@@ -31,7 +31,7 @@ def test_metres_and_normalised_are_inverse():
     torch.testing.assert_close(GRID.to_normalised(GRID.to_metres(points)), points)
 
 
-def test_border_is_outside():
+def test_the_border_is_outside_the_grid():
     points = torch.tensor([[30.0, 0, 0], [29.9, 5.9, 99.0], [0, -6, 0], [-10.1, 0, 0]])
     assert GRID.contains(points).tolist() == [False, True, False, False]
 
@@ -44,7 +44,7 @@ def test_border_is_outside():
         ({"frame": "world"}, "grid.frame must be one of"),
     ],
 )
-def test_contradictions_are_refused(change, message):
+def test_contradictory_arguments_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         BEVGrid(**change)
 

@@ -38,37 +38,37 @@ def naive_iou(first: Tensor, second: Tensor) -> Tensor:
     rows = []
     for a in first:
         for b in second:
-            one, other = polygon(a), polygon(b)
-            shared = one.intersection(other).area
-            rows.append(shared / (one.area + other.area - shared))
+            p, q = polygon(a), polygon(b)
+            shared = p.intersection(q).area
+            rows.append(shared / (p.area + q.area - shared))
     return torch.tensor(rows, dtype=torch.float64).view(len(first), len(second))
 
 
-# float32: coordinates of some metres err by 1e-6 m
+# float32: coordinates of a few metres have errors of 1e-6 m
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 2e-5)])
-def test_overlap_of_turned_boxes_is_that_of_their_polygons(
+def test_iou_of_rotated_boxes_equals_that_of_their_polygons(
     dtype: torch.dtype, tolerance: float
 ) -> None:
     first, second = some_footprints(60, seed=1), some_footprints(50, seed=2)
-    wanted = naive_iou(first, second)
-    assert 0.3 < float((wanted > 0).double().mean()) < 0.95 and float(wanted.max()) > 0.5
-    got = pairwise_bev_iou(first.to(dtype), second.to(dtype))
-    assert got.dtype == dtype
-    torch.testing.assert_close(got.double(), wanted, rtol=tolerance, atol=tolerance)
+    expected = naive_iou(first, second)
+    assert 0.3 < float((expected > 0).double().mean()) < 0.95 and float(expected.max()) > 0.5
+    iou = pairwise_bev_iou(first.to(dtype), second.to(dtype))
+    assert iou.dtype == dtype
+    torch.testing.assert_close(iou.double(), expected, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_boxes_apart_do_not_overlap_by_rounding(dtype: torch.dtype) -> None:
+def test_rounding_gives_disjoint_boxes_no_overlap(dtype: torch.dtype) -> None:
     first, second = some_footprints(80, seed=6), some_footprints(80, seed=7)
-    got = pairwise_bev_iou(first.to(dtype), second.to(dtype))
-    apart = torch.tensor([[polygon(a).distance(polygon(b)) for b in second] for a in first])
-    assert int((apart > 1e-3).sum()) > 500
-    assert not got[apart > 1e-3].any()
+    iou = pairwise_bev_iou(first.to(dtype), second.to(dtype))
+    distances_m = torch.tensor([[polygon(a).distance(polygon(b)) for b in second] for a in first])
+    assert int((distances_m > 1e-3).sum()) > 500
+    assert not iou[distances_m > 1e-3].any()
 
 
 def test_shared_sides_and_corners_count_once() -> None:
-    """Axis-aligned and turned by quarter circles: equal, inside, side on side, crosswise, apart."""
-    places = [
+    """Compare equal, nested, touching, crossed and disjoint boxes, most at quarter turns."""
+    rows = [
         (0.0, 0.0, 4.0, 2.0, 0.0),
         (0.0, 0.0, 4.0, 2.0, math.pi),
         (0.0, 0.0, 4.0, 2.0, math.pi / 2),
@@ -81,14 +81,14 @@ def test_shared_sides_and_corners_count_once() -> None:
         (0.0, 0.0, math.sqrt(2), math.sqrt(2), math.pi / 4),  # a diamond that just fits
     ]
     for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-6)):
-        footprints = torch.tensor(places, dtype=dtype)
-        wanted = naive_iou(footprints.double(), footprints.double())
-        got = pairwise_bev_iou(footprints, footprints)
-        torch.testing.assert_close(got.double(), wanted, rtol=tolerance, atol=tolerance)
-        torch.testing.assert_close(got.diagonal(), torch.ones(len(places), dtype=dtype))
+        footprints = torch.tensor(rows, dtype=dtype)
+        expected = naive_iou(footprints.double(), footprints.double())
+        iou = pairwise_bev_iou(footprints, footprints)
+        torch.testing.assert_close(iou.double(), expected, rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(iou.diagonal(), torch.ones(len(rows), dtype=dtype))
 
 
-def test_far_from_the_origin_it_is_the_same() -> None:
+def test_iou_is_the_same_far_from_the_origin() -> None:
     footprints = some_footprints(30, seed=3)
     moved = footprints + torch.tensor((6e5, -4e6, 0, 0, 0), dtype=torch.float64)
     torch.testing.assert_close(
@@ -100,10 +100,10 @@ def test_far_from_the_origin_it_is_the_same() -> None:
 def test_leading_axes_are_batches(batch: int) -> None:
     first = some_footprints(batch * 4, seed=4).view(batch, 4, 5)
     second = some_footprints(batch * 7, seed=5).view(batch, 7, 5)
-    got = pairwise_bev_iou(first, second)
-    assert got.shape == (batch, 4, 7)
+    iou = pairwise_bev_iou(first, second)
+    assert iou.shape == (batch, 4, 7)
     for b in range(batch):
-        torch.testing.assert_close(got[b], pairwise_bev_iou(first[b], second[b]))
+        torch.testing.assert_close(iou[b], pairwise_bev_iou(first[b], second[b]))
 
 
 def test_boxes_without_area_and_no_boxes_overlap_nothing() -> None:

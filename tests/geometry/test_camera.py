@@ -1,4 +1,4 @@
-"""Projection against a plain pinhole written out, and the image operations against pixels."""
+"""Camera rigs: projection against a pinhole in plain loops, and image operations on pixels."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def make_rig(*leading, cameras=3, seed=0):
     return CameraRig(intrinsics, random_poses(*leading, cameras, seed=seed), size, mask)
 
 
-def test_projection_equals_a_pinhole_written_out():
+def test_projection_equals_a_pinhole_in_plain_loops():
     rig = make_rig(2, cameras=3)
     points = torch.from_numpy(np.random.default_rng(1).normal(scale=20, size=(2, 5, 3)))
     uv, depth = rig.project(points)
@@ -34,11 +34,11 @@ def test_projection_equals_a_pinhole_written_out():
         assert depth[b, n, p].item() == pytest.approx(z, abs=1e-10)
         if z > 0.1:
             k = rig.intrinsics[b, n].numpy()
-            want = (k[0, 0] * x / z + k[0, 2], k[1, 1] * y / z + k[1, 2])
-            np.testing.assert_allclose(uv[b, n, p].numpy(), want, atol=1e-7)
+            expected = (k[0, 0] * x / z + k[0, 2], k[1, 1] * y / z + k[1, 2])
+            np.testing.assert_allclose(uv[b, n, p].numpy(), expected, atol=1e-7)
 
 
-def test_visible_needs_depth_image_and_a_working_camera():
+def test_visible_points_are_in_front_of_a_working_camera_and_in_its_image():
     rig = make_rig(cameras=2)
     rig.camera_mask[1] = False
     uv = torch.tensor([[10.0, 10], [10, 10], [0, 10], [400, 10], [10, 200], [399.9, 199.9]])
@@ -70,7 +70,7 @@ def test_point_stays_on_its_pixel_after_resize_crop_and_flip():
         torch.testing.assert_close(flipped, torch.stack((400 - uv[0], uv[1])))
 
 
-def test_image_operations_leave_the_rig_they_start_from_alone():
+def test_image_operations_do_not_change_their_input():
     rig = make_rig(cameras=2)
     before = rig.intrinsics.clone()
     rig.resized((50, 50)), rig.cropped(1, 2, (3, 4)), rig.flipped()
@@ -78,14 +78,14 @@ def test_image_operations_leave_the_rig_they_start_from_alone():
     assert rig.image_size.tolist() == [[200, 400], [200, 400]]
 
 
-def test_moved_rig_sees_moved_points():
+def test_moving_rig_and_points_together_keeps_the_projection():
     rig = make_rig(2, cameras=3)
     motion = random_poses(2, seed=9)
     points = torch.from_numpy(np.random.default_rng(1).normal(size=(2, 5, 3)))
     uv, depth = rig.project(points)
     back = invert_se3(motion)
-    moved = points @ back[:, :3, :3].transpose(-1, -2) + back[:, None, :3, 3]
-    uv_moved, depth_moved = rig.moved(back).project(moved)
+    moved_points = points @ back[:, :3, :3].transpose(-1, -2) + back[:, None, :3, 3]
+    uv_moved, depth_moved = rig.moved(back).project(moved_points)
     torch.testing.assert_close(depth_moved, depth, atol=1e-9, rtol=0)
     ahead = depth > 0.1
     torch.testing.assert_close(uv_moved[ahead], uv[ahead], atol=1e-6, rtol=1e-9)
@@ -101,7 +101,7 @@ def test_stack_and_select_are_inverse():
 @pytest.mark.parametrize(
     ("row", "column", "value"), [(0, 0, 0.0), (1, 1, float("nan")), (2, 2, 0.0), (1, 0, 3.0)]
 )
-def test_an_impossible_intrinsic_matrix_is_named(row, column, value):
+def test_an_error_names_an_invalid_intrinsic_matrix(row, column, value):
     intrinsics = make_rig(cameras=3).intrinsics
     intrinsics[2, row, column] = value
     with pytest.raises(ValueError, match=r"intrinsics must be .*\[2"):

@@ -1,4 +1,4 @@
-"""Group axioms, and agreement with formulas that share nothing with ours."""
+"""Rigid motions: group axioms, and agreement with independent formulas."""
 
 import math
 
@@ -16,7 +16,7 @@ from bevstack.geometry import (
 )
 from bevstack.geometry.se3 import check_rigid
 
-TIGHT = 1e-12  # float64, a handful of products of numbers near 1
+TIGHT = 1e-12  # float64, a few products of numbers near 1
 
 
 def random_poses(*leading, seed=0):
@@ -41,18 +41,18 @@ def test_composition_is_associative_and_acts_on_points():
     )
 
 
-def test_rotation_of_a_quaternion_turns_vectors_by_the_sandwich_product():
+def test_rotation_from_a_quaternion_equals_the_sandwich_product():
     quaternion = np.random.default_rng(4).normal(size=(6, 4))
     rotation = rotation_from_quaternion(torch.from_numpy(quaternion)).numpy()
     vector = np.array([0.3, -2.0, 1.1])
     for q, matrix in zip(quaternion, rotation, strict=True):
         q = q / np.linalg.norm(q)
         w, u = q[0], q[1:]
-        turned = vector + 2 * np.cross(u, np.cross(u, vector) + w * vector)
-        np.testing.assert_allclose(matrix @ vector, turned, atol=TIGHT)
+        rotated = vector + 2 * np.cross(u, np.cross(u, vector) + w * vector)
+        np.testing.assert_allclose(matrix @ vector, rotated, atol=TIGHT)
 
 
-def test_quaternion_comes_back_also_for_half_turns():
+def test_quaternion_survives_a_round_trip_also_for_half_turns():
     half_turns = [[0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [0, 0.6, -0.8, 0], [1, 0, 0, 0]]
     random = np.random.default_rng(5).normal(size=(50, 4))
     quaternion = torch.from_numpy(np.concatenate((half_turns, random)))
@@ -76,7 +76,7 @@ def test_zero_quaternion_is_refused():
 
 
 @pytest.mark.parametrize("damage", ["nan", "scale", "mirror", "row"])
-def test_a_matrix_that_is_no_motion_is_named(damage):
+def test_an_error_names_a_matrix_that_is_no_rigid_motion(damage):
     pose = random_poses(3)
     if damage == "nan":
         pose[1, 0, 3] = math.nan

@@ -1,4 +1,4 @@
-"""Batches: what belongs together, and how they travel to a device."""
+"""Batches: consistent shapes, and the transfer to a device."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def some_batch(batch: int = 2, cameras: int = 3) -> Batch:
     )
 
 
-def with_truth(batch: Batch) -> Batch:
+def with_annotations(batch: Batch) -> Batch:
     cameras = int(batch.camera_slots.shape[1])
     boxes = Boxes3D(torch.rand(2, 3), torch.rand(2, 3), torch.rand(2), torch.rand(2, 2))
     return replace(
@@ -60,7 +60,7 @@ def with_truth(batch: Batch) -> Batch:
 
 
 def tensors_of(value: object) -> list[Tensor]:
-    """Every tensor in a batch, wherever it is."""
+    """Return every tensor in a batch, nested ones included."""
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, tuple):
@@ -70,7 +70,7 @@ def tensors_of(value: object) -> list[Tensor]:
     return []
 
 
-@pytest.mark.parametrize("batch", [some_batch(), with_truth(some_batch())])
+@pytest.mark.parametrize("batch", [some_batch(), with_annotations(some_batch())])
 def test_every_tensor_goes_to_the_device(batch: Batch) -> None:
     moved = batch.to("meta")
     assert len(tensors_of(moved)) == len(tensors_of(batch))
@@ -78,24 +78,24 @@ def test_every_tensor_goes_to_the_device(batch: Batch) -> None:
     assert {tensor.device.type for tensor in tensors_of(batch)} == {"cpu"}
 
 
-def test_a_batch_without_truth_stays_so_on_a_device() -> None:
+def test_a_batch_without_annotations_has_none_on_a_device() -> None:
     moved = some_batch().to("meta")
     assert moved.annotations is None
     assert moved.camera_annotations is None
     assert moved.bev_augmentation is None
 
 
-def test_true_boxes_must_be_one_set_a_camera_of_each_sample() -> None:
-    none = CameraAnnotations.empty()
-    message = r"camera_annotations must hold 3 cameras of each of 2 samples; got \[{}\]"
+def test_camera_annotations_must_hold_one_set_for_each_camera_of_each_sample() -> None:
+    empty = CameraAnnotations.empty()
+    message = r"camera_annotations must hold 3 cameras for each of 2 samples; got \[{}\]"
     with pytest.raises(ValueError, match=message.format("3")):
-        replace(some_batch(), camera_annotations=((none,) * 3,))
+        replace(some_batch(), camera_annotations=((empty,) * 3,))
     with pytest.raises(ValueError, match=message.format("3, 2")):
-        replace(some_batch(), camera_annotations=((none,) * 3, (none,) * 2))
+        replace(some_batch(), camera_annotations=((empty,) * 3, (empty,) * 2))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: nothing to pin memory for")
-def test_pinned_images_arrive_whole() -> None:
-    batch = with_truth(some_batch()).pin_memory()
+def test_pinned_images_arrive_unchanged_on_the_gpu() -> None:
+    batch = with_annotations(some_batch()).pin_memory()
     assert batch.images.is_pinned()
     assert torch.equal(batch.to("cuda").images.cpu(), batch.images)

@@ -1,4 +1,4 @@
-"""Boxes: corners, motion between frames, selection."""
+"""3D boxes: corners, transforms between frames, selection and concatenation."""
 
 import math
 
@@ -30,8 +30,8 @@ def test_corners_of_one_box_by_hand():
     )
     corners = boxes.corners()[0]
     # heading +y: the front is at y = 7, the left side at x = 9
-    want = torch.tensor([[9, 7, 0.5], [9, 3, 0.5], [11, 3, 0.5], [11, 7, 0.5]])
-    torch.testing.assert_close(corners[:4], want, atol=1e-5, rtol=0)
+    expected = torch.tensor([[9, 7, 0.5], [9, 3, 0.5], [11, 3, 0.5], [11, 7, 0.5]])
+    torch.testing.assert_close(corners[:4], expected, atol=1e-5, rtol=0)
     torch.testing.assert_close(corners[4:, 2], torch.full((4,), 1.5))
 
 
@@ -42,14 +42,14 @@ def test_corners_move_with_the_box():
     motion[:3, :3] = torch.tensor([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]).double()
     boxes = make_boxes()
     moved = boxes.transformed(motion).corners()
-    want = boxes.corners() @ motion[:3, :3].T + motion[:3, 3]
-    torch.testing.assert_close(moved, want)
+    expected = boxes.corners() @ motion[:3, :3].T + motion[:3, 3]
+    torch.testing.assert_close(moved, expected)
     torch.testing.assert_close(
         boxes.transformed(motion).velocity, boxes.velocity @ motion[:2, :2].T
     )
 
 
-def test_there_and_back_is_the_same_box():
+def test_a_transform_and_its_inverse_restore_the_box():
     boxes = make_boxes()
     motion = torch.eye(4, dtype=torch.float64)
     motion[:2, :2] = torch.tensor([[0.0, -1], [1, 0]])
@@ -59,20 +59,20 @@ def test_there_and_back_is_the_same_box():
     torch.testing.assert_close(wrap_angle(back.yaw - boxes.yaw), torch.zeros(5).double())
 
 
-def test_empty_boxes_have_corners_and_can_be_joined():
+def test_empty_boxes_have_corners_and_can_be_concatenated():
     assert Boxes3D.empty().corners().shape == (0, 8, 3)
-    joined = Boxes3D.concatenate([make_boxes(2), make_boxes(3, seed=1)])
-    assert len(joined) == 5
-    assert torch.equal(joined[2:].yaw, make_boxes(3, seed=1).yaw)
+    both = Boxes3D.concatenate([make_boxes(2), make_boxes(3, seed=1)])
+    assert len(both) == 5
+    assert torch.equal(both[2:].yaw, make_boxes(3, seed=1).yaw)
     assert len(Boxes3D.concatenate([])) == 0
 
 
-def test_angles_wrap_to_the_half_open_turn():
+def test_angles_wrap_to_the_half_open_range_of_one_turn():
     angles = torch.tensor([math.pi, -math.pi, 3 * math.pi, 0.5, -7.0])
-    want = [-math.pi, -math.pi, -math.pi, 0.5, -7 + 2 * math.pi]
-    torch.testing.assert_close(wrap_angle(angles), torch.tensor(want), atol=1e-5, rtol=0)
+    expected = [-math.pi, -math.pi, -math.pi, 0.5, -7 + 2 * math.pi]
+    torch.testing.assert_close(wrap_angle(angles), torch.tensor(expected), atol=1e-5, rtol=0)
 
 
-def test_a_size_of_the_wrong_shape_is_named():
+def test_an_error_names_a_size_of_the_wrong_shape():
     with pytest.raises(ValueError, match=r"size must have shape \(2, 3\); got \(1, 3\)"):
         Boxes3D(torch.zeros(2, 3), torch.zeros(1, 3), torch.zeros(2), torch.zeros(2, 2))

@@ -1,4 +1,4 @@
-"""Frames: what is required, what is refused, and how poses compose."""
+"""Frames and clips: required and refused arguments, and the composition of poses."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def make_frame(cameras=2, **changes):
     return Frame(**(arguments | changes))
 
 
-def test_images_and_calibration_are_enough():
+def test_a_frame_needs_only_images_and_calibration():
     frame = make_frame(1)
     assert frame.num_cameras == 1
     assert frame.camera_mask.tolist() == [True]
@@ -63,11 +63,14 @@ def test_motion_between_camera_and_reference_time_is_compensated():
         ({"ego_from_cam": np.full((2, 4, 4), np.nan)}, "ego_from_cam must be finite"),
         ({"ego_from_cam": np.zeros((2, 4, 4))}, "ego_from_cam must be a rigid motion"),
         ({"ego_from_cam": np.eye(4)[None]}, r"ego_from_cam must have shape \(2, 4, 4\)"),
-        ({"camera_names": ("CAM_FRONT",)}, "camera_names must name all 2 cameras or none"),
+        (
+            {"camera_names": ("CAM_FRONT",)},
+            "camera_names must hold one entry for each of the 2 cameras, or none; got 1",
+        ),
         ({"world_from_ego_at_camera": np.stack([np.eye(4)] * 2)}, "world_from_ego must be given"),
         (
             {"camera_annotations": (CameraAnnotations.empty(),)},
-            r"camera_annotations must be one a camera \(2\); got 1",
+            r"camera_annotations must hold one entry a camera \(2\); got 1",
         ),
         (
             {"images": [np.zeros((9, 9, 3), np.uint8), None], "camera_mask": [True, True]},
@@ -75,7 +78,7 @@ def test_motion_between_camera_and_reference_time_is_compensated():
         ),
     ],
 )
-def test_bad_input_is_named(changes, message):
+def test_an_error_names_the_bad_argument(changes, message):
     with pytest.raises(ValueError, match=message):
         make_frame(2, **changes)
 
@@ -87,12 +90,14 @@ def test_clip_needs_its_current_frame_and_ascending_offsets():
         Clip((frame, None), (-1, 0))
     with pytest.raises(ValueError, match="offsets must ascend and hold 0"):
         Clip((frame, frame), (0, -1))
-    with pytest.raises(ValueError, match="frames must be one an offset"):
+    with pytest.raises(ValueError, match=r"frames must hold one entry an offset \(2\); got 1"):
         Clip((frame,), (-1, 0))
 
 
-def test_clip_is_of_one_scene():
+def test_frames_of_a_clip_are_of_one_scene():
     here, there = make_frame(scene_token="a"), make_frame(scene_token="b")
-    with pytest.raises(ValueError, match="must be of one scene, 'a'; got one of 'b' at offset -1"):
+    with pytest.raises(
+        ValueError, match="must be of one scene, 'a'; got a frame of 'b' at offset -1"
+    ):
         Clip((there, here), (-1, 0))
-    assert Clip((make_frame(), here), (-1, 0)).current is here  # of a scene without a name
+    assert Clip((make_frame(), here), (-1, 0)).current is here  # the first has no scene token

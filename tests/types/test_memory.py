@@ -1,4 +1,4 @@
-"""Memory rows are independent streams: selecting and joining them loses nothing."""
+"""Temporal memory: its rows are independent streams that survive selection and concatenation."""
 
 from dataclasses import replace
 
@@ -40,11 +40,11 @@ def make_memory(batch, levels=2, seed=0, cameras=4, slots=3, with_rig=True):
 
 
 @pytest.mark.parametrize("with_rig", [True, False])
-def test_concatenate_then_select_gives_each_stream_back(with_rig):
+def test_selecting_from_concatenated_memories_returns_each_stream(with_rig):
     one, two = make_memory(1, with_rig=with_rig), make_memory(2, seed=1, with_rig=with_rig)
-    joined = BEVMemory.concatenate([one, two])
-    assert joined.batch_size == 3
-    back = joined.select(torch.tensor([2, 1]))
+    both = BEVMemory.concatenate([one, two])
+    assert both.batch_size == 3
+    back = both.select(torch.tensor([2, 1]))
     assert torch.equal(back.features[1], two.features[1].flip(0))
     assert torch.equal(back.timestamp_us, two.timestamp_us.flip(0))
     assert torch.equal(back.sequence_id, two.sequence_id.flip(0))
@@ -58,23 +58,25 @@ def test_concatenate_then_select_gives_each_stream_back(with_rig):
         assert back.rig is None
 
 
-def test_detach_cuts_the_gradient_and_to_moves_all_of_it():
+def test_detach_cuts_the_gradient_and_to_moves_every_tensor():
     memory = make_memory(2)
     assert not any(f.requires_grad for f in memory.detach().features)
     moved = memory.to("meta")
-    devices = {t.device.type for t in (*moved.of_frames(), moved.sequence_id, moved.fingerprint)}
+    devices = {
+        t.device.type for t in (*moved.frame_tensors(), moved.sequence_id, moved.fingerprint)
+    }
     assert devices | {moved.padded_size.device.type} == {"meta"}
 
 
-def test_bytes_of_a_frame_are_those_of_its_tensors():
+def test_bytes_per_frame_equal_the_size_of_its_tensors():
     memory = make_memory(2)  # 4 cameras, levels of 4 x 5 and 4 x 6 float32
     features = 4 * (4 * 5 + 4 * 6)
-    calibration = 4 * (8 * 9 + 8 * 16 + 8 * 2 + 1 + 8)  # of each camera, its slot included
+    calibration = 4 * (8 * 9 + 8 * 16 + 8 * 2 + 1 + 8)  # for each camera, its slot included
     assert memory.bytes_per_frame == features + calibration + 1 + 8 * 16 + 8
     assert make_memory(0).bytes_per_frame == memory.bytes_per_frame
 
 
-def test_levels_and_batches_that_disagree_are_named():
+def test_errors_name_levels_slots_and_sizes_that_differ():
     with pytest.raises(ValueError, match="same number of levels"):
         BEVMemory.concatenate([make_memory(1), make_memory(1, levels=3)])
     with pytest.raises(ValueError, match=r"slots.*got levels \[2\] and slots \[3, 4\]"):
@@ -92,8 +94,8 @@ def test_levels_and_batches_that_disagree_are_named():
         replace(memory, padded_size=torch.zeros(3, 2))
 
 
-def test_scenes_have_numbers_of_their_own_that_stay_the_same():
+def test_each_scene_has_its_own_reproducible_number():
     ids = sequence_ids(("scene-a", "scene-b", "scene-a", ""))
     assert ids[0] == ids[2] != ids[1]
-    assert int(ids[3]) == 0xE3B0C44298FC1C14 >> 1  # SHA-256 of nothing begins so
+    assert int(ids[3]) == 0xE3B0C44298FC1C14 >> 1  # first bits of SHA-256 of the empty string
     assert sequence_ids(()).shape == (0,)

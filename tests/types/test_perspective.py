@@ -26,26 +26,26 @@ def some_boxes(*leading: int) -> CameraBoxes:
     )
 
 
-def test_centre_is_seen_where_it_is_said_to_be() -> None:
+def test_the_centre_projects_to_its_pixel_and_depth() -> None:
     boxes = some_boxes(2, 5)
-    seen = torch.linalg.inv(boxes.cam_from_image) @ boxes.centers()[..., None]
-    torch.testing.assert_close(seen[..., 2, 0], boxes.depth_m)
-    uv = seen[..., :2, 0] / seen[..., 2:, 0]
+    projected = torch.linalg.inv(boxes.cam_from_image) @ boxes.centers()[..., None]
+    torch.testing.assert_close(projected[..., 2, 0], boxes.depth_m)
+    uv = projected[..., :2, 0] / projected[..., 2:, 0]
     torch.testing.assert_close(uv, boxes.projected_center_px, rtol=1e-4, atol=1e-4)
 
 
 def test_corners_equal_loops_over_boxes_and_signs() -> None:
     boxes = some_boxes(6)
-    got = boxes.corners()
+    corners = boxes.corners()
     for m in range(6):
         matrix = rotation_from_quaternion(boxes.quaternion[m])
         for c, signs in enumerate(CAMERA_CORNER_SIGNS):
             half = torch.stack([boxes.size_m[m, a] / 2 * signs[a] for a in range(3)])
-            torch.testing.assert_close(got[m, c], matrix @ half + boxes.centers()[m])
+            torch.testing.assert_close(corners[m, c], matrix @ half + boxes.centers()[m])
 
 
-def test_first_four_corners_are_the_face_ahead() -> None:
-    """A car ahead that drives away: x forward is the camera's z, y left its -x, z up its -y."""
+def test_first_four_corners_are_the_front_face() -> None:
+    """Place a car that drives away: its x is the camera's z, its y is -x, its z is -y."""
     away = torch.tensor(((0.0, -1.0, 0.0), (0.0, 0.0, -1.0), (1.0, 0.0, 0.0)))
     boxes = some_boxes(1)
     boxes = replace(boxes, quaternion=torch.tensor([[0.5, 0.5, -0.5, 0.5]]))
@@ -57,24 +57,24 @@ def test_first_four_corners_are_the_face_ahead() -> None:
     assert (offset[:4, 2] > 0).all() and (offset[4:, 2] < 0).all()
 
 
-def test_turning_equals_the_matrix_and_broadcasts() -> None:
+def test_rotating_by_a_quaternion_equals_its_matrix_and_broadcasts() -> None:
     quaternion = torch.nn.functional.normalize(torch.randn(3, 1, 4).double(), dim=-1)
     vectors = torch.randn(5, 3).double()
-    wanted = torch.einsum("aij,bj->abi", rotation_from_quaternion(quaternion[:, 0]), vectors)
-    torch.testing.assert_close(rotate(quaternion, vectors), wanted)
+    expected = torch.einsum("aij,bj->abi", rotation_from_quaternion(quaternion[:, 0]), vectors)
+    torch.testing.assert_close(rotate(quaternion, vectors), expected)
 
 
-def test_rays_stay_precise_where_products_of_matrices_would_not() -> None:
+def test_rays_keep_full_precision_under_autocast() -> None:
     boxes = some_boxes(4)
-    wanted = boxes.rays()
+    expected = boxes.rays()
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(pixel_rays(boxes.projected_center_px, boxes.cam_from_image), wanted)
+        assert torch.equal(pixel_rays(boxes.projected_center_px, boxes.cam_from_image), expected)
 
 
 def test_annotations_select_and_check_their_shapes() -> None:
-    none = CameraAnnotations.empty()
-    assert len(none) == 0 and len(none.to("cpu")) == 0
-    true = CameraAnnotations(
+    empty = CameraAnnotations.empty()
+    assert len(empty) == 0 and len(empty.to("cpu")) == 0
+    annotations = CameraAnnotations(
         torch.rand(3, 4),
         torch.arange(3),
         torch.rand(3, 4),
@@ -83,11 +83,11 @@ def test_annotations_select_and_check_their_shapes() -> None:
         torch.arange(3),
         torch.rand(3),
     )
-    chosen = true[torch.tensor((True, False, True))]
-    assert len(chosen) == 2 and chosen.labels.tolist() == [0, 2]
-    assert torch.equal(chosen.size_m, true.size_m[[0, 2]])
+    selected = annotations[torch.tensor((True, False, True))]
+    assert len(selected) == 2 and selected.labels.tolist() == [0, 2]
+    assert torch.equal(selected.size_m, annotations.size_m[[0, 2]])
     with pytest.raises(ValueError, match=r"speed_mps must have shape \(A=3\); got \(2,\)"):
-        replace(true, speed_mps=torch.rand(2))
+        replace(annotations, speed_mps=torch.rand(2))
     with pytest.raises(ValueError, match=r"depth_m must have shape \(3\); got \(3, 1\)"):
         replace(some_boxes(3), depth_m=torch.rand(3, 1))
 

@@ -1,4 +1,4 @@
-"""One step of a stream's memory: what the next frame finds.
+"""Update of a stream's memory by one frame.
 
 Letters: B batch, S slots.
 """
@@ -16,7 +16,7 @@ from bevstack.types import BEVMemory, Reset
 
 
 def start_memory(newest: BEVMemory, num_slots: int) -> BEVMemory:
-    """A memory whose newest slot is the given one (S = 1); the others are empty."""
+    """Return a memory with the given frame (S = 1) in its newest slot; the rest is empty."""
 
     def widen(tensor: Tensor) -> Tensor:
         wide = tensor.new_zeros(tensor.shape[0], num_slots, *tensor.shape[2:])
@@ -28,54 +28,59 @@ def start_memory(newest: BEVMemory, num_slots: int) -> BEVMemory:
 
 def advance_memory(
     memory: BEVMemory,
-    newest: BEVMemory,  # S = 1, the frame just seen
+    newest: BEVMemory,  # S = 1, the current frame
     check: StreamCheck,
     config: TemporalConfig,
 ) -> BEVMemory:
-    """The memory after a frame, row by row.
+    """Return the memory after a frame, updated row by row.
 
-    Its slots move on by the steps since the newest frame kept, so a message that was dropped
-    leaves an empty slot. A frame less than half an interval after the newest one does not move
-    them: it takes the newest one's place where it lies nearer to one interval after the frame
-    before, and is not kept otherwise. So a stream of 10 Hz has a history of 2 Hz. Where the stream
-    was reset nothing but the new frame is left. Costs a copy of the features.
+    Slots shift by the number of steps since the newest frame in memory, so a dropped message leaves
+    an empty slot. A frame less than half an interval after the newest one does not shift them. It
+    replaces the newest one if it is closer to one interval after the second-newest frame, and is
+    discarded otherwise. So a stream of 10 Hz has a history of 2 Hz. After a reset only the new
+    frame remains.
+
+    Costs a copy of the features, unless the new frame is discarded in every row.
     """
     slots = torch.arange(memory.num_slots, device=check.steps.device)
-    moved = torch.where(check.resets == Reset.NONE, check.steps, memory.num_slots)
-    put = (moved > 0) | _lies_better(memory, newest, config)
-    if not bool(put.any()):
+    shift = torch.where(check.resets == Reset.NONE, check.steps, memory.num_slots)
+    stored = (shift > 0) | _closer_to_interval(memory, newest, config)
+    if not bool(stored.any()):
         return memory
-    source = slots + moved[:, None]  # (B, S)
-    there = source < memory.num_slots
+    source = slots + shift[:, None]  # (B, S)
+    exists = source < memory.num_slots
     source = source.clamp(max=memory.num_slots - 1)
     rows = torch.arange(memory.batch_size, device=source.device)[:, None]
-    kept = memory.map_frames(lambda tensor: tensor[rows, source])
-    kept.valid.logical_and_(there)
-    return _with_newest(kept, newest, put)
+    shifted = memory.map_frames(lambda tensor: tensor[rows, source])
+    shifted.valid.logical_and_(exists)
+    return _with_newest(shifted, newest, stored)
 
 
 def _with_newest(
-    kept: BEVMemory,  # tensors of its own, which are written to
+    shifted: BEVMemory,  # its tensors are changed in place
     newest: BEVMemory,
-    put: Tensor,  # (B,) bool
+    stored: Tensor,  # (B,) bool, rows that take the new frame
 ) -> BEVMemory:
-    (rows,) = put.nonzero(as_tuple=True)
+    (rows,) = stored.nonzero(as_tuple=True)
     chosen = newest.select(rows)
-    for old, new in zip(kept.of_frames(), chosen.of_frames(), strict=True):
+    for old, new in zip(shifted.frame_tensors(), chosen.frame_tensors(), strict=True):
         old[rows, -1] = new[:, 0].to(old.dtype)
     return replace(
-        kept,
+        shifted,
         sequence_id=newest.sequence_id,
         fingerprint=newest.fingerprint,
         padded_size=newest.padded_size,
     )
 
 
-def _lies_better(
+def _closer_to_interval(
     memory: BEVMemory, newest: BEVMemory, config: TemporalConfig
 ) -> Tensor:  # (B,) bool
-    """Whether a frame in between is nearer to one interval after the last but one than the last."""
-    before_us, last_us = memory.timestamp_us[:, -2], memory.timestamp_us[:, -1]
-    wanted_us = before_us + step_us(config)
-    nearer = (newest.timestamp_us[:, 0] - wanted_us).abs() < (last_us - wanted_us).abs()
-    return memory.valid[:, -2] & nearer
+    """Return True if the new frame should replace the newest one in memory.
+
+    That is if it is closer to one interval after the second-newest frame.
+    """
+    second_us, newest_us = memory.timestamp_us[:, -2], memory.timestamp_us[:, -1]
+    wanted_us = second_us + step_us(config)
+    closer = (newest.timestamp_us[:, 0] - wanted_us).abs() < (newest_us - wanted_us).abs()
+    return memory.valid[:, -2] & closer

@@ -75,15 +75,15 @@ def test_memory_is_what_a_list_of_each_stream_is(batch: int, slots: int, with_ri
         times = [time + e for time, e in zip(last, elapsed, strict=True)]
         check = StreamCheck(torch.tensor(steps), torch.tensor(resets) * int(Reset.JUMP))
         newest = one_frame(times, with_rig=with_rig)
-        before = [tensor.clone() for tensor in memory.of_frames()]
+        before = [tensor.clone() for tensor in memory.frame_tensors()]
         after = advance_memory(memory, newest, check, CONFIG)
-        for tensor, old in zip(memory.of_frames(), before, strict=True):
+        for tensor, old in zip(memory.frame_tensors(), before, strict=True):
             assert torch.equal(tensor, old)  # what goes in is not changed
         for b, stream in enumerate(naive):
             stream.see(times[b], steps[b], resets[b])
             assert after.valid[b].tolist() == [slot is not None for slot in stream.slots]
             for s, slot in enumerate(stream.slots):
-                for tensor in after.of_frames():
+                for tensor in after.frame_tensors():
                     if slot is not None and tensor.dtype != torch.bool:
                         assert bool((tensor[b, s] == slot).all())
         memory = after
