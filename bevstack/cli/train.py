@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
 
     config = load_config(args.config)
     if args.steps is not None:
-        config = replace(config, training=config.training.in_steps(args.steps))
+        config = replace(config, training=config.training.with_num_steps(args.steps))
     processes = join_processes(args.device)
     console = make_console()
     console.quiet = not processes.is_first

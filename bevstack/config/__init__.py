@@ -1,4 +1,4 @@
-"""Configuration: frozen dataclasses, one a stage; see ``configs/`` for whole detectors."""
+"""Configuration: one frozen dataclass for each stage; ``configs/`` holds whole detectors."""
 
 from bevstack.config.detector import Config
 from bevstack.config.internimage import InternImageConfig

@@ -1,13 +1,19 @@
-"""The one form of a configuration error."""
+"""Check of one field of a configuration, with a uniform error message."""
 
 from __future__ import annotations
 
 
-def check(name: str, holds: bool, wanted: str, got: object) -> None:
-    """Raises unless a condition on a field holds.
+def check(name: str, holds: bool, requirement: str, got: object) -> None:
+    """Check that a condition on a field holds.
+
+    Args:
+        name: path of the field, such as "decoder.num_heads".
+        holds: the condition.
+        requirement: the condition in words, such as "be positive".
+        got: value of the field.
 
     Raises:
-        ValueError: "<name> must <wanted>; got <got>".
+        ValueError: the condition does not hold: "<name> must <requirement>; got <got>".
     """
     if not holds:
-        raise ValueError(f"{name} must {wanted}; got {got!r}")
+        raise ValueError(f"{name} must {requirement}; got {got!r}")

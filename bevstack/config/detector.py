@@ -1,4 +1,4 @@
-"""The whole configuration of a detector and its training."""
+"""Configuration of a detector and its training."""
 
 from __future__ import annotations
 
@@ -23,22 +23,23 @@ from bevstack.vocabulary import DETECTION_CLASSES
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """One detector: what it sees, what it is made of, how it is trained."""
+    """Configuration of one detector: input, model, losses and training."""
 
-    name: str
+    name: str  # shown in logs and reports
     class_names: tuple[str, ...] = DETECTION_CLASSES  # label order
-    # offsets of a clip's frames in steps of temporal.frame_interval_s, ascending, 0 among them;
-    # positive ones look ahead (offline)
+    # Offsets of a clip's frames from the current frame 0, in steps of temporal.frame_interval_s,
+    # in ascending order. Positive offsets are future frames, for offline use.
     frames: tuple[int, ...] = (0,)
     images: ImageConfig = field(default_factory=ImageConfig)
     grid: BEVGrid = field(default_factory=BEVGrid)
     backbone: InternImageConfig | ResNetConfig = field(default_factory=InternImageConfig)
     fpn: FPNConfig = field(default_factory=FPNConfig)
     encoder: BEVEncoderConfig = field(default_factory=BEVEncoderConfig)
-    temporal: TemporalConfig | None = None  # given exactly where there are several frames
+    temporal: TemporalConfig | None = None  # given if, and only if, there are several frames
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
-    perspective: PerspectiveConfig | None = None  # none: no perspective supervision
-    proposals: ProposalConfig | None = None  # none: learned queries alone; needs perspective
+    perspective: PerspectiveConfig | None = None  # None: no perspective supervision
+    # None: learned queries only. Proposals need the perspective head.
+    proposals: ProposalConfig | None = None
     loss: LossConfig = field(default_factory=LossConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -54,50 +55,60 @@ class Config:
             check(
                 f"{name}.num_heads", divides, f"divide fpn.channels = {channels}", heads.num_heads
             )
-        check("fpn.channels", channels % 2 == 0, "be even (row and column halves)", channels)
-        stages = self.backbone.out_indices
-        given = all(stage in stages for stage in self.fpn.in_stages)
         check(
-            "fpn.in_stages", given, f"be among backbone.out_indices = {stages}", self.fpn.in_stages
+            "fpn.channels",
+            channels % 2 == 0,
+            "be even (one half for rows, one for columns)",
+            channels,
+        )
+        stages = self.backbone.out_indices
+        returned = all(stage in stages for stage in self.fpn.in_stages)
+        check(
+            "fpn.in_stages",
+            returned,
+            f"be among backbone.out_indices = {stages}",
+            self.fpn.in_stages,
         )
         levels = self.encoder.num_levels
         enough = levels is None or levels <= self.fpn.num_outputs
-        wanted = f"be at most fpn.num_outputs = {self.fpn.num_outputs}"
-        check("encoder.num_levels", enough, wanted, levels)
+        requirement = f"be at most fpn.num_outputs = {self.fpn.num_outputs}"
+        check("encoder.num_levels", enough, requirement, levels)
         self._check_perspective()
         symmetric = self.grid.frame == "ego" or not self.augmentation.mirror_scene
-        wanted = "be False for the bev frame 'lidar', which looks to the right"
-        check("augmentation.mirror_scene", symmetric, wanted, self.augmentation.mirror_scene)
+        requirement = "be False for the bev frame 'lidar', whose x axis points to the right"
+        check("augmentation.mirror_scene", symmetric, requirement, self.augmentation.mirror_scene)
 
     @property
     def bev_levels(self) -> int:
-        """L, pyramid levels that the BEV encoder attends to: the finest of them."""
+        """Return L, the number of pyramid levels that the BEV encoder attends to, finest first."""
         return self.encoder.num_levels or self.fpn.num_outputs
 
     def _check_frames(self) -> None:
         frames = self.frames
         ascending = 0 in frames and list(frames) == sorted(set(frames))
-        check("frames", ascending, "ascend and hold 0", frames)
+        check("frames", ascending, "be in ascending order and include 0", frames)
         several = len(frames) > 1
-        wanted = "be given for several frames" if several else "be none for frames (0,)"
-        check("temporal", (self.temporal is not None) == several, wanted, self.temporal)
+        requirement = "be given for several frames" if several else "be None for frames (0,)"
+        check("temporal", (self.temporal is not None) == several, requirement, self.temporal)
 
     def _check_perspective(self) -> None:
         perspective = self.perspective
         if perspective is None:
-            wanted = "be none without perspective, whose boxes they come from"
-            check("proposals", self.proposals is None, wanted, self.proposals)
+            requirement = "be None without perspective, whose boxes are the proposals"
+            check("proposals", self.proposals is None, requirement, self.proposals)
             steps = self.training.perspective_steps
-            wanted = "be 0 without perspective, which they train"
-            check("training.perspective_steps", steps == 0, wanted, steps)
+            requirement = "be 0 without perspective, the section that these steps train"
+            check("training.perspective_steps", steps == 0, requirement, steps)
             return
         levels, classes = len(perspective.strides), len(self.class_names)
-        wanted = f"be {levels}, one a stride of perspective.strides"
-        check("fpn.num_outputs", self.fpn.num_outputs == levels, wanted, self.fpn.num_outputs)
-        wanted = f"hold one size for each of the {classes} class_names"
-        given = perspective.num_classes
-        check("perspective.canonical_size_m", given == classes, wanted, given)
+        requirement = f"be {levels}, one for each of perspective.strides"
+        check("fpn.num_outputs", self.fpn.num_outputs == levels, requirement, self.fpn.num_outputs)
+        requirement = f"hold one size for each of the {classes} class_names"
+        sizes = perspective.num_classes
+        check("perspective.canonical_size_m", sizes == classes, requirement, sizes)
         first = 4 << self.fpn.in_stages[0]
         strides = tuple(first << level for level in range(levels))
-        wanted = f"be those of the pyramid, {strides}"
-        check("perspective.strides", perspective.strides == strides, wanted, perspective.strides)
+        requirement = f"equal those of the pyramid, {strides}"
+        check(
+            "perspective.strides", perspective.strides == strides, requirement, perspective.strides
+        )

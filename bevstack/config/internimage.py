@@ -1,8 +1,8 @@
-"""InternImage (arXiv 2211.05778) as data: every flag, and the seven published sizes.
+"""Configuration of InternImage (arXiv 2211.05778): every flag, and the seven published sizes.
 
-A size comes in two settings that differ in drop path and in the start of the layer scales:
-``classification_config`` (what ImageNet weights were made with) and ``detection_config`` (what
-published detectors and segmenters train with; ``INTERNIMAGE_VARIANTS`` holds these).
+Each size has two settings, which differ in drop path and in the initial value of the layer scales:
+``classification_config`` is the setting of the ImageNet weights, ``detection_config`` that of the
+published detectors and segmenters. ``INTERNIMAGE_VARIANTS`` holds the detection settings.
 """
 
 from __future__ import annotations
@@ -21,36 +21,49 @@ CLASSIFICATION_HEADS = ("conv", "attention_pooling")
 
 @dataclass(frozen=True, kw_only=True)
 class InternImageConfig:
-    """One InternImage. Defaults are InternImage-T's (arXiv 2211.05778, table 1).
+    """Configuration of one InternImage; defaults are those of InternImage-T (table 1).
 
-    "Source" in the comments: paper, or the released configurations where the paper is silent.
+    Each comment ends with the source of the value: "Paper" is arXiv 2211.05778; "Released code" and
+    "Released configurations" are the authors', used if the paper gives no value.
     """
 
-    channels: int = 64  # channels of the first stage; doubles each stage. Paper, table 1
-    depths: tuple[int, ...] = (4, 4, 18, 4)  # layers a stage. Paper, table 1
-    groups: tuple[int, ...] = (4, 8, 16, 32)  # DCNv3 groups a stage. Paper, table 1
+    channels: int = 64  # of the first stage; each further stage has twice as many. Paper, table 1
+    depths: tuple[int, ...] = (4, 4, 18, 4)  # layers of each stage. Paper, table 1
+    groups: tuple[int, ...] = (4, 8, 16, 32)  # DCNv3 groups of each stage. Paper, table 1
     mlp_ratio: float = 4.0  # hidden / outer channels of the MLP. Paper, section 3.2
-    # of stem, downsampling and offset branch: "LN" or "BN", as the released code; "SyncBN", over
-    # all processes; or "GN", which needs no batch. Small backbones that learn from nothing do so
-    # slowest with LN
+    # Norm of the stem, downsampling and offset branch: "LN" or "BN" as in the released code,
+    # "SyncBN" with statistics over all processes, or "GN", which needs no batch. Small backbones
+    # trained from random weights learn slowest with "LN".
     norm_layer: str = "LN"
-    norm_groups: int = 8  # of "GN"; divides channels / 2
+    norm_groups: int = 8  # groups of "GN"; divides channels / 2. Own choice
     act_layer: str = "GELU"  # "GELU" (exact), "ReLU" or "SiLU". Released code
-    drop_path_rate: float = 0.1  # probability of the last layer's drop. Released configurations
+    drop_path_rate: float = 0.1  # drop probability of the last layer. Released configurations
     drop_path_type: str = "linear"  # "linear" from 0 over all layers, or "uniform". Released code
-    layer_scale: float | None = None  # start of the per-channel branch scales, None for no scales
-    offset_scale: float = 1.0  # factor on offsets and on the kernel's base grid; 2 in L and XL
-    post_norm: bool = False  # normalise a branch's output, not its input; S to XL and G
-    res_post_norm: bool = False  # normalise a branch's input and its output; H
-    dw_kernel_size: int = 3  # side of the offset branch's depthwise kernel; 5 in H and G
-    center_feature_scale: bool = False  # blend the core with its unsampled value; H and G
-    level2_post_norm_block_ids: tuple[int, ...] = ()  # layers of stage 3 (from 0) with an extra LN
+    # Initial value of the per-channel scales of the residual branches. None: no scales. Released
+    # configurations
+    layer_scale: float | None = None
+    # Factor on the offsets and on the kernel's base grid; 2 in L and XL. Released configurations
+    offset_scale: float = 1.0
+    # Normalise a branch's output instead of its input; in S to XL and G. Released configurations
+    post_norm: bool = False
+    # Normalise a branch's input and its output; in H. Released configurations
+    res_post_norm: bool = False
+    # Side of the offset branch's depthwise kernel, feature pixels; 5 in H and G. Released
+    # configurations
+    dw_kernel_size: int = 3
+    # Blend the sampled value of DCNv3 with the unsampled one; in H and G. Released configurations
+    center_feature_scale: bool = False
+    # Layers of the third stage, counted from 0, that an extra LN follows. Released configurations
+    level2_post_norm_block_ids: tuple[int, ...] = ()
     remove_center: bool = False  # sample 8 points, without the kernel's centre. Released code
-    classification_head: str = "conv"  # "conv", or "attention_pooling" (CLIP projector) of H and G
-    class_scale: float = 1.5  # conv head's channels / the last stage's. Released code
-    out_indices: tuple[int, ...] = (0, 1, 2, 3)  # stages returned, from 0: strides 4, 8, 16, 32
-    frozen_stages: int = 0  # first stages kept as they are (the stem trains on). Released code
-    activation_checkpointing: bool = False  # recompute each layer in the backward pass
+    # "conv", or the "attention_pooling" (CLIP projector) of H and G. Released code
+    classification_head: str = "conv"
+    class_scale: float = 1.5  # channels of the conv head / the last stage's. Released code
+    out_indices: tuple[int, ...] = (0, 1, 2, 3)  # returned stages; strides 4, 8, 16, 32
+    # First stages whose weights are frozen; the stem is still trained. Released code
+    frozen_stages: int = 0
+    # Recompute each layer in the backward pass, to save memory. Released code
+    activation_checkpointing: bool = False
 
     def __post_init__(self) -> None:
         self._check_sizes()
@@ -60,22 +73,22 @@ class InternImageConfig:
 
     @property
     def stage_channels(self) -> tuple[int, ...]:
-        """Channels of every stage, returned or not."""
+        """Return the channels of every stage, returned or not."""
         return tuple(self.channels << stage for stage in range(len(self.depths)))
 
     @property
     def out_channels(self) -> tuple[int, ...]:
-        """Channels of each returned stage, in the order of ``out_indices``."""
+        """Return the channels of each returned stage, in the order of ``out_indices``."""
         return tuple(self.stage_channels[stage] for stage in self.out_indices)
 
     @property
     def out_strides(self) -> tuple[int, ...]:
-        """Image pixels a step of each returned stage, in the order of ``out_indices``."""
+        """Return the stride of each returned stage in pixels, in the order of ``out_indices``."""
         return tuple(4 << stage for stage in self.out_indices)
 
     @property
     def drop_path_rates(self) -> tuple[float, ...]:
-        """Drop probability of every layer, over all stages in order."""
+        """Return the drop probability of every layer, over all stages in order."""
         layers = sum(self.depths)
         if self.drop_path_type == "uniform":
             return (self.drop_path_rate,) * layers
@@ -83,7 +96,7 @@ class InternImageConfig:
 
     @property
     def stage_end_norm(self) -> bool:
-        """Whether a stage ends with an LN; without one it returns the raw residual stream."""
+        """Return True if each stage ends with an LN; else it returns the raw residual stream."""
         return not self.post_norm or self.center_feature_scale
 
     def _check_sizes(self) -> None:
@@ -92,7 +105,7 @@ class InternImageConfig:
         check(
             "backbone.depths",
             len(self.depths) > 0 and min(self.depths, default=0) > 0,
-            "be one positive count of layers a stage",
+            "be a positive number of layers for each stage",
             self.depths,
         )
         check(
@@ -103,14 +116,14 @@ class InternImageConfig:
         )
         for stage, (groups, width) in enumerate(zip(self.groups, self.stage_channels, strict=True)):
             divides = groups > 0 and width % groups == 0
-            wanted = f"divide the stage's {width} channels"
-            check(f"backbone.groups[{stage}]", divides, wanted, groups)
+            requirement = f"divide the stage's {width} channels"
+            check(f"backbone.groups[{stage}]", divides, requirement, groups)
         hidden = int(self.channels * self.mlp_ratio)
-        check("backbone.mlp_ratio", hidden > 0, "leave a hidden channel", self.mlp_ratio)
+        check("backbone.mlp_ratio", hidden > 0, "give at least one hidden channel", self.mlp_ratio)
         check("backbone.class_scale", self.class_scale > 0, "be positive", self.class_scale)
         odd = self.dw_kernel_size > 0 and self.dw_kernel_size % 2 == 1
-        wanted = "be odd, so that the map keeps its size"
-        check("backbone.dw_kernel_size", odd, wanted, self.dw_kernel_size)
+        requirement = "be odd, so that the map keeps its size"
+        check("backbone.dw_kernel_size", odd, requirement, self.dw_kernel_size)
 
     def _check_choices(self) -> None:
         choices = {
@@ -135,20 +148,20 @@ class InternImageConfig:
         check(
             "backbone.layer_scale",
             self.layer_scale is None or not self.res_post_norm,
-            "be None with res_post_norm, which the released code then ignores (set it to False "
-            "for what that computes)",
+            "be None with res_post_norm, because with layer scales the released code ignores "
+            "res_post_norm (set it to False to compute the same)",
             self.layer_scale,
         )
-        narrowest = self.channels // 2  # the stem's first
+        narrowest = self.channels // 2  # channels of the stem's first convolution
         divides = self.norm_groups > 0 and narrowest % self.norm_groups == 0
-        wanted = f"divide the stem's {narrowest} channels for norm_layer 'GN'"
+        requirement = f"divide the stem's {narrowest} channels for norm_layer 'GN'"
         fits = divides or self.norm_layer != "GN"
-        check("backbone.norm_groups", fits, wanted, self.norm_groups)
+        check("backbone.norm_groups", fits, requirement, self.norm_groups)
         if self.classification_head == "attention_pooling":
-            wanted = "be 'LN' for the attention-pooling head, whose norms act on tokens"
-            check("backbone.norm_layer", self.norm_layer == "LN", wanted, self.norm_layer)
-            wanted = "name at least the two stages that the attention-pooling head reads"
-            check("backbone.depths", len(self.depths) > 1, wanted, self.depths)
+            requirement = "be 'LN' for the attention-pooling head, whose norms act on tokens"
+            check("backbone.norm_layer", self.norm_layer == "LN", requirement, self.norm_layer)
+            requirement = "give at least two stages, which the attention-pooling head reads"
+            check("backbone.depths", len(self.depths) > 1, requirement, self.depths)
 
     def _check_stages(self) -> None:
         stages = len(self.depths)
@@ -157,19 +170,22 @@ class InternImageConfig:
         check(
             "backbone.level2_post_norm_block_ids",
             list(ids) == sorted(set(ids)) and all(0 <= block < depth for block in ids),
-            f"be increasing layers of stage 3, in [0, {depth})",
+            f"be increasing layer indices of the third stage, in [0, {depth})",
             ids,
         )
         out = self.out_indices
         check(
             "backbone.out_indices",
             len(out) > 0 and list(out) == sorted(set(out)) and 0 <= out[0] <= out[-1] < stages,
-            f"be increasing stages in [0, {stages})",
+            f"be increasing stage indices in [0, {stages})",
             out,
         )
-        wanted = f"lie in [0, {stages}], the number of stages"
+        requirement = f"lie in [0, {stages}], the number of stages"
         check(
-            "backbone.frozen_stages", 0 <= self.frozen_stages <= stages, wanted, self.frozen_stages
+            "backbone.frozen_stages",
+            0 <= self.frozen_stages <= stages,
+            requirement,
+            self.frozen_stages,
         )
 
 
@@ -218,7 +234,8 @@ INTERNIMAGE_VARIANTS: Mapping[str, InternImageConfig] = MappingProxyType(
     }
 )
 
-# Drop path of the released ImageNet-1K configurations; L to G fine-tune from larger data.
+# Drop path of the released ImageNet-1K configurations. L, XL, H and G are fine-tuned there after
+# pre-training on larger data.
 _CLASSIFICATION_DROP_PATH: Mapping[str, float] = MappingProxyType(
     {
         "internimage_t": 0.1,
@@ -233,10 +250,11 @@ _CLASSIFICATION_DROP_PATH: Mapping[str, float] = MappingProxyType(
 
 
 def detection_config(name: str) -> InternImageConfig:
-    """The size's setting in released detectors and segmenters.
+    """Return the setting of a size in the released detectors and segmenters.
 
-    T to XL have layer scales that start at 1; the ImageNet weights of T bring none, so there they
-    stay 1 until trained. XL's drop path is that of the 12-epoch schedule; 36 epochs use 0.6.
+    T to XL have layer scales that start at 1. The ImageNet weights of T have no layer scales, so a
+    detector that starts from them starts with scales of 1. XL's drop path is that of the 12-epoch
+    schedule; the 36-epoch schedule uses 0.6.
 
     Raises:
         ValueError: ``name`` is not a key of ``INTERNIMAGE_VARIANTS``.
@@ -248,7 +266,9 @@ def detection_config(name: str) -> InternImageConfig:
 
 
 def classification_config(name: str) -> InternImageConfig:
-    """The size's setting for ImageNet-1K: T, H and G without layer scales, S to XL from 1e-5.
+    """Return the setting of a size for ImageNet-1K classification.
+
+    T, H and G have no layer scales; those of S to XL start at 1e-5.
 
     Raises:
         ValueError: ``name`` is not a key of ``INTERNIMAGE_VARIANTS``.

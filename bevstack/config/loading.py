@@ -1,4 +1,4 @@
-"""Configurations by name (packaged) or by path (a file that defines CONFIG)."""
+"""Loading of configurations: packaged ones by name, files that define CONFIG by path."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bevstack.config.serialization import section_types
 
 
 def packaged_configs() -> list[str]:
-    """Names of the configurations that come with the package."""
+    """Return the names of the configurations in the package, sorted."""
     files = resources.files("bevstack.configs").iterdir()
     return sorted(
         file.name[:-3]
@@ -23,14 +23,15 @@ def packaged_configs() -> list[str]:
 
 
 def load_config(name_or_path: str | Path) -> Config:
-    """A packaged configuration by name, such as "tiny_cpu", or a ``.py`` file by path.
+    """Return a packaged configuration by name, such as "tiny_cpu", or that of a ``.py`` file.
 
-    A file is Python that defines ``CONFIG = Config(...)``; it is run, so load only files you trust.
+    The file must define ``CONFIG = Config(...)``. It is run as Python, so load only files you
+    trust.
 
     Raises:
-        FileNotFoundError: neither a packaged name (with the nearest) nor a file.
-        ValueError: the file defines no CONFIG, or its fields contradict each other.
-        TypeError: the file names an unknown field.
+        FileNotFoundError: neither a packaged name nor a file; the message names the nearest name.
+        ValueError: the file defines no CONFIG, names an unknown field, or its fields contradict
+            each other.
     """
     text = str(name_or_path)
     if text in packaged_configs():
@@ -58,7 +59,7 @@ def _run(path: Path) -> object:
 
 
 def _with_suggestion(path: Path, error: TypeError) -> str:
-    """Adds the nearest field name to Python's "unexpected keyword argument 'x'"."""
+    """Return Python's "unexpected keyword argument 'x'" with the nearest field name added."""
     message = f"{path.name}: {error}"
     wrong = str(error).split("'")
     if "unexpected keyword argument" not in str(error) or len(wrong) < 2:

@@ -1,4 +1,4 @@
-"""Configurations in files of earlier versions, brought to the fields of today."""
+"""Upgrade of configurations in files of earlier versions to the present fields."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 from bevstack.config.perspective import DD3D
 
-# Section, the part of it that the fields have moved to, and the fields.
-MOVED = (
+# Section, its new sub-section, and the fields that moved from the section into the sub-section.
+MOVED_FIELDS = (
     (
         "perspective",
         "small_images",
@@ -21,28 +21,31 @@ MOVED = (
         ),
     ),
 )
-# What a moved field meant where a file left it out; the part is none where all fields have it.
-DEFAULTS = {"small_images": DD3D}
+# Values of moved fields that an old file does not give. A sub-section whose fields all have these
+# values becomes None.
+MOVED_DEFAULTS = {"small_images": DD3D}
 
 
-def upgraded(values: Any) -> Any:
-    """Return a configuration's JSON values with every moved field in its place of today.
+def upgrade_fields(values: Any) -> Any:
+    """Return a configuration's JSON values with every moved field in its present section.
 
-    Values of another form than an object are returned as they are: the reader refuses them.
+    Values that are no JSON object are returned unchanged; the reader refuses them.
     """
     if not isinstance(values, dict):
         return values
     result = dict(values)
-    for section, part, fields in MOVED:
-        found = result.get(section)
-        if isinstance(found, dict) and part not in found and any(f in found for f in fields):
-            result[section] = _moved(found, part, fields)
+    for section, subsection, fields in MOVED_FIELDS:
+        old = result.get(section)
+        if isinstance(old, dict) and subsection not in old and any(f in old for f in fields):
+            result[section] = _move_fields(old, subsection, fields)
     return result
 
 
-def _moved(section: dict[str, Any], part: str, fields: tuple[str, ...]) -> dict[str, Any]:
-    default = DEFAULTS[part]
-    given = {name: section.get(name, getattr(default, name)) for name in fields}
-    rest = {name: value for name, value in section.items() if name not in fields}
-    unchanged = all(given[name] == getattr(default, name) for name in fields)
-    return {**rest, part: None if unchanged else given}
+def _move_fields(
+    section: dict[str, Any], subsection: str, fields: tuple[str, ...]
+) -> dict[str, Any]:
+    default = MOVED_DEFAULTS[subsection]
+    moved = {name: section.get(name, getattr(default, name)) for name in fields}
+    remaining = {name: value for name, value in section.items() if name not in fields}
+    unchanged = all(moved[name] == getattr(default, name) for name in fields)
+    return {**remaining, subsection: None if unchanged else moved}

@@ -1,4 +1,4 @@
-"""ResNet (arXiv 1512.03385) as data: depth, width, which stages are returned."""
+"""Configuration of ResNet (arXiv 1512.03385): depth, width and the returned stages."""
 
 from __future__ import annotations
 
@@ -8,23 +8,25 @@ from types import MappingProxyType
 
 from bevstack.config.checks import check
 
-# bottlenecks a stage, by depth. Paper, table 1
+# Bottleneck blocks of each stage, by depth. Paper, table 1
 STAGE_BLOCKS: Mapping[int, tuple[int, ...]] = MappingProxyType(
     {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 )
-EXPANSION = 4  # outer / inner channels of a bottleneck. Paper, figure 5
+EXPANSION = 4  # outer / inner channels of a bottleneck block. Paper, figure 5
 NORMS = ("BN", "SyncBN")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResNetConfig:
-    """One ResNet. Defaults are those of the published BEVFormer v2 detectors."""
+    """Configuration of one ResNet; defaults are those of the published BEVFormer v2 detectors."""
 
     depth: int = 50  # 50 or 101. Paper, table 1
-    base_channels: int = 64  # inner channels of the first stage; doubles each stage
-    out_indices: tuple[int, ...] = (1, 2, 3)  # stages returned, from 0: strides 4, 8, 16, 32
-    norm: str = "SyncBN"  # "BN", or "SyncBN": statistics over all processes. Released code
-    activation_checkpointing: bool = False  # recompute each block in the backward pass
+    # Inner channels of the first stage; each further stage has twice as many. Paper, table 1
+    base_channels: int = 64
+    # Returned stages, from 0, of strides 4, 8, 16, 32. Released configurations
+    out_indices: tuple[int, ...] = (1, 2, 3)
+    norm: str = "SyncBN"  # "BN", or "SyncBN" with statistics over all processes. Released code
+    activation_checkpointing: bool = False  # recompute each block in backward, to save memory
 
     def __post_init__(self) -> None:
         known = self.depth in STAGE_BLOCKS
@@ -33,28 +35,29 @@ class ResNetConfig:
         check("backbone.base_channels", positive, "be positive", self.base_channels)
         ascending = list(self.out_indices) == sorted(set(self.out_indices))
         inside = all(0 <= stage < len(self.stage_blocks) for stage in self.out_indices)
-        good = bool(self.out_indices) and ascending and inside
-        check("backbone.out_indices", good, "ascend within 0..3", self.out_indices)
+        valid = bool(self.out_indices) and ascending and inside
+        requirement = "be stages 0..3 in ascending order"
+        check("backbone.out_indices", valid, requirement, self.out_indices)
         check("backbone.norm", self.norm in NORMS, f"be one of {NORMS}", self.norm)
 
     @property
     def stage_blocks(self) -> tuple[int, ...]:
-        """Bottlenecks of every stage."""
+        """Return the number of bottleneck blocks of every stage."""
         return STAGE_BLOCKS[self.depth]
 
     @property
     def stage_channels(self) -> tuple[int, ...]:
-        """Outer channels of every stage, returned or not."""
+        """Return the outer channels of every stage, returned or not."""
         return tuple(
             EXPANSION * self.base_channels << stage for stage in range(len(self.stage_blocks))
         )
 
     @property
     def out_channels(self) -> tuple[int, ...]:
-        """Channels of each returned stage, in the order of ``out_indices``."""
+        """Return the channels of each returned stage, in the order of ``out_indices``."""
         return tuple(self.stage_channels[stage] for stage in self.out_indices)
 
     @property
     def out_strides(self) -> tuple[int, ...]:
-        """Image pixels a step of each returned stage, in the order of ``out_indices``."""
+        """Return the stride of each returned stage in pixels, in the order of ``out_indices``."""
         return tuple(4 << stage for stage in self.out_indices)

@@ -1,4 +1,4 @@
-"""Configurations to JSON and back; unknown fields are refused by name, with a suggestion."""
+"""Conversion of configurations to JSON and back; an unknown field raises with a suggestion."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ import typing
 from typing import Any
 
 from bevstack.config.detector import Config
-from bevstack.config.old_files import upgraded
+from bevstack.config.old_files import upgrade_fields
 
-# Where a section may be of several kinds (a backbone), the name of its class stands under this key.
+# Key of the class name of a section that may have one of several classes, such as the backbone.
 KIND = "kind"
 
 
 def config_to_json(config: Config) -> str:
-    """The configuration as JSON, every field written out."""
+    """Return the configuration as JSON with every field."""
     return json.dumps(_plain(Config, config), sort_keys=True)
 
 
 def config_from_json(text: str) -> Config:
-    """The configuration a JSON text describes; missing fields take their defaults.
+    """Return the configuration of a JSON text; missing fields take their defaults.
 
     Raises:
-        ValueError: not JSON, an unknown field (with the nearest known name), a value of the wrong
-            type, or a contradiction between fields.
+        ValueError: the text is not JSON, or has an unknown field (the message names the nearest
+            known field), a value of the wrong type, or fields that contradict each other.
     """
     try:
         values = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"configuration must be JSON; got {error}") from None
-    return typing.cast(Config, _build(Config, upgraded(values), ""))
+    return typing.cast(Config, _build(Config, upgrade_fields(values), ""))
 
 
 def first_differences(ours: Config, theirs: Config, limit: int = 3) -> list[str]:
-    """The first fields in which two configurations differ, as "path: ours != theirs"."""
+    """Return the first fields in which two configurations differ, as "path: ours != theirs"."""
     return list(_differences(_plain(Config, ours), _plain(Config, theirs), ""))[:limit]
 
 
@@ -44,11 +44,11 @@ def section_types(kind: type) -> list[type]:
     """Return a dataclass and all dataclasses that its fields may hold, at any depth."""
     hints = typing.get_type_hints(kind)
     inner = [section for hint in hints.values() for section in _sections(hint)]
-    return [kind, *(found for section in inner for found in section_types(section))]
+    return [kind, *(nested for section in inner for nested in section_types(section))]
 
 
 def _plain(hint: Any, value: Any) -> Any:
-    """A section as a dictionary; one of several kinds also says which, under ``KIND``."""
+    """Return a section as a dictionary, with its class name under ``KIND`` if there are several."""
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return value
     hints = typing.get_type_hints(type(value))
@@ -60,9 +60,9 @@ def _plain(hint: Any, value: Any) -> Any:
 
 
 def _sections(hint: Any) -> list[type]:
-    """The dataclasses among the alternatives of a type."""
-    united = typing.get_origin(hint) in (typing.Union, types.UnionType)
-    options = typing.get_args(hint) if united else (hint,)
+    """Return the dataclasses among the alternatives of a type."""
+    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    options = typing.get_args(hint) if is_union else (hint,)
     return typing.cast(
         list[type], [option for option in options if dataclasses.is_dataclass(option)]
     )
@@ -80,7 +80,7 @@ def _differences(ours: Any, theirs: Any, path: str) -> typing.Iterator[str]:
 
 def _build(kind: type, values: Any, path: str) -> Any:
     if not isinstance(values, dict):
-        raise ValueError(f"{path or 'configuration'} must be an object; got {values!r}")
+        raise ValueError(f"{path or 'configuration'} must be a JSON object; got {values!r}")
     hints = typing.get_type_hints(kind)
     known = [field.name for field in dataclasses.fields(kind)]
     for name in values:
@@ -130,14 +130,14 @@ def _union(hint: Any, value: Any, path: str) -> Any:
 
 
 def _section(sections: list[type], value: Any, path: str) -> Any:
-    """A section of the kind it says it is; of the first one where it does not."""
+    """Build a section of the class named under ``KIND``; without that key, of the first class."""
     if len(sections) == 1 or not isinstance(value, dict) or KIND not in value:
         return _build(sections[0], value, path)
     kinds = {section.__name__: section for section in sections}
     if value[KIND] not in kinds:
         raise ValueError(f"{path}.{KIND} must be one of {sorted(kinds)}; got {value[KIND]!r}")
-    rest = {name: part for name, part in value.items() if name != KIND}
-    return _build(kinds[value[KIND]], rest, path)
+    fields = {name: part for name, part in value.items() if name != KIND}
+    return _build(kinds[value[KIND]], fields, path)
 
 
 def _tuple(options: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:
@@ -148,5 +148,6 @@ def _tuple(options: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:
     if len(options) != len(value):
         raise ValueError(f"{path} must hold {len(options)} values; got {value!r}")
     return tuple(
-        _value(o, v, f"{path}[{i}]") for i, (o, v) in enumerate(zip(options, value, strict=True))
+        _value(hint, item, f"{path}[{index}]")
+        for index, (hint, item) in enumerate(zip(options, value, strict=True))
     )

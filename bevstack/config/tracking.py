@@ -10,35 +10,41 @@ from bevstack.config.checks import check
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingConfig:
-    """How boxes of successive frames become tracks (``bevstack.tracking``).
+    """Association and filtering of the boxes of successive frames (``bevstack.tracking``).
 
-    A camera knows the direction of an object better than its distance, and both the worse the
-    farther it is: so deviations are stated along the line of sight and across it. Defaults were
-    chosen on 400 samples of the synthetic validation split (weights/README.md, Scores).
+    A camera measures the direction of an object more exactly than its distance, and both errors
+    grow with the distance. Therefore the standard deviations of a position are given along the
+    line of sight and across it. All defaults are own choices, made on 400 samples of the synthetic
+    validation split (docs/history/tiny_cpu_t4.md).
     """
 
-    # deviation of the random accelerations between two frames, along each axis
+    # Standard deviation of the random acceleration between two frames, along each axis.
     acceleration_mps2: float = 0.3
-    # deviation of a box's centre: this many metres, and so many more a metre of distance
-    range_sigma_m: float = 0.3  # along the line of sight, from above
-    range_sigma_per_m: float = 0.06
-    bearing_sigma_m: float = 0.3  # across it
-    bearing_sigma_per_m: float = 0.02
-    # deviation of a box's velocity, along each axis: what stands is known to stand, how fast
-    # something moves its places say better
+    # Standard deviation of a box's centre in the bird's-eye view, along the line of sight (range)
+    # and across it (bearing): sigma_m + sigma_per_m * distance.
+    range_sigma_m: float = 0.3
+    range_sigma_per_m: float = 0.06  # metres per metre of distance
+    bearing_sigma_m: float = 0.3
+    bearing_sigma_per_m: float = 0.02  # metres per metre of distance
+    # Standard deviation of a box's velocity along each axis: sigma_mps + sigma_per_mps * speed.
+    # A detector recognises standing objects reliably. The speed of a moving object follows more
+    # exactly from its positions.
     speed_sigma_mps: float = 0.1
-    speed_sigma_per_mps: float = 1.5  # a m/s of the speed that the box has
-    first_speed_sigma_mps: float = 3.0  # of a track's first box
-    # a box belongs to a track of its class at most this far from where the track is expected
+    speed_sigma_per_mps: float = 1.5  # m/s per m/s of the box's speed
+    first_speed_sigma_mps: float = 3.0  # of the velocity of a track's first box
+    # Largest distance between a box and the predicted position of a track of the same class, in the
+    # bird's-eye view: reach_m + reach_per_m * (mean distance of both from the vehicle).
     reach_m: float = 0.5
-    reach_per_m: float = 0.1  # and so much more a metre of distance
-    # after this time what was remembered weighs as much as what is new
+    reach_per_m: float = 0.1  # metres per metre of distance
+    # Half-lives of a track's exponential averages: after this time, the average so far and the new
+    # box have equal weight.
     score_half_life_s: float = 0.5
     yaw_half_life_s: float = 1.0
     size_half_life_s: float = 1.0
-    new_score: float = 0.6  # what the score of a box is worth that no earlier box speaks for
-    unseen_half_life_s: float = 3.0  # in which the score of a track without a box halves
-    max_unseen_s: float = 3.0  # a track without a box for longer ends
+    # Factor, 0 to 1, on the score of a box that starts a track after the first frame.
+    new_score: float = 0.6
+    unseen_half_life_s: float = 3.0  # time in which the score of a track without a box halves
+    max_unseen_s: float = 3.0  # a track ends after this time without a box
 
     def __post_init__(self) -> None:
         for name in (field.name for field in fields(self)):

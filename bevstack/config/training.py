@@ -15,26 +15,35 @@ STOP, SKIP = "stop", "skip"
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentationConfig:
-    """Training-time augmentation (v2 specification, section 3); defaults: none."""
+    """Augmentation in training (v2 specification, section 3); by default there is none."""
 
-    resize: tuple[float, float] = (1.0, 1.0)  # factor on images.size, drawn uniformly
-    resize_steps: int = 0  # > 1: that many evenly spaced factors instead of a continuum
-    flip_images: bool = False  # mirror every image with probability 1/2, intrinsics with them
-    # mirror the whole world with probability 1/2: images, rig, motion and boxes together, so that
-    # features say headings as ever; needs the bev frame "ego"
+    # Range of the factor on images.size, drawn uniformly. Published t1, t2, t8: 0.8 to 1.2
+    resize: tuple[float, float] = (1.0, 1.0)
+    resize_steps: int = 0  # number of evenly spaced factors to draw from; 0 or 1: any in the range
+    flip_images: bool = False  # mirror all images and their intrinsics with probability 1/2
+    # Mirror the whole scene with probability 1/2: images, rig, ego motion and boxes. Image features
+    # and headings stay consistent. Needs the bev frame "ego". Own choice
     mirror_scene: bool = False
-    photometric: bool = False  # brightness, contrast, saturation, hue, channels; each image its own
-    camera_dropout: float = 0.0  # probability that one camera of a sample is lost, in all frames
-    grid_mask: float = 0.0  # probability of GridMask on the current frame; 0.7 as published
-    rotate_deg: float = 0.0  # BDA: rotation about z, uniform in +- this
-    scale: tuple[float, float] = (1.0, 1.0)  # BDA: uniform factor on space
-    flip_x: bool = False  # BDA: x -> -x with probability 1/2
-    flip_y: bool = False  # BDA: y -> -y with probability 1/2
+    # Change brightness, contrast, saturation, hue and the order of channels, drawn for each image
+    photometric: bool = False
+    # Probability, for each sample, that one camera is missing in all frames. Own choice
+    camera_dropout: float = 0.0
+    grid_mask: float = 0.0  # probability of GridMask on the current frame. Published: 0.7
+    # BEV data augmentation (BDA) of points and boxes in the bev frame
+    rotate_deg: float = 0.0  # largest rotation about z, in degrees; drawn uniformly from +- this
+    scale: tuple[float, float] = (1.0, 1.0)  # range of the factor on lengths, drawn uniformly
+    flip_x: bool = False  # x -> -x with probability 1/2
+    flip_y: bool = False  # y -> -y with probability 1/2
 
     def __post_init__(self) -> None:
         for name in ("resize", "scale"):
             low, high = getattr(self, name)
-            check(f"augmentation.{name}", 0 < low <= high, "be 0 < low <= high", (low, high))
+            check(
+                f"augmentation.{name}",
+                0 < low <= high,
+                "be (low, high) with 0 < low <= high",
+                (low, high),
+            )
         for name in ("camera_dropout", "grid_mask"):
             value = getattr(self, name)
             check(f"augmentation.{name}", 0 <= value <= 1, "lie in [0, 1]", value)
@@ -42,57 +51,66 @@ class AugmentationConfig:
 
     @property
     def moves_bev(self) -> bool:
-        """Whether any bird's-eye-view augmentation is on."""
+        """Return True if any augmentation of the bird's-eye view is on."""
         return bool(self.rotate_deg) or self.scale != (1.0, 1.0) or self.flip_x or self.flip_y
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """The training recipe (v2 specification, section 12); steps are optimiser steps."""
+    """Training recipe; a step is one step of the optimiser.
 
-    num_steps: int = 42_000  # length of the run
-    # the first so many steps train backbone, neck and perspective head alone, by the perspective
-    # losses (0: none; the paper starts from a backbone trained in perspective), then all is
-    # trained; num_steps: nothing else ever is
+    Defaults are those of the released recipe (v2 specification, section 12). Fields that the
+    released recipe does not have are off by default.
+    """
+
+    num_steps: int = 42_000  # length of the training; about 24 epochs of nuScenes
+    # Length of the first stage, steps. It trains only backbone, neck and perspective head, with the
+    # perspective losses; the second stage trains everything. 0: no first stage. num_steps: no
+    # second stage. The paper has no first stage; its backbone was trained for image detection.
     perspective_steps: int = 0
-    batch_size: int = 16  # samples per optimiser step, over all processes and passes
-    # passes that a process splits its samples of a step into, to need less memory; the gradients
-    # are averaged, and each pass's losses are divided by its own number of matched queries
+    batch_size: int = 16  # samples of a step, over all processes and passes
+    # Passes into which each process splits its samples of a step, to need less memory. Gradients
+    # are averaged over the passes; each pass divides its losses by its number of matched queries.
     accumulate: int = 1
-    precision: str = "float32"  # of the forward pass; "bfloat16": torch.autocast, weights float32
-    # torchrun: "ddp", each process holds all; "fsdp", a share of weights and optimiser's state
+    # Precision of the forward pass: "float32", or "bfloat16" by torch.autocast (float32 weights)
+    precision: str = "float32"
+    # Parallel training under torchrun: "ddp", every process holds all weights; or "fsdp", every
+    # process holds a shard of the weights and of the optimiser's state
     engine: str = "ddp"
-    learning_rate: float = 4e-4
-    backbone_multiplier: float = 0.5  # on the learning rate of the backbone
-    # InternImage: the rate of a layer is this times that of the next (paper: 0.96 for B, 0.94 XL)
+    learning_rate: float = 4e-4  # of AdamW, after the warm-up
+    backbone_multiplier: float = 0.5  # factor on the learning rate of the backbone
+    # Ratio of the learning rates of a layer of InternImage and the next layer. Paper (arXiv
+    # 2211.10439): 0.96 for B, 0.94 for XL
     layer_decay: float = 1.0
-    weight_decay: float = 0.01
-    # of norms, biases and all else of one axis too: True as BEVFormer, False as InternImage trains
+    weight_decay: float = 0.01  # of AdamW
+    # Apply weight decay also to norms, biases and other one-dimensional parameters: True as in the
+    # released BEVFormer, False as in InternImage's detectors
     decay_norms_and_biases: bool = True
-    betas: tuple[float, float] = (0.9, 0.999)
-    gradient_clip: float = 35.0  # L2 norm over all parameters
-    # average of the weights over steps, which is what is evaluated and kept: a step leaves at most
-    # this share of it (0: no average, as published; 0.999 forgets half in 700 steps)
+    betas: tuple[float, float] = (0.9, 0.999)  # of AdamW
+    gradient_clip: float = 35.0  # largest L2 norm of the gradient of all parameters
+    # Decay of the exponential moving average (EMA) of the weights, which is evaluated and stored
+    # instead of the weights: the largest fraction of the average that a step keeps. 0: no average,
+    # as published. 0.999 has a half-life of 700 steps.
     ema_decay: float = 0.0
-    warmup_steps: int = 2_000  # linear, from warmup_start of the rate; at each stage's beginning
-    warmup_start: float = 1 / 3
-    schedule: str = "step"  # "step": x decay_factor at decay_at; "cosine": to 0
-    decay_at: tuple[float, ...] = (20 / 24,)  # fractions of the steps after perspective_steps
-    decay_factor: float = 0.1
-    checkpoint_every: int = 1_000  # steps
-    evaluate_every: int = 0  # steps from one evaluation on held-out scenes to the next; 0: never
-    log_every: int = 50  # steps
+    warmup_steps: int = 2_000  # steps of linear warm-up at the start of each stage
+    warmup_start: float = 1 / 3  # factor on the learning rate at the start of the warm-up
+    schedule: str = "step"  # "step": times decay_factor at each of decay_at; "cosine": down to 0
+    decay_at: tuple[float, ...] = (20 / 24,)  # fractions of the steps of the last stage
+    decay_factor: float = 0.1  # factor on the learning rate at each of decay_at
+    checkpoint_every: int = 1_000  # steps between checkpoints
+    evaluate_every: int = 0  # steps between evaluations on held-out scenes; 0: no evaluation
+    log_every: int = 50  # steps between lines of the log
     tensorboard: bool = False  # also write the log for TensorBoard; needs the extra [tensorboard]
-    # an epoch: "shuffle", every sample once; "class_balanced", classes drawn equally often, with
-    # repetitions (CBGS, arXiv 1908.09492; nuScenes: 4.4 times as long)
+    # Samples of an epoch: "shuffle", each sample once; "class_balanced", all classes equally often,
+    # with repetitions (CBGS, arXiv 1908.09492; 4.4 times as many samples on nuScenes)
     sampling: str = "shuffle"
     num_workers: int = 2  # data-loading processes of each training process
-    # a missing or damaged file: "stop", or "skip" the sample; another one takes its place
+    # Reaction to a missing or damaged file: "stop", or "skip" the sample and draw another one
     on_bad_sample: str = STOP
-    # a loss or gradient that is not finite: "stop", or "skip" the step, which changes nothing
+    # Reaction to a loss or gradient that is not finite: "stop", or "skip" the step's update
     on_bad_step: str = STOP
-    max_skipped: int = 100  # samples and steps of a run that may be skipped before it stops
-    seed: int = 0
+    max_skipped: int = 100  # most samples and steps to skip; one more stops the training
+    seed: int = 0  # of initial weights, order of samples and augmentation
 
     def __post_init__(self) -> None:
         for name in ("num_steps", "batch_size", "checkpoint_every", "log_every", "accumulate"):
@@ -113,32 +131,37 @@ class TrainingConfig:
             ("on_bad_step", (STOP, SKIP)),
         ):
             value = getattr(self, name)
-            check(f"training.{name}", value in choices, f"be in {choices}", value)
-        fractions = all(0 < fraction < 1 for fraction in self.decay_at)
-        check("training.decay_at", fractions, "be fractions of the steps in (0, 1)", self.decay_at)
+            check(f"training.{name}", value in choices, f"be one of {choices}", value)
+        inside = all(0 < fraction < 1 for fraction in self.decay_at)
+        check("training.decay_at", inside, "be fractions of the steps in (0, 1)", self.decay_at)
         inside = 0 <= self.perspective_steps <= self.num_steps
-        wanted = f"be at least 0 and at most num_steps = {self.num_steps}"
-        check("training.perspective_steps", inside, wanted, self.perspective_steps)
+        requirement = f"be at least 0 and at most num_steps = {self.num_steps}"
+        check("training.perspective_steps", inside, requirement, self.perspective_steps)
         divides = self.batch_size % self.accumulate == 0
-        wanted = f"divide batch_size = {self.batch_size}"
-        check("training.accumulate", divides, wanted, self.accumulate)
+        requirement = f"divide batch_size = {self.batch_size}"
+        check("training.accumulate", divides, requirement, self.accumulate)
 
-    def in_steps(self, num_steps: int) -> TrainingConfig:
-        """The recipe in another number of steps, its shape kept.
+    def with_num_steps(self, num_steps: int) -> TrainingConfig:
+        """Return the recipe with another number of steps and the stages in proportion.
 
-        ``perspective_steps`` and ``evaluate_every`` keep their share of the run, a step or more
-        where there were any. A warm-up takes a tenth of the shorter stage at most. Checkpoints and
-        lines of the log, which protect and tell, come as often as ever.
+        ``perspective_steps`` and ``evaluate_every`` keep their fraction of the training, and at
+        least one step if they were not 0. The warm-up takes at most a tenth of the shorter stage.
+        The intervals of checkpoints and log lines stay.
 
         Raises:
-            ValueError: too few steps for the stages there are.
+            ValueError: ``num_steps`` is less than 1, or has no step for one of the stages.
         """
-        share = num_steps / self.num_steps
-        first = max(round(share * self.perspective_steps), 1) if self.perspective_steps else 0
+        ratio = num_steps / self.num_steps
+        first = max(round(ratio * self.perspective_steps), 1) if self.perspective_steps else 0
         if 0 < self.perspective_steps < self.num_steps:
-            check("training.num_steps", num_steps > 1, "hold a step of each stage", num_steps)
+            check(
+                "training.num_steps",
+                num_steps > 1,
+                "be at least 2, a step for each stage",
+                num_steps,
+            )
             first = min(first, num_steps - 1)
-        every = max(round(share * self.evaluate_every), 1) if self.evaluate_every else 0
+        every = max(round(ratio * self.evaluate_every), 1) if self.evaluate_every else 0
         shortest = min((stage for stage in (first, num_steps - first) if stage > 0), default=0)
         return replace(
             self,

@@ -97,7 +97,7 @@ def plan_training(
     """
     config = load_config(name_or_path)
     if steps is not None:
-        config = replace(config, training=config.training.in_steps(steps))
+        config = replace(config, training=config.training.with_num_steps(steps))
     recipe = config.training
     passes = recipe.accumulate * processes
     if recipe.batch_size % passes:

@@ -1,4 +1,4 @@
-"""Configurations travel through JSON unchanged, and mistakes are named."""
+"""Conversion of configurations to JSON and back, and refusal of contradictions."""
 
 import dataclasses
 import json
@@ -52,10 +52,10 @@ def test_missing_fields_take_their_defaults():
         ({"name": "x", "grid": {"shape": [1, 2, 3]}}, r"grid.shape must hold 2 values"),
         ({"name": "x", "training": {"num_steps": 1.5}}, "training.num_steps must be int"),
         ({"name": "x", "training": {"num_steps": True}}, "training.num_steps must be int"),
-        ([], "configuration must be an object"),
+        ([], "configuration must be a JSON object"),
     ],
 )
-def test_bad_json_is_named(values, message):
+def test_wrong_json_is_refused_by_name(values, message):
     with pytest.raises(ValueError, match=message):
         config_from_json(json.dumps(values))
 
@@ -70,9 +70,9 @@ def test_text_that_is_not_json_is_refused():
     [
         (lambda: BEVEncoderConfig(cross_points=6), "multiple of num_heights = 4; got 6"),
         (lambda: DecoderConfig(dropout=1.0), r"decoder.dropout must lie in \[0, 1\)"),
-        (lambda: DecoderConfig(nms_iou=1.5), r"decoder.nms_iou must lie in \[0, 1\] or be none"),
-        (lambda: TrainingConfig(schedule="poly"), "training.schedule must be in"),
-        (lambda: TrainingConfig(sampling="cbgs"), "training.sampling must be in"),
+        (lambda: DecoderConfig(nms_iou=1.5), r"decoder.nms_iou must lie in \[0, 1\] or be None"),
+        (lambda: TrainingConfig(schedule="poly"), "training.schedule must be one of"),
+        (lambda: TrainingConfig(sampling="cbgs"), "training.sampling must be one of"),
         (lambda: Config(name="x", fpn=FPNConfig(channels=36)), "must divide fpn.channels = 36"),
         (lambda: FPNConfig(num_outputs=2), "fpn.num_outputs must be >= 3"),
         (lambda: Config(name="x", fpn=FPNConfig(in_stages=(3, 4))), "fpn.in_stages must be among"),
@@ -96,7 +96,7 @@ def test_a_configuration_file_is_loaded_by_path(tmp_path):
     assert load_config(path).name == "mine"
 
 
-def test_an_unknown_name_is_answered_with_the_nearest():
+def test_an_unknown_name_raises_and_names_the_nearest():
     with pytest.raises(FileNotFoundError, match="did you mean 'tiny_cpu'"):
         load_config("tiny_cpuu")
 
@@ -130,12 +130,12 @@ RESNET = Config(
 )
 
 
-def test_a_section_of_several_kinds_comes_back_as_its_own():
+def test_a_section_of_several_classes_keeps_its_class():
     back = config_from_json(config_to_json(RESNET))
     assert back == RESNET
     assert isinstance(back.backbone, ResNetConfig)
     assert '"kind": "ResNetConfig"' in config_to_json(RESNET)
-    # Files from before there were several kinds name none: the first it is.
+    # Files of versions with one class of backbone name no class: they get the first one.
     values = json.loads(config_to_json(Config(name="x")))
     del values["backbone"]["kind"]
     assert config_from_json(json.dumps(values)) == Config(name="x")
@@ -155,13 +155,16 @@ def test_sections_of_different_kinds_differ_by_kind_first():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"frames": (-1,)}, "frames must ascend and hold 0"),
-        ({"frames": (0, -1)}, "frames must ascend and hold 0"),
+        ({"frames": (-1,)}, "frames must be in ascending order and include 0"),
+        ({"frames": (0, -1)}, "frames must be in ascending order and include 0"),
         ({"temporal": None}, "temporal must be given for several frames"),
-        ({"frames": (0,)}, "temporal must be none for frames"),
-        ({"perspective": None}, "proposals must be none without perspective"),
-        ({"fpn": FPNConfig(num_outputs=4)}, "fpn.num_outputs must be 5, one a stride"),
-        ({"fpn": FPNConfig(num_outputs=5, in_stages=(0, 1, 2))}, "strides must be those of the"),
+        ({"frames": (0,)}, "temporal must be None for frames"),
+        ({"perspective": None}, "proposals must be None without perspective"),
+        (
+            {"fpn": FPNConfig(num_outputs=4)},
+            "fpn.num_outputs must be 5, one for each of perspective.strides",
+        ),
+        ({"fpn": FPNConfig(num_outputs=5, in_stages=(0, 1, 2))}, "strides must equal those of the"),
         ({"class_names": ("car",)}, "canonical_size_m must hold one size for each of the 1"),
         ({"encoder": BEVEncoderConfig(num_levels=6)}, "num_levels must be at most"),
     ],

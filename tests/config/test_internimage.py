@@ -19,15 +19,15 @@ from bevstack.config.internimage import (
     [
         ({"channels": 65}, "channels must be even and positive; got 65"),
         ({"channels": 0}, "channels must be even and positive; got 0"),
-        ({"depths": ()}, "depths must be one positive count of layers a stage; got ()"),
+        ({"depths": ()}, "depths must be a positive number of layers for each stage; got ()"),
         (
             {"depths": (4, 0, 2, 1)},
-            "depths must be one positive count of layers a stage; got (4, 0, 2, 1)",
+            "depths must be a positive number of layers for each stage; got (4, 0, 2, 1)",
         ),
         ({"groups": (4, 8, 16)}, "groups must have one entry for each of the 4 depths; got"),
         ({"groups": (4, 8, 17, 32)}, "groups[2] must divide the stage's 256 channels; got 17"),
         ({"groups": (4, 8, 0, 32)}, "groups[2] must divide the stage's 256 channels; got 0"),
-        ({"mlp_ratio": 0.0}, "mlp_ratio must leave a hidden channel; got 0.0"),
+        ({"mlp_ratio": 0.0}, "mlp_ratio must give at least one hidden channel; got 0.0"),
         ({"class_scale": -1.0}, "class_scale must be positive; got -1.0"),
         (
             {"dw_kernel_size": 4},
@@ -48,7 +48,8 @@ from bevstack.config.internimage import (
         ),
         (
             {"layer_scale": 1.0, "res_post_norm": True},
-            "layer_scale must be None with res_post_norm, which the released code then ignores",
+            "layer_scale must be None with res_post_norm, because with layer scales the released "
+            "code ignores res_post_norm",
         ),
         (
             {"classification_head": "attention_pooling", "norm_layer": "BN"},
@@ -57,27 +58,41 @@ from bevstack.config.internimage import (
         (
             {"classification_head": "attention_pooling", "depths": (1,), "groups": (4,)}
             | {"out_indices": (0,)},
-            "depths must name at least the two stages that the attention-pooling head reads",
+            "depths must give at least two stages, which the attention-pooling head reads",
         ),
         (
             {"level2_post_norm_block_ids": (18,)},
-            "level2_post_norm_block_ids must be increasing layers of stage 3, in [0, 18); got",
+            "level2_post_norm_block_ids must be increasing layer indices of the third stage, in "
+            "[0, 18); got",
         ),
         ({"level2_post_norm_block_ids": (5, 5)}, "level2_post_norm_block_ids must be increasing"),
         (
             {"depths": (1, 1), "groups": (4, 8), "level2_post_norm_block_ids": (0,)}
             | {"out_indices": (0,)},
-            "level2_post_norm_block_ids must be increasing layers of stage 3, in [0, 0); got (0,)",
+            "level2_post_norm_block_ids must be increasing layer indices of the third stage, in "
+            "[0, 0); got (0,)",
         ),
-        ({"out_indices": ()}, "out_indices must be increasing stages in [0, 4); got ()"),
-        ({"out_indices": (1, 0)}, "out_indices must be increasing stages in [0, 4); got (1, 0)"),
-        ({"out_indices": (2, 4)}, "out_indices must be increasing stages in [0, 4); got (2, 4)"),
-        ({"out_indices": (-1,)}, "out_indices must be increasing stages in [0, 4); got (-1,)"),
+        (
+            {"out_indices": ()},
+            "out_indices must be increasing stage indices in [0, 4); got ()",
+        ),
+        (
+            {"out_indices": (1, 0)},
+            "out_indices must be increasing stage indices in [0, 4); got (1, 0)",
+        ),
+        (
+            {"out_indices": (2, 4)},
+            "out_indices must be increasing stage indices in [0, 4); got (2, 4)",
+        ),
+        (
+            {"out_indices": (-1,)},
+            "out_indices must be increasing stage indices in [0, 4); got (-1,)",
+        ),
         ({"frozen_stages": 5}, "frozen_stages must lie in [0, 4], the number of stages; got 5"),
         ({"frozen_stages": -1}, "frozen_stages must lie in [0, 4], the number of stages; got -1"),
     ],
 )
-def test_contradiction_is_refused_by_the_name_of_the_thing(
+def test_contradiction_is_refused_by_the_name_of_the_field(
     flags: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=re.escape(f"backbone.{message}")):

@@ -1,4 +1,4 @@
-"""Configurations in files of earlier versions mean what they meant."""
+"""Configurations in files of earlier versions keep their meaning."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import json
 import pytest
 
 from bevstack.config import config_from_json, config_to_json, load_config
-from bevstack.config.old_files import DEFAULTS, MOVED, upgraded
+from bevstack.config.old_files import MOVED_DEFAULTS, MOVED_FIELDS, upgrade_fields
 from bevstack.models.weights import read_safetensors
 from bevstack.runtime.shipped import packaged_weights, weights_path
 
 
 def old_form(text: str) -> dict:
-    """The JSON values as earlier versions wrote them: moved fields in their old places."""
+    """Return the JSON values as earlier versions wrote them, with moved fields in the section."""
     values = json.loads(text)
-    for section, part, fields in MOVED:
+    for section, subsection, fields in MOVED_FIELDS:
         if values[section] is not None:
-            moved = values[section].pop(part)
+            moved = values[section].pop(subsection)
             for name in fields:
-                default = getattr(DEFAULTS[part], name)
+                default = getattr(MOVED_DEFAULTS[subsection], name)
                 values[section][name] = default if moved is None else moved[name]
     return values
 
@@ -31,7 +31,7 @@ def test_the_old_form_gives_the_same_configuration(name: str) -> None:
     assert config_from_json(json.dumps(old)) == config
 
 
-def test_a_field_that_was_left_out_had_its_default() -> None:
+def test_a_missing_old_field_gets_its_default() -> None:
     old = json.loads(config_to_json(load_config("bevformerv2_r50_t1")))
     del old["perspective"]["small_images"]
     old["perspective"]["min_extent"] = 1.25
@@ -48,12 +48,12 @@ def test_an_old_field_beside_the_new_one_is_refused_by_name() -> None:
 
 
 @pytest.mark.parametrize("values", [None, 3, [], {"perspective": 5}, {"perspective": None}])
-def test_what_is_no_configuration_is_left_to_the_reader(values: object) -> None:
-    assert upgraded(values) == values
+def test_values_that_are_no_configuration_are_returned_unchanged(values: object) -> None:
+    assert upgrade_fields(values) == values
 
 
 def test_the_packaged_weights_are_in_the_old_form_and_load() -> None:
-    """The file is not written again, so that its digest stays."""
+    """Loading does not rewrite the file, so its digest stays."""
     assert packaged_weights() == ["tiny_cpu_t4"]
     _, metadata = read_safetensors(weights_path("tiny_cpu_t4"))
     stored = json.loads(metadata["config"])

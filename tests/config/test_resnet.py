@@ -18,9 +18,13 @@ def test_channels_and_strides_of_the_published_backbone() -> None:
     [
         ("depth", 34, r"backbone\.depth must be one of \(50, 101\); got 34"),
         ("base_channels", 0, r"backbone\.base_channels must be positive; got 0"),
-        ("out_indices", (), r"backbone\.out_indices must ascend within 0\.\.3; got \(\)"),
-        ("out_indices", (2, 1), r"backbone\.out_indices must ascend"),
-        ("out_indices", (1, 4), r"backbone\.out_indices must ascend within 0\.\.3"),
+        (
+            "out_indices",
+            (),
+            r"backbone\.out_indices must be stages 0\.\.3 in ascending order; got \(\)",
+        ),
+        ("out_indices", (2, 1), r"backbone\.out_indices must be stages 0\.\.3 in ascending order"),
+        ("out_indices", (1, 4), r"backbone\.out_indices must be stages 0\.\.3 in ascending order"),
         ("norm", "GN", r"backbone\.norm must be one of .*got 'GN'"),
     ],
 )

@@ -15,7 +15,7 @@ def test_defaults_are_the_released_ones() -> None:
     [
         ("alignment", "add", r"temporal\.alignment must be one of .*got 'add'"),
         ("num_fusion", 0, r"temporal\.num_fusion must be positive; got 0"),
-        ("inter_channels", 0, r"temporal\.inter_channels must be positive or none; got 0"),
+        ("inter_channels", 0, r"temporal\.inter_channels must be positive or None; got 0"),
         ("norm", "LN", r"temporal\.norm must be one of .*got 'LN'"),
     ],
 )

@@ -37,7 +37,7 @@ KILLED_AFTER = 9  # steps; the last checkpoint is then of step 5
 RECIPE = """
 from dataclasses import replace
 from bevstack.configs.tiny_cpu_t4 import CONFIG as T4
-SHORT = replace(T4.training.in_steps(20), checkpoint_every=5, log_every=1, evaluate_every=0,
+SHORT = replace(T4.training.with_num_steps(20), checkpoint_every=5, log_every=1, evaluate_every=0,
     num_workers=0)
 CONFIG = replace(T4, training=SHORT)
 """
