@@ -1,9 +1,14 @@
-"""Training-time augmentation: of images (IDA), of the bird's-eye view (BDA), of pixels, of cameras.
+"""Training-time augmentation of images (IDA), bird's-eye view (BDA), pixels and cameras.
 
-BEVFormer v2 specification, section 3. One draw of IDA and BDA serves all cameras and all frames of
-a sample; colours are drawn for every image by itself, and a grid mask for all cameras of the
-current frame; a camera that is lost is lost in all frames. All of it depends on (seed, epoch,
-sample index) alone, so that neither the number of workers nor a restart changes it.
+BEVFormer v2 specification, section 3.
+
+- IDA and BDA: one draw for all cameras and all frames of a sample.
+- Colours: one draw per image.
+- Grid mask: one draw for all cameras of the current frame.
+- Camera dropout: the camera is lost in all frames.
+
+Every draw is a function of (seed, epoch, sample index) alone, so that neither the number of workers
+nor a restart changes it.
 """
 
 from __future__ import annotations
@@ -24,9 +29,9 @@ from bevstack.types import Annotations, Boxes3D, Clip, Frame
 
 @dataclass(frozen=True, kw_only=True)
 class ImageAugmentation:
-    """What is done to every image of a sample; the defaults do nothing."""
+    """Geometric augmentation of all images of a sample; the defaults change nothing."""
 
-    resize: float = 1.0  # factor on the configured image size
+    resize: float = 1.0  # factor of the configured image size
     flip: bool = False  # mirror left to right
 
 
@@ -34,7 +39,7 @@ class ImageAugmentation:
 class BEVAugmentation:
     """Rotation, then scaling, then mirroring of space about the bev frame's origin.
 
-    The images and the rig stay as they are: the model resamples its BEV map by ``matrix``.
+    Images and rig do not change: the model resamples its BEV map with ``matrix``.
     """
 
     rotation_rad: float = 0.0  # about z, counter-clockwise
@@ -43,14 +48,14 @@ class BEVAugmentation:
     flip_y: bool = False  # y -> -y
 
     def matrix(self) -> Tensor:  # (3, 3) float64
-        """augmented_bev_from_bev."""
+        """Return the transform augmented_bev_from_bev."""
         cos, sin = math.cos(self.rotation_rad), math.sin(self.rotation_rad)
         rotation = torch.tensor(((cos, -sin, 0), (sin, cos, 0), (0, 0, 1)), dtype=torch.float64)
         signs = torch.tensor((1 - 2 * self.flip_x, 1 - 2 * self.flip_y, 1), dtype=torch.float64)
         return self.scale * signs[:, None] * rotation
 
     def apply(self, annotations: Annotations) -> Annotations:
-        """The annotations in augmented space: sizes and velocities scale with it."""
+        """Transform annotations to augmented space, sizes and velocities included."""
         matrix = self.matrix()
         boxes = annotations.boxes
         heading = torch.stack((torch.cos(boxes.yaw), torch.sin(boxes.yaw)), -1).to(matrix.dtype)
@@ -66,19 +71,27 @@ class BEVAugmentation:
 
 @dataclass(frozen=True, kw_only=True)
 class PixelAugmentation:
-    """What is done to the pixels of one sample in one epoch, where nothing moves.
+    """Augmentation of one sample's pixels in one epoch, which leaves the geometry unchanged.
 
-    Every image and every kind draws from a stream of its own: switching one on, losing a camera
-    or asking for other frames leaves the other draws as they are.
+    Every image and every kind of augmentation has an independent random stream. Switching one kind
+    on, losing a camera or loading different frames does not change the remaining draws.
     """
 
     config: AugmentationConfig
     seed: int
     epoch: int
-    index: int  # of the sample in its data set
+    index: int  # of the sample in its dataset
 
     def photometric(self, offset: int, camera: int) -> PhotometricDistortion | None:
-        """The distortion of the colours of one camera's image in the frame at an offset."""
+        """Draw the colour distortion of one image.
+
+        Args:
+            offset: key frames from the current frame.
+            camera: index of the camera.
+
+        Returns:
+            The distortion, or None if the configuration has none.
+        """
         if not self.config.photometric:
             return None
         return draw_photometric(self._stream("photometric", offset, camera))
@@ -87,45 +100,46 @@ class PixelAugmentation:
         self,
         size: tuple[int, int],  # (H, W) of the padded images
     ) -> GridMask | None:
-        """The mask of all cameras of the current frame."""
+        """Draw the mask for all cameras of the current frame; None if there is none."""
         if not self.config.grid_mask:
             return None
         return draw_grid_mask(self._stream("grid_mask"), size, self.config.grid_mask)
 
     def lost_camera(self, num_cameras: int) -> int | None:
-        """The camera that the sample goes without, each as likely."""
+        """Draw the camera that the sample loses, each with equal probability; None: keep all."""
         if not self.config.camera_dropout:
             return None
         stream = self._stream("camera_dropout")
         is_lost, camera = stream.uniform() < self.config.camera_dropout, stream.uniform()
         return int(camera * num_cameras) if is_lost else None
 
-    def _stream(self, name: str, *place: int) -> np.random.Generator:
-        key = (zlib.crc32(name.encode()), *(2 * abs(part) + (part < 0) for part in place))
+    def _stream(self, name: str, *position: int) -> np.random.Generator:
+        key = (zlib.crc32(name.encode()), *(2 * abs(part) + (part < 0) for part in position))
         entropy = (self.seed, self.epoch, self.index)
         return np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=key))
 
 
 def lose_camera(clip: Clip, camera: int) -> Clip:
-    """The clip without one camera's images; as it is where the current frame has no other one."""
+    """Return the clip without one camera's images; unchanged if no other camera is left."""
     mask = clip.current.camera_mask
     assert mask is not None  # Frame sets it
-    others = mask.clone()
-    others[camera] = False
-    if not bool(others.any()):
+    remaining = mask.clone()
+    remaining[camera] = False
+    if not bool(remaining.any()):
         return clip
-    return Clip(tuple(frame and _without(frame, camera) for frame in clip.frames), clip.offsets)
+    frames = (None if frame is None else _without(frame, camera) for frame in clip.frames)
+    return Clip(tuple(frames), clip.offsets)
 
 
 def draw_augmentation(
     config: AugmentationConfig,
     seed: int,
     epoch: int,
-    index: int,  # of the sample in its data set
+    index: int,  # of the sample in its dataset
 ) -> tuple[ImageAugmentation, BEVAugmentation]:
-    """The augmentation of one sample in one epoch.
+    """Draw the geometric augmentation of one sample in one epoch.
 
-    Every parameter is drawn, used or not, so that switching one on leaves the others as they are.
+    Every parameter is drawn, used or not, so that switching one on does not change the remaining.
     """
     uniform = np.random.default_rng((seed, epoch, index)).uniform(size=7).tolist()
     rotation_rad = math.radians(config.rotate_deg) * (2 * uniform[2] - 1)
@@ -151,7 +165,7 @@ def _without(frame: Frame, camera: int) -> Frame:
 
 
 def _between(low: float, high: float, fraction: float, steps: int = 0) -> float:
-    """A value from low to high; with steps > 1 one of that many evenly spaced ones."""
+    """Interpolate from low to high; steps > 1 selects one of that many evenly spaced values."""
     if steps > 1:
         fraction = min(int(fraction * steps), steps - 1) / (steps - 1)
     return low + (high - low) * fraction

@@ -1,10 +1,9 @@
-"""The world in a mirror: an augmentation after which everything still fits together.
+"""Mirroring of a whole scene: an augmentation that keeps pixels and labels consistent.
 
-Mirrored images with features mirrored back (``flip_images``) and a mirrored map of them
-(``flip_x``, ``flip_y``) leave what features say of headings as it was in the world that was not
-mirrored: a car that looks left in the pixels has to be told as one that looks right. Here cameras,
-poses, motion and true boxes are mirrored together, left to right of the vehicle, and no such
-contradiction is left.
+``flip_images`` mirrors images and mirrors their features back; ``flip_x`` and ``flip_y`` mirror the
+BEV map. Neither changes the headings that the features encode: a car that points left in the pixels
+has to be predicted as one that points right. Here cameras, poses, motion and true boxes are
+mirrored together, left to right of the vehicle, so that no such contradiction arises.
 """
 
 from __future__ import annotations
@@ -21,7 +20,10 @@ from bevstack.types import Annotations, Boxes3D, CameraAnnotations, Clip, Frame
 
 
 def draw_mirror(config: AugmentationConfig, seed: int, epoch: int, index: int) -> bool:
-    """Whether one sample is mirrored in one epoch, from a stream of its own."""
+    """Return True, with probability 1/2, if one sample is to be mirrored in one epoch.
+
+    The draw has an independent random stream. Without ``config.mirror_scene``, return False.
+    """
     if not config.mirror_scene:
         return False
     key = (zlib.crc32(b"mirror_scene"),)
@@ -30,22 +32,24 @@ def draw_mirror(config: AugmentationConfig, seed: int, epoch: int, index: int) -
 
 
 def mirror_clip(clip: Clip) -> Clip:
-    """The clip in a world where left and right of the vehicle have changed places."""
-    return Clip(tuple(frame and mirror_frame(frame) for frame in clip.frames), clip.offsets)
+    """Mirror every frame of a clip, left to right of the vehicle."""
+    frames = (None if frame is None else mirror_frame(frame) for frame in clip.frames)
+    return Clip(tuple(frames), clip.offsets)
 
 
 def mirror_frame(frame: Frame) -> Frame:
-    """The frame of the mirrored rig: y -> -y in ego, bev and world frames, columns reversed.
+    """Mirror a frame: y -> -y in the ego, bev and world frames, image columns reversed.
 
-    Cameras keep their order and get the roles of their mirror images: what CAM_FRONT_LEFT took is
-    now seen by CAM_FRONT_RIGHT. Intrinsics stay those of a real camera, with a positive focal
-    length. The bev frame must be the mirror image of itself about the ego frame's x axis, as the
-    ego frame is and LIDAR_TOP, which looks to the right, is not.
+    Cameras keep their order and take the roles of their mirror images: the mirrored image of
+    CAM_FRONT_LEFT becomes that of CAM_FRONT_RIGHT. Intrinsics stay those of a real camera, with a
+    positive focal length. The bev frame must be symmetric about the ego frame's x axis. The ego
+    frame is; LIDAR_TOP, whose x axis points to the right, is not.
 
     Raises:
-        ValueError: the bev frame is another one.
+        ValueError: the bev frame is not symmetric about the ego frame's x axis.
     """
     widths = [image.shape[1] if image is not None else 0 for image in frame.images]
+    annotations, camera_boxes = frame.annotations, frame.camera_annotations
     return replace(
         frame,
         images=[
@@ -54,21 +58,22 @@ def mirror_frame(frame: Frame) -> Frame:
         ],
         intrinsics=_mirror_intrinsics(frame.intrinsics, torch.tensor(widths)),
         ego_from_cam=_LEFT_RIGHT @ frame.ego_from_cam @ _COLUMNS,
-        camera_names=tuple(_other_side(name) for name in frame.camera_names),
+        camera_names=tuple(_mirrored_role(name) for name in frame.camera_names),
         world_from_ego=_mirror_pose(frame.world_from_ego),
         world_from_ego_at_camera=_mirror_pose(frame.world_from_ego_at_camera),
         bev_from_ego=_mirror_bev(frame.bev_from_ego),
-        annotations=frame.annotations and _mirror_annotations(frame.annotations),
-        camera_annotations=frame.camera_annotations
-        and tuple(
-            _mirror_seen(boxes, width)
-            for boxes, width in zip(frame.camera_annotations, widths, strict=True)
+        annotations=None if annotations is None else _mirror_annotations(annotations),
+        camera_annotations=None
+        if camera_boxes is None
+        else tuple(
+            _mirror_camera_annotations(boxes, width)
+            for boxes, width in zip(camera_boxes, widths, strict=True)
         ),
     )
 
 
 def mirror_boxes(boxes: Boxes3D) -> Boxes3D:
-    """Boxes of a frame whose x axis is the axis of symmetry, as they are in the mirrored one."""
+    """Mirror boxes about the x axis of their frame: y -> -y, yaw -> -yaw."""
     center, velocity = boxes.center.clone(), boxes.velocity.clone()
     center[..., 1], velocity[..., 1] = -center[..., 1], -velocity[..., 1]
     return Boxes3D(center, boxes.size, -boxes.yaw, velocity)
@@ -83,11 +88,13 @@ def _mirror_pose(pose: Tensor | None) -> Tensor | None:  # (..., 4, 4)
 
 
 def _mirror_bev(bev_from_ego: Tensor | None) -> Tensor | None:  # (4, 4)
-    mirrored = _mirror_pose(bev_from_ego)
-    if bev_from_ego is not None and not torch.allclose(mirrored, bev_from_ego, rtol=0, atol=1e-9):
+    if bev_from_ego is None:
+        return None
+    mirrored = _LEFT_RIGHT @ bev_from_ego @ _LEFT_RIGHT
+    if not torch.allclose(mirrored, bev_from_ego, rtol=0, atol=1e-9):
         raise ValueError(
-            "bev_from_ego must keep the ego frame's x axis as its axis of symmetry where scenes "
-            f"are mirrored; got {bev_from_ego.tolist()}: use the bev frame 'ego'"
+            "bev_from_ego must be symmetric about the ego frame's x axis to mirror scenes; got "
+            f"{bev_from_ego.tolist()}: use the bev frame 'ego'"
         )
     return bev_from_ego
 
@@ -96,15 +103,15 @@ def _mirror_intrinsics(
     intrinsics: Tensor,  # (N, 3, 3)
     widths: Tensor,  # (N,) pixels
 ) -> Tensor:  # (N, 3, 3)
-    """Those of the mirrored image: u' = W - u, of a ray whose x has changed its sign too."""
+    """Return the intrinsics of the mirrored image: u' = W - u for a ray with x' = -x."""
     mirrored = intrinsics.clone()
     mirrored[:, 0, 1] = -intrinsics[:, 0, 1]  # skew
     mirrored[:, 0, 2] = widths - intrinsics[:, 0, 2]
     return mirrored
 
 
-def _other_side(name: str) -> str:
-    """The role of a camera's mirror image."""
+def _mirrored_role(name: str) -> str:
+    """Return the role of a camera's mirror image."""
     swapped = {"LEFT": "RIGHT", "RIGHT": "LEFT", "left": "right", "right": "left"}
     return "_".join(swapped.get(part, part) for part in name.split("_"))
 
@@ -113,8 +120,8 @@ def _mirror_annotations(annotations: Annotations) -> Annotations:
     return Annotations(mirror_boxes(annotations.boxes), annotations.labels, annotations.num_points)
 
 
-def _mirror_seen(boxes: CameraAnnotations, width: int) -> CameraAnnotations:
-    """Boxes in the mirrored camera's frame: its x and the object's y have changed their signs."""
+def _mirror_camera_annotations(boxes: CameraAnnotations, width: int) -> CameraAnnotations:
+    """Convert boxes to the mirrored camera's frame: negate its x axis and the object's y axis."""
     left, top, right, bottom = boxes.boxes_px.unbind(-1)
     center, quaternion = boxes.center_m.clone(), boxes.quaternion.clone()
     center[:, 0] = -center[:, 0]

@@ -31,7 +31,7 @@ EVERYTHING = AugmentationConfig(
 
 
 def _from_legacy(boxes: torch.Tensor) -> Boxes3D:
-    """(x, y, z bottom, w, l, h, yaw clockwise from -y, vx, vy) in our convention."""
+    """Convert (x, y, z bottom, w, l, h, yaw clockwise from -y, vx, vy) to our convention."""
     x, y, bottom, width, length, height, yaw, vx, vy = boxes.double().unbind(-1)
     return Boxes3D(
         center=torch.stack((x, y, bottom + height / 2), -1),
@@ -61,22 +61,22 @@ def test_boxes_and_matrix_equal_the_official_ones(oracle_dir: Path, name: str) -
     inverse = torch.linalg.inv(augmentation.matrix())  # the official code stores bev_from_augmented
     torch.testing.assert_close(inverse, case["out/bev_mat"].double(), atol=1e-6, rtol=1e-6)
     before = _annotations(_from_legacy(case["in/boxes"]))
-    found = augmentation.apply(before)
+    augmented = augmentation.apply(before)
     wanted = _from_legacy(case["out/boxes"])
     # the manifest's tolerance: the official code computes in float32
     for name in ("center", "size", "velocity"):
-        found_value, wanted_value = getattr(found.boxes, name), getattr(wanted, name)
-        torch.testing.assert_close(found_value, wanted_value, atol=1e-5, rtol=1e-5)
-    difference = wrap_angle(found.boxes.yaw - wanted.yaw)
+        augmented_value, wanted_value = getattr(augmented.boxes, name), getattr(wanted, name)
+        torch.testing.assert_close(augmented_value, wanted_value, atol=1e-5, rtol=1e-5)
+    difference = wrap_angle(augmented.boxes.yaw - wanted.yaw)
     assert difference.abs().max() < 1e-5
-    assert torch.equal(found.labels, before.labels)
-    assert torch.equal(found.num_points, before.num_points)
+    assert torch.equal(augmented.labels, before.labels)
+    assert torch.equal(augmented.num_points, before.num_points)
 
 
 @pytest.mark.parametrize("flip_x", [False, True])
 @pytest.mark.parametrize("flip_y", [False, True])
 def test_corners_move_as_points_do(flip_x: bool, flip_y: bool) -> None:
-    """The augmented box's corners are the augmented corners of the box, as a set."""
+    """Check that the augmented box's corners are the box's augmented corners, as a set."""
     augmentation = BEVAugmentation(rotation_rad=0.7, scale=1.3, flip_x=flip_x, flip_y=flip_y)
     boxes = Boxes3D(
         torch.tensor([[3.0, -7.0, 1.0], [0.0, 0.5, -2.0]], dtype=torch.float64),
@@ -84,29 +84,29 @@ def test_corners_move_as_points_do(flip_x: bool, flip_y: bool) -> None:
         torch.tensor([0.4, -2.9], dtype=torch.float64),
         torch.tensor([[1.0, -2.0], [float("nan"), 0.0]], dtype=torch.float64),
     )
-    found = augmentation.apply(_annotations(boxes)).boxes
+    augmented = augmentation.apply(_annotations(boxes)).boxes
     wanted = boxes.corners() @ augmentation.matrix().T
-    distance = torch.cdist(found.corners(), wanted)
+    distance = torch.cdist(augmented.corners(), wanted)
     assert distance.min(-1).values.max() < 1e-9
     assert distance.min(-2).values.max() < 1e-9
     heading = torch.stack((torch.cos(boxes.yaw), torch.sin(boxes.yaw)), -1)
     moved = heading @ augmentation.matrix()[:2, :2].T / 1.3  # not only up to half a turn
-    torch.testing.assert_close(torch.cos(found.yaw), moved[:, 0])
-    torch.testing.assert_close(torch.sin(found.yaw), moved[:, 1])
+    torch.testing.assert_close(torch.cos(augmented.yaw), moved[:, 0])
+    torch.testing.assert_close(torch.sin(augmented.yaw), moved[:, 1])
     torch.testing.assert_close(
-        found.velocity[0], boxes.velocity[0] @ augmentation.matrix()[:2, :2].T
+        augmented.velocity[0], boxes.velocity[0] @ augmentation.matrix()[:2, :2].T
     )
-    assert torch.isnan(found.velocity[1]).any()
+    assert torch.isnan(augmented.velocity[1]).any()
 
 
-def test_doing_nothing_changes_nothing() -> None:
+def test_the_default_bev_augmentation_changes_nothing() -> None:
     boxes = Boxes3D(
         torch.rand(3, 3), torch.rand(3, 3), torch.tensor([0.1, -3.0, 2.0]), torch.rand(3, 2)
     )
-    found = BEVAugmentation().apply(_annotations(boxes)).boxes
-    torch.testing.assert_close(found.center, boxes.center)
-    torch.testing.assert_close(found.yaw, boxes.yaw)
-    assert found.center.dtype == torch.float32
+    augmented = BEVAugmentation().apply(_annotations(boxes)).boxes
+    torch.testing.assert_close(augmented.center, boxes.center)
+    torch.testing.assert_close(augmented.yaw, boxes.yaw)
+    assert augmented.center.dtype == torch.float32
     assert torch.equal(BEVAugmentation().matrix(), torch.eye(3, dtype=torch.float64))
     assert len(BEVAugmentation(flip_x=True).apply(Annotations.empty())) == 0
 
@@ -145,7 +145,7 @@ def test_draws_fill_their_ranges_evenly() -> None:
     assert np.abs(correlation - np.eye(4)).max() < 0.1
 
 
-def test_switching_one_draw_on_leaves_the_others_as_they_were() -> None:
+def test_switching_one_draw_on_changes_no_other_draw() -> None:
     few = AugmentationConfig(scale=(0.95, 1.05), flip_y=True)
     for index in range(20):
         _, bev = draw_augmentation(few, 0, 1, index)
@@ -166,34 +166,34 @@ PIXELS = AugmentationConfig(photometric=True, grid_mask=0.7)
 
 
 def _pixels(config: AugmentationConfig = PIXELS, **changes: int) -> PixelAugmentation:
-    place = {"seed": 4, "epoch": 2, "index": 7} | changes
-    return PixelAugmentation(config=config, **place)
+    key = {"seed": 4, "epoch": 2, "index": 7} | changes
+    return PixelAugmentation(config=config, **key)
 
 
 def _masks(config: AugmentationConfig, count: int) -> list[GridMask | None]:
     return [_pixels(config, index=index).grid_mask((64, 96)) for index in range(count)]
 
 
-def test_every_image_has_colours_of_its_own() -> None:
-    places = [(offset, camera) for offset in range(-8, 9) for camera in range(7)]
-    drawn = [_pixels().photometric(*place) for place in places]
-    # Whatever is off is the same in all: 1 in 32 images is as it was.
+def test_every_image_has_independent_colours() -> None:
+    images = [(offset, camera) for offset in range(-8, 9) for camera in range(7)]
+    drawn = [_pixels().photometric(*image) for image in images]
+    # Each step is off with probability 1/2: 1 in 32 images is unchanged.
     changed = [d for d in drawn if d.brightness or d.hue_deg or d.saturation != 1]
     assert len(changed) > 80
     assert len({(d.brightness, d.hue_deg, d.saturation) for d in changed}) == len(changed)
-    assert drawn == [_pixels().photometric(*place) for place in places]
+    assert drawn == [_pixels().photometric(*image) for image in images]
 
 
 @pytest.mark.parametrize("change", ["seed", "epoch", "index"])
-def test_colours_and_masks_are_drawn_anew(change: str) -> None:
-    others = [_pixels(**{change: number}) for number in range(100, 120)]
-    assert len({repr(other.photometric(0, 0)) for other in others}) > 15
-    masks = [other.grid_mask((64, 96)) for other in others]
+def test_colours_and_masks_are_drawn_again_for_each_key(change: str) -> None:
+    keys = [_pixels(**{change: number}) for number in range(100, 120)]
+    assert len({repr(key.photometric(0, 0)) for key in keys}) > 15
+    masks = [key.grid_mask((64, 96)) for key in keys]
     assert len({repr(mask) for mask in masks if mask is not None}) > 5
-    assert others[3].grid_mask((64, 96)) == _pixels(**{change: 103}).grid_mask((64, 96))
+    assert keys[3].grid_mask((64, 96)) == _pixels(**{change: 103}).grid_mask((64, 96))
 
 
-def test_switching_one_kind_on_leaves_the_others_as_they_were() -> None:
+def test_switching_one_kind_on_changes_no_other_kind() -> None:
     alone = AugmentationConfig(photometric=True)
     for index in range(20):
         together = dataclasses.replace(EVERYTHING, photometric=True, grid_mask=1.0)
@@ -201,8 +201,8 @@ def test_switching_one_kind_on_leaves_the_others_as_they_were() -> None:
             EVERYTHING, 4, 2, index
         )
         for config in (alone, together):
-            found = _pixels(config, index=index).photometric(-1, 3)
-            assert found == _pixels(index=index).photometric(-1, 3)
+            augmented = _pixels(config, index=index).photometric(-1, 3)
+            assert augmented == _pixels(index=index).photometric(-1, 3)
     always = _masks(AugmentationConfig(grid_mask=1.0), 200)
     often = _masks(AugmentationConfig(grid_mask=0.7, photometric=True), 200)
     assert None not in always
@@ -230,10 +230,10 @@ def test_every_camera_is_lost_equally_often() -> None:
     assert None not in _lost(1.0, 50)
 
 
-def test_what_camera_is_lost_depends_on_seed_epoch_and_sample() -> None:
+def test_the_lost_camera_depends_on_seed_epoch_and_sample() -> None:
     assert _lost(0.5, 100) == _lost(0.5, 100)
     assert _lost(0.5, 100) != _lost(0.5, 100, epoch=3) != _lost(0.5, 100, seed=5)
-    always = _lost(1.0, 100)  # a higher probability loses more, and the same ones again
+    always = _lost(1.0, 100)  # a higher probability loses the same cameras, and more
     assert all(camera in (None, always[n]) for n, camera in enumerate(_lost(0.5, 100)))
 
 
@@ -257,14 +257,14 @@ def _frame(*mask: bool) -> Frame:
 
 def test_all_frames_of_a_clip_lose_the_camera() -> None:
     clip = Clip((None, _frame(True, True, True), _frame(False, True, True)), (-2, -1, 0))
-    found = lose_camera(clip, 1)
-    assert found.frames[0] is None and found.offsets == clip.offsets
-    assert [f.camera_mask.tolist() for f in found.frames[1:]] == [
+    augmented = lose_camera(clip, 1)
+    assert augmented.frames[0] is None and augmented.offsets == clip.offsets
+    assert [f.camera_mask.tolist() for f in augmented.frames[1:]] == [
         [True, False, True],
         [False, False, True],
     ]
-    assert all(frame.images[1] is None for frame in found.frames[1:])
-    assert clip.current.camera_mask.tolist() == [False, True, True]  # it is left as it was
+    assert all(frame.images[1] is None for frame in augmented.frames[1:])
+    assert clip.current.camera_mask.tolist() == [False, True, True]  # unchanged
 
 
 @pytest.mark.parametrize("mask", [(False, True), (True,)])

@@ -32,7 +32,7 @@ def test_masks_match_the_published_ones() -> None:
 
 
 def kept_by_loops(mask: GridMask, height: int, width: int) -> np.ndarray:
-    """Section 3.5 as it stands there: zeros on a canvas of ones, cropped, inverted."""
+    """Draw the mask as section 3.5 describes it: zeros on a canvas of ones, cropped, inverted."""
     rows, columns = int(1.5 * height), int(1.5 * width)
     canvas = np.ones((rows, columns))
     length = min(max(int(mask.period / 2 + 0.5), 1), mask.period - 1)
@@ -67,7 +67,7 @@ def test_mask_equals_loops_over_stripes(
 
 
 @pytest.mark.parametrize("cameras", [1, 2, 3])
-def test_all_cameras_are_blanked_alike_and_the_images_given_stay(cameras: int) -> None:
+def test_all_cameras_are_blanked_alike_and_the_input_is_unchanged(cameras: int) -> None:
     images = torch.randn(cameras, 3, 9, 14)
     before = images.clone()
     mask = GridMask(period=4, offset_y=1, offset_x=3)

@@ -1,4 +1,4 @@
-"""The world in a mirror: what is seen, and where it is said to be, still fit together."""
+"""Mirrored scenes: images, rig, poses and boxes stay consistent."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> list[Frame]:
     return [data.frame(index, camera_annotations=True) for index in (0, 4)]  # two rigs
 
 
-def corners_in_bev(frame: Frame) -> Tensor:  # (A, 8, 3), a set of points of each box
+def corners_in_bev(frame: Frame) -> Tensor:  # (A, 8, 3)
     boxes = frame.annotations.boxes
     signs = torch.tensor(CAMERA_CORNER_SIGNS, dtype=torch.float64)
     local = 0.5 * boxes.size[:, None].double() * signs
@@ -39,19 +39,19 @@ def corners_in_bev(frame: Frame) -> Tensor:  # (A, 8, 3), a set of points of eac
 
 
 def pixels(frame: Frame, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Pixels (N, P, 2) and depths of points, by homogeneous products alone."""
+    """Return pixels (N, P, 2) and depths of points, by homogeneous products alone."""
     world = torch.cat(
         (points.flatten(0, -2), torch.ones(points.shape[:-1].numel(), 1)), -1
     ).double()
     cam = torch.linalg.inv(frame.bev_from_cam()) @ world.T  # (N, 4, P)
-    seen = frame.intrinsics @ cam[:, :3]
-    return (seen[:, :2] / seen[:, 2:]).transpose(1, 2), seen[:, 2]
+    projected = frame.intrinsics @ cam[:, :3]
+    return (projected[:, :2] / projected[:, 2:]).transpose(1, 2), projected[:, 2]
 
 
-def test_what_a_pixel_showed_the_mirrored_pixel_shows(frames: list[Frame]) -> None:
+def test_a_mirrored_pixel_shows_the_same_point(frames: list[Frame]) -> None:
     for frame in frames:
         mirrored = mirror_frame(frame)
-        # a box's corners change places: y of the object is mirrored with the world
+        # corners swap: the object's y axis is mirrored with the world
         swapped = [CAMERA_CORNER_SIGNS.index((x, -y, z)) for x, y, z in CAMERA_CORNER_SIGNS]
         before, depth = pixels(frame, corners_in_bev(frame))
         after, depth_after = pixels(mirrored, corners_in_bev(mirrored)[:, swapped])
@@ -86,7 +86,7 @@ def test_boxes_in_images_are_mirrored_with_them(frames: list[Frame]) -> None:
             assert (up[:, 1] < -0.9).all()  # still upright, not a reflection
 
 
-def test_vehicles_drive_mirrored_ways(frames: list[Frame]) -> None:
+def test_poses_and_motion_are_mirrored(frames: list[Frame]) -> None:
     frame = frames[0]
     mirrored = mirror_frame(frame)
     assert torch.linalg.det(mirrored.ego_from_cam[:, :3, :3]).min() > 0.999
@@ -109,7 +109,7 @@ def test_cameras_take_the_roles_of_the_other_side(frames: list[Frame]) -> None:
         ahead = frame.ego_from_cam[:, :2, 2]
         for role, (x, y) in zip(roles, ahead.tolist(), strict=True):
             yaw.setdefault(role, []).append(np.degrees(np.arctan2(y, x)))
-    # looks where a camera of its role looks, within the rig's own asymmetry and jitter
+    # each camera points like a camera of its role, within the rig's asymmetry and jitter
     assert all(abs((a - b + 180) % 360 - 180) < 8 for a, b in yaw.values())
 
 
@@ -141,10 +141,12 @@ def test_a_lost_camera_and_missing_truth_stay_so(frames: list[Frame]) -> None:
     assert mirrored.annotations is None and mirrored.world_from_ego is None
 
 
-def test_a_bev_frame_without_that_symmetry_is_refused(frames: list[Frame]) -> None:
+def test_an_asymmetric_bev_frame_is_refused(frames: list[Frame]) -> None:
     turned = torch.eye(4, dtype=torch.float64)
     turned[:2, :2] = torch.tensor(((0.0, 1.0), (-1.0, 0.0)))
-    with pytest.raises(ValueError, match=r"bev_from_ego must keep .* use the bev frame 'ego'"):
+    with pytest.raises(
+        ValueError, match=r"bev_from_ego must be symmetric .* use the bev frame 'ego'"
+    ):
         mirror_frame(dataclasses.replace(frames[0], bev_from_ego=turned))
     with pytest.raises(ValueError, match=r"mirror_scene must be False for the bev frame 'lidar'"):
         Config(
