@@ -1,4 +1,4 @@
-"""From files to model input: nuScenes-format roots, clips, preprocessing, augmentation, loading."""
+"""Reading of nuScenes-format roots as model input: clips, preprocessing, augmentation, loading."""
 
 from bevstack.datasets.clips import load_clip
 from bevstack.datasets.images import read_image

@@ -1,4 +1,4 @@
-"""Clips: a sample with the key frames around it that a model asks for."""
+"""Clips: a sample with the key frames around it that a model takes as input."""
 
 from __future__ import annotations
 
@@ -19,23 +19,25 @@ def load_clip(
     images_for: Config | None = None,
     skip_missing: bool = False,
 ) -> Clip:
-    """The frames at the given key-frame offsets from a sample, within its scene.
+    """Load the frames at the given key-frame offsets from a sample, within its scene.
 
     Args:
-        dataset: where the samples come from.
-        index: the current sample.
-        offsets: ascending, 0 among them, such as (-1, 0); positive ones look ahead.
-        load_images: without, every camera counts as lost.
-        camera_annotations: also the boxes that each camera sees.
-        images_for: decode images no larger than it needs; None: as they are stored.
+        dataset: the samples.
+        index: index of the current sample.
+        offsets: offsets in key frames, ascending, with 0 among them, such as (-1, 0); positive
+            offsets are future frames.
+        load_images: False: load no image, so that every camera counts as lost.
+        camera_annotations: also return the boxes that each camera sees.
+        images_for: decode images no larger than this configuration needs; None: at full size.
         skip_missing: leave out a neighbour whose images are missing, instead of raising.
 
     Returns:
-        A clip whose frames beyond the scene are None; only the current one has annotations.
+        A clip. A frame beyond the scene, or left out, is None. Only the current frame has
+        annotations.
 
     Raises:
-        FileNotFoundError: an image is missing: of the current frame, or of any without
-            ``skip_missing``.
+        FileNotFoundError: an image of the current frame is missing, or, without ``skip_missing``,
+            an image of any frame.
     """
 
     def load(offset: int) -> Frame | None:

@@ -1,4 +1,4 @@
-"""Prepared clips side by side: one batch, padded to the largest images and the most cameras."""
+"""Collation of clips into a batch, padded to the largest images and the largest camera count."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from bevstack.vocabulary import CAMERA_CHANNELS
 
 Value = TypeVar("Value")
 
-# Where the six published cameras look, in the order of CAMERA_CHANNELS: yaw of the optical axis
+# Directions of the six published cameras, in the order of CAMERA_CHANNELS: yaw of the optical axis
 # in the ego frame, counter-clockwise from straight ahead (nuScenes, mean of its cars, rounded).
 CAMERA_YAW_DEG = (0.0, -57.0, 55.0, 180.0, 109.0, -112.0)
 
 
 @dataclass(frozen=True)
 class PreparedClip:
-    """One clip as model input: a row of a batch."""
+    """Model input of one clip: a row of a batch."""
 
     images: Tensor  # (T, N, 3, H, W) float32
     rig: CameraRig  # leading axes (T,), in the current frame's bev frame
@@ -52,14 +52,14 @@ def prepare_clip(
     bev_augmentation: BEVAugmentation | None = None,
     pixel_augmentation: PixelAugmentation | None = None,
 ) -> PreparedClip:
-    """A clip as model input; with annotations those of the current frame, inside the grid.
+    """Prepare a clip as model input, with the current frame's annotations inside the grid.
 
-    Boxes of single cameras are those of the current frame's images, wherever they stand: neither
-    the grid nor what is done to the bird's-eye view concerns them.
+    Camera annotations are those of the current frame's images. Neither the grid nor the BEV
+    augmentation applies to them.
 
     Raises:
-        ValueError: frames of one clip differ in their number of cameras, or a clip of several
-            frames lacks a pose.
+        ValueError: the frames differ in their number of cameras, or a clip of several frames lacks
+            a pose.
     """
     current = clip.current
     prepared = [
@@ -91,10 +91,11 @@ def prepare_clip(
 
 
 def stack_clips(clips: Sequence[PreparedClip]) -> Batch:
-    """Rows of one batch: smaller images are padded with zeros, fewer cameras with lost ones.
+    """Stack clips into one batch; pad images with zeros and missing cameras with lost ones.
 
     Raises:
-        ValueError: no clip, or some with and some without annotations or augmentation.
+        ValueError: there is no clip, or only some clips have annotations, camera annotations or an
+            augmentation.
     """
     if not clips:
         raise ValueError("clips must hold at least one; got none")
@@ -102,35 +103,37 @@ def stack_clips(clips: Sequence[PreparedClip]) -> Batch:
     height = max(clip.images.shape[-2] for clip in clips)
     width = max(clip.images.shape[-1] for clip in clips)
     annotations = _all_or_none("annotations", [clip.annotations for clip in clips])
-    of_cameras = _all_or_none("camera_annotations", [clip.camera_annotations for clip in clips])
+    camera_boxes = _all_or_none("camera_annotations", [clip.camera_annotations for clip in clips])
     augmentation = _all_or_none("bev_augmentation", [clip.bev_augmentation for clip in clips])
     images = [_add_cameras(pad_images(c.images, height, width), cameras, 1) for c in clips]
     return Batch(
         images=_stacked(images),
-        rig=CameraRig.stack([_add_lost(clip.rig, cameras) for clip in clips]),
+        rig=CameraRig.stack([_add_lost_cameras(clip.rig, cameras) for clip in clips]),
         frame_valid=torch.stack([clip.frame_valid for clip in clips]),
         camera_slots=torch.stack([_add_cameras(c.camera_slots, cameras, 0) for c in clips]),
         world_from_bev=torch.stack([clip.world_from_bev for clip in clips]),
         timestamp_us=torch.stack([clip.timestamp_us for clip in clips]),
         sample_tokens=tuple(clip.sample_token for clip in clips),
         scene_tokens=tuple(clip.scene_token for clip in clips),
-        annotations=annotations and _joined(annotations),
-        camera_annotations=of_cameras and _joined_cameras(of_cameras, cameras),
+        annotations=None if annotations is None else _share_tensors(annotations),
+        camera_annotations=None
+        if camera_boxes is None
+        else _share_camera_tensors(camera_boxes, cameras),
         bev_augmentation=None if augmentation is None else torch.stack(augmentation),
     )
 
 
 def camera_slots(frame: Frame, num_slots: int) -> Tensor:  # (N,) int64
-    """Which learned camera embedding each camera takes.
+    """Choose the learned camera embedding (the slot) of each camera.
 
-    Of the six published ones a camera takes that of its role; a camera of another name, and any
-    camera where there are not six, takes the one that looks most nearly its way (for other numbers
-    they are spread evenly, clockwise from straight ahead).
+    With the six published slots, a camera of a published role takes the slot of its role. Every
+    other camera takes the slot of the nearest direction. With another number of slots, their
+    directions are spread evenly, clockwise from straight ahead, and roles do not count.
     """
     published = num_slots == len(CAMERA_CHANNELS)
     evenly = [-360.0 * slot / num_slots for slot in range(num_slots)]
     yaws = torch.deg2rad(torch.tensor(CAMERA_YAW_DEG if published else evenly, dtype=torch.float64))
-    axis = frame.ego_from_cam[:, :2, 2]  # optical axis seen from above
+    axis = frame.ego_from_cam[:, :2, 2]  # horizontal part of the optical axis
     difference = torch.atan2(axis[:, 1], axis[:, 0])[:, None] - yaws
     slots = torch.cos(difference).argmax(1)
     for camera, name in enumerate(frame.camera_names):
@@ -140,7 +143,7 @@ def camera_slots(frame: Frame, num_slots: int) -> Tensor:  # (N,) int64
 
 
 def inside_grid(annotations: Annotations, grid: BEVGrid) -> Annotations:
-    """The annotations whose centre lies strictly inside the grid seen from above."""
+    """Return the annotations whose centre lies strictly inside the grid, ignoring height."""
     return annotations[grid.contains(annotations.boxes.center)]
 
 
@@ -149,7 +152,7 @@ def pad_images(
     height: int,
     width: int,
 ) -> Tensor:  # (..., height, width)
-    """Zeros added right and below."""
+    """Pad images with zeros on the right and at the bottom."""
     if tuple(images.shape[-2:]) == (height, width):
         return images
     padded = images.new_zeros(*images.shape[:-2], height, width)
@@ -165,57 +168,63 @@ def _prepare(
     augmentation: ImageAugmentation | None,
     pixel_augmentation: PixelAugmentation | None,
 ) -> PreparedFrame:
-    """A frame with its rig in the current bev frame; all cameras lost for a missing one."""
+    """Prepare a frame, its rig in the current bev frame; a missing frame has lost cameras only."""
     current = clip.current
     if frame is None:
         cameras = current.num_cameras
-        lost = _add_lost(current.rig()[:0], cameras)
+        lost = _add_lost_cameras(current.rig()[:0], cameras)
         return PreparedFrame(torch.zeros(cameras, 3, 1, 1), lost)
-    drawn = pixel_augmentation
-    colours = drawn and [drawn.photometric(offset, n) for n in range(frame.num_cameras)]
-    prepared = preprocess(frame, config.images, augmentation, colours)
+    pixels = pixel_augmentation
+    distortions = None
+    if pixels is not None:
+        distortions = [pixels.photometric(offset, n) for n in range(frame.num_cameras)]
+    prepared = preprocess(frame, config.images, augmentation, distortions)
     if frame is current:
         height, width = (int(side) for side in prepared.images.shape[-2:])
-        mask = drawn and drawn.grid_mask((height, width))
-        return replace(prepared, images=mask.blank_(prepared.images)) if mask else prepared
-    now, then = current.world_from_bev(), frame.world_from_bev()
-    if now is None or then is None:
+        mask = None if pixels is None else pixels.grid_mask((height, width))
+        if mask is None:
+            return prepared
+        return replace(prepared, images=mask.blank_(prepared.images))
+    world_from_current, world_from_frame = current.world_from_bev(), frame.world_from_bev()
+    if world_from_current is None or world_from_frame is None:
         raise ValueError("world_from_ego must be given for every frame of a clip; got none")
     if frame.num_cameras != current.num_cameras:
         raise ValueError(
-            f"frames of a clip must have one number of cameras; got {frame.num_cameras} in "
+            f"frames of a clip must have the same number of cameras; got {frame.num_cameras} in "
             f"{frame.sample_token!r} and {current.num_cameras} in {current.sample_token!r}"
         )
-    return replace(prepared, rig=prepared.rig.moved(invert_se3(now) @ then))
+    current_from_frame = invert_se3(world_from_current) @ world_from_frame
+    return replace(prepared, rig=prepared.rig.moved(current_from_frame))
 
 
 def _stacked(images: Sequence[Tensor]) -> Tensor:
-    """Along a new first axis; a single one is not copied, for a copy costs as much as a resize."""
+    """Stack images; a single one is not copied, since a copy costs as much as a resize."""
     return images[0][None] if len(images) == 1 else torch.stack(tuple(images))
 
 
-def _joined(annotations: Sequence[Annotations]) -> tuple[Annotations, ...]:
-    """The same annotations as parts of common tensors.
+def _share_tensors(annotations: Sequence[Annotations]) -> tuple[Annotations, ...]:
+    """Return the same annotations as slices of shared tensors.
 
-    A tensor that comes from a worker process holds a file descriptor open; a thousand are allowed.
+    Every tensor from a worker process keeps a file descriptor open, of which about a thousand are
+    allowed.
     """
     joint = Annotations(
-        Boxes3D.concatenate([of_sample.boxes for of_sample in annotations]),
-        torch.cat([of_sample.labels for of_sample in annotations]),
-        torch.cat([of_sample.num_points for of_sample in annotations]),
+        Boxes3D.concatenate([sample.boxes for sample in annotations]),
+        torch.cat([sample.labels for sample in annotations]),
+        torch.cat([sample.num_points for sample in annotations]),
     )
     ends = list(accumulate(map(len, annotations)))
     return tuple(joint[end - len(a) : end] for a, end in zip(annotations, ends, strict=True))
 
 
-def _joined_cameras(
+def _share_camera_tensors(
     annotations: Sequence[Sequence[CameraAnnotations]],  # B x up to N
     cameras: int,  # N
 ) -> tuple[tuple[CameraAnnotations, ...], ...]:  # B x N
-    """Likewise for each camera, and no boxes for cameras that a sample lacks."""
+    """Return camera annotations as slices of shared tensors; missing cameras have no boxes."""
     none = CameraAnnotations.empty()
-    every = [(*of_sample, *[none] * (cameras - len(of_sample))) for of_sample in annotations]
-    flat = [of_camera for of_sample in every for of_camera in of_sample]
+    padded = [(*sample, *[none] * (cameras - len(sample))) for sample in annotations]
+    flat = [camera for sample in padded for camera in sample]
     joint = CameraAnnotations(
         *(torch.cat([getattr(a, field.name) for a in flat]) for field in fields(CameraAnnotations))
     )
@@ -229,14 +238,14 @@ def _add_cameras(
     cameras: int,
     axis: int,
 ) -> Tensor:
-    """Zeros along the camera axis up to ``cameras``."""
+    """Pad a tensor with zeros along its camera axis, up to ``cameras``."""
     missing = cameras - tensor.shape[axis]
     shape = (*tensor.shape[:axis], missing, *tensor.shape[axis + 1 :])
     return torch.cat((tensor, tensor.new_zeros(shape)), axis) if missing else tensor
 
 
-def _add_lost(rig: CameraRig, cameras: int) -> CameraRig:
-    """Lost cameras of unit calibration and one pixel, up to ``cameras``."""
+def _add_lost_cameras(rig: CameraRig, cameras: int) -> CameraRig:
+    """Pad a rig to ``cameras`` with lost cameras of identity calibration and one pixel."""
     missing = cameras - rig.num_cameras
     leading = tuple(rig.camera_mask.shape[:-1])
     eye = torch.eye(4, dtype=rig.intrinsics.dtype)

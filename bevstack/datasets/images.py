@@ -1,4 +1,4 @@
-"""Reading camera images, refusing what is not wholly there."""
+"""Reading of camera images, which refuses incomplete files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _JPEG_END = b"\xff\xd9"
 _PNG_START = b"\x89PNG"
 _PNG_END = b"IEND"
 
-# Decoding flags by reduction: a JPEG's blocks of 8x8 pixels become 8/k x 8/k in its own transform.
+# Decoding flags by reduction k: the JPEG decoder itself turns blocks of 8x8 pixels into 8/k x 8/k.
 _FLAGS = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
@@ -28,22 +28,22 @@ def read_image(
     *,
     reduction: int = 1,
 ) -> NDArray[np.uint8]:  # (H / reduction, W / reduction, 3)
-    """Decodes an image file to RGB.
+    """Decode an image file to RGB.
 
-    Pixels stay as they are stored: an orientation tag is not applied, for calibrations speak of
-    the stored pixels. A decoder fills what a cut-off JPEG lacks with grey and says nothing, so
-    the file's end is looked for first.
+    An orientation tag is not applied, because calibrations refer to the stored pixels. The decoder
+    silently fills the missing part of a truncated JPEG with grey, so the end of the file is checked
+    first.
 
     Args:
         path: a JPEG, PNG or any format that OpenCV reads.
         size: the (height, width) that the image must have in the file.
         reduction: decode at 1, 1/2, 1/4 or 1/8 of the size, which takes a third of the time; see
-            ``reduction_for``. The intrinsics that fit are divided by it.
+            ``reduction_for``. The caller divides the intrinsics by it.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a truncated file, one that is no image, one of another size, or a size that
-            the reduction does not divide.
+        ValueError: the file is truncated or not an image, its size differs from ``size``, or the
+            reduction does not divide ``size``.
     """
     if reduction not in _FLAGS:
         raise ValueError(f"reduction must be one of 1, 2, 4, 8; got {reduction}")
@@ -54,7 +54,7 @@ def read_image(
         raise FileNotFoundError(
             f"image must exist; got no file {path}: complete the data set"
         ) from None
-    if not _is_whole(data):
+    if not _is_complete(data):
         raise ValueError(
             f"image must be a whole file; got {path}, cut off after {len(data)} bytes: copy or "
             "unpack it again"
@@ -66,41 +66,41 @@ def read_image(
     if size is not None:
         stored = image.shape[:2] if reduction == 1 else _stored_size(data)
         _check_size(path, stored, size, reduction)
-    # In place: memory that is touched for the first time costs more than the exchange.
+    # In place: the first access to new memory costs more than the conversion.
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image).astype(np.uint8, copy=False)
 
 
 def reduction_for(
     size: tuple[int, int],  # (H, W) of the image file
-    scale: float,  # the largest by which the image will be resized
-    top: int = 0,  # rows that will be cut off before
+    scale: float,  # largest factor by which the image will be resized
+    top: int = 0,  # rows that will be cropped off the top before resizing
 ) -> int:
-    """By how much an image may be reduced while it is decoded: 1, 2, 4 or 8.
+    """Return the factor, 1, 2, 4 or 8, by which an image may be reduced while it is decoded.
 
-    The largest that leaves no fewer pixels than are asked for and divides both sides and what is
-    cut off, so that intrinsics stay exact. On nuScenes images the result then differs from that of
-    a full decoding by 0.6 to 0.9 levels RMS (reduction 2) or 1.1 to 1.4 (4), less than bilinear
-    from bicubic resizing.
+    It is the largest factor that leaves at least the pixels needed for resizing, and that divides
+    both sides and the cropped rows, so that intrinsics stay exact. On nuScenes images the final
+    result differs from that of full decoding by 0.6 to 0.9 levels RMS (reduction 2) or 1.1 to 1.4
+    (4), which is less than the difference between bilinear and bicubic resizing.
     """
     allowed = (k for k in _FLAGS if k * scale <= 1 and not any(n % k for n in (*size, top)))
     return max(allowed, default=1)
 
 
-def _check_size(path: Path, found: tuple[int, ...], size: tuple[int, int], reduction: int) -> None:
+def _check_size(path: Path, stored: tuple[int, ...], size: tuple[int, int], reduction: int) -> None:
     if any(side % reduction for side in size):
         raise ValueError(
             f"reduction must divide the image's sides; got {reduction} for {size[1]}x{size[0]}"
         )
-    if found != tuple(size):
+    if stored != tuple(size):
         raise ValueError(
-            f"image must be {size[1]}x{size[0]} (width x height) as the table says; got "
-            f"{found[1]}x{found[0]} in {path}: restore the original file, for the calibration "
+            f"image must be {size[1]}x{size[0]} (width x height) as in the table; got "
+            f"{stored[1]}x{stored[0]} in {path}: restore the original file, since the calibration "
             "belongs to that size"
         )
 
 
 def _stored_size(data: bytes) -> tuple[int, ...]:
-    """(height, width) of the image in a file; a reduced one is rounded up and does not tell."""
+    """Return the (height, width) of an image file, which a reduced decoding rounds up."""
     if data.startswith(_PNG_START):
         return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
     position = 2
@@ -114,10 +114,10 @@ def _stored_size(data: bytes) -> tuple[int, ...]:
     return (0, 0) if whole is None else whole.shape[:2]
 
 
-def _is_whole(data: bytes) -> bool:
-    """Whether a JPEG or PNG has its end; other formats are left to the decoder."""
+def _is_complete(data: bytes) -> bool:
+    """Return True if a JPEG or PNG has its end; leave other formats to the decoder."""
     if data.startswith(_JPEG_START):
-        # The end marker is last, but for what some cameras append; zeros are a preallocated rest.
+        # The end marker is last, unless the camera appends data. Zeros are preallocated space.
         return data.rstrip(b"\0").endswith(_JPEG_END) or _jpeg_scan_ends(data)
     if data.startswith(_PNG_START):
         return _PNG_END in data[-64:]
@@ -125,14 +125,14 @@ def _is_whole(data: bytes) -> bool:
 
 
 def _jpeg_scan_ends(data: bytes) -> bool:
-    """Walks the markers of a JPEG to the end of its image, past thumbnails in its header."""
+    """Follow the markers of a JPEG to the end of its image; skip thumbnails in the header."""
     position = 2
     while position + 4 <= len(data) and data[position] == 0xFF:
         marker = data[position + 1]
         if marker == 0xD9:
             return True
         position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-        if marker == 0xDA:  # compressed data follow, up to the next marker that is no restart
+        if marker == 0xDA:  # compressed data up to the next marker other than a restart
             while True:
                 position = data.find(b"\xff", position)
                 if position < 0 or position + 1 >= len(data):

@@ -1,4 +1,4 @@
-"""Batches for training and evaluation, the same whatever the number of worker processes."""
+"""Batches for training and evaluation, independent of the number of worker processes."""
 
 from __future__ import annotations
 
@@ -24,15 +24,17 @@ from bevstack.datasets.sampling import (
     earlier_draws,
     shuffled_order,
 )
-from bevstack.datasets.worker_process import settle_worker
+from bevstack.datasets.worker_process import initialise_worker
 from bevstack.types import Batch, Clip
 
 
 def collate(clips: Sequence[Clip], config: Config) -> Batch:
-    """Clips as one batch without augmentation; rigs, image sizes and camera counts may differ.
+    """Combine clips into a batch without augmentation.
+
+    Rigs, image sizes and camera counts may differ.
 
     Raises:
-        ValueError: no clip, or clips that do not fit together.
+        ValueError: there is no clip, or the clips do not fit together.
     """
     return stack_clips([prepare_clip(clip, config) for clip in clips])
 
@@ -47,33 +49,34 @@ def make_training_loader(
     keep_empty_boxes: bool = False,
     pin_memory: bool = False,
 ) -> BatchStream:
-    """An endless stream of augmented batches with annotations.
+    """Build an endless stream of augmented batches with annotations.
 
-    Epoch e visits the samples in an order drawn from (seed, e): each once, or, where ``sampling``
-    is "class_balanced", such that all classes are seen equally often; a sample that comes again
-    is then augmented anew. An epoch's end may fall into the middle of a batch. The stream is a
-    function of the configuration and the position alone: with ``start`` it goes on with the very
-    samples and augmentations of a run that was stopped, and it does not depend on
-    ``num_workers``. With ``accumulate`` a batch is that part of a step's samples that go through
-    the model together. Batches of ``perspective_steps`` hold current frames alone, as nothing looks
-    at the others then.
+    Epoch e visits the samples in an order drawn from (seed, e). It visits each sample once, or, if
+    ``sampling`` is "class_balanced", draws all classes equally often; a sample that is drawn again
+    gets a new augmentation. An epoch may end within a batch. The stream is a function of the
+    configuration and the position alone: with ``start`` it continues with exactly the samples and
+    augmentations of a stopped run, and it does not depend on ``num_workers``.
 
-    A sample whose files are missing or damaged raises what is wrong with it, or, where
-    ``on_bad_sample`` is "skip", gives its place to another one, drawn from (seed, epoch, sample).
+    With ``accumulate``, a batch holds the part of a step's samples that go through the model
+    together. Batches of the first ``perspective_steps`` steps hold current frames only, because the
+    perspective stage does not use the other frames.
+
+    If the files of a sample are missing or damaged, the stream raises the error, or, if
+    ``on_bad_sample`` is "skip", replaces the sample by one drawn from (seed, epoch, sample).
 
     Args:
         dataset: the training samples.
         config: batch size (over all processes), workers, seed, augmentation, images, grid.
-        start: samples seen before, over all processes.
-        rank: which process this is; it gets every ``world_size``-th sample of each batch.
+        start: number of samples used before, over all processes.
+        rank: index of this process, which gets every ``world_size``-th sample of each batch.
         world_size: number of processes.
-        keep_empty_boxes: also learn boxes that no lidar or radar point fell into, which scoring
-            leaves out and the published recipe does too (its ``valid_flag``).
-        pin_memory: images in page-locked memory, for a model on a GPU.
+        keep_empty_boxes: also learn boxes without any lidar or radar point. Scoring and the
+            published recipe (its ``valid_flag``) leave them out.
+        pin_memory: allocate images in page-locked memory, for a model on a GPU.
 
     Raises:
-        ValueError: an empty data set, a batch size that the processes cannot share evenly, or
-            class-balanced sampling without any true box.
+        ValueError: the dataset is empty, the processes cannot share a batch evenly, or
+            class-balanced sampling finds no true box.
     """
     recipe = config.training
     if not len(dataset):
@@ -93,7 +96,7 @@ def make_training_loader(
         start=start,
         rank=rank,
         world_size=world_size,
-        num_alone=recipe.perspective_steps * recipe.batch_size,
+        num_current_only=recipe.perspective_steps * recipe.batch_size,
     )
     samples = _TrainingSamples(dataset, config, keep_empty_boxes=keep_empty_boxes)
     return BatchStream(
@@ -106,10 +109,10 @@ def make_training_loader(
 
 
 class EpochOrder(Protocol):
-    """The samples of an epoch, as many in every epoch."""
+    """Order of the samples of an epoch; every epoch has the same length."""
 
     def __call__(self, *, seed: int, epoch: int) -> NDArray[np.int64]:  # (n,)
-        """Indices of samples."""
+        """Return the indices of the samples."""
 
 
 def _epoch_order(dataset: NuScenesDataset, sampling: str) -> EpochOrder:
@@ -125,7 +128,10 @@ def make_evaluation_loader(
     batch_size: int = 1,
     num_workers: int = 0,
 ) -> BatchStream:
-    """Every sample once, in order, without augmentation; the last batch may be smaller."""
+    """Build a stream of every sample once, in order, without augmentation.
+
+    The last batch may be smaller.
+    """
     items = [Item(0, index) for index in range(len(dataset))]
     order = [items[first : first + batch_size] for first in range(0, len(items), batch_size)]
     samples = _Samples(dataset, config)
@@ -133,28 +139,28 @@ def make_evaluation_loader(
 
 
 class SkippedSample(NamedTuple):
-    """A sample that gave its place to another one."""
+    """A sample that could not be read and was replaced."""
 
     sample_token: str
     reason: str
 
 
 class BatchStream:
-    """Batches made by worker processes; an error in one of them is raised here.
+    """Iterable of batches made by worker processes; it raises the errors of the workers.
 
-    ``skipped`` lists the samples that were left out of the batches given so far.
+    ``skipped`` lists the samples that were left out of the batches so far.
 
     Args:
-        samples: what makes one of a batch.
+        samples: dataset of prepared clips by item.
         order: the items of each batch.
-        epoch_length: samples of an epoch, over all processes.
-        num_workers: worker processes.
-        pin_memory: images in page-locked memory.
+        epoch_length: number of samples of an epoch, over all processes.
+        num_workers: number of worker processes.
+        pin_memory: allocate images in page-locked memory.
     """
 
     def __init__(
         self,
-        samples: Dataset[_Drawn | LoadingError],
+        samples: Dataset[_Prepared | LoadingError],
         order: Sequence[list[Item]] | _TrainingOrder,
         *,
         epoch_length: int,
@@ -163,14 +169,14 @@ class BatchStream:
     ) -> None:
         self.epoch_length = epoch_length
         self.skipped: list[SkippedSample] = []
-        # A generator of its own: DataLoader would draw from the global one, which a resumed run
-        # needs in the state that the interrupted run had.
+        # Without a generator, DataLoader would draw from the global one. A resumed run needs that
+        # in the state of the interrupted run.
         self._loader = DataLoader(
             samples,
             batch_sampler=order,
             num_workers=num_workers,
             collate_fn=_stack,
-            worker_init_fn=settle_worker,
+            worker_init_fn=initialise_worker,
             generator=torch.Generator(),
             pin_memory=pin_memory,
         )
@@ -184,39 +190,39 @@ class BatchStream:
 
 
 class Item(NamedTuple):
-    """One place in a batch."""
+    """Key of one sample of a batch."""
 
     epoch: int
     draw: int  # the sample's index, plus the number of samples for each earlier draw in this epoch
-    alone: bool = False  # the current frame without the others of its clip
+    current_only: bool = False  # load the current frame without the other frames of its clip
 
 
-REPLACEMENTS = 10  # samples tried in the place of one that cannot be read
+REPLACEMENTS = 10  # samples tried instead of one that cannot be read
 
 
 @dataclass(frozen=True)
 class LoadingError:
-    """An error on its way from a worker process."""
+    """Error of a worker process, returned in place of a sample or batch."""
 
     sample_token: str
     error: Exception
 
     def named(self) -> Exception:
-        """The error as one of a plain kind that also says which sample it is of."""
-        kinds = (FileNotFoundError, OSError, ValueError)
-        kind = next(kind for kind in kinds if isinstance(self.error, kind))
-        return kind(f"{self.error} (sample {self.sample_token})")
+        """Return the error as a built-in type, with the sample's token in its message."""
+        types = (FileNotFoundError, OSError, ValueError)
+        error_type = next(kind for kind in types if isinstance(self.error, kind))
+        return error_type(f"{self.error} (sample {self.sample_token})")
 
 
-class _Drawn(NamedTuple):
-    """A prepared clip, and the samples that it stands for."""
+class _Prepared(NamedTuple):
+    """A prepared clip, and the samples that it replaces."""
 
     clip: PreparedClip
     skipped: tuple[SkippedSample, ...]
 
 
 class _Stacked(NamedTuple):
-    """A batch on its way from a worker process."""
+    """A batch of a worker process, and the samples skipped for it."""
 
     batch: Batch
     skipped: tuple[SkippedSample, ...]
@@ -224,7 +230,7 @@ class _Stacked(NamedTuple):
 
 @dataclass(frozen=True)
 class _TrainingOrder:
-    """The items of each batch of one process, endless."""
+    """Endless sequence of the items of each batch of one process."""
 
     epoch_order: EpochOrder
     num_samples: int
@@ -233,7 +239,7 @@ class _TrainingOrder:
     start: int
     rank: int
     world_size: int
-    num_alone: int = 0  # samples, from the first on, of which the current frame is enough
+    num_current_only: int = 0  # number of first samples that need the current frame only
 
     def __iter__(self) -> Iterator[list[Item]]:
         position = self.start
@@ -242,18 +248,19 @@ class _TrainingOrder:
         draws = np.empty(0, dtype=np.int64)
         while True:
             batch = []
-            for place in range(position, position + self.batch_size):
-                if place // length != epoch:
-                    epoch = place // length
+            for sample in range(position, position + self.batch_size):
+                if sample // length != epoch:
+                    epoch = sample // length
                     draws = self._draws(epoch)
                     assert len(draws) == length  # EpochOrder
-                batch.append(Item(epoch, int(draws[place % length]), place < self.num_alone))
+                draw = int(draws[sample % length])
+                batch.append(Item(epoch, draw, sample < self.num_current_only))
             position += self.batch_size
             yield batch[self.rank :: self.world_size]
 
     @property
     def epoch_length(self) -> int:
-        """Samples of an epoch, over all processes."""
+        """Return the number of samples of an epoch, over all processes."""
         return len(self.epoch_order(seed=self.seed, epoch=0))
 
     def _draws(self, epoch: int) -> NDArray[np.int64]:  # (n,)
@@ -261,16 +268,16 @@ class _TrainingOrder:
         return order + self.num_samples * earlier_draws(order)
 
 
-class _Samples(Dataset[_Drawn | LoadingError]):
-    """Prepared clips by (epoch, index), as they are."""
+class _Samples(Dataset[_Prepared | LoadingError]):
+    """Dataset of prepared clips by item, without augmentation."""
 
     def __init__(self, dataset: NuScenesDataset, config: Config) -> None:
         self._dataset = dataset
         self._config = config
 
-    def __getitem__(self, item: Item) -> _Drawn | LoadingError:
-        found = self._load(item)
-        return found if isinstance(found, LoadingError) else _Drawn(found, ())
+    def __getitem__(self, item: Item) -> _Prepared | LoadingError:
+        loaded = self._load(item)
+        return loaded if isinstance(loaded, LoadingError) else _Prepared(loaded, ())
 
     def _load(self, item: Item) -> PreparedClip | LoadingError:
         index = item.draw % len(self._dataset)
@@ -278,12 +285,12 @@ class _Samples(Dataset[_Drawn | LoadingError]):
             clip = load_clip(
                 self._dataset,
                 index,
-                (0,) if item.alone else self._config.frames,
+                (0,) if item.current_only else self._config.frames,
                 camera_annotations=self._config.perspective is not None,
                 images_for=self._config,
             )
             return self._prepare(clip, item)
-        except (ValueError, OSError) as error:  # what a caller can mend: told without traceback
+        except (ValueError, OSError) as error:  # a caller can fix these: no traceback
             return LoadingError(self._dataset.sample_token(index), error)
 
     def _prepare(self, clip: Clip, item: Item) -> PreparedClip:
@@ -291,48 +298,48 @@ class _Samples(Dataset[_Drawn | LoadingError]):
 
 
 class _TrainingSamples(_Samples):
-    """Prepared clips by (epoch, index), augmented."""
+    """Dataset of prepared clips by item, augmented."""
 
     def __init__(self, dataset: NuScenesDataset, config: Config, *, keep_empty_boxes: bool) -> None:
         super().__init__(dataset, config)
         self._keep_empty_boxes = keep_empty_boxes
 
-    def __getitem__(self, item: Item) -> _Drawn | LoadingError:
-        found = self._load(item)
+    def __getitem__(self, item: Item) -> _Prepared | LoadingError:
+        loaded = self._load(item)
         if self._config.training.on_bad_sample != "skip":
-            return found if isinstance(found, LoadingError) else _Drawn(found, ())
+            return loaded if isinstance(loaded, LoadingError) else _Prepared(loaded, ())
         skipped: list[SkippedSample] = []
-        others = np.random.default_rng((self._config.training.seed, item.epoch, item.draw, 1))
+        rng = np.random.default_rng((self._config.training.seed, item.epoch, item.draw, 1))
         for _ in range(REPLACEMENTS):
-            if not isinstance(found, LoadingError):
-                return _Drawn(found, tuple(skipped))
-            skipped.append(SkippedSample(found.sample_token, str(found.error)))
-            other = int(others.integers(len(self._dataset)))
-            found = self._load(item._replace(draw=other))
-        return found if isinstance(found, LoadingError) else _Drawn(found, tuple(skipped))
+            if not isinstance(loaded, LoadingError):
+                return _Prepared(loaded, tuple(skipped))
+            skipped.append(SkippedSample(loaded.sample_token, str(loaded.error)))
+            replacement = int(rng.integers(len(self._dataset)))
+            loaded = self._load(item._replace(draw=replacement))
+        return loaded if isinstance(loaded, LoadingError) else _Prepared(loaded, tuple(skipped))
 
     def _prepare(self, clip: Clip, item: Item) -> PreparedClip:
         epoch, draw = item.epoch, item.draw
         config = self._config
         seed = config.training.seed
         images, bev = draw_augmentation(config.augmentation, seed, epoch, draw)
-        moved = bev if config.augmentation.moves_bev else None
+        bev_augmentation = bev if config.augmentation.moves_bev else None
         pixels = PixelAugmentation(config=config.augmentation, seed=seed, epoch=epoch, index=draw)
         if draw_mirror(config.augmentation, seed, epoch, draw):
             clip = mirror_clip(clip)
         lost = pixels.lost_camera(clip.current.num_cameras)
         clip = clip if lost is None else lose_camera(clip, lost)
-        prepared = prepare_clip(clip, config, images, moved, pixels)
+        prepared = prepare_clip(clip, config, images, bev_augmentation, pixels)
         if self._keep_empty_boxes or prepared.annotations is None:
             return prepared
-        seen = prepared.annotations.num_points > 0
-        return replace(prepared, annotations=prepared.annotations[seen])
+        has_points = prepared.annotations.num_points > 0
+        return replace(prepared, annotations=prepared.annotations[has_points])
 
 
-def _stack(drawn: list[_Drawn | LoadingError]) -> _Stacked | LoadingError:
-    errors = [one for one in drawn if isinstance(one, LoadingError)]
+def _stack(loaded: list[_Prepared | LoadingError]) -> _Stacked | LoadingError:
+    errors = [sample for sample in loaded if isinstance(sample, LoadingError)]
     if errors:
         return errors[0]
-    good = [one for one in drawn if isinstance(one, _Drawn)]
-    skipped = tuple(left_out for one in good for left_out in one.skipped)
-    return _Stacked(stack_clips([one.clip for one in good]), skipped)
+    prepared = [sample for sample in loaded if isinstance(sample, _Prepared)]
+    skipped = tuple(skipped for sample in prepared for skipped in sample.skipped)
+    return _Stacked(stack_clips([sample.clip for sample in prepared]), skipped)

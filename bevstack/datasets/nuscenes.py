@@ -1,4 +1,4 @@
-"""Samples of a root in nuScenes' format as frames."""
+"""Reading of samples of a nuScenes-format root as frames."""
 
 from __future__ import annotations
 
@@ -31,23 +31,24 @@ from bevstack.vocabulary import CAMERA_CHANNELS, DETECTION_CLASSES
 
 
 class NuScenesDataset:
-    """The samples of some scenes, scene by scene in the order asked for, each in order of time.
+    """Dataset of the samples of given scenes, in the order of the scenes and then of time.
 
-    A sample's reference time and pose are those of its LIDAR_TOP key frame; every camera has its
-    own time and ego pose besides. Cameras stand in nuScenes' order, others after them by name.
+    A sample's reference time and pose are those of its LIDAR_TOP key frame. In addition, every
+    camera has its capture time and the ego pose at that time. Cameras are in nuScenes' order; a
+    camera of an unknown channel comes after them, by name.
 
     Args:
         root: the folder that holds ``samples/`` and the version's folder, or its open ``Tables``.
         version: the folder of the 13 tables, such as "v1.0-mini".
         scenes: names of scenes. Without scenes and split: all scenes of the version.
         split: an official split, or one of the version's ``splits.json``.
-        bev_frame: "ego", or "lidar" for weights that speak of the LIDAR_TOP frame.
+        bev_frame: "ego", or "lidar" for weights trained in the LIDAR_TOP frame.
         class_names: the detection classes whose annotations are kept; labels index into them.
 
     Raises:
         FileNotFoundError: no such root, version or table.
-        ValueError: a scene or split that is not there, a dangling token, a calibration that is
-            not finite and invertible, or a sample without camera or LIDAR_TOP key frame.
+        ValueError: an unknown scene or split, a dangling token, a calibration that is not finite
+            and invertible, or a sample without camera or LIDAR_TOP key frame.
     """
 
     def __init__(
@@ -72,7 +73,8 @@ class NuScenesDataset:
         ordered = [self.tables.samples_of_scene(int(scene)) for scene in self._scene_rows]
         self._selection = np.concatenate([np.empty(0, dtype=np.int64), *ordered])  # sample rows
         self._samples_of_scene = dict(zip(self._scene_rows.tolist(), ordered, strict=True))
-        self._place = {int(r): i for rows in ordered for i, r in enumerate(rows)}  # within a scene
+        # index of each sample row within its scene
+        self._index_in_scene = {int(r): i for rows in ordered for i, r in enumerate(rows)}
         self._reference = self.tables.reference_keyframes(self._selection)
         check_calibrations(self.tables, self._used_sensors())
 
@@ -81,41 +83,41 @@ class NuScenesDataset:
 
     @property
     def root(self) -> Path:
-        """The folder that file names are relative to."""
+        """Return the folder that file names are relative to."""
         return self.tables.root
 
     @property
     def scene_names(self) -> tuple[str, ...]:
-        """Names of the scenes, in order."""
+        """Return the names of the scenes, in order."""
         return tuple(str(name) for name in self.tables.scenes.name[self._scene_rows])
 
     def sample_token(self, index: int) -> str:
-        """Token of a sample."""
+        """Return the token of a sample."""
         return str(self.tables.samples.token[self._selection[index]])
 
     def index_of(self, sample_token: str) -> int:
-        """Index of a sample by its token.
+        """Return the index of a sample by its token.
 
         Raises:
-            ValueError: the sample is not among those of this data set.
+            ValueError: the sample is not in this dataset.
         """
-        found = np.flatnonzero(self._selection == self.tables.sample_row(sample_token))
-        if not len(found):
+        indices = np.flatnonzero(self._selection == self.tables.sample_row(sample_token))
+        if not len(indices):
             raise ValueError(
-                f"sample_token must be of one of the scenes {', '.join(self.scene_names)}; got "
+                f"sample_token must belong to one of the scenes {', '.join(self.scene_names)}; got "
                 f"{sample_token!r}, of another scene"
             )
-        return int(found[0])
+        return int(indices[0])
 
     def scene_indices(self) -> dict[str, list[int]]:
-        """Indices of every scene's samples, by scene name, in order of time."""
+        """Return the indices of every scene's samples, by scene name, in order of time."""
         scenes: dict[str, list[int]] = {name: [] for name in self.scene_names}
         for index, scene in enumerate(self.tables.samples.scene[self._selection]):
             scenes[str(self.tables.scenes.name[scene])].append(index)
         return scenes
 
     def select(self, indices: Iterable[int]) -> NuScenesDataset:
-        """Some of the samples, in the order given; the others remain as neighbours in time."""
+        """Return a dataset of the given samples; the rest stay available as neighbours in time."""
         selected = object.__new__(NuScenesDataset)
         selected.__dict__ = self.__dict__.copy()
         chosen = np.fromiter(indices, dtype=np.int64)
@@ -124,7 +126,7 @@ class NuScenesDataset:
         return selected
 
     def missing_images(self) -> dict[str, list[str]]:
-        """Image files that are not there, by sample token; empty when all are."""
+        """Return the missing image files by sample token; empty if none is missing."""
         missing: dict[str, list[str]] = {}
         names = self.tables.keyframes.filename
         for sample in self._selection:
@@ -142,21 +144,22 @@ class NuScenesDataset:
         camera_annotations: bool = False,
         images_for: Config | None = None,
     ) -> Frame:
-        """One sample.
+        """Load one sample.
 
         Args:
-            index: which, from 0.
-            load_images: without, every camera counts as lost: for poses and annotations alone.
-            camera_annotations: also the boxes that each camera sees, which the perspective head
-                learns.
-            images_for: where its preprocessing shrinks an image enough, that one is decoded at
-                part of its size, intrinsics and boxes with it (``decoding_reduction``). Its
-                ``perspective.min_points`` says which boxes cameras see. None: images as they are
-                stored, boxes of three points or more.
+            index: of the sample, from 0.
+            load_images: False: load no image, for poses and annotations only; every camera counts
+                as lost.
+            camera_annotations: also return the boxes that each camera sees, which the perspective
+                head learns.
+            images_for: if the preprocessing of this configuration shrinks an image enough, decode
+                it at a fraction of its size and adapt intrinsics and boxes
+                (``decoding_reduction``). Its ``perspective.min_points`` filters the cameras'
+                boxes. None: images at full size, boxes of three points or more.
 
         Raises:
             FileNotFoundError: an image file is missing.
-            ValueError: an image is truncated or not of the size that the table says.
+            ValueError: an image is truncated, or its size differs from the table.
         """
         sample = int(self._selection[index])
         reductions = self._reductions(sample, images_for)
@@ -164,13 +167,13 @@ class NuScenesDataset:
         if not camera_annotations or frame.annotations is None:
             return frame
         perspective = None if images_for is None else images_for.perspective
-        of_cameras = self._camera_annotations(
+        camera_boxes = self._camera_annotations(
             sample,
             frame,
             reductions,
             min_points=MIN_POINTS if perspective is None else perspective.min_points,
         )
-        return replace(frame, camera_annotations=of_cameras)
+        return replace(frame, camera_annotations=camera_boxes)
 
     def neighbour(
         self,
@@ -181,17 +184,21 @@ class NuScenesDataset:
         annotated: bool = True,
         images_for: Config | None = None,
     ) -> Frame | None:
-        """The sample ``offset`` key frames later in the same scene (earlier when negative).
+        """Load the sample ``offset`` key frames later in the same scene (earlier if negative).
 
-        None where the scene has no such sample. With ``annotated=False`` its boxes are left out.
-        Images are those of ``frame``.
+        Return None if the scene has no such sample. With ``annotated=False``, leave out its boxes.
+        Images are loaded as by ``frame``.
+
+        Raises:
+            FileNotFoundError: an image file is missing.
+            ValueError: an image is truncated, or its size differs from the table.
         """
         sample = int(self._selection[index])
         rows = self._samples_of_scene[int(self.tables.samples.scene[sample])]
-        place = self._place[sample] + offset
-        if not 0 <= place < len(rows):
+        position = self._index_in_scene[sample] + offset
+        if not 0 <= position < len(rows):
             return None
-        neighbour = int(rows[place])
+        neighbour = int(rows[position])
         reductions = self._reductions(neighbour, images_for)
         return self._frame(neighbour, load_images, annotated, reductions)
 
@@ -209,7 +216,7 @@ class NuScenesDataset:
         world_from_ego = world_from_ego_at(self.tables, reference)[0]
         bev_from_ego = self._bev_from_ego(reference)
         intrinsics = self.tables.calibrated_sensors.intrinsics[sensors]  # (N, 3, 3)
-        intrinsics[:, :2] /= reductions[:, None, None]  # a power of two: without rounding
+        intrinsics[:, :2] /= reductions[:, None, None]  # a power of two: exact
         pairs = list(zip(cameras.tolist(), reductions.tolist(), strict=True))
         return Frame(
             images=[self._image(row, k) if load_images else None for row, k in pairs],
@@ -229,7 +236,7 @@ class NuScenesDataset:
         )
 
     def _cameras(self, sample: int) -> NDArray[np.int64]:
-        """Key-frame rows of a sample's cameras in the order of the camera axis."""
+        """Return the key-frame rows of a sample's cameras in the order of the camera axis."""
         sensors = self.tables.calibrated_sensors
         rows = self.tables.keyframes_of(sample)
         rows = rows[sensors.is_camera[self.tables.keyframes.sensor[rows]]]
@@ -239,14 +246,14 @@ class NuScenesDataset:
         return cameras
 
     def _reductions(self, sample: int, images_for: Config | None) -> NDArray[np.int64]:  # (N,)
-        """By how much each of a sample's images is reduced."""
+        """Return the decoding reduction of each of a sample's images."""
         cameras = self._cameras(sample)
         if images_for is None:
             return np.ones(len(cameras), dtype=np.int64)
         sizes = self.tables.keyframes.size[cameras].tolist()
         images, augmentation = images_for.images, images_for.augmentation
-        found = [decoding_reduction((h, w), images, augmentation) for h, w in sizes]
-        return np.array(found, dtype=np.int64)
+        reductions = [decoding_reduction((h, w), images, augmentation) for h, w in sizes]
+        return np.array(reductions, dtype=np.int64)
 
     def _bev_from_ego(
         self,
@@ -268,10 +275,11 @@ class NuScenesDataset:
         bev_from_world: Tensor,  # (4, 4)
     ) -> Annotations | None:
         if not len(self.tables.annotations.token):
-            return None  # a test version, whose truth is withheld
-        found = world_annotations(self.tables, sample, self.class_names)
-        found = found.transformed(bev_from_world)  # in float64, before rounding
-        return Annotations(found.boxes.to(torch.float32), found.labels, found.num_points)
+            return None  # a test version, whose annotations are withheld
+        annotations = world_annotations(self.tables, sample, self.class_names)
+        annotations = annotations.transformed(bev_from_world)  # in float64, before rounding
+        boxes = annotations.boxes.to(torch.float32)
+        return Annotations(boxes, annotations.labels, annotations.num_points)
 
     def _camera_annotations(
         self,
@@ -281,7 +289,7 @@ class NuScenesDataset:
         *,
         min_points: int,
     ) -> tuple[CameraAnnotations, ...]:  # N
-        """What each camera of a frame sees; its images need not be loaded."""
+        """Return the boxes that each camera of a frame sees; its images need not be loaded."""
         size = self.tables.keyframes.size[self._cameras(sample)] // reductions[:, None]
         assert frame.world_from_ego_at_camera is not None  # set in _frame
         return camera_annotations(
@@ -295,7 +303,7 @@ class NuScenesDataset:
         )
 
     def _used_sensors(self) -> NDArray[np.int32]:
-        """Rows of the calibrations that the samples' frames need."""
+        """Return the rows of the calibrations that the samples use."""
         used = [self.tables.keyframes.sensor[self._reference]]
         for sample in self._selection:
             cameras = self._cameras(int(sample))

@@ -1,9 +1,12 @@
-"""Camera images to network input: crop the sky, resize, mirror, normalise, pad; the rig follows.
+"""Preprocessing of camera images: crop the sky, resize, mirror, normalise and pad.
 
-BEVFormer v2 specification, sections 3.2 and 3.3, with these differences: every image is scaled by
-the largest factor that fits the wanted size, so cameras may differ in size; values are normalised
-by mean and standard deviation in the configured channel order; mirroring is a change of the
-intrinsics, where the released code mirrors features back. True boxes in the images follow them.
+The rig and the true boxes in the images are transformed with them. BEVFormer v2 specification,
+sections 3.2 and 3.3, with these differences:
+
+- Every image is scaled by the largest factor that fits the configured size, so cameras may differ
+  in size.
+- Values are normalised by mean and standard deviation in the configured channel order.
+- Mirroring changes the intrinsics; the released code mirrors features back.
 """
 
 from __future__ import annotations
@@ -29,11 +32,11 @@ from bevstack.types import CameraAnnotations, Frame
 
 @dataclass(frozen=True)
 class PreparedFrame:
-    """The network input of one frame."""
+    """Network input of one frame."""
 
     images: Tensor  # (N, 3, H, W) float32, normalised, zero where padded and for lost cameras
-    rig: CameraRig  # leading axes (), in the frame's bev frame; image_size is without padding
-    # N, boxes in these images, clipped to them; none for lost cameras
+    rig: CameraRig  # leading axes (), in the frame's bev frame; image_size excludes padding
+    # N, boxes in these images, clipped to them; no boxes for lost cameras
     camera_annotations: tuple[CameraAnnotations, ...] | None = None
 
 
@@ -43,18 +46,22 @@ def preprocess(
     augmentation: ImageAugmentation | None = None,
     distortions: Sequence[PhotometricDistortion | None] | None = None,  # N
 ) -> PreparedFrame:
-    """The images of a frame as one tensor, and the rig that belongs to them.
+    """Convert the images of a frame to one tensor, and adapt the rig and the boxes in the images.
 
-    From each image the bottom ``keep_bottom`` of the rows is kept and scaled by the largest factor
-    that fits ``config.size`` times the augmentation's factor; all are padded right and below to
-    the largest of them, rounded up to a multiple of ``pad_to``. Colours are distorted before the
-    images are resized.
+    Steps for each image: keep the bottom ``keep_bottom`` of the rows; distort colours; scale by the
+    largest factor that fits ``config.size`` times the augmentation's factor; mirror; normalise.
+    All images are then padded on the right and at the bottom to the largest of them, rounded up to
+    a multiple of ``pad_to``.
+
+    Raises:
+        ValueError: ``distortions`` does not hold one entry per camera.
     """
     augmentation = augmentation or ImageAugmentation()
     distortions = [None] * frame.num_cameras if distortions is None else distortions
     if len(distortions) != frame.num_cameras:
         raise ValueError(
-            f"distortions must be one a camera: {frame.num_cameras}; got {len(distortions)}"
+            f"distortions must hold one entry per camera ({frame.num_cameras}); "
+            f"got {len(distortions)}"
         )
     rig = frame.rig()
     images: list[Tensor | None] = []  # (H, W, 3) uint8
@@ -64,23 +71,27 @@ def preprocess(
             images.append(None)
             rigs.append(rig[camera : camera + 1])
             continue
-        own = rig[camera : camera + 1]
-        pixels, own = _transform(image, own, config, augmentation, distortions[camera])
+        camera_rig = rig[camera : camera + 1]
+        pixels, camera_rig = _transform(
+            image, camera_rig, config, augmentation, distortions[camera]
+        )
         images.append(pixels)
-        rigs.append(own)
-    changed = _concatenate(rigs)
-    truth = frame.camera_annotations
+        rigs.append(camera_rig)
+    transformed_rig = _concatenate(rigs)
+    boxes = frame.camera_annotations
     return PreparedFrame(
-        _normalised(images, config), changed, truth and _follow(truth, rig, changed)
+        _normalised(images, config),
+        transformed_rig,
+        None if boxes is None else _transform_boxes(boxes, rig, transformed_rig),
     )
 
 
 def target_size(
     kept: tuple[int, int],  # (H, W) pixels of the kept part of an image
     config: ImageConfig,
-    factor: float = 1.0,  # of the augmentation
+    factor: float = 1.0,  # resize factor of the augmentation
 ) -> tuple[int, int]:
-    """(H, W) of an image after resizing: the largest of its shape within the wanted size."""
+    """Return the largest (H, W) within the configured size that keeps the aspect ratio."""
     height, width = kept
     scale = _scale(kept, config, factor)
     return max(1, round(height * scale)), max(1, round(width * scale))
@@ -91,15 +102,15 @@ def decoding_reduction(
     config: ImageConfig,
     augmentation: AugmentationConfig,
 ) -> int:
-    """By how much an image file may be reduced while it is decoded, for this preprocessing.
+    """Return the factor by which an image file may be reduced while it is decoded.
 
-    The largest of 1, 2, 4 and 8 by which it shrinks all of its pixels in any case, under the
-    largest factor that training draws too: training and prediction decode alike. What comes out
-    has the size and, to the last bit, the rig of a whole decoding; see ``reduction_for`` for the
-    pixels.
+    It is the largest of 1, 2, 4 and 8 by which preprocessing shrinks the image in any case. The
+    largest resize factor that training draws is considered in prediction, too, so that both decode
+    alike. The result has the size of a full decoding and, to the last bit, its rig. See
+    ``reduction_for`` for the difference in the pixels.
     """
     if min(size) < 1:
-        return 1  # no image has that size: reading it will say so
+        return 1  # no image has that size: reading it raises the error
     kept = _kept_rows(size[0], config)
     scale = _scale((kept, size[1]), config, max(1.0, augmentation.resize[1]))
     return reduction_for(size, scale, top=size[0] - kept)
@@ -109,10 +120,10 @@ def resize_image(
     image: Tensor,  # (H, W, 3) uint8
     size: tuple[int, int],  # (H, W)
 ) -> Tensor:  # (H, W, 3) uint8
-    """Bicubic interpolation with a = -0.5 and antialiasing, the default filter of Pillow."""
+    """Resize with bicubic interpolation (a = -0.5) and antialiasing, the filter of Pillow."""
     if tuple(image.shape[:2]) == size:
         return image
-    # Channels last in memory and uint8 throughout: torch's vectorised path, ten times the speed.
+    # Channels-last memory and uint8 select torch's vectorised path, which is ten times faster.
     planes = image.permute(2, 0, 1)[None]
     return interpolate(planes, size, mode="bicubic", antialias=True)[0].permute(1, 2, 0)
 
@@ -122,13 +133,13 @@ def _kept_rows(height: int, config: ImageConfig) -> int:
 
 
 def _scale(kept: tuple[int, int], config: ImageConfig, factor: float) -> float:
-    """The largest that fits the wanted size times a factor."""
-    return min(wanted * factor / side for wanted, side in zip(config.size, kept, strict=True))
+    """Return the largest scale that fits the configured size times a factor."""
+    return min(target * factor / side for target, side in zip(config.size, kept, strict=True))
 
 
 def _transform(
     image: NDArray[np.uint8],  # (H, W, 3)
-    rig: CameraRig,  # of this camera alone
+    rig: CameraRig,  # this camera only
     config: ImageConfig,
     augmentation: ImageAugmentation,
     distortion: PhotometricDistortion | None,
@@ -147,55 +158,57 @@ def _transform(
     return pixels, rig
 
 
-def _follow(
-    truth: Sequence[CameraAnnotations],  # N
+def _transform_boxes(
+    camera_annotations: Sequence[CameraAnnotations],  # N
     before: CameraRig,
     after: CameraRig,
 ) -> tuple[CameraAnnotations, ...]:  # N
-    """Boxes in the changed images: moved as the intrinsics say, clipped, none left without area.
+    """Move boxes with the intrinsics, clip them to the images and drop those without area.
 
-    Only what is seen follows. Places and attitudes are those of the real camera, mirrored or not.
+    Only the image boxes change. The 3D boxes stay in the frame of the real camera, mirrored or not.
     """
     changes = after.intrinsics @ torch.linalg.inv(before.intrinsics)  # (N, 3, 3)
     bounds = after.image_size.flip(-1)  # (N, 2) width, height
-    followed = []
-    for boxes, change, bound, works in zip(truth, changes, bounds, after.camera_mask, strict=True):
-        if not len(boxes) or not bool(works):
-            followed.append(CameraAnnotations.empty())
+    transformed = []
+    for boxes, change, bound, is_working in zip(
+        camera_annotations, changes, bounds, after.camera_mask, strict=True
+    ):
+        if not len(boxes) or not bool(is_working):
+            transformed.append(CameraAnnotations.empty())
             continue
-        sides = boxes.boxes_px.to(change.dtype).unflatten(1, (2, 2))  # (A, 2, 2)
+        sides = boxes.boxes_px.to(change.dtype).reshape(-1, 2, 2)  # (A, 2, 2)
         sides = sides * change.diagonal()[:2] + change[:2, 2]
         sides = torch.minimum(sides.clamp(min=0), bound.to(change.dtype))
-        low, high = sides.amin(1), sides.amax(1)  # left and right change places in a mirror
+        low, high = sides.amin(1), sides.amax(1)  # mirroring swaps left and right
         kept = (high > low).all(-1)
         moved = torch.cat((low, high), -1).to(boxes.boxes_px.dtype)
-        followed.append(replace(boxes, boxes_px=moved)[kept])
-    return tuple(followed)
+        transformed.append(replace(boxes, boxes_px=moved)[kept])
+    return tuple(transformed)
 
 
 def _normalised(
     images: Sequence[Tensor | None],  # N of (H, W, 3) uint8 RGB
     config: ImageConfig,
 ) -> Tensor:  # (N, 3, H, W) float32
-    """The images side by side, padded right and below to one size."""
+    """Normalise images into one tensor, padded on the right and at the bottom to one size."""
     sizes = [tuple(image.shape[:2]) for image in images if image is not None] or [(1, 1)]
     height, width = (
         math.ceil(max(size[axis] for size in sizes) / config.pad_to) * config.pad_to
         for axis in (0, 1)
     )
-    # NumPy asks for huge pages, torch does not: for 74 MB touched the first time 11 ms, not 45.
+    # NumPy requests huge pages, torch does not: first access to 74 MB takes 11 ms instead of 45.
     planes = torch.from_numpy(np.empty((len(images), 3, height, width), dtype=np.float32))
     order = (0, 1, 2) if config.channel_order == "rgb" else (2, 1, 0)
-    for of_camera, image in zip(planes, images, strict=True):
+    for camera_planes, image in zip(planes, images, strict=True):
         rows, columns = (0, 0) if image is None else image.shape[:2]
-        of_camera[:, rows:] = 0
-        of_camera[:, :rows, columns:] = 0
+        camera_planes[:, rows:] = 0
+        camera_planes[:, :rows, columns:] = 0
         if image is None:
             continue
         pixels = np.ascontiguousarray(image.numpy())
         for plane, channel, mean, std in zip(
-            of_camera, order, config.mean, config.std, strict=True
-        ):  # one by one and in place: half the time, for the values stay in the cache
+            camera_planes, order, config.mean, config.std, strict=True
+        ):  # plane by plane and in place: half the time, as values stay in the cache
             values = torch.from_numpy(cv2.extractChannel(pixels, channel))
             plane[:rows, :columns].copy_(values).sub_(mean).div_(std)
     return planes

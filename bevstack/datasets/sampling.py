@@ -1,7 +1,7 @@
-"""Which samples an epoch visits, in which order, and which process scores what.
+"""Orders of the samples of an epoch, and the distribution of scenes over processes.
 
-Each order is a function of what is given, seed and epoch among it, and of nothing else: a run that
-was stopped goes on with the very samples it would have had, whatever the number of processes.
+Each order is a function of the arguments alone, seed and epoch included. A run that was stopped
+continues with exactly the samples that would have followed, for any number of processes.
 """
 
 from __future__ import annotations
@@ -19,39 +19,42 @@ Item = TypeVar("Item")
 
 
 def class_presence(dataset: NuScenesDataset) -> NDArray[np.bool_]:  # (samples, classes)
-    """Which of the data set's classes each of its samples has a true box of.
+    """Return a mask of the classes of which each sample has a true box.
 
-    Boxes that no lidar or radar point fell into do not count: training leaves them out.
+    Boxes without any lidar or radar point do not count, because training leaves them out.
     """
     tables = dataset.tables
-    label_of = {name: label for label, name in enumerate(dataset.class_names)}
+    label_by_name = {name: label for label, name in enumerate(dataset.class_names)}
     names = tables.annotations.category.names
-    labels = np.array([label_of.get(CATEGORY_TO_CLASS.get(str(name), ""), -1) for name in names])
+    labels = np.array(
+        [label_by_name.get(CATEGORY_TO_CLASS.get(str(name), ""), -1) for name in names]
+    )
     label = labels[tables.annotations.category.codes]
     known = (label >= 0) & (tables.annotations.num_points > 0)
-    present = np.zeros((len(tables.samples.token), len(label_of)), dtype=np.bool_)
+    present = np.zeros((len(tables.samples.token), len(label_by_name)), dtype=np.bool_)
     present[tables.annotations.sample[known], label[known]] = True
     rows = [tables.sample_row(dataset.sample_token(index)) for index in range(len(dataset))]
     return present[rows]
 
 
 def shuffled_order(num_samples: int, *, seed: int, epoch: int) -> NDArray[np.int64]:  # (n,)
-    """Every sample once, in an order drawn from seed and epoch."""
+    """Return every sample once, in an order drawn from seed and epoch."""
     return np.random.default_rng((seed, epoch)).permutation(num_samples)
 
 
 def class_balanced_order(
-    presence: NDArray[np.bool_],  # (samples, classes), as of class_presence
+    presence: NDArray[np.bool_],  # (samples, classes), from class_presence
     *,
     seed: int,
     epoch: int,
 ) -> NDArray[np.int64]:  # (n,) indices of samples
-    """Class-balanced sampling of CBGS (arXiv 1908.09492, section 3.1), shuffled.
+    """Draw a shuffled, class-balanced order of samples (CBGS, arXiv 1908.09492, section 3.1).
 
-    Every class is drawn equally often: of the pairs (sample, class that it has) each class gives
-    as many as a class has that gives its equal share, with replacement. A sample with several
-    classes may be drawn for each. The paper draws once before the training; here every epoch
-    draws anew. Classes that no sample has are left out; on nuScenes an epoch grows 4.4-fold.
+    Every class is drawn equally often, with replacement. The length of the epoch is the number of
+    pairs of a sample and a class that it contains; every class gets an equal share of it. A sample
+    with several classes may be drawn for each of them. Classes without a sample are left out. On
+    nuScenes an epoch grows 4.4-fold. The paper draws once before the training; here every epoch
+    draws again.
 
     Raises:
         ValueError: no sample has any class.
@@ -71,69 +74,69 @@ def class_balanced_order(
 
 
 def scene_sequential_order(
-    scenes: Sequence[Sequence[int]],  # each scene's samples in order of time
+    scenes: Sequence[Sequence[int]],  # samples of each scene in order of time
     streams: int,
     *,
     seed: int,
     epoch: int,
 ) -> NDArray[np.int64]:  # (steps, streams)
-    """For training with a memory: each stream goes through one scene after the other in time.
+    """Return an order for training with a memory: each stream visits whole scenes in time order.
 
-    Scenes are shuffled and dealt so that the streams are as equally long as they can be; at the
-    end shorter streams go on with scenes of the others, so that every sample is visited at least
-    once and a few twice. A stream's memory ends where the scene changes.
+    Scenes are shuffled and distributed so that the lengths of the streams differ as little as
+    possible. Shorter streams are filled up with further scenes, so that every sample is visited at
+    least once and a few twice. A stream's memory is reset between scenes.
 
     Args:
         scenes: indices of samples, such as the values of ``NuScenesDataset.scene_indices``.
-        streams: rows of the batch over all processes.
+        streams: number of rows of the batch over all processes.
         seed: of the run.
         epoch: from 0.
 
     Raises:
-        ValueError: no sample, or no stream.
+        ValueError: there is no sample or no stream.
     """
-    whole = [scene for scene in scenes if len(scene)]
-    if not whole or streams < 1:
+    nonempty = [scene for scene in scenes if len(scene)]
+    if not nonempty or streams < 1:
         raise ValueError(
-            f"scenes must hold a sample and streams be at least 1; got {len(whole)} scenes with "
+            f"scenes must hold a sample and streams be at least 1; got {len(nonempty)} scenes with "
             f"samples and {streams} streams"
         )
-    order = np.random.default_rng((seed, epoch)).permutation(len(whole))
-    # Longest first into the shortest stream; of equal length in the shuffled order.
-    by_length = sorted(order, key=lambda scene: -len(whole[scene]))
-    dealt: list[list[int]] = [[] for _ in range(streams)]
+    order = np.random.default_rng((seed, epoch)).permutation(len(nonempty))
+    # Longest scene first, into the shortest stream; scenes of equal length in the shuffled order.
+    by_length = sorted(order, key=lambda scene: -len(nonempty[scene]))
+    assigned: list[list[int]] = [[] for _ in range(streams)]
     lengths = np.zeros(streams, dtype=np.int64)
     for scene in by_length:
         stream = int(lengths.argmin())
-        dealt[stream].append(int(scene))
-        lengths[stream] += len(whole[scene])
-    place = np.empty(len(whole), dtype=np.int64)
-    place[order] = np.arange(len(whole))
+        assigned[stream].append(int(scene))
+        lengths[stream] += len(nonempty[scene])
+    position = np.empty(len(nonempty), dtype=np.int64)
+    position[order] = np.arange(len(nonempty))
     columns = []
-    for stream, own in enumerate(dealt):
-        queue = sorted(own, key=lambda scene: place[scene])
+    for stream, stream_scenes in enumerate(assigned):
+        queue = sorted(stream_scenes, key=lambda scene: position[scene])
         more = [int(order[(stream + k) % len(order)]) for k in range(len(order))]
-        samples = [index for scene in queue for index in whole[scene]]
+        samples = [index for scene in queue for index in nonempty[scene]]
         while len(samples) < lengths.max():
-            samples += [index for scene in more for index in whole[scene]]
+            samples += [index for scene in more for index in nonempty[scene]]
         columns.append(samples[: lengths.max()])
     return np.array(columns, dtype=np.int64).T
 
 
 def shard_scenes(scenes: Sequence[Sequence[Item]], rank: int, world_size: int) -> list[list[Item]]:
-    """The scenes that one of several processes evaluates, each whole.
+    """Return the whole scenes that one of several processes evaluates.
 
-    A memory runs through a scene undisturbed, so what is predicted for a sample does not depend
-    on the number of processes. Longest scenes are dealt first, each to the process that has the
-    fewest samples so far; the shares differ by less than one scene.
+    A scene is never divided, so a memory passes through all of it, and predictions do not depend on
+    the number of processes. The longest scenes are assigned first, each to the process with the
+    fewest samples so far. The shares differ by less than one scene.
 
     Args:
-        scenes: each scene's samples in order of time.
-        rank: which process this is.
-        world_size: number of processes; some get nothing where there are fewer scenes.
+        scenes: samples of each scene in order of time.
+        rank: index of this process.
+        world_size: number of processes; with fewer scenes than processes, some get none.
 
     Raises:
-        ValueError: a rank that is not below the number of processes.
+        ValueError: the rank is not below the number of processes.
     """
     if not 0 <= rank < world_size:
         raise ValueError(f"rank must be at least 0 and below world_size {world_size}; got {rank}")
@@ -142,7 +145,7 @@ def shard_scenes(scenes: Sequence[Sequence[Item]], rank: int, world_size: int) -
 
 
 def scene_owners(lengths: Sequence[int], world_size: int) -> list[int]:
-    """Which process each scene of so many samples goes to, by the rule of ``shard_scenes``."""
+    """Return the process of each scene by the rule of ``shard_scenes``, from their lengths."""
     load = [0] * world_size
     owners = [0] * len(lengths)
     for scene in sorted(range(len(lengths)), key=lambda scene: -lengths[scene]):
@@ -152,10 +155,10 @@ def scene_owners(lengths: Sequence[int], world_size: int) -> list[int]:
 
 
 def earlier_draws(order: NDArray[np.int64]) -> NDArray[np.int64]:  # both (n,)
-    """How many times each sample of an order was drawn before."""
+    """Count, for each entry of an order, the earlier entries of the same sample."""
     by_sample = np.argsort(order, kind="stable")
     drawn = order[by_sample]
-    first = np.searchsorted(drawn, drawn)  # where the run of the same sample begins
+    first = np.searchsorted(drawn, drawn)  # start of each run of equal samples
     earlier = np.empty_like(order)
     earlier[by_sample] = np.arange(len(order)) - first
     return earlier

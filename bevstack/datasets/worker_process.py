@@ -1,4 +1,4 @@
-"""How a data-loading process uses its machine."""
+"""Settings of a data-loading process: threads and memory."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ import torch
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h of glibc
 
 
-def settle_worker(_: int) -> None:
-    """Begins a worker process; the argument is its number, as ``DataLoader`` gives it."""
-    torch.set_num_threads(1)  # workers are the parallelism: threads of their own would compete
+def initialise_worker(_: int) -> None:
+    """Initialise a worker process; ``DataLoader`` passes its number."""
+    torch.set_num_threads(1)  # the workers run in parallel: more threads would compete
     cv2.setNumThreads(0)
     keep_freed_memory()
 
 
 def keep_freed_memory() -> bool:
-    """Large memory that this process frees stays with it, to be used again; whether it does.
+    """Make malloc keep large blocks that this process frees; return True if it will.
 
-    A sample of six images is 74 MB of floats. By default glibc gives so much back and takes it
-    anew for each, and its first touches cost as much as decoding. The process then stays as large
-    as it has ever been. Where the C library is another one, nothing changes.
+    A sample of six images is 74 MB of floats. By default, glibc returns blocks of that size to the
+    system and requests them again for every sample. The page faults of the first access then cost
+    as much as decoding. With this setting, the process never shrinks. With a C library other than
+    glibc, nothing changes.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bevstack.datasets.worker_process import settle_worker
+from bevstack.datasets.worker_process import initialise_worker
 from bevstack.experiments.judge.figures import figures_of, without_nan
 from bevstack.experiments.judge.judge import digest_of, versions
 from bevstack.experiments.judge.splits import open_split
@@ -23,7 +23,7 @@ from bevstack.render.learning_curve import CurveStyle, draw_learning_curve
 from bevstack.runtime.detector import load
 from bevstack.runtime.predict import predict_dataset
 from bevstack.tables.reader import Tables
-from bevstack.training.checkpoint import weights_of
+from bevstack.training.checkpoint import read_weights
 from bevstack.training.validation import write_weights
 
 FORMAT = "bevstack-learning-curve-1"
@@ -50,7 +50,7 @@ def draw_curve(options: CurveOptions, echo: Callable[[str], None]) -> None:
         ValueError: a file that is no checkpoint.
         FileNotFoundError: no such checkpoint, tables or split.
     """
-    settle_worker(0)
+    initialise_worker(0)
     tables = Tables(options.nuscenes, options.version)
     options.out.mkdir(parents=True, exist_ok=True)
     points = [score(path, tables, options, echo) for path in sorted(options.checkpoints)]
@@ -78,7 +78,7 @@ def score(
         found: Point = json.loads(path.read_text(encoding="utf-8"))
         if found["sha256"] == digest:
             return found
-    weights, config, position = weights_of(checkpoint)
+    weights, config, position = read_weights(checkpoint)
     model = options.out / "model.safetensors"
     write_weights(model, weights, config, steps=position.steps_done)
     dataset = open_split(tables, options.held_out, config, options.max_samples)

@@ -15,11 +15,11 @@ from bevstack.vocabulary import ATTRIBUTES, DETECTION_CLASSES
 from tests.tables.devkit import open_devkit
 from tests.tables.tiny_root import VERSION, camera_rotation, read_table, token, write_tables
 
-FOCAL, WIDTH, HEIGHT = 100.0, 80, 48  # of the front camera, whose axis meets the image's middle
+FOCAL, WIDTH, HEIGHT = 100.0, 80, 48  # of the front camera; its principal point is the image centre
 
 
-def _scene_before_the_front_camera(root: Path, boxes: list[dict]) -> tuple[CameraAnnotations, ...]:
-    """The first sample of scene-0103 with these boxes alone, given in front's axes.
+def _annotate_front_camera(root: Path, boxes: list[dict]) -> tuple[CameraAnnotations, ...]:
+    """Write these boxes, given in the front camera's axes, to the first sample of scene-0103.
 
     The vehicle and the camera are level, so x right, y down, z forward is world -y, -z, x.
     """
@@ -42,21 +42,21 @@ def _scene_before_the_front_camera(root: Path, boxes: list[dict]) -> tuple[Camer
     for number, box in enumerate(boxes):
         x, y, z = box.pop("center")
         length, width, height = box.pop("size")
-        place = {"translation": [500.0 + z, 900.0 - x, -y], "size": [width, length, height]}
-        alone = {"token": token("box", number), "prev": "", "next": "", "rotation": [1, 0, 0, 0]}
+        geometry = {"translation": [500.0 + z, 900.0 - x, -y], "size": [width, length, height]}
+        links = {"token": token("box", number), "prev": "", "next": "", "rotation": [1, 0, 0, 0]}
         counts = {"num_lidar_pts": 2, "num_radar_pts": 1}
-        rows.append({**template, **place, **alone, **counts, **box})
+        rows.append({**template, **geometry, **links, **counts, **box})
     write_tables(root, {"calibrated_sensor": mounts, "ego_pose": poses, "sample_annotation": rows})
-    found = NuScenesDataset(root, VERSION).frame(0, False, camera_annotations=True)
-    return found.camera_annotations
+    frame = NuScenesDataset(root, VERSION).frame(0, False, camera_annotations=True)
+    return frame.camera_annotations
 
 
 def _front(root: Path, *boxes: dict) -> CameraAnnotations:
-    return _scene_before_the_front_camera(root, list(boxes))[0]
+    return _annotate_front_camera(root, list(boxes))[0]
 
 
 def test_a_box_straight_ahead_by_hand(root: Path) -> None:
-    """4 m long, 2 wide, 1 high, its middle 12 m ahead: the near face at 10 m says the outline."""
+    """Project a box 4 m long, 2 wide, 1 high and 12 m ahead: its near face sets the outline."""
     found = _front(root, {"center": (1.0, 0.5, 12.0), "size": (4.0, 2.0, 1.0)})
     assert len(found) == 1
     # u = 40 + 100 * (0..2) / (10 or 14); v = 24 + 100 * (0..1) / (10 or 14)
@@ -82,7 +82,7 @@ def test_boxes_of_fewer_than_three_points_are_left_out(
 
 
 @pytest.mark.parametrize(("min_points", "kept"), [(0, 3), (1, 2), (3, 1)])
-def test_the_configuration_says_how_many_points_a_learned_box_holds(
+def test_the_configuration_sets_the_minimum_of_points_in_a_learned_box(
     root: Path, min_points: int, kept: int
 ) -> None:
     box = {"center": (0, 0, 12.0), "size": (4.0, 2.0, 1.0), "num_radar_pts": 0}
@@ -98,7 +98,7 @@ def test_the_configuration_says_how_many_points_a_learned_box_holds(
 
 @pytest.mark.parametrize(("shift", "kept"), [(0.0, 1), (1.58, 1), (1.62, 0), (1.9, 0), (2.5, 0)])
 def test_a_fifth_of_the_outline_must_lie_in_the_image(root: Path, shift: float, kept: int) -> None:
-    """A flat box of 2 m at 10 m spans 20 pixels; at 4 m + 1.6 m aside only 4 of them are seen."""
+    """Shift a flat box of 2 m at 10 m (20 pixels) until only 4 pixels are in the image."""
     thin = {"center": (3.0 + shift, 0.0, 10.0), "size": (1e-6, 2.0, 1.0)}
     found = _front(root, thin)
     assert len(found) == kept
@@ -108,7 +108,7 @@ def test_a_fifth_of_the_outline_must_lie_in_the_image(root: Path, shift: float, 
 
 
 def test_a_box_that_fills_more_than_the_image_is_kept_without_a_corner_in_it(root: Path) -> None:
-    """20 m away, 24 m wide, 14 m high: 120 x 70 pixels, of which 80 x 48 are the image."""
+    """Project a box of 24 m x 14 m at 20 m: 120 x 70 pixels, of which 80 x 48 are the image."""
     found = _front(root, {"center": (0.0, 0.0, 20.0), "size": (1e-6, 24.0, 14.0)})
     torch.testing.assert_close(found.boxes_px, torch.tensor([[0.0, 0.0, 80.0, 48.0]]))
 
@@ -119,17 +119,17 @@ def test_a_box_that_fills_more_than_the_image_is_kept_without_a_corner_in_it(roo
 def test_a_box_that_reaches_behind_the_camera_has_no_outline(
     root: Path, depth: float, kept: int
 ) -> None:
-    """4 m long: its near face lies at depth - 2 m, and must be 0.1 m ahead.
+    """Move a box 4 m long: its near face lies at depth - 2 m, and must be 0.1 m ahead.
 
-    As narrow as it is, all of it that is ahead is seen.
+    The box is so narrow that the part ahead of the camera is entirely in the image.
     """
     boxes = [{"center": (0.0, 0.0, depth), "size": (4.0, 0.01, 0.01)}]
-    front, *others = _scene_before_the_front_camera(root, boxes)
+    front, *remaining = _annotate_front_camera(root, boxes)
     assert len(front) == kept
-    assert all(len(of_camera) == 0 for of_camera in others[:2])  # which look aside
+    assert all(len(camera) == 0 for camera in remaining[:2])  # they point sideways
 
 
-def test_each_attribute_has_its_place_among_three(root: Path) -> None:
+def test_each_attribute_has_one_of_three_indices(root: Path) -> None:
     attributes = [{"token": token("attribute", name), "name": name} for name in ATTRIBUTES]
     write_tables(root, {"attribute": attributes})
     tokens = [[row["token"]] for row in attributes]
@@ -152,14 +152,14 @@ def test_each_attribute_has_its_place_among_three(root: Path) -> None:
     assert set(CAMERA_ATTRIBUTES) == set(ATTRIBUTES)
 
 
-def test_an_attribute_of_another_data_set_is_unknown(root: Path) -> None:
+def test_an_attribute_of_another_dataset_is_unknown(root: Path) -> None:
     rows = [{**row, "name": f"own.{n}"} for n, row in enumerate(read_table(root, "attribute"))]
     write_tables(root, {"attribute": rows})
     found = _front(root, {"center": (0, 0, 12.0), "size": (4.0, 2.0, 1.0)})
     assert found.attributes.tolist() == [UNKNOWN_ATTRIBUTE]
 
 
-def test_they_are_made_only_when_asked_for(root: Path) -> None:
+def test_camera_annotations_are_made_on_request_only(root: Path) -> None:
     dataset = NuScenesDataset(root, VERSION)
     assert dataset.frame(1).camera_annotations is None
     assert len(dataset.frame(1, camera_annotations=True).camera_annotations) == 6
@@ -172,16 +172,16 @@ def test_they_are_made_only_when_asked_for(root: Path) -> None:
 def test_a_sample_without_boxes_has_cameras_without_boxes(root: Path) -> None:
     gone = token("sample", "scene-0103", 1)
     rows = read_table(root, "sample_annotation")
-    for row in rows:  # those of another sample remain, and know nothing of their neighbours
+    for row in rows:  # unlink the boxes that remain in the other samples
         row.update(prev="", next="")
     write_tables(root, {"sample_annotation": [r for r in rows if r["sample_token"] != gone]})
     frame = NuScenesDataset(root, VERSION).frame(1, camera_annotations=True)
-    assert [len(of_camera) for of_camera in frame.camera_annotations] == [0] * 6
+    assert [len(camera) for camera in frame.camera_annotations] == [0] * 6
 
 
 def test_labels_index_into_the_classes_asked_for(root: Path) -> None:
     boxes = [{"center": (0.0, 0.0, 12.0), "size": (4.0, 2.0, 1.0)}]
-    _scene_before_the_front_camera(root, boxes)
+    _annotate_front_camera(root, boxes)
     for names, labels in ((("bus", "car"), [1]), (("bus", "truck"), [])):
         dataset = NuScenesDataset(root, VERSION, class_names=names)
         front = dataset.frame(0, camera_annotations=True).camera_annotations[0]
@@ -212,8 +212,8 @@ def test_real_boxes_equal_the_devkits_projected_corners(
                 corners = box.corners()
                 if detection_name(box.name) is None or points < 3 or corners[2].min() <= 0.1:
                     continue
-                seen = geometry.view_points(corners, matrix, normalize=True)[:2]
-                full = (*seen.min(1), *seen.max(1))
+                projected = geometry.view_points(corners, matrix, normalize=True)[:2]
+                full = (*projected.min(1), *projected.max(1))
                 inside = np.clip(full, 0, (1600, 900, 1600, 900))
                 shares = (inside[2:] - inside[:2]).prod() / (np.subtract(full[2:], full[:2])).prod()
                 if shares >= 0.2:
@@ -229,7 +229,7 @@ def test_real_boxes_equal_the_devkits_projected_corners(
                 np.testing.assert_allclose(ours.center_m[row], box.center, atol=1.5e-5)
                 np.testing.assert_allclose(ours.size_m[row], box.wlh[[1, 0, 2]], rtol=1e-6)
                 turned = abs(float(np.dot(ours.quaternion[row].double(), box.orientation.elements)))
-                assert turned == pytest.approx(1.0, abs=1e-6)  # the same but for the sign
+                assert turned == pytest.approx(1.0, abs=1e-6)  # equal up to the sign
                 speed = np.linalg.norm(devkit.box_velocity(box.token)[:2])
                 np.testing.assert_allclose(ours.speed_mps[row], speed, rtol=1e-6, atol=1e-6)
                 names = [devkit.get("attribute", t)["name"] for t in annotation["attribute_tokens"]]

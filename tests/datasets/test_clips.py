@@ -10,7 +10,7 @@ from bevstack.datasets.nuscenes import NuScenesDataset
 from tests.tables.tiny_root import VERSION, token
 
 
-def test_frames_stand_at_their_offsets_within_the_scene(root: Path) -> None:
+def test_frames_are_at_their_offsets_within_the_scene(root: Path) -> None:
     dataset = NuScenesDataset(root, VERSION)
     clip = load_clip(dataset, 2, (-3, -1, 0, 1))
     tokens = [None if frame is None else frame.sample_token for frame in clip.frames]
@@ -33,18 +33,18 @@ def test_only_the_current_frame_has_annotations(root: Path) -> None:
     assert len(clip.current.annotations) == 3
 
 
-def test_long_intervals_and_future_frames_are_offsets_like_others(root: Path) -> None:
+def test_long_intervals_and_future_frames_are_ordinary_offsets(root: Path) -> None:
     dataset = NuScenesDataset(root, VERSION)
     clip = load_clip(dataset, 1, (-6, -3, 0, 2), load_images=False)
     assert [frame is None for frame in clip.frames] == [True, True, False, False]
     times = [frame.timestamp_us for frame in clip.frames[2:]]
     assert times[1] - times[0] == 1_000_000
     poses = [frame.world_from_ego for frame in clip.frames[2:]]
-    assert not torch.equal(*poses)  # each its own
+    assert not torch.equal(*poses)
     assert torch.equal(poses[1], dataset.frame(3, load_images=False).world_from_ego)
 
 
-def test_a_selection_looks_back_to_samples_that_it_leaves_out(root: Path) -> None:
+def test_a_clip_of_a_selection_includes_samples_that_it_leaves_out(root: Path) -> None:
     whole = NuScenesDataset(root, VERSION)
     clip = load_clip(whole.select([5, 2]), 1, (-1, 0, 1), load_images=False)
     assert [frame.sample_token for frame in clip.frames] == [

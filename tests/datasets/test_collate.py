@@ -43,7 +43,7 @@ def _assert_same(found: CameraAnnotations, wanted: CameraAnnotations) -> None:
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
 
 
-def test_a_batch_of_two_rigs_holds_each_as_it_is_alone(root: Path) -> None:
+def test_a_batch_of_two_rigs_holds_each_unchanged(root: Path) -> None:
     dataset = NuScenesDataset(root, VERSION)
     clips = [load_clip(dataset, index) for index in (1, 5)]
     batch = collate(clips, CONFIG)
@@ -76,13 +76,13 @@ def test_past_rigs_are_given_in_the_current_bev_frame(root: Path) -> None:
     world = clip.current.world_from_bev()[:3, 3] + torch.tensor([4.0, 9.0, 0.5])
     for time, frame in enumerate(clip.frames):
 
-        def seen(pose: torch.Tensor) -> torch.Tensor:
+        def in_bev(pose: torch.Tensor) -> torch.Tensor:
             point = invert_se3(pose)
             return (point[:3, :3] @ world + point[:3, 3])[None]
 
         alone = collate([Clip((frame,), (0,))], CONFIG).rig[0, 0]
-        wanted_uv, wanted_depth = alone.project(seen(frame.world_from_bev()))
-        found_uv, found_depth = batch.rig[0, time].project(seen(clip.current.world_from_bev()))
+        wanted_uv, wanted_depth = alone.project(in_bev(frame.world_from_bev()))
+        found_uv, found_depth = batch.rig[0, time].project(in_bev(clip.current.world_from_bev()))
         torch.testing.assert_close(found_depth, wanted_depth, atol=1e-9, rtol=0)
         torch.testing.assert_close(found_uv, wanted_uv, atol=1e-6, rtol=1e-9)
         assert torch.equal(batch.world_from_bev[0, time], frame.world_from_bev())
@@ -99,7 +99,7 @@ def test_a_frame_that_does_not_exist_is_empty(root: Path) -> None:
 
 
 @pytest.mark.parametrize("indices", [(0,), (1, 6, 4), (0, 2, 1, 5, 3)])
-def test_clips_of_different_missing_history_are_each_as_alone(
+def test_clips_of_different_missing_history_are_batched_unchanged(
     root: Path, indices: tuple[int, ...]
 ) -> None:
     dataset = NuScenesDataset(root, VERSION)
@@ -131,7 +131,7 @@ def test_clips_of_different_missing_history_are_each_as_alone(
             if frame is None:
                 assert not images[slot].any()
                 assert not batch.rig.camera_mask[row, slot].any()
-            else:  # the past is cropped, resized and mirrored like the present
+            else:  # past frames are cropped, resized and mirrored like the current one
                 wanted = preprocess(frame, CONFIG.images, flipped)
                 assert torch.equal(batch.rig.intrinsics[row, slot, :cameras], wanted.rig.intrinsics)
                 assert torch.equal(batch.world_from_bev[row, slot], frame.world_from_bev())
@@ -146,7 +146,7 @@ def test_frames_of_two_scenes_are_no_clip(root: Path) -> None:
         Clip(frames, (-1, 0))
 
 
-def test_a_frame_of_anybodys_cameras_needs_no_pose() -> None:
+def test_a_frame_of_an_arbitrary_rig_needs_no_pose() -> None:
     frame = _rig_frame([0.0, 120.0, -120.0])
     batch = collate([Clip((frame,), (0,))], CONFIG)
     assert batch.annotations is None
@@ -160,7 +160,9 @@ def test_clips_of_several_frames_need_poses_and_one_rig() -> None:
     pose = torch.eye(4)
     past = dataclasses.replace(_rig_frame([0.0]), world_from_ego=pose)
     now = dataclasses.replace(now, world_from_ego=pose)
-    with pytest.raises(ValueError, match=r"must have one number of cameras; got 1 in .* and 2"):
+    with pytest.raises(
+        ValueError, match=r"must have the same number of cameras; got 1 in .* and 2"
+    ):
         collate([Clip((past, now), (-1, 0))], CONFIG)
 
 
@@ -189,7 +191,7 @@ def test_other_cameras_take_the_embedding_of_the_nearest_direction(
 
 
 @pytest.mark.oracle("data_camera_directions")
-def test_real_cameras_without_names_find_their_own_embeddings(real_root: Path) -> None:
+def test_real_cameras_without_names_get_the_embeddings_of_their_roles(real_root: Path) -> None:
     dataset = NuScenesDataset(real_root, VERSION, split="mini_val")
     for index in (0, 60):  # two cars
         frame = dataset.frame(index, load_images=False)
@@ -208,7 +210,7 @@ def test_other_numbers_of_embeddings_are_spread_evenly() -> None:
 def test_only_boxes_strictly_inside_the_grid_are_learned(root: Path) -> None:
     clip = load_clip(NuScenesDataset(root, VERSION), 1)
     center = clip.current.annotations.boxes.center
-    edge = float(center[0, 0])  # the car stands exactly on it
+    edge = float(center[0, 0])  # the car is exactly on it
     grid = BEVGrid(x_range_m=(edge - 50.0, edge), y_range_m=(-40.0, 40.0), shape=(8, 8))
     found = prepare_clip(clip, dataclasses.replace(CONFIG, grid=grid)).annotations
     assert found.boxes.center[:, 0].max() < edge
@@ -229,21 +231,21 @@ def test_boxes_are_filtered_after_they_were_moved(root: Path) -> None:
     assert moved.bev_augmentation.shape == (2, 3, 3)
 
 
-def test_boxes_of_cameras_stand_beside_those_of_other_rigs(root: Path) -> None:
+def test_camera_boxes_of_different_rigs_are_batched(root: Path) -> None:
     dataset = NuScenesDataset(root, VERSION)
     clips = [load_clip(dataset, index, camera_annotations=True) for index in (1, 5)]
     batch = collate(clips, CONFIG)
-    assert [len(of_sample) for of_sample in batch.camera_annotations] == [6, 6]
+    assert [len(sample) for sample in batch.camera_annotations] == [6, 6]
     for clip, found in zip(clips, batch.camera_annotations, strict=True):
         wanted = preprocess(clip.current, CONFIG.images).camera_annotations
         for ours, theirs in zip(found, wanted, strict=False):
             _assert_same(ours, theirs)
         assert sum(map(len, wanted)) > 0
-    assert [len(of_camera) for of_camera in batch.camera_annotations[1][4:]] == [0, 0]
+    assert [len(camera) for camera in batch.camera_annotations[1][4:]] == [0, 0]
     assert collate([load_clip(dataset, 1)], CONFIG).camera_annotations is None
 
 
-def test_the_birds_eye_view_does_not_concern_the_boxes_of_cameras(root: Path) -> None:
+def test_grid_and_bev_augmentation_do_not_change_camera_boxes(root: Path) -> None:
     clip = load_clip(NuScenesDataset(root, VERSION), 1, camera_annotations=True)
     grid = BEVGrid(x_range_m=(0.0, 0.5), y_range_m=(0.0, 0.5), shape=(8, 8))  # holds no box
     config = dataclasses.replace(CONFIG, grid=grid)
@@ -269,14 +271,14 @@ def test_only_the_current_frames_cameras_have_boxes(root: Path) -> None:
     alone = prepare_clip(load_clip(dataset, 2, (0,), camera_annotations=True), CONFIG)
     for offsets in ((-1, 0), (-2, 0, 1), (0, 1)):
         clip = load_clip(dataset, 2, offsets, camera_annotations=True)
-        others = [f for f in clip.frames if f is not clip.current]
-        assert all(frame.camera_annotations is None for frame in others)
+        remaining = [f for f in clip.frames if f is not clip.current]
+        assert all(frame.camera_annotations is None for frame in remaining)
         found = prepare_clip(clip, CONFIG).camera_annotations
         for ours, theirs in zip(found, alone.camera_annotations, strict=True):
             _assert_same(ours, theirs)
 
 
-def test_colours_differ_between_frames_and_the_mask_is_the_current_ones(root: Path) -> None:
+def test_colours_differ_between_frames_and_only_the_current_one_is_masked(root: Path) -> None:
     dataset = NuScenesDataset(root, VERSION)
     offsets = (-2, -1, 0, 1)
     clip = load_clip(dataset, 1, offsets, camera_annotations=True)
@@ -300,7 +302,7 @@ def test_colours_differ_between_frames_and_the_mask_is_the_current_ones(root: Pa
             size = (int(wanted.shape[-2]), int(wanted.shape[-1]))
             wanted = drawn.grid_mask(size).apply(wanted)
             blank = (wanted == 0).all(dim=0).all(dim=0)
-            assert 0.05 < blank.float().mean() < 0.9  # where one camera is blanked, all are
+            assert 0.05 < blank.float().mean() < 0.9  # all cameras are blanked at the same pixels
         assert torch.equal(found.images[slot], wanted)
         assert not torch.equal(found.images[slot], plain.images[slot])
     for name in ("rig.intrinsics", "rig.bev_from_cam", "annotations.boxes.center"):
@@ -315,10 +317,10 @@ def test_rows_must_agree_in_what_they_have(root: Path) -> None:
     without = dataclasses.replace(prepared, annotations=None)
     with pytest.raises(ValueError, match="annotations must be given for every clip or for none"):
         stack_clips([prepared, without])
-    seen = prepare_clip(
+    with_boxes = prepare_clip(
         load_clip(NuScenesDataset(root, VERSION), 1, camera_annotations=True), CONFIG
     )
     with pytest.raises(ValueError, match="camera_annotations must be given for every clip or for"):
-        stack_clips([seen, prepared])
+        stack_clips([with_boxes, prepared])
     with pytest.raises(ValueError, match="clips must hold at least one"):
         stack_clips([])

@@ -52,10 +52,10 @@ def test_a_cut_off_file_is_refused(jpeg: Path, kept: float, suffix: str) -> None
         read_image(path)
 
 
-def test_the_decoder_alone_would_have_made_grey_of_it(jpeg: Path) -> None:
+def test_the_decoder_alone_fills_a_truncated_file_with_grey(jpeg: Path) -> None:
     data = jpeg.read_bytes()
     jpeg.write_bytes(data[: len(data) // 2])
-    assert cv2.imread(str(jpeg)) is not None  # why the end of the file is looked for
+    assert cv2.imread(str(jpeg)) is not None  # the reason for checking the end of the file
 
 
 def test_a_preallocated_file_of_zeros_is_refused(jpeg: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_thumbnail_inside_does_not_hide_a_cut(jpeg: Path) -> None:
         read_image(jpeg)
 
 
-def test_bytes_after_the_end_do_no_harm(jpeg: Path) -> None:
+def test_bytes_after_the_end_are_ignored(jpeg: Path) -> None:
     wanted = read_image(jpeg)
     jpeg.write_bytes(jpeg.read_bytes() + b"\0\0\0appended by a camera")
     np.testing.assert_array_equal(read_image(jpeg), wanted)
@@ -114,7 +114,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image at all"])
-def test_what_is_no_image_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_image_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"image must be .*a\.jpg"):
@@ -151,7 +151,7 @@ def test_real_images_are_whole_and_their_halves_are_not(real_root: Path, tmp_pat
         ((900, 1600), 0.2, 271, 1),
     ],
 )
-def test_an_image_is_reduced_as_far_as_nothing_asked_for_is_lost(
+def test_an_image_is_reduced_as_far_as_no_needed_pixel_is_lost(
     size: tuple[int, int], scale: float, top: int, wanted: int
 ) -> None:
     assert reduction_for(size, scale, top) == wanted
@@ -165,8 +165,8 @@ def test_a_reduced_image_is_the_mean_of_its_pixels(jpeg: Path, reduction: int, s
     found = read_image(path, (HEIGHT, WIDTH), reduction=reduction).astype(float)
     assert found.shape == (HEIGHT // reduction, WIDTH // reduction, 3)
     blocks = read_image(path).reshape(HEIGHT // reduction, reduction, WIDTH // reduction, -1, 3)
-    # The picture is a plane of colour, whose low frequencies are its means; colours are coded at
-    # half the resolution and all at 8 bits. One pixel of the result apart would be 8 levels.
+    # The picture is a linear gradient, so its low frequencies are its means; colours are coded at
+    # half the resolution and with 8 bits. A shift by one pixel of the result would be 8 levels.
     assert abs(found - blocks.mean(axis=(1, 3)))[1:-1, 1:-1].max() < 4
 
 
@@ -175,7 +175,7 @@ def test_sizes_are_those_of_the_file_whatever_the_reduction(jpeg: Path) -> None:
         read_image(jpeg, (HEIGHT, WIDTH + 16), reduction=4)
     with pytest.raises(ValueError, match=r"reduction must divide .* got 4 for 81x48"):
         read_image(jpeg, (HEIGHT, WIDTH + 1), reduction=4)
-    image = cv2.imread(str(jpeg))[:-1, :-3]  # a reduced JPEG of which is as large
+    image = cv2.imread(str(jpeg))[:-1, :-3]  # reduced, it is as large as the other one
     for suffix in (".jpg", ".png", ".bmp"):
         path = jpeg.with_suffix(suffix)
         cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])
@@ -202,15 +202,17 @@ def test_real_images_differ_less_by_reduced_decoding_than_by_the_choice_of_filte
         found = np.asarray(small.resize(size, Image.Resampling.BICUBIC), dtype=float)
         errors.append(((found - wanted) ** 2).mean())
         choices.append(((bilinear - wanted) ** 2).mean())
-        assert abs((found - wanted).mean()) < 0.1  # no brighter, no darker
+        assert abs((found - wanted).mean()) < 0.1  # no change of brightness
     assert np.sqrt(np.mean(errors)) < 1.5  # levels of 255; measured 0.6 to 1.4
     assert np.mean(errors) < np.mean(choices)
 
 
 @pytest.mark.oracle("data_real_jpegs_reduced")
-def test_a_reduced_real_image_lies_where_the_whole_one_does(real_root: Path) -> None:
+def test_a_reduced_real_image_is_not_shifted(real_root: Path) -> None:
     path = next(real_root.glob("samples/CAM_FRONT/*.jpg"))
     whole, half = (cv2.cvtColor(read_image(path, reduction=k), cv2.COLOR_RGB2GRAY) for k in (1, 2))
     means = whole.reshape(450, 2, 800, 2).mean(axis=(1, 3)).astype(np.float32)
     (dx, dy), _ = cv2.phaseCorrelate(means, half.astype(np.float32))
-    assert abs(dx) < 0.02 and abs(dy) < 0.02  # pixels; half a pixel would be another convention
+    assert (
+        abs(dx) < 0.02 and abs(dy) < 0.02
+    )  # pixels; another convention would shift by half a pixel

@@ -61,7 +61,7 @@ def test_every_epoch_visits_every_sample_once(dataset: NuScenesDataset) -> None:
 
 
 @pytest.mark.parametrize("seen_before", [2, 6, 9])
-def test_a_resumed_stream_goes_on_with_the_very_same_batches(
+def test_a_resumed_stream_continues_with_exactly_the_same_batches(
     dataset: NuScenesDataset, seen_before: int
 ) -> None:
     whole = _take(dataset, _config(batch_size=1), seen_before + 3)
@@ -90,7 +90,7 @@ def test_another_seed_is_another_stream(dataset: NuScenesDataset) -> None:
     assert first != second
 
 
-def test_a_sample_is_augmented_anew_each_epoch(dataset: NuScenesDataset) -> None:
+def test_a_sample_gets_a_new_augmentation_each_epoch(dataset: NuScenesDataset) -> None:
     one = dataset.select([1])
     first, second = _take(one, _config(batch_size=1), 2)
     assert first.sample_tokens == second.sample_tokens
@@ -141,20 +141,20 @@ def test_the_perspective_stage_reads_current_frames_alone(
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_boxes_of_cameras_come_where_the_perspective_head_wants_them(
+def test_camera_boxes_are_loaded_for_the_perspective_head_only(
     dataset: NuScenesDataset, num_workers: int
 ) -> None:
     config = _config(batch_size=4, num_workers=num_workers)
-    seen = dataclasses.replace(
+    perspective = dataclasses.replace(
         config, perspective=PerspectiveConfig(), fpn=FPNConfig(num_outputs=5)
     )
-    for batch, plain in zip(_take(dataset, seen, 3), _take(dataset, config, 3), strict=True):
+    for batch, plain in zip(_take(dataset, perspective, 3), _take(dataset, config, 3), strict=True):
         assert plain.camera_annotations is None
         assert_same(batch, plain)
         cameras = batch.images.shape[2]
-        assert [len(of_sample) for of_sample in batch.camera_annotations] == [cameras] * 4
-        assert sum(len(found) for of_sample in batch.camera_annotations for found in of_sample) > 0
-    first = next(iter(make_evaluation_loader(dataset, seen, num_workers=num_workers)))
+        assert [len(sample) for sample in batch.camera_annotations] == [cameras] * 4
+        assert sum(len(found) for sample in batch.camera_annotations for found in sample) > 0
+    first = next(iter(make_evaluation_loader(dataset, perspective, num_workers=num_workers)))
     wanted = collate([load_clip(dataset, 0, camera_annotations=True)], CONFIG)
     for ours, theirs in zip(*(b.camera_annotations[0] for b in (first, wanted)), strict=True):
         assert torch.equal(ours.boxes_px, theirs.boxes_px)
@@ -202,7 +202,7 @@ def test_clips_of_several_frames_are_trained_on_alike(dataset: NuScenesDataset) 
     for batch, single in zip((first, second), plain, strict=True):
         assert batch.sample_tokens == single.sample_tokens
         height, width = single.images.shape[-2:]
-        # other frames change nothing of the current one, its augmentation neither
+        # other frames change neither the current frame nor its augmentation
         assert torch.equal(batch.images[:, 1:2, ..., :height, :width], single.images)
         assert torch.equal(batch.bev_augmentation, single.bev_augmentation)
         assert torch.equal(batch.annotations[0].boxes.center, single.annotations[0].boxes.center)
@@ -233,9 +233,9 @@ def test_samples_without_boxes_are_trained_on(tmp_path: Path) -> None:
     counts = dict(zip(batch.sample_tokens, map(len, batch.annotations), strict=True))
     assert len(counts) == 7
     assert {t for t, n in counts.items() if n} == {token("sample", "scene-0916", 0)}
-    for sample, of_cameras in zip(batch.sample_tokens, batch.camera_annotations, strict=True):
+    for sample, cameras in zip(batch.sample_tokens, batch.camera_annotations, strict=True):
         if sample != token("sample", "scene-0916", 0):
-            assert sum(map(len, of_cameras)) == 0
+            assert sum(map(len, cameras)) == 0
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: nothing to pin memory for")
@@ -252,7 +252,7 @@ def test_pinned_batches_are_the_same(dataset: NuScenesDataset, num_workers: int)
 def test_a_batch_takes_few_file_descriptors_whatever_its_size(
     dataset: NuScenesDataset, batch_size: int
 ) -> None:
-    """Each storage that comes from a worker keeps one open, and a process has 1024."""
+    """Count storages: each one from a worker keeps a descriptor open; a process has 1024."""
     config = dataclasses.replace(
         _config(batch_size=batch_size, num_workers=1),
         perspective=PerspectiveConfig(),
@@ -265,7 +265,7 @@ def test_a_batch_takes_few_file_descriptors_whatever_its_size(
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_evaluation_sees_every_sample_once_in_order_and_unchanged(
+def test_evaluation_reads_every_sample_once_in_order_and_unchanged(
     dataset: NuScenesDataset, num_workers: int
 ) -> None:
     stream = make_evaluation_loader(dataset, CONFIG, batch_size=3, num_workers=num_workers)
@@ -306,7 +306,7 @@ def test_what_cannot_be_streamed_is_refused(dataset: NuScenesDataset) -> None:
         collate([], CONFIG)
 
 
-def test_cameras_are_lost_in_all_frames_with_their_boxes_and_no_others_change(
+def test_cameras_are_lost_in_all_frames_with_their_boxes_and_the_rest_is_unchanged(
     dataset: NuScenesDataset,
 ) -> None:
     def config(probability: float) -> Config:
@@ -324,18 +324,18 @@ def test_cameras_are_lost_in_all_frames_with_their_boxes_and_no_others_change(
     batches = [_take(dataset, config(p), 21) for p in (0.0, 0.7)]
     for whole, some in zip(*batches, strict=True):
         assert some.sample_tokens == whole.sample_tokens
-        worked, works = (
+        working_before, working = (
             batch.rig.camera_mask[0] & batch.frame_valid[0, :, None] for batch in (whole, some)
         )
-        lost = (worked & ~works).any(0).nonzero().flatten().tolist()
+        lost = (working_before & ~working).any(0).nonzero().flatten().tolist()
         counts[len(lost)] += 1
-        for camera in range(works.shape[1]):
+        for camera in range(working.shape[1]):
             ours, theirs = some.images[0, :, camera], whole.images[0, :, camera]
             if camera in lost:
-                assert not works[:, camera].any() and not ours.any()
+                assert not working[:, camera].any() and not ours.any()
                 assert not len(some.camera_annotations[0][camera])
             else:
-                assert torch.equal(works[:, camera], worked[:, camera])
+                assert torch.equal(working[:, camera], working_before[:, camera])
                 assert torch.equal(ours, theirs[..., : ours.shape[-2], : ours.shape[-1]])
         assert torch.equal(some.annotations[0].boxes.center, whole.annotations[0].boxes.center)
     # 14.7 of 21 are expected to lose one; three standard deviations are 6

@@ -22,7 +22,7 @@ def _change(root: Path, table: str, field: str, value: object, row: int = 0) -> 
     write_tables(root, {table: rows})
 
 
-def test_samples_are_grouped_by_scene_in_the_order_asked_for(root: Path) -> None:
+def test_samples_are_grouped_by_scene_in_the_given_order(root: Path) -> None:
     dataset = NuScenesDataset(root, VERSION, scenes=["scene-0916", "scene-0103"])
     assert len(dataset) == 7
     assert dataset.scene_indices() == {"scene-0916": [0, 1, 2], "scene-0103": [3, 4, 5, 6]}
@@ -46,7 +46,7 @@ def test_open_tables_may_be_shared(root: Path) -> None:
     assert first.tables is second.tables
 
 
-def test_cameras_stand_in_the_order_of_nuscenes_and_others_after_by_name(root: Path) -> None:
+def test_cameras_are_in_the_order_of_nuscenes_then_by_name(root: Path) -> None:
     dataset = NuScenesDataset(root, VERSION)
     assert dataset.frame(0).camera_names == CAMERA_CHANNELS
     four = dataset.frame(4)
@@ -78,8 +78,8 @@ def test_calibration_and_poses_are_those_of_the_tables(root: Path) -> None:
         reading = token("reading", "scene-0916", 2, channel)
         np.testing.assert_array_equal(frame.intrinsics[camera], calibration["camera_intrinsic"])
         np.testing.assert_allclose(frame.ego_from_cam[camera], matrix(calibration), atol=1e-12)
-        own = frame.world_from_ego_at_camera[camera]
-        np.testing.assert_allclose(own, matrix(poses[reading]), atol=1e-12)
+        pose = frame.world_from_ego_at_camera[camera]
+        np.testing.assert_allclose(pose, matrix(poses[reading]), atol=1e-12)
         assert frame.camera_timestamp_us[camera] == poses[reading]["timestamp"]
 
 
@@ -93,7 +93,7 @@ def test_the_lidar_frame_is_the_calibration_inverted(root: Path) -> None:
         lidar.annotations.boxes.center, moved.boxes.center, atol=1e-5, rtol=0
     )
     assert lidar.bev_from_ego[2, 0].abs() > 0.005
-    # one point of the world projects alike through both rigs
+    # a point of the world has the same projection through both rigs
     world = lidar.world_from_bev()[:3, 3] + torch.tensor([7.0, 3.0, 0.5], dtype=torch.float64)
     for frame in (ego, lidar):
         point = invert_se3(frame.world_from_bev())
@@ -131,7 +131,7 @@ def test_boxes_are_length_width_height_and_turn_with_the_vehicle(root: Path) -> 
     np.testing.assert_allclose(boxes.yaw[0], np.arctan2(heading[1], heading[0]), atol=1e-6)
     velocity = world[:3, :3].T @ [2.0, 0.5, 0.0]
     np.testing.assert_allclose(boxes.velocity[0], velocity[:2], atol=1e-5)
-    assert torch.isnan(boxes.velocity[1]).all()  # the pedestrian is seen once
+    assert torch.isnan(boxes.velocity[1]).all()  # the pedestrian is annotated once
 
 
 def test_a_version_without_truth_has_no_annotations(root: Path) -> None:
@@ -222,7 +222,7 @@ def test_a_broken_calibration_names_camera_and_token(
     where = rf"^{field} of SIDE_LEFT in calibrated_sensor.json \(token '{broken}'\) {message}"
     with pytest.raises(ValueError, match=where):
         NuScenesDataset(root, VERSION)
-    NuScenesDataset(root, VERSION, scenes=["scene-0103"])  # whose rig is whole
+    NuScenesDataset(root, VERSION, scenes=["scene-0103"])  # its rig is valid
 
 
 def test_an_ego_pose_without_rotation_is_named(root: Path) -> None:
@@ -256,7 +256,7 @@ def test_wrong_arguments_are_refused(root: Path) -> None:
 
 
 @pytest.mark.oracle("data_bevformer_lidar2img")
-def test_projection_equals_what_the_published_pipeline_fed(real_root: Path) -> None:
+def test_projection_equals_the_input_of_the_published_pipeline(real_root: Path) -> None:
     path = real_root.parent / "bevformer_reference/bevformer_tiny_inputs_scene0103_f0-3.json"
     reference = json.loads(path.read_text())
     dataset = NuScenesDataset(real_root, VERSION, split="mini_val", bev_frame="lidar")
@@ -265,8 +265,8 @@ def test_projection_equals_what_the_published_pipeline_fed(real_root: Path) -> N
         wanted = reference[f"sample_00{number}"]
         frame = dataset.frame(dataset.index_of(wanted["sample_token"]), load_images=False)
         found = (half @ frame.rig().image_from_bev).numpy()
-        # stored in float16: ours, rounded alike, differs nowhere, or by one last place where the
-        # float32 poses of the published pipeline tip a value over the rounding boundary
+        # stored in float16: ours, rounded likewise, is equal, or differs in the last place if the
+        # float32 poses of the published pipeline push a value over the rounding boundary
         stored = np.array(wanted["lidar2img"][0])
         spacing = np.abs(np.spacing(found.astype(np.float16))).astype(np.float64)
         assert (np.abs(found - stored) <= 0.5 * spacing + 2e-4 * np.abs(stored)).all()

@@ -58,11 +58,13 @@ def test_images_and_intrinsics_equal_the_official_ones(oracle_dir: Path, case: s
     wanted = tensors["out/img"]
     found = prepared.images[0].permute(1, 2, 0).numpy()
     assert found.shape == wanted.shape
-    # Pillow rounds to whole levels after the rows and again after the columns, in fixed point of
-    # other width than torch's: one level
+    # Pillow rounds to whole levels after the rows and again after the columns, in a fixed-point
+    # format of another width than torch's: one level
     assert np.abs(found - wanted).max() <= 1.0
     assert (found != wanted).mean() < 0.01
-    rig = prepared.rig.flipped() if setting["flip"] else prepared.rig  # there pixels alone flip
+    rig = (
+        prepared.rig.flipped() if setting["flip"] else prepared.rig
+    )  # the official code flips only pixels
     # lidar2cam is orthonormal to 7 digits, and inverted in two ways
     np.testing.assert_allclose(rig.image_from_bev, tensors["out/lidar2img"], rtol=1e-5, atol=1e-4)
     np.testing.assert_allclose(rig.intrinsics, tensors["out/cam2img"][:, :3, :3], rtol=1e-12)
@@ -74,7 +76,7 @@ def test_resizing_is_pillows_bicubic(size: tuple[int, int]) -> None:
     image = _noise(61, 149)
     wanted = np.asarray(pillow.fromarray(image).resize(size[::-1], pillow.BICUBIC)).astype(int)
     found = resize_image(torch.from_numpy(image), size).numpy().astype(int)
-    # whole levels, rounded once a direction: on white noise, which overshoots most, two
+    # whole levels, rounded once per direction: two on white noise, which overshoots most
     assert np.abs(found - wanted).max() <= 2
     assert (found != wanted).mean() < 0.01
 
@@ -113,8 +115,8 @@ def test_channels_are_normalised_in_the_configured_order() -> None:
 
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("resize", [1.0, 0.8, 1.3])
-def test_a_marked_point_is_found_where_the_rig_says(root: Path, resize: float, flip: bool) -> None:
-    """A bright spot painted where a 3D point projects must be there after preprocessing too."""
+def test_a_marked_point_is_where_the_rig_projects_it(root: Path, resize: float, flip: bool) -> None:
+    """Paint a bright spot at the projection of a 3D point, and find it after preprocessing."""
     dataset = NuScenesDataset(root, VERSION)
     frame = dataset.frame(5, load_images=False)
     sizes = [(96, 160), (96, 160), (100, 200), (100, 200)]
@@ -146,12 +148,12 @@ def test_a_marked_point_is_found_where_the_rig_says(root: Path, resize: float, f
         )
         found = torch.stack(((pixels * columns).sum(), (pixels * rows).sum())) / pixels.sum()
         assert depth[camera, camera] == pytest.approx(8.0)
-        # the centre of gravity of a blurred spot of whole levels: a twentieth of a pixel
+        # the centroid of a blurred spot in whole levels errs by a twentieth of a pixel
         torch.testing.assert_close(found, uv[camera, camera], atol=0.05, rtol=0)
 
 
 def _boxes(*sides: tuple[float, float, float, float]) -> CameraAnnotations:
-    """Boxes in the image; what else they are is numbered, to be told apart."""
+    """Return boxes in the image; their other fields are numbered, to distinguish them."""
     count = len(sides)
     numbers = torch.arange(count, dtype=torch.float32)[:, None]
     return CameraAnnotations(
@@ -176,8 +178,8 @@ def _boxes(*sides: tuple[float, float, float, float]) -> CameraAnnotations:
 def test_boxes_follow_the_image_by_hand(flip: bool, wanted: list) -> None:
     given = _boxes(
         (10, 30, 30, 60),
-        (0, 5, 5, 30),  # reaches up into what is cut off
-        (40, 2, 60, 20),  # all of it is cut off, and so is its lower side at row 20
+        (0, 5, 5, 30),  # extends into the cropped rows
+        (40, 2, 60, 20),  # lies in the cropped rows; its lower side is at row 20
         (75, 50, 80, 60),
     )
     frame = dataclasses.replace(_frame(_noise(60, 80)), camera_annotations=(given,))
@@ -191,7 +193,7 @@ def test_boxes_follow_the_image_by_hand(flip: bool, wanted: list) -> None:
         assert torch.equal(getattr(found, name), getattr(given, name)[kept]), name
 
 
-def test_lost_cameras_see_no_boxes_and_without_truth_there_is_none() -> None:
+def test_lost_cameras_have_no_boxes_and_frames_without_boxes_keep_none() -> None:
     some = _boxes((1, 5, 30, 20))
     config = ImageConfig(size=(20, 40), keep_bottom=1.0, pad_to=32)
     images = (_noise(20, 40), None, _noise(20, 40))
@@ -226,19 +228,19 @@ def test_real_boxes_stay_around_the_corners_that_the_rig_projects(
                     [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
                 ]
             )
-            seen = []
+            corners_px = []
             for signs in itertools.product((-0.5, 0.5), repeat=3):
                 corner = turn @ (np.array(signs) * found.size_m[row].numpy())
                 u, v, depth = intrinsics.numpy() @ (corner + found.center_m[row].numpy())
-                seen.append((min(max(u / depth, 0), width), min(max(v / depth, 0), height)))
-            wanted = (*np.min(seen, 0), *np.max(seen, 0))
+                corners_px.append((min(max(u / depth, 0), width), min(max(v / depth, 0), height)))
+            wanted = (*np.min(corners_px, 0), *np.max(corners_px, 0))
             # float32 metres: half a last place of 100 m is 4e-6 m, near objects shift by 1e-3 px
             np.testing.assert_allclose(found.boxes_px[row], wanted, atol=5e-3)
             total += 1
     assert total > 10
 
 
-def test_colours_are_distorted_before_resizing_each_image_by_itself() -> None:
+def test_colours_of_each_image_are_distorted_independently_before_resizing() -> None:
     images = (_noise(60, 80), None, _noise(50, 70))
     dark = PhotometricDistortion(brightness=-90, contrast=1.4)
     turned = PhotometricDistortion(hue_deg=15, saturation=1.4, channels=(2, 0, 1))
@@ -251,7 +253,9 @@ def test_colours_are_distorted_before_resizing_each_image_by_itself() -> None:
     plain = preprocess(_frame(*images), config, augmentation).images
     assert not torch.equal(found[0], plain[0])
     assert torch.equal(found[2], plain[2])
-    with pytest.raises(ValueError, match="distortions must be one a camera: 3; got 2"):
+    with pytest.raises(
+        ValueError, match=r"distortions must hold one entry per camera \(3\); got 2"
+    ):
         preprocess(_frame(*images), config, augmentation, (dark, turned))
 
 

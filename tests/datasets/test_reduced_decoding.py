@@ -1,4 +1,4 @@
-"""Images decoded at part of their size: the same geometry, nearly the same pixels, everywhere."""
+"""Images decoded at a fraction of their size: the same geometry and nearly the same pixels."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ NONE = AugmentationConfig()
         ((0, 400), (64, 160), 640 / 900, (1.0, 1.0), 1),
     ],
 )
-def test_files_are_decoded_as_small_as_all_of_the_chain_allows(
+def test_files_are_decoded_as_small_as_preprocessing_allows(
     size: tuple[int, int],
     wanted: tuple[int, int],
     keep_bottom: float,
@@ -89,7 +89,7 @@ def test_a_reduced_image_has_the_rig_of_the_whole_one(factor: float, flip: bool)
         assert first.rig.image_size.tolist() == second.rig.image_size.tolist()
         assert torch.equal(first.rig.intrinsics, second.rig.intrinsics)  # powers of two
         pixels = [p.rig.project(points)[0] / p.rig.image_size.flip(-1) for p in (first, second)]
-        # where a point lies does not know of the decoding
+        # the position of a point does not depend on the decoding
         torch.testing.assert_close(*pixels, rtol=0, atol=1e-9)
     assert set(reduced) == {1, 2, 4, 8}
 
@@ -111,7 +111,7 @@ def test_images_are_decoded_as_small_as_a_configuration_allows(root: Path) -> No
         assert torch.equal(small.bev_from_cam(), whole.bev_from_cam())
 
 
-def test_where_nothing_may_be_lost_images_are_whole(root: Path) -> None:
+def test_images_that_are_not_shrunk_are_decoded_at_full_size(root: Path) -> None:
     dataset = NuScenesDataset(root, VERSION)
     whole, same = dataset.frame(1), dataset.frame(1, images_for=_small((48, 100)))
     assert torch.equal(same.intrinsics, whole.intrinsics)
@@ -126,10 +126,10 @@ def test_frames_of_a_clip_are_decoded_alike(root: Path) -> None:
         assert torch.equal(frame.intrinsics, clip.current.intrinsics)
 
 
-def test_a_size_that_no_image_has_is_refused_as_ever(root: Path) -> None:
+def test_a_wrong_size_in_the_table_is_refused(root: Path) -> None:
     rows = read_table(root, "sample_data")
     write_tables(root, {"sample_data": [{**row, "width": row["width"] and 84} for row in rows]})
-    with pytest.raises(ValueError, match=r"image must be 84x48 .* as the table says; got 80x48"):
+    with pytest.raises(ValueError, match=r"image must be 84x48 .* as in the table; got 80x48"):
         NuScenesDataset(root, VERSION).frame(0, images_for=_small())
 
 
@@ -137,10 +137,10 @@ def test_a_size_that_no_image_has_is_refused_as_ever(root: Path) -> None:
 @pytest.mark.parametrize(
     ("size", "reduction", "bound"), [((320, 800), 2, 1.0), ((128, 320), 4, 1.5)]
 )
-def test_real_frames_decoded_small_give_the_same_input_but_for_a_level(
+def test_real_frames_decoded_small_give_the_same_input_up_to_a_level(
     real_root: Path, size: tuple[int, int], reduction: int, bound: float
 ) -> None:
-    """Bounds in levels RMS over the six images; measured 0.5 to 0.7 and 1.0 to 1.2."""
+    """Compare in levels RMS over the six images; measured 0.5 to 0.7 and 1.0 to 1.2."""
     dataset = NuScenesDataset(real_root, VERSION, scenes=["scene-0103"])
     config = Config(
         name="real", images=ImageConfig(size=size, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
@@ -172,7 +172,7 @@ SMALLER = dataclasses.replace(
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_training_and_evaluation_decode_at_one_size(root: Path, num_workers: int) -> None:
-    """Although 1.15 is never drawn in evaluation, it decides there too: 1/4 of 48, not 1/8."""
+    """Check that the resize factor 1.15 counts in evaluation, too: 1/4 of 48, not 1/8."""
     dataset = NuScenesDataset(root, VERSION)
     first = next(iter(make_evaluation_loader(dataset, SMALLER, num_workers=num_workers)))
     clip = load_clip(dataset, 0, images_for=SMALLER)

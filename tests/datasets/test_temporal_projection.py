@@ -13,14 +13,14 @@ OFFSETS = (-3, -2, -1, 0, 1)
 
 
 def frame_of(case: Case, rig: str, offset: int) -> Frame:
-    """A stored moment as a frame without images, its bev frame the lidar's."""
+    """Return a stored moment as a frame without images; its bev frame is the lidar frame."""
 
     def pose(name: str) -> Tensor:
         rotation, translation = case.inputs[f"{name}_q"], case.inputs[f"{name}_t"]
         return se3_from_parts(rotation, translation)
 
     ego_from_lidar = pose(f"{rig}.lidar2ego")
-    # A size of one pixel, as a camera without an image has.
+    # A camera without an image has a size of one pixel.
     cameras = rig_of(case.inputs[f"{rig}.{offset}.lidar2img_raw"], (1, 1))[0]
     return Frame(
         images=[None] * cameras.num_cameras,
@@ -47,4 +47,4 @@ def test_past_and_future_rigs_project_as_the_published_ones(rig: str) -> None:
             stored = case.outputs[f"{rig}.{offset}.lidaradj2lidarcurr"]
             assert_close(motion, stored, case.tolerance)
             raw = case.inputs[f"{rig}.{offset}.lidar2img_raw"]
-            assert float((wanted - raw).abs().max()) > 1  # not what it was before
+            assert float((wanted - raw).abs().max()) > 1  # it did change

@@ -1,4 +1,4 @@
-"""Class-balanced epochs: a function of the position like the shuffled ones of test_loader."""
+"""Class-balanced epochs, which are a function of the position like the shuffled ones."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_class_balanced_epochs_are_those_of_the_order(dataset: NuScenesDataset) 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("seen_before", [3, 8, 13])
-def test_a_resumed_class_balanced_stream_goes_on_with_the_very_same_batches(
+def test_a_resumed_class_balanced_stream_continues_with_exactly_the_same_batches(
     dataset: NuScenesDataset, seen_before: int, num_workers: int
 ) -> None:
     whole = _take(dataset, _balanced(batch_size=1), seen_before + 3)
@@ -59,7 +59,9 @@ def test_a_resumed_class_balanced_stream_goes_on_with_the_very_same_batches(
         assert_same(first, second)
 
 
-def test_a_sample_that_an_epoch_draws_again_is_augmented_anew(dataset: NuScenesDataset) -> None:
+def test_a_sample_that_an_epoch_draws_again_gets_a_new_augmentation(
+    dataset: NuScenesDataset,
+) -> None:
     stream = make_training_loader(dataset, _balanced(batch_size=1))
     batches = list(islice(stream, stream.epoch_length))
     drawn = Counter(batch.sample_tokens[0] for batch in batches)
@@ -71,7 +73,7 @@ def test_a_sample_that_an_epoch_draws_again_is_augmented_anew(dataset: NuScenesD
         if batch.sample_tokens[0] == sample
     }
     assert len(matrices) == times
-    # drawn first, it is augmented as in a shuffled epoch
+    # the first draw of a sample is augmented as in a shuffled epoch
     plain = {b.sample_tokens[0]: b for b in _take(dataset, _config(batch_size=1), len(dataset))}
     first = next(batch for batch in batches if batch.sample_tokens[0] == sample)
     assert_same(first, plain[sample])

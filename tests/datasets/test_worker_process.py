@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from bevstack.datasets.worker_process import settle_worker
+from bevstack.datasets.worker_process import initialise_worker
 
 
 def _take() -> None:
@@ -18,10 +18,10 @@ def _take() -> None:
         array.fill(1)
 
 
-def _faults(settled: bool) -> int:
-    """Pages touched the first time while twenty times 3 MB are taken and freed five times over."""
-    if settled:
-        settle_worker(0)
+def _faults(initialised: bool) -> int:
+    """Count the page faults of five rounds of allocating and freeing twenty blocks of 3 MB."""
+    if initialised:
+        initialise_worker(0)
     _take()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(5):
@@ -30,16 +30,16 @@ def _faults(settled: bool) -> int:
 
 
 def _threads(_: int) -> tuple[int, int]:
-    settle_worker(3)
+    initialise_worker(3)
     return torch.get_num_threads(), cv2.getNumThreads()
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator than glibc's")
-def test_a_worker_uses_its_memory_again() -> None:
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_a_worker_reuses_its_memory() -> None:
     with multiprocessing.get_context("spawn").Pool(2, maxtasksperchild=1) as pool:
-        default, settled = pool.map(_faults, [False, True], chunksize=1)
-    assert settled < 1000  # 60 MB are 15,360 pages
-    assert default > 10 * settled
+        default, initialised = pool.map(_faults, [False, True], chunksize=1)
+    assert initialised < 1000  # 60 MB are 15,360 pages
+    assert default > 10 * initialised
 
 
 def test_a_worker_has_one_thread() -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from bevstack.config import Config, load_config
-from bevstack.datasets.worker_process import settle_worker
+from bevstack.datasets.worker_process import initialise_worker
 from bevstack.experiments.judge.figures import figures_of, without_nan
 from bevstack.experiments.judge.judge import (
     COLUMNS,
@@ -72,7 +72,7 @@ def study(options: StudyOptions, echo: Callable[[str], None]) -> None:
             budget that does not pay for one step of each stage.
         FileNotFoundError: no such configuration, weights, tables or split.
     """
-    settle_worker(0)  # one thread, so that processor time is the time of the work
+    initialise_worker(0)  # one thread, so that processor time is the time of the work
     config = load_config(options.config)
     tables = Tables(options.nuscenes, options.version)
     marks = {
