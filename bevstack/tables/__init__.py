@@ -1,1 +1,1 @@
-"""The 13-table format of nuScenes: names, reader, writer, splits."""
+"""The 13-table format of nuScenes: names, reader, writer and splits."""

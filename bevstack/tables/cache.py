@@ -1,8 +1,9 @@
-"""The records of large tables kept in one file of columns, made when first needed.
+"""A cache of large tables: their records in one column file, built when first needed.
 
-It lies beside the tables, or in the user's cache folder where theirs is not to be written to. It
-belongs to tables of certain sizes and times of change; for others it is made anew. Processes that
-need it at once wait for the first of them; it takes its place whole or not at all.
+The file lies beside the tables, or in the user's cache folder if the tables' folder is read-only.
+It is valid for the sizes and modification times of the tables it was built from; if they change, it
+is rebuilt. Processes that need it at the same time wait for the first one to build it. The file is
+replaced atomically.
 """
 
 from __future__ import annotations
@@ -17,71 +18,75 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
 from bevstack.tables.column_file import ColumnFile, DamagedFileError, write_column_file
-from bevstack.tables.records import RECORDS, Record, arrays_of, record_of
+from bevstack.tables.records import RECORDS, Record, record_from_arrays, record_to_arrays
 from bevstack.tables.sources import SOURCE_TABLES, JsonRecords
 
 try:
     import fcntl
-except ImportError:  # not on Windows, where processes at once each make the file
-    fcntl = None  # type: ignore[assignment]
+
+    _fcntl: ModuleType | None = fcntl
+except ImportError:  # on Windows: concurrent processes each build the file
+    _fcntl = None
 
 FILE_NAME = "bevstack_columns.safetensors"
-FORMAT = 1  # raised when records change, so that older files are made anew
-CACHE_FROM_BYTES = 64 << 20  # of all tables: less is parsed in half a second
-_APART = "annotations"  # the record that a second process makes, as long as all others
+FORMAT = 1  # increased when records change, so that older files are rebuilt
+CACHE_FROM_BYTES = 64 << 20  # size of all tables; smaller ones are parsed in half a second
+_SUBPROCESS_RECORD = "annotations"  # takes as long to build as all the remaining records together
 
 
 class Records(Protocol):
-    """Where the records of a version come from."""
+    """A source of the records of a version."""
 
     def record(self, name: str) -> Record:
-        """One of `RECORDS`."""
+        """Return one of `RECORDS` by name."""
 
 
 def open_records(folder: Path, *, cache: bool | None = None) -> Records:
-    """The records of the tables in a folder.
+    """Open the records of the tables in a folder.
 
     Args:
         folder: the version's folder.
-        cache: keep large tables as columns; None keeps those of 64 MiB and more.
+        cache: True caches the records in a column file, False parses the JSON tables, and None
+            caches tables of 64 MiB and more.
     """
     if cache is None:
-        cache = sum(size for size, _ in _states(folder).values()) >= CACHE_FROM_BYTES
+        cache = sum(size for size, _ in _table_states(folder).values()) >= CACHE_FROM_BYTES
     return CachedRecords(folder) if cache else JsonRecords(folder)
 
 
 class CachedRecords:
-    """Records mapped from the file of columns, which is made where it is missing, old or damaged.
+    """Records mapped from the column file, which is built if it is missing, outdated or damaged.
 
-    Where it cannot be made the tables are parsed, as without it, and a warning says why.
+    If it cannot be written, a warning gives the reason and the JSON tables are parsed instead.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._json = JsonRecords(folder)
-        self._file = self._find() or self._make()
+        self._file = self._find() or self._build()
 
     def record(self, name: str) -> Record:
-        """One of `RECORDS`; see `JsonRecords.record` for what it raises."""
-        for _ in range(2):  # a file made anew may be damaged at once only on a broken disk
+        """Return one of `RECORDS` by name; it raises the errors of `JsonRecords.record`."""
+        for _ in range(2):  # a rebuilt file is damaged again only if the disk is broken
             if self._file is None:
                 break
             try:
-                return record_of(RECORDS[name], self._file.arrays(f"{name}."))
+                return record_from_arrays(RECORDS[name], self._file.arrays(f"{name}."))
             except DamagedFileError as error:
-                self._note(f"the kept columns are made anew: the file in use {error}")
-                self._file = self._make(check=True)
+                self._warn(f"the column cache is rebuilt: the file in use {error}")
+                self._file = self._build(check=True)
         return self._json.record(name)
 
     def _find(self, check: bool = False) -> ColumnFile | None:
-        """The file that belongs to the tables as they are; with ``check`` only if all is whole."""
-        state = _state(self._folder)
-        for path in (self._folder / FILE_NAME, _in_user_cache(self._folder)):
+        """Return a valid file for the present tables, or None; ``check`` verifies all checksums."""
+        state = _cache_key(self._folder)
+        for path in (self._folder / FILE_NAME, _user_cache_path(self._folder)):
             try:
                 file = ColumnFile(path)
                 if check:
@@ -90,122 +95,126 @@ class CachedRecords:
                 continue
             except DamagedFileError as error:
                 if not check:
-                    self._note(f"the kept columns are made anew: {path} {error}")
+                    self._warn(f"the column cache is rebuilt: {path} {error}")
                 continue
             if file.metadata.get("tables") == state:
                 return file
         return None
 
-    def _make(self, check: bool = False) -> ColumnFile | None:
-        """Makes the file, unless another process has done so by now; None if it cannot be."""
+    def _build(self, check: bool = False) -> ColumnFile | None:
+        """Build the file, unless another process has just built it; return None on failure."""
         with _locked(self._folder):
-            found = self._find(check)
-            if found is not None:
-                return found
-            state = _state(self._folder)
+            existing = self._find(check)
+            if existing is not None:
+                return existing
+            state = _cache_key(self._folder)
             try:
                 arrays = _all_arrays(self._folder, self._json)
             except (ValueError, FileNotFoundError):
-                return None  # raised again when the record at fault is asked for
-            if _state(self._folder) != state:
-                return None  # the tables are being changed
-            file = self._keep(arrays, state)
+                return None  # reading the faulty record raises the error again
+            if _cache_key(self._folder) != state:
+                return None  # another program is changing the tables
+            file = self._write(arrays, state)
             if file is not None:
-                self._json = JsonRecords(self._folder)  # what the old one read is in the file
+                self._json = JsonRecords(self._folder)  # frees the parsed tables, now in the file
             return file
 
-    def _keep(self, arrays: dict[str, NDArray[Any]], state: str) -> ColumnFile | None:
-        places = [_in_user_cache(self._folder)]
+    def _write(self, arrays: dict[str, NDArray[Any]], state: str) -> ColumnFile | None:
+        paths = [_user_cache_path(self._folder)]
         if _is_writable(self._folder):
-            places.insert(0, self._folder / FILE_NAME)
+            paths.insert(0, self._folder / FILE_NAME)
         reasons = []
-        for path in places:
+        for path in paths:
             try:
                 write_column_file(path, arrays, {"tables": state})
                 return ColumnFile(path)
             except (OSError, DamagedFileError) as error:
                 reasons.append(str(error))
         reason = "; ".join(reasons)
-        self._note(f"their columns cannot be kept and are made anew each time: {reason}")
+        self._warn(f"the column cache cannot be written; tables are parsed each time: {reason}")
         return None
 
-    def _note(self, sentence: str) -> None:
+    def _warn(self, sentence: str) -> None:
         warnings.warn(f"tables of {self._folder}: {sentence}", stacklevel=2)
 
 
-def _states(folder: Path) -> dict[str, tuple[int, int]]:
-    """Size and time of change of the tables that are there."""
-    found = {}
+def _table_states(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return size in bytes and modification time in nanoseconds of the tables that exist."""
+    states = {}
     for name in SOURCE_TABLES:
         with contextlib.suppress(OSError):
             state = (folder / f"{name}.json").stat()
-            found[name] = (state.st_size, state.st_mtime_ns)
-    return found
+            states[name] = (state.st_size, state.st_mtime_ns)
+    return states
 
 
-def _state(folder: Path) -> str:
-    """What a file of columns belongs to."""
-    return json.dumps({"format": FORMAT, **_states(folder)})
+def _cache_key(folder: Path) -> str:
+    """Return the key that a column file must have to be valid for the present tables."""
+    return json.dumps({"format": FORMAT, **_table_states(folder)})
 
 
 def _is_writable(folder: Path) -> bool:
-    """Whether to write there; where all write bits are taken away, root does not either."""
+    """Return True if the folder is writable; without write bits it is not, even for root."""
     return bool(folder.stat().st_mode & 0o222) and os.access(folder, os.W_OK)
 
 
-def _in_user_cache(folder: Path) -> Path:
-    # getenv: the XDG base directories are where every program of this user finds the same place,
-    # whichever launcher started it.
+def _user_cache_path(folder: Path) -> Path:
+    # The XDG base directory is the one place where all programs of a user find the same cache.
     home = os.getenv("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    whole = folder.resolve()
-    digest = hashlib.sha256(bytes(whole)).hexdigest()[:16]
-    return Path(home) / "bevstack/tables" / f"{whole.name}-{digest}.safetensors"
+    resolved = folder.resolve()
+    digest = hashlib.sha256(bytes(resolved)).hexdigest()[:16]
+    return Path(home) / "bevstack/tables" / f"{resolved.name}-{digest}.safetensors"
 
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Keeps other processes waiting that come here with the same folder.
+    """Lock a folder against other processes that build its column file.
 
-    Not on file systems without locks: there the last that writes the file wins.
+    Without file-system locks there is no exclusion, and the last process to write wins.
     """
-    descriptor = os.open(folder, os.O_RDONLY) if fcntl is not None else None
+    descriptor = os.open(folder, os.O_RDONLY) if _fcntl is not None else None
     try:
-        if descriptor is not None:
+        if _fcntl is not None and descriptor is not None:
             with contextlib.suppress(OSError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                _fcntl.flock(descriptor, _fcntl.LOCK_EX)
         yield
     finally:
         if descriptor is not None:
-            os.close(descriptor)  # which also unlocks
+            os.close(descriptor)  # also releases the lock
 
 
 def _all_arrays(folder: Path, source: JsonRecords) -> dict[str, NDArray[Any]]:
-    """The arrays of all records, by ``record.field`` or ``record.field.part``."""
+    """Return the arrays of all records, by ``record.field`` or ``record.field.part``."""
     arrays: dict[str, NDArray[Any]] = {}
-    with _made_apart(folder, _APART) as made:
+    with _built_in_subprocess(folder, _SUBPROCESS_RECORD) as wait:
         for name in RECORDS:
-            if name != _APART:
+            if name != _SUBPROCESS_RECORD:
                 arrays |= named_arrays(name, source)
-        arrays |= made() or named_arrays(_APART, source)
+        arrays |= wait() or named_arrays(_SUBPROCESS_RECORD, source)
     return arrays
 
 
 def named_arrays(name: str, source: JsonRecords) -> dict[str, NDArray[Any]]:
-    """The arrays of one record, by ``record.field`` or ``record.field.part``."""
-    return {f"{name}.{part}": array for part, array in arrays_of(source.record(name)).items()}
+    """Return the arrays of one record, by ``record.field`` or ``record.field.part``."""
+    arrays = record_to_arrays(source.record(name))
+    return {f"{name}.{part}": array for part, array in arrays.items()}
 
 
 @contextlib.contextmanager
-def _made_apart(folder: Path, name: str) -> Iterator[Callable[[], dict[str, NDArray[Any]] | None]]:
-    """Lets a second process make a record; the function waits for it and gives the arrays.
+def _built_in_subprocess(
+    folder: Path, name: str
+) -> Iterator[Callable[[], dict[str, NDArray[Any]] | None]]:
+    """Build a record in a second process; the yielded function waits and returns its arrays.
 
-    It gives None where that process could not, for then this one finds out why. A process of its
-    own and not a fork, because this one may have threads.
+    The function returns None if the second process failed. The caller then builds the record
+    itself, which raises the error. The process is started from scratch rather than forked, because
+    this process may have threads.
     """
     package = Path(__file__).resolve().parents[2]
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "columns"
-        command = [sys.executable, "-c", _MAKE_APART, str(package), str(folder), name, str(path)]
+        arguments = [str(package), str(folder), name, str(path)]
+        command = [sys.executable, "-c", _SUBPROCESS_PROGRAM, *arguments]
         quiet = subprocess.DEVNULL
         with subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet) as process:
 
@@ -218,7 +227,7 @@ def _made_apart(folder: Path, name: str) -> Iterator[Callable[[], dict[str, NDAr
                 process.kill()
 
 
-_MAKE_APART = """
+_SUBPROCESS_PROGRAM = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Poses and calibrations of the tables as float64 transforms, checked where they are used."""
+"""Poses and calibrations of the tables as float64 transforms, checked on use."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def world_from_ego_at(
     tables: Tables,
     keyframes: NDArray[np.int32] | NDArray[np.int64],  # (n,) rows of Tables.keyframes
 ) -> Tensor:  # (n, 4, 4) float64
-    """Ego pose at each key frame's own time.
+    """Return the ego pose at the timestamp of each key frame.
 
     Raises:
-        ValueError: a pose whose quaternion has no length, naming the key frame.
+        ValueError: a pose has a quaternion of zero length; the message names the key frame.
     """
     rotation = tables.keyframes.rotation[keyframes]
     for row in np.asarray(keyframes)[np.abs(rotation).max(-1, initial=0) == 0]:
@@ -42,7 +42,7 @@ def ego_from_sensor(
     tables: Tables,
     sensors: NDArray[np.int32],  # (n,) rows of Tables.calibrated_sensors
 ) -> Tensor:  # (n, 4, 4) float64
-    """Mounting of sensors on the vehicle; check them first with ``check_calibrations``."""
+    """Return the sensor poses on the vehicle; check them first with ``check_calibrations``."""
     rows = tables.calibrated_sensors
     rotation = torch.from_numpy(rows.rotation[sensors])
     return se3_from_parts(rotation, torch.from_numpy(rows.translation[sensors]))
@@ -52,27 +52,28 @@ def check_calibrations(
     tables: Tables,
     sensors: NDArray[np.int32],  # (n,) rows of Tables.calibrated_sensors
 ) -> None:
-    """Raises unless the calibrations are finite and invertible.
+    """Check that the calibrations are finite and invertible.
 
     Raises:
-        ValueError: names the sensor, the token of its calibration, and what is wrong.
+        ValueError: one is not; the message names the sensor, its calibration token and the fault.
     """
     rows = tables.calibrated_sensors
     for row in np.unique(sensors):
-        where = f"of {rows.channel[row]} in calibrated_sensor.json (token {str(rows.token[row])!r})"
+        token = str(rows.token[row])
+        source = f"of {rows.channel[row]} in calibrated_sensor.json (token {token!r})"
         for name in ("translation", "rotation"):
             values = getattr(rows, name)[row]
             if not np.isfinite(values).all():
                 raise ValueError(
-                    f"{name} {where} must be finite; got {values.tolist()}: check the calibration"
+                    f"{name} {source} must be finite; got {values.tolist()}: check the calibration"
                 )
         if not rows.rotation[row].any():
             raise ValueError(
-                f"rotation {where} must be a quaternion of non-zero length; got (0, 0, 0, 0): "
+                f"rotation {source} must be a quaternion of non-zero length; got (0, 0, 0, 0): "
                 "check the calibration"
             )
         if rows.is_camera[row]:
-            check_intrinsics(f"camera_intrinsic {where}", torch.from_numpy(rows.intrinsics[row]))
+            check_intrinsics(f"camera_intrinsic {source}", torch.from_numpy(rows.intrinsics[row]))
 
 
 def world_annotations(
@@ -80,12 +81,12 @@ def world_annotations(
     sample: int,
     class_names: Sequence[str] = DETECTION_CLASSES,
 ) -> Annotations:
-    """True boxes of a sample in the world frame, in float64.
+    """Return the ground-truth boxes of a sample in the world frame, in float64.
 
     Args:
         tables: the version's tables.
         sample: row of the sample.
-        class_names: the classes kept; labels index into them.
+        class_names: the classes to keep; labels index into them.
     """
     rows = tables.annotations_of(sample)
     table = tables.annotations
@@ -106,23 +107,23 @@ def detection_labels(
     annotations: NDArray[np.int64],  # (n,) rows of Tables.annotations
     class_names: Sequence[str],
 ) -> NDArray[np.int64]:  # (n,)
-    """Which of the classes each annotation is of, -1 for none."""
-    label_of = {name: label for label, name in enumerate(class_names)}
+    """Return the class index of each annotation, -1 for categories outside ``class_names``."""
+    label_by_name = {name: label for label, name in enumerate(class_names)}
     categories = tables.annotations.category[annotations]
-    labels = [label_of.get(CATEGORY_TO_CLASS.get(str(c), ""), -1) for c in categories]
+    labels = [label_by_name.get(CATEGORY_TO_CLASS.get(str(c), ""), -1) for c in categories]
     return np.array(labels, dtype=np.int64)
 
 
 def check_class_names(class_names: Sequence[str]) -> None:
-    """Raises unless every name is a nuScenes detection class.
+    """Check that every name is a nuScenes detection class.
 
     Raises:
-        ValueError: an unknown class, with the nearest name.
+        ValueError: an unknown class; the message suggests the closest name.
     """
     for name in class_names:
         if name not in DETECTION_CLASSES:
-            near = difflib.get_close_matches(name, DETECTION_CLASSES, n=1, cutoff=0.0)
+            closest = difflib.get_close_matches(name, DETECTION_CLASSES, n=1, cutoff=0.0)
             raise ValueError(
                 f"class_names must be among {', '.join(DETECTION_CLASSES)}; got {name!r}; did you "
-                f"mean {near[0]!r}?"
+                f"mean {closest[0]!r}?"
             )

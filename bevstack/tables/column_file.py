@@ -1,7 +1,8 @@
-"""Arrays in one file that is mapped into memory: safetensors' format, with a sum for each array.
+"""A memory-mapped file of arrays: the safetensors format with a checksum for each array.
 
-Nothing is read before it is used, processes share the pages, and any reader of safetensors opens
-it. ``safetensors`` itself copies what it reads; hence this reader, of a header and some offsets.
+Pages are read on first use and shared between processes, and any safetensors reader opens the file.
+The ``safetensors`` library copies the arrays that it reads. This module has its own reader for that
+reason; it only needs the header and the offsets.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from bevstack.files import write_atomically
 
-_SUMS = "crc32"  # key of the metadata under which the arrays' check sums stand
+_CHECKSUMS_KEY = "crc32"  # metadata key of the checksums of the arrays
 _TYPES = {
     "F64": np.float64,
     "I64": np.int64,
@@ -33,18 +34,21 @@ _ALIGNMENT = 8
 
 
 class DamagedFileError(ValueError):
-    """A file that does not hold what was written; its message ends a sentence on the path."""
+    """A file whose content differs from what was written.
+
+    The message is a predicate without a subject: callers put the path in front of it.
+    """
 
 
 def write_column_file(
     path: Path, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]
 ) -> None:
-    """Writes arrays by name, whole or not at all.
+    """Write arrays by name; after an error the previous file is unchanged.
 
     Raises:
-        OSError: the file cannot be written; names it.
+        OSError: the file cannot be written; the error names it.
     """
-    # Large items first, so that each array begins at a multiple of its items' size.
+    # Large items come first, so that each array starts at a multiple of its item size.
     ordered = sorted(arrays.items(), key=lambda pair: -pair[1].itemsize)
     packed = {name: np.ascontiguousarray(array) for name, array in ordered}
     header: dict[str, Any] = {}
@@ -53,35 +57,35 @@ def write_column_file(
         start, end = end, end + array.nbytes
         shape = list(array.shape)
         header[name] = {"dtype": _NAMES[array.dtype], "shape": shape, "data_offsets": [start, end]}
-    sums = {name: _sum(array) for name, array in packed.items()}
-    header["__metadata__"] = {**metadata, _SUMS: json.dumps(sums)}
-    write_atomically(path, _pieces(header, packed))
+    checksums = {name: _checksum(array) for name, array in packed.items()}
+    header["__metadata__"] = {**metadata, _CHECKSUMS_KEY: json.dumps(checksums)}
+    write_atomically(path, _chunks(header, packed))
 
 
-def _pieces(header: dict[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Iterator[Any]:
+def _chunks(header: dict[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Iterator[Any]:
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
     yield len(text).to_bytes(8, "little") + text
     yield from map(_bytes, arrays.values())
 
 
-def _sum(array: NDArray[Any]) -> int:
-    """A check sum of the values, and of what they are."""
+def _checksum(array: NDArray[Any]) -> int:
+    """Return the CRC-32 of the dtype, the shape and the values."""
     return zlib.crc32(_bytes(array), zlib.crc32(f"{array.dtype}{array.shape}".encode()))
 
 
 def _bytes(array: NDArray[Any]) -> memoryview:
-    return memoryview(array.reshape(-1).view(np.uint8))
+    return array.reshape(-1).view(np.uint8).data
 
 
 class ColumnFile:
-    """A file of ``write_column_file``, its arrays mapped when asked for.
+    """A file written by ``write_column_file``; its arrays are mapped on request.
 
-    The arrays may be written to, which changes neither the file nor what other processes see.
+    The arrays are writable. Writing changes neither the file nor the arrays of other processes.
 
     Raises:
-        OSError: no such file, or it cannot be read.
-        DamagedFileError: another format, or cut off.
+        OSError: the file does not exist or cannot be read.
+        DamagedFileError: the file has another format or is cut off.
     """
 
     def __init__(self, path: Path) -> None:
@@ -93,18 +97,18 @@ class ColumnFile:
         try:
             self._header: dict[str, Any] = json.loads(self._map[8 : self._start].tobytes())
             self.metadata: dict[str, str] = self._header.pop("__metadata__")
-            self._sums: dict[str, int] = json.loads(self.metadata[_SUMS])
+            self._checksums: dict[str, int] = json.loads(self.metadata[_CHECKSUMS_KEY])
             end = max((entry["data_offsets"][1] for entry in self._header.values()), default=0)
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise DamagedFileError("has no header of columns") from None
+            raise DamagedFileError("has no column header") from None
         if self._start + end != size:
-            raise DamagedFileError(f"is of {size} bytes where {self._start + end} are said")
+            raise DamagedFileError(f"has {size} bytes instead of {self._start + end}")
 
     def arrays(self, prefix: str) -> dict[str, NDArray[Any]]:
-        """The arrays whose names begin with ``prefix``, by the rest of their names.
+        """Return the arrays whose names start with ``prefix``, by the rest of their names.
 
         Raises:
-            DamagedFileError: an array is not as it was written.
+            DamagedFileError: an array differs from what was written.
         """
         names = [name for name in self._header if name.startswith(prefix)]
         try:
@@ -121,6 +125,6 @@ class ColumnFile:
             raise DamagedFileError(f"has {end - start} bytes for the {count} values of {name}")
         flat = np.frombuffer(self._map, dtype, count, self._start + start)
         array = flat.reshape([int(length) for length in entry["shape"]])
-        if _sum(array) != self._sums.get(name):
-            raise DamagedFileError(f"has other values in {name} than were written")
+        if _checksum(array) != self._checksums.get(name):
+            raise DamagedFileError(f"has a wrong checksum for {name}")
         return array

@@ -1,8 +1,8 @@
-"""One JSON table as columns: only the wanted fields, with errors that name table, row and field.
+"""One JSON table as columns: only the requested fields; errors name table, row and field.
 
-A table is parsed and packed a piece at a time, so that one of two gigabytes needs the memory of
-its columns alone. That is msgspec's work; what it refuses, and all of it where msgspec is not
-installed, the standard library reads, some five times slower, and says what is wrong.
+msgspec parses the table in chunks. A table of two gigabytes thus needs only the memory of its
+columns. If msgspec rejects the table or is not installed, the standard library parses it about five
+times slower and reports the faulty value.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
+from types import GenericAlias
 from typing import Any
 
 import numpy as np
@@ -21,24 +22,25 @@ from bevstack.tables.fields import Column, Field, Floats, Tokens
 from bevstack.tables.links import link_rows
 from bevstack.tables.text import TextColumn
 
-_PIECE_BYTES = 1 << 20  # measured: rows that fit the cache of one core are packed fastest
-_LAST_BYTES = 1 << 14  # of a piece, where the end of its last whole row is looked for
-# Between two rows. It cannot stand inside a string, where the quotation mark after the brace would
-# end the string and no word could follow; inside nested objects it can, and then parsing fails.
-_BETWEEN_ROWS = re.compile(rb'\}\s*,\s*(?=\{\s*"\w+"\s*:)')
+_CHUNK_BYTES = 1 << 20  # measured: rows that fit the cache of one core are packed fastest
+_TAIL_BYTES = 1 << 14  # end of a chunk that is searched for the end of its last complete row
+# The gap between two rows. It cannot match inside a string, because the quotation mark after the
+# brace would end the string, and no word can follow. It can match inside nested objects, and then
+# parsing fails.
+_ROW_GAP = re.compile(rb'\}\s*,\s*(?=\{\s*"\w+"\s*:)')
 
 
 class TableColumns:
-    """The wanted fields of one table, in file order.
+    """The requested fields of one table, in file order.
 
     Args:
         path: the table's ``.json`` file, a list of objects.
         fields: kinds of the fields to keep, by name; ``token`` is always kept.
 
     Raises:
-        FileNotFoundError: no such table.
-        ValueError: not JSON, not a list of objects, a row without a wanted field, a value of
-            another kind than its field.
+        FileNotFoundError: the table does not exist.
+        ValueError: the file is not JSON or not a list of objects, a row lacks a requested field, or
+            a value does not have the kind of its field.
     """
 
     def __init__(self, path: Path, fields: Mapping[str, Field] | None = None) -> None:
@@ -47,11 +49,11 @@ class TableColumns:
         kinds: dict[str, Field] = {"token": Tokens(), **(fields or {})}
         if not path.is_file():
             raise FileNotFoundError(
-                f"table {path.stem!r} must exist at {path}; got no such file: unpack the metadata "
+                f"table {path.stem!r} must exist at {path}; got no file: unpack the metadata "
                 f"archive of {path.parent.name} into {path.parent.parent}"
             )
-        columns = _fast(path, kinds)
-        self._columns = _exact(path, kinds) if columns is None else columns
+        columns = _parse_with_msgspec(path, kinds)
+        self._columns = _parse_with_json(path, kinds) if columns is None else columns
         self._check_finite(kinds)
 
     def __len__(self) -> int:
@@ -59,17 +61,17 @@ class TableColumns:
 
     @property
     def token(self) -> TextColumn:
-        """The tokens of the rows."""
+        """Return the tokens of the rows."""
         return self.text("token")
 
     def text(self, field: str) -> TextColumn:
-        """A field of strings."""
+        """Return a field of strings."""
         column = self._columns[field]
         assert isinstance(column, TextColumn)
         return column
 
     def array(self, field: str) -> NDArray[Any]:
-        """A field of numbers."""
+        """Return a field of numbers."""
         column = self._columns[field]
         assert isinstance(column, np.ndarray)
         return column
@@ -77,27 +79,27 @@ class TableColumns:
     def links(
         self, field: str, target: TableColumns, *, optional: bool = False
     ) -> NDArray[np.int32]:
-        """Rows of the table ``target`` that a field of tokens points to.
+        """Return the rows of the table ``target`` that a field of tokens points to.
 
         With ``optional`` the empty token "" becomes ``NO_ROW``.
 
         Raises:
-            ValueError: a token that ``target`` does not hold, or that stands there twice.
+            ValueError: a token does not occur in ``target``, or occurs there twice.
         """
-        rows, missing, twice = link_rows(self.text(field), target.token, optional=optional)
-        if twice is not None:
-            raise ValueError(f"{target._path}: every token must stand once; got {twice!r} twice")
+        rows, missing, duplicate = link_rows(self.text(field), target.token, optional=optional)
+        if duplicate is not None:
+            raise ValueError(f"tokens of {target._path} must be unique; got {duplicate!r} twice")
         if missing is not None:
             raise ValueError(
-                f"{self.where(missing, field)} must be a token of {target.name}.json; got "
-                f"{self.text(field)[missing]!r}, which is not there: the tables are incomplete or "
-                "of different versions; unpack the version's metadata again"
+                f"{self.location(missing, field)} must be a token of {target.name}.json; got "
+                f"{self.text(field)[missing]!r}, which does not occur there: the tables are "
+                "incomplete or of different versions; unpack the version's metadata again"
             )
         return rows
 
-    def where(self, row: int, field: str) -> str:
-        """Names one value in a message."""
-        return _where(self.name, row, str(self.token[row]), field)
+    def location(self, row: int, field: str) -> str:
+        """Return the name of one value for a message: field, table, row and token."""
+        return _location(self.name, row, str(self.token[row]), field)
 
     def _check_finite(self, kinds: Mapping[str, Field]) -> None:
         for name, kind in kinds.items():
@@ -107,17 +109,17 @@ class TableColumns:
             if not np.isfinite(values).all():
                 row = int(np.argwhere(~np.isfinite(values))[0][0])
                 raise ValueError(
-                    f"{self.where(row, name)} must be finite; got {values[row].tolist()!r}: "
+                    f"{self.location(row, name)} must be finite; got {values[row].tolist()!r}: "
                     f"correct it in {self._path}"
                 )
 
 
-def _where(table: str, row: int, token: object, field: str) -> str:
+def _location(table: str, row: int, token: object, field: str) -> str:
     return f"{field} in {table}.json (row {row}, token {token!r})"
 
 
-def _fast(path: Path, kinds: Mapping[str, Field]) -> dict[str, Column] | None:
-    """The columns, or None where the exact way must find out what is wrong."""
+def _parse_with_msgspec(path: Path, kinds: Mapping[str, Field]) -> dict[str, Column] | None:
+    """Return the columns; None if msgspec is not installed or rejects the table."""
     try:
         import msgspec
     except ImportError:
@@ -125,26 +127,27 @@ def _fast(path: Path, kinds: Mapping[str, Field]) -> dict[str, Column] | None:
     fields = [
         (f"f{i}", k.json_type, msgspec.field(name=n)) for i, (n, k) in enumerate(kinds.items())
     ]
-    decoder = msgspec.json.Decoder(list[msgspec.defstruct("Row", fields, gc=False)])  # type: ignore[misc]
-    pieces: dict[str, list[Any]] = {name: [] for name in kinds}
+    row_type = msgspec.defstruct("Row", fields, gc=False)
+    decoder = msgspec.json.Decoder(GenericAlias(list, (row_type,)))
+    chunks: dict[str, list[Any]] = {name: [] for name in kinds}
     try:
-        for text in _texts(path):
+        for text in _split_list(path):
             rows = decoder.decode(text)
             for i, (name, kind) in enumerate(kinds.items()):
-                pieces[name].append(kind.piece(list(map(attrgetter(f"f{i}"), rows))))
+                chunks[name].append(kind.pack(list(map(attrgetter(f"f{i}"), rows))))
     except (msgspec.MsgspecError, ValueError, OverflowError):
         return None
-    return {name: kind.join(pieces[name]) for name, kind in kinds.items()}
+    return {name: kind.join(chunks[name]) for name, kind in kinds.items()}
 
 
-def _texts(path: Path) -> Iterator[bytes]:
-    """A list of objects as several shorter lists."""
+def _split_list(path: Path) -> Iterator[bytes]:
+    """Split a JSON list of objects into several shorter lists."""
     with path.open("rb") as file:
-        rest = file.read(_PIECE_BYTES)
+        rest = file.read(_CHUNK_BYTES)
         opening = b""
-        while block := file.read(_PIECE_BYTES):
+        while block := file.read(_CHUNK_BYTES):
             text = rest + block
-            *_, cut = None, *_BETWEEN_ROWS.finditer(text, max(0, len(text) - _LAST_BYTES))
+            *_, cut = None, *_ROW_GAP.finditer(text, max(0, len(text) - _TAIL_BYTES))
             if cut is None:
                 rest = text
                 continue
@@ -153,9 +156,9 @@ def _texts(path: Path) -> Iterator[bytes]:
         yield opening + rest
 
 
-def _exact(path: Path, kinds: Mapping[str, Field]) -> dict[str, Column]:
-    """The columns by way of the standard library, every value looked at."""
-    rows = _rows(path)
+def _parse_with_json(path: Path, kinds: Mapping[str, Field]) -> dict[str, Column]:
+    """Return the columns, parsed by the standard library, after a check of every value."""
+    rows = _load_rows(path)
     for number, row in enumerate(rows):
         for name in kinds:
             if name not in row:
@@ -165,12 +168,12 @@ def _exact(path: Path, kinds: Mapping[str, Field]) -> dict[str, Column]:
     for name, kind in kinds.items():
         for number, row in enumerate(rows):
             if not kind.accepts(row[name]):
-                where = _where(path.stem, number, row["token"], name)
-                raise ValueError(f"{where} must {kind.wanted}; got {row[name]!r}")
-    return {name: kind.join([kind.piece([r[name] for r in rows])]) for name, kind in kinds.items()}
+                location = _location(path.stem, number, row["token"], name)
+                raise ValueError(f"{location} must {kind.requirement}; got {row[name]!r}")
+    return {name: kind.join([kind.pack([r[name] for r in rows])]) for name, kind in kinds.items()}
 
 
-def _rows(path: Path) -> Sequence[Mapping[str, Any]]:
+def _load_rows(path: Path) -> Sequence[Mapping[str, Any]]:
     try:
         rows = json.loads(path.read_bytes())
     except ValueError as error:

@@ -1,10 +1,11 @@
-"""Kinds of fields in the JSON tables: what a value must be, and the column the values become."""
+"""Kinds of fields in the JSON tables, and the columns that their values become."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import chain
+from types import GenericAlias
 from typing import Any
 
 import numpy as np
@@ -19,42 +20,42 @@ _INT64 = range(-(2**63), 2**63)
 
 
 class Field(ABC):
-    """One kind of field: read in pieces of some thousand rows, then joined to a column."""
+    """One kind of field; values are packed in chunks of some thousand rows, then joined."""
 
-    wanted: str  # what a value must do, for messages
-    json_type: Any  # what msgspec checks while it parses
+    requirement: str  # completes "<value> must ..." in error messages
+    json_type: Any  # the type that msgspec enforces while it parses
 
     @abstractmethod
     def accepts(self, value: object) -> bool:
-        """Whether a value is of this kind, where no ``json_type`` has seen to it."""
+        """Return True if a value that msgspec has not checked is of this kind."""
 
     @abstractmethod
-    def piece(self, values: Values) -> Any:
-        """Some values in compact form."""
+    def pack(self, values: Values) -> Any:
+        """Pack the values of one chunk into a compact form."""
 
     @abstractmethod
-    def join(self, pieces: list[Any]) -> Column:
-        """All pieces as one column."""
+    def join(self, chunks: list[Any]) -> Column:
+        """Join all packed chunks to one column."""
 
 
 class Numbers(Field):
-    """A field that becomes an array of one number a row."""
+    """A field that becomes an array with one number a row."""
 
     dtype: type[np.generic]
 
-    def piece(self, values: Values) -> NDArray[Any]:
-        """An array."""
+    def pack(self, values: Values) -> NDArray[Any]:
+        """Pack values into an array."""
         return np.array(values, dtype=self.dtype)
 
-    def join(self, pieces: list[NDArray[Any]]) -> NDArray[Any]:
-        """The arrays one after the other."""
-        return np.concatenate([np.empty(0, dtype=self.dtype), *pieces])
+    def join(self, chunks: list[NDArray[Any]]) -> NDArray[Any]:
+        """Concatenate the arrays."""
+        return np.concatenate([np.empty(0, dtype=self.dtype), *chunks])
 
 
 class Integers(Numbers):
     """Whole numbers; with ``or_null`` also null, which becomes 0."""
 
-    wanted = "be a whole number"
+    requirement = "be a whole number"
     dtype = np.int64
 
     def __init__(self, *, or_null: bool = False) -> None:
@@ -62,53 +63,55 @@ class Integers(Numbers):
         self.json_type = int | None if or_null else int
 
     def accepts(self, value: object) -> bool:
-        """A whole number of 64 bits."""
+        """Return True for a whole number of 64 bits."""
         return (isinstance(value, int) and value in _INT64) or (value is None and self._or_null)
 
-    def piece(self, values: Values) -> NDArray[np.int64]:
-        """Null as 0."""
-        return super().piece([value or 0 for value in values] if None in values else values)
+    def pack(self, values: Values) -> NDArray[np.int64]:
+        """Pack values into an array, null as 0."""
+        return super().pack([value or 0 for value in values] if None in values else values)
 
 
 class Flags(Numbers):
-    """True or false, or anything that Python takes for it."""
+    """Booleans; other values count by Python's truth rule."""
 
-    wanted = "be true or false"
+    requirement = "be true or false"
     dtype = np.bool_
     json_type = bool
 
     def accepts(self, value: object) -> bool:
-        """Anything."""
+        """Return True for any value."""
         return True
 
-    def piece(self, values: Values) -> NDArray[np.bool_]:
-        """By Python's rule, so that null is false."""
-        return super().piece(list(map(bool, values)))
+    def pack(self, values: Values) -> NDArray[np.bool_]:
+        """Pack values into an array by Python's truth rule, so that null is false."""
+        return super().pack(list(map(bool, values)))
 
 
 class Floats(Field):
     """Nested lists of numbers, (rows, *shape); ``[]`` becomes NaN.
 
-    Only with ``finite=False`` may there be NaN (or ``[]``) and infinity.
+    Args:
+        shape: shape of the value of one row.
+        finite: False permits NaN (also from ``[]``) and infinity.
     """
 
     def __init__(self, *shape: int, finite: bool = True) -> None:
         self.shape = shape
         self.finite = finite
-        self.wanted = f"hold numbers of shape {shape}"
+        self.requirement = f"hold numbers of shape {shape}"
         plain = len(shape) == 1 and finite
-        self.json_type = tuple[(float,) * shape[0]] if plain else list  # type: ignore[misc]
+        self.json_type = GenericAlias(tuple, (float,) * shape[0]) if plain else list
         self._plain = plain
 
     def accepts(self, value: object) -> bool:
-        """Numbers of the shape, or none."""
+        """Return True for numbers of the shape, or an empty list."""
         try:
             return value == [] or np.array(value, dtype=np.float64).shape == self.shape
         except (ValueError, TypeError):
             return False
 
-    def piece(self, values: Values) -> NDArray[np.float64]:
-        """(rows, *shape)."""
+    def pack(self, values: Values) -> NDArray[np.float64]:
+        """Pack values into an array (rows, *shape)."""
         shape = (len(values), *self.shape)
         if self._plain and all(values):
             flat = chain.from_iterable(values)
@@ -117,113 +120,116 @@ class Floats(Field):
         rows = [filler if value == [] else value for value in values]
         return np.array(rows, dtype=np.float64).reshape(shape)
 
-    def join(self, pieces: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-        """(rows, *shape)."""
-        return np.concatenate([np.empty((0, *self.shape)), *pieces])
+    def join(self, chunks: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+        """Concatenate the arrays to (rows, *shape)."""
+        return np.concatenate([np.empty((0, *self.shape)), *chunks])
 
 
 class Tokens(Field):
-    """Tokens, "" for none, in 16 bytes each where all are of 32 hexadecimal digits."""
+    """Tokens, "" for none; they take 16 bytes each if all are 32 hexadecimal digits."""
 
-    wanted = "be a string"
+    requirement = "be a string"
     json_type: Any = str
 
     def accepts(self, value: object) -> bool:
-        """A string."""
+        """Return True for a string."""
         return isinstance(value, str)
 
-    def piece(self, values: Values) -> NDArray[np.uint8] | list[str]:
-        """Packed bytes, or the strings where that cannot be."""
+    def pack(self, values: Values) -> NDArray[np.uint8] | list[str]:
+        """Pack tokens into bytes; return the strings if one token has another form."""
         packed = HexText.pack(values)
         return list(values) if packed is None else packed
 
-    def join(self, pieces: list[NDArray[np.uint8] | list[str]]) -> TextColumn:
-        """Packed only if all pieces are."""
-        if all(isinstance(piece, np.ndarray) for piece in pieces):
-            return HexText(np.concatenate([np.empty((0, 16), dtype=np.uint8), *pieces]))
-        strings = (HexText(p).tolist() if isinstance(p, np.ndarray) else p for p in pieces)
-        return PlainText.of(list(chain.from_iterable(strings)))
+    def join(self, chunks: list[NDArray[np.uint8] | list[str]]) -> TextColumn:
+        """Join the chunks, to bytes only if all chunks are bytes."""
+        if all(isinstance(chunk, np.ndarray) for chunk in chunks):
+            return HexText(np.concatenate([np.empty((0, 16), dtype=np.uint8), *chunks]))
+        strings = (HexText(c).tolist() if isinstance(c, np.ndarray) else c for c in chunks)
+        return PlainText.from_strings(list(chain.from_iterable(strings)))
 
 
 class AtMostOneToken(Tokens):
-    """Lists of at most one token, as nuScenes has them for attributes; "" for none."""
+    """Lists of at most one token, like nuScenes' attributes; "" for none."""
 
-    wanted = "be a list of at most one token of attribute.json"
+    requirement = "be a list of at most one token of attribute.json"
     json_type = list[str]
 
     def accepts(self, value: object) -> bool:
-        """A list of one string, or an empty one."""
+        """Return True for a list of one string, or an empty list."""
         return isinstance(value, list) and len(value) < 2 and all(isinstance(t, str) for t in value)
 
-    def piece(self, values: Values) -> NDArray[np.uint8] | list[str]:
-        """The single tokens.
+    def pack(self, values: Values) -> NDArray[np.uint8] | list[str]:
+        """Pack the tokens of the lists.
 
         Raises:
-            ValueError: a list of several.
+            ValueError: a list of several tokens.
         """
         if set(map(len, values)) - {0, 1}:
             raise ValueError("every list must hold at most one token; got more")
-        return super().piece([value[0] if value else "" for value in values])
+        return super().pack([value[0] if value else "" for value in values])
 
 
 class Text(Field):
     """Strings of any kind."""
 
-    wanted = "be a string"
+    requirement = "be a string"
     json_type = str
 
     def accepts(self, value: object) -> bool:
-        """A string."""
+        """Return True for a string."""
         return isinstance(value, str)
 
-    def piece(self, values: Values) -> Any:
-        """As they are."""
+    def pack(self, values: Values) -> Any:
+        """Return the strings unchanged."""
         return list(values)
 
-    def join(self, pieces: list[Any]) -> TextColumn:
-        """As UTF-8."""
-        return PlainText.of(list(chain.from_iterable(pieces)))
+    def join(self, chunks: list[Any]) -> TextColumn:
+        """Join the strings to a UTF-8 column."""
+        return PlainText.from_strings(list(chain.from_iterable(chunks)))
 
 
 class Names(Text):
-    """Strings of which there are few different ones."""
+    """Strings with few distinct values, such as the names of categories."""
 
-    def piece(self, values: Values) -> tuple[NDArray[np.int64], list[str]]:
-        """Codes and the strings they stand for, of these rows alone."""
+    def pack(self, values: Values) -> tuple[NDArray[np.int64], list[str]]:
+        """Return codes and the distinct strings that they index, for this chunk alone."""
         codes = {name: code for code, name in enumerate(dict.fromkeys(values))}
         rows = map(codes.__getitem__, values)
         return np.fromiter(rows, np.int64, len(values)), list(codes)
 
-    def join(self, pieces: list[tuple[NDArray[np.int64], list[str]]]) -> CodedText:
-        """One set of codes for all rows, in the order in which the strings appear."""
+    def join(self, chunks: list[tuple[NDArray[np.int64], list[str]]]) -> CodedText:
+        """Join the chunks with one set of codes, in the order in which the strings appear."""
         codes: dict[str, int] = {}
         joined = [np.empty(0, dtype=np.int64)]
-        for rows, names in pieces:
+        for rows, names in chunks:
             common = [codes.setdefault(name, len(codes)) for name in names]
             joined.append(np.array(common, dtype=np.int64)[rows])
-        return CodedText.of(np.concatenate(joined), list(codes))
+        return CodedText.from_codes(np.concatenate(joined), list(codes))
 
 
 class Paths(Text):
-    """File names; nuScenes' say folder, log and sensor before the last "__", and then the time."""
+    """File names, split at the last "__".
+
+    A nuScenes name has folder, log and sensor before the last "__", and the timestamp behind it.
+    """
 
     def __init__(self) -> None:
         self._heads = Names()
 
-    def piece(self, values: Values) -> tuple[Any, PlainText]:
-        """Beginnings as names, endings as they are."""
+    def pack(self, values: Values) -> tuple[Any, PlainText]:
+        """Pack the heads of the names as codes and the tails as text."""
         if not values:
-            return self._heads.piece([]), PlainText.of([])
+            return self._heads.pack([]), PlainText.from_strings([])
         heads, marks, tails = zip(*[value.rpartition("__") for value in values], strict=True)
         if set(marks) != {"__"}:
-            return self._heads.piece([""] * len(values)), PlainText.of(values)
-        codes, names = self._heads.piece(heads)
-        return (codes, [name + "__" for name in names]), PlainText.of(tails)
+            return self._heads.pack([""] * len(values)), PlainText.from_strings(values)
+        codes, names = self._heads.pack(heads)
+        return (codes, [name + "__" for name in names]), PlainText.from_strings(tails)
 
-    def join(self, pieces: list[tuple[Any, PlainText]]) -> PathText:
-        """Both parts of all rows."""
-        tails = [piece.arrays()["text"] for _, piece in pieces]
+    def join(self, chunks: list[tuple[Any, PlainText]]) -> PathText:
+        """Join the heads and the tails of all chunks."""
+        tails = [tail.arrays()["text"] for _, tail in chunks]
         width = max((tail.shape[1] for tail in tails), default=1)
         padded = [np.pad(tail, ((0, 0), (0, width - tail.shape[1]))) for tail in tails]
         joined = np.concatenate([np.empty((0, width), dtype=np.uint8), *padded])
-        return PathText(self._heads.join([heads for heads, _ in pieces]), PlainText(joined))
+        return PathText(self._heads.join([heads for heads, _ in chunks]), PlainText(joined))

@@ -1,4 +1,4 @@
-"""Names that the nuScenes format fixes: sensors, categories, ranges, visibility, tables."""
+"""Names and ranges of the nuScenes format: sensors, categories, visibility levels, tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RADAR_CHANNELS: tuple[str, ...] = (
 )
 
 
-# Ground truth and predictions farther from the ego than this (in x, y) are not scored
+# Ground truth and predictions farther from the ego vehicle than this (in x, y) are not scored
 # (nuScenes detection_cvpr_2019).
 DETECTION_RANGE_M: Mapping[str, float] = MappingProxyType(
     {
@@ -33,7 +33,7 @@ DETECTION_RANGE_M: Mapping[str, float] = MappingProxyType(
     }
 )
 
-# nuScenes category -> detection class; a category that is absent here is never scored.
+# nuScenes category -> detection class; categories without an entry are never scored.
 CATEGORY_TO_CLASS: Mapping[str, str] = MappingProxyType(
     {
         "movable_object.barrier": "barrier",
@@ -101,5 +101,5 @@ TABLES: tuple[str, ...] = (
     "map",
 )
 
-# Beside nuScenes' own: traffic lights and signs, and the lanes they govern.
+# Additional tables, not in nuScenes: traffic lights and signs, and the lanes that they govern.
 TRAFFIC_ELEMENT_TABLE, LANE_TABLE = "traffic_element", "lane"

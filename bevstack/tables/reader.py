@@ -1,8 +1,8 @@
-"""Reader of the 13-table format: numpy columns, tokens resolved to rows.
+"""Reader of the 13-table format: numpy columns, with tokens resolved to rows.
 
-It reads the real nuScenes and any other root written in its format, and keeps the columns the
-project uses. Small tables are parsed on first use; large ones once, and then mapped into memory
-from a file of columns (`bevstack.tables.cache`). No pickles.
+It reads the real nuScenes and any other root in its format, and keeps the columns that the project
+uses. Small tables are parsed on first use. Large tables are parsed once, and from then on mapped
+into memory from a column file (`bevstack.tables.cache`). Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from bevstack.tables.records import (
     SensorReadings,
 )
 
-Kind = TypeVar("Kind", bound=Record)
+RecordType = TypeVar("RecordType", bound=Record)
 
 
 class Tables:
-    """The tables of one version below one root, each read when first asked for.
+    """The tables of one version below one root, each read on first use.
 
-    A copy in another process is opened there anew: mapped columns share their memory.
+    A copy in another process opens the tables again there; mapped columns share their memory.
 
     Args:
         root: the folder that holds ``samples/`` and the version's folder.
         version: the folder of the 13 tables, such as "v1.0-mini".
-        cache: keep tables as columns beside them, or in the user's cache folder; None keeps those
-            of 64 MiB and more.
+        cache: True caches the tables in a column file beside them or in the user's cache folder,
+            False parses them, and None caches tables of 64 MiB and more.
 
     Raises:
-        FileNotFoundError: no such root or version (names those that are there).
+        FileNotFoundError: the root or the version does not exist; the message lists the versions.
     """
 
     def __init__(self, root: Path | str, version: str, *, cache: bool | None = None) -> None:
@@ -56,15 +56,15 @@ class Tables:
                 "holds samples/ and a version such as v1.0-mini/"
             )
         if not version or not self.folder.is_dir():
-            found = sorted(path.parent.name for path in self.root.glob("*/scene.json"))
+            versions = sorted(path.parent.name for path in self.root.glob("*/scene.json"))
             raise FileNotFoundError(
                 f"version must be a folder of tables below {self.root}; got {version!r}; "
-                + (f"there: {', '.join(found)}" if found else "no folder there holds scene.json")
+                + (f"versions there: {', '.join(versions)}" if versions else "none has scene.json")
             )
 
     @property
     def folder(self) -> Path:
-        """Where the ``.json`` files of the version are."""
+        """Return the folder of the version's ``.json`` files."""
         return self.root / self.version
 
     def __getstate__(self) -> dict[str, Any]:
@@ -72,60 +72,60 @@ class Tables:
 
     @cached_property
     def scenes(self) -> Scenes:
-        """Scenes in file order."""
+        """Return the scenes in file order."""
         return self._record("scenes", Scenes)
 
     @cached_property
     def samples(self) -> Samples:
-        """Samples in file order."""
+        """Return the samples in file order."""
         return self._record("samples", Samples)
 
     @cached_property
     def calibrated_sensors(self) -> CalibratedSensors:
-        """Calibrations in file order."""
+        """Return the calibrations in file order."""
         return self._record("calibrated_sensors", CalibratedSensors)
 
     @cached_property
     def keyframes(self) -> SensorReadings:
-        """Key-frame sensor readings in file order."""
+        """Return the sensor readings at key frames, in file order."""
         return self._record("keyframes", SensorReadings)
 
     @cached_property
     def sweeps(self) -> SensorReadings:
-        """The other sensor readings, between key frames, in file order."""
+        """Return the sensor readings between key frames, in file order."""
         return self._record("sweeps", SensorReadings)
 
     @cached_property
     def annotations(self) -> SampleAnnotations:
-        """True boxes in file order; none in a version whose truth is withheld."""
+        """Return the ground-truth boxes in file order; none in a version without annotations."""
         return self._record("annotations", SampleAnnotations)
 
     def scene_rows(self, names: Sequence[str]) -> NDArray[np.int32]:
-        """Rows of scenes by name, in the order of the names.
+        """Return the rows of scenes by name, in the order of the names.
 
         Raises:
-            ValueError: a scene that the version does not hold, with the nearest names.
+            ValueError: the version does not hold a scene; the message suggests the closest names.
         """
         index = {str(name): row for row, name in enumerate(self.scenes.name)}
         for name in names:
             if name not in index:
-                near = difflib.get_close_matches(name, index, n=3, cutoff=0.0)
+                closest = difflib.get_close_matches(name, index, n=3, cutoff=0.0)
                 raise ValueError(
                     f"scene must be one of the {len(index)} scenes of {self.version} in "
-                    f"{self.root}; got {name!r}; the nearest: {', '.join(near) or 'none'}"
+                    f"{self.root}; got {name!r}; the nearest names: {', '.join(closest) or 'none'}"
                 )
         return np.array([index[name] for name in names], dtype=np.int32)
 
     def samples_of_scene(self, scene: int) -> NDArray[np.int64]:
-        """Rows of a scene's samples in order of time."""
+        """Return the rows of a scene's samples in order of time."""
         rows = self._samples_by_scene.rows(scene)
         return rows[np.argsort(self.samples.timestamp_us[rows], kind="stable")]
 
     def sample_row(self, token: str) -> int:
-        """Row of a sample.
+        """Return the row of a sample.
 
         Raises:
-            ValueError: a sample that the version does not hold.
+            ValueError: the version does not hold the sample.
         """
         if token not in self._sample_index:
             raise ValueError(
@@ -134,33 +134,33 @@ class Tables:
         return self._sample_index[token]
 
     def annotations_of(self, sample: int) -> NDArray[np.int64]:
-        """Rows of a sample's annotations, in file order."""
+        """Return the rows of a sample's annotations, in file order."""
         return self._annotations_by_sample.rows(sample)
 
     def keyframes_of(self, sample: int) -> NDArray[np.int64]:
-        """Rows of a sample's key frames, in file order."""
+        """Return the rows of a sample's key frames, in file order."""
         return self._keyframes_by_sample.rows(sample)
 
     def reference_keyframes(
         self,
         samples: NDArray[np.int64],  # (n,) rows
     ) -> NDArray[np.int32]:  # (n,) rows
-        """The LIDAR_TOP key frames, whose times and ego poses are the samples'.
+        """Return the LIDAR_TOP key frames, which define time and ego pose of the samples.
 
         Raises:
-            ValueError: a sample without one.
+            ValueError: a sample has no LIDAR_TOP key frame.
         """
         keyframes = self._lidar_keyframe[samples]
         if (keyframes == NO_ROW).any():
             missing = samples[keyframes == NO_ROW]
             raise ValueError(
-                f"every sample must have a key frame of {LIDAR_CHANNEL} in sample_data.json, whose "
-                f"ego pose is the sample's; got none for {str(self.samples.token[missing[0]])!r} "
-                f"and {len(missing) - 1} more of {self.version}"
+                f"every sample must have a key frame of {LIDAR_CHANNEL} in sample_data.json, which "
+                f"gives its ego pose; got none for {str(self.samples.token[missing[0]])!r} "
+                f"and {len(missing) - 1} more samples of {self.version}"
             )
         return keyframes
 
-    def _record(self, name: str, kind: type[Kind]) -> Kind:
+    def _record(self, name: str, kind: type[RecordType]) -> RecordType:
         record = self._records.record(name)
         assert isinstance(record, kind)
         return record
@@ -174,16 +174,16 @@ class Tables:
         return {str(token): row for row, token in enumerate(self.samples.token)}
 
     @cached_property
-    def _samples_by_scene(self) -> _Groups:
-        return _Groups(self.samples.scene, len(self.scenes.token))
+    def _samples_by_scene(self) -> _RowGroups:
+        return _RowGroups(self.samples.scene, len(self.scenes.token))
 
     @cached_property
-    def _annotations_by_sample(self) -> _Groups:
-        return _Groups(self.annotations.sample, len(self.samples.token))
+    def _annotations_by_sample(self) -> _RowGroups:
+        return _RowGroups(self.annotations.sample, len(self.samples.token))
 
     @cached_property
-    def _keyframes_by_sample(self) -> _Groups:
-        return _Groups(self.keyframes.sample, len(self.samples.token))
+    def _keyframes_by_sample(self) -> _RowGroups:
+        return _RowGroups(self.keyframes.sample, len(self.samples.token))
 
     @cached_property
     def _lidar_keyframe(self) -> NDArray[np.int32]:  # (S,)
@@ -194,8 +194,8 @@ class Tables:
         return keyframe
 
 
-class _Groups:
-    """Rows by the value of a key, in file order: one sort, then slices."""
+class _RowGroups:
+    """Rows grouped by an integer key, in file order; built by one sort, read by slicing."""
 
     def __init__(self, key: NDArray[np.int32], count: int) -> None:
         self._rows = np.argsort(key, kind="stable")

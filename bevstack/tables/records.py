@@ -1,4 +1,4 @@
-"""What the tables hold, as columns: one frozen dataclass a table, one array a field."""
+"""Records: the content of the tables as columns, one dataclass a table and one array a field."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Scenes:
 
 @dataclass(frozen=True)
 class Samples:
-    """Rows of ``sample.json``: the annotated moments, two a second."""
+    """Rows of ``sample.json``: the annotated keyframes, two a second."""
 
     token: NDArray[np.str_]  # (S,)
     timestamp_us: NDArray[np.int64]  # (S,)
@@ -36,37 +36,37 @@ class Samples:
 
 @dataclass(frozen=True)
 class CalibratedSensors:
-    """Rows of ``calibrated_sensor.json`` joined with their sensor; not checked until used."""
+    """Rows of ``calibrated_sensor.json``, joined with their sensor; checked on use, not here."""
 
     token: NDArray[np.str_]  # (K,)
     channel: NDArray[np.str_]  # (K,) such as "CAM_FRONT"
     is_camera: NDArray[np.bool_]  # (K,)
     translation: NDArray[np.float64]  # (K, 3) metres, of ego_from_sensor
     rotation: NDArray[np.float64]  # (K, 4) quaternion wxyz, of ego_from_sensor
-    intrinsics: NDArray[np.float64]  # (K, 3, 3) pixels; NaN where the sensor is no camera
+    intrinsics: NDArray[np.float64]  # (K, 3, 3) pixels; NaN if the sensor is no camera
 
 
 @dataclass(frozen=True)
 class SensorReadings:
-    """Rows of ``sample_data.json``, each joined with its own ego pose."""
+    """Rows of ``sample_data.json``, each joined with its ego pose."""
 
     token: TextColumn  # (D,)
     sample: NDArray[np.int32]  # (D,) row in Samples; for a sweep the nearest in time
     sensor: NDArray[np.int32]  # (D,) row in CalibratedSensors
-    filename: TextColumn  # (D,) below the root
-    size: NDArray[np.int32]  # (D, 2) (height, width) pixels, 0 for other sensors than cameras
+    filename: TextColumn  # (D,) relative to the root
+    size: NDArray[np.int32]  # (D, 2) (height, width) pixels, 0 for sensors that are no cameras
     timestamp_us: NDArray[np.int64]  # (D,)
-    translation: NDArray[np.float64]  # (D, 3) metres, of world_from_ego at that time
-    rotation: NDArray[np.float64]  # (D, 4) quaternion wxyz, of world_from_ego at that time
+    translation: NDArray[np.float64]  # (D, 3) metres, of world_from_ego at timestamp_us
+    rotation: NDArray[np.float64]  # (D, 4) quaternion wxyz, of world_from_ego at timestamp_us
 
 
 @dataclass(frozen=True)
 class SampleAnnotations:
-    """Rows of ``sample_annotation.json``: true boxes in the world frame."""
+    """Rows of ``sample_annotation.json``: ground-truth boxes in the world frame."""
 
     token: TextColumn  # (A,)
     sample: NDArray[np.int32]  # (A,) row in Samples
-    instance: NDArray[np.int32]  # (A,) which object, row of instance.json
+    instance: NDArray[np.int32]  # (A,) the object, row of instance.json
     category: CodedText  # (A,) such as "vehicle.car"
     attribute: CodedText  # (A,) such as "vehicle.parked", "" for none
     visibility: (
@@ -76,12 +76,12 @@ class SampleAnnotations:
     size: NDArray[np.float64]  # (A, 3) metres, (width, length, height)
     rotation: NDArray[np.float64]  # (A, 4) quaternion wxyz, of world_from_box
     num_points: NDArray[np.int64]  # (A,) lidar and radar points inside
-    velocity: NDArray[np.float64]  # (A, 2) m/s along world (x, y), NaN where unknown
+    velocity: NDArray[np.float64]  # (A, 2) m/s along world (x, y), NaN if unknown
 
 
 Record = Scenes | Samples | CalibratedSensors | SensorReadings | SampleAnnotations
 
-# All there is to know of a version, by the names under which `Tables` offers it.
+# The records of a version, by the names of the attributes of `Tables`.
 RECORDS: Mapping[str, type[Record]] = MappingProxyType(
     {
         "scenes": Scenes,
@@ -92,27 +92,27 @@ RECORDS: Mapping[str, type[Record]] = MappingProxyType(
         "annotations": SampleAnnotations,
     }
 )
-_STRINGS = "str"  # marks a numpy array of strings among the parts of columns of text
+_STRINGS = "str"  # part name that marks a numpy array of strings
 
 
-def arrays_of(record: Record) -> dict[str, NDArray[Any]]:
-    """A record as arrays without strings, by ``field`` or ``field.part``."""
+def record_to_arrays(record: Record) -> dict[str, NDArray[Any]]:
+    """Convert a record to arrays of bytes and numbers, by ``field`` or ``field.part``."""
     arrays: dict[str, NDArray[Any]] = {}
     for field in fields(record):
         value = getattr(record, field.name)
         if isinstance(value, TextColumn):
             arrays.update((f"{field.name}.{part}", a) for part, a in value.arrays().items())
         elif value.dtype.kind == "U":
-            packed = PlainText.of(value.tolist()).arrays()["text"]
+            packed = PlainText.from_strings(value.tolist()).arrays()["text"]
             arrays[f"{field.name}.{_STRINGS}"] = packed
         else:
             arrays[field.name] = value
     return arrays
 
 
-def record_of(kind: type[Record], arrays: Mapping[str, NDArray[Any]]) -> Record:
-    """The record that consists of these arrays: the inverse of ``arrays_of``."""
-    columns = []
+def record_from_arrays(kind: type[Record], arrays: Mapping[str, NDArray[Any]]) -> Record:
+    """Restore a record from its arrays: the inverse of ``record_to_arrays``."""
+    columns: list[Any] = []
     for field in fields(kind):
         parts = {
             name.partition(".")[2]: array
@@ -129,13 +129,15 @@ def record_of(kind: type[Record], arrays: Mapping[str, NDArray[Any]]) -> Record:
 def annotation_velocity(
     translation: NDArray[np.float64],  # (A, 3)
     timestamp_us: NDArray[np.int64],  # (A,)
-    prev: NDArray[np.int32],  # (A,)
-    next_: NDArray[np.int32],  # (A,)
+    prev: NDArray[np.int32],  # (A,) row of the previous annotation of the instance, or NO_ROW
+    next_: NDArray[np.int32],  # (A,) row of the next one, or NO_ROW
 ) -> NDArray[np.float64]:  # (A, 2)
-    """The devkit's rule: the difference of the neighbours in time that exist.
+    """Return the velocity of each annotation by nuscenes-devkit's ``box_velocity`` rule.
 
-    NaN without a neighbour, and where they lie more than 1.5 s apart (3 s when both exist). Times
-    are scaled to seconds before they are subtracted, so that the last bit agrees.
+    The velocity is the difference quotient between the previous and the next annotation of the
+    instance; a missing one is replaced by the annotation itself. It is NaN if both are missing, or
+    if the two are more than 1.5 s apart (3 s if both exist). Times are converted to seconds before
+    they are subtracted, so that the result equals the devkit's to the last bit.
     """
     own = np.arange(len(translation))
     first = np.where(prev == NO_ROW, own, prev)

@@ -1,4 +1,4 @@
-"""The records of a version straight from its JSON tables, each table read on first use."""
+"""The records of a version parsed from its JSON tables, each table on first use."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from bevstack.tables.records import (
 )
 from bevstack.tables.text import CodedText
 
-SOURCE_TABLES = (  # those that the records are made of
+SOURCE_TABLES = (  # the tables that the records are built from
     *("scene", "sample", "sensor", "calibrated_sensor", "sample_data", "ego_pose"),
     *("instance", "category", "attribute", "sample_annotation"),
 )
 
 
 class JsonRecords:
-    """What `bevstack.tables.records` names, from the ``.json`` files of one folder.
+    """The records of `bevstack.tables.records`, parsed from the ``.json`` files of one folder.
 
     Args:
         folder: the version's folder.
@@ -49,11 +49,11 @@ class JsonRecords:
         self._folder = folder
 
     def record(self, name: str) -> Record:
-        """One of `RECORDS`.
+        """Return one of `RECORDS` by name.
 
         Raises:
-            FileNotFoundError: a table that it needs is not there.
-            ValueError: such a table is damaged, or points at rows that are not there.
+            FileNotFoundError: a table of the record does not exist.
+            ValueError: a table of the record is damaged, or refers to a token that does not exist.
         """
         record: Record = getattr(self, f"_{name}")
         return record
@@ -97,7 +97,7 @@ class JsonRecords:
 
     @cached_property
     def _readings(self) -> tuple[SensorReadings, SensorReadings]:
-        """Key frames and the others."""
+        """Return the key frames and the sweeps."""
         fields: dict[str, Field] = {
             **{f"{n}_token": Tokens() for n in ("sample", "calibrated_sensor", "ego_pose")},
             **{name: Integers(or_null=True) for name in ("height", "width")},
@@ -110,20 +110,20 @@ class JsonRecords:
         sensor = table.links("calibrated_sensor_token", self._sensor_table)
         size = np.stack([table.array("height"), table.array("width")], axis=1).astype(np.int32)
 
-        def where(chosen: NDArray[np.bool_]) -> SensorReadings:
+        def select(mask: NDArray[np.bool_]) -> SensorReadings:
             return SensorReadings(
-                token=table.token.chosen(chosen),
-                sample=sample[chosen],
-                sensor=sensor[chosen],
-                filename=table.text("filename").chosen(chosen),
-                size=size[chosen],
-                timestamp_us=table.array("timestamp")[chosen],
-                translation=poses.array("translation")[pose[chosen]],
-                rotation=poses.array("rotation")[pose[chosen]],
+                token=table.token.select(mask),
+                sample=sample[mask],
+                sensor=sensor[mask],
+                filename=table.text("filename").select(mask),
+                size=size[mask],
+                timestamp_us=table.array("timestamp")[mask],
+                translation=poses.array("translation")[pose[mask]],
+                rotation=poses.array("rotation")[pose[mask]],
             )
 
-        is_key = table.array("is_key_frame")
-        return where(is_key), where(~is_key)
+        is_keyframe = table.array("is_key_frame")
+        return select(is_keyframe), select(~is_keyframe)
 
     @cached_property
     def _annotations(self) -> SampleAnnotations:
@@ -148,8 +148,8 @@ class JsonRecords:
             token=table.token,
             sample=sample,
             instance=instance,
-            category=CodedText.of(category, categories.text("name").tolist()),
-            attribute=CodedText.of(attribute, ["", *attributes.text("name")]),
+            category=CodedText.from_codes(category, categories.text("name").tolist()),
+            attribute=CodedText.from_codes(attribute, ["", *attributes.text("name")]),
             visibility=visibility,
             translation=table.array("translation"),
             size=table.array("size"),
@@ -173,9 +173,9 @@ class JsonRecords:
 
     @cached_property
     def _sensor_table(self) -> TableColumns:
-        placed = {
+        extrinsics = {
             name: Floats(n, finite=False) for name, n in (("translation", 3), ("rotation", 4))
         }
         intrinsics = Floats(3, 3, finite=False)
-        fields = {"sensor_token": Tokens(), **placed, "camera_intrinsic": intrinsics}
+        fields = {"sensor_token": Tokens(), **extrinsics, "camera_intrinsic": intrinsics}
         return self._table("calibrated_sensor", fields)

@@ -1,4 +1,4 @@
-"""Which scenes a split names: an official one, one of the version's ``splits.json``, or a list."""
+"""Scenes of a split: an official split, one of the version's ``splits.json``, or a list."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MINI_SPLITS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 
-# Official split -> how the name of a version that holds it ends.
+# Official split -> ending of the names of the versions that hold it.
 OFFICIAL_SPLITS: Mapping[str, str] = MappingProxyType(
     {
         "train": "trainval",
@@ -46,20 +46,21 @@ def scenes_of_split(
     tables: Tables,
     split: str | Sequence[str],
 ) -> tuple[str, ...]:
-    """Names of the scenes of a split that the version holds.
+    """Return the names of the scenes of a split.
 
-    Official names mean the same scenes for everybody; other names are looked up in ``splits.json``
-    in the version's folder, as nuscenes-devkit does. Of an official split the scenes that the
-    version holds are taken; a list, or a split of ``splits.json``, must be there whole.
+    Names of official splits have a fixed meaning. All remaining names are looked up in
+    ``splits.json`` in the version's folder, the file that nuscenes-devkit uses. The result of an
+    official split is limited to the scenes that the version holds. For a list or a split of
+    ``splits.json``, the version must hold every scene.
 
     Args:
         tables: the version's tables.
-        split: a split's name, or the scenes' names themselves.
+        split: the name of a split, or a list of scene names.
 
     Raises:
-        ValueError: an unknown split (with the nearest names), an official split of another
-            version, a scene that is not in the version, or no scene at all.
-        ImportError: a split whose scenes only nuscenes-devkit lists, and it is not installed.
+        ValueError: an unknown split (the message suggests the closest name), an official split of
+            another version, a scene that is not in the version, or no scene at all.
+        ImportError: only nuscenes-devkit lists the scenes of the split, and it is not installed.
     """
     if not isinstance(split, str):
         names = tuple(split)
@@ -68,33 +69,37 @@ def scenes_of_split(
         tables.scene_rows(names)
         return names
     if split in OFFICIAL_SPLITS:
-        return _official(tables, split)
+        return _official_scenes(tables, split)
     custom = _custom_splits(tables)
     if split not in custom:
         known = [
             *custom,
             *(s for s, end in OFFICIAL_SPLITS.items() if tables.version.endswith(end)),
         ]
-        near = difflib.get_close_matches(split, known, n=1)
+        closest = difflib.get_close_matches(split, known, n=1)
         raise ValueError(
             f"split must be one of {', '.join(known) or 'none'} for {tables.version}; got "
-            f"{split!r}" + (f"; did you mean {near[0]!r}?" if near else "; or name the scenes")
+            f"{split!r}"
+            + (f"; did you mean {closest[0]!r}?" if closest else "; or name the scenes")
         )
     return scenes_of_split(tables, custom[split])
 
 
 def is_official(split: str | Sequence[str]) -> bool:
-    """Whether nuscenes-devkit knows the split by name and wants results for exactly its samples."""
+    """Return True if nuscenes-devkit knows the split by name.
+
+    The devkit then requires results for exactly the samples of the split.
+    """
     return isinstance(split, str) and split in OFFICIAL_SPLITS
 
 
-def _official(tables: Tables, split: str) -> tuple[str, ...]:
+def _official_scenes(tables: Tables, split: str) -> tuple[str, ...]:
     ending = OFFICIAL_SPLITS[split]
     if not tables.version.endswith(ending):
-        others = ", ".join(_custom_splits(tables)) or "none"
+        custom = ", ".join(_custom_splits(tables)) or "none"
         raise ValueError(
             f"split {split!r} must be asked of a version that ends in {ending!r}; got "
-            f"{tables.version!r}; splits in its splits.json: {others}"
+            f"{tables.version!r}; splits in its splits.json: {custom}"
         )
     wanted = set(MINI_SPLITS[split] if split in MINI_SPLITS else _devkit_scenes(split))
     names = tuple(str(name) for name in tables.scenes.name if name in wanted)
@@ -107,12 +112,15 @@ def _official(tables: Tables, split: str) -> tuple[str, ...]:
 
 
 def _devkit_scenes(split: str) -> list[str]:
-    """Read off the devkit's source: to import it takes two seconds, most of them scikit-learn's."""
+    """Read the scenes of a split from the source text of the devkit.
+
+    Importing the devkit would take two seconds, most of them for scikit-learn.
+    """
     devkit = importlib.util.find_spec("nuscenes")
     if devkit is None or not devkit.submodule_search_locations:
         raise ImportError(
             f"split {split!r} must be looked up in nuscenes-devkit, which lists its scenes; got no "
-            "such module; pip install 'bevstack[nuscenes]', or name the scenes"
+            "such module: pip install 'bevstack[nuscenes]', or name the scenes"
         )
     path = Path(devkit.submodule_search_locations[0]) / "utils" / "splits.py"
     lists: dict[str, list[str]] = {}
@@ -136,5 +144,7 @@ def _custom_splits(tables: Tables) -> Mapping[str, list[str]]:
         for names in splits.values()
     )
     if not lists:
-        raise ValueError(f"{path} must map split names to lists of scene names; got otherwise")
+        raise ValueError(
+            f"{path} must map split names to lists of scene names; got another structure"
+        )
     return splits

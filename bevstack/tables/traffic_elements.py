@@ -1,8 +1,8 @@
-"""Traffic lights and signs: the extra tables `traffic_element.json` and `lane.json`.
+"""Readers of two additional tables: `traffic_element.json` and `lane.json`.
 
-nuScenes has no categories for them; the categories and attributes are OpenLane-V2's. One row of
-`traffic_element` is one light or sign in one keyframe image. `lane` gives the centre lines of the
-lanes that lights and signs govern, in the world's frame.
+nuScenes has no categories for traffic lights and signs, so the categories and attributes are those
+of OpenLane-V2. One row of `traffic_element` is one light or sign in one keyframe image. `lane`
+gives the centre lines, in the world frame, of the lanes that lights and signs govern.
 """
 
 from __future__ import annotations
@@ -20,21 +20,23 @@ from bevstack.vocabulary import ROAD_SIGN, TRAFFIC_ELEMENT_ATTRIBUTES, TRAFFIC_L
 
 
 def read_traffic_elements(folder: Path) -> tuple[TrafficElement, ...]:
-    """Reads `traffic_element.json` of a version's folder, in the order of its rows.
+    """Read `traffic_element.json` of a version's folder, in row order.
 
     Raises:
         FileNotFoundError: the folder has no such table.
-        ValueError: a row lacks a field or has a category or an attribute that is unknown.
+        ValueError: the file is not a list, or a row lacks a field or has an unknown category or
+            attribute.
     """
     rows = _read(folder, TRAFFIC_ELEMENT_TABLE)
     return tuple(_parse(row, number) for number, row in enumerate(rows))
 
 
 def read_lanes(folder: Path) -> dict[str, LaneCenterline]:
-    """Reads `lane.json` of a version's folder: lanes by token.
+    """Read the lanes in `lane.json` of a version's folder, by token.
 
     Raises:
         FileNotFoundError: the folder has no such table.
+        ValueError: the file is not a list.
     """
     return {
         row["token"]: LaneCenterline(
@@ -48,8 +50,8 @@ def _read(folder: Path, table: str) -> Sequence[Any]:
     path = folder / f"{table}.json"
     if not path.is_file():
         raise FileNotFoundError(
-            f"folder must hold {path.name}; got {folder}; worlds made by `bevstack make-world` "
-            "have it, nuScenes has not"
+            f"folder must hold {path.name}; got {folder}: worlds of `bevstack make-world` have "
+            "this table, nuScenes does not"
         )
     rows = json.loads(path.read_text())
     if not isinstance(rows, list):

@@ -1,4 +1,4 @@
-"""Writes the 13 tables of the nuScenes format: whole, checked, and never half a file."""
+"""Writer of the 13 tables of the nuScenes format: checked, and each file replaced atomically."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bevstack.tables.names import TABLES
 
 Row = Mapping[str, object]
 
-# table -> (field, table it points into); "" stands for no neighbour.
+# table -> (field, table that it refers to); the fields in _MAY_BE_EMPTY may be "".
 _REFERENCES: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType(
     {
         "instance": (
@@ -50,26 +50,27 @@ _MAY_BE_EMPTY = frozenset({"prev", "next", "visibility_token"})
 
 
 def make_token(*parts: object) -> str:
-    """A token of 32 hexadecimal digits that depends on the parts alone (MD5 of their path)."""
+    """Return a token of 32 hexadecimal digits, the MD5 of the parts joined by slashes."""
     path = "/".join(str(part) for part in parts)
     return hashlib.md5(path.encode(), usedforsecurity=False).hexdigest()
 
 
 def write_json(path: Path, value: object) -> None:
-    """Writes compact JSON, whole or not at all; NaN and infinities are refused.
+    """Write compact JSON atomically.
 
     Raises:
-        ValueError: a number is not finite.
+        ValueError: a number is NaN or infinite.
+        OSError: the file cannot be written; the error names it.
     """
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     write_atomically(path, text.encode())
 
 
 def check_tables(tables: Mapping[str, Sequence[Row]]) -> None:
-    """Checks that all 13 tables are there, tokens are unique and every reference resolves.
+    """Check that all 13 tables exist, tokens are unique and every reference resolves.
 
     Raises:
-        ValueError: names the table, the field and the token.
+        ValueError: one of these does not hold; the message names the table, field and token.
     """
     if set(tables) != set(TABLES):
         missing, extra = sorted(set(TABLES) - set(tables)), sorted(set(tables) - set(TABLES))
@@ -91,24 +92,25 @@ def check_tables(tables: Mapping[str, Sequence[Row]]) -> None:
 def _check_reference(
     table: str, field: str, value: object, target: str, known: set[object]
 ) -> None:
-    wanted = value if isinstance(value, list) else [value]
-    for token in wanted:
+    tokens = value if isinstance(value, list) else [value]
+    for token in tokens:
         if token not in known and not (token == "" and field in _MAY_BE_EMPTY):
             raise ValueError(
                 f"{table}.{field} must be a token of table {target}; got {token!r}, "
-                "which is not there"
+                "which does not occur there"
             )
 
 
 def write_tables(folder: Path, tables: Mapping[str, Sequence[Row]]) -> None:
-    """Checks the tables and writes each as `<folder>/<table>.json`.
+    """Check the tables and write each as `<folder>/<table>.json`.
 
     Args:
-        folder: the version's folder, e.g. `root/v1.0-synth`; made if absent.
+        folder: the version's folder, e.g. `root/v1.0-synth`; created if it does not exist.
         tables: rows by table name, all 13.
 
     Raises:
-        ValueError: see `check_tables`; nothing is written then.
+        ValueError: `check_tables` fails; nothing is written then.
+        OSError: a file cannot be written; the error names it.
     """
     check_tables(tables)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""nuscenes-devkit, unchanged, on a root whose map pictures may be missing."""
+"""The unchanged nuscenes-devkit on a root whose map images may be missing."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 
 
 def open_devkit(root: Path, version: str, scratch: Path) -> Any:
-    """The devkit's NuScenes over ``root``: the same files, with blank pictures for all maps.
+    """Open ``root`` with the devkit's NuScenes class, with a blank image for every map.
 
-    The devkit insists that every map picture exists, and looks into none of them here.
+    The devkit requires every map image to exist, but these tests read none of them.
     """
     nuscenes = pytest.importorskip("nuscenes")
     view = scratch / "devkit_root"

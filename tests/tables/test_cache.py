@@ -25,17 +25,19 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return write_tiny_root(tmp_path / "root")
 
 
-def _assert_equal(found: Tables, wanted: Tables) -> None:
+def _assert_equal(tables: Tables, expected: Tables) -> None:
     for name, kind in RECORDS.items():
         for field in fields(kind):
-            one, other = (getattr(getattr(t, name), field.name) for t in (found, wanted))
-            assert type(one) is type(other)
-            np.testing.assert_array_equal(np.asarray(one), np.asarray(other), err_msg=field.name)
-            assert np.asarray(one).dtype == np.asarray(other).dtype
+            column, wanted = (getattr(getattr(t, name), field.name) for t in (tables, expected))
+            assert type(column) is type(wanted)
+            np.testing.assert_array_equal(
+                np.asarray(column), np.asarray(wanted), err_msg=field.name
+            )
+            assert np.asarray(column).dtype == np.asarray(wanted).dtype
 
 
 def _open(root: Path) -> Tables:
-    """With all warnings as errors, so that nothing was made anew."""
+    """Open the tables with warnings as errors, so that a rebuild of the cache fails."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         tables = Tables(root, VERSION, cache=True)
@@ -51,7 +53,9 @@ def _forbid_parsing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bevstack.tables.sources.TableColumns", refuse)
 
 
-def test_kept_columns_equal_the_parsed_tables(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_columns_equal_the_parsed_tables(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wanted = Tables(root, VERSION, cache=False)
     _assert_equal(_open(root), wanted)
     assert (root / VERSION / FILE_NAME).is_file()
@@ -62,14 +66,12 @@ def test_kept_columns_equal_the_parsed_tables(root: Path, monkeypatch: pytest.Mo
     assert tables.keyframes_of(3).tolist() == wanted.keyframes_of(3).tolist()
 
 
-def test_small_tables_are_not_kept(root: Path) -> None:
+def test_small_tables_are_not_cached(root: Path) -> None:
     assert len(Tables(root, VERSION).annotations.token)
     assert not list(root.rglob("*.safetensors"))
 
 
-def test_large_tables_are_kept_unless_told_otherwise(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_tables_are_cached_by_default(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "CACHE_FROM_BYTES", 1000)
     assert len(Tables(root, VERSION, cache=False).scenes.token)
     assert not list(root.rglob("*.safetensors"))
@@ -78,7 +80,7 @@ def test_large_tables_are_kept_unless_told_otherwise(
 
 
 @pytest.mark.parametrize("same_size", [True, False])
-def test_columns_of_other_tables_are_made_anew(root: Path, same_size: bool) -> None:
+def test_the_cache_is_rebuilt_after_a_table_changes(root: Path, same_size: bool) -> None:
     _open(root)
     rows = read_table(root, "sample_annotation")
     rows[0]["size"][0] = 9.9 if same_size else 9.875
@@ -92,7 +94,7 @@ def test_columns_of_other_tables_are_made_anew(root: Path, same_size: bool) -> N
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "garbage", "one bit"])
-def test_damaged_columns_are_made_anew_with_a_note(root: Path, damage: str) -> None:
+def test_a_damaged_cache_is_rebuilt_with_a_warning(root: Path, damage: str) -> None:
     _open(root)
     path = root / VERSION / FILE_NAME
     data = bytearray(path.read_bytes())
@@ -100,7 +102,7 @@ def test_damaged_columns_are_made_anew_with_a_note(root: Path, damage: str) -> N
     content = {"cut": data[:-100], "empty": b"", "garbage": b"\x80" * 5000, "one bit": data}
     path.write_bytes(content[damage])
     tables = Tables(root, VERSION, cache=True)
-    with pytest.warns(UserWarning, match=rf"{VERSION}: the kept columns are made anew"):
+    with pytest.warns(UserWarning, match=rf"{VERSION}: the column cache is rebuilt"):
         for name in RECORDS:
             getattr(tables, name)
     wanted = Tables(root, VERSION, cache=False)
@@ -108,7 +110,7 @@ def test_damaged_columns_are_made_anew_with_a_note(root: Path, damage: str) -> N
     _assert_equal(_open(root), wanted)
 
 
-def test_tables_that_are_not_to_be_written_to_have_columns_in_the_users_cache(
+def test_read_only_tables_are_cached_in_the_users_cache_folder(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = Tables(root, VERSION, cache=False)
@@ -121,7 +123,7 @@ def test_tables_that_are_not_to_be_written_to_have_columns_in_the_users_cache(
     (root / VERSION).chmod(0o755)
 
 
-def test_where_no_columns_can_be_kept_the_tables_are_read_all_the_same(
+def test_tables_are_parsed_if_the_cache_cannot_be_written(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -129,13 +131,13 @@ def test_where_no_columns_can_be_kept_the_tables_are_read_all_the_same(
 
     monkeypatch.setattr(cache, "write_column_file", full)
     tables = Tables(root, VERSION, cache=True)
-    with pytest.warns(UserWarning, match="cannot be kept .*No space left"):
+    with pytest.warns(UserWarning, match="cannot be written; .*No space left"):
         _ = tables.scenes
     _assert_equal(tables, Tables(root, VERSION, cache=False))
     assert not list(root.rglob("*.safetensors"))
 
 
-def test_a_damaged_table_is_an_error_only_where_it_is_needed(root: Path) -> None:
+def test_a_damaged_table_is_an_error_only_if_it_is_needed(root: Path) -> None:
     path = root / VERSION / "sample_annotation.json"
     path.write_bytes(path.read_bytes()[:-9])
     tables = Tables(root, VERSION, cache=True)
@@ -145,15 +147,15 @@ def test_a_damaged_table_is_an_error_only_where_it_is_needed(root: Path) -> None
     assert not list(root.rglob("*.safetensors"))
 
 
-def test_another_process_makes_one_record_and_this_one_if_it_cannot(
+def test_this_process_builds_the_record_that_a_failed_subprocess_could_not(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = Tables(root, VERSION, cache=False)
-    monkeypatch.setattr(cache, "_MAKE_APART", "raise SystemExit(1)")
+    monkeypatch.setattr(cache, "_SUBPROCESS_PROGRAM", "raise SystemExit(1)")
     _assert_equal(_open(root), wanted)
 
 
-def test_a_copy_in_another_process_is_opened_anew(root: Path) -> None:
+def test_a_copy_in_another_process_opens_the_tables_again(root: Path) -> None:
     tables = _open(root)
     data = pickle.dumps(tables)
     assert len(data) < 1000
@@ -166,37 +168,37 @@ def test_a_copy_in_another_process_is_opened_anew(root: Path) -> None:
     assert done.stdout.split() == [b"%d" % len(tables.annotations.token), b"CachedRecords"]
 
 
-def test_processes_at_once_make_the_file_once_and_all_read_it(root: Path) -> None:
+def test_concurrent_processes_build_the_cache_once_and_all_read_it(root: Path) -> None:
     program = (
         "import sys\n"
         "from bevstack.tables import cache\n"
         "from bevstack.tables.reader import Tables\n"
-        "made, write = [], cache.write_column_file\n"
+        "built, write = [], cache.write_column_file\n"
         "def count(*arguments):\n"
-        "    made.append(arguments[0])\n"
+        "    built.append(arguments[0])\n"
         "    write(*arguments)\n"
         "cache.write_column_file = count\n"
         "sys.stdin.read()\n"
         f"tables = Tables({str(root)!r}, {VERSION!r}, cache=True)\n"
-        "print(tables.annotations.translation.sum(), tables.keyframes.token[-1], len(made))\n"
+        "print(tables.annotations.translation.sum(), tables.keyframes.token[-1], len(built))\n"
     )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     running = [subprocess.Popen([sys.executable, "-c", program], **pipes) for _ in range(3)]  # type: ignore[call-overload]
     for process in running:
-        process.stdin.close()  # all are started: they begin as good as at once
-    answers = [process.stdout.read().split() for process in running]
+        process.stdin.close()  # all processes wait for this, so they start almost together
+    outputs = [process.stdout.read().split() for process in running]
     errors = [process.stderr.read() for process in running]
     assert [process.wait() for process in running] == [0, 0, 0], errors
     assert errors == [b""] * 3
     tables = Tables(root, VERSION, cache=False)
-    for answer in answers:
-        assert float(answer[0]) == tables.annotations.translation.sum()
-        assert answer[1].decode() == tables.keyframes.token[-1]
-    assert sum(int(answer[2]) for answer in answers) == 1
+    for output in outputs:
+        assert float(output[0]) == tables.annotations.translation.sum()
+        assert output[1].decode() == tables.keyframes.token[-1]
+    assert sum(int(output[2]) for output in outputs) == 1
     assert [p.name for p in (root / VERSION).iterdir() if "columns" in p.name] == [FILE_NAME]
 
 
-def test_a_moved_root_keeps_its_columns(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_moved_root_keeps_its_cache(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _open(root)
     moved = Path(shutil.move(root, root.with_name("moved")))
     wanted = Tables(moved, VERSION, cache=False)

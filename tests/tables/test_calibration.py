@@ -27,39 +27,39 @@ def test_poses_equal_pyquaternions(root: Path) -> None:
     tables = Tables(root, VERSION)
     poses = {row["token"]: row for row in read_table(root, "ego_pose")}
     rows = np.array([3, 0, 17])
-    for found, token in zip(
+    for pose, token in zip(
         world_from_ego_at(tables, rows), tables.keyframes.token[rows], strict=True
     ):
-        wanted = quaternion(poses[token]["rotation"]).transformation_matrix
-        wanted[:3, 3] = poses[token]["translation"]
-        np.testing.assert_allclose(found, wanted, atol=1e-12)
+        expected = quaternion(poses[token]["rotation"]).transformation_matrix
+        expected[:3, 3] = poses[token]["translation"]
+        np.testing.assert_allclose(pose, expected, atol=1e-12)
     calibrations = read_table(root, "calibrated_sensor")
-    for row, found in enumerate(ego_from_sensor(tables, np.arange(len(calibrations)))):
-        wanted = quaternion(calibrations[row]["rotation"]).transformation_matrix
-        wanted[:3, 3] = calibrations[row]["translation"]
-        np.testing.assert_allclose(found, wanted, atol=1e-12)
+    for row, pose in enumerate(ego_from_sensor(tables, np.arange(len(calibrations)))):
+        expected = quaternion(calibrations[row]["rotation"]).transformation_matrix
+        expected[:3, 3] = calibrations[row]["translation"]
+        np.testing.assert_allclose(pose, expected, atol=1e-12)
 
 
-def test_boxes_stand_in_the_world_as_the_tables_say(root: Path) -> None:
+def test_boxes_in_the_world_frame_equal_the_rows_of_the_table(root: Path) -> None:
     tables = Tables(root, VERSION)
     sample = 2
     rows = [read_table(root, "sample_annotation")[row] for row in tables.annotations_of(sample)]
-    found = world_annotations(tables, sample, ("car", "bus"))
-    assert found.labels.tolist() == [0, 1]
+    annotations = world_annotations(tables, sample, ("car", "bus"))
+    assert annotations.labels.tolist() == [0, 1]
     kept = [rows[0], rows[1]]  # a car and a bus; the pedestrian is in another sample
-    assert found.boxes.center.tolist() == [row["translation"] for row in kept]
-    for size, row in zip(found.boxes.size.tolist(), kept, strict=True):
+    assert annotations.boxes.center.tolist() == [row["translation"] for row in kept]
+    for size, row in zip(annotations.boxes.size.tolist(), kept, strict=True):
         assert size == [row["size"][1], row["size"][0], row["size"][2]]
     torch.testing.assert_close(
-        found.boxes.yaw, torch.tensor([0.3, 2.3], dtype=torch.float64), atol=1e-9, rtol=0
+        annotations.boxes.yaw, torch.tensor([0.3, 2.3], dtype=torch.float64), atol=1e-9, rtol=0
     )
-    assert found.boxes.center.dtype == torch.float64
+    assert annotations.boxes.center.dtype == torch.float64
 
 
 def test_a_sample_without_boxes_has_none(root: Path) -> None:
     rows = read_table(root, "sample_annotation")
-    gone = rows[0]["sample_token"]
-    rows = [row for row in rows if row["sample_token"] != gone]
+    emptied = rows[0]["sample_token"]
+    rows = [row for row in rows if row["sample_token"] != emptied]
     for row in rows:
         row["prev"] = row["next"] = ""
     write_tables(root, {"sample_annotation": rows})

@@ -26,24 +26,24 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "columns"
 
 
-def test_arrays_come_back_as_they_were(path: Path) -> None:
+def test_written_arrays_are_read_back_unchanged(path: Path) -> None:
     file = ColumnFile(path)
     assert file.metadata["of"] == "test"
-    found = file.arrays("")
-    assert found.keys() == ARRAYS.keys()
+    arrays = file.arrays("")
+    assert arrays.keys() == ARRAYS.keys()
     for name, array in ARRAYS.items():
-        assert found[name].dtype == array.dtype
-        np.testing.assert_array_equal(found[name], array)
+        assert arrays[name].dtype == array.dtype
+        np.testing.assert_array_equal(arrays[name], array)
     assert set(file.arrays("a.")) == {"bytes", "flags"}
 
 
-def test_safetensors_reads_the_same(path: Path) -> None:
-    found = load_file(path)
+def test_the_safetensors_library_reads_the_same_arrays(path: Path) -> None:
+    arrays = load_file(path)
     for name, array in ARRAYS.items():
-        np.testing.assert_array_equal(found[name], array)
+        np.testing.assert_array_equal(arrays[name], array)
 
 
-def test_what_is_written_to_an_array_stays_in_this_process(path: Path) -> None:
+def test_writing_to_an_array_does_not_change_the_file(path: Path) -> None:
     before = path.read_bytes()
     ColumnFile(path).arrays("b.")["numbers"][:] = 0.0
     assert path.read_bytes() == before
@@ -57,46 +57,46 @@ def test_a_file_cut_off_anywhere_is_damaged(path: Path) -> None:
         with pytest.raises(DamagedFileError):
             ColumnFile(path).arrays("")
     path.write_bytes(data + b"\0")
-    with pytest.raises(DamagedFileError, match=f"{len(data) + 1} bytes where {len(data)} are said"):
+    with pytest.raises(DamagedFileError, match=f"{len(data) + 1} bytes instead of {len(data)}"):
         ColumnFile(path)
 
 
-def test_no_changed_byte_goes_unseen(path: Path) -> None:
+def test_every_changed_byte_is_detected(path: Path) -> None:
     data = bytearray(path.read_bytes())
     header = 8 + int.from_bytes(data[:8], "little")
-    for place in range(header, len(data)):
+    for position in range(header, len(data)):
         changed = data.copy()
-        changed[place] ^= 16
+        changed[position] ^= 16
         path.write_bytes(changed)
-        with pytest.raises(DamagedFileError, match="has other values in"):
+        with pytest.raises(DamagedFileError, match="has a wrong checksum for"):
             ColumnFile(path).arrays("")
 
 
-def test_no_header_makes_the_reader_fail_otherwise(path: Path) -> None:
+def test_a_damaged_header_raises_no_error_of_another_type(path: Path) -> None:
     data = path.read_bytes()
     rng = np.random.default_rng(0)
     header = 8 + int.from_bytes(data[:8], "little")
     for _ in range(1500):
         changed = bytearray(data)
-        for place in rng.integers(0, header, rng.integers(1, 4)):
-            changed[place] = rng.choice(np.frombuffer(b'0189"[]{},:-ex ', dtype=np.uint8))
+        for position in rng.integers(0, header, rng.integers(1, 4)):
+            changed[position] = rng.choice(np.frombuffer(b'0189"[]{},:-ex ', dtype=np.uint8))
         path.write_bytes(changed)
         try:
-            found = ColumnFile(path).arrays("")
+            arrays = ColumnFile(path).arrays("")
         except DamagedFileError:
             continue
-        for name in found.keys() & ARRAYS.keys():  # a changed name or note changes no value
-            assert found[name].dtype == ARRAYS[name].dtype
-            np.testing.assert_array_equal(found[name], ARRAYS[name])
+        for name in arrays.keys() & ARRAYS.keys():  # changed names or metadata change no value
+            assert arrays[name].dtype == ARRAYS[name].dtype
+            np.testing.assert_array_equal(arrays[name], ARRAYS[name])
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\0" * 100, b"\xff" * 100, b"PK\x03\x04" * 9])
-def test_another_file_is_damaged(path: Path, content: bytes) -> None:
+def test_a_file_of_another_format_counts_as_damaged(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(DamagedFileError):
         ColumnFile(path)
 
 
-def test_no_file_is_an_error_of_the_system(tmp_path: Path) -> None:
+def test_a_missing_file_raises_file_not_found_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         ColumnFile(tmp_path / "none")

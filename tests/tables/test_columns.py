@@ -22,7 +22,7 @@ FIELDS: dict[str, Field] = {
     "matrix": Floats(2, 3, finite=False),
     "other": Tokens(),
 }
-# What looks like the border of two rows, and quotation marks, and more bytes than characters.
+# Strings that look like the gap between two rows, hold quotation marks, or are not ASCII.
 NASTY = ['}, {"token": ', "}, {", 'say "}, {\\"x": 1}"', "äöü€", "", "\\", "[{", "line\nbreak"]
 
 
@@ -47,17 +47,21 @@ def _rows(count: int, seed: int = 0) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize("indent", [None, 0, 2])
-@pytest.mark.parametrize("piece", [64, 1000, 1 << 20])
+@pytest.mark.parametrize("chunk_bytes", [64, 1000, 1 << 20])
 @pytest.mark.parametrize("nested", [False, True])
-def test_every_parser_and_size_of_piece_gives_the_values_of_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, indent: int | None, piece: int, nested: bool
+def test_every_parser_and_chunk_size_gives_the_values_of_the_file(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    indent: int | None,
+    chunk_bytes: int,
+    nested: bool,
 ) -> None:
     rows = _rows(53)
-    if not nested:  # with them the fast way gives up when a piece is cut there
+    if not nested:  # if a chunk is cut in a nested object, msgspec fails and json parses
         rows = [{**row, "extra": None} for row in rows]
     path = tmp_path / "thing.json"
     path.write_text(json.dumps(rows, indent=indent, ensure_ascii=indent is None), "utf-8")
-    monkeypatch.setattr(columns, "_PIECE_BYTES", piece)
+    monkeypatch.setattr(columns, "_CHUNK_BYTES", chunk_bytes)
     for _ in range(2):
         table = TableColumns(path, FIELDS)
         assert len(table) == 53
@@ -67,28 +71,26 @@ def test_every_parser_and_size_of_piece_gives_the_values_of_the_file(
             assert table.array(name).tolist() == [row[name] for row in rows]
         assert table.array("height").tolist() == [row["height"] or 0 for row in rows]
         nan = np.full((2, 3), np.nan)
-        wanted = np.array([row["matrix"] or nan for row in rows], dtype=np.float64)
-        np.testing.assert_array_equal(table.array("matrix"), wanted)
-        monkeypatch.setitem(sys.modules, "msgspec", None)  # and once more without
+        expected = np.array([row["matrix"] or nan for row in rows], dtype=np.float64)
+        np.testing.assert_array_equal(table.array("matrix"), expected)
+        monkeypatch.setitem(sys.modules, "msgspec", None)  # the second pass runs without msgspec
 
 
-def test_large_tables_are_parsed_piece_by_piece(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_tables_are_parsed_in_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "thing.json"
     path.write_text(json.dumps([{**row, "extra": None} for row in _rows(200)], indent=0))
-    monkeypatch.setattr(columns, "_PIECE_BYTES", 4096)
-    texts = list(columns._texts(path))
+    monkeypatch.setattr(columns, "_CHUNK_BYTES", 4096)
+    texts = list(columns._split_list(path))
     assert len(texts) > 10 and max(map(len, texts)) < 2 * 4096 + 1000
     assert [row for t in texts for row in json.loads(t)] == json.loads(path.read_text())
-    monkeypatch.setattr(columns, "_exact", None)  # the fast way alone
+    monkeypatch.setattr(columns, "_parse_with_json", None)  # msgspec alone
     pytest.importorskip("msgspec")
     assert len(TableColumns(path, FIELDS)) == 200
 
 
 @pytest.mark.parametrize("kind", [Integers(), Text(), Floats(2), Tokens()])
 @pytest.mark.parametrize("bad_row", [0, 30, 59])
-def test_a_bad_value_in_any_piece_is_named(
+def test_an_error_names_a_bad_value_in_any_chunk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Field, bad_row: int
 ) -> None:
     good = {Integers: 3, Text: "x", Floats: [1.5, 2], Tokens: "a" * 32}[type(kind)]
@@ -96,7 +98,7 @@ def test_a_bad_value_in_any_piece_is_named(
     rows[bad_row]["value"] = {"not": "this"}
     path = tmp_path / "thing.json"
     path.write_text(json.dumps(rows))
-    monkeypatch.setattr(columns, "_PIECE_BYTES", 300)
+    monkeypatch.setattr(columns, "_CHUNK_BYTES", 300)
     with pytest.raises(
         ValueError, match=rf"^value in thing.json \(row {bad_row}, token '{bad_row:032x}'\) must"
     ):
@@ -110,7 +112,7 @@ def test_whole_numbers_beyond_64_bits_are_refused(tmp_path: Path) -> None:
         TableColumns(path, {"value": Integers()})
 
 
-def test_columns_keep_only_the_wanted_fields(tmp_path: Path) -> None:
+def test_columns_hold_only_the_requested_fields(tmp_path: Path) -> None:
     path = tmp_path / "thing.json"
     path.write_text(json.dumps([{"token": "a", "one": 1, "two": 2}]))
     table = TableColumns(path, {"one": Integers()})

@@ -8,7 +8,7 @@ from bevstack.tables.names import CATEGORY_TO_CLASS, DETECTION_RANGE_M
 from bevstack.vocabulary import DETECTION_CLASSES
 
 
-def test_the_classes_are_those_of_the_configuration() -> None:
+def test_the_classes_equal_the_default_classes_of_the_configuration() -> None:
     assert Config(name="any").class_names == DETECTION_CLASSES
     assert set(DETECTION_RANGE_M) == set(CATEGORY_TO_CLASS.values()) == set(DETECTION_CLASSES)
 

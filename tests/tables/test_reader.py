@@ -14,7 +14,7 @@ from tests.tables.tiny_root import SCENES, VERSION, read_table, token, write_tab
 
 @pytest.fixture(params=["msgspec", "standard library"], autouse=True)
 def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways of parsing read the same and say the same."""
+    """Run each test with both parsers, which must give the same values and errors."""
     if request.param == "msgspec":
         pytest.importorskip("msgspec")
     else:
@@ -35,35 +35,35 @@ def _change(root: Path, table: str, field: str, value: object, row: int = 0) -> 
 def test_columns_equal_the_rows_of_the_file(root: Path) -> None:
     tables = Tables(root, VERSION)
     rows = read_table(root, "sample_annotation")
-    found = tables.annotations
-    assert found.token.tolist() == [row["token"] for row in rows]
-    assert found.translation.tolist() == [row["translation"] for row in rows]
-    assert found.size.tolist() == [row["size"] for row in rows]
-    assert found.num_points.tolist() == [r["num_lidar_pts"] + r["num_radar_pts"] for r in rows]
+    columns = tables.annotations
+    assert columns.token.tolist() == [row["token"] for row in rows]
+    assert columns.translation.tolist() == [row["translation"] for row in rows]
+    assert columns.size.tolist() == [row["size"] for row in rows]
+    assert columns.num_points.tolist() == [r["num_lidar_pts"] + r["num_radar_pts"] for r in rows]
     samples = read_table(root, "sample")
-    assert [samples[row]["token"] for row in found.sample] == [r["sample_token"] for r in rows]
+    assert [samples[row]["token"] for row in columns.sample] == [r["sample_token"] for r in rows]
     instances = {row["token"]: row for row in read_table(root, "instance")}
     categories = {row["token"]: row["name"] for row in read_table(root, "category")}
-    wanted = [categories[instances[r["instance_token"]]["category_token"]] for r in rows]
-    assert found.category.tolist() == wanted
+    expected = [categories[instances[r["instance_token"]]["category_token"]] for r in rows]
+    assert columns.category.tolist() == expected
     attributes = {row["token"]: row["name"] for row in read_table(root, "attribute")}
-    assert found.attribute.tolist() == [
+    assert columns.attribute.tolist() == [
         attributes[r["attribute_tokens"][0]] if r["attribute_tokens"] else "" for r in rows
     ]
 
 
-def test_keyframes_are_joined_with_their_own_pose(root: Path) -> None:
+def test_each_keyframe_is_joined_with_its_ego_pose(root: Path) -> None:
     rows = read_table(root, "sample_data")
     rows[3]["is_key_frame"] = False
     write_tables(root, {"sample_data": rows})
-    found = Tables(root, VERSION).keyframes
+    keyframes = Tables(root, VERSION).keyframes
     rows = [row for row in rows if row["is_key_frame"]]
     poses = {row["token"]: row for row in read_table(root, "ego_pose")}
-    assert found.token.tolist() == [row["token"] for row in rows]
-    assert found.filename.tolist() == [row["filename"] for row in rows]
-    assert found.size.tolist() == [[row["height"], row["width"]] for row in rows]
-    wanted = [poses[row["ego_pose_token"]]["translation"] for row in rows]
-    assert found.translation.tolist() == wanted
+    assert keyframes.token.tolist() == [row["token"] for row in rows]
+    assert keyframes.filename.tolist() == [row["filename"] for row in rows]
+    assert keyframes.size.tolist() == [[row["height"], row["width"]] for row in rows]
+    expected = [poses[row["ego_pose_token"]]["translation"] for row in rows]
+    assert keyframes.translation.tolist() == expected
 
 
 def test_sweeps_are_the_readings_between_key_frames(root: Path) -> None:
@@ -83,8 +83,8 @@ def test_visibility_is_the_token_of_its_level(root: Path) -> None:
     for number, row in enumerate(rows):
         row["visibility_token"] = levels[number % 4]
     write_tables(root, {"sample_annotation": rows})
-    found = Tables(root, VERSION).annotations.visibility
-    assert found.tolist() == [row["visibility_token"] for row in rows]
+    visibility = Tables(root, VERSION).annotations.visibility
+    assert visibility.tolist() == [row["visibility_token"] for row in rows]
 
 
 def test_samples_of_a_scene_are_in_order_of_time_whatever_their_order_in_the_file(
@@ -102,11 +102,11 @@ def test_annotations_of_a_sample_keep_file_order(root: Path) -> None:
     tables = Tables(root, VERSION)
     rows = read_table(root, "sample_annotation")
     for sample, name in enumerate(tables.samples.token):
-        wanted = [i for i, row in enumerate(rows) if row["sample_token"] == name]
-        assert tables.annotations_of(sample).tolist() == wanted
+        expected = [i for i, row in enumerate(rows) if row["sample_token"] == name]
+        assert tables.annotations_of(sample).tolist() == expected
 
 
-def test_only_the_asked_tables_are_read(root: Path) -> None:
+def test_only_the_tables_in_use_are_read(root: Path) -> None:
     for name in ("sample_annotation", "instance", "log", "map", "visibility"):
         (root / VERSION / f"{name}.json").unlink()
     tables = Tables(root, VERSION)
@@ -115,13 +115,13 @@ def test_only_the_asked_tables_are_read(root: Path) -> None:
         _ = tables.annotations
 
 
-def test_velocity_is_the_difference_of_the_neighbours(root: Path) -> None:
-    found = Tables(root, VERSION).annotations
-    car = found.category == "vehicle.car"
+def test_velocity_is_the_difference_quotient_of_the_neighbours(root: Path) -> None:
+    annotations = Tables(root, VERSION).annotations
+    car = annotations.category == "vehicle.car"
     # 1 m and 0.25 m a sample of half a second; centred and one-sided differences agree
-    np.testing.assert_allclose(found.velocity[car], [[2.0, 0.5]] * 7, atol=1e-6)
-    seen_once = found.category == "human.pedestrian.adult"
-    assert np.isnan(found.velocity[seen_once]).all()
+    np.testing.assert_allclose(annotations.velocity[car], [[2.0, 0.5]] * 7, atol=1e-6)
+    single = annotations.category == "human.pedestrian.adult"  # annotated in one sample only
+    assert np.isnan(annotations.velocity[single]).all()
 
 
 def test_velocity_is_unknown_across_a_long_gap(root: Path) -> None:
@@ -129,8 +129,9 @@ def test_velocity_is_unknown_across_a_long_gap(root: Path) -> None:
     for k in range(1, 4):
         rows[k]["timestamp"] += 1_100_000  # the first gap becomes 1.6 s, the centred one 2.1 s
     write_tables(root, {"sample": rows})
-    found = Tables(root, VERSION).annotations
-    car = found.velocity[(found.category == "vehicle.car") & (found.sample < 4)]
+    annotations = Tables(root, VERSION).annotations
+    is_car = (annotations.category == "vehicle.car") & (annotations.sample < 4)
+    car = annotations.velocity[is_car]
     assert np.isnan(car[0]).all()
     np.testing.assert_allclose(car[1], [2.0 / 2.1, 0.5 / 2.1], atol=1e-6)
 
@@ -155,13 +156,15 @@ def test_real_tables_equal_what_the_devkit_reads(tmp_path: Path) -> None:
         assert tables.keyframes.token[reference] == row["data"]["LIDAR_TOP"]
 
 
-def test_a_missing_root_is_named(tmp_path: Path) -> None:
+def test_an_error_names_a_missing_root(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"root must be an existing folder; got .*nowhere"):
         Tables(tmp_path / "nowhere", VERSION)
 
 
-def test_a_missing_version_names_those_there(root: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"got 'v1\.0-trainval'; there: v1\.0-mini"):
+def test_the_error_of_a_missing_version_lists_the_existing_ones(root: Path) -> None:
+    with pytest.raises(
+        FileNotFoundError, match=r"got 'v1\.0-trainval'; versions there: v1\.0-mini"
+    ):
         Tables(root, "v1.0-trainval")
 
 
@@ -171,7 +174,7 @@ def test_an_empty_version_is_not_the_root_itself(root: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 500])
-def test_a_cut_off_table_is_named(root: Path, cut: int) -> None:
+def test_an_error_names_a_table_that_is_cut_off(root: Path, cut: int) -> None:
     path = root / VERSION / "scene.json"
     path.write_bytes(path.read_bytes()[:-cut])
     with pytest.raises(ValueError, match=r"scene\.json must be JSON; got .*cut off"):
@@ -185,7 +188,7 @@ def test_a_table_of_another_structure_is_refused(root: Path, content: str) -> No
         _ = Tables(root, VERSION).scenes
 
 
-def test_a_row_without_a_field_is_named(root: Path) -> None:
+def test_an_error_names_a_row_without_a_field(root: Path) -> None:
     rows = read_table(root, "scene")
     del rows[1]["name"]
     write_tables(root, {"scene": rows})
@@ -193,7 +196,7 @@ def test_a_row_without_a_field_is_named(root: Path) -> None:
         _ = Tables(root, VERSION).scenes
 
 
-def test_rows_may_hold_objects_of_their_own(root: Path) -> None:
+def test_rows_may_hold_nested_objects(root: Path) -> None:
     _change(root, "scene", "extra", {"weather": "rain"})
     assert Tables(root, VERSION).scenes.name.tolist() == list(SCENES)
 
@@ -213,7 +216,7 @@ def test_rows_may_hold_objects_of_their_own(root: Path) -> None:
         ("instance", "category_token", "category"),
     ],
 )
-def test_a_dangling_token_names_table_field_and_token(
+def test_the_error_of_a_dangling_token_names_table_field_and_token(
     root: Path, table: str, field: str, target: str
 ) -> None:
     _change(root, table, field, "feed", row=1)
@@ -232,9 +235,11 @@ def test_an_unknown_or_second_attribute_is_refused(root: Path) -> None:
             _ = Tables(root, VERSION).annotations
 
 
-def test_a_token_that_stands_twice_is_named(root: Path) -> None:
+def test_an_error_names_a_duplicate_token(root: Path) -> None:
     _change(root, "sample", "token", token("sample", "scene-0103", 0), row=2)
-    with pytest.raises(ValueError, match=r"every token must stand once; got '[0-9a-f]+' twice"):
+    with pytest.raises(
+        ValueError, match=r"tokens of .*sample\.json must be unique; got '[0-9a-f]+' twice"
+    ):
         _ = Tables(root, VERSION).keyframes
 
 
@@ -250,7 +255,7 @@ def test_a_token_that_stands_twice_is_named(root: Path) -> None:
         ("sample", "timestamp", "noon", "must be a whole number; got 'noon'"),
     ],
 )
-def test_a_value_of_the_wrong_kind_is_named(
+def test_an_error_names_a_value_of_the_wrong_kind(
     root: Path, table: str, field: str, value: object, message: str
 ) -> None:
     _change(root, table, field, value, row=1)
@@ -259,14 +264,15 @@ def test_a_value_of_the_wrong_kind_is_named(
         _ = (tables.samples, tables.keyframes, tables.annotations)
 
 
-def test_an_unknown_scene_comes_with_the_nearest(root: Path) -> None:
+def test_the_error_of_an_unknown_scene_suggests_the_closest_name(root: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"2 scenes of v1\.0-mini.* got 'scene-0913'; the nearest: scene-0916"
+        ValueError,
+        match=r"2 scenes of v1\.0-mini.* got 'scene-0913'; the nearest names: scene-0916",
     ):
         Tables(root, VERSION).scene_rows(["scene-0103", "scene-0913"])
 
 
-def test_a_sample_without_lidar_keyframe_is_named(root: Path) -> None:
+def test_an_error_names_a_sample_without_a_lidar_keyframe(root: Path) -> None:
     rows = [
         row
         for row in read_table(root, "sample_data")

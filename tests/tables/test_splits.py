@@ -22,7 +22,7 @@ def _renamed(root: Path, version: str) -> Tables:
     return Tables(root, version)
 
 
-def test_an_official_split_gives_the_scenes_the_version_holds(root: Path) -> None:
+def test_an_official_split_is_limited_to_the_scenes_of_the_version(root: Path) -> None:
     assert scenes_of_split(Tables(root, VERSION), "mini_val") == ("scene-0103", "scene-0916")
 
 
@@ -45,7 +45,7 @@ def test_the_mini_splits_equal_the_devkits() -> None:
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test", "train_detect", "train_track"])
-def test_the_big_splits_equal_the_devkits_though_it_is_not_imported(split: str) -> None:
+def test_the_large_splits_equal_the_devkits_without_importing_it(split: str) -> None:
     splits = pytest.importorskip("nuscenes.utils.splits").create_splits_scenes()
     assert sorted(_devkit_scenes(split)) == sorted(splits[split])
     program = "import sys; from bevstack.tables.splits import _devkit_scenes as s; s('val'); "
@@ -53,7 +53,7 @@ def test_the_big_splits_equal_the_devkits_though_it_is_not_imported(split: str) 
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
-def test_the_big_splits_come_from_the_devkit(root: Path) -> None:
+def test_the_large_splits_come_from_the_devkit(root: Path) -> None:
     pytest.importorskip("nuscenes")
     tables = _renamed(root, "v1.0-trainval")  # scene-0103 and scene-0916 are of val
     assert scenes_of_split(tables, "val") == ("scene-0103", "scene-0916")
@@ -61,7 +61,9 @@ def test_the_big_splits_come_from_the_devkit(root: Path) -> None:
         scenes_of_split(tables, "train")
 
 
-def test_without_the_devkit_the_extra_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_without_the_devkit_names_the_extra(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tables = _renamed(root, "v1.0-trainval")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install 'bevstack\[nuscenes\]'"):
@@ -81,7 +83,7 @@ def test_other_splits_come_from_splits_json(root: Path) -> None:
         scenes_of_split(tables, "mini_val")
 
 
-def test_a_damaged_splits_json_is_named(root: Path) -> None:
+def test_an_error_names_a_damaged_splits_json(root: Path) -> None:
     tables = Tables(root, VERSION)
     (tables.folder / "splits.json").write_text('{"mine": [1]}')
     with pytest.raises(ValueError, match="must map split names to lists of scene names"):

@@ -22,9 +22,9 @@ STRINGS = {
 
 @pytest.fixture(params=list(STRINGS))
 def case(request: pytest.FixtureRequest) -> tuple[TextColumn, list[str]]:
-    """A column made in two pieces, and the strings it holds."""
+    """Return a column joined from two chunks, and its strings."""
     field, kind, strings = STRINGS[request.param]
-    column = field.join([field.piece(strings[:2]), field.piece(strings[2:])])
+    column = field.join([field.pack(strings[:2]), field.pack(strings[2:])])
     assert isinstance(column, kind)
     return column, strings
 
@@ -34,16 +34,16 @@ def case(request: pytest.FixtureRequest) -> tuple[TextColumn, list[str]]:
     [0, -1, np.int32(1), slice(1, None), slice(None, None, -1), [2, 0, 0], np.array([], int)],
     ids=repr,
 )
-def test_a_column_is_indexed_as_an_array_of_strings(
+def test_a_column_is_indexed_like_an_array_of_strings(
     case: tuple[TextColumn, list[str]], key: object
 ) -> None:
     column, strings = case
-    wanted = np.array(strings)[key]  # type: ignore[call-overload]
-    np.testing.assert_array_equal(column[key], wanted)
-    assert isinstance(column[key], type(wanted))
+    expected = np.array(strings)[key]  # type: ignore[call-overload]
+    np.testing.assert_array_equal(column[key], expected)
+    assert isinstance(column[key], type(expected))
 
 
-def test_a_column_is_compared_listed_and_masked_as_an_array_of_strings(
+def test_a_column_is_compared_listed_and_masked_like_an_array_of_strings(
     case: tuple[TextColumn, list[str]],
 ) -> None:
     column, strings = case
@@ -60,25 +60,27 @@ def test_a_column_is_compared_listed_and_masked_as_an_array_of_strings(
     np.testing.assert_array_equal(column == array, [True] * len(strings))
 
 
-def test_a_column_is_known_by_its_arrays(case: tuple[TextColumn, list[str]]) -> None:
+def test_a_column_is_restored_from_its_arrays(case: tuple[TextColumn, list[str]]) -> None:
     column, strings = case
     copy = text_column({name: array.copy() for name, array in column.arrays().items()})
     assert type(copy) is type(column)
     assert copy.tolist() == strings
-    assert column.chosen(np.array([2, 1])).tolist() == [strings[2], strings[1]]
+    assert column.select(np.array([2, 1])).tolist() == [strings[2], strings[1]]
 
 
 def test_a_row_outside_the_column_is_refused(case: tuple[TextColumn, list[str]]) -> None:
     column, strings = case
     for row in (len(strings), -len(strings) - 1):
-        with pytest.raises(IndexError, match=f"within the {len(strings)} of the column; got {row}"):
+        with pytest.raises(
+            IndexError, match=f"within the {len(strings)} rows of the column; got {row}"
+        ):
             column[row]
 
 
 @pytest.mark.parametrize("make", [Text, Names, Tokens, Paths])
 def test_a_column_may_be_empty(make: Callable[[], Text]) -> None:
-    for pieces in ([], [make().piece([])]):
-        column = make().join(pieces)
+    for chunks in ([], [make().pack([])]):
+        column = make().join(chunks)
         assert len(column) == 0 and column.tolist() == []
         assert np.asarray(column).shape == (0,)
 
@@ -87,11 +89,11 @@ def test_a_million_tokens_and_file_names_take_few_bytes() -> None:
     tokens = HexText.pack(HEX * 1000)
     assert tokens is not None and tokens.nbytes == 16 * 4000
     names = [f"sweeps/CAM_FRONT/n015-2018__CAM_FRONT__{k:016}.jpg" for k in range(4000)]
-    paths = Paths().join([Paths().piece(names)])
+    paths = Paths().join([Paths().pack(names)])
     assert sum(array.nbytes for array in paths.arrays().values()) < 22 * 4000
     assert paths.tolist() == names
 
 
-def test_no_array_without_a_copy() -> None:
+def test_conversion_to_an_array_requires_a_copy() -> None:
     with pytest.raises(ValueError, match="must be copied"):
-        PlainText.of(["a"]).__array__(copy=False)
+        PlainText.from_strings(["a"]).__array__(copy=False)

@@ -1,4 +1,4 @@
-"""The reader of traffic elements, against rows written by hand."""
+"""The reader of traffic elements, tested on handwritten rows."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def write(folder: Path, table: str, rows: object) -> Path:
     return folder
 
 
-def test_row_becomes_an_element_with_sizes_and_yaw_of_this_project(tmp_path: Path) -> None:
+def test_a_row_becomes_an_element_in_the_size_and_yaw_conventions_of_bevstack(
+    tmp_path: Path,
+) -> None:
     (element,) = read_traffic_elements(write(tmp_path, "traffic_element", [ROW]))
     assert element.box_px == (10.0, 20.5, 14.0, 30.25)
     assert element.size_m == (0.3, 0.36, 1.05)  # depth, width, height
@@ -44,8 +46,8 @@ def test_row_becomes_an_element_with_sizes_and_yaw_of_this_project(tmp_path: Pat
 
 
 def test_attributes_are_numbered_as_in_openlane_v2() -> None:
-    wanted = {"unknown": 0, "red": 1, "green": 2, "no_left_turn": 7, "slight_right": 12}
-    assert {name: TRAFFIC_ELEMENT_ATTRIBUTES.index(name) for name in wanted} == wanted
+    expected = {"unknown": 0, "red": 1, "green": 2, "no_left_turn": 7, "slight_right": 12}
+    assert {name: TRAFFIC_ELEMENT_ATTRIBUTES.index(name) for name in expected} == expected
     assert len(TRAFFIC_ELEMENT_ATTRIBUTES) == 13
 
 
@@ -69,7 +71,7 @@ def test_a_folder_without_the_table_is_refused_with_a_remedy(tmp_path: Path) -> 
         read_traffic_elements(write(tmp_path, "traffic_element", {}))
 
 
-def test_lanes_are_found_by_their_token(tmp_path: Path) -> None:
+def test_lanes_are_indexed_by_token(tmp_path: Path) -> None:
     row = {"token": "l", "scene_token": "s", "centerline": [[0.0, 1.0], [2.0, 1.5]]}
     lanes = read_lanes(write(tmp_path, "lane", [row]))
     assert list(lanes) == ["l"] and lanes["l"].scene_token == "s"

@@ -1,4 +1,4 @@
-"""The writer: tokens, refused tables by message, and no half file in a good one's place."""
+"""The writer of tables: tokens, errors for invalid tables, and atomic replacement of files."""
 
 import errno
 import hashlib
@@ -13,7 +13,7 @@ from bevstack.tables.writer import check_tables, make_token, write_json, write_t
 
 
 def small_tables() -> dict[str, list[dict[str, object]]]:
-    """Two samples of one scene with one camera and one annotated instance."""
+    """Return tables of one scene: two samples, one camera and one annotated instance."""
     tables = {name: [] for name in TABLES}
     tables["category"] = [{"token": "cat"}]
     tables["attribute"] = [{"token": "attr"}]
@@ -72,7 +72,7 @@ def test_token_is_the_md5_of_the_path_of_its_parts():
     assert make_token("a", "bc") != make_token("ab", "c")
 
 
-def test_thirteen_files_come_back_as_they_were_given(tmp_path: Path):
+def test_thirteen_written_files_are_read_back_unchanged(tmp_path: Path):
     tables = small_tables()
     write_tables(tmp_path / "root" / "v1.0-x", tables)
     written = {p.stem: json.loads(p.read_text()) for p in (tmp_path / "root" / "v1.0-x").iterdir()}
@@ -93,7 +93,9 @@ def test_thirteen_files_come_back_as_they_were_given(tmp_path: Path):
         ("map", "log_tokens", ["gone"]),
     ],
 )
-def test_dangling_token_is_named_and_nothing_is_written(tmp_path: Path, table, field, value):
+def test_an_error_names_a_dangling_token_and_nothing_is_written(
+    tmp_path: Path, table, field, value
+):
     tables = small_tables()
     tables[table][0][field] = value
     with pytest.raises(ValueError, match=rf"^{table}\.{field} must be a token of table .*; got '"):
@@ -101,7 +103,7 @@ def test_dangling_token_is_named_and_nothing_is_written(tmp_path: Path, table, f
     assert not (tmp_path / "v").exists()
 
 
-def test_missing_and_unknown_tables_are_named():
+def test_an_error_names_missing_and_unknown_tables():
     tables = small_tables()
     del tables["map"]
     tables["lidarseg"] = []
@@ -116,14 +118,14 @@ def test_repeated_token_is_refused():
         check_tables(tables)
 
 
-def test_nan_is_refused_and_the_old_file_stays(tmp_path: Path):
+def test_nan_is_refused_and_the_old_file_is_unchanged(tmp_path: Path):
     write_json(tmp_path / "a.json", [1])
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "a.json", [float("nan")])
     assert (tmp_path / "a.json").read_text() == "[1]"
 
 
-def test_full_disk_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_full_disk_leaves_the_old_file_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write_json(tmp_path / "a.json", {"old": 1})
 
     def full(descriptor: int) -> None:

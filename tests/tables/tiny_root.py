@@ -1,9 +1,10 @@
-"""A hand-made root in nuScenes' format: two scenes, two rigs, small pictures.
+"""A handmade root in nuScenes' format: two scenes, two rigs, small images.
 
-Written with nothing of the project's own, so that reading it proves something. scene-0103 has four
-samples of nuScenes' six cameras (80x48), scene-0916 three samples of four other cameras of two
-sizes. Each scene holds a car that moves 1 m a sample, a pedestrian seen once, a bus without lidar
-points, and a dog, which is never scored. The vehicle stands tilted, so no rotation is trivial.
+This module imports nothing from bevstack, so that it tests the reader independently. scene-0103 has
+four samples of nuScenes' six cameras (80x48), scene-0916 three samples of four other cameras of two
+sizes. Each scene holds a car that moves 1 m a sample, a pedestrian in one sample, a bus without
+lidar points, and an animal, which is never scored. The ego vehicle is tilted, so no rotation is
+trivial.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ SIZE = {"CAM_FRONT": (80, 48), "SIDE_LEFT": (100, 50), "SIDE_RIGHT": (100, 50)} 
 
 
 def token(*parts: object) -> str:
-    """A stable token of 32 hexadecimal digits."""
+    """Return a reproducible token of 32 hexadecimal digits."""
     return hashlib.md5("/".join(map(str, parts)).encode(), usedforsecurity=False).hexdigest()
 
 
 def quaternion(yaw: float, pitch: float = 0.0, roll: float = 0.0) -> list[float]:
-    """Quaternion wxyz of rotations about z, then y, then x (radians)."""
+    """Return the quaternion wxyz of rotations about z, then y, then x (radians)."""
     cy, sy = math.cos(yaw / 2), math.sin(yaw / 2)
     cp, sp = math.cos(pitch / 2), math.sin(pitch / 2)
     cr, sr = math.cos(roll / 2), math.sin(roll / 2)
@@ -51,12 +52,12 @@ def quaternion(yaw: float, pitch: float = 0.0, roll: float = 0.0) -> list[float]
 
 
 def camera_rotation(yaw_deg: float) -> list[float]:
-    """ego_from_cam of a level camera that looks along a yaw."""
+    """Return the rotation ego_from_cam of a level camera with the given yaw."""
     return quaternion(math.radians(yaw_deg) - math.pi / 2, 0.0, -math.pi / 2)
 
 
 def write_tiny_root(root: Path) -> Path:
-    """Writes tables and pictures; returns the root."""
+    """Write tables and images, and return the root."""
     tables: dict[str, list[dict]] = {name: [] for name in _TABLES}
     for name in CATEGORIES:
         tables["category"].append({"token": token("category", name), "name": name})
@@ -78,17 +79,17 @@ def write_tiny_root(root: Path) -> Path:
         {"token": token("map"), "filename": "maps/mask.png", "log_tokens": logs, "category": ""}
     )
     write_tables(root, tables)
-    _write_pictures(root, tables)
+    _write_images(root, tables)
     return root
 
 
 def read_table(root: Path, name: str) -> list[dict]:
-    """One table as it stands in the file."""
+    """Read the rows of one table."""
     return json.loads((root / VERSION / f"{name}.json").read_text())
 
 
 def write_tables(root: Path, tables: dict[str, list[dict]]) -> None:
-    """Writes the given tables over those of the root."""
+    """Overwrite tables of the root."""
     (root / VERSION).mkdir(parents=True, exist_ok=True)
     for name, rows in tables.items():
         (root / VERSION / f"{name}.json").write_text(json.dumps(rows))
@@ -121,8 +122,8 @@ def _add_scene(tables: dict, name: str, number: int, count: int, rig: tuple) -> 
                 "next": samples[k + 1] if k + 1 < count else "",
             }
         )
-        for place, (channel, _) in enumerate((("LIDAR_TOP", 0.0), *rig)):
-            _add_reading(tables, name, number, k, channel, time - place * 7_000)
+        for order, (channel, _) in enumerate((("LIDAR_TOP", 0.0), *rig)):
+            _add_reading(tables, name, number, k, channel, time - order * 7_000)
     _add_objects(tables, name, number, count)
 
 
@@ -179,9 +180,9 @@ def _add_reading(tables: dict, scene: str, number: int, k: int, channel: str, ti
 def _add_objects(tables: dict, scene: str, number: int, count: int) -> None:
     seconds = number * 50.0
     center = np.array([700.0 + 4.0 * seconds, 1500.0 - 2.5 * seconds + number, 1.0])
-    for place, category in enumerate(CATEGORIES):
-        seen = range(1, 2) if category.startswith("human") else range(count)
-        tokens = [token("annotation", scene, category, k) for k in seen]
+    for index, category in enumerate(CATEGORIES):
+        samples = range(1, 2) if category.startswith("human") else range(count)
+        tokens = [token("annotation", scene, category, k) for k in samples]
         instance = token("instance", scene, category)
         tables["instance"].append(
             {
@@ -192,9 +193,10 @@ def _add_objects(tables: dict, scene: str, number: int, count: int) -> None:
                 "last_annotation_token": tokens[-1],
             }
         )
-        for order, k in enumerate(seen):
+        for order, k in enumerate(samples):
             moved = np.array([1.0 * k, 0.25 * k, 0.0]) if category == "vehicle.car" else 0.0
-            place_m = center + moved + np.array([9.0 - 5.0 * place, 6.0 + 2.0 * place, 0.2 * place])
+            offset = np.array([9.0 - 5.0 * index, 6.0 + 2.0 * index, 0.2 * index])
+            center_m = center + moved + offset
             attribute = {"vehicle.car": 0, "human.pedestrian.adult": 2}.get(category)
             tables["sample_annotation"].append(
                 {
@@ -205,9 +207,9 @@ def _add_objects(tables: dict, scene: str, number: int, count: int) -> None:
                     "attribute_tokens": []
                     if attribute is None
                     else [token("attribute", ATTRIBUTES[attribute])],
-                    "translation": place_m.round(3).tolist(),
-                    "size": [1.9 - 0.2 * place, 4.6 - 0.5 * place, 1.7 + 0.1 * place],
-                    "rotation": quaternion(0.3 + place),
+                    "translation": center_m.round(3).tolist(),
+                    "size": [1.9 - 0.2 * index, 4.6 - 0.5 * index, 1.7 + 0.1 * index],
+                    "rotation": quaternion(0.3 + index),
                     "prev": tokens[order - 1] if order else "",
                     "next": tokens[order + 1] if order + 1 < len(tokens) else "",
                     "num_lidar_pts": 0 if "bus" in category else 7 + k,
@@ -216,7 +218,7 @@ def _add_objects(tables: dict, scene: str, number: int, count: int) -> None:
             )
 
 
-def _write_pictures(root: Path, tables: dict) -> None:
+def _write_images(root: Path, tables: dict) -> None:
     for number, row in enumerate(tables["sample_data"]):
         if row["fileformat"] != "jpg":
             continue
