@@ -91,7 +91,7 @@ class Entries(Mapping[str, list[dict[str, object]]]):
         self._submission = submission
 
     def __getitem__(self, token: str) -> list[dict[str, object]]:
-        return result_entries(self._submission.of(token), token)
+        return result_entries(self._submission.select_sample(token), token)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._submission.sample_tokens)

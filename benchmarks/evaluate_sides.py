@@ -112,7 +112,7 @@ def arrays(root: Path, times: int = 5) -> dict[str, object]:
     """Ours from arrays: filter, matching and curves, and all with the checks of the boxes."""
     from bevstack.evaluation.detection3d.evaluator import evaluate, evaluate_filtered, scored_rows
     from bevstack.evaluation.detection3d.metric_config import MetricConfig
-    from bevstack.evaluation.detection3d.precision_recall import Chosen
+    from bevstack.evaluation.detection3d.precision_recall import Selection
     from bevstack.evaluation.scoring import load
     from bevstack.tables.reader import Tables
 
@@ -122,8 +122,8 @@ def arrays(root: Path, times: int = 5) -> dict[str, object]:
     stages = Stages()
     for _ in range(times):
         with stages.stage("filter"):
-            found = Chosen(boxes, scored_rows(boxes, truth, config).rows)
-            wanted = Chosen(truth.boxes, scored_rows(truth.boxes, truth, config).rows)
+            found = Selection(boxes, scored_rows(boxes, truth, config).rows)
+            wanted = Selection(truth.boxes, scored_rows(truth.boxes, truth, config).rows)
         with stages.stage("accumulate"):
             evaluate_filtered(found, wanted, config)
         with stages.stage("evaluate"):

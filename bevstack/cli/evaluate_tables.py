@@ -1,4 +1,4 @@
-"""Scores as tables: coloured ones on a terminal, elsewhere those that nuscenes-devkit prints."""
+"""Tables of scores: coloured tables for a terminal, else the tables of nuscenes-devkit."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 ERROR_TITLES = ("ATE\nm", "ASE\n1-IoU", "AOE\nrad", "AVE\nm/s", "AAE\n1-acc")
 FILE_WIDTH = 120  # characters
-GOOD, FAIR = 0.5, 0.25  # from these precisions on green and yellow
+GOOD, FAIR = 0.5, 0.25  # lowest average precision shown in green and in yellow
 
 
 def print_class_table(console: Console, name: str, scored: Scored) -> None:
-    """One row a class, best precision first, and the means on top."""
+    """Print the means and one row for each class, highest average precision first."""
     from rich.table import Table
 
     metrics, truth = scored.metrics, scored.loaded.truth
@@ -35,16 +35,16 @@ def print_class_table(console: Console, name: str, scored: Scored) -> None:
     for title in ("AP", *ERROR_TITLES):
         table.add_column(title, justify="right")
     mean = (metrics.mean_average_precision, *metrics.errors.values)
-    table.add_row("mean", *map(figure, mean), style="bold", end_section=True)
-    for found in sorted(metrics.classes, key=lambda c: -c.average_precision):
-        colour = _colour(found.average_precision)
-        precision = f"[{colour}]{found.average_precision:.4f}[/]"
-        table.add_row(found.name, precision, *map(figure, found.errors.values))
+    table.add_row("mean", *map(format_figure, mean), style="bold", end_section=True)
+    for scores in sorted(metrics.classes, key=lambda c: -c.average_precision):
+        colour = _colour(scores.average_precision)
+        precision = f"[{colour}]{scores.average_precision:.4f}[/]"
+        table.add_row(scores.name, precision, *map(format_figure, scores.errors.values))
     console.print(table)
 
 
 def print_devkit_table(metrics: DetectionMetrics, seconds: float, *, per_class: bool) -> None:
-    """The lines that the devkit prints."""
+    """Print the same lines as nuscenes-devkit."""
     print(f"mAP: {metrics.mean_average_precision:.4f}")
     for title, value in zip(ERROR_TITLES, metrics.errors.values, strict=True):
         print(f"m{title[:3]}: {value:.4f}")
@@ -55,58 +55,58 @@ def print_devkit_table(metrics: DetectionMetrics, seconds: float, *, per_class: 
     print("\nPer-class results:")
     names = ["AP", *(title[:3] for title in ERROR_TITLES)]
     print(f"{'Object Class':20}\t" + "\t".join(f"{name:6}" for name in names))
-    for found in metrics.classes:
-        values: Sequence[float] = (found.average_precision, *found.errors.values)
-        print(f"{found.name:20}\t" + "\t".join(f"{value:<6.3f}" for value in values))
+    for scores in metrics.classes:
+        values: Sequence[float] = (scores.average_precision, *scores.errors.values)
+        print(f"{scores.name:20}\t" + "\t".join(f"{value:<6.3f}" for value in values))
 
 
 def print_groups(console: Console, groups: Sequence[GroupMetrics]) -> None:
-    """One row a group, family by family."""
+    """Print one row for each group that has true boxes, sorted by family."""
     table = _table("group", ("true boxes", "mAP", *ERROR_TITLES))
-    there = [group for group in groups if group.num_truth]
-    families = [group.family for group in there]
-    for number, group in enumerate(there):
+    groups = [group for group in groups if group.num_truth]
+    families = [group.family for group in groups]
+    for number, group in enumerate(groups):
         name = group.name if group.family == "all" else f"{group.family}: {group.name}"
         figures = (group.mean_average_precision, *group.errors.values)
-        last = families[number + 1 : number + 2] != [group.family]
-        table.add_row(name, str(group.num_truth), *map(figure, figures), end_section=last)
+        is_last = families[number + 1 : number + 2] != [group.family]
+        table.add_row(name, str(group.num_truth), *map(format_figure, figures), end_section=is_last)
     _print(console, table)
 
 
 def print_comparison(
     console: Console, name: str, other: str, differences: Sequence[Interval]
 ) -> None:
-    """What another submission has more, and whether that is beyond chance."""
+    """Print the scores of another submission minus those of this one, with their intervals."""
     from bevstack.evaluation.analysis.bootstrap import LEVEL
 
     table = _table("figure", (f"{other}\nminus {name}", f"{100 * LEVEL:g} % of draws", ""))
     for interval in differences:
         spread = f"{interval.low:+.4f} to {interval.high:+.4f}"
-        verdict = "beyond chance" if interval.clear else ""
+        verdict = "beyond chance" if interval.excludes_zero else ""
         table.add_row(interval.name, f"{interval.value:+.4f}", spread, verdict)
     _print(console, table)
 
 
-def _table(first: str, others: Sequence[str]) -> Table:
+def _table(first: str, figures: Sequence[str]) -> Table:
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column(first, no_wrap=True)
-    for title in others:
+    for title in figures:
         table.add_column(title, justify="right", no_wrap=True)
     return table
 
 
 def _print(console: Console, table: Table) -> None:
-    """Whole lines in a file or pipe, whatever the width that is taken for a terminal's."""
+    """Print a table; into a file or pipe with whole lines, wider than the assumed terminal."""
     if not console.is_terminal:
         console.width = max(console.width, FILE_WIDTH)
     console.print(table)
 
 
-def figure(value: float) -> str:
-    """Four digits, or a dash where a class has no such error."""
+def format_figure(value: float) -> str:
+    """Return a score with four digits, or a dash for NaN: the class has no such error."""
     return "-" if value != value else f"{value:.4f}"
 
 

@@ -1,6 +1,6 @@
-"""From detections to scores: nuScenes submissions, the metric, and baselines.
+"""Scoring of detections: nuScenes submissions, the detection metric, and baselines.
 
-What needs torch is imported from its own module: ``baselines`` and ``result_boxes``.
+Modules that need torch are imported under their own names: ``baselines`` and ``result_boxes``.
 """
 
 from bevstack.evaluation.detection3d.columns import BoxColumns, GroundTruth

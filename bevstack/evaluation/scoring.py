@@ -1,4 +1,4 @@
-"""From a results file and the tables to scores, and to files of them in the devkit's own form."""
+"""Scoring of a results file against the tables, and files of metrics in the devkit's form."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ DETAILS_NAME = "metrics_details.json"
 
 
 class Loaded(NamedTuple):
-    """A submission and the truth that it is held against."""
+    """A submission and the ground truth of its samples."""
 
-    submission: Submission  # of the split's samples alone
+    submission: Submission  # only the samples of the split
     truth: GroundTruth
-    samples: NDArray[np.int64]  # (S,) rows of the truth's samples in the tables
+    samples: NDArray[np.int64]  # (S,) rows of the truth's samples in the sample table
 
 
 class Scored(NamedTuple):
-    """What was scored, and how it did."""
+    """A loaded submission and its metrics."""
 
     loaded: Loaded
     metrics: DetectionMetrics
-    seconds: float  # of the scoring itself
+    seconds: float  # time of scoring, without loading
 
 
 def load(
@@ -50,21 +50,21 @@ def load(
     *,
     strict: bool = False,
 ) -> Loaded:
-    """Reads results and truth, and checks that they belong together.
+    """Read results and ground truth, and check that they have the same samples.
 
-    Results of samples outside the split are left out, but for an official split they are an error,
-    as they are to the devkit.
+    Results of samples outside the split are ignored. For an official split they are an error, as in
+    the devkit.
 
     Args:
         results: a results file (JSON or columns), or its ``results`` object.
         tables: the version's tables.
-        split: an official split, one of the version's ``splits.json``, or names of scenes.
-        strict: take what the devkit takes; see ``read_submission``.
+        split: an official split, a split of the version's ``splits.json``, or names of scenes.
+        strict: accept what the devkit accepts; see ``read_submission``.
 
     Raises:
-        FileNotFoundError: no such results file or table.
-        ValueError: results that are not of the format, or not of the split's samples; a split or
-            scene that is not there; a split without true boxes; tables that do not fit together.
+        FileNotFoundError: the results file or a table does not exist.
+        ValueError: the results are not of the format or lack samples of the split; the split or a
+            scene does not exist; the split has no true boxes; or the tables are inconsistent.
     """
     samples = samples_of_split(tables, split)
     truth = ground_truth(tables, samples)
@@ -74,12 +74,16 @@ def load(
         submission = Submission({}, columns_of_results(results, strict=strict))
     exact = is_official(split)
     _check_samples(submission.boxes.sample_tokens, truth, split, tables, exact=exact)
-    boxes = submission.boxes if exact else in_order(submission.boxes, truth)
+    boxes = submission.boxes if exact else order_like_truth(submission.boxes, truth)
     return Loaded(Submission(submission.meta, boxes), truth, samples)
 
 
 def score(loaded: Loaded, config: MetricConfig | None = None, *, strict: bool = False) -> Scored:
-    """Scores what was loaded, and takes the time; see ``evaluate``."""
+    """Score what was loaded, and measure the time; see ``evaluate``.
+
+    Raises:
+        ValueError: see ``evaluate``.
+    """
     start = time.perf_counter()
     metrics = evaluate(loaded.submission.boxes, loaded.truth, config, strict=strict)
     return Scored(loaded, metrics, time.perf_counter() - start)
@@ -94,19 +98,19 @@ def evaluate_results(
     *,
     strict: bool = False,
 ) -> DetectionMetrics:
-    """Scores results with the detection metric of nuScenes (``detection_cvpr_2019``).
+    """Score results with the detection metric of nuScenes (``detection_cvpr_2019``).
 
     Args:
         results: a results file, or its ``results`` object.
         root: the folder that holds the version's folder.
         version: the folder of the 13 tables.
-        split: an official split, one of the version's ``splits.json``, or names of scenes.
-        out_dir: where ``metrics_summary.json`` and ``metrics_details.json`` go, in the devkit's
-            own form; none: nowhere.
-        strict: accept and refuse what the devkit does; see ``evaluate``.
+        split: an official split, a split of the version's ``splits.json``, or names of scenes.
+        out_dir: folder for ``metrics_summary.json`` and ``metrics_details.json``, in the devkit's
+            form; None: nothing is written.
+        strict: accept and refuse the same input as the devkit; see ``evaluate``.
 
     Raises:
-        FileNotFoundError: no such results file, root, version or table.
+        FileNotFoundError: the results file, root, version or a table does not exist.
         ValueError: see ``load``.
         OSError: the files cannot be written.
     """
@@ -117,14 +121,14 @@ def evaluate_results(
     return scored.metrics
 
 
-def in_order(boxes: BoxColumns, truth: GroundTruth) -> BoxColumns:
-    """The boxes of the truth's samples in their order, as the devkit takes them off a file."""
-    moved = boxes.of_samples(truth.boxes.sample_tokens)
-    return moved[np.argsort(moved.sample, kind="stable")]
+def order_like_truth(boxes: BoxColumns, truth: GroundTruth) -> BoxColumns:
+    """Return the boxes of the truth's samples in the truth's order, as the devkit reads them."""
+    selected = boxes.select_samples(truth.boxes.sample_tokens)
+    return selected[np.argsort(selected.sample, kind="stable")]
 
 
 def write_metrics(folder: Path, scored: Scored, config: MetricConfig | None = None) -> None:
-    """Writes both files in the devkit's form, the summary last.
+    """Write both files of metrics in the devkit's form, the summary last.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full; names the path.
@@ -142,18 +146,22 @@ def write_metrics(folder: Path, scored: Scored, config: MetricConfig | None = No
 
 
 def summary_of(metrics: DetectionMetrics, config: MetricConfig) -> dict[str, Any]:
-    """The figures of ``metrics_summary.json``, without time, settings and meta."""
+    """Return the content of ``metrics_summary.json``, without time, settings and meta."""
     errors = dict(zip(ERROR_NAMES, metrics.errors.values, strict=True))
     return {
         "label_aps": {
-            found.name: dict(zip(map(str, config.distances_m), found.precisions, strict=True))
-            for found in metrics.classes
+            class_metrics.name: dict(
+                zip(map(str, config.distances_m), class_metrics.precisions, strict=True)
+            )
+            for class_metrics in metrics.classes
         },
-        "mean_dist_aps": {found.name: found.average_precision for found in metrics.classes},
+        "mean_dist_aps": {
+            class_metrics.name: class_metrics.average_precision for class_metrics in metrics.classes
+        },
         "mean_ap": metrics.mean_average_precision,
         "label_tp_errors": {
-            found.name: dict(zip(ERROR_NAMES, found.errors.values, strict=True))
-            for found in metrics.classes
+            class_metrics.name: dict(zip(ERROR_NAMES, class_metrics.errors.values, strict=True))
+            for class_metrics in metrics.classes
         },
         "tp_errors": errors,
         "tp_scores": {name: max(0.0, 1.0 - error) for name, error in errors.items()},
@@ -164,17 +172,18 @@ def summary_of(metrics: DetectionMetrics, config: MetricConfig) -> dict[str, Any
 def details_of(
     metrics: DetectionMetrics, config: MetricConfig
 ) -> dict[str, Mapping[str, list[float]]]:
-    """The curves of ``metrics_details.json``, by "class:distance"."""
+    """Return the curves of ``metrics_details.json``, by "class:distance"."""
     return {
-        f"{found.name}:{distance}": _curve_lists(curve)
-        for found in metrics.classes
-        for distance, curve in zip(config.distances_m, found.curves, strict=True)
+        f"{class_metrics.name}:{distance}": _curve_lists(curve)
+        for class_metrics in metrics.classes
+        for distance, curve in zip(config.distances_m, class_metrics.curves, strict=True)
     }
 
 
 def _curve_lists(curve: Curve) -> Mapping[str, list[float]]:
+    """Return the columns of a curve as lists, in the devkit's order."""
     error = dict(zip(ERROR_NAMES, curve.errors, strict=True))
-    # the devkit's order, which is not that of the summary
+    # The devkit's order in this file, which differs from that of the summary.
     columns = {
         "recall": curve.recall,
         "precision": curve.precision,
@@ -186,37 +195,39 @@ def _curve_lists(curve: Curve) -> Mapping[str, list[float]]:
 
 
 def _check_samples(
-    found: NDArray[np.str_],
+    tokens: NDArray[np.str_],
     truth: GroundTruth,
     split: str | Sequence[str],
     tables: Tables,
     *,
     exact: bool,
 ) -> None:
-    named = repr(split) if isinstance(split, str) else f"the scenes {', '.join(split)}"
-    wanted = truth.boxes.sample_tokens.tolist()
-    there = set(found.tolist())
-    missing = [token for token in wanted if token not in there]
-    if len(missing) == len(wanted) and there:
-        known = there & set(map(str, tables.samples.token))
-        whose = (
+    """Check that results cover every sample of a split, and only those if ``exact``."""
+    split_name = repr(split) if isinstance(split, str) else f"the scenes {', '.join(split)}"
+    required = truth.boxes.sample_tokens.tolist()
+    predicted = set(tokens.tolist())
+    missing = [token for token in required if token not in predicted]
+    if len(missing) == len(required) and predicted:
+        known = predicted & set(map(str, tables.samples.token))
+        reason = (
             "samples of other scenes"
             if known
             else f"samples that {tables.version} does not hold: it was made for another version"
         )
         raise ValueError(
-            f"results must hold the {len(wanted)} samples of {named}; got {len(there)} others, "
-            f"such as {', '.join(sorted(there)[:3])}: {whose}"
+            f"results must hold the {len(required)} samples of {split_name}; got "
+            f"{len(predicted)} different samples, such as {', '.join(sorted(predicted)[:3])}: "
+            f"{reason}"
         )
     if missing:
         raise ValueError(
-            f"results must hold every one of the {len(wanted)} samples of {named}; got none for "
-            f"{len(missing)}, such as {', '.join(missing[:3])}: predict the whole split, or "
+            f"results must hold every one of the {len(required)} samples of {split_name}; got none "
+            f"for {len(missing)}, such as {', '.join(missing[:3])}: predict the whole split, or "
             "score the scenes you have"
         )
-    extra = sorted(there - set(wanted)) if exact else []
+    extra = sorted(predicted - set(required)) if exact else []
     if extra:
         raise ValueError(
-            f"results must hold the samples of {named} and no others; got {len(extra)} others, "
-            f"such as {', '.join(extra[:3])}: they are of another split or version"
+            f"results must hold only the samples of {split_name}; got {len(extra)} more, such as "
+            f"{', '.join(extra[:3])}: they belong to another split or version"
         )

@@ -10,13 +10,13 @@ from tests.tables.tiny_root import write_tiny_root
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A hand-made root of two scenes with two rigs."""
+    """Write the hand-made root of two scenes with two rigs."""
     return write_tiny_root(tmp_path / "root")
 
 
 @pytest.fixture
 def real_root() -> Path:
-    """The real mini_val tables, with images of four samples."""
+    """Return the real mini_val tables, with images of four samples."""
     shared = shared_dir()
     if shared is None:
         pytest.skip("no real data: neither ../shared nor $BEVSTACK_SHARED")

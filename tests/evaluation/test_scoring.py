@@ -26,63 +26,65 @@ FILES = ("metrics_summary.json", "metrics_details.json")
 
 
 def truth_as_prediction(root: Path) -> dict[str, list]:
-    """Boxes that scoring counts, as a perfect detector would give them."""
+    """Return the boxes that scoring counts, as a perfect detector would predict them."""
     dataset = NuScenesDataset(root, VERSION)
     results = {}
     for index in range(len(dataset)):
         frame = dataset.frame(index, load_images=False)
-        found = frame.annotations[frame.annotations.num_points > 0]
-        ones = torch.ones(len(found))
+        annotations = frame.annotations[frame.annotations.num_points > 0]
+        ones = torch.ones(len(annotations))
         results[frame.sample_token] = results_of_frame(
-            Detections(found.boxes, ones, found.labels), frame
+            Detections(annotations.boxes, ones, annotations.labels), frame
         )
     return results
 
 
 def real_truth_as_prediction(root: Path) -> dict[str, list]:
-    """Every annotation of a class, straight from the tables."""
+    """Return every annotation of a detection class, directly from the tables."""
     tables = Tables(root, VERSION)
-    found = tables.annotations
+    annotations = tables.annotations
     results: dict[str, list] = {str(name): [] for name in tables.samples.token}
-    for row, category in enumerate(found.category.tolist()):
+    for row, category in enumerate(annotations.category.tolist()):
         if category in CATEGORY_TO_CLASS:
-            sample = str(tables.samples.token[found.sample[row]])
+            sample = str(tables.samples.token[annotations.sample[row]])
             box = {
                 "sample_token": sample,
-                "translation": found.translation[row].tolist(),
-                "size": found.size[row].tolist(),
-                "rotation": found.rotation[row].tolist(),
-                "velocity": found.velocity[row].tolist(),
+                "translation": annotations.translation[row].tolist(),
+                "size": annotations.size[row].tolist(),
+                "rotation": annotations.rotation[row].tolist(),
+                "velocity": annotations.velocity[row].tolist(),
                 "detection_name": CATEGORY_TO_CLASS[category],
                 "detection_score": 1.0,
-                "attribute_name": str(found.attribute[row]),
+                "attribute_name": str(annotations.attribute[row]),
             }
             results[sample].append(box)
     return results
 
 
 def expect_the_devkits_files(results: Path | dict, root: Path, split, out: Path) -> None:
-    """Both files are the devkit's, character by character, but for the time it took."""
+    """Check that both files equal the devkit's character by character, except for the time."""
     from bevstack.evaluation.devkit.devkit import evaluate_with_devkit
 
     ours = evaluate_results(results, root, VERSION, split, out / "ours")
     theirs = evaluate_with_devkit(results, root, VERSION, split, out / "theirs")
     assert ours == theirs
-    summaries = [json.loads((out / who / FILES[0]).read_text()) for who in ("ours", "theirs")]
+    summaries = [json.loads((out / side / FILES[0]).read_text()) for side in ("ours", "theirs")]
     assert all(summary.pop("eval_time") >= 0 for summary in summaries)
     assert json.dumps(summaries[0]) == json.dumps(summaries[1])
     assert (out / "ours" / FILES[1]).read_bytes() == (out / "theirs" / FILES[1]).read_bytes()
 
 
-def test_truth_as_prediction_is_found_whole(root: Path) -> None:
+def test_truth_as_prediction_is_matched_completely(root: Path) -> None:
     metrics = evaluate_results(truth_as_prediction(root), root, VERSION, "mini_val")
-    precision = {found.name: found.average_precision for found in metrics.classes}
+    precision = {
+        class_metrics.name: class_metrics.average_precision for class_metrics in metrics.classes
+    }
     assert precision["car"] == precision["pedestrian"] == pytest.approx(1.0)
-    assert precision["bus"] == 0.0  # no point ever fell on it, so it is not among the truth
+    assert precision["bus"] == 0.0  # it has no lidar point, so the metric does not count it
     assert metrics.mean_average_precision == pytest.approx(0.2)
-    car = next(found for found in metrics.classes if found.name == "car")
+    car = next(class_metrics for class_metrics in metrics.classes if class_metrics.name == "car")
     assert car.errors.translation_m < 1e-4
-    # upright boxes of a tilted vehicle: 0.05 rad of tilt turn a heading by up to its half square
+    # upright boxes of a tilted vehicle: a tilt t = 0.05 rad changes a heading by up to t**2 / 2
     assert car.errors.orientation_rad < 2e-3
     assert car.errors.attribute == 0.0
 
@@ -99,8 +101,8 @@ def test_the_files_are_those_of_the_devkit(
     boxes[0]["velocity"] = [float("nan")] * 2
     boxes.append({**boxes[0], "detection_score": 0.5})
     write_submission(tmp_path / "r.json", results)
-    given = tmp_path / "r.json" if as_file else results
-    expect_the_devkits_files(given, root, split, tmp_path)
+    source = tmp_path / "r.json" if as_file else results
+    expect_the_devkits_files(source, root, split, tmp_path)
 
 
 @needs_devkit
@@ -122,13 +124,13 @@ def test_the_order_of_the_file_decides_between_equal_scores(root: Path) -> None:
     for boxes in ([car, aside], [aside, car]):
         metrics = evaluate_results({**results, sample: boxes}, root, VERSION, "mini_val")
         precisions.append(next(c for c in metrics.classes if c.name == "car").precisions[0])
-    assert precisions[0] < precisions[1] - 0.01  # the later one counts as the surer
+    assert precisions[0] < precisions[1] - 0.01  # of equal scores the later box comes first
 
 
 @pytest.mark.parametrize("as_list", [True, False])
 def test_scenes_that_are_no_official_split_are_scored_too(root: Path, as_list: bool) -> None:
     (root / VERSION / "splits.json").write_text('{"mine": ["scene-0916"]}')
-    results = truth_as_prediction(root)  # of the other scene too, which is left out
+    results = truth_as_prediction(root)  # the results also hold the second scene, which is ignored
     split = ["scene-0916"] if as_list else "mine"
     metrics = evaluate_results(results, root, VERSION, split)
     assert metrics.mean_average_precision == pytest.approx(0.2)
@@ -146,14 +148,14 @@ def test_a_real_submission_is_scored_as_the_devkit_does(real_root: Path, tmp_pat
     results = folder / "results_nusc.json"
     expect_the_devkits_files(results, real_root, "mini_val", tmp_path)
     wanted = json.loads((folder / "metrics_devkit_1.2.0.json").read_text())
-    found = json.loads((tmp_path / "ours" / FILES[0]).read_text())
+    summary = json.loads((tmp_path / "ours" / FILES[0]).read_text())
     # the stored figures come from another machine, whose last bits may differ
-    assert found["nd_score"] == pytest.approx(wanted["nd_score"], abs=1e-12)
-    assert found["label_aps"]["car"] == pytest.approx(wanted["label_aps"]["car"], abs=1e-12)
+    assert summary["nd_score"] == pytest.approx(wanted["nd_score"], abs=1e-12)
+    assert summary["label_aps"]["car"] == pytest.approx(wanted["label_aps"]["car"], abs=1e-12)
     boxes = read_submission(results).boxes
     write_columns(tmp_path / "r.safetensors", boxes, {"use_lidar": True})
     columns = evaluate_results(tmp_path / "r.safetensors", real_root, VERSION, "mini_val")
-    assert columns.nds == found["nd_score"]
+    assert columns.nds == summary["nd_score"]
 
 
 @needs_devkit
@@ -162,10 +164,10 @@ def test_real_truth_as_prediction_scores_the_known_figures(real_root: Path, tmp_
     results = real_truth_as_prediction(real_root)
     write_submission(tmp_path / "r.json", results)
     expect_the_devkits_files(tmp_path / "r.json", real_root, "mini_val", tmp_path)
-    found = json.loads((tmp_path / "ours" / FILES[0]).read_text())
-    # not 1: boxes without points are given too, and three classes have no true box
-    assert round(found["mean_ap"], 3) == 0.630
-    assert round(found["nd_score"], 3) == 0.672
+    summary = json.loads((tmp_path / "ours" / FILES[0]).read_text())
+    # not 1: boxes without points are predicted too, and three classes have no true box
+    assert round(summary["mean_ap"], 3) == 0.630
+    assert round(summary["nd_score"], 3) == 0.672
 
 
 def test_no_box_at_all_scores_nothing(root: Path) -> None:
@@ -185,21 +187,27 @@ def test_maps_logs_and_visibility_are_not_needed(root: Path) -> None:
 def test_missing_and_foreign_samples_are_counted_and_named(root: Path) -> None:
     results = truth_as_prediction(root)
     names = list(results)
-    few = {name: results[name] for name in names[:5]}
+    incomplete = {name: results[name] for name in names[:5]}
     with pytest.raises(
         ValueError, match=f"7 samples of 'mini_val'; got none for 2, such as {names[5]}"
     ):
-        evaluate_results(few, root, VERSION, "mini_val")
-    with pytest.raises(ValueError, match="and no others; got 1 others, such as feed"):
+        evaluate_results(incomplete, root, VERSION, "mini_val")
+    with pytest.raises(
+        ValueError, match="hold only the samples of 'mini_val'; got 1 more, such as feed"
+    ):
         evaluate_results({**results, "feed": []}, root, VERSION, "mini_val")
 
 
-def test_results_of_another_version_or_split_are_told_apart(root: Path) -> None:
-    with pytest.raises(ValueError, match=r"7 samples of 'mini_val'; got 2 others, such as a, b"):
+def test_results_of_another_version_and_of_another_split_give_different_errors(root: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"7 samples of 'mini_val'; got 2 different samples, such as a, b"
+    ):
         evaluate_results({"b": [], "a": []}, root, VERSION, "mini_val")
     results = truth_as_prediction(root)
     first = {name: results[name] for name in list(results)[:4]}
-    with pytest.raises(ValueError, match=r"the scenes scene-0916; got 4 others, .* other scenes"):
+    with pytest.raises(
+        ValueError, match=r"the scenes scene-0916; got 4 different samples, .* other scenes"
+    ):
         evaluate_results(first, root, VERSION, ["scene-0916"])
 
 

@@ -1,4 +1,4 @@
-"""Everything that can be said of a submission, in one object: what the report shows."""
+"""Full analysis of a submission: all numbers that the report shows, in one object."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bevstack.evaluation.analysis.bootstrap import (
 )
 from bevstack.evaluation.analysis.breakdown import GroupMetrics, break_down
 from bevstack.evaluation.analysis.calibration import Reliability, reliabilities
-from bevstack.evaluation.analysis.conditions import read_circumstances
+from bevstack.evaluation.analysis.conditions import read_conditions
 from bevstack.evaluation.detection3d.evaluator import match_classes, scored_boxes
 from bevstack.evaluation.detection3d.metric_config import MetricConfig
 from bevstack.evaluation.detection3d.precision_recall import ClassMatches
@@ -25,7 +25,7 @@ from bevstack.tables.reader import Tables
 
 @dataclass(frozen=True, kw_only=True)
 class SceneFigures:
-    """One scene scored alone; classes without true boxes in it count 0, as the metric has it."""
+    """Metrics of a single scene; a class without true boxes in it counts 0, as in the metric."""
 
     name: str
     nds: float
@@ -34,7 +34,7 @@ class SceneFigures:
 
 @dataclass(frozen=True, kw_only=True)
 class Analysis:
-    """A submission's scores and what lies behind them."""
+    """Scores of a submission with groups, intervals, calibration, and scores by scene."""
 
     scored: Scored
     config: MetricConfig
@@ -52,24 +52,33 @@ def analyse(
     *,
     draws: int = DRAWS,
 ) -> Analysis:
-    """Breaks scores down, and says how sure they are; seconds at the size of nuScenes val."""
+    """Compute the metrics by group and by scene, bootstrap intervals, and the calibration.
+
+    Takes seconds at the size of nuScenes val.
+
+    Args:
+        scored: the scored submission.
+        tables: the version's tables.
+        config: settings of the metric; None: ``detection_cvpr_2019``.
+        draws: bootstrap draws of the scenes for each interval.
+    """
     config = config or MetricConfig()
     boxes, truth = scored.loaded.submission.boxes, scored.loaded.truth
-    circumstances = read_circumstances(tables, scored.loaded.samples)
-    resampler = Resampler(boxes, truth, scene=circumstances.scene, config=config)
-    one_by_one = np.eye(resampler.num_scenes, dtype=np.int64)
+    conditions = read_conditions(tables, scored.loaded.samples)
+    resampler = Resampler(boxes, truth, scene=conditions.scene, config=config)
+    single_scenes = np.eye(resampler.num_scenes, dtype=np.int64)
     scenes = [
-        SceneFigures(name=name, nds=float(found[0]), mean_average_precision=float(found[1]))
-        for name, found in zip(
-            circumstances.scene_names, map(resampler.figures, one_by_one), strict=True
+        SceneFigures(name=name, nds=float(figures[0]), mean_average_precision=float(figures[1]))
+        for name, figures in zip(
+            conditions.scene_names, map(resampler.figures, single_scenes), strict=True
         )
     ]
-    of_samples = boxes.of_samples(truth.boxes.sample_tokens)
+    predictions = boxes.select_samples(truth.boxes.sample_tokens)
     return Analysis(
         scored=scored,
         config=config,
-        matches=match_classes(*scored_boxes(of_samples, truth, config), config),
-        groups=break_down(boxes, truth, circumstances, config),
+        matches=match_classes(*scored_boxes(predictions, truth, config), config),
+        groups=break_down(boxes, truth, conditions, config),
         intervals=intervals(resampler, draws=draws),
         reliabilities=reliabilities(boxes, truth, config),
         scenes=tuple(sorted(scenes, key=lambda scene: scene.mean_average_precision)),
@@ -84,19 +93,19 @@ def compare(
     *,
     draws: int = DRAWS,
 ) -> tuple[Interval, ...]:
-    """What the second has more than the first, with intervals over the scenes of both.
+    """Return the differences "second minus first", with intervals over the scenes of both.
 
     Raises:
-        ValueError: they were not scored on the same samples.
+        ValueError: the two submissions were not scored on the same samples.
     """
     if not np.array_equal(first.loaded.samples, second.loaded.samples):
         raise ValueError(
             "both submissions must be scored on the same samples; got "
             f"{len(first.loaded.samples)} and {len(second.loaded.samples)}"
         )
-    scene = read_circumstances(tables, first.loaded.samples).scene
-    both = [
+    scene = read_conditions(tables, first.loaded.samples).scene
+    resamplers = [
         Resampler(s.loaded.submission.boxes, s.loaded.truth, scene=scene, config=config)
         for s in (first, second)
     ]
-    return difference_intervals(both[0], both[1], draws=draws)
+    return difference_intervals(resamplers[0], resamplers[1], draws=draws)

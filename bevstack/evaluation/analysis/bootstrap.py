@@ -1,9 +1,9 @@
-"""How sure figures are: intervals from drawing the scenes anew, and the difference of two models.
+"""Bootstrap intervals of the metrics, and of the difference between two models.
 
-The samples of a scene resemble each other, so it is scenes that are drawn (with replacement, as
-many as there are). A draw is a weight for each scene: the metric is computed with boxes counted as
-often as their scene was drawn, from one matching for all draws. Efron and Tibshirani, An
-Introduction to the Bootstrap, 1993, chapter 13 (percentile intervals).
+Samples of one scene resemble each other, so the bootstrap resamples whole scenes: it draws as many
+scenes as there are, with replacement. One draw gives each scene a weight, the number of times it
+was drawn, and every box counts with the weight of its scene. All draws share one matching. Efron
+and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13 (percentile intervals).
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ Floats = NDArray[np.float64]
 
 DRAWS = 1000
 LEVEL = 0.95
-FEWEST_SCENES = 10  # of fewer an interval says little
+FEWEST_SCENES = 10  # with fewer scenes an interval is not reliable
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """One figure and where it lies in the given share of the draws."""
+    """Value of one figure, and the bounds that contain the given share of the draws."""
 
     name: str
-    value: float  # of the scenes as they are
+    value: float  # with each scene counted once
     low: float
     high: float
 
     @property
-    def clear(self) -> bool:
-        """Whether zero lies outside: for a difference, whether it can be told from chance."""
+    def excludes_zero(self) -> bool:
+        """Return True if zero lies outside: a difference is then unlikely to be chance."""
         return self.low > 0 or self.high < 0
 
 
 class Resampler:
-    """The metric of one submission under any weights of the scenes.
+    """The detection metric of one submission as a function of the scenes' weights.
 
     Args:
-        predictions: of the truth's samples.
+        predictions: the predicted boxes; boxes of samples that the truth does not have are ignored.
         truth: the true boxes.
-        scene: (S,) which of the scenes each sample is of.
-        config: the settings; none: ``detection_cvpr_2019``.
+        scene: (S,) index of each sample's scene.
+        config: settings of the metric; None: ``detection_cvpr_2019``.
     """
 
     def __init__(
@@ -63,39 +63,39 @@ class Resampler:
     ) -> None:
         self._config = config or MetricConfig()
         self.num_scenes = int(scene.max()) + 1
-        predictions = predictions.of_samples(truth.boxes.sample_tokens)
-        chosen = scored_boxes(predictions, truth, self._config)
+        predictions = predictions.select_samples(truth.boxes.sample_tokens)
+        scored = scored_boxes(predictions, truth, self._config)
         scenes = (scene[predictions.sample], scene[truth.boxes.sample])
         self._classes = {
-            name: None if found is None else _Class(found, *scenes, self.num_scenes)
-            for name, found in match_classes(*chosen, self._config).items()
+            name: None if matches is None else _ClassResampler(matches, *scenes, self.num_scenes)
+            for name, matches in match_classes(*scored, self._config).items()
         }
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What ``figures`` gives: NDS, mAP, the errors, and AP of each class."""
+        """Return the names of ``figures``: NDS, mAP, the five errors, and AP of each class."""
         return ("NDS", "mAP", *ERROR_NAMES, *(f"AP {name}" for name in self._classes))
 
     def figures(
         self,
-        weights: NDArray[np.int64],  # (C,) how often each scene counts
+        weights: NDArray[np.int64],  # (C,) number of times that each scene counts
     ) -> Floats:  # (F,)
-        """The figures of ``names``."""
+        """Compute the figures listed in ``names``."""
         config, count = self._config, len(self._config.distances_m)
         precisions, errors = [], []
-        with_errors = config.distances_m.index(config.error_distance_m)
-        for name, found in self._classes.items():
-            of_class, own_errors = 0.0, np.ones(len(ERROR_NAMES))
-            if found is not None:
-                seen = found.weighed(weights)
+        error_distance = config.distances_m.index(config.error_distance_m)
+        for name, resampler in self._classes.items():
+            average_precision, class_errors = 0.0, np.ones(len(ERROR_NAMES))
+            if resampler is not None:
+                weighted = resampler.weight_predictions(weights)
                 for distance in range(count):
-                    hits = found.hits(seen, distance, config)
-                    of_class += hits.precision / count
-                    if distance == with_errors:
-                        own_errors = found.mean_errors(hits, config)
+                    curve = resampler.weighted_curve(weighted, distance, config)
+                    average_precision += curve.average_precision / count
+                    if distance == error_distance:
+                        class_errors = resampler.mean_errors(curve, config)
             missing = [error in MISSING_ERRORS.get(name, ()) for error in ERROR_NAMES]
-            precisions.append(of_class)
-            errors.append(np.where(missing, np.nan, own_errors))
+            precisions.append(average_precision)
+            errors.append(np.where(missing, np.nan, class_errors))
         means = np.nanmean(errors, axis=0)
         mean_ap = float(np.mean(precisions))
         total = config.mean_ap_weight * mean_ap + np.sum(np.maximum(1 - means, 0))
@@ -106,7 +106,7 @@ class Resampler:
 def intervals(
     resampler: Resampler, *, draws: int = DRAWS, seed: int = 0, level: float = LEVEL
 ) -> tuple[Interval, ...]:
-    """Percentile intervals of every figure; the same for the same seed."""
+    """Return percentile intervals of every figure; equal seeds give equal intervals."""
     drawn = [resampler.figures(weights) for weights in _weights(resampler, draws, seed)]
     return _intervals(resampler, resampler.figures(_ones(resampler)), np.stack(drawn), level)
 
@@ -119,14 +119,17 @@ def difference_intervals(
     seed: int = 0,
     level: float = LEVEL,
 ) -> tuple[Interval, ...]:
-    """Intervals of what the second has more than the first, over draws that both share.
+    """Return intervals of the differences "second minus first", over draws that both share.
 
-    Shared draws take out how hard the scenes are, so that much smaller differences can be told from
-    chance than by two intervals.
+    With shared draws the difficulty of the scenes cancels out, so much smaller differences are
+    detected than with two separate intervals.
+
+    Raises:
+        ValueError: the two resamplers have different numbers of scenes.
     """
     if first.num_scenes != second.num_scenes:
         raise ValueError(
-            f"both submissions must be of the same scenes; got {first.num_scenes} and "
+            f"both submissions must cover the same scenes; got {first.num_scenes} and "
             f"{second.num_scenes}"
         )
     drawn = [
@@ -136,110 +139,127 @@ def difference_intervals(
     return _intervals(first, value, np.stack(drawn), level)
 
 
-class _Seen(NamedTuple):
+class _WeightedPredictions(NamedTuple):
     weight: Floats  # (M,) of each prediction
-    total: Floats  # (M,) weight up to and with it
-    last: NDArray[np.int64]  # (M,) the last prediction of positive weight up to there, -1 for none
+    cumulative: Floats  # (M,) sum of the weights up to and including each prediction
+    last: NDArray[np.int64]  # (M,) row of the last prediction with positive weight so far; else -1
     num_truth: float
 
 
-class _WeighedHits(NamedTuple):
-    precision: float  # AP
+class _WeightedCurve(NamedTuple):
+    average_precision: float
     confidence: Floats  # (R,) over recall
-    score: Floats  # (K,) of what was found
+    score: Floats  # (K,) of the true positives
     weight: Floats  # (K,)
     pairs: NDArray[np.int64]  # (K,)
 
 
-class _Class:
-    """The matches of one class, with the scenes they lie in."""
+class _ClassResampler:
+    """The matches of one class, with the scene of each prediction and of each true box."""
 
     def __init__(self, matches: ClassMatches, *scenes: NDArray[np.int32] | int) -> None:
-        of_predictions, of_truth, count = scenes
-        assert isinstance(of_predictions, np.ndarray) and isinstance(of_truth, np.ndarray)
+        prediction_scenes, truth_scenes, count = scenes
+        assert isinstance(prediction_scenes, np.ndarray) and isinstance(truth_scenes, np.ndarray)
         self._matches = matches
-        self._scene = of_predictions[matches.prediction]
-        self._truth = np.bincount(of_truth[matches.truth], minlength=int(count))
+        self._scene = prediction_scenes[matches.prediction]
+        self._truth = np.bincount(truth_scenes[matches.truth], minlength=int(count))
 
-    def weighed(self, weights: NDArray[np.int64]) -> _Seen:
+    def weight_predictions(self, weights: NDArray[np.int64]) -> _WeightedPredictions:
+        """Give each prediction the weight of its scene."""
         weight = weights.astype(np.float64)[self._scene]
-        place = np.where(weight > 0, np.arange(len(weight)), -1)
-        return _Seen(
+        row = np.where(weight > 0, np.arange(len(weight)), -1)
+        return _WeightedPredictions(
             weight=weight,
-            total=np.cumsum(weight),
-            last=np.maximum.accumulate(place) if len(place) else place,
+            cumulative=np.cumsum(weight),
+            last=np.maximum.accumulate(row) if len(row) else row,
             num_truth=float(weights @ self._truth),
         )
 
-    def hits(self, seen: _Seen, distance: int, config: MetricConfig) -> _WeighedHits:
+    def weighted_curve(
+        self, predictions: _WeightedPredictions, distance: int, config: MetricConfig
+    ) -> _WeightedCurve:
+        """Compute AP and confidence over recall at one matching distance, given by its index."""
         matches = self._matches.matches
         hits, pairs = matches.prediction[distance], matches.pair[distance]
-        inside = seen.weight[hits] > 0
+        inside = predictions.weight[hits] > 0
         hits, pairs = hits[inside], pairs[inside]
-        weight, score = seen.weight[hits], self._matches.score
+        weight, score = predictions.weight[hits], self._matches.score
         if not len(hits):
-            return _WeighedHits(0.0, np.zeros(NUM_RECALLS), score[hits], weight, pairs)
-        found, seen_there = np.cumsum(weight), seen.total[hits]
-        ends = seen.last[np.append(hits[1:], len(score)) - 1]  # of the runs of equal recall
-        before = seen.last[hits[0] - 1] if hits[0] else -1
-        recall = _pairs(found, found, before, 0.0) / seen.num_truth
-        precision = _pairs(found / seen_there, found / seen.total[ends], before, 0.0)
-        confidence = _pairs(score[hits], score[ends], before, score[before])
-        at = np.linspace(0, 1, NUM_RECALLS)
-        precision = np.interp(at, recall, precision, right=0)[_first(config) :]
+            return _WeightedCurve(0.0, np.zeros(NUM_RECALLS), score[hits], weight, pairs)
+        matched, predicted = np.cumsum(weight), predictions.cumulative[hits]
+        # Recall stays constant from a hit up to the next one: the last row of each such run.
+        ends = predictions.last[np.append(hits[1:], len(score)) - 1]
+        before = predictions.last[hits[0] - 1] if hits[0] else -1
+        recall = _interleave(matched, matched, before, 0.0) / predictions.num_truth
+        precision = _interleave(
+            matched / predicted, matched / predictions.cumulative[ends], before, 0.0
+        )
+        confidence = _interleave(score[hits], score[ends], before, score[before])
+        recalls = np.linspace(0, 1, NUM_RECALLS)
+        precision = np.interp(recalls, recall, precision, right=0)[_first_recall(config) :]
         clipped = np.maximum(precision - config.min_precision, 0)
-        return _WeighedHits(
-            precision=float(np.mean(clipped)) / (1 - config.min_precision),
-            confidence=np.interp(at, recall, confidence, right=0),
+        return _WeightedCurve(
+            average_precision=float(np.mean(clipped)) / (1 - config.min_precision),
+            confidence=np.interp(recalls, recall, confidence, right=0),
             score=score[hits],
             weight=weight,
             pairs=pairs,
         )
 
-    def mean_errors(self, hits: _WeighedHits, config: MetricConfig) -> Floats:  # (5,)
+    def mean_errors(self, curve: _WeightedCurve, config: MetricConfig) -> Floats:  # (5,)
+        """Average the five errors over the recalls that count; 1 if none of them was reached."""
         errors = np.ones(len(ERROR_NAMES))
-        last = int(np.nonzero(hits.confidence)[0][-1]) if hits.confidence.any() else 0
-        if last >= _first(config):
-            sure, score = hits.confidence[_first(config) : last + 1], hits.score[::-1]
-            for number, values in enumerate(self._matches.errors[:, hits.pairs]):
-                means = _weighted_means(values, hits.weight)
-                errors[number] = np.mean(np.interp(sure, score, means[::-1]))
+        last = int(np.nonzero(curve.confidence)[0][-1]) if curve.confidence.any() else 0
+        if last >= _first_recall(config):
+            confidence = curve.confidence[_first_recall(config) : last + 1]
+            score = curve.score[::-1]
+            for number, values in enumerate(self._matches.errors[:, curve.pairs]):
+                means = _weighted_means(values, curve.weight)
+                errors[number] = np.mean(np.interp(confidence, score, means[::-1]))
         return errors
 
 
-def _first(config: MetricConfig) -> int:
-    """The first recall that counts."""
+def _first_recall(config: MetricConfig) -> int:
+    """Return the index of the first recall that counts."""
     return round(100 * config.min_recall) + 1
 
 
-def _pairs(first: Floats, second: Floats, before: int, value: float) -> Floats:
-    """Values at hits and at the ends of their runs, in turns; first that of the run before them."""
-    pairs = np.stack((first, second), -1).ravel()
+def _interleave(at_hits: Floats, at_ends: Floats, before: int, value: float) -> Floats:
+    """Merge the values at hits, in turn, with those at the ends of the runs that the hits start.
+
+    ``value`` goes first if there are predictions before the first hit (``before`` is not -1).
+    """
+    pairs = np.stack((at_hits, at_ends), -1).ravel()
     return np.concatenate(((value,), pairs)) if before >= 0 else pairs
 
 
 def _weighted_means(values: Floats, weight: Floats) -> Floats:
+    """Return the weighted mean of the values up to each row, without NaN; ones if all are NaN."""
     known = ~np.isnan(values)
     if not known.any():
         return np.ones(len(values))
     sums = np.cumsum(np.where(known, values * weight, 0.0))
     counts = np.cumsum(np.where(known, weight, 0.0))
-    return np.divide(sums, counts, out=np.zeros_like(sums), where=counts != 0)
+    means: Floats = np.divide(sums, counts, out=np.zeros_like(sums), where=counts != 0)
+    return means
 
 
 def _weights(resampler: Resampler, draws: int, seed: int) -> list[NDArray[np.int64]]:
+    """Draw the weights of the scenes: for each draw, the number of times each scene was drawn."""
     generator, count = np.random.default_rng(seed), resampler.num_scenes
-    drawn = generator.integers(0, count, (draws, count))
-    return [np.bincount(row, minlength=count) for row in drawn]
+    scenes = generator.integers(0, count, (draws, count))
+    return [np.bincount(row, minlength=count) for row in scenes]
 
 
 def _ones(resampler: Resampler) -> NDArray[np.int64]:
+    """Return the weights that count each scene once."""
     return np.ones(resampler.num_scenes, dtype=np.int64)
 
 
 def _intervals(
     resampler: Resampler, value: Floats, drawn: Floats, level: float
 ) -> tuple[Interval, ...]:
+    """Return the interval of each figure from its values in all draws, (draws, F)."""
     tail = 50 * (1 - level)
     low, high = np.nanpercentile(drawn, [tail, 100 - tail], axis=0)
     columns: Sequence[Floats] = (value, low, high)

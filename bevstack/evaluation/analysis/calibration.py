@@ -1,7 +1,7 @@
-"""Whether scores mean what they say: how often boxes of some score are right.
+"""Calibration of scores: precision of the boxes as a function of their score.
 
 Guo et al., On Calibration of Modern Neural Networks, arXiv 1706.04599, section 2: the expected
-calibration error. A box is right if it found a true box at the distance that errors are taken at.
+calibration error. A box is correct if it matches a true box within ``error_distance_m``.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ ALL = "all"
 
 @dataclass(frozen=True, kw_only=True)
 class Reliability:
-    """Scores of one class, or of all, in bins of equal width from 0 to 1."""
+    """Scores and precision of one class, or of all classes, in bins of equal width from 0 to 1."""
 
     name: str
-    count: NDArray[np.int64]  # (B,) boxes
-    confidence: NDArray[np.float64]  # (B,) their mean score, NaN where there is none
-    precision: NDArray[np.float64]  # (B,) share of them that are right, NaN where there is none
+    count: NDArray[np.int64]  # (B,) number of boxes
+    confidence: NDArray[np.float64]  # (B,) mean score; NaN in an empty bin
+    precision: NDArray[np.float64]  # (B,) share of correct boxes; NaN in an empty bin
 
     @property
     def expected_calibration_error(self) -> float:
-        """Mean distance of precision from score over the boxes; NaN where there are none."""
+        """Return the mean over the boxes of abs(precision - score); NaN if there are no boxes."""
         total = self.count.sum()
         gap = np.nansum(self.count * np.abs(self.precision - self.confidence))
         return float(gap / total) if total else float("nan")
@@ -43,36 +43,37 @@ def reliabilities(
     config: MetricConfig | None = None,
     bins: int = BINS,
 ) -> tuple[Reliability, ...]:
-    """Of all boxes together, then of each class.
+    """Return the reliability of all boxes together, then of each class.
 
-    Boxes of a class without true boxes are all wrong. Scores above 1 count in the last bin.
+    Every box of a class without true boxes is wrong. Scores above 1 count in the last bin.
     """
     config = config or MetricConfig()
-    predictions = predictions.of_samples(truth.boxes.sample_tokens)
-    found, wanted = scored_boxes(predictions, truth, config)
+    predictions = predictions.select_samples(truth.boxes.sample_tokens)
+    scored, scored_truth = scored_boxes(predictions, truth, config)
     distance = config.distances_m.index(config.error_distance_m)
-    right = np.zeros(len(predictions), dtype=np.bool_)
-    for matches in match_classes(found, wanted, config).values():
+    correct = np.zeros(len(predictions), dtype=np.bool_)
+    for matches in match_classes(scored, scored_truth, config).values():
         if matches is not None:
-            right[matches.prediction[matches.matches.prediction[distance]]] = True
-    of_class = found.by_label()
-    classes = [(name, of_class[DETECTION_CLASSES.index(name)].rows) for name in config.class_names]
+            correct[matches.prediction[matches.matches.prediction[distance]]] = True
+    by_label = scored.by_label()
+    classes = [(name, by_label[DETECTION_CLASSES.index(name)].rows) for name in config.class_names]
     return tuple(
-        _reliability(name, predictions.score[rows], right[rows], bins)
-        for name, rows in [(ALL, found.rows), *classes]
+        _reliability(name, predictions.score[rows], correct[rows], bins)
+        for name, rows in [(ALL, scored.rows), *classes]
     )
 
 
 def _reliability(
-    name: str, score: NDArray[np.float64], right: NDArray[np.bool_], bins: int
+    name: str, score: NDArray[np.float64], correct: NDArray[np.bool_], bins: int
 ) -> Reliability:
-    place = np.clip((score * bins).astype(np.int64), 0, bins - 1)
-    count = np.bincount(place, minlength=bins)
+    """Sort boxes into bins by score and compute mean score and precision of each bin."""
+    bin_index = np.clip((score * bins).astype(np.int64), 0, bins - 1)
+    count = np.bincount(bin_index, minlength=bins)
 
     def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        sums = np.bincount(place, weights=values, minlength=bins)
+        sums = np.bincount(bin_index, weights=values, minlength=bins)
         return np.divide(sums, count, out=np.full(bins, np.nan), where=count > 0)
 
     return Reliability(
-        name=name, count=count, confidence=mean(score), precision=mean(right.astype(np.float64))
+        name=name, count=count, confidence=mean(score), precision=mean(correct.astype(np.float64))
     )

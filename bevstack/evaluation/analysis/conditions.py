@@ -1,4 +1,4 @@
-"""What boxes were seen under: distance, direction, visibility, motion, light and weather."""
+"""Conditions of boxes: distance, direction, visibility, motion, light and weather."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ from bevstack.evaluation.detection3d.truth import rows_of_samples
 from bevstack.tables.names import CATEGORY_TO_CLASS, VISIBILITY_LEVELS
 from bevstack.tables.reader import Tables
 
-BANDS_M = (10.0, 20.0, 30.0, 40.0)  # between the range bands
-MOVING_MPS = 0.5  # annotated velocities of parked cars stay below
+BANDS_M = (10.0, 20.0, 30.0, 40.0)  # limits between the range bands
+MOVING_MPS = 0.5  # annotated velocities of parked cars are lower
 UNKNOWN = -1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Circumstances:
-    """Those of the samples and true boxes that are scored; of predictions what can be said."""
+class Conditions:
+    """Conditions of the scored samples, and the visibility of their true boxes."""
 
     scene: NDArray[np.int32]  # (S,) row of scene_names
     scene_names: tuple[str, ...]
-    night: NDArray[np.bool_]  # (C,) by the scenes' descriptions
+    night: NDArray[np.bool_]  # (C,) from the scenes' descriptions
     rain: NDArray[np.bool_]  # (C,)
     ego_yaw: Floats  # (S,) radians in the world
-    cameras: tuple[str, ...]  # K channels
-    camera_yaw: Floats  # (S, K) radians from the vehicle's front, NaN where there is none
-    visibility: NDArray[np.int8]  # (A,) of the true boxes, in VISIBILITY_LEVELS, or UNKNOWN
+    cameras: tuple[str, ...]  # K channel names
+    camera_yaw: Floats  # (S, K) radians from the ego x axis; NaN if the sample has no such camera
+    visibility: NDArray[np.int8]  # (A,) of the true boxes: index into VISIBILITY_LEVELS or UNKNOWN
 
 
-def read_circumstances(
+def read_conditions(
     tables: Tables,
-    samples: NDArray[np.int64],  # (S,) rows, as of the truth
-) -> Circumstances:
-    """What the tables say besides the boxes; for ``ground_truth`` of the same samples.
+    samples: NDArray[np.int64],  # (S,) rows of the sample table, as for the truth
+) -> Conditions:
+    """Read the conditions from the tables, for ``ground_truth`` of the same samples.
 
-    Night and rain are told by these words in a scene's description.
+    A scene counts as night or rain if its description contains that word.
     """
     scenes, scene = np.unique(tables.samples.scene[samples], return_inverse=True)
     descriptions = [str(tables.scenes.description[row]).lower() for row in scenes]
     keyframes = tables.reference_keyframes(samples)
     cameras, camera_yaw = _camera_yaws(tables, samples)
-    return Circumstances(
+    return Conditions(
         scene=scene.reshape(-1).astype(np.int32),
         scene_names=tuple(str(tables.scenes.name[row]) for row in scenes),
         night=np.array(["night" in text for text in descriptions], dtype=np.bool_),
@@ -59,62 +59,64 @@ def read_circumstances(
 
 
 def bands(boxes: BoxColumns, truth: GroundTruth) -> NDArray[np.int64]:  # (M,)
-    """The range band that each box is in, 0 for the nearest."""
+    """Return the index of each box's range band; 0 is the nearest."""
     return np.searchsorted(BANDS_M, ego_distances(boxes, truth.ego_translation), side="right")
 
 
 def band_names(reach_m: float) -> tuple[str, ...]:
-    """What the bands are called, up to the farthest that is scored."""
+    """Return the names of the bands, up to the largest scored range ``reach_m``."""
     edges = (0.0, *BANDS_M, reach_m)
     return tuple(f"{low:g}-{high:g} m" for low, high in pairwise(edges))
 
 
 def sectors(
-    boxes: BoxColumns, truth: GroundTruth, circumstances: Circumstances
+    boxes: BoxColumns, truth: GroundTruth, conditions: Conditions
 ) -> NDArray[np.int64]:  # (M,)
-    """The camera whose axis is nearest in direction, UNKNOWN where the sample has none."""
+    """Return the camera whose axis is nearest in direction; UNKNOWN if the sample has no camera."""
     offset = boxes.translation[:, :2] - truth.ego_translation[boxes.sample, :2]
-    direction = np.arctan2(offset[:, 1], offset[:, 0]) - circumstances.ego_yaw[boxes.sample]
+    direction = np.arctan2(offset[:, 1], offset[:, 0]) - conditions.ego_yaw[boxes.sample]
     nearest = np.full(len(boxes), np.inf)
     sector = np.full(len(boxes), UNKNOWN)
-    for camera in range(len(circumstances.cameras)):
-        away = direction - circumstances.camera_yaw[boxes.sample, camera]
-        turn = np.abs((away + np.pi) % (2 * np.pi) - np.pi)
-        closer = turn < nearest  # never for NaN
-        nearest[closer], sector[closer] = turn[closer], camera
+    for camera in range(len(conditions.cameras)):
+        difference = direction - conditions.camera_yaw[boxes.sample, camera]
+        angle = np.abs((difference + np.pi) % (2 * np.pi) - np.pi)
+        closer = angle < nearest  # False for NaN
+        nearest[closer], sector[closer] = angle[closer], camera
     return sector
 
 
 def motion(boxes: BoxColumns) -> NDArray[np.int64]:  # (M,)
-    """1 for moving boxes, 0 for standing ones, UNKNOWN without a velocity."""
+    """Return 1 for moving boxes, 0 for standing ones, UNKNOWN without a velocity."""
     speed = np.sqrt(np.sum(boxes.velocity**2, axis=-1))
     return np.where(np.isnan(speed), UNKNOWN, (speed > MOVING_MPS).astype(np.int64))
 
 
 def _camera_yaws(tables: Tables, samples: NDArray[np.int64]) -> tuple[tuple[str, ...], Floats]:
+    """Return the cameras' channels, K, and their yaw in the ego frame, (S, K) radians."""
     sensors, keyframes = tables.calibrated_sensors, tables.keyframes
     number = np.full(len(tables.samples.token), UNKNOWN)
     number[samples] = np.arange(len(samples))
-    of_camera = np.asarray(sensors.is_camera)[keyframes.sensor]
-    rows = np.flatnonzero(of_camera & (number[keyframes.sample] >= 0))
+    is_camera = np.asarray(sensors.is_camera)[keyframes.sensor]
+    rows = np.flatnonzero(is_camera & (number[keyframes.sample] >= 0))
     channels, channel = np.unique(np.asarray(sensors.channel), return_inverse=True)
     axis = rotation_matrices(sensors.rotation)[:, :, 2]  # a camera looks along its z
     yaw = np.arctan2(axis[:, 1], axis[:, 0])
     sensor = keyframes.sensor[rows]
-    found = np.full((len(samples), len(channels)), np.nan)
-    found[number[keyframes.sample[rows]], channel.reshape(-1)[sensor]] = yaw[sensor]
-    used = ~np.isnan(found).all(0) if len(samples) else np.zeros(len(channels), dtype=np.bool_)
-    return tuple(channels[used].tolist()), found[:, used]
+    camera_yaw = np.full((len(samples), len(channels)), np.nan)
+    camera_yaw[number[keyframes.sample[rows]], channel.reshape(-1)[sensor]] = yaw[sensor]
+    used = ~np.isnan(camera_yaw).all(0) if len(samples) else np.zeros(len(channels), dtype=np.bool_)
+    return tuple(channels[used].tolist()), camera_yaw[:, used]
 
 
 def _visibility(tables: Tables, samples: NDArray[np.int64]) -> NDArray[np.int8]:
+    """Return the visibility level of each true box, in the order of ``ground_truth``."""
     rows, _ = rows_of_samples(tables, samples)
-    level = {str(number + 1): number for number in range(len(VISIBILITY_LEVELS))}
+    level_from_token = {str(number + 1): number for number in range(len(VISIBILITY_LEVELS))}
     categories = tables.annotations.category[rows].tolist()
     tokens = tables.annotations.visibility[rows].tolist()
-    found = [
-        level.get(token, UNKNOWN)
+    levels = [
+        level_from_token.get(token, UNKNOWN)
         for token, category in zip(tokens, categories, strict=True)
         if category in CATEGORY_TO_CLASS
     ]
-    return np.array(found, dtype=np.int8)
+    return np.array(levels, dtype=np.int8)

@@ -19,10 +19,10 @@ from bevstack.render.colors import BLACK, CURVE_COLORS, RGB, WHITE
 Floats = NDArray[np.float64]
 
 PANEL = (300, 400)  # (H, W) pixels of one plot
-COLUMNS = 5  # plots in a row
+COLUMNS = 5  # plots side by side
 CAP_PX = 10.0
 HISTOGRAM_BINS = 30
-# Where histograms of errors end; larger errors count in the last bar.
+# Upper end of the error histograms; larger errors count in the last bar.
 ERROR_REACH = {"scale_err": 1.0, "orient_err": float(np.pi), "vel_err": 5.0, "attr_err": 1.0}
 ERROR_UNITS = {"trans_err": "m", "scale_err": "1 - IoU", "orient_err": "rad", "vel_err": "m/s"}
 
@@ -41,7 +41,7 @@ class Line(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """Names and ends of a plot's axes."""
+    """Labels of a plot and upper ends of its axes, which start at 0."""
 
     title: str
     x_label: str
@@ -50,78 +50,85 @@ class Scale(NamedTuple):
 
 
 def precision_plots(metrics: DetectionMetrics, config: MetricConfig) -> Canvas:
-    """Precision over recall of every class, one line a distance."""
+    """Draw precision over recall for every class, one line for each matching distance."""
     panels = []
-    for found in metrics.classes:
+    for class_metrics in metrics.classes:
         lines = [
             Line(f"{distance:g} m: {precision:.3f}", curve.recall, curve.precision, color)
             for distance, precision, curve, color in zip(
-                config.distances_m, found.precisions, found.curves, CURVE_COLORS[1:], strict=False
+                config.distances_m,
+                class_metrics.precisions,
+                class_metrics.curves,
+                CURVE_COLORS[1:],
+                strict=False,
             )
         ]
-        scale = Scale(f"{found.name}, AP {found.average_precision:.3f}", "recall")
+        scale = Scale(f"{class_metrics.name}, AP {class_metrics.average_precision:.3f}", "recall")
         panels.append(_line_plot(scale, lines, legend_left=False))
     return _grid(panels)
 
 
 def error_plots(matches: dict[str, ClassMatches | None], config: MetricConfig) -> Canvas:
-    """Histograms of each error over all matched boxes of the classes that have it."""
+    """Draw a histogram of each error over all matched boxes of the classes that have the error."""
     distance = config.distances_m.index(config.error_distance_m)
     panels = []
     for number, name in enumerate(ERROR_NAMES):
         values = [
-            found.errors[number, found.matches.pair[distance]]
-            for class_name, found in matches.items()
-            if found is not None and name not in MISSING_ERRORS.get(class_name, ())
+            class_matches.errors[number, class_matches.matches.pair[distance]]
+            for class_name, class_matches in matches.items()
+            if class_matches is not None and name not in MISSING_ERRORS.get(class_name, ())
         ]
         known = np.concatenate([np.zeros(0), *values])
         known = known[np.isfinite(known)]
-        reach = ERROR_REACH.get(name, config.error_distance_m)
+        limit = ERROR_REACH.get(name, config.error_distance_m)
         mean = f"{np.mean(known):.3f}" if len(known) else "-"
-        count, _ = np.histogram(np.minimum(known, reach), HISTOGRAM_BINS, (0.0, reach))
+        count, _ = np.histogram(np.minimum(known, limit), HISTOGRAM_BINS, (0.0, limit))
         share = count / max(count.sum(), 1)
         x_label = ERROR_UNITS.get(name, "")
-        scale = Scale(f"{name}, mean {mean}", x_label, reach, max(float(share.max()) * 1.08, 1e-6))
+        scale = Scale(f"{name}, mean {mean}", x_label, limit, max(float(share.max()) * 1.08, 1e-6))
         panels.append(_bar_plot(scale, share))
     return _grid(panels)
 
 
-def reliability_plots(found: Sequence[Reliability]) -> Canvas:
-    """Precision over score of all boxes and of each class; calibrated ones lie on the diagonal.
+def reliability_plots(reliabilities: Sequence[Reliability]) -> Canvas:
+    """Draw precision over score for all boxes and for each class.
 
-    Classes without a predicted box are left out.
+    A calibrated detector lies on the diagonal. Classes without a predicted box are left out.
     """
     panels = []
-    for one in [found[0], *(one for one in found[1:] if one.count.any())]:
-        ece = one.expected_calibration_error
+    for bins in [reliabilities[0], *(r for r in reliabilities[1:] if r.count.any())]:
+        ece = bins.expected_calibration_error
         error = "-" if ece != ece else f"{ece:.3f}"
         ends = np.array([0.0, 1.0])
         diagonal = Line("calibrated", ends, ends, _GRID)
-        seen = Line("precision", one.confidence, one.precision, CURVE_COLORS[1])
-        share = Line("share of boxes", one.confidence, _share(one.count), CURVE_COLORS[2])
-        scale = Scale(f"{one.name}, error {error}", "score")
-        panels.append(_line_plot(scale, [seen, share, diagonal], legend_left=True))
+        precision = Line("precision", bins.confidence, bins.precision, CURVE_COLORS[1])
+        share = Line("share of boxes", bins.confidence, _share(bins.count), CURVE_COLORS[2])
+        scale = Scale(f"{bins.name}, error {error}", "score")
+        panels.append(_line_plot(scale, [precision, share, diagonal], legend_left=True))
     return _grid(panels)
 
 
 def _share(count: NDArray[np.int64]) -> Floats:
+    """Return the share of the boxes in each bin; NaN in an empty bin."""
     return np.where(count > 0, count / max(int(count.sum()), 1), np.nan)
 
 
 def _line_plot(scale: Scale, lines: Sequence[Line], *, legend_left: bool) -> Canvas:
+    """Draw one plot with a line for each curve and a legend."""
     canvas, axes = _axes(scale)
-    for line in reversed(lines):  # the first uppermost
-        there = np.isfinite(line.x) & np.isfinite(line.y)
-        points = axes.to_pixels(line.x[there], np.clip(line.y[there], 0, scale.y_max))
+    for line in reversed(lines):  # the first line is drawn on top
+        finite = np.isfinite(line.x) & np.isfinite(line.y)
+        points = axes.to_pixels(line.x[finite], np.clip(line.y[finite], 0, scale.y_max))
         if len(points) == 1:
             points = np.repeat(points, 2, 0)  # a dot
         if len(points):
             canvas.line(points, line.color, 2)
-    _write_names(canvas, axes.area, lines, left=legend_left)
+    _draw_legend(canvas, axes.area, lines, left=legend_left)
     return canvas
 
 
 def _bar_plot(scale: Scale, heights: Floats) -> Canvas:
+    """Draw one histogram."""
     canvas, axes = _axes(scale)
     edges = np.linspace(0, scale.x_max, len(heights) + 1)
     for left, right, height in zip(edges, edges[1:], heights, strict=False):
@@ -132,6 +139,7 @@ def _bar_plot(scale: Scale, heights: Floats) -> Canvas:
 
 
 def _axes(scale: Scale) -> tuple[Canvas, Axes]:
+    """Draw an empty plot: title, grid, ticks, labels and the two axes."""
     height, width = PANEL
     canvas = Canvas.filled(height, width, WHITE)
     line, left = text_size("x", CAP_PX)[0], text_size("0.00", CAP_PX)[1] + 8
@@ -157,19 +165,20 @@ def _axes(scale: Scale) -> tuple[Canvas, Axes]:
     return canvas, axes
 
 
-def _write_names(canvas: Canvas, area: Rect, lines: Sequence[Line], *, left: bool) -> None:
-    """The legend, in an upper corner of the area."""
+def _draw_legend(canvas: Canvas, area: Rect, lines: Sequence[Line], *, left: bool) -> None:
+    """Write the legend in an upper corner of the area."""
     line = text_size("x", CAP_PX)[0]
-    width = max(text_size(one.name, CAP_PX)[1] for one in lines) + 26
+    width = max(text_size(curve.name, CAP_PX)[1] for curve in lines) + 26
     start, top = area.left + 6 if left else area.right - width - 4, area.top + 4
     canvas.fill(Rect(start, top, start + width, top + line * len(lines)), WHITE, 0.85)
-    for number, one in enumerate(lines):
+    for number, curve in enumerate(lines):
         middle = top + line * (number + 0.5)
-        canvas.line(np.array([[start + 3, middle], [start + 22, middle]]), one.color, 3)
-        canvas.text(one.name, start + 25, top + line * number, CAP_PX, _INK)
+        canvas.line(np.array([[start + 3, middle], [start + 22, middle]]), curve.color, 3)
+        canvas.text(curve.name, start + 25, top + line * number, CAP_PX, _INK)
 
 
 def _grid(panels: Sequence[Canvas]) -> Canvas:
+    """Arrange plots of equal size in rows of ``COLUMNS``."""
     height, width = PANEL
     columns = min(len(panels), COLUMNS)
     rows = -(-len(panels) // columns)

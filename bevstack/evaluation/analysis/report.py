@@ -1,4 +1,4 @@
-"""The report of a submission: one HTML file with everything in it, to be opened anywhere."""
+"""The report of a submission: one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def write_report(
     title: str,
     comparison: tuple[str, Sequence[Interval]] | None = None,
 ) -> Path:
-    """Writes ``report.html`` and its pictures as PNG files beside it, the report last.
+    """Write ``report.html``, and its pictures as PNG files beside it; the report is written last.
 
     Args:
-        folder: made where needed.
-        analysis: of the submission.
-        title: its name.
-        comparison: another submission's name, and what that has more.
+        folder: created if needed.
+        analysis: the analysis of the submission.
+        title: name of the submission.
+        comparison: name of a second submission, and the differences "second minus first".
 
     Raises:
         OSError: the folder cannot be written, or the disk is full; names the path.
@@ -76,25 +76,29 @@ def _page(
     pictures: dict[str, bytes],
     comparison: tuple[str, Sequence[Interval]] | None,
 ) -> Iterable[str]:
+    """Yield the parts of the HTML page."""
     name = html.escape(title)
     yield f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{name}</title>'
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
     yield f"<style>{_STYLE}</style></head><body>"
     yield from _heading(analysis, name)
     yield from _classes(analysis)
-    yield from _picture("Precision over recall", pictures["precision"], "One line a distance.")
+    note = "One line for each matching distance."
+    yield from _picture("Precision over recall", pictures["precision"], note)
     if comparison is not None:
         yield from _comparison(*comparison)
     yield from _groups(analysis)
-    note = "Of boxes matched at the distance that errors are taken at; larger ones in the last bar."
+    distance = f"{analysis.config.error_distance_m:g} m"
+    note = f"Errors of boxes matched within {distance}; larger errors count in the last bar."
     yield from _picture("Errors", pictures["errors"], note)
-    note = "Precision of boxes by their score: a calibrated detector follows the diagonal."
+    note = "Precision of the boxes over their score: a calibrated detector follows the diagonal."
     yield from _picture("Calibration", pictures["reliability"], note)
     yield from _scenes(analysis)
     yield "</body></html>\n"
 
 
 def _heading(analysis: Analysis, name: str) -> Iterable[str]:
+    """Yield the title and the tiles with the main figures."""
     loaded, metrics = analysis.scored.loaded, analysis.scored.metrics
     count = len(analysis.scenes)
     yield f"<h1>{name}</h1><p class=soft>nuScenes detection metric over {count} scenes, "
@@ -104,43 +108,58 @@ def _heading(analysis: Analysis, name: str) -> Iterable[str]:
         label = interval.name.replace("_", " ").replace("err", "error")
         yield f"<div class=tile>{label}<b>{_number(interval.value)}</b>"
         yield f"<span class=soft>{_number(interval.low)} to {_number(interval.high)}</span></div>"
-    yield f"</div><p class=soft>Below each figure: where it lies in {100 * LEVEL:g} % of draws of "
-    yield f"{count} scenes with replacement."
+    yield f"</div><p class=soft>Below each figure: the interval that contains {100 * LEVEL:g} % of "
+    yield f"the bootstrap draws, each of {count} scenes with replacement."
     if count < FEWEST_SCENES:
-        yield f" {count} scenes are too few for such an interval to say much."
+        yield f" {count} scenes are too few for a reliable interval."
     yield "</p>"
     if metrics.no_predictions:
-        yield "<p><b>There is not one predicted box.</b></p>"
+        yield "<p><b>There is no predicted box.</b></p>"
 
 
 def _classes(analysis: Analysis) -> Iterable[str]:
+    """Yield the table of classes, best AP first."""
     yield "<h2>Classes</h2>"
-    calibration = {one.name: one.expected_calibration_error for one in analysis.reliabilities}
+    calibration = {
+        reliability.name: reliability.expected_calibration_error
+        for reliability in analysis.reliabilities
+    }
     intervals = {interval.name: interval for interval in analysis.intervals}
     distances = [f"AP {distance:g} m" for distance in analysis.config.distances_m]
     titles = ["class", "AP", "interval", *distances, "ATE m", "ASE", "AOE rad", "AVE m/s", "AAE"]
     rows = []
-    for found in sorted(analysis.scored.metrics.classes, key=lambda c: -c.average_precision):
-        spread = intervals[f"AP {found.name}"]
+    for class_metrics in sorted(
+        analysis.scored.metrics.classes, key=lambda c: -c.average_precision
+    ):
+        interval = intervals[f"AP {class_metrics.name}"]
         rows.append(
             [
-                found.name.replace("_", " "),
-                _bar(found.average_precision),
-                f"{_number(spread.low)} to {_number(spread.high)}",
-                *map(_number, (*found.precisions, *found.errors.values, calibration[found.name])),
+                class_metrics.name.replace("_", " "),
+                _bar(class_metrics.average_precision),
+                f"{_number(interval.low)} to {_number(interval.high)}",
+                *map(
+                    _number,
+                    (
+                        *class_metrics.precisions,
+                        *class_metrics.errors.values,
+                        calibration[class_metrics.name],
+                    ),
+                ),
             ]
         )
     yield _table([*titles, "calibration error"], rows)
 
 
 def _groups(analysis: Analysis) -> Iterable[str]:
-    yield "<h2>Circumstances</h2><p class=soft>Means over the classes that have true boxes in the "
-    yield "group. A predicted box counts in the group of the true box that it found, else in its "
-    yield "own; of visibility, in every one. Groups without true boxes are left out.</p>"
+    """Yield the table of groups, family by family."""
+    yield "<h2>Conditions</h2><p class=soft>Means over the classes that have true boxes in the "
+    yield "group. A matched prediction counts in the group of its true box. An unmatched one "
+    yield "counts in its own group; for visibility, in every group. Groups without true boxes are "
+    yield "left out.</p>"
     titles = ["group", "true boxes", "mAP", "ATE m", "ASE", "AOE rad", "AVE m/s", "AAE"]
     rows: list[list[str]] = []
     for family, members in groupby(analysis.groups, lambda group: group.family):
-        for group in (one for one in members if one.num_truth):
+        for group in (member for member in members if member.num_truth):
             name = group.name if family == "all" else f"{family}: {group.name}"
             figures = [_bar(group.mean_average_precision), *map(_number, group.errors.values)]
             rows.append([html.escape(name), str(group.num_truth), *figures])
@@ -148,15 +167,16 @@ def _groups(analysis: Analysis) -> Iterable[str]:
 
 
 def _comparison(name: str, differences: Sequence[Interval]) -> Iterable[str]:
-    yield f"<h2>Against {html.escape(name)}</h2><p class=soft>What the other has more, and where "
-    yield f"that lies in {100 * LEVEL:g} % of draws of scenes that both share. Of errors, less is "
-    yield "better.</p>"
+    """Yield the table of differences to a second submission."""
+    yield f"<h2>Compared with {html.escape(name)}</h2><p class=soft>{html.escape(name)} minus this "
+    yield f"submission, and the interval that contains {100 * LEVEL:g} % of the bootstrap draws; "
+    yield "both submissions share the draws. For errors, negative differences are better.</p>"
     rows = [
         [
             interval.name.replace("_", " "),
             _signed(interval.value),
             f"{_signed(interval.low)} to {_signed(interval.high)}",
-            "yes" if interval.clear else "",
+            "yes" if interval.excludes_zero else "",
         ]
         for interval in differences
     ]
@@ -164,22 +184,25 @@ def _comparison(name: str, differences: Sequence[Interval]) -> Iterable[str]:
 
 
 def _scenes(analysis: Analysis) -> Iterable[str]:
+    """Yield the table of the worst scenes."""
     yield "<h2>Scenes, worst first</h2>"
     rows = [
         [html.escape(scene.name), _bar(scene.mean_average_precision), _number(scene.nds)]
         for scene in analysis.scenes[:WORST_SCENES]
     ]
-    caption = "Each scored alone: classes without true boxes in it count 0."
+    caption = "Each scene is scored alone: classes without true boxes in it count 0."
     yield _table(["scene", "mAP", "NDS"], rows, caption)
 
 
 def _picture(title: str, data: bytes, note: str) -> Iterable[str]:
+    """Yield a heading, a note and a picture that is embedded in the page."""
     encoded = base64.b64encode(data).decode()
     yield f"<h2>{title}</h2><p class=soft>{note}</p>"
     yield f'<div class=wide><img alt="{title}" src="data:image/png;base64,{encoded}"></div>'
 
 
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> str:
+    """Return a table as HTML."""
     head = "".join(f"<th>{title}</th>" for title in titles)
     body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
     note = f"<caption>{caption}</caption>" if caption else ""
@@ -188,22 +211,27 @@ def _table(titles: Sequence[str], rows: Sequence[Sequence[str]], caption: str = 
 
 
 def _cell(content: str) -> str:
+    """Return a table cell; content that is a cell already is returned as it is."""
     return content if content.startswith("<td") else f"<td>{content}</td>"
 
 
 def _bar(value: float) -> str:
+    """Return a cell with a value from 0 to 1 and a bar of that length."""
     share = 0.0 if value != value else 100 * min(max(value, 0.0), 1.0)
     return f'<td class=bar style="--share:{share:.1f}%">{_number(value)}</td>'
 
 
 def _number(value: float) -> str:
+    """Return a number with three decimals; a dash for NaN."""
     return "-" if value != value else f"{value:.3f}"
 
 
 def _signed(value: float) -> str:
+    """Return a number with its sign and four decimals; a dash for NaN."""
     return "-" if value != value else f"{value:+.4f}"
 
 
 def _png(canvas: Canvas) -> bytes:
+    """Return a canvas as the bytes of a PNG file."""
     encoded: bytes = cv2.imencode(".png", canvas.pixels[..., ::-1])[1].tobytes()
     return encoded

@@ -1,9 +1,10 @@
-"""What a detector in bird's-eye view must beat: boxes found in single images, stood on the ground.
+"""Baseline that lifts 2D image boxes to 3D: inverse perspective mapping to a flat ground.
 
-A rectangle in an image touches the ground at the middle of its lower side. The ray through that
-pixel meets the plane z = 0 of the ego frame where the object stands, if the ground is flat and the
-object stands on it. The rest is the class's: mean size, likeliest heading, no velocity. Nothing of
-depth is learned; the rectangles may be the true ones or anybody's.
+An object stands on the ground at the pixel in the middle of the lower side of its image box. The
+ray through that pixel intersects the plane z = 0 of the ego frame at the object's position, if the
+ground is flat and the object stands on it. Size and heading come from the class: its mean size and
+its most typical heading. The velocity is 0. The method learns no depth. The image boxes may be true
+boxes or the output of any 2D detector.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bevstack.evaluation.baselines.priors import boxes_seen, mean_boxes
+from bevstack.evaluation.baselines.priors import mean_boxes, scored_annotations
 from bevstack.evaluation.detection3d.evaluator import HALF_TURN_CLASSES
 from bevstack.geometry.camera import check_intrinsics
 from bevstack.geometry.se3 import check_rigid
@@ -25,32 +26,36 @@ from bevstack.tables.reader import Tables
 from bevstack.types import Boxes3D, Detections
 from bevstack.vocabulary import DETECTION_CLASSES
 
-HEADINGS = 72  # tried for each class, 5 degrees apart
-LEAST_REACH_M = 1.0  # within which boxes of two cameras are one object, however small its class
-LEAST_DISTANCE_M = 1.0  # nearer than this, scores by distance grow no more
+HEADINGS = 72  # candidate headings of each class, 5 degrees apart
+LEAST_REACH_M = 1.0  # boxes of two cameras that are nearer are one object, even of a small class
+LEAST_DISTANCE_M = 1.0  # scores by distance do not grow below this distance
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassPriors:
-    """What is known of an object that only its class is known of."""
+    """Mean size and typical heading of each class."""
 
     size_m: Tensor  # (K, 3) float64, mean (length, width, height)
     yaw_rad: Tensor  # (K,) float64, in the ego frame
 
-    def of(self, class_names: Sequence[str]) -> ClassPriors:
-        """Those of some of the detection classes, in another order."""
+    def select_classes(self, class_names: Sequence[str]) -> ClassPriors:
+        """Return the priors of the given detection classes, in their order.
+
+        Raises:
+            ValueError: a name is not a detection class.
+        """
         rows = [DETECTION_CLASSES.index(name) for name in class_names]
         return ClassPriors(size_m=self.size_m[rows], yaw_rad=self.yaw_rad[rows])
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageBoxes:
-    """Rectangles in the images of one rig."""
+    """2D boxes in the images of one rig."""
 
     boxes_px: Tensor  # (M, 4) (left, top, right, bottom)
     labels: Tensor  # (M,) int64
-    cameras: Tensor  # (M,) int64, which camera's image each is in
-    scores: Tensor | None = None  # (M,) 0 to 1; none: the nearer, the surer
+    cameras: Tensor  # (M,) int64, index of the camera
+    scores: Tensor | None = None  # (M,) 0 to 1; None: the inverse of the distance in metres
 
     def __post_init__(self) -> None:
         sizes = expect_shape("boxes_px", self.boxes_px, ("M", 4))
@@ -61,33 +66,37 @@ class ImageBoxes:
 
 
 def class_priors(tables: Tables, train: str | Sequence[str]) -> ClassPriors:
-    """Mean sizes and likeliest headings of the detection classes, from boxes that scoring counts.
+    """Compute mean sizes and typical headings of the detection classes from the scored boxes.
 
-    The heading is the one of 72 from which those of the class differ least in the mean, which is
-    what the orientation error measures: with much traffic both ways, that of the larger part. A
-    class that ``train`` lacks is a cube of 1 m that looks ahead.
+    The typical heading is the one of 72 candidates with the smallest mean angle to the headings of
+    the class, which is what the orientation error measures. With traffic in both directions it is
+    the direction of the majority. A class without boxes in ``train`` gets a cube of 1 m with
+    heading 0.
 
     Raises:
-        ValueError: a split or scene that is not there, or no true box in ``train``.
+        ValueError: a split or scene does not exist, or ``train`` has no true box.
     """
-    seen = boxes_seen(tables, train)
-    labels = seen.labels.numpy()
-    size = mean_boxes(seen.boxes, labels, len(DETECTION_CLASSES)).size
+    annotations = scored_annotations(tables, train)
+    labels = annotations.labels.numpy()
+    size = mean_boxes(annotations.boxes, labels, len(DETECTION_CLASSES)).size
     present = torch.from_numpy(np.bincount(labels, minlength=len(DETECTION_CLASSES)) > 0)
     yaw = torch.zeros(len(DETECTION_CLASSES), dtype=torch.float64)
     for label in present.nonzero().flatten().tolist():
-        half = DETECTION_CLASSES[label] in HALF_TURN_CLASSES
-        own = seen.boxes.yaw[seen.labels == label].to(torch.float64)
-        yaw[label] = _median_heading(own, period=math.pi if half else 2 * math.pi)
+        half_turn = DETECTION_CLASSES[label] in HALF_TURN_CLASSES
+        headings = annotations.boxes.yaw[annotations.labels == label].to(torch.float64)
+        yaw[label] = _median_heading(headings, period=math.pi if half_turn else 2 * math.pi)
     return ClassPriors(size_m=torch.where(present[:, None], size, 1.0), yaw_rad=yaw)
 
 
-def stand_on_ground(
+def intersect_ground(
     pixels: Tensor,  # (M, 2) (u, v)
     intrinsics: Tensor,  # (M, 3, 3) of the camera of each
     ego_from_cam: Tensor,  # (M, 4, 4)
 ) -> Tensor:  # (M, 3) float64 metres, ego frame
-    """Where rays through pixels meet the plane z = 0; NaN for rays that do not fall to it."""
+    """Intersect the rays through pixels with the plane z = 0 of the ego frame.
+
+    A ray that does not reach the plane gives NaN: it points up, or the camera is below the plane.
+    """
     sizes = expect_shape("pixels", pixels, ("M", 2))
     expect_shape("intrinsics", intrinsics, ("M", 3, 3), sizes)
     expect_shape("ego_from_cam", ego_from_cam, ("M", 4, 4), sizes)
@@ -96,54 +105,58 @@ def stand_on_ground(
     ray = torch.linalg.solve(intrinsics.to(torch.float64), homogeneous[..., None])
     direction = (pose[:, :3, :3] @ ray).squeeze(-1)
     origin = pose[:, :3, 3]
-    along = -origin[:, 2] / direction[:, 2]
-    place = origin + along[:, None] * direction
-    falls = (direction[:, 2] < 0) & (origin[:, 2] > 0)
-    return torch.where(falls[:, None], place, torch.nan)
+    scale = -origin[:, 2] / direction[:, 2]
+    point = origin + scale[:, None] * direction
+    points_down = (direction[:, 2] < 0) & (origin[:, 2] > 0)
+    return torch.where(points_down[:, None], point, torch.nan)
 
 
 def lift_boxes(
-    found: ImageBoxes,
+    image_boxes: ImageBoxes,
     priors: ClassPriors,  # of the classes that the labels index
     *,
     intrinsics: Tensor,  # (N, 3, 3) pixels
     ego_from_cam: Tensor,  # (N, 4, 4)
-    behind_edge: bool = False,
+    contact_at_near_edge: bool = False,
 ) -> Detections:
-    """Rectangles as boxes in the ego frame, best first; those above the horizon are left out.
+    """Lift 2D boxes to 3D boxes in the ego frame, best first.
 
-    Of one class, boxes of two cameras nearer than the class's mean length are one object: the surer
-    is kept. Boxes of one camera stay, however near: they were told apart in the image.
+    Boxes above the horizon are left out. Two boxes of one class from different cameras are one
+    object if they are nearer than the mean length of the class; the one of higher score is kept.
+    Boxes of the same camera are always kept, because the 2D detector separated them.
 
     Args:
-        found: what is seen.
-        priors: of the classes.
-        intrinsics: of the images that the rectangles lie in.
-        ego_from_cam: of the cameras, at the moment the boxes are for.
-        behind_edge: take what touches the ground for the near edge of the object, not its middle,
-            which then lies half of the prior box's extent along the ray farther.
+        image_boxes: the 2D boxes.
+        priors: size and heading of the classes that the labels index.
+        intrinsics: calibration of the images that contain the 2D boxes.
+        ego_from_cam: poses of the cameras at the time that the 3D boxes are for.
+        contact_at_near_edge: the ground contact is the near edge of the object instead of its
+            center; the center is then farther away along the ray, by half of the box's extent along
+            the ray.
 
     Raises:
-        ValueError: a calibration that is not finite and invertible, or parts that do not fit.
+        ValueError: a calibration is not finite and invertible, or the arguments do not fit
+            together.
     """
     check_intrinsics("intrinsics", intrinsics)
     check_rigid("ego_from_cam", ego_from_cam)
-    left, _, right, bottom = found.boxes_px.to(torch.float64).unbind(-1)
-    touching = torch.stack(((left + right) / 2, bottom), -1)
-    place = stand_on_ground(touching, intrinsics[found.cameras], ego_from_cam[found.cameras])
-    size, yaw = priors.size_m[found.labels], priors.yaw_rad[found.labels]
-    if behind_edge:
-        view = place[:, :2] - ego_from_cam[found.cameras, :2, 3].to(torch.float64)
-        place = torch.cat((place[:, :2] + _half_extent(view, size, yaw), place[:, 2:]), -1)
-    distance = place[:, :2].norm(dim=-1)
-    scores = 1 / distance.clamp(min=LEAST_DISTANCE_M) if found.scores is None else found.scores
-    place = place + 0.5 * size * size.new_tensor((0.0, 0.0, 1.0))
-    boxes = Boxes3D(place, size, yaw, torch.zeros_like(place[:, :2]))
-    lifted = Detections(boxes, scores.to(torch.float64), found.labels)
-    order = torch.where(place.isfinite().all(-1), lifted.scores, -1.0)
+    left, _, right, bottom = image_boxes.boxes_px.to(torch.float64).unbind(-1)
+    contact = torch.stack(((left + right) / 2, bottom), -1)
+    cameras, labels, scores = image_boxes.cameras, image_boxes.labels, image_boxes.scores
+    center = intersect_ground(contact, intrinsics[cameras], ego_from_cam[cameras])
+    size, yaw = priors.size_m[labels], priors.yaw_rad[labels]
+    if contact_at_near_edge:
+        view = center[:, :2] - ego_from_cam[cameras, :2, 3].to(torch.float64)
+        center = torch.cat((center[:, :2] + _half_extent(view, size, yaw), center[:, 2:]), -1)
+    distance = center[:, :2].norm(dim=-1)
+    scores = 1 / distance.clamp(min=LEAST_DISTANCE_M) if scores is None else scores
+    center = center + 0.5 * size * size.new_tensor((0.0, 0.0, 1.0))
+    boxes = Boxes3D(center, size, yaw, torch.zeros_like(center[:, :2]))
+    lifted = Detections(boxes, scores.to(torch.float64), labels)
+    order = torch.where(center.isfinite().all(-1), lifted.scores, -1.0)
     order = order.argsort(descending=True, stable=True)
-    order = order[place[order].isfinite().all(-1)]
-    return _joined(lifted[order], found.cameras[order], priors.size_m[:, 0])
+    order = order[center[order].isfinite().all(-1)]
+    return _merge_cameras(lifted[order], cameras[order], priors.size_m[:, 0])
 
 
 def _half_extent(
@@ -151,29 +164,29 @@ def _half_extent(
     size: Tensor,  # (M, 3)
     yaw: Tensor,  # (M,)
 ) -> Tensor:  # (M, 2)
-    """From the near edge of boxes to their middle, along the line of sight."""
-    across = torch.atan2(view[:, 1], view[:, 0]) - yaw
-    depth = 0.5 * (size[:, 0] * across.cos().abs() + size[:, 1] * across.sin().abs())
+    """Return the vectors from the near edge of boxes to their centers, along the line of sight."""
+    relative_yaw = torch.atan2(view[:, 1], view[:, 0]) - yaw
+    depth = 0.5 * (size[:, 0] * relative_yaw.cos().abs() + size[:, 1] * relative_yaw.sin().abs())
     return depth[:, None] * torch.nn.functional.normalize(view, dim=-1)
 
 
-def _joined(
-    found: Detections,  # best first
+def _merge_cameras(
+    detections: Detections,  # best first
     cameras: Tensor,  # (M,)
-    reach_m: Tensor,  # (K,)
+    reach_m: Tensor,  # (K,) distance below which two boxes of a class are one object
 ) -> Detections:
-    """Without boxes that a surer one of another camera is the same object as."""
-    center = found.boxes.center[:, :2].numpy()
-    labels, camera = found.labels.numpy(), cameras.numpy()
+    """Remove boxes for which a box of another camera and higher score is the same object."""
+    center = detections.boxes.center[:, :2].numpy()
+    labels, camera = detections.labels.numpy(), cameras.numpy()
     reach = np.maximum(reach_m.numpy(), LEAST_REACH_M)
     kept: list[int] = []
-    for row in range(len(found)):
+    for row in range(len(detections)):
         rivals = np.array(kept, dtype=np.int64)
         rivals = rivals[(labels[rivals] == labels[row]) & (camera[rivals] != camera[row])]
-        away = np.linalg.norm(center[rivals] - center[row], axis=-1)
-        if not (away < reach[labels[row]]).any():
+        distances = np.linalg.norm(center[rivals] - center[row], axis=-1)
+        if not (distances < reach[labels[row]]).any():
             kept.append(row)
-    return found[torch.tensor(kept, dtype=torch.int64)]
+    return detections[torch.tensor(kept, dtype=torch.int64)]
 
 
 def _median_heading(
@@ -181,8 +194,8 @@ def _median_heading(
     *,
     period: float,
 ) -> float:
-    """The heading that differs least from the others in the mean."""
-    tried = torch.arange(HEADINGS, dtype=torch.float64) * (2 * math.pi / HEADINGS)
-    apart = torch.remainder(tried[:, None] - yaw, period)
-    best = torch.minimum(apart, period - apart).mean(-1).argmin()
-    return float(torch.remainder(tried[best] + math.pi, 2 * math.pi) - math.pi)
+    """Return the candidate heading with the smallest mean angle to the given headings."""
+    candidates = torch.arange(HEADINGS, dtype=torch.float64) * (2 * math.pi / HEADINGS)
+    differences = torch.remainder(candidates[:, None] - yaw, period)
+    best = torch.minimum(differences, period - differences).mean(-1).argmin()
+    return float(torch.remainder(candidates[best] + math.pi, 2 * math.pi) - math.pi)

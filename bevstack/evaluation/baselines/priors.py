@@ -1,8 +1,8 @@
-"""What a detector must beat: boxes that never look at the images.
+"""Baselines that do not use the images; a detector must score higher than both.
 
-`random_boxes` knows how frequent the classes are; `bev_prior` knows besides where around the
-vehicle they use to be, how large and how fast. Both need the tables alone and give ordinary
-results, to be written and scored like any other.
+`random_boxes` uses only the frequency of each class. `bev_prior` also uses the distribution of each
+class's positions around the ego vehicle, and its mean sizes, headings and velocities. Both read
+only the tables and return ordinary results, which are written and scored like those of a detector.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Entries = dict[str, list[dict[str, object]]]  # sample token -> boxes, as in a r
 
 @dataclass(frozen=True)
 class ScoredPrior:
-    """The best prior over several sizes of cells."""
+    """The results and metrics of a prior, and the size of its cells."""
 
     results: Mapping[str, Sequence[Mapping[str, object]]]
     metrics: DetectionMetrics
@@ -48,31 +48,32 @@ def bev_prior(
     cell_m: float = 2.0,
     max_boxes: int = MAX_PRIOR_BOXES,
 ) -> Entries:
-    """The same boxes for every sample of ``test``: where boxes were in ``train``.
+    """Predict the same boxes for every sample of ``test``: the mean boxes of ``train``.
 
-    The ego frame is divided into square cells; each cell that held boxes of a class becomes one
-    box of it at their mean place, with their mean size, heading and velocity, scored by how many
-    they were. The best ``max_boxes`` are kept.
+    The ego frame is divided into square cells. Each cell that contains boxes of a class in
+    ``train`` gives one box of that class, with their mean position, size, heading and velocity. Its
+    score is proportional to their number. The ``max_boxes`` boxes of highest score are kept.
 
     Args:
         tables: the version's tables.
-        train: a split, or names of scenes, to learn from.
-        test: a split, or names of scenes, to give boxes for.
+        train: split, or names of scenes, to compute the boxes from.
+        test: split, or names of scenes, to predict boxes for.
         cell_m: side of a cell in metres.
-        max_boxes: boxes a sample, at most 500.
+        max_boxes: boxes per sample, at most 500.
 
     Raises:
-        ValueError: a split or scene that is not there, or no true box in ``train``.
+        ValueError: a split or scene does not exist, or ``train`` has no true box.
     """
-    seen = boxes_seen(tables, train)
+    annotations = scored_annotations(tables, train)
     key = np.stack(
-        (seen.labels.numpy(), *np.floor(seen.boxes.center[:, :2].numpy() / cell_m).T), -1
+        (annotations.labels.numpy(), *np.floor(annotations.boxes.center[:, :2].numpy() / cell_m).T),
+        -1,
     )
     _, group, count = np.unique(key, axis=0, return_inverse=True, return_counts=True)
-    group = group.reshape(-1)  # numpy 2.0 gave it a second axis
-    boxes = mean_boxes(seen.boxes, group, len(count))
+    group = group.reshape(-1)  # numpy 2.0 returns it with a second axis
+    boxes = mean_boxes(annotations.boxes, group, len(count))
     labels = np.zeros(len(count), dtype=np.int64)
-    labels[group] = seen.labels.numpy()
+    labels[group] = annotations.labels.numpy()
     best = np.argsort(-count, kind="stable")[:max_boxes].copy()
     prior = Detections(
         boxes[torch.from_numpy(best)],
@@ -87,9 +88,9 @@ def best_bev_prior(
     train: str | Sequence[str],
     test: str | Sequence[str],
 ) -> ScoredPrior:
-    """The prior of the cell size, of 1, 2 and 4 m, whose NDS on ``test`` is highest.
+    """Return the prior with the best NDS on ``test`` among the cell sizes 1, 2 and 4 m.
 
-    Chosen on the test scenes themselves, which favours the prior: what beats it beats all three.
+    The choice on the test scenes favours the prior: a detector that beats it beats all three.
 
     Raises:
         ValueError: see ``bev_prior``.
@@ -110,61 +111,65 @@ def random_boxes(
     seed: int = 0,
     boxes_per_sample: int = MAX_PRIOR_BOXES,
 ) -> Entries:
-    """Boxes anywhere in their class's scoring range, of classes as frequent as in ``train``.
+    """Draw boxes uniformly in their class's scoring range, with the class frequencies of ``train``.
 
-    Size and height above the ground are the class's means; heading and score are random, and
-    nothing moves. The draw depends on the seed and the sample's place in its table alone.
+    Size and height above the ground are the means of the class. Heading and score are random; the
+    velocity is 0. The boxes of a sample depend only on the seed and on its row in the sample table.
 
     Raises:
-        ValueError: a split or scene that is not there, or no true box in ``train``.
+        ValueError: a split or scene does not exist, or ``train`` has no true box.
     """
-    seen = boxes_seen(tables, train)
-    labels = seen.labels.numpy()
-    means = mean_boxes(seen.boxes, labels, len(DETECTION_CLASSES))
+    annotations = scored_annotations(tables, train)
+    labels = annotations.labels.numpy()
+    means = mean_boxes(annotations.boxes, labels, len(DETECTION_CLASSES))
     frequency = np.bincount(labels, minlength=len(DETECTION_CLASSES)) / len(labels)
     ranges = np.array([DETECTION_RANGE_M[name] for name in DETECTION_CLASSES])
     results = {}
     for token, pose in _poses(tables, test):
         generator = np.random.default_rng((seed, tables.sample_row(token)))
-        chosen = generator.choice(len(frequency), boxes_per_sample, p=frequency)
-        place = _within_disc(generator, ranges[chosen])
-        center = np.column_stack((place, means.center[chosen, 2].numpy()))
+        classes = generator.choice(len(frequency), boxes_per_sample, p=frequency)
+        position = _within_disc(generator, ranges[classes])
+        center = np.column_stack((position, means.center[classes, 2].numpy()))
         boxes = Boxes3D(
             center=torch.from_numpy(center),
-            size=means.size[chosen],
+            size=means.size[classes],
             yaw=torch.from_numpy(generator.uniform(-np.pi, np.pi, boxes_per_sample)),
             velocity=torch.zeros(boxes_per_sample, 2, dtype=torch.float64),
         )
         scores = np.sort(generator.uniform(size=boxes_per_sample))[::-1].copy()
-        found = Detections(boxes, torch.from_numpy(scores), torch.from_numpy(chosen))
-        results[token] = _entries(found, pose, token)
+        detections = Detections(boxes, torch.from_numpy(scores), torch.from_numpy(classes))
+        results[token] = _entries(detections, pose, token)
     return results
 
 
-def boxes_seen(tables: Tables, split: str | Sequence[str]) -> Annotations:
-    """Annotations of all samples in their ego frames: those that scoring would count."""
+def scored_annotations(tables: Tables, split: str | Sequence[str]) -> Annotations:
+    """Return the annotations that the metric counts, of all samples of a split, in ego frames.
+
+    Raises:
+        ValueError: a split or scene does not exist, or the split has no true box in scoring range.
+    """
     ranges = torch.tensor([DETECTION_RANGE_M[name] for name in DETECTION_CLASSES])
-    seen = []
+    parts = []
     for token, world_from_ego in _poses(tables, split):
-        found = world_annotations(tables, tables.sample_row(token))
-        found = found.transformed(invert_se3(world_from_ego))
-        near = found.boxes.center[:, :2].norm(dim=-1) < ranges[found.labels]
-        seen.append(found[near & (found.num_points > 0)])
-    together = Annotations(
-        Boxes3D.concatenate([found.boxes for found in seen]),
-        torch.cat([found.labels for found in seen]),
-        torch.cat([found.num_points for found in seen]),
+        annotations = world_annotations(tables, tables.sample_row(token))
+        annotations = annotations.transformed(invert_se3(world_from_ego))
+        in_range = annotations.boxes.center[:, :2].norm(dim=-1) < ranges[annotations.labels]
+        parts.append(annotations[in_range & (annotations.num_points > 0)])
+    joined = Annotations(
+        Boxes3D.concatenate([annotations.boxes for annotations in parts]),
+        torch.cat([annotations.labels for annotations in parts]),
+        torch.cat([annotations.num_points for annotations in parts]),
     )
-    if not len(together):
+    if not len(joined):
         raise ValueError(
-            f"the scenes to learn from must have true boxes within scoring range; got none in "
+            f"the training scenes must have true boxes within scoring range; got none in "
             f"{split if isinstance(split, str) else ', '.join(split)} of {tables.version}"
         )
-    return together
+    return joined
 
 
 def _poses(tables: Tables, split: str | Sequence[str]) -> list[tuple[str, torch.Tensor]]:
-    """Token and world_from_ego (4, 4) of every sample of a split, scene by scene."""
+    """Return the token and world_from_ego (4, 4) of every sample of a split, scene by scene."""
     scenes = tables.scene_rows(scenes_of_split(tables, split))
     rows = np.concatenate([tables.samples_of_scene(int(scene)) for scene in scenes])
     poses = world_from_ego_at(tables, tables.reference_keyframes(rows))
@@ -175,17 +180,22 @@ def _poses(tables: Tables, split: str | Sequence[str]) -> list[tuple[str, torch.
 
 def mean_boxes(
     boxes: Boxes3D,  # M boxes
-    group: NDArray[np.int64],  # (M,)
-    count: int,
+    group: NDArray[np.int64],  # (M,) from 0 to count - 1
+    count: int,  # number of groups
 ) -> Boxes3D:  # count boxes
-    """Mean place, size, heading (of the unit vectors) and known velocity (0 if none) by group."""
+    """Return the mean box of each group.
+
+    The mean heading is that of the mean unit vector. Unknown (NaN) velocities are left out; the
+    mean is 0 if all are unknown.
+    """
 
     def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
         known = np.isfinite(values)
         sums, counts = np.zeros((count, values.shape[1])), np.zeros((count, values.shape[1]))
         np.add.at(sums, group, np.where(known, values, 0.0))
         np.add.at(counts, group, known)
-        return sums / np.maximum(counts, 1)
+        means: NDArray[np.float64] = sums / np.maximum(counts, 1)
+        return means
 
     heading = mean(np.stack((np.cos(boxes.yaw.numpy()), np.sin(boxes.yaw.numpy())), -1))
     return Boxes3D(
@@ -200,7 +210,7 @@ def _within_disc(
     generator: np.random.Generator,
     radius_m: NDArray[np.float64],  # (M,)
 ) -> NDArray[np.float64]:  # (M, 2)
-    """Points spread evenly over discs about the origin."""
+    """Draw points uniformly from discs about the origin."""
     distance = radius_m * np.sqrt(generator.uniform(size=len(radius_m)))
     angle = generator.uniform(-np.pi, np.pi, len(radius_m))
     return np.stack((distance * np.cos(angle), distance * np.sin(angle)), -1)
@@ -211,4 +221,5 @@ def _entries(
     world_from_ego: torch.Tensor,  # (4, 4)
     token: str,
 ) -> list[dict[str, object]]:
+    """Return the results entries of one sample from its detections in the ego frame."""
     return result_entries(result_boxes(detections, world_from_ego), token)

@@ -1,9 +1,9 @@
-"""Errors of matched boxes, to the last bit those of nuscenes-devkit.
+"""Errors of matched boxes, equal to those of nuscenes-devkit to the last bit.
 
-Each is computed by the routine that the devkit's own expression ends in, over many boxes at once:
+Each error uses the routine that the devkit's expression ends in, over many boxes at once.
 `np.linalg.norm` of a pair and `np.dot` of small matrices call BLAS, whose rounding differs between
-processors (with or without fused multiplication), and `np.matmul` over stacks calls the same
-routine for each. Closed forms would be right to 1e-15, and yet decide ties otherwise.
+processors (with or without fused multiply-add). `np.matmul` over stacks calls the same routine for
+each element. Closed forms would be correct to 1e-15, but they would break ties differently.
 """
 
 from __future__ import annotations
@@ -13,32 +13,41 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-UNIT_TOLERANCE = 1e-14  # pyquaternion's: a quaternion nearer to unit length stays as it is
+UNIT_TOLERANCE = 1e-14  # of pyquaternion: it does not normalise quaternions nearer to unit length
 
 
 def norms(
     vectors: Floats,  # (M, D)
 ) -> Floats:  # (M,)
-    """Length of each vector, as ``np.linalg.norm`` gives it for one."""
-    return np.sqrt(_dots(vectors, vectors))
+    """Return the length of each vector, as ``np.linalg.norm`` returns it for a single vector."""
+    lengths: Floats = np.sqrt(_dots(vectors, vectors))
+    return lengths
 
 
 def yaws(
     rotation: Floats,  # (M, 4) quaternions wxyz of any length
 ) -> Floats:  # (M,) radians
-    """Heading of the rotated x axis seen from above; 0 of a quaternion without length."""
+    """Return the heading of the rotated x axis seen from above.
+
+    A quaternion of zero length has heading 0.
+    """
     heading = np.matmul(rotation_matrices(rotation), np.array([1.0, 0.0, 0.0]))
-    # contiguous: numpy computes arctan2 otherwise, and to other last bits, on strided arrays
+    # Contiguous: on strided arrays numpy computes arctan2 differently, with different last bits.
     y, x = np.ascontiguousarray(heading[:, 1]), np.ascontiguousarray(heading[:, 0])
-    return np.arctan2(y, x)
+    angles: Floats = np.arctan2(y, x)
+    return angles
 
 
 def rotation_matrices(
     rotation: Floats,  # (M, 4) quaternions wxyz of any length
 ) -> Floats:  # (M, 3, 3)
-    """Rotations, as pyquaternion computes them; zeros of a quaternion without length."""
+    """Return rotation matrices as pyquaternion computes them.
+
+    A quaternion of zero length gives a matrix of zeros.
+    """
     left, right = _product_matrices(_normalised(rotation))
-    return np.matmul(left, right.transpose(0, 2, 1))[:, 1:, 1:]
+    matrices: Floats = np.matmul(left, right.transpose(0, 2, 1))[:, 1:, 1:]
+    return matrices
 
 
 def angle_differences(
@@ -46,8 +55,8 @@ def angle_differences(
     second: Floats,  # (M,) radians
     period: float,
 ) -> Floats:  # (M,) radians in (-pi, pi]
-    """The smallest angle from the second to the first, of directions that repeat by the period."""
-    difference = (first - second + period / 2) % period - period / 2
+    """Return the smallest angle from ``second`` to ``first``; directions repeat by ``period``."""
+    difference: Floats = (first - second + period / 2) % period - period / 2
     return np.where(difference > np.pi, difference - 2 * np.pi, difference)
 
 
@@ -55,7 +64,7 @@ def scale_ious(
     first: Floats,  # (M, 3)
     second: Floats,  # (M, 3)
 ) -> Floats:  # (M,)
-    """Intersection over union of boxes laid upon each other with one centre and heading."""
+    """Return the intersection over union of boxes that are moved to one center and heading."""
     intersection = _volumes(np.minimum(first, second))
     return intersection / (_volumes(first) + _volumes(second) - intersection)
 
@@ -63,41 +72,44 @@ def scale_ious(
 def cumulative_means(
     values: Floats,  # (M,)
 ) -> Floats:  # (M,)
-    """Mean of the values so far that are not NaN.
+    """Return the mean of the values so far, without NaN.
 
-    0 before the first such value; ones where there is none at all.
+    Before the first known value it is 0. If all values are NaN, every mean is 1.
     """
     known = ~np.isnan(values)
     if not known.any():
         return np.ones(len(values))
     sums, counts = np.cumsum(np.where(known, values, 0.0)), np.cumsum(known)
-    return np.divide(sums, counts, out=np.zeros_like(sums), where=counts != 0)
+    means: Floats = np.divide(sums, counts, out=np.zeros_like(sums), where=counts != 0)
+    return means
 
 
 def _dots(first: Floats, second: Floats) -> Floats:
-    return np.matmul(first[:, None, :], second[:, :, None])[:, 0, 0]
+    products: Floats = np.matmul(first[:, None, :], second[:, :, None])[:, 0, 0]
+    return products
 
 
 def _volumes(size: Floats) -> Floats:
-    return (size[:, 0] * size[:, 1]) * size[:, 2]
+    volumes: Floats = (size[:, 0] * size[:, 1]) * size[:, 2]
+    return volumes
 
 
 def _normalised(rotation: Floats) -> Floats:
     square = _dots(rotation, rotation)
     length = np.sqrt(square)
     with np.errstate(invalid="ignore", divide="ignore"):
-        stays = (np.abs(1.0 - square) < UNIT_TOLERANCE) | ~(length > 0)
-        return np.where(stays[:, None], rotation, rotation / length[:, None])
+        keep = (np.abs(1.0 - square) < UNIT_TOLERANCE) | ~(length > 0)
+        return np.where(keep[:, None], rotation, rotation / length[:, None])
 
 
 def _product_matrices(rotation: Floats) -> tuple[Floats, Floats]:
-    """The matrices (M, 4, 4) of multiplying by a quaternion from the left and from the right."""
+    """Return the matrices (M, 4, 4) of quaternion products from the left and from the right."""
     w, x, y, z = rotation.T
     left, right = np.empty((2, len(rotation), 4, 4))
-    rows = ((w, -x, -y, -z), (x, w, -z, y), (y, z, w, -x), (z, -y, x, w))
-    other_rows = ((w, -x, -y, -z), (x, w, z, -y), (y, -z, w, x), (z, y, -x, w))
-    for matrix, entries in ((left, rows), (right, other_rows)):
-        for row, of_row in enumerate(entries):
-            for column, entry in enumerate(of_row):
+    left_rows = ((w, -x, -y, -z), (x, w, -z, y), (y, z, w, -x), (z, -y, x, w))
+    right_rows = ((w, -x, -y, -z), (x, w, z, -y), (y, -z, w, x), (z, y, -x, w))
+    for matrix, rows in ((left, left_rows), (right, right_rows)):
+        for row, entries in enumerate(rows):
+            for column, entry in enumerate(entries):
                 matrix[:, row, column] = entry
     return left, right

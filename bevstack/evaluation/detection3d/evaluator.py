@@ -1,6 +1,6 @@
 """The nuScenes detection metric on columns of boxes, equal to nuscenes-devkit 1.2 to the last bit.
 
-The claim holds for one machine and one numpy: the devkit's own last bits differ between processors.
+Equality holds on one machine with one numpy: the devkit's last bits differ between processors.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from bevstack.evaluation.detection3d.input_checks import check_devkit_rules, che
 from bevstack.evaluation.detection3d.metric_config import MetricConfig
 from bevstack.evaluation.detection3d.metrics import DetectionMetrics, summarise
 from bevstack.evaluation.detection3d.precision_recall import (
-    Chosen,
     ClassMatches,
     Curve,
+    Selection,
     class_curves,
     match_class,
 )
 from bevstack.vocabulary import DETECTION_CLASSES
 
-HALF_TURN_CLASSES = ("barrier",)  # whose headings are known up to half a turn
+HALF_TURN_CLASSES = ("barrier",)  # the heading of these classes is defined up to half a turn
 
 
 def evaluate(
@@ -33,24 +33,25 @@ def evaluate(
     *,
     strict: bool = False,
 ) -> DetectionMetrics:
-    """Scores predictions: filters both sides, matches class by class, and averages.
+    """Score predictions: filter predicted and true boxes, match them class by class, and average.
 
-    Predictions of samples that the truth does not have are left out. Without one prediction the
+    Predictions of samples that the truth does not have are ignored. Without any prediction the
     score is 0, and ``no_predictions`` is set.
 
     Args:
-        predictions: in the order of their file, which decides between equal scores.
-        truth: the true boxes, in the order of the tables, which decides between equal distances.
-        config: the settings; none: ``detection_cvpr_2019``.
-        strict: accept and refuse what nuscenes-devkit does. It takes negative scores as long as
-            every true box is found, boxes without volume that match nothing, and infinite values;
-            it refuses predictions without a single box.
+        predictions: predicted boxes in the order of their file, which decides between equal scores.
+        truth: true boxes in the order of the tables, which decides between equal distances.
+        config: settings of the metric; None: ``detection_cvpr_2019``.
+        strict: accept and refuse the same input as nuscenes-devkit. The devkit accepts negative
+            scores as long as every true box is matched, boxes without volume that match nothing,
+            and infinite values. It refuses predictions without a single box.
 
     Raises:
-        ValueError: predictions that break a rule, naming the first box; no true box at all.
+        ValueError: a prediction breaks a rule (the message names the first such box), or there is
+            no true box.
     """
     config = config or MetricConfig()
-    predictions = predictions.of_samples(truth.boxes.sample_tokens)
+    predictions = predictions.select_samples(truth.boxes.sample_tokens)
     check = check_devkit_rules if strict else check_predictions
     check(predictions, config)
     if not len(truth.boxes):
@@ -65,41 +66,41 @@ def scored_boxes(
     predictions: BoxColumns,  # of the truth's sample_tokens
     truth: GroundTruth,
     config: MetricConfig,
-) -> tuple[Chosen, Chosen]:
-    """The predictions and the true boxes that count.
+) -> tuple[Selection, Selection]:
+    """Return the predictions and the true boxes that the metric counts.
 
     Raises:
-        ValueError: the predictions number other samples than the truth does.
+        ValueError: predictions and truth have different lists of samples.
     """
     if not np.array_equal(predictions.sample_tokens, truth.boxes.sample_tokens):
         raise ValueError(
-            "predictions must be of the truth's sample_tokens, in their order; got others: "
-            "renumber them with predictions.of_samples(truth.boxes.sample_tokens)"
+            "predictions must have the truth's sample_tokens, in the same order; got a different "
+            "list: renumber them with predictions.select_samples(truth.boxes.sample_tokens)"
         )
     return (
-        Chosen(predictions, scored_rows(predictions, truth, config).rows),
-        Chosen(truth.boxes, scored_rows(truth.boxes, truth, config).rows),
+        Selection(predictions, scored_rows(predictions, truth, config).rows),
+        Selection(truth.boxes, scored_rows(truth.boxes, truth, config).rows),
     )
 
 
 def scored_rows(boxes: BoxColumns, truth: GroundTruth, config: MetricConfig) -> Filtered:
-    """Which true or predicted boxes count, both of the truth's samples."""
+    """Filter true or predicted boxes, whose sample rows index the truth's samples."""
     distance_m = ego_distances(boxes, truth.ego_translation)
     return filter_boxes(boxes, distance_m, truth.racks, config)
 
 
 def evaluate_filtered(
-    predictions: Chosen,
-    truth: Chosen,  # of the same sample_tokens
+    predictions: Selection,
+    truth: Selection,  # of the same sample_tokens
     config: MetricConfig,
     *,
     strict: bool = False,
 ) -> DetectionMetrics:
-    """Scores the chosen boxes, every one of which counts.
+    """Score boxes that are filtered already: every selected box counts.
 
     Raises:
         ValueError: a matched box without volume; with ``strict`` also a confidence that rises with
-            recall, as negative scores make it.
+            recall, which negative scores cause.
     """
     curves = {
         name: class_curves(matches, len(config.distances_m))
@@ -111,31 +112,37 @@ def evaluate_filtered(
 
 
 def match_classes(
-    predictions: Chosen,
-    truth: Chosen,  # of the same sample_tokens
+    predictions: Selection,
+    truth: Selection,  # of the same sample_tokens
     config: MetricConfig,
 ) -> dict[str, ClassMatches | None]:
-    """What was found of each class, in the order of the summary; None of one without true boxes.
+    """Match the boxes of each class, in the order of the summary.
+
+    A class without true boxes gives None.
 
     Raises:
-        ValueError: a matched box without volume, naming its sample.
+        ValueError: a matched box without volume; names its sample.
     """
-    found, wanted = predictions.by_label(), truth.by_label()
+    predictions_by_label, truth_by_label = predictions.by_label(), truth.by_label()
     matches: dict[str, ClassMatches | None] = {}
     for name in config.class_names:
         label = DETECTION_CLASSES.index(name)
         matches[name] = None
-        if len(wanted[label].rows):
+        if len(truth_by_label[label].rows):
             matches[name] = match_class(
-                found[label], wanted[label], config.distances_m, half_turn=name in HALF_TURN_CLASSES
+                predictions_by_label[label],
+                truth_by_label[label],
+                config.distances_m,
+                half_turn=name in HALF_TURN_CLASSES,
             )
     return matches
 
 
 def _check_confidence(curves: Mapping[str, Sequence[Curve]]) -> None:
-    for name, of_class in curves.items():
-        for found in of_class:
-            confidence = found.confidence
+    """Check that the confidence of no curve rises with recall."""
+    for name, curves_of_class in curves.items():
+        for curve in curves_of_class:
+            confidence = curve.confidence
             if not all(confidence == sorted(confidence, reverse=True)):
                 raise ValueError(
                     f"confidence of {name} must not rise with recall; got "

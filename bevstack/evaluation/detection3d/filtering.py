@@ -1,4 +1,4 @@
-"""Which boxes are scored: near enough, with a point inside, and not in a bicycle rack."""
+"""Filtering of boxes by range, by number of points, and by bicycle racks."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from bevstack.evaluation.detection3d.metric_config import MetricConfig
 from bevstack.vocabulary import DETECTION_CLASSES
 
 RACK_CLASSES = ("bicycle", "motorcycle")
-LEAST_EDGE_M = 1e-3  # shorter edges may round to none at a world's coordinates
+LEAST_EDGE_M = 1e-3  # shorter edges may round to zero at the magnitude of world coordinates
 
 
 @dataclass(frozen=True, kw_only=True)
 class Filtered:
-    """Rows of the boxes that are scored, and how many each rule left."""
+    """Rows of the boxes that the metric counts, and the number of boxes after each rule."""
 
     rows: NDArray[np.int64]  # ascending
     total: int
-    near: int  # within their class's range
-    with_points: int  # of them, not known to be without points
-    outside_racks: int  # of them; those that are scored
+    near: int  # within the range of their class
+    with_points: int  # of those, the ones with points or with an unknown number of points
+    outside_racks: int  # of those, the ones outside of racks: the scored boxes
 
 
 def filter_boxes(
@@ -33,20 +33,20 @@ def filter_boxes(
     racks: BicycleRacks,
     config: MetricConfig,
 ) -> Filtered:
-    """Applies the three rules to true or predicted boxes.
+    """Apply the three rules to true or predicted boxes.
 
-    A box is held against the racks of the sample in whose list it stands.
+    A box is compared with the racks of the sample whose list holds it.
     """
-    by_name = config.class_range_m
-    ranges = np.array([by_name[name] for name in DETECTION_CLASSES], dtype=np.float64)
+    range_by_class = config.class_range_m
+    ranges = np.array([range_by_class[name] for name in DETECTION_CLASSES], dtype=np.float64)
     rows = np.flatnonzero(distance_m < ranges[boxes.label])
-    pointed = rows[boxes.num_points[rows] != 0]
-    kept = pointed[~_in_racks(boxes, pointed, racks)]
+    with_points = rows[boxes.num_points[rows] != 0]
+    kept = with_points[~_in_racks(boxes, with_points, racks)]
     return Filtered(
         rows=kept,
         total=len(boxes),
         near=len(rows),
-        with_points=len(pointed),
+        with_points=len(with_points),
         outside_racks=len(kept),
     )
 
@@ -55,14 +55,19 @@ def ego_distances(
     boxes: BoxColumns,
     ego_translation: Floats,  # (S, 3) metres in the world
 ) -> Floats:  # (M,) metres
-    """From the ego to each box's centre in (x, y), at the sample in whose list the box stands."""
+    """Return the distance in (x, y) from the ego to the center of each box.
+
+    The ego is at its position in the sample whose list holds the box.
+    """
     x, y = (boxes.translation[:, k] - ego_translation[:, k][boxes.sample] for k in (0, 1))
-    return np.sqrt(x * x + y * y)
+    distances: Floats = np.sqrt(x * x + y * y)
+    return distances
 
 
 def _in_racks(
     boxes: BoxColumns, rows: NDArray[np.int64], racks: BicycleRacks
 ) -> NDArray[np.bool_]:  # of the rows
+    """Return True for each row whose box is a cycle inside a rack of its sample."""
     inside = np.zeros(len(rows), dtype=np.bool_)
     if not len(racks.sample):
         return inside
@@ -77,27 +82,29 @@ def _in_racks(
     last = np.searchsorted(samples, racks.sample, side="right")
     reach = _reach_m(racks)
     for rack in np.flatnonzero(last > first):
-        chosen = candidates[first[rack] : last[rack]]
-        places = boxes.translation[rows[chosen]]
-        close = np.abs(places - racks.translation[rack]).max(-1) <= reach[rack]
-        corners = _corners(racks, rack) if close.any() else None
-        for row, place in zip(chosen[close], places[close], strict=True):
-            inside[row] |= _contains(corners, place)
+        rack_candidates = candidates[first[rack] : last[rack]]
+        centers = boxes.translation[rows[rack_candidates]]
+        near = np.abs(centers - racks.translation[rack]).max(-1) <= reach[rack]
+        if not near.any():
+            continue
+        corners = _corners(racks, rack)
+        for row, center in zip(rack_candidates[near], centers[near], strict=True):
+            inside[row] |= _contains(corners, center)
     return inside
 
 
 def _reach_m(racks: BicycleRacks) -> Floats:  # (R,)
-    """Farther from a rack's centre than this nothing is inside: twice as far as a corner.
+    """Return the distance from a rack's center beyond which no box is inside.
 
-    To the projections of ``_contains`` a rack without volume or heading holds a whole plane, or
-    all the world, so it has no such reach.
+    It is twice the distance of a corner. For the projections of ``_contains`` a rack without volume
+    or heading contains a whole plane or the whole world, so its distance is infinite.
     """
     solid = (racks.size.min(-1) > LEAST_EDGE_M) & racks.rotation.any(-1)
     return np.where(solid, np.sqrt(np.sum(racks.size**2, axis=-1)), np.inf)
 
 
 def _corners(racks: BicycleRacks, rack: int) -> Floats:  # (3, 8)
-    """Corners in the world, in the devkit's order and by its products."""
+    """Return the corners in the world frame, in the devkit's order and with its arithmetic."""
     width, length, height = racks.size[rack]
     corners = np.vstack(
         (
@@ -107,20 +114,21 @@ def _corners(racks: BicycleRacks, rack: int) -> Floats:  # (3, 8)
         )
     )
     rotation = rotation_matrices(racks.rotation[rack : rack + 1])[0]
-    return np.dot(rotation, corners) + racks.translation[rack][:, None]
+    world_corners: Floats = np.dot(rotation, corners) + racks.translation[rack][:, None]
+    return world_corners
 
 
-def _contains(corners: Floats, place: Floats) -> bool:
-    """Whether a box with its surface holds a point: its projections lie within three edges.
+def _contains(corners: Floats, point: Floats) -> bool:
+    """Return True if a box, including its surface, contains a point.
 
-    One point at a time, and in the devkit's shapes, for its last bits: a closed box is asked for
-    points that lie exactly on its surface.
+    A point is inside if its projections lie within three edges. One point at a time and in the
+    devkit's array shapes: points exactly on the surface depend on the last bits.
     """
     origin = corners[:, 0]
-    offset = place.reshape(3, 1) - origin.reshape(-1, 1)
+    offset = point.reshape(3, 1) - origin.reshape(-1, 1)
     for corner in (4, 1, 3):
         edge = corners[:, corner] - origin
-        along = np.dot(edge, offset)
-        if not (0 <= along[0] <= np.dot(edge, edge)):
+        projection = np.dot(edge, offset)
+        if not (0 <= projection[0] <= np.dot(edge, edge)):
             return False
     return True

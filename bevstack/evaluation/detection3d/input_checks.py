@@ -1,7 +1,8 @@
-"""What predictions must be to be scored: the devkit's rules, and the safer ones that stand first.
+"""Checks of predictions before scoring: the devkit's rules, and stricter rules used by default.
 
-The devkit asks little: it takes infinite sizes, and negative scores as long as every true box is
-found. The safer rules refuse what a metric would quietly misjudge, and name the first such box.
+The devkit checks little: it accepts infinite sizes, and negative scores as long as every true box
+is matched. The stricter rules refuse values that the metric would silently misjudge, and name the
+first such box.
 """
 
 from __future__ import annotations
@@ -14,86 +15,92 @@ from bevstack.evaluation.detection3d.metric_config import MetricConfig
 
 
 def check_predictions(boxes: BoxColumns, config: MetricConfig) -> None:
-    """Raises unless every box is one that a detector can mean.
+    """Check that a detector can have predicted every box.
 
     Raises:
-        ValueError: too many boxes in a sample; a box that names another sample than the one it
-            stands in; a value that is not finite (a velocity may be NaN), a size that is not
-            positive, a quaternion without length, or a negative score. Names the first such box.
+        ValueError: too many boxes in a sample; a box that names another sample than the one that
+            lists it; a value that is not finite (a velocity may be NaN); a size that is not
+            positive; a quaternion of zero length; a negative score. Names the first such box.
     """
     _check_counts(boxes, config)
-    for field, wanted in (
+    for field, requirement in (
         ("translation", "finite"),
         ("size", "positive and finite"),
         ("rotation", "a finite quaternion of non-zero length"),
         ("score", "a number of at least 0"),
-        ("velocity", "finite, or NaN where it is not known"),
-        ("named_sample", "the sample in whose list the box stands"),
+        ("velocity", "finite, or NaN if it is unknown"),
+        ("named_sample", "the sample whose list holds the box"),
     ):
-        if not _all_good(boxes, field):
-            _refuse(boxes, field, wanted, _is_good(boxes, field))
+        if not _surely_valid(boxes, field):
+            _refuse(boxes, field, requirement, _valid_rows(boxes, field))
 
 
 def check_devkit_rules(boxes: BoxColumns, config: MetricConfig) -> None:
-    """Raises where nuscenes-devkit refuses boxes as they are loaded and filtered.
+    """Check that nuscenes-devkit would accept the boxes when it loads and filters them.
 
     Raises:
-        ValueError: too many boxes in a sample, NaN other than in a velocity, or no box at all.
+        ValueError: too many boxes in a sample, NaN in a field other than velocity, or no box at
+            all.
     """
     if not len(boxes):
         raise ValueError("predictions must hold at least one box; got none in any sample")
     _check_counts(boxes, config)
     for field in ("translation", "size", "rotation", "score"):
         values = getattr(boxes, field)
-        good = ~np.isnan(values.reshape(len(boxes), -1)).any(-1)
-        _refuse(boxes, field, "numbers, not NaN", good)
+        valid = ~np.isnan(values.reshape(len(boxes), -1)).any(-1)
+        _refuse(boxes, field, "numbers, not NaN", valid)
 
 
-def _all_good(boxes: BoxColumns, field: str) -> bool:
-    """The same for all boxes at once, some times faster; may be wrong in saying no."""
+def _surely_valid(boxes: BoxColumns, field: str) -> bool:
+    """Return True if all boxes are valid; a fast check that may return False for valid boxes."""
     values = getattr(boxes, field)
     if field in ("named_sample", "velocity"):
-        return bool(_is_good(boxes, field).all())
+        return bool(_valid_rows(boxes, field).all())
     if not np.isfinite(values).all():
         return False
     if field == "rotation":
-        return bool((values[:, 0] != 0).all())  # or (values != 0).any(-1), rarely
+        return bool((values[:, 0] != 0).all())  # sufficient; rarely (values != 0).any(-1) differs
     return field == "translation" or bool((values >= 0 if field == "score" else values > 0).all())
 
 
-def _is_good(boxes: BoxColumns, field: str) -> NDArray[np.bool_]:
+def _valid_rows(boxes: BoxColumns, field: str) -> NDArray[np.bool_]:
+    """Return True for each box whose field is valid."""
     values = getattr(boxes, field)
+    valid: NDArray[np.bool_]
     if field == "named_sample":
-        return values == boxes.sample
-    if field == "velocity":
-        return ~np.isinf(values).any(-1)
-    if field == "score":
-        return (values >= 0) & np.isfinite(values)
-    good = np.isfinite(values).all(-1)
-    if field == "size":
-        return good & (values > 0).all(-1)
-    if field == "rotation":
-        return good & (values != 0).any(-1)
-    return good
+        valid = values == boxes.sample
+    elif field == "velocity":
+        valid = ~np.isinf(values).any(-1)
+    elif field == "score":
+        valid = (values >= 0) & np.isfinite(values)
+    elif field == "size":
+        valid = np.isfinite(values).all(-1) & (values > 0).all(-1)
+    elif field == "rotation":
+        valid = np.isfinite(values).all(-1) & (values != 0).any(-1)
+    else:
+        valid = np.isfinite(values).all(-1)
+    return valid
 
 
 def _check_counts(boxes: BoxColumns, config: MetricConfig) -> None:
+    """Check that no sample has too many boxes."""
     counts = np.bincount(boxes.sample, minlength=1)
     if counts.max() > config.max_boxes:
-        full = int(np.argmax(counts > config.max_boxes))
+        sample = int(np.argmax(counts > config.max_boxes))
         raise ValueError(
-            f"results of sample {str(boxes.sample_tokens[full])!r} must be a list of at most "
-            f"{config.max_boxes} boxes; got {counts[full]}"
+            f"results of sample {str(boxes.sample_tokens[sample])!r} must be a list of at most "
+            f"{config.max_boxes} boxes; got {counts[sample]}"
         )
 
 
-def _refuse(boxes: BoxColumns, field: str, wanted: str, good: NDArray[np.bool_]) -> None:
-    if good.all():
+def _refuse(boxes: BoxColumns, field: str, requirement: str, valid: NDArray[np.bool_]) -> None:
+    """Raise an error that names the first invalid box, if there is one."""
+    if valid.all():
         return
-    row = int(np.argmin(good))
+    row = int(np.argmin(valid))
     values = getattr(boxes, field)[row].tolist()
     name = {"score": "detection_score", "named_sample": "sample_token"}.get(field, field)
     if field == "named_sample":
         known = len(boxes.sample_tokens) > values >= 0
-        values = repr(str(boxes.sample_tokens[values])) if known else "one that is not there"
-    raise ValueError(f"{name} of {boxes.place(row)} must be {wanted}; got {values}")
+        values = repr(str(boxes.sample_tokens[values])) if known else "an unknown sample"
+    raise ValueError(f"{name} of {boxes.describe(row)} must be {requirement}; got {values}")

@@ -1,8 +1,8 @@
 """Greedy matching of predictions with true boxes of one class, at several distances at once.
 
-What is compared are distances that numpy computed (``box_errors.norms``), so the choice among
-equals is the devkit's. Matching within one sample is independent of all others, and the order of
-the best score first within a sample is that of the whole list; hence one pass over the list.
+Distances are computed by numpy (``box_errors.norms``), so ties break as in the devkit. Samples are
+matched independently, and the best-first order within a sample equals that of the whole list.
+One pass over the list is therefore enough.
 """
 
 from __future__ import annotations
@@ -20,43 +20,43 @@ MARGIN = 1.001  # pairs a little farther than the largest distance cannot change
 
 
 class Pairs(NamedTuple):
-    """Predictions and true boxes that are near enough to match, prediction by prediction."""
+    """Pairs of a prediction and a true box near enough to match, prediction by prediction."""
 
-    start: NDArray[np.int64]  # (M + 1,) those of prediction i are start[i] to start[i + 1]
+    start: NDArray[np.int64]  # (M + 1,) prediction i has the pairs from start[i] to start[i + 1]
     prediction: NDArray[np.int64]  # (P,)
     truth: NDArray[np.int64]  # (P,) ascending within a prediction
     distance: NDArray[np.float64]  # (P,) metres in (x, y)
 
 
-class Places(NamedTuple):
-    """Where boxes of one class are."""
+class Centers(NamedTuple):
+    """Samples and centers of the boxes of one class."""
 
     sample: NDArray[np.int32]  # (M,) or NO_SAMPLE
-    center: NDArray[np.float64]  # (M, 3) metres; the last does not matter
+    center: NDArray[np.float64]  # (M, 3) metres; z is ignored
 
 
 def near_pairs(
-    predictions: Places,
-    truth: Places,  # sorted by sample
+    predictions: Centers,
+    truth: Centers,  # sorted by sample
     num_samples: int,
     reach_m: float,
 ) -> Pairs:
-    """All pairs of one sample within ``reach_m``; places that are not finite pair with nothing."""
+    """Return all pairs of one sample within ``reach_m``; centers that are not finite have none."""
     counts = np.bincount(truth.sample, minlength=num_samples)
     first = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(counts)))
     reach = (reach_m * MARGIN) ** 2
-    places = (predictions.sample, predictions.center, first, truth.center, reach)
-    start = _count_near(*places)
-    rows, columns = _list_near(*places, start)
+    arguments = (predictions.sample, predictions.center, first, truth.center, reach)
+    start = _count_near(*arguments)
+    rows, columns = _list_near(*arguments, start)
     difference = predictions.center[rows, :2] - truth.center[columns, :2]
     return Pairs(start, rows, columns, norms(difference))
 
 
 class Matches(NamedTuple):
-    """What was matched: at each distance, best first; and the pairs of all distances together."""
+    """Matches at each distance, best first, and the pairs of all distances together."""
 
     prediction: tuple[NDArray[np.int64], ...]  # D times (K,) ascending
-    pair: tuple[NDArray[np.int64], ...]  # D times (K,) which of the pairs below
+    pair: tuple[NDArray[np.int64], ...]  # D times (K,) index into ``pairs``
     pairs: NDArray[np.int64]  # (U,) rows of Pairs, each matched at some distance
 
 
@@ -65,22 +65,31 @@ def match(
     num_truth: int,
     distances_m: tuple[float, ...],
 ) -> Matches:
-    """Gives each prediction, best first, the nearest true box that none before it has taken.
+    """Match each prediction, best first, with the nearest true box that is not matched yet.
 
-    A match is nearer than the distance. Each distance is matched on its own. Of true boxes equally
-    near the first is taken.
+    The distance of a match is smaller than the limit. Each limit is matched independently. Among
+    true boxes at equal distances the first is matched.
     """
     limits = np.array(distances_m, dtype=np.float64)
-    counts, hits, used = _match(pairs.start, pairs.truth, pairs.distance, num_truth, limits)
+    counts, hits, matched_pairs = _match(
+        pairs.start, pairs.truth, pairs.distance, num_truth, limits
+    )
     return Matches(
-        prediction=tuple(of_limit[:count, 0] for of_limit, count in zip(hits, counts, strict=True)),
-        pair=tuple(of_limit[:count, 1] for of_limit, count in zip(hits, counts, strict=True)),
-        pairs=used,
+        prediction=tuple(hit[:count, 0] for hit, count in zip(hits, counts, strict=True)),
+        pair=tuple(hit[:count, 1] for hit, count in zip(hits, counts, strict=True)),
+        pairs=matched_pairs,
     )
 
 
 @numba.njit(cache=True)
-def _count_near(sample, center, first, truth_center, reach):  # type: ignore[no-untyped-def]
+def _count_near(
+    sample: NDArray[np.int32],  # (M,)
+    center: NDArray[np.float64],  # (M, 3)
+    first: NDArray[np.int64],  # (S + 1,) the first true box of each sample
+    truth_center: NDArray[np.float64],  # (N, 3)
+    reach: float,  # squared distance
+) -> NDArray[np.int64]:  # (M + 1,)
+    """Count the near true boxes of each prediction, and return the running sum of the counts."""
     start = np.zeros(len(sample) + 1, dtype=np.int64)
     for i in range(len(sample)):
         count = 0
@@ -93,30 +102,50 @@ def _count_near(sample, center, first, truth_center, reach):  # type: ignore[no-
 
 
 @numba.njit(cache=True)
-def _list_near(sample, center, first, truth_center, reach, start):  # type: ignore[no-untyped-def]
+def _list_near(
+    sample: NDArray[np.int32],  # (M,)
+    center: NDArray[np.float64],  # (M, 3)
+    first: NDArray[np.int64],  # (S + 1,)
+    truth_center: NDArray[np.float64],  # (N, 3)
+    reach: float,  # squared distance
+    start: NDArray[np.int64],  # (M + 1,) of ``_count_near``
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:  # (P,) predictions, (P,) true boxes
+    """List the near pairs."""
     rows = np.empty(start[-1], dtype=np.int64)
     columns = np.empty(start[-1], dtype=np.int64)
     for i in range(len(sample)):
-        place = start[i]
-        if place == start[i + 1]:
+        pair = start[i]
+        if pair == start[i + 1]:
             continue
         for j in range(first[sample[i]], first[sample[i] + 1]):
             dx, dy = center[i, 0] - truth_center[j, 0], center[i, 1] - truth_center[j, 1]
             if dx * dx + dy * dy <= reach:
-                rows[place], columns[place] = i, j
-                place += 1
+                rows[pair], columns[pair] = i, j
+                pair += 1
     return rows, columns
 
 
 @numba.njit(cache=True)
-def _match(start, truth, distance, num_truth, limits):  # type: ignore[no-untyped-def]
+def _match(
+    start: NDArray[np.int64],  # (M + 1,)
+    truth: NDArray[np.int64],  # (P,)
+    distance: NDArray[np.float64],  # (P,)
+    num_truth: int,
+    limits: NDArray[np.float64],  # (D,)
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Match at every limit.
+
+    Returns:
+        (D,) number of matches; (D, N, 2) prediction and index of the pair in the last result;
+        (U,) rows of the pairs that match at some limit.
+    """
     taken = np.zeros((len(limits), num_truth), dtype=np.bool_)
     hits = np.empty((len(limits), num_truth, 2), dtype=np.int64)
     counts = np.zeros(len(limits), dtype=np.int64)
     used = np.empty(len(limits) * num_truth, dtype=np.int64)
-    number = 0  # of the used pairs
+    number = 0  # of used pairs
     for i in range(len(start) - 1):
-        of_prediction = number
+        first_of_prediction = number
         for limit in range(len(limits)):
             nearest, best = np.inf, NO_MATCH
             for pair in range(start[i], start[i + 1]):
@@ -125,13 +154,13 @@ def _match(start, truth, distance, num_truth, limits):  # type: ignore[no-untype
             if not nearest < limits[limit]:
                 continue
             taken[limit, truth[best]] = True
-            place = of_prediction
-            while place < number and used[place] != best:
-                place += 1
-            if place == number:
+            used_pair = first_of_prediction
+            while used_pair < number and used[used_pair] != best:
+                used_pair += 1
+            if used_pair == number:
                 used[number] = best
                 number += 1
             hits[limit, counts[limit], 0] = i
-            hits[limit, counts[limit], 1] = place
+            hits[limit, counts[limit], 1] = used_pair
             counts[limit] += 1
     return counts, hits, used[:number].copy()

@@ -1,4 +1,4 @@
-"""The settings of the nuScenes detection metric."""
+"""Settings of the nuScenes detection metric."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from bevstack.vocabulary import DETECTION_CLASSES
 
-# In the devkit's order, which is that of its sums over classes and so of their last bits.
+# In the devkit's order: sums over classes follow it, so their last bits depend on it.
 NUSCENES_RANGE_M: Mapping[str, float] = MappingProxyType(
     {
         "car": 50,
@@ -27,18 +27,18 @@ NUSCENES_RANGE_M: Mapping[str, float] = MappingProxyType(
 
 @dataclass(frozen=True, kw_only=True)
 class MetricConfig:
-    """How detections are matched and averaged; the defaults are ``detection_cvpr_2019``.
+    """Settings of matching and averaging; the defaults are ``detection_cvpr_2019``.
 
     nuScenes, arXiv 1903.11027, section 3.1.
     """
 
-    # metres from the ego in (x, y); farther boxes are not scored; in the order of the summary
+    # metres from the ego in (x, y) within which boxes are scored; in the order of the summary
     class_range_m: Mapping[str, float] = field(default_factory=lambda: NUSCENES_RANGE_M)
-    distances_m: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)  # a match is nearer than this
-    error_distance_m: float = 2.0  # the one of them whose matches give the five errors
-    min_recall: float = 0.1  # recalls up to it are left out of the averages
-    min_precision: float = 0.1  # taken off every precision
-    max_boxes: int = 500  # predictions of one sample
+    distances_m: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)  # upper limits of the matching distance
+    error_distance_m: float = 2.0  # the limit whose matches determine the five errors
+    min_recall: float = 0.1  # averages leave out recalls up to this one
+    min_precision: float = 0.1  # subtracted from every precision
+    max_boxes: int = 500  # predictions per sample
     mean_ap_weight: int = 5  # of mAP in NDS, against 1 for each error
 
     def __post_init__(self) -> None:
@@ -52,21 +52,21 @@ class MetricConfig:
                 f"error_distance_m must be one of distances_m {self.distances_m}; got "
                 f"{self.error_distance_m}"
             )
-        for name, good in (
+        for name, valid in (
             ("distances_m", all(distance > 0 for distance in self.distances_m)),
             ("min_recall", 0 <= self.min_recall <= 1),
             ("min_precision", 0 <= self.min_precision < 1),
         ):
-            if not good:
+            if not valid:
                 raise ValueError(f"{name} must be in its range; got {getattr(self, name)}")
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The classes in the order of the summary."""
+        """Return the classes in the order of the summary."""
         return tuple(self.class_range_m)
 
     def devkit_form(self) -> dict[str, object]:
-        """The settings as the devkit writes them."""
+        """Return the settings as the devkit writes them."""
         return {
             "class_range": dict(self.class_range_m),
             "dist_fcn": "center_distance",

@@ -1,4 +1,4 @@
-"""The figures of the nuScenes detection metric, and the table they are usually shown in."""
+"""Results of the nuScenes detection metric, and their usual table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bevstack.evaluation.detection3d.precision_recall import ERROR_NAMES, Curve
 # The five true-positive errors: (name in metrics_summary.json, name in print).
 ERRORS = tuple(zip(ERROR_NAMES, ("ATE", "ASE", "AOE", "AVE", "AAE"), strict=True))
 
-# Errors that a class does not have: cones look alike from all sides, and neither moves.
+# Errors that are not defined for a class: a cone has no heading, and neither class moves.
 MISSING_ERRORS = {
     "traffic_cone": ("orient_err", "vel_err", "attr_err"),
     "barrier": ("vel_err", "attr_err"),
@@ -23,7 +23,7 @@ MISSING_ERRORS = {
 
 @dataclass(frozen=True)
 class TruePositiveErrors:
-    """Mean errors of matched boxes: 1 where nothing matched, NaN where a class has none."""
+    """Mean errors of matched boxes: 1 without matches, NaN if not defined for the class."""
 
     translation_m: float
     scale: float  # 1 - IoU of the aligned boxes
@@ -33,7 +33,7 @@ class TruePositiveErrors:
 
     @property
     def values(self) -> tuple[float, ...]:
-        """In the order of ``ERRORS``."""
+        """Return the errors in the order of ``ERRORS``."""
         return (
             self.translation_m,
             self.scale,
@@ -45,7 +45,7 @@ class TruePositiveErrors:
 
 @dataclass(frozen=True)
 class ClassMetrics:
-    """One class: AP averaged over the distances, and its errors."""
+    """Metrics of one class: AP averaged over the matching distances, and the mean errors."""
 
     name: str
     average_precision: float  # 0 to 1
@@ -56,20 +56,23 @@ class ClassMetrics:
 
 @dataclass(frozen=True)
 class DetectionMetrics:
-    """NDS, mAP, the mean errors, and every class (nuScenes, arXiv 1903.11027, section 3.1)."""
+    """NDS, mAP, mean errors and the metrics of each class.
+
+    nuScenes, arXiv 1903.11027, section 3.1.
+    """
 
     nds: float  # 0 to 1
     mean_average_precision: float  # 0 to 1; a class without true boxes counts as 0
     errors: TruePositiveErrors
     classes: tuple[ClassMetrics, ...]
-    no_predictions: bool = False  # there was not one box to score
+    no_predictions: bool = False  # there was no predicted box to score
 
     @staticmethod
     def from_summary(summary: Mapping[str, Any]) -> DetectionMetrics:
-        """The figures of a ``metrics_summary.json``.
+        """Read the metrics from the content of a ``metrics_summary.json``.
 
         Raises:
-            ValueError: a figure that is not there.
+            ValueError: a figure is missing.
         """
         try:
             by_class = summary["mean_dist_aps"]
@@ -100,11 +103,11 @@ def summarise(
     *,
     no_predictions: bool = False,
 ) -> DetectionMetrics:
-    """The figures that follow from the curves of every class at every distance."""
+    """Compute the metrics from the curves of every class at every distance."""
     classes = tuple(_class_metrics(name, curves[name], config) for name in config.class_names)
-    mean_ap = float(np.mean([found.average_precision for found in classes]))
-    by_class = [found.errors.values for found in classes]
-    errors = [float(np.nanmean(of_classes)) for of_classes in zip(*by_class, strict=True)]
+    mean_ap = float(np.mean([metrics.average_precision for metrics in classes]))
+    class_errors = [metrics.errors.values for metrics in classes]
+    errors = [float(np.nanmean(values)) for values in zip(*class_errors, strict=True)]
     scores = [max(0.0, 1.0 - error) for error in errors]
     total = float(config.mean_ap_weight * mean_ap + np.sum(scores))
     return DetectionMetrics(
@@ -117,6 +120,7 @@ def summarise(
 
 
 def _class_metrics(name: str, curves: Sequence[Curve], config: MetricConfig) -> ClassMetrics:
+    """Compute the metrics of one class from its curves."""
     precisions = tuple(c.average_precision(config.min_recall, config.min_precision) for c in curves)
     errors = curves[config.distances_m.index(config.error_distance_m)].mean_errors(
         config.min_recall
@@ -137,7 +141,7 @@ def format_table(
     *,
     per_class: bool = False,
 ) -> str:
-    """Names and figures as aligned text, one row each; optionally each one's classes below it.
+    """Format metrics as aligned text, one row for each name; optionally with a table of classes.
 
     Columns: NDS and mAP (higher is better), then the mean errors (lower is better).
     """
@@ -152,22 +156,25 @@ def format_table(
     tables = [text]
     for name, metrics in rows:
         classes = [(name, "AP", *(short for _, short in ERRORS))]
-        for found in metrics.classes:
-            figures = (found.average_precision, *found.errors.values)
-            classes.append((found.name, *map(_figure, figures)))
+        for class_metrics in metrics.classes:
+            figures = (class_metrics.average_precision, *class_metrics.errors.values)
+            classes.append((class_metrics.name, *map(_figure, figures)))
         tables.append(_aligned(classes))
     return "\n\n".join(tables)
 
 
 def _errors(values: Mapping[str, float]) -> TruePositiveErrors:
+    """Read the five errors from their names in ``metrics_summary.json``."""
     return TruePositiveErrors(*(float(values[name]) for name, _ in ERRORS))
 
 
 def _figure(value: float) -> str:
-    return "-" if value != value else f"{value:.4f}"  # NaN: the class has no such error
+    """Format a figure; a dash for NaN."""
+    return "-" if value != value else f"{value:.4f}"  # NaN: not defined for the class
 
 
 def _aligned(lines: Sequence[tuple[str, ...]]) -> str:
+    """Align the cells of a table: the first column left, the remaining ones right."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join(
         "  ".join(

@@ -1,7 +1,7 @@
-"""Precision, confidence and errors over recall, for one class at every distance.
+"""Precision, confidence and errors over recall, for one class at every matching distance.
 
-nuScenes, arXiv 1903.11027, section 3.1, in the arithmetic of nuscenes-devkit 1.2, to the last bit:
-each sum and interpolation is the same numpy call on the same values.
+nuScenes, arXiv 1903.11027, section 3.1, with the arithmetic of nuscenes-devkit 1.2, to the last
+bit: each sum and interpolation is the same numpy call on the same values.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from bevstack.evaluation.detection3d.box_errors import (
     yaws,
 )
 from bevstack.evaluation.detection3d.columns import NO_ATTRIBUTE, BoxColumns
-from bevstack.evaluation.detection3d.matching import Matches, Places, match, near_pairs
+from bevstack.evaluation.detection3d.matching import Centers, Matches, match, near_pairs
 from bevstack.evaluation.detection3d.ordering import best_first
 from bevstack.vocabulary import DETECTION_CLASSES
 
 NUM_RECALLS = 101
-# The errors in the order of the summary: name in the devkit's files.
+# Names of the errors in the devkit's files, in the order of the summary.
 ERROR_NAMES = ("trans_err", "scale_err", "orient_err", "vel_err", "attr_err")
 
 Floats = NDArray[np.float64]
@@ -33,30 +33,31 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """One class at one distance, at ``NUM_RECALLS`` recalls from 0 to 1."""
+    """Curves of one class at one matching distance, at ``NUM_RECALLS`` recalls from 0 to 1."""
 
     recall: Floats  # (R,)
-    precision: Floats  # (R,) 0 beyond the recall that was reached
-    confidence: Floats  # (R,) lowest score that reaches the recall; 0 where none does
-    # (5, R) mean errors of the matches that are at least as sure, as in ERROR_NAMES. Their memory
-    # runs from the last recall to the first, which settles in what order numpy sums them.
+    precision: Floats  # (R,) 0 beyond the highest recall that is reached
+    confidence: Floats  # (R,) lowest score that reaches the recall; 0 if no score reaches it
+    # (5, R) mean errors, as in ERROR_NAMES, of the matches with at least this confidence. Stored in
+    # memory from the last recall to the first, which determines the order of numpy's sums.
     errors: Floats
 
     @property
     def max_recall_index(self) -> int:
-        """The last recall that was reached, 0 where none was."""
+        """Return the index of the highest recall that is reached; 0 if none is."""
         reached = np.nonzero(self.confidence)[0]
         return int(reached[-1]) if len(reached) else 0
 
     def average_precision(self, min_recall: float, min_precision: float) -> float:
-        """Mean precision above both limits, scaled to 0..1.
+        """Return the mean precision above both limits, scaled to 0..1.
 
         Raises:
-            ValueError: a recall outside 0..1, or a precision outside 0..1 or of 1.
+            ValueError: ``min_recall`` is outside 0..1, or ``min_precision`` is outside 0..1 or
+                equals 1.
         """
         if not (0 <= min_precision < 1 and 0 <= min_recall <= 1):
             raise ValueError(
-                "min_recall must be in 0..1 and min_precision in 0..1, below 1; got "
+                "min_recall must be in 0..1 and min_precision in 0..1 and below 1; got "
                 f"{min_recall} and {min_precision}"
             )
         precision = np.copy(self.precision)[round(100 * min_recall) + 1 :]
@@ -65,116 +66,121 @@ class Curve:
         return float(np.mean(precision)) / (1.0 - min_precision)
 
     def mean_errors(self, min_recall: float) -> tuple[float, ...]:
-        """The five errors averaged from ``min_recall`` on; 1 where that was not reached."""
+        """Return the five errors averaged over recalls above ``min_recall``.
+
+        They are 1 if no such recall is reached.
+        """
         first, last = round(100 * min_recall) + 1, self.max_recall_index
         if last < first:
             return (1.0,) * len(ERROR_NAMES)
         return tuple(float(np.mean(error[first : last + 1])) for error in self.errors)
 
 
-class Chosen(NamedTuple):
-    """Some of many boxes."""
+class Selection(NamedTuple):
+    """Some of the boxes: all boxes, and the rows of the selected ones."""
 
     boxes: BoxColumns
     rows: NDArray[np.int64]
 
-    def by_label(self) -> list[Chosen]:
-        """Those of each class."""
+    def by_label(self) -> list[Selection]:
+        """Split the selection by class, one selection for each of ``DETECTION_CLASSES``."""
         label = self.boxes.label[self.rows]
         order = np.argsort(label, kind="stable")
         ends = np.cumsum(np.bincount(label, minlength=len(DETECTION_CLASSES)))
         parts = np.split(self.rows[order], ends[:-1])
-        return [Chosen(self.boxes, part) for part in parts]
+        return [Selection(self.boxes, part) for part in parts]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassMatches:
-    """Predictions of one class, best first, and what each was matched with at each distance."""
+    """Matches of the predictions of one class, best first, at each distance."""
 
     prediction: NDArray[np.int64]  # (M,) rows of the predictions
     truth: NDArray[np.int64]  # (N,) rows of the true boxes, by sample
     score: Floats  # (M,)
-    matches: Matches  # of places in the first list, at each distance
-    matched_truth: NDArray[np.int64]  # (U,) place in the second, of each pair of the matches
-    errors: Floats  # (5, U) of these pairs, as in ERROR_NAMES
+    matches: Matches  # indices into ``prediction``, at each distance
+    matched_truth: NDArray[np.int64]  # (U,) index into ``truth`` for each pair of the matches
+    errors: Floats  # (5, U) errors of these pairs, as in ERROR_NAMES
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hits:
-    """What a curve is made of."""
+class TruePositives:
+    """Scores and true positives of one class at one distance: the input of a curve."""
 
-    prediction: NDArray[np.int64]  # (K,) places of the matched predictions, best first
+    prediction: NDArray[np.int64]  # (K,) ranks of the matched predictions, best first
     score: Floats  # (M,) of all predictions, best first
     errors: Floats  # (5, K) of the matches
     num_truth: int
 
 
 def class_curves(matches: ClassMatches | None, num_distances: int) -> tuple[Curve, ...]:
-    """The curves of one class at each distance; None: it has no true box."""
+    """Compute the curves of one class at each distance; None: the class has no true boxes."""
     if matches is None:
         return (no_predictions(),) * num_distances
-    return tuple(curve(matches, distance) for distance in range(num_distances))
+    return tuple(curve_at(matches, distance) for distance in range(num_distances))
 
 
 def match_class(
-    predictions: Chosen,
-    truth: Chosen,  # of the same sample_tokens
+    predictions: Selection,
+    truth: Selection,  # of the same sample_tokens
     distances_m: tuple[float, ...],
     *,
     half_turn: bool = False,
 ) -> ClassMatches:
-    """Sorts predictions, all of one class, matches them, and measures the matches.
+    """Sort the predictions of one class, match them, and compute the errors of the matches.
 
-    Of equal scores the later box comes first. A box is matched within the sample it names.
+    Of equal scores the later box comes first. A box is matched within the sample that it names.
 
     Args:
         predictions: rows of one class, ascending.
         truth: rows of the same class, ascending.
-        distances_m: a match is nearer than this, each on its own.
-        half_turn: headings count up to half a turn.
+        distances_m: upper limits of the matching distance, each matched independently.
+        half_turn: headings are defined up to half a turn.
 
     Raises:
-        ValueError: a matched box without volume, naming its sample.
+        ValueError: a matched box without volume; names its sample.
     """
-    found_boxes, rows = predictions
+    predicted_boxes, rows = predictions
     true_boxes, true_rows = truth
-    rows = rows[best_first(found_boxes.score[rows])]
+    rows = rows[best_first(predicted_boxes.score[rows])]
     true_rows = true_rows[np.argsort(true_boxes.named_sample[true_rows], kind="stable")]
     pairs = near_pairs(
-        Places(found_boxes.named_sample[rows], np.take(found_boxes.translation, rows, axis=0)),
-        Places(
+        Centers(
+            predicted_boxes.named_sample[rows], np.take(predicted_boxes.translation, rows, axis=0)
+        ),
+        Centers(
             true_boxes.named_sample[true_rows], np.take(true_boxes.translation, true_rows, axis=0)
         ),
         len(true_boxes.sample_tokens),
         max(distances_m),
     )
     matches = match(pairs, len(true_rows), distances_m)
-    matched = matches.pairs
+    matched_pairs = matches.pairs
     errors = pair_errors(
-        Chosen(found_boxes, rows[pairs.prediction[matched]]),
-        Chosen(true_boxes, true_rows[pairs.truth[matched]]),
-        pairs.distance[matched],
+        Selection(predicted_boxes, rows[pairs.prediction[matched_pairs]]),
+        Selection(true_boxes, true_rows[pairs.truth[matched_pairs]]),
+        pairs.distance[matched_pairs],
         period=np.pi if half_turn else 2 * np.pi,
     )
     return ClassMatches(
         prediction=rows,
         truth=true_rows,
-        score=found_boxes.score[rows],
+        score=predicted_boxes.score[rows],
         matches=matches,
-        matched_truth=pairs.truth[matched],
+        matched_truth=pairs.truth[matched_pairs],
         errors=errors,
     )
 
 
-def curve(matches: ClassMatches, distance: int) -> Curve:
-    """The curve at one of the distances, by its number."""
-    hits = Hits(
+def curve_at(matches: ClassMatches, distance: int) -> Curve:
+    """Compute the curve at one of the distances, given by its index."""
+    true_positives = TruePositives(
         prediction=matches.matches.prediction[distance],
         score=matches.score,
         errors=matches.errors[:, matches.matches.pair[distance]],
         num_truth=len(matches.truth),
     )
-    return curve_of_hits(hits)
+    return compute_curve(true_positives)
 
 
 def group_curve(
@@ -183,42 +189,42 @@ def group_curve(
     truth_inside: NDArray[np.bool_],  # (N,) of matches.truth
     prediction_inside: NDArray[np.bool_],  # (M,) of matches.prediction
 ) -> Curve:
-    """The curve of some of the true boxes, by the matches of all.
+    """Compute the curve of a group of true boxes from the matches of all boxes.
 
-    A prediction that matched counts where its true box does; one that did not, by its own.
+    A matched prediction belongs to the group of its true box, an unmatched one to its own group.
     """
-    places, pairs = matches.matches.prediction[distance], matches.matches.pair[distance]
-    of_group = truth_inside[matches.matched_truth[pairs]]
+    ranks, pairs = matches.matches.prediction[distance], matches.matches.pair[distance]
+    in_group = truth_inside[matches.matched_truth[pairs]]
     kept = prediction_inside.copy()
-    kept[places] = of_group
-    hits = Hits(
-        prediction=(np.cumsum(kept) - 1)[places[of_group]],
+    kept[ranks] = in_group
+    true_positives = TruePositives(
+        prediction=(np.cumsum(kept) - 1)[ranks[in_group]],
         score=matches.score[kept],
-        errors=matches.errors[:, pairs[of_group]],
+        errors=matches.errors[:, pairs[in_group]],
         num_truth=int(np.count_nonzero(truth_inside)),
     )
-    return curve_of_hits(hits)
+    return compute_curve(true_positives)
 
 
-def curve_of_hits(hits: Hits) -> Curve:
-    """Precision, confidence and errors over recall, from what was found."""
-    if not len(hits.prediction):
+def compute_curve(true_positives: TruePositives) -> Curve:
+    """Compute precision, confidence and errors over recall."""
+    if not len(true_positives.prediction):
         return no_predictions()
-    recall = np.linspace(0, 1, NUM_RECALLS)
-    corners, found = _corners(hits.prediction, len(hits.score))
-    reached = found.astype(np.float64) / float(hits.num_truth)
-    precision = np.interp(recall, reached, found / (corners + 1.0), right=0)
-    confidence = np.interp(recall, reached, hits.score[corners], right=0)
-    sureness = confidence[::-1]  # np.interp wants ascending abscissae
-    score = hits.score[hits.prediction][::-1]
+    recalls = np.linspace(0, 1, NUM_RECALLS)
+    corners, matches = _corners(true_positives.prediction, len(true_positives.score))
+    recall_at_corners = matches.astype(np.float64) / float(true_positives.num_truth)
+    precision = np.interp(recalls, recall_at_corners, matches / (corners + 1.0), right=0)
+    confidence = np.interp(recalls, recall_at_corners, true_positives.score[corners], right=0)
+    ascending_confidence = confidence[::-1]  # np.interp needs ascending x
+    score = true_positives.score[true_positives.prediction][::-1]
     errors = np.empty((len(ERROR_NAMES), NUM_RECALLS))
-    for error, of_hits in zip(errors, hits.errors, strict=True):
-        error[:] = np.interp(sureness, score, cumulative_means(of_hits)[::-1])
-    return Curve(recall=recall, precision=precision, confidence=confidence, errors=errors[:, ::-1])
+    for error, values in zip(errors, true_positives.errors, strict=True):
+        error[:] = np.interp(ascending_confidence, score, cumulative_means(values)[::-1])
+    return Curve(recall=recalls, precision=precision, confidence=confidence, errors=errors[:, ::-1])
 
 
 def no_predictions() -> Curve:
-    """The curve of a class without true boxes, or of which none was found."""
+    """Return the curve of a class without true boxes or without matches."""
     return Curve(
         recall=np.linspace(0, 1, NUM_RECALLS),
         precision=np.zeros(NUM_RECALLS),
@@ -228,55 +234,57 @@ def no_predictions() -> Curve:
 
 
 def _corners(
-    hits: NDArray[np.int64],  # (K,) places of the matched predictions, ascending
+    hits: NDArray[np.int64],  # (K,) ranks of the matched predictions, ascending
     count: int,  # of all predictions
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:  # (C,) places, (C,) matches up to there
-    """The predictions between which recall interpolates.
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:  # (C,) ranks, (C,) number of matches so far
+    """Return the predictions between which ``np.interp`` interpolates recall.
 
-    Recall rises at a hit and stays until the next; ``np.interp`` looks at nothing but the first
-    and the last of such a run. The run before the first hit, of recall 0, is there if it is.
+    Recall rises at each match and is constant until the next one. ``np.interp`` uses only the first
+    and the last prediction of such a run. If there are predictions before the first match, their
+    run, of recall 0, comes first.
     """
     ends = np.append(hits[1:], count) - 1
     corners = np.stack((hits, ends), -1).ravel()
-    found = np.repeat(np.arange(1, len(hits) + 1), 2)
+    matches = np.repeat(np.arange(1, len(hits) + 1), 2)
     if hits[0] == 0:
-        return corners, found
-    return np.concatenate(((0, hits[0] - 1), corners)), np.concatenate(((0, 0), found))
+        return corners, matches
+    return np.concatenate(((0, hits[0] - 1), corners)), np.concatenate(((0, 0), matches))
 
 
 def pair_errors(
-    predictions: Chosen,
-    truth: Chosen,  # box for box
+    predictions: Selection,
+    truth: Selection,  # box for box
     distance: Floats,  # (M,) metres
-    period: float,  # after which a heading repeats itself
+    period: float,  # of headings, radians
 ) -> Floats:  # (5, M)
-    """The errors of each prediction against its true box, in the order of ERROR_NAMES.
+    """Compute the errors of each prediction against its true box, in the order of ERROR_NAMES.
 
-    NaN where they are not known: of velocity if either is not, of the attribute if the truth has
-    none.
+    Unknown errors are NaN: of velocity if either velocity is unknown, of the attribute if the true
+    box has none.
 
     Raises:
-        ValueError: a box without volume, naming its sample.
+        ValueError: a box without volume; names its sample.
     """
-    (found, rows), (wanted, true_rows) = predictions, truth
-    sizes = [np.take(boxes.size, chosen, axis=0) for boxes, chosen in (predictions, truth)]
-    for (boxes, chosen), size in zip((predictions, truth), sizes, strict=True):
+    (predicted_boxes, rows), (true_boxes, true_rows) = predictions, truth
+    sizes = [np.take(boxes.size, selected, axis=0) for boxes, selected in (predictions, truth)]
+    for (boxes, selected), size in zip((predictions, truth), sizes, strict=True):
         if not (size > 0).all():
             flat = int(np.argmin((size > 0).all(-1)))
-            sample = str(boxes.sample_tokens[boxes.sample[chosen[flat]]])
+            sample = str(boxes.sample_tokens[boxes.sample[selected[flat]]])
             raise ValueError(
                 f"sizes of matched boxes must be positive; got {size[flat].tolist()} in sample "
                 f"{sample!r}"
             )
-    turn = angle_differences(yaws(wanted.rotation[true_rows]), yaws(found.rotation[rows]), period)
-    attribute = wanted.attribute[true_rows]
-    wrong = np.where(attribute == found.attribute[rows], 0.0, 1.0)
+    true_yaw, yaw = yaws(true_boxes.rotation[true_rows]), yaws(predicted_boxes.rotation[rows])
+    angle = angle_differences(true_yaw, yaw, period)
+    attribute = true_boxes.attribute[true_rows]
+    wrong = np.where(attribute == predicted_boxes.attribute[rows], 0.0, 1.0)
     return np.stack(
         (
             distance,
             1 - scale_ious(*sizes),
-            np.abs(turn),
-            norms(found.velocity[rows] - wanted.velocity[true_rows]),
+            np.abs(angle),
+            norms(predicted_boxes.velocity[rows] - true_boxes.velocity[true_rows]),
             np.where(attribute == NO_ATTRIBUTE, np.nan, wrong),
         )
     )

@@ -1,4 +1,4 @@
-"""The truth of a split, read from the tables as nuscenes-devkit loads it."""
+"""Ground truth of a split, read from the tables as nuscenes-devkit loads it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from bevstack.tables.reader import Tables
 from bevstack.tables.splits import scenes_of_split
 from bevstack.vocabulary import ATTRIBUTES, DETECTION_CLASSES
 
-RACK, UNSCORED = -1, -2  # labels of annotations that are no boxes of a class
+RACK, UNSCORED = -1, -2  # labels of annotations outside the detection classes
 
 
 def samples_of_split(tables: Tables, split: str | Sequence[str]) -> NDArray[np.int64]:
-    """Rows of a split's samples, in the order of the sample table, as the devkit has them.
+    """Return the rows of a split's samples, in the order of the sample table, as in the devkit.
 
     Raises:
-        ValueError: a split or scene that is not in the version.
+        ValueError: the version does not have the split or a scene.
     """
     scenes = tables.scene_rows(scenes_of_split(tables, split))
     return np.flatnonzero(np.isin(tables.samples.scene, scenes))
@@ -33,14 +33,15 @@ def samples_of_split(tables: Tables, split: str | Sequence[str]) -> NDArray[np.i
 
 def ground_truth(
     tables: Tables,
-    samples: NDArray[np.int64],  # (S,) rows
+    samples: NDArray[np.int64],  # (S,) rows of the sample table
 ) -> GroundTruth:
-    """The true boxes of the detection classes of some samples, and what decides which count.
+    """Read the true boxes of some samples, and the ego positions and racks that filtering needs.
 
-    Samples in the given order, boxes of one sample in that of their table.
+    Samples have the given order; the boxes of one sample have the order of their table.
 
     Raises:
-        ValueError: a sample without a key frame of LIDAR_TOP, or not one box of the classes.
+        ValueError: a sample has no key frame of LIDAR_TOP, or no sample has a box of the detection
+            classes.
     """
     rows, sample = rows_of_samples(tables, samples)
     table = tables.annotations
@@ -50,16 +51,18 @@ def ground_truth(
             f"the scored samples must have true boxes of the detection classes; got none in the "
             f"{len(samples)} samples of {tables.version}: choose another split"
         )
-    code = {name: number for number, name in enumerate(ATTRIBUTES)}
+    code_from_attribute = {name: number for number, name in enumerate(ATTRIBUTES)}
     boxes, racks = rows[label >= 0], rows[label == RACK]
-    attribute = [code.get(name, NO_ATTRIBUTE) for name in table.attribute[boxes].tolist()]
-    own_sample = sample[label >= 0]
+    attribute = [
+        code_from_attribute.get(name, NO_ATTRIBUTE) for name in table.attribute[boxes].tolist()
+    ]
+    box_sample = sample[label >= 0]
     keyframes = tables.reference_keyframes(samples)
     return GroundTruth(
         boxes=BoxColumns(
             sample_tokens=np.asarray(tables.samples.token)[samples],
-            sample=own_sample,
-            named_sample=own_sample,
+            sample=box_sample,
+            named_sample=box_sample,
             translation=table.translation[boxes],
             size=table.size[boxes],
             rotation=table.rotation[boxes],
@@ -81,18 +84,23 @@ def ground_truth(
 
 def rows_of_samples(
     tables: Tables,
-    samples: NDArray[np.int64],  # (S,) rows
-) -> tuple[NDArray[np.int64], NDArray[np.int32]]:  # (n,) rows, (n,) which of the samples
-    """Rows of the samples' annotations, sample by sample, each in the order of the table."""
-    number = np.full(len(tables.samples.token), -1, dtype=np.int32)
-    number[samples] = np.arange(len(samples), dtype=np.int32)
-    of_row = number[tables.annotations.sample]
-    rows = np.flatnonzero(of_row >= 0)
-    rows = rows[np.argsort(of_row[rows], kind="stable")]
-    return rows, of_row[rows]
+    samples: NDArray[np.int64],  # (S,) rows of the sample table
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:  # (n,) rows, (n,) indices into ``samples``
+    """Return the rows of the samples' annotations, sample by sample, in the order of the table."""
+    sample_index = np.full(len(tables.samples.token), -1, dtype=np.int32)
+    sample_index[samples] = np.arange(len(samples), dtype=np.int32)
+    index = sample_index[tables.annotations.sample]
+    rows = np.flatnonzero(index >= 0)
+    rows = rows[np.argsort(index[rows], kind="stable")]
+    return rows, index[rows]
 
 
 def _labels(categories: Sequence[str]) -> NDArray[np.int64]:
-    label_of = {name: DETECTION_CLASSES.index(c) for name, c in CATEGORY_TO_CLASS.items()}
-    label_of[BICYCLE_RACK_CATEGORY] = RACK
-    return np.array([label_of.get(name, UNSCORED) for name in categories], dtype=np.int64)
+    """Return the class index of each category; ``RACK`` or ``UNSCORED`` without a class."""
+    label_from_category = {
+        name: DETECTION_CLASSES.index(c) for name, c in CATEGORY_TO_CLASS.items()
+    }
+    label_from_category[BICYCLE_RACK_CATEGORY] = RACK
+    return np.array(
+        [label_from_category.get(name, UNSCORED) for name in categories], dtype=np.int64
+    )

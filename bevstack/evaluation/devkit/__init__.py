@@ -1,1 +1,1 @@
-"""The same metric by nuscenes-devkit, as an independent check."""
+"""The same metric computed by nuscenes-devkit, as an independent check."""

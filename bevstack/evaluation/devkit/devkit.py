@@ -1,4 +1,4 @@
-"""A check of our scores: those of nuscenes-devkit's own code (the extra ``[nuscenes]``)."""
+"""Independent check of our scores by nuscenes-devkit's own code (the extra ``[nuscenes]``)."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def evaluate_with_devkit(
     split: str | Sequence[str],
     out_dir: Path | str | None = None,
 ) -> DetectionMetrics:
-    """The same as ``evaluate_results``, minutes slower at full size, by nuscenes-devkit.
+    """Score like ``evaluate_results``, with nuscenes-devkit; minutes slower at full size.
 
-    Ours has a look first, for errors that say more than the devkit's. Results without a single box
-    score 0, where the devkit fails. Pictures of maps are not needed.
+    Our reader checks the results first, because its error messages are more precise. Results
+    without a single box score 0; the devkit fails on them. Map images are not needed.
 
     Raises:
-        FileNotFoundError: no such results file, root, version or table.
-        ValueError: see ``load``; results as columns, which the devkit does not read.
+        FileNotFoundError: the results file, root, version or a table does not exist.
+        ValueError: see ``load``; or the results are columns, which the devkit does not read.
         ImportError: nuscenes-devkit is not installed.
     """
     tables = Tables(root, version)
@@ -40,13 +40,16 @@ def evaluate_with_devkit(
         from bevstack.evaluation.devkit.devkit_metric import score
     except ModuleNotFoundError as error:
         raise ImportError(
-            f"the official score must come from nuscenes-devkit; got no module {error.name!r}; "
-            "pip install 'bevstack[nuscenes]' (Python 3.12 or older)"
+            f"nuscenes-devkit must be installed for the official score; got no module "
+            f"{error.name!r}: pip install 'bevstack[nuscenes]' (Python 3.12 or older)"
         ) from error
+    entries: Results
     if isinstance(results, (Path, str)):
-        results = json.loads(Path(results).read_bytes())["results"]
-    tokens = results if is_official(split) else loaded.truth.boxes.sample_tokens.tolist()
-    summary, details = score({token: results[token] for token in tokens}, tables.root, version)
+        entries = json.loads(Path(results).read_bytes())["results"]
+    else:
+        entries = results
+    tokens = entries if is_official(split) else loaded.truth.boxes.sample_tokens.tolist()
+    summary, details = score({token: entries[token] for token in tokens}, tables.root, version)
     summary["meta"] = dict(loaded.submission.meta)
     if out_dir is not None:
         write_text_atomically(Path(out_dir) / SUMMARY_NAME, json.dumps(summary, indent=2))

@@ -23,22 +23,22 @@ from bevstack.tables.names import TABLES
 
 
 def score(results: Results, root: Path, version: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Summary and details of the metric, as the devkit writes them, over the results' samples."""
+    """Compute summary and details of the metric, as the devkit writes them."""
     config = config_factory("detection_cvpr_2019")
     devkit = _TablesWithoutMaps(root, version)
-    with contextlib.redirect_stderr(io.StringIO()):  # its progress bar
+    with contextlib.redirect_stderr(io.StringIO()):  # hides the devkit's progress bar
         truth = load_gt_of_sample_tokens(devkit, list(results), DetectionBox)
-    found = EvalBoxes.deserialize(dict(results), DetectionBox)
+    predictions = EvalBoxes.deserialize(dict(results), DetectionBox)
     metrics, details = _Evaluation(
-        _filtered(devkit, truth, config), _filtered(devkit, found, config), config=config
+        _filtered(devkit, truth, config), _filtered(devkit, predictions, config), config=config
     ).evaluate()
     return metrics.serialize(), details.serialize()
 
 
-class _TablesWithoutMaps(NuScenes):
-    """The devkit's tables and indices, without maps and logs, which the metric does not look at.
+class _TablesWithoutMaps(NuScenes):  # type: ignore[misc]  # the devkit has no type information
+    """The devkit's tables and indices, without maps and logs, which the metric does not use.
 
-    The devkit's own constructor insists on every map picture.
+    The devkit's own constructor requires every map image.
     """
 
     def __init__(self, root: Path, version: str) -> None:
@@ -54,17 +54,20 @@ class _TablesWithoutMaps(NuScenes):
         self.__make_reverse_index__(verbose=False)
 
 
-class _Evaluation(DetectionEval):
-    """The devkit's evaluation of boxes that are loaded and filtered already."""
+class _Evaluation(DetectionEval):  # type: ignore[misc]  # the devkit has no type information
+    """The devkit's evaluation, for boxes that are already loaded and filtered."""
 
-    def __init__(self, truth: EvalBoxes, found: EvalBoxes, *, config: DetectionConfig) -> None:
+    def __init__(
+        self, truth: EvalBoxes, predictions: EvalBoxes, *, config: DetectionConfig
+    ) -> None:
         self.gt_boxes = truth
-        self.pred_boxes = found
+        self.pred_boxes = predictions
         self.cfg = config
         self.verbose = False
 
 
 def _filtered(devkit: NuScenes, boxes: EvalBoxes, config: DetectionConfig) -> EvalBoxes:
+    """Filter boxes with the devkit's own filter."""
     if not boxes.all:
-        return boxes  # the devkit's filter wants at least one box
+        return boxes  # the devkit's filter needs at least one box
     return filter_eval_boxes(devkit, add_center_dist(devkit, boxes), config.class_range)

@@ -1,4 +1,4 @@
-"""Boxes of a results file one field after the other: slow, but it says what is wrong, and where."""
+"""Parser of a results file, field by field: slow, but its errors name the sample, box and field."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from bevstack.vocabulary import ATTRIBUTES, DETECTION_CLASSES
 
 Results = Mapping[str, Sequence[Mapping[str, object]]]  # sample token -> its boxes, as in JSON
 
-MAX_BOXES = 500  # in one sample; the metric refuses more
-LABEL_OF_NAME = {name: label for label, name in enumerate(DETECTION_CLASSES)}
-CODE_OF_ATTRIBUTE = {"": NO_ATTRIBUTE, **{name: code for code, name in enumerate(ATTRIBUTES)}}
+MAX_BOXES = 500  # per sample; the metric refuses more
+LABEL_FROM_NAME = {name: label for label, name in enumerate(DETECTION_CLASSES)}
+CODE_FROM_ATTRIBUTE = {"": NO_ATTRIBUTE, **{name: code for code, name in enumerate(ATTRIBUTES)}}
 
 _FIELDS = (
     "sample_token",
@@ -36,10 +36,10 @@ _FIELDS = (
 
 
 class Entries(NamedTuple):
-    """Boxes of some samples, in their order."""
+    """Boxes of some samples, sample by sample."""
 
-    counts: list[int]  # boxes of each sample
-    strange: dict[int, str]  # boxes of them that name another sample than their own, and which
+    counts: list[int]  # number of boxes of each sample
+    foreign: dict[int, str]  # number of a box that names another sample -> the token it names
     translation: NDArray[np.float64]  # (M, 3)
     size: NDArray[np.float64]  # (M, 3)
     rotation: NDArray[np.float64]  # (M, 4)
@@ -51,22 +51,22 @@ class Entries(NamedTuple):
 
 
 def columns_of_results(results: Results, *, strict: bool = False) -> BoxColumns:
-    """Results as they stand in JSON, as columns.
+    """Parse results as they are in JSON into columns.
 
-    Numbers may still be anything; see ``rules``. With ``strict`` a score may be absent, which the
-    devkit then takes to be -1.
+    Numbers are not checked; see ``check_predictions``. With ``strict`` a score may be absent, and
+    the devkit's default of -1 is used.
 
     Raises:
-        ValueError: a sample's value that is not a list of at most 500 boxes; a box without a field,
-            with another number of values in it, or of an unknown class or attribute (with the
-            nearest name). Names the sample, the box and the field.
+        ValueError: a sample's value is not a list of at most 500 boxes; a box lacks a field, has a
+            wrong number of values in it, or has an unknown class or attribute (the message suggests
+            the nearest name). Names the sample, the box and the field.
     """
     pieces = [parse_entries(token, boxes, strict=strict) for token, boxes in results.items()]
     return assemble(list(results), pieces)
 
 
 def parse_entries(sample_token: str, boxes: object, *, strict: bool = False) -> Entries:
-    """The boxes of one sample; see ``columns_of_results``."""
+    """Parse the boxes of one sample; see ``columns_of_results``."""
     where = f"of sample {sample_token!r}"
     if not isinstance(boxes, list) or len(boxes) > MAX_BOXES:
         got = f"{len(boxes)}" if isinstance(boxes, list) else repr(boxes)[:40]
@@ -80,14 +80,14 @@ def parse_entries(sample_token: str, boxes: object, *, strict: bool = False) -> 
                 f"box {number} {where} must have the field {absent[0]!r}; got "
                 f"{', '.join(box) if isinstance(box, dict) else repr(box)[:40]}"
             )
-    names = [_known(b["detection_name"], LABEL_OF_NAME, "detection_name", where) for b in boxes]
+    names = [_known(b["detection_name"], LABEL_FROM_NAME, "detection_name", where) for b in boxes]
     attributes = [
-        _known(b["attribute_name"], CODE_OF_ATTRIBUTE, "attribute_name", where) for b in boxes
+        _known(b["attribute_name"], CODE_FROM_ATTRIBUTE, "attribute_name", where) for b in boxes
     ]
     points = _numbers([b.get("num_pts", UNKNOWN_POINTS) for b in boxes], "num_pts", (), where)
     return Entries(
         counts=[len(boxes)],
-        strange=_strange(sample_token, boxes, where),
+        foreign=_find_foreign(sample_token, boxes, where),
         translation=_numbers([b["translation"] for b in boxes], "translation", (3,), where),
         size=_numbers([b["size"] for b in boxes], "size", (3,), where),
         rotation=_numbers([b["rotation"] for b in boxes], "rotation", (4,), where),
@@ -100,7 +100,7 @@ def parse_entries(sample_token: str, boxes: object, *, strict: bool = False) -> 
 
 
 def assemble(tokens: Sequence[str], pieces: Sequence[Entries]) -> BoxColumns:
-    """The boxes of all samples, from pieces that follow each other."""
+    """Join the boxes of consecutive pieces to the columns of all samples."""
     counts = [count for piece in pieces for count in piece.counts]
     sample = np.repeat(np.arange(len(tokens), dtype=np.int32), np.array(counts, dtype=np.int64))
     empty = parse_entries("", [])
@@ -111,7 +111,7 @@ def assemble(tokens: Sequence[str], pieces: Sequence[Entries]) -> BoxColumns:
     return BoxColumns(
         sample_tokens=np.array(tokens, dtype=np.str_),
         sample=sample,
-        named_sample=_named(tokens, pieces, sample),
+        named_sample=_named_samples(tokens, pieces, sample),
         translation=column("translation"),
         size=column("size"),
         rotation=column("rotation"),
@@ -123,20 +123,23 @@ def assemble(tokens: Sequence[str], pieces: Sequence[Entries]) -> BoxColumns:
     )
 
 
-def _named(
+def _named_samples(
     tokens: Sequence[str], pieces: Sequence[Entries], sample: NDArray[np.int32]
 ) -> NDArray[np.int32]:
-    """The rows of the samples that boxes name: nearly always those they stand in."""
-    row_of = {token: row for row, token in enumerate(tokens)}
+    """Return the row of the sample that each box names: nearly always the sample that lists it."""
+    row_from_token = {token: row for row, token in enumerate(tokens)}
     named, first = sample.copy(), 0
     for piece in pieces:
-        for box, name in piece.strange.items():
-            named[first + box] = row_of.get(name, NO_SAMPLE)
+        for box, name in piece.foreign.items():
+            named[first + box] = row_from_token.get(name, NO_SAMPLE)
         first += len(piece.score)
     return named
 
 
-def _strange(sample_token: str, boxes: Sequence[Mapping[str, Any]], where: str) -> dict[int, str]:
+def _find_foreign(
+    sample_token: str, boxes: Sequence[Mapping[str, Any]], where: str
+) -> dict[int, str]:
+    """Return the boxes that name another sample, as in ``Entries.foreign``."""
     for number, box in enumerate(boxes):
         name = box["sample_token"]
         if not isinstance(name, str):
@@ -146,11 +149,12 @@ def _strange(sample_token: str, boxes: Sequence[Mapping[str, Any]], where: str) 
 
 
 def _known(value: object, known: Mapping[str, int], field: str, where: str) -> int:
+    """Return the code of a name; an unknown name is an error that suggests the nearest one."""
     if not isinstance(value, str) or value not in known:
-        near = difflib.get_close_matches(str(value), known, n=1, cutoff=0.0)
+        nearest = difflib.get_close_matches(str(value), known, n=1, cutoff=0.0)
         raise ValueError(
             f"{field} {where} must be one of {', '.join(filter(None, known))}; got {value!r}; did "
-            f"you mean {near[0]!r}?"
+            f"you mean {nearest[0]!r}?"
         )
     return known[value]
 
@@ -158,6 +162,7 @@ def _known(value: object, known: Mapping[str, int], field: str, where: str) -> i
 def _numbers(
     values: list[Any], field: str, shape: tuple[int, ...], where: str
 ) -> NDArray[np.float64]:
+    """Return the values of one field as an array; a value of the wrong shape is an error."""
     if not values:
         return np.empty((0, *shape))
     try:
@@ -168,16 +173,19 @@ def _numbers(
     if fits and not (np.isnan(columns).any() and any(map(_has_null, values))):
         return columns
     number = next(n for n, value in enumerate(values) if not _fits(value, shape))
-    wanted = f"{shape[0]} numbers" if shape else "a number"
-    raise ValueError(f"{field} of box {number} {where} must be {wanted}; got {values[number]!r}")
+    requirement = f"{shape[0]} numbers" if shape else "a number"
+    raise ValueError(
+        f"{field} of box {number} {where} must be {requirement}; got {values[number]!r}"
+    )
 
 
 def _has_null(value: object) -> bool:
-    """Whether there is a null, which numpy takes for NaN."""
+    """Return True if there is a null, which numpy converts to NaN."""
     return value is None or (isinstance(value, list) and None in value)
 
 
 def _fits(value: object, shape: tuple[int, ...]) -> bool:
+    """Return True if a value is a number, or a list of numbers, of the given shape."""
     try:
         return np.array(value, dtype=np.float64).shape == shape and not _has_null(value)
     except (ValueError, TypeError):

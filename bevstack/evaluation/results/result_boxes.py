@@ -1,7 +1,7 @@
-"""Detections as nuScenes results: boxes in the world frame, with attributes; and back.
+"""Conversion of detections to nuScenes results, boxes in the world frame with attributes, and back.
 
-BEVFormer v2 specification, section 13. The format's (width, length, height) and quaternions live
-here and in ``submission`` alone.
+BEVFormer v2 specification, section 13. The format's (width, length, height) and quaternions are
+converted only here and in ``submission``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from bevstack.tables.names import DETECTION_RANGE_M
 from bevstack.types import Boxes3D, Detections, Frame
 from bevstack.vocabulary import DETECTION_CLASSES
 
-MOVING_MPS = 0.2  # faster than this counts as moving
+MOVING_MPS = 0.2  # faster boxes count as moving
 
 # Attribute of a detected box by class: (moving, standing).
 ATTRIBUTE_OF_CLASS: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -49,7 +49,7 @@ ATTRIBUTE_OF_CLASS: Mapping[str, tuple[str, str]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class ResultBoxes:
-    """Boxes as the results format has them, in the world frame, as columns."""
+    """Boxes of the results format as columns, in the world frame."""
 
     translation: NDArray[np.float64]  # (M, 3) metres, centre of gravity
     size: NDArray[np.float64]  # (M, 3) metres, (width, length, height)
@@ -67,15 +67,17 @@ class ResultBoxes:
         bev_from_world: Tensor,  # (4, 4)
         class_names: Sequence[str] = DETECTION_CLASSES,
     ) -> Detections:
-        """The boxes of the given classes in a bev frame, best first, for drawing and comparing."""
-        motion = bev_from_world.to(torch.float64)
+        """Return the boxes of the given classes in a bev frame, best first."""
+        bev_from_world = bev_from_world.to(torch.float64)
         known = [i for i, n in enumerate(self.label) if DETECTION_CLASSES[n] in class_names]
         order = np.array(known, dtype=np.int64)
         order = order[np.argsort(-self.score[order], kind="stable")]
-        rotation = motion[:3, :3] @ rotation_from_quaternion(torch.from_numpy(self.rotation[order]))
-        velocity = torch.from_numpy(self.velocity[order]) @ motion[:2, :2].T
+        rotation = bev_from_world[:3, :3] @ rotation_from_quaternion(
+            torch.from_numpy(self.rotation[order])
+        )
+        velocity = torch.from_numpy(self.velocity[order]) @ bev_from_world[:2, :2].T
         boxes = Boxes3D(
-            center=transform_points(motion, torch.from_numpy(self.translation[order])),
+            center=transform_points(bev_from_world, torch.from_numpy(self.translation[order])),
             size=torch.from_numpy(self.size[order][:, [1, 0, 2]]),
             yaw=yaw_from_rotation(rotation),
             velocity=velocity,
@@ -88,16 +90,16 @@ class ResultBoxes:
 def result_boxes(
     detections: Detections,
     world_from_bev: Tensor,  # (4, 4)
-    bev_from_ego: Tensor | None = None,  # (4, 4); none: the bev frame is the ego frame
+    bev_from_ego: Tensor | None = None,  # (4, 4); None: the bev frame is the ego frame
     class_names: Sequence[str] = DETECTION_CLASSES,
 ) -> ResultBoxes:
-    """Detections in the world frame, those beyond their class's scoring range left out.
+    """Transform detections to the world frame; leave out those beyond their class's scoring range.
 
-    Distance is measured from the ego's origin, seen from above in the ego frame. At most
-    ``MAX_BOXES`` are kept, the first, for detections are given best first.
+    The range is the distance from the ego's origin in the (x, y) plane of the ego frame. Detections
+    are given best first; the first ``MAX_BOXES`` are kept.
 
     Raises:
-        ValueError: a box or score that is not finite, or a class that nuScenes does not have.
+        ValueError: a box or score is not finite, or nuScenes does not have a class.
     """
     check_class_names(class_names)
     _check_finite(detections)
@@ -106,22 +108,24 @@ def result_boxes(
     if bev_from_ego is not None:
         center_ego = transform_points(invert_se3(bev_from_ego.to(torch.float64)), boxes.center)
     ranges = torch.tensor([DETECTION_RANGE_M[name] for name in class_names], dtype=torch.float64)
-    near = center_ego[:, :2].norm(dim=-1) <= ranges[detections.labels]
-    kept = near.nonzero()[:MAX_BOXES, 0]
+    in_range = center_ego[:, :2].norm(dim=-1) <= ranges[detections.labels]
+    kept = in_range.nonzero()[:MAX_BOXES, 0]
     boxes, names = boxes[kept], [class_names[label] for label in detections.labels[kept].tolist()]
-    motion = world_from_bev.to(torch.float64)
-    velocity = (boxes.velocity @ motion[:2, :2].T).numpy()
+    world_from_bev = world_from_bev.to(torch.float64)
+    velocity = (boxes.velocity @ world_from_bev[:2, :2].T).numpy()
     moving = np.hypot(velocity[:, 0], velocity[:, 1]) > MOVING_MPS
     return ResultBoxes(
-        translation=transform_points(motion, boxes.center).numpy(),
+        translation=transform_points(world_from_bev, boxes.center).numpy(),
         size=boxes.size[:, [1, 0, 2]].numpy(),
-        rotation=quaternion_from_rotation(motion[:3, :3] @ _rotation_about_z(boxes.yaw)).numpy(),
+        rotation=quaternion_from_rotation(
+            world_from_bev[:3, :3] @ _rotation_about_z(boxes.yaw)
+        ).numpy(),
         velocity=velocity,
         score=detections.scores[kept].to(torch.float64).numpy(),
         label=np.array([DETECTION_CLASSES.index(name) for name in names], dtype=np.int64),
         attribute=tuple(
-            ATTRIBUTE_OF_CLASS[name][0 if fast else 1]
-            for name, fast in zip(names, moving, strict=True)
+            ATTRIBUTE_OF_CLASS[name][0 if is_moving else 1]
+            for name, is_moving in zip(names, moving, strict=True)
         ),
     )
 
@@ -131,15 +135,15 @@ def results_of_frame(
     frame: Frame,
     class_names: Sequence[str] = DETECTION_CLASSES,
 ) -> list[dict[str, object]]:
-    """The entries of a submission for one frame.
+    """Return the results entries of one frame.
 
     Raises:
-        ValueError: the frame has no pose or no sample token, or see ``result_boxes``.
+        ValueError: the frame has no pose or no sample token; see also ``result_boxes``.
     """
     world_from_bev = frame.world_from_bev()
     if world_from_bev is None or not frame.sample_token:
         raise ValueError(
-            "frame must have world_from_ego and sample_token to enter a submission; got "
+            "frame must have world_from_ego and sample_token for a submission; got "
             f"sample_token {frame.sample_token!r} and "
             f"{'no pose' if world_from_bev is None else 'a pose'}"
         )
@@ -148,7 +152,7 @@ def results_of_frame(
 
 
 def result_entries(boxes: ResultBoxes, sample_token: str) -> list[dict[str, object]]:
-    """Boxes of one sample as the format's objects; float32 values are kept to the last bit."""
+    """Return the boxes of one sample as JSON objects of the format; float32 values stay exact."""
     columns = zip(
         boxes.translation.tolist(),
         boxes.size.tolist(),
@@ -175,6 +179,7 @@ def result_entries(boxes: ResultBoxes, sample_token: str) -> list[dict[str, obje
 
 
 def _check_finite(detections: Detections) -> None:
+    """Check that centers, sizes, headings and scores are finite."""
     boxes = detections.boxes
     for name, value in (
         ("center", boxes.center),
@@ -186,13 +191,14 @@ def _check_finite(detections: Detections) -> None:
             row = int((~torch.isfinite(value)).nonzero()[0, 0])
             raise ValueError(
                 f"detections must be finite; got {name} = {value[row].tolist()} in box {row}: "
-                "the model's weights or its input are broken"
+                "check the model's weights and its input"
             )
 
 
 def _rotation_about_z(
     yaw: Tensor,  # (M,)
 ) -> Tensor:  # (M, 3, 3)
+    """Return rotation matrices about the z axis."""
     cos, sin, zero = torch.cos(yaw), torch.sin(yaw), torch.zeros_like(yaw)
     rows = (
         torch.stack((cos, -sin, zero), -1),

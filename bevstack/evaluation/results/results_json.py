@@ -1,7 +1,8 @@
-"""Reading a results file as columns: quickly where it is as it should be, else with explanations.
+"""Reading of a results file as columns, with errors that name the fault.
 
-What the fast reader refuses the standard library reads again, to say what is wrong, or that
-nothing is; it also reads all where msgspec is not installed.
+The fast reader (msgspec) accepts only valid files. A file that it refuses is read again by the
+standard library, which names the fault or accepts the file. Without msgspec the standard library
+reads every file.
 """
 
 from __future__ import annotations
@@ -15,43 +16,45 @@ from bevstack.evaluation.results.box_entries import columns_of_results
 
 
 class ReadResults(NamedTuple):
-    """The content of a results file."""
+    """Content of a results file."""
 
     meta: dict[str, object]
     boxes: BoxColumns
 
 
 def read_results(path: Path | str, *, strict: bool = False) -> ReadResults:
-    """A results file as columns, in file order.
+    """Read a results file as columns, in file order.
 
     Args:
         path: the file.
-        strict: take what the devkit takes: a score may be absent, which counts as -1.
+        strict: accept what the devkit accepts: a score may be absent, which counts as -1.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not JSON (with the byte), not of the format, or see ``columns_of_results``.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is not JSON (names the byte) or not of the format; see also
+            ``columns_of_results``.
     """
     path = Path(path)
     try:
-        return _fast(path) or _exact(path.read_bytes(), path, strict=strict)
+        return _read_fast(path) or _read_exact(path.read_bytes(), path, strict=strict)
     except FileNotFoundError:
         raise FileNotFoundError(
             f"results file must exist; got no file {path}: make it with `bevstack predict`"
         ) from None
 
 
-def _fast(path: Path) -> ReadResults | None:
+def _read_fast(path: Path) -> ReadResults | None:
+    """Read with msgspec; None if it is not installed or refuses the file."""
     try:
         from bevstack.evaluation.results.results_msgspec import read_fast
-    except ModuleNotFoundError:  # the same without it, some times slower
+    except ModuleNotFoundError:  # msgspec is optional: the standard library does the same, slower
         return None
-    found = read_fast(path)
-    return None if found is None else ReadResults(*found)
+    content = read_fast(path)
+    return None if content is None else ReadResults(*content)
 
 
-def _exact(data: bytes, path: Path, *, strict: bool) -> ReadResults:
-    """By the standard library, which knows NaN and infinity, and tells the place of a fault."""
+def _read_exact(data: bytes, path: Path, *, strict: bool) -> ReadResults:
+    """Read with the standard library, which accepts NaN and infinity and locates a fault."""
     try:
         content = json.loads(data)
     except json.JSONDecodeError as error:

@@ -1,6 +1,6 @@
-"""The fast reader of results files: msgspec parses sample by sample into typed boxes.
+"""Fast reader of results files: msgspec parses each sample into typed boxes.
 
-Only the boxes of some samples are Python objects at a time; their numbers go into columns at once.
+Only the boxes of ``CHUNK`` samples are Python objects at a time; their numbers move to columns.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -18,19 +18,26 @@ from numpy.typing import NDArray
 
 from bevstack.evaluation.detection3d.columns import UNKNOWN_POINTS, BoxColumns
 from bevstack.evaluation.results.box_entries import (
-    CODE_OF_ATTRIBUTE,
-    LABEL_OF_NAME,
+    CODE_FROM_ATTRIBUTE,
+    LABEL_FROM_NAME,
     MAX_BOXES,
     Entries,
     assemble,
 )
 
-CHUNK = 4  # samples whose boxes are Python objects at one time: as many as fit a core's cache
+CHUNK = 4  # samples whose boxes are Python objects at a time: they fit into a core's cache
 
-# NaN is no JSON, but Python's json writes it for a velocity that is not known.
+# NaN is not valid JSON, but Python's json writes it for an unknown velocity.
 _NAN = re.compile(rb"(?<=[\[,\s])NaN(?=\s*[,\]])")
 
 Number = float | None  # null stands for NaN
+
+if TYPE_CHECKING:
+    ClassName = str
+    AttributeName = str
+else:
+    ClassName = Literal[tuple(LABEL_FROM_NAME)]
+    AttributeName = Literal[tuple(CODE_FROM_ATTRIBUTE)]
 
 
 class Box(msgspec.Struct, gc=False):
@@ -41,21 +48,21 @@ class Box(msgspec.Struct, gc=False):
     size: tuple[float, float, float]
     rotation: tuple[float, float, float, float]
     velocity: tuple[Number, Number]
-    detection_name: Literal[tuple(LABEL_OF_NAME)]  # type: ignore[valid-type]
+    detection_name: ClassName
     detection_score: float
-    attribute_name: Literal[tuple(CODE_OF_ATTRIBUTE)]  # type: ignore[valid-type]
+    attribute_name: AttributeName
     num_pts: int = UNKNOWN_POINTS
 
 
 class File(msgspec.Struct):
-    """The whole file, its samples not yet parsed."""
+    """The whole file; its samples are not parsed yet."""
 
     meta: dict[str, Any]
     results: dict[str, msgspec.Raw]
 
 
 class Parsed(NamedTuple):
-    """A file's content, no more of which is needed."""
+    """Content of a parsed file."""
 
     meta: dict[str, Any]
     tokens: list[str]
@@ -63,7 +70,7 @@ class Parsed(NamedTuple):
 
 
 def read_fast(path: Path) -> tuple[dict[str, object], BoxColumns] | None:
-    """Meta and columns, or None where the plain way must say what is wrong, or that nothing is.
+    """Read meta and columns; None if the standard library must read the file instead.
 
     Raises:
         OSError: the file cannot be read.
@@ -75,21 +82,23 @@ def read_fast(path: Path) -> tuple[dict[str, object], BoxColumns] | None:
     if parsed is None or any(max(piece.counts) > MAX_BOXES for piece in parsed.pieces):
         return None
     boxes = assemble(parsed.tokens, parsed.pieces)
-    # right only if every null is found again among the velocities, and none in any text
+    # Correct only if every replaced NaN is a velocity; one in a text or another field is not.
     if np.count_nonzero(np.isnan(boxes.velocity)) != nulls:
         return None
     return parsed.meta, boxes
 
 
 def _parse(data: bytes) -> Parsed | None:
+    """Parse the file; None if it is not of the format."""
     try:
-        file = msgspec.json.decode(data, type=File)
-        return Parsed(file.meta, list(file.results), list(_pieces(file.results)))
+        content = msgspec.json.decode(data, type=File)
+        return Parsed(content.meta, list(content.results), list(_pieces(content.results)))
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 
 def _pieces(results: Mapping[str, msgspec.Raw]) -> Iterator[Entries]:
+    """Yield the boxes of the samples, ``CHUNK`` samples at a time."""
     decode = msgspec.json.Decoder(list[Box]).decode
     tokens = list(results)
     for first in range(0, len(tokens), CHUNK):
@@ -98,22 +107,24 @@ def _pieces(results: Mapping[str, msgspec.Raw]) -> Iterator[Entries]:
 
 
 def _entries(tokens: Sequence[str], lists: Sequence[list[Box]]) -> Entries:
+    """Convert the boxes of some samples to columns."""
     boxes = list(chain.from_iterable(lists))
     return Entries(
-        counts=[len(of_sample) for of_sample in lists],
-        strange=_strange(tokens, lists),
+        counts=[len(boxes_of_sample) for boxes_of_sample in lists],
+        foreign=_find_foreign(tokens, lists),
         translation=_numbers(boxes, "translation", 3),
         size=_numbers(boxes, "size", 3),
         rotation=_numbers(boxes, "rotation", 4),
         velocity=_numbers(boxes, "velocity", 2),
         score=np.fromiter(map(attrgetter("detection_score"), boxes), np.float64, len(boxes)),
-        label=_codes(boxes, "detection_name", LABEL_OF_NAME),
-        attribute=_codes(boxes, "attribute_name", CODE_OF_ATTRIBUTE),
+        label=_codes(boxes, "detection_name", LABEL_FROM_NAME),
+        attribute=_codes(boxes, "attribute_name", CODE_FROM_ATTRIBUTE),
         num_points=np.fromiter(map(attrgetter("num_pts"), boxes), np.int32, len(boxes)),
     )
 
 
 def _numbers(boxes: Sequence[Box], name: str, width: int) -> NDArray[np.float64]:
+    """Return the values of one field, (M, width)."""
     values = list(map(attrgetter(name), boxes))
     try:
         flat = np.fromiter(chain.from_iterable(values), np.float64, len(boxes) * width)
@@ -122,17 +133,20 @@ def _numbers(boxes: Sequence[Box], name: str, width: int) -> NDArray[np.float64]
     return flat.reshape(-1, width)
 
 
-def _codes(boxes: Sequence[Box], name: str, code_of: Mapping[str, int]) -> NDArray[np.int8]:
+def _codes(boxes: Sequence[Box], name: str, code_from_name: Mapping[str, int]) -> NDArray[np.int8]:
+    """Return the codes of one field's names."""
     names = map(attrgetter(name), boxes)
-    return np.fromiter(map(code_of.__getitem__, names), np.int8, len(boxes))
+    return np.fromiter(map(code_from_name.__getitem__, names), np.int8, len(boxes))
 
 
-def _strange(tokens: Sequence[str], lists: Sequence[list[Box]]) -> dict[int, str]:
-    strange, first = {}, 0
+def _find_foreign(tokens: Sequence[str], lists: Sequence[list[Box]]) -> dict[int, str]:
+    """Return the boxes that name another sample, as in ``Entries.foreign``."""
+    foreign: dict[int, str] = {}
+    first = 0
     for token, boxes in zip(tokens, lists, strict=True):
         named = [box.sample_token for box in boxes]
         if named.count(token) != len(named):
-            others = (number for number, name in enumerate(named) if name != token)
-            strange.update((first + number, named[number]) for number in others)
+            numbers = (number for number, name in enumerate(named) if name != token)
+            foreign.update((first + number, named[number]) for number in numbers)
         first += len(boxes)
-    return strange
+    return foreign

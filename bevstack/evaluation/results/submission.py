@@ -1,4 +1,4 @@
-"""Results files of the nuScenes detection task: writing them whole, reading them with care."""
+"""Results files of the nuScenes detection task: complete writes and checked reads."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from bevstack.vocabulary import ATTRIBUTES
 if TYPE_CHECKING:
     from bevstack.evaluation.results.result_boxes import ResultBoxes
 
-# What the format wants to know about a method's input: cameras, and nothing else.
+# The format's description of a method's input: cameras alone.
 CAMERA_META: Mapping[str, bool] = MappingProxyType(
     {
         "use_camera": True,
@@ -34,35 +34,35 @@ CAMERA_META: Mapping[str, bool] = MappingProxyType(
         "use_external": False,
     }
 )
-COLUMNS_SUFFIX = ".safetensors"  # of results files that hold columns instead of JSON
+COLUMNS_SUFFIX = ".safetensors"  # suffix of results files with columns instead of JSON
 
 
 @dataclass(frozen=True)
 class Submission:
-    """The content of a results file."""
+    """Content of a results file."""
 
     meta: Mapping[str, object]
     boxes: BoxColumns  # in file order
 
     @property
     def sample_tokens(self) -> tuple[str, ...]:
-        """Samples in file order."""
+        """Return the samples in file order."""
         return tuple(self.boxes.sample_tokens.tolist())
 
-    def of(self, sample_token: str) -> ResultBoxes:
-        """Boxes of one sample.
+    def select_sample(self, sample_token: str) -> ResultBoxes:
+        """Return the boxes of one sample.
 
         Raises:
-            ValueError: the file holds no such sample.
+            ValueError: the file does not hold the sample.
         """
         from bevstack.evaluation.results.result_boxes import (
-            ResultBoxes,  # torch, only where it is needed
+            ResultBoxes,  # imports torch, which most callers do not need
         )
 
         if sample_token not in self._rows:
             raise ValueError(
                 f"sample_token must be one of the {len(self._rows)} samples of the results file; "
-                f"got {sample_token!r}: it was made for other samples"
+                f"got {sample_token!r}: use the results file of these samples"
             )
         boxes = self.boxes[self._rows[sample_token]]
         return ResultBoxes(
@@ -77,6 +77,7 @@ class Submission:
 
     @cached_property
     def _rows(self) -> dict[str, NDArray[np.int64]]:
+        """Return the rows of each sample's boxes."""
         order = np.argsort(self.boxes.sample, kind="stable")
         counts = np.bincount(self.boxes.sample, minlength=len(self.boxes.sample_tokens))
         parts = np.split(order, np.cumsum(counts)[:-1]) if len(counts) else []
@@ -88,13 +89,13 @@ def write_submission(
     results: Results,
     meta: Mapping[str, object] = CAMERA_META,
 ) -> None:
-    """Writes a results file, one sample a line; an older file stays whole until it is complete.
+    """Write a results file, one sample per line; an older file is replaced only by a complete one.
 
     A path that ends in ".safetensors" gets columns, which are scored without parsing JSON.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full; names the path.
-        ValueError: columns are asked for, and the results are not of the format.
+        ValueError: the path asks for columns, and the results are not of the format.
     """
     if Path(path).suffix != COLUMNS_SUFFIX:
         write_text_atomically(path, _pieces(results, meta))
@@ -105,26 +106,26 @@ def write_submission(
 
 
 def read_submission(path: Path | str, *, strict: bool = False) -> Submission:
-    """A results file, JSON or columns.
+    """Read a results file, JSON or columns.
 
     Args:
         path: the file.
-        strict: accept whatever the devkit loads; its boxes are not checked beyond their form.
+        strict: accept whatever the devkit loads; only the form of the boxes is checked.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not JSON (with the byte), not of the format, a box without a field or of an
-            unknown class or attribute (with the nearest name), more than 500 boxes in a sample;
-            see ``check_predictions`` for what else a box must be.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is not JSON (names the byte) or not of the format; a box lacks a field
+            or has an unknown class or attribute (suggests the nearest name); a sample has more than
+            500 boxes; or a box is refused by ``check_predictions``.
     """
-    found = _read_columns(path) if is_columns(path) else read_results(path, strict=strict)
+    content = _read_columns(path) if is_columns(path) else read_results(path, strict=strict)
     if not strict:
-        check_predictions(found.boxes, MetricConfig())
-    return Submission(*found)
+        check_predictions(content.boxes, MetricConfig())
+    return Submission(*content)
 
 
 def is_columns(path: Path | str) -> bool:
-    """Whether a results file holds columns, by the ending of its name."""
+    """Return True if a results file holds columns, judged by the suffix of its name."""
     return Path(path).suffix == COLUMNS_SUFFIX
 
 
@@ -132,23 +133,25 @@ def check_boxes(
     sample_token: str,
     boxes: Sequence[Mapping[str, object]],
 ) -> ResultBoxes:
-    """The boxes of one sample.
+    """Check and return the boxes of one sample.
 
     Raises:
         ValueError: see ``read_submission``; names the sample, the box and the field.
     """
     columns = columns_of_results({sample_token: boxes})
     check_predictions(columns, MetricConfig())
-    return Submission({}, columns).of(sample_token)
+    return Submission({}, columns).select_sample(sample_token)
 
 
 def _read_columns(path: Path | str) -> ReadResults:
+    """Read a file of columns."""
     from bevstack.evaluation.results.columns_file import read_columns
 
     return read_columns(path)
 
 
 def _pieces(results: Results, meta: Mapping[str, object]) -> Iterator[str]:
+    """Yield the text of a results file, one sample at a time."""
     yield f'{{"meta": {json.dumps(dict(meta))}, "results": {{'
     for number, (token, boxes) in enumerate(results.items()):
         yield f"{',' if number else ''}\n{json.dumps(token)}: {json.dumps(list(boxes))}"

@@ -8,7 +8,7 @@ from bevstack.config import ProposalConfig
 from bevstack.datasets.collate import stack_clips
 from bevstack.evaluation.baselines.lifting import ClassPriors, ImageBoxes, lift_boxes
 from bevstack.geometry import CameraRig, invert_se3
-from bevstack.models.perspective.camera_views import PerspectiveViews, look_from_cameras
+from bevstack.models.perspective.camera_views import PerspectiveViews, run_perspective_head
 from bevstack.models.perspective.decode import detect
 from bevstack.models.perspective.proposals import find_proposals
 from bevstack.runtime.detector import Detector
@@ -88,7 +88,7 @@ class PerspectiveAlone(FrameByFrame):
         """What the head says of the working cameras, and the rig (1, N) in the bev frame."""
         batch = stack_clips([self.prepare(frame)]).to(self.device)
         images, rig = self.model.current_frame(batch, None)
-        views = look_from_cameras(
+        views = run_perspective_head(
             self.model.perspective_head,
             self.model.extract_pyramid(images),
             rig,
@@ -104,15 +104,15 @@ class LiftedPerspective(PerspectiveAlone):
     Args:
         detector: whose perspective head it is.
         priors: of the detection classes.
-        behind_edge: see ``lift_boxes``.
+        contact_at_near_edge: see ``lift_boxes``.
     """
 
     def __init__(
-        self, detector: Detector, *, priors: ClassPriors, behind_edge: bool = False
+        self, detector: Detector, *, priors: ClassPriors, contact_at_near_edge: bool = False
     ) -> None:
         super().__init__(detector)
-        self._priors = priors.of(detector.class_names)
-        self._behind_edge = behind_edge
+        self._priors = priors.select_classes(detector.class_names)
+        self._behind_edge = contact_at_near_edge
 
     @torch.inference_mode()
     def predict(self, frame: Frame) -> Detections:
@@ -132,7 +132,7 @@ class LiftedPerspective(PerspectiveAlone):
             self._priors,
             intrinsics=rig.intrinsics[0].cpu(),
             ego_from_cam=invert_se3(bev_from_ego) @ rig.bev_from_cam[0].cpu(),
-            behind_edge=self._behind_edge,
+            contact_at_near_edge=self._behind_edge,
         )
         given = frame.bev_from_ego
         return lifted if given is None else lifted.transformed(given)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bevstack.evaluation.analysis.breakdown import GroupMetrics, break_down
-from bevstack.evaluation.analysis.conditions import read_circumstances
+from bevstack.evaluation.analysis.conditions import read_conditions
 from bevstack.evaluation.detection3d.metric_config import MetricConfig
 from bevstack.evaluation.detection3d.metrics import ERRORS, DetectionMetrics, TruePositiveErrors
 from bevstack.evaluation.devkit.devkit import evaluate_with_devkit
@@ -22,11 +22,11 @@ Figures = dict[str, Any]
 
 
 def figures_of(results: Path, tables: Tables, scenes: Sequence[str]) -> Figures:
-    """Scores of a results file: overall, by class, and by circumstances."""
+    """Scores of a results file: overall, by class, and by conditions."""
     scored = score(load(results, tables, scenes))
     boxes, truth = scored.loaded.submission.boxes, scored.loaded.truth
-    circumstances = read_circumstances(tables, scored.loaded.samples)
-    groups = break_down(boxes, truth, circumstances)
+    conditions = read_conditions(tables, scored.loaded.samples)
+    groups = break_down(boxes, truth, conditions)
     return {
         **overall(scored.metrics),
         "boxes": len(boxes),

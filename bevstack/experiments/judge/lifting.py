@@ -21,7 +21,7 @@ def lift_true_boxes(
     dataset: NuScenesDataset,
     priors: ClassPriors,
     *,
-    behind_edge: bool = False,
+    contact_at_near_edge: bool = False,
     tracked: bool = False,
     noise_px: float = NOISE_PX,
     seed: int = 0,
@@ -33,7 +33,7 @@ def lift_true_boxes(
     Args:
         dataset: samples with annotations.
         priors: of the detection classes.
-        behind_edge: see ``lift_boxes``.
+        contact_at_near_edge: see ``lift_boxes``.
         tracked: bring the boxes of a scene's frames together, as those of a model are.
         noise_px: standard deviation.
         seed: of the noise.
@@ -41,7 +41,7 @@ def lift_true_boxes(
     Raises:
         ValueError: samples without annotations.
     """
-    priors = priors.of(dataset.class_names)
+    priors = priors.select_classes(dataset.class_names)
     tracker = FrameTracker(TrackingConfig())
     results: Entries = {}
     for index in range(len(dataset)):
@@ -63,7 +63,7 @@ def lift_true_boxes(
             priors,
             intrinsics=frame.intrinsics,
             ego_from_cam=in_ego.bev_from_cam(),
-            behind_edge=behind_edge,
+            contact_at_near_edge=contact_at_near_edge,
         )
         if tracked:
             lifted = tracker.step(in_ego, lifted)

@@ -190,15 +190,15 @@ def _prior(case: Case, out: Path) -> None:
     write_submission(out, best_bev_prior(case.dataset.tables, case.train, case.scenes).results)
 
 
-def _lift_true(behind_edge: bool, tracked: bool, case: Case, out: Path) -> None:
+def _lift_true(contact_at_near_edge: bool, tracked: bool, case: Case, out: Path) -> None:
     found: Entries = lift_true_boxes(
-        case.dataset, case.priors, behind_edge=behind_edge, tracked=tracked
+        case.dataset, case.priors, contact_at_near_edge=contact_at_near_edge, tracked=tracked
     )
     write_submission(out, found)
 
 
-def _lift_own(behind_edge: bool, case: Case, out: Path) -> None:
-    lifting = LiftedPerspective(case.detector, priors=case.priors, behind_edge=behind_edge)
+def _lift_own(contact_at_near_edge: bool, case: Case, out: Path) -> None:
+    lifting = LiftedPerspective(case.detector, priors=case.priors, contact_at_near_edge=contact_at_near_edge)
     predict_dataset(lifting, case.dataset, out)
 
 

@@ -13,7 +13,7 @@ from tests.evaluation.detection3d.test_evaluator import at, columns, truth
 
 
 def case(seed: int) -> tuple[BoxColumns, GroundTruth]:
-    """A random case without boxes that name other samples or that ours refuses."""
+    """Return a random case without boxes that the evaluator refuses or that name another sample."""
     predictions, wanted = random_case(seed)
     good = (predictions.named_sample == predictions.sample) & (predictions.score >= 0)
     good &= np.isfinite(predictions.score) & (predictions.size > 0).all(-1)
@@ -21,11 +21,11 @@ def case(seed: int) -> tuple[BoxColumns, GroundTruth]:
     return predictions[good], wanted
 
 
-def of_samples(boxes: BoxColumns, kept: np.ndarray) -> BoxColumns:
+def keep_samples(boxes: BoxColumns, kept: np.ndarray) -> BoxColumns:
     return boxes[kept[boxes.sample]]
 
 
-def figures_of(predictions: BoxColumns, wanted: GroundTruth) -> np.ndarray:
+def evaluate_figures(predictions: BoxColumns, wanted: GroundTruth) -> np.ndarray:
     metrics = evaluate(predictions, wanted)
     precisions = [c.average_precision for c in metrics.classes]
     means = metrics.mean_average_precision, *metrics.errors.values
@@ -38,17 +38,19 @@ def test_weights_of_zero_and_one_choose_scenes(seed: int) -> None:
     samples = len(wanted.boxes.sample_tokens)
     scene = np.arange(samples, dtype=np.int32)
     resampler = Resampler(predictions, wanted, scene=scene)
-    # sums of weights are rounded otherwise than sums of ones
+    # sums of weights round differently from sums of ones
     close = {"rtol": 1e-12, "atol": 1e-12, "equal_nan": True}
     whole = resampler.figures(np.ones(samples, dtype=np.int64))
-    assert np.allclose(whole, figures_of(predictions, wanted), **close)
+    assert np.allclose(whole, evaluate_figures(predictions, wanted), **close)
     for left_out in range(samples):
         kept = np.arange(samples) != left_out
-        less = dataclasses.replace(wanted, boxes=of_samples(wanted.boxes, kept))
-        if not len(less.boxes):
+        remaining = dataclasses.replace(wanted, boxes=keep_samples(wanted.boxes, kept))
+        if not len(remaining.boxes):
             continue
-        found = resampler.figures(kept.astype(np.int64))
-        assert np.allclose(found, figures_of(of_samples(predictions, kept), less), **close)
+        figures = resampler.figures(kept.astype(np.int64))
+        assert np.allclose(
+            figures, evaluate_figures(keep_samples(predictions, kept), remaining), **close
+        )
 
 
 def test_a_scene_drawn_twice_counts_twice() -> None:
@@ -56,64 +58,68 @@ def test_a_scene_drawn_twice_counts_twice() -> None:
     predictions = columns(at(0.0, score=0.9), at(5.0, score=0.8, sample=1))
     resampler = Resampler(predictions, wanted, scene=np.array([0, 1], dtype=np.int32))
     car = resampler.names.index("AP car")
-    # two of three true boxes found, then a wrong box: precision 1 up to recall 2/3
+    # two of three true boxes match, then comes a false positive: precision 1 up to recall 2/3
     twice = resampler.figures(np.array([2, 1]))[car]
     assert twice == pytest.approx(np.count_nonzero(np.arange(11, 101) <= 66) / 90)
     assert resampler.figures(np.array([0, 1]))[car] == 0.0
     assert resampler.figures(np.array([5, 0]))[car] == pytest.approx(1.0)
 
 
-def many(count: int, noise_m: float = 1.0) -> tuple[BoxColumns, GroundTruth, np.ndarray]:
-    """One true car and one prediction of it in each of many scenes."""
+def scenes_with_one_car(
+    count: int, noise_m: float = 1.0
+) -> tuple[BoxColumns, GroundTruth, np.ndarray]:
+    """Return one true car and one prediction of it in each of many scenes."""
     draw = np.random.default_rng(0)
     tokens = tuple(f"sample {n}" for n in range(count))
-    places = [at(float(draw.uniform(0, 40)), sample=n) for n in range(count)]
+    cars = [at(float(draw.uniform(0, 40)), sample=n) for n in range(count)]
     noise = draw.normal(0.0, noise_m, count)
-    moved = [
-        {**box, "translation": (box["translation"][0] + e, 0.0, 0.0), "score": 0.5}
-        for box, e in zip(places, noise, strict=True)
+    predictions = [
+        {**box, "translation": (box["translation"][0] + error, 0.0, 0.0), "score": 0.5}
+        for box, error in zip(cars, noise, strict=True)
     ]
     wanted = dataclasses.replace(
         truth(at(0.0)),
-        boxes=columns(*[{**box, "num_points": 3} for box in places], tokens=tokens),
+        boxes=columns(*[{**box, "num_points": 3} for box in cars], tokens=tokens),
         ego_translation=np.zeros((count, 3)),
     )
-    return columns(*moved, tokens=tokens), wanted, np.arange(count, dtype=np.int32)
+    return columns(*predictions, tokens=tokens), wanted, np.arange(count, dtype=np.int32)
 
 
 def test_intervals_hold_the_figure_and_shrink_with_more_scenes() -> None:
     widths = []
     for count in (20, 320):
-        predictions, wanted, scene = many(count)
-        found = intervals(Resampler(predictions, wanted, scene=scene), draws=200)
-        precision = next(i for i in found if i.name == "mAP")
+        predictions, wanted, scene = scenes_with_one_car(count)
+        all_intervals = intervals(Resampler(predictions, wanted, scene=scene), draws=200)
+        precision = next(i for i in all_intervals if i.name == "mAP")
         assert precision.low < precision.value < precision.high
         widths.append(precision.high - precision.low)
     assert widths[1] < 0.5 * widths[0]
 
 
 def test_the_same_seed_gives_the_same_intervals() -> None:
-    predictions, wanted, scene = many(20)
+    predictions, wanted, scene = scenes_with_one_car(20)
     resampler = Resampler(predictions, wanted, scene=scene)
     assert repr(intervals(resampler, draws=20)) == repr(intervals(resampler, draws=20))
     assert repr(intervals(resampler, draws=20)) != repr(intervals(resampler, draws=20, seed=1))
 
 
-def test_a_shared_draw_tells_models_apart_that_intervals_of_each_do_not() -> None:
-    predictions, wanted, scene = many(60)
-    worse, _, _ = many(60, 1.25)
+def test_a_shared_draw_separates_models_that_separate_intervals_do_not() -> None:
+    predictions, wanted, scene = scenes_with_one_car(60)
+    worse, _, _ = scenes_with_one_car(60, 1.25)
     first, second = (Resampler(boxes, wanted, scene=scene) for boxes in (predictions, worse))
     alone = [next(i for i in intervals(r, draws=200) if i.name == "mAP") for r in (first, second)]
     assert alone[1].high > alone[0].low  # they overlap
     difference = difference_intervals(first, second, draws=200)
     precision = next(i for i in difference if i.name == "mAP")
     assert precision.value == pytest.approx(alone[1].value - alone[0].value)
-    assert precision.clear and precision.high < 0
+    assert precision.excludes_zero and precision.high < 0
     same = difference_intervals(first, first, draws=20)
-    assert not any(i.clear for i in same)
+    assert not any(i.excludes_zero for i in same)
 
 
 def test_submissions_of_other_scenes_are_not_compared() -> None:
-    first, second = (Resampler(b, w, scene=s) for b, w, s in (many(5), many(6)))
-    with pytest.raises(ValueError, match="of the same scenes; got 5 and 6"):
+    first, second = (
+        Resampler(b, w, scene=s) for b, w, s in (scenes_with_one_car(5), scenes_with_one_car(6))
+    )
+    with pytest.raises(ValueError, match="must cover the same scenes; got 5 and 6"):
         difference_intervals(first, second)

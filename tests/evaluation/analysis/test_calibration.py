@@ -17,28 +17,28 @@ def test_error_is_the_mean_distance_of_precision_from_score() -> None:
         at(30.0, score=0.95),  # wrong
         at(40.0, score=0.3),  # wrong
     )
-    found = {r.name: r for r in reliabilities(predictions, wanted, bins=10)}
-    car = found["car"]
+    reliability = {r.name: r for r in reliabilities(predictions, wanted, bins=10)}
+    car = reliability["car"]
     assert car.count.tolist() == [0, 0, 0, 1, 0, 0, 0, 0, 0, 3]
     assert car.precision[9] == pytest.approx(2 / 3)
     assert car.confidence[9] == pytest.approx((0.9 + 0.92 + 0.95) / 3)
     gap = 3 * abs(2 / 3 - (0.9 + 0.92 + 0.95) / 3) + 0.3
     assert car.expected_calibration_error == pytest.approx(gap / 4)
-    assert found["all"].expected_calibration_error == car.expected_calibration_error
-    assert math.isnan(found["bus"].expected_calibration_error)
+    assert reliability["all"].expected_calibration_error == car.expected_calibration_error
+    assert math.isnan(reliability["bus"].expected_calibration_error)
     assert np.isnan(car.precision[:3]).all()
 
 
 def test_boxes_of_a_class_without_truth_are_wrong_and_high_scores_count_last() -> None:
-    found = {
+    reliability = {
         r.name: r
         for r in reliabilities(columns(at(0.0, name="bus", score=3.0)), truth(at(0.0)), bins=5)
     }
-    assert found["bus"].count.tolist() == [0, 0, 0, 0, 1]
-    assert found["bus"].precision[4] == 0.0
+    assert reliability["bus"].count.tolist() == [0, 0, 0, 0, 1]
+    assert reliability["bus"].precision[4] == 0.0
 
 
-def test_scores_that_are_right_as_often_as_they_say_have_no_error() -> None:
+def test_scores_that_equal_the_precision_have_no_calibration_error() -> None:
     draw = np.random.default_rng(0)
     boxes, wanted = [], []
     for number in range(400):

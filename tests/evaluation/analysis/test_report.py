@@ -38,7 +38,7 @@ def analysis(tables: Tables) -> Analysis:
 
 
 class _Page(HTMLParser):
-    """Checks that tags close in order; collects what a page would load."""
+    """An HTML page: checks that tags close in order and collects what the page would load."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class _Page(HTMLParser):
         self.texts.append(data)
 
 
-def test_the_page_is_whole_and_loads_nothing_from_elsewhere(
+def test_the_page_is_complete_and_loads_nothing_from_elsewhere(
     analysis: Analysis, tmp_path: Path
 ) -> None:
     path = write_report(tmp_path / "new", analysis, title="<results> & more")
@@ -82,19 +82,19 @@ def test_the_page_holds_the_figures(analysis: Analysis, tmp_path: Path) -> None:
     assert f"{analysis.scored.metrics.nds:.3f}" in texts
     for expected in ("construction vehicle", "range: 0-10 m", "camera: SIDE_LEFT", "scene-0916"):
         assert expected in texts
-    assert "light: night" not in texts  # nothing is there
+    assert "light: night" not in texts  # the group has no true box
 
 
-def test_a_comparison_says_what_lies_beyond_chance(
+def test_a_comparison_marks_differences_beyond_chance(
     analysis: Analysis, tables: Tables, tmp_path: Path
 ) -> None:
     better = score(load(truth_as_prediction(tables.root), tables, "mini_val"))
     differences = compare(analysis.scored, better, tables, draws=10)
     error = next(d for d in differences if d.name == "trans_err")
-    assert error.value < -0.05 and error.clear
+    assert error.value < -0.05 and error.excludes_zero
     path = write_report(tmp_path, analysis, title="r", comparison=("better", differences))
     texts = _Page(path.read_text()).texts
-    assert "Against better" in texts and "yes" in texts
+    assert "Compared with better" in texts and "yes" in texts
 
 
 def test_submissions_of_other_samples_are_not_compared(tables: Tables, analysis: Analysis) -> None:
@@ -103,9 +103,9 @@ def test_submissions_of_other_samples_are_not_compared(tables: Tables, analysis:
         compare(analysis.scored, part, tables)
 
 
-def test_scenes_stand_worst_first(analysis: Analysis) -> None:
-    found = [scene.mean_average_precision for scene in analysis.scenes]
-    assert found == sorted(found) and len(found) == 2
+def test_scenes_are_listed_worst_first(analysis: Analysis) -> None:
+    precisions = [scene.mean_average_precision for scene in analysis.scenes]
+    assert precisions == sorted(precisions) and len(precisions) == 2
 
 
 def test_plots_show_every_class_error_and_score(analysis: Analysis) -> None:
@@ -124,6 +124,6 @@ def test_plots_show_every_class_error_and_score(analysis: Analysis) -> None:
 
 def test_nothing_predicted_is_reported_too(tables: Tables, tmp_path: Path) -> None:
     empty = {token: [] for token in truth_as_prediction(tables.root)}
-    found = analyse(score(load(empty, tables, "mini_val")), tables, draws=5)
-    text = write_report(tmp_path, found, title="nothing").read_text()
-    assert "There is not one predicted box." in text
+    analysis = analyse(score(load(empty, tables, "mini_val")), tables, draws=5)
+    text = write_report(tmp_path, analysis, title="nothing").read_text()
+    assert "There is no predicted box." in text

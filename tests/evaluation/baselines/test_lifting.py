@@ -1,4 +1,4 @@
-"""Lifting against loops from the formula, on cameras made by hand."""
+"""Lifting of 2D boxes, compared with loops from the formula on hand-made cameras."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from bevstack.evaluation.baselines.lifting import (
     ClassPriors,
     ImageBoxes,
     class_priors,
+    intersect_ground,
     lift_boxes,
-    stand_on_ground,
 )
 from bevstack.tables.reader import Tables
 from bevstack.vocabulary import DETECTION_CLASSES
@@ -24,7 +24,7 @@ PRIORS = ClassPriors(
     size_m=torch.tensor(((4.0, 1.8, 1.6), (0.8, 0.6, 1.7)), dtype=torch.float64),
     yaw_rad=torch.tensor((0.3, -2.0), dtype=torch.float64),
 )
-# yaw, pitch and roll of two cameras of one rig in degrees, where they stand, focal lengths, centre
+# yaw, pitch and roll in degrees, position, focal lengths, principal point of two cameras of one rig
 CAMERAS = (
     ((5.0, 1.5, -0.7), (1.7, 0.1, 1.5), (310.0, 305.0), (203.0, 110.0)),
     ((-50.0, -2.0, 0.4), (1.2, -0.6, 1.9), (290.0, 295.0), (190.0, 118.0)),
@@ -35,10 +35,10 @@ def rig() -> tuple[torch.Tensor, torch.Tensor]:
     rotation_class = pytest.importorskip("pyquaternion").Quaternion
     intrinsics, poses = torch.zeros(2, 3, 3), torch.eye(4, dtype=torch.float64).repeat(2, 1, 1)
     axes = np.array(((0.0, 0, 1), (-1, 0, 0), (0, -1, 0)))  # columns: x right, y down, z ahead
-    for n, (angles, place, focal, centre) in enumerate(CAMERAS):
+    for n, (angles, position, focal, centre) in enumerate(CAMERAS):
         turn = rotation_class(quaternion(*map(math.radians, angles))).rotation_matrix
         poses[n, :3, :3] = torch.from_numpy(turn @ axes)
-        poses[n, :3, 3] = torch.tensor(place)
+        poses[n, :3, 3] = torch.tensor(position)
         intrinsics[n] = torch.tensor(
             ((focal[0], 0, centre[0]), (0, focal[1], centre[1]), (0, 0, 1))
         )
@@ -46,7 +46,7 @@ def rig() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def project(camera: int, point: tuple[float, float, float]) -> tuple[float, float, float]:
-    """(u, v, depth) of a point of the ego frame, one number at a time."""
+    """Return (u, v, depth) of a point of the ego frame, one number at a time."""
     intrinsics, poses = rig()
     offset = [point[i] - float(poses[camera, i, 3]) for i in range(3)]
     in_cam = [sum(float(poses[camera, i, j]) * offset[i] for i in range(3)) for j in range(3)]
@@ -58,7 +58,7 @@ def project(camera: int, point: tuple[float, float, float]) -> tuple[float, floa
 def boxes_touching(
     ground: list[tuple[int, int, float, float]], scores: list[float] | None = None
 ) -> ImageBoxes:
-    """Rectangles whose lower middle shows points of the ground: (camera, label, x, y)."""
+    """Return 2D boxes whose lower middle shows points of the ground: (camera, label, x, y)."""
     sides = []
     for camera, _, x, y in ground:
         u, v, depth = project(camera, (x, y, 0.0))
@@ -72,71 +72,71 @@ def boxes_touching(
     )
 
 
-def lift(found: ImageBoxes, **options: bool):
+def lift(image_boxes: ImageBoxes, **options: bool):
     intrinsics, poses = rig()
-    return lift_boxes(found, PRIORS, intrinsics=intrinsics, ego_from_cam=poses, **options)
+    return lift_boxes(image_boxes, PRIORS, intrinsics=intrinsics, ego_from_cam=poses, **options)
 
 
 def test_points_of_the_ground_come_back() -> None:
     wanted = [(0, 0, 12.0, 2.0), (0, 1, 33.0, -4.0), (1, 0, 9.0, -10.0)]
-    found = lift(boxes_touching(wanted))
-    assert found.labels.tolist() == [0, 0, 1]  # the nearest first
+    lifted = lift(boxes_touching(wanted))
+    assert lifted.labels.tolist() == [0, 0, 1]  # the nearest first
     for row, number in enumerate((0, 2, 1)):
         _, label, x, y = wanted[number]
         height = float(PRIORS.size_m[label, 2])
-        assert found.boxes.center[row].tolist() == pytest.approx([x, y, height / 2], abs=1e-6)
-        assert found.boxes.size[row].tolist() == PRIORS.size_m[label].tolist()
-        assert float(found.boxes.yaw[row]) == float(PRIORS.yaw_rad[label])
-        assert float(found.scores[row]) == pytest.approx(1 / math.hypot(x, y))
-    assert not found.boxes.velocity.any()
+        assert lifted.boxes.center[row].tolist() == pytest.approx([x, y, height / 2], abs=1e-6)
+        assert lifted.boxes.size[row].tolist() == PRIORS.size_m[label].tolist()
+        assert float(lifted.boxes.yaw[row]) == float(PRIORS.yaw_rad[label])
+        assert float(lifted.scores[row]) == pytest.approx(1 / math.hypot(x, y))
+    assert not lifted.boxes.velocity.any()
 
 
-def test_a_ray_that_does_not_fall_meets_no_ground() -> None:
+def test_a_ray_that_does_not_point_down_meets_no_ground() -> None:
     intrinsics, poses = rig()
     pixels = torch.tensor(((203.0, 10.0), (203.0, 200.0)))
-    place = stand_on_ground(pixels, intrinsics[[0, 0]], poses[[0, 0]])
-    assert torch.isnan(place[0]).all() and torch.isfinite(place[1]).all()
+    points = intersect_ground(pixels, intrinsics[[0, 0]], poses[[0, 0]])
+    assert torch.isnan(points[0]).all() and torch.isfinite(points[1]).all()
     below = poses[:1].clone()
-    below[0, 2, 3] = -0.5  # a camera under the ground sees none of it
-    assert torch.isnan(stand_on_ground(pixels[1:], intrinsics[:1], below)).all()
+    below[0, 2, 3] = -0.5  # the camera is below the ground
+    assert torch.isnan(intersect_ground(pixels[1:], intrinsics[:1], below)).all()
     sides = torch.cat((pixels - 5, pixels + torch.tensor((5.0, 0.0))), -1)
     zeros = torch.zeros(2, dtype=torch.int64)
     assert len(lift(ImageBoxes(boxes_px=sides, labels=zeros, cameras=zeros))) == 1
 
 
-def test_nothing_seen_is_nothing_lifted() -> None:
-    none = torch.zeros(0, dtype=torch.int64)
-    assert len(lift(ImageBoxes(boxes_px=torch.zeros(0, 4), labels=none, cameras=none))) == 0
+def test_no_image_box_gives_no_lifted_box() -> None:
+    empty = torch.zeros(0, dtype=torch.int64)
+    assert len(lift(ImageBoxes(boxes_px=torch.zeros(0, 4), labels=empty, cameras=empty))) == 0
 
 
 @pytest.mark.parametrize("label", [0, 1])
-def test_behind_its_edge_a_box_touches_the_ray_with_its_near_side(label: int) -> None:
-    """The corner nearest along the line of sight is as far as what was seen."""
+def test_with_contact_at_the_near_edge_the_near_side_meets_the_ground_point(label: int) -> None:
+    """Check that the nearest corner along the ray is as far away as the ground contact."""
     _, poses = rig()
     for camera, x, y in ((0, 12.0, 2.0), (1, 8.0, -11.0)):
-        (box,) = (lift(boxes_touching([(camera, label, x, y)]), behind_edge=True).boxes,)
+        (box,) = (lift(boxes_touching([(camera, label, x, y)]), contact_at_near_edge=True).boxes,)
         origin = poses[camera, :2, 3]
         view = torch.tensor((x, y), dtype=torch.float64) - origin
         reach = view.norm()
         view = view / reach
-        along = (box.corners()[0, :, :2] - origin) @ view
-        assert float(along.min()) == pytest.approx(float(reach), abs=1e-6)
-        middle = box.center[0, :2] - origin
-        assert float(middle[0] * view[1] - middle[1] * view[0]) == pytest.approx(0, abs=1e-6)
+        depths = (box.corners()[0, :, :2] - origin) @ view
+        assert float(depths.min()) == pytest.approx(float(reach), abs=1e-6)
+        offset = box.center[0, :2] - origin
+        assert float(offset[0] * view[1] - offset[1] * view[0]) == pytest.approx(0, abs=1e-6)
 
 
-def test_what_two_cameras_see_is_one_object_and_what_one_sees_are_two() -> None:
-    seen = [
-        (0, 0, 12.0, -6.0),  # the same car from both: 1 m apart
+def test_near_boxes_of_two_cameras_are_one_object_and_those_of_one_camera_are_two() -> None:
+    ground = [
+        (0, 0, 12.0, -6.0),  # the same car from both cameras: distance 1 m
         (1, 0, 12.0, -7.0),
-        (0, 1, 15.0, -8.0),  # two walkers side by side, of one camera
+        (0, 1, 15.0, -8.0),  # two pedestrians side by side, from one camera
         (0, 1, 15.0, -8.5),
-        (1, 1, 15.0, -8.2),  # one of them again
-        (1, 0, 15.0, -8.0),  # a car at the walkers' place, 3.2 m from the others
+        (1, 1, 15.0, -8.2),  # one of them from the second camera
+        (1, 0, 15.0, -8.0),  # a car at the pedestrians' position, 3.2 m from the other cars
     ]
-    found = lift(boxes_touching(seen, [0.5, 0.9, 0.8, 0.7, 0.6, 0.4]))
-    assert found.scores.tolist() == pytest.approx([0.9, 0.8, 0.7, 0.4])
-    assert found.labels.tolist() == [0, 1, 1, 0]
+    lifted = lift(boxes_touching(ground, [0.5, 0.9, 0.8, 0.7, 0.6, 0.4]))
+    assert lifted.scores.tolist() == pytest.approx([0.9, 0.8, 0.7, 0.4])
+    assert lifted.labels.tolist() == [0, 1, 1, 0]
 
 
 def test_a_broken_calibration_is_refused() -> None:
@@ -149,7 +149,7 @@ def test_a_broken_calibration_is_refused() -> None:
 
 
 def test_priors_are_the_classes_means_and_headings(root: Path) -> None:
-    """From the tables, box by box, in the ego frame of its sample."""
+    """Compute the priors from the tables, box by box, in the ego frame of its sample."""
     rotation_class = pytest.importorskip("pyquaternion").Quaternion
     tables = Tables(root, VERSION)
     priors = class_priors(tables, "mini_val")
@@ -170,6 +170,8 @@ def test_priors_are_the_classes_means_and_headings(root: Path) -> None:
 
     best = min(mean_difference(math.radians(5 * k)) for k in range(72))
     assert mean_difference(float(priors.yaw_rad[label])) == pytest.approx(best)
-    assert priors.size_m[DETECTION_CLASSES.index("truck")].tolist() == [1.0] * 3  # there is none
-    some = priors.of(("truck", "car"))
-    assert torch.equal(some.size_m[1], priors.size_m[label]) and len(some.yaw_rad) == 2
+    assert (
+        priors.size_m[DETECTION_CLASSES.index("truck")].tolist() == [1.0] * 3
+    )  # the scenes have no truck
+    selected = priors.select_classes(("truck", "car"))
+    assert torch.equal(selected.size_m[1], priors.size_m[label]) and len(selected.yaw_rad) == 2

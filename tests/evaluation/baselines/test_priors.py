@@ -26,11 +26,11 @@ def _ego_boxes(tables: Tables, results: dict, sample: str, tmp_path: Path):
     write_submission(tmp_path / "r.json", results)
     row = tables.sample_row(sample)
     pose = world_from_ego_at(tables, tables.reference_keyframes(np.array([row])))[0]
-    return read_submission(tmp_path / "r.json").of(sample).detections(invert_se3(pose))
+    return read_submission(tmp_path / "r.json").select_sample(sample).detections(invert_se3(pose))
 
 
 def test_the_prior_is_where_boxes_were(tables: Tables, tmp_path: Path) -> None:
-    # written out from the tables: cells of 2 m around the ego of each training sample
+    # computed from the tables: cells of 2 m around the ego of each training sample
     quaternion = pytest.importorskip("pyquaternion").Quaternion
     poses = {row["token"]: row for row in read_table(tables.root, "ego_pose")}
     cells: dict[tuple, list] = {}
@@ -42,22 +42,22 @@ def test_the_prior_is_where_boxes_were(tables: Tables, tmp_path: Path) -> None:
         if row["sample_token"] not in samples or name is None:
             continue
         pose = poses[token("reading", "scene-0103", samples[row["sample_token"]], "LIDAR_TOP")]
-        place = np.array(row["translation"]) - pose["translation"]
-        place = quaternion(pose["rotation"]).inverse.rotate(place)
-        cell = (name, *np.floor(place[:2] / 2.0))
-        cells.setdefault(cell, []).append(place)
+        position = np.array(row["translation"]) - pose["translation"]
+        position = quaternion(pose["rotation"]).inverse.rotate(position)
+        cell = (name, *np.floor(position[:2] / 2.0))
+        cells.setdefault(cell, []).append(position)
     results = bev_prior(tables, ["scene-0103"], ["scene-0916"], cell_m=2.0)
     assert list(results) == [token("sample", "scene-0916", k) for k in range(3)]
     for sample in results:
-        found = _ego_boxes(tables, results, sample, tmp_path)
-        assert len(found) == len(cells)
+        detections = _ego_boxes(tables, results, sample, tmp_path)
+        assert len(detections) == len(cells)
         most = max(map(len, cells.values()))
-        for (name, *_), places in cells.items():
-            distance = np.abs(found.boxes.center.numpy() - np.mean(places, 0)).max(1)
+        for (name, *_), positions in cells.items():
+            distance = np.abs(detections.boxes.center.numpy() - np.mean(positions, 0)).max(1)
             row = int(distance.argmin())
             assert distance[row] < 1e-5  # float32 metres within 20 m
-            assert DETECTION_CLASSES[found.labels[row]] == name
-            assert float(found.scores[row]) == pytest.approx(len(places) / most)
+            assert DETECTION_CLASSES[detections.labels[row]] == name
+            assert float(detections.scores[row]) == pytest.approx(len(positions) / most)
 
 
 def test_the_prior_keeps_the_most_frequent_cells(tables: Tables) -> None:
@@ -67,14 +67,14 @@ def test_the_prior_keeps_the_most_frequent_cells(tables: Tables) -> None:
         for box, first in zip(boxes, everything[sample], strict=False):
             for field in ("translation", "size", "rotation", "velocity"):  # BLAS: last bits differ
                 assert box[field] == pytest.approx(first[field], abs=1e-9), field
-            named = ("sample_token", "detection_name", "detection_score", "attribute_name")
-            assert [box[field] for field in named] == [first[field] for field in named]
+            fields = ("sample_token", "detection_name", "detection_score", "attribute_name")
+            assert [box[field] for field in fields] == [first[field] for field in fields]
         scores = [box["detection_score"] for box in everything[sample]]
         assert scores == sorted(scores, reverse=True)
         assert scores[0] == 1.0
 
 
-def test_boxes_without_points_or_out_of_range_teach_nothing(tables: Tables) -> None:
+def test_boxes_without_points_or_out_of_range_are_ignored(tables: Tables) -> None:
     names = {
         box["detection_name"]
         for boxes in bev_prior(tables, "mini_val", "mini_val").values()
@@ -98,12 +98,12 @@ def test_random_boxes_follow_the_class_frequencies(tables: Tables, tmp_path: Pat
     assert set(counts) == {"car", "pedestrian"}
     assert abs(counts["car"] - 2178) < 110
     sample = token("sample", "scene-0916", 1)
-    found = _ego_boxes(tables, results, sample, tmp_path)
-    distance = found.boxes.center[:, :2].norm(dim=-1).numpy()
-    ranges = np.array([DETECTION_RANGE_M[DETECTION_CLASSES[n]] for n in found.labels])
-    assert len(found) == 400
+    detections = _ego_boxes(tables, results, sample, tmp_path)
+    distance = detections.boxes.center[:, :2].norm(dim=-1).numpy()
+    ranges = np.array([DETECTION_RANGE_M[DETECTION_CLASSES[n]] for n in detections.labels])
+    assert len(detections) == 400
     assert (distance <= ranges + 1e-3).all()
-    # evenly over the disc: half of them beyond 0.707 of the radius
+    # uniform on the disc: half of the boxes are beyond 0.707 of the radius
     assert abs((distance > 0.7071 * ranges).mean() - 0.5) < 0.1
 
 
@@ -130,7 +130,7 @@ def test_the_best_prior_is_the_best_of_three(tables: Tables) -> None:
         metrics = evaluate_with_devkit(results, tables.root, VERSION, "mini_val")
         assert metrics.nds <= best.metrics.nds
         assert (metrics == best.metrics) == (cell_m == best.cell_m)
-    # learned from the scored scenes themselves, it knows something
+    # computed from the scored scenes themselves, the prior is above 0
     assert best.metrics.mean_average_precision > 0.01
 
 

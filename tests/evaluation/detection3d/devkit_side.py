@@ -1,4 +1,4 @@
-"""nuscenes-devkit's own evaluation of columns of boxes: what ours is compared with."""
+"""nuscenes-devkit's own evaluation of columns of boxes, for comparison with ours."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from bevstack.evaluation.detection3d.precision_recall import ERROR_NAMES
 from bevstack.vocabulary import ATTRIBUTES, DETECTION_CLASSES
 
 CONFIG = config_factory("detection_cvpr_2019")
-FOREIGN = "a sample of another planet"
+FOREIGN = "a sample of another data set"
 RECORD = ("recall", "precision", "confidence")
 
 
 class Tables:
-    """Answers what the devkit's filter asks its tables."""
+    """Stand-in for the devkit's tables: answers the queries of its filter."""
 
     def __init__(self, truth: GroundTruth) -> None:
         self._rows: dict[tuple[str, str], dict[str, Any]] = {}
@@ -50,21 +50,21 @@ class Tables:
 
 
 class Evaluation(DetectionEval):
-    """The devkit's evaluation of boxes that are filtered already."""
+    """The devkit's evaluation of boxes that are already filtered."""
 
-    def __init__(self, truth: EvalBoxes, found: EvalBoxes) -> None:
+    def __init__(self, truth: EvalBoxes, predictions: EvalBoxes) -> None:
         self.gt_boxes = truth
-        self.pred_boxes = found
+        self.pred_boxes = predictions
         self.cfg = CONFIG
         self.verbose = False
 
 
 def eval_boxes(boxes: BoxColumns) -> EvalBoxes:
-    """The boxes as the devkit holds them, every sample in its place."""
+    """Return the boxes as the devkit holds them; every sample keeps its position."""
     tokens = boxes.sample_tokens.tolist()
-    found = EvalBoxes()
+    devkit_boxes = EvalBoxes()
     for token in tokens:
-        found.add_boxes(token, [])
+        devkit_boxes.add_boxes(token, [])
     for row in range(len(boxes)):
         named = boxes.named_sample[row]
         attribute = boxes.attribute[row]
@@ -79,51 +79,75 @@ def eval_boxes(boxes: BoxColumns) -> EvalBoxes:
             detection_score=float(boxes.score[row]),
             attribute_name="" if attribute == NO_ATTRIBUTE else ATTRIBUTES[attribute],
         )
-        found.add_boxes(tokens[boxes.sample[row]], [box])
-    return found
+        devkit_boxes.add_boxes(tokens[boxes.sample[row]], [box])
+    return devkit_boxes
 
 
 def evaluate_by_devkit(
     predictions: BoxColumns, truth: GroundTruth
 ) -> tuple[DetectionMetrics, DetectionMetricDataList]:
-    """Loads, filters and scores; raises what the devkit raises."""
+    """Load, filter and score with the devkit.
+
+    Raises:
+        Exception: whatever the devkit raises.
+    """
     tables = Tables(truth)
-    found, wanted = eval_boxes(predictions), eval_boxes(truth.boxes)
-    for token in found.sample_tokens:
-        assert len(found[token]) <= CONFIG.max_boxes_per_sample
-    found, wanted = add_center_dist(tables, found), add_center_dist(tables, wanted)
-    found = filter_eval_boxes(tables, found, CONFIG.class_range)
-    wanted = filter_eval_boxes(tables, wanted, CONFIG.class_range)
+    devkit_predictions, devkit_truth = eval_boxes(predictions), eval_boxes(truth.boxes)
+    for token in devkit_predictions.sample_tokens:
+        assert len(devkit_predictions[token]) <= CONFIG.max_boxes_per_sample
+    devkit_predictions, devkit_truth = (
+        add_center_dist(tables, devkit_predictions),
+        add_center_dist(tables, devkit_truth),
+    )
+    devkit_predictions = filter_eval_boxes(tables, devkit_predictions, CONFIG.class_range)
+    devkit_truth = filter_eval_boxes(tables, devkit_truth, CONFIG.class_range)
     with np.errstate(all="ignore"):
-        return Evaluation(wanted, found).evaluate()
+        return Evaluation(devkit_truth, devkit_predictions).evaluate()
 
 
 def differences(
     ours: OurMetrics, metrics: DetectionMetrics, details: DetectionMetricDataList
 ) -> list[str]:
-    """Every figure and curve that is not equal to the last bit (NaN equals NaN)."""
+    """Return every figure and curve that is not equal to the last bit (NaN equals NaN)."""
     different = []
 
-    def compare(name: str, mine: float, theirs: float) -> None:
-        if not (mine == theirs or (math.isnan(mine) and math.isnan(theirs))):
-            different.append(f"{name}: {mine!r} != {theirs!r}")
+    def compare(name: str, ours_value: float, devkit_value: float) -> None:
+        if not (
+            ours_value == devkit_value or (math.isnan(ours_value) and math.isnan(devkit_value))
+        ):
+            different.append(f"{name}: {ours_value!r} != {devkit_value!r}")
 
     compare("NDS", ours.nds, metrics.nd_score)
     compare("mAP", ours.mean_average_precision, metrics.mean_ap)
     for name, value in zip(ERROR_NAMES, ours.errors.values, strict=True):
         compare(name, value, metrics.tp_errors[name])
-    assert [found.name for found in ours.classes] == list(CONFIG.class_names)
-    for found in ours.classes:
-        compare(f"{found.name} AP", found.average_precision, metrics.mean_dist_aps[found.name])
-        for name, value in zip(ERROR_NAMES, found.errors.values, strict=True):
-            compare(f"{found.name} {name}", value, metrics.get_label_tp(found.name, name))
+    assert [class_metrics.name for class_metrics in ours.classes] == list(CONFIG.class_names)
+    for class_metrics in ours.classes:
+        compare(
+            f"{class_metrics.name} AP",
+            class_metrics.average_precision,
+            metrics.mean_dist_aps[class_metrics.name],
+        )
+        for name, value in zip(ERROR_NAMES, class_metrics.errors.values, strict=True):
+            compare(
+                f"{class_metrics.name} {name}",
+                value,
+                metrics.get_label_tp(class_metrics.name, name),
+            )
         for number, distance in enumerate(CONFIG.dist_ths):
-            key = f"{found.name} {distance}"
-            compare(key, found.precisions[number], metrics.get_label_ap(found.name, distance))
-            mine, theirs = found.curves[number], details[(found.name, distance)]
-            pairs = [(n, getattr(mine, n)) for n in RECORD]
-            pairs += zip(ERROR_NAMES, mine.errors, strict=True)
+            key = f"{class_metrics.name} {distance}"
+            compare(
+                key,
+                class_metrics.precisions[number],
+                metrics.get_label_ap(class_metrics.name, distance),
+            )
+            ours_value, devkit_value = (
+                class_metrics.curves[number],
+                details[(class_metrics.name, distance)],
+            )
+            pairs = [(n, getattr(ours_value, n)) for n in RECORD]
+            pairs += zip(ERROR_NAMES, ours_value.errors, strict=True)
             for name, values in pairs:
-                if not np.array_equal(values, getattr(theirs, name), equal_nan=True):
+                if not np.array_equal(values, getattr(devkit_value, name), equal_nan=True):
                     different.append(f"{key} {name}")
     return different

@@ -1,4 +1,4 @@
-"""Compares the evaluator with nuscenes-devkit on random cases; also a program for subprocesses.
+"""Comparison of the evaluator with nuscenes-devkit on random cases; also run in subprocesses.
 
 OPENBLAS_CORETYPE=Haswell python -m tests.evaluation.detection3d.equality 0 1000
 """
@@ -18,7 +18,7 @@ from tests.evaluation.detection3d.random_cases import random_case
 
 
 def compare(seeds: Iterable[int]) -> dict[str, object]:
-    """How many cases are equal, how many both refuse, and what differs."""
+    """Count the cases that are equal and those that both refuse, and list the differences."""
     counts: dict[str, object] = {"equal": 0, "refused": 0, "different": []}
     for seed in seeds:
         kind, difference = compare_one(seed)
@@ -30,27 +30,27 @@ def compare(seeds: Iterable[int]) -> dict[str, object]:
 
 
 def compare_one(seed: int) -> tuple[str, str]:
-    """Whether both refuse one case, and what differs."""
+    """Return "equal" or "refused" for one case, and its differences as text."""
     predictions, truth = random_case(seed)
-    theirs, refusal = None, ""
+    devkit_result, refusal = None, ""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the devkit divides by zero and compares NaN
-            theirs = evaluate_by_devkit(predictions, truth)
+            devkit_result = evaluate_by_devkit(predictions, truth)
     except Exception as error:  # noqa: BLE001 - the devkit raises AssertionError and Exception
         refusal = repr(error)
     try:
         ours = evaluate(predictions, truth, strict=True)
     except ValueError as error:
-        return "refused", "" if theirs is None else f"only ours refuses: {error}"
-    if theirs is None:
+        return "refused", "" if devkit_result is None else f"only bevstack refuses: {error}"
+    if devkit_result is None:
         return "equal", f"only the devkit refuses: {refusal}"
-    found = differences(ours, *theirs)
-    return "equal", "; ".join(found[:3])
+    different = differences(ours, *devkit_result)
+    return "equal", "; ".join(different[:3])
 
 
-def multiplies_and_adds_at_once() -> bool:
-    """Whether BLAS fuses multiplication and addition in the length of a pair."""
+def fuses_multiply_add() -> bool:
+    """Return True if BLAS fuses multiplication and addition in the length of a pair."""
     pairs = np.random.default_rng(0).normal(0, 1, (2000, 2))
     plain = np.sqrt(pairs[:, 0] * pairs[:, 0] + pairs[:, 1] * pairs[:, 1])
     return any(np.linalg.norm(pair) != value for pair, value in zip(pairs, plain, strict=True))
@@ -59,4 +59,4 @@ def multiplies_and_adds_at_once() -> bool:
 if __name__ == "__main__":
     first, last = map(int, sys.argv[1:])
     outcome = compare(range(first, last))
-    sys.stdout.write(json.dumps({**outcome, "fused": multiplies_and_adds_at_once()}))
+    sys.stdout.write(json.dumps({**outcome, "fused": fuses_multiply_add()}))

@@ -1,9 +1,9 @@
-"""Random cases with the devkit's answers, for where the devkit is not installed.
+"""Random cases with the devkit's answers, for machines without the devkit.
 
     python -m tests.evaluation.detection3d.frozen       # makes frozen.npz again
 
-Only cases whose answers do not hang on the last bit are kept: those on which BLAS with and without
-fused multiplication agrees.
+Only cases whose answers do not depend on the last bit are stored: those on which BLAS with and
+without fused multiply-add agree.
 """
 
 from __future__ import annotations
@@ -25,22 +25,26 @@ FILE = Path(__file__).with_name("frozen.npz")
 CASES = 50
 SEEDS = range(5000, 5200)
 CORES = ("Haswell", "SkylakeX")
-WEIGHTS = np.linspace(1.0, 2.0, 101)  # a curve is kept as one sum
+WEIGHTS = np.linspace(1.0, 2.0, 101)  # a curve is stored as one weighted sum
 
 
 def answers(metrics: DetectionMetrics) -> np.ndarray:
-    """All figures, and a weighted sum of each curve."""
+    """Return all figures, and a weighted sum of each curve."""
     figures = [metrics.nds, metrics.mean_average_precision, *metrics.errors.values]
-    for found in metrics.classes:
-        figures += [found.average_precision, *found.errors.values, *found.precisions]
-        for curve in found.curves:
-            of_curve = (curve.precision, curve.confidence, *curve.errors)
-            figures += [float(np.sum(values * WEIGHTS)) for values in of_curve]
+    for class_metrics in metrics.classes:
+        figures += [
+            class_metrics.average_precision,
+            *class_metrics.errors.values,
+            *class_metrics.precisions,
+        ]
+        for curve in class_metrics.curves:
+            curves = (curve.precision, curve.confidence, *curve.errors)
+            figures += [float(np.sum(values * WEIGHTS)) for values in curves]
     return np.array(figures)
 
 
 def devkit_answers(predictions: BoxColumns, truth: GroundTruth) -> np.ndarray:
-    """The same by the devkit."""
+    """Return the same numbers computed by the devkit."""
     from tests.evaluation.detection3d.devkit_side import CONFIG, evaluate_by_devkit
 
     metrics, details = evaluate_by_devkit(predictions, truth)
@@ -56,19 +60,19 @@ def devkit_answers(predictions: BoxColumns, truth: GroundTruth) -> np.ndarray:
     return np.array(figures)
 
 
-def parts_of(predictions: BoxColumns, truth: GroundTruth) -> dict[str, object]:
-    """The records of one case."""
+def split_case(predictions: BoxColumns, truth: GroundTruth) -> dict[str, object]:
+    """Return the records of one case."""
     return {"predictions": predictions, "truth": truth.boxes, "racks": truth.racks}
 
 
-def packed(cases: list[tuple[BoxColumns, GroundTruth]]) -> dict[str, np.ndarray]:
-    """All cases: each field of all of them in one array, and how many rows each case has."""
+def pack(cases: list[tuple[BoxColumns, GroundTruth]]) -> dict[str, np.ndarray]:
+    """Pack all cases: each field in one array for all cases, with the rows of each case."""
     arrays = {
         "ego": np.concatenate([truth.ego_translation for _, truth in cases]),
         "samples": np.array([len(truth.ego_translation) for _, truth in cases]),
     }
     for part in ("predictions", "truth", "racks"):
-        records = [parts_of(*case)[part] for case in cases]
+        records = [split_case(*case)[part] for case in cases]
         arrays[f"{part}.rows"] = np.array([len(record.sample) for record in records])
         for field in fields(records[0]):
             if field.name != "sample_tokens":
@@ -77,17 +81,17 @@ def packed(cases: list[tuple[BoxColumns, GroundTruth]]) -> dict[str, np.ndarray]
     return arrays
 
 
-def case_of(number: int, arrays: dict[str, np.ndarray]) -> tuple[BoxColumns, GroundTruth]:
-    """One case of ``packed``."""
+def unpack_case(number: int, arrays: dict[str, np.ndarray]) -> tuple[BoxColumns, GroundTruth]:
+    """Return one case of ``pack``."""
 
     def rows(counts: np.ndarray) -> slice:
         return slice(counts[:number].sum(), counts[: number + 1].sum())
 
     def record(kind: type, part: str):
-        of_case = rows(arrays[f"{part}.rows"])
+        rows_of_case = rows(arrays[f"{part}.rows"])
         names = [field.name for field in fields(kind) if field.name != "sample_tokens"]
         tokens = {"sample_tokens": np.array([f"sample {n}" for n in range(count)])}
-        columns = {name: arrays[f"{part}.{name}"][of_case] for name in names}
+        columns = {name: arrays[f"{part}.{name}"][rows_of_case] for name in names}
         return kind(**columns, **(tokens if kind is BoxColumns else {}))
 
     count = arrays["samples"][number]
@@ -100,29 +104,33 @@ def case_of(number: int, arrays: dict[str, np.ndarray]) -> tuple[BoxColumns, Gro
 
 
 def answer_seeds(path: Path) -> None:
-    """Writes the devkit's answers to every seed that it accepts."""
-    found = {}
+    """Write the devkit's answers to every seed that it accepts."""
+    answers_by_seed = {}
     for seed in SEEDS:
         try:
-            found[str(seed)] = devkit_answers(*random_case(seed))
+            answers_by_seed[str(seed)] = devkit_answers(*random_case(seed))
         except Exception:  # noqa: BLE001 - the devkit raises AssertionError and Exception
             continue
-    np.savez(path, **found)
+    np.savez(path, **answers_by_seed)
 
 
 def make() -> None:
-    """Asks the devkit in both roundings and keeps the first cases that agree."""
-    both = []
+    """Run the devkit with both roundings and store the first cases that agree."""
+    answers_by_core = []
     for core in CORES:
         path = FILE.with_suffix(f".{core}.npz")
         command = [sys.executable, "-m", "tests.evaluation.detection3d.frozen", str(path)]
         subprocess.run(command, env={**os.environ, "OPENBLAS_CORETYPE": core}, check=True)
-        both.append(dict(np.load(path)))
+        answers_by_core.append(dict(np.load(path)))
         path.unlink()
-    agree = [seed for seed in both[0] if np.allclose(*(b[seed] for b in both), 1e-12, 1e-12, True)]
+    agree = [
+        seed
+        for seed in answers_by_core[0]
+        if np.allclose(*(b[seed] for b in answers_by_core), 1e-12, 1e-12, True)
+    ]
     cases = [random_case(int(seed)) for seed in agree[:CASES]]
-    found = np.stack([both[0][seed] for seed in agree[:CASES]])
-    np.savez_compressed(FILE, answers=found, **packed(cases))
+    stored = np.stack([answers_by_core[0][seed] for seed in agree[:CASES]])
+    np.savez_compressed(FILE, answers=stored, **pack(cases))
 
 
 if __name__ == "__main__":

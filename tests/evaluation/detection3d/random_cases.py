@@ -1,8 +1,9 @@
-"""Small random sets of boxes, made to hit everything that decides the last bit of the metric.
+"""Small random sets of boxes that cover everything that decides the last bit of the metric.
 
-Places on a lattice, so that distances tie and equal the limits; few scores, so that they tie, with
-both zeros among them; several boxes on one spot; headings and sizes of all kinds; unknown
-velocities and attributes; classes without boxes; boxes that name another sample than their own.
+Centers lie on a lattice, so distances tie and equal the limits. Scores take few values, both zeros
+among them, so they tie. Some boxes share one center. Headings and sizes are of all kinds. Some
+velocities and attributes are unknown, some classes have no boxes, and some boxes name another
+sample than the one that lists them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from bevstack.evaluation.detection3d.columns import (
 )
 from bevstack.vocabulary import ATTRIBUTES, DETECTION_CLASSES
 
-LATTICES_M = (0.0, 0.1, 0.25, 0.5, 1.0)  # 0: any place
+LATTICES_M = (0.0, 0.1, 0.25, 0.5, 1.0)  # 0: no lattice
 SCORES = (
     (0.0, -0.0, 0.25, 0.5, 0.5000000000000001, 1.0),
     (0.3,),
@@ -29,7 +30,7 @@ SCORES = (
 
 
 def random_case(seed: int) -> tuple[BoxColumns, GroundTruth]:
-    """Predictions and truth; the same for the same seed."""
+    """Draw predictions and truth; equal seeds give equal cases."""
     draw = np.random.default_rng(seed)
     tokens = np.array([f"sample {number}" for number in range(draw.integers(1, 5))])
     labels = draw.choice(len(DETECTION_CLASSES), draw.integers(1, 5), replace=False)
@@ -51,7 +52,7 @@ def random_case(seed: int) -> tuple[BoxColumns, GroundTruth]:
 
 
 class Scene:
-    """Draws boxes of some classes on one lattice."""
+    """Source of random boxes of some classes on one lattice."""
 
     def __init__(self, draw: np.random.Generator, tokens: np.ndarray, *labels: np.ndarray) -> None:
         self.draw = draw
@@ -66,13 +67,13 @@ class Scene:
         sample = np.sort(draw.integers(0, len(self.tokens), count)).astype(np.int32)
         named = sample.copy()
         if predicted and draw.random() < 0.2:
-            strange = draw.random(count) < 0.2
-            named[strange] = draw.integers(NO_SAMPLE, len(self.tokens), strange.sum())
+            foreign = draw.random(count) < 0.2
+            named[foreign] = draw.integers(NO_SAMPLE, len(self.tokens), foreign.sum())
         return BoxColumns(
             sample_tokens=self.tokens,
             sample=sample,
             named_sample=named,
-            translation=self.places(count),
+            translation=self.centers(count),
             size=self.sizes(count, flat=predicted and draw.random() < 0.1),
             rotation=self.rotations(count),
             velocity=self.velocities(count, infinite=predicted and draw.random() < 0.1),
@@ -89,21 +90,23 @@ class Scene:
         size = draw.choice([2.0, 4.0, 1.641, 14.465], (count, 3))
         return BicycleRacks(
             sample=draw.integers(0, len(self.tokens), count).astype(np.int32),
-            translation=self.places(count),
+            translation=self.centers(count),
             size=size,
             rotation=self.rotations(count),
         )
 
-    def places(self, count: int) -> np.ndarray:
-        place = self.draw.uniform(-self.reach_m, self.reach_m, (count, 3))
-        place[:, 2] = self.draw.choice([0.0, 1.0], count)
-        return self.on_lattice(place)
+    def centers(self, count: int) -> np.ndarray:
+        centers = self.draw.uniform(-self.reach_m, self.reach_m, (count, 3))
+        centers[:, 2] = self.draw.choice([0.0, 1.0], count)
+        return self.snap_to_lattice(centers)
 
     def offsets(self, count: int) -> np.ndarray:
-        return self.on_lattice(self.draw.normal(0, self.draw.choice([0.3, 1.0, 3.0]), (count, 2)))
+        return self.snap_to_lattice(
+            self.draw.normal(0, self.draw.choice([0.3, 1.0, 3.0]), (count, 2))
+        )
 
-    def on_lattice(self, place: np.ndarray) -> np.ndarray:
-        return place if not self.lattice_m else np.round(place / self.lattice_m) * self.lattice_m
+    def snap_to_lattice(self, points: np.ndarray) -> np.ndarray:
+        return points if not self.lattice_m else np.round(points / self.lattice_m) * self.lattice_m
 
     def sizes(self, count: int, *, flat: bool) -> np.ndarray:
         size = self.draw.uniform(0.2, 12.0, (count, 3))

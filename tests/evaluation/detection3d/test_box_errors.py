@@ -53,8 +53,8 @@ def test_headings_are_those_of_pyquaternion_to_the_last_bit() -> None:
 def test_the_smallest_angle_is_found(
     first: float, second: float, period: float, wanted: float
 ) -> None:
-    found = angle_differences(np.radians([first]), np.radians([second]), math.radians(period))
-    assert np.degrees(found[0]) == pytest.approx(wanted, abs=1e-9)
+    difference = angle_differences(np.radians([first]), np.radians([second]), math.radians(period))
+    assert np.degrees(difference[0]) == pytest.approx(wanted, abs=1e-9)
 
 
 def test_scale_iou_is_one_for_equal_sizes_and_falls_with_volume() -> None:
@@ -74,5 +74,5 @@ def test_scale_iou_is_one_for_equal_sizes_and_falls_with_volume() -> None:
         ((4,), (4,)),
     ],
 )
-def test_means_so_far_pass_over_what_is_not_known(values: tuple, wanted: tuple) -> None:
+def test_cumulative_means_leave_out_unknown_values(values: tuple, wanted: tuple) -> None:
     assert cumulative_means(np.array(values, dtype=float)).tolist() == list(wanted)

@@ -14,19 +14,19 @@ from bevstack.evaluation.detection3d.columns import BicycleRacks, BoxColumns, Gr
 from bevstack.evaluation.detection3d.evaluator import evaluate, scored_boxes
 from bevstack.evaluation.detection3d.metric_config import MetricConfig
 from bevstack.vocabulary import ATTRIBUTES, DETECTION_CLASSES
-from tests.evaluation.detection3d.frozen import CASES, FILE, answers, case_of
+from tests.evaluation.detection3d.frozen import CASES, FILE, answers, unpack_case
 
 ROOT = Path(__file__).resolve().parents[3]
 needs_devkit = pytest.mark.skipif(
     importlib.util.find_spec("nuscenes") is None, reason="nuscenes-devkit is not installed"
 )
-# What forces each way of rounding upon OpenBLAS: (core, whether it fuses).
+# Cores of OpenBLAS, one for each way of rounding: (core, True if it fuses multiply-add).
 CORES = (("Haswell", False), ("SkylakeX", True))
 
 
 def columns(*boxes: dict, tokens: tuple[str, ...] = ("a", "b")) -> BoxColumns:
-    """Boxes as columns: cars at the origin, unless they say otherwise."""
-    plain = {
+    """Return boxes as columns; defaults describe a car at the origin."""
+    defaults = {
         "sample": 0,
         "translation": (0.0, 0.0, 0.0),
         "size": (2.0, 4.0, 1.5),
@@ -37,7 +37,7 @@ def columns(*boxes: dict, tokens: tuple[str, ...] = ("a", "b")) -> BoxColumns:
         "score": 0.5,
         "num_points": -1,
     }
-    rows = [{**plain, "named_sample": box.get("sample", 0), **box} for box in boxes]
+    rows = [{**defaults, "named_sample": box.get("sample", 0), **box} for box in boxes]
 
     def column(name: str, dtype: type, *width: int) -> np.ndarray:
         values = [row[name] for row in rows]
@@ -60,7 +60,7 @@ def columns(*boxes: dict, tokens: tuple[str, ...] = ("a", "b")) -> BoxColumns:
 
 
 def truth(*boxes: dict) -> GroundTruth:
-    """True boxes of two samples with the ego at the origin and no rack."""
+    """Return true boxes of two samples with the ego at the origin and no rack."""
     return GroundTruth(
         boxes=columns(*[{"num_points": 5, **box} for box in boxes]),
         ego_translation=np.zeros((2, 3)),
@@ -74,9 +74,9 @@ def truth(*boxes: dict) -> GroundTruth:
 
 
 def car(predictions: BoxColumns, wanted: GroundTruth, *, strict: bool = False):
-    """Figures of the class car."""
+    """Return the metrics of the class car."""
     metrics = evaluate(predictions, wanted, strict=strict)
-    return next(found for found in metrics.classes if found.name == "car")
+    return next(class_metrics for class_metrics in metrics.classes if class_metrics.name == "car")
 
 
 def at(x: float, **fields: object) -> dict:
@@ -85,7 +85,7 @@ def at(x: float, **fields: object) -> dict:
 
 @pytest.fixture(scope="module")
 def frozen() -> dict[str, np.ndarray]:
-    """The stored cases and answers."""
+    """Load the stored cases and answers."""
     return dict(np.load(FILE))
 
 
@@ -108,7 +108,7 @@ def test_equality_holds_in_either_rounding_of_blas(
 ) -> None:
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
     if fused and "avx512f" not in flags:
-        pytest.skip("this processor has no AVX-512, which the fused routines of OpenBLAS need")
+        pytest.skip("this processor lacks AVX-512, which the fused routines of OpenBLAS need")
     done = subprocess.run(
         [sys.executable, "-m", "tests.evaluation.detection3d.equality", str(first), str(last)],
         cwd=ROOT,
@@ -119,7 +119,7 @@ def test_equality_holds_in_either_rounding_of_blas(
     )
     outcome = json.loads(done.stdout)
     if "libopenblas" not in str(np.show_config(mode="dicts")) and outcome["fused"] is not fused:
-        pytest.skip("numpy's BLAS is not OpenBLAS, whose rounding can be chosen")
+        pytest.skip("numpy's BLAS is not OpenBLAS, so its rounding cannot be chosen")
     assert outcome["fused"] is fused
     assert outcome["different"] == []
     assert outcome["equal"] >= 0.8 * (last - first)
@@ -136,27 +136,27 @@ def test_of_equal_scores_the_later_box_comes_first() -> None:
 
 def test_of_equal_distances_the_first_true_box_is_taken() -> None:
     wanted = truth(at(-1.0, size=(1.0, 1.0, 1.0)), at(1.0, size=(2.0, 2.0, 2.0)))
-    found = car(columns(at(0.0, size=(1.0, 1.0, 1.0))), wanted)
-    assert found.errors.scale == 0.0
+    metrics = car(columns(at(0.0, size=(1.0, 1.0, 1.0))), wanted)
+    assert metrics.errors.scale == 0.0
 
 
 def test_a_taken_box_leaves_the_second_nearest() -> None:
     wanted = truth(at(0.0), at(1.5))
-    found = car(columns(at(0.0, score=0.9), at(0.1, score=0.8)), wanted)
-    assert found.precisions[2] == pytest.approx(1.0)  # at 2 m both are found
-    assert found.precisions[1] < 0.6  # at 1 m the second prediction finds nothing
+    metrics = car(columns(at(0.0, score=0.9), at(0.1, score=0.8)), wanted)
+    assert metrics.precisions[2] == pytest.approx(1.0)  # at 2 m both match
+    assert metrics.precisions[1] < 0.6  # at 1 m the second prediction has no match
 
 
 def test_a_distance_equal_to_the_limit_does_not_match() -> None:
-    found = car(columns(at(2.0)), truth(at(0.0)))
-    assert found.precisions[:3] == (0.0, 0.0, 0.0)
-    assert found.precisions[3] == pytest.approx(1.0)
+    metrics = car(columns(at(2.0)), truth(at(0.0)))
+    assert metrics.precisions[:3] == (0.0, 0.0, 0.0)
+    assert metrics.precisions[3] == pytest.approx(1.0)
 
 
-def test_a_score_of_zero_finds_the_box_but_no_error_is_counted() -> None:
-    found = car(columns(at(0.0, score=0.0)), truth(at(0.0)))
-    assert found.average_precision == pytest.approx(1.0)
-    assert found.errors.values == (1.0,) * 5
+def test_a_score_of_zero_matches_the_box_but_no_error_is_counted() -> None:
+    metrics = car(columns(at(0.0, score=0.0)), truth(at(0.0)))
+    assert metrics.average_precision == pytest.approx(1.0)
+    assert metrics.errors.values == (1.0,) * 5
 
 
 def test_a_class_range_is_open_at_its_end_and_ignores_height() -> None:
@@ -185,12 +185,12 @@ def test_a_barrier_may_be_turned_by_half() -> None:
     for name, wanted in (("barrier", 0.0), ("car", np.pi)):
         predictions = columns({"name": name, "rotation": turned})
         metrics = evaluate(predictions, truth({"name": name}))
-        found = next(c for c in metrics.classes if c.name == name)
-        assert found.errors.orientation_rad == pytest.approx(wanted)
-        assert np.isnan(found.errors.velocity_mps) == (name == "barrier")
+        class_metrics = next(c for c in metrics.classes if c.name == name)
+        assert class_metrics.errors.orientation_rad == pytest.approx(wanted)
+        assert np.isnan(class_metrics.errors.velocity_mps) == (name == "barrier")
 
 
-def test_nothing_predicted_scores_nothing_and_says_so() -> None:
+def test_no_predictions_score_0_and_set_the_flag() -> None:
     metrics = evaluate(columns(), truth(at(0.0)))
     assert (metrics.nds, metrics.mean_average_precision) == (0.0, 0.0)
     assert metrics.no_predictions
@@ -204,7 +204,7 @@ def test_no_truth_is_an_error() -> None:
         evaluate(columns(at(0.0)), truth())
 
 
-def test_samples_may_stand_in_another_order_than_the_truths() -> None:
+def test_samples_may_have_another_order_than_the_truths() -> None:
     wanted = truth(at(0.0), at(5.0, sample=1))
     predictions = columns(at(5.0, sample=0), at(0.0, sample=1), tokens=("b", "a"))
     assert car(predictions, wanted).average_precision == pytest.approx(1.0)
@@ -212,9 +212,9 @@ def test_samples_may_stand_in_another_order_than_the_truths() -> None:
     assert car(more, wanted).average_precision == pytest.approx(1.0)
 
 
-def test_boxes_numbered_by_other_samples_are_not_chosen() -> None:
+def test_boxes_with_another_list_of_samples_are_refused() -> None:
     wanted = truth(at(0.0))
-    with pytest.raises(ValueError, match=r"of the truth.s sample_tokens, .*of_samples"):
+    with pytest.raises(ValueError, match=r"have the truth.s sample_tokens, .*select_samples"):
         scored_boxes(columns(at(0.0), tokens=("b", "a")), wanted, MetricConfig())
 
 
@@ -228,17 +228,17 @@ def test_boxes_numbered_by_other_samples_are_not_chosen() -> None:
         ({"rotation": (0.0,) * 4}, "rotation of box 1 .* non-zero length"),
         ({"velocity": (np.inf, 0.0)}, "velocity of box 1 .* must be finite, or NaN"),
         ({"named_sample": 0}, "sample_token of box 1 .* must be the sample .*; got 'a'"),
-        ({"named_sample": -1}, "sample_token of box 1 .*; got one that is not there"),
+        ({"named_sample": -1}, "sample_token of box 1 .*; got an unknown sample"),
     ],
 )
-def test_a_box_that_no_detector_can_mean_is_refused_by_name(fields: dict, message: str) -> None:
+def test_an_impossible_box_is_refused_by_name(fields: dict, message: str) -> None:
     good = (at(0.0), at(0.0, sample=1))
     evaluate(columns(*good), truth(at(0.0)))
     with pytest.raises(ValueError, match=message):
         evaluate(columns(*good, {"sample": 1, **fields}), truth(at(0.0)))
 
 
-def test_strict_takes_what_the_devkit_takes() -> None:
+def test_strict_accepts_what_the_devkit_accepts() -> None:
     wanted = truth(at(0.0))
     assert car(columns(at(0.0, score=-0.5)), wanted, strict=True).errors.translation_m == 0.0
     with pytest.raises(ValueError, match="confidence of car must not rise with recall"):
@@ -270,7 +270,7 @@ def test_settings_that_contradict_themselves_are_refused() -> None:
 
 @pytest.mark.parametrize("number", range(CASES))
 def test_frozen_answers_of_the_devkit_are_met(number: int, frozen: dict[str, np.ndarray]) -> None:
-    predictions, wanted = case_of(number, frozen)
-    found = answers(evaluate(predictions, wanted, strict=True))
+    predictions, wanted = unpack_case(number, frozen)
+    figures = answers(evaluate(predictions, wanted, strict=True))
     # the devkit's own last bits differ between processors and releases of numpy
-    assert np.allclose(found, frozen["answers"][number], rtol=1e-9, atol=1e-9, equal_nan=True)
+    assert np.allclose(figures, frozen["answers"][number], rtol=1e-9, atol=1e-9, equal_nan=True)

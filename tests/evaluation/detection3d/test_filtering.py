@@ -21,15 +21,15 @@ NO_RACKS = truth(at(0.0)).racks
 
 
 def rack(**fields: object) -> BicycleRacks:
-    """One rack in the first sample: 2 m wide, 8 m long, turned by 30 degrees, about (3, 4, 1)."""
+    """Return a rack in the first sample: 2 m wide, 8 m long, turned by 30 degrees, at (3, 4, 1)."""
     half = np.pi / 12
-    plain = {
+    defaults = {
         "sample": np.zeros(1, dtype=np.int32),
         "translation": np.array([[3.0, 4.0, 1.0]]),
         "size": np.array([[2.0, 8.0, 1.5]]),
         "rotation": np.array([[np.cos(half), 0.0, 0.0, np.sin(half)]]),
     }
-    return BicycleRacks(**{**plain, **fields})
+    return BicycleRacks(**{**defaults, **fields})
 
 
 def kept(boxes: BoxColumns, racks: BicycleRacks = NO_RACKS) -> list[int]:
@@ -38,10 +38,10 @@ def kept(boxes: BoxColumns, racks: BicycleRacks = NO_RACKS) -> list[int]:
 
 
 def in_rack(along: float, across: float, z: float = 1.0, name: str = "bicycle") -> dict:
-    """A box so far from the rack's centre along its length and its width."""
+    """Return a box at this offset from the rack's center, along its length and its width."""
     c, s = np.cos(np.pi / 6), np.sin(np.pi / 6)
-    place = (3.0 + c * along - s * across, 4.0 + s * along + c * across, z)
-    return {"translation": place, "name": name}
+    center = (3.0 + c * along - s * across, 4.0 + s * along + c * across, z)
+    return {"translation": center, "name": name}
 
 
 def test_every_class_has_its_range() -> None:
@@ -63,7 +63,7 @@ def test_boxes_known_to_hold_no_point_are_left_out() -> None:
     assert kept(columns(*[at(0.0, num_points=count) for count in (0, 1, -1, 0, 7)])) == [1, 2, 4]
 
 
-def test_cycles_in_a_rack_are_left_out_and_nothing_else() -> None:
+def test_only_cycles_in_a_rack_are_left_out() -> None:
     boxes = columns(
         in_rack(3.9, 0.9),
         in_rack(3.9, 0.9, name="motorcycle"),
@@ -86,7 +86,7 @@ def test_a_rack_holds_its_surface() -> None:
     assert kept(columns(corner, outside), straight) == [1]
 
 
-def test_a_rack_without_height_holds_what_is_above_and_below_as_for_the_devkit() -> None:
+def test_a_rack_without_height_contains_all_boxes_above_and_below_as_in_the_devkit() -> None:
     flat = rack(size=np.array([[2.0, 8.0, 0.0]]))
     boxes = columns(in_rack(0.0, 0.0, z=900.0), in_rack(0.0, 2.0, z=1.0))
     assert kept(boxes, flat) == [1]
@@ -94,9 +94,9 @@ def test_a_rack_without_height_holds_what_is_above_and_below_as_for_the_devkit()
 
 def test_counts_follow_the_rules_in_turn(real_root: Path) -> None:
     tables = Tables(real_root, VERSION)
-    found = ground_truth(tables, samples_of_split(tables, "mini_val"))
-    counts = scored_rows(found.boxes, found, MetricConfig())
-    # what the devkit prints for the official mini_val
+    mini_val = ground_truth(tables, samples_of_split(tables, "mini_val"))
+    counts = scored_rows(mini_val.boxes, mini_val, MetricConfig())
+    # printed by the devkit for the official mini_val
     wanted = (4441, 3785, 3393, 3393)
     assert (counts.total, counts.near, counts.with_points, counts.outside_racks) == wanted
 
@@ -111,17 +111,17 @@ def test_the_devkits_own_test_of_its_filter_passes_on_ours(
     calls = []
 
     def our_filter(nusc: object, boxes, max_dist: dict[str, float]):
-        from tests.evaluation.devkit.test_devkit_suites import columns_of
+        from tests.evaluation.devkit.test_devkit_suites import columns_from_devkit
 
         (name,) = boxes.sample_tokens
         assert max_dist == dict(MetricConfig().class_range_m)
         sample = tables.sample_row(name)
         racks = NO_RACKS
-        if len(tables.annotations_of(sample)):  # the official row came without annotations
+        if len(tables.annotations_of(sample)):  # the official row has no annotations
             racks = ground_truth(tables, np.array([sample])).racks
         distances = np.array([box.ego_dist for box in boxes.all])
-        found = columns_of(boxes, [name])
-        rows = filter_boxes(found, distances, racks, MetricConfig()).rows
+        columns = columns_from_devkit(boxes, [name])
+        rows = filter_boxes(columns, distances, racks, MetricConfig()).rows
         boxes.boxes[name] = [boxes.boxes[name][row] for row in rows]
         calls.append(len(rows))
         return boxes
@@ -135,13 +135,13 @@ def test_the_devkits_own_test_of_its_filter_passes_on_ours(
 
 
 def with_official_sample(real_root: Path, folder: Path) -> Path:
-    """The real tables and one official sample more, which the devkit's test asks for."""
+    """Copy the real tables and add one official sample, which the devkit's test needs."""
     official = real_root.parent / "nuscenes_v1.0-mini_official"
     tables = next(official.rglob("sample.json")).parent
     shutil.copytree(real_root / VERSION, folder / VERSION)
     (folder / "maps").mkdir()
     for row in json.loads((folder / VERSION / "map.json").read_text()):
-        (folder / row["filename"]).touch()  # the devkit asks for them, and does not look
+        (folder / row["filename"]).touch()  # the devkit requires the files but does not read them
     samples = json.loads((tables / "sample.json").read_text())
     row = next(row for row in samples if row["token"] == "ca9a282c9e77460f8360f564131a8af5")
     scenes = json.loads((tables / "scene.json").read_text())

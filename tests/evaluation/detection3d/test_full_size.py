@@ -1,4 +1,4 @@
-"""Equality with the devkit on drawn tables and results, from files to files, by the benchmark."""
+"""Equality with the devkit on drawn tables and results, from files to files."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from bevstack.evaluation.detection3d.ordering import best_first
 
 
 def by_python(score: np.ndarray) -> list[int]:
-    """The devkit's expression."""
+    """Sort with the devkit's expression."""
     pairs = ((value, row) for row, value in enumerate(score.tolist()))
     return [row for _, row in sorted(pairs)][::-1]
 

@@ -42,12 +42,12 @@ def test_columns_are_refused(root: Path, tmp_path: Path) -> None:
 
 def test_without_the_devkit_the_extra_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = truth_as_prediction(root)
-    real_import = builtins.__import__
+    original_import = builtins.__import__
 
     def refuse(name: str, *args: object) -> object:
         if name.startswith(("nuscenes", "bevstack.evaluation.devkit.devkit_metric")):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-        return real_import(name, *args)
+        return original_import(name, *args)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(ImportError, match=r"pip install 'bevstack\[nuscenes\]'"):

@@ -1,4 +1,4 @@
-"""nuscenes-devkit's own tests of its metric, run on our functions in place of theirs."""
+"""nuscenes-devkit's own tests of its metric, run on our functions in place of the devkit's."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from bevstack.evaluation.detection3d import box_errors
 from bevstack.evaluation.detection3d.columns import NO_ATTRIBUTE, BoxColumns
 from bevstack.evaluation.detection3d.precision_recall import (
     ERROR_NAMES,
-    Chosen,
     Curve,
+    Selection,
     class_curves,
     match_class,
     pair_errors,
@@ -26,17 +26,17 @@ test_algo = pytest.importorskip("nuscenes.eval.detection.tests.test_algo")
 test_utils = pytest.importorskip("nuscenes.eval.detection.tests.test_utils")
 
 
-def columns_of(boxes, tokens) -> BoxColumns:
-    """The devkit's boxes as columns."""
-    found = [(number, box) for number, token in enumerate(tokens) for box in boxes[token]]
-    count = len(found)
+def columns_from_devkit(boxes, tokens) -> BoxColumns:
+    """Return the devkit's boxes as columns."""
+    numbered_boxes = [(number, box) for number, token in enumerate(tokens) for box in boxes[token]]
+    count = len(numbered_boxes)
 
     def column(name: str, *width: int) -> np.ndarray:
-        values = [getattr(box, name) for _, box in found]
+        values = [getattr(box, name) for _, box in numbered_boxes]
         return np.array(values, dtype=np.float64).reshape(count, *width)
 
-    sample = np.array([number for number, _ in found], dtype=np.int32)
-    names = [b.attribute_name for _, b in found]
+    sample = np.array([number for number, _ in numbered_boxes], dtype=np.int32)
+    names = [b.attribute_name for _, b in numbered_boxes]
     return BoxColumns(
         sample_tokens=np.array(tokens),
         sample=sample,
@@ -45,27 +45,29 @@ def columns_of(boxes, tokens) -> BoxColumns:
         size=column("size", 3),
         rotation=column("rotation", 4),
         velocity=column("velocity", 2),
-        label=np.array([DETECTION_CLASSES.index(b.detection_name) for _, b in found], np.int8),
+        label=np.array(
+            [DETECTION_CLASSES.index(b.detection_name) for _, b in numbered_boxes], np.int8
+        ),
         attribute=np.array([ATTRIBUTES.index(n) if n else NO_ATTRIBUTE for n in names], np.int8),
         score=column("detection_score"),
         num_points=column("num_pts").astype(np.int32),
     )
 
 
-def one(box) -> BoxColumns:
-    return columns_of({"": [box]}, [""])
+def single_column(box) -> BoxColumns:
+    return columns_from_devkit({"": [box]}, [""])
 
 
-def our_accumulate(truth, found, class_name, dist_fcn, dist_th, verbose=False):
+def our_accumulate(truth, predictions, class_name, dist_fcn, dist_th, verbose=False):
     from nuscenes.eval.detection.data_classes import DetectionMetricData
 
-    tokens = sorted({*truth.sample_tokens, *found.sample_tokens})
-    boxes = [columns_of(boxes, tokens) for boxes in (found, truth)]
+    tokens = sorted({*truth.sample_tokens, *predictions.sample_tokens})
+    boxes = [columns_from_devkit(boxes, tokens) for boxes in (predictions, truth)]
     label = DETECTION_CLASSES.index(class_name)
-    chosen = [Chosen(b, np.arange(len(b))).by_label()[label] for b in boxes]
+    selections = [Selection(b, np.arange(len(b))).by_label()[label] for b in boxes]
     matches = None
-    if len(chosen[1].rows):
-        matches = match_class(*chosen, (dist_th,), half_turn=class_name == "barrier")
+    if len(selections[1].rows):
+        matches = match_class(*selections, (dist_th,), half_turn=class_name == "barrier")
     (curve,) = class_curves(matches, 1)
     errors = dict(zip(ERROR_NAMES, curve.errors, strict=True))
     return DetectionMetricData(curve.recall, curve.precision, curve.confidence, **errors)
@@ -92,21 +94,23 @@ def our_calc_tp(data, min_recall, metric_name):
 
 
 def our_error(name: str, period: float = 2 * np.pi):
-    def error(truth, found, period: float = period) -> float:
-        pair, wanted = one(found), one(truth)
-        difference = pair.translation[:, :2] - wanted.translation[:, :2]
+    def error(truth, prediction, period: float = period) -> float:
+        predicted_columns, true_columns = single_column(prediction), single_column(truth)
+        difference = predicted_columns.translation[:, :2] - true_columns.translation[:, :2]
         try:
-            chosen = [Chosen(boxes, np.arange(1)) for boxes in (pair, wanted)]
-            errors = pair_errors(*chosen, box_errors.norms(difference), period)
-        except ValueError as refused:
-            raise AssertionError from refused
+            selections = [
+                Selection(boxes, np.arange(1)) for boxes in (predicted_columns, true_columns)
+            ]
+            errors = pair_errors(*selections, box_errors.norms(difference), period)
+        except ValueError as cause:
+            raise AssertionError from cause
         return float(errors[ERROR_NAMES.index(name), 0])
 
     return error
 
 
-def our_attr_acc(truth, found) -> float:
-    error = our_error("attr_err")(with_size(truth), with_size(found))
+def our_attr_acc(truth, prediction) -> float:
+    error = our_error("attr_err")(with_size(truth), with_size(prediction))
     return np.nan if np.isnan(error) else 1 - error
 
 
@@ -115,10 +119,10 @@ def with_size(box):
     return box
 
 
-def ours_of(name: str):
-    """One of our errors of boxes that the devkit's tests give no size."""
-    return lambda truth, found, **options: our_error(name)(
-        with_size(truth), with_size(found), **options
+def our_error_of_sized_boxes(name: str):
+    """Return one of our errors, for boxes that the devkit's tests give no size."""
+    return lambda truth, prediction, **options: our_error(name)(
+        with_size(truth), with_size(prediction), **options
     )
 
 
@@ -126,13 +130,13 @@ OURS = {
     test_algo: {"accumulate": our_accumulate, "calc_ap": our_calc_ap, "calc_tp": our_calc_tp},
     test_utils: {
         "attr_acc": our_attr_acc,
-        "scale_iou": lambda truth, found: 1 - our_error("scale_err")(truth, found),
-        "yaw_diff": ours_of("orient_err"),
+        "scale_iou": lambda truth, prediction: 1 - our_error("scale_err")(truth, prediction),
+        "yaw_diff": our_error_of_sized_boxes("orient_err"),
         "angle_diff": lambda x, y, period: box_errors.angle_differences(
             np.array([x]), np.array([y]), period
         )[0],
-        "center_distance": ours_of("trans_err"),
-        "velocity_l2": ours_of("vel_err"),
+        "center_distance": our_error_of_sized_boxes("trans_err"),
+        "velocity_l2": our_error_of_sized_boxes("vel_err"),
         "cummean": lambda values: box_errors.cumulative_means(values.astype(float)),
     },
 }

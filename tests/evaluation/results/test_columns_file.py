@@ -18,11 +18,11 @@ def test_columns_are_read_back_as_they_were(tmp_path: Path, seed: int) -> None:
     boxes, _ = random_case(seed)
     path = tmp_path / "new" / "r.safetensors"
     write_columns(path, boxes, {"use_camera": True, "note": "größe"})
-    found = read_columns(path)
-    assert found.meta == {"use_camera": True, "note": "größe"}
+    content = read_columns(path)
+    assert content.meta == {"use_camera": True, "note": "größe"}
     for field in dataclasses.fields(boxes):
-        wanted, got = getattr(boxes, field.name), getattr(found.boxes, field.name)
-        assert np.array_equal(wanted, got, equal_nan=wanted.dtype.kind == "f"), field.name
+        wanted, column = getattr(boxes, field.name), getattr(content.boxes, field.name)
+        assert np.array_equal(wanted, column, equal_nan=wanted.dtype.kind == "f"), field.name
     assert os.listdir(path.parent) == ["r.safetensors"]
 
 
@@ -77,8 +77,8 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
 def test_columns_that_point_nowhere_are_refused(tmp_path: Path, name: str, change) -> None:
     boxes, _ = random_case(3)
     assert len(boxes)
-    strange = object.__new__(type(boxes))
-    strange.__dict__.update({**boxes.__dict__, name: change(getattr(boxes, name))})
-    write_columns(tmp_path / "r.safetensors", strange, {})
+    faulty = object.__new__(type(boxes))
+    faulty.__dict__.update({**boxes.__dict__, name: change(getattr(boxes, name))})
+    write_columns(tmp_path / "r.safetensors", faulty, {})
     with pytest.raises(ValueError, match=f"must hold columns .*{name}"):
         read_columns(tmp_path / "r.safetensors")

@@ -70,14 +70,14 @@ def test_boxes_equal_those_of_the_official_code(oracle_dir: Path) -> None:
 def test_boxes_beyond_the_range_of_their_class_are_left_out(name: str) -> None:
     radius = DETECTION_RANGE_M[name]
     inside, outside = radius - 0.01, radius + 0.01
-    places = [[inside, 0, 9], [0, -inside, 0], [-outside, 0, 0], [outside * 0.8, outside * 0.6, 0]]
-    found = result_boxes(_detections([name] * 4, places), IDENTITY)
+    centers = [[inside, 0, 9], [0, -inside, 0], [-outside, 0, 0], [outside * 0.8, outside * 0.6, 0]]
+    found = result_boxes(_detections([name] * 4, centers), IDENTITY)
     np.testing.assert_allclose(found.translation[:, :2], [[inside, 0], [0, -inside]], atol=1e-5)
 
 
 def test_the_range_is_measured_from_the_ego_not_from_the_lidar() -> None:
     bev_from_ego = torch.eye(4, dtype=torch.float64)
-    bev_from_ego[0, 3] = 2.0  # the ego stands at x = 2 of the bev frame
+    bev_from_ego[0, 3] = 2.0  # the ego is at x = 2 of the bev frame
     found = result_boxes(
         _detections(["car"] * 2, [[51, 0, 0], [-49, 0, 0]]), IDENTITY, bev_from_ego
     )
@@ -116,37 +116,37 @@ def test_an_unknown_velocity_counts_as_standing() -> None:
     assert np.isnan(found.velocity).all()
 
 
-def test_there_and_back_gives_the_same_boxes(root: Path) -> None:
+def test_conversion_to_results_and_back_gives_the_same_boxes(root: Path) -> None:
     frame = NuScenesDataset(root, VERSION, bev_frame="lidar").frame(2, load_images=False)
     names = ["bus", "car", "pedestrian", "barrier"]
-    there = _detections(
+    original = _detections(
         names,
         [[3, 4, 1], [-9, 20, 0], [0.5, -7, 2], [11, -2, -1]],
         [[1, 2], [-3, 0.5], [0, 0], [4, 4]],
     )
-    found = result_boxes(there, frame.world_from_bev(), frame.bev_from_ego)
-    back = found.detections(invert_se3(frame.world_from_bev()))
-    torch.testing.assert_close(back.boxes.center, there.boxes.center, atol=1e-5, rtol=0)
-    torch.testing.assert_close(back.boxes.size, there.boxes.size)
-    torch.testing.assert_close(back.boxes.yaw, there.boxes.yaw, atol=1e-6, rtol=0)
-    # the world's z part of a velocity is not in the format: cos of the 0.05 rad tilt
-    torch.testing.assert_close(back.boxes.velocity, there.boxes.velocity, atol=2e-2, rtol=0)
-    torch.testing.assert_close(back.scores, there.scores)
-    assert back.labels.tolist() == there.labels.tolist()
+    results = result_boxes(original, frame.world_from_bev(), frame.bev_from_ego)
+    restored = results.detections(invert_se3(frame.world_from_bev()))
+    torch.testing.assert_close(restored.boxes.center, original.boxes.center, atol=1e-5, rtol=0)
+    torch.testing.assert_close(restored.boxes.size, original.boxes.size)
+    torch.testing.assert_close(restored.boxes.yaw, original.boxes.yaw, atol=1e-6, rtol=0)
+    # the format has no z component of the velocity: an error of 1 - cos(0.05 rad of tilt)
+    torch.testing.assert_close(restored.boxes.velocity, original.boxes.velocity, atol=2e-2, rtol=0)
+    torch.testing.assert_close(restored.scores, original.scores)
+    assert restored.labels.tolist() == original.labels.tolist()
 
 
-def test_reading_back_sorts_by_score_and_keeps_the_asked_classes() -> None:
-    there = _detections(["car", "bus", "car"], [[1, 0, 0], [2, 0, 0], [3, 0, 0]])
-    there = dataclasses.replace(there, scores=torch.tensor([0.2, 0.9, 0.4]))
-    back = result_boxes(there, IDENTITY).detections(IDENTITY, ("truck", "car"))
-    torch.testing.assert_close(back.scores, torch.tensor([0.4, 0.2]))
-    assert back.labels.tolist() == [1, 1]
-    assert back.boxes.center[:, 0].tolist() == [3, 1]
+def test_conversion_back_sorts_by_score_and_keeps_the_requested_classes() -> None:
+    original = _detections(["car", "bus", "car"], [[1, 0, 0], [2, 0, 0], [3, 0, 0]])
+    original = dataclasses.replace(original, scores=torch.tensor([0.2, 0.9, 0.4]))
+    restored = result_boxes(original, IDENTITY).detections(IDENTITY, ("truck", "car"))
+    torch.testing.assert_close(restored.scores, torch.tensor([0.4, 0.2]))
+    assert restored.labels.tolist() == [1, 1]
+    assert restored.boxes.center[:, 0].tolist() == [3, 1]
 
 
 def test_labels_index_the_models_own_classes() -> None:
-    there = _detections(["barrier", "bicycle"], [[1, 0, 0], [2, 0, 0]])  # labels 0 and 1
-    found = result_boxes(there, IDENTITY, None, ("truck", "car"))
+    detections = _detections(["barrier", "bicycle"], [[1, 0, 0], [2, 0, 0]])  # labels 0 and 1
+    found = result_boxes(detections, IDENTITY, None, ("truck", "car"))
     assert [DETECTION_CLASSES[label] for label in found.label] == ["truck", "car"]
 
 

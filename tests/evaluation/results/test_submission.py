@@ -46,15 +46,18 @@ def test_what_is_written_is_read_back_to_the_bit(tmp_path: Path) -> None:
         "use_map": False,
         "use_external": False,
     }
-    found = read_submission(path)
-    assert found.sample_tokens == ("a", "b")
-    assert found.of("a").translation.tolist() == [[1.5, 2.25, 0.1], [0.1, 0.2, 0.30000000000000004]]
-    assert found.of("a").score[0] == BOX["detection_score"]
-    assert found.of("b").rotation.shape == (0, 4)
+    submission = read_submission(path)
+    assert submission.sample_tokens == ("a", "b")
+    assert submission.select_sample("a").translation.tolist() == [
+        [1.5, 2.25, 0.1],
+        [0.1, 0.2, 0.30000000000000004],
+    ]
+    assert submission.select_sample("a").score[0] == BOX["detection_score"]
+    assert submission.select_sample("b").rotation.shape == (0, 4)
     with pytest.raises(
         ValueError, match="must be one of the 2 samples of the results file; got 'c'"
     ):
-        found.of("c")
+        submission.select_sample("c")
 
 
 def test_the_devkit_accepts_the_file(tmp_path: Path) -> None:
@@ -70,7 +73,7 @@ def test_the_devkit_accepts_the_file(tmp_path: Path) -> None:
 def test_an_unknown_velocity_is_allowed(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     write_submission(path, {"a": [_changed(velocity=[math.nan, math.nan])]})
-    assert np.isnan(read_submission(path).of("a").velocity).all()
+    assert np.isnan(read_submission(path).select_sample("a").velocity).all()
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -107,7 +110,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         read_submission(tmp_path / "none.json")
 
 
-def test_a_cut_off_file_says_where(tmp_path: Path) -> None:
+def test_a_cut_off_file_is_refused_with_the_byte(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     write_submission(path, {"a": [BOX]})
     path.write_bytes(path.read_bytes()[:-60])

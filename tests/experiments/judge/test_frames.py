@@ -198,7 +198,7 @@ def test_true_rectangles_without_noise_find_most_and_with_noise_fewer(
     priors = class_priors(data.tables, "synth_train")
 
     def map_of(noise_px: float) -> float:
-        found = lift_true_boxes(data, priors, behind_edge=True, noise_px=noise_px)
+        found = lift_true_boxes(data, priors, contact_at_near_edge=True, noise_px=noise_px)
         return score(load(found, data.tables, "synth_val")).metrics.mean_average_precision
 
     # 0.499 without noise in the prototype of this baseline, on an easier world
