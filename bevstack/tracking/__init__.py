@@ -1,4 +1,4 @@
-"""Tracks: what successive frames' boxes say of one object, brought together."""
+"""Tracking: the boxes of successive frames joined into one track per object."""
 
 from bevstack.tracking.tracker import update_tracks
 from bevstack.tracking.tracks import TrackedScene, Tracks

@@ -1,4 +1,4 @@
-"""Which box belongs to which track."""
+"""Assignment of a frame's boxes to tracks."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from torch import Tensor
 
 
 def associate(
-    expected: Tensor,  # (M, 2) metres, where the tracks are expected
-    found: Tensor,  # (D, 2) metres, where the boxes are
+    predicted: Tensor,  # (M, 2) metres, predicted centres of the tracks
+    detected: Tensor,  # (D, 2) metres, centres of the boxes
     same_class: Tensor,  # (M, D) bool
-    reach_m: Tensor,  # (M, D) how far apart the two may be
+    reach_m: Tensor,  # (M, D) distance from which a track and a box are no pair
 ) -> tuple[Tensor, Tensor]:  # (P,) rows of the tracks, (P,) rows of the boxes
-    """Pairs of tracks and boxes, each in one pair at most, which are closest as a whole.
+    """Assign boxes to tracks, at most one to each, with the greatest total closeness.
 
-    Closeness is 1 for a pair in one place and 0 at the reach; pairs beyond it, and of two classes,
-    are none. The sum over the pairs is the greatest that there is (Hungarian method).
+    The closeness of a pair falls linearly from 1 at distance 0 to 0 at the reach. A track and a box
+    of different classes, or at the reach or beyond, are no pair (Hungarian method).
     """
-    apart = torch.linalg.vector_norm(expected[:, None] - found, dim=-1)
-    possible = same_class & (apart < reach_m)
-    closeness = torch.where(possible, 1 - apart / reach_m, 0.0)
+    distances = torch.linalg.vector_norm(predicted[:, None] - detected, dim=-1)
+    allowed = same_class & (distances < reach_m)
+    closeness = torch.where(allowed, 1 - distances / reach_m, 0.0)
     rows, columns = linear_sum_assignment(closeness.cpu().numpy(), maximize=True)
-    tracks, boxes = torch.from_numpy(rows), torch.from_numpy(columns)
-    paired = possible[tracks, boxes]
-    return tracks[paired], boxes[paired]
+    track_rows, box_rows = torch.from_numpy(rows), torch.from_numpy(columns)
+    paired = allowed[track_rows, box_rows]
+    return track_rows[paired], box_rows[paired]

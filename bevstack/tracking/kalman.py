@@ -1,7 +1,7 @@
 """Kalman filters of constant velocity on the ground plane, one for each of M objects.
 
-R. E. Kalman, "A New Approach to Linear Filtering and Prediction Problems", 1960; the motion with
-piecewise constant random acceleration as in Y. Bar-Shalom, X. R. Li and T. Kirubarajan, "Estimation
+R. E. Kalman, "A New Approach to Linear Filtering and Prediction Problems", 1960. The motion model
+has piecewise constant random acceleration: Y. Bar-Shalom, X. R. Li and T. Kirubarajan, "Estimation
 with Applications to Tracking and Navigation", 2001, section 6.3.2.
 """
 
@@ -16,27 +16,27 @@ def predict(
     covariance: Tensor,  # (M, 4, 4)
     *,
     seconds: float,
-    acceleration_mps2: float,  # its deviation along each axis; constant in between, mean 0
+    acceleration_mps2: float,  # standard deviation along each axis; constant in a step, mean 0
 ) -> tuple[Tensor, Tensor]:  # (M, 4), (M, 4, 4)
-    """What the states are expected to be after some time."""
+    """Predict states and covariances after a time step."""
     one = torch.eye(2, dtype=state.dtype, device=state.device)
-    motion = torch.cat((torch.cat((one, seconds * one), 1), torch.cat((0 * one, one), 1)))
-    push = torch.cat((seconds**2 / 2 * one, seconds * one))  # (4, 2) of an acceleration
-    noise = acceleration_mps2**2 * push @ push.T
-    return state @ motion.T, motion @ covariance @ motion.T + noise
+    transition = torch.cat((torch.cat((one, seconds * one), 1), torch.cat((0 * one, one), 1)))
+    gain = torch.cat((seconds**2 / 2 * one, seconds * one))  # (4, 2) state per acceleration
+    process_noise = acceleration_mps2**2 * gain @ gain.T
+    return state @ transition.T, transition @ covariance @ transition.T + process_noise
 
 
 def update(
     state: Tensor,  # (M, 4) float64
     covariance: Tensor,  # (M, 4, 4)
-    measured: Tensor,  # (M, 4)
-    noise: Tensor,  # (M, 4, 4) covariance of what was measured
+    measurement: Tensor,  # (M, 4)
+    noise: Tensor,  # (M, 4, 4) covariance of the measurement
 ) -> tuple[Tensor, Tensor]:  # (M, 4), (M, 4, 4)
-    """The states once all four of their numbers are measured.
+    """Correct states with a measurement of all four of their components.
 
-    The covariance is in Joseph's form, which stays symmetric and positive.
+    The covariance uses Joseph's form, which stays symmetric and positive.
     """
     gain = torch.linalg.solve(covariance + noise, covariance).mT
-    kept = torch.eye(4, dtype=state.dtype, device=state.device) - gain
-    state = state + (gain @ (measured - state)[..., None])[..., 0]
-    return state, kept @ covariance @ kept.mT + gain @ noise @ gain.mT
+    residual = torch.eye(4, dtype=state.dtype, device=state.device) - gain
+    state = state + (gain @ (measurement - state)[..., None])[..., 0]
+    return state, residual @ covariance @ residual.mT + gain @ noise @ gain.mT

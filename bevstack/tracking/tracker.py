@@ -1,9 +1,9 @@
-"""Tracking: the boxes of a new frame and what was known before become what is known now.
+"""Tracking of objects over frames: the boxes of a new frame update the known tracks.
 
 Every object has a Kalman filter (``kalman``), as in A. Bewley et al., "Simple Online and Realtime
-Tracking" (arXiv 1602.00763) and, in 3D, X. Weng et al. (arXiv 1907.03961). Other than there, the
-noise of a box is that of a camera: large along the line of sight and small across it. Objects
-without a box are kept for a while and scored lower the longer they are unseen.
+Tracking" (arXiv 1602.00763) and, in 3D, X. Weng et al. (arXiv 1907.03961). Unlike there, the noise
+of a box is that of a camera: large along the line of sight and small across it. A track without a
+box is kept for a while; its score falls with the time since its last box.
 """
 
 from __future__ import annotations
@@ -21,138 +21,154 @@ from bevstack.tracking.tracks import TrackedScene, Tracks
 from bevstack.types import Boxes3D, Detections
 from bevstack.types.boxes import blend_yaw
 
-UNKNOWN_SPEED_SIGMA_MPS = 100.0  # of a box without a velocity: it says nothing of it
+UNKNOWN_SPEED_SIGMA_MPS = 100.0  # of a box without a velocity: large, so that it has no weight
 
 
 def update_tracks(
-    before: TrackedScene | None,
+    previous: TrackedScene | None,
     detections: Detections,
     *,
-    eye: Tensor,  # (2,) metres, where the vehicle is
+    ego_position: Tensor,  # (2,) metres
     timestamp_us: int,
     config: TrackingConfig,
 ) -> TrackedScene:
-    """What is known after a frame, those objects included that only earlier frames saw.
+    """Update tracks with the boxes of a frame.
+
+    The result holds the tracks with a box in this frame and those that only earlier frames support.
 
     Args:
-        before: what was known after the frame before; None for the first.
+        previous: the tracks after the frame before; None for the first frame.
         detections: the frame's boxes, in the frame of the tracks.
-        eye: in the frame of the tracks.
-        timestamp_us: of the frame, not before the last one's.
-        config: noise, reach and forgetting.
+        ego_position: x and y of the vehicle, in the frame of the tracks.
+        timestamp_us: time of the frame, not before that of the previous frame.
+        config: noise, association distances, and how fast old measurements lose weight.
 
     Raises:
-        ValueError: time goes back.
+        ValueError: ``timestamp_us`` lies before the previous frame's, or ``ego_position`` has
+            another shape.
     """
-    expect_shape("eye", eye, (2,))
-    boxes = detections.boxes.to(torch.float64)
-    found = Detections(boxes, detections.scores.to(torch.float64), detections.labels)
-    eye = eye.to(torch.float64)
-    if before is None:
-        first = _begin(found, eye, timestamp_us, config, 0)
+    expect_shape("ego_position", ego_position, (2,))
+    exact_boxes = detections.boxes.to(torch.float64)
+    exact = Detections(exact_boxes, detections.scores.to(torch.float64), detections.labels)
+    ego_position = ego_position.to(torch.float64)
+    if previous is None:
+        first = _start_tracks(exact, ego_position, timestamp_us, config, 0)
         return TrackedScene(_best_first(first), timestamp_us, len(first))
-    seconds = (timestamp_us - before.timestamp_us) * 1e-6
+    seconds = (timestamp_us - previous.timestamp_us) * 1e-6
     if seconds < 0:
         raise ValueError(
-            f"timestamp_us must not lie before that of the last frame, {before.timestamp_us}; got "
-            f"{timestamp_us}: begin a new scene with before=None"
+            f"timestamp_us must not lie before that of the last frame, {previous.timestamp_us}; "
+            f"got {timestamp_us}: start a new scene with previous=None"
         )
     state, covariance = kalman.predict(
-        before.tracks.state,
-        before.tracks.covariance,
+        previous.tracks.state,
+        previous.tracks.covariance,
         seconds=seconds,
         acceleration_mps2=config.acceleration_mps2,
     )
-    expected = replace(before.tracks, state=state, covariance=covariance)
-    pairs = _associate(expected, found, eye, config)
-    seen = _join(expected[pairs[0]], found[pairs[1]], eye, seconds, config)
-    seen = replace(seen, seen_us=torch.full_like(seen.seen_us, timestamp_us))
-    unseen = _forget(expected[_others(len(expected), pairs[0])], seconds, timestamp_us, config)
-    alone = found[_others(len(found), pairs[1])]
-    doubted = Detections(alone.boxes, alone.scores * config.new_score, alone.labels)
-    new = _begin(doubted, eye, timestamp_us, config, before.num_objects)
-    tracks = _best_first(Tracks.concatenate([seen, unseen, new]))
-    return TrackedScene(tracks, timestamp_us, before.num_objects + len(new))
+    predicted = replace(previous.tracks, state=state, covariance=covariance)
+    track_rows, box_rows = _associate(predicted, exact, ego_position, config)
+    updated = _update(predicted[track_rows], exact[box_rows], ego_position, seconds, config)
+    updated = replace(updated, last_seen_us=torch.full_like(updated.last_seen_us, timestamp_us))
+    unmatched = predicted[_remaining(len(predicted), track_rows)]
+    unseen = _decay_unseen(unmatched, seconds, timestamp_us, config)
+    new_boxes = exact[_remaining(len(exact), box_rows)]
+    # A box without a track has less support than one that continues a track.
+    new_boxes = Detections(new_boxes.boxes, new_boxes.scores * config.new_score, new_boxes.labels)
+    new = _start_tracks(new_boxes, ego_position, timestamp_us, config, previous.num_objects)
+    tracks = _best_first(Tracks.concatenate([updated, unseen, new]))
+    return TrackedScene(tracks, timestamp_us, previous.num_objects + len(new))
 
 
 def _associate(
-    expected: Tracks, found: Detections, eye: Tensor, config: TrackingConfig
+    predicted: Tracks, detections: Detections, ego_position: Tensor, config: TrackingConfig
 ) -> tuple[Tensor, Tensor]:
-    places, others = expected.state[:, :2], found.boxes.center[:, :2]
-    away = _norm(places - eye)[:, None] + _norm(others - eye)
-    reach = config.reach_m + config.reach_per_m * away / 2
-    return associate(places, others, expected.labels[:, None] == found.labels, reach)
+    track_centers, box_centers = predicted.state[:, :2], detections.boxes.center[:, :2]
+    ranges = _norm(track_centers - ego_position)[:, None] + _norm(box_centers - ego_position)
+    reach = config.reach_m + config.reach_per_m * ranges / 2
+    same_class = predicted.labels[:, None] == detections.labels
+    return associate(track_centers, box_centers, same_class, reach)
 
 
-def _join(
-    expected: Tracks,  # P rows
-    found: Detections,  # P boxes, one a track
-    eye: Tensor,
+def _update(
+    predicted: Tracks,  # P rows
+    detections: Detections,  # P boxes, one per track
+    ego_position: Tensor,
     seconds: float,
     config: TrackingConfig,
 ) -> Tracks:
-    boxes = found.boxes
-    # What a box does not say is taken to be as expected, with a noise that gives it no weight.
-    velocity = torch.where(boxes.velocity.isnan(), expected.state[:, 2:], boxes.velocity)
+    boxes = detections.boxes
+    # A missing velocity is replaced by the predicted one; its noise gives it no weight.
+    velocity = torch.where(boxes.velocity.isnan(), predicted.state[:, 2:], boxes.velocity)
     state, covariance = kalman.update(
-        expected.state,
-        expected.covariance,
+        predicted.state,
+        predicted.covariance,
         torch.cat((boxes.center[:, :2], velocity), 1),
-        _noise(boxes, eye, config),
+        _measurement_noise(boxes, ego_position, config),
     )
-    of_yaw = _share(seconds, config.yaw_half_life_s)
-    of_size = _share(seconds, config.size_half_life_s)
-    of_score = _share(seconds, config.score_half_life_s)
+    yaw_weight = _weight_of_new(seconds, config.yaw_half_life_s)
+    size_weight = _weight_of_new(seconds, config.size_half_life_s)
+    score_weight = _weight_of_new(seconds, config.score_half_life_s)
+    box_wins = detections.scores > predicted.scores
     return replace(
-        expected,
+        predicted,
         state=state,
         covariance=covariance,
-        elevation_m=torch.lerp(expected.elevation_m, boxes.center[:, 2], of_size),
-        size=torch.lerp(expected.size, boxes.size, of_size),
-        yaw=blend_yaw(expected.yaw, boxes.yaw, of_yaw, found.scores > expected.scores),
-        scores=torch.lerp(expected.scores, found.scores, of_score),
+        elevation_m=torch.lerp(predicted.elevation_m, boxes.center[:, 2], size_weight),
+        size=torch.lerp(predicted.size, boxes.size, size_weight),
+        yaw=blend_yaw(predicted.yaw, boxes.yaw, yaw_weight, box_wins),
+        scores=torch.lerp(predicted.scores, detections.scores, score_weight),
     )
 
 
-def _forget(expected: Tracks, seconds: float, timestamp_us: int, config: TrackingConfig) -> Tracks:
-    kept = expected[timestamp_us - expected.seen_us <= config.max_unseen_s * 1e6]
+def _decay_unseen(
+    predicted: Tracks, seconds: float, timestamp_us: int, config: TrackingConfig
+) -> Tracks:
+    kept = predicted[timestamp_us - predicted.last_seen_us <= config.max_unseen_s * 1e6]
     return replace(kept, scores=kept.scores * 0.5 ** (seconds / config.unseen_half_life_s))
 
 
-def _begin(
-    found: Detections, eye: Tensor, timestamp_us: int, config: TrackingConfig, identity: int
+def _start_tracks(
+    detections: Detections,
+    ego_position: Tensor,
+    timestamp_us: int,
+    config: TrackingConfig,
+    first_identity: int,
 ) -> Tracks:
-    boxes = found.boxes
-    covariance = _noise(boxes, eye, config)
+    boxes = detections.boxes
+    count = len(detections)
+    covariance = _measurement_noise(boxes, ego_position, config)
     known = ~boxes.velocity.isnan()
-    speeds = covariance.diagonal(dim1=1, dim2=2)[:, 2:]  # a view
-    speeds[known] = config.first_speed_sigma_mps**2
+    speed_variances = covariance.diagonal(dim1=1, dim2=2)[:, 2:]  # a view
+    speed_variances[known] = config.first_speed_sigma_mps**2
     return Tracks(
-        identity=torch.arange(identity, identity + len(found)),
+        identity=torch.arange(first_identity, first_identity + count),
         state=torch.cat((boxes.center[:, :2], boxes.velocity.nan_to_num(nan=0.0)), 1),
         covariance=covariance,
         elevation_m=boxes.center[:, 2],
         size=boxes.size,
         yaw=boxes.yaw,
-        scores=found.scores,
-        labels=found.labels,
-        seen_us=torch.full((len(found),), timestamp_us, dtype=torch.int64),
+        scores=detections.scores,
+        labels=detections.labels,
+        last_seen_us=torch.full((count,), timestamp_us, dtype=torch.int64),
     )
 
 
-def _noise(boxes: Boxes3D, eye: Tensor, config: TrackingConfig) -> Tensor:  # (P, 4, 4)
-    """Covariance of what boxes say of place and velocity."""
-    sight = boxes.center[:, :2] - eye
-    away = _norm(sight)
-    ahead = sight.new_tensor((1.0, 0.0))  # of a box right at the eye any direction will do
-    along = torch.where(away[:, None] > 0, sight / away[:, None], ahead)
+def _measurement_noise(
+    boxes: Boxes3D, ego_position: Tensor, config: TrackingConfig
+) -> Tensor:  # (P, 4, 4)
+    """Return the covariance of the boxes' positions and velocities."""
+    sight = boxes.center[:, :2] - ego_position
+    distances = _norm(sight)
+    forward = sight.new_tensor((1.0, 0.0))  # any direction will do for a box at the vehicle
+    along = torch.where(distances[:, None] > 0, sight / distances[:, None], forward)
     across = torch.stack((-along[:, 1], along[:, 0]), -1)
     noise = boxes.center.new_zeros(len(boxes), 4, 4)
     for direction, sigma_m, sigma_per_m in (
         (along, config.range_sigma_m, config.range_sigma_per_m),
         (across, config.bearing_sigma_m, config.bearing_sigma_per_m),
     ):
-        spread = (sigma_m + sigma_per_m * away)[:, None] * direction
+        spread = (sigma_m + sigma_per_m * distances)[:, None] * direction
         noise[:, :2, :2] += spread[:, :, None] * spread[:, None]
     speed = _norm(boxes.velocity.nan_to_num(nan=0.0))[:, None].expand(-1, 2)
     sigma = config.speed_sigma_mps + config.speed_sigma_per_mps * speed
@@ -161,19 +177,21 @@ def _noise(boxes: Boxes3D, eye: Tensor, config: TrackingConfig) -> Tensor:  # (P
     return noise
 
 
-def _share(seconds: float, half_life_s: float) -> float:
-    """Weight of what is new against what was remembered for so long."""
-    return 1 - 0.5 ** (seconds / half_life_s)
+def _weight_of_new(seconds: float, half_life_s: float) -> float:
+    """Return the weight of a new value against an old one whose weight halves each half-life."""
+    weight: float = 1 - 0.5 ** (seconds / half_life_s)
+    return weight
 
 
 def _norm(vectors: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(vectors, dim=-1)
+    norm: Tensor = torch.linalg.vector_norm(vectors, dim=-1)
+    return norm
 
 
-def _others(count: int, taken: Tensor) -> Tensor:  # (count,) bool
-    rest = torch.ones(count, dtype=torch.bool)
-    rest[taken] = False
-    return rest
+def _remaining(count: int, taken: Tensor) -> Tensor:  # (count,) bool
+    remaining = torch.ones(count, dtype=torch.bool)
+    remaining[taken] = False
+    return remaining
 
 
 def _best_first(tracks: Tracks) -> Tracks:

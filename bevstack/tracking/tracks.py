@@ -1,4 +1,4 @@
-"""What is known of the objects about a vehicle."""
+"""Tracks of the objects around a vehicle."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from bevstack.types import Boxes3D, Detections
 
 @dataclass(frozen=True)
 class Tracks:
-    """M objects at one moment, surest first, in a frame that does not move: the world's.
+    """States of M objects at one moment, highest score first, in a static frame (the world).
 
-    Those with a box in the newest frame and those that are only expected to be there. Boxes are
-    float64, as the world is large.
+    Some have a box in the newest frame; for the remaining ones the state is predicted. Values are
+    float64, as world coordinates are large.
     """
 
-    identity: Tensor  # (M,) int64, an object's own until the tracks begin anew
+    identity: Tensor  # (M,) int64, unique to an object until tracking restarts
     state: Tensor  # (M, 4) float64 x, y, vx, vy of the centre: metres and metres per second
     covariance: Tensor  # (M, 4, 4) float64 of the state
     elevation_m: Tensor  # (M,) float64, z of the centre
@@ -28,7 +28,7 @@ class Tracks:
     yaw: Tensor  # (M,) float64 radians, counter-clockwise about z
     scores: Tensor  # (M,) float64, 0 to 1
     labels: Tensor  # (M,) int64, index into the configuration's class names
-    seen_us: Tensor  # (M,) int64, when it last had a box
+    last_seen_us: Tensor  # (M,) int64, time of the object's last box
 
     def __post_init__(self) -> None:
         count = len(self.identity)
@@ -43,24 +43,26 @@ class Tracks:
 
     @staticmethod
     def empty() -> Tracks:
-        """No objects."""
-        whole = {"identity", "labels", "seen_us"}
+        """Return tracks of no objects."""
+        integers = {"identity", "labels", "last_seen_us"}
         return Tracks(
             **{
-                name: torch.zeros(0, *axes, dtype=torch.int64 if name in whole else torch.float64)
+                name: torch.zeros(
+                    0, *axes, dtype=torch.int64 if name in integers else torch.float64
+                )
                 for name, axes in _AXES.items()
             }
         )
 
     @staticmethod
     def concatenate(parts: Sequence[Tracks]) -> Tracks:
-        """Objects of several sets in one."""
+        """Concatenate several sets of tracks."""
         return Tracks(
             *(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Tracks))
         )
 
     def detections(self) -> Detections:
-        """The objects as boxes of float64 in the frame of the tracks, in their order."""
+        """Return the objects as float64 boxes in the frame of the tracks, in their order."""
         boxes = Boxes3D(
             center=torch.cat((self.state[:, :2], self.elevation_m[:, None]), 1),
             size=self.size,
@@ -72,11 +74,11 @@ class Tracks:
 
 @dataclass(frozen=True)
 class TrackedScene:
-    """A stream's tracks after a frame: what goes into the next frame's update."""
+    """Tracks of a stream after a frame: the input of the next frame's update."""
 
     tracks: Tracks
-    timestamp_us: int  # of the frame
-    num_objects: int = 0  # so many identities were given, from 0 up
+    timestamp_us: int  # time of the frame
+    num_objects: int = 0  # number of identities given, counted from 0
 
 
 _AXES: dict[str, tuple[int, ...]] = {
@@ -88,5 +90,5 @@ _AXES: dict[str, tuple[int, ...]] = {
     "yaw": (),
     "scores": (),
     "labels": (),
-    "seen_us": (),
+    "last_seen_us": (),
 }

@@ -1,4 +1,4 @@
-"""Kalman filters against the textbook's formulas in numpy, one object after the other."""
+"""Kalman filters against the textbook's formulas in numpy, object by object."""
 
 import numpy as np
 import pytest
@@ -16,9 +16,9 @@ def draw(count, seed):
 
 
 @pytest.mark.parametrize("count", [0, 1, 5])
-def test_prediction_is_the_textbook_s(count):
+def test_prediction_matches_the_textbook(count):
     state, covariance = draw(count, 0)
-    found = kalman.predict(
+    result = kalman.predict(
         torch.from_numpy(state),
         torch.from_numpy(covariance),
         seconds=0.4,
@@ -29,29 +29,29 @@ def test_prediction_is_the_textbook_s(count):
     a, b, c = 0.4**4 / 4, 0.4**3 / 2, 0.4**2
     noise = 1.7**2 * np.array([[a, 0, b, 0], [0, a, 0, b], [b, 0, c, 0], [0, b, 0, c]])
     for i in range(count):
-        np.testing.assert_allclose(found[0][i], motion @ state[i], rtol=1e-12)
+        np.testing.assert_allclose(result[0][i], motion @ state[i], rtol=1e-12)
         wanted = motion @ covariance[i] @ motion.T + noise
-        np.testing.assert_allclose(found[1][i], wanted, rtol=1e-12)
-    assert found[0].shape == (count, 4) and found[1].shape == (count, 4, 4)
+        np.testing.assert_allclose(result[1][i], wanted, rtol=1e-12)
+    assert result[0].shape == (count, 4) and result[1].shape == (count, 4, 4)
 
 
 @pytest.mark.parametrize("count", [0, 1, 5])
-def test_update_is_the_textbook_s(count):
+def test_update_matches_the_textbook(count):
     state, covariance = draw(count, 1)
     measured, noise = draw(count, 2)
-    found = kalman.update(*map(torch.from_numpy, (state, covariance, measured, noise)))
+    result = kalman.update(*map(torch.from_numpy, (state, covariance, measured, noise)))
     for i in range(count):
         gain = covariance[i] @ H.T @ np.linalg.inv(H @ covariance[i] @ H.T + noise[i])
         wanted = state[i] + gain @ (measured[i] - H @ state[i])
-        np.testing.assert_allclose(found[0][i], wanted, rtol=1e-8)
+        np.testing.assert_allclose(result[0][i], wanted, rtol=1e-8)
         wanted = (np.eye(4) - gain @ H) @ covariance[i]
-        np.testing.assert_allclose(found[1][i], wanted, rtol=1e-7, atol=1e-8)
-        np.testing.assert_allclose(found[1][i], found[1][i].T, rtol=1e-9, atol=1e-12)
-    assert found[0].shape == (count, 4) and found[1].shape == (count, 4, 4)
+        np.testing.assert_allclose(result[1][i], wanted, rtol=1e-7, atol=1e-8)
+        np.testing.assert_allclose(result[1][i], result[1][i].T, rtol=1e-9, atol=1e-12)
+    assert result[0].shape == (count, 4) and result[1].shape == (count, 4, 4)
 
 
-def test_errors_are_as_large_as_the_filter_says():
-    """Normalised squared errors of four numbers have the mean 4 (Bar-Shalom, section 5.4)."""
+def test_errors_are_as_large_as_the_covariance_predicts():
+    """Check that the normalised squared error of four numbers has mean 4 (Bar-Shalom, 5.4)."""
     generator = torch.Generator().manual_seed(0)
     count, seconds, acceleration = 4000, 0.5, 2.0
 
@@ -75,5 +75,5 @@ def test_errors_are_as_large_as_the_filter_says():
         state, covariance = kalman.update(state, covariance, measured, noise.expand(count, 4, 4))
     error = (state - true)[..., None]
     normalised = (error.mT @ torch.linalg.solve(covariance, error))[:, 0, 0]
-    # The mean of 4,000 values of deviation sqrt(8) is off by 0.045; four times that.
+    # The mean of 4,000 values of deviation sqrt(8) has deviation 0.045; allow four times that.
     assert normalised.mean().item() == pytest.approx(4, abs=0.18)

@@ -1,4 +1,4 @@
-"""Tracks of boxes, against a loop written from the words of ``TrackingConfig``."""
+"""Tracks of boxes, against a loop written from the comments of ``TrackingConfig``."""
 
 import math
 from dataclasses import fields, replace
@@ -12,7 +12,7 @@ from bevstack.config.tracking import TrackingConfig
 from bevstack.tracking import TrackedScene, Tracks, update_tracks
 from bevstack.types import Boxes3D, Detections
 
-# Every number another than its default, so that none can stand for another.
+# Every value differs from its default and from the other values, so that a mix-up shows.
 ODD = TrackingConfig(
     acceleration_mps2=0.9,
     range_sigma_m=0.4,
@@ -49,31 +49,31 @@ def boxes_of(centers, *, velocity=None, yaw=None, scores=None, labels=None):
     )
 
 
-def run(frames, times_us=TIMES_US, eyes=None, config=ODD):
+def run(frames, times_us=TIMES_US, positions=None, config=ODD):
     scene = None
-    for place, (found, time_us) in enumerate(zip(frames, times_us, strict=False)):
-        eye = torch.zeros(2) if eyes is None else eyes[place]
-        scene = update_tracks(scene, found, eye=eye, timestamp_us=time_us, config=config)
+    for index, (boxes, time_us) in enumerate(zip(frames, times_us, strict=False)):
+        ego = torch.zeros(2) if positions is None else positions[index]
+        scene = update_tracks(scene, boxes, ego_position=ego, timestamp_us=time_us, config=config)
         yield scene
 
 
 def crowd(seed, frames=6, objects=25):
-    """Boxes of objects of three classes that move, are missed now and then, and of things seen."""
+    """Return frames with moving objects of three classes, missed boxes and false boxes."""
     draw = np.random.default_rng(seed)
-    place, speed = draw.uniform(-40, 40, (objects, 3)), draw.uniform(-4, 4, (objects, 2))
+    center, speed = draw.uniform(-40, 40, (objects, 3)), draw.uniform(-4, 4, (objects, 2))
     label, yaw = draw.integers(0, 3, objects), draw.uniform(-math.pi, math.pi, objects)
-    found, eyes = [], []
+    detections, positions = [], []
     for time_us in TIMES_US[:frames]:
-        seen = draw.uniform(size=objects) < 0.7
+        detected = draw.uniform(size=objects) < 0.7
         extra = int(draw.integers(0, 4))
-        count = int(seen.sum()) + extra
+        count = int(detected.sum()) + extra
 
-        def mixed(of_objects, spread, width, seen=seen, extra=extra):
-            clutter = draw.uniform(-width, width, (extra, *of_objects.shape[1:]))
-            noisy = of_objects[seen] + draw.normal(size=of_objects[seen].shape) * spread
+        def mixed(values, spread, width, detected=detected, extra=extra):
+            clutter = draw.uniform(-width, width, (extra, *values.shape[1:]))
+            noisy = values[detected] + draw.normal(size=values[detected].shape) * spread
             return torch.from_numpy(np.concatenate((noisy, clutter))).float()
 
-        now = place.copy()
+        now = center.copy()
         now[:, :2] += speed * time_us * 1e-6
         boxes = Boxes3D(
             mixed(now, 0.8, 40),
@@ -83,26 +83,26 @@ def crowd(seed, frames=6, objects=25):
         )
         if count:
             boxes.velocity[0, 0] = math.nan
-        labels = np.concatenate((label[seen], draw.integers(0, 3, extra)))
+        labels = np.concatenate((label[detected], draw.integers(0, 3, extra)))
         scores = torch.from_numpy(draw.uniform(0.1, 1, count)).float()
-        found.append(Detections(boxes, scores, torch.from_numpy(labels)))
-        eyes.append(torch.from_numpy(draw.uniform(-3, 3, 2)))
-    return found, eyes
+        detections.append(Detections(boxes, scores, torch.from_numpy(labels)))
+        positions.append(torch.from_numpy(draw.uniform(-3, 3, 2)))
+    return detections, positions
 
 
 class Loop:
-    """The tracker as one would write it for one object at a time."""
+    """Tracker that handles one object at a time, in plain loops."""
 
     def __init__(self, config):
         self.config, self.tracks, self.time_us, self.count = config, None, 0, 0
 
-    def noise(self, box, eye):
-        c, sight = self.config, box["xy"] - eye
-        away, angle = math.hypot(*sight), math.atan2(sight[1], sight[0])
+    def noise(self, box, ego):
+        c, sight = self.config, box["xy"] - ego
+        distance, angle = math.hypot(*sight), math.atan2(sight[1], sight[0])
         turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
         sigmas = (
-            c.range_sigma_m + c.range_sigma_per_m * away,
-            c.bearing_sigma_m + c.bearing_sigma_per_m * away,
+            c.range_sigma_m + c.range_sigma_per_m * distance,
+            c.bearing_sigma_m + c.bearing_sigma_per_m * distance,
         )
         known = ~np.isnan(box["v"])
         speed = math.hypot(*np.where(known, box["v"], 0))
@@ -113,20 +113,20 @@ class Loop:
             noise[2 + axis, 2 + axis] = sigma**2
         return noise
 
-    def begin(self, box, eye, worth):
-        covariance = self.noise(box, eye)
+    def start(self, box, ego, score_factor):
+        covariance = self.noise(box, ego)
         for axis in range(2):
             if not np.isnan(box["v"][axis]):
                 covariance[2 + axis, 2 + axis] = self.config.first_speed_sigma_mps**2
         state = np.concatenate((box["xy"], np.nan_to_num(box["v"])))
         named = {"identity": self.count, "state": state, "covariance": covariance}
         self.count += 1
-        return {**box, **named, "seen_us": self.time_us, "score": box["score"] * worth}
+        return {**box, **named, "last_seen_us": self.time_us, "score": box["score"] * score_factor}
 
-    def step(self, found, eye, time_us):
+    def step(self, detections, ego, time_us):
         c, boxes = self.config, []
-        for i in range(len(found)):
-            b = found.boxes
+        for i in range(len(detections)):
+            b = detections.boxes
             boxes.append(
                 {
                     "xy": b.center[i, :2].double().numpy(),
@@ -134,50 +134,50 @@ class Loop:
                     "v": b.velocity[i].double().numpy(),
                     "size": b.size[i].double().numpy(),
                     "yaw": float(b.yaw[i]),
-                    "score": float(found.scores[i]),
-                    "label": int(found.labels[i]),
+                    "score": float(detections.scores[i]),
+                    "label": int(detections.labels[i]),
                 }
             )
-        eye = eye.numpy()
-        before, self.tracks = self.tracks, []
+        ego = ego.numpy()
+        previous, self.tracks = self.tracks, []
         seconds, self.time_us = (time_us - self.time_us) * 1e-6, time_us
-        if before is None:
-            self.tracks = [self.begin(box, eye, 1) for box in boxes]
+        if previous is None:
+            self.tracks = [self.start(box, ego, 1) for box in boxes]
             return
         motion = np.eye(4)
         motion[0, 2] = motion[1, 3] = seconds
         push = np.array([[seconds**2 / 2, 0], [0, seconds**2 / 2], [seconds, 0], [0, seconds]])
-        for track in before:
+        for track in previous:
             track["state"] = motion @ track["state"]
             track["covariance"] = (
                 motion @ track["covariance"] @ motion.T + c.acceleration_mps2**2 * push @ push.T
             )
-        closeness = np.zeros((len(before), len(boxes)))
-        for i, track in enumerate(before):
+        closeness = np.zeros((len(previous), len(boxes)))
+        for i, track in enumerate(previous):
             for j, box in enumerate(boxes):
                 here, there = track["state"][:2], box["xy"]
-                away = (math.dist(here, eye) + math.dist(there, eye)) / 2
-                near = 1 - math.dist(here, there) / (c.reach_m + c.reach_per_m * away)
+                distance = (math.dist(here, ego) + math.dist(there, ego)) / 2
+                near = 1 - math.dist(here, there) / (c.reach_m + c.reach_per_m * distance)
                 closeness[i, j] = near if track["label"] == box["label"] and near > 0 else 0
         pairs = dict(zip(*linear_sum_assignment(-closeness), strict=True))
         taken = set()
-        for i, track in enumerate(before):
+        for i, track in enumerate(previous):
             j = pairs.get(i)
             if j is not None and closeness[i, j] > 0:
                 taken.add(j)
-                self.tracks.append(self.joined(track, boxes[j], eye, seconds))
-            elif time_us - track["seen_us"] <= c.max_unseen_s * 1e6:
+                self.tracks.append(self.updated(track, boxes[j], ego, seconds))
+            elif time_us - track["last_seen_us"] <= c.max_unseen_s * 1e6:
                 track["score"] *= 0.5 ** (seconds / c.unseen_half_life_s)
                 self.tracks.append(track)
         for j, box in enumerate(boxes):
             if j not in taken:
-                self.tracks.append(self.begin(box, eye, c.new_score))
+                self.tracks.append(self.start(box, ego, c.new_score))
 
-    def joined(self, track, box, eye, seconds):
+    def updated(self, track, box, ego, seconds):
         c, state, covariance = self.config, track["state"], track["covariance"]
         velocity = np.where(np.isnan(box["v"]), state[2:], box["v"])
-        gain = covariance @ np.linalg.inv(covariance + self.noise(box, eye))
-        new = dict(track, seen_us=self.time_us)
+        gain = covariance @ np.linalg.inv(covariance + self.noise(box, ego))
+        new = dict(track, last_seen_us=self.time_us)
         new["state"] = state + gain @ (np.concatenate((box["xy"], velocity)) - state)
         new["covariance"] = (np.eye(4) - gain) @ covariance
         turn = math.remainder(box["yaw"] - track["yaw"], 2 * math.pi)
@@ -194,7 +194,7 @@ class Loop:
 
 
 def assert_same(tracks, wanted):
-    """Tracks as the loop has them; its numbers are the same but for rounding."""
+    """Check that tracks equal those of the loop, except for rounding."""
     assert len(tracks) == len(wanted)
     by_identity = {track["identity"]: track for track in wanted}
     for i in range(len(tracks)):
@@ -207,29 +207,28 @@ def assert_same(tracks, wanted):
         turned = math.remainder(float(tracks.yaw[i]) - track["yaw"], 2 * math.pi)
         assert turned == pytest.approx(0, abs=1e-9)
         assert int(tracks.labels[i]) == track["label"]
-        assert int(tracks.seen_us[i]) == track["seen_us"]
+        assert int(tracks.last_seen_us[i]) == track["last_seen_us"]
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_tracks_are_those_of_a_loop(seed):
-    found, eyes = crowd(seed)
-    loop, joined, unseen, ended = Loop(ODD), 0, 0, 0
-    for boxes, eye, time_us, scene in zip(
-        found, eyes, TIMES_US, run(found, eyes=eyes), strict=True
-    ):
+    detections, positions = crowd(seed)
+    loop, updated, unseen, ended = Loop(ODD), 0, 0, 0
+    scenes = run(detections, positions=positions)
+    for boxes, ego, time_us, scene in zip(detections, positions, TIMES_US, scenes, strict=True):
         named, known = loop.count, len(loop.tracks or [])
-        loop.step(boxes, eye, time_us)
+        loop.step(boxes, ego, time_us)
         assert_same(scene.tracks, loop.tracks)
         assert scene.num_objects == loop.count and scene.timestamp_us == time_us
         assert bool((scene.tracks.scores.diff() <= 0).all())
         old = [track for track in loop.tracks if track["identity"] < named]
-        joined += sum(track["seen_us"] == time_us for track in old)
-        unseen += sum(track["seen_us"] < time_us for track in old)
+        updated += sum(track["last_seen_us"] == time_us for track in old)
+        unseen += sum(track["last_seen_us"] < time_us for track in old)
         ended += known - len(old)
-    assert joined > 30 and unseen > 30 and ended > 0  # every case comes up
+    assert updated > 30 and unseen > 30 and ended > 0  # every case occurs
 
 
-def test_what_is_hidden_for_a_moment_comes_back_as_itself():
+def test_an_object_that_is_hidden_for_a_moment_keeps_its_identity():
     seen, nothing = boxes_of([[10.0, 0, 1]], velocity=[[2.0, 0.0]]), boxes_of([])
     later = boxes_of([[13.0, 0, 1]], velocity=[[2.0, 0.0]])
     scenes = list(run([seen, nothing, nothing, later], (0, 500_000, 1_000_000, 1_500_000)))
@@ -237,19 +236,19 @@ def test_what_is_hidden_for_a_moment_comes_back_as_itself():
     hidden = scenes[2].tracks
     assert hidden.state[0].tolist() == pytest.approx([12, 0, 2, 0])
     assert hidden.scores.item() == pytest.approx(0.5 * 0.5 ** (1 / ODD.unseen_half_life_s))
-    assert hidden.seen_us.item() == 0 and scenes[3].tracks.seen_us.item() == 1_500_000
+    assert hidden.last_seen_us.item() == 0 and scenes[3].tracks.last_seen_us.item() == 1_500_000
     gone = list(run([seen, nothing, nothing, later], (0, 500_000, 1_200_001, 1_500_000)))
     assert len(gone[2].tracks) == 0 and gone[3].tracks.identity.tolist() == [1]
 
 
-def test_places_tell_a_speed_that_boxes_do_not():
+def test_speed_is_estimated_from_positions_of_boxes_without_velocity():
     frames = [boxes_of([[8 + 0.6 * k, 3.0, 1]], velocity=[[math.nan, math.nan]]) for k in range(30)]
     *_, last = run(frames, [100_000 * k for k in range(30)])
     assert last.tracks.state[0].tolist() == pytest.approx([25.4, 3, 6, 0], abs=0.1)
     assert last.tracks.identity.tolist() == [0]
 
 
-def test_distance_is_doubted_more_than_direction():
+def test_range_is_trusted_less_than_bearing():
     first = boxes_of([[30.0, 0, 0]])
     for moved, axis, most, least in (([31.0, 0, 0], 0, 0.9, 0.0), ([30.0, 1, 0], 1, 1.0, 0.5)):
         *_, last = run([first, boxes_of([moved])], (0, 500_000))
@@ -262,8 +261,8 @@ def test_distance_is_doubted_more_than_direction():
     torch.testing.assert_close(sideways[:2, :2], spread[:2, :2].flip(0, 1))
 
 
-def test_a_world_that_is_turned_and_far_away_gives_turned_tracks():
-    found, eyes = crowd(7)
+def test_a_rotated_and_distant_world_gives_rotated_tracks():
+    detections, positions = crowd(7)
     angle = 2.1
     motion = torch.eye(4, dtype=torch.float64)
     motion[:2, :2] = torch.tensor(
@@ -271,12 +270,13 @@ def test_a_world_that_is_turned_and_far_away_gives_turned_tracks():
     )
     motion[:3, 3] = torch.tensor([4000.0, -700.0, 3.0])
     clean = [
-        replace(f, boxes=replace(f.boxes, velocity=f.boxes.velocity.nan_to_num())) for f in found
+        replace(f, boxes=replace(f.boxes, velocity=f.boxes.velocity.nan_to_num()))
+        for f in detections
     ]
     exact = [Detections(f.boxes.to(torch.float64), f.scores, f.labels) for f in clean]
-    there = [motion[:2, :2] @ eye + motion[:2, 3] for eye in eyes]
-    *_, here = run(exact, eyes=eyes)
-    *_, elsewhere = run([f.transformed(motion) for f in exact], eyes=there)
+    moved = [motion[:2, :2] @ position + motion[:2, 3] for position in positions]
+    *_, here = run(exact, positions=positions)
+    *_, elsewhere = run([f.transformed(motion) for f in exact], positions=moved)
     wanted, got = here.tracks.detections().transformed(motion), elsewhere.tracks.detections()
     assert elsewhere.tracks.identity.tolist() == here.tracks.identity.tolist()
     for field in ("center", "size", "velocity"):
@@ -286,8 +286,8 @@ def test_a_world_that_is_turned_and_far_away_gives_turned_tracks():
     assert torch.sin((got.boxes.yaw - wanted.boxes.yaw) / 2).abs().max() < 1e-9
 
 
-def test_frames_at_another_rate_remember_for_as_long():
-    """Ten steps of a tenth of a second forget as much as two of half a second."""
+def test_weights_of_old_frames_do_not_depend_on_the_frame_rate():
+    """Compare ten steps of a tenth of a second with two of half a second."""
     first, same = boxes_of([[5.0, 1, 0]], scores=[0.2]), boxes_of([[5.0, 1, 0]], scores=[0.8])
     *_, seldom = run([first, same, same], (0, 500_000, 1_000_000))
     *_, often = run([first] + [same] * 10, [100_000 * k for k in range(11)])
@@ -295,14 +295,14 @@ def test_frames_at_another_rate_remember_for_as_long():
 
 
 @pytest.mark.parametrize("frames", [[0, 0], [0, 3], [3, 0, 2]])
-def test_frames_without_boxes_are_frames(frames):
-    found = [boxes_of([[4.0 + 5 * i, 0, 0] for i in range(count)]) for count in frames]
-    *_, last = run(found)
+def test_frames_without_boxes_are_accepted(frames):
+    detections = [boxes_of([[4.0 + 5 * i, 0, 0] for i in range(count)]) for count in frames]
+    *_, last = run(detections)
     assert len(last.tracks) == max(frames)
     assert len(last.tracks.detections()) == len(last.tracks)
 
 
-def test_a_box_right_at_the_eye_and_a_moment_given_twice_are_harmless():
+def test_a_box_at_the_vehicle_and_a_repeated_timestamp_give_finite_tracks():
     here = boxes_of([[0.0, 0, 0]])
     *_, last = run([here, here, here], (0, 0, 500_000))
     assert len(last.tracks) == 1
@@ -312,15 +312,16 @@ def test_a_box_right_at_the_eye_and_a_moment_given_twice_are_harmless():
 
 def test_time_that_goes_back_is_refused():
     scene = TrackedScene(Tracks.empty(), 500_000)
+    origin = torch.zeros(2)
     with pytest.raises(
         ValueError, match=r"must not lie before that of the last frame, 500000; got"
     ):
-        update_tracks(scene, boxes_of([]), eye=torch.zeros(2), timestamp_us=499_999, config=ODD)
-    with pytest.raises(ValueError, match=r"eye must have shape \(2\); got \(3,\)"):
-        update_tracks(None, boxes_of([]), eye=torch.zeros(3), timestamp_us=0, config=ODD)
+        update_tracks(scene, boxes_of([]), ego_position=origin, timestamp_us=499_999, config=ODD)
+    with pytest.raises(ValueError, match=r"ego_position must have shape \(2\); got \(3,\)"):
+        update_tracks(None, boxes_of([]), ego_position=torch.zeros(3), timestamp_us=0, config=ODD)
 
 
-def test_rows_of_tracks_must_be_as_many_in_every_column():
+def test_every_column_of_tracks_must_have_the_same_number_of_rows():
     none = Tracks.empty()
     with pytest.raises(ValueError, match=r"labels must have shape \(0\); got \(2,\)"):
         replace(none, labels=torch.zeros(2, dtype=torch.int64))
@@ -330,6 +331,6 @@ def test_rows_of_tracks_must_be_as_many_in_every_column():
     ("field", "value"),
     [("reach_m", -1.0), ("range_sigma_m", 0.0), ("new_score", 1.5), ("max_unseen_s", math.nan)],
 )
-def test_numbers_that_mean_nothing_are_refused(field, value):
+def test_invalid_settings_are_refused(field, value):
     with pytest.raises(ValueError, match=rf"tracking\.{field} must be .*got {value}"):
         TrackingConfig(**{field: value})
