@@ -1,1 +1,1 @@
-"""Where other projects' names and formats are translated into this one's."""
+"""Translation of other projects' names and formats into those of bevstack."""

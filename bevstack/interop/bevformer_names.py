@@ -1,8 +1,8 @@
-"""Published BEVFormer v2 parameters and ours, and the conventions that differ.
+"""Names of published BEVFormer v2 parameters and of ours, and conversion of conventions.
 
-Published weights speak the boxes of mmdetection3d before 1.0: (width, length, height) and
-yaw' = -yaw - pi/2. Rows of the box branches are permuted and negated here, once, so that nothing
-after this door knows of it. Their BEV grid lies in nuScenes' LIDAR_TOP frame.
+Published weights use the boxes of mmdetection3d before 1.0: (width, length, height) and
+yaw' = -yaw - pi/2. The rows of the box branches are permuted and negated here, so that no other
+code handles this convention. The BEV grid of these weights lies in nuScenes' LIDAR_TOP frame.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from torch import Size, Tensor
 
 from bevstack.interop.public_weights import Rename
 
-# Our box code (cx, cy, log l, log w, cz, log h, sin yaw, cos yaw, vx, vy) row by row: which row of
-# (cx, cy, log w, log l, cz, log h, sin yaw', cos yaw', vx, vy) it is, and with which sign:
+# For each row of our box code (cx, cy, log l, log w, cz, log h, sin yaw, cos yaw, vx, vy): the row
+# of the published code (cx, cy, log w, log l, cz, log h, sin yaw', cos yaw', vx, vy) and its sign.
 # sin yaw = -cos yaw', cos yaw = -sin yaw'.
 LEGACY_ROWS = (0, 1, 3, 2, 4, 5, 7, 6, 8, 9)
 LEGACY_SIGNS = (1, 1, 1, 1, 1, 1, -1, -1, 1, 1)
 
-# Published, but no parameters: the code weights of the loss, and the depth statistics that depth
-# scales and offsets, which are parameters, start from.
+# Published tensors that are not parameters: the code weights of the loss, and the depth statistics
+# that initialise the depth scales and offsets (which are parameters).
 NOT_WEIGHTS = (
     "pts_bbox_head.code_weights",
     "fcos3d_bbox_head.fcos3d_head.mean_depth_per_level",
@@ -28,44 +28,44 @@ NOT_WEIGHTS = (
 
 
 def from_legacy_boxes(tensor: Tensor, shape: Size) -> Tensor:
-    """Last axis-0 rows of a box branch, weight or bias, in our box code."""
+    """Convert the last layer of a box branch, weight or bias (rows on axis 0), to our box code."""
     if tensor.shape[0] != len(LEGACY_ROWS):
-        return tensor  # of another shape: refused by the caller, by name
+        return tensor  # of another shape: the caller refuses it by name
     signs = tensor.new_tensor(LEGACY_SIGNS).view(-1, *([1] * (tensor.dim() - 1)))
     return tensor[list(LEGACY_ROWS)] * signs
 
 
 def query_half(tensor: Tensor, shape: Size) -> Tensor:
-    """The map of q in [q, q + pos] W = q (W1 + W2) + pos W2."""
+    """Return the matrix of q in [q, q + pos] W = q (W1 + W2) + pos W2."""
     first, second = tensor.chunk(2, 1)
     return first + second
 
 
 def position_half(tensor: Tensor, shape: Size) -> Tensor:
-    """The map of pos in [q, q + pos] W = q (W1 + W2) + pos W2."""
+    """Return the matrix of pos in [q, q + pos] W = q (W1 + W2) + pos W2."""
     return tensor.chunk(2, 1)[1]
 
 
 def first_two_thirds(tensor: Tensor, shape: Size) -> Tensor:
-    """Query and key rows of a joint input projection."""
+    """Return the query and key rows of a joint input projection."""
     return tensor[: tensor.shape[0] // 3 * 2]
 
 
 def last_third(tensor: Tensor, shape: Size) -> Tensor:
-    """Value rows of a joint input projection."""
+    """Return the value rows of a joint input projection."""
     return tensor[tensor.shape[0] // 3 * 2 :]
 
 
 def first_groups(tensor: Tensor, shape: Size) -> Tensor:
-    """The first groups of query rows, where the file holds more of them (900 of 9,900)."""
-    whole = len(shape) == 2 and shape[0] and tensor.shape[0] % shape[0] == 0
-    return tensor[: shape[0]] if whole else tensor
+    """Return the first groups of query rows if the file holds more groups (900 of 9,900 rows)."""
+    is_multiple = len(shape) == 2 and shape[0] and tensor.shape[0] % shape[0] == 0
+    return tensor[: shape[0]] if is_multiple else tensor
 
 
 def length_before_width(tensor: Tensor, shape: Size) -> Tensor:
-    """Rows of the 3D size branch: components (w, l, h) of all classes to (l, w, h)."""
+    """Permute the rows of the 3D size branch: (w, l, h), each for all classes, to (l, w, h)."""
     if tensor.shape[0] % 3:
-        return tensor  # of another shape: refused by the caller, by name
+        return tensor  # of another shape: the caller refuses it by name
     width, length, height = tensor.chunk(3)
     return torch.cat((length, width, height))
 
@@ -222,13 +222,13 @@ BEVFORMER_V2 = (*BACKBONE, *NECK, *ENCODER, *DECODER, *FUSION, *PERSPECTIVE)
 
 
 def bevformer_rows(boxes: str) -> tuple[Rename, ...]:
-    """The whole table for a box convention, "legacy" or "modern".
+    """Return the table of names for a box convention, "legacy" or "modern".
 
     Modern boxes (mmdetection3d from 1.0 on) are ours: length before width, yaw counter-clockwise.
-    The perspective head's have nothing to do with either.
+    Boxes of the perspective head do not depend on the convention.
 
     Raises:
-        ValueError: another convention.
+        ValueError: ``boxes`` is another convention.
     """
     if boxes not in ("legacy", "modern"):
         raise ValueError(f"boxes must be 'legacy' or 'modern'; got {boxes!r}")

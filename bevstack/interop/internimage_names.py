@@ -1,23 +1,23 @@
-"""Published InternImage parameter names and ours.
+"""Names of published InternImage parameters and of ours.
 
-One table serves the released classification weights, the detection and segmentation weights and
-the Hugging Face copies. Our names drop the list positions that published ones carry (``norm1.0``),
-say what a position is (``dw_conv.1.1`` is ``dw_norm``), and set backbone and head apart.
+One table covers the released classification weights, the detection and segmentation weights and
+the Hugging Face copies. Our names drop the list positions of published ones (``norm1.0``), name the
+part at a position (``dw_conv.1.1`` is ``dw_norm``), and separate backbone and head.
 """
 
 from __future__ import annotations
 
 import re
 
-# What published files put before a name, in any order and number: data-parallel training, the
-# Hugging Face copies, the state dict of detectors.
+# Prefixes of published names, in any order and number: from data-parallel training, the copies at
+# Hugging Face and the state dicts of detectors.
 WRAPPERS = ("module.", "model.", "state_dict.", "backbone.", "img_backbone.")
 
 _BLOCK = "levels.{i}.blocks.{j}."
 _OUR_BLOCK = "backbone.levels.{i}.blocks.{j}."
 
-# (published, ours). {i}, {j}, {k} are numbers, {s} is 1 or 2, {a} a name within attention, {p} the
-# parameter. Where two rows lead to one of ours, the first one is the released spelling.
+# (published, ours). {i}, {j}, {k} are numbers, {s} is 1 or 2, {a} is q, k or v, {p} is the
+# parameter. If two rows lead to one of our names, the first is the released spelling.
 RENAMES: tuple[tuple[str, str], ...] = (
     ("patch_embed.conv{s}.{p}", "backbone.patch_embed.conv{s}.{p}"),
     ("patch_embed.norm{s}.1.{p}", "backbone.patch_embed.norm{s}.{p}"),
@@ -49,9 +49,9 @@ RENAMES: tuple[tuple[str, str], ...] = (
     ("clip_projector.cross_dcn.proj.{p}", "head.pool.attention.proj.{p}"),
     ("fc_norm.0.{p}", "head.fc_norm.{p}"),
     ("head.{p}", "head.fc.{p}"),
-    # Hugging Face calls the layer scales by that name.
+    # Name of the layer scales at Hugging Face.
     (_BLOCK + "layer_scale{s}", _OUR_BLOCK + "gamma{s}"),
-    # A batch norm (norm_layer "BN") needs no permutation before it and stands one place earlier.
+    # A batch norm (norm_layer "BN") needs no permutation before it: its list position is one lower.
     ("patch_embed.norm{s}.0.{p}", "backbone.patch_embed.norm{s}.{p}"),
     (_BLOCK + "dcn.dw_conv.1.0.{p}", _OUR_BLOCK + "dcn.dw_norm.{p}"),
     ("levels.{i}.downsample.norm.0.{p}", "backbone.levels.{i}.downsample.norm.{p}"),
@@ -68,11 +68,11 @@ _PLACEHOLDERS = {
 
 
 def as_pattern(template: str) -> str:
-    """The regular expression of one side of a row; each placeholder is a group of its name."""
+    """Return a template as a regular expression; each placeholder is a group of the same name."""
     pieces = re.split(r"\{(\w)\}", template)  # text, placeholder, text, ...
     return "".join(
-        f"(?P<{piece}>{_PLACEHOLDERS[piece]})" if place % 2 else re.escape(piece)
-        for place, piece in enumerate(pieces)
+        f"(?P<{piece}>{_PLACEHOLDERS[piece]})" if index % 2 else re.escape(piece)
+        for index, piece in enumerate(pieces)
     )
 
 
@@ -89,15 +89,15 @@ def _rename(key: str, rows: tuple[tuple[re.Pattern[str], str], ...]) -> str | No
 
 
 def without_wrappers(key: str) -> str:
-    """Takes every leading ``WRAPPERS`` entry off a published name."""
+    """Remove every leading ``WRAPPERS`` entry from a published name."""
     wrapper = next((w for w in WRAPPERS if key.startswith(w)), None)
     return key if wrapper is None else without_wrappers(key[len(wrapper) :])
 
 
 def official_to_ours(key: str) -> str | None:
-    """Our name of a published parameter, as in ``InternImageClassifier``; None if it is no part.
+    """Return our name of a published parameter, in ``InternImageClassifier``; None if unknown.
 
-    The names of the backbone alone are those that begin with ``backbone.``, without that.
+    Without their prefix ``backbone.``, the names of the backbone are those in ``InternImage``.
 
     >>> official_to_ours("module.levels.2.blocks.7.dcn.dw_conv.1.1.bias")
     'backbone.levels.2.blocks.7.dcn.dw_norm.bias'
@@ -106,7 +106,7 @@ def official_to_ours(key: str) -> str | None:
 
 
 def ours_to_official(key: str) -> str | None:
-    """The released code's name (layer norms) of a parameter of ours; None if it is no part.
+    """Return the released code's name (with layer norms) of our parameter; None if unknown.
 
     >>> ours_to_official("head.fc.weight")
     'head.weight'

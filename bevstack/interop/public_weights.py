@@ -1,8 +1,8 @@
-"""Published weight files to ours: tables of names, and the conventions that end at this door.
+"""Conversion of published weights to ours by tables of names.
 
-A row says what a published tensor is called, what ours is, and how the one becomes the other where
-it is not a copy. Everything must find its place: a published tensor without a row, or one of ours
-that nothing filled, is an error unless the caller allows it by name.
+A row holds the published name of a tensor, our name, and the conversion if it is not a copy. A
+published tensor without a row, or one of ours that no row fills, is an error unless the caller
+allows it by name.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from torch import Tensor
 
 from bevstack.interop.internimage_names import as_pattern
 
-# (published tensor, shape wanted) -> our tensor
+# (published tensor, expected shape) -> our tensor
 Conversion = Callable[[Tensor, torch.Size], Tensor]
 
 
 class Rename(NamedTuple):
-    """One row: names with the placeholders of ``as_pattern``, and a conversion."""
+    """Row of a table: names with the placeholders of ``as_pattern``, and a conversion."""
 
     published: str
     ours: str
@@ -33,14 +33,14 @@ class Rename(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """What became of every name."""
+    """Result of a conversion for every name."""
 
     matched: tuple[tuple[str, str], ...]  # (published, ours)
-    missing: tuple[str, ...]  # ours, filled by nothing
-    left_over: tuple[str, ...]  # published, used by nothing
+    missing: tuple[str, ...]  # our names that no published tensor fills
+    left_over: tuple[str, ...]  # published names that are not used
 
     def summary(self) -> str:
-        """The counts, part by part: first components of our names, then of those left over."""
+        """Return a table of counts by the first component of our names, then of left-over names."""
         matched = Counter(ours.partition(".")[0] for _, ours in self.matched)
         missing = Counter(name.partition(".")[0] for name in self.missing)
         rows = [
@@ -53,13 +53,13 @@ class Report:
                 f"{'part':<24}{'matched':>9}{'missing':>9}",
                 *rows,
                 total,
-                f"left over of the file: {len(self.left_over)}",
+                f"left over in the file: {len(self.left_over)}",
                 *(f"{part:<24}{count:>9}" for part, count in left.items()),
             )
         )
 
     def table(self) -> str:
-        """The report as text, one name a line."""
+        """Return the report as text, one name per line."""
         width = max((len(published) for published, _ in self.matched), default=0)
         lines = [f"matched {len(self.matched)}"]
         lines += [f"  {published:<{width}}  ->  {ours}" for published, ours in self.matched]
@@ -69,7 +69,7 @@ class Report:
 
 
 class UnmatchedError(ValueError):
-    """Names without a counterpart that nobody allowed; ``report`` says what became of all names."""
+    """Error for names without a counterpart that are not allowed; ``report`` lists all names."""
 
     def __init__(self, message: str, report: Report) -> None:
         super().__init__(message)
@@ -84,18 +84,21 @@ def convert_weights(
     allow_missing: Sequence[str] = (),
     allow_left_over: Sequence[str] = (),
 ) -> tuple[dict[str, Tensor], Report]:
-    """Our tensors from published ones, of the very shapes wanted.
+    """Convert published tensors to ours and check their names and shapes.
 
     Args:
         published: names and tensors of a published file.
-        wanted: ``model.state_dict()``; a model on the meta device will do.
-        rows: the table; a published tensor may feed several of ours.
+        wanted: ``model.state_dict()``; the model may be on the meta device.
+        rows: the table; one published tensor may fill several of ours.
         allow_missing: our names, or patterns such as ``"backbone.*"``, that may stay unfilled.
         allow_left_over: published names or patterns that may stay unused.
 
+    Returns:
+        Our tensors, which share no memory with the published ones, and the report.
+
     Raises:
-        UnmatchedError: names without a counterpart.
-        ValueError: two published tensors for one of ours, or a tensor of another shape.
+        UnmatchedError: a name without a counterpart is not allowed.
+        ValueError: two published tensors fill one of ours, or a tensor has another shape.
     """
     patterns = [(re.compile(as_pattern(row.published)), row) for row in rows]
     converted: dict[str, Tensor] = {}
@@ -115,8 +118,8 @@ def convert_weights(
         tuple(name for name in wanted if name not in converted),
         tuple(name for name in published if name not in used),
     )
-    _refuse("missing", report.missing, allow_missing, report)
-    _refuse("left over", report.left_over, allow_left_over, report)
+    _check_allowed("missing", report.missing, allow_missing, report)
+    _check_allowed("left over", report.left_over, allow_left_over, report)
     return converted, report
 
 
@@ -124,9 +127,9 @@ def _targets(
     name: str, patterns: Sequence[tuple[re.Pattern[str], Rename]]
 ) -> list[tuple[str, Conversion | None]]:
     return [
-        (row.ours.format(**found.groupdict()), row.convert)
+        (row.ours.format(**match.groupdict()), row.convert)
         for pattern, row in patterns
-        if (found := pattern.fullmatch(name))
+        if (match := pattern.fullmatch(name))
     ]
 
 
@@ -137,15 +140,15 @@ def _converted(name: str, tensor: Tensor, convert: Conversion | None, shape: tor
             f"{name} must have shape {tuple(shape)} for this configuration; "
             f"got {tuple(converted.shape)}"
         )
-    return converted.clone()  # no two of ours share memory
+    return converted.clone()  # so that no two of our tensors share memory
 
 
-def _refuse(what: str, names: Sequence[str], allowed: Sequence[str], report: Report) -> None:
+def _check_allowed(kind: str, names: Sequence[str], allowed: Sequence[str], report: Report) -> None:
     refused = [n for n in names if not any(fnmatchcase(n, pattern) for pattern in allowed)]
     if refused:
         shown = ", ".join(refused[:5]) + (" ..." if len(refused) > 5 else "")
         raise UnmatchedError(
-            f"every name must find its counterpart; got {len(refused)} {what}: {shown}. "
-            "Choose the configuration the weights were made with, or allow them by name",
+            f"every name must have a counterpart; got {len(refused)} {kind}: {shown}: "
+            "choose the configuration of these weights, or allow the names",
             report,
         )

@@ -1,4 +1,4 @@
-"""Published weight files: what training frameworks wrap around the tensors, and what they say."""
+"""Reading of published weight files without the wrappers of training frameworks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from bevstack.models.weights import read_safetensors
 
 WEIGHTS = ("raw", "averaged")
-# Where training frameworks keep the tensors, and where their moving averages.
+# Entries in which training frameworks store the tensors, and their moving averages.
 _ENTRIES = ("state_dict", "model", "module")
 _AVERAGED_ENTRIES = ("model_ema", "state_dict_ema", "ema_state_dict", "ema")
 _PREFIX = "module."  # of data-parallel training
@@ -22,32 +22,33 @@ _PREFIX = "module."  # of data-parallel training
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """Named tensors of a file, and what the framework that wrote it says about itself."""
+    """Named tensors of a file, and the metadata of the framework that wrote it."""
 
     name: str
     tensors: dict[str, Tensor]
-    meta: Mapping[str, Any]  # plain values; empty where there are none
+    meta: Mapping[str, Any]  # plain values; empty if the file has none
 
 
 def read_published_file(path: str | Path, *, weights: str | None = None) -> PublishedFile:
-    """Tensors of a ``.pth``, ``.bin`` or ``.safetensors`` file, without any wrappers.
+    """Read the tensors of a ``.pth``, ``.bin`` or ``.safetensors`` file, without any wrappers.
 
-    Only tensors and plain containers are unpickled: such a file cannot run code.
+    Only tensors and plain containers are unpickled, so that the file cannot run code.
 
     Args:
         path: the file.
         weights: "raw" or "averaged" (exponential moving average), for files that hold both.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: damaged, holding more than tensors and plain values, holding no tensors, or
-            holding raw and averaged ones while ``weights`` does not say which.
+        FileNotFoundError: there is no such file.
+        ValueError: ``weights`` is another word, the file is damaged, holds objects other than
+            tensors and plain values, holds no tensors, holds raw and averaged ones while
+            ``weights`` is None, or does not hold those that ``weights`` names.
     """
     path = Path(path)
     if weights is not None and weights not in WEIGHTS:
         raise ValueError(f"weights must be one of {WEIGHTS} or none; got {weights!r}")
     if not path.is_file():
-        raise FileNotFoundError(f"published weights must be a file; got {path}, which is none")
+        raise FileNotFoundError(f"published weights must be a file; got {path}, which is not one")
     if path.suffix == ".safetensors":
         tensors, meta = read_safetensors(path)
         return PublishedFile(path.name, _without_prefix(tensors), meta)
@@ -63,11 +64,11 @@ def read_published_file(path: str | Path, *, weights: str | None = None) -> Publ
 
 
 def read_published(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of ``read_published_file`` alone.
+    """Read only the tensors of a published file.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: as ``read_published_file``.
+        FileNotFoundError: there is no such file.
+        ValueError: see ``read_published_file``.
     """
     return read_published_file(path).tensors
 
@@ -78,8 +79,8 @@ def _unpickle(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
-            f"published weights must hold tensors and plain values only; got {path}: {reason}. "
-            "Where you trust the file, load it there and save its state_dict alone"
+            f"published weights must hold tensors and plain values only; got {path} ({reason}): "
+            "if you trust the file, load it with torch and save only its state_dict"
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -90,8 +91,8 @@ def _unpickle(path: Path) -> Any:
 
 
 def _unwrap(content: Any, path: Path, weights: str | None) -> Any:
-    """The innermost dictionary; raw or averaged where a file holds both."""
-    found = "raw"
+    """Return the innermost dictionary; ``weights`` chooses if the file holds both kinds."""
+    kind_found = "raw"
     while True:
         entries = {"raw": _entry(content, _ENTRIES), "averaged": _entry(content, _AVERAGED_ENTRIES)}
         present = [kind for kind, entry in entries.items() if entry is not None]
@@ -100,13 +101,15 @@ def _unwrap(content: Any, path: Path, weights: str | None) -> Any:
         if len(present) > 1 and weights is None:
             raise ValueError(
                 f"weights must be 'raw' or 'averaged' for a file that holds both; got no choice "
-                f"for {path}: say --weights raw or --weights averaged"
+                f"for {path}: add --weights raw or --weights averaged"
             )
         kind = weights if len(present) > 1 and weights is not None else present[0]
-        found = "averaged" if kind == "averaged" else found
+        kind_found = "averaged" if kind == "averaged" else kind_found
         content = entries[kind]
-    if weights not in (None, found):
-        raise ValueError(f"weights must be {found!r}, all that {path} holds; got {weights!r}")
+    if weights not in (None, kind_found):
+        raise ValueError(
+            f"weights must be {kind_found!r}, the only kind in {path}; got {weights!r}"
+        )
     return content
 
 

@@ -1,4 +1,4 @@
-"""The command on files as they are published: small ones, with the released names."""
+"""`bevstack convert-weights` on small files in the format of the published ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bevstack.models.backbones.internimage import InternImage
 from bevstack.models.build import load_model
 from tests.models.bevformer_oracle import read_case
 
-# The stored detector: the released t2 in small, with 40 queries and no groups.
+# The stored detector: a small version of the released t2, with 40 queries and no groups.
 RELEASED_IN_SMALL = """
 from dataclasses import replace
 from bevstack.config import *
@@ -50,21 +50,21 @@ def convert(*arguments: str | Path) -> int:
 
 
 @pytest.mark.oracle("detector_test")
-def test_a_released_detector_becomes_a_file_of_ours(
+def test_a_released_detector_becomes_a_bevstack_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = read_case("detector_test").weights
     wrapped = {f"module.{name}": value for name, value in weights.items()}
     meta = {"mmdet3d_version": "0.17.1", "epoch": 24}
-    torch.save({"meta": meta, "state_dict": wrapped, "optimizer": {}}, tmp_path / "theirs.pth")
-    config, out = config_file(tmp_path), tmp_path / "ours.safetensors"
-    assert convert(tmp_path / "theirs.pth", "--to", out, "--config", config) == 0
+    torch.save({"meta": meta, "state_dict": wrapped, "optimizer": {}}, tmp_path / "published.pth")
+    config, out = config_file(tmp_path), tmp_path / "converted.safetensors"
+    assert convert(tmp_path / "published.pth", "--to", out, "--config", config) == 0
     model, saved = load_model(out)
     assert saved == load_config(config)
-    wanted = bevformer_from_public(weights, saved)
-    got = model.state_dict()
-    assert got.keys() == wanted.keys()
-    assert all(torch.equal(got[name], value) for name, value in wanted.items())
+    expected = bevformer_from_public(weights, saved)
+    state = model.state_dict()
+    assert state.keys() == expected.keys()
+    assert all(torch.equal(state[name], value) for name, value in expected.items())
     text = capsys.readouterr().out
     assert "boxes: legacy, those of mmdet3d 0.17.1" in text
     rows = [line.split() for line in text.splitlines()]
@@ -76,10 +76,10 @@ def test_a_released_detector_becomes_a_file_of_ours(
 def test_one_group_of_queries_is_noted_and_kept_in_the_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    torch.save({"state_dict": read_case("detector_test").weights}, tmp_path / "theirs.pth")
-    out = tmp_path / "ours.safetensors"
+    torch.save({"state_dict": read_case("detector_test").weights}, tmp_path / "published.pth")
+    out = tmp_path / "converted.safetensors"
     config = config_file(tmp_path, groups=3)
-    assert convert(tmp_path / "theirs.pth", "--to", out, "--config", config) == 0
+    assert convert(tmp_path / "published.pth", "--to", out, "--config", config) == 0
     assert load_model(out)[1].decoder.num_groups == 1
     assert "note: queries: the file holds 1 of 3 groups" in capsys.readouterr().out
 
@@ -90,9 +90,9 @@ def test_unmatched_names_are_refused_with_the_table_and_nothing_is_written(
 ) -> None:
     weights = dict(read_case("detector_test").weights)
     weights["pts_bbox_head.extra.weight"] = weights.pop("img_neck.lateral_convs.0.conv.bias")
-    torch.save(weights, tmp_path / "theirs.pth")
-    out = tmp_path / "ours.safetensors"
-    common = (tmp_path / "theirs.pth", "--to", out, "--config", config_file(tmp_path))
+    torch.save(weights, tmp_path / "published.pth")
+    out = tmp_path / "converted.safetensors"
+    common = (tmp_path / "published.pth", "--to", out, "--config", config_file(tmp_path))
     assert convert(*common, "--list") == 2
     shown = capsys.readouterr()
     assert "1 missing: neck.lateral_convs.0.bias" in shown.err
@@ -111,9 +111,9 @@ def test_modern_boxes_are_refused_until_named(
 ) -> None:
     weights = read_case("detector_test").weights
     content = {"meta": {"mmdet3d_version": "1.1.0"}, "state_dict": weights}
-    torch.save(content, tmp_path / "theirs.pth")
-    out = tmp_path / "ours.safetensors"
-    common = (tmp_path / "theirs.pth", "--to", out, "--config", config_file(tmp_path))
+    torch.save(content, tmp_path / "published.pth")
+    out = tmp_path / "converted.safetensors"
+    common = (tmp_path / "published.pth", "--to", out, "--config", config_file(tmp_path))
     assert convert(*common) == 2 and not out.exists()
     assert "box convention must be named" in capsys.readouterr().err
     assert convert(*common, "--boxes", "modern") == 0
@@ -122,7 +122,7 @@ def test_modern_boxes_are_refused_until_named(
 
 
 def classifier_file(path: Path) -> dict[str, Tensor]:
-    """Hugging Face's wrapping of a classification backbone of tiny_cpu's size."""
+    """Write a classification backbone of tiny_cpu's size in Hugging Face's format; return it."""
     torch.manual_seed(5)
     config = load_config("tiny_cpu").backbone
     assert isinstance(config, InternImageConfig)
@@ -142,7 +142,7 @@ def test_a_detector_starts_from_a_backbone_file(
     state = model.state_dict()
     assert config.name == "tiny_cpu"
     assert all(torch.equal(state[name], value) for name, value in ours.items())
-    assert "left over of the file: 1" in capsys.readouterr().out
+    assert "left over in the file: 1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_a_detector_starts_from_a_backbone_file(
         (["--to", "o.safetensors", "--backbone", "--weights", "averaged"], "weights must be 'raw'"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(
+def test_contradictory_options_are_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -162,7 +162,7 @@ def test_what_cannot_be_meant_is_refused(
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    classifier_file(tmp_path / "theirs.pth")
-    assert convert("theirs.pth", "--config", "tiny_cpu", *options) == 2
+    classifier_file(tmp_path / "published.pth")
+    assert convert("published.pth", "--config", "tiny_cpu", *options) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.glob("*.safetensors"))

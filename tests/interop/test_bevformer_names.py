@@ -1,4 +1,4 @@
-"""Every key of every published BEVFormer v2 file finds its place in the released configurations."""
+"""Every key of every published BEVFormer v2 file has a counterpart in the released detectors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bevstack.interop.bevformer_names import (
     position_half,
     query_half,
 )
-from bevstack.interop.conversion import bevformer_from_public, with_groups_of
+from bevstack.interop.conversion import bevformer_from_public, match_query_groups
 from bevstack.interop.public_weights import convert_weights
 from bevstack.models.build import build_model
 from tests.conftest import shared_dir
@@ -38,7 +38,7 @@ def released_config(name: str) -> Config:
 
 
 def dummy_file(name: str, query_rows: int | None = None) -> dict[str, Tensor]:
-    """Every key of a published file in its shape, on the meta device."""
+    """Return every tensor of a published file, on the meta device."""
     shared = shared_dir()
     assert shared is not None
     path = shared / "oracle" / "bevformer_v2" / f"keys_bevformerv2_r50_{name}.json"
@@ -60,9 +60,9 @@ def meta_model(config: Config) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("query_rows", [900, 9900])
 @pytest.mark.parametrize("name", EVERY_RELEASE)
-def test_every_key_of_every_release_finds_its_place(name: str, query_rows: int) -> None:
+def test_every_key_of_every_release_has_a_counterpart(name: str, query_rows: int) -> None:
     published = dummy_file(name, query_rows)
-    config, _ = with_groups_of(published, released_config(name))
+    config, _ = match_query_groups(published, released_config(name))
     wanted = meta_model(config)
     converted, report = convert_weights(
         published, wanted, BEVFORMER_V2, allow_left_over=NOT_WEIGHTS
@@ -76,7 +76,7 @@ def test_every_key_of_every_release_finds_its_place(name: str, query_rows: int) 
 
 
 @pytest.mark.parametrize("name", EVERY_RELEASE)
-def test_released_detector_has_as_many_parameters_as_published(name: str) -> None:
+def test_released_detectors_have_the_published_number_of_parameters(name: str) -> None:
     with torch.device("meta"):
         ours = sum(p.numel() for p in build_model(released_config(name)).parameters())
     published = dummy_file(name)
@@ -86,19 +86,19 @@ def test_released_detector_has_as_many_parameters_as_published(name: str) -> Non
 
 
 @pytest.mark.oracle("keys_bevformerv2_r50_t1")
-def test_one_group_of_eleven_is_enough_and_is_said() -> None:
+def test_one_group_of_eleven_is_enough_and_is_noted() -> None:
     config = released_config("t1")
-    fitted, notes = with_groups_of(dummy_file("t1", 900), config)
+    fitted, notes = match_query_groups(dummy_file("t1", 900), config)
     assert fitted == replace(config, decoder=replace(config.decoder, num_groups=1))
     assert "holds 1 of 11 groups" in notes[0]
-    base, notes = with_groups_of(dummy_file("t1-base", 9900), released_config("t1-base"))
+    base, notes = match_query_groups(dummy_file("t1-base", 9900), released_config("t1-base"))
     assert base == released_config("t1-base") and "first 1 of the 11 groups" in notes[0]
-    assert with_groups_of(dummy_file("t1"), config) == (config, ())
-    assert with_groups_of(dummy_file("t1", 901), config) == (config, ())  # refused by its shape
+    assert match_query_groups(dummy_file("t1"), config) == (config, ())
+    assert match_query_groups(dummy_file("t1", 901), config) == (config, ())  # refused by its shape
 
 
 @pytest.mark.oracle("keys_bevformerv2_r50_t1-base")
-def test_parts_that_a_configuration_lacks_are_left_over_by_name() -> None:
+def test_parts_that_a_configuration_lacks_are_named_as_left_over() -> None:
     config = replace(released_config("t1-base"), perspective=None)
     with pytest.raises(ValueError, match=r"left over: fcos3d_bbox_head\.fcos2d_head"):
         bevformer_from_public(dummy_file("t1-base"), config)
@@ -122,7 +122,7 @@ def test_fusion_weights_are_not_dropped_silently() -> None:
         bevformer_from_public(dummy_file("t8"), released_config("t2"))
 
 
-def test_modern_boxes_are_copied_and_others_refused() -> None:
+def test_modern_boxes_are_copied_and_unknown_conventions_refused() -> None:
     legacy, modern = bevformer_rows("legacy"), bevformer_rows("modern")
     changed = [(old, new) for old, new in zip(legacy, modern, strict=True) if old != new]
     assert [old.convert for old, _ in changed] == [from_legacy_boxes]
@@ -132,8 +132,8 @@ def test_modern_boxes_are_copied_and_others_refused() -> None:
         bevformer_rows("kitti")
 
 
-def test_legacy_box_rows_say_the_same_box() -> None:
-    """A branch that says a legacy code says, converted, the code of the same box in ours."""
+def test_converted_legacy_branches_predict_the_same_box() -> None:
+    """Check that a converted branch predicts the same box in our code."""
     length, width, yaw = 4.0, 1.5, 0.7
     legacy_yaw = -yaw - math.pi / 2
     sin, cos = math.sin(legacy_yaw), math.cos(legacy_yaw)
@@ -142,14 +142,14 @@ def test_legacy_box_rows_say_the_same_box() -> None:
         (1, 2, math.log(length), math.log(width), 3, 0.5, math.sin(yaw), math.cos(yaw), 5, 6)
     )
     torch.testing.assert_close(from_legacy_boxes(theirs, Size((10,))), ours)
-    torch.testing.assert_close(legacy_codes(ours), theirs)  # what the stored cases are read with
+    torch.testing.assert_close(legacy_codes(ours), theirs)  # used to read the stored cases
     weight = torch.randn(10, 7)
     x = torch.randn(7)
     got = from_legacy_boxes(weight, Size((10, 7))) @ x
     torch.testing.assert_close(got, from_legacy_boxes(weight @ x, Size((10,))))
 
 
-def test_halves_of_the_joint_matrix_say_the_same() -> None:
+def test_halves_of_the_joint_matrix_compute_the_same() -> None:
     joint = torch.randn(5, 8, dtype=torch.float64)
     q, pos = torch.randn(4).double(), torch.randn(4).double()
     wanted = joint @ torch.cat((q, q + pos))
@@ -157,7 +157,7 @@ def test_halves_of_the_joint_matrix_say_the_same() -> None:
     torch.testing.assert_close(got, wanted)
 
 
-def test_first_groups_take_whole_groups_only() -> None:
+def test_first_groups_takes_only_complete_groups() -> None:
     table = torch.arange(33.0).view(33, 1)
     assert torch.equal(first_groups(table, Size((3, 1))), table[:3])
-    assert first_groups(table, Size((5, 1))) is table  # 33 is no multiple: refused by its shape
+    assert first_groups(table, Size((5, 1))) is table  # 33 is not a multiple: refused by its shape

@@ -1,4 +1,4 @@
-"""Files as they are published, to detectors: conventions that are recognised, backbones."""
+"""Conversion of published files to detectors: recognised conventions, and backbones."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from bevstack.config.internimage import INTERNIMAGE_VARIANTS, classification_con
 from bevstack.interop.conversion import (
     Allowed,
     backbone_from_public,
+    choose_box_convention,
     convert_backbone,
     convert_detector,
-    settle_boxes,
 )
 from bevstack.interop.internimage_names import ours_to_official
 from bevstack.interop.published_files import PublishedFile
@@ -31,7 +31,7 @@ SMALL = load_config("tiny_cpu")
 
 
 def listed_keys(variant: str, setting: str) -> dict[str, Tensor]:
-    """Every key of a released InternImage in its shape, on the meta device."""
+    """Return every tensor of a released InternImage, on the meta device."""
     shared = shared_dir()
     assert shared is not None
     path = shared / "oracle" / "internimage" / f"state_dict_keys_{variant}.json"
@@ -44,9 +44,9 @@ def hugging_face(keys: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def detector(keys: Mapping[str, Tensor], *parts: str) -> dict[str, Tensor]:
-    """A detector or segmenter around a backbone."""
-    others = {f"{part}.conv.weight": torch.empty(3, 2, 1, 1, device="meta") for part in parts}
-    return {**{f"backbone.{key}": value for key, value in keys.items()}, **others}
+    """Add the other parts of a detector or segmenter to a backbone."""
+    other_parts = {f"{part}.conv.weight": torch.empty(3, 2, 1, 1, device="meta") for part in parts}
+    return {**{f"backbone.{key}": value for key, value in keys.items()}, **other_parts}
 
 
 def file_of(tensors: Mapping[str, Tensor], meta: Mapping[str, Any] | None = None) -> PublishedFile:
@@ -80,7 +80,7 @@ WRAPPINGS: dict[str, tuple[str, Callable[[dict[str, Tensor]], dict[str, Tensor]]
         for v in ("T", "S", "B", "L", "XL")
     ],
 )
-def test_every_key_of_released_backbones_finds_its_place(variant: str, wrapping: str) -> None:
+def test_every_key_of_released_backbones_has_a_counterpart(variant: str, wrapping: str) -> None:
     setting, wrap = WRAPPINGS[wrapping]
     published = wrap(listed_keys(variant, setting))
     config = config_of(INTERNIMAGE_VARIANTS[f"internimage_{variant.lower()}"])
@@ -96,7 +96,7 @@ def test_every_key_of_released_backbones_finds_its_place(variant: str, wrapping:
 
 
 @pytest.mark.parametrize("variant", ["internimage_h", "internimage_g"])
-def test_large_backbones_with_their_pooling_head_find_their_place(variant: str) -> None:
+def test_every_key_of_large_backbones_has_a_counterpart(variant: str) -> None:
     with torch.device("meta"):
         ours = InternImageClassifier(classification_config(variant)).state_dict()
     published = {str(ours_to_official(name)): value for name, value in ours.items()}
@@ -117,7 +117,7 @@ def small_classifier() -> tuple[InternImageClassifier, dict[str, Tensor]]:
     return classifier.eval(), {str(ours_to_official(name)): value for name, value in state.items()}
 
 
-def test_a_detector_starts_from_a_classifier_and_sees_the_same() -> None:
+def test_a_detector_starts_with_the_features_of_a_classifier() -> None:
     classifier, published = small_classifier()
     converted = convert_backbone(file_of(published), SMALL)
     images = torch.randn(2, 3, 40, 72)
@@ -150,7 +150,7 @@ def test_a_name_within_the_backbone_without_counterpart_is_refused_unless_allowe
     )
 
 
-def test_scales_that_start_elsewhere_may_not_be_missing() -> None:
+def test_layer_scales_that_do_not_start_at_one_may_not_be_missing() -> None:
     _, published = small_classifier()
     assert isinstance(SMALL.backbone, InternImageConfig)
     unit = config_of(replace(SMALL.backbone, layer_scale=1.0))
@@ -167,8 +167,8 @@ def test_scales_that_start_elsewhere_may_not_be_missing() -> None:
     ("prefixes", "message"),
     [
         (("backbone.cb_modules.0.", "backbone.cb_modules.1."), "must hold one backbone"),
-        (("backbone.cb_modules.0.",), r"below backbone\.; got 'backbone.cb_modules.0.'"),
-        (("teacher.backbone.",), r"below backbone\.; got 'teacher.backbone.'"),
+        (("backbone.cb_modules.0.",), r"ends with backbone\.; got 'backbone.cb_modules.0.'"),
+        (("teacher.backbone.",), r"ends with backbone\.; got 'teacher.backbone.'"),
         ((), r"must hold one backbone of the configuration's kind.*; got none"),
     ],
 )
@@ -195,7 +195,7 @@ def small_resnet() -> tuple[Config, dict[str, Tensor]]:
 
 
 @pytest.mark.parametrize("prefix", ["img_backbone.", "backbone."])
-def test_a_detector_s_resnet_is_taken(prefix: str) -> None:
+def test_the_resnet_of_a_detector_is_accepted(prefix: str) -> None:
     config, plain = small_resnet()
     tensors = {**{prefix + n: v for n, v in plain.items()}, "bbox_head.x": torch.ones(1)}
     converted = convert_backbone(file_of(tensors, {"config": "style='caffe'"}), config)
@@ -214,7 +214,7 @@ def test_resnets_of_another_style_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("meta", "named", "settled"),
+    ("meta", "named", "expected"),
     [
         ({"mmdet3d_version": "0.17.1"}, None, "legacy"),
         ({"mmdet_version": "2.14.0"}, None, "legacy"),
@@ -224,10 +224,10 @@ def test_resnets_of_another_style_are_refused() -> None:
         ({"mmdet3d_version": "0.17.1"}, "modern", "modern"),
     ],
 )
-def test_box_convention_is_what_the_file_says_or_what_is_named(
-    meta: dict[str, str], named: str | None, settled: str
+def test_box_convention_is_as_named_or_by_the_metadata(
+    meta: dict[str, str], named: str | None, expected: str
 ) -> None:
-    assert settle_boxes(meta, named)[0] == settled
+    assert choose_box_convention(meta, named)[0] == expected
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_modern_boxes_are_refused_unless_named(meta: dict[str, str]) -> None:
         convert_detector(file, SMALL, boxes="kitti")
 
 
-def test_a_backbone_file_is_not_taken_for_a_detector() -> None:
+def test_a_backbone_file_is_refused_as_a_detector() -> None:
     _, published = small_classifier()
     with pytest.raises(ValueError, match=r"must hold a BEVFormer v2 detector.*add --backbone"):
         convert_detector(file_of(published), SMALL)

@@ -42,7 +42,7 @@ BLOCK = "levels.2.blocks.13."
         ("head.bias", "head.fc.bias"),
     ],
 )
-def test_name_is_translated_there_and_back(official: str, ours: str) -> None:
+def test_names_are_translated_in_both_directions(official: str, ours: str) -> None:
     assert official_to_ours(official) == ours
     assert ours_to_official(ours) == official
 
@@ -59,7 +59,7 @@ def test_name_is_translated_there_and_back(official: str, ours: str) -> None:
         "state_dict.model.",
     ],
 )
-def test_wrappers_of_published_files_fall_away(wrapper: str) -> None:
+def test_wrappers_of_published_files_are_removed(wrapper: str) -> None:
     assert official_to_ours(f"{wrapper}levels.0.norm.0.bias") == "backbone.levels.0.norm.bias"
     assert official_to_ours(f"{wrapper}head.weight") == "head.fc.weight"
 
@@ -70,7 +70,7 @@ def test_hugging_face_layer_scales_are_the_released_gammas() -> None:
     )
 
 
-def test_batch_norm_stands_one_place_earlier() -> None:
+def test_batch_norm_has_a_list_position_one_lower() -> None:
     for official, ours in (
         ("patch_embed.norm2.0.running_mean", "backbone.patch_embed.norm2.running_mean"),
         (BLOCK + "dcn.dw_conv.1.0.bias", f"backbone.{BLOCK}dcn.dw_norm.bias"),
@@ -92,7 +92,7 @@ def test_batch_norm_stands_one_place_earlier() -> None:
         "",
     ],
 )
-def test_foreign_names_are_left_over(foreign: str) -> None:
+def test_foreign_names_have_no_counterpart(foreign: str) -> None:
     assert official_to_ours(foreign) is None
 
 

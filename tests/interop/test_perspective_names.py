@@ -15,7 +15,7 @@ from tests.models.perspective.perspective_cases import OURS, PUBLISHED
 
 
 @pytest.mark.oracle("keys_bevformerv2_r50_t1-base")
-def test_every_key_of_the_published_perspective_head_finds_its_place() -> None:
+def test_every_key_of_the_published_perspective_head_has_a_counterpart() -> None:
     shared = shared_dir()
     assert shared is not None
     path = shared / "oracle" / "bevformer_v2" / "keys_bevformerv2_r50_t1-base.json"
@@ -35,7 +35,7 @@ def test_every_key_of_the_published_perspective_head_finds_its_place() -> None:
 
 
 def test_sizes_are_reordered_class_by_class() -> None:
-    """Rows of (w, l, h) of 4 classes, components major."""
+    """Check rows of (w, l, h), each for 4 classes."""
     rows = torch.tensor([[100.0 * d + k] for d in range(3) for k in range(4)])
     got = length_before_width(rows, Size((12, 1))).view(3, 4)
     assert got.tolist() == [[100, 101, 102, 103], [0, 1, 2, 3], [200, 201, 202, 203]]

@@ -36,7 +36,7 @@ def test_rows_rename_split_and_report() -> None:
     assert "old.0.bias" in report.table() and "left over 0" in report.table()
 
 
-def test_refusal_carries_the_report_that_counts_part_by_part() -> None:
+def test_the_error_holds_the_report_with_counts_per_part() -> None:
     source = {**published(), "extra.bias": torch.zeros(2), "extra.weight": torch.zeros(2)}
     del source["joint"]
     with pytest.raises(UnmatchedError) as caught:

@@ -12,7 +12,7 @@ from bevstack.interop.published_files import read_published, read_published_file
 
 
 @pytest.mark.parametrize("wrap", ["plain", "state_dict", "model", "twice", "inside", "parallel"])
-def test_wrappers_of_training_frameworks_come_off(tmp_path: Path, wrap: str) -> None:
+def test_wrappers_of_training_frameworks_are_removed(tmp_path: Path, wrap: str) -> None:
     tensors = {"a.weight": torch.ones(2), "b": torch.zeros(1)}
     content = {
         "plain": tensors,
@@ -60,10 +60,10 @@ def test_absent_file_and_file_without_tensors_are_refused(tmp_path: Path) -> Non
         read_published(tmp_path / "empty.pth")
 
 
-def test_what_the_framework_says_comes_along(tmp_path: Path) -> None:
+def test_metadata_of_the_framework_are_read(tmp_path: Path) -> None:
     meta = {"mmdet3d_version": "0.17.1", "CLASSES": ("car",), "epoch": 24}
-    torch.save({"meta": meta, "state_dict": {"a": torch.ones(1)}}, tmp_path / "told.pth")
-    assert read_published_file(tmp_path / "told.pth").meta == meta
+    torch.save({"meta": meta, "state_dict": {"a": torch.ones(1)}}, tmp_path / "meta.pth")
+    assert read_published_file(tmp_path / "meta.pth").meta == meta
     torch.save({"meta": 3, "state_dict": {"a": torch.ones(1)}}, tmp_path / "other.pth")
     assert read_published_file(tmp_path / "other.pth").meta == {}
 
@@ -74,7 +74,7 @@ def test_safetensors_files_are_read_too(tmp_path: Path) -> None:
     assert file.tensors.keys() == {"a"} and file.name == "model.safetensors"
 
 
-def test_averaged_weights_are_taken_only_where_that_is_clear(tmp_path: Path) -> None:
+def test_averaged_weights_are_read_only_if_the_choice_is_clear(tmp_path: Path) -> None:
     raw, averaged = {"a": torch.zeros(1)}, {"module.a": torch.ones(1)}
     both, alone = tmp_path / "both.pth", tmp_path / "alone.pth"
     torch.save({"model": raw, "model_ema": averaged}, both)
@@ -84,10 +84,10 @@ def test_averaged_weights_are_taken_only_where_that_is_clear(tmp_path: Path) -> 
     assert read_published_file(both, weights="raw").tensors["a"] == 0
     assert read_published_file(both, weights="averaged").tensors["a"] == 1
     assert read_published_file(alone).tensors["a"] == 1
-    with pytest.raises(ValueError, match=r"weights must be 'averaged', all that .* holds"):
+    with pytest.raises(ValueError, match=r"weights must be 'averaged', the only kind in .*alone"):
         read_published_file(alone, weights="raw")
     torch.save({"model": raw}, alone)
-    with pytest.raises(ValueError, match=r"weights must be 'raw', all that .* holds"):
+    with pytest.raises(ValueError, match=r"weights must be 'raw', the only kind in .*alone"):
         read_published_file(alone, weights="averaged")
     with pytest.raises(ValueError, match="weights must be one of"):
         read_published_file(alone, weights="best")

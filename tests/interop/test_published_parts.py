@@ -1,4 +1,4 @@
-"""Every key of the published backbone and of the published temporal fusion finds its place."""
+"""Every key of the published backbone and temporal fusion has a counterpart."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def published_keys(name: str, prefix: str) -> dict[str, Tensor]:
 
 
 def expect_all_matched(published: dict[str, Tensor], module: nn.Module, ours: str) -> None:
-    """No key is left over, missing, of another shape, or a parameter without being one of ours."""
+    """Check that no key is left over, missing or of another shape."""
     wanted = {ours + name: value for name, value in module.state_dict().items()}
     converted, report = convert_weights(published, wanted, BEVFORMER_V2)
     assert converted.keys() == wanted.keys()
@@ -47,11 +47,11 @@ def expect_all_matched(published: dict[str, Tensor], module: nn.Module, ours: st
         for name in ("t1-base", "t1", "t2", "t8")
     ],
 )
-def test_every_backbone_key_finds_its_place(name: str) -> None:
+def test_every_backbone_key_has_a_counterpart(name: str) -> None:
     with torch.device("meta"):
         backbone = ResNet(ResNetConfig())
     published = published_keys(name, "img_backbone.")
-    assert len(published) == 53 * 6  # convolutions, and the five tensors of each one's norm
+    assert len(published) == 53 * 6  # convolutions, each with the five tensors of its norm
     expect_all_matched(published, backbone, "backbone.")
 
 
@@ -62,7 +62,7 @@ def test_every_backbone_key_finds_its_place(name: str) -> None:
         for name in DETECTORS
     ],
 )
-def test_every_fusion_key_finds_its_place(name: str) -> None:
+def test_every_fusion_key_has_a_counterpart(name: str) -> None:
     frames, inter_channels = DETECTORS[name]
     with torch.device("meta"):
         config = TemporalConfig(inter_channels=inter_channels)
