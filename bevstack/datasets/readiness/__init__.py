@@ -1,1 +1,1 @@
-"""Checks of a data set on disk: archives, files, poses, calibrations, annotations."""
+"""Checks of a dataset on disk: archives, files, poses, calibrations, annotations."""

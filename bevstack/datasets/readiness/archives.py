@@ -1,4 +1,4 @@
-"""Unpacks the official archives of nuScenes: safely, within the space there is, and resumably."""
+"""Safe and resumable unpacking of the official nuScenes archives."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ from bevstack.files import write_text_atomically
 
 try:
     import fcntl
-except ImportError:  # not on Windows, where nobody keeps a second process away
-    fcntl = None  # type: ignore[assignment]
+except ImportError:  # Windows: a second process is not kept out
+    _CAN_LOCK = False
+else:
+    _CAN_LOCK = True
 
-RECORD_NAME = ".unpacked_archives.json"  # beside the data: what was unpacked, and how far
+RECORD_NAME = ".unpacked_archives.json"  # in the root: progress of each archive
 ENDINGS = (".tar", ".tgz", ".tar.gz")
-RESERVE_BYTES = 1 << 28  # left free on the disk
-_SAVE_BYTES = 1 << 29  # unpacked between two notes of how far it went
+RESERVE_BYTES = 1 << 28  # to stay free on the disk
+_SAVE_BYTES = 1 << 29  # unpacked between two updates of the record
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far an archive was unpacked; it counts for a file of the same size and time only."""
+    """Progress of unpacking an archive, valid only for a file of the same size and time."""
 
     size: int
     mtime_ns: int
@@ -38,18 +40,18 @@ class Progress:
 
 
 def find_archives(folder: Path) -> list[Path]:
-    """Archives in a folder by name.
+    """Find the archives in a folder, sorted by name.
 
     Raises:
         FileNotFoundError: no such folder, or no archive in it.
     """
-    found = sorted(p for p in folder.glob("*") if p.name.endswith(ENDINGS) and p.is_file())
-    if not found:
+    archives = sorted(p for p in folder.glob("*") if p.name.endswith(ENDINGS) and p.is_file())
+    if not archives:
         raise FileNotFoundError(
             f"archives must be {', '.join('*' + e for e in ENDINGS)} in {folder}; got none: "
             "download them from nuscenes.org into one folder"
         )
-    return found
+    return archives
 
 
 def unpack_archives(
@@ -57,30 +59,31 @@ def unpack_archives(
     root: Path,
     report: Callable[[str], None],
 ) -> None:
-    """Unpacks archives one after the other into ``root``.
+    """Unpack archives into ``root``, one after the other.
 
-    Every file appears whole or not at all. Files that are there with the right size are left
-    alone, and archives unpacked before are skipped, so that the same call goes on after a stop.
+    Every file appears complete or not at all. Existing files of the right size are kept, and
+    archives that were unpacked before are skipped, so that the same call resumes after a stop.
 
     Args:
         archives: tar files, plain or gzipped.
-        root: where ``samples/``, ``maps/`` and the tables go; made if absent.
-        report: is told a line about each archive.
+        root: folder that receives ``samples/``, ``maps/`` and the tables; created if absent.
+        report: called with one line of text about each archive.
 
     Raises:
-        ValueError: a damaged archive, or one with a member that would lie outside the root or is
-            no plain file.
-        OSError: not enough space (says how much is needed), or a file cannot be written.
+        ValueError: an archive is damaged, or has a member that would lie outside the root or is not
+            a plain file.
+        OSError: there is not enough space (the message states how much is needed), a file cannot be
+            written, or a second process unpacks into ``root``.
     """
     root.mkdir(parents=True, exist_ok=True)
-    with _alone(root):
+    with _exclusive(root):
         _unpack_all(archives, root, report)
 
 
 def _unpack_all(archives: Sequence[Path], root: Path, report: Callable[[str], None]) -> None:
     record = _read_record(root)
     waiting = [a for a in archives if not _progress(record, a).done]
-    # JPEGs and point clouds hardly shrink: an archive takes about its own size once more.
+    # JPEGs and point clouds hardly shrink: unpacked, an archive takes about the same space again.
     needed = sum(max(0, a.stat().st_size - _progress(record, a).unpacked_bytes) for a in waiting)
     _expect_space(root, needed, f"{len(waiting)} archives")
     for archive in archives:
@@ -88,7 +91,7 @@ def _unpack_all(archives: Sequence[Path], root: Path, report: Callable[[str], No
             report(f"{archive.name}: unpacked before")
             continue
         written, kept = _unpack(archive, root, record)
-        report(f"{archive.name}: {written} files written, {kept} were there")
+        report(f"{archive.name}: {written} files written, {kept} already present")
 
 
 def _unpack(archive: Path, root: Path, record: dict[str, Progress]) -> tuple[int, int]:
@@ -120,7 +123,7 @@ def _unpack(archive: Path, root: Path, record: dict[str, Progress]) -> tuple[int
             raise
         raise ValueError(
             f"archive must be a whole tar file; got {archive}, which is damaged or cut off after "
-            f"{written + kept} files ({error}): download it again; the files stay"
+            f"{written + kept} files ({error}): download it again; the unpacked files are kept"
         ) from None
     except BaseException:
         save()
@@ -130,9 +133,12 @@ def _unpack(archive: Path, root: Path, record: dict[str, Progress]) -> tuple[int
 
 
 def _expect_end(archive: Path) -> None:
-    """A plain tar file that is cut off between two members reads like a whole one."""
+    """Check that a plain tar file ends as it must.
+
+    If it is cut off between two members, ``tarfile`` reads it without an error.
+    """
     with archive.open("rb") as file:
-        gzipped = file.read(2) == b"\x1f\x8b"  # which has a check sum at its own end
+        gzipped = file.read(2) == b"\x1f\x8b"  # gzip has a check sum at its end
         file.seek(max(0, archive.stat().st_size - tarfile.BLOCKSIZE))
         if not gzipped and any(file.read()):
             raise tarfile.ReadError("no end of the archive")
@@ -141,27 +147,27 @@ def _expect_end(archive: Path) -> None:
 def _members(
     tar: tarfile.TarFile, archive: Path, root: Path
 ) -> Iterator[tuple[tarfile.TarInfo, Path]]:
-    """Plain files and where they go; nothing but files and folders inside the root may be there."""
+    """Yield plain files and their destinations; refuse all but files and folders in the root."""
     inside = root.resolve()
     for member in tar:
         name = PurePosixPath(member.name)
         path = root.joinpath(*name.parts)
         safe = not name.is_absolute() and ".." not in name.parts and "\\" not in member.name
-        # Also not through a link that lies in the root already.
+        # A link in the root must not lead outside either.
         safe = safe and path.parent.resolve().is_relative_to(inside)
         if not safe or not (member.isreg() or member.isdir()):
             raise ValueError(
-                f"archive must hold plain files below its own folder; got {member.name!r} in "
-                f"{archive}: this is no archive of nuScenes"
+                f"archive must hold plain files and folders inside the root only; got "
+                f"{member.name!r} in {archive}: this is no archive of nuScenes"
             )
         if member.isreg():
             yield member, path
 
 
 def _write(source: IO[bytes] | None, path: Path) -> None:
-    assert source is not None  # of a plain file
+    assert source is not None  # extractfile returns a file for plain files
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")  # of one name, so that the next run replaces it
+    part = path.with_name(f".{path.name}.part")  # a fixed name, so that the next run replaces it
     try:
         with part.open("wb") as file:
             shutil.copyfileobj(source, file, 1 << 20)
@@ -172,9 +178,9 @@ def _write(source: IO[bytes] | None, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Only one process at a time unpacks into a folder."""
-    descriptor = os.open(root, os.O_RDONLY) if fcntl is not None else None
+def _exclusive(root: Path) -> Iterator[None]:
+    """Lock a folder, so that only one process at a time unpacks into it."""
+    descriptor = os.open(root, os.O_RDONLY) if _CAN_LOCK else None
     try:
         if descriptor is not None:
             try:
@@ -194,8 +200,8 @@ def _expect_space(root: Path, needed: int, what: str) -> None:
     if needed + RESERVE_BYTES > free:
         raise OSError(
             f"disk of {root} must have {needed / 1e9:.1f} GB free for {what}, and "
-            f"{RESERVE_BYTES / 1e9:.1f} GB over; got {free / 1e9:.1f} GB: make room, and the same "
-            "command goes on where it stopped"
+            f"{RESERVE_BYTES / 1e9:.1f} GB in reserve; got {free / 1e9:.1f} GB: free some space, "
+            "then run the same command again, which resumes where it stopped"
         )
 
 
@@ -204,7 +210,7 @@ def _read_record(root: Path) -> dict[str, Progress]:
         rows = json.loads((root / RECORD_NAME).read_bytes())
         return {str(name): Progress(**row) for name, row in rows.items()}
     except (OSError, ValueError, TypeError, AttributeError):
-        return {}  # none, or not ours: files that are there are left alone all the same
+        return {}  # no valid record: existing files are kept anyway
 
 
 def _progress(record: dict[str, Progress], archive: Path) -> Progress:

@@ -1,4 +1,4 @@
-"""Are the files of a version there, do they read, and are they the official ones."""
+"""Checks of the files of a version: presence, readability, equality to the official files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bevstack.datasets.images import read_image
-from bevstack.datasets.readiness.findings import Finding, found
+from bevstack.datasets.readiness.findings import Finding, summarise_faults
 from bevstack.tables.reader import Tables
 
 MANIFEST_NAME = "official_sha256_size.json"
@@ -20,7 +20,7 @@ _LIDAR_POINT_BYTES = 20  # x, y, z, intensity, ring as float32
 
 
 def check_presence(tables: Tables) -> list[Finding]:
-    """Files of all readings, folder by folder; only images of key frames matter."""
+    """Check that the files of all readings exist, by folder; only key-frame images matter."""
     keyframes = tables.keyframes
     is_image = tables.calibrated_sensors.is_camera[keyframes.sensor]
     needed = _absent(tables.root, keyframes.filename[is_image])
@@ -29,37 +29,32 @@ def check_presence(tables: Tables) -> list[Finding]:
     findings = []
     for folder, names in sorted(needed.items()):
         rule = f"all {len(keyframes.filename[is_image])} images of key frames must exist"
-        findings += found(
-            rule,
-            range(len(names)),
-            lambda k, names=names, folder=folder: (  # type: ignore[misc]
-                f"no {folder}/{names[k]}"
-            ),
-        )
+        missing = [f"no {folder}/{name}" for name in names]
+        findings += summarise_faults(rule, range(len(missing)), missing.__getitem__)
     if optional:
         number = sum(map(len, optional.values()))
         sentence = (
-            f"{number} files of lidar, radar and sweeps are not there, in {', '.join(optional)}: "
-            "bevstack does without them"
+            f"{number} files of lidar, radar and sweeps are missing, in {', '.join(optional)}: "
+            "bevstack does not need them"
         )
         findings.append(Finding(sentence, matters=False))
     return findings
 
 
 def check_readability(tables: Tables) -> list[Finding]:
-    """Every image of a key frame decodes whole and is of its size; lidar sweeps hold points."""
+    """Check that key-frame images decode in the right size, and lidar files hold whole points."""
     keyframes = tables.keyframes
     is_image = tables.calibrated_sensors.is_camera[keyframes.sensor]
     errors: list[str] = []
     for row in np.flatnonzero(is_image):
         height, width = keyframes.size[row].tolist()
-        # All of the file is decoded, but fewer pixels are computed.
+        # A reduction decodes the whole file, but computes fewer pixels.
         reduction = max((k for k in (1, 2, 4, 8) if height % k == width % k == 0), default=1)
         try:
             path = tables.root / str(keyframes.filename[row])
             read_image(path, (height, width), reduction=reduction)
         except FileNotFoundError:
-            continue  # told by check_presence
+            continue  # reported by check_presence
         except (ValueError, OSError) as error:
             errors.append(str(error))
     findings = [Finding(error, matters=True) for error in errors[:3]]
@@ -67,7 +62,7 @@ def check_readability(tables: Tables) -> list[Finding]:
         findings.append(Finding(f"{len(errors) - 3} more images cannot be read", matters=True))
     sweeps = [str(n) for n in keyframes.filename[~is_image] if str(n).endswith(".pcd.bin")]
     odd = [name for name in sweeps if _size(tables.root / name) % _LIDAR_POINT_BYTES]
-    return findings + found(
+    return findings + summarise_faults(
         "lidar files must hold whole points",
         range(len(odd)),
         lambda k: f"{_size(tables.root / odd[k])} bytes in {odd[k]}",
@@ -76,14 +71,14 @@ def check_readability(tables: Tables) -> list[Finding]:
 
 
 def check_official(root: Path, manifest: Path) -> list[Finding]:
-    """Files that the manifest knows are byte-identical to the official ones.
+    """Check that the files listed in the manifest are byte-identical to the official ones.
 
     Args:
         root: the folder that the manifest's names are relative to.
         manifest: a JSON file of ``{name: [SHA-256, size]}``.
 
     Raises:
-        ValueError: the manifest is of another form.
+        ValueError: the manifest has another format.
     """
     try:
         known = {
@@ -92,28 +87,27 @@ def check_official(root: Path, manifest: Path) -> list[Finding]:
         }
     except (ValueError, TypeError, AttributeError):
         raise ValueError(
-            f"manifest must map file names to [SHA-256, size]; got another form in {manifest}"
+            f"manifest must map file names to [SHA-256, size]; got another format in {manifest}"
         ) from None
-    here = [name for name in known if (root / name).is_file()]
-    other: dict[str, list[str]] = {}
-    for name in here:
-        if not _is(root / name, *known[name]):
-            other.setdefault(str(Path(name).parent), []).append(name)
+    present = [name for name in known if (root / name).is_file()]
+    different: dict[str, list[str]] = {}
+    for name in present:
+        if not _has_digest(root / name, *known[name]):
+            different.setdefault(str(Path(name).parent), []).append(name)
     findings = []
-    for folder, names in sorted(other.items()):
-        findings += found(
-            f"files of {folder} must be the official ones, byte for byte",
-            range(len(names)),
-            lambda k, names=names: f"another {Path(names[k]).name}",  # type: ignore[misc]
-        )
-    if len(here) < len(known):
-        sentence = f"{len(known) - len(here)} of the {len(known)} official files are not here"
+    for folder, names in sorted(different.items()):
+        rule = f"files of {folder} must equal the official ones, byte for byte"
+        described = [f"a different {Path(name).name}" for name in names]
+        findings += summarise_faults(rule, range(len(described)), described.__getitem__)
+    if len(present) < len(known):
+        missing = len(known) - len(present)
+        sentence = f"{missing} of the {len(known)} official files are missing"
         findings.append(Finding(sentence, matters=False))
     return findings
 
 
 def _absent(root: Path, filenames: Iterable[str]) -> dict[str, list[str]]:
-    """Names of files that are not there, by folder; each folder is listed once."""
+    """Return the names of missing files by folder; every folder is listed only once."""
     listed: dict[str, set[str]] = {}
     absent: dict[str, list[str]] = {}
     for filename in filenames:
@@ -130,11 +124,11 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _is(path: Path, digest: str, size: int) -> bool:
+def _has_digest(path: Path, digest: str, size: int) -> bool:
     if _size(path) != size:
         return False
-    found_digest = hashlib.sha256()
+    actual = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
-            found_digest.update(block)
-    return found_digest.hexdigest() == digest
+            actual.update(block)
+    return actual.hexdigest() == digest

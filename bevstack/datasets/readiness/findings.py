@@ -1,4 +1,4 @@
-"""What a look at a data set finds: sentences, and whether they matter."""
+"""Findings of the checks of a dataset: sentences, with a mark for serious ones."""
 
 from __future__ import annotations
 
@@ -11,26 +11,29 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not as it should be."""
+    """One fault of a dataset."""
 
-    sentence: str  # the thing, what was wanted, what was got, the remedy
-    matters: bool  # False where training, prediction and scoring do without
+    sentence: str  # subject, requirement, actual value, remedy
+    matters: bool  # False if training, prediction and scoring work in spite of it
 
 
-def found(
+def summarise_faults(
     rule: str,
     faults: NDArray[np.int64] | Sequence[int],
     describe: Callable[[int], str],
     *,
     matters: bool = True,
 ) -> list[Finding]:
-    """One finding for all faults of a kind, none for none.
+    """Summarise all faults of a kind in one finding, or in none if there is no fault.
 
     Args:
         rule: "<things> must <be>".
-        faults: which they are.
-        describe: one of them in a few words.
+        faults: indices of the faults.
+        describe: returns a short description of the fault with an index.
         matters: see `Finding`.
+
+    Returns:
+        A list of at most one finding, which describes the first fault and counts the rest.
     """
     if not len(faults):
         return []

@@ -1,4 +1,4 @@
-"""Is a root in nuScenes' format ready to use: what is there, what is missing, and the remedy."""
+"""Inspection of a nuScenes-format root: its contents, its faults and their remedies."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ from bevstack.tables.splits import OFFICIAL_SPLITS, scenes_of_split
 
 @dataclass(frozen=True)
 class RootReport:
-    """What a root holds, and what it lacks."""
+    """Contents and faults of a root."""
 
     scenes: int
     samples: int
     annotations: int
     samples_with_images: int
-    splits: tuple[tuple[str, int], ...]  # official splits with scenes here, and how many
+    splits: tuple[tuple[str, int], ...]  # official splits in the root, with their number of scenes
     findings: tuple[Finding, ...]
 
     @property
     def ready(self) -> bool:
-        """Whether nothing that matters is missing."""
+        """Return True if no finding matters."""
         return not any(finding.matters for finding in self.findings)
 
 
 def inspect_root(root: Path | str, version: str, *, read_images: bool = False) -> RootReport:
-    """Reads all tables of a version and looks for the images of its key frames.
+    """Read all tables of a version and check that the images of its key frames exist.
 
     Args:
         root: the folder that holds ``samples/`` and the version's folder.
         version: the folder of the 13 tables.
-        read_images: also decode every image and compare its size with the table's (some 25 ms
-            each at full size).
+        read_images: also decode every image and compare its size with the table's (about 25 ms per
+            image at full size).
 
     Raises:
-        FileNotFoundError: no such root or version, or a table without which nothing can be read.
-        ValueError: a table that is damaged or does not fit the others, or a broken calibration.
+        FileNotFoundError: no such root or version, or a required table is missing.
+        ValueError: a table is damaged or contradicts another one, or a calibration is invalid.
     """
     tables = Tables(root, version)
     dataset = NuScenesDataset(tables)
@@ -62,7 +62,7 @@ def inspect_root(root: Path | str, version: str, *, read_images: bool = False) -
     if read_images:
         findings += _unreadable_images(dataset, missing)
     if not len(tables.annotations.token):
-        sentence = f"sample_annotation.json of {version} holds no boxes: fit for prediction alone"
+        sentence = f"sample_annotation.json of {version} holds no boxes: usable for prediction only"
         findings.append(Finding(sentence, matters=False))
     return RootReport(
         scenes=len(tables.scenes.name),
@@ -75,16 +75,17 @@ def inspect_root(root: Path | str, version: str, *, read_images: bool = False) -
 
 
 def check_root(root: Path | str, version: str, manifest: Path | None = None) -> RootReport:
-    """Looks at every file and every number: minutes at full size.
+    """Check every file and every number, which takes minutes at full size.
 
-    Besides what `inspect_root` does: files decode whole and are the official ones, poses are
-    continuous, calibrations likely, times in order. A fault in one table hides no other.
+    In addition to the checks of `inspect_root`: files decode completely and equal the official
+    ones, poses are continuous, calibrations plausible, times in order. A fault in one table does
+    not hide faults in another.
 
     Args:
         root: the folder that holds ``samples/`` and the version's folder.
         version: the folder of the 13 tables.
-        manifest: SHA-256 and size of the official files; without it, one of the name
-            ``official_sha256_size.json`` in the root, if there is one.
+        manifest: SHA-256 and size of the official files. None: the file
+            ``official_sha256_size.json`` in the root, if it exists.
 
     Raises:
         FileNotFoundError: no such root or version.
@@ -114,19 +115,19 @@ def check_root(root: Path | str, version: str, manifest: Path | None = None) -> 
             findings += check()
         except (ValueError, OSError) as error:
             findings.append(Finding(str(error), matters=True))
-    different = dict.fromkeys(findings)  # a table at fault fails every check that needs it
+    unique = dict.fromkeys(findings)  # a faulty table fails every check that reads it
     return RootReport(
         scenes=_count(lambda: len(tables.scenes.name)),
         samples=_count(lambda: len(tables.samples.token)),
         annotations=_count(lambda: len(tables.annotations.token)),
         samples_with_images=_count(lambda: _samples_with_images(tables)),
         splits=_splits(tables),
-        findings=tuple(sorted(different, key=lambda finding: not finding.matters)),
+        findings=tuple(sorted(unique, key=lambda finding: not finding.matters)),
     )
 
 
 def _count(count: Callable[[], int]) -> int:
-    """What is counted, or 0 where the tables do not let themselves be read."""
+    """Return the count, or 0 if the tables cannot be read."""
     try:
         return count()
     except (ValueError, OSError):
@@ -136,12 +137,12 @@ def _count(count: Callable[[], int]) -> int:
 def _samples_with_images(tables: Tables) -> int:
     keyframes = tables.keyframes
     rows = tables.calibrated_sensors.is_camera[keyframes.sensor].nonzero()[0]
-    lost = [k for k in rows if not (tables.root / str(keyframes.filename[k])).is_file()]
-    return len(tables.samples.token) - len(set(keyframes.sample[lost].tolist()))
+    missing = [k for k in rows if not (tables.root / str(keyframes.filename[k])).is_file()]
+    return len(tables.samples.token) - len(set(keyframes.sample[missing].tolist()))
 
 
 def _missing_tables(tables: Tables) -> list[Finding]:
-    """Tables that nothing here reads, but other tools of nuScenes do."""
+    """Report unreadable tables that bevstack does not need, but other nuScenes tools do."""
     findings = []
     for name in TABLES:
         try:
@@ -163,7 +164,7 @@ def _missing_maps(tables: Tables) -> list[Finding]:
         Finding(
             f"pictures of all {len(names)} maps must exist for nuscenes-devkit to open the tables; "
             f"got none for {len(absent)}, such as {absent[0]}: unpack the maps into {tables.root} "
-            "(bevstack does without them)",
+            "(bevstack does not need them)",
             matters=False,
         )
     ]
@@ -201,16 +202,12 @@ def _unreadable_images(dataset: NuScenesDataset, missing: dict[str, list[str]]) 
 
 
 def _splits(tables: Tables) -> tuple[tuple[str, int], ...]:
-    found = []
+    splits = []
     for split, ending in OFFICIAL_SPLITS.items():
         if not tables.version.endswith(ending):
             continue
         try:
-            found.append((split, len(scenes_of_split(tables, split))))
-        except (
-            ValueError,
-            OSError,
-            ImportError,
-        ):  # none of its scenes here, or not listed without devkit
-            continue
-    return tuple(found)
+            splits.append((split, len(scenes_of_split(tables, split))))
+        except (ValueError, OSError, ImportError):
+            continue  # none of its scenes in the root, or its list needs the devkit
+    return tuple(splits)

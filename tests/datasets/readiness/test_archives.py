@@ -51,7 +51,7 @@ def _files(root: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def shelf(tmp_path: Path) -> Path:
-    """A folder with three small archives."""
+    """Write a folder with three small archives."""
     (tmp_path / "shelf").mkdir()
     _pack(tmp_path / "shelf/v1.0-mini_meta.tgz", _content(seed=1))
     _pack(tmp_path / "shelf/v1.0-mini_blobs.tar.gz", _content(seed=2))
@@ -69,30 +69,30 @@ WHOLE = {**_content(seed=1), **_content(seed=2), **_content(seed=3)}
 
 def test_all_archives_of_a_folder_are_unpacked(shelf: Path, root: Path) -> None:
     (shelf / "notes.txt").write_text("not an archive")
-    said: list[str] = []
-    unpack_archives(find_archives(shelf), root, said.append)
+    lines: list[str] = []
+    unpack_archives(find_archives(shelf), root, lines.append)
     assert _files(root) == WHOLE
-    assert said[0] == "other.tar: 32 files written, 0 were there"
-    said.clear()
+    assert lines[0] == "other.tar: 32 files written, 0 already present"
+    lines.clear()
     before = {p: p.stat().st_mtime_ns for p in root.rglob("*.jpg")}
-    unpack_archives(find_archives(shelf), root, said.append)
-    assert said == [f"{p.name}: unpacked before" for p in find_archives(shelf)]
+    unpack_archives(find_archives(shelf), root, lines.append)
+    assert lines == [f"{p.name}: unpacked before" for p in find_archives(shelf)]
     assert {p: p.stat().st_mtime_ns for p in root.rglob("*.jpg")} == before
 
 
-def test_what_is_there_is_kept_and_what_is_cut_off_is_written_again(
+def test_existing_files_are_kept_and_truncated_ones_are_written_again(
     shelf: Path, root: Path
 ) -> None:
     unpack_archives(find_archives(shelf), root, lambda _: None)
     (root / RECORD_NAME).unlink()
     (root / "samples/CAM_0/1_0.jpg").write_bytes(b"cut")
     (root / "samples/CAM_1/2_1.jpg").unlink()
-    said: list[str] = []
-    unpack_archives(find_archives(shelf), root, said.append)
-    assert [line.partition(": ")[2] for line in said] == [
-        "0 files written, 32 were there",
-        "1 files written, 31 were there",
-        "1 files written, 31 were there",
+    lines: list[str] = []
+    unpack_archives(find_archives(shelf), root, lines.append)
+    assert [line.partition(": ")[2] for line in lines] == [
+        "0 files written, 32 already present",
+        "1 files written, 31 already present",
+        "1 files written, 31 already present",
     ]
     assert _files(root) == WHOLE
 
@@ -106,7 +106,7 @@ def test_an_archive_that_changed_is_unpacked_again(shelf: Path, root: Path) -> N
 
 @pytest.mark.parametrize("kept", [0.3, 0.9, 0.999])
 @pytest.mark.parametrize("name", ["v1.0-mini_meta.tgz", "other.tar"])
-def test_a_cut_off_archive_leaves_whole_files_and_goes_on_when_it_is_whole(
+def test_a_truncated_archive_leaves_whole_files_and_resumes_when_it_is_whole(
     shelf: Path, root: Path, kept: float, name: str
 ) -> None:
     whole = (shelf / name).read_bytes()
@@ -118,13 +118,13 @@ def test_a_cut_off_archive_leaves_whole_files_and_goes_on_when_it_is_whole(
     found = _files(root)
     assert len(found) > 0 and all(WHOLE[path] == data for path, data in found.items())
     _pack(shelf / name, _content(seed=1 if "meta" in name else 3))
-    said: list[str] = []
-    unpack_archives([shelf / name], root, said.append)
+    lines: list[str] = []
+    unpack_archives([shelf / name], root, lines.append)
     assert _files(root) == _content(seed=1 if "meta" in name else 3)
-    assert said == [f"{name}: {32 - len(found)} files written, {len(found)} were there"]
+    assert lines == [f"{name}: {32 - len(found)} files written, {len(found)} already present"]
 
 
-def test_what_is_no_archive_is_refused(tmp_path: Path, root: Path) -> None:
+def test_a_file_that_is_no_archive_is_refused(tmp_path: Path, root: Path) -> None:
     (tmp_path / "a.tgz").write_bytes(b"<html>please log in</html>" * 100)
     with pytest.raises(ValueError, match=r"must be a whole tar file; got .*a\.tgz"):
         unpack_archives([tmp_path / "a.tgz"], root, lambda _: None)
@@ -157,7 +157,9 @@ def test_nothing_but_plain_files_inside_the_root_is_written(
 ) -> None:
     archive = _pack(tmp_path / "bad.tgz", {}, member)
     before = set(tmp_path.rglob("*"))
-    with pytest.raises(ValueError, match=r"must hold plain files below its own folder; got '"):
+    with pytest.raises(
+        ValueError, match=r"must hold plain files and folders inside the root only; got '"
+    ):
         unpack_archives([archive], root, lambda _: None)
     assert set(tmp_path.rglob("*")) - before == {root, root / RECORD_NAME}
 
@@ -166,31 +168,33 @@ def test_no_link_in_the_root_leads_outside(tmp_path: Path, shelf: Path, root: Pa
     (tmp_path / "elsewhere").mkdir()
     root.mkdir()
     (root / "samples").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ValueError, match="must hold plain files below"):
+    with pytest.raises(ValueError, match="must hold plain files and folders inside the root only"):
         unpack_archives(find_archives(shelf), root, lambda _: None)
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
-def test_too_little_space_is_told_before_and_on_the_way(
+def test_too_little_space_is_an_error_before_and_during_unpacking(
     shelf: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needed = sum(path.stat().st_size for path in find_archives(shelf))
     free = [needed + archives.RESERVE_BYTES - 1]
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**12, 0, free.pop(0)))
-    with pytest.raises(OSError, match=r"GB free for 3 archives, and 0\.3 GB over; got 0\.3 GB"):
+    with pytest.raises(
+        OSError, match=r"GB free for 3 archives, and 0\.3 GB in reserve; got 0\.3 GB"
+    ):
         unpack_archives(find_archives(shelf), root, lambda _: None)
     assert _files(root) == {}
     free += [10**11] * 8 + [archives.RESERVE_BYTES]
-    with pytest.raises(OSError, match=r"GB free for \S+\.jpg, .* goes on where it stopped"):
+    with pytest.raises(OSError, match=r"GB free for \S+\.jpg, .* resumes where it stopped"):
         unpack_archives(find_archives(shelf), root, lambda _: None)
     assert len(_files(root)) == 7
-    # What was unpacked is not asked for again.
+    # No space is required for the files that exist.
     free += [needed - 7 * 5000 + archives.RESERVE_BYTES] + [10**11] * 99
     unpack_archives(find_archives(shelf), root, lambda _: None)
     assert _files(root) == WHOLE
 
 
-def test_a_killed_run_leaves_no_half_file_and_goes_on(tmp_path: Path, root: Path) -> None:
+def test_a_killed_run_leaves_no_partial_file_and_can_be_resumed(tmp_path: Path, root: Path) -> None:
     rng = np.random.default_rng(0)
     files = {f"samples/CAM_A/{k}.jpg": rng.bytes(400_000) for k in range(150)}
     (tmp_path / "shelf").mkdir()
@@ -211,7 +215,7 @@ def test_a_killed_run_leaves_no_half_file_and_goes_on(tmp_path: Path, root: Path
     assert again.stdout == "large.tgz: unpacked before\n"
 
 
-def test_the_program_tells_errors_in_a_sentence(tmp_path: Path, root: Path) -> None:
+def test_the_program_prints_errors_in_a_sentence(tmp_path: Path, root: Path) -> None:
     command = [sys.executable, PROGRAM, root, "--from-archives", tmp_path / "none"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2

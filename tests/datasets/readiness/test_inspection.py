@@ -46,7 +46,7 @@ def test_damaged_images_are_found_on_request(root: Path) -> None:
     assert "CAM_FRONT/scene-0916_0.jpg, cut off" in finding.sentence
 
 
-def test_what_only_other_tools_need_is_a_note(root: Path) -> None:
+def test_a_missing_file_that_only_other_tools_need_is_a_note(root: Path) -> None:
     (root / "maps/mask.png").unlink()
     (root / VERSION / "visibility.json").unlink()
     report = inspect_root(root, VERSION)

@@ -27,7 +27,7 @@ Change = Callable[[list[dict[str, Any]]], None]
 
 @pytest.fixture
 def sound(root: Path) -> Path:
-    """The hand-made root with wider lenses, so that its six cameras overlap as nuScenes' do."""
+    """Widen the lenses of the small root, so that its six cameras overlap as in nuScenes."""
     rows = read_table(root, "calibrated_sensor")
     for row in rows:
         if row["camera_intrinsic"]:
@@ -57,7 +57,7 @@ def test_a_sound_root_gives_no_finding(sound: Path) -> None:
 
 
 def _turn(row: dict[str, Any], degrees: float) -> None:
-    """Turns a rotation about z."""
+    """Turn a rotation about z."""
     half = math.radians(degrees) / 2
     w, x, y, z = row["rotation"]
     c, s = math.cos(half), math.sin(half)
@@ -118,7 +118,7 @@ FAULTS: dict[str, tuple[str, Change, str]] = {
     "direction": (
         "calibrated_sensor",
         lambda rows: _turn(_row(rows, FRONT), 25.0),
-        r"cameras must look where .*; got 26 instead of about 0 degrees, CAM_FRONT in scene-0103$",
+        r"cameras must point like .*; got 26 instead of about 0 degrees, CAM_FRONT in scene-0103$",
     ),
     "overlap": (
         "calibrated_sensor",
@@ -167,7 +167,8 @@ def test_cameras_that_changed_places_are_found(sound: Path) -> None:
     left["rotation"], right["rotation"] = right["rotation"], left["rotation"]
     write_tables(sound, {"calibrated_sensor": rows})
     (found,) = _findings(sound)
-    assert found.startswith("cameras must look where nuScenes' do") and "and 1 more" in found
+    assert found.startswith("cameras must point like nuScenes' cameras")
+    assert "and 1 more" in found
 
 
 def test_a_fault_in_one_table_hides_no_other(sound: Path) -> None:
@@ -197,14 +198,14 @@ def _minival(tmp_path: Path) -> tuple[Path, Path]:
 
 
 @pytest.mark.oracle("data_check_minival")
-def test_of_the_real_part_only_what_it_lacks_is_found(tmp_path: Path) -> None:
+def test_the_real_part_gives_only_its_known_findings(tmp_path: Path) -> None:
     root, manifest = _minival(tmp_path)
     report = check_root(root, VERSION, manifest)
     sentences = [finding.sentence for finding in report.findings if finding.matters]
-    # It holds the images of four samples, and tables that were put together anew.
+    # It holds the images of four samples, and tables that were assembled again.
     assert (report.samples, report.samples_with_images) == (81, 4)
     assert sum("images of key frames must exist" in sentence for sentence in sentences) == 6
-    assert sum("must be the official ones" in sentence for sentence in sentences) == 1
+    assert sum("must equal the official ones" in sentence for sentence in sentences) == 1
     assert len(sentences) == 7
 
 
@@ -240,12 +241,13 @@ def test_ten_planted_faults_are_all_found_on_one_screen(tmp_path: Path) -> None:
     planted = (
         r"all 486 images .*samples/CAM_FRONT/n008\S*, and 77 more",
         r"image must be a whole file; got .*CAM_BACK__\d+\.jpg, cut off after 50000 bytes",
-        r"files of samples/CAM_FRONT_LEFT must be the official ones",
+        r"files of samples/CAM_FRONT_LEFT must equal the official ones",
         r"image must be 1600x900 .* got 800x450 in .*CAM_BACK_LEFT",
         r"ego poses must be continuous; got (29|30)\.\d m",
         r"calibrations must have unit quaternions; got .* at CAM_BACK_RIGHT",
         r"principal points must lie inside the image; got \(\d+\.\d, -3\.0\) .* CAM_FRONT_RIGHT",
-        r"cameras must look where nuScenes' do; got .*CAM_(FRONT|BACK)_LEFT in scene-0103, and",
+        r"cameras must point like nuScenes' cameras; got .*CAM_(FRONT|BACK)_LEFT in scene-0103,"
+        r" and",
         r"timestamps of sample.json must rise from each row to its next; got -0\.5",
         r"instance_token in sample_annotation\.json \(row 7, .* got 'f{32}'",
     )
