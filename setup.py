@@ -1,8 +1,8 @@
-"""Builds `bevstack._C` from `ops/` for the torch that is installed; metadata is in pyproject.toml.
+"""Build of `bevstack._C` from `ops/` for the installed torch; metadata is in pyproject.toml.
 
-The extension is optional: every operator has a reference in Python. Where it cannot be compiled the
-reason is told on stderr and kept in the package for `bevstack doctor`. `ops/build.py` compiles, and
-says which environment variables it reads.
+The extension is optional, because every operator has a reference in Python. If it cannot be
+compiled, the reason is printed to stderr and stored in the package for `bevstack doctor`.
+`ops/build.py` compiles the extension and lists the environment variables that it reads.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 BUILDING = {"bdist_wheel", "build", "build_ext", "develop", "editable_wheel", "install"}
-# Sources, configurations and weights travel in the package: an installed one needs no checkout.
+# The package holds sources, configurations and weights, so an installation needs no checkout.
 MAPPED = {
     "bevstack.configs": "configs",
     "bevstack.weights": "weights",
@@ -27,11 +27,11 @@ MAPPED = {
 
 
 def load_builder() -> ModuleType:
-    """The module ops/build.py, which no path for imports leads to here."""
+    """Load ops/build.py as a module; it is not on the import path here."""
     name = "bevstack_ops_build"
     spec = importlib.util.spec_from_file_location(name, ROOT / "ops" / "build.py")
     assert spec is not None and spec.loader is not None
-    sys.modules[name] = module = importlib.util.module_from_spec(spec)  # dataclasses look there
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)  # needed by dataclasses
     spec.loader.exec_module(module)
     return module
 
@@ -39,28 +39,32 @@ def load_builder() -> ModuleType:
 builder = load_builder()
 
 
-def tell(lines: list[str]) -> None:
-    """Tells on stderr what was not built, and raises where it was required."""
+def report(lines: list[str]) -> None:
+    """Print to stderr the kernels that were not built.
+
+    Raises:
+        SystemExit: there are such kernels, and BEVSTACK_BUILD_OPS=require is set.
+    """
     if lines:
         print("\n".join(f"bevstack: {line}" for line in lines), file=sys.stderr, flush=True)
-    if lines and builder.wish() == "require":
+    if lines and builder.build_mode() == "require":
         raise SystemExit("bevstack: error: BEVSTACK_BUILD_OPS=require is set")
 
 
 class BuildKernels(build_ext):
-    """Has ops/build.py compile the extension; a failure leaves the package without it."""
+    """The build_ext command with ops/build.py; after a failure the package has no extension."""
 
     def build_extension(self, extension: Extension) -> None:
-        """Compiles into the folder of the build, which is later packed or copied."""
+        """Compile into the build folder, which setuptools packs or copies later."""
         target = Path(self.get_ext_fullpath(extension.name))
         target.unlink(missing_ok=True)
         work = Path(self.get_finalized_command("build").build_base)
         record = builder.build(target.parent, work.resolve() / "ops")
         record.write(target.parent)
-        tell(record.lines())
+        report(record.lines())
 
     def copy_extensions_to_source(self) -> None:
-        """Takes the record along; an extension of before is not left behind a failed build."""
+        """Copy extension and record in place; after a failed build, remove an older extension."""
         package, built = (
             ROOT / "bevstack",
             Path(self.build_lib, self.get_ext_filename("bevstack._C")),
@@ -71,11 +75,11 @@ class BuildKernels(build_ext):
         self.copy_file(str(built.parent / builder.RECORD_NAME), str(package))
 
 
-class KeepReason(build_py):
-    """Writes beside the modules why there is no extension."""
+class StoreReason(build_py):
+    """The build_py command for a skipped extension: it stores the reason in the package."""
 
     def run(self) -> None:
-        """Leaves an extension that an editable installation has from before as it is."""
+        """Write the record, unless an editable installation has an older extension."""
         super().run()
         in_place = self.editable_mode
         folder = ROOT / "bevstack" if in_place else Path(self.build_lib) / "bevstack"
@@ -84,15 +88,15 @@ class KeepReason(build_py):
 
 
 def extension_arguments() -> dict[str, object]:
-    """What setup() is told about the extension; without one the wheel fits every machine."""
+    """Return the arguments of setup() for the extension; without it, a wheel fits any machine."""
     if not BUILDING.intersection(sys.argv):
         return {}
     skipped = builder.skip_record()
     if skipped is None:
         extension = Extension("bevstack._C", sources=[], optional=True)
         return {"ext_modules": [extension], "cmdclass": {"build_ext": BuildKernels}}
-    tell(skipped.lines())
-    return {"cmdclass": {"build_py": KeepReason}}
+    report(skipped.lines())
+    return {"cmdclass": {"build_py": StoreReason}}
 
 
 if __name__ == "__main__":
@@ -105,6 +109,6 @@ if __name__ == "__main__":
             "bevstack": ["py.typed"],
             "": ["*.json", "*.safetensors", *builder.SOURCE_KINDS],
         },
-        exclude_package_data={"bevstack": [builder.RECORD_NAME]},  # of an earlier build in place
+        exclude_package_data={"bevstack": [builder.RECORD_NAME]},  # from an older build in place
         **extension_arguments(),
     )

@@ -1,6 +1,6 @@
-"""Camera-only bird's-eye-view perception: camera images and a calibrated rig in, 3D boxes out.
+"""Camera-only bird's-eye-view perception: 3D boxes from camera images and a calibrated rig.
 
-The names most programs need are here; everything else is imported from its own package.
+This package exports the names that most programs need. Import everything else from its sub-package.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["Frame", "Reset", "__version__", "load", "load_config"]
 
 
 def __getattr__(name: str) -> object:
-    """Imports the public names on first use, so that ``import bevstack`` itself stays light."""
+    """Import a public name on first use, so that ``import bevstack`` stays fast."""
     if name == "load":
         from bevstack.runtime.detector import load
 

@@ -1,4 +1,4 @@
-"""``python -m bevstack``, and what ``torchrun -m bevstack train`` starts."""
+"""Entry point of ``python -m bevstack`` and ``torchrun -m bevstack train``."""
 
 import sys
 

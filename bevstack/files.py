@@ -1,4 +1,4 @@
-"""Writing files whole or not at all."""
+"""Atomic writing of files, and a reproducible order of safetensors metadata."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ def write_atomically(
     path: Path | str,
     content: bytes | Iterable[bytes | memoryview],
 ) -> None:
-    """Writes a file, making its folder where needed.
+    """Write a file atomically, and create its folder if necessary.
 
-    The content goes to a temporary file beside ``path``, which takes its place only when it is
-    complete and on the disk: after an error, a full disk or a kill an older file is still whole.
+    The content goes to a temporary file beside ``path``. The temporary file replaces ``path`` only
+    when it is complete and on the disk. After an error, a full disk or a kill, an older file is
+    therefore unchanged.
 
     Args:
         path: the file.
-        content: all of it, or pieces, which are written as they come.
+        content: the whole content, or chunks of it, which are written one after the other.
 
     Raises:
-        OSError: the folder cannot be made or written, or the disk is full; names ``path``.
+        OSError: the folder cannot be created or written, or the disk is full; the error names
+            ``path``.
     """
     path = Path(path)
     try:
@@ -37,23 +39,28 @@ def write_text_atomically(
     path: Path | str,
     text: str | Iterable[str],
 ) -> None:
-    """``write_atomically`` for text, in UTF-8."""
-    pieces = (text,) if isinstance(text, str) else text
-    write_atomically(path, (piece.encode() for piece in pieces))
+    """Write text in UTF-8 by ``write_atomically``.
+
+    Raises:
+        OSError: the folder cannot be created or written, or the disk is full; the error names
+            ``path``.
+    """
+    chunks = (text,) if isinstance(text, str) else text
+    write_atomically(path, (chunk.encode() for chunk in chunks))
 
 
-def safetensors_in_order(data: bytes) -> tuple[bytes, memoryview]:
-    """A safetensors file with its metadata in the order of their names.
+def sort_safetensors_metadata(data: bytes) -> tuple[bytes, memoryview]:
+    """Sort the metadata of a safetensors file by key.
 
-    The library writes them as a hash table has them, so the same tensors and metadata would be
-    another file, of another digest, each time.
+    The safetensors library writes metadata in the random order of a hash table. The same tensors
+    and metadata would give a file with a different digest each time.
 
     Args:
         data: the whole file. Format: 8 bytes of header size, a JSON header, padded with spaces to
             a multiple of 8 bytes, and the tensors (safetensors README, "Format").
 
     Returns:
-        The new header with its size, and the tensors, not copied.
+        The new header with its size, and a view of the tensors, which are not copied.
     """
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:end])
@@ -63,17 +70,17 @@ def safetensors_in_order(data: bytes) -> tuple[bytes, memoryview]:
     return len(text).to_bytes(8, "little") + text, memoryview(data)[end:]
 
 
-def _replace(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
+def _replace(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            for piece in pieces:
-                file.write(piece)
+            for chunk in chunks:
+                file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
         umask = os.umask(0)
         os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes it readable by its owner alone
+        os.chmod(temporary, 0o666 & ~umask)  # mkstemp permits the owner alone
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

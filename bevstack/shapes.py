@@ -1,4 +1,4 @@
-"""Shape checks for public doors: one line a tensor, and an error that says what was got."""
+"""Shape checks of arguments: one line a tensor, and an error with the expected and given shape."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ def expect_shape(
     axes: tuple[int | str, ...],
     sizes: dict[str, int] | None = None,
 ) -> dict[str, int]:
-    """Checks the shape of a tensor or array and returns the sizes of its named axes.
+    """Check the shape of a tensor or array and return the sizes of its named axes.
 
     Args:
-        name: what the tensor is called in the caller's signature, for the message.
-        array: anything with a ``shape``.
-        axes: one entry an axis: an integer is an exact size, a string is a named size that must
-            agree wherever the same name stands, and ``"..."`` first stands for any leading axes.
-        sizes: sizes bound by earlier checks, so that several tensors must agree.
+        name: the name of the tensor in the caller's signature, for the message.
+        array: any object with a ``shape``.
+        axes: one entry an axis. An integer is an exact size. A string is a named size, which must
+            be the same for every axis of that name. ``"..."`` in front permits any leading axes.
+        sizes: sizes of named axes from earlier checks, which this tensor must agree with.
 
     Returns:
-        ``sizes`` with the newly bound names added (the argument is not changed).
+        ``sizes`` and the sizes of the new names (the argument is not changed).
 
     Raises:
-        ValueError: names the tensor, the wanted axes and the shape that was got.
+        ValueError: the shape differs; the message names the tensor, the expected axes and the
+            given shape.
 
     Example:
         >>> sizes = expect_shape("value", value, ("B", "S", "M", 16))
@@ -37,13 +38,13 @@ def expect_shape(
     """
     bound = dict(sizes or {})
     shape = tuple(array.shape)
-    wanted = axes[1:] if axes and axes[0] == "..." else axes
-    trailing = shape[len(shape) - len(wanted) :]
-    rank_fits = len(shape) >= len(wanted) if wanted is not axes else len(shape) == len(wanted)
+    expected = axes[1:] if axes and axes[0] == "..." else axes
+    trailing = shape[len(shape) - len(expected) :]
+    rank_fits = len(shape) >= len(expected) if expected is not axes else len(shape) == len(expected)
     fits = rank_fits
-    for axis, size in zip(wanted, trailing, strict=False) if rank_fits else ():
-        expected = axis if isinstance(axis, int) else bound.setdefault(axis, size)
-        fits = fits and size == expected
+    for axis, size in zip(expected, trailing, strict=False) if rank_fits else ():
+        expected_size = axis if isinstance(axis, int) else bound.setdefault(axis, size)
+        fits = fits and size == expected_size
     if not fits:
         raise ValueError(f"{name} must have shape {_describe(axes, sizes or {})}; got {shape}")
     return bound

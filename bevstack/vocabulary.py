@@ -1,7 +1,7 @@
-"""Names of cameras, classes and attributes that the whole project shares; imports nothing of it.
+"""Names of cameras, classes and attributes that the whole project shares.
 
-The order of `DETECTION_CLASSES` is the label order (0..9); the order of `CAMERA_CHANNELS` is the
-order of the camera axis wherever a rig follows nuScenes.
+This module imports nothing from the project. `DETECTION_CLASSES` is in label order (0..9).
+`CAMERA_CHANNELS` is in the order of the camera axis of rigs that follow nuScenes.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ ATTRIBUTES: tuple[str, ...] = (
 
 TRAFFIC_LIGHT, ROAD_SIGN = 1, 2  # OpenLane-V2's categories
 
-# OpenLane-V2's attributes by number: colours of lights, meanings of signs.
+# OpenLane-V2's attributes in the order of their indices: colours of lights, meanings of signs.
 TRAFFIC_ELEMENT_ATTRIBUTES: tuple[str, ...] = (
     "unknown",
     "red",

@@ -1,14 +1,14 @@
-"""Compiles `bevstack._C` from this folder for the torch that is installed.
+"""Build program of `bevstack._C`: compiles this folder for the installed torch.
 
-setup.py and `bevstack build-ops` call `build`, which runs this file as a program of its own, so
-that what the compilers print can be kept. Importing it needs neither torch nor setuptools.
+setup.py and `bevstack build-ops` call `build`. It runs this file as a separate program, so that it
+can record the output of the compilers. Importing this module needs neither torch nor setuptools.
 
 Environment:
-    BEVSTACK_BUILD_OPS: "0" compiles nothing; "cpu" compiles for the CPU alone; with "require" an
-        installation without compiled kernels is an error ("1", or nothing: it is only told).
-    FORCE_CUDA: "1" compiles the CUDA sources though the toolkit found is not torch's own, and says
-        why where that is impossible. A GPU is never needed.
-    CXX, MAX_JOBS, CUDA_HOME, TORCH_CUDA_ARCH_LIST: as torch reads them.
+    BEVSTACK_BUILD_OPS: "0" compiles nothing. "cpu" compiles for the CPU alone. "require" makes an
+        installation without compiled kernels an error. "1", the default, only reports it.
+    FORCE_CUDA: "1" compiles the CUDA sources even if the CUDA toolkit has another version than
+        torch's, and prints the reason if that is impossible. A GPU is never needed.
+    CXX, MAX_JOBS, CUDA_HOME, TORCH_CUDA_ARCH_LIST: the meaning that torch gives them.
 """
 
 from __future__ import annotations
@@ -36,72 +36,72 @@ SOURCES = Path(__file__).resolve().parent
 RECORD_NAME = "_C.json"
 COMMAND = "bevstack build-ops"
 SOURCE_KINDS = ("*.h", "*.cuh", "*.cpp", "*.cu")
-WISHES = ("0", "1", "cpu", "require")
+BUILD_MODES = ("0", "1", "cpu", "require")
 
-# Kernels come as `<op>_<level>.cpp`, each compiled for one instruction set and chosen at run time.
+# A kernel file `<op>_<level>.cpp` is compiled for one instruction set and selected at run time.
 INSTRUCTION_SETS = {
     "avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mf16c"],
     "avx2": ["-mavx2", "-mfma", "-mf16c"],
     "baseline": [],
 }
 COMPILE_FLAGS = ["-O3"]
-# For the compiler only: at::parallel_for runs on one thread without it, and linking it too would
-# bring a second OpenMP runtime beside the one torch has loaded.
+# A flag for the compiler alone. Without it at::parallel_for runs on one thread. Linking with it
+# would add a second OpenMP runtime to the one that torch has loaded.
 OPENMP = ["-fopenmp"] if sys.platform == "linux" else []
 GPU_ARCHITECTURES = ("8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
-LINES_TOLD = 20
-AFTER_ERRORS = ("ninja: ", "Traceback ")
+MAX_LOG_LINES = 20
+ERROR_END_MARKS = ("ninja: ", "Traceback ")  # starts of the lines after the compiler's errors
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Record:
-    """What became of a build; kept beside the extension, where `bevstack doctor` finds it."""
+    """The result of a build; stored beside the extension, where `bevstack doctor` reads it."""
 
     outcome: str  # "built", "failed" or "skipped"
-    problem: str = ""  # why nothing was built
-    cuda_problem: str = ""  # why the CUDA kernels are not in what was built
-    log: tuple[str, ...] = ()  # the compiler's last lines, of whatever failed
+    problem: str = ""  # reason if nothing was built
+    cuda_problem: str = ""  # reason if the CUDA kernels are left out
+    log: tuple[str, ...] = ()  # the last lines of the compiler that failed
     torch: str = ""
     python: str = sys.implementation.cache_tag
-    sources: str = ""  # digest
+    sources: str = ""  # source_digest() of the compiled sources
     command: str = ""
     seconds: float = 0.0
 
     def lines(self) -> list[str]:
-        """What to tell whoever builds: nothing where all that can be is built."""
+        """Return the lines to report to the user; none if everything possible was built."""
         log = [f"  {line}" for line in self.log]
         if self.outcome != "built":
             title = f"the compiled kernels bevstack._C are not built: {self.problem}"
-            serves = f"{', '.join(operators())} run on their Python reference, right but slower"
-        elif self.cuda_problem and (self.log or forces_cuda()):
+            effect = f"{', '.join(operators())} run on their Python reference, which is slower"
+        elif self.cuda_problem and (self.log or is_cuda_forced()):
             title = f"the CUDA kernels are not built: {self.cuda_problem}"
-            serves = "on a GPU the operators run on their Python reference; the CPU's are compiled"
+            effect = "on a GPU the operators run on their Python reference; the CPU's are compiled"
         else:
             return []
-        return [title, *log, serves, f"to build them for the torch that is installed: {COMMAND}"]
+        return [title, *log, effect, f"to build them for the installed torch: {COMMAND}"]
 
     def write(self, folder: Path) -> None:
-        """Keeps it in a folder, where an older one is replaced in one step."""
+        """Write the record into a folder; an older one is replaced atomically."""
         folder.mkdir(parents=True, exist_ok=True)
         temporary = folder / f".{RECORD_NAME}.{os.getpid()}"
-        kept = dataclasses.asdict(self)
-        del kept["command"], kept["seconds"]  # of no use elsewhere, and no two builds agree
-        temporary.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
+        stored = dataclasses.asdict(self)
+        del stored["command"], stored["seconds"]  # useless elsewhere, and different in every build
+        temporary.write_text(json.dumps(stored, indent=1) + "\n", "utf-8")
         temporary.replace(folder / RECORD_NAME)
 
 
 def native_sources(pattern: str) -> list[str]:
-    """Sources below this folder, sorted so that builds are reproducible."""
+    """Return the sources below this folder, sorted so that builds are reproducible."""
     return sorted(path.relative_to(SOURCES).as_posix() for path in SOURCES.rglob(pattern))
 
 
 def operators() -> list[str]:
-    """The operators that have kernels here: each is a folder."""
+    """Return the operators with kernels; each has its own folder."""
     return sorted({Path(source).parent.name for source in native_sources("*_baseline.cpp")})
 
 
 def source_digest() -> str:
-    """Digest of all that decides what is compiled: the sources and this file."""
+    """Return the digest of everything that determines the extension: sources and this file."""
     digest = hashlib.sha256(Path(__file__).read_bytes())
     for source in sorted(s for kind in SOURCE_KINDS for s in native_sources(kind)):
         digest.update(f"\0{source}\0".encode())
@@ -110,27 +110,31 @@ def source_digest() -> str:
 
 
 def instruction_set(source: str) -> str | None:
-    """The level a source is compiled for by its name, or None for a portable one."""
+    """Return the instruction set in the name of a source, or None for a portable source."""
     level = Path(source).stem.rpartition("_")[2]
     return level if level in INSTRUCTION_SETS else None
 
 
-def wish() -> str:
-    """What BEVSTACK_BUILD_OPS asks for."""
-    asked = os.environ.get("BEVSTACK_BUILD_OPS") or "1"
-    if asked not in WISHES:
-        raise SystemExit(f"BEVSTACK_BUILD_OPS must be one of {', '.join(WISHES)}; got {asked}")
-    return asked
+def build_mode() -> str:
+    """Return the value of BEVSTACK_BUILD_OPS.
+
+    Raises:
+        SystemExit: the value is not one of `BUILD_MODES`.
+    """
+    mode = os.environ.get("BEVSTACK_BUILD_OPS") or "1"
+    if mode not in BUILD_MODES:
+        raise SystemExit(f"BEVSTACK_BUILD_OPS must be one of {', '.join(BUILD_MODES)}; got {mode}")
+    return mode
 
 
-def forces_cuda() -> bool:
-    """Whether FORCE_CUDA asks for the CUDA kernels."""
+def is_cuda_forced() -> bool:
+    """Return True if FORCE_CUDA requests the CUDA kernels."""
     return os.environ.get("FORCE_CUDA", "0") not in ("", "0")
 
 
-def why_not() -> str | None:
-    """The reason for building nothing, or None where the extension can be built."""
-    if wish() == "0":
+def find_build_problem() -> str | None:
+    """Return the reason for building nothing, or None if the extension can be built."""
+    if build_mode() == "0":
         return "BEVSTACK_BUILD_OPS=0 is set"
     try:
         import torch  # noqa: F401
@@ -143,63 +147,63 @@ def why_not() -> str | None:
 
 
 def skip_record() -> Record | None:
-    """What to keep where nothing can be built, or None where it can."""
-    problem = why_not()
+    """Return the record of a skipped build, or None if the extension can be built."""
+    problem = find_build_problem()
     if problem is None:
         return None
     return Record(outcome="skipped", problem=problem, sources=source_digest())
 
 
 def find_nvcc() -> Path | None:
-    """The CUDA compiler of CUDA_HOME, of the PATH, or of the usual place."""
+    """Find the CUDA compiler in CUDA_HOME, on the PATH, or in /usr/local/cuda."""
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
-    found = None if home else shutil.which("nvcc")
-    if found is not None:
-        # Where the one on the PATH is a script that calls another, that one knows where it lies.
-        plan = subprocess.run([found, "--dryrun", "-E", "x.cu"], capture_output=True, text=True)
-        places = re.findall(r"_HERE_=(.+)", plan.stderr)
-        return Path(places[0]) / "nvcc" if places else Path(found)
+    command = None if home else shutil.which("nvcc")
+    if command is not None:
+        # The nvcc on the PATH may be a script that calls the real one, which prints its folder.
+        plan = subprocess.run([command, "--dryrun", "-E", "x.cu"], capture_output=True, text=True)
+        folders = re.findall(r"_HERE_=(.+)", plan.stderr)
+        return Path(folders[0]) / "nvcc" if folders else Path(command)
     nvcc = Path(home or "/usr/local/cuda") / "bin" / "nvcc"
     return nvcc if nvcc.is_file() else None
 
 
-def why_not_cuda() -> str | None:
-    """The reason for leaving the CUDA sources out, or None where they can be compiled."""
+def find_cuda_problem() -> str | None:
+    """Return the reason for leaving the CUDA sources out, or None if they can be compiled."""
     import torch
 
-    if wish() == "cpu":
+    if build_mode() == "cpu":
         return "BEVSTACK_BUILD_OPS=cpu is set"
     if torch.version.cuda is None:
         return f"torch {torch.__version__} is built without CUDA"
     nvcc = find_nvcc()
     if nvcc is None:
         return f"no CUDA compiler (nvcc) is found; torch is built for CUDA {torch.version.cuda}"
-    told = subprocess.run([str(nvcc), "--version"], capture_output=True, text=True).stdout
-    release = re.search(r"release (\d+)\.(\d+)", told)
+    version = subprocess.run([str(nvcc), "--version"], capture_output=True, text=True).stdout
+    release = re.search(r"release (\d+)\.(\d+)", version)
     if release is None:
-        return f"{nvcc} does not tell its version"
-    if release[1] != torch.version.cuda.split(".")[0] and not forces_cuda():
+        return f"{nvcc} does not print its version"
+    if release[1] != torch.version.cuda.split(".")[0] and not is_cuda_forced():
         toolkit = f"{release[1]}.{release[2]}"
         return f"nvcc is of CUDA {toolkit}, torch is built for CUDA {torch.version.cuda}"
     return None
 
 
 def build(into: Path, work: Path) -> Record:
-    """Compiles the extension into a folder, with its record, as far as that is possible here.
+    """Compile the extension into a folder and write its record there.
 
-    Where the CUDA sources do not compile, the CPU's are compiled alone. Where nothing can be
-    compiled nothing is written: what to do then is the caller's decision.
+    If the CUDA sources do not compile, only the CPU sources are compiled. If nothing compiles,
+    nothing is written, and the caller decides what to do with the returned record.
 
     Args:
         into: the folder of the package.
-        work: where object files are kept; what has not changed is not compiled again.
+        work: the folder of object files; unchanged sources are not compiled again.
     """
     skipped = skip_record()
     if skipped is not None:
         return skipped
     import torch
 
-    cuda_problem = why_not_cuda() or ""
+    cuda_problem = find_cuda_problem() or ""
     work = work / f"torch-{torch.__version__}-{sys.implementation.cache_tag}"
     log: tuple[str, ...] = ()
     start = time.monotonic()
@@ -207,7 +211,7 @@ def build(into: Path, work: Path) -> Record:
         command = [sys.executable, str(SOURCES / "build.py"), "--into", str(into.resolve())]
         command += ["--work", str(work / ("cuda" if with_cuda else "cpu"))]
         command += ["--cuda"] if with_cuda else []
-        done = run_aside(command, child_environment(with_cuda))
+        done = run_child(command, child_environment(with_cuda))
         record = Record(
             outcome="built" if done.returncode == 0 else "failed",
             problem="" if done.returncode == 0 else "the compiler reports an error",
@@ -225,16 +229,16 @@ def build(into: Path, work: Path) -> Record:
     return record
 
 
-def run_aside(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Runs the program, its messages and its errors in one text."""
-    pipe, both = subprocess.PIPE, subprocess.STDOUT
+def run_child(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a program with its standard output and standard error in one text."""
+    pipe, merged = subprocess.PIPE, subprocess.STDOUT
     return subprocess.run(
-        command, env=environment, stdout=pipe, stderr=both, text=True, errors="replace"
+        command, env=environment, stdout=pipe, stderr=merged, text=True, errors="replace"
     )
 
 
 def child_environment(with_cuda: bool) -> dict[str, str]:
-    """The variables torch's build reads, those not set by the user filled in."""
+    """Return the environment of torch's build, with defaults for variables that are not set."""
     try:
         processors = len(os.sched_getaffinity(0))
     except AttributeError:  # not on every system
@@ -244,44 +248,44 @@ def child_environment(with_cuda: bool) -> dict[str, str]:
     if nvcc is not None:
         variables["CUDA_HOME"] = str(nvcc.parent.parent)
         known = subprocess.run([str(nvcc), "--list-gpu-arch"], capture_output=True, text=True)
-        named = [a for a in GPU_ARCHITECTURES if f"compute_{a.replace('.', '')}" in known.stdout]
-        variables.setdefault("TORCH_CUDA_ARCH_LIST", ";".join(named) + "+PTX")
+        chosen = [a for a in GPU_ARCHITECTURES if f"compute_{a.replace('.', '')}" in known.stdout]
+        variables.setdefault("TORCH_CUDA_ARCH_LIST", ";".join(chosen) + "+PTX")
     return variables
 
 
 def last_lines(output: str) -> tuple[str, ...]:
-    """What a compiler says of its failure, without the commands and the way into it."""
+    """Return the error lines of a compiler's output, without commands and tracebacks."""
     lines = [line for line in output.splitlines() if line.strip() and " -o " not in line]
     for first, line in enumerate(lines):
         if re.search(r"\berror\b", line, re.IGNORECASE):
-            told = itertools.takewhile(
-                lambda line: not line.startswith(AFTER_ERRORS), lines[first:]
+            errors = itertools.takewhile(
+                lambda line: not line.startswith(ERROR_END_MARKS), lines[first:]
             )
-            return tuple(itertools.islice(told, LINES_TOLD))
-    return tuple(lines[-LINES_TOLD:])
+            return tuple(itertools.islice(errors, MAX_LOG_LINES))
+    return tuple(lines[-MAX_LOG_LINES:])
 
 
 def compile_extension(work: Path, with_cuda: bool) -> Path:
-    """Compiles everything with torch's build helper; returns the extension's file."""
+    """Compile everything with torch's build helper, and return the extension's file."""
     from setuptools import Distribution
     from torch.utils import cpp_extension
 
     extension, specific = native_extension(with_cuda)
-    command_of = functools.partial(compile_for_one_level, work=work)
+    compile_source = functools.partial(compile_for_instruction_set, work=work)
     with concurrent.futures.ThreadPoolExecutor(int(os.environ.get("MAX_JOBS", "2"))) as pool:
-        extension.extra_objects.extend(pool.map(command_of, specific))
+        extension.extra_objects.extend(pool.map(compile_source, specific))
     distribution = Distribution({"name": "bevstack", "ext_modules": [extension]})
     command = cpp_extension.BuildExtension(distribution)
     command.build_lib = str(work / "lib")
     command.build_temp = str(work)
-    command.force = True  # to ask ninja, which knows what has changed
+    command.force = True  # always call ninja, which detects changed sources
     command.ensure_finalized()
     command.run()
     return Path(command.get_ext_fullpath("_C"))
 
 
 def native_extension(with_cuda: bool) -> tuple[Any, list[str]]:
-    """The extension as torch's build helper wants it, and the sources it cannot compile."""
+    """Return the extension for torch's build helper, and the sources to compile separately."""
     from torch.utils import cpp_extension
 
     # `<op>_cuda.cpp` registers the kernels of `<op>_kernels.cu`.
@@ -299,8 +303,8 @@ def native_extension(with_cuda: bool) -> tuple[Any, list[str]]:
     return extension, [source for source in sources if instruction_set(source) in levels]
 
 
-def compile_for_one_level(source: str, work: Path) -> str:
-    """Compiles a file of one instruction set, which includes no torch; returns the object."""
+def compile_for_instruction_set(source: str, work: Path) -> str:
+    """Compile a source for its instruction set, without torch headers; return the object file."""
     target = (work / source).with_suffix(".o")
     target.parent.mkdir(parents=True, exist_ok=True)
     flags = [*COMPILE_FLAGS, "-std=c++17", "-fPIC", "-Wno-psabi", *OPENMP, f"-I{SOURCES}"]
@@ -313,20 +317,20 @@ def compile_for_one_level(source: str, work: Path) -> str:
 
 
 def is_current(target: Path, command: str) -> bool:
-    """Whether an object was made by this command after all it includes was last changed."""
-    made_by, depends = target.with_suffix(".command"), target.with_suffix(".d")
-    if not (made_by.is_file() and depends.is_file() and target.is_file()):
+    """Return True if this command built the object after the last change of its sources."""
+    command_file, dependency_file = target.with_suffix(".command"), target.with_suffix(".d")
+    if not (command_file.is_file() and dependency_file.is_file() and target.is_file()):
         return False
-    listed = depends.read_text(encoding="utf-8").partition(":")[2].replace("\\\n", " ")
-    included = [Path(name) for name in listed.split()]
+    names = dependency_file.read_text(encoding="utf-8").partition(":")[2].replace("\\\n", " ")
+    included = [Path(name) for name in names.split()]
     changed_ns = [file.stat().st_mtime_ns for file in included if file.is_file()]
     newest_ns = max(changed_ns, default=0)
-    same = made_by.read_text(encoding="utf-8") == command and len(changed_ns) == len(included)
+    same = command_file.read_text(encoding="utf-8") == command and len(changed_ns) == len(included)
     return same and newest_ns < target.stat().st_mtime_ns
 
 
 def main() -> None:
-    """Compiles into a folder; what is there is replaced in one step, as others may be using it."""
+    """Compile into a folder; an extension there is replaced atomically, as it may be in use."""
     parser = argparse.ArgumentParser(description="Compile bevstack._C for the installed torch.")
     parser.add_argument("--into", type=Path, required=True, help="folder of the extension")
     parser.add_argument("--work", type=Path, required=True, help="folder of object files")
@@ -336,8 +340,8 @@ def main() -> None:
     os.chdir(SOURCES)
     built = compile_extension(work, arguments.cuda)
     into.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="._C.", dir=into) as aside:
-        os.replace(shutil.copy(built, aside), into / built.name)
+    with tempfile.TemporaryDirectory(prefix="._C.", dir=into) as scratch:
+        os.replace(shutil.copy(built, scratch), into / built.name)
 
 
 if __name__ == "__main__":

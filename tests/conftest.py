@@ -1,8 +1,8 @@
-"""What every test shares: devices, one thread, and oracle cases that cannot quietly vanish.
+"""Fixtures and hooks for all tests: devices, one thread, and a check that every oracle case runs.
 
-An oracle test carries ``@pytest.mark.oracle("<case>")`` and reads its numbers below
-``shared_dir()``. Where that folder is absent it is skipped, saying so. Where it is present and the
-whole suite runs, the session fails unless every case of ``oracle_cases.txt`` ran.
+An oracle test has the mark ``@pytest.mark.oracle("<case>")`` and reads its reference numbers below
+``shared_dir()``. If that folder does not exist, the test is skipped with a reason. If it exists and
+the whole suite runs, the session fails unless every case of ``oracle_cases.txt`` ran.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ _TESTS = Path(__file__).resolve().parent
 
 
 def shared_dir() -> Path | None:
-    """Returns the folder of stored reference numbers: $BEVSTACK_SHARED, or beside the checkout."""
+    """Return the folder of stored reference numbers: $BEVSTACK_SHARED, or beside the checkout."""
     folder = Path(os.environ.get("BEVSTACK_SHARED", _TESTS.parent.parent / "shared"))
     return folder if (folder / "oracle").is_dir() else None
 
 
 @pytest.fixture(params=["cpu"] + ["cuda"] * torch.cuda.is_available())
 def device(request: pytest.FixtureRequest) -> torch.device:
-    """Every device of this machine in turn."""
+    """Run the test on each device of this machine."""
     return torch.device(request.param)
 
 
 @pytest.fixture
 def oracle_dir() -> Path:
-    """The folder ``oracle/`` of the stored reference numbers."""
+    """Return the folder ``oracle/`` of the stored reference numbers."""
     shared = shared_dir()
     if shared is None:
         pytest.skip("no stored reference numbers: neither ../shared nor $BEVSTACK_SHARED")
@@ -38,7 +38,7 @@ def oracle_dir() -> Path:
 
 
 class _OracleCases:
-    """Collects which stored cases ran, in this process or in its workers."""
+    """A plugin that collects the oracle cases that ran, in this process or in its workers."""
 
     def __init__(self) -> None:
         self.ran: set[str] = set()
@@ -53,14 +53,14 @@ class _OracleCases:
         stopped = session.shouldstop or session.shouldfail
         if stopped or shared_dir() is None or not _whole_suite(session.config):
             return
-        wanted = (_TESTS / "oracle_cases.txt").read_text(encoding="utf-8").split()
-        self.missing = sorted(set(wanted) - self.ran)
+        required = (_TESTS / "oracle_cases.txt").read_text(encoding="utf-8").split()
+        self.missing = sorted(set(required) - self.ran)
         if self.missing and exitstatus == 0:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self.missing:
-            terminalreporter.write_sep("=", "stored cases that did not run", red=True)
+            terminalreporter.write_sep("=", "oracle cases that did not run", red=True)
             terminalreporter.write_line(", ".join(self.missing))
 
 

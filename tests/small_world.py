@@ -1,4 +1,4 @@
-"""A small synthetic world and a configuration small enough to train in a test, made once a run."""
+"""A small synthetic world, built once a run, and a configuration that trains within a test."""
 
 from __future__ import annotations
 
@@ -47,42 +47,42 @@ CONFIG = Config(
 )
 
 
-def folder_of_the_run(factory: pytest.TempPathFactory) -> Path:
-    """The temporary folder that the workers of one run share."""
+def run_folder(factory: pytest.TempPathFactory) -> Path:
+    """Return the temporary folder that the workers of one run share."""
     base = factory.getbasetemp()
     return base if base.name.startswith("pytest-") else base.parent
 
 
-def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """A folder that the first worker to ask fills and the others wait for: for what takes long.
+def build_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> Path:
+    """Return a folder that is built once a run: by the first worker, while the rest wait.
 
-    Tests of a module are spread over workers, each of which would else make it.
+    The tests of a module are spread over workers. Without this, each worker would build the folder.
     """
-    folder = folder_of_the_run(factory) / name
+    folder = run_folder(factory) / name
     finished = folder / "finished"
     with FileLock(folder.with_suffix(".lock")):
         if not finished.exists():
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
-            make(folder)
+            build(folder)
             finished.touch()
     return folder
 
 
 def small_world(factory: pytest.TempPathFactory) -> Path:
-    """Root of the world; the workers of one run share it."""
-    root = folder_of_the_run(factory) / "small_world"
-    with contextlib.suppress(OSError):  # another worker was quicker: its world is the same
+    """Return the root of the world, which the workers of one run share."""
+    root = run_folder(factory) / "small_world"
+    with contextlib.suppress(OSError):  # another worker finished first; its world is identical
         make_world(root, SPEC)
     make_world(root, SPEC)
     return root
 
 
 def dataset(root: Path, split: str = "synth_train") -> NuScenesDataset:
-    """The samples of a split of the small world."""
+    """Return the samples of a split of the small world."""
     return NuScenesDataset(root, SPEC.version, split=split)
 
 
 def with_training(**changes: object) -> Config:
-    """The small configuration with another recipe."""
+    """Return the small configuration with changed training fields."""
     return dataclasses.replace(CONFIG, training=dataclasses.replace(CONFIG.training, **changes))

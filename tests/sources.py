@@ -1,4 +1,4 @@
-"""The project's source files as lists and as trees: what the tests of its rules read."""
+"""Lists and syntax trees of the project's source files, for the tests of its rules."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ OWN_FILES = [*PACKAGE_FILES, *CONFIG_FILES, *PROGRAM_FILES, *BUILD_FILES]
 
 
 def module_name(path: Path) -> str:
-    """Dotted name of a file below the root."""
+    """Return the dotted module name of a file below the root."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def imports_of(tree: ast.AST, module: str, is_package: bool) -> Iterator[tuple[int, str]]:
-    """(line, dotted name) of all imports, wherever they stand, relative ones resolved.
+    """Yield (line, dotted name) of all imports, nested ones included; relative ones are resolved.
 
-    `from a import b` counts as `a.b`: b may be a module.
+    `from a import b` counts as `a.b`, because b may be a module.
     """
     package = module if is_package else module.rpartition(".")[0]
     for node in ast.walk(tree):
@@ -48,13 +48,13 @@ def imports_of(tree: ast.AST, module: str, is_package: bool) -> Iterator[tuple[i
 
 
 def called_name(call: ast.Call) -> str:
-    """Last part of what is called: `load` of `torch.load(...)`."""
+    """Return the last part of the name that is called: `load` of `torch.load(...)`."""
     function = call.func
     return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 
 def import_graph(sources: Mapping[str, str], packages: Set[str]) -> dict[str, set[str]]:
-    """For every module, the modules among the sources that it imports, wherever the import stands.
+    """Map each module to the modules among the sources that it imports, also inside functions.
 
     An import of a name counts as an import of the module that defines it.
     """
@@ -70,35 +70,35 @@ def import_graph(sources: Mapping[str, str], packages: Set[str]) -> dict[str, se
 
 
 def circles(graph: Mapping[str, Set[str]]) -> list[list[str]]:
-    """Groups of modules that import one another, directly or through others."""
+    """Return the groups of modules that import one another, directly or indirectly."""
     return [group for group in _components(graph) if len(group) > 1]
 
 
 def _components(graph: Mapping[str, Set[str]]) -> list[list[str]]:
-    """Strongly connected components: modules that reach each other."""
+    """Return the strongly connected components: groups of modules that reach each other."""
     reached = {module: _reachable(graph, module) for module in graph}
     groups: list[list[str]] = []
-    seen: set[str] = set()
+    assigned: set[str] = set()
     for module in graph:
-        if module not in seen:
+        if module not in assigned:
             group = {module} | {m for m in reached[module] if module in reached[m]}
-            seen |= group
+            assigned |= group
             groups.append(sorted(group))
     return groups
 
 
 def _reachable(graph: Mapping[str, Set[str]], start: str) -> set[str]:
     reached: set[str] = set()
-    waiting = [start]
-    while waiting:
-        new = graph[waiting.pop()] - reached
+    pending = [start]
+    while pending:
+        new = graph[pending.pop()] - reached
         reached |= new
-        waiting += new
+        pending += new
     return reached
 
 
 def functions_of(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    """Every function and method, nested ones too."""
+    """Return every function and method, nested ones included."""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
     return (node for node in ast.walk(tree) if isinstance(node, kinds))
 
@@ -109,7 +109,7 @@ def parse(path: Path) -> ast.Module:
 
 
 def expect_no_faults(files: list[Path], faults_of: Callable[[Path], list[str]]) -> None:
-    """Fails with every file that breaks the rule, and where."""
-    found = {path.relative_to(ROOT).as_posix(): faults_of(path) for path in files}
-    lines = [f"{name}: {'; '.join(faults)}" for name, faults in found.items() if faults]
+    """Fail with the name and the faults of every file that breaks a rule."""
+    faults_by_name = {path.relative_to(ROOT).as_posix(): faults_of(path) for path in files}
+    lines = [f"{name}: {'; '.join(faults)}" for name, faults in faults_by_name.items() if faults]
     assert not lines, "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The rules of the house, read off the source: layers, length caps, forbidden constructs."""
+"""Rules of the architecture, checked in the sources: layers, length caps, forbidden constructs."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ TABLE = (
     ("__main__",),
 )
 ROWS = {name: row for row, names in enumerate(TABLE) for name in names}
-# The compiled operators are reached through bevstack.ops alone; their sources, the folder ops/, are
-# installed too.
+# Compiled operators may be imported by bevstack.ops alone. Their sources, the folder ops/, are
+# installed as bevstack._ops_sources.
 COMPILED = {"_C": "ops", "_ops_sources": "ops"}
-# Names of bevstack/__init__.py that a module may import although the package stands above it all.
+# Names of bevstack/__init__.py that every module may import, although it is above all rows.
 OPEN_TO_ALL = {"__version__"}
 
 PICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib"}
@@ -57,36 +57,36 @@ MAX_POSITIONAL_ARGUMENTS = 2
 
 
 def part_of(module: str) -> str | None:
-    """The package of the table a dotted module lies in; None for bevstack itself."""
+    """Return the package of the table that holds a dotted module; None for bevstack itself."""
     parts = module.split(".")
     return COMPILED.get(parts[1], parts[1]) if len(parts) > 1 else None
 
 
 def layer_faults(source: str, module: str, is_package: bool = False) -> list[str]:
-    """Imports of one module that the table of layers forbids."""
+    """Return the imports of one module that the table of layers forbids."""
     own = part_of(module)
     if own is None:
-        return []  # bevstack/__init__.py stands above all and offers their names
+        return []  # bevstack/__init__.py is above all rows and exports their names
     faults = []
     for line, name in imports_of(ast.parse(source), module, is_package):
         if name.split(".")[0] != "bevstack":
             continue
-        other = part_of(name)
-        if other in OPEN_TO_ALL or other == own:
+        imported = part_of(name)
+        if imported in OPEN_TO_ALL or imported == own:
             continue
-        if other is None or other not in ROWS or ROWS[other] >= ROWS[own]:
+        if imported is None or imported not in ROWS or ROWS[imported] >= ROWS[own]:
             faults.append(f"line {line}: {module} (row {ROWS[own]}) imports {name}")
     return faults
 
 
 def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """Lines of a function's body without its docstring."""
+    """Count the lines of a function's body without its docstring."""
     body = function.body[1:] if ast.get_docstring(function) is not None else function.body
     return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
 
 
 def constructor_faults(tree: ast.AST) -> list[str]:
-    """Constructors with too many arguments, or too many that may be given by position."""
+    """Return the constructors with too many arguments, or too many positional ones."""
     faults = []
     for function in functions_of(tree):
         if function.name != "__init__":
@@ -100,14 +100,14 @@ def constructor_faults(tree: ast.AST) -> list[str]:
 
 
 def attributes_of(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """(line, dotted name) of every `module.name` in the code."""
+    """Yield (line, dotted name) of every `module.name` in the code."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             yield node.lineno, f"{node.value.id}.{node.attr}"
 
 
 def unsafe_loads(tree: ast.AST) -> list[str]:
-    """Uses of pickle, direct or by torch.load and numpy.load without their safe setting."""
+    """Return the uses of pickle, direct or by torch.load and numpy.load without their safe flag."""
     faults = []
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
@@ -128,13 +128,13 @@ def unsafe_loads(tree: ast.AST) -> list[str]:
     return faults
 
 
-def own_functions_of(tree: ast.AST) -> Iterator[ast.FunctionDef]:
-    """Functions and methods, without those inside a function: wrappers take what they wrap."""
+def outer_functions_of(tree: ast.AST) -> Iterator[ast.FunctionDef]:
+    """Yield functions and methods, but none inside a function: wrappers may forward keywords."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.FunctionDef):
             yield node
         else:
-            yield from own_functions_of(node)
+            yield from outer_functions_of(node)
 
 
 def part(path: Path) -> str | None:
@@ -149,15 +149,15 @@ def test_modules_import_only_from_lower_rows() -> None:
 
 
 def test_files_of_a_package_import_one_another_without_circles() -> None:
-    """Rows forbid circles between packages, so any that is left lies within one."""
+    """Check the files of each package; the rows already forbid circles between packages."""
     sources = {module_name(p): p.read_text("utf-8") for p in PACKAGE_FILES}
-    del sources["bevstack"]  # it offers names of all packages, on first use
+    del sources["bevstack"]  # it imports names of all packages on first use
     packages = {module_name(p) for p in PACKAGE_FILES if p.name == "__init__.py"}
-    found = circles(import_graph(sources, packages))
-    assert not found, "\n".join(
-        f"{' <-> '.join(group)}: hand in what the lower file needs, or move the part that both use "
-        "into a third file"
-        for group in found
+    groups = circles(import_graph(sources, packages))
+    assert not groups, "\n".join(
+        f"{' <-> '.join(group)}: pass the lower file what it needs as an argument, or move the "
+        "part that both use into a third file"
+        for group in groups
     )
 
 
@@ -213,7 +213,7 @@ def test_only_the_command_prints() -> None:
 
 def test_no_function_takes_unnamed_keywords() -> None:
     expect_no_faults(
-        OWN_FILES, lambda p: [f.name for f in own_functions_of(parse(p)) if f.args.kwarg]
+        OWN_FILES, lambda p: [f.name for f in outer_functions_of(parse(p)) if f.args.kwarg]
     )
 
 
@@ -226,17 +226,17 @@ def test_nothing_is_unpickled() -> None:
     expect_no_faults(files, lambda p: unsafe_loads(parse(p)))
 
 
-def test_no_module_is_a_drawer_for_everything() -> None:
-    drawers = {"util", "utils", "common", "misc", "helpers"}
-    expect_no_faults(PACKAGE_FILES, lambda p: sorted(drawers & set(module_name(p).split("."))))
+def test_no_module_has_a_catch_all_name() -> None:
+    catch_all = {"util", "utils", "common", "misc", "helpers"}
+    expect_no_faults(PACKAGE_FILES, lambda p: sorted(catch_all & set(module_name(p).split("."))))
 
 
 def test_no_global_is_reassigned_and_only_the_command_reads_the_environment() -> None:
     def faults(path: Path) -> list[str]:
         nodes = list(ast.walk(parse(path)))
-        found = [f"line {n.lineno}: global" for n in nodes if isinstance(n, ast.Global)]
+        globals_ = [f"line {n.lineno}: global" for n in nodes if isinstance(n, ast.Global)]
         reads = [n for n in nodes if isinstance(n, ast.Attribute) and n.attr == "environ"]
-        return found + [f"line {n.lineno}: environ" for n in reads if part(path) != "cli"]
+        return globals_ + [f"line {n.lineno}: environ" for n in reads if part(path) != "cli"]
 
     expect_no_faults(PACKAGE_FILES, faults)
 
@@ -259,11 +259,11 @@ def test_no_global_is_reassigned_and_only_the_command_reads_the_environment() ->
         ("from bevstack.unknown import x", "bevstack.cli.main", True),
     ],
 )
-def test_layer_check_itself_tells_good_from_bad(source: str, module: str, faulty: bool) -> None:
+def test_the_layer_check_finds_faulty_imports_only(source: str, module: str, faulty: bool) -> None:
     assert bool(layer_faults(source, module)) is faulty
 
 
-def test_circle_check_itself_tells_good_from_bad() -> None:
+def test_the_circle_check_finds_circles_only() -> None:
     sources = {
         "p": "",
         "p.a": "from p.b import f",
@@ -276,7 +276,7 @@ def test_circle_check_itself_tells_good_from_bad() -> None:
     assert circles(import_graph(sources, {"p"})) == [["p.a", "p.b", "p.c"]]
 
 
-def test_programs_in_folders_are_walked() -> None:
+def test_program_files_include_the_programs_of_every_folder() -> None:
     names = {path.relative_to(ROOT).as_posix() for path in PROGRAM_FILES}
     assert {"benchmarks/ops.py", "tools/overfit.py", "data/make_world.py"} <= names
 
@@ -295,11 +295,11 @@ def test_programs_in_folders_are_walked() -> None:
         ("joblib.load(path)", True),
     ],
 )
-def test_pickle_check_itself_tells_good_from_bad(source: str, faulty: bool) -> None:
+def test_the_pickle_check_finds_unsafe_loads_only(source: str, faulty: bool) -> None:
     assert bool(unsafe_loads(ast.parse(source))) is faulty
 
 
-def test_length_and_constructor_checks_themselves_count_right() -> None:
+def test_the_length_and_constructor_checks_count_correctly() -> None:
     body = "\n".join(["    x = 1"] * 61)
     long, documented = (ast.parse(f"def f(\n  a,\n):\n{d}{body}") for d in ("", '    """D."""\n'))
     assert [body_lines(f) for t in (long, documented) for f in functions_of(t)] == [61, 61]

@@ -1,4 +1,4 @@
-"""Builds and installs the project as a user would, from a copy of its sources, with no network."""
+"""Builds and installations of the project from a copy of its sources, without network access."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ SOURCE_DISTRIBUTION = BUILD.replace("build_wheel", "build_sdist")
 COMMAND = "bevstack build-ops"
 RECORD = "bevstack/_C.json"
 
-# An extension in miniature: one portable file, and one for each instruction set that refuses to be
-# compiled with the flags of another.
+# A minimal extension: one portable file, and one file for each instruction set. The latter fail to
+# compile with the flags of another instruction set.
 MODULE = """
 #include <Python.h>
 extern "C" { int level_baseline(); LEVELS }
@@ -43,7 +43,7 @@ extern "C" int level_NAME() { return VALUE; }
 
 
 def copy_sources(destination: Path, native: dict[str, str] | None = None) -> Path:
-    """Copies what a build reads; `native` replaces the sources below ops/."""
+    """Copy the files that a build reads; `native` replaces the sources below ops/."""
     for name in ("bevstack", "configs", "weights", *(("ops",) if native is None else ())):
         if (ROOT / name).is_dir():
             ignored = shutil.ignore_patterns("__pycache__", "*.so")
@@ -63,7 +63,7 @@ def copy_sources(destination: Path, native: dict[str, str] | None = None) -> Pat
 def build_wheel(
     sources: Path, environment: dict[str, str] | None = None, program: str = BUILD
 ) -> subprocess.CompletedProcess[str]:
-    """Runs the build backend as pip does after its isolation is set up."""
+    """Run the build backend as pip does after it has set up build isolation."""
     command = [sys.executable, "-c", program, str(sources / "dist")]
     return run(command, sources, environment)
 
@@ -71,9 +71,9 @@ def build_wheel(
 def run(
     command: list[str], folder: Path, environment: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Runs a program without what the environment may say of builds."""
-    said = ("BEVSTACK_BUILD_OPS", "FORCE_CUDA", "PYTHONPATH", "PYTHONSTARTUP", "VIRTUAL_ENV")
-    kept = {name: value for name, value in os.environ.items() if name not in said}
+    """Run a program without the environment variables that affect builds."""
+    removed = ("BEVSTACK_BUILD_OPS", "FORCE_CUDA", "PYTHONPATH", "PYTHONSTARTUP", "VIRTUAL_ENV")
+    kept = {name: value for name, value in os.environ.items() if name not in removed}
     variables = {**kept, "MAX_JOBS": "1", **(environment or {})}
     return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
 
@@ -109,7 +109,7 @@ needs_compiler = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel of the project, kernels left out: other tests build those."""
+    """Build a wheel of the project without kernels, which other tests compile."""
     sources = copy_sources(tmp_path_factory.mktemp("sources"))
     done = build_wheel(sources, {"BEVSTACK_BUILD_OPS": "0"})
     assert done.returncode == 0, done.stderr
@@ -119,12 +119,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bin folder of a new environment with the wheel, and this one's packages below it."""
+    """Return the bin folder of a new environment with the wheel and the present packages."""
     return install(wheel, tmp_path_factory.mktemp("environment"))
 
 
 def install(wheel: Path, folder: Path) -> Path:
-    """Installs a wheel into a new environment with this one's packages below it."""
+    """Install a wheel into a new environment that also finds the packages of the present one."""
     venv = folder / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
     python = venv / "bin" / "python"
@@ -163,7 +163,7 @@ def test_installed_command_runs_in_an_empty_folder(installed: Path, tmp_path: Pa
     assert json.loads(report.stdout)["bevstack"] == "0.1.0"
 
 
-def test_installed_package_is_the_wheel_s_own_and_finds_its_configurations(
+def test_installed_package_comes_from_the_wheel_and_finds_its_configurations(
     installed: Path, tmp_path: Path
 ) -> None:
     program = (
@@ -190,9 +190,7 @@ def test_training_demo_of_an_installed_wheel_runs_in_an_empty_folder(
     assert {"results_nusc.json", "metrics_summary.json", "learning_curve.png"} <= written
 
 
-def test_installed_package_finds_the_weights_that_come_with_it(
-    installed: Path, tmp_path: Path
-) -> None:
+def test_installed_package_finds_the_packaged_weights(installed: Path, tmp_path: Path) -> None:
     program = "from bevstack.runtime.shipped import packaged_weights as p; print(*p())"
     done = run_installed(installed, tmp_path, "python", "-c", program)
     assert done.returncode == 0, done.stderr
@@ -201,7 +199,7 @@ def test_installed_package_finds_the_weights_that_come_with_it(
 
 @pytest.mark.slow
 @needs_compiler
-def test_installed_wheel_gets_its_kernels_from_build_ops_and_uninstalls_whole(
+def test_build_ops_compiles_the_kernels_of_a_wheel_and_pip_uninstalls_every_file(
     wheel: Path, tmp_path: Path
 ) -> None:
     installed = install(wheel, tmp_path)
@@ -213,8 +211,8 @@ def test_installed_wheel_gets_its_kernels_from_build_ops_and_uninstalls_whole(
     pip = [sys.executable, "-m", "pip", "--python", str(installed / "python"), "uninstall"]
     removed = run([*pip, "--yes", "bevstack"], tmp_path)
     assert removed.returncode == 0, removed.stderr
-    left = [p for p in package.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
-    assert left == []
+    remaining = [p for p in package.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    assert remaining == []
 
 
 def test_sdist_holds_the_native_sources(tmp_path: Path) -> None:
@@ -230,7 +228,9 @@ def test_sdist_holds_the_native_sources(tmp_path: Path) -> None:
     assert {f"{top}/weights/{p.name}" for p in shipped_files()} <= names
 
 
-def test_build_that_cannot_see_torch_has_no_kernels_and_names_the_command(tmp_path: Path) -> None:
+def test_build_that_cannot_import_torch_has_no_kernels_and_names_the_command(
+    tmp_path: Path,
+) -> None:
     sources = copy_sources(tmp_path / "sources", {"module.cpp": "#error must not be compiled"})
     hiding = tmp_path / "hiding"
     hiding.mkdir()
@@ -248,7 +248,7 @@ def test_build_that_cannot_see_torch_has_no_kernels_and_names_the_command(tmp_pa
         ("BEVSTACK_BUILD_OPS", "0", "BEVSTACK_BUILD_OPS=0 is set"),
     ],
 )
-def test_build_without_compiler_or_on_request_has_no_kernels_and_says_why(
+def test_build_without_compiler_or_with_kernels_disabled_gives_the_reason(
     variable: str, value: str, reason: str, tmp_path: Path
 ) -> None:
     sources = copy_sources(tmp_path / "sources", {"module.cpp": "#error must not be compiled"})
@@ -268,7 +268,7 @@ def test_build_that_requires_kernels_fails_without_a_compiler(tmp_path: Path) ->
 
 
 @needs_compiler
-def test_source_that_does_not_compile_leaves_a_wheel_that_knows_why(tmp_path: Path) -> None:
+def test_source_that_does_not_compile_leaves_a_wheel_with_the_reason(tmp_path: Path) -> None:
     native = {"module.cpp": "#error broken on purpose", "thing/thing_baseline.cpp": ""}
     sources = copy_sources(tmp_path / "sources", native)
     done = build_wheel(sources)
@@ -284,7 +284,7 @@ def test_source_that_does_not_compile_leaves_a_wheel_that_knows_why(tmp_path: Pa
 
 
 @needs_compiler
-def test_build_in_place_keeps_its_record_and_no_extension_of_before_a_failure(
+def test_failed_build_in_place_keeps_its_record_and_removes_the_old_extension(
     tmp_path: Path,
 ) -> None:
     module = MODULE.replace("LEVELS", "").replace("int level_baseline();", "").replace("SUM", "")
@@ -308,7 +308,7 @@ def test_each_instruction_set_is_compiled_with_its_own_flags(tmp_path: Path) -> 
     if platform.machine() == "x86_64":
         levels["avx2"] = ("defined(__AVX2__) && !defined(__AVX512F__)", 10)
         levels["avx512"] = ("defined(__AVX512F__) && defined(__AVX512BW__)", 100)
-    else:  # a file of an instruction set this machine lacks must be left alone
+    else:  # a file of an instruction set that this machine lacks must not be compiled
         levels["avx2"] = ("0", 10)
     native = {
         f"thing/thing_{name}.cpp": LEVEL.replace("NAME", name)
@@ -317,10 +317,10 @@ def test_each_instruction_set_is_compiled_with_its_own_flags(tmp_path: Path) -> 
         for name, (condition, value) in levels.items()
     }
     built = [name for name, (condition, _) in levels.items() if condition != "0"]
-    others = [name for name in built if name != "baseline"]
+    optional = [name for name in built if name != "baseline"]
     native["module.cpp"] = MODULE.replace(
-        "LEVELS", " ".join(f"int level_{name}();" for name in others)
-    ).replace("SUM", "".join(f" + level_{name}()" for name in others))
+        "LEVELS", " ".join(f"int level_{name}();" for name in optional)
+    ).replace("SUM", "".join(f" + level_{name}()" for name in optional))
     sources = copy_sources(tmp_path / "sources", native)
     done = build_wheel(sources)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""The programs outside the package start and say what they do."""
+"""The programs outside the package start and print their help."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ MODULES = ("benchmarks.run", "benchmarks.full_size_tables", "benchmarks.cuda_reg
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=[p.stem for p in PROGRAMS])
-def test_program_explains_itself(program: Path) -> None:
+def test_program_prints_its_help(program: Path) -> None:
     command = [sys.executable, str(program), "--help"]
     shown = subprocess.run(command, capture_output=True, text=True)
     assert shown.returncode == 0 and shown.stdout.startswith("usage: "), shown.stderr
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_benchmark_explains_itself(module: str) -> None:
+def test_benchmark_prints_its_help(module: str) -> None:
     command = [sys.executable, "-m", module, "--help"]
     shown = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert shown.returncode == 0 and shown.stdout.startswith("usage: "), shown.stderr

@@ -1,4 +1,4 @@
-"""The shape check names what it wanted and what it got."""
+"""The shape check, and the expected and given shapes in its error."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from bevstack.shapes import expect_shape
 
 
-def test_named_axes_are_bound_and_agree():
+def test_named_axes_are_bound_to_sizes_and_must_agree():
     sizes = expect_shape("value", np.zeros((2, 5, 3)), ("B", "S", 3))
     assert sizes == {"B": 2, "S": 5}
     assert expect_shape("weights", np.zeros((2, 7)), ("B", "Q"), sizes) == {"B": 2, "S": 5, "Q": 7}
@@ -19,13 +19,13 @@ def test_leading_axes_are_free():
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (2, 4, 3), (2,), ()])
-def test_wrong_shape_is_named_with_the_bound_sizes(shape):
+def test_the_error_of_a_wrong_shape_names_the_bound_sizes(shape):
     with pytest.raises(ValueError, match=r"weights must have shape \(B=2, Q\); got") as error:
         expect_shape("weights", np.zeros(shape), ("B", "Q"), {"B": 2})
     assert str(shape) in str(error.value)
 
 
-def test_too_few_axes_after_leading_ones():
+def test_too_few_axes_after_the_leading_ones_are_refused():
     with pytest.raises(ValueError, match="points must have shape"):
         expect_shape("points", np.zeros((3,)), ("...", "P", 3))
 

@@ -1,9 +1,11 @@
-"""Compiles the operators' kernels for the torch that is installed.
+"""Compile the operators' kernels for the installed torch.
 
-Needs a C++ compiler, and nvcc for the CUDA kernels of a torch that has CUDA. The result goes into
-the installed package, or into your cache folder where that cannot be written.
-BEVSTACK_BUILD_OPS=cpu leaves the CUDA kernels out; FORCE_CUDA=1 tries them though the toolkit found
-is not of torch's CUDA version.
+Needs a C++ compiler, and nvcc for the CUDA kernels if torch was built for CUDA. The compiled file
+goes into the installed package, or into your cache folder if the package cannot be written.
+Afterwards the command prints the kernel of each operator, as `bevstack doctor` does.
+
+Environment: BEVSTACK_BUILD_OPS=cpu compiles no CUDA kernels; FORCE_CUDA=1 compiles them even if the
+CUDA toolkit has another version than torch's.
 """
 
 from __future__ import annotations
@@ -15,44 +17,51 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 EXIT_FAILED = 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the arguments of ``bevstack build-ops``: none."""
+    """Declare the arguments of ``bevstack build-ops``: none."""
 
 
 def run(args: argparse.Namespace) -> int:
-    """Builds, tells how, and lets a new process say which kernels it finds; 1 after a failure."""
+    """Compile the kernels and print the kernels in use; return 1 if the compilation fails.
+
+    Raises:
+        FileNotFoundError: the sources of the kernels are not installed.
+        ValueError: nothing can be compiled, for example without a compiler.
+    """
     from bevstack.ops import loading
 
     builder = load_builder()
-    into = choose_folder(loading.package_folder(), loading.cache_folder())
-    problem = builder.why_not()
+    cache = loading.cache_folder()
+    assert cache is not None  # None only without the sources, which load_builder has found
+    folder = choose_folder(loading.package_folder(), cache)
+    problem = builder.find_build_problem()
     if problem is not None:
         raise ValueError(f"the kernels must be buildable; got: {problem}; {remedy(problem)}")
     sources = builder.SOURCES
-    print(f"compiling {sources} into {into}; it takes a minute or two", flush=True)
+    print(f"compiling {sources} into {folder}; this takes a minute or two", flush=True)
     with tempfile.TemporaryDirectory(prefix="bevstack-ops-") as scratch:
-        record = builder.build(into, work_folder(sources) or Path(scratch))
+        record = builder.build(folder, object_folder(sources) or Path(scratch))
     if record.outcome != "built" and loading.native_problem() is not None:
-        record.write(into)  # so that `bevstack doctor` can tell
-    print(f"ran       {record.command}\ntook      {record.seconds:.0f} s")
+        record.write(folder)  # `bevstack doctor` prints the reason from this record
+    print(f"command   {record.command}\ntook      {record.seconds:.0f} s")
     for line in record.lines():
         print(line, file=sys.stderr)
-    if record.outcome == "built" and into == loading.package_folder():
-        note_for_uninstalling(into)
-    print("\n".join(["`bevstack doctor` now says:", *served_now()]))
+    if record.outcome == "built" and folder == loading.package_folder():
+        register_for_uninstall(folder)
+    print("\n".join(["kernels, as `bevstack doctor` reports them:", *kernels_in_use()]))
     return 0 if record.outcome == "built" else EXIT_FAILED
 
 
-def load_builder() -> Any:
-    """The installed sources' own build program.
+def load_builder() -> ModuleType:
+    """Import the build program that is installed with the sources of the kernels.
 
     Raises:
-        FileNotFoundError: the sources are not there.
+        FileNotFoundError: the sources are not installed.
     """
     try:
         return importlib.import_module("bevstack._ops_sources.build")
@@ -64,7 +73,7 @@ def load_builder() -> Any:
 
 
 def choose_folder(package: Path, cache: Path) -> Path:
-    """The package's folder where a file can be made in it, else the user's cache."""
+    """Return the package's folder if a file can be created in it, else the user's cache."""
     try:
         with tempfile.TemporaryFile(dir=package):
             return package
@@ -72,23 +81,26 @@ def choose_folder(package: Path, cache: Path) -> Path:
         return cache
 
 
-def work_folder(sources: Path) -> Path | None:
-    """In a checkout, where its installation keeps object files too; else nothing is kept."""
+def object_folder(sources: Path) -> Path | None:
+    """Return the folder for object files in a checkout, the same as for an installation.
+
+    Without a checkout there is none, and object files are not kept.
+    """
     root = sources.parent
     return root / "build" / "ops" if (root / "setup.py").is_file() else None
 
 
 def remedy(problem: str) -> str:
-    """How to get what a build lacks."""
+    """Return the remedy for a problem that ``builder.find_build_problem`` reports."""
     if "BEVSTACK_BUILD_OPS" in problem:
         return "unset BEVSTACK_BUILD_OPS"
     if "compiler" in problem:
-        return "apt-get install g++ (or another C++ compiler), or name yours in CXX"
+        return "apt-get install g++ (or another C++ compiler), or set CXX to your compiler"
     return "pip install torch"
 
 
-def note_for_uninstalling(package: Path) -> None:
-    """Adds the built files to those that pip removes together with the package."""
+def register_for_uninstall(package: Path) -> None:
+    """Add the compiled files to the files that pip removes together with the package."""
     import importlib.metadata
 
     for file in importlib.metadata.files("bevstack") or []:
@@ -102,13 +114,17 @@ def note_for_uninstalling(package: Path) -> None:
         Path(str(file.locate())).write_text(text, encoding="utf-8")
 
 
-def served_now() -> list[str]:
-    """The doctor's lines on the operators, from a process that has loaded nothing before."""
+def kernels_in_use() -> list[str]:
+    """Return the doctor's lines on the operators, from a new process without loaded kernels."""
     from bevstack.ops import loading
 
     program = "import sys; from bevstack.cli.main import main; sys.exit(main(['doctor', '--json']))"
-    beside = {"cwd": loading.package_folder().parent}  # so that it finds this very package
-    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, **beside)
-    report = json.loads(told.stdout)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=loading.package_folder().parent,  # the new process imports this same package
+    )
+    report = json.loads(done.stdout)
     rows = [f"  {k['operator']:24}{k['device']:8}{k['kernel']}" for k in report["kernels"]]
     return [*rows, f"  {report['cuda_kernels']}"]

@@ -22,7 +22,7 @@ import pytest
 from bevstack.runtime.rig import read_rig
 from bevstack.synthetic import WorldSpec, make_world
 from tests.docs.pages import HISTORY, PAGES, Block, blocks_of
-from tests.small_world import made_once
+from tests.small_world import build_once
 from tests.sources import ROOT
 
 RUNNABLE = [page for page in PAGES if not page.is_relative_to(HISTORY)]
@@ -58,7 +58,7 @@ def runs(page: Path, *, slow: bool) -> list[Block]:
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the pages take for granted: a data set, its archive, results, a rig."""
-    return made_once(tmp_path_factory, "pages", _prepare)
+    return build_once(tmp_path_factory, "pages", _prepare)
 
 
 def _prepare(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What ops/build.py decides and keeps; every test of the kernels sees that its result works."""
+"""Decisions and records of ops/build.py; the tests of the kernels check that its result works."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("BEVSTACK_BUILD_OPS", "FORCE_CUDA", "CUDA_HOME", "CUDA_PATH", "MAX_JOBS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.delenv("TORCH_CUDA_ARCH_LIST", raising=False)
-    monkeypatch.setenv("CXX", sys.executable)  # some program that is there; nothing is compiled
+    monkeypatch.setenv("CXX", sys.executable)  # any existing program: nothing is compiled
 
 
 def make_toolkit(folder: Path, release: str, known: str = "") -> Path:
-    """A CUDA toolkit whose compiler only tells its version and the architectures it knows."""
+    """Make a CUDA toolkit whose compiler only prints its version and the architectures it knows."""
     nvcc = folder / "bin" / "nvcc"
     nvcc.parent.mkdir(parents=True)
-    says = f"Cuda compilation tools, release {release}, V{release}.1"
-    nvcc.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo "{says}" || echo "{known}"\n')
+    version = f"Cuda compilation tools, release {release}, V{release}.1"
+    nvcc.write_text(f'#!/bin/sh\n[ "$1" = --version ] && echo "{version}" || echo "{known}"\n')
     nvcc.chmod(0o755)
     return folder
 
 
-def test_wishes_are_read_and_unknown_ones_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert builder.wish() == "1" and builder.why_not() is None
+def test_build_modes_are_read_and_unknown_ones_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert builder.build_mode() == "1" and builder.find_build_problem() is None
     monkeypatch.setenv("BEVSTACK_BUILD_OPS", "0")
-    assert builder.why_not() == "BEVSTACK_BUILD_OPS=0 is set"
+    assert builder.find_build_problem() == "BEVSTACK_BUILD_OPS=0 is set"
     monkeypatch.setenv("BEVSTACK_BUILD_OPS", "cpu")
-    assert builder.why_not() is None
-    assert builder.why_not_cuda() == "BEVSTACK_BUILD_OPS=cpu is set"
+    assert builder.find_build_problem() is None
+    assert builder.find_cuda_problem() == "BEVSTACK_BUILD_OPS=cpu is set"
     monkeypatch.setenv("BEVSTACK_BUILD_OPS", "maybe")
     with pytest.raises(SystemExit, match="must be one of 0, 1, cpu, require; got maybe"):
-        builder.wish()
+        builder.build_mode()
 
 
 @pytest.mark.parametrize(
@@ -51,12 +51,12 @@ def test_wishes_are_read_and_unknown_ones_refused(monkeypatch: pytest.MonkeyPatc
         (None, "13.0", True, "is built without CUDA"),
         ("13.0", None, True, "no CUDA compiler (nvcc) is found"),
         ("13.0", "13.0", False, None),
-        ("13.0", "13.4", False, None),  # one major version is compatible in itself
+        ("13.0", "13.4", False, None),  # versions with the same major number are compatible
         ("13.0", "12.9", False, "nvcc is of CUDA 12.9, torch is built for CUDA 13.0"),
-        ("13.0", "12.9", True, None),  # asked for: torch's own check has the last word
+        ("13.0", "12.9", True, None),  # forced: torch's check decides
     ],
 )
-def test_cuda_is_compiled_where_a_toolkit_fits_torch_or_it_is_forced_gpu_or_not(
+def test_cuda_is_compiled_without_a_gpu_if_a_toolkit_fits_torch_or_it_is_forced(
     torch_cuda: str | None,
     release: str | None,
     forced: bool,
@@ -69,11 +69,11 @@ def test_cuda_is_compiled_where_a_toolkit_fits_torch_or_it_is_forced_gpu_or_not(
     toolkit = tmp_path / "none" if release is None else make_toolkit(tmp_path / "cuda", release)
     monkeypatch.setenv("CUDA_HOME", str(toolkit))
     monkeypatch.setenv("FORCE_CUDA", "1" if forced else "0")
-    found = builder.why_not_cuda()
-    assert found is None if reason is None else reason in (found or "")
+    problem = builder.find_cuda_problem()
+    assert problem is None if reason is None else reason in (problem or "")
 
 
-def test_architectures_are_those_of_ours_that_the_toolkit_knows(
+def test_architectures_are_the_supported_ones_that_the_toolkit_knows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     toolkit = make_toolkit(tmp_path / "cuda", "12.1", known="compute_80 compute_86 compute_90")
@@ -91,23 +91,25 @@ def test_cuda_sources_that_do_not_compile_leave_the_cpu_kernels(
     monkeypatch.setenv("CUDA_HOME", str(make_toolkit(tmp_path / "cuda", "13.0")))
     ran: list[list[str]] = []
 
-    def run_aside(command: list[str], environment: object) -> subprocess.CompletedProcess[str]:
+    def run_child(command: list[str], environment: object) -> subprocess.CompletedProcess[str]:
         ran.append(command)
         failed = "--cuda" in command
-        said = "x.cu(3): error: no such thing" if failed else ""
-        return subprocess.CompletedProcess(command, int(failed), said)
+        output = "x.cu(3): error: no such thing" if failed else ""
+        return subprocess.CompletedProcess(command, int(failed), output)
 
-    monkeypatch.setattr(builder, "run_aside", run_aside)
+    monkeypatch.setattr(builder, "run_child", run_child)
     record = builder.build(tmp_path / "into", tmp_path / "work")
     assert ["--cuda" in command for command in ran] == [True, False]
     assert record.outcome == "built" and record.problem == ""
     assert record.cuda_problem == "the CUDA compiler reports an error"
-    told = "\n".join(record.lines())
-    assert "x.cu(3): error" in told and "on a GPU" in told and "bevstack build-ops" in told
+    report = "\n".join(record.lines())
+    assert "x.cu(3): error" in report and "on a GPU" in report and "bevstack build-ops" in report
     assert (tmp_path / "into" / builder.RECORD_NAME).is_file()
 
 
-def test_cuda_left_out_is_told_only_where_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_cuda_kernels_are_reported_only_if_cuda_was_requested(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     record = builder.Record(outcome="built", cuda_problem="torch is built without CUDA")
     assert record.lines() == []
     monkeypatch.setenv("FORCE_CUDA", "1")
@@ -127,7 +129,7 @@ RuntimeError: Error compiling objects for extension
     assert builder.last_lines(output) == ("a.cpp:1:5: error: no", "    1 | int broken")
     assert builder.last_lines("one\ntwo\n") == ("one", "two")
     many = "".join(f"a.cpp:{i}: error: no\n" for i in range(99))
-    assert len(builder.last_lines(many)) == builder.LINES_TOLD
+    assert len(builder.last_lines(many)) == builder.MAX_LOG_LINES
 
 
 def test_an_object_is_current_until_what_it_includes_or_its_command_changes(tmp_path: Path) -> None:
@@ -160,5 +162,5 @@ def test_the_digest_follows_every_source(tmp_path: Path, monkeypatch: pytest.Mon
     assert builder.source_digest() in digests
 
 
-def test_an_installation_knows_the_sources_it_was_built_from() -> None:
+def test_an_installation_has_the_digest_of_its_sources() -> None:
     assert loading.source_digest() == builder.source_digest()

@@ -18,7 +18,7 @@ from safetensors.numpy import load, save
 from bevstack.evaluation.detection3d.columns import BoxColumns
 from bevstack.evaluation.results.box_entries import parse_entries
 from bevstack.evaluation.results.results_json import ReadResults
-from bevstack.files import safetensors_in_order, write_atomically
+from bevstack.files import sort_safetensors_metadata, write_atomically
 from bevstack.vocabulary import ATTRIBUTES, DETECTION_CLASSES
 
 SUFFIX = ".safetensors"
@@ -36,7 +36,7 @@ def write_columns(path: Path | str, boxes: BoxColumns, meta: Mapping[str, object
     arrays["sample_tokens"] = np.frombuffer(tokens, dtype=np.uint8)
     metadata = {"format": FORMAT, "meta": json.dumps(dict(meta))}
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    write_atomically(path, safetensors_in_order(save(contiguous, metadata)))
+    write_atomically(path, sort_safetensors_metadata(save(contiguous, metadata)))
 
 
 def read_columns(path: Path | str) -> ReadResults:
