@@ -1,1 +1,1 @@
-"""Experiments on trained detectors: judging against controls, studies of equal budgets."""
+"""Experiments on trained detectors: comparison with controls, and studies of equal budgets."""

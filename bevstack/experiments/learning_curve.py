@@ -1,8 +1,8 @@
-"""Score checkpoints of one training on held-out scenes: NDS over the processor time they took.
+"""Learning curve of one training: NDS of its checkpoints over processor time.
 
-Processor time is the time of the steps as the run measured it, times the number of its processes of
-one thread each. Finished points lie in ``out`` and are not made again; ``curve.json`` has all of
-them, ``curve.png`` draws them.
+Processor time is the measured time of the steps, multiplied by the number of processes, which have
+one thread each. Finished points are kept in ``out`` and not made again. ``curve.json`` holds all
+points, and ``curve.png`` plots them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from bevstack.datasets.worker_process import initialise_worker
-from bevstack.experiments.judge.figures import figures_of, without_nan
-from bevstack.experiments.judge.judge import digest_of, versions
+from bevstack.experiments.judge.figures import compute_figures, without_nan
+from bevstack.experiments.judge.judge import hash_file, versions
 from bevstack.experiments.judge.splits import open_split
 from bevstack.files import write_text_atomically
 from bevstack.render.files import write_picture
@@ -32,10 +32,10 @@ Point = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class CurveOptions:
-    """The checkpoints of a run and the scenes to score them on."""
+    """The checkpoints of a run, and the scenes to score them on."""
 
     checkpoints: Sequence[Path]
-    processes: int  # that trained, of one thread each
+    processes: int  # number of training processes, with one thread each
     nuscenes: Path  # root of the data set
     version: str  # folder of the tables
     held_out: str  # scenes to score on
@@ -44,11 +44,11 @@ class CurveOptions:
 
 
 def draw_curve(options: CurveOptions, echo: Callable[[str], None]) -> None:
-    """Score the checkpoints that are not scored, and write ``curve.json`` and ``curve.png``.
+    """Score the checkpoints that have no point yet, and write ``curve.json`` and ``curve.png``.
 
     Raises:
-        ValueError: a file that is no checkpoint.
-        FileNotFoundError: no such checkpoint, tables or split.
+        ValueError: a file is not a checkpoint.
+        FileNotFoundError: a checkpoint, the tables or the split do not exist.
     """
     initialise_worker(0)
     tables = Tables(options.nuscenes, options.version)
@@ -71,21 +71,21 @@ def draw_curve(options: CurveOptions, echo: Callable[[str], None]) -> None:
 def score(
     checkpoint: Path, tables: Tables, options: CurveOptions, echo: Callable[[str], None]
 ) -> Point:
-    """The point of one checkpoint, made now or before."""
+    """Return the point of one checkpoint; score it unless the point is finished."""
     path = options.out / f"{checkpoint.stem}.json"
-    digest = digest_of(checkpoint)
+    digest = hash_file(checkpoint)
     if path.is_file():
-        found: Point = json.loads(path.read_text(encoding="utf-8"))
-        if found["sha256"] == digest:
-            return found
+        finished: Point = json.loads(path.read_text(encoding="utf-8"))
+        if finished["sha256"] == digest:
+            return finished
     weights, config, position = read_weights(checkpoint)
     model = options.out / "model.safetensors"
     write_weights(model, weights, config, steps=position.steps_done)
     dataset = open_split(tables, options.held_out, config, options.max_samples)
     results = options.out / f"{checkpoint.stem}.results.json"
     predict_dataset(load(model), dataset, results)
-    figures = figures_of(results, tables, dataset.scene_names)
-    point = without_nan(
+    figures = compute_figures(results, tables, dataset.scene_names)
+    point: Point = without_nan(
         {
             "steps": position.steps_done,
             "cpu_seconds": position.elapsed_s * options.processes,

@@ -1,8 +1,8 @@
-"""Negative control: train on labels of other scenes, which must teach nothing.
+"""Negative control: training on the labels of other scenes, from which no model can learn.
 
 Every image keeps its calibration and gets the true boxes of a sample of another scene, always the
-same one. Scored on held-out scenes with their own labels, the model must stay near the bird's-eye
-prior; if it does not, something besides the images reveals where the boxes are.
+same sample. The model is scored on held-out scenes with their own labels. It must score about as
+much as the BEV prior. If it scores more, something besides the images reveals the boxes.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ def train_shuffled(
     processes: Processes,
     console: Console,
 ) -> TrainingResult:
-    """Run the control, or continue one that was stopped; show scores and progress on the console.
+    """Run the control, or resume it after a stop; print scores and progress on the console.
 
     Raises:
-        ValueError: a checkpoint of another configuration in ``out``.
-        FileNotFoundError: no such split, or an image is missing.
+        ValueError: ``out`` holds a checkpoint of another configuration.
+        FileNotFoundError: a split or an image does not exist.
     """
 
     def show(evaluation: Evaluation) -> None:

@@ -1,4 +1,4 @@
-"""Checkpoints of a run on a small world, scored over the processor time they took."""
+"""Learning curve of a run on a small world: checkpoints scored over processor time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from bevstack.experiments import learning_curve
 from bevstack.training import train
-from bevstack.training.checkpoint import list_checkpoints, weights_of
+from bevstack.training.checkpoint import list_checkpoints, read_weights
 from tests.small_world import SPEC, dataset, small_world, with_training
 from tools import learning_curve as program
 
@@ -30,7 +30,7 @@ def test_every_checkpoint_is_a_point_and_scored_once(
     points = json.loads((out / "curve.json").read_text())["points"]
     assert [point["steps"] for point in points] == [2, 4]
     for point, checkpoint in zip(points, checkpoints, strict=True):
-        elapsed_s = weights_of(checkpoint)[2].elapsed_s
+        elapsed_s = read_weights(checkpoint)[2].elapsed_s
         assert point["cpu_seconds"] == pytest.approx(2 * elapsed_s)
         assert point["samples"] == 6 and 0 <= point["NDS"] <= 1
     assert (out / "curve.png").stat().st_size > 1000

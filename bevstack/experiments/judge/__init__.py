@@ -1,13 +1,13 @@
-"""The parts of `bevstack judge`: rows of a table, what makes each, and what they must show.
+"""Parts of `bevstack judge`: the rows of its table, and the checks that they must pass.
 
-rows.py          the rows and what each is
-detectors.py     one model used in other ways: without history, its perspective head alone
-splits.py        the samples of a split as a configuration wants them
-lifting.py       true rectangles with noise, stood on the ground
-disturbances.py  images and calibrations that a model must not do well on
+rows.py          the rows, and how each is made
+detectors.py     variants of one model: without history, or its perspective head alone
+splits.py        the samples of a split, for a configuration
+lifting.py       true 2D boxes with noise, lifted to the ground plane
+disturbances.py  disturbed images and calibrations, on which a model must score low
 turned_world.py  the same scenes seen by cameras that are really turned
-figures.py       results to figures
-verdict.py       what the rows must show, with all thresholds and their reasons
+figures.py       from results to figures
+verdict.py       the checks, with all thresholds and their reasons
 judge.py         finished rows, tables
 shuffled_labels.py  images with another scene's labels, for training (`shuffled_training.py`)
 """

@@ -1,8 +1,9 @@
-"""One model used in other ways: without history, or its perspective head alone."""
+"""Variants of one model: without history, or its perspective head alone."""
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from bevstack.config import ProposalConfig
 from bevstack.datasets.collate import stack_clips
@@ -12,84 +13,107 @@ from bevstack.models.perspective.camera_views import PerspectiveViews, run_persp
 from bevstack.models.perspective.decode import detect
 from bevstack.models.perspective.proposals import find_proposals
 from bevstack.runtime.detector import Detector
-from bevstack.types import Boxes3D, Clip, Detections, Frame
+from bevstack.runtime.stream_protocol import Stream
+from bevstack.types import Boxes3D, Clip, Detections, Frame, Reset
 
 
 class FrameByFrame(Detector):
-    """A detector that takes every frame for the first of a stream.
+    """A detector that treats every frame as the first of a stream.
 
     Args:
-        detector: whose model it is.
+        detector: the detector whose model is used.
     """
 
     def __init__(self, detector: Detector) -> None:
         super().__init__(detector.model, detector.config)
 
     def predict_clip(self, clip: Clip) -> Detections:
-        """Boxes of the current frame, without the others."""
+        """Detect objects in the current frame, without the remaining frames of the clip."""
         return self.predict(clip.current)
 
-    def stream(self) -> ForgetfulStream:
-        """A stream that remembers nothing."""
-        return ForgetfulStream(self)
+    def stream(self) -> Stream:
+        """Return a stream that keeps no history."""
+        return MemorylessStream(self)
 
 
-class ForgetfulStream:
-    """Frames one after the other, each as if it were alone.
+class MemorylessStream:
+    """A stream that predicts every frame independently.
 
     Args:
-        detector: what looks at them.
+        detector: the detector that predicts the frames.
     """
 
     def __init__(self, detector: Detector) -> None:
         self._detector = detector
 
+    @property
+    def uses_history(self) -> bool:
+        """Return False: no earlier frame affects the result."""
+        return False
+
+    @property
+    def reset(self) -> Reset:
+        """Return ``Reset.NONE``: there is no history to drop."""
+        return Reset.NONE
+
     def step(self, frame: Frame) -> Detections:
-        """Boxes of the next frame."""
+        """Detect objects in the next frame."""
         return self._detector.predict(frame)
 
 
 class PerspectiveAlone(FrameByFrame):
-    """The perspective head's boxes of all cameras, joined as they are for the decoder.
+    """The 3D boxes of the perspective head, merged over all cameras as they are for the decoder.
 
     Args:
-        detector: whose perspective head it is.
+        detector: the detector whose perspective head is used.
 
     Raises:
-        ValueError: the model has none.
+        ValueError: the model has no perspective head.
     """
 
     def __init__(self, detector: Detector) -> None:
         super().__init__(detector)
         if detector.config.perspective is None:
             raise ValueError(f"model must have a perspective head; got {detector.config.name}")
+        assert detector.model.perspective_head is not None  # the configuration has one
         self._perspective = detector.config.perspective
+        self._perspective_head = detector.model.perspective_head
 
     @torch.inference_mode()
     def predict(self, frame: Frame) -> Detections:
-        """Boxes of one frame in its bev frame, best first."""
-        views, rig = self._look(frame)
-        found = find_proposals(
+        """Detect objects in one frame, in its bev frame; boxes come best first."""
+        views, rig = self._run_perspective_head(frame)
+        proposals = find_proposals(
             views,
             rig,
             grid=self.config.grid,
             perspective=self._perspective,
             config=self.config.proposals or ProposalConfig(),
         )
-        valid, boxes = found.valid[0], found.boxes
-        rows = (boxes.center, boxes.size, boxes.yaw, boxes.velocity)
-        chosen = Boxes3D(*(part[0][valid] for part in rows))
-        joined = Detections(chosen, found.scores[0][valid], found.labels[0][valid]).to("cpu")
+        valid, boxes = proposals.valid[0], proposals.boxes
+        fields = (boxes.center, boxes.size, boxes.yaw, boxes.velocity)
+        boxes_3d = Boxes3D(*(field[0][valid] for field in fields))
+        scores, labels = proposals.scores[0][valid], proposals.labels[0][valid]
+        detections = Detections(boxes_3d, scores, labels).to("cpu")
         if frame.bev_from_ego is None:
-            return joined.transformed(invert_se3(self._place(frame).bev_from_ego))
-        return joined
+            return detections.transformed(invert_se3(self._bev_from_ego(frame)))
+        return detections
 
-    def _look(self, frame: Frame) -> tuple[PerspectiveViews, CameraRig]:
-        """What the head says of the working cameras, and the rig (1, N) in the bev frame."""
+    def _bev_from_ego(self, frame: Frame) -> Tensor:
+        """Return the pose of the ego frame in the frame's bev frame."""
+        bev_from_ego = self._place(frame).bev_from_ego
+        assert bev_from_ego is not None  # _place sets it
+        return bev_from_ego
+
+    def _run_perspective_head(self, frame: Frame) -> tuple[PerspectiveViews, CameraRig]:
+        """Return the perspective head's output for the working cameras, and the rig (1, N).
+
+        The rig is in the bev frame.
+        """
         batch = stack_clips([self.prepare(frame)]).to(self.device)
         images, rig = self.model.current_frame(batch, None)
         views = run_perspective_head(
-            self.model.perspective_head,
+            self._perspective_head,
             self.model.extract_pyramid(images),
             rig,
             wanted=rig.camera_mask,
@@ -99,11 +123,11 @@ class PerspectiveAlone(FrameByFrame):
 
 
 class LiftedPerspective(PerspectiveAlone):
-    """The rectangles, classes and scores of the perspective head, stood on the ground.
+    """The 2D boxes, classes and scores of the perspective head, lifted to the ground plane.
 
     Args:
-        detector: whose perspective head it is.
-        priors: of the detection classes.
+        detector: the detector whose perspective head is used.
+        priors: size and heading of the detection classes.
         contact_at_near_edge: see ``lift_boxes``.
     """
 
@@ -112,27 +136,26 @@ class LiftedPerspective(PerspectiveAlone):
     ) -> None:
         super().__init__(detector)
         self._priors = priors.select_classes(detector.class_names)
-        self._behind_edge = contact_at_near_edge
+        self._contact_at_near_edge = contact_at_near_edge
 
     @torch.inference_mode()
     def predict(self, frame: Frame) -> Detections:
-        """Boxes of one frame in its bev frame, best first."""
-        bev_from_ego = self._place(frame).bev_from_ego
-        views, rig = self._look(frame)
-        seen = detect(views.output, views.intrinsics, self._perspective)
-        camera = views.image[:, None].expand_as(seen.labels)
-        found = ImageBoxes(
-            boxes_px=seen.boxes_px[seen.valid].cpu(),
-            labels=seen.labels[seen.valid].cpu(),
-            cameras=camera[seen.valid].cpu(),
-            scores=seen.image_scores[seen.valid].cpu(),
+        """Detect objects in one frame, in its bev frame; boxes come best first."""
+        bev_from_ego = self._bev_from_ego(frame)
+        views, rig = self._run_perspective_head(frame)
+        decoded = detect(views.output, views.intrinsics, self._perspective)
+        camera = views.image[:, None].expand_as(decoded.labels)
+        image_boxes = ImageBoxes(
+            boxes_px=decoded.boxes_px[decoded.valid].cpu(),
+            labels=decoded.labels[decoded.valid].cpu(),
+            cameras=camera[decoded.valid].cpu(),
+            scores=decoded.image_scores[decoded.valid].cpu(),
         )
         lifted = lift_boxes(
-            found,
+            image_boxes,
             self._priors,
             intrinsics=rig.intrinsics[0].cpu(),
             ego_from_cam=invert_se3(bev_from_ego) @ rig.bev_from_cam[0].cpu(),
-            contact_at_near_edge=self._behind_edge,
+            contact_at_near_edge=self._contact_at_near_edge,
         )
-        given = frame.bev_from_ego
-        return lifted if given is None else lifted.transformed(given)
+        return lifted if frame.bev_from_ego is None else lifted.transformed(frame.bev_from_ego)

@@ -1,4 +1,4 @@
-"""Data sets whose frames are changed: what a detector that looks must not do well on."""
+"""Datasets of disturbed frames, on which a detector that uses its images must score low."""
 
 from __future__ import annotations
 
@@ -14,30 +14,34 @@ from bevstack.config import Config
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.types import Frame
 
-Change = Callable[[int, Frame], Frame]  # a sample's index and its frame to the frame shown instead
+Change = Callable[[int, Frame], Frame]  # from a sample's index and frame to the disturbed frame
 
 
 class DerivedDataset(NuScenesDataset):
-    """The samples of another data set, for classes that give other frames of them.
+    """The samples of another dataset; parent of classes that change the frames.
 
     Args:
-        dataset: where the samples are from.
+        dataset: source of the samples.
     """
 
     def __init__(self, dataset: NuScenesDataset) -> None:
         self.__dict__.update(dataset.__dict__)
 
     def select(self, indices: Iterable[int]) -> NuScenesDataset:
-        """Not possible here: the samples chosen would be as they are in their files."""
+        """Refuse to select samples: the selected samples would lose their changes.
+
+        Raises:
+            TypeError: always.
+        """
         raise TypeError("samples must be selected before their frames are changed; got them after")
 
 
 class ChangedFrames(DerivedDataset):
-    """The same samples, each frame changed after it was read.
+    """The same samples, each frame changed after it is read.
 
     Args:
-        dataset: what is changed.
-        change: how.
+        dataset: source of the samples.
+        change: function that changes a frame.
     """
 
     def __init__(self, dataset: NuScenesDataset, change: Change) -> None:
@@ -52,7 +56,7 @@ class ChangedFrames(DerivedDataset):
         camera_annotations: bool = False,
         images_for: Config | None = None,
     ) -> Frame:
-        """One sample, changed."""
+        """Load one sample and change it."""
         frame = super().frame(
             index, load_images, camera_annotations=camera_annotations, images_for=images_for
         )
@@ -67,15 +71,15 @@ class ChangedFrames(DerivedDataset):
         annotated: bool = True,
         images_for: Config | None = None,
     ) -> Frame | None:
-        """A sample before or after, changed too."""
+        """Load a sample before or after this one and change it."""
         frame = super().neighbour(
             index, offset, load_images, annotated=annotated, images_for=images_for
         )
         return frame and self._change(self.index_of(frame.sample_token), frame)
 
 
-def blanked(dataset: NuScenesDataset, colour: Sequence[float]) -> ChangedFrames:
-    """Every image of one colour, RGB 0 to 255."""
+def with_blank_images(dataset: NuScenesDataset, colour: Sequence[float]) -> ChangedFrames:
+    """Replace every image by one colour, RGB 0 to 255."""
     value = np.clip(np.round(np.asarray(colour)), 0, 255).astype(np.uint8)
 
     def change(_: int, frame: Frame) -> Frame:
@@ -85,31 +89,45 @@ def blanked(dataset: NuScenesDataset, colour: Sequence[float]) -> ChangedFrames:
     return ChangedFrames(dataset, change)
 
 
-def of_other_samples(dataset: NuScenesDataset, config: Config) -> ChangedFrames:
-    """Every sample with the images of a sample of another scene, its own calibration and pose."""
-    partner = partners(dataset.scene_indices())
+def with_images_of_other_scenes(dataset: NuScenesDataset, config: Config) -> ChangedFrames:
+    """Give every sample the images of a sample of another scene, but keep calibration and pose.
+
+    Raises:
+        ValueError: see ``assign_partners``; or, when a frame is loaded, the cameras or image sizes
+            of the two samples differ.
+    """
+    partners = assign_partners(dataset.scene_indices())
 
     def change(index: int, frame: Frame) -> Frame:
-        other = dataset.frame(partner[index], images_for=config)
-        check_alike(frame, other)
+        other = dataset.frame(partners[index], images_for=config)
+        check_same_cameras(frame, other)
         return replace(frame, images=other.images, camera_mask=None)
 
     return ChangedFrames(dataset, change)
 
 
-def permuted_cameras(dataset: NuScenesDataset) -> ChangedFrames:
-    """Every camera with the image of the next one in order, its own calibration."""
+def with_permuted_cameras(dataset: NuScenesDataset) -> ChangedFrames:
+    """Give every camera the image of the next camera in order, but keep its calibration.
+
+    Raises:
+        ValueError: the images have different sizes (when a frame is loaded).
+    """
 
     def change(_: int, frame: Frame) -> Frame:
         images = [*frame.images[1:], frame.images[0]]
-        check_alike(frame, replace(frame, images=images, camera_mask=None, camera_names=()))
+        check_same_cameras(frame, replace(frame, images=images, camera_mask=None, camera_names=()))
         return replace(frame, images=images, camera_mask=None)
 
     return ChangedFrames(dataset, change)
 
 
-def turned_calibration(dataset: NuScenesDataset, yaw_deg: float) -> ChangedFrames:
-    """Every camera said to be turned where it stands, counter-clockwise from above; it is not."""
+def with_turned_calibration(dataset: NuScenesDataset, yaw_deg: float) -> ChangedFrames:
+    """Turn the calibration of every camera about its position, but keep its images.
+
+    Args:
+        dataset: source of the samples.
+        yaw_deg: counter-clockwise seen from above.
+    """
     cos, sin = math.cos(math.radians(yaw_deg)), math.sin(math.radians(yaw_deg))
     turn = torch.tensor(((cos, -sin, 0), (sin, cos, 0), (0, 0, 1)), dtype=torch.float64)
 
@@ -122,10 +140,10 @@ def turned_calibration(dataset: NuScenesDataset, yaw_deg: float) -> ChangedFrame
 
 
 def without_camera(dataset: NuScenesDataset, name: str) -> ChangedFrames:
-    """Every sample without the image of one camera.
+    """Remove the images of one camera.
 
     Raises:
-        ValueError: a sample has no such camera (when its frame is asked for).
+        ValueError: a sample does not have the camera (when its frame is loaded).
     """
 
     def change(_: int, frame: Frame) -> Frame:
@@ -138,13 +156,13 @@ def without_camera(dataset: NuScenesDataset, name: str) -> ChangedFrames:
     return ChangedFrames(dataset, change)
 
 
-def partners(scenes: Mapping[str, Sequence[int]]) -> list[int]:
-    """For every sample one of another scene, each once: a permutation, the same every time.
+def assign_partners(scenes: Mapping[str, Sequence[int]]) -> list[int]:
+    """Assign each sample a sample of another scene; the result is a fixed permutation.
 
-    The samples, scene by scene, are moved on by half of all.
+    The samples, scene by scene, are shifted by half of their number.
 
     Args:
-        scenes: indices of each scene's samples, together 0 up to their number.
+        scenes: indices of each scene's samples; together 0 up to their number.
 
     Raises:
         ValueError: one scene holds more than half of all samples.
@@ -153,25 +171,30 @@ def partners(scenes: Mapping[str, Sequence[int]]) -> list[int]:
     step, longest = len(order) // 2, max(map(len, scenes.values()), default=0)
     if longest > step or not order:
         raise ValueError(
-            "samples must be of two scenes or more, none with more than half of all; got "
-            f"{len(scenes)} scenes and {longest} of {len(order)} samples in one: take more scenes"
+            "samples must be of two scenes or more, none with more than half of the samples; got "
+            f"{len(scenes)} scenes and {longest} of {len(order)} samples in one: use more scenes"
         )
-    partner = [0] * len(order)
-    for place, index in enumerate(order):
-        partner[index] = order[(place + step) % len(order)]
-    return partner
+    partners = [0] * len(order)
+    for position, index in enumerate(order):
+        partners[index] = order[(position + step) % len(order)]
+    return partners
 
 
-def check_alike(frame: Frame, other: Frame) -> None:
-    """Raises unless the cameras have the same names and their images the same sizes."""
+def check_same_cameras(frame: Frame, other: Frame) -> None:
+    """Check that the cameras have the same names and their images the same sizes.
+
+    Raises:
+        ValueError: names or sizes differ.
+    """
     sizes = [[image is not None and image.shape for image in f.images] for f in (frame, other)]
-    names = frame.camera_names != other.camera_names and bool(other.camera_names)
-    if sizes[0] != sizes[1] or names:
+    names_differ = frame.camera_names != other.camera_names and bool(other.camera_names)
+    if sizes[0] != sizes[1] or names_differ:
         raise ValueError(
-            "images that change places must be of the same cameras and sizes; got "
+            "exchanged images must have the same cameras and sizes; got "
             f"{frame.camera_names} {sizes[0]} and {other.camera_names} {sizes[1]}"
         )
 
 
 def _filled(image: NDArray[np.uint8], colour: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return an image of one colour, of the same size."""
     return np.broadcast_to(colour, image.shape).copy()

@@ -1,4 +1,4 @@
-"""Results to the figures of one row of the table."""
+"""From results to the figures of one row of the table."""
 
 from __future__ import annotations
 
@@ -17,12 +17,17 @@ from bevstack.evaluation.devkit.devkit import evaluate_with_devkit
 from bevstack.evaluation.scoring import load, score
 from bevstack.tables.reader import Tables
 
-RECALL_WITHIN_M = 2.0  # as the errors are measured
+RECALL_WITHIN_M = 2.0  # matching distance of the errors
 Figures = dict[str, Any]
 
 
-def figures_of(results: Path, tables: Tables, scenes: Sequence[str]) -> Figures:
-    """Scores of a results file: overall, by class, and by conditions."""
+def compute_figures(results: Path, tables: Tables, scenes: Sequence[str]) -> Figures:
+    """Score a results file: overall, by class, and by conditions.
+
+    Raises:
+        ValueError: see ``load``.
+        FileNotFoundError: the results file does not exist.
+    """
     scored = score(load(results, tables, scenes))
     boxes, truth = scored.loaded.submission.boxes, scored.loaded.truth
     conditions = read_conditions(tables, scored.loaded.samples)
@@ -31,15 +36,18 @@ def figures_of(results: Path, tables: Tables, scenes: Sequence[str]) -> Figures:
         **overall(scored.metrics),
         "boxes": len(boxes),
         "classes": {
-            found.name: {"AP": found.average_precision, **_errors(found.errors)}
-            for found in scored.metrics.classes
+            class_metrics.name: {
+                "AP": class_metrics.average_precision,
+                **_errors(class_metrics.errors),
+            }
+            for class_metrics in scored.metrics.classes
         },
-        "groups": {f"{g.family}/{g.name}": _of_group(g) for g in groups if g.num_truth},
+        "groups": {f"{g.family}/{g.name}": _group_figures(g) for g in groups if g.num_truth},
     }
 
 
 def overall(metrics: DetectionMetrics) -> Figures:
-    """NDS, mAP and the mean errors."""
+    """Return NDS, mAP and the mean errors."""
     return {
         "NDS": metrics.nds,
         "mAP": metrics.mean_average_precision,
@@ -48,13 +56,17 @@ def overall(metrics: DetectionMetrics) -> Figures:
 
 
 def official_figures(results: Path, tables: Tables, scenes: Sequence[str]) -> Figures:
-    """NDS, mAP and mean errors of nuscenes-devkit's own code."""
+    """Return NDS, mAP and mean errors computed by nuscenes-devkit's own code.
+
+    Raises:
+        ImportError: nuscenes-devkit is not installed.
+    """
     metrics = evaluate_with_devkit(results, tables.root, tables.version, list(scenes))
     return overall(metrics)
 
 
 def without_nan(value: Any) -> Any:
-    """The same with None for what is no number, which JSON has no word for."""
+    """Return the value with None for every number that is not finite, which JSON cannot hold."""
     if isinstance(value, dict):
         return {key: without_nan(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
@@ -62,10 +74,10 @@ def without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _of_group(group: GroupMetrics) -> Figures:
-    """mAP, recall within 2 m (over the classes present) and errors of some of the boxes."""
-    at = MetricConfig().distances_m.index(RECALL_WITHIN_M)
-    recalls = [found.curves[at].max_recall_index / 100 for found in group.classes]
+def _group_figures(group: GroupMetrics) -> Figures:
+    """Return mAP, recall within 2 m (over the classes present) and errors of one group."""
+    distance = MetricConfig().distances_m.index(RECALL_WITHIN_M)
+    recalls = [metrics.curves[distance].max_recall_index / 100 for metrics in group.classes]
     return {
         "truth": group.num_truth,
         "mAP": group.mean_average_precision,
@@ -75,4 +87,5 @@ def _of_group(group: GroupMetrics) -> Figures:
 
 
 def _errors(errors: TruePositiveErrors) -> dict[str, float]:
+    """Return the errors by their short names."""
     return {short: value for (_, short), value in zip(ERRORS, errors.values, strict=True)}

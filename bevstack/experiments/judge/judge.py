@@ -1,7 +1,7 @@
-"""Judge a trained detector on held-out scenes: baselines it must beat, controls it must fail.
+"""Judgement of a trained detector on held-out scenes, against baselines and controls.
 
 Every row is scored by the nuScenes metric on the same scenes. Finished rows are kept in
-``<out>/rows`` and not made again; a row that was stopped continues with the scene it had reached.
+``<out>/rows`` and not made again; a row that was stopped continues with its next scene.
 ``<out>/judge.json`` holds all rows. ``verdict.py`` has the thresholds and their reasons.
 """
 
@@ -19,8 +19,13 @@ from typing import Any
 
 from bevstack import __version__
 from bevstack.experiments.judge import verdict
-from bevstack.experiments.judge.figures import Figures, figures_of, official_figures, without_nan
-from bevstack.experiments.judge.rows import MODEL, Case, Row, chosen, rows_of
+from bevstack.experiments.judge.figures import (
+    Figures,
+    compute_figures,
+    official_figures,
+    without_nan,
+)
+from bevstack.experiments.judge.rows import MODEL, Case, Row, list_rows, select_rows
 from bevstack.experiments.judge.splits import open_split
 from bevstack.experiments.judge.turned_world import read_manifest
 from bevstack.files import write_text_atomically
@@ -35,57 +40,57 @@ COLUMNS = ("NDS", "mAP", "mATE", "mASE", "mAOE", "mAVE", "mAAE")
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeOptions:
-    """The model to judge, the scenes to judge it on, and the rows wanted."""
+    """The model to judge, the scenes to judge it on, and the selected rows."""
 
     model: Path  # weights file
     nuscenes: Path  # root of the data set
     version: str  # folder of the tables
     split: str  # scenes to score on
-    train_split: str = "synth_train"  # scenes that priors are learned from
-    only: Sequence[str] = ()  # names of rows, kinds, or beginnings of names; empty: all rows
+    train_split: str = "synth_train"  # scenes for the priors
+    only: Sequence[str] = ()  # names or kinds of rows, or beginnings of names; empty: all rows
     max_samples: int | None = None  # whole scenes of at most this number of samples
     single_frame: Path | None = None  # weights of a model trained with frames (0,)
     official: bool = False  # also score the model's rows with nuscenes-devkit
     out: Path = Path("out/judge")
-    command: str = ""  # as typed, for judge.json
+    command: str = ""  # the user's command line, for judge.json
 
 
 Echo = Callable[[str], None]  # shows one line to the user
 
 
 def judge(options: JudgeOptions, echo: Echo) -> bool:
-    """Judge a detector and write ``judge.json``; return False if a control does not behave.
+    """Judge a detector and write ``judge.json``; return False if a control fails.
 
     Raises:
-        ValueError: rows that do not exist, or finished rows of another model in ``out``.
-        FileNotFoundError: no such weights, tables or split.
+        ValueError: a selected row does not exist, or ``out`` holds finished rows of another model.
+        FileNotFoundError: the weights, tables or split do not exist.
     """
     case = open_case(options)
-    rows = chosen(rows_of(case), options.only)
+    rows = select_rows(list_rows(case), options.only)
     if options.official and "model" not in [row.name for row in rows]:
-        raise ValueError("--only must name the row model with --official; got none such")
-    marks = marks_of(case, options.train_split)
+        raise ValueError("--only must name the row model with --official; got only other rows")
+    inputs = describe_inputs(case, options.train_split)
     finished: dict[str, Figures] = {}
     for row in rows:
-        finished[row.name] = finish_row(row, case, options.out, marks, echo)
-    asked = [row.name for row in rows if options.official and row.kind == MODEL]
-    official = {name: finish_official(name, case, options.out, marks) for name in asked}
+        finished[row.name] = finish_row(row, case, options.out, inputs, echo)
+    official_names = [row.name for row in rows if options.official and row.kind == MODEL]
+    official = {name: finish_official(name, case, options.out, inputs) for name in official_names}
     echo(f"\n{format_rows(finished)}\n\n{format_classes(finished)}\n")
     controls, goals = verdict.controls(finished, official), verdict.goals(finished)
     if not {"model", "prior"} <= finished.keys():
-        echo("note: controls are held against the rows model and prior; without, some are not")
+        echo("note: controls need the rows model and prior; some controls are not checked")
     for title, checks in (("controls", controls), ("goals", goals)):
         for check in checks:
-            echo(f"{title:9}{'holds' if check.holds else 'FAILS':7}{check.name}: {check.says}")
+            echo(f"{title:9}{'holds' if check.holds else 'FAILS':7}{check.name}: {check.evidence}")
     content = {
         "format": FORMAT,
         "command": options.command,
         "versions": versions(),
-        **marks,
+        **inputs,
         "rows": finished,
         "official": official or None,
-        "controls": [check._asdict() for check in controls],
-        "goals": [check._asdict() for check in goals],
+        "controls": [check.to_json() for check in controls],
+        "goals": [check.to_json() for check in goals],
     }
     path = options.out / "judge.json"
     write_text_atomically(path, json.dumps(without_nan(content), indent=1) + "\n")
@@ -94,17 +99,17 @@ def judge(options: JudgeOptions, echo: Echo) -> bool:
 
 
 def open_case(options: JudgeOptions) -> Case:
-    """The model's file and the scenes to score it on.
+    """Open the model's file and the scenes to score it on.
 
     Raises:
-        ValueError: the weights of the single-frame model look at other frames too.
+        ValueError: the weights of ``single_frame`` belong to a model that uses other frames too.
     """
     config = load(options.model).config
     if options.single_frame is not None:
         frames = load(options.single_frame).config.frames
         if frames != (0,):
             raise ValueError(
-                f"--single-frame must be weights of a model of frames (0,); got {frames}"
+                f"--single-frame must be weights of a model with frames (0,); got {frames}"
             )
     tables = Tables(options.nuscenes, options.version)
     return Case(
@@ -116,23 +121,24 @@ def open_case(options: JudgeOptions) -> Case:
     )
 
 
-def marks_of(case: Case, train: str) -> dict[str, Any]:
-    """What the figures are of: a finished row counts only where all of it is the same."""
+def describe_inputs(case: Case, train: str) -> dict[str, Any]:
+    """Identify model and data of the figures; finished rows are reused only for equal inputs."""
     tables = case.dataset.tables
     _, metadata = read_safetensors(case.weights)
-    other = case.single_frame_weights
+    single_frame_weights = case.single_frame_weights
     return {
         "model": {
             "file": case.weights.name,
-            "sha256": digest_of(case.weights),
+            "sha256": hash_file(case.weights),
             "bytes": case.weights.stat().st_size,
             "name": case.detector.config.name,
             "metadata": {k: v for k, v in metadata.items() if k != "config"},
         },
-        "single_frame_model": other and {"file": other.name, "sha256": digest_of(other)},
+        "single_frame_model": single_frame_weights
+        and {"file": single_frame_weights.name, "sha256": hash_file(single_frame_weights)},
         "data": {
             "version": tables.version,
-            "digest": read_manifest(tables.root).get("digest") or digest_of_tables(tables),
+            "digest": read_manifest(tables.root).get("digest") or hash_tables(tables),
             "train": train,
             "scenes": list(case.scenes),
             "samples": len(case.dataset),
@@ -140,98 +146,109 @@ def marks_of(case: Case, train: str) -> dict[str, Any]:
     }
 
 
-def finish_row(row: Row, case: Case, out: Path, marks: Mapping[str, Any], echo: Echo) -> Figures:
-    """The figures of a row, made now or before.
+def finish_row(row: Row, case: Case, out: Path, inputs: Mapping[str, Any], echo: Echo) -> Figures:
+    """Return the figures of a row; make them unless they are finished.
 
     Raises:
-        ValueError: figures of another model or of other data lie there.
+        ValueError: ``out`` holds the row's figures for another model or other data.
     """
     path = out / "rows" / f"{row.name}.json"
-    found = read_finished(path, marks)
-    if found is not None:
-        echo(f"{row.name:24} finished before")
-        return found
+    finished = read_finished(path, inputs)
+    if finished is not None:
+        echo(f"{row.name:24} already finished")
+        return finished
     started = time.perf_counter()
     results = out / "results" / f"{row.name}.json"
     row.make(case, results)
-    figures = figures_of(results, case.dataset.tables, case.scenes)
+    figures = compute_figures(results, case.dataset.tables, case.scenes)
     seconds = round(time.perf_counter() - started, 1)
     content = {"kind": row.kind, "about": row.about, "seconds": seconds, **figures}
-    write_finished(path, marks, content)
-    if row.kind != MODEL:  # what nuscenes-devkit may be asked about
+    write_finished(path, inputs, content)
+    if row.kind != MODEL:  # nuscenes-devkit may score the model's rows later
         results.unlink()
     echo(f"{row.name:24} NDS {figures['NDS']:.4f}  {seconds:.0f} s")
-    return without_nan(content)
+    reported: Figures = without_nan(content)
+    return reported
 
 
-def finish_official(name: str, case: Case, out: Path, marks: Mapping[str, Any]) -> Figures:
-    """A row's figures by nuscenes-devkit, made now or before, from what the row left.
+def finish_official(name: str, case: Case, out: Path, inputs: Mapping[str, Any]) -> Figures:
+    """Return a row's figures computed by nuscenes-devkit from the row's results file.
+
+    Finished figures are reused.
 
     Raises:
-        FileNotFoundError: the row's results are not there any more.
+        FileNotFoundError: the row's results file does not exist any more.
     """
     path = out / "rows" / f"official_{name}.json"
-    found = read_finished(path, marks)
-    if found is None:
+    figures = read_finished(path, inputs)
+    if figures is None:
         results = out / "results" / f"{name}.json"
         if not results.is_file():
-            raise FileNotFoundError(f"{results} must exist for --official; remove rows/{name}.json")
-        found = official_figures(results, case.dataset.tables, case.scenes)
-        write_finished(path, marks, found)
-    return found
+            raise FileNotFoundError(
+                f"{results} must exist for --official; got no file: remove rows/{name}.json"
+            )
+        figures = official_figures(results, case.dataset.tables, case.scenes)
+        write_finished(path, inputs, figures)
+    return figures
 
 
-def read_finished(path: Path, marks: Mapping[str, Any]) -> Figures | None:
-    """Figures that lie there; None if there are none."""
+def read_finished(path: Path, inputs: Mapping[str, Any]) -> Figures | None:
+    """Read finished figures; None if there are none.
+
+    Raises:
+        ValueError: the figures belong to another model or other data.
+    """
     if not path.is_file():
         return None
     content = json.loads(path.read_text(encoding="utf-8"))
-    if content["marks"] != marks_as_read(marks):
-        differing = [k for k, v in marks_as_read(marks).items() if content["marks"].get(k) != v]
+    if content["marks"] != inputs_as_json(inputs):
+        differing = [k for k, v in inputs_as_json(inputs).items() if content["marks"].get(k) != v]
         raise ValueError(
-            f"{path} must be of this model and these data; it differs in {', '.join(differing)}: "
-            "give another --out, or remove it"
+            f"{path} must be of this model and these data; got differences in "
+            f"{', '.join(differing)}: use another --out, or remove the file"
         )
-    return content["figures"]
+    figures: Figures = content["figures"]
+    return figures
 
 
-def write_finished(path: Path, marks: Mapping[str, Any], figures: Figures) -> None:
-    """Keeps figures for the next time."""
-    content = without_nan({"marks": marks, "figures": figures})
+def write_finished(path: Path, inputs: Mapping[str, Any], figures: Figures) -> None:
+    """Save figures for later runs."""
+    content = without_nan({"marks": inputs, "figures": figures})
     write_text_atomically(path, json.dumps(content, indent=1))
 
 
-def marks_as_read(marks: Mapping[str, Any]) -> dict[str, Any]:
-    """As they are after they were in a file."""
-    return json.loads(json.dumps(without_nan(dict(marks))))
+def inputs_as_json(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the inputs as they are after writing and reading JSON."""
+    restored: dict[str, Any] = json.loads(json.dumps(without_nan(dict(inputs))))
+    return restored
 
 
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file."""
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def digest_of_tables(tables: Tables) -> str:
-    """SHA-256 of the names and bytes of a version's tables."""
+def hash_tables(tables: Tables) -> str:
+    """Return the SHA-256 of the names and bytes of a version's tables."""
     digest = hashlib.sha256()
     for path in sorted(tables.folder.glob("*.json")):
-        digest.update(f"{digest_of(path)}  {path.name}\n".encode())
+        digest.update(f"{hash_file(path)}  {path.name}\n".encode())
     return digest.hexdigest()
 
 
 def versions() -> dict[str, str]:
-    """Of what the figures depend on."""
-    found = {"bevstack": __version__, "python": platform.python_version()}
+    """Return the versions of the packages that the figures depend on."""
+    installed = {"bevstack": __version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = "none"
-    return {**found, "machine": platform.machine()}
+            installed[name] = "none"
+    return {**installed, "machine": platform.machine()}
 
 
 def format_rows(rows: Mapping[str, Figures]) -> str:
-    """The table of all rows."""
+    """Format the table of all rows."""
     lines = [["", *COLUMNS, "boxes"]]
     for name, row in rows.items():
         lines.append([name, *(_figure(row[column]) for column in COLUMNS), str(row["boxes"])])
@@ -239,24 +256,28 @@ def format_rows(rows: Mapping[str, Figures]) -> str:
 
 
 def format_classes(rows: Mapping[str, Figures]) -> str:
-    """AP of every class of all rows."""
+    """Format the table of AP by class, for all rows."""
     names = next(iter(rows.values()))["classes"]
     lines = [["AP", *(name[:12] for name in names)]]
     for name, row in rows.items():
-        lines.append([name, *(_figure(row["classes"][of]["AP"], 3) for of in names)])
+        lines.append(
+            [name, *(_figure(row["classes"][class_name]["AP"], 3) for class_name in names)]
+        )
     return _aligned(lines)
 
 
 def _figure(value: float | None, digits: int = 4) -> str:
+    """Format a figure; a dash for a missing one."""
     return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Align the cells of a table: the first column left, the remaining ones right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if place == 0 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+            cell.ljust(width) if column_index == 0 else cell.rjust(width)
+            for column_index, (cell, width) in enumerate(zip(line, widths, strict=True))
         )
         for line in lines
     )

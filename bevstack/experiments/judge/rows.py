@@ -1,4 +1,7 @@
-"""The rows of the table: the model, what it must beat, and what it must not do well on."""
+"""Rows of the judge's table: the model, the baselines that it must beat, and the controls.
+
+A control is an input without the right information, on which the model must score low.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from bevstack.experiments.judge import disturbances
 from bevstack.experiments.judge.detectors import FrameByFrame, LiftedPerspective, PerspectiveAlone
 from bevstack.experiments.judge.lifting import lift_true_boxes
 from bevstack.experiments.judge.turned_world import make_turned_scenes, read_manifest
-from bevstack.experiments.judge.verdict import LOST
+from bevstack.experiments.judge.verdict import CORRECT_CALIBRATION, LOST, WRONG_CALIBRATION
 from bevstack.runtime.detector import Detector, load
 from bevstack.runtime.mirrored import MirroredDetector
 from bevstack.runtime.predict import predict_dataset
@@ -29,32 +32,32 @@ MODEL, BASELINE, CONTROL = "model", "baseline", "control"
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """What is judged, and on what."""
+    """The model to judge, and the data."""
 
     weights: Path
     single_frame_weights: Path | None
     dataset: NuScenesDataset  # the scenes to score on
-    train: str  # split that priors are learned from
-    folder: Path  # for what is made on the way
+    train: str  # split for the priors
+    folder: Path  # for intermediate files
 
     @cached_property
     def detector(self) -> Detector:
-        """The model, from its file."""
+        """Load the model from its file."""
         return load(self.weights)
 
     @cached_property
     def priors(self) -> ClassPriors:
-        """What the training scenes say of each class."""
+        """Compute size and heading of each class from the training scenes."""
         return class_priors(self.dataset.tables, self.train)
 
     @property
     def scenes(self) -> tuple[str, ...]:
-        """Names of the scenes to score on."""
+        """Return the names of the scenes to score on."""
         return self.dataset.scene_names
 
 
 class Row(NamedTuple):
-    """A row: how its results file is made."""
+    """One row of the table: its name, and the function that makes its results file."""
 
     name: str
     kind: str
@@ -62,29 +65,29 @@ class Row(NamedTuple):
     make: Callable[[Case, Path], None]  # writes the results file
 
 
-def rows_of(case: Case) -> list[Row]:
-    """All rows that there can be of a model and a data set."""
+def list_rows(case: Case) -> list[Row]:
+    """Return all rows that are possible for a model and a dataset."""
     config = case.detector.config
     rows = [
         Row("model", MODEL, "streamed through each scene", _model),
-        *_finer_rows(config),
-        Row("random", BASELINE, "boxes anywhere, classes as frequent as in training", _random),
-        Row("prior", BASELINE, "where boxes were in training; best of three cell sizes", _prior),
+        *_inference_rows(config),
+        Row("random", BASELINE, "random boxes with the class frequencies of training", _random),
+        Row("prior", BASELINE, "mean boxes of training; the best of three cell sizes", _prior),
     ]
-    behind = {"": "", "_behind": ", whose near edge it is"}
-    for end, words in behind.items():
-        about = f"true rectangles with 1 px of noise, stood on the ground{words}"
+    near_edge = {"": "", "_behind": ", with the ground contact at their near edge"}
+    for suffix, words in near_edge.items():
+        about = f"true 2D boxes with 1 px of noise, lifted to the ground{words}"
         for last, more, tracked in (("", "", False), ("_tracked", ", and tracked", True)):
             make = partial(_lift_true, bool(words), tracked)
-            rows.append(Row(f"lift_true{end}{last}", BASELINE, about + more, make))
+            rows.append(Row(f"lift_true{suffix}{last}", BASELINE, about + more, make))
     if config.perspective is not None:
-        for end, words in behind.items():
-            about = f"the perspective head's rectangles, stood on the ground{words}"
-            rows.append(Row(f"lift_own{end}", BASELINE, about, partial(_lift_own, bool(words))))
-        about = "the perspective head's 3D boxes of all cameras, joined"
+        for suffix, words in near_edge.items():
+            about = f"the perspective head's 2D boxes, lifted to the ground{words}"
+            rows.append(Row(f"lift_own{suffix}", BASELINE, about, partial(_lift_own, bool(words))))
+        about = "the perspective head's 3D boxes, merged over all cameras"
         rows.append(Row("perspective_alone", BASELINE, about, _perspective_alone))
     if config.frames != (0,):
-        about = "the same weights, every frame the first of a stream"
+        about = "the same weights, each frame as the first of a stream"
         rows.append(Row("single_frame", BASELINE, about, _single_frame))
     if case.single_frame_weights is not None:
         about = f"{case.single_frame_weights.name}, streamed"
@@ -92,8 +95,9 @@ def rows_of(case: Case) -> list[Row]:
     return rows + _controls(case)
 
 
-def _finer_rows(config: Config) -> list[Row]:
-    twice, tracked = "streamed, every frame seen in a mirror too", "objects tracked"
+def _inference_rows(config: Config) -> list[Row]:
+    """Return the rows of the same weights with tracking and with mirrored frames."""
+    twice, tracked = "streamed, every frame also mirrored", "objects tracked"
     streams, symmetric = config.frames[-1] <= 0, config.grid.frame == "ego"
     rows = []
     if streams:
@@ -106,58 +110,61 @@ def _finer_rows(config: Config) -> list[Row]:
 
 
 def _controls(case: Case) -> list[Row]:
+    """Return the rows on which the model must score low, and those that must cost it little."""
     blank, swap = "every image of the mean colour", "images of samples of other scenes"
     rows = [
         Row("grey_images", CONTROL, blank, _changed(_grey)),
         Row("black_images", CONTROL, "every image black", _changed(_black)),
-        Row("other_samples", CONTROL, swap, _changed(_of_other_samples)),
+        Row("other_samples", CONTROL, swap, _changed(_exchange_samples)),
         Row(
             "cameras_permuted",
             CONTROL,
-            "each camera with the next one's image",
+            "each camera with the image of the next one",
             _changed(_permuted),
         ),
         Row(
-            "turned_untold",
+            WRONG_CALIBRATION,
             CONTROL,
             f"calibration wrong by {TURN_DEG:g} degrees",
             _changed(_turned),
         ),
     ]
     if read_manifest(case.dataset.root):
-        about = f"cameras really turned by {TURN_DEG:g} degrees, and told so"
-        rows.append(Row("turned_told", CONTROL, about, _turned_told))
+        about = f"cameras and calibration turned by {TURN_DEG:g} degrees"
+        rows.append(Row(CORRECT_CALIBRATION, CONTROL, about, _turned_world))
     for camera in case.dataset.frame(0, load_images=False).camera_names:
         lose = _changed(partial(_without, camera))
         rows.append(Row(LOST + camera, CONTROL, f"without the images of {camera}", lose))
     return rows
 
 
-def chosen(rows: Sequence[Row], only: Sequence[str]) -> list[Row]:
-    """The rows of given names, kinds, or beginnings of names that end in "_"; all for none.
+def select_rows(rows: Sequence[Row], only: Sequence[str]) -> list[Row]:
+    """Return the rows of the given names or kinds; all if none is given.
 
-    A name that is a row's chooses that row alone, though a kind be called the same.
+    A name that ends in "_" selects all rows whose name starts with it. A name that is both a row
+    and a kind selects the row alone.
 
     Raises:
-        ValueError: a name that chooses none.
+        ValueError: a name selects no row.
     """
     names = {row.name for row in rows}
 
-    def chooses(name: str, row: Row) -> bool:
+    def selects(name: str, row: Row) -> bool:
         if name in names:
             return name == row.name
         return name == row.kind or (name.endswith("_") and row.name.startswith(name))
 
     for name in only:
-        if not any(chooses(name, row) for row in rows):
+        if not any(selects(name, row) for row in rows):
             known = ", ".join(row.name for row in rows)
-            raise ValueError(f"--only must name rows, of {known}; got {name!r}")
-    return [row for row in rows if not only or any(chooses(name, row) for name in only)]
+            raise ValueError(f"--only must name rows among {known}; got {name!r}")
+    return [row for row in rows if not only or any(selects(name, row) for name in only)]
 
 
 def whole_scenes(scenes: Mapping[str, Sequence[int]], max_samples: int | None) -> tuple[str, ...]:
-    """The first scenes that together have at most so many samples, but one at least."""
-    taken, count = [], 0
+    """Return the first scenes with at most ``max_samples`` samples together, but at least one."""
+    taken: list[str] = []
+    count = 0
     for name, indices in scenes.items():
         count += len(indices)
         if taken and max_samples is not None and count > max_samples:
@@ -191,14 +198,16 @@ def _prior(case: Case, out: Path) -> None:
 
 
 def _lift_true(contact_at_near_edge: bool, tracked: bool, case: Case, out: Path) -> None:
-    found: Entries = lift_true_boxes(
+    results: Entries = lift_true_boxes(
         case.dataset, case.priors, contact_at_near_edge=contact_at_near_edge, tracked=tracked
     )
-    write_submission(out, found)
+    write_submission(out, results)
 
 
 def _lift_own(contact_at_near_edge: bool, case: Case, out: Path) -> None:
-    lifting = LiftedPerspective(case.detector, priors=case.priors, contact_at_near_edge=contact_at_near_edge)
+    lifting = LiftedPerspective(
+        case.detector, priors=case.priors, contact_at_near_edge=contact_at_near_edge
+    )
     predict_dataset(lifting, case.dataset, out)
 
 
@@ -211,11 +220,12 @@ def _single_frame(case: Case, out: Path) -> None:
 
 
 def _single_frame_weights(case: Case, out: Path) -> None:
-    assert case.single_frame_weights is not None  # rows_of
+    assert case.single_frame_weights is not None  # list_rows checks it
     predict_dataset(load(case.single_frame_weights), case.dataset, out)
 
 
-def _turned_told(case: Case, out: Path) -> None:
+def _turned_world(case: Case, out: Path) -> None:
+    """Predict scenes that are rendered again with turned cameras and the correct calibration."""
     root = case.folder / "turned"
     make_turned_scenes(case.dataset.root, case.scenes, TURN_DEG, root)
     turned = NuScenesDataset(
@@ -229,6 +239,8 @@ def _turned_told(case: Case, out: Path) -> None:
 
 
 def _changed(change: Callable[[Case], NuScenesDataset]) -> Callable[[Case, Path], None]:
+    """Return the function of a row that predicts a changed dataset."""
+
     def make(case: Case, out: Path) -> None:
         predict_dataset(case.detector, change(case), out)
 
@@ -238,23 +250,23 @@ def _changed(change: Callable[[Case], NuScenesDataset]) -> Callable[[Case, Path]
 def _grey(case: Case) -> NuScenesDataset:
     images = case.detector.config.images
     mean = images.mean if images.channel_order == "rgb" else images.mean[::-1]
-    return disturbances.blanked(case.dataset, mean)
+    return disturbances.with_blank_images(case.dataset, mean)
 
 
 def _black(case: Case) -> NuScenesDataset:
-    return disturbances.blanked(case.dataset, (0, 0, 0))
+    return disturbances.with_blank_images(case.dataset, (0, 0, 0))
 
 
-def _of_other_samples(case: Case) -> NuScenesDataset:
-    return disturbances.of_other_samples(case.dataset, case.detector.config)
+def _exchange_samples(case: Case) -> NuScenesDataset:
+    return disturbances.with_images_of_other_scenes(case.dataset, case.detector.config)
 
 
 def _permuted(case: Case) -> NuScenesDataset:
-    return disturbances.permuted_cameras(case.dataset)
+    return disturbances.with_permuted_cameras(case.dataset)
 
 
 def _turned(case: Case) -> NuScenesDataset:
-    return disturbances.turned_calibration(case.dataset, TURN_DEG)
+    return disturbances.with_turned_calibration(case.dataset, TURN_DEG)
 
 
 def _without(camera: str, case: Case) -> NuScenesDataset:

@@ -1,4 +1,4 @@
-"""Training samples whose labels are those of another scene: nothing can be learned from them."""
+"""Training samples with the labels of another scene, from which no detector can learn."""
 
 from __future__ import annotations
 
@@ -6,23 +6,26 @@ from dataclasses import replace
 
 from bevstack.config import Config
 from bevstack.datasets.nuscenes import NuScenesDataset
-from bevstack.experiments.judge.disturbances import DerivedDataset, partners
+from bevstack.experiments.judge.disturbances import DerivedDataset, assign_partners
 from bevstack.types import Frame
 
 
 class ShuffledLabels(DerivedDataset):
-    """The samples of a data set, each with the true boxes of one of another scene.
+    """The samples of a dataset, each with the true boxes of a sample of another scene.
 
-    Who gives labels to whom is the same in every epoch and every run; ``partners`` says it. Images,
-    calibration and pose are the sample's own.
+    ``assign_partners`` assigns the samples; the assignment is the same in every epoch and every
+    run. Images, calibration and pose stay those of the sample.
 
     Args:
-        dataset: whose labels are shuffled.
+        dataset: the dataset whose labels are shuffled.
+
+    Raises:
+        ValueError: see ``assign_partners``.
     """
 
     def __init__(self, dataset: NuScenesDataset) -> None:
         super().__init__(dataset)
-        self._partner = partners(dataset.scene_indices())
+        self._partners = assign_partners(dataset.scene_indices())
 
     def frame(
         self,
@@ -32,23 +35,23 @@ class ShuffledLabels(DerivedDataset):
         camera_annotations: bool = False,
         images_for: Config | None = None,
     ) -> Frame:
-        """A sample's images with another's boxes, in space and in each camera.
+        """Load a sample's images with the boxes of its partner, in space and in each camera.
 
         Raises:
-            ValueError: the other sample has not as many cameras.
+            ValueError: the two samples have different numbers of cameras.
         """
         own = super().frame(index, load_images, images_for=images_for)
-        other = super().frame(
-            self._partner[index],
+        partner = super().frame(
+            self._partners[index],
             load_images=False,
             camera_annotations=camera_annotations,
             images_for=images_for,
         )
-        if other.num_cameras != own.num_cameras:
+        if partner.num_cameras != own.num_cameras:
             raise ValueError(
-                "samples that change labels must have the same number of cameras; got "
-                f"{own.num_cameras} and {other.num_cameras}"
+                "samples that exchange labels must have the same number of cameras; got "
+                f"{own.num_cameras} and {partner.num_cameras}"
             )
         return replace(
-            own, annotations=other.annotations, camera_annotations=other.camera_annotations
+            own, annotations=partner.annotations, camera_annotations=partner.camera_annotations
         )

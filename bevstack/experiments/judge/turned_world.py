@@ -1,4 +1,4 @@
-"""The same scenes of a synthetic world, seen by cameras that are really turned."""
+"""Scenes of a synthetic world, rendered again with cameras that are really turned."""
 
 from __future__ import annotations
 
@@ -22,50 +22,58 @@ SCENES = "turned_scenes.json"  # written last
 
 
 def world_spec(root: Path) -> WorldSpec:
-    """What the world below a root was made of.
+    """Return the specification of the synthetic world in a folder.
 
     Raises:
-        ValueError: it is no synthetic world, or one of another generator.
+        ValueError: the folder holds no synthetic world, or a world of another generator version.
     """
     manifest = read_manifest(root)
     if manifest.get("generator_version") != GENERATOR_VERSION:
         raise ValueError(
-            f"{root} must be a synthetic world of generator {GENERATOR_VERSION}, to be seen by "
-            f"turned cameras; got {manifest.get('generator_version')}: make it anew, or leave "
-            "that row out with --only"
+            f"{root} must be a synthetic world of generator {GENERATOR_VERSION}, to be rendered "
+            f"with turned cameras; got {manifest.get('generator_version')}: make the world again, "
+            "or leave that row out with --only"
         )
     fields: dict[str, Any] = dict(manifest["spec"])
     return WorldSpec(**{**fields, "image_size": tuple(fields["image_size"])})
 
 
 def read_manifest(root: Path) -> Mapping[str, Any]:
-    """What a synthetic world says of itself; empty where there is none."""
+    """Read the manifest of a synthetic world; empty if the folder holds none."""
     path = root / MANIFEST
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    manifest: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return manifest
 
 
 def make_turned_scenes(root: Path, scenes: Sequence[str], yaw_deg: float, out: Path) -> Path:
-    """Makes some scenes of a world again, all cameras turned where they stand, and told so.
+    """Render some scenes of a world again, with all cameras turned about their positions.
 
-    Nothing else differs: objects, light, noise, tokens; nor do the boxes that scoring counts (of
-    those without a lidar point, the ones are listed that a camera sees). What lies there already
-    is not made again.
+    The calibration is turned too. Objects, light, noise and tokens stay the same, and so do the
+    boxes that the metric counts. Of the boxes without a lidar point, those that a camera sees are
+    listed. Finished scenes in ``out`` are not made again.
 
     Args:
-        root: of the world.
-        scenes: names.
+        root: folder of the world.
+        scenes: names of the scenes.
         yaw_deg: counter-clockwise seen from above.
-        out: root of the turned scenes.
+        out: folder of the turned scenes.
+
+    Returns:
+        ``out``.
 
     Raises:
         ValueError: ``root`` is no synthetic world, or ``out`` holds other scenes.
     """
     spec = replace(world_spec(root), camera_yaw_deg=yaw_deg, processes=1)
-    wanted = {"spec": spec.to_json(), "scenes": list(scenes), "generator": GENERATOR_VERSION}
-    mark = out / SCENES
-    if mark.is_file():
-        if json.loads(mark.read_text(encoding="utf-8")) != wanted:
-            raise ValueError(f"{out} must hold these very scenes; got others: remove it")
+    request = {"spec": spec.to_json(), "scenes": list(scenes), "generator": GENERATOR_VERSION}
+    request_file = out / SCENES
+    if request_file.is_file():
+        if json.loads(request_file.read_text(encoding="utf-8")) != request:
+            raise ValueError(
+                f"{out} must hold the same scenes of the same world; got different ones: remove it"
+            )
         return out
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
@@ -75,7 +83,7 @@ def make_turned_scenes(root: Path, scenes: Sequence[str], yaw_deg: float, out: P
             for table, rows in record_scene(spec, name, part).rows.items():
                 tables[table] += rows
         write_tables(part / spec.version, tables)
-        write_text_atomically(part / SCENES, json.dumps(wanted))
+        write_text_atomically(part / SCENES, json.dumps(request))
         os.replace(part, out)
     finally:
         shutil.rmtree(part, ignore_errors=True)

@@ -1,6 +1,6 @@
-"""The parts of `bevstack study`: what is compared, what a budget buys, and the table.
+"""Parts of `bevstack study`: the compared variants, their budget, and the table.
 
-variants.py  the configurations that are compared, and what each leaves out
-budget.py    how many steps of each stage a budget of processor time pays for
+variants.py  the compared configurations, and the part that each leaves out
+budget.py    the number of steps of each stage within a budget of processor time
 study.py     finished variants, table
 """

@@ -1,4 +1,4 @@
-"""What a budget of processor time buys: steps of each stage, by timing some of them."""
+"""Number of training steps of each stage within a budget of processor time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from bevstack.config import Config
 from bevstack.datasets.loader import make_training_loader
 from bevstack.datasets.nuscenes import NuScenesDataset
-from bevstack.training.optimizer_step import Learner
+from bevstack.training.optimizer_step import OptimizerStep
 from bevstack.training.processes import Processes
 
 WARM_STEPS, TIMED_STEPS = 3, 7
@@ -19,46 +19,61 @@ WARM_STEPS, TIMED_STEPS = 3, 7
 
 @dataclass(frozen=True)
 class Plan:
-    """How a variant is trained: steps that fill the budget, and what one took when timed."""
+    """Number of steps of a variant that fill the budget, and the measured time of one step."""
 
     perspective_steps: int
     num_steps: int
-    perspective_step_s: float  # of processor time; 0 where there is no such stage
-    step_s: float
+    perspective_step_s: float  # processor time; 0 if there is no perspective stage
+    step_s: float  # processor time; 0 if there is no later stage
 
     def to_json(self) -> dict[str, float]:
-        """The fields as they are."""
+        """Return the fields as a dictionary."""
         return asdict(self)
 
 
 def plan_budget(config: Config, dataset: NuScenesDataset, budget_s: float) -> Plan:
-    """Steps that take so much processor time, shared by the stages as the configuration does.
+    """Compute the steps that fill the budget; the stages share it as in the configuration.
 
-    The perspective stage gets the part of the budget that it has of the configured steps' time.
-    Steps are timed here, on the spot, with the machine as it is: what a run took in the end is
-    for its caller to measure.
+    The perspective stage gets the same share of the budget as its configured steps have of the time
+    of all configured steps. The steps are timed now, on this machine; the caller measures the time
+    that the training really takes.
+
+    Args:
+        config: configuration of the variant.
+        dataset: training samples.
+        budget_s: processor time in seconds.
 
     Raises:
-        ValueError: the budget does not pay for one step of each stage.
+        ValueError: the budget is too small for one step of each stage.
     """
     recipe = config.training
-    later = recipe.num_steps - recipe.perspective_steps
-    whole_s = time_step(config, dataset, partial=False) if later else 0.0
-    first_s = time_step(config, dataset, partial=True) if recipe.perspective_steps else 0.0
-    first_time = recipe.perspective_steps * first_s
-    share = first_time / (first_time + later * whole_s)
-    first = int(share * budget_s / first_s) if first_s else 0
-    rest = int((1 - share) * budget_s / whole_s) if later else 0
-    if (later and rest < 1) or (first_s and first < 1):
+    later_steps = recipe.num_steps - recipe.perspective_steps
+    later_step_s = time_step(config, dataset, partial=False) if later_steps else 0.0
+    perspective_step_s = (
+        time_step(config, dataset, partial=True) if recipe.perspective_steps else 0.0
+    )
+    perspective_time_s = recipe.perspective_steps * perspective_step_s
+    share = perspective_time_s / (perspective_time_s + later_steps * later_step_s)
+    perspective_steps = int(share * budget_s / perspective_step_s) if perspective_step_s else 0
+    other_steps = int((1 - share) * budget_s / later_step_s) if later_steps else 0
+    if (later_steps and other_steps < 1) or (perspective_step_s and perspective_steps < 1):
         raise ValueError(
-            f"--minutes must pay for a step of each stage, {first_s + whole_s:.1f} s; "
-            f"got {budget_s / 60:g}"
+            "--minutes must pay for a step of each stage, "
+            f"{perspective_step_s + later_step_s:.1f} s; got {budget_s / 60:g}"
         )
-    return Plan(first, first + rest, first_s, whole_s)
+    return Plan(
+        perspective_steps, perspective_steps + other_steps, perspective_step_s, later_step_s
+    )
 
 
 def time_step(config: Config, dataset: NuScenesDataset, *, partial: bool) -> float:
-    """Median processor time of a training step, its samples read in this process."""
+    """Measure the median processor time of a training step; samples are read in this process.
+
+    Args:
+        config: configuration of the variant.
+        dataset: training samples.
+        partial: time a step of the perspective stage, else a step of the whole model.
+    """
     count = WARM_STEPS + TIMED_STEPS
     recipe = replace(
         config.training,
@@ -67,12 +82,12 @@ def time_step(config: Config, dataset: NuScenesDataset, *, partial: bool) -> flo
         num_workers=0,
     )
     config = replace(config, training=recipe)
-    learner = Learner(config, Processes(device=torch.device("cpu")))
+    optimizer_step = OptimizerStep(config, Processes(device=torch.device("cpu")))
     stream = make_training_loader(dataset, config)
     batches = iter(stream)
     times = []
     for number in range(1, count + 1):
         started = time.process_time()
-        learner.step(stream, batches, number)
+        optimizer_step.run(stream, batches, number)
         times.append(time.process_time() - started)
     return statistics.median(times[WARM_STEPS:])

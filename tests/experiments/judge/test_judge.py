@@ -1,4 +1,4 @@
-"""The judge on a small world: rows, what is finished, what they must show."""
+"""The judge on a small world: its rows, finished rows, and the checks of the rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bevstack.cli.main import build_parser
 from bevstack.evaluation.baselines.lifting import class_priors
 from bevstack.experiments.judge import judge, rows, verdict
 from bevstack.experiments.judge.detectors import FrameByFrame, LiftedPerspective, PerspectiveAlone
-from bevstack.experiments.judge.rows import chosen, rows_of, whole_scenes
+from bevstack.experiments.judge.rows import list_rows, select_rows, whole_scenes
 from bevstack.geometry import invert_se3
 from bevstack.models.build import save_model
 from bevstack.models.perspective.decode import detect
@@ -36,7 +36,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def detector() -> Detector:
-    """Random weights with which history counts."""
+    """Build a detector with random weights whose output depends on the history."""
     detector = build(ALL_STAGES)
     randomise(detector.model, scale=0.02)
     return detector
@@ -55,8 +55,8 @@ def run(arguments: list[str]) -> int:
 
 def options(arguments: list[str]) -> judge.JudgeOptions:
     args = build_parser().parse_args(["judge", *arguments])
-    given = {k: v for k, v in vars(args).items() if k in judge.JudgeOptions.__dataclass_fields__}
-    return judge.JudgeOptions(**given)
+    values = {k: v for k, v in vars(args).items() if k in judge.JudgeOptions.__dataclass_fields__}
+    return judge.JudgeOptions(**values)
 
 
 def command(weights: Path, root: Path, out: Path, only: str = SOME) -> list[str]:
@@ -72,26 +72,26 @@ def judged(weights: Path, root: Path, tmp_path_factory: pytest.TempPathFactory) 
     return out
 
 
-def test_every_row_is_there_with_its_figures(judged: Path) -> None:
-    found = json.loads((judged / "judge.json").read_text())
-    assert list(found["rows"]) == SOME.split(",")
-    for row in found["rows"].values():
+def test_every_row_has_its_figures(judged: Path) -> None:
+    content = json.loads((judged / "judge.json").read_text())
+    assert list(content["rows"]) == SOME.split(",")
+    for row in content["rows"].values():
         assert 0 <= row["NDS"] <= 1 and len(row["classes"]) == 10
         assert {"camera/CAM_BACK", "motion/moving"} <= row["groups"].keys()
         assert {"truth", "mAP", "recall", "mAVE"} <= row["groups"]["camera/CAM_BACK"].keys()
-    assert found["data"]["samples"] == 6 and len(found["data"]["scenes"]) == 2
-    assert found["data"]["digest"] and len(found["model"]["sha256"]) == 64
-    assert found["versions"]["torch"] == torch.__version__
-    names = [check["name"] for check in found["controls"]]
+    assert content["data"]["samples"] == 6 and len(content["data"]["scenes"]) == 2
+    assert content["data"]["digest"] and len(content["model"]["sha256"]) == 64
+    assert content["versions"]["torch"] == torch.__version__
+    names = [check["name"] for check in content["controls"]]
     assert "other_samples falls to the prior" in names
-    official = [c for c in found["controls"] if c["name"].startswith("nuscenes-devkit")]
+    official = [c for c in content["controls"] if c["name"].startswith("nuscenes-devkit")]
     assert [(c["name"].split()[-1], c["holds"]) for c in official] == [
         ("model", True),
         ("tracked", True),
         ("mirrored", True),
         ("mirrored_tracked", True),
     ]
-    readings = [found["rows"][name] for name in verdict.READINGS]
+    readings = [content["rows"][name] for name in verdict.READINGS]
     assert len({tuple(row["groups"]["all/all"].values()) for row in readings}) == 4
 
 
@@ -121,7 +121,7 @@ def test_rows_of_another_model_are_refused(
         run(command(other, root, judged))
 
 
-def test_the_exit_code_tells_of_a_control_that_does_not_behave(
+def test_the_exit_code_is_1_if_a_control_fails(
     judged: Path, weights: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for holds in (True, False):
@@ -135,22 +135,22 @@ def test_the_official_score_needs_the_models_row(weights: Path, root: Path, tmp_
         run([*command(weights, root, tmp_path, "prior"), "--official"])
 
 
-def test_weights_of_one_frame_get_a_row_and_others_are_refused(
+def test_weights_of_one_frame_get_a_row_and_weights_of_several_are_refused(
     weights: Path, root: Path, tmp_path: Path
 ) -> None:
     alone = tmp_path / "alone.safetensors"
     save_model(alone, build(CONFIG).model, CONFIG)
     only = command(weights, root, tmp_path, "single_frame_weights")
     run([*only, "--single-frame", str(alone), "--max-samples", "4"])
-    found = json.loads((tmp_path / "judge.json").read_text())
-    assert list(found["rows"]) == ["single_frame_weights"] and found["data"]["samples"] == 3
-    with pytest.raises(ValueError, match=r"of a model of frames \(0,\); got \(-1, 0\)"):
+    content = json.loads((tmp_path / "judge.json").read_text())
+    assert list(content["rows"]) == ["single_frame_weights"] and content["data"]["samples"] == 3
+    with pytest.raises(ValueError, match=r"of a model with frames \(0,\); got \(-1, 0\)"):
         run([*only, "--single-frame", str(weights)])
 
 
 def test_a_model_has_the_rows_that_fit_it(weights: Path, root: Path, tmp_path: Path) -> None:
     case = judge.open_case(options(command(weights, root, tmp_path)))
-    everything = rows_of(case)
+    everything = list_rows(case)
     names = [row.name for row in everything]
     assert len(set(names)) == len(names) == 26
     assert set(verdict.NEGATIVE_CONTROLS) < set(names)
@@ -158,21 +158,23 @@ def test_a_model_has_the_rows_that_fit_it(weights: Path, root: Path, tmp_path: P
     alone = tmp_path / "alone.safetensors"
     save_model(alone, build(CONFIG).model, CONFIG)
     case = judge.open_case(options(command(alone, root, tmp_path)))
-    fewer = [row.name for row in rows_of(case)]
+    fewer = [row.name for row in list_rows(case)]
     missing = {"lift_own", "lift_own_behind", "perspective_alone", "single_frame"}
     assert set(names) - set(fewer) == missing
-    assert [row.name for row in chosen(everything, ["lost_", "prior"])] == ["prior", *names[-6:]]
-    assert {row.kind for row in chosen(everything, ["control"])} == {"control"}
-    assert [row.name for row in chosen(everything, ["model"])] == ["model"]  # no kind
-    with pytest.raises(ValueError, match=r"--only must name rows, of model, .*; got 'piror'"):
-        chosen(everything, ["prior", "piror"])
+    selected = [row.name for row in select_rows(everything, ["lost_", "prior"])]
+    assert selected == ["prior", *names[-6:]]
+    assert {row.kind for row in select_rows(everything, ["control"])} == {"control"}
+    # the row, not the kind
+    assert [row.name for row in select_rows(everything, ["model"])] == ["model"]
+    with pytest.raises(ValueError, match=r"--only must name rows among model, .*; got 'piror'"):
+        select_rows(everything, ["prior", "piror"])
 
 
-def test_whole_scenes_are_taken_and_one_at_least() -> None:
+def test_whole_scenes_are_selected_and_at_least_one() -> None:
     scenes = {"a": [0, 1, 2], "b": [3, 4], "c": [5]}
-    found = {n: whole_scenes(scenes, n) for n in (1, 3, 4, 5, 6, None)}
-    assert found[1] == found[3] == found[4] == ("a",)
-    assert found[5] == ("a", "b") and found[6] == found[None] == ("a", "b", "c")
+    first = {n: whole_scenes(scenes, n) for n in (1, 3, 4, 5, 6, None)}
+    assert first[1] == first[3] == first[4] == ("a",)
+    assert first[5] == ("a", "b") and first[6] == first[None] == ("a", "b", "c")
 
 
 def test_without_history_every_frame_is_the_first(detector: Detector, root: Path) -> None:
@@ -181,61 +183,61 @@ def test_without_history_every_frame_is_the_first(detector: Detector, root: Path
     differ = []
     for index in range(3):
         frame = data.frame(index)
-        with_history, found = (stream.step(frame) for stream in streams)
+        with_history, detections = (stream.step(frame) for stream in streams)
         wanted = detector.predict(frame)
-        assert torch.equal(found.boxes.center, wanted.boxes.center)
-        assert torch.equal(found.scores, wanted.scores)
-        differ.append(not torch.equal(with_history.scores, found.scores))
+        assert torch.equal(detections.boxes.center, wanted.boxes.center)
+        assert torch.equal(detections.scores, wanted.scores)
+        differ.append(not torch.equal(with_history.scores, detections.scores))
     assert differ == [False, True, True]
 
 
-def test_the_perspective_head_alone_gives_what_the_decoder_is_given(
+def test_the_perspective_head_alone_gives_the_proposals_of_the_decoder(
     detector: Detector, root: Path
 ) -> None:
     frame = dataset(root, "synth_val").frame(0)
-    given = []
+    proposals = []
     propose = detector.model.propose
     try:
-        detector.model.propose = lambda *a, **k: given.append(propose(*a, **k)) or given[-1]
+        detector.model.propose = lambda *a, **k: proposals.append(propose(*a, **k)) or proposals[-1]
         detector.predict(frame)
     finally:
         detector.model.propose = propose
-    found = PerspectiveAlone(detector).stream().step(frame)
-    valid = given[0].valid[0]
-    assert len(found) == int(valid.sum()) > 0
-    assert torch.equal(found.boxes.center, given[0].boxes.center[0][valid])
-    assert torch.equal(found.boxes.velocity, given[0].boxes.velocity[0][valid])
-    assert torch.equal(found.labels, given[0].labels[0][valid])
+    detections = PerspectiveAlone(detector).stream().step(frame)
+    valid = proposals[0].valid[0]
+    assert len(detections) == int(valid.sum()) > 0
+    assert torch.equal(detections.boxes.center, proposals[0].boxes.center[0][valid])
+    assert torch.equal(detections.boxes.velocity, proposals[0].boxes.velocity[0][valid])
+    assert torch.equal(detections.labels, proposals[0].labels[0][valid])
 
 
-def test_own_rectangles_stand_where_their_rays_meet_the_ground(
+def test_image_boxes_are_lifted_to_the_intersection_of_ray_and_ground(
     detector: Detector, root: Path
 ) -> None:
-    """The surest one that falls to the ground, one number at a time."""
+    """Compute the best box that reaches the ground, one number at a time."""
     data = dataset(root, "synth_val")
     frame = data.frame(0)
     priors = class_priors(data.tables, "synth_train")
-    found = LiftedPerspective(detector, priors=priors).stream().step(frame)
-    views, _ = PerspectiveAlone(detector)._look(frame)
-    seen = detect(views.output, views.intrinsics, ALL_STAGES.perspective)
+    lifted = LiftedPerspective(detector, priors=priors).stream().step(frame)
+    views, _ = PerspectiveAlone(detector)._run_perspective_head(frame)
+    image_detections = detect(views.output, views.intrinsics, ALL_STAGES.perspective)
     reference = invert_se3(frame.world_from_ego) @ frame.world_from_ego_at_camera
     best = (-1.0, 0.0, 0.0, 0)
     for camera in range(6):
         pose = (reference[camera] @ frame.ego_from_cam[camera]).tolist()
         k = views.intrinsics[camera].tolist()
-        for row in range(int(seen.valid[camera].sum())):
-            left, _, right, bottom = seen.boxes_px[camera, row].tolist()
+        for row in range(int(image_detections.valid[camera].sum())):
+            left, _, right, bottom = image_detections.boxes_px[camera, row].tolist()
             ray = (((left + right) / 2 - k[0][2]) / k[0][0], (bottom - k[1][2]) / k[1][1], 1.0)
-            turned = [sum(pose[i][j] * ray[j] for j in range(3)) for i in range(3)]
-            score = float(seen.image_scores[camera, row])
-            if turned[2] < 0 and score > best[0]:
-                along = -pose[2][3] / turned[2]
-                place = [pose[i][3] + along * turned[i] for i in range(2)]
-                best = (score, *place, int(seen.labels[camera, row]))
-    assert float(found.scores[0]) == pytest.approx(best[0])
-    assert found.boxes.center[0, :2].tolist() == pytest.approx(best[1:3], rel=1e-4)
-    assert int(found.labels[0]) == best[3]
-    assert not math.isnan(float(found.boxes.yaw[0])) and not found.boxes.velocity.any()
+            direction = [sum(pose[i][j] * ray[j] for j in range(3)) for i in range(3)]
+            score = float(image_detections.image_scores[camera, row])
+            if direction[2] < 0 and score > best[0]:
+                scale = -pose[2][3] / direction[2]
+                point = [pose[i][3] + scale * direction[i] for i in range(2)]
+                best = (score, *point, int(image_detections.labels[camera, row]))
+    assert float(lifted.scores[0]) == pytest.approx(best[0])
+    assert lifted.boxes.center[0, :2].tolist() == pytest.approx(best[1:3], rel=1e-4)
+    assert int(lifted.labels[0]) == best[3]
+    assert not math.isnan(float(lifted.boxes.yaw[0])) and not lifted.boxes.velocity.any()
 
 
 def _row(nds: float, mean_ap: float, mave: float = 1.0, **sectors: float) -> dict:
@@ -254,14 +256,17 @@ GOOD = {
 }
 
 
+RECOVERS = f"{verdict.CORRECT_CALIBRATION} recovers"
+
+
 @pytest.mark.parametrize(
     ("name", "row", "fails"),
     [
         ("grey_images", _row(0.051, 0.0), "grey_images falls to the prior"),
         ("turned_untold", _row(0.3, 0.29), "turned_untold falls"),
-        ("turned_told", _row(0.4, 0.24), "turned_told recovers"),
+        (verdict.CORRECT_CALIBRATION, _row(0.4, 0.24), RECOVERS),
         ("lost_A", _row(0.3, 0.2, A=0.19, B=0.2, C=0.02), "lost_A loses its sector"),
-        ("lost_A", _row(0.3, 0.2, A=0.1, B=0.16, C=0.02), "lost_A keeps the others"),
+        ("lost_A", _row(0.3, 0.2, A=0.1, B=0.16, C=0.02), "lost_A keeps the remaining sectors"),
     ],
 )
 def test_each_control_can_fail(name: str, row: dict, fails: str) -> None:
@@ -269,11 +274,11 @@ def test_each_control_can_fail(name: str, row: dict, fails: str) -> None:
     assert [c.name for c in verdict.controls({**GOOD, name: row}) if not c.holds] == [fails]
 
 
-def test_a_model_that_finds_nothing_passes_no_control_by_that() -> None:
+def test_a_model_without_detections_fails_the_controls_that_compare_map() -> None:
     nothing = _row(0.0, 0.0, A=0.0, B=0.0)
-    found = verdict.controls({**dict.fromkeys(GOOD, nothing)})
-    failing = {check.name for check in found if not check.holds}
-    assert failing == {"turned_untold falls", "turned_told recovers", "lost_A loses its sector"}
+    checks = verdict.controls({**dict.fromkeys(GOOD, nothing)})
+    failing = {check.name for check in checks if not check.holds}
+    assert failing == {"turned_untold falls", RECOVERS, "lost_A loses its sector"}
 
 
 def test_another_official_score_fails_in_its_last_digit() -> None:
@@ -283,7 +288,7 @@ def test_another_official_score_fails_in_its_last_digit() -> None:
     assert [c.holds for c in verdict.controls(GOOD, {"model": other})].count(False) == 1
 
 
-def test_goals_compare_with_baselines_and_velocity_with_the_single_frame() -> None:
+def test_goals_compare_nds_with_baselines_and_velocity_with_the_single_frame() -> None:
     assert [(c.name, c.holds) for c in verdict.goals(GOOD)] == [
         ("above prior", True),
         ("velocity better than single_frame", True),
@@ -293,16 +298,16 @@ def test_goals_compare_with_baselines_and_velocity_with_the_single_frame() -> No
 
 
 def test_every_reading_of_the_weights_is_compared_with_the_baselines() -> None:
-    read = {**GOOD, "tracked": _row(0.2, 0.1), "lift_true_tracked": _row(0.15, 0.1)}
+    readings = {**GOOD, "tracked": _row(0.2, 0.1), "lift_true_tracked": _row(0.15, 0.1)}
     prior = GOOD["prior"]["NDS"]
     assert GOOD["model"]["NDS"] > 0.15 and prior < 0.2
-    assert [(c.name, c.holds) for c in verdict.goals(read)] == [
+    assert [(c.name, c.holds) for c in verdict.goals(readings)] == [
         ("above prior", True),
         ("above lift_true_tracked", True),
         ("tracked above prior", True),
         ("tracked above lift_true_tracked", True),
         ("velocity better than single_frame", True),
     ]
-    read["lift_true_tracked"] = _row(0.25, 0.1)
-    failing = [check.name for check in verdict.goals(read) if not check.holds]
+    readings["lift_true_tracked"] = _row(0.25, 0.1)
+    failing = [check.name for check in verdict.goals(readings) if not check.holds]
     assert failing[-1] == "tracked above lift_true_tracked"

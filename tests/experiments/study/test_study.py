@@ -1,4 +1,4 @@
-"""The study on a small world: what is compared, what a budget buys, what is not done twice."""
+"""The study on a small world: variants, budgets, and finished variants that are not made again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bevstack.cli.main import build_parser
 from bevstack.config import config_to_json
 from bevstack.experiments.study import study
 from bevstack.experiments.study.budget import Plan, plan_budget, time_step
-from bevstack.experiments.study.variants import chosen, variants_of
+from bevstack.experiments.study.variants import list_variants, select_variants
 from bevstack.files import write_text_atomically
 from tests.small_world import SPEC, dataset, small_world
 from tests.training.two_ranks import RECIPE, all_stages
@@ -31,30 +31,30 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_world(tmp_path_factory)
 
 
-def test_each_variant_leaves_out_what_its_name_says() -> None:
-    of = {variant.name: variant for variant in variants_of(CONFIG, 2)}
-    assert list(of)[:2] == ["seed_0", "seed_1"]
-    assert of["seed_1"].config == replace(CONFIG, training=replace(CONFIG.training, seed=1))
-    assert of["no_memory"].config.frames == (0,) and of["no_memory"].config.temporal is None
-    assert of["no_proposals"].config == replace(CONFIG, proposals=None)
-    bare = of["no_perspective"].config
+def test_each_variant_leaves_out_the_part_in_its_name() -> None:
+    named = {variant.name: variant for variant in list_variants(CONFIG, 2)}
+    assert list(named)[:2] == ["seed_0", "seed_1"]
+    assert named["seed_1"].config == replace(CONFIG, training=replace(CONFIG.training, seed=1))
+    assert named["no_memory"].config.frames == (0,) and named["no_memory"].config.temporal is None
+    assert named["no_proposals"].config == replace(CONFIG, proposals=None)
+    bare = named["no_perspective"].config
     assert bare.perspective is None and bare.proposals is None
     assert bare.training.perspective_steps == 0
-    assert of["camera_dropout"].config.augmentation.camera_dropout > 0
-    assert of["shuffled_labels"].shuffled_labels and of["shuffled_labels"].config == CONFIG
-    assert [v.shuffled_labels for v in of.values()].count(True) == 1
+    assert named["camera_dropout"].config.augmentation.camera_dropout > 0
+    assert named["shuffled_labels"].shuffled_labels and named["shuffled_labels"].config == CONFIG
+    assert [v.shuffled_labels for v in named.values()].count(True) == 1
     single = replace(bare, frames=(0,), temporal=None)
-    names = [variant.name for variant in variants_of(single, 1)]
+    names = [variant.name for variant in list_variants(single, 1)]
     assert names == ["seed_0", "camera_dropout", "shuffled_labels"]
 
 
-def test_variants_are_chosen_by_name_or_beginning() -> None:
-    variants = variants_of(CONFIG, 3)
-    assert [v.name for v in chosen(variants, ["seed_"])] == ["seed_0", "seed_1", "seed_2"]
-    assert [v.name for v in chosen(variants, ["no_memory"])] == ["no_memory"]
-    assert chosen(variants, []) == variants
-    with pytest.raises(ValueError, match=r"--only must name variants, of seed_0.*got 'memory'"):
-        chosen(variants, ["memory"])
+def test_variants_are_selected_by_name_or_beginning() -> None:
+    variants = list_variants(CONFIG, 3)
+    assert [v.name for v in select_variants(variants, ["seed_"])] == ["seed_0", "seed_1", "seed_2"]
+    assert [v.name for v in select_variants(variants, ["no_memory"])] == ["no_memory"]
+    assert select_variants(variants, []) == variants
+    with pytest.raises(ValueError, match=r"--only must name variants among seed_0.*got 'memory'"):
+        select_variants(variants, ["memory"])
 
 
 def test_a_plan_fills_the_budget_in_the_stages_shares(
@@ -67,7 +67,7 @@ def test_a_plan_fills_the_budget_in_the_stages_shares(
     plan = plan_budget(CONFIG, dataset(root), 90.0)  # 4 * 0.5 and 8 * 2 s: one ninth, eight ninths
     assert plan == Plan(20, 60, 0.5, 2.0)
     assert 0.5 * 20 + 2.0 * 40 == 90.0
-    bare = variants_of(CONFIG, 1)[3].config
+    bare = list_variants(CONFIG, 1)[3].config
     assert plan_budget(bare, dataset(root), 90.0) == Plan(0, 45, 0.0, 2.0)
     first = replace(CONFIG, training=replace(CONFIG.training, perspective_steps=12))
     assert plan_budget(first, dataset(root), 90.0) == Plan(180, 180, 0.5, 0.0)
@@ -81,7 +81,7 @@ def test_the_first_stage_is_timed_without_the_rest_of_the_model(root: Path) -> N
 
 @pytest.fixture(scope="module")
 def studied(root: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Two variants of a study that is done; the command that did them."""
+    """Run a study of two variants; return its command."""
     folder = tmp_path_factory.mktemp("study")
     config = folder / "small.py"
     text = config_to_json(CONFIG)
@@ -102,7 +102,7 @@ def studied(root: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return command
 
 
-def test_a_study_keeps_what_is_finished_and_puts_it_together(
+def test_a_study_keeps_finished_variants_and_joins_them(
     studied: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = Path(studied[studied.index("--out") + 1])
@@ -120,40 +120,42 @@ def test_a_study_keeps_what_is_finished_and_puts_it_together(
 
     monkeypatch.setattr(study, "train", refuse)
     assert run([*studied, "--only", "seed_0,shuffled_labels"]) == 0
-    with pytest.raises(ValueError, match="must be of this study; it differs in minutes"):
+    with pytest.raises(ValueError, match="must be of this study; got differences in minutes"):
         run([*studied, "--minutes", "1", "--only", "seed_0"])
 
 
-def test_variants_begin_with_the_weights_that_are_given(
+def test_variants_start_with_the_given_weights(
     studied: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at = studied.index("--out") + 1
-    weights = Path(studied[at]) / "seed_0" / "run" / "model.safetensors"
-    begun = [*studied, "--weights", str(weights), "--only", "seed_0"]
-    with pytest.raises(ValueError, match="must be of this study; it differs in initial_weights"):
-        run(begun)
-    begun[at] = str(tmp_path / "begun")
-    folder = tmp_path / "begun" / "seed_0"
+    out_index = studied.index("--out") + 1
+    weights = Path(studied[out_index]) / "seed_0" / "run" / "model.safetensors"
+    command = [*studied, "--weights", str(weights), "--only", "seed_0"]
+    message = "must be of this study; got differences in initial_weights"
+    with pytest.raises(ValueError, match=message):
+        run(command)
+    command[out_index] = str(tmp_path / "started")
+    folder = tmp_path / "started" / "seed_0"
     folder.mkdir(parents=True)
     write_text_atomically(folder / "plan.json", json.dumps(Plan(1, 2, 0.1, 0.2).to_json()))
     starts = []
 
-    def remembering(*args: object, start: Path | None, **kwargs: object) -> object:
+    def recording(*args: object, start: Path | None, **kwargs: object) -> object:
         starts.append(start)
         return train(*args, start=start, **kwargs)  # type: ignore[arg-type]
 
     train = study.train
-    monkeypatch.setattr(study, "train", remembering)
-    assert run(begun) == 0
+    monkeypatch.setattr(study, "train", recording)
+    assert run(command) == 0
     assert starts == [weights]
-    content = json.loads((tmp_path / "begun" / "study.json").read_text())
+    content = json.loads((tmp_path / "started" / "study.json").read_text())
     assert content["initial_weights"] == hashlib.sha256(weights.read_bytes()).hexdigest()
-    assert json.loads((Path(studied[at]) / "study.json").read_text())["initial_weights"] is None
+    first_study = json.loads((Path(studied[out_index]) / "study.json").read_text())
+    assert first_study["initial_weights"] is None
 
 
-def test_spread_is_that_of_the_seeds_alone() -> None:
+def test_statistics_are_those_of_the_seeds_alone() -> None:
     row = dict.fromkeys(study.COLUMNS, 0.5)
     rows = {"seed_0": {**row, "NDS": 0.2}, "seed_1": {**row, "NDS": 0.4}, "no_memory": row}
-    mean, deviation = study.spread(rows)["NDS"]
+    mean, deviation = study.seed_statistics(rows)["NDS"]
     assert mean == pytest.approx(0.3) and deviation == pytest.approx(0.02**0.5)
-    assert study.spread({"seed_0": row}) == {}
+    assert study.seed_statistics({"seed_0": row}) == {}
