@@ -16,27 +16,30 @@ from bevstack.ops import dcnv3
 
 
 def build_activation(act_layer: str) -> nn.Module:
-    """The activation of that name; GELU is the exact one."""
-    return {"GELU": nn.GELU, "ReLU": nn.ReLU, "SiLU": nn.SiLU}[act_layer]()
+    """Return the activation of the given name; GELU is the exact one."""
+    activations: dict[str, type[nn.Module]] = {"GELU": nn.GELU, "ReLU": nn.ReLU, "SiLU": nn.SiLU}
+    return activations[act_layer]()
 
 
 def convolve(
     conv: nn.Conv2d,
     x: Tensor,  # (B, H, W, C)
 ) -> Tensor:  # (B, H', W', C')
-    """A convolution of a channels-last map; both permutations are views."""
-    return conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    """Apply a convolution to a channels-last map; both permutations are views."""
+    output: Tensor = conv(x.permute(0, 3, 1, 2))
+    return output.permute(0, 2, 3, 1)
 
 
 class CenterFeatureScale(nn.Module):
-    """One gate a group, from the offset branch: the share of the unsampled value kept (H and G).
+    """A gate for each group, computed from the offset branch's features (H and G).
 
-    Not an ``nn.Linear``, because published multiply-accumulate counts leave the gate out.
+    It weighs the unsampled value against the sampled one. It is not an ``nn.Linear``, because
+    published multiply-accumulate counts exclude the gate.
     """
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(groups, channels))  # zeros: a gate starts half open
+        self.weight = nn.Parameter(torch.zeros(groups, channels))  # zeros: gates start at 0.5
         self.bias = nn.Parameter(torch.zeros(groups))
 
     def forward(
@@ -45,7 +48,7 @@ class CenterFeatureScale(nn.Module):
         sampled: Tensor,  # (B, H, W, C)
         value: Tensor,  # (B, H, W, C)
     ) -> Tensor:  # (B, H, W, C)
-        """Blends the core's output with its input: sampled * (1 - gate) + value * gate."""
+        """Blend the sampled map with the value: sampled * (1 - gate) + value * gate."""
         gate = functional.linear(features, self.weight, self.bias).sigmoid()[..., None]  # B H W G 1
         groups = gate.shape[-2]
         sampled = rearrange(sampled, "b h w (g c) -> b h w g c", g=groups)
@@ -54,15 +57,15 @@ class CenterFeatureScale(nn.Module):
 
 
 class DCNv3Layer(nn.Module):
-    """Deformable convolution v3: 3x3 points a group, moved and weighted by the input itself.
+    """Deformable convolution v3: 3x3 points a group, with offsets and weights from the input.
 
-    Value, offsets and mask come from the layer's input: the value by a linear map, the other two
-    from a depthwise convolution with norm and activation.
+    The value is a linear map of the layer's input. Offsets and mask come from a depthwise
+    convolution of it with norm and activation.
 
     Args:
         channels: C of input and output.
         groups: G; each group has its own points and weights.
-        config: the flags; kernel 3, stride, padding and dilation 1 are the method's own.
+        config: the variant's flags; kernel 3 and stride, padding and dilation 1 are fixed.
     """
 
     kernel_size = 3
@@ -87,7 +90,10 @@ class DCNv3Layer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Starts as a plain convolution's grid with equal weights: offsets and mask logits zero."""
+        """Set offsets and mask logits to zero: the regular 3x3 grid with equal weights.
+
+        Projections start Xavier-uniform, with zero biases.
+        """
         for head in (self.offset, self.mask):
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
@@ -99,7 +105,7 @@ class DCNv3Layer(nn.Module):
         self,
         x: Tensor,  # (B, H, W, C)
     ) -> Tensor:  # (B, H, W, C)
-        """Samples the projected input where the offset branch says, and projects the sums."""
+        """Sample the projected input at the predicted offsets, and project the weighted sums."""
         value = self.input_proj(x)
         features = self.act(self.dw_norm(convolve(self.dw_conv, x)))
         sampled = dcnv3(
@@ -117,4 +123,5 @@ class DCNv3Layer(nn.Module):
         )
         if self.center_feature_scale is not None:
             sampled = self.center_feature_scale(features, sampled, value)
-        return self.output_proj(sampled)
+        output: Tensor = self.output_proj(sampled)
+        return output

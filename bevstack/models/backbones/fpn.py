@@ -11,8 +11,9 @@ from torch.nn import functional
 class FPN(nn.Module):
     """Lateral 1x1 convolutions, a top-down path of nearest-neighbour sums, 3x3 output convolutions.
 
-    Levels beyond the backbone's are 3x3 convolutions of stride 2: the first of the last *output*
-    (P6 of P5, as is), each further one of the ReLU of the level before (P7 of ReLU(P6)). No norms.
+    Levels beyond the backbone's come from 3x3 convolutions of stride 2. The first is computed from
+    the last *output* (P6 from P5), each further one from the ReLU of the previous level (P7 from
+    ReLU(P6)). There are no norms.
 
     Args:
         in_channels: channels of the backbone maps, finest first.
@@ -24,8 +25,8 @@ class FPN(nn.Module):
         super().__init__()
         if not 1 <= len(in_channels) <= num_outputs:
             raise ValueError(
-                f"num_outputs must be at least the {len(in_channels)} backbone maps, of which "
-                f"there must be one; got {num_outputs}"
+                f"num_outputs must be at least the number of backbone maps, {len(in_channels)}, "
+                f"which must be positive; got {num_outputs}"
             )
         self.lateral_convs = nn.ModuleList(nn.Conv2d(c, channels, 1) for c in in_channels)
         self.output_convs = nn.ModuleList(
@@ -35,7 +36,7 @@ class FPN(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Xavier-uniform weights, zero biases."""
+        """Initialise weights Xavier-uniform and biases zero."""
         for conv in (*self.lateral_convs, *self.output_convs):
             nn.init.xavier_uniform_(conv.weight)
             nn.init.zeros_(conv.bias)
@@ -44,12 +45,12 @@ class FPN(nn.Module):
         self,
         maps: Sequence[Tensor],  # (B, C_l, H_l, W_l), finest first
     ) -> tuple[Tensor, ...]:  # num_outputs x (B, C, H_l, W_l)
-        """The pyramid; any map sizes, each finer than the next."""
+        """Return the pyramid; maps may have any sizes, each finer than the next."""
         merged = [conv(x) for conv, x in zip(self.lateral_convs, maps, strict=True)]
         for level in range(len(merged) - 1, 0, -1):
             size = merged[level - 1].shape[-2:]
             merged[level - 1] = merged[level - 1] + functional.interpolate(merged[level], size=size)
-        levels = []
+        levels: list[Tensor] = []
         for index, conv in enumerate(self.output_convs):
             if index < len(merged):
                 x = merged[index]

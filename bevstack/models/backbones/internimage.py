@@ -1,4 +1,4 @@
-"""InternImage (arXiv 2211.05778): a backbone of DCNv3 layers, channels-last inside.
+"""InternImage (arXiv 2211.05778), a backbone of DCNv3 layers on channels-last maps.
 
 Letters: B batch, H W image, C channels.
 """
@@ -17,18 +17,18 @@ from bevstack.models.layers.drop_path import DropPath
 from bevstack.models.layers.norms import NORM_EPS, build_norm
 from bevstack.shapes import expect_shape
 
-LINEAR_STD = 0.02  # of the truncated normal that linear weights start from; released code
+LINEAR_STD = 0.02  # of the truncated normal for initial linear weights; released code
 
 
-def start_linear(linear: nn.Linear) -> None:
-    """Truncated-normal weight, zero bias."""
+def init_linear(linear: nn.Linear) -> None:
+    """Initialise the weight from a truncated normal and the bias with zero."""
     nn.init.trunc_normal_(linear.weight, std=LINEAR_STD)
     if linear.bias is not None:
         nn.init.zeros_(linear.bias)
 
 
 class Stem(nn.Module):
-    """Two 3x3 convolutions of stride 2, each with a norm, and an activation between them."""
+    """First layers: two 3x3 convolutions of stride 2, each with a norm; an activation between."""
 
     def __init__(self, config: InternImageConfig) -> None:
         super().__init__()
@@ -43,10 +43,11 @@ class Stem(nn.Module):
         self,
         images: Tensor,  # (B, 3, H, W)
     ) -> Tensor:  # (B, ceil(H/4), ceil(W/4), C)
-        """Reduces the images four times in each direction."""
+        """Return features at a quarter of the images' resolution."""
         x = images.permute(0, 2, 3, 1).contiguous()
         x = self.act(self.norm1(convolve(self.conv1, x)))
-        return self.norm2(convolve(self.conv2, x))
+        output: Tensor = self.norm2(convolve(self.conv2, x))
+        return output
 
 
 class Downsample(nn.Module):
@@ -61,8 +62,9 @@ class Downsample(nn.Module):
         self,
         x: Tensor,  # (B, H, W, C)
     ) -> Tensor:  # (B, ceil(H/2), ceil(W/2), 2C)
-        """Halves the map and doubles its channels."""
-        return self.norm(convolve(self.conv, x))
+        """Halve the resolution and double the channels."""
+        output: Tensor = self.norm(convolve(self.conv, x))
+        return output
 
 
 class MLP(nn.Module):
@@ -74,15 +76,16 @@ class MLP(nn.Module):
         self.fc1 = nn.Linear(channels, hidden)
         self.act = build_activation(config.act_layer)
         self.fc2 = nn.Linear(hidden, channels)
-        start_linear(self.fc1)
-        start_linear(self.fc2)
+        init_linear(self.fc1)
+        init_linear(self.fc2)
 
     def forward(
         self,
         x: Tensor,  # (..., C)
     ) -> Tensor:  # (..., C)
-        """Widens, activates and narrows each pixel."""
-        return self.fc2(self.act(self.fc1(x)))
+        """Apply both linear maps and the activation to each pixel."""
+        output: Tensor = self.fc2(self.act(self.fc1(x)))
+        return output
 
 
 class InternImageBlock(nn.Module):
@@ -108,7 +111,7 @@ class InternImageBlock(nn.Module):
         self,
         x: Tensor,  # (B, H, W, C)
     ) -> Tensor:  # (B, H, W, C)
-        """Adds the DCNv3 branch, then the MLP branch."""
+        """Add the DCNv3 branch, then the MLP branch."""
         x = x + self._branch(x, self.dcn, self.norm1, self.res_post_norm1, self.gamma1)
         return x + self._branch(x, self.mlp, self.norm2, self.res_post_norm2, self.gamma2)
 
@@ -125,7 +128,8 @@ class InternImageBlock(nn.Module):
             branch = res_post_norm(branch)
         if gamma is not None:
             branch = gamma * branch
-        return self.drop_path(branch)
+        output: Tensor = self.drop_path(branch)
+        return output
 
     @staticmethod
     def _branch_scale(channels: int, config: InternImageConfig) -> nn.Parameter | None:
@@ -135,7 +139,7 @@ class InternImageBlock(nn.Module):
 
 
 class InternImageStage(nn.Module):
-    """The blocks of one resolution, their closing norm, and the way down to the next one."""
+    """Blocks of one resolution, their final norm, and the downsampling to the next resolution."""
 
     def __init__(
         self,
@@ -163,26 +167,27 @@ class InternImageStage(nn.Module):
         self,
         x: Tensor,  # (B, H, W, C)
     ) -> Tensor:  # (B, H, W, C), before the downsampling
-        """Runs the blocks and the closing norm, not the way down."""
+        """Run the blocks and the final norm, without the downsampling."""
         for index, block in enumerate(self.blocks):
             x = self._run(block, x)
             if index in self.post_norm_block_ids:
                 x = self.post_norms[self.post_norm_block_ids.index(index)](x)
-        return x if self.norm is None else self.norm(x)
+        output: Tensor = x if self.norm is None else self.norm(x)
+        return output
 
     def _run(self, block: nn.Module, x: Tensor) -> Tensor:
-        if self.activation_checkpointing and torch.is_grad_enabled():
-            return checkpoint(block, x, use_reentrant=False)
-        return block(x)
+        recompute = self.activation_checkpointing and torch.is_grad_enabled()
+        output: Tensor = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
+        return output
 
 
 class InternImage(nn.Module):
-    """The backbone: images to feature maps at strides 4, 8, 16 and 32 (those of ``out_indices``).
+    """Backbone with feature maps at strides 4, 8, 16 and 32 (those of ``out_indices``).
 
-    Any image size goes in; each halving rounds up. Images are RGB, normalised with the ImageNet
-    mean and standard deviation for published weights. Stages after the last returned one are
-    built, so that published weights fit, but not run. T, H and G return normalised maps, S to XL
-    the raw residual stream, as published detectors expect.
+    Images may have any size; each halving rounds up. For published weights images are RGB,
+    normalised with the ImageNet mean and standard deviation. Stages after the last returned one
+    are built, so that published weights fit, but not run. T, H and G return normalised maps, S to
+    XL the residual stream before a norm, as published detectors expect.
 
     Args:
         config: the variant and its flags; ``detection_config(name)`` for a published one.
@@ -202,16 +207,16 @@ class InternImage(nn.Module):
 
     @property
     def out_channels(self) -> tuple[int, ...]:
-        """Channels of each returned map."""
+        """Return the channels of each returned map."""
         return self.config.out_channels
 
     @property
     def out_strides(self) -> tuple[int, ...]:
-        """Image pixels a step of each returned map."""
+        """Return the strides of the returned maps, in image pixels."""
         return self.config.out_strides
 
     def train(self, mode: bool = True) -> InternImage:
-        """Switches training on or off; frozen stages stay in evaluation (no drop path)."""
+        """Switch training mode on or off; frozen stages stay in evaluation mode (no drop path)."""
         super().train(mode)
         for stage in self.levels[: self.config.frozen_stages]:
             stage.eval()
@@ -221,7 +226,7 @@ class InternImage(nn.Module):
         self,
         images: Tensor,  # (B, 3, H, W)
     ) -> tuple[Tensor, ...]:  # len(out_indices) x (B, C_l, H_l, W_l), contiguous
-        """Runs the stages up to the last one asked for.
+        """Run the stages up to the last returned one, and return their maps.
 
         Raises:
             ValueError: ``images`` is not (B, 3, H, W).
@@ -235,5 +240,7 @@ class InternImage(nn.Module):
                 maps.append(x.permute(0, 3, 1, 2).contiguous())
             if index == self.config.out_indices[-1]:
                 break
-            x = stage.downsample(x)
+            downsample = stage.downsample
+            assert isinstance(downsample, nn.Module)  # only the last stage has none
+            x = downsample(x)
         return tuple(maps)

@@ -1,4 +1,4 @@
-"""ResNet (arXiv 1512.03385) as published detectors of the "caffe" style use it.
+"""ResNet (arXiv 1512.03385) in the "caffe" style of published detectors.
 
 Letters: B batch, H W image, C channels.
 """
@@ -14,10 +14,10 @@ from bevstack.shapes import expect_shape
 
 
 class Bottleneck(nn.Module):
-    """1x1 to the inner channels, 3x3, 1x1 to the outer ones; ReLU of the sum with the input.
+    """Residual block: 1x1 to the inner channels, 3x3, 1x1 to the outer ones; ReLU of the sum.
 
-    The stride is on the first 1x1 (paper, section 4.1), not on the 3x3 as in later code. The input
-    is convolved (1x1) and normalised on its way to the sum where the shape changes.
+    The stride is on the first 1x1 (paper, section 4.1), not on the 3x3 as in later code. If the
+    shape changes, the input is convolved (1x1) and normalised before the sum.
     """
 
     def __init__(self, in_channels: int, channels: int, *, stride: int, norm: str) -> None:
@@ -40,7 +40,7 @@ class Bottleneck(nn.Module):
         self,
         x: Tensor,  # (B, C, H, W)
     ) -> Tensor:  # (B, 4 * channels, ceil(H / stride), ceil(W / stride))
-        """The residual branch added to the input."""
+        """Add the residual branch to the input."""
         branch = functional.relu(self.bn1(self.conv1(x)))
         branch = functional.relu(self.bn2(self.conv2(branch)))
         branch = self.bn3(self.conv3(branch))
@@ -48,14 +48,15 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """The backbone: images to feature maps at strides 4, 8, 16 and 32 (those of ``out_indices``).
+    """Backbone with feature maps at strides 4, 8, 16 and 32 (those of ``out_indices``).
 
-    Any image size goes in; each halving rounds up. Published weights expect BGR images of 0..255
-    less the mean, not divided. Stages after the last returned one are built, so that published
-    weights fit, but not run. Nothing is frozen, as in the released BEVFormer v2 recipe.
+    Images may have any size; each halving rounds up. Published weights expect BGR images of 0..255
+    minus the mean, not divided by a deviation. Stages after the last returned one are built, so
+    that published weights fit, but not run. Nothing is frozen, as in the released BEVFormer v2
+    recipe.
 
     Args:
-        config: depth, width and what is returned.
+        config: depth, width and the returned stages.
     """
 
     def __init__(self, config: ResNetConfig) -> None:
@@ -75,7 +76,10 @@ class ResNet(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Kaiming-normal convolutions (fan out); a block starts as the identity (last scale 0)."""
+        """Initialise convolutions Kaiming-normal (fan out), and each block's last scale with 0.
+
+        So an untrained block passes on its input.
+        """
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -87,19 +91,19 @@ class ResNet(nn.Module):
 
     @property
     def out_channels(self) -> tuple[int, ...]:
-        """Channels of each returned map."""
+        """Return the channels of each returned map."""
         return self.config.out_channels
 
     @property
     def out_strides(self) -> tuple[int, ...]:
-        """Image pixels a step of each returned map."""
+        """Return the strides of the returned maps, in image pixels."""
         return self.config.out_strides
 
     def forward(
         self,
         images: Tensor,  # (B, 3, H, W)
     ) -> tuple[Tensor, ...]:  # len(out_indices) x (B, C_l, H_l, W_l)
-        """Runs the stages up to the last one asked for.
+        """Run the stages up to the last returned one, and return their maps.
 
         Raises:
             ValueError: ``images`` is not (B, 3, H, W).
@@ -109,7 +113,7 @@ class ResNet(nn.Module):
         x = functional.max_pool2d(x, 3, stride=2, padding=1)
         maps = []
         for index in range(self.config.out_indices[-1] + 1):
-            for block in self.get_submodule(f"layer{index + 1}"):
+            for block in self.get_submodule(f"layer{index + 1}").children():
                 x = run_block(block, x, checkpointed=self.config.activation_checkpointing)
             if index in self.config.out_indices:
                 maps.append(x)

@@ -1,1 +1,1 @@
-"""Classification heads of the backbones."""
+"""Image classification with the backbones: heads and whole classifiers."""

@@ -1,4 +1,4 @@
-"""InternImage as an image classifier: the two released heads on the backbone.
+"""InternImage as an image classifier, with either of the two released heads.
 
 Letters: B batch, C channels, D embedding, T tokens, K classes.
 """
@@ -15,19 +15,20 @@ from torch.nn import functional
 
 from bevstack.config.internimage import InternImageConfig
 from bevstack.models.backbones.dcnv3_layer import build_activation
-from bevstack.models.backbones.internimage import InternImage, start_linear
+from bevstack.models.backbones.internimage import InternImage, init_linear
 from bevstack.models.layers.norms import NORM_EPS
 
-EMBED_DIM = 1024  # of the pooled tokens; released code, as the next three
+# All from the released code.
+EMBED_DIM = 1024  # of the pooled tokens
 POOL_HEADS = 16
 POOL_OUT_DIM = 768
-UPSCALE = 2  # the last stage is brought to the resolution of the one before
+UPSCALE = 2  # of the last stage, to the resolution of the second-last
 
 
 class ConvHead(nn.Module):
-    """1x1 convolution, batch norm, activation, mean over the map, linear (T to XL)."""
+    """Head of T to XL: 1x1 convolution, batch norm, activation, mean over the map, linear."""
 
-    reads = 1  # stages, counted from the last
+    num_stages = 1  # used by the head, counted from the last
 
     def __init__(self, config: InternImageConfig, num_classes: int) -> None:
         super().__init__()
@@ -37,21 +38,22 @@ class ConvHead(nn.Module):
         self.norm = nn.BatchNorm2d(embed)
         self.act = build_activation(config.act_layer)
         self.fc = nn.Linear(embed, num_classes)
-        start_linear(self.fc)
+        init_linear(self.fc)
 
     def forward(
         self,
         maps: Sequence[Tensor],  # 1 x (B, C, H, W)
     ) -> Tensor:  # (B, K) logits
-        """Classifies the last map."""
+        """Classify the last map."""
         x = self.act(self.norm(self.conv(maps[-1])))
-        return self.fc(x.mean((2, 3)))
+        logits: Tensor = self.fc(x.mean((2, 3)))
+        return logits
 
 
 class AttentionPooling(nn.Module):
-    """Attention of one query, the mean token, over all tokens; no residual.
+    """Attention of one query, the mean token, to all tokens; no residual.
 
-    The biases of query, key and value stand apart from their matrices, as in published weights.
+    The biases of query, key and value are separate parameters, as in published weights.
     """
 
     def __init__(self) -> None:
@@ -64,7 +66,7 @@ class AttentionPooling(nn.Module):
         self.v = nn.Linear(EMBED_DIM, EMBED_DIM, bias=False)
         self.proj = nn.Linear(EMBED_DIM, POOL_OUT_DIM)
         for linear in (self.q, self.k, self.v, self.proj):
-            start_linear(linear)
+            init_linear(linear)
 
     def forward(
         self,
@@ -72,19 +74,20 @@ class AttentionPooling(nn.Module):
         key: Tensor,  # (B, T, D)
         value: Tensor,  # (B, T, D)
     ) -> Tensor:  # (B, POOL_OUT_DIM)
-        """Pools the values by their keys' likeness to the query."""
+        """Return the projected mean of the values, weighted by attention to their keys."""
         projected = (
             functional.linear(query, self.q.weight, self.q_bias),
             functional.linear(key, self.k.weight, self.k_bias),
             functional.linear(value, self.v.weight, self.v_bias),
         )
-        heads = [rearrange(x, "b t (m d) -> b m t d", m=POOL_HEADS) for x in projected]
-        pooled = functional.scaled_dot_product_attention(*heads)  # (B, M, 1, D/M)
-        return self.proj(rearrange(pooled, "b m 1 d -> b (m d)"))
+        q, k, v = (rearrange(x, "b t (m d) -> b m t d", m=POOL_HEADS) for x in projected)
+        pooled = functional.scaled_dot_product_attention(q, k, v)  # (B, M, 1, D/M)
+        output: Tensor = self.proj(rearrange(pooled, "b m 1 d -> b (m d)"))
+        return output
 
 
 class PoolingBlock(nn.Module):
-    """Norms of query, key and value before the attention pooling."""
+    """Attention pooling with norms of query, key and value before it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,18 +100,19 @@ class PoolingBlock(nn.Module):
         self,
         tokens: Tensor,  # (B, T, D)
     ) -> Tensor:  # (B, POOL_OUT_DIM)
-        """Pools all tokens for their mean."""
+        """Pool all tokens, with their mean as the query."""
         query = self.norm_q(tokens.mean(1, keepdim=True))
-        return self.attention(query, self.norm_k(tokens), self.norm_v(tokens))
+        pooled: Tensor = self.attention(query, self.norm_k(tokens), self.norm_v(tokens))
+        return pooled
 
 
 class AttentionPoolingHead(nn.Module):
-    """The last two stages as one set of tokens, pooled by attention (H and G).
+    """Head of H and G: the last two stages as one set of tokens, pooled by attention.
 
-    The head of the CLIP-style pre-training (arXiv 2211.05778, appendix; released code).
+    It is the head of the CLIP-style pre-training (arXiv 2211.05778, appendix; released code).
     """
 
-    reads = 2
+    num_stages = 2
 
     def __init__(self, config: InternImageConfig, num_classes: int) -> None:
         super().__init__()
@@ -118,35 +122,36 @@ class AttentionPoolingHead(nn.Module):
         self.pool = PoolingBlock()
         self.fc_norm = nn.LayerNorm(POOL_OUT_DIM, eps=NORM_EPS)
         self.fc = nn.Linear(POOL_OUT_DIM, num_classes)
-        start_linear(self.fc)
+        init_linear(self.fc)
 
     def forward(
         self,
         maps: Sequence[Tensor],  # (B, C/2, 2H, 2W), (B, C, H, W)
     ) -> Tensor:  # (B, K) logits
-        """Classifies the last two maps together.
+        """Classify the last two maps together.
 
         Raises:
-            ValueError: the finer map is not twice the coarser one.
+            ValueError: the finer map does not have twice the height and width of the coarser one.
         """
         fine, coarse = maps
         if tuple(fine.shape[2:]) != tuple(UPSCALE * size for size in coarse.shape[2:]):
             raise ValueError(
-                "images must have sides whose second-last feature map is twice the last one; got "
-                f"maps of {tuple(fine.shape[2:])} and {tuple(coarse.shape[2:])}. Pad the images "
-                "to multiples of 32"
+                "images must have a size for which the second-last feature map is twice the last "
+                f"one; got maps of {tuple(fine.shape[2:])} and {tuple(coarse.shape[2:])}: pad the "
+                "images to multiples of 32"
             )
         coarse = functional.pixel_shuffle(self.project_coarse(coarse), UPSCALE)
         tokens = rearrange(coarse + self.project_fine(fine), "b d h w -> b (h w) d")
-        return self.fc(self.fc_norm(self.pool(tokens)))
+        logits: Tensor = self.fc(self.fc_norm(self.pool(tokens)))
+        return logits
 
 
 class InternImageClassifier(nn.Module):
-    """Backbone and classification head; ``config.classification_head`` says which.
+    """Backbone and the classification head named in ``config.classification_head``.
 
     Args:
         config: the variant; ``classification_config(name)`` for a published one. Its
-            ``out_indices`` are set to what the head reads.
+            ``out_indices`` are replaced by the stages that the head uses.
         num_classes: K: 1000 for ImageNet-1K, 21841 for ImageNet-22K weights.
     """
 
@@ -154,10 +159,10 @@ class InternImageClassifier(nn.Module):
         super().__init__()
         if num_classes < 1:
             raise ValueError(f"num_classes must be positive; got {num_classes}")
-        attends = config.classification_head == "attention_pooling"
-        head = AttentionPoolingHead if attends else ConvHead
+        pooling = config.classification_head == "attention_pooling"
+        head = AttentionPoolingHead if pooling else ConvHead
         stages = len(config.depths)
-        out_indices = tuple(range(stages - head.reads, stages))
+        out_indices = tuple(range(stages - head.num_stages, stages))
         self.backbone = InternImage(replace(config, out_indices=out_indices))
         self.head = head(config, num_classes)
 
@@ -165,5 +170,12 @@ class InternImageClassifier(nn.Module):
         self,
         images: Tensor,  # (B, 3, H, W)
     ) -> Tensor:  # (B, K) logits
-        """Class logits; the attention-pooling head takes sides that are multiples of 32 only."""
-        return self.head(self.backbone(images))
+        """Return class logits.
+
+        The attention-pooling head takes only images whose sides are multiples of 32.
+
+        Raises:
+            ValueError: the images' size does not fit the attention-pooling head.
+        """
+        logits: Tensor = self.head(self.backbone(images))
+        return logits

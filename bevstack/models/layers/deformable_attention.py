@@ -1,4 +1,4 @@
-"""What every deformable attention shares, and its plain form on one map.
+"""Shared parts of deformable attention, and deformable attention to one map.
 
 Deformable DETR, arXiv 2010.04159, section 4.1. Letters: H heads, P points, S pixels.
 """
@@ -18,9 +18,9 @@ def float32_linear(
     linear: nn.Linear,
     x: Tensor,  # (..., C_in)
 ) -> Tensor:  # (..., C_out)
-    """A linear map in float32 at least, whatever autocast or the weights' type say.
+    """Apply a linear map in float32 or wider, regardless of autocast and the weights' dtype.
 
-    Sampling offsets are coordinates: in bfloat16 a place on a 200-cell map errs by 0.4 cell.
+    Sampling offsets are coordinates: bfloat16 would round them by up to 0.4 cell on a 200-cell map.
     """
     dtype = torch.promote_types(x.dtype, torch.float32)
     bias = None if linear.bias is None else linear.bias.to(dtype)
@@ -35,10 +35,11 @@ def init_sampling(
     num_heads: int,
     num_points: int,
 ) -> None:
-    """Weights of zero; head h of H looks along 2 pi h / H, its point p (p + 1) cells away.
+    """Initialise sampling: head h of H samples in direction 2 pi h / H, point p at p + 1 cells.
 
-    A direction is scaled to a largest component of 1; the pattern repeats over levels or queues
-    (rows are head, level or queue, point, xy). Attention starts uniform.
+    Directions are scaled to a largest component of 1. The pattern repeats over levels or queues
+    (rows are head, level or queue, point, xy). All weights are zero, so offsets do not depend on
+    the query and attention is uniform.
     """
     for linear in (sampling_offsets, attention_weights):
         nn.init.zeros_(linear.weight)
@@ -54,7 +55,7 @@ def init_sampling(
 
 
 def init_projection(*linears: nn.Linear) -> None:
-    """Xavier-uniform weights, zero biases."""
+    """Initialise weights Xavier-uniform and biases with zero."""
     for linear in linears:
         nn.init.xavier_uniform_(linear.weight)
         if linear.bias is not None:
@@ -62,7 +63,10 @@ def init_projection(*linears: nn.Linear) -> None:
 
 
 class DeformableAttention(nn.Module):
-    """Each query samples a few learned places of one map around its reference point."""
+    """Attention of queries to a few points of one map, at learned offsets from reference points.
+
+    The number of points is ``num_points`` for each of ``num_heads`` heads.
+    """
 
     def __init__(self, channels: int, *, num_heads: int, num_points: int) -> None:
         super().__init__()
@@ -75,7 +79,7 @@ class DeformableAttention(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Projections Xavier-uniform; sampling as ``init_sampling``."""
+        """Initialise projections Xavier-uniform and sampling by ``init_sampling``."""
         init_projection(self.value_proj, self.output_proj)
         sampling = (self.sampling_offsets, self.attention_weights)
         init_sampling(*sampling, num_heads=self.num_heads, num_points=self.num_points)
@@ -87,13 +91,15 @@ class DeformableAttention(nn.Module):
         reference_points: Tensor,  # (B, Q, 2) normalised x, y
         map_shape: tuple[int, int],  # (rows, columns), S = rows * columns
     ) -> Tensor:  # (B, Q, C)
-        """What the queries see, without residual."""
+        """Attend to the map and return the result without residual."""
         rows, columns = map_shape
         heads = (self.num_heads, 1, self.num_points)  # one level
-        offsets = float32_linear(self.sampling_offsets, query).unflatten(-1, (*heads, 2))
+        offsets = torch.unflatten(float32_linear(self.sampling_offsets, query), -1, (*heads, 2))
         weights = self.attention_weights(query).unflatten(-1, heads).softmax(-1)
         locations = reference_points[:, :, None, None, None] + offsets / offsets.new_tensor(
             (columns, rows)
         )
         value = self.value_proj(value).unflatten(-1, (self.num_heads, -1))
-        return self.output_proj(ms_deform_attn(value, [map_shape], locations, weights))
+        sampled = ms_deform_attn(value, [map_shape], locations, weights)
+        output: Tensor = self.output_proj(sampled)
+        return output

@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 
 class DropPath(nn.Module):
-    """Sets a residual branch to zero for a random choice of the batch's samples, in training.
+    """Stochastic depth: in training, a residual branch is zero for random samples of the batch.
 
-    The kept samples are scaled by 1 / (1 - ``rate``), so the branch's mean is unchanged.
+    The remaining samples are scaled by 1 / (1 - ``rate``), so the branch's mean is unchanged.
 
     Args:
         rate: probability that a sample's branch is dropped, in [0, 1).
@@ -24,7 +24,7 @@ class DropPath(nn.Module):
         self,
         branch: Tensor,  # (B, ...)
     ) -> Tensor:
-        """Drops the branch of some samples; ``branch`` itself in evaluation or at rate 0."""
+        """Drop the branch of some samples; return it unchanged in evaluation or at rate 0."""
         if not self.training or self.rate == 0.0:
             return branch
         keep = 1.0 - self.rate
@@ -32,5 +32,5 @@ class DropPath(nn.Module):
         return branch * branch.new_empty(per_sample).bernoulli_(keep).div_(keep)
 
     def extra_repr(self) -> str:
-        """The rate, in the printed module."""
+        """Return the rate, for the printed module."""
         return f"rate={self.rate}"

@@ -1,4 +1,4 @@
-"""The two-layer feed-forward of a transformer layer."""
+"""The two-layer feed-forward network of a transformer layer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class FeedForward(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Xavier-uniform weights; biases keep PyTorch's default."""
+        """Initialise weights Xavier-uniform; biases keep PyTorch's default."""
         nn.init.xavier_uniform_(self.fc1.weight)
         nn.init.xavier_uniform_(self.fc2.weight)
 
@@ -25,5 +25,6 @@ class FeedForward(nn.Module):
         self,
         x: Tensor,  # (..., C)
     ) -> Tensor:  # (..., C)
-        """The feed-forward's output."""
-        return self.dropout(self.fc2(self.dropout(functional.relu(self.fc1(x)))))
+        """Return the output of the second layer, without residual."""
+        output: Tensor = self.dropout(self.fc2(self.dropout(functional.relu(self.fc1(x)))))
+        return output

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
-CLASS_PRIOR = 0.01  # probability of every class at the start (focal loss, arXiv 1708.02002, 3.3)
+CLASS_PRIOR = 0.01  # initial probability of every class (focal loss, arXiv 1708.02002, 3.3)
 
 INVERSE_SIGMOID_EPS = 1e-5
 
 
 def inverse_sigmoid(x: Tensor) -> Tensor:
-    """The logit of x, both x and 1 - x held at 1e-5 at least."""
+    """Return the logit of x, with both x and 1 - x clamped to at least 1e-5."""
     x = x.clamp(0, 1)
     eps = INVERSE_SIGMOID_EPS
     return (x.clamp(min=eps) / (1 - x).clamp(min=eps)).log()

@@ -1,11 +1,11 @@
-"""Norms of maps: batch norm (arXiv 1502.03167) over one process or all of them, group norm, LN.
+"""Norms of maps: batch norm (arXiv 1502.03167) over one or all processes, group norm, layer norm.
 
 Letters: B batch, C channels, H W image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
@@ -13,22 +13,26 @@ from torch import Tensor, distributed, nn
 from torch.distributed.nn.functional import all_reduce
 from torch.utils.checkpoint import checkpoint
 
+# torch's function, which has no annotations, with the types used here
+_sum_over_processes: Callable[[Tensor], Tensor] = all_reduce
+
 
 class SyncBatchNorm(nn.BatchNorm2d):
-    """Batch norm whose training statistics are those of all processes together.
+    """Batch norm with training statistics over all processes.
 
-    On any device: torch's own refuses the CPU. Processes may hold different numbers of images.
-    Without a process group, in evaluation mode, or alone in its group it is the plain norm.
-    Statistics are float32 or wider, in two passes (mean, then squared distances from it).
+    It works on any device, whereas torch's own refuses the CPU. Processes may hold different
+    numbers of images. Without a process group, with one process, or in evaluation mode it is the
+    plain norm. Statistics are computed in float32 or wider, in two passes (mean, then squared
+    differences from it).
     """
 
     def forward(
         self,
         input: Tensor,  # (B, C, H, W)
     ) -> Tensor:  # (B, C, H, W)
-        """Normalises each channel; in training mode moves the running statistics."""
-        together = distributed.is_available() and distributed.is_initialized()
-        if not (self.training and together and distributed.get_world_size() > 1):
+        """Normalise each channel; in training mode update the running statistics."""
+        initialized = distributed.is_available() and distributed.is_initialized()
+        if not (self.training and initialized and distributed.get_world_size() > 1):
             return super().forward(input)
         with torch.autocast(input.device.type, enabled=False):
             return self._normalise(input)
@@ -36,26 +40,30 @@ class SyncBatchNorm(nn.BatchNorm2d):
     def _normalise(self, images: Tensor) -> Tensor:
         x = images.to(torch.promote_types(images.dtype, torch.float32))
         count = x.new_full((1,), x.numel() // x.shape[1])
-        sums = all_reduce(torch.cat((x.sum((0, 2, 3)), count)))
+        sums = _sum_over_processes(torch.cat((x.sum((0, 2, 3)), count)))
         total = sums[-1].detach().clamp(min=1)
         mean = sums[:-1] / total
         centred = x - mean[:, None, None]
-        variance = all_reduce(centred.square().sum((0, 2, 3))) / total
-        self._move_statistics(mean.detach(), variance.detach(), total)
+        variance = _sum_over_processes(centred.square().sum((0, 2, 3))) / total
+        self._update_statistics(mean.detach(), variance.detach(), total)
         scale = self.weight.to(x.dtype) * torch.rsqrt(variance + self.eps)
         normalised = centred * scale[:, None, None] + self.bias.to(x.dtype)[:, None, None]
         return normalised.to(images.dtype)
 
     @torch.no_grad()
-    def _move_statistics(self, mean: Tensor, variance: Tensor, total: Tensor) -> None:
+    def _update_statistics(self, mean: Tensor, variance: Tensor, total: Tensor) -> None:
+        running_mean, running_var, momentum = self.running_mean, self.running_var, self.momentum
+        # None only for norms without running statistics, which nothing here builds
+        assert running_mean is not None and running_var is not None and momentum is not None
+        assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
         unbiased = variance * total / (total - 1).clamp(min=1)
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
-        self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
+        running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+        running_var.lerp_(unbiased.to(running_var.dtype), momentum)
 
 
 def build_batch_norm(norm: str, channels: int) -> nn.BatchNorm2d:
-    """A batch norm by its configured name, "BN" or "SyncBN".
+    """Build a batch norm by its configured name, "BN" or "SyncBN".
 
     Raises:
         ValueError: another name.
@@ -66,10 +74,10 @@ def build_batch_norm(norm: str, channels: int) -> nn.BatchNorm2d:
 
 
 def build_map_norm(norm: str, channels: int, *, groups: int) -> nn.Module:
-    """A norm of maps (B, C, H, W) by its configured name: "GN", or one of ``build_batch_norm``.
+    """Build a norm of maps (B, C, H, W) by its configured name: "GN", "BN" or "SyncBN".
 
     Raises:
-        ValueError: another name, or groups of "GN" that do not divide the channels.
+        ValueError: another name, or ``groups`` of "GN" that do not divide the channels.
     """
     if norm == "GN":
         return nn.GroupNorm(groups, channels)
@@ -82,23 +90,25 @@ def run_block(
     *,
     checkpointed: bool,
 ) -> Tensor:
-    """``block(x)``, in the backward pass once more where its activations are not kept.
+    """Return ``block(x)``; if ``checkpointed``, the backward pass computes it a second time.
 
-    The second time the running statistics of its batch norms stand still: they move once a step,
-    as without checkpointing.
+    The recomputation does not update the running statistics of batch norms, so that they are
+    updated once a step, as without checkpointing.
     """
     if not (checkpointed and torch.is_grad_enabled()):
-        return block(x)
+        plain: Tensor = block(x)
+        return plain
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _statistics_stand_still(block)
+        return nullcontext(), _frozen_statistics(block)
 
-    return checkpoint(block, x, use_reentrant=False, context_fn=contexts)
+    recomputed: Tensor = checkpoint(block, x, use_reentrant=False, context_fn=contexts)
+    return recomputed
 
 
 @contextmanager
-def _statistics_stand_still(block: nn.Module) -> Iterator[None]:
-    # They go through the same steps, as the second pass must save the same tensors as the first.
+def _frozen_statistics(block: nn.Module) -> Iterator[None]:
+    # Momentum 0 instead of evaluation mode: recomputation must save the same tensors as before.
     norms = [m for m in block.modules() if isinstance(m, nn.BatchNorm2d) and m.training]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -108,7 +118,8 @@ def _statistics_stand_still(block: nn.Module) -> Iterator[None]:
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
-            norm.num_batches_tracked.sub_(1)
+            if norm.num_batches_tracked is not None:
+                norm.num_batches_tracked.sub_(1)
 
 
 NORM_EPS = 1e-6  # of every LN of InternImage; released code
@@ -121,7 +132,7 @@ class ChannelsLastBatchNorm(nn.BatchNorm2d):
         self,
         x: Tensor,  # (B, H, W, C)
     ) -> Tensor:  # (B, H, W, C)
-        """Normalises each channel over batch and map."""
+        """Normalise each channel over batch and map."""
         return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
@@ -132,7 +143,7 @@ class ChannelsLastSyncBatchNorm(SyncBatchNorm):
         self,
         input: Tensor,  # (B, H, W, C)
     ) -> Tensor:  # (B, H, W, C)
-        """Normalises each channel over batch and map."""
+        """Normalise each channel over batch and map."""
         return super().forward(input.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
@@ -143,12 +154,15 @@ class ChannelsLastGroupNorm(nn.GroupNorm):
         self,
         x: Tensor,  # (B, H, W, C)
     ) -> Tensor:  # (B, H, W, C)
-        """Normalises each group of channels over the map of each image."""
+        """Normalise each group of channels over the map of each image."""
         return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
 def build_norm(norm_layer: str, channels: int, *, groups: int) -> nn.Module:
-    """A norm by its configured name for a channels-last map; ``groups`` are those of GN."""
+    """Build a norm of channels-last maps by its configured name; ``groups`` are those of "GN".
+
+    Other names than "BN", "SyncBN" and "GN" give a layer norm.
+    """
     if norm_layer == "BN":
         return ChannelsLastBatchNorm(channels)
     if norm_layer == "SyncBN":

@@ -1,4 +1,4 @@
-"""Learned positional encoding of a grid: one vector a column beside one vector a row."""
+"""Learned positional encoding of a grid: a vector for each column, and one for each row."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 
 class LearnedPositionalEncoding(nn.Module):
-    """Half of the channels tell the column, half the row, column part first.
+    """Encoding whose first half of channels encodes the column, and the second half the row.
 
-    As the learned encoding of DETR (arXiv 2005.12872, appendix A.4).
+    It is the learned encoding of DETR (arXiv 2005.12872, appendix A.4).
 
     Args:
         channels: C, even.
@@ -26,12 +26,12 @@ class LearnedPositionalEncoding(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Normal with unit deviation."""
+        """Initialise both tables from N(0, 1)."""
         nn.init.normal_(self.row_embed)
         nn.init.normal_(self.col_embed)
 
     def forward(self) -> Tensor:  # (Y * X, C)
-        """One vector a cell, row-major."""
+        """Return a vector for each cell, row-major."""
         rows, columns = self.row_embed.shape[0], self.col_embed.shape[0]
         across = self.col_embed[None].expand(rows, -1, -1)
         down = self.row_embed[:, None].expand(-1, columns, -1)

@@ -1,6 +1,6 @@
-"""InternImage written out from its formulas: float64, channels first, loops for the operator.
+"""InternImage from its formulas, in float64 and channels first, with loops for the operator.
 
-Takes a state dict of ours and a configuration; shares no code with the network.
+It takes one of our state dicts and a configuration, and shares no code with the network.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ def within(state: State, prefix: str) -> State:
 
 
 def layer_norm(x: Tensor, state: State) -> Tensor:
-    """Over the channels (axis 1) of each pixel."""
+    """Normalise the channels (axis 1) of each pixel."""
     centred = x - x.mean(1, keepdim=True)
     x = centred / (centred.square().mean(1, keepdim=True) + EPSILON).sqrt()
     return x * state["weight"][:, None, None] + state["bias"][:, None, None]
 
 
 def batch_norm(x: Tensor, state: State) -> Tensor:
-    """With the running statistics; epsilon 1e-5."""
+    """Normalise with the running statistics; epsilon 1e-5."""
     scale = state["weight"] / (state["running_var"] + 1e-5).sqrt()
     shift = state["bias"] - state["running_mean"] * scale
     return x * scale[:, None, None] + shift[:, None, None]
@@ -130,7 +130,7 @@ def block(x: Tensor, state: State, groups: int, config: InternImageConfig) -> Te
 
 
 def stages(images: Tensor, state: State, config: InternImageConfig) -> list[Tensor]:
-    """The outputs of all stages, (B, C, H, W)."""
+    """Return the outputs of all stages, (B, C, H, W)."""
     stem = within(state, "patch_embed.")
     x = conv(images, within(stem, "conv1."), stride=2)
     x = activation(mixed_norm(x, within(stem, "norm1."), config), config)
@@ -141,8 +141,8 @@ def stages(images: Tensor, state: State, config: InternImageConfig) -> list[Tens
         for index in range(depth):
             x = block(x, within(level, f"blocks.{index}."), config.groups[stage], config)
             if stage == 2 and index in config.level2_post_norm_block_ids:
-                place = config.level2_post_norm_block_ids.index(index)
-                x = layer_norm(x, within(level, f"post_norms.{place}."))
+                number = config.level2_post_norm_block_ids.index(index)
+                x = layer_norm(x, within(level, f"post_norms.{number}."))
         if not config.post_norm or config.center_feature_scale:
             x = layer_norm(x, within(level, "norm."))
         outputs.append(x)
@@ -153,7 +153,7 @@ def stages(images: Tensor, state: State, config: InternImageConfig) -> list[Tens
 
 
 def attention_pooling(fine: Tensor, coarse: Tensor, state: State, heads: int) -> Tensor:
-    """Logits of the attention-pooling head, one image and head at a time."""
+    """Return the logits of the attention-pooling head, one image and head at a time."""
     coarse = functional.conv2d(coarse, state["project_coarse.weight"], state["project_coarse.bias"])
     batch, channels, height, width = coarse.shape
     wide = coarse.new_zeros(batch, channels // 4, 2 * height, 2 * width)

@@ -1,4 +1,4 @@
-"""Reads the stored InternImage cases: configurations, rule weights, inputs."""
+"""Reading of the stored InternImage cases: configurations, rule weights, inputs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def folder() -> Path:
 
 
 def case_of(name: str) -> dict[str, Any]:
-    """The description of one case, from the list its name begins with."""
+    """Return the description of a case, from the list that its name starts with."""
     prefix = name.split("_", 1)[0]
     listing = {"tiny": "tiny_models", "full": "full_models", "module": "modules"}[prefix]
     cases = json.loads((folder() / f"{listing}.json").read_text(encoding="utf-8"))
@@ -56,7 +56,7 @@ def arrays_of(name: str) -> dict[str, np.ndarray]:
 
 
 def config_of(flags: Mapping[str, Any]) -> InternImageConfig:
-    """Ours of a released configuration's keywords."""
+    """Return our configuration for a released one's keywords."""
     ours = {key: tuple(v) if isinstance(v, list) else v for key, v in flags.items()}
     if not ours.pop("level2_post_norm", False):
         ours.pop("level2_post_norm_block_ids", None)
@@ -66,7 +66,7 @@ def config_of(flags: Mapping[str, Any]) -> InternImageConfig:
 
 
 def rule_weight(salt: str, key: str, shape: Iterable[int]) -> Tensor:
-    """The pseudo-random weight of a released parameter name, by the rule beside the cases."""
+    """Return the pseudo-random weight of a released name, by the rule beside the cases."""
     shape = tuple(shape)
     random = np.random.RandomState(zlib.crc32(f"{salt}:{key}".encode()))
     v = np.asarray(random.standard_normal(shape))
@@ -95,7 +95,7 @@ def rule_input(case: Mapping[str, Any]) -> Tensor:
 
 
 def rule_state(model: nn.Module, salt: str) -> dict[str, Tensor]:
-    """Rule weights of every entry of a classifier's state dict, under our names."""
+    """Return rule weights for every entry of a classifier's state dict, under our names."""
     state = {}
     for ours, tensor in model.state_dict().items():
         official = ours_to_official(ours)
@@ -105,7 +105,7 @@ def rule_state(model: nn.Module, salt: str) -> dict[str, Tensor]:
 
 
 def translated(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A released state dict under our names; no key may be left over."""
+    """Return a released state dict under our names; no key may be left over."""
     names = {key: official_to_ours(key) for key in official}
     assert None not in names.values()
     assert len(set(names.values())) == len(names)
@@ -123,7 +123,7 @@ def backbone_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def build(
     flags: Mapping[str, Any], num_classes: int, state: Mapping[str, Tensor] | None, salt: str
 ) -> tuple[InternImage, InternImageClassifier]:
-    """Backbone with all stages and classifier, sharing the weights, in evaluation mode."""
+    """Build a backbone with all stages and a classifier with the same weights, to evaluate."""
     config = config_of(flags)
     with torch.device("meta"):
         classifier = InternImageClassifier(config, num_classes)

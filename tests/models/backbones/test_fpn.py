@@ -26,7 +26,7 @@ def nearest(x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("batch", [0, 1, 2])
-def test_pyramid_is_laterals_plus_what_comes_from_above(batch: int) -> None:
+def test_pyramid_sums_laterals_and_upsampled_coarser_levels(batch: int) -> None:
     torch.manual_seed(0)
     fpn = FPN((3, 5), num_outputs=4, channels=6)
     fine, coarse = torch.randn(batch, 3, 7, 11), torch.randn(batch, 5, 4, 5)  # odd, not halves
@@ -44,5 +44,5 @@ def test_pyramid_is_laterals_plus_what_comes_from_above(batch: int) -> None:
 
 
 def test_fewer_outputs_than_maps_are_refused() -> None:
-    with pytest.raises(ValueError, match="num_outputs must be at least the 3 backbone maps"):
+    with pytest.raises(ValueError, match="at least the number of backbone maps, 3, which"):
         FPN((3, 4, 5), num_outputs=2, channels=6)

@@ -46,7 +46,7 @@ FLAGS = {
 
 
 def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Random weights, statistics and scales, so that no term is zero or one."""
+    """Set random weights, statistics and scales, so that no term is zero or one."""
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in model.state_dict().items():
         if not tensor.is_floating_point():

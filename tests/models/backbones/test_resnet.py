@@ -53,7 +53,7 @@ def small_resnet(depth: int = 50, **fields: object) -> ResNet:
 
 
 def by_formula(model: ResNet, images: Tensor, strides: tuple[int, ...]) -> list[Tensor]:
-    """C2 to C5 from the state dict, the stride on each stage's first 1x1 convolution."""
+    """Compute C2 to C5 from the state dict, with strides on each stage's first 1x1 convolution."""
     weights = model.state_dict()
 
     def conv(x: Tensor, name: str, stride: int = 1, padding: int = 0) -> Tensor:
@@ -96,7 +96,7 @@ def test_maps_equal_the_formula_on_odd_sizes(batch: int) -> None:
         torch.testing.assert_close(ours, theirs)
 
 
-def test_only_asked_for_stages_are_returned_and_later_ones_not_run() -> None:
+def test_only_configured_stages_are_returned_and_later_ones_not_run() -> None:
     model = small_resnet(out_indices=(0, 2)).eval()
     whole = small_resnet(out_indices=(0, 1, 2, 3)).eval()
     images = torch.randn(1, 3, 33, 40, dtype=torch.float64)
@@ -111,7 +111,7 @@ def test_only_asked_for_stages_are_returned_and_later_ones_not_run() -> None:
 
 
 @pytest.mark.parametrize(("depth", "count"), [(50, 23_508_032), (101, 42_500_160)])
-def test_parameters_are_as_many_as_published(depth: int, count: int) -> None:
+def test_number_of_parameters_is_the_published_one(depth: int, count: int) -> None:
     with torch.device("meta"):
         model = ResNet(ResNetConfig(depth=depth))
     assert sum(p.numel() for p in model.parameters()) == count

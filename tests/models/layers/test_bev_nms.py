@@ -37,7 +37,7 @@ def test_suppression_is_the_greedy_one(batch: int, count: int, iou: float) -> No
 
 
 def test_crossed_boxes_overlap_less_than_their_upright_hulls() -> None:
-    """A long box across another: IoU 2 * 2 / (20 + 20 - 4) = 0.11, though both lie in one place."""
+    """Two crossed boxes have IoU 2 * 2 / (20 + 20 - 4) = 0.11, although their centres agree."""
     crossed = torch.tensor([[[0.0, 0, 10, 2, 0.7], [0, 0, 10, 2, 0.7 + math.pi / 2]]])
     labels, valid = torch.zeros(1, 2, dtype=torch.int64), torch.ones(1, 2, dtype=torch.bool)
     assert suppress_in_bev(crossed, labels, valid=valid, iou=0.12).tolist() == [[True, True]]

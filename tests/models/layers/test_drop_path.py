@@ -6,7 +6,7 @@ import torch
 from bevstack.models.layers.drop_path import DropPath
 
 
-def test_each_sample_is_dropped_whole_or_scaled_as_its_own_draw_says() -> None:
+def test_each_sample_is_dropped_or_scaled_by_its_own_draw() -> None:
     branch = torch.randn(9, 2, 3, 5, dtype=torch.float64)
     layer = DropPath(0.3).train()
     torch.manual_seed(11)

@@ -34,7 +34,7 @@ def test_suppression_is_the_greedy_one(count: int, iou: float) -> None:
 
 
 def test_long_chains_settle_and_blocks_of_rows_change_nothing(monkeypatch) -> None:
-    """Each box overlaps its neighbours alone, so every verdict hangs on the one before."""
+    """Each box overlaps only its neighbours, so every decision depends on the previous one."""
     left = torch.arange(41.0) * 4
     boxes = torch.stack((left, torch.zeros(41), left + 7, torch.ones(41)), -1)
     labels = torch.zeros(41, dtype=torch.int64)
@@ -52,7 +52,7 @@ def test_overlap_equals_loops_and_boxes_without_area_overlap_nothing() -> None:
     assert not pairwise_iou(second[1:2], second[1:2]).any()
 
 
-def test_the_best_by_rank_are_given_in_the_order_of_scores() -> None:
+def test_the_best_by_rank_are_returned_in_the_order_of_scores() -> None:
     boxes = some_boxes(6, spread=1000.0).repeat(2, 1, 1)  # far apart: nothing is suppressed
     scores = torch.tensor(((1.0, 6, 2, 5, 3, 4), (6, 5, 4, 3, 2, 1)))
     ranks = torch.tensor(((9.0, 0, 8, 7, 1, 2), (1, 2, 3, 4, 5, 6)))
