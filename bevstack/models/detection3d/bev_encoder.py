@@ -1,4 +1,4 @@
-"""The BEV encoder of one frame (arXiv 2203.17270, section 3): camera pyramids to a BEV map.
+"""The BEV encoder of one frame (arXiv 2203.17270, section 3), from camera pyramids to a BEV map.
 
 Letters: B batch, N cameras, C channels, L levels, S pixels of all levels, Y X grid, Q = Y * X.
 """
@@ -56,16 +56,19 @@ class BEVEncoderLayer(nn.Module):
         spatial_shapes: Sequence[tuple[int, int]],
         pairs: VisiblePairs,
     ) -> Tensor:  # (B, Q, C)
-        """One round of looking around on the map and into the images."""
+        """Update the queries by attention to the map, attention to the images, and feed-forward."""
         attended = self.self_attention(query, pos, cell_centers, grid_shape)
         query = self.norms[0](query + self.dropout(attended))
         attended = self.cross_attention(query, value, spatial_shapes, pairs)
         query = self.norms[1](query + self.dropout(attended))
-        return self.norms[2](query + self.feedforward(query))
+        output: Tensor = self.norms[2](query + self.feedforward(query))
+        return output
 
 
 class BEVEncoder(nn.Module):
-    """Learned BEV queries gather what the cameras see of their pillars.
+    """Encoder of camera pyramids into a BEV map by learned queries, one a grid cell.
+
+    Each query collects image features along the pillar of its cell.
 
     Args:
         grid: the BEV grid; one query a cell.
@@ -95,7 +98,7 @@ class BEVEncoder(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Queries from N(0, 1); level and camera embeddings Xavier-uniform, as published."""
+        """Initialise queries from N(0, 1), embeddings Xavier-uniform, as in the published code."""
         nn.init.normal_(self.bev_embedding)
         nn.init.xavier_uniform_(self.level_embeds)
         nn.init.xavier_uniform_(self.camera_embeds)
@@ -106,7 +109,7 @@ class BEVEncoder(nn.Module):
         pairs: VisiblePairs,
         camera_slots: Tensor,  # (B, N) int64, which camera embedding each camera takes
     ) -> Tensor:  # (B, C, Y, X)
-        """The BEV map of one frame; no norm after the last layer's."""
+        """Return the BEV map of one frame; no further norm follows the last layer."""
         value = self.embed(pyramid, camera_slots)
         spatial_shapes = [(int(level.shape[-2]), int(level.shape[-1])) for level in pyramid]
         query = self.bev_embedding.expand(camera_slots.shape[0], -1, -1)
@@ -125,7 +128,7 @@ class BEVEncoder(nn.Module):
         pyramid: Sequence[Tensor],  # L x (B, N, C, H_l, W_l)
         camera_slots: Tensor,  # (B, N)
     ) -> Tensor:  # (B * N, S, C)
-        """Pixels of all levels, row by row, with their camera's and level's embedding added."""
+        """Return the pixels of all levels, row by row, plus embeddings of camera and level."""
         cameras = functional.embedding(camera_slots, self.camera_embeds)  # (B, N, C)
         levels = [
             rearrange(level, "b n c h w -> b n (h w) c") + (cameras + embed)[:, :, None]

@@ -1,4 +1,4 @@
-"""What the decoder's ten numbers a query mean, and how detections are read from them.
+"""The decoder's box code, and detections decoded from it.
 
 A box code is (cx, cy, log l, log w, cz, log h, sin yaw, cos yaw, vx, vy): metres in the bev frame
 (centre of gravity), logarithms of metres, yaw counter-clockwise from x, metres a second. Published
@@ -20,22 +20,22 @@ from bevstack.types import Boxes3D, Detections
 CODE_SIZE = 10
 CENTER = (0, 1, 4)  # cx, cy, cz
 VELOCITY = slice(8, 10)
-NMS_CANDIDATES = 300  # pairs a sample that suppression chooses from, at least
+NMS_CANDIDATES = 300  # (query, class) pairs a sample given to suppression, at least
 
 
 @dataclass(frozen=True)
 class DecoderOutput:
-    """What every decoder layer says of every query; the last layer counts.
+    """Predictions of every decoder layer for every query; detections come from the last layer.
 
-    In training there may be several groups of queries, one after the other along Q, each of which
-    says it all by itself (Group DETR, arXiv 2207.13085).
+    In training there may be several groups of queries along Q. Each group predicts all objects
+    (Group DETR, arXiv 2207.13085).
     """
 
     logits: Tensor  # (layers, B, Q, K)
     codes: Tensor  # (layers, B, Q, 10) float32, metres
     num_groups: int = 1  # equal parts of Q
-    # (B, Q) bool, queries that say something; none: all. Those that do not (there were fewer
-    # proposals than places for them) match nothing, train nothing and detect nothing.
+    # (B, Q) bool, queries whose predictions are used; None: all. Inactive queries (rows without a
+    # proposal) are not matched, get no loss and detect nothing.
     active: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -48,7 +48,7 @@ class DecoderOutput:
 
 
 def encode(boxes: Boxes3D) -> Tensor:  # (..., 10)
-    """Codes of boxes; an unknown velocity stays NaN."""
+    """Return the codes of boxes; an unknown velocity stays NaN."""
     cx, cy, cz = boxes.center.unbind(-1)
     log_l, log_w, log_h = boxes.size.log().unbind(-1)
     vx, vy = boxes.velocity.unbind(-1)
@@ -59,7 +59,11 @@ def encode(boxes: Boxes3D) -> Tensor:  # (..., 10)
 def decode(
     codes: Tensor,  # (..., 10)
 ) -> Boxes3D:
-    """Boxes of codes; yaw in [-pi, pi]."""
+    """Return the boxes of codes, with yaw in [-pi, pi].
+
+    Raises:
+        ValueError: codes that do not have ten numbers each.
+    """
     expect_shape("codes", codes, ("...", CODE_SIZE))
     cx, cy, log_l, log_w, cz, log_h, sin, cos, vx, vy = codes.unbind(-1)
     return Boxes3D(
@@ -77,15 +81,16 @@ def detections_from(
     post_range_m: tuple[float, float, float],
     nms_iou: float | None = None,
 ) -> list[Detections]:  # B
-    """The best boxes of each sample from the last layer, best first; no threshold.
+    """Return the best boxes of each sample from the last layer, best first; no threshold.
 
-    All (query, class) pairs compete, so a query may appear with several labels; of the
-    ``max_detections`` best those whose centre lies within ``post_range_m`` of the origin, axis by
-    axis, are kept (Deformable DETR's and DETR3D's coder). Inactive queries detect nothing.
+    All (query, class) pairs are ranked together, so a query may appear with several labels. The
+    ``max_detections`` best pairs are taken, and boxes whose centre is farther than ``post_range_m``
+    from the origin along any axis are dropped (the coder of Deformable DETR and DETR3D). Inactive
+    queries detect nothing.
 
-    With ``nms_iou`` a box gives way to a better one of its class that it overlaps by more, both
-    seen from above, among the 300 best pairs at least; the ``max_detections`` best of those that
-    are left count.
+    With ``nms_iou``, at least the 300 best pairs are taken. A box is suppressed if its overlap with
+    a better box of the same class, seen from above, exceeds ``nms_iou``. The ``max_detections``
+    best of the remaining boxes are returned.
     """
     candidates = max_detections if nms_iou is None else max(max_detections, NMS_CANDIDATES)
     scores = output.logits[-1].float().sigmoid()  # (B, Q, K)
@@ -99,17 +104,17 @@ def detections_from(
     for sample_scores, sample_index, codes in zip(scores, index, output.codes[-1], strict=True):
         boxes = decode(codes[sample_index // classes])
         near = (boxes.center.abs() <= limit).all(-1)
-        found = Detections(boxes, sample_scores, sample_index % classes)
-        found = found[near & (sample_scores >= 0)]
+        sample = Detections(boxes, sample_scores, sample_index % classes)
+        sample = sample[near & (sample_scores >= 0)]
         if nms_iou is not None:
-            found = _best_apart(found, nms_iou)[:max_detections]
-        detections.append(found)
+            sample = _suppress(sample, nms_iou)[:max_detections]
+        detections.append(sample)
     return detections
 
 
-def _best_apart(found: Detections, iou: float) -> Detections:
-    """Those that no better one of their class overlaps by more, seen from above."""
-    boxes = found.boxes
+def _suppress(detections: Detections, iou: float) -> Detections:
+    """Remove boxes that a better box of their class overlaps by more than ``iou`` from above."""
+    boxes, labels = detections.boxes, detections.labels
     footprints = torch.cat((boxes.center[:, :2], boxes.size[:, :2], boxes.yaw[:, None]), -1)[None]
-    everyone = torch.ones_like(found.labels, dtype=torch.bool)[None]
-    return found[suppress_in_bev(footprints, found.labels[None], valid=everyone, iou=iou)[0]]
+    valid = torch.ones_like(labels, dtype=torch.bool)[None]
+    return detections[suppress_in_bev(footprints, labels[None], valid=valid, iou=iou)[0]]

@@ -18,7 +18,10 @@ from bevstack.config import DecoderConfig
 from bevstack.geometry import BEVGrid
 from bevstack.models.detection3d.box_code import DecoderOutput
 from bevstack.models.detection3d.detection_head import DetectionHead
-from bevstack.models.detection3d.proposal_queries import ProposalQueries, places_of
+from bevstack.models.detection3d.proposal_queries import (
+    ProposalQueries,
+    proposal_reference_points,
+)
 from bevstack.models.layers.deformable_attention import (
     DeformableAttention,
     float32_linear,
@@ -27,11 +30,11 @@ from bevstack.models.layers.deformable_attention import (
 from bevstack.models.layers.feedforward import FeedForward
 from bevstack.models.perspective.proposals import Proposals
 
-INACTIVE_LOGIT = -1e4  # of queries that say nothing: no score, no loss, and finite in every dtype
+INACTIVE_LOGIT = -1e4  # of inactive queries: no score, no loss, and finite in every dtype
 
 
 class QuerySelfAttention(nn.Module):
-    """Attention of the object queries to one another; positions enter queries and keys only."""
+    """Attention of object queries to each other; positions enter queries and keys only."""
 
     def __init__(self, channels: int, *, num_heads: int, dropout: float) -> None:
         super().__init__()
@@ -43,7 +46,7 @@ class QuerySelfAttention(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Xavier-uniform, the three input maps as one matrix; zero biases."""
+        """Initialise weights Xavier-uniform, the input maps as one (3C, C) matrix; biases zero."""
         init_projection(self.qk_proj, self.v_proj, self.out_proj)
         bound = math.sqrt(6 / (4 * self.v_proj.in_features))  # of a (3C, C) matrix
         nn.init.uniform_(self.qk_proj.weight, -bound, bound)
@@ -54,11 +57,11 @@ class QuerySelfAttention(nn.Module):
         query: Tensor,  # (B, Q, C)
         pos: Tensor,  # (Q, C), or (B, Q, C)
         num_groups: int = 1,  # equal parts of Q
-        key_mask: Tensor | None = None,  # (B, Q / num_groups) bool, who is listened to; none: all
+        key_mask: Tensor | None = None,  # (B, Q / num_groups) bool, queries to attend to; None: all
     ) -> Tensor:  # (B, Q, C)
-        """What the queries take from one another within their group, without residual.
+        """Attend to the queries of the same group and return the result without residual.
 
-        The mask is the same in every group; each row of it holds at least one query.
+        The mask is the same in every group. Each row of it must hold at least one True.
         """
         q, k = self.qk_proj(query + pos).chunk(2, -1)
         q, k, v = (
@@ -70,7 +73,10 @@ class QuerySelfAttention(nn.Module):
             mask = key_mask.repeat_interleave(num_groups, 0)[:, None, None]  # (B * G, 1, 1, Q / G)
         dropout = self.dropout if self.training else 0.0
         attended = functional.scaled_dot_product_attention(q, k, v, mask, dropout_p=dropout)
-        return self.out_proj(rearrange(attended, "(b g) h q c -> b (g q) (h c)", g=num_groups))
+        output: Tensor = self.out_proj(
+            rearrange(attended, "(b g) h q c -> b (g q) (h c)", g=num_groups)
+        )
+        return output
 
 
 class DecoderLayer(nn.Module):
@@ -98,36 +104,38 @@ class DecoderLayer(nn.Module):
         bev_tokens: Tensor,  # (B, Y * X, C)
         grid_shape: tuple[int, int],  # (Y, X)
         num_groups: int = 1,  # equal parts of Q
-        key_mask: Tensor | None = None,  # (B, Q / num_groups) bool, who is listened to; none: all
+        key_mask: Tensor | None = None,  # (B, Q / num_groups) bool, queries to attend to; None: all
     ) -> Tensor:  # (B, Q, C)
-        """One round of talking to the other queries and looking at the map."""
-        heard = self.self_attention(query, pos, num_groups, key_mask)
-        query = self.norms[0](query + self.dropout(heard))
+        """Update the queries by attention to each other and to the map, and by feed-forward."""
+        attended = self.self_attention(query, pos, num_groups, key_mask)
+        query = self.norms[0](query + self.dropout(attended))
         attended = self.cross_attention(query + pos, bev_tokens, reference_points, grid_shape)
         query = self.norms[1](query + self.dropout(attended))
-        return self.norms[2](query + self.feedforward(query))
+        output: Tensor = self.norms[2](query + self.feedforward(query))
+        return output
 
 
 @dataclass(frozen=True)
 class _Queries:
-    """What the first layer starts with; groups one after the other along Q."""
+    """Inputs of the first layer; groups follow each other along Q."""
 
     content: Tensor  # (B, Q, C)
     pos: Tensor  # (Q, C), or (B, Q, C)
     reference_points: Tensor  # (B, Q, 3) float32 normalised
-    active: Tensor | None = None  # (B, Q / groups) bool, the same in every group; none: all
-    # what the layers correct: logits (B, Q, K) and codes (B, Q, 10); none: they say all themselves
-    begun: tuple[Tensor, Tensor] | None = None
+    active: Tensor | None = None  # (B, Q / groups) bool, the same in every group; None: all
+    # logits (B, Q, K) and codes (B, Q, 10) that every layer's output is added to; None: zero
+    initial_outputs: tuple[Tensor, Tensor] | None = None
 
 
 class Decoder(nn.Module):
-    """Object queries find objects on the BEV map and refine their boxes layer by layer.
+    """Decoder of object queries that attend to the BEV map and refine their boxes by layers.
 
-    In training each of ``config.num_groups`` groups of queries does so by itself, sharing all else
-    (Group DETR, arXiv 2207.13085); in evaluation there is the first group alone. With proposals
-    each group's learned queries are followed by one query a proposal (hybrid object queries of
-    BEVFormer v2, arXiv 2211.10439, section 3.5); places left empty in a sample are listened to by
-    no query and are not ``active`` in the output.
+    In training each of ``config.num_groups`` groups of queries is decoded separately with the same
+    weights (Group DETR, arXiv 2207.13085). Evaluation uses the first group alone.
+
+    With proposals, one query a proposal follows each group's learned queries (hybrid object queries
+    of BEVFormer v2, arXiv 2211.10439, section 3.5). A sample with fewer proposals has empty rows:
+    no query attends to them, and they are not ``active`` in the output.
 
     Args:
         grid: the BEV grid, which reference points are normalised to.
@@ -135,7 +143,8 @@ class Decoder(nn.Module):
         channels: C, of the BEV map.
         num_classes: K.
         num_proposals: P, of every sample; 0 for learned queries alone.
-        start_from_boxes: whether queries of proposals start from boxes, not from places alone.
+        start_from_boxes: if True, queries of proposals start from the proposals' boxes, classes
+            and scores; if False, from their centres alone.
     """
 
     def __init__(
@@ -153,7 +162,7 @@ class Decoder(nn.Module):
         self.num_queries = config.num_queries
         self.num_groups = config.num_groups
         self.activation_checkpointing = config.activation_checkpointing
-        # positional part first, then the content the queries start with
+        # positional part first, then the initial content of the queries
         rows = config.num_groups * config.num_queries
         self.query_embedding = nn.Parameter(torch.empty(rows, 2 * channels))
         self.reference_points = nn.Linear(channels, 3)
@@ -174,51 +183,53 @@ class Decoder(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Queries from N(0, 1); the map to reference points Xavier-uniform.
+        """Initialise queries from N(0, 1) and the map to reference points Xavier-uniform.
 
-        With proposals boxes start at their reference points, as in Deformable DETR: a proposal
-        would lose its place to what an untrained branch says.
+        With proposals, boxes start at their reference points, as in Deformable DETR. Otherwise the
+        random output of an untrained branch would move each box away from its proposal.
         """
         nn.init.normal_(self.query_embedding)
         init_projection(self.reference_points)
         if self.proposal_queries is not None:
             from_boxes = self.proposal_queries.box is not None
-            self.head.start_at_reference_points(whole=from_boxes)
+            self.head.start_at_reference_points(zero_all_outputs=from_boxes)
 
     def forward(
         self,
         bev: Tensor,  # (B, C, Y, X)
-        proposals: Proposals | None = None,  # given exactly where the decoder takes them
+        proposals: Proposals | None = None,  # required if the decoder was built for proposals
     ) -> DecoderOutput:
-        """Logits and boxes of every layer.
+        """Return logits and boxes of every layer.
 
-        A layer's reference points carry no gradient to the layers before it, nor to proposals; the
-        first ones of learned queries do to the query embedding.
+        Reference points are detached between layers, and from proposals. The initial ones of
+        learned queries pass gradient to the query embedding.
 
         Raises:
-            ValueError: proposals missing, not asked for, or not as many as the decoder takes.
+            ValueError: the decoder needs proposals and got none or another number of them, or it
+                was built without proposals and got some.
         """
         bev_tokens = rearrange(bev, "b c y x -> b (y x) c")
         groups = self.num_groups if self.training else 1
-        start = self._start(bev.shape[0], groups, proposals)
-        heard = None
-        if start.active is not None:  # where nobody is active, all are heard: a row needs somebody
-            heard = start.active | ~start.active.any(-1, keepdim=True)
+        start = self._initial_queries(bev.shape[0], groups, proposals)
+        key_mask = None
+        if start.active is not None:
+            # If a sample has no active query, attend to all: softmax needs at least one key.
+            key_mask = start.active | ~start.active.any(-1, keepdim=True)
         query, references = start.content, start.reference_points
-        said = []
+        layer_outputs = []
         for index, layer in enumerate(self.layers):
-            places = references[..., :2]
-            inputs = (query, start.pos, places, bev_tokens, self.grid.shape, groups, heard)
+            centers = references[..., :2]
+            inputs = (query, start.pos, centers, bev_tokens, self.grid.shape, groups, key_mask)
             if self.activation_checkpointing and torch.is_grad_enabled():
                 query = checkpoint(layer, *inputs, use_reentrant=False)
             else:
                 query = layer(*inputs)
             logits, codes, refined = self.head(index, query, references)
-            if start.begun is not None:
-                logits, codes = logits + start.begun[0], codes + start.begun[1]
+            if start.initial_outputs is not None:
+                logits, codes = logits + start.initial_outputs[0], codes + start.initial_outputs[1]
             references = refined.detach()
-            said.append((logits, codes))
-        logits, codes = (torch.stack(of_layers) for of_layers in zip(*said, strict=True))
+            layer_outputs.append((logits, codes))
+        logits, codes = (torch.stack(outputs) for outputs in zip(*layer_outputs, strict=True))
         if start.active is None:
             return DecoderOutput(logits, codes, groups)
         active = start.active.repeat(1, groups)  # (B, Q)
@@ -226,46 +237,52 @@ class Decoder(nn.Module):
             logits.masked_fill(~active[..., None], INACTIVE_LOGIT), codes, groups, active
         )
 
-    def _start(self, batch: int, groups: int, proposals: Proposals | None) -> _Queries:
-        wanted = 0 if self.proposal_queries is None else self.proposal_queries.num_proposals
-        given = None if proposals is None else tuple(proposals.valid.shape)
-        if given != ((batch, wanted) if wanted else None):
-            expected = f"hold {wanted} places for each of {batch} samples" if wanted else "be None"
-            raise ValueError(f"proposals of this decoder must {expected}; got {given}")
+    def _initial_queries(self, batch: int, groups: int, proposals: Proposals | None) -> _Queries:
+        required = 0 if self.proposal_queries is None else self.proposal_queries.num_proposals
+        shape = None if proposals is None else tuple(proposals.valid.shape)
+        if shape != ((batch, required) if required else None):
+            expected = (
+                f"hold {required} rows for each of {batch} samples"
+                if required
+                else "be None for a decoder without proposals"
+            )
+            raise ValueError(f"proposals must {expected}; got {shape}")
         table = self.query_embedding[: groups * self.num_queries]
         pos, content = table.chunk(2, -1)  # (Q, C) each
         references = float32_linear(self.reference_points, pos).sigmoid()  # (Q, 3)
         learned = _Queries(content.expand(batch, -1, -1), pos, references.expand(batch, -1, -1))
         if proposals is None or self.proposal_queries is None:
             return learned
-        return self._beside(learned, proposals, groups)
+        return self._append_proposals(learned, proposals, groups)
 
-    def _beside(self, learned: _Queries, proposals: Proposals, groups: int) -> _Queries:
-        """Each group's learned queries, and after them its queries of the proposals."""
+    def _append_proposals(self, learned: _Queries, proposals: Proposals, groups: int) -> _Queries:
+        """Append the queries of proposals to each group's learned queries."""
         assert self.proposal_queries is not None  # called only then
         batch = len(proposals.valid)
-        places = places_of(proposals)
-        # (G, P, C), or (B, G, P, C), and (B, P, C)
+        references = proposal_reference_points(proposals)
+        # (G, P, C), or (B, G, P, C) with boxes; and (B, P, C)
         content, pos = self.proposal_queries(proposals, groups)
 
-        def joined(of_learned: Tensor, of_proposals: Tensor) -> Tensor:  # to (B, Q, ...)
-            of_learned = of_learned.expand(batch, -1, -1).unflatten(1, (groups, self.num_queries))
-            of_proposals = of_proposals.expand(batch, groups, -1, -1)
-            return torch.cat((of_learned, of_proposals), 2).flatten(1, 2)
+        def append(learned_rows: Tensor, proposal_rows: Tensor) -> Tensor:  # to (B, Q, ...)
+            learned_rows = torch.unflatten(
+                learned_rows.expand(batch, -1, -1), 1, (groups, self.num_queries)
+            )
+            proposal_rows = proposal_rows.expand(batch, groups, -1, -1)
+            return torch.cat((learned_rows, proposal_rows), 2).flatten(1, 2)
 
         active = functional.pad(proposals.valid, (self.num_queries, 0), value=True)
-        begun = None
+        initial_outputs = None
         if self.proposal_queries.box is not None:
-            behind_learned = (0, 0, self.num_queries, 0)
+            padding = (0, 0, self.num_queries, 0)  # zeros for the learned queries
             logits, codes = (
-                functional.pad(said, behind_learned).repeat(1, groups, 1)
-                for said in self.proposal_queries.as_said(proposals)
+                functional.pad(output, padding).repeat(1, groups, 1)
+                for output in self.proposal_queries.initial_outputs(proposals)
             )
-            begun = logits, codes
+            initial_outputs = logits, codes
         return _Queries(
-            content=joined(learned.content, content),
-            pos=joined(learned.pos, pos[:, None]),
-            reference_points=joined(learned.reference_points, places[:, None]),
+            content=append(learned.content, content),
+            pos=append(learned.pos, pos[:, None]),
+            reference_points=append(learned.reference_points, references[:, None]),
             active=active,
-            begun=begun,
+            initial_outputs=initial_outputs,
         )

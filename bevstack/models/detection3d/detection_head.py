@@ -1,4 +1,4 @@
-"""Class and box branches, one pair a decoder layer, and how reference points are refined.
+"""Class and box branches of the decoder layers, and the refinement of reference points.
 
 Letters: B batch, Q queries, C channels, K classes.
 """
@@ -6,6 +6,7 @@ Letters: B batch, Q queries, C channels, K classes.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from bevstack.models.layers.logits import CLASS_PRIOR, inverse_sigmoid
 
 
 class DetectionHead(nn.Module):
-    """What a decoder layer's queries say: class logits, and boxes relative to reference points.
+    """Prediction of class logits and boxes, with a pair of branches for each decoder layer.
 
     Iterative box refinement of Deformable DETR (arXiv 2010.04159, appendix A.4): a box branch
     moves the reference point in logit space, and the moved point is the predicted centre.
@@ -32,24 +33,24 @@ class DetectionHead(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Every class starts at a probability of 0.01; the rest keeps PyTorch's default."""
-        for branch in self.class_branches:
-            nn.init.constant_(branch[-1].bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))
+        """Initialise class biases for a probability of 0.01; the rest keeps PyTorch's default."""
+        for linear in _output_layers(self.class_branches):
+            nn.init.constant_(linear.bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))
 
-    def start_at_reference_points(self, *, whole: bool = False) -> None:
-        """Lets every box start centred at its reference point, whatever its query holds.
+    def start_at_reference_points(self, *, zero_all_outputs: bool = False) -> None:
+        """Set weights so that untrained boxes are centred at their reference points.
 
-        ``whole``: the rest of the code starts at 0, too, and the logits at those of the prior, so
-        that what boxes start from is said as it is.
+        With ``zero_all_outputs`` an untrained branch outputs 0 for the rest of the code, too, and
+        the prior's logit for every class. Added to initial boxes, this leaves them as they are.
         """
-        codes = list(range(CODE_SIZE)) if whole else list(CENTER)
+        codes = list(range(CODE_SIZE)) if zero_all_outputs else list(CENTER)
         with torch.no_grad():
-            for branch in self.box_branches:
-                for parameter in (branch[-1].weight, branch[-1].bias):
+            for linear in _output_layers(self.box_branches):
+                for parameter in (linear.weight, linear.bias):
                     parameter[codes] = 0
-            if whole:
-                for branch in self.class_branches:
-                    branch[-1].weight.zero_()
+            if zero_all_outputs:
+                for linear in _output_layers(self.class_branches):
+                    linear.weight.zero_()
 
     def forward(
         self,
@@ -57,7 +58,10 @@ class DetectionHead(nn.Module):
         state: Tensor,  # (B, Q, C) queries after this decoder layer
         reference_points: Tensor,  # (B, Q, 3) float32 normalised, before this layer's refinement
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (B, Q, K), box codes (B, Q, 10) in metres and refined references (B, Q, 3)."""
+        """Return logits (B, Q, K), box codes (B, Q, 10) and refined references (B, Q, 3).
+
+        Codes are in metres; references are normalised.
+        """
         logits = self.class_branches[layer](state)
         raw = self.box_branches[layer](state).to(reference_points.dtype)  # (B, Q, 10)
         refined = (raw[..., CENTER] + inverse_sigmoid(reference_points)).sigmoid()
@@ -65,6 +69,15 @@ class DetectionHead(nn.Module):
         head, tail = raw[..., 2:4], raw[..., 5:CODE_SIZE]
         codes = torch.cat((torch.stack((cx, cy), -1), head, cz[..., None], tail), -1)
         return logits, codes, refined
+
+
+def _output_layers(branches: nn.ModuleList) -> Iterator[nn.Linear]:
+    """Yield the last linear layer of every branch."""
+    for branch in branches:
+        assert isinstance(branch, nn.Sequential)
+        linear = branch[-1]
+        assert isinstance(linear, nn.Linear)
+        yield linear
 
 
 def _class_branch(channels: int, num_classes: int) -> nn.Sequential:

@@ -1,4 +1,4 @@
-"""Object queries of proposals: learned contents at places that each sample brings along.
+"""Object queries of proposals: learned contents at the centres of each sample's proposals.
 
 Letters: B batch, G groups, P proposals a sample, C channels, K classes.
 """
@@ -19,21 +19,21 @@ MIN_PERIOD = 2 / 64  # of the fastest wave, in extents of the grid: 3 m of 102 m
 
 
 class ProposalQueries(nn.Module):
-    """Hybrid object queries (BEVFormer v2, arXiv 2211.10439, section 3.5): those of proposals.
+    """Queries that start at proposals (BEVFormer v2, arXiv 2211.10439, section 3.5).
 
-    The paper leaves open what a query that starts at a proposal holds. Here its content is a row of
-    a table that is learned with all samples, of its group's own, as that of learned queries is; its
-    positional part tells the proposal's place, by two linear maps of sines and cosines as in
-    DAB-DETR (arXiv 2201.12329, section 4.2). All groups have the same proposals.
+    The paper does not define the content of such a query. Here the content is a row of a learned
+    table, as for the remaining object queries: the same for all samples, different in each group.
+    The positional part is computed from the proposal's centre by a two-layer network on sines and
+    cosines, as in DAB-DETR (arXiv 2201.12329, section 4.2). All groups have the same proposals.
 
-    With ``num_classes`` a query knows the whole proposal: its content tells the box, class and
-    score, too, and what the decoder says of it is said as a correction of them (``as_said``).
+    With ``num_classes``, an embedding of the proposal's box, class and score is added to the
+    content, and the decoder predicts corrections to them (``initial_outputs``).
 
     Args:
         channels: C.
         num_proposals: P.
         num_groups: G in training.
-        num_classes: K, where queries start from boxes; none: from places alone.
+        num_classes: K if queries start from boxes; None if they start from centres alone.
     """
 
     def __init__(
@@ -57,46 +57,49 @@ class ProposalQueries(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Contents from N(0, 1), as those of learned queries; the maps keep PyTorch's default."""
+        """Initialise contents from N(0, 1); both networks keep PyTorch's default weights."""
         nn.init.normal_(self.content)
 
     def forward(
         self,
         proposals: Proposals,  # P a sample
-        num_groups: int,  # of which contents are wanted
+        num_groups: int,  # G, groups to return contents for
     ) -> tuple[Tensor, Tensor]:
-        """Contents (G, P, C), or (B, G, P, C) of boxes, and positional parts (B, P, C)."""
-        content = self.content[: num_groups * self.num_proposals].unflatten(0, (num_groups, -1))
-        waves = sine_embedding(places_of(proposals), self.num_waves)
+        """Return contents (G, P, C), or (B, G, P, C) with boxes, and positional parts (B, P, C)."""
+        rows = self.content[: num_groups * self.num_proposals]
+        content = torch.unflatten(rows, 0, (num_groups, -1))
+        waves = sine_embedding(proposal_reference_points(proposals), self.num_waves)
         pos = self.position(waves.to(content.dtype))
         if self.box is None:
             return content, pos
-        logits, codes = self.as_said(proposals)
-        told = self.box(torch.cat((codes, logits), -1).to(content.dtype))  # (B, P, C)
-        return content + told[:, None], pos
+        logits, codes = self.initial_outputs(proposals)
+        embedding = self.box(torch.cat((codes, logits), -1).to(content.dtype))  # (B, P, C)
+        return content + embedding[:, None], pos
 
-    def as_said(self, proposals: Proposals) -> tuple[Tensor, Tensor]:
-        """Proposals as a decoder layer says them, logits (B, P, K) and codes (B, P, 10) float32.
+    def initial_outputs(self, proposals: Proposals) -> tuple[Tensor, Tensor]:
+        """Return proposals as logits (B, P, K) and box codes (B, P, 10), both float32.
 
-        What a branch adds to it: the centre is 0, being said by the reference point, and the
-        logits are relative to those that every class starts with. Empty places say nothing. No
-        gradient leads back to the proposals.
+        A decoder layer adds its own output to them. The centre in the code is 0, because the
+        reference point already holds it. Logits are relative to the logit of ``CLASS_PRIOR``, at
+        which every class starts. Empty rows are zero. No gradient reaches the proposals.
         """
-        assert self.num_classes is not None  # asked only where queries start from boxes
+        assert self.num_classes is not None  # called only if queries start from boxes
         valid = proposals.valid[..., None]
         code = torch.where(valid, encode(proposals.boxes).detach(), 0.0)
         code[..., CENTER] = 0
         rise = inverse_sigmoid(proposals.scores.detach()) - math.log(
             CLASS_PRIOR / (1 - CLASS_PRIOR)
         )
-        of_class = functional.one_hot(proposals.labels, self.num_classes)
-        return torch.where(valid, rise[..., None] * of_class, 0.0), code
+        one_hot = functional.one_hot(proposals.labels, self.num_classes)
+        return torch.where(valid, rise[..., None] * one_hot, 0.0), code
 
 
-def places_of(proposals: Proposals) -> Tensor:  # (B, P, 3) normalised, without gradient
-    """Reference points; the middle of the grid for places left empty.
+def proposal_reference_points(
+    proposals: Proposals,
+) -> Tensor:  # (B, P, 3) normalised
+    """Return the detached reference points, with the grid's middle in empty rows.
 
-    An empty place must not hold what spoils the others: 0 * NaN is NaN.
+    An empty row must not hold NaN: attention multiplies it by 0, and 0 * NaN is NaN.
     """
     return torch.where(proposals.valid[..., None], proposals.reference_points.detach(), 0.5)
 
@@ -105,10 +108,10 @@ def sine_embedding(
     points: Tensor,  # (..., 3) normalised
     num_waves: int,
 ) -> Tensor:  # (..., 6 * num_waves)
-    """Sines of all waves of x, their cosines, then those of y and of z.
+    """Return the sines of all waves of x, their cosines, then those of y and of z.
 
-    Periods grow evenly in their logarithm from ``MIN_PERIOD`` to twice the extent of the grid, over
-    which a place is never told twice.
+    Periods form a geometric sequence from ``MIN_PERIOD`` to twice the extent of the grid, so no
+    two points of the grid have the same embedding.
     """
     exponent = torch.linspace(0, 1, num_waves, dtype=points.dtype, device=points.device)
     period = MIN_PERIOD * (2 / MIN_PERIOD) ** exponent

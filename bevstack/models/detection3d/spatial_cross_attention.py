@@ -1,4 +1,4 @@
-"""Cross-attention of the BEV queries to the camera images that see them.
+"""Cross-attention of the BEV queries to the images of the cameras that see their pillars.
 
 Letters: B batch, N cameras, Q queries, C channels, H heads, L levels, P points, Z heights,
 M visible (camera, query) pairs, S pixels of all levels.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from bevstack.models.detection3d.visible_pairs import VisiblePairs
@@ -22,10 +23,12 @@ from bevstack.ops import ms_deform_attn
 class SpatialCrossAttention(nn.Module):
     """Spatial cross-attention (arXiv 2203.17270, section 3.3) over packed visible pairs.
 
-    A pair attends with all anchors of its pillar, also those the camera does not see, as published
-    weights were trained; point p belongs to anchor p mod Z. A query's result is the mean over the
-    cameras that see it. Pairs of all samples and cameras form one row of work, so samples may have
-    different rigs and nothing is padded. A query no camera sees gets the output bias.
+    A pair samples around all anchors of its pillar, including those outside the image, because
+    published weights were trained so; point p belongs to anchor p mod Z. A query's result is the
+    mean over the cameras that see it. A query that no camera sees gets the output bias.
+
+    Pairs of all samples and cameras are packed into one axis, so samples may have different rigs
+    and no camera is padded.
     """
 
     def __init__(
@@ -50,7 +53,7 @@ class SpatialCrossAttention(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Projections Xavier-uniform; sampling as ``init_sampling``."""
+        """Initialise projections Xavier-uniform and sampling by ``init_sampling``."""
         init_projection(self.value_proj, self.output_proj)
         sampling = (self.sampling_offsets, self.attention_weights)
         init_sampling(*sampling, num_heads=self.num_heads, num_points=self.cross_points)
@@ -62,15 +65,17 @@ class SpatialCrossAttention(nn.Module):
         spatial_shapes: Sequence[tuple[int, int]],  # L pairs (H_l, W_l)
         pairs: VisiblePairs,
     ) -> Tensor:  # (B, Q, C)
-        """What the queries see in the cameras, without residual."""
+        """Attend to the cameras that see each query and return the mean without residual."""
         tokens = query.flatten(0, 1)  # (B * Q, C)
         last = tokens.shape[0] - 1
-        rows = tokens.index_select(0, pairs.query.clamp(max=last))  # gradient sums in fixed order
-        seen = self.attend(rows, value, spatial_shapes, pairs)  # (M, C)
-        sums = seen.new_zeros(last + 2, seen.shape[1])  # padding adds to a row of its own
-        sums = sums.index_add(0, pairs.query, seen)[:-1]  # (B * Q, C)
+        # index_select: its backward pass adds gradients in a fixed order
+        rows = tokens.index_select(0, pairs.query.clamp(max=last))
+        attended = self.attend(rows, value, spatial_shapes, pairs)  # (M, C)
+        sums = attended.new_zeros(last + 2, attended.shape[1])  # the last row collects padding
+        sums = sums.index_add(0, pairs.query, attended)[:-1]  # (B * Q, C)
         mean = sums / pairs.num_cameras.flatten().clamp(min=1)[:, None]
-        return self.output_proj(mean.to(seen.dtype)).view_as(query)
+        output: Tensor = self.output_proj(mean.to(attended.dtype))
+        return output.view_as(query)
 
     def attend(
         self,
@@ -79,9 +84,10 @@ class SpatialCrossAttention(nn.Module):
         spatial_shapes: Sequence[tuple[int, int]],
         pairs: VisiblePairs,
     ) -> Tensor:  # (M, C)
-        """Deformable attention of each pair's query to its camera's pyramid."""
+        """Return deformable attention of each pair's query to its camera's pyramid."""
         samples = (self.num_heads, self.num_levels, self.cross_points)
-        offsets = float32_linear(self.sampling_offsets, query).unflatten(-1, (*samples, 2))
+        offsets = float32_linear(self.sampling_offsets, query)
+        offsets = torch.unflatten(offsets, -1, (*samples, 2))  # (M, H, L, P, 2)
         widths_heights = offsets.new_tensor([(width, height) for height, width in spatial_shapes])
         repeats = self.cross_points // self.num_heights
         anchors = pairs.anchors.to(offsets.dtype).repeat(1, repeats, 1)  # (M, P, 2): p mod Z

@@ -5,6 +5,7 @@ Letters: B batch, Q queries, C channels, H heads, U queues, P points.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from bevstack.models.layers.deformable_attention import (
@@ -18,11 +19,15 @@ from bevstack.ops import ms_deform_attn
 class TemporalSelfAttention(nn.Module):
     """Temporal self-attention (arXiv 2203.17270, section 3.4) of a frame without a previous BEV.
 
-    BEVFormer v2 calls v1's module so: both "queues" hold the current queries. What published
-    weights compute from [q, q + pos] is here, exactly, a map of q (their W1 + W2) plus a map of
-    pos without bias (their W2), and the mean of two queues with a softmax each is one attention
-    over all points with the softmaxes divided by their number. The positional part is the same for
-    every sample and computed once for all. The value is the query without its positional part.
+    BEVFormer v2 uses the module of v1 with the current queries in both "queues". Two of its
+    computations are rewritten here, with the same result:
+
+    - Published weights W1, W2 multiply [q, q + pos]. Here q is multiplied by W1 + W2, and pos by
+      W2 without bias. The positional part is computed once for all samples.
+    - Published code averages two queues, each with its own softmax. Here one attention covers the
+      points of all queues, with the softmaxes divided by the number of queues.
+
+    The value is the query without its positional part.
     """
 
     def __init__(
@@ -42,7 +47,7 @@ class TemporalSelfAttention(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Projections Xavier-uniform, positional maps zero, sampling as ``init_sampling``."""
+        """Initialise projections Xavier-uniform, positional maps zero; see ``init_sampling``."""
         init_projection(self.value_proj, self.output_proj)
         sampling = (self.sampling_offsets, self.attention_weights)
         init_sampling(*sampling, num_heads=self.num_heads, num_points=self.self_points)
@@ -56,15 +61,17 @@ class TemporalSelfAttention(nn.Module):
         reference_points: Tensor,  # (Q, 2) normalised x, y of the cells
         grid_shape: tuple[int, int],  # (Y, X), Q = Y * X
     ) -> Tensor:  # (B, Q, C)
-        """What the queries see on the map they form, without residual."""
+        """Attend to the map that the queries form and return the result without residual."""
         offsets = float32_linear(self.sampling_offsets, query)
         offsets = offsets + float32_linear(self.sampling_offsets_pos, pos)
         logits = self.attention_weights(query) + self.attention_weights_pos(pos)
         queues = (self.num_heads, self.self_queues, self.self_points)
         weights = logits.unflatten(-1, queues).softmax(-1) / self.self_queues
-        offsets = offsets.unflatten(-1, (self.num_heads, 1, -1, 2))  # (B, Q, H, 1, U * P, 2)
+        # (B, Q, H, 1, U * P, 2)
+        offsets = torch.unflatten(offsets, -1, (self.num_heads, 1, -1, 2))
         cells = offsets.new_tensor(grid_shape[::-1])
         locations = reference_points[:, None, None, None].to(offsets.dtype) + offsets / cells
         value = self.value_proj(query).unflatten(-1, (self.num_heads, -1))
         sampled = ms_deform_attn(value, [grid_shape], locations, weights.flatten(-2).unsqueeze(-2))
-        return self.output_proj(sampled)
+        output: Tensor = self.output_proj(sampled)
+        return output

@@ -1,4 +1,4 @@
-"""Which cameras see which pillars of the grid, and where: found once a frame.
+"""Projection of the grid's pillars into the cameras, computed once a frame.
 
 Letters: B batch, N cameras, Q grid cells, Z heights, M visible pairs.
 """
@@ -14,21 +14,21 @@ from torch.nn import functional
 from bevstack.geometry import BEVGrid, CameraRig
 from bevstack.shapes import expect_shape
 
-OUTSIDE = -16.0  # image widths: where the anchors of padding lie
+OUTSIDE = -16.0  # image widths: coordinate of the anchors of padding rows
 
 
 @dataclass(frozen=True)
 class VisiblePairs:
-    """The (camera, query) pairs of a batch in which the camera sees some anchor of the pillar.
+    """The (camera, query) pairs of a batch in which the camera sees an anchor of the pillar.
 
-    The last rows may be padding: they name the query after the last one, B * Q, and their anchors
-    lie far outside of any image.
+    The last rows may be padding: their query is B * Q, one more than the last, and their anchors
+    lie far outside any image.
     """
 
     camera: Tensor  # (M,) int64, sample * N + camera; 0 for padding
     query: Tensor  # (M,) int64, sample * Q + cell; B * Q for padding
-    anchors: Tensor  # (M, Z, 2) float32, (x, y) over the padded image; unseen anchors kept as are
-    num_cameras: Tensor  # (B, Q) int64, how many cameras see a cell
+    anchors: Tensor  # (M, Z, 2) float32, (x, y) in [0, 1] over the padded image, or outside it
+    num_cameras: Tensor  # (B, Q) int64, number of cameras that see a cell
 
 
 def find_visible_pairs(
@@ -39,16 +39,18 @@ def find_visible_pairs(
     padded_size: tuple[int, int],  # (H, W) pixels of the images the features cover
     capacity_step: int = 1,
 ) -> VisiblePairs:
-    """Projects every pillar into every camera (BEVFormer, arXiv 2203.17270, section 3.3).
+    """Project every pillar into every camera (BEVFormer, arXiv 2203.17270, section 3.3).
 
-    An anchor is visible in front of a working camera and strictly inside its image without the
-    padding. Each sample has its own rig. Computed in float64 up to the last division. The number
-    of pairs depends on the data, so on a GPU this waits for the device; call it outside of a
-    compiled graph. No pair is ever dropped: M is their number rounded up to a multiple of
-    ``capacity_step``, so that code compiled for one M serves many frames and rigs.
+    An anchor is visible if it is in front of a working camera and strictly inside its image
+    without the padding. Anchors outside the image keep their projected coordinates. Each sample
+    has its own rig. Computed in float64 up to the last division.
+
+    The number of pairs depends on the data, so on a GPU this waits for the device: call it outside
+    a compiled graph. M is the number of pairs rounded up to a multiple of ``capacity_step``, so
+    that code compiled for one M serves many frames and rigs. No pair is dropped.
 
     Raises:
-        ValueError: the rig's leading axes are not (B,), or a capacity step under 1.
+        ValueError: the rig's leading axes are not (B,), or ``capacity_step`` is below 1.
     """
     if capacity_step < 1:
         raise ValueError(f"capacity_step must be positive; got {capacity_step}")
@@ -57,11 +59,11 @@ def find_visible_pairs(
     cells = anchors.shape[0]
     uv_px, depth_m = rig.project(grid.to_metres(anchors).flatten(0, 1))  # (B, N, Q * Z, ...)
     axes = (cells, num_heights)
-    visible = rig.visible(uv_px, depth_m).unflatten(-1, axes)  # (B, N, Q, Z)
+    visible = torch.unflatten(rig.visible(uv_px, depth_m), -1, axes)  # (B, N, Q, Z)
     height, width = padded_size
-    uv = (uv_px / uv_px.new_tensor((width, height))).unflatten(2, axes)  # (B, N, Q, Z, 2)
-    seen = visible.any(-1)  # (B, N, Q)
-    sample, camera, cell = seen.nonzero(as_tuple=True)  # (M,) each
+    uv = torch.unflatten(uv_px / uv_px.new_tensor((width, height)), 2, axes)  # (B, N, Q, Z, 2)
+    cell_visible = visible.any(-1)  # (B, N, Q)
+    sample, camera, cell = cell_visible.nonzero(as_tuple=True)  # (M,) each
     padding = -sample.shape[0] % capacity_step
     return VisiblePairs(
         camera=functional.pad(sample * sizes["N"] + camera, (0, padding)),
@@ -71,5 +73,5 @@ def find_visible_pairs(
             (0, 0, 0, 0, 0, padding),
             value=OUTSIDE,
         ),
-        num_cameras=seen.sum(1),
+        num_cameras=cell_visible.sum(1),
     )

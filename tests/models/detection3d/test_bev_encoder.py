@@ -14,7 +14,7 @@ from tests.models.small_models import make_batch, randomise, small_config
 
 
 class FixedEncoding(nn.Module):
-    """A positional encoding given as numbers."""
+    """Positional encoding with given numbers."""
 
     def __init__(self, tokens: Tensor) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ def test_encoder_equals_its_formula_with_looped_attentions(batch: int) -> None:
     with torch.no_grad():
         got = encoder(pyramid, pairs, slots)
         wanted = _encoded_by_loops(encoder, pyramid, rig, slots)
-    # the anchors are handed over in float32, whatever the rest is computed in
+    # the anchors are float32, although the rest is computed in float64
     torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
 
 

@@ -9,14 +9,14 @@ from torch import Tensor
 from bevstack.models.detection3d.box_code import DecoderOutput, decode, detections_from, encode
 from bevstack.types import Boxes3D
 from tests.models.bevformer_oracle import assert_close, legacy_codes, read_case
+from tests.models.layers.test_bev_nms import naive_greedy
 from tests.models.small_models import make_annotations
-from tests.models.test_bev_nms import naive_greedy
 
 POST_RANGE_M = (61.2, 61.2, 10.0)
 
 
 def from_legacy_boxes(boxes: Tensor) -> Boxes3D:
-    """(x, y, z, w, l, h, yaw', vx, vy) of gravity centres."""
+    """Convert (x, y, z, w, l, h, yaw', vx, vy), where (x, y, z) is the centre of gravity."""
     return Boxes3D(
         boxes[..., :3], boxes[..., (4, 3, 5)], -boxes[..., 6] - math.pi / 2, boxes[..., 7:9]
     )
@@ -47,7 +47,7 @@ def test_codes_match_the_published_code_in_its_order() -> None:
 )
 def test_detections_match_the_published_coder(name: str) -> None:
     case = read_case(name)
-    # legacy_codes undoes itself: its two swaps and signs are their own inverse
+    # legacy_codes is its own inverse: it swaps and negates
     codes = legacy_codes(case.inputs["all_bbox_preds"])
     output = DecoderOutput(case.inputs["all_cls_scores"], codes)
     found = detections_from(output, max_detections=case.cfg["max_num"], post_range_m=POST_RANGE_M)
@@ -118,33 +118,36 @@ def test_inactive_queries_detect_nothing() -> None:
         assert torch.equal(detections.boxes.center, wanted.boxes.center)
 
 
-def test_active_queries_are_told_for_each_sample() -> None:
+def test_active_queries_must_be_given_for_each_sample() -> None:
     logits, codes = torch.zeros(2, 3, 7, 4), torch.zeros(2, 3, 7, 10)
     with pytest.raises(ValueError, match=r"active must have shape \(B=3, Q=7\); got \(2, 7\)"):
         DecoderOutput(logits, codes, active=torch.ones(2, 7, dtype=torch.bool))
 
 
 @pytest.mark.parametrize(("queries", "classes"), [(0, 3), (2, 3)])
-def test_fewer_pairs_than_asked_for_give_what_there_is(queries: int, classes: int) -> None:
+def test_all_pairs_are_returned_if_there_are_fewer_than_the_maximum(
+    queries: int, classes: int
+) -> None:
     output = DecoderOutput(torch.zeros(1, 1, queries, classes), torch.zeros(1, 1, queries, 10))
     (found,) = detections_from(output, max_detections=300, post_range_m=POST_RANGE_M)
     assert len(found) == queries * classes
 
 
 @pytest.mark.parametrize("iou", [0.0, 0.1, 0.2])
-def test_boxes_that_a_better_one_of_their_class_overlaps_give_way(iou: float) -> None:
+def test_boxes_that_a_better_one_of_their_class_overlaps_are_suppressed(iou: float) -> None:
     generator = torch.Generator().manual_seed(4)
     logits = torch.randn(1, 2, 60, 3, generator=generator)
     codes = torch.randn(1, 2, 60, 10, generator=generator)
-    codes[..., :2] *= 3  # metres: some lie apart
+    codes[..., :2] *= 3  # metres: some boxes do not overlap
     limits = {"post_range_m": (7.0, 5.0, 2.5)}
-    every = detections_from(DecoderOutput(logits, codes), max_detections=180, **limits)
+    everything = detections_from(DecoderOutput(logits, codes), max_detections=180, **limits)
     found = detections_from(DecoderOutput(logits, codes), max_detections=25, nms_iou=iou, **limits)
-    for all_of, got in zip(every, found, strict=True):
-        boxes = all_of.boxes
+    for unsuppressed, got in zip(everything, found, strict=True):
+        boxes = unsuppressed.boxes
         parts = (boxes.center[:, :2], boxes.size[:, :2], boxes.yaw[:, None])
-        kept = naive_greedy(torch.cat(parts, 1), all_of.labels, [True] * len(all_of), iou)
-        wanted = all_of[torch.tensor(kept)][:25]
-        assert len(wanted) == 25 < sum(kept) < len(all_of)
+        valid = [True] * len(unsuppressed)
+        kept = naive_greedy(torch.cat(parts, 1), unsuppressed.labels, valid, iou)
+        wanted = unsuppressed[torch.tensor(kept)][:25]
+        assert len(wanted) == 25 < sum(kept) < len(unsuppressed)
         assert torch.equal(got.boxes.center, wanted.boxes.center)
         assert torch.equal(got.scores, wanted.scores) and torch.equal(got.labels, wanted.labels)

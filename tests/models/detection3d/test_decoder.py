@@ -78,16 +78,16 @@ def assert_is_the_formula(
     bev: Tensor,  # (C, Y, X)
     start: tuple[Tensor, Tensor, Tensor],  # content, positional part and references of those rows
 ) -> None:
-    """The output at some rows against steps among these queries alone."""
+    """Compare the output at some rows with the formula for these queries alone."""
     tokens = bev.flatten(1).T
     query, pos, reference = start
     low, extent = torch.tensor((-10.0, -7, -2)), torch.tensor((40.0, 12, 5))
     for index, layer in enumerate(decoder.layers):
         query = layer.norms[0](query + layer.self_attention(query[None], pos)[0])
-        places, queries = reference[None, :, :2].detach(), (query + pos)[None].detach()
+        centers, queries = reference[None, :, :2].detach(), (query + pos)[None].detach()
         attention = layer.cross_attention
-        seen = naive.deformable_attention(attention, queries, tokens[None], places, (3, 4))
-        query = layer.norms[1](query + seen[0])
+        attended = naive.deformable_attention(attention, queries, tokens[None], centers, (3, 4))
+        query = layer.norms[1](query + attended[0])
         query = layer.norms[2](query + layer.feedforward(query))
         raw = decoder.head.box_branches[index](query)
         codes = output.codes[index, sample, rows]
@@ -97,8 +97,8 @@ def assert_is_the_formula(
                 moved = torch.sigmoid(raw[q, row] + torch.logit(torch.tensor(r).double()))
                 metres = moved * extent[axis] + low[axis]
                 torch.testing.assert_close(codes[q, row], metres, rtol=1e-6, atol=1e-6)
-        others = (2, 3, 5, 6, 7, 8, 9)
-        torch.testing.assert_close(codes[:, others], raw[:, others])
+        sizes_and_motion = (2, 3, 5, 6, 7, 8, 9)  # not refined
+        torch.testing.assert_close(codes[:, sizes_and_motion], raw[:, sizes_and_motion])
         wanted = decoder.head.class_branches[index](query)
         torch.testing.assert_close(output.logits[index, sample, rows], wanted)
         reference = ((codes[:, (0, 1, 4)] - low) / extent).detach()

@@ -14,13 +14,13 @@ def test_inverse_sigmoid_is_clamped_at_both_ends() -> None:
     torch.testing.assert_close(inverse_sigmoid(x), wanted, rtol=1e-7, atol=1e-7)
 
 
-def test_every_class_starts_at_one_in_a_hundred() -> None:
+def test_every_class_starts_at_a_probability_of_one_percent() -> None:
     head = DetectionHead(BEVGrid(), channels=8, num_classes=7, num_layers=2)
     for branch in head.class_branches:
         torch.testing.assert_close(branch[-1].bias.sigmoid(), torch.full((7,), 0.01))
 
 
-def test_box_that_moves_nothing_stays_on_its_reference_point() -> None:
+def test_box_without_refinement_stays_at_its_reference_point() -> None:
     grid = BEVGrid(x_range_m=(-10, 30), y_range_m=(-7, 5), z_range_m=(-2, 3), shape=(3, 4))
     head = DetectionHead(grid, channels=8, num_classes=3, num_layers=1)
     with torch.no_grad():

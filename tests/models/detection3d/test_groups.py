@@ -1,4 +1,4 @@
-"""Group DETR: training queries in groups that do not see each other, matched each for itself."""
+"""Group DETR: training queries in groups that are decoded and matched independently."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def small_decoder(groups: int) -> Decoder:
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3])
-def test_groups_do_not_see_each_other(batch: int) -> None:
+def test_groups_do_not_attend_to_each_other(batch: int) -> None:
     decoder = small_decoder(3)
     bev = torch.randn(batch, 16, 5, 6)
     before = decoder(bev)

@@ -97,7 +97,7 @@ def test_packed_pairs_equal_loops_over_samples_and_cameras(batch: int, cameras: 
     torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10)  # float64 against float64
 
 
-def test_queries_no_camera_sees_get_the_output_bias() -> None:
+def test_queries_that_no_camera_sees_get_the_output_bias() -> None:
     module, query, value, shapes, anchors, visible = small_case(2, 4)
     pairs = pack_pairs(anchors, torch.zeros_like(visible))
     output = module(query, value.flatten(0, 1), shapes, pairs)
@@ -142,5 +142,5 @@ def test_padding_changes_neither_values_nor_gradients(step: int) -> None:
         gradients = [parameter.grad.clone() for parameter in module.parameters()]
         results.append((output, query.grad, value.grad, *gradients))
     for exact, padded in zip(*results, strict=True):
-        # Matrix products over more rows sum in another order.
+        # Matrix products over more rows may sum in another order.
         torch.testing.assert_close(padded, exact, rtol=1e-5, atol=1e-5)

@@ -41,7 +41,7 @@ def test_attention_equals_loops_over_queues_and_points(batch: int, queues: int) 
     torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10)  # float64 against float64
 
 
-def test_attention_starts_uniform_and_looks_outwards() -> None:
+def test_attention_starts_uniform_with_offsets_in_all_directions() -> None:
     module = TemporalSelfAttention(16, num_heads=8, self_points=4, self_queues=2)
     offsets = module.sampling_offsets.bias.view(8, 2, 4, 2)
     assert torch.equal(offsets[:, 0], offsets[:, 1])
@@ -56,7 +56,7 @@ def test_offsets_stay_float32_under_autocast() -> None:
     torch.manual_seed(0)
     module = TemporalSelfAttention(16, num_heads=2, self_points=2, self_queues=2)
     randomise(module, scale=1.0)
-    shape = (5, 200)  # a place in bfloat16 would err by 0.4 cell
+    shape = (5, 200)  # a coordinate in bfloat16 would err by 0.4 cell
     query, pos = torch.randn(1, 1000, 16), torch.randn(1000, 16)
     centers = BEVGrid(shape=shape).cell_centers()
     module.value_proj.weight.data = torch.eye(16)

@@ -33,21 +33,21 @@ def test_projection_and_visibility_match_the_published_code(name: str) -> None:
     assert_close(pairs.anchors, wanted.anchors, case.tolerance)
 
 
-def test_pairs_are_those_a_loop_over_points_finds() -> None:
+def test_pairs_equal_those_of_a_loop_over_points() -> None:
     grid = BEVGrid(x_range_m=(-9, 11), y_range_m=(-8, 6), z_range_m=(-1, 3), shape=(4, 5))
     rig = ring_rig(2, 3, (40, 56))[:, 0]
     padded = (48, 64)
     pairs = find_visible_pairs(rig, grid, num_heights=2, padded_size=padded)
-    found = {}
+    anchors = {}
     for row in range(pairs.camera.shape[0]):
-        found[int(pairs.camera[row]), int(pairs.query[row])] = pairs.anchors[row]
+        anchors[int(pairs.camera[row]), int(pairs.query[row])] = pairs.anchors[row]
     wanted = 0
     for b in range(2):
         for n in range(3):
             pose = torch.linalg.inv(rig.bev_from_cam[b, n])
             for q in range(20):
                 column, row = q % 5, q // 5
-                uv, seen = [], False
+                uv, visible = [], False
                 for z in (-0.5, 2.5):
                     point = (-9 + 20 * (column + 0.5) / 5, -8 + 14 * (row + 0.5) / 4, z, 1.0)
                     x, y, depth, _ = (pose @ torch.tensor(point, dtype=torch.float64)).tolist()
@@ -56,18 +56,18 @@ def test_pairs_are_those_a_loop_over_points_finds() -> None:
                     u = float((fx * x + cx * depth) / max(depth, 1e-5))
                     v = float((fy * y + cy * depth) / max(depth, 1e-5))
                     uv.append((u / padded[1], v / padded[0]))
-                    seen = seen or (depth > 1e-5 and 0 < u < 56 and 0 < v < 40)
-                assert seen == ((b * 3 + n, b * 20 + q) in found)
-                if seen:
+                    visible = visible or (depth > 1e-5 and 0 < u < 56 and 0 < v < 40)
+                assert visible == ((b * 3 + n, b * 20 + q) in anchors)
+                if visible:
                     wanted += 1
                     # float32 output of numbers up to 1e7
                     torch.testing.assert_close(
-                        found[b * 3 + n, b * 20 + q], torch.tensor(uv), rtol=1e-5, atol=1e-5
+                        anchors[b * 3 + n, b * 20 + q], torch.tensor(uv), rtol=1e-5, atol=1e-5
                     )
-    assert wanted == len(found) > 10
+    assert wanted == len(anchors) > 10
 
 
-def test_padding_is_no_image() -> None:
+def test_padding_of_images_makes_no_pairs() -> None:
     grid = BEVGrid(x_range_m=(-9, 11), y_range_m=(-8, 6), z_range_m=(-1, 3), shape=(12, 15))
     rig = ring_rig(1, 3, (40, 56))[:, 0]
     narrow = find_visible_pairs(rig, grid, num_heights=4, padded_size=(64, 96))
