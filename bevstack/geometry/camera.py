@@ -125,7 +125,7 @@ class CameraRig:
             self.camera_mask.to(device),
         )
 
-    def __getitem__(self, index: int | slice | tuple[int | slice, ...]) -> CameraRig:
+    def __getitem__(self, index: int | slice | tuple[int | slice | Tensor, ...]) -> CameraRig:
         """Select along the leading axes."""
         return CameraRig(
             self.intrinsics[index],

@@ -43,7 +43,7 @@ class DetectorCriterion:
             )
         views = output.perspective
         perspective_losses = self.perspective(
-            views.output, views.upright(batch.camera_annotations), views.intrinsics
+            views.output, views.unmirror(batch.camera_annotations), views.intrinsics
         )
         weight = self.config.perspective_weight
         terms = {name: weight * value for name, value in perspective_losses.terms.items()}

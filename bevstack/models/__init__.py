@@ -1,1 +1,1 @@
-"""Networks: backbones, neck, bird's-eye-view encoder, decoder and heads."""
+"""Networks: backbones, neck, BEV (bird's-eye-view) encoder, decoder and heads."""

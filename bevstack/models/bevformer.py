@@ -1,4 +1,4 @@
-"""BEVFormer v2 (arXiv 2211.10439): six camera images to boxes in the bird's-eye view."""
+"""BEVFormer v2 (arXiv 2211.10439), from camera images to boxes in the bird's-eye view."""
 
 from __future__ import annotations
 
@@ -14,19 +14,24 @@ from bevstack.models.detection3d.bev_encoder import BEVEncoder
 from bevstack.models.detection3d.box_code import DecoderOutput
 from bevstack.models.detection3d.decoder import Decoder
 from bevstack.models.detection3d.visible_pairs import find_visible_pairs
-from bevstack.models.perspective.camera_views import PerspectiveViews, look_from_cameras
+from bevstack.models.perspective.camera_views import PerspectiveViews, run_perspective_head
 from bevstack.models.perspective.head import PerspectiveHead
 from bevstack.models.perspective.proposals import Proposals
 from bevstack.models.temporal.bev_resampling import resample_bev
 from bevstack.models.temporal.history import History
-from bevstack.models.temporal.past_frames import Lookback, blacken_lost, looking_back
+from bevstack.models.temporal.past_frames import (
+    PastFrames,
+    blacken_lost,
+    evaluation_mode,
+    image_size,
+)
 from bevstack.types import Batch, BEVMemory
 
 PIXELS_PER_PASS = 2**20  # one image of 640x1600, six of 225x400
 
 
 class ProposalFinder(Protocol):
-    """``find_proposals`` with all but its inputs given."""
+    """Signature of ``find_proposals`` with its configuration bound."""
 
     def __call__(
         self,
@@ -35,38 +40,39 @@ class ProposalFinder(Protocol):
         *,
         bev_augmentation: Tensor | None = None,  # (B, 3, 3), augmented_bev_from_bev
     ) -> Proposals:
-        """Proposals of every sample."""
+        """Return the proposals of every sample."""
         ...
 
 
 @dataclass(frozen=True)
 class BEVFormerOutput:
-    """What one step gives: the map, what the decoder reads from it, and what to keep."""
+    """Output of one step: the BEV map, boxes and logits, and the memory for the next step."""
 
     bev: Tensor  # (B, C, Y, X)
     decoder: DecoderOutput
-    memory: BEVMemory | None  # for the next step; None where the model keeps nothing
-    perspective: PerspectiveViews | None = None  # of the current frame; None where it was not asked
+    memory: BEVMemory | None  # for the next step; None if the batch is no step of streams
+    perspective: PerspectiveViews | None = None  # current frame; None if the head did not run
     resets: Tensor | None = None  # (B,) int64, codes of Reset; None for a model of one frame
 
 
 class BEVFormerV2(nn.Module):
-    """Images to a pyramid, a pyramid to a BEV map, maps of several frames to one, that to boxes.
+    """The detector: image pyramid, BEV map, temporal fusion, and boxes from the decoder.
 
     Args:
-        backbone: images (B, 3, H, W) to the maps that ``neck`` takes.
-        neck: those maps to the pyramid.
+        backbone: from images (B, 3, H, W) to the maps that ``neck`` takes.
+        neck: from these maps to the pyramid.
         encoder: the BEV encoder.
         decoder: the decoder and its head.
-        perspective_head: the perspective head, which supervises in training; it sees all levels of
-            the pyramid, the encoder as many of the finest as it has level embeddings.
-        propose: makes reference points for the decoder of what the perspective head says of each
-            sample (``find_proposals``); none for learned queries alone.
-        history: looks at other frames than the current one, and fuses their maps with its own; none
-            for a model of frames (0,).
-        pixels_per_pass: without gradients and in evaluation mode, at most so many image pixels (but
-            at least one image) go through backbone and neck together. This bounds memory where
-            images are large, and gives the same numbers; small images all go at once.
+        perspective_head: the perspective head, for an auxiliary loss in training and for proposals.
+            It takes all levels of the pyramid; the encoder takes the finest ones, as many as it has
+            level embeddings.
+        propose: computes proposals for the decoder from the perspective head's output
+            (``find_proposals``); None for learned queries alone.
+        history: the source of past frames' BEV maps, with the module that fuses them; None for a
+            model of frames (0,).
+        pixels_per_pass: limit of image pixels that go through backbone and neck in one pass,
+            without gradients and in evaluation mode; at least one image does. It bounds memory for
+            large images and does not change the result.
     """
 
     def __init__(
@@ -96,81 +102,85 @@ class BEVFormerV2(nn.Module):
 
     @property
     def grid(self) -> BEVGrid:
-        """The grid of the BEV map."""
+        """Return the grid of the BEV map."""
         return self.encoder.grid
 
     def forward(self, batch: Batch, memory: BEVMemory | None = None) -> BEVFormerOutput:
-        """Detects in the current frame of every sample.
+        """Detect objects in the current frame of every sample.
 
-        A model of several frames takes whole clips without memory; or the current frame alone with
-        what it remembers of each stream (None where the streams start), and gives the memory for
-        the next step. Only the current frame carries gradient: others are encoded in evaluation
-        mode. A lost camera (``rig.camera_mask`` false) is not attended to, whatever its image
-        holds.
+        A model of several frames takes either whole clips without memory, or the current frame
+        alone with the memory of each stream (None at the start of the streams). In the second case
+        it returns the memory for the next step.
+
+        Only the current frame carries gradient; the other frames are encoded in evaluation mode.
+        Queries do not attend to a lost camera (``rig.camera_mask`` False), and its image is not
+        used.
 
         Raises:
-            ValueError: neither a clip of the model's frames nor one frame, or a memory of another
-                model, rig size or number of streams.
+            ValueError: the batch holds neither a clip of the model's frames nor one frame, or the
+                memory is of another model, rig size or number of streams.
         """
         images, rig = self.current_frame(batch, memory)
-        past = self.look_back(batch, memory)
+        past = self.collect_past_frames(batch, memory)
         pyramid = self.extract_pyramid(images)
-        views = self.look_from_cameras(pyramid, rig, batch)
-        bev = self.encode(pyramid, rig, batch.camera_slots, padded_size=images.shape[-2:])
-        next_memory = self.keep(batch, memory, past, pyramid, bev)
+        views = self.run_perspective_head(pyramid, rig, batch)
+        bev = self.encode(pyramid, rig, batch.camera_slots, padded_size=image_size(batch))
+        next_memory = self.update_memory(batch, memory, past, pyramid, bev)
         bev = self.fuse(resample_bev(bev, batch.bev_augmentation, self.grid), past)
         resets = None if past is None else past.resets
         proposals = self.find_proposals(views, rig, batch)
         return BEVFormerOutput(bev, self.decoder(bev, proposals), next_memory, views, resets)
 
     def current_frame(self, batch: Batch, memory: BEVMemory | None) -> tuple[Tensor, CameraRig]:
-        """Images (B, N, 3, H, W), black where a camera is lost, and the rig (B,).
+        """Return images (B, N, 3, H, W), black for lost cameras, and the rig (B,).
 
         Raises:
-            ValueError: batch and memory are not what this model takes.
+            ValueError: batch or memory do not fit this model.
         """
         if self.history is None:
             _check_single_frame(batch, memory)
-            now = 0
+            slot = 0
         else:
-            now = self.history.current_slot(batch, memory)
-        rig = batch.rig[:, now]
-        return blacken_lost(batch.images[:, now], rig.camera_mask), rig
+            slot = self.history.current_slot(batch, memory)
+        rig = batch.rig[:, slot]
+        return blacken_lost(batch.images[:, slot], rig.camera_mask), rig
 
-    def look_back(self, batch: Batch, memory: BEVMemory | None) -> Lookback | None:
-        """Maps of the other frames, without gradient; None for a model of one frame.
+    def collect_past_frames(self, batch: Batch, memory: BEVMemory | None) -> PastFrames | None:
+        """Return the maps of the other frames, without gradient; None for a model of one frame.
 
-        Before the current frame, as released: in training that one moves the statistics of batch
-        norms that history is normalised with.
+        As in the released code this runs before the current frame, which in training changes the
+        statistics of batch norms that the other frames are normalised with.
         """
         if self.history is None:
             return None
-        with looking_back(self):
-            return self.history.look_back(self, batch, memory)
+        with evaluation_mode(self):
+            return self.history.collect_past_frames(self, batch, memory)
 
     def fuse(
         self,
         bev: Tensor,  # (B, C, Y, X), augmented
-        past: Lookback | None,
+        past: PastFrames | None,
     ) -> Tensor:  # (B, C, Y, X)
-        """The current frame's map and the others' as one."""
+        """Fuse the current frame's map with those of the other frames."""
         if self.fusion is None or past is None:
             return bev
-        return self.fusion(past.beside(bev, self.fusion.current), past.valid)
+        maps = past.stack_with_current(bev, self.fusion.current)
+        fused: Tensor = self.fusion(maps, past.valid)
+        return fused
 
-    def keep(
+    def update_memory(
         self,
         batch: Batch,
         memory: BEVMemory | None,
-        past: Lookback | None,
+        past: PastFrames | None,
         pyramid: Sequence[Tensor],  # L x (B, N, C, H_l, W_l)
         bev: Tensor,  # (B, C, Y, X), not augmented
     ) -> BEVMemory | None:
-        """What a stream finds at its next step; None where nothing goes on."""
-        if self.history is None or past is None or not self.history.streams(batch):
+        """Return the memory for the next step of the streams; None if the batch is no such step."""
+        if self.history is None or past is None or not self.history.is_stream_step(batch):
             return None
         levels = pyramid[: self.encoder.num_levels]
-        return self.history.keep(batch, memory, past.check, levels=levels, bev=bev)
+        return self.history.update_memory(batch, memory, past.check, levels=levels, bev=bev)
 
     def encode(
         self,
@@ -180,7 +190,7 @@ class BEVFormerV2(nn.Module):
         *,
         padded_size: tuple[int, int],  # (H, W) pixels of the images the pyramid covers
     ) -> Tensor:  # (B, C, Y, X)
-        """The BEV map of one frame, from the levels of the pyramid that the encoder knows."""
+        """Return the BEV map of one frame, from the levels of the pyramid that the encoder uses."""
         pairs = find_visible_pairs(
             rig,
             self.grid,
@@ -188,36 +198,37 @@ class BEVFormerV2(nn.Module):
             padded_size=padded_size,
             capacity_step=self.encoder.pair_step,
         )
-        return self.encoder(pyramid[: self.encoder.num_levels], pairs, camera_slots)
+        bev: Tensor = self.encoder(pyramid[: self.encoder.num_levels], pairs, camera_slots)
+        return bev
 
-    def look_from_cameras(
+    def run_perspective_head(
         self,
         pyramid: Sequence[Tensor],  # L x (B, N, C, H_l, W_l)
         rig: CameraRig,  # leading axes (B,)
         batch: Batch,
     ) -> PerspectiveViews | None:
-        """What the perspective head says; None without one, and where nobody would listen.
+        """Return the perspective head's output; None without a head, or if its output is not used.
 
-        In training without proposals, images without a true box take no part, as released (v2
-        specification, section 11.6). For proposals every image of a working camera does: what is
-        proposed in training must be what will be proposed later, and empty images must learn to
-        propose nothing.
+        The output is used in training and for proposals. In training without proposals, images
+        without a true box are left out, as in the released code (v2 specification, section 11.6).
+        With proposals, all images of working cameras are used: training must see the proposals that
+        evaluation will see, and images without boxes must learn to propose nothing.
         """
         if self.perspective_head is None or not (self.training or self.propose):
             return None
         wanted = rig.camera_mask
         if batch.camera_annotations is not None and self.propose is None:
-            counts = [[len(of_camera) for of_camera in row] for row in batch.camera_annotations]
+            counts = [[len(camera) for camera in sample] for sample in batch.camera_annotations]
             wanted = wanted & (torch.tensor(counts, device=wanted.device) > 0)
         width = int(batch.images.shape[-1])
-        return look_from_cameras(
+        return run_perspective_head(
             self.perspective_head, pyramid, rig, wanted=wanted, padded_width=width
         )
 
     def find_proposals(
         self, views: PerspectiveViews | None, rig: CameraRig, batch: Batch
     ) -> Proposals | None:
-        """Reference points of the current frame from its cameras, without gradient."""
+        """Return proposals from the current frame's cameras, without gradient; None if not used."""
         if self.propose is None or views is None:
             return None
         return self.propose(views, rig, bev_augmentation=batch.bev_augmentation)
@@ -226,12 +237,12 @@ class BEVFormerV2(nn.Module):
         self,
         images: Tensor,  # (B, N, 3, H, W)
     ) -> tuple[Tensor, ...]:  # L x (B, N, C, H_l, W_l)
-        """Features of every image."""
+        """Return the features of every image."""
         flat = images.flatten(0, 1)
         count = flat.shape[0]
         if not (self.training or torch.is_grad_enabled()):
             count = max(1, self.pixels_per_pass // (flat.shape[-2] * flat.shape[-1]))
-        passes = [self.neck(self.backbone(part)) for part in flat.split(max(count, 1))]
+        passes = [self.neck(self.backbone(part)) for part in torch.split(flat, max(count, 1))]
         levels = (
             torch.cat(maps) if len(maps) > 1 else maps[0] for maps in zip(*passes, strict=True)
         )

@@ -1,6 +1,6 @@
-"""From a configuration to a model, and from a model to a file and back.
+"""Building of models from configurations, and saving and loading of their weights.
 
-The only module of ``bevstack.models`` that knows a whole ``Config``.
+The only module of ``bevstack.models`` that uses a whole ``Config``.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from bevstack.models.temporal.history import History
 from bevstack.models.weights import read_safetensors, write_safetensors
 
 FORMAT = "bevstack-model-1"
-# Metadata keys of a weights file; everything else in it is the caller's.
+# Metadata keys that this module writes to a weights file; the caller may add further ones.
 FORMAT_KEY = "format"
 CONFIG_KEY = "config"
 _HALF_TYPES = (torch.float16, torch.bfloat16)
 
 
 def build_model(config: Config) -> BEVFormerV2:
-    """The detector a configuration describes, freshly initialised, in training mode.
+    """Build the detector of a configuration, with initial weights and in training mode.
 
     Draws from torch's global random state. Under ``torch.device("meta")`` nothing is allocated.
     """
@@ -81,21 +81,21 @@ def _build_history(config: Config) -> History | None:
 
 
 def _fingerprint(config: Config) -> int:
-    """63 bits of what the features of a memory depend on, of the configuration."""
+    """Return a 63-bit hash of the parts of the configuration that a memory's features depend on."""
     defaults = Config(name="memory")
-    seen = replace(
+    relevant = replace(
         config,
         name=defaults.name,
         training=defaults.training,
         augmentation=defaults.augmentation,
         loss=defaults.loss,
     )
-    digest = hashlib.sha256(config_to_json(seen).encode()).digest()
+    digest = hashlib.sha256(config_to_json(relevant).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 def _build_backbone(config: Config) -> InternImage | ResNet:
-    """The backbone, returning the stages that the neck takes."""
+    """Build the backbone such that it returns the stages that the neck takes."""
     stages = config.fpn.in_stages
     if isinstance(config.backbone, ResNetConfig):
         return ResNet(replace(config.backbone, out_indices=stages))
@@ -108,44 +108,48 @@ def save_model(
     config: Config,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes a model's weights with its configuration; whole or not at all.
+    """Write a model's weights with its configuration, completely or not at all.
 
     Args:
-        path: the file; its folder is made where needed.
-        model: what ``build_model(config)`` made.
+        path: the file; its folder is created if needed.
+        model: the result of ``build_model(config)``.
         config: the model's configuration.
-        metadata: more to keep with the weights, such as the training step.
+        metadata: further metadata for the file, such as the training step.
 
     Raises:
-        OSError: not writable, or the disk is full; an older file of that name stays whole.
-        ValueError: metadata under a key this module uses.
+        OSError: not writable, or the disk is full; an older file of that name stays intact.
+        ValueError: ``metadata`` has a key that this module uses.
     """
-    own = {FORMAT_KEY: FORMAT, CONFIG_KEY: config_to_json(config)}
-    taken = own.keys() & (metadata or {}).keys()
-    if taken:
-        raise ValueError(f"metadata must not use the keys {sorted(own)}; got {sorted(taken)}")
-    write_safetensors(path, model.state_dict(), {**(metadata or {}), **own})
+    reserved = {FORMAT_KEY: FORMAT, CONFIG_KEY: config_to_json(config)}
+    conflicts = reserved.keys() & (metadata or {}).keys()
+    if conflicts:
+        raise ValueError(
+            f"metadata must not use the keys {sorted(reserved)}; got {sorted(conflicts)}"
+        )
+    write_safetensors(path, model.state_dict(), {**(metadata or {}), **reserved})
 
 
 def load_model(path: str | Path, *, expected: Config | None = None) -> tuple[BEVFormerV2, Config]:
-    """A model from a weights file alone, on the CPU and in evaluation mode, and its configuration.
+    """Load a model and its configuration from a weights file; no other file is needed.
 
-    Weights stored in half precision (float16, bfloat16), as they are shipped, become float32.
+    The model is on the CPU and in evaluation mode. Weights stored in half precision (float16,
+    bfloat16), as the packaged ones are, become float32.
 
     Args:
-        path: what ``save_model`` wrote.
-        expected: a configuration the file must have been made with.
+        path: a file written by ``save_model``.
+        expected: if given, the configuration that the file must have.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a damaged or pickled file, one without a configuration, one of another
-            configuration (with the first differing fields), or weights that do not fit their own.
+        ValueError: a damaged or pickled file; a file without a configuration, or with another one
+            than ``expected`` (the message names the first differing fields); or weights that do
+            not fit the file's configuration.
     """
     tensors, metadata = read_safetensors(path)
     config = _read_config(Path(path), metadata)
     if expected is not None:
         _check_same_model(Path(path), expected, config)
-    with torch.device("meta"):  # nothing is drawn or allocated: the tensors read become the model
+    with torch.device("meta"):  # draws and allocates nothing: the file's tensors become the weights
         model = build_model(config)
     wanted = model.state_dict()
     _check_fit(Path(path), wanted, tensors)
@@ -154,7 +158,7 @@ def load_model(path: str | Path, *, expected: Config | None = None) -> tuple[BEV
 
 
 def _widened(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors with those of half precision in the model's own, which holds every half."""
+    """Convert tensors of half precision to the model's dtype, which is lossless."""
     return {
         name: tensor.to(wanted[name].dtype) if tensor.dtype in _HALF_TYPES else tensor
         for name, tensor in tensors.items()
@@ -174,7 +178,7 @@ def _read_config(path: Path, metadata: Mapping[str, str]) -> Config:
 
 
 def _check_same_model(path: Path, expected: Config, config: Config) -> None:
-    # How a model was trained, named and augmented does not change what fits it.
+    # Weights fit a model whatever its name, training, augmentation and loss.
     same_training = replace(
         config,
         name=expected.name,
@@ -185,9 +189,9 @@ def _check_same_model(path: Path, expected: Config, config: Config) -> None:
     differing = first_differences(expected, same_training)
     if differing:
         raise ValueError(
-            f"weights must be of the configuration given ({expected.name}); got {path}, made with "
-            f"{config.name}, and given != file's: {'; '.join(differing)}. Leave the configuration "
-            "out to take the file's own"
+            f"weights must be of the configuration given ({expected.name}); got {path} of "
+            f"{config.name}, which differs (given != file's): {'; '.join(differing)}. Leave the "
+            "configuration out to use the file's own"
         )
 
 
@@ -195,13 +199,13 @@ def _check_fit(path: Path, wanted: Mapping[str, Tensor], got: Mapping[str, Tenso
     missing = sorted(wanted.keys() - got.keys())
     unknown = sorted(got.keys() - wanted.keys())
     reshaped = sorted(k for k in wanted.keys() & got.keys() if wanted[k].shape != got[k].shape)
-    for names, what in (
+    for names, fault in (
         (missing, "lacks"),
         (unknown, "also has"),
         (reshaped, "has other sizes of"),
     ):
         if names:
             raise ValueError(
-                f"weights must fit the model of their configuration; got {path}, which {what} "
+                f"weights must fit the model of their configuration; got {path}, which {fault} "
                 f"{', '.join(names[:3])}{' ...' if len(names) > 3 else ''} ({len(names)} in all)"
             )

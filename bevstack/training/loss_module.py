@@ -1,4 +1,4 @@
-"""A detector and its criterion as one module: a batch in, losses out."""
+"""Detector and criterion as one module: from a batch to its losses."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from bevstack.models.bevformer import BEVFormerV2
 from bevstack.training.processes import Processes
 from bevstack.types import Batch
 
-# Predictions of this size, or NaN, are not matched: sums of them overflow float32.
-BEYOND_USE = 1e30
+# Predictions of at least this size, or NaN, are not matched: their sums overflow float32.
+MAX_MATCHABLE = 1e30
 
 
 class PassLosses(NamedTuple):
-    """Losses of one pass; a tuple, in which torch's engines find the tensors."""
+    """Losses of one pass; a tuple, as DDP and FSDP2 find the tensors in tuples."""
 
     total: Tensor  # ()
     terms: Mapping[str, Tensor]  # detached
 
 
 class NotFinite(NamedTuple):
-    """Instead of losses: some process's predictions cannot be matched."""
+    """Result of a pass in which predictions of some process are not finite."""
 
-    here: bool  # those of this process
+    here: bool  # True if predictions of this process are not finite
 
 
-class Trainee(nn.Module):
-    """What one pass of training computes, in the configured precision.
+class LossModule(nn.Module):
+    """Computation of one training pass: the model and its losses, in the configured precision.
 
     Args:
         model: the detector, in training mode.
-        config: loss, perspective section and precision.
-        processes: those that train together.
+        config: loss section, perspective section and precision.
+        processes: the processes that train together.
     """
 
     def __init__(self, model: BEVFormerV2, config: Config, *, processes: Processes) -> None:
@@ -49,18 +49,19 @@ class Trainee(nn.Module):
         self.processes = processes
 
     def forward(self, batch: Batch, perspective_only: bool = False) -> PassLosses | NotFinite:
-        """Losses of a batch, unless predictions are not finite, be it in one process.
+        """Compute the losses of a batch.
 
-        With ``perspective_only`` nothing but backbone, neck and perspective head runs, and the
-        losses are those of the perspective head.
+        Returns ``NotFinite`` in every process if predictions of one process are not finite. With
+        ``perspective_only``, only backbone, neck and perspective head run, and the losses are those
+        of the perspective head.
         """
         if perspective_only:
             return self._perspective_losses(batch)
         with self._in_precision():
             output = self.model(batch)
-        said = (output.decoder.logits, output.decoder.codes)
-        usable = torch.stack([(x.detach().abs() < BEYOND_USE).all() for x in said]).all()
-        if not self.processes.agree(usable):
+        predicted = (output.decoder.logits, output.decoder.codes)
+        usable = torch.stack([(x.detach().abs() < MAX_MATCHABLE).all() for x in predicted]).all()
+        if not self.processes.all_true(usable):
             return NotFinite(here=not usable)
         losses = self.criterion(output, batch, self.model.grid)
         return PassLosses(losses.total, losses.terms)
@@ -70,9 +71,9 @@ class Trainee(nn.Module):
         assert criterion is not None and batch.camera_annotations is not None  # Config checks it
         with self._in_precision():
             images, rig = model.current_frame(batch, None)
-            views = model.look_from_cameras(model.extract_pyramid(images), rig, batch)
-        assert views is not None  # as there is a perspective head
-        losses = criterion(views.output, views.upright(batch.camera_annotations), views.intrinsics)
+            views = model.run_perspective_head(model.extract_pyramid(images), rig, batch)
+        assert views is not None  # the model has a perspective head
+        losses = criterion(views.output, views.unmirror(batch.camera_annotations), views.intrinsics)
         weight = self.criterion.config.perspective_weight
         return PassLosses(weight * losses.total, {n: weight * v for n, v in losses.terms.items()})
 

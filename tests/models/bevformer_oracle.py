@@ -1,4 +1,4 @@
-"""Reads the stored BEVFormer v2 cases: inputs, published weights, outputs."""
+"""Reading of the stored BEVFormer v2 cases: inputs, published weights, outputs."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def load_published(
     ours: str,
     allow_missing: Sequence[str] = (),
 ) -> None:
-    """Loads weights of a published module through the tables that whole files go through."""
+    """Load weights of a published module, converted by the same tables as whole files."""
     wanted = {ours + name: value for name, value in module.state_dict().items()}
     named = {published + name: value for name, value in weights.items()}
     converted, _ = convert_weights(
@@ -85,7 +85,7 @@ def rig_of(
     lidar2img: Tensor,  # (N, 4, 4)
     image_size: tuple[int, int],
 ) -> CameraRig:  # leading axes (1,)
-    """The pinhole cameras whose projection a published matrix is, by RQ decomposition."""
+    """Return the pinhole cameras of published projection matrices, by RQ decomposition."""
     intrinsics, poses = [], []
     for matrix in lidar2img.double().numpy():
         upper, rotation = scipy.linalg.rq(matrix[:3, :3])
@@ -122,7 +122,7 @@ def pack_pairs(
     anchors: Tensor,  # (B, N, Q, Z, 2)
     visible: Tensor,  # (B, N, Q, Z) bool
 ) -> VisiblePairs:
-    """Visible pairs, one after the other."""
+    """Return visible pairs, collected by loops."""
     batch, cameras, queries = visible.shape[:3]
     camera, query, chosen = [], [], []
     count = torch.zeros(batch, queries, dtype=torch.int64)
@@ -146,6 +146,6 @@ def pack_pairs(
 def legacy_codes(
     codes: Tensor,  # (..., 10) of ours
 ) -> Tensor:  # (..., 10)
-    """The published box code: widths before lengths, sin and cos of yaw' = -yaw - pi/2."""
+    """Return the published box code: width before length, sin and cos of yaw' = -yaw - pi/2."""
     cx, cy, log_l, log_w, cz, log_h, sin, cos, vx, vy = codes.unbind(-1)
     return torch.stack((cx, cy, log_w, log_l, cz, log_h, -cos, -sin, vx, vy), -1)

@@ -1,4 +1,4 @@
-"""Drives of several vehicles at once: the same frames as clips and as steps of streams."""
+"""Drives of several vehicles: the same frames as clips and as steps of streams."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def temporal_model(
 
 @dataclass(frozen=True)
 class Drive:
-    """B vehicles at F moments; each frame's rig in its own bev frame."""
+    """Frames of B vehicles at F moments; each frame's rig is in its own bev frame."""
 
     images: Tensor  # (B, F, N, 3, H, W)
     rig: CameraRig  # leading axes (B, F)
@@ -48,17 +48,17 @@ class Drive:
     bev_augmentation: Tensor | None = None  # (B, 3, 3)
 
     def step(self, moment: int) -> Batch:
-        """One moment alone."""
+        """Return the frames of one moment."""
         return self._batch([moment], moment, torch.ones(len(self.images), 1, dtype=torch.bool))
 
     def clip(self, moment: int, offsets: Sequence[int], valid: Tensor | None = None) -> Batch:
-        """A clip around a moment; without ``valid``, frames that the drive has are there."""
+        """Return a clip around a moment; without ``valid``, all frames of the drive are given."""
         moments = [moment + offset for offset in offsets]
-        there = torch.tensor([0 <= m < self.images.shape[1] for m in moments])
-        valid = there.expand(len(self.images), -1) if valid is None else valid & there
+        exists = torch.tensor([0 <= m < self.images.shape[1] for m in moments])
+        valid = exists.expand(len(self.images), -1) if valid is None else valid & exists
         clip = self._batch([min(max(m, 0), self.images.shape[1] - 1) for m in moments], moment)
         missing = ~valid[..., None, None, None, None]
-        images = clip.images.masked_fill(missing, torch.nan)  # what is missing must not be read
+        images = clip.images.masked_fill(missing, torch.nan)  # missing frames must not be read
         times = clip.timestamp_us.masked_fill(~valid, 0)
         return replace(clip, images=images, frame_valid=valid, timestamp_us=times)
 
@@ -80,7 +80,7 @@ class Drive:
         )
 
     def rows(self, chosen: Sequence[int]) -> Drive:
-        """Some of the vehicles."""
+        """Return the drive with some of the vehicles."""
         index = list(chosen)
         augmentation = self.bev_augmentation
         return Drive(
@@ -99,7 +99,7 @@ class Drive:
         )
 
     def without(self, moment: int) -> Drive:
-        """The drive as if one moment's message had been dropped."""
+        """Return the drive without the message of one moment."""
         kept = [m for m in range(self.images.shape[1]) if m != moment]
         return replace(
             self,
@@ -112,7 +112,7 @@ class Drive:
 
 
 def make_drive(batch: int = 2, moments: int = 6, *, cameras: int = 3, seed: int = 0) -> Drive:
-    """Vehicles far from the world's origin, each with a rig, a speed and a curve of its own."""
+    """Return vehicles far from the world's origin, with different rigs, speeds and curves."""
     stills = [make_batch(batch, cameras, seed=seed + m) for m in range(moments)]
     start = torch.stack([pose(1.3 * b, 1800.0 + 90 * b, 900.0 - 70 * b) for b in range(batch)])
     motions = torch.stack(
@@ -134,7 +134,7 @@ def make_drive(batch: int = 2, moments: int = 6, *, cameras: int = 3, seed: int 
 
 
 def assert_same(got: BEVFormerOutput, wanted: BEVFormerOutput, rows: object = slice(None)) -> None:
-    # float32 sums of a batched matrix product run in another order than those of fewer frames
+    # float32 sums of a matrix product have another order for another number of frames
     torch.testing.assert_close(got.bev[rows], wanted.bev, rtol=2e-5, atol=2e-5)
     for name in ("logits", "codes"):
         ours, theirs = getattr(got.decoder, name)[:, rows], getattr(wanted.decoder, name)

@@ -1,4 +1,4 @@
-"""The model's attentions as loops, written from the formulas and slow on purpose."""
+"""The model's attentions as loops, written from the formulas, without regard to speed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def bilinear(
     x: float,
     y: float,
 ) -> Tensor:  # (C,)
-    """A sample at (x, y) in [0, 1], pixel centres at (i + 0.5) / size, zero outside."""
+    """Sample at (x, y) in [0, 1]; pixel centres at (i + 0.5) / size, zero outside."""
     height, width = image.shape[:2]
     column, row = x * width - 0.5, y * height - 0.5
     left, top = math.floor(column), math.floor(row)
@@ -38,7 +38,7 @@ def temporal_self_attention(
     reference_points: Tensor,  # (Q, 2)
     grid_shape: tuple[int, int],
 ) -> Tensor:  # (B, Q, C)
-    """The published form: [q, q + pos] against joint matrices, each queue by itself, the mean."""
+    """Compute the published form: joint matrices on [q, q + pos], and the mean over queues."""
     heads, queues, points = module.num_heads, module.self_queues, module.self_points
     rows, columns = grid_shape
     joint = {}
@@ -75,7 +75,7 @@ def spatial_cross_attention(
     anchors: Tensor,  # (B, N, Q, Z, 2)
     visible: Tensor,  # (B, N, Q, Z)
 ) -> Tensor:  # (B, Q, C)
-    """Each query visits each camera that sees it; the mean of what it finds."""
+    """Average each query's attention to every camera that sees it."""
     heads, levels, points = module.num_heads, module.num_levels, module.cross_points
     width = query.shape[2] // heads
     value = module.value_proj(value)
@@ -135,7 +135,7 @@ def multihead_attention(
     value: Tensor,  # (Q, C)
     heads: int,
 ) -> Tensor:  # (Q, C)
-    """Softmax attention of already projected queries, head by head, query by query."""
+    """Compute softmax attention of projected queries, head by head, query by query."""
     width = query.shape[1] // heads
     mixed = torch.zeros_like(query)
     for h in range(heads):

@@ -1,4 +1,4 @@
-"""Every packaged configuration's twin: the same stages and options, in a size for a test."""
+"""Small versions of the packaged configurations, with the same stages and options, for tests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CAMERAS = 6
 
 
 def scaled_down(config: Config) -> Config:
-    """The configuration with few channels, layers, queries and cells; nothing else differs."""
+    """Return the configuration with few channels, layers, queries and cells; the rest stays."""
     temporal, perspective = config.temporal, config.perspective
     if temporal is not None and temporal.inter_channels is not None:
         temporal = replace(temporal, inter_channels=CHANNELS)
@@ -54,7 +54,7 @@ def small_backbone(config: InternImageConfig | ResNetConfig) -> InternImageConfi
 
 
 def training_clips(config: Config, batch: int, *, seed: int = 0) -> Batch:
-    """Random clips of the configuration's frames, as the training loader makes them."""
+    """Return random clips of the configuration's frames, as the training loader does."""
     generator = torch.Generator().manual_seed(seed)
     frames = len(config.frames)
     rigs = [ring_rig(batch, CAMERAS, IMAGE_SIZE, seed=seed)[:, 0]] * frames

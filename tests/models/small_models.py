@@ -52,7 +52,7 @@ def small_config(dropout: float = 0.0) -> Config:
 def ring_rig(
     batch: int, cameras: int, image_size: tuple[int, int], *, seed: int = 0
 ) -> CameraRig:  # leading axes (B, 1)
-    """Cameras looking around, each sample's turned and lifted differently."""
+    """Return cameras in a ring, with different yaw and height in each sample."""
     generator = torch.Generator().manual_seed(seed)
     height, width = image_size
     poses = torch.eye(4, dtype=torch.float64).repeat(batch, 1, cameras, 1, 1)
@@ -121,7 +121,7 @@ def make_annotations(count: int, classes: int, *, seed: int = 0, spread_m: float
 
 
 def randomise(module: nn.Module, *, seed: int = 0, scale: float = 0.3) -> nn.Module:
-    """Random parameters everywhere, so that what starts at zero takes part; evaluation mode."""
+    """Add noise to all parameters, so that none is zero, and switch to evaluation mode."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():

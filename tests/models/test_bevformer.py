@@ -92,7 +92,7 @@ def sample_of(batch: Batch, b: int, count: int = 1) -> Batch:
 
 
 def assert_same_output(got, wanted, b: int, tolerance: float = 2e-5) -> None:
-    # float32 sums of a batched matrix product run in another order than those of one sample
+    # float32 sums of a batched matrix product have another order than those of one sample
     torch.testing.assert_close(got.bev[b], wanted.bev[0], rtol=tolerance, atol=tolerance)
     for name in ("logits", "codes"):
         ours, theirs = getattr(got.decoder, name)[:, b], getattr(wanted.decoder, name)[:, 0]
@@ -100,7 +100,7 @@ def assert_same_output(got, wanted, b: int, tolerance: float = 2e-5) -> None:
 
 
 @pytest.mark.parametrize("batch", [2, 3])
-def test_samples_with_rigs_of_their_own_equal_batches_of_one(batch: int) -> None:
+def test_samples_with_different_rigs_equal_batches_of_one(batch: int) -> None:
     model = small_model()
     data = make_batch(batch, 3)
     assert not torch.equal(data.rig.bev_from_cam[0], data.rig.bev_from_cam[1])
@@ -117,7 +117,7 @@ def test_samples_with_rigs_of_their_own_equal_batches_of_one(batch: int) -> None
     assert not torch.allclose(first, second, atol=1e-2)
 
 
-def test_gradients_of_two_samples_are_the_sum_of_their_own() -> None:
+def test_gradients_of_two_samples_are_the_sum_of_each_samples() -> None:
     model = small_model()
     data = make_batch(2, 3)
     whole = _gradients(model, [data])
@@ -136,7 +136,7 @@ def _gradients(model: BEVFormerV2, batches: list[Batch]) -> dict[str, torch.Tens
     for data in batches:
         output = model(data).decoder
         (output.logits.square().sum() + output.codes.square().sum()).backward()
-    # a stage of the backbone after the last one in use gets none
+    # stages of the backbone after the last one in use have none
     return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
@@ -166,7 +166,7 @@ def test_one_camera_works() -> None:
     assert output.decoder.codes.isfinite().all()
 
 
-def test_lost_camera_is_as_if_it_had_never_been_mounted() -> None:
+def test_a_lost_camera_equals_a_rig_without_it() -> None:
     model = small_model()
     data = make_batch(1, 3)
     mask = torch.tensor([[[True, False, True]]])

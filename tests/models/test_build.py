@@ -19,7 +19,7 @@ def saved(folder: Path, config: Config) -> Path:
     return path
 
 
-def test_loaded_model_answers_as_the_saved_one(tmp_path: Path) -> None:
+def test_loaded_model_has_the_same_outputs_as_the_saved_one(tmp_path: Path) -> None:
     config = small_config(dropout=0.1)
     torch.manual_seed(3)
     model = build_model(config)

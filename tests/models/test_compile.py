@@ -1,4 +1,4 @@
-"""torch.compile takes the layers as whole graphs, once for all frames and rigs of one capacity."""
+"""Compilation of layers as whole graphs, once for all frames and rigs of one capacity."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.models.small_models import randomise, ring_rig, small_config
 
 GRID = BEVGrid(x_range_m=(-9, 11), y_range_m=(-8, 6), shape=(4, 5))
 SHAPES = ((4, 6), (2, 3))
-STEP = 64  # of the capacity; two samples with three cameras each need fewer
+STEP = 64  # of the capacity; two samples with three cameras each have fewer pairs
 CHANNELS = 24
 CONFIG = small_config()
 
@@ -34,7 +34,7 @@ def _fresh_compiler() -> Iterator[None]:
 
 
 def compiled(module: nn.Module) -> tuple[Callable[..., Tensor], CompileCounterWithBackend]:
-    """The module as one graph, and a counter of how often it was compiled."""
+    """Return the module compiled as one graph, and a counter of its compilations."""
     counter = CompileCounterWithBackend("aot_eager")
     return torch.compile(module, fullgraph=True, backend=counter), counter
 
@@ -65,7 +65,7 @@ def test_an_encoder_layer_is_compiled_once_for_frames_and_rigs_of_one_capacity()
         assert pairs.camera.shape[0] == STEP
         # The traced layer fuses nothing: only the order of a few float32 sums may differ.
         torch.testing.assert_close(run(*inputs), layer(*inputs), rtol=1e-5, atol=1e-5)
-    assert len(counts) > 1  # the rigs do see different numbers of cells
+    assert len(counts) > 1  # the rigs see different numbers of cells
     assert counter.frame_count == 1
 
 
@@ -83,7 +83,7 @@ def test_gradients_of_a_compiled_encoder_layer_are_those_of_the_layer() -> None:
 
 
 @pytest.mark.slow
-def test_generated_code_of_an_encoder_layer_gives_its_numbers() -> None:
+def test_generated_code_of_an_encoder_layer_gives_the_same_output() -> None:
     layer = randomise(BEVEncoderLayer(CONFIG.encoder, channels=CHANNELS, num_levels=2))
     run = torch.compile(layer, fullgraph=True)  # C++ by inductor
     for seed in range(2):

@@ -1,4 +1,4 @@
-"""Images to boxes, and images to losses and gradients, against the released code as a whole."""
+"""Boxes, losses and gradients of whole models, compared with the released code."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.models.perspective.perspective_cases import NO_ATTRIBUTE, published_b
 
 FRAMES = (-1, 0)
 CAMERAS = 6
-# How the released losses are called, and ours.
+# Names of the released losses, and ours.
 TERMS = {
     "d0.loss_cls": "class_0",
     "d0.loss_bbox": "box_0",
@@ -52,7 +52,7 @@ TERMS = {
 
 
 def released_config() -> Config:
-    """The stored detector: the released t2 in small."""
+    """Return the configuration of the stored detector, a small version of the released t2."""
     cfg = read_case("detector_test").cfg
     heads, channels = cfg["num_heads"], cfg["embed_dims"]
     return Config(
@@ -83,7 +83,7 @@ def released_config() -> Config:
 
 
 def released_model(config: Config) -> tuple[BEVFormerV2, tuple[tuple[str, str], ...]]:
-    """The detector with the stored weights, and which published name became which of ours."""
+    """Return the detector with the stored weights, and pairs of published and our names."""
     model = build_model(config)
     weights = read_case("detector_test").weights
     converted, report = convert_weights(
@@ -109,7 +109,7 @@ def clip_of(case: Case) -> Batch:
 
 
 def legacy_boxes(boxes: Boxes3D) -> Tensor:  # (D, 9)
-    """(x, y, bottom z, w, l, h, yaw' = -yaw - pi/2, vx, vy)."""
+    """Return (x, y, bottom z, w, l, h, yaw' = -yaw - pi/2, vx, vy)."""
     bottom = boxes.center - torch.nn.functional.pad(boxes.size[:, 2:] / 2, (2, 0))
     yaw = -boxes.yaw - math.pi / 2
     yaw = torch.atan2(yaw.sin(), yaw.cos())
@@ -140,22 +140,22 @@ def training_clip(case: Case) -> Batch:
     center = boxes[:, :3] + torch.nn.functional.pad(boxes[:, 5:6] / 2, (2, 0))
     true = Boxes3D(center, boxes[:, (4, 3, 5)], -boxes[:, 6] - math.pi / 2, boxes[:, 7:9])
     labels = case.inputs["gt_labels"]
-    of_cameras = [CameraAnnotations.empty()] * CAMERAS
-    for place, camera in enumerate(case.inputs["mono_idx"].tolist()):
-        of_cameras[camera] = camera_annotations(case, place)
+    cameras = [CameraAnnotations.empty()] * CAMERAS
+    for index, camera in enumerate(case.inputs["mono_idx"].tolist()):
+        cameras[camera] = camera_annotations(case, index)
     return replace(
         clip_of(case),
         annotations=(Annotations(true, labels, torch.ones_like(labels)),),
         # The release stores the inverse.
         bev_augmentation=torch.linalg.inv(case.inputs["bev_mat"].double())[None],
-        camera_annotations=(tuple(of_cameras),),
+        camera_annotations=(tuple(cameras),),
     )
 
 
-def camera_annotations(case: Case, place: int) -> CameraAnnotations:
-    prefix = f"mono_gt.{place}."
+def camera_annotations(case: Case, index: int) -> CameraAnnotations:
+    prefix = f"mono_gt.{index}."
     part = {k.removeprefix(prefix): v for k, v in case.inputs.items() if k.startswith(prefix)}
-    inverse = case.inputs["inv_K"][place].expand(len(part["classes"]), 3, 3)
+    inverse = case.inputs["inv_K"][index].expand(len(part["classes"]), 3, 3)
     boxes = published_boxes({**part, "inv_K": inverse})
     unknown = part["attributes"] == NO_ATTRIBUTE
     return CameraAnnotations(
@@ -187,19 +187,19 @@ def test_losses_and_gradients_of_training_match_the_released_detector() -> None:
 
 
 def published_square(gradients: dict[str, Tensor]) -> float:
-    """Squared norm of the gradient of a published parameter, from those of its parts."""
+    """Return the squared norm of a published parameter's gradient, from those of its parts."""
     parts = [gradient.double() for gradient in gradients.values()]
     summed = [name for name in gradients if name.endswith("_pos.weight")]
     if summed:
         # Published [W1, W2] acts on [q, q + pos]; ours are W1 + W2 on q and W2 on pos.
-        of_pos = gradients[summed[0]].double()
-        (of_query,) = (g.double() for name, g in gradients.items() if name not in summed)
-        parts = [of_query, of_query + of_pos]
+        pos_gradient = gradients[summed[0]].double()
+        (query_gradient,) = (g.double() for name, g in gradients.items() if name not in summed)
+        parts = [query_gradient, query_gradient + pos_gradient]
     return sum(float(part.square().sum()) for part in parts)
 
 
 def check_gradients(case: Case, model: BEVFormerV2, names: tuple[tuple[str, str], ...]) -> None:
-    """The norm of every published parameter's gradient, over the parts it was split into."""
+    """Compare the gradient norm of every published parameter, over the parts it was split into."""
     ours = dict(model.named_parameters())
     gradients: dict[str, dict[str, Tensor]] = {}
     for published, name in names:

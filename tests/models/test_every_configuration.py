@@ -74,7 +74,7 @@ def test_training_under_bfloat16_autocast_gives_nearly_the_same_loss(name: str) 
             assert parameter.grad is not None, parameter_name
             assert torch.isfinite(parameter.grad).all(), parameter_name
         losses.append(float(loss.detach()))
-    # bfloat16 keeps eight bits: 0.4 % an operation, and some dozens follow one another
+    # bfloat16 keeps eight bits: 0.4 % an operation, in a chain of some dozens
     assert abs(losses[1] - losses[0]) < 0.1 * losses[0]
 
 

@@ -23,7 +23,7 @@ def test_tensors_and_metadata_come_back(tmp_path: Path) -> None:
     for name, value in transposed.items():
         assert torch.equal(tensors[name], value) and tensors[name].dtype == value.dtype
     assert os.listdir(tmp_path) == ["weights.safetensors"]
-    assert path.stat().st_mode & 0o444 == 0o444  # others may read it
+    assert path.stat().st_mode & 0o444 == 0o444  # every user may read it
 
 
 def test_the_same_content_is_the_same_bytes_each_time(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_full_disk_leaves_the_old_file_whole_and_no_other(
 
 
 def _limit_file_size(patch: pytest.MonkeyPatch, fail) -> None:
-    """Every file opened from a handle refuses to be written, as on a full disk."""
+    """Make writing fail for files opened from a handle, as on a full disk."""
     real = os.fdopen
 
     class Full:

@@ -1,1 +1,1 @@
-"""The perspective head, its decoding, and the proposals made of it."""
+"""The perspective head, decoding of its output, and proposals for the decoder."""

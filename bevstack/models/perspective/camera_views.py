@@ -1,6 +1,6 @@
-"""The perspective head in a batch of rigs: which images take part, and how they lie.
+"""The perspective head on a batch of rigs: selected images, with mirroring undone.
 
-Letters: B batch, N cameras, I images that take part, L levels, C channels.
+Letters: B batch, N cameras, I selected images, L levels, C channels.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from bevstack.geometry import CameraRig
 from bevstack.models.perspective.head import (
     PerspectiveHead,
     PerspectiveOutput,
-    ground_seen_at,
+    ground_inverse_depth,
     level_locations,
 )
 from bevstack.shapes import expect_shape
@@ -25,64 +25,63 @@ from bevstack.types import CameraAnnotations
 
 @dataclass(frozen=True)
 class PerspectiveViews:
-    """What the perspective head says of some images of a batch.
+    """Predictions of the perspective head for some images of a batch.
 
-    Images that augmentation mirrored are upright here: their features were mirrored back, and
-    pixel u of the network's image is pixel ``padded_width - u`` of the upright one. So attitudes,
-    and the order of left and right, are those of real cameras. Where the coarsest levels do not
-    divide the width, mirroring maps back shifts them by up to half a stride, as in the released
-    code.
+    Mirroring by augmentation is undone: features were mirrored back, and pixel u of the network's
+    image is pixel ``padded_width - u`` here. So attitudes, and the order of left and right, are
+    those of real cameras. If the strides of the coarsest levels do not divide the width, mirroring
+    back shifts their maps by up to half a stride, as in the released code.
     """
 
     output: PerspectiveOutput  # I images
     image: Tensor  # (I,) int64, sample * N + camera
-    intrinsics: Tensor  # (I, 3, 3) float64 pixels of the upright image
-    mirrored: Tensor  # (I,) bool, whether the network's image is mirrored
+    intrinsics: Tensor  # (I, 3, 3) float64 pixels of the unmirrored image
+    mirrored: Tensor  # (I,) bool, True if the network's image is mirrored
     padded_width: int  # pixels
 
-    def upright(
+    def unmirror(
         self,
         annotations: Sequence[Sequence[CameraAnnotations]],  # B x N, in the network's images
     ) -> list[CameraAnnotations]:  # I
-        """The true boxes of the images that took part, in their upright images.
+        """Return the true boxes of the selected images, with mirroring undone.
 
         Raises:
-            ValueError: not every sample has its N cameras.
+            ValueError: there is no annotation for a selected image.
         """
-        flat = [of_camera for of_sample in annotations for of_camera in of_sample]
-        taken = self.image.tolist()
-        if taken and max(taken) >= len(flat):
+        flat = [camera for sample in annotations for camera in sample]
+        images = self.image.tolist()
+        if images and max(images) >= len(flat):
             raise ValueError(
                 f"annotations must be one a camera of each sample; got {len(flat)} for image "
-                f"{max(taken)}"
+                f"{max(images)}"
             )
         return [
             _mirror(flat[image], self.padded_width) if mirrored else flat[image]
-            for image, mirrored in zip(taken, self.mirrored.tolist(), strict=True)
+            for image, mirrored in zip(images, self.mirrored.tolist(), strict=True)
         ]
 
 
-def look_from_cameras(
+def run_perspective_head(
     head: PerspectiveHead,
     pyramid: Sequence[Tensor],  # L x (B, N, C, H_l, W_l)
     rig: CameraRig,  # leading axes (B,)
     *,
-    wanted: Tensor,  # (B, N) bool, which images take part
+    wanted: Tensor,  # (B, N) bool, True for images to run the head on
     padded_width: int,  # pixels of the images the features cover
 ) -> PerspectiveViews:
-    """Runs the perspective head on the wanted images, upright; there may be none.
+    """Run the perspective head on the wanted images, with mirroring undone; there may be none.
 
     Raises:
-        ValueError: ``wanted`` is not (B, N), or the head and the pyramid do not fit.
+        ValueError: ``wanted`` is not (B, N), or the pyramid does not fit the head.
     """
     sizes = expect_shape("rig.camera_mask", rig.camera_mask, ("B", "N"))
     expect_shape("wanted", wanted, ("B", "N"), sizes)
     (image,) = wanted.flatten().nonzero(as_tuple=True)  # (I,)
     intrinsics = rig.intrinsics.flatten(0, 1)[image]
     mirrored = intrinsics[:, 0, 0] < 0
-    upright = intrinsics.clone()
-    upright[:, 0] = padded_width * intrinsics[:, 2] - intrinsics[:, 0]
-    intrinsics = torch.where(mirrored[:, None, None], upright, intrinsics)
+    unmirrored = intrinsics.clone()
+    unmirrored[:, 0] = padded_width * intrinsics[:, 2] - intrinsics[:, 0]
+    intrinsics = torch.where(mirrored[:, None, None], unmirrored, intrinsics)
     levels = [_mirror_back(level.flatten(0, 1)[image], mirrored) for level in pyramid]
     ground = _ground(head.config, levels, intrinsics, rig.bev_from_cam.flatten(0, 1)[image])
     return PerspectiveViews(
@@ -96,23 +95,23 @@ def look_from_cameras(
 
 def _ground(
     config: PerspectiveConfig,
-    levels: Sequence[Tensor],  # L x (I, C, H_l, W_l), upright
-    intrinsics: Tensor,  # (I, 3, 3) float64, upright
+    levels: Sequence[Tensor],  # L x (I, C, H_l, W_l), unmirrored
+    intrinsics: Tensor,  # (I, 3, 3) float64, unmirrored
     bev_from_cam: Tensor,  # (I, 4, 4) float64
 ) -> list[Tensor] | None:  # L x (I, H_l, W_l)
-    """Inverse depth of the ground at all locations; None where the head is not to know."""
+    """Return the inverse depth of the ground at all locations; None for a head without ground."""
     if config.changes.ground_z_m is None:
         return None
     cam_from_image = torch.linalg.inv(intrinsics)
-    seen = []
+    ground = []
     for level, stride in zip(levels, config.strides, strict=True):
         shape = (int(level.shape[-2]), int(level.shape[-1]))
-        places = level_locations([shape], [stride], device=level.device)
-        inverse = ground_seen_at(
-            places, cam_from_image, bev_from_cam, ground_z_m=config.changes.ground_z_m
+        locations = level_locations([shape], [stride], device=level.device)
+        inverse_depth = ground_inverse_depth(
+            locations, cam_from_image, bev_from_cam, ground_z_m=config.changes.ground_z_m
         )
-        seen.append(inverse.unflatten(1, shape))
-    return seen
+        ground.append(torch.unflatten(inverse_depth, 1, shape))
+    return ground
 
 
 def _mirror_back(

@@ -1,4 +1,4 @@
-"""From what the perspective head says to 3D boxes in the camera's frame, and to detections.
+"""Decoding of the perspective head's output to 3D boxes in the camera's frame and to detections.
 
 Camera axes are x right, y down, z forward. Letters: I images, P locations, K classes, D detections
 an image, M rows.
@@ -22,9 +22,9 @@ from bevstack.types.perspective import CameraBoxes, pixel_rays
 
 @dataclass(frozen=True)
 class RawBoxes:
-    """What the head says of 3D boxes, of one class each; the fields of ``PerspectiveOutput``."""
+    """Raw predictions of 3D boxes, each for one class: fields of ``PerspectiveOutput``."""
 
-    quaternion: Tensor  # (..., 4); of attitude "yaw" the first two are its cosine and sine
+    quaternion: Tensor  # (..., 4); for attitude "yaw" the first two are its cosine and sine
     center_offset_px: Tensor  # (..., 2)
     depth: Tensor  # (...,)
     size: Tensor  # (..., 3)
@@ -32,36 +32,41 @@ class RawBoxes:
 
 @dataclass(frozen=True)
 class PerspectiveDetections:
-    """Detections of every image, best first; rows beyond an image's own are not ``valid``."""
+    """Detections of every image, best first; rows beyond the detections are not ``valid``."""
 
     boxes: CameraBoxes  # (I, D)
     boxes_px: Tensor  # (I, D, 4) (left, top, right, bottom), not clipped to the image
     scores: Tensor  # (I, D) image score times (a power of) the 3D confidence, 0 where not valid
     image_scores: Tensor  # (I, D) root of class probability times centerness
     labels: Tensor  # (I, D) int64
-    attributes: Tensor  # (I, D) int64, the likeliest
+    attributes: Tensor  # (I, D) int64, the most likely one
     speed_mps: Tensor  # (I, D)
-    levels: Tensor  # (I, D) int64, of the pyramid
+    levels: Tensor  # (I, D) int64, index into the pyramid
     valid: Tensor  # (I, D) bool
 
 
 def invert_intrinsics(
     intrinsics: Tensor,  # (..., 3, 3) pixels
 ) -> Tensor:  # (..., 3, 3) float32
-    """``cam_from_image``, inverted in float64."""
+    """Return ``cam_from_image``, inverted in float64.
+
+    Raises:
+        ValueError: ``intrinsics`` is not (..., 3, 3).
+    """
     expect_shape("intrinsics", intrinsics, ("...", 3, 3))
-    return torch.linalg.inv(intrinsics.double()).float()
+    cam_from_image: Tensor = torch.linalg.inv(intrinsics.double())
+    return cam_from_image.float()
 
 
-def egocentric(
-    quaternion: Tensor,  # (..., 4) wxyz, unit, as seen along the ray
+def egocentric_from_allocentric(
+    quaternion: Tensor,  # (..., 4) wxyz, unit, ray_from_object
     ray: Tensor,  # (..., 3) camera frame, any length, not along y
 ) -> Tensor:  # (..., 4) wxyz, unit, cam_from_object
-    """Attitude in the camera's frame of what was told relative to the ray it is seen along.
+    """Convert attitudes from the frame of the ray to the object (allocentric) to the camera's.
 
-    An object that looks the same wherever it stands in the image has the same quaternion along its
-    ray (allocentric). The frame of the ray has z along it, y as near to the camera's y (down) as
-    can be, and x to the right.
+    Objects that look the same at different places in the image have the same allocentric
+    quaternion. The frame of the ray has z along it, y as close as possible to the camera's y
+    (down), and x to the right.
     """
     z = functional.normalize(ray, dim=-1)
     down = torch.zeros_like(z)
@@ -72,18 +77,18 @@ def egocentric(
     return _product(cam_from_ray, quaternion)
 
 
-def upright(
-    yaw_rad: Tensor,  # (...) from the ray to the way the object points, about the camera's y
+def egocentric_from_yaw(
+    yaw_rad: Tensor,  # (...) from the ray to the object's heading, about the camera's y
     ray: Tensor,  # (..., 3) camera frame, any length, not along y
 ) -> Tensor:  # (..., 4) wxyz, unit, cam_from_object
-    """Attitude in the camera's frame of an object that stands upright in it.
+    """Return the attitude of objects whose z axis is opposite to the camera's y axis (down).
 
     An object that points away along the ray has yaw 0, one that points to the right of it 90
-    degrees. Only the ray's part across the camera's y axis (down) counts.
+    degrees. Only the ray's components across the camera's y axis are used.
     """
     half = (yaw_rad + torch.atan2(ray[..., 0], ray[..., 2])) / 2
-    nought = torch.zeros_like(half)
-    about_down = torch.stack((half.cos(), nought, half.sin(), nought), -1)
+    zero = torch.zeros_like(half)
+    about_down = torch.stack((half.cos(), zero, half.sin(), zero), -1)
     ahead = half.new_tensor((0.5, 0.5, -0.5, 0.5))  # x forward, y left, z up to z, -x, -y
     return _product(about_down, ahead.expand_as(about_down))
 
@@ -95,10 +100,10 @@ def decode_boxes(
     cam_from_image: Tensor,  # (..., 3, 3)
     config: PerspectiveConfig,
 ) -> CameraBoxes:
-    """3D boxes in the camera frame; gradients reach everything said (v2 specification, 11.5).
+    """Decode 3D boxes in the camera frame, with gradients to all of ``raw`` (v2 spec, 11.5).
 
-    The attitude depends on where the centre is seen, through the ray. A quaternion of no length
-    counts as no rotation along the ray. Depths outside ``config.depth_range_m`` are clamped to it
+    The attitude depends on the projected centre, through the ray. A quaternion of length 0 counts
+    as no rotation relative to the ray. Depths outside ``config.depth_range_m`` are clamped to it
     and pass no gradient.
     """
     center = locations_px + raw.center_offset_px
@@ -107,15 +112,15 @@ def decode_boxes(
     depth = raw.depth / scale if config.changes.ground_z_m is None else raw.depth
     near, far = config.depth_range_m
     canonical = raw.size.new_tensor(config.canonical_size_m)[labels]  # (..., 3)
-    said = raw.quaternion
-    said = said if config.changes.attitude == QUATERNION else said[..., :2]
-    nothing = (said == 0).all(-1, keepdim=True)
-    said = torch.where(nothing, torch.eye(1, said.shape[-1]).to(said)[0], said)
+    code = raw.quaternion
+    code = code if config.changes.attitude == QUATERNION else code[..., :2]
+    undefined = (code == 0).all(-1, keepdim=True)
+    code = torch.where(undefined, torch.eye(1, code.shape[-1]).to(code)[0], code)
     ray = pixel_rays(center, cam_from_image)
     if config.changes.attitude == YAW:
-        attitude = upright(torch.atan2(said[..., 1], said[..., 0]), ray)
+        attitude = egocentric_from_yaw(torch.atan2(code[..., 1], code[..., 0]), ray)
     else:
-        attitude = egocentric(functional.normalize(said, dim=-1), ray)
+        attitude = egocentric_from_allocentric(functional.normalize(code, dim=-1), ray)
     return CameraBoxes(
         attitude,
         center,
@@ -131,7 +136,7 @@ def raw_boxes_at(
     location: Tensor,  # (M,) int64
     label: Tensor,  # (M,) int64
 ) -> RawBoxes:  # (M,)
-    """What the head says of one class at each of several locations."""
+    """Return the raw predictions of one class at each of M locations."""
     return RawBoxes(
         output.quaternion[image, location, :, label],
         output.center_offset_px[image, location, :, label],
@@ -143,16 +148,23 @@ def raw_boxes_at(
 @torch.no_grad()
 def detect(
     output: PerspectiveOutput,
-    intrinsics: Tensor,  # (I, 3, 3) pixels, of the images as the network saw them
+    intrinsics: Tensor,  # (I, 3, 3) pixels, of the images that ``output`` refers to
     config: PerspectiveConfig,
 ) -> PerspectiveDetections:
-    """The best boxes of every image after non-maximum suppression within each class.
+    """Return the best boxes of every image after non-maximum suppression within each class.
 
-    Of each level the ``max_candidates`` best (location, class) pairs above the threshold are taken,
-    by class probability times centerness; suppression compares boxes in the image, the higher
-    product of image score and 3D confidence winning. Of those that are left the
-    ``max_detections`` of highest image score are given, in the order of their scores: DD3D's rule.
-    D is ``max_detections``, or all candidates where they are fewer. No gradients.
+    The steps are DD3D's:
+
+    1. Take the ``max_candidates`` (location, class) pairs of each level with the highest class
+       probability times centerness, if that is above ``score_threshold``.
+    2. Suppress boxes that overlap in the image; the one with the higher score (image score times
+       3D confidence) is kept.
+    3. Keep the ``max_detections`` boxes with the highest image scores, sorted by score.
+
+    D is ``max_detections``, or the number of candidates if that is smaller. No gradients.
+
+    Raises:
+        ValueError: ``intrinsics`` is not (I, 3, 3).
     """
     expect_shape("intrinsics", intrinsics, (output.logits.shape[0], 3, 3))
     strength, location, label = _candidates(output, config)  # (I, D') each
@@ -171,34 +183,36 @@ def detect(
         iou=config.nms_iou,
         count=config.max_detections,
     )  # (I, D), -1 where there is none
-    kept, index = index >= 0, index.clamp(min=0)
+    valid_rows, index = index >= 0, index.clamp(min=0)
     at = (image[:, : index.shape[1]], location.gather(1, index), label.gather(1, index))
     cam_from_image = invert_intrinsics(intrinsics).to(output.logits.device)[at[0]]
     raw = raw_boxes_at(output, *at)
     return PerspectiveDetections(
         boxes=decode_boxes(raw, at[2], output.locations_px[at[1]], cam_from_image, config),
         boxes_px=_boxes_px(output.locations_px[at[1]], output.ltrb_px[at[:2]]),
-        scores=scores.gather(1, index).masked_fill(~kept, 0.0),
-        image_scores=image_scores.gather(1, index).masked_fill(~kept, 0.0),
+        scores=scores.gather(1, index).masked_fill(~valid_rows, 0.0),
+        image_scores=image_scores.gather(1, index).masked_fill(~valid_rows, 0.0),
         labels=at[2],
         attributes=output.attributes[at[:2]].argmax(-1),
         speed_mps=output.speed_mps[at[:2]].clamp(min=0),
         levels=output.levels[at[1]],
-        valid=kept,
+        valid=valid_rows,
     )
 
 
 def _candidates(
     output: PerspectiveOutput, config: PerspectiveConfig
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Strength, location and class of the strongest pairs of each level, (I, D') each."""
+    """Return strength, location and class of each level's strongest pairs, (I, D') each.
+
+    Strength is class probability times centerness.
+    """
     strength = output.logits.sigmoid() * output.centerness.sigmoid()[..., None]  # (I, P, K)
     classes = strength.shape[-1]
     values, pairs, start = [], [], 0
-    for size, of_level in zip(
-        output.level_sizes, strength.split(output.level_sizes, 1), strict=True
-    ):
-        best = of_level.flatten(1).topk(min(config.max_candidates, size * classes), dim=1)
+    levels = torch.split(strength, list(output.level_sizes), 1)
+    for size, level in zip(output.level_sizes, levels, strict=True):
+        best = level.flatten(1).topk(min(config.max_candidates, size * classes), dim=1)
         values.append(best.values)
         pairs.append(best.indices + start * classes)
         start += size
@@ -211,7 +225,7 @@ def _boxes_px(location: Tensor, ltrb: Tensor) -> Tensor:  # (..., 4)
 
 
 def _product(first: Tensor, second: Tensor) -> Tensor:  # (..., 4)
-    """Hamilton product of wxyz quaternions: the rotation ``second``, then ``first``."""
+    """Return the Hamilton product of wxyz quaternions: rotation by ``second``, then ``first``."""
     a, u = first[..., :1], first[..., 1:]
     b, v = second[..., :1], second[..., 1:]
     scalar = a * b - (u * v).sum(-1, keepdim=True)

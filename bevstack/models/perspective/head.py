@@ -1,6 +1,6 @@
 """The perspective head: DD3D (arXiv 2108.06417) on the pyramid of every camera image.
 
-Letters: I images (cameras of all samples, chosen by the caller), L levels, C channels, K classes,
+Letters: I images (cameras of all samples, selected by the caller), L levels, C channels, K classes,
 A attributes, P locations of all levels of one image: finest level first, row by row.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from einops import rearrange
@@ -20,36 +21,39 @@ from bevstack.models.layers.logits import CLASS_PRIOR
 from bevstack.models.layers.norms import build_map_norm, run_block
 from bevstack.shapes import expect_shape
 
-_LEAST_INVERSE = 1e-3  # 1 / metres: beyond any depth_range_m
-_SHARPNESS_M = 100.0  # from depths of this order on, inverse depths stay positive by softplus
+_MIN_INVERSE_DEPTH = 1e-3  # 1 / metres: beyond any depth_range_m
+_SOFTPLUS_BETA_M = 100.0  # softplus changes inverse depths below about 1 / this, to stay positive
+
+# The predictions in PerspectiveOutput, in the order of its fields.
+_Predictions = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
 class PerspectiveOutput:
-    """What the head says at every location of every image; float32 at least.
+    """Predictions at every location of every image, in float32 or wider.
 
-    3D quantities are said for every class apart, raw: ``bevstack.models.perspective.decode`` makes
-    boxes of them.
+    3D quantities are predicted for each class separately, and are raw:
+    ``bevstack.models.perspective.decode`` turns them into boxes.
     """
 
     logits: Tensor  # (I, P, K)
     ltrb_px: Tensor  # (I, P, 4) distances to the left, top, right and bottom side, >= 0
     centerness: Tensor  # (I, P) logit
-    # wxyz, of any length, seen along the ray to the centre; of attitude "yaw" its cosine and sine,
-    # of any length, and two numbers that mean nothing
+    # wxyz, of any length, relative to the ray to the centre; for attitude "yaw" the cosine and sine
+    # of the yaw, scaled by any length, and two unused numbers
     quaternion: Tensor  # (I, P, 4, K)
-    center_offset_px: Tensor  # (I, P, 2, K) from the location to where the 3D centre is seen
-    depth: Tensor  # (I, P, K) metres; without ground, before the lens is accounted for
+    center_offset_px: Tensor  # (I, P, 2, K) from the location to the projected 3D centre
+    depth: Tensor  # (I, P, K) metres; without ground, before scaling by the focal length
     size: Tensor  # (I, P, 3, K) of (length, width, height): canonical * (1 + tanh) metres
     confidence: Tensor  # (I, P, K) logit
     attributes: Tensor  # (I, P, A) logits
-    speed_mps: Tensor  # (I, P); of the activation "linear" below 0, too, which means 0
+    speed_mps: Tensor  # (I, P); may be negative with activation "linear", which means 0
     locations_px: Tensor  # (P, 2) (u, v)
-    level_sizes: tuple[int, ...]  # L: how many of P each level has
+    level_sizes: tuple[int, ...]  # L: number of locations of each level
 
     @property
     def levels(self) -> Tensor:  # (P,) int64
-        """The level of every location."""
+        """Return the level of every location."""
         counts = torch.tensor(self.level_sizes, device=self.locations_px.device)
         return torch.arange(len(counts), device=counts.device).repeat_interleave(
             counts, output_size=self.locations_px.shape[0]
@@ -57,15 +61,16 @@ class PerspectiveOutput:
 
 
 class PerspectiveHead(nn.Module):
-    """Three convolution towers shared by all levels, and what is read from them.
+    """Three convolution towers shared by all levels, with predictors on top.
 
-    Convolutions are shared over levels; norms and scales are a level's own. Class logits,
-    attributes and speed are read from the class tower, the image box and its centerness from the
-    box tower, 3D boxes of every class (components major) from the third.
+    Convolutions are shared over levels; each level has its own norms and scales. The class tower
+    predicts class logits, attributes and speed; the 2D box tower the image box and its centerness;
+    the 3D box tower a 3D box of every class (channels are components first, then classes).
 
-    With ``config.ground_z_m`` the head is also told the inverse depth of the ground at each
-    location (``ground_seen_at``): the towers see it, and a box's inverse depth is said as what has
-    to be added to it, which is the same for all that stand with their foot as far below.
+    With ``config.changes.ground_z_m`` the head also gets the inverse depth of the ground at each
+    location (``ground_inverse_depth``) as input to the towers. It then predicts the difference
+    between a box's inverse depth and the ground's. In one image, this difference is the same for
+    all objects that touch the ground equally many pixels below the location.
 
     With ``config.official_parity`` all biases start at 0, as in the released code; by default every
     class starts at a probability of 0.01 (focal loss, arXiv 1708.02002, section 3.3).
@@ -99,15 +104,15 @@ class PerspectiveHead(nn.Module):
         self.size = _predictor(config, channels, 3 * classes)
         self.confidence = _predictor(config, channels, classes)
         strides = [float(stride) for stride in config.strides]
-        self.ltrb_scales = _of_levels(strides)
-        self.center_offset_scales = _of_levels(strides)
-        self._start_depths()
-        self.size_scales = _of_levels([1.0] * len(strides))
-        self.confidence_scales = _of_levels([1.0] * len(strides))
+        self.ltrb_scales = _level_parameters(strides)
+        self.center_offset_scales = _level_parameters(strides)
+        self._init_depths()
+        self.size_scales = _level_parameters([1.0] * len(strides))
+        self.confidence_scales = _level_parameters([1.0] * len(strides))
         self.init_weights()
 
-    def _start_depths(self) -> None:
-        """Where the depth of each level starts and how far it reaches: metres, or 1 / metres."""
+    def _init_depths(self) -> None:
+        """Set the initial scale and offset of each level's depth: metres, or 1 / metres."""
         config = self.config
         if self.ground is None:
             scales = [config.depth_gain * std for std in config.std_depth_m]
@@ -115,16 +120,17 @@ class PerspectiveHead(nn.Module):
         else:
             scales = [config.depth_gain / mean for mean in config.mean_depth_m]
             offsets = [0.5 / mean for mean in config.mean_depth_m]
-        self.depth_scales, self.depth_offsets = _of_levels(scales), _of_levels(offsets)
+        self.depth_scales = _level_parameters(scales)
+        self.depth_offsets = _level_parameters(offsets)
 
     def init_weights(self) -> None:
-        """Kaiming-uniform predictors (a = 1), zero biases; towers initialise themselves."""
+        """Initialise predictors Kaiming-uniform (a = 1), biases zero; not the towers."""
         for module in self.children():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_uniform_(module.weight, a=1)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        if not self.config.official_parity:
+        if not self.config.official_parity and self.logits.bias is not None:
             nn.init.constant_(self.logits.bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))
 
     def forward(
@@ -132,24 +138,26 @@ class PerspectiveHead(nn.Module):
         pyramid: Sequence[Tensor],  # L x (I, C, H_l, W_l)
         ground: Sequence[Tensor] | None = None,  # L x (I, H_l, W_l), 1 / metres
     ) -> PerspectiveOutput:
-        """Says at every location of every level what stands there.
+        """Return the predictions at every location of every level.
 
-        I may be 0, which leaves the statistics of batch norms, and all parameters in the graph.
+        I may be 0: batch norms then keep their statistics, and all parameters are in the graph.
 
         Raises:
-            ValueError: not as many levels as strides, or no ground where the configuration has one.
+            ValueError: the number of levels is not that of the strides; or ``ground`` is missing
+                for a configuration with ground, or given for one without.
         """
         levels = len(self.config.strides)
         if len(pyramid) != levels:
             raise ValueError(
                 f"pyramid must have a level for each of the strides {self.config.strides}; got "
-                f"{len(pyramid)}: set fpn.num_outputs to {levels}"
+                f"{len(pyramid)} levels: set fpn.num_outputs to {levels}"
             )
         if (ground is None) != (self.ground is None):
-            wanted = "be given" if ground is None else "be none for a configuration without"
+            wanted, got = ("be given", "None") if ground is None else ("be None", "a tensor")
             height = self.config.changes.ground_z_m
             raise ValueError(
-                f"ground must {wanted}: perspective.small_images.ground_z_m is {height}"
+                f"ground must {wanted}, because perspective.small_images.ground_z_m is {height}; "
+                f"got {got}"
             )
         parts = [
             self._level(level, features, None if ground is None else ground[level])
@@ -157,42 +165,42 @@ class PerspectiveHead(nn.Module):
         ]
         shapes = [(int(x.shape[-2]), int(x.shape[-1])) for x in pyramid]
         locations = level_locations(shapes, self.config.strides, device=pyramid[0].device)
-        joined = (torch.cat(of_levels, 1) for of_levels in zip(*parts, strict=True))
-        return PerspectiveOutput(*joined, locations, tuple(h * w for h, w in shapes))
+        joined = tuple(torch.cat(levels, 1) for levels in zip(*parts, strict=True))
+        sizes = tuple(h * w for h, w in shapes)
+        return PerspectiveOutput(*cast(_Predictions, joined), locations, sizes)
 
     def _level(
         self,
         level: int,
         features: Tensor,  # (I, C, H, W)
         ground: Tensor | None,  # (I, H, W)
-    ) -> tuple[Tensor, ...]:
-        """The tensors of ``PerspectiveOutput`` in their order, P being one level's locations."""
+    ) -> _Predictions:  # P being the number of the level's locations
         classes = self.config.num_classes
         if self.ground is not None and ground is not None:
-            features = features + self.ground(_told(ground).to(features.dtype))
-        of_class = self.class_tower(features, level)
-        of_box2d = self.box2d_tower(features, level)
-        of_box3d = self.box3d_tower(features, level)
-        logits, attributes, speed = _predict(of_class, self.logits, self.attributes, self.speed)
-        ltrb, centerness = _predict(of_box2d, self.ltrb, self.centerness)
+            features = features + self.ground(_ground_channels(ground).to(features.dtype))
+        class_map = self.class_tower(features, level)
+        box2d_map = self.box2d_tower(features, level)
+        box3d_map = self.box3d_tower(features, level)
+        logits, attributes, speed = _predict(class_map, self.logits, self.attributes, self.speed)
+        ltrb, centerness = _predict(box2d_map, self.ltrb, self.centerness)
         quaternion, offset, depth, size, confidence = _predict(
-            of_box3d, self.quaternion, self.center_offset, self.depth, self.size, self.confidence
+            box3d_map, self.quaternion, self.center_offset, self.depth, self.size, self.confidence
         )
         if self.config.changes.speed_activation == RELU:
             speed = functional.relu(speed)
         depth = depth * self.depth_scales[level] + self.depth_offsets[level]
         if ground is not None:
-            inverse = functional.softplus(depth + ground[:, None], beta=_SHARPNESS_M)
-            depth = 1 / inverse.clamp(min=_LEAST_INVERSE)  # 0 would give gradients that are NaN
+            inverse = functional.softplus(depth + ground[:, None], beta=_SOFTPLUS_BETA_M)
+            depth = 1 / inverse.clamp(min=_MIN_INVERSE_DEPTH)  # at 0 gradients would be NaN
         offset = offset * self.center_offset_scales[level]
         return (
             _flat(logits),
             _flat(functional.relu(ltrb * self.ltrb_scales[level])),
             _flat(centerness).squeeze(-1),
-            _flat(quaternion).unflatten(-1, (4, classes)),
-            _flat(offset).unflatten(-1, (2, classes)),
+            torch.unflatten(_flat(quaternion), -1, (4, classes)),
+            torch.unflatten(_flat(offset), -1, (2, classes)),
             _flat(depth),
-            _flat(size * self.size_scales[level]).unflatten(-1, (3, classes)),
+            torch.unflatten(_flat(size * self.size_scales[level]), -1, (3, classes)),
             _flat(confidence * self.confidence_scales[level]),
             _flat(attributes),
             _flat(speed).squeeze(-1),
@@ -200,7 +208,7 @@ class PerspectiveHead(nn.Module):
 
 
 class LevelTower(nn.Module):
-    """Convolutions shared over the levels of a pyramid, each followed by a level's own norm."""
+    """Convolutions shared over the levels of a pyramid, each followed by a norm for each level."""
 
     def __init__(self, config: PerspectiveConfig, *, channels: int) -> None:
         super().__init__()
@@ -219,8 +227,9 @@ class LevelTower(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Kaiming-normal by fan-out for the ReLU that follows."""
+        """Initialise weights Kaiming-normal by fan-out for the ReLU that follows."""
         for conv in self.convs:
+            assert isinstance(conv, nn.Conv2d)
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(
@@ -228,8 +237,9 @@ class LevelTower(nn.Module):
         features: Tensor,  # (I, C, H, W)
         level: int,
     ) -> Tensor:  # (I, C, H, W)
-        """Convolution, the level's norm, ReLU, as often as there are convolutions."""
+        """Apply each convolution, followed by the level's norm and ReLU."""
         for conv, norms in zip(self.convs, self.norms, strict=True):
+            assert isinstance(norms, nn.ModuleList)
             if self.activation_checkpointing:
                 block = nn.Sequential(conv, norms[level], nn.ReLU())
                 features = run_block(block, features, checkpointed=True)
@@ -242,9 +252,13 @@ def choose_images(
     pyramid: Sequence[Tensor],  # L x (B, N, C, H_l, W_l)
     chosen: Tensor,  # (B, N) bool
 ) -> tuple[Tensor, ...]:  # L x (I, C, H_l, W_l)
-    """The images that take part, sample by sample: in training the cameras with annotations.
+    """Return the features of the chosen images, sample by sample.
 
-    Batch statistics and losses then know of no other camera, as in the released code.
+    In training these are the cameras with annotations, as in the released code, so that batch
+    statistics and losses depend on no other camera.
+
+    Raises:
+        ValueError: ``chosen`` is not (B, N).
     """
     expect_shape("chosen", chosen, tuple(pyramid[0].shape[:2]))
     index = chosen.flatten().nonzero().squeeze(-1)
@@ -257,33 +271,32 @@ def level_locations(
     *,
     device: torch.device | str,
 ) -> Tensor:  # (P, 2) float32
-    """Where in the image (u, v) each feature stands: (column, row) times the stride.
+    """Return the position (u, v) of each feature in the image: (column, row) times the stride.
 
-    Corners, not centres, of the cells, as published weights have learnt them.
+    These are the upper left corners of the cells, not their centres, as published weights expect.
     """
-    places = []
+    locations = []
     for (height, width), stride in zip(shapes, strides, strict=True):
         v, u = torch.meshgrid(
             torch.arange(height, device=device) * stride,
             torch.arange(width, device=device) * stride,
             indexing="ij",
         )
-        places.append(torch.stack((u.flatten(), v.flatten()), -1))
-    return torch.cat(places).float()
+        locations.append(torch.stack((u.flatten(), v.flatten()), -1))
+    return torch.cat(locations).float()
 
 
-def ground_seen_at(
+def ground_inverse_depth(
     locations_px: Tensor,  # (P, 2) (u, v)
     cam_from_image: Tensor,  # (I, 3, 3)
     bev_from_cam: Tensor,  # (I, 4, 4) float64
     *,
     ground_z_m: float,  # in the bev frame
 ) -> Tensor:  # (I, P) float32, 1 / metres
-    """Inverse depth of the ground along the ray of each location: 0 at the horizon.
+    """Return the inverse depth of the ground along the ray of each location.
 
-    Above the horizon it is negative: the same linear function of the image's rows and columns, as
-    for a pinhole camera above a plane. A camera must be above the ground; lower than 0.1 m counts
-    as 0.1 m.
+    For a pinhole camera above a plane it is a linear function of the image's rows and columns: 0 at
+    the horizon, negative above it. A camera less than 0.1 m above the ground counts as at 0.1 m.
     """
     homogeneous = functional.pad(locations_px.double(), (0, 1), value=1.0)  # (P, 3)
     up = bev_from_cam[:, 2:3, :3].double() @ cam_from_image.double()  # (I, 1, 3)
@@ -292,8 +305,8 @@ def ground_seen_at(
     return (-rise / height[:, None]).float()
 
 
-def _told(ground: Tensor) -> Tensor:  # (I, H, W) 1 / metres, to (I, 2, H, W) of about 1
-    """The ground as the towers see it: its inverse depth, and the logarithm of its depth."""
+def _ground_channels(ground: Tensor) -> Tensor:  # (I, H, W) 1 / metres, to (I, 2, H, W)
+    """Return the ground's inverse depth and the logarithm of it, both scaled to about 1."""
     return torch.stack((10 * ground, 0.5 * ground.clamp(min=0.01).log() + 1.5), 1)
 
 
@@ -308,7 +321,7 @@ def _predict(
     features: Tensor,  # (I, C, H, W)
     *predictors: nn.Conv2d,
 ) -> list[Tensor]:  # each (I, outputs, H, W), float32 at least
-    """All predictors of one tower in one convolution: narrow ones by themselves take longer."""
+    """Run all predictors of a tower as one convolution, which is faster than narrow ones."""
     weight = torch.cat([predictor.weight for predictor in predictors])
     biases = [
         predictor.weight.new_zeros(predictor.out_channels)
@@ -316,16 +329,17 @@ def _predict(
         else predictor.bias
         for predictor in predictors
     ]
-    said = _wide(functional.conv2d(features, weight, torch.cat(biases), padding="same"))
-    return list(said.split([predictor.out_channels for predictor in predictors], 1))
+    output = functional.conv2d(features, weight, torch.cat(biases), padding="same")
+    channels = [predictor.out_channels for predictor in predictors]
+    return list(torch.split(_at_least_float32(output), channels, 1))
 
 
-def _of_levels(values: Sequence[float]) -> nn.ParameterList:
+def _level_parameters(values: Sequence[float]) -> nn.ParameterList:
     return nn.ParameterList(nn.Parameter(torch.tensor([value])) for value in values)
 
 
-def _wide(x: Tensor) -> Tensor:
-    """Out of half precision: depths and pixels need more than its eight bits."""
+def _at_least_float32(x: Tensor) -> Tensor:
+    """Convert half precision to float32: depths and pixels need more than eight bits."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 

@@ -1,7 +1,7 @@
-"""Boxes of the perspective head as places for object queries to start from.
+"""Boxes of the perspective head as proposals for object queries.
 
 BEVFormer v2 (arXiv 2211.10439, section 3.5). Letters: B batch, N cameras, I images that the
-perspective head looked at, D detections an image, P proposals a sample.
+perspective head ran on, D detections an image, P proposals a sample.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from bevstack.types.perspective import rotate
 
 @dataclass(frozen=True)
 class Proposals:
-    """Boxes to look for objects at, best first; no gradient leads back from them.
+    """Boxes that object queries start from, best first, without gradient.
 
-    Rows that are not ``valid`` (a sample has fewer boxes than there are places) hold nothing.
+    A sample with fewer than P boxes has rows that are not ``valid``; these are empty.
     """
 
     reference_points: Tensor  # (B, P, 3) float32, 0 to 1 over the grid
     valid: Tensor  # (B, P) bool
-    boxes: Boxes3D  # (B, P) in the bev frame, augmented where the batch is
+    boxes: Boxes3D  # (B, P) in the bev frame, augmented if the batch is
     scores: Tensor  # (B, P) of the 3D boxes, 0 where not valid
     labels: Tensor  # (B, P) int64
 
@@ -53,15 +53,22 @@ def find_proposals(
     config: ProposalConfig,
     bev_augmentation: Tensor | None = None,  # (B, 3, 3), augmented_bev_from_bev
 ) -> Proposals:
-    """The best boxes of all cameras of each sample; P is ``config.max_proposals``.
+    """Return the best boxes of all cameras of each sample as proposals, without gradient.
 
-    Of each image the ``max_per_view`` best after suppression in the image; of those in the bev
-    frame, inside the grid, the ``max_proposals`` best after suppression of boxes of one class seen
-    from above, which joins what neighbouring cameras both see; of each class ``max_per_class`` at
-    most. The paper does not say whether boxes of different classes suppress each other; they do not
-    here, as in DD3D's joining of cameras, so that a rider stays beside the bicycle. Boxes of lost
-    cameras and boxes that are not finite are left out. ``bev_augmentation`` moves the proposals as
-    it moves annotations.
+    1. Take the ``max_per_view`` best boxes of each image after suppression in the image.
+    2. Transform them to the bev frame. Drop boxes outside the grid, below ``score_threshold``, of
+       lost cameras, or not finite.
+    3. Suppress boxes of one class that overlap seen from above. This merges boxes of one object
+       from neighbouring cameras.
+    4. Keep the ``max_per_class`` best of each class and the ``max_proposals`` best in all; P is
+       ``max_proposals``.
+
+    The paper does not state whether boxes of different classes suppress each other. Here they do
+    not, as in DD3D's merging of cameras, so that a rider is kept beside the bicycle.
+    ``bev_augmentation`` transforms proposals in the same way as annotations.
+
+    Raises:
+        ValueError: shapes that do not agree.
     """
     sizes = expect_shape("rig.camera_mask", rig.camera_mask, ("B", "N"))
     expect_shape("views.image", views.image, (views.output.logits.shape[0],))
@@ -69,88 +76,88 @@ def find_proposals(
         expect_shape("bev_augmentation", bev_augmentation, ("B", 3, 3), sizes)
         bev_augmentation = bev_augmentation[views.image // sizes["N"]]
     per_view = replace(perspective, max_detections=config.max_per_view)
-    found = detect(views.output, views.intrinsics, per_view)
+    detections = detect(views.output, views.intrinsics, per_view)
     bev_from_cam = rig.bev_from_cam.flatten(0, 1)[views.image]
-    boxes = _boxes_in_bev(found, bev_from_cam, bev_augmentation)
-    taken = found.valid & (found.scores >= config.score_threshold)
-    taken = taken & rig.camera_mask.flatten()[views.image, None]
-    taken = taken & boxes.isfinite().all(-1) & grid.contains(boxes)
+    boxes = _boxes_in_bev(detections, bev_from_cam, bev_augmentation)
+    valid = detections.valid & (detections.scores >= config.score_threshold)
+    valid = valid & rig.camera_mask.flatten()[views.image, None]
+    valid = valid & boxes.isfinite().all(-1) & grid.contains(boxes)
 
     def by_sample(rows: Tensor) -> Tensor:  # (I, D, ...) to (B, N * D, ...)
-        of_cameras = rows.new_zeros(sizes["B"] * sizes["N"], *rows.shape[1:])
-        of_cameras[views.image] = rows
-        return of_cameras.unflatten(0, (sizes["B"], sizes["N"])).flatten(1, 2)
+        cameras = rows.new_zeros(sizes["B"] * sizes["N"], *rows.shape[1:])
+        cameras[views.image] = rows
+        return torch.unflatten(cameras, 0, (sizes["B"], sizes["N"])).flatten(1, 2)
 
-    parts = (boxes, found.labels, found.scores, taken)
-    return _choose(*(by_sample(part) for part in parts), grid=grid, config=config)
+    parts = (boxes, detections.labels, detections.scores, valid)
+    return _select(*(by_sample(part) for part in parts), grid=grid, config=config)
 
 
 def _boxes_in_bev(
-    found: PerspectiveDetections,  # (I, D)
+    detections: PerspectiveDetections,  # (I, D)
     bev_from_cam: Tensor,  # (I, 4, 4) float64
     augmentation: Tensor | None,  # (I, 3, 3)
 ) -> Tensor:  # (I, D, 9) float32
-    """Centre, size, yaw and velocity of boxes, upright in the (augmented) bev frame.
+    """Return centre, size, yaw and velocity of upright boxes in the (augmented) bev frame.
 
-    An object moves the way it points, as fast as its camera says.
+    The velocity has the predicted speed and the direction of the heading.
     """
-    center = transform_points(bev_from_cam, found.boxes.centers().double())
-    ahead = rotate(found.boxes.quaternion.double(), center.new_tensor((1.0, 0.0, 0.0)))
-    ahead = ahead @ bev_from_cam[:, :3, :3].transpose(1, 2)
-    size = found.boxes.size_m.double()
+    center = transform_points(bev_from_cam, detections.boxes.centers().double())
+    heading = rotate(detections.boxes.quaternion.double(), center.new_tensor((1.0, 0.0, 0.0)))
+    heading = heading @ bev_from_cam[:, :3, :3].transpose(1, 2)
+    size = detections.boxes.size_m.double()
     if augmentation is not None:
         matrix = augmentation.to(center)
-        center, ahead = (x @ matrix.transpose(1, 2) for x in (center, ahead))
+        center, heading = (x @ matrix.transpose(1, 2) for x in (center, heading))
         size = size * torch.linalg.det(matrix).abs().pow(1 / 3)[:, None, None]
-    yaw = torch.atan2(ahead[..., 1], ahead[..., 0])
-    velocity = found.speed_mps[..., None] * ahead[..., :2]
+    yaw = torch.atan2(heading[..., 1], heading[..., 0])
+    velocity = detections.speed_mps[..., None] * heading[..., :2]
     return torch.cat((center, size, yaw[..., None], velocity), -1).float()
 
 
-def _choose(
-    boxes: Tensor,  # (B, M, 9) as ``_boxes_in_bev`` gives them
+def _select(
+    boxes: Tensor,  # (B, M, 9) as ``_boxes_in_bev`` returns them
     labels: Tensor,  # (B, M)
     scores: Tensor,  # (B, M)
-    taken: Tensor,  # (B, M) bool
+    valid: Tensor,  # (B, M) bool
     *,
     grid: BEVGrid,
     config: ProposalConfig,
 ) -> Proposals:
-    """Best first, suppressed, and cut or filled up to ``config.max_proposals`` rows."""
+    """Sort boxes by score, suppress, and cut or pad them to ``config.max_proposals`` rows."""
 
-    def in_order(index: Tensor) -> tuple[Tensor, ...]:
+    def reorder(index: Tensor) -> tuple[Tensor, ...]:
         rows = index[..., None].expand(-1, -1, boxes.shape[-1])
-        narrow = (x.gather(1, index) for x in (labels, scores, taken))
+        narrow = (x.gather(1, index) for x in (labels, scores, valid))
         return (boxes.gather(1, rows), *narrow)
 
-    index = scores.masked_fill(~taken, -1.0).argsort(dim=1, descending=True, stable=True)
-    boxes, labels, scores, taken = in_order(index)
+    index = scores.masked_fill(~valid, -1.0).argsort(dim=1, descending=True, stable=True)
+    boxes, labels, scores, valid = reorder(index)
     footprints = boxes[..., (0, 1, 3, 4, 6)]
-    taken = suppress_in_bev(footprints, labels, valid=taken, iou=config.bev_nms_iou)
+    valid = suppress_in_bev(footprints, labels, valid=valid, iou=config.bev_nms_iou)
     if config.max_per_class is not None:
-        taken = _first_of_each_class(taken, labels, config.max_per_class)
-    index = (~taken).to(torch.uint8).argsort(dim=1, stable=True)[:, : config.max_proposals]
+        valid = _first_of_each_class(valid, labels, config.max_per_class)
+    index = (~valid).to(torch.uint8).argsort(dim=1, stable=True)[:, : config.max_proposals]
     missing = config.max_proposals - index.shape[1]
-    boxes, labels, scores, taken = (
-        functional.pad(part, (0, 0) * (part.dim() - 2) + (0, missing)) for part in in_order(index)
+    boxes, labels, scores, valid = (
+        functional.pad(part, (0, 0) * (part.dim() - 2) + (0, missing)) for part in reorder(index)
     )
-    boxes = torch.where(taken[..., None], boxes, 0.0)
-    center, size, yaw, velocity = boxes.split((3, 3, 1, 2), -1)
-    places = torch.where(taken[..., None], grid.to_normalised(center), 0.5)
+    boxes = torch.where(valid[..., None], boxes, 0.0)
+    center, size, yaw, velocity = torch.split(boxes, [3, 3, 1, 2], -1)
+    reference_points = torch.where(valid[..., None], grid.to_normalised(center), 0.5)
     return Proposals(
-        reference_points=places.clamp(0, 1),  # z may lie outside the grid's range
-        valid=taken,
+        reference_points=reference_points.clamp(0, 1),  # z may lie outside the grid's range
+        valid=valid,
         boxes=Boxes3D(center, size, yaw.squeeze(-1), velocity),
-        scores=scores.masked_fill(~taken, 0.0),
-        labels=labels.masked_fill(~taken, 0),
+        scores=scores.masked_fill(~valid, 0.0),
+        labels=labels.masked_fill(~valid, 0),
     )
 
 
 def _first_of_each_class(
-    taken: Tensor,  # (B, M) bool
+    valid: Tensor,  # (B, M) bool
     labels: Tensor,  # (B, M)
     count: int,
 ) -> Tensor:  # (B, M) bool
-    """Of the rows taken the first ``count`` of each class."""
-    same = (labels[:, :, None] == labels[:, None]) & taken[:, None]
-    return taken & (same.tril().sum(-1) <= count)
+    """Return True for the first ``count`` valid rows of each class."""
+    same = (labels[:, :, None] == labels[:, None]) & valid[:, None]
+    return valid & (same.tril().sum(-1) <= count)

@@ -1,1 +1,1 @@
-"""Frames besides the current one: memory, alignment, fusion."""
+"""Temporal fusion: past frames, memory, alignment, fused BEV maps."""

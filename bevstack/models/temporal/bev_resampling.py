@@ -1,4 +1,6 @@
-"""Resampling of BEV maps: by the vehicle's motion (arXiv 2211.10439, section 3.4), and by BDA.
+"""Resampling of BEV maps by the vehicle's motion (arXiv 2211.10439, section 3.4) and by BDA.
+
+BDA is augmentation of the BEV frame.
 
 Letters: B batch, T frames, C channels, Y X grid, Q = Y * X.
 """
@@ -18,14 +20,14 @@ def warp_bev(
     old_from_new: Tensor,  # (B, 4, 4) float64, metres; rigid, or any other affine map
     grid: BEVGrid,
 ) -> Tensor:  # (B, C, Y, X) on the grid in the frame "new"
-    """The map seen from another frame: each new cell takes what lies there in the old map.
+    """Resample the old map at the cells of the grid in another frame.
 
-    Bilinear, zero outside. A map has no height: its cells lie in the plane z = 0 of the new frame,
-    and of where they land only x and y count. Positions are computed in float64 and sampled in
-    float32 or wider, whatever the map's type. Gradient reaches the map, not the motion.
+    Bilinear, zero outside. A map has no height: cells lie in the plane z = 0 of the new frame, and
+    only x and y of the transformed points are used. Positions are computed in float64 and sampled
+    in float32 or wider, whatever the map's dtype. Gradient reaches the map, not the motion.
 
     Raises:
-        ValueError: shapes that disagree with each other or with the grid.
+        ValueError: shapes that do not agree with each other or with the grid.
     """
     sizes = expect_shape("bev", bev, ("B", "C", *grid.shape))
     expect_shape("old_from_new", old_from_new, ("B", 4, 4), sizes)
@@ -40,11 +42,14 @@ def resample_bev(
     bev_augmentation: Tensor | None,  # (B, 3, 3), augmented_bev_from_bev
     grid: BEVGrid,
 ) -> Tensor:  # (B, C, Y, X)
-    """The map in the augmented frame: each cell takes what lies where it came from.
+    """Resample the map to the augmented frame; return it unchanged without augmentation.
 
-    Bilinear, zero outside. Images and rig stay as they are; annotations are augmented elsewhere by
-    the same matrices. The published code samples at the inverse matrix times coordinates in
-    [-1, 1]; going through metres is the same on its centred square grid and right on others.
+    Bilinear, zero outside. Images and rig are not augmented; annotations are augmented elsewhere by
+    the same matrices. The published code multiplies coordinates in [-1, 1] by the inverse matrix.
+    Coordinates in metres give the same on its centred square grid, and are correct on any grid.
+
+    Raises:
+        ValueError: ``bev_augmentation`` is not (B, 3, 3).
     """
     if bev_augmentation is None:
         return bev
@@ -56,7 +61,7 @@ def resample_bev(
 
 
 def _cells(grid: BEVGrid, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Centres of the cells (Q, 2), low corner (2,) and extent (2,), in metres, float64."""
+    """Return cell centres (Q, 2), low corner (2,) and extent (2,), in metres, float64."""
     low = torch.tensor(grid.low_m[:2], dtype=torch.float64, device=device)
     extent = torch.tensor(grid.extent_m[:2], dtype=torch.float64, device=device)
     return grid.cell_centers(torch.float64).to(device) * extent + low, low, extent
@@ -68,26 +73,26 @@ def _sample(
     grid: BEVGrid,
 ) -> Tensor:  # (B, C, Y, X)
     dtype = torch.promote_types(bev.dtype, torch.float32)  # coordinates are never in half
-    points = source.unflatten(1, grid.shape).to(dtype)
+    points = torch.unflatten(source, 1, grid.shape).to(dtype)
     with torch.autocast(bev.device.type, enabled=False):
         sampled = functional.grid_sample(bev.to(dtype), points, align_corners=False)
     return sampled.to(bev.dtype)
 
 
 def align_history(
-    maps: Tensor,  # (B, T, C, Y, X), each on the grid in its own frame's bev frame
+    maps: Tensor,  # (B, T, C, Y, X), each on the grid in the bev frame of its own time
     world_from_bev: Tensor,  # (B, T, 4, 4) float64, of each map
     world_from_current: Tensor,  # (B, 4, 4) float64, of the current frame
     grid: BEVGrid,
     bev_augmentation: Tensor | None = None,  # (B, 3, 3), augmented_bev_from_bev
 ) -> Tensor:  # (B, T, C, Y, X) on the grid in the current bev frame
-    """Maps of other moments carried into the current frame, each by its own motion.
+    """Resample the maps of past frames to the current frame, each by its own motion.
 
-    With ``bev_augmentation`` they land in the augmented current frame in the same single
-    resampling. Where a frame is missing any finite pose will do: what comes of it is not used.
+    With ``bev_augmentation`` the same single resampling leads to the augmented current frame.
+    A missing frame needs a finite pose; its result is not used.
 
     Raises:
-        ValueError: shapes that disagree.
+        ValueError: shapes that do not agree.
     """
     sizes = expect_shape("maps", maps, ("B", "T", "C", *grid.shape))
     expect_shape("world_from_bev", world_from_bev, ("B", "T", 4, 4), sizes)
@@ -101,4 +106,4 @@ def align_history(
         current_from_augmented[:, 3, 3] = 1.0
         old_from_new = old_from_new @ current_from_augmented[:, None]
     warped = warp_bev(maps.flatten(0, 1), old_from_new.flatten(0, 1), grid)
-    return warped.unflatten(0, maps.shape[:2])
+    return torch.unflatten(warped, 0, maps.shape[:2])

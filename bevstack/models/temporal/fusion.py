@@ -21,11 +21,11 @@ def source_slots(
     valid: Tensor,  # (B, T) bool
     current: int,  # the slot of the current frame, which always exists
 ) -> Tensor:  # (B, T) int64
-    """Which slot each slot takes its map from, row by row.
+    """Return the slot that each slot takes its map from, row by row.
 
-    A frame that exists keeps its own. Going back from the current frame, a missing one takes what
-    its newer neighbour has; going forward, what its older neighbour has: the nearest frame towards
-    the current one. What ``valid`` says of the current frame is not read.
+    A frame that exists takes its own map. A missing frame takes the map of the nearest existing
+    frame between it and the current one. The current frame always counts as existing, whatever
+    ``valid`` holds for it.
 
     Raises:
         ValueError: ``current`` is no slot of ``valid``.
@@ -35,10 +35,10 @@ def source_slots(
     if not 0 <= current < frames:
         raise ValueError(f"current must be one of the {frames} slots, from 0; got {current}")
     slots = torch.arange(frames, device=valid.device)
-    own = torch.where(valid, slots, current)  # (B, T), the current slot where missing
-    # The nearest existing slot towards the current one is the least of those from here up to it.
-    older = own[:, : current + 1].flip(1).cummin(1).values.flip(1)
-    newer = own[:, current:].cummax(1).values
+    existing = torch.where(valid, slots, current)  # (B, T), the current slot for missing ones
+    # For older slots, the nearest existing one is the minimum from there to the current slot.
+    older = existing[:, : current + 1].flip(1).cummin(1).values.flip(1)
+    newer = existing[:, current:].cummax(1).values
     return torch.cat((older[:, :current], newer), 1)
 
 
@@ -47,12 +47,12 @@ def fill_missing(
     valid: Tensor,  # (B, T) bool
     current: int,  # the slot of the current frame, which always exists
 ) -> Tensor:  # (B, T, C, Y, X)
-    """Every slot with a map: missing frames are filled as ``source_slots`` says.
+    """Return maps in which missing frames are replaced by those that ``source_slots`` chooses.
 
-    Only the current slot carries gradient. What stands in a missing slot is not read, be it NaN.
+    Only the current slot carries gradient. Maps of missing frames are not read; they may be NaN.
 
     Raises:
-        ValueError: shapes that disagree, or ``current`` is no slot.
+        ValueError: shapes that do not agree, or ``current`` is no slot.
     """
     sizes = expect_shape("maps", maps, ("B", "T", "C", "Y", "X"))
     expect_shape("valid", valid, ("B", "T"), sizes)
@@ -60,14 +60,14 @@ def fill_missing(
     filled = maps.detach()[rows, source_slots(valid, current)]
     if not (maps.requires_grad and torch.is_grad_enabled()):
         return filled
-    now = maps[:, current : current + 1]
-    return torch.cat((filled[:, :current], now, filled[:, current + 1 :]), 1)
+    current_map = maps[:, current : current + 1]
+    return torch.cat((filled[:, :current], current_map, filled[:, current + 1 :]), 1)
 
 
 class FusionBlock(nn.Module):
-    """Two 3x3 convolutions with norms; ReLU of the sum with the input.
+    """Residual block: two 3x3 convolutions with norms; ReLU of the sum with the input.
 
-    The input is convolved (3x3) and normalised on its way to the sum where the channels change.
+    If the number of channels changes, the input is convolved (3x3) and normalised before the sum.
     """
 
     def __init__(self, in_channels: int, channels: int, *, norm: str, norm_groups: int) -> None:
@@ -92,19 +92,21 @@ class FusionBlock(nn.Module):
         self,
         x: Tensor,  # (B, in_channels, Y, X)
     ) -> Tensor:  # (B, channels, Y, X)
-        """The residual branch added to the input."""
+        """Add the residual branch to the input."""
         branch = functional.relu(self.bn1(self.conv1(x)))
         branch = self.bn2(self.conv2(branch))
         return functional.relu(branch + (x if self.downsample is None else self.downsample(x)))
 
 
 class TemporalFusion(nn.Module):
-    """BEV maps of several frames to one: side by side on channels, residual blocks, linear, norm.
+    """Fusion of the BEV maps of several frames into one.
+
+    Maps are concatenated along channels; residual blocks, a linear map and a norm follow.
 
     Args:
         config: the temporal section of the configuration.
         channels: C, of each map and of the fused one.
-        frames: offsets of the frames, ascending, 0 among them and not alone.
+        frames: offsets of the frames, ascending: 0 and at least one more.
     """
 
     def __init__(self, config: TemporalConfig, *, channels: int, frames: Sequence[int]) -> None:
@@ -133,7 +135,7 @@ class TemporalFusion(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Xavier-uniform convolutions and linear map; norms start as the identity."""
+        """Initialise convolutions and the linear map Xavier-uniform; norms keep scale 1, bias 0."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight)
@@ -145,24 +147,24 @@ class TemporalFusion(nn.Module):
         maps: Tensor,  # (B, T, C, Y, X), in the current frame's grid
         valid: Tensor,  # (B, T) bool, False where a frame is missing
     ) -> Tensor:  # (B, C, Y, X)
-        """Fills missing frames and fuses; only the current map carries gradient.
+        """Fill missing frames and fuse all maps; only the current map carries gradient.
 
-        Rows are independent of each other but for the statistics of batch norm in training. With
-        nothing but the current frame it stands in every slot, and is fused all the same.
+        Rows are independent, except for the statistics of batch norm in training. If only the
+        current frame exists, its map fills every slot.
 
         Raises:
-            ValueError: shapes that disagree, or another number of frames than configured.
+            ValueError: shapes that do not agree, or another number of frames than configured.
         """
         expect_shape("maps", maps, ("B", self.num_frames, "C", "Y", "X"))
         return self.fuse(fill_missing(maps, valid, self.current))
 
     def fuse(
         self,
-        maps: Tensor,  # (B, T, C, Y, X), every slot with a map
+        maps: Tensor,  # (B, T, C, Y, X), none missing
     ) -> Tensor:  # (B, C, Y, X)
-        """Fuses maps that are all there, with gradient to each."""
+        """Fuse maps of which none is missing, with gradient to each."""
         x = rearrange(maps, "b t c y x -> b (t c) y x")
         for block in self.blocks:
             x = run_block(block, x, checkpointed=self.activation_checkpointing)
-        tokens = self.norm(self.linear(rearrange(x, "b i y x -> b y x i")))
+        tokens: Tensor = self.norm(self.linear(rearrange(x, "b i y x -> b y x i")))
         return rearrange(tokens, "b y x c -> b c y x")

@@ -1,7 +1,7 @@
-"""The other frames of a clip, or what a stream remembers of them, as BEV maps beside the current.
+"""BEV maps of a clip's past frames, or of the frames in a stream's memory.
 
-Letters: B batch, T frames, S slots, N cameras, C channels, L levels, Y X grid, F frames that exist
-besides the current ones.
+Letters: B batch, T frames, S slots, N cameras, C channels, L levels, Y X grid, F existing past
+frames of all samples.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from bevstack.models.temporal.fusion import TemporalFusion
 from bevstack.models.temporal.memory_update import advance_memory, start_memory
 from bevstack.models.temporal.past_frames import (
     FrameEncoder,
-    Lookback,
-    Moment,
+    FramePoses,
+    PastFrames,
     blacken_lost,
     encode_in_passes,
     frames_per_pass,
@@ -30,18 +30,20 @@ from bevstack.types import Batch, BEVMemory, Reset, sequence_ids
 
 
 class History:
-    """Looks back (and, in clips, ahead) from the current frame, as ``temporal.alignment`` says.
+    """Source of past frames' BEV maps, aligned to the current frame by ``temporal.alignment``.
 
-    "reproject": features of each frame are encoded at the points of the current grid projected
-    into the old images (v2 specification, sections 2.4 and 6). "warp": each frame is encoded on
-    its own grid, and the map is resampled by the vehicle's motion. It has no weights of its own
-    and no state. All of it runs without gradient and in evaluation mode; a missing frame costs
-    nothing.
+    - "reproject": each past frame's features are encoded at the points of the current grid,
+      projected into the past images (v2 specification, sections 2.4 and 6).
+    - "warp": each past frame is encoded on its own grid, and the map is resampled by the vehicle's
+      motion.
+
+    In clips, future frames are handled in the same way. History has neither weights nor state. It
+    runs without gradient and in evaluation mode. Missing frames cost nothing.
 
     Args:
         config: the temporal section of the configuration.
-        fusion: what will fuse the maps; says which frames there are.
-        fingerprint: of the model's configuration; a memory that bears another is refused.
+        fusion: the module that fuses the maps; its ``frames`` are the offsets used here.
+        fingerprint: of the model's configuration; a memory with another one is refused.
     """
 
     def __init__(
@@ -53,26 +55,26 @@ class History:
 
     @property
     def frames(self) -> tuple[int, ...]:
-        """Offsets of the frames, ascending."""
+        """Return the offsets of the frames, ascending."""
         return self.fusion.frames
 
     @property
     def num_slots(self) -> int:
-        """S of a stream's memory: the oldest offset and one more.
+        """Return S, the number of slots of a stream's memory: one more than the oldest offset.
 
-        The one more is the newest frame kept, which a frame that comes in between does not look
-        at. All slots up to the oldest are there even where few are looked at: what is one step old
-        now will be eight steps old.
+        There is a slot for every offset down to the oldest, even if the model uses only a few: a
+        frame that is one step old now will be eight steps old later. The additional slot holds the
+        newest frame in memory, which a frame in between (less than half a step later) skips.
         """
         return 1 - self.frames[0]
 
     def current_slot(self, batch: Batch, memory: BEVMemory | None) -> int:
-        """Where in the batch the current frame lies, once batch and memory are what they must be.
+        """Check batch and memory, and return the slot of the current frame in the batch.
 
         Raises:
-            ValueError: neither a clip of all frames nor the current one alone; a memory beside a
-                clip or for a model that looks ahead; a memory of another number of streams, of
-                another model or rig size.
+            ValueError: the batch holds neither a clip of all frames nor the current one alone; a
+                memory is given with a clip or for a model that uses future frames; or the memory
+                has another number of streams, or is of another model or rig size.
         """
         given = int(batch.images.shape[1])
         if given not in (1, len(self.frames)):
@@ -84,131 +86,135 @@ class History:
             return self.fusion.current if given > 1 else 0
         if given > 1 or self.frames[-1] > 0:
             raise ValueError(
-                "memory must be None for a clip, and for a model that looks ahead; got a memory "
-                f"with {given} frames for a model of frames {self.frames}"
+                "memory must be None for a clip, and for a model that uses future frames; got a "
+                f"memory with {given} frames for a model of frames {self.frames}"
             )
         self._check_memory(batch, memory)
         return 0
 
     def _check_memory(self, batch: Batch, memory: BEVMemory) -> None:
-        anew = "start its streams anew, with memory=None"
+        remedy = "start its streams again, with memory=None"
         if memory.batch_size != batch.batch_size:
             raise ValueError(
                 f"memory must hold one stream a sample, {batch.batch_size}; got {memory.batch_size}"
             )
-        marks = set(memory.fingerprint.tolist()) | {self.fingerprint}
-        if len(marks) > 1 or memory.num_slots != self.num_slots:
+        fingerprints = set(memory.fingerprint.tolist()) | {self.fingerprint}
+        if len(fingerprints) > 1 or memory.num_slots != self.num_slots:
             raise ValueError(
                 f"memory must be of this model, fingerprint {self.fingerprint} and "
                 f"{self.num_slots} slots; got one of another model, fingerprints "
-                f"{memory.fingerprint.tolist()} and {memory.num_slots} slots: {anew}"
+                f"{memory.fingerprint.tolist()} and {memory.num_slots} slots: {remedy}"
             )
         if memory.rig is None or memory.padded_size is None:
             return  # BEV maps: they fit any rig
-        kept = {(memory.rig.num_cameras, *size) for size in memory.padded_size.tolist()}
+        stored = {(memory.rig.num_cameras, *size) for size in memory.padded_size.tolist()}
         wanted = (int(batch.images.shape[2]), *image_size(batch))
-        if kept - {wanted}:
+        if stored - {wanted}:
             raise ValueError(
                 "memory must be of the batch's rig size (cameras, height, width in pixels), "
-                f"{wanted}; got {sorted(kept)}: {anew}"
+                f"{wanted}; got {sorted(stored)}: {remedy}"
             )
 
-    def look_back(self, model: FrameEncoder, batch: Batch, memory: BEVMemory | None) -> Lookback:
-        """The maps of a clip's other frames; where the batch has one frame, of those in memory."""
+    def collect_past_frames(
+        self, model: FrameEncoder, batch: Batch, memory: BEVMemory | None
+    ) -> PastFrames:
+        """Return the maps of a clip's past frames; for a batch of one frame, those in memory."""
         if batch.images.shape[1] > 1:
-            return self._of_clip(model, batch)
+            return self._from_clip(model, batch)
         if memory is not None:
-            return self._of_stream(model, batch, memory)
+            return self._from_memory(model, batch, memory)
         valid = self._offsets(batch.images.device).eq(0).expand(batch.batch_size, -1)
         resets = torch.full_like(batch.timestamp_us[:, 0], Reset.START)
-        row, slot = (valid & False).nonzero(as_tuple=True)
-        return Lookback(valid, resets, row, slot, None, None)
+        row, slot = (valid & False).nonzero(as_tuple=True)  # F = 0
+        return PastFrames(valid, resets, row, slot, None, None)
 
-    def streams(self, batch: Batch) -> bool:
-        """Whether the batch is a step of streams: one frame, and nothing looked for ahead."""
+    def is_stream_step(self, batch: Batch) -> bool:
+        """Return True if the batch is a step of streams: one frame, and no future frames used."""
         return batch.images.shape[1] == 1 and self.frames[-1] == 0
 
-    def keep(
+    def update_memory(
         self,
         batch: Batch,  # of one frame
         memory: BEVMemory | None,
-        check: StreamCheck | None,  # of this step, where there is a memory
+        check: StreamCheck | None,  # of this step; None without a memory
         *,
         levels: Sequence[Tensor],  # L x (B, N, C, H_l, W_l), those the BEV encoder uses
         bev: Tensor,  # (B, C, Y, X), not augmented
     ) -> BEVMemory:
-        """The memory for the next step."""
-        newest = self._moment(batch, levels, bev)
+        """Return the memory for the next step."""
+        newest = self._current_frame(batch, levels, bev)
         if memory is None or check is None:
             return start_memory(newest, self.num_slots)
         return advance_memory(memory, newest, check, self.config)
 
-    def _of_clip(self, model: FrameEncoder, batch: Batch) -> Lookback:
+    def _from_clip(self, model: FrameEncoder, batch: Batch) -> PastFrames:
         usable, resets = check_clip(batch, self.config, self.frames)
         row, slot = (usable & self._offsets(usable.device).ne(0)).nonzero(as_tuple=True)
         world_from_current = batch.world_from_bev[:, self.fusion.current]
         warp = self.config.alignment == "warp"
 
         def encode(row: Tensor, slot: Tensor) -> Tensor:  # (F, C, Y, X)
-            moment = Moment(row, batch.world_from_bev[row, slot], world_from_current[row])
+            poses = FramePoses(row, batch.world_from_bev[row, slot], world_from_current[row])
             rig = batch.rig[row, slot]
             if warp:
-                rig = rig.moved(invert_se3(moment.current_from_own))
+                rig = rig.moved(invert_se3(poses.current_from_past))
             levels = model.extract_pyramid(blacken_lost(batch.images[row, slot], rig.camera_mask))
             slots = batch.camera_slots[row]
-            own = model.encode(levels, rig, slots, padded_size=image_size(batch))
-            return self._align(own, moment, batch.bev_augmentation, model.grid)
+            bev = model.encode(levels, rig, slots, padded_size=image_size(batch))
+            return self._align(bev, poses, batch.bev_augmentation, model.grid)
 
         maps = encode_in_passes(encode, row, slot, frames_per_pass(model, batch))
-        return Lookback(usable, resets, row, slot, maps, None)
+        return PastFrames(usable, resets, row, slot, maps, None)
 
-    def _of_stream(self, model: FrameEncoder, batch: Batch, memory: BEVMemory) -> Lookback:
+    def _from_memory(self, model: FrameEncoder, batch: Batch, memory: BEVMemory) -> PastFrames:
         check = check_stream(memory, batch, self.config)
-        place, there = self._places(memory, check)
-        row, slot = there.nonzero(as_tuple=True)
+        memory_slot, exists = self._memory_slots(memory, check)
+        row, slot = exists.nonzero(as_tuple=True)
 
-        def recall(row: Tensor, slot: Tensor) -> Tensor:  # (F, C, Y, X)
-            at = (row, place[row, slot])
-            moment = Moment(row, memory.world_from_bev[at], batch.world_from_bev[row, 0])
+        def encode(row: Tensor, slot: Tensor) -> Tensor:  # (F, C, Y, X)
+            index = (row, memory_slot[row, slot])
+            poses = FramePoses(row, memory.world_from_bev[index], batch.world_from_bev[row, 0])
             if memory.rig is None or memory.camera_slots is None:
-                own = memory.features[0][at]
+                bev = memory.features[0][index]
             else:
-                rig = memory.rig[at].moved(moment.current_from_own)
-                levels = [level[at] for level in memory.features]
-                slots = memory.camera_slots[at]
-                own = model.encode(levels, rig, slots, padded_size=image_size(batch))
-            return self._align(own, moment, batch.bev_augmentation, model.grid)
+                rig = memory.rig[index].moved(poses.current_from_past)
+                levels = [level[index] for level in memory.features]
+                slots = memory.camera_slots[index]
+                bev = model.encode(levels, rig, slots, padded_size=image_size(batch))
+            return self._align(bev, poses, batch.bev_augmentation, model.grid)
 
-        maps = encode_in_passes(recall, row, slot, frames_per_pass(model, batch))
-        valid = there | self._offsets(there.device).eq(0)
-        return Lookback(valid, check.resets, row, slot, maps, check)
+        maps = encode_in_passes(encode, row, slot, frames_per_pass(model, batch))
+        valid = exists | self._offsets(exists.device).eq(0)
+        return PastFrames(valid, check.resets, row, slot, maps, check)
 
-    def _places(self, memory: BEVMemory, check: StreamCheck) -> tuple[Tensor, Tensor]:
-        """Which slot of memory lies at each offset (B, T), and whether there is a frame (B, T)."""
+    def _memory_slots(self, memory: BEVMemory, check: StreamCheck) -> tuple[Tensor, Tensor]:
+        """Return the memory slot of each offset (B, T), and True if it holds a frame (B, T)."""
         offsets = self._offsets(check.steps.device)
         last = memory.num_slots - 1
         source = last + offsets + check.steps[:, None]
-        there = (source <= last) & (check.resets == Reset.NONE)[:, None] & (offsets < 0)
+        exists = (source <= last) & (check.resets == Reset.NONE)[:, None] & (offsets < 0)
         source = source.clamp(max=last)
-        return source, there & memory.valid.gather(1, source)
+        return source, exists & memory.valid.gather(1, source)
 
     def _align(
         self,
-        own: Tensor,  # (F, C, Y, X)
-        moment: Moment,
+        bev: Tensor,  # (F, C, Y, X)
+        poses: FramePoses,
         bev_augmentation: Tensor | None,  # (B, 3, 3)
         grid: BEVGrid,
     ) -> Tensor:  # (F, C, Y, X)
-        """Maps on the current, augmented grid."""
-        augmentation = None if bev_augmentation is None else bev_augmentation[moment.row]
+        """Return the maps on the current, augmented grid."""
+        augmentation = None if bev_augmentation is None else bev_augmentation[poses.row]
         if self.config.alignment == "reproject":
-            return resample_bev(own, augmentation, grid)
-        poses = moment.world_from_own[:, None]
-        maps = align_history(own[:, None], poses, moment.world_from_current, grid, augmentation)
+            return resample_bev(bev, augmentation, grid)
+        world_from_past = poses.world_from_past[:, None]
+        maps = align_history(
+            bev[:, None], world_from_past, poses.world_from_current, grid, augmentation
+        )
         return maps[:, 0]
 
-    def _moment(self, batch: Batch, levels: Sequence[Tensor], bev: Tensor) -> BEVMemory:
-        """The current frame as a memory of one slot."""
+    def _current_frame(self, batch: Batch, levels: Sequence[Tensor], bev: Tensor) -> BEVMemory:
+        """Return the current frame as a memory of one slot."""
         device = batch.images.device
         frame = (
             torch.ones_like(batch.frame_valid),
@@ -219,9 +225,9 @@ class History:
         )
         if self.config.alignment == "warp":
             return BEVMemory((bev.detach()[:, None],), *frame)
-        kept = tuple(level.detach()[:, None] for level in levels)
+        features = tuple(level.detach()[:, None] for level in levels)
         size = torch.tensor(image_size(batch), device=device).expand(batch.batch_size, 2)
-        return BEVMemory(kept, *frame, batch.rig, batch.camera_slots[:, None], size)
+        return BEVMemory(features, *frame, batch.rig, batch.camera_slots[:, None], size)
 
     def _offsets(self, device: torch.device) -> Tensor:  # (T,)
         return torch.tensor(self.frames, device=device)

@@ -1,7 +1,7 @@
-"""Other frames than the current one: where and when they were taken, their maps, how they are made.
+"""Frames of a clip or stream besides the current one: their poses, BEV maps and encoding.
 
-Letters: B batch, T frames, N cameras, C channels, L levels, Y X grid, F frames that exist besides
-the current ones.
+They are called past frames, although a model may also use future frames of a clip. Letters:
+B batch, T frames, N cameras, C channels, L levels, Y X grid, F existing past frames of all samples.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from bevstack.types import Batch
 
 
 class FrameEncoder(Protocol):
-    """What history needs of a model; ``BEVFormerV2`` has it."""
+    """Part of a model that history uses to encode frames; ``BEVFormerV2`` implements it."""
 
     pixels_per_pass: int
 
     @property
     def grid(self) -> BEVGrid:
-        """The grid of the BEV maps."""
+        """Return the grid of the BEV maps."""
 
     def extract_pyramid(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Features of every image."""
+        """Return the features of every image."""
 
     def encode(
         self,
@@ -39,39 +39,39 @@ class FrameEncoder(Protocol):
         *,
         padded_size: tuple[int, int],
     ) -> Tensor:
-        """The BEV map of each frame."""
+        """Return the BEV map of each frame."""
 
 
-class Moment(NamedTuple):
-    """When and where F of the other frames were taken."""
+class FramePoses(NamedTuple):
+    """Samples and poses of F past frames."""
 
-    row: Tensor  # (F,) int64, of which sample
-    world_from_own: Tensor  # (F, 4, 4) float64, of each one's bev frame
-    world_from_current: Tensor  # (F, 4, 4) float64
+    row: Tensor  # (F,) int64, sample of each frame
+    world_from_past: Tensor  # (F, 4, 4) float64, from the frame's own bev frame
+    world_from_current: Tensor  # (F, 4, 4) float64, from its sample's current bev frame
 
     @property
-    def current_from_own(self) -> Tensor:  # (F, 4, 4) float64
-        """From each one's bev frame to the current one."""
-        return invert_se3(self.world_from_current) @ self.world_from_own
+    def current_from_past(self) -> Tensor:  # (F, 4, 4) float64
+        """Return the transforms from each frame's own bev frame to the current one."""
+        return invert_se3(self.world_from_current) @ self.world_from_past
 
 
 @dataclass(frozen=True)
-class Lookback:
-    """The other frames' BEV maps on the current, augmented grid."""
+class PastFrames:
+    """BEV maps of past frames on the current, augmented grid."""
 
-    valid: Tensor  # (B, T) bool, which slots have a map; true for the current one
+    valid: Tensor  # (B, T) bool, True for slots with a map and for the current one
     resets: Tensor  # (B,) int64, codes of Reset
-    row: Tensor  # (F,) int64, of which sample each map is
-    slot: Tensor  # (F,) int64, of which frame
-    maps: Tensor | None  # (F, C, Y, X); None where F is zero
-    check: StreamCheck | None  # of a stream that has a memory
+    row: Tensor  # (F,) int64, sample of each map
+    slot: Tensor  # (F,) int64, slot of each map, in 0..T-1
+    maps: Tensor | None  # (F, C, Y, X); None if F is zero
+    check: StreamCheck | None  # None for clips and for streams without a memory
 
-    def beside(
+    def stack_with_current(
         self,
         bev: Tensor,  # (B, C, Y, X), of the current frame
-        current: int,  # its slot
+        current: int,  # slot of the current frame
     ) -> Tensor:  # (B, T, C, Y, X)
-        """All maps in their places, zero where there is none; gradient to the current one."""
+        """Return the maps of all slots, zero in missing ones; only ``bev`` carries gradient."""
         maps = bev.new_zeros(*self.valid.shape, *bev.shape[1:])
         if self.maps is not None:
             maps[self.row, self.slot] = self.maps.to(bev.dtype)
@@ -79,21 +79,24 @@ class Lookback:
 
 
 @contextmanager
-def looking_back(model: nn.Module) -> Iterator[None]:
-    """No gradient, and every module in evaluation mode; afterwards each in the mode it was in."""
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Disable gradients and set all modules to evaluation mode; restore their modes at the end."""
     training = [module for module in model.modules() if module.training]
     try:
         for module in training:
             module.training = False
-        with torch.no_grad(), _casts_not_kept():
+        with torch.no_grad(), _autocast_without_cache():
             yield
     finally:
         for module in training:
             module.training = True
 
 
-def _casts_not_kept() -> AbstractContextManager[object]:
-    """Autocast that keeps no cast weights: those made without gradient would serve with it too."""
+def _autocast_without_cache() -> AbstractContextManager[object]:
+    """Return autocast without its cache of cast weights; nothing if autocast is off.
+
+    Weights that were cast without gradient would otherwise be reused with gradient later.
+    """
     for device in ("cpu", "cuda"):
         if torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
@@ -105,7 +108,7 @@ def blacken_lost(
     images: Tensor,  # (B, N, 3, H, W)
     camera_mask: Tensor,  # (B, N) bool
 ) -> Tensor:  # (B, N, 3, H, W)
-    """The images with those of lost cameras zero, whatever they held."""
+    """Return the images with those of lost cameras set to zero, even where they were NaN."""
     return images.masked_fill(~camera_mask[..., None, None, None], 0.0)
 
 
@@ -115,19 +118,19 @@ def encode_in_passes(
     slot: Tensor,  # (F,)
     frames_per_pass: int,
 ) -> Tensor | None:  # (F, C, Y, X)
-    """The maps of all frames, so many at a time; None where there are none."""
+    """Return the maps of all frames, at most ``frames_per_pass`` a call; None without frames."""
     if not len(row):
         return None
-    passes = zip(row.split(frames_per_pass), slot.split(frames_per_pass), strict=True)
-    return torch.cat([encode(*places) for places in passes])
+    rows, slots = torch.split(row, frames_per_pass), torch.split(slot, frames_per_pass)
+    return torch.cat([encode(*indices) for indices in zip(rows, slots, strict=True)])
 
 
 def image_size(batch: Batch) -> tuple[int, int]:
-    """(H, W) of the padded images."""
+    """Return (H, W) of the padded images."""
     return int(batch.images.shape[-2]), int(batch.images.shape[-1])
 
 
 def frames_per_pass(model: FrameEncoder, batch: Batch) -> int:
-    """How many frames of the batch's size go through a model together."""
+    """Return how many frames of the batch's size the model encodes in one pass."""
     height, width = image_size(batch)
     return max(1, model.pixels_per_pass // max(1, int(batch.images.shape[2]) * height * width))

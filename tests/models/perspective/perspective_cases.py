@@ -1,4 +1,4 @@
-"""The stored cases of the perspective head brought into our conventions, and small random ones."""
+"""Stored cases of the perspective head in our conventions, and small random ones."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ SMALL = PerspectiveConfig(
 
 
 def changed(config: PerspectiveConfig, **changes: object) -> PerspectiveConfig:
-    """The configuration with these changes to DD3D beside those that it has."""
+    """Return the configuration with further changes to DD3D."""
     return replace(config, small_images=replace(config.changes, **changes))
 
 
 def published_head(case: Case, config: PerspectiveConfig | None = None) -> PerspectiveHead:
-    """The head of a stored case's width with its weights, through the tables of whole files."""
+    """Return a head with a stored case's width and weights, renamed by the tables for files."""
     channels = case.weights["attr_logits.weight"].shape[1]
     head = PerspectiveHead(config or PerspectiveConfig(official_parity=True), channels=channels)
     load_published(head, case.weights, published=PUBLISHED, ours=OURS)
@@ -46,7 +46,7 @@ def published_head(case: Case, config: PerspectiveConfig | None = None) -> Persp
 
 
 def published_output(maps: dict[str, Tensor], locations: Sequence[Tensor]) -> PerspectiveOutput:
-    """An output from stored maps (I, channels, H, W), ``name.level``."""
+    """Return an output made of stored maps (I, channels, H, W), named ``name.level``."""
 
     def joined(name: str) -> Tensor:
         levels = [maps[f"{name}.{level}"] for level in range(len(locations))]
@@ -69,7 +69,7 @@ def published_output(maps: dict[str, Tensor], locations: Sequence[Tensor]) -> Pe
 
 
 def published_boxes(parts: dict[str, Tensor], prefix: str = "") -> CameraBoxes:
-    """Stored 3D boxes: depth (M, 1), size (w, l, h)."""
+    """Convert stored 3D boxes: depth (M, 1), size (w, l, h)."""
     return CameraBoxes(
         parts[prefix + "quat"],
         parts[prefix + "proj_ctr"],
@@ -80,7 +80,7 @@ def published_boxes(parts: dict[str, Tensor], prefix: str = "") -> CameraBoxes:
 
 
 def published_annotations(case: Case) -> tuple[list[CameraAnnotations], Tensor]:
-    """True boxes of every image of a stored case, and the intrinsics (I, 3, 3)."""
+    """Return the true boxes of every image of a stored case, and the intrinsics (I, 3, 3)."""
     annotations = []
     inverses = case.inputs["inv_K"]
     for image, inverse in enumerate(inverses):
@@ -107,7 +107,7 @@ def published_annotations(case: Case) -> tuple[list[CameraAnnotations], Tensor]:
 
 
 def some_intrinsics(images: int) -> Tensor:
-    """Another lens in every image, (I, 3, 3) float64."""
+    """Return different intrinsics for every image, (I, 3, 3) float64."""
     matrices = [
         [[30.0 + 7 * i, 0.5 * i, 34.0 - i], [0.0, 33.0 + 5 * i, 22.0 + i], [0.0, 0.0, 1.0]]
         for i in range(images)
@@ -116,7 +116,7 @@ def some_intrinsics(images: int) -> Tensor:
 
 
 def some_annotations(count: int, *, classes: int = 4, seed: int = 0) -> CameraAnnotations:
-    """Boxes of many sizes in an image of 72 x 48 pixels; some speeds and attributes unknown."""
+    """Return boxes of many sizes in 72 x 48 pixels, some with unknown speed or attribute."""
     generator = torch.Generator().manual_seed(seed)
 
     def uniform(*shape: int) -> Tensor:
@@ -141,7 +141,7 @@ def some_annotations(count: int, *, classes: int = 4, seed: int = 0) -> CameraAn
 def some_output(
     images: int, *, shapes: Sequence[tuple[int, int]] = SHAPES, classes: int = 4, seed: int = 0
 ) -> PerspectiveOutput:
-    """Random predictions of the sizes real ones have."""
+    """Return random predictions of realistic sizes."""
     generator = torch.Generator().manual_seed(seed)
     locations = level_locations(shapes, SMALL.strides, device="cpu")
     count = len(locations)

@@ -1,4 +1,4 @@
-"""Which images the perspective head sees, and that mirrored ones are upright again."""
+"""Selection of images for the perspective head, and undoing of mirroring."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from bevstack.config import Config, FPNConfig, PerspectiveConfig
 from bevstack.losses import DetectorCriterion
 from bevstack.models.build import build_model
-from bevstack.models.perspective.camera_views import PerspectiveViews, look_from_cameras
+from bevstack.models.perspective.camera_views import PerspectiveViews, run_perspective_head
 from bevstack.models.perspective.head import PerspectiveHead
 from bevstack.types import Batch, CameraAnnotations
 from tests.models.perspective.perspective_cases import changed
@@ -33,11 +33,11 @@ PERSPECTIVE = PerspectiveConfig(
     canonical_size_m=((4.6, 1.9, 1.7), (0.7, 0.6, 1.8), (7.0, 2.5, 2.8)),
     level_bounds_px=(16, 32),
 )
-SIZE = (32, 64)  # whole strides, so that mirrored maps lie exactly on the others
+SIZE = (32, 64)  # multiples of the strides, so that mirrored maps align exactly
 
 
 def perspective_config() -> Config:
-    # Two levels for the map, three for the images: as published, where it is four and five.
+    # Two levels for the map, three for the head; published models have four and five.
     config = small_config()
     fpn = FPNConfig(in_stages=(1, 2, 3), num_outputs=3, channels=24)
     encoder = replace(config.encoder, num_levels=2)
@@ -64,14 +64,14 @@ def boxes(count: int, seed: int) -> CameraAnnotations:
 
 def training_batch(counts: tuple[tuple[int, ...], ...], seed: int = 0) -> Batch:
     batch = make_batch(len(counts), len(counts[0]), image_size=SIZE, padded_size=SIZE, seed=seed)
-    of_cameras = tuple(
+    camera_annotations = tuple(
         tuple(boxes(count, 10 * sample + camera) for camera, count in enumerate(row))
         for sample, row in enumerate(counts)
     )
     annotations = tuple(
         make_annotations(2 + sample, 3, seed=sample) for sample in range(len(counts))
     )
-    return replace(batch, annotations=annotations, camera_annotations=of_cameras)
+    return replace(batch, annotations=annotations, camera_annotations=camera_annotations)
 
 
 def head_and_pyramid(
@@ -85,18 +85,18 @@ def head_and_pyramid(
 
 
 @pytest.mark.parametrize("ground_z_m", [None, 0.0])
-def test_a_mirrored_image_is_looked_at_upright(ground_z_m: float | None) -> None:
+def test_mirroring_of_an_image_is_undone(ground_z_m: float | None) -> None:
     head, pyramid = head_and_pyramid(2, 3, ground_z_m)
     rig = ring_rig(2, 3, SIZE)[:, 0]
     wanted = torch.ones(2, 3, dtype=torch.bool)
-    plain = look_from_cameras(head, pyramid, rig, wanted=wanted, padded_width=SIZE[1])
+    plain = run_perspective_head(head, pyramid, rig, wanted=wanted, padded_width=SIZE[1])
     turned = [level.clone() for level in pyramid]
     for level in turned:
         level[1] = level[1].flip(-1)  # the second sample's images are mirrored
     mirrored_rig = replace(
         rig, intrinsics=torch.stack((rig.intrinsics[0], rig.flipped().intrinsics[1]))
     )
-    mirrored = look_from_cameras(head, turned, mirrored_rig, wanted=wanted, padded_width=SIZE[1])
+    mirrored = run_perspective_head(head, turned, mirrored_rig, wanted=wanted, padded_width=SIZE[1])
     assert mirrored.mirrored.tolist() == [False] * 3 + [True] * 3
     torch.testing.assert_close(mirrored.intrinsics, plain.intrinsics)
     for name in ("logits", "ltrb_px", "quaternion", "depth", "center_offset_px"):
@@ -108,30 +108,32 @@ def test_boxes_of_mirrored_images_change_sides() -> None:
     rig = ring_rig(1, 2, SIZE)[:, 0]
     rig = replace(rig, intrinsics=rig.flipped().intrinsics)
     wanted = torch.tensor([[False, True]])
-    views = look_from_cameras(head, pyramid, rig, wanted=wanted, padded_width=80)  # 16 of padding
+    views = run_perspective_head(
+        head, pyramid, rig, wanted=wanted, padded_width=80
+    )  # 16 of padding
     true = boxes(2, 3)
     true = replace(true, boxes_px=torch.tensor([[5.0, 1.0, 20.0, 9.0], [0.0, 2.0, 64.0, 3.0]]))
-    (upright,) = views.upright([[boxes(4, 1), true]])
-    assert upright.boxes_px.tolist() == [[60.0, 1.0, 75.0, 9.0], [16.0, 2.0, 80.0, 3.0]]
-    assert torch.equal(upright.center_m, true.center_m)
-    # A point that the mirrored camera sees at u, the upright one sees at padded_width - u.
+    (unmirrored,) = views.unmirror([[boxes(4, 1), true]])
+    assert unmirrored.boxes_px.tolist() == [[60.0, 1.0, 75.0, 9.0], [16.0, 2.0, 80.0, 3.0]]
+    assert torch.equal(unmirrored.center_m, true.center_m)
+    # A point at u in the mirrored image is at padded_width - u in the unmirrored one.
     point = torch.tensor([2.0, 1.0, 10.0], dtype=torch.float64)
     u, _, depth = rig.intrinsics[0, 1] @ point
-    upright_u, _, _ = views.intrinsics[0] @ point
-    torch.testing.assert_close(upright_u / depth, 80 - u / depth)
+    unmirrored_u, _, _ = views.intrinsics[0] @ point
+    torch.testing.assert_close(unmirrored_u / depth, 80 - u / depth)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3])
 def test_samples_in_a_batch_equal_samples_alone(batch_size: int) -> None:
-    # Group norm: what one image says does not depend on the others.
+    # Group norm: the output of an image does not depend on the other images.
     config = perspective_config()
     model = randomise(build_model(config)).train()
     batch = training_batch(((2, 0, 1), (0, 3, 0), (1, 1, 1))[:batch_size])
     views = model(batch).perspective
     at = 0
     for sample in range(batch_size):
-        of_cameras = batch.camera_annotations
-        assert of_cameras is not None
+        camera_annotations = batch.camera_annotations
+        assert camera_annotations is not None
         alone = Batch(
             images=batch.images[sample : sample + 1],
             rig=batch.rig[sample : sample + 1],
@@ -141,12 +143,12 @@ def test_samples_in_a_batch_equal_samples_alone(batch_size: int) -> None:
             timestamp_us=batch.timestamp_us[sample : sample + 1],
             sample_tokens=batch.sample_tokens[sample : sample + 1],
             scene_tokens=batch.scene_tokens[sample : sample + 1],
-            camera_annotations=of_cameras[sample : sample + 1],
+            camera_annotations=camera_annotations[sample : sample + 1],
         )
         one = model(alone).perspective
         end = at + one.image.shape[0]
         assert torch.equal(views.image[at:end], one.image + 3 * sample)
-        # Other batch sizes take other routes through the convolution library.
+        # The convolution library uses other algorithms for other batch sizes.
         torch.testing.assert_close(views.output.logits[at:end], one.output.logits)
         torch.testing.assert_close(views.output.depth[at:end], one.output.depth)
         at = end
@@ -213,7 +215,7 @@ def test_boxes_for_too_few_cameras_are_refused() -> None:
     head, pyramid = head_and_pyramid(1, 2)
     rig = ring_rig(1, 2, SIZE)[:, 0]
     wanted = torch.ones(1, 2, dtype=torch.bool)
-    views = look_from_cameras(head, pyramid, rig, wanted=wanted, padded_width=SIZE[1])
+    views = run_perspective_head(head, pyramid, rig, wanted=wanted, padded_width=SIZE[1])
     assert isinstance(views, PerspectiveViews)
     with pytest.raises(ValueError, match="annotations must be one a camera"):
-        views.upright([[boxes(1, 0)]])
+        views.unmirror([[boxes(1, 0)]])

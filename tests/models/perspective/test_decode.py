@@ -15,7 +15,7 @@ from bevstack.models.perspective.decode import (
     RawBoxes,
     decode_boxes,
     detect,
-    egocentric,
+    egocentric_from_allocentric,
     invert_intrinsics,
 )
 from bevstack.types.perspective import CameraBoxes
@@ -30,23 +30,23 @@ from tests.models.perspective.perspective_cases import (
 
 
 def assert_same_attitude(got: Tensor, wanted: Tensor, tolerance: float) -> None:
-    """q and -q turn alike."""
+    """Compare quaternions up to sign: q and -q are the same rotation."""
     sign = torch.where((got * wanted).sum(-1, keepdim=True) < 0, -1.0, 1.0)
     assert_close(got * sign, wanted, tolerance)
 
 
 def rotation(quaternion: Tensor) -> np.ndarray:
-    """Matrix of one wxyz quaternion, from its definition in numpy."""
+    """Return the matrix of one wxyz quaternion, from its definition in numpy."""
     w, x, y, z = (float(v) for v in quaternion.double() / quaternion.double().norm())
     cross = np.array(((0, -z, y), (z, 0, -x), (-y, x, 0)))
     return np.eye(3) + 2 * w * cross + 2 * cross @ cross
 
 
 def naive_decode(
-    said: list[np.ndarray], location: np.ndarray, label: int, intrinsics: np.ndarray
+    raw: list[np.ndarray], location: np.ndarray, label: int, intrinsics: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """One box by matrices, in numpy: rotation, projected centre, depth, size, corners."""
-    quaternion, offset, depth, size = said
+    """Decode one box by matrices in numpy: rotation, projected centre, depth, size, corners."""
+    quaternion, offset, depth, size = raw
     center_px = location + offset
     inverse = np.linalg.inv(intrinsics)
     scale = 500 * math.hypot(inverse[0, 0], inverse[1, 1])
@@ -77,7 +77,7 @@ def numpy_raw(raw: RawBoxes, index: object) -> list[np.ndarray]:
 
 
 def assert_is(box: CameraBoxes, wanted: dict[str, np.ndarray]) -> None:
-    """One box against the naive one; float32 against float64, so 1e-4 of metres and pixels."""
+    """Compare a box with the naive one: float32 with float64, so to 1e-4 metres and pixels."""
     got = {
         "rotation": rotation(box.quaternion),
         "center_px": box.projected_center_px,
@@ -108,8 +108,8 @@ def test_geometry_matches_the_published_code() -> None:
     assert_close(boxes.corners(), wanted["corners"], tolerance)
     assert_close(rotation_from_quaternion(case.inputs["quat"]), wanted["matrix"], tolerance)
     assert_same_attitude(boxes.quaternion, wanted["quat_back"], tolerance)
-    seen = egocentric(boxes.quaternion, boxes.rays())
-    assert_same_attitude(seen, wanted["egocentric"], tolerance)
+    egocentric = egocentric_from_allocentric(boxes.quaternion, boxes.rays())
+    assert_same_attitude(egocentric, wanted["egocentric"], tolerance)
 
 
 def published_raw(case: Case) -> RawBoxes:
@@ -139,7 +139,7 @@ def test_decoded_boxes_match_the_published_code() -> None:
 
 @pytest.mark.parametrize("images", [0, 1, 2, 3])
 def test_decoding_equals_matrices_box_by_box(images: int) -> None:
-    """Two axes of boxes, and another lens in every image."""
+    """Boxes have two axes, and every image has different intrinsics."""
     raw = some_raw(images, 5)
     intrinsics = some_intrinsics(images)
     labels = torch.arange(images * 5).view(images, 5) % 4
@@ -157,15 +157,17 @@ def test_decoding_equals_matrices_box_by_box(images: int) -> None:
         )
         clamped += int(wanted["depth"] in (0.1, 80.0))
         assert_is(boxes[i][d], wanted)
-    assert images < 3 or clamped  # both ways through the clamp are taken
+    assert images < 3 or clamped  # some depths are clamped
 
 
-def test_object_seen_alike_turns_with_its_ray() -> None:
-    """Straight ahead the two attitudes agree; 30 degrees to the right the object is yawed by it."""
-    alike = torch.nn.functional.normalize(torch.tensor((0.3, -0.5, 0.7, 0.1)), dim=-1)
-    assert_close(egocentric(alike, torch.tensor((0.0, 0.0, 2.0))), alike, 1e-6)
+def test_object_of_the_same_appearance_turns_with_its_ray() -> None:
+    """Straight ahead both attitudes agree; 30 degrees to the right they differ by that yaw."""
+    allocentric = torch.nn.functional.normalize(torch.tensor((0.3, -0.5, 0.7, 0.1)), dim=-1)
+    ahead = egocentric_from_allocentric(allocentric, torch.tensor((0.0, 0.0, 2.0)))
+    assert_close(ahead, allocentric, 1e-6)
     ray = torch.tensor((math.tan(math.radians(30)), 0.0, 1.0))
-    turned = rotation(egocentric(alike, ray)) @ np.linalg.inv(rotation(alike))
+    egocentric = rotation(egocentric_from_allocentric(allocentric, ray))
+    turned = egocentric @ np.linalg.inv(rotation(allocentric))
     cos, sin = math.cos(math.radians(30)), math.sin(math.radians(30))
     about_y = ((cos, 0, sin), (0, 1, 0), (-sin, 0, cos))  # y points down: from z towards x
     np.testing.assert_allclose(turned, about_y, atol=1e-6)
@@ -186,15 +188,16 @@ def test_gradients_of_decoding_are_right() -> None:
     assert torch.autograd.gradcheck(corners, leaves)
 
 
-def test_quaternion_of_no_length_gives_a_box_and_a_finite_gradient() -> None:
+def test_quaternion_of_length_0_gives_a_box_and_a_finite_gradient() -> None:
     raw = some_raw(2)
     nothing = torch.zeros(2, 4, requires_grad=True)
     inverse = invert_intrinsics(some_intrinsics(2))
     labels, locations = torch.tensor((0, 1)), torch.ones(2, 2)
     boxes = decode_boxes(replace(raw, quaternion=nothing), labels, locations, inverse, SMALL)
     boxes.corners().sum().backward()
-    upright = torch.tensor((1.0, 0.0, 0.0, 0.0)).expand(2, 4)
-    assert_same_attitude(boxes.quaternion, egocentric(upright, boxes.rays()), 1e-6)
+    identity = torch.tensor((1.0, 0.0, 0.0, 0.0)).expand(2, 4)
+    wanted = egocentric_from_allocentric(identity, boxes.rays())
+    assert_same_attitude(boxes.quaternion, wanted, 1e-6)
     assert nothing.grad is not None and nothing.grad.isfinite().all()
 
 
@@ -203,8 +206,10 @@ def test_detections_match_the_published_code() -> None:
     case = read_case("dd3d_inference")
     locations = [case.inputs[f"locations.{level}"] for level in range(5)]
     output = published_output(case.inputs, locations)
-    found = detect(output, torch.linalg.inv(case.inputs["inv_K"].double()), PerspectiveConfig())
-    assert found.valid.all() and found.valid.shape == (3, 100)
+    detections = detect(
+        output, torch.linalg.inv(case.inputs["inv_K"].double()), PerspectiveConfig()
+    )
+    assert detections.valid.all() and detections.valid.shape == (3, 100)
     for image in range(3):
         wanted = {
             key.removeprefix(f"{image}."): value
@@ -212,17 +217,17 @@ def test_detections_match_the_published_code() -> None:
             if key.startswith(f"{image}.")
         }
         stored = published_boxes({**wanted, "inv_K": case.inputs["inv_K"][image].expand(100, 3, 3)})
-        boxes = found.boxes[image]
+        boxes = detections.boxes[image]
         for got, name in (
-            (found.scores, "scores_3d"),
-            (found.image_scores, "scores"),
-            (found.boxes_px, "boxes"),
-            (found.speed_mps, "speeds"),
+            (detections.scores, "scores_3d"),
+            (detections.image_scores, "scores"),
+            (detections.boxes_px, "boxes"),
+            (detections.speed_mps, "speeds"),
         ):
             assert_close(got[image], wanted[name], case.tolerance)
-        assert torch.equal(found.labels[image], wanted["classes"])
-        assert torch.equal(found.attributes[image], wanted["attributes"])
-        assert torch.equal(found.levels[image], wanted["fpn_levels"])
+        assert torch.equal(detections.labels[image], wanted["classes"])
+        assert torch.equal(detections.attributes[image], wanted["attributes"])
+        assert torch.equal(detections.levels[image], wanted["fpn_levels"])
         assert_same_attitude(boxes.quaternion, stored.quaternion, case.tolerance)
         assert_close(boxes.projected_center_px, stored.projected_center_px, case.tolerance)
         assert_close(boxes.size_m, stored.size_m, case.tolerance)
@@ -239,17 +244,17 @@ def naive_iou(first: list[float], second: list[float]) -> float:
 
 
 def naive_detections(output, image: int, config: PerspectiveConfig) -> list[tuple]:
-    """(score, image score, location, label, box) by loops over levels, locations and classes."""
+    """Return (score, image score, location, label, box) by loops over levels and pairs."""
     candidates, start = [], 0
     for size in output.level_sizes:
-        of_level = []
+        level_candidates = []
         for p, k in itertools.product(range(start, start + size), range(output.logits.shape[2])):
             strength = float(
                 output.logits[image, p, k].sigmoid() * output.centerness[image, p].sigmoid()
             )
             if strength > config.score_threshold:
-                of_level.append((strength, p, k))
-        candidates += sorted(of_level, reverse=True)[: config.max_candidates]
+                level_candidates.append((strength, p, k))
+        candidates += sorted(level_candidates, reverse=True)[: config.max_candidates]
         start += size
     scored = []
     for strength, p, k in candidates:
@@ -279,22 +284,22 @@ def naive_detections(output, image: int, config: PerspectiveConfig) -> list[tupl
 def test_detections_equal_loops(images: int, config: PerspectiveConfig) -> None:
     output = some_output(images, seed=images)
     intrinsics = some_intrinsics(images)
-    found = detect(output, intrinsics, config)
+    detections = detect(output, intrinsics, config)
     levels = output.levels.tolist()
     for image in range(images):
         wanted = naive_detections(output, image, config)
-        count = int(found.valid[image].sum())
+        count = int(detections.valid[image].sum())
         assert count == len(wanted)
-        assert found.valid[image, :count].all()
-        assert not found.scores[image, count:].any()
+        assert detections.valid[image, :count].all()
+        assert not detections.scores[image, count:].any()
         for d, (score, image_score, p, label, box) in enumerate(wanted):
-            assert float(found.scores[image, d]) == pytest.approx(score, rel=1e-5)
-            assert float(found.image_scores[image, d]) == pytest.approx(image_score, rel=1e-5)
-            assert int(found.labels[image, d]) == label
-            assert int(found.levels[image, d]) == levels[p]
-            assert found.boxes_px[image, d].tolist() == pytest.approx(box, abs=1e-4)
-            assert int(found.attributes[image, d]) == int(output.attributes[image, p].argmax())
-            assert float(found.speed_mps[image, d]) == float(output.speed_mps[image, p])
+            assert float(detections.scores[image, d]) == pytest.approx(score, rel=1e-5)
+            assert float(detections.image_scores[image, d]) == pytest.approx(image_score, rel=1e-5)
+            assert int(detections.labels[image, d]) == label
+            assert int(detections.levels[image, d]) == levels[p]
+            assert detections.boxes_px[image, d].tolist() == pytest.approx(box, abs=1e-4)
+            assert int(detections.attributes[image, d]) == int(output.attributes[image, p].argmax())
+            assert float(detections.speed_mps[image, d]) == float(output.speed_mps[image, p])
             raw = RawBoxes(
                 output.quaternion[..., label],
                 output.center_offset_px[..., label],
@@ -305,7 +310,7 @@ def test_detections_equal_loops(images: int, config: PerspectiveConfig) -> None:
             decoded = naive_decode(
                 numpy_raw(raw, (image, p)), location, label, intrinsics[image].numpy()
             )
-            assert_is(found.boxes[image][d], decoded)
+            assert_is(detections.boxes[image][d], decoded)
 
 
 def test_batches_detect_as_their_images_alone() -> None:

@@ -13,7 +13,7 @@ from bevstack.models.perspective.head import (
     PerspectiveHead,
     PerspectiveOutput,
     choose_images,
-    ground_seen_at,
+    ground_inverse_depth,
     level_locations,
 )
 from tests.models.bevformer_oracle import assert_close, read_case
@@ -79,8 +79,8 @@ def naive_tower(tower: nn.Module, x: Tensor, level: int) -> Tensor:
     return x
 
 
-def naive_said(head: PerspectiveHead, feature: Tensor, level: int) -> dict[str, Tensor]:
-    """Maps of one image and level, before they are flattened."""
+def naive_outputs(head: PerspectiveHead, feature: Tensor, level: int) -> dict[str, Tensor]:
+    """Return the output maps of one image and level, before they are flattened."""
 
     def conv(name: str, x: Tensor) -> Tensor:
         predictor = getattr(head, name)
@@ -111,23 +111,23 @@ def test_outputs_equal_loops_over_images_levels_rows_and_classes(images: int, si
     output = head(pyramid)
     assert output.logits.shape == (images, 75, 4)
     assert (output.ltrb_px == 0).any() and (output.ltrb_px > 0).any()
-    place = 0
+    location = 0
     for level, (height, width) in enumerate(SHAPES):
-        said = [naive_said(head, pyramid[level][i : i + 1], level) for i in range(images)]
+        maps = [naive_outputs(head, pyramid[level][i : i + 1], level) for i in range(images)]
         for row, col in itertools.product(range(height), range(width)):
             at = [col * SMALL.strides[level], row * SMALL.strides[level]]
-            assert output.locations_px[place].tolist() == at
-            assert int(output.levels[place]) == level
+            assert output.locations_px[location].tolist() == at
+            assert int(output.levels[location]) == level
             for i, name in itertools.product(range(images), FIELDS):
-                channels = said[i][name][0, :, row, col]
-                got = getattr(output, name)[i, place]
+                channels = maps[i][name][0, :, row, col]
+                got = getattr(output, name)[i, location]
                 if got.dim() == 2:  # components major: channel = component * classes + class
                     channels = torch.stack(
                         [channels[d * 4 : d * 4 + 4] for d in range(got.shape[0])]
                     )
                 torch.testing.assert_close(got, channels.reshape(got.shape), rtol=1e-4, atol=1e-4)
-            place += 1
-    assert place == output.locations_px.shape[0]
+            location += 1
+    assert location == output.locations_px.shape[0]
 
 
 def test_a_level_normalises_with_its_own_statistics_alone() -> None:
@@ -161,7 +161,7 @@ def test_group_norm_sees_each_image_by_itself() -> None:
 
 
 @pytest.mark.parametrize("norm", ["BN", "SyncBN", "GN"])
-def test_no_image_says_nothing_and_leaves_all_statistics(norm: str) -> None:
+def test_no_image_gives_no_output_and_leaves_all_statistics(norm: str) -> None:
     head = some_head(replace(SMALL, norm=norm, norm_groups=4)).train()
     before = {k: v.clone() for k, v in head.state_dict().items()}
     output = head(some_pyramid(0))
@@ -215,7 +215,7 @@ def test_half_precision_convolutions_give_whole_depths() -> None:
     with torch.no_grad():
         whole = head(pyramid)
     assert all(getattr(half, name).dtype == torch.float32 for name in FIELDS)
-    # eight bits in some four layers of unit size: a few hundredths of the depth's own spread
+    # eight bits in about four layers of unit size: a few hundredths of the depth's deviation
     assert float((half.depth - whole.depth).abs().max()) < 0.05 * max(SMALL.std_depth_m)
 
 
@@ -248,19 +248,19 @@ def test_head_is_described_without_memory() -> None:
 
 def test_wrong_pyramids_and_groups_are_refused() -> None:
     head = some_head()
-    with pytest.raises(ValueError, match=r"pyramid must have a level .* got 2: set fpn"):
+    with pytest.raises(ValueError, match=r"pyramid must have a level .* got 2 levels: set fpn"):
         head(some_pyramid(1)[:2])
     with pytest.raises(ValueError, match=r"norm_groups must divide fpn.channels = 12; got 5"):
         PerspectiveHead(replace(SMALL, norm="GN", norm_groups=5), channels=12)
 
 
 def naive_ground(location: Tensor, intrinsics: Tensor, bev_from_cam: Tensor, z: float) -> float:
-    """Inverse depth of the point of the ground plane that a pixel sees, by going there."""
+    """Return the inverse depth where a pixel's ray meets the ground plane."""
     ray = torch.linalg.inv(intrinsics) @ torch.tensor((*location.tolist(), 1.0)).double()
-    origin, way = bev_from_cam[:3, 3], bev_from_cam[:3, :3] @ ray
-    steps = (z - origin[2]) / way[2]  # of one metre of depth each
-    assert float((origin + steps * way)[2]) == pytest.approx(z)
-    return float(1 / steps)
+    origin, direction = bev_from_cam[:3, 3], bev_from_cam[:3, :3] @ ray
+    depth = (z - origin[2]) / direction[2]  # the direction has a depth of one metre
+    assert float((origin + depth * direction)[2]) == pytest.approx(z)
+    return float(1 / depth)
 
 
 def test_ground_is_where_rays_meet_it() -> None:
@@ -270,11 +270,11 @@ def test_ground_is_where_rays_meet_it() -> None:
     poses[:, :3, :3] = turn
     poses[:, :3, 3] = torch.tensor(((1.0, 2.0, 1.5), (0.0, -1.0, 2.2), (3.0, 0.0, 0.4)))
     intrinsics = some_intrinsics(3)
-    places = level_locations(SHAPES, SMALL.strides, device="cpu")
-    got = ground_seen_at(places, torch.linalg.inv(intrinsics), poses, ground_z_m=-0.3)
-    for camera, place in itertools.product(range(3), range(len(places))):
-        wanted = naive_ground(places[place], intrinsics[camera], poses[camera], -0.3)
-        assert float(got[camera, place]) == pytest.approx(wanted, rel=1e-5, abs=1e-7)
+    locations = level_locations(SHAPES, SMALL.strides, device="cpu")
+    got = ground_inverse_depth(locations, torch.linalg.inv(intrinsics), poses, ground_z_m=-0.3)
+    for camera, row in itertools.product(range(3), range(len(locations))):
+        wanted = naive_ground(locations[row], intrinsics[camera], poses[camera], -0.3)
+        assert float(got[camera, row]) == pytest.approx(wanted, rel=1e-5, abs=1e-7)
 
 
 def grounded(**changes: object) -> PerspectiveConfig:
@@ -282,7 +282,7 @@ def grounded(**changes: object) -> PerspectiveConfig:
 
 
 def some_ground(images: int) -> list[Tensor]:
-    """As a camera 1.5 m above it sees it, with the horizon within the image."""
+    """Return the ground of a camera 1.5 m above it, with the horizon inside the image."""
     rows = [torch.arange(h) * s for (h, _), s in zip(SHAPES, SMALL.strides, strict=True)]
     return [
         ((row - 12.5) / (60 * 1.5))[None, :, None].expand(images, -1, w).float()
@@ -291,27 +291,25 @@ def some_ground(images: int) -> list[Tensor]:
 
 
 @torch.no_grad()
-def test_depths_are_said_relative_to_the_ground() -> None:
+def test_depths_are_predicted_relative_to_the_ground() -> None:
     head, pyramid, ground = some_head(grounded()), some_pyramid(2), some_ground(2)
     output = head(pyramid, ground)
     assert (output.depth > 0).all() and output.depth.isfinite().all()
     for level, (height, width) in enumerate(SHAPES):
-        of_ground = torch.stack(
-            (10 * ground[level], 0.5 * ground[level].clamp(0.01).log() + 1.5), 1
+        channels = torch.stack((10 * ground[level], 0.5 * ground[level].clamp(0.01).log() + 1.5), 1)
+        features = pyramid[level] + torch.einsum(
+            "oc,ichw->iohw", head.ground.weight[..., 0, 0], channels
         )
-        told = pyramid[level] + torch.einsum(
-            "oc,ichw->iohw", head.ground.weight[..., 0, 0], of_ground
-        )
-        said = naive_said(head, told + head.ground.bias[:, None, None], level)["depth"]
+        raw = naive_outputs(head, features + head.ground.bias[:, None, None], level)["depth"]
         start = sum(h * w for h, w in SHAPES[:level])
         got = output.depth[:, start : start + height * width].unflatten(1, (height, width))
-        inverse = (100 * (said + ground[level][:, None])).exp().add(1).log() / 100
+        inverse = (100 * (raw + ground[level][:, None])).exp().add(1).log() / 100
         inverse = inverse.clamp(min=0.001)  # a kilometre
         torch.testing.assert_close(1 / got, inverse.permute(0, 2, 3, 1), rtol=1e-3, atol=1e-4)
 
 
-def test_a_foot_as_far_below_is_as_much_nearer_anywhere() -> None:
-    """At the start, what is said is the ground some way below each location."""
+def test_the_same_output_means_ground_contact_equally_far_below_anywhere() -> None:
+    """Initially the predicted depth is that of the ground a constant distance below."""
     head = PerspectiveHead(grounded(norm="GN", norm_groups=4), channels=12).eval()
     nn.init.zeros_(head.depth.weight)
     ground = some_ground(1)
@@ -322,12 +320,11 @@ def test_a_foot_as_far_below_is_as_much_nearer_anywhere() -> None:
     torch.testing.assert_close(inverse[4:] - inverse[3:-1], step.expand(2, 9), rtol=0.02, atol=0)
 
 
-def test_ground_is_told_where_the_configuration_has_one_and_only_there() -> None:
-    with pytest.raises(
-        ValueError, match=r"ground must be given: perspective.small_images.ground_z_m is 0"
-    ):
+def test_ground_is_given_if_and_only_if_the_configuration_has_one() -> None:
+    reason = r"because perspective.small_images.ground_z_m is"
+    with pytest.raises(ValueError, match=rf"ground must be given, {reason} 0.0; got None"):
         some_head(grounded())(some_pyramid(1))
-    with pytest.raises(ValueError, match=r"ground must be none for a configuration without"):
+    with pytest.raises(ValueError, match=rf"ground must be None, {reason} None; got a tensor"):
         some_head()(some_pyramid(1), some_ground(1))
 
 

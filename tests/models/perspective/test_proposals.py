@@ -13,7 +13,7 @@ from torch import Tensor
 from bevstack.config import ProposalConfig
 from bevstack.datasets.augmentation.augment import BEVAugmentation
 from bevstack.geometry import BEVGrid, CameraRig
-from bevstack.models.perspective.camera_views import PerspectiveViews, look_from_cameras
+from bevstack.models.perspective.camera_views import PerspectiveViews, run_perspective_head
 from bevstack.models.perspective.decode import detect
 from bevstack.models.perspective.head import PerspectiveHead
 from bevstack.models.perspective.proposals import Proposals, find_proposals
@@ -33,7 +33,7 @@ AUGMENTATIONS = (
 
 
 def some_views(batch: int, cameras: int, *, seed: int = 0) -> tuple[PerspectiveViews, CameraRig]:
-    """Detections some 15 m away in all images but one of the first sample, another lens in each."""
+    """Return detections about 15 m away in all images but image 1, with different intrinsics."""
     rig = ring_rig(batch, cameras, (48, 72), seed=seed)[:, 0]
     zoom = 1 + 0.1 * torch.arange(batch * cameras, dtype=torch.float64).view(batch, cameras)
     intrinsics = rig.intrinsics.clone()
@@ -42,9 +42,9 @@ def some_views(batch: int, cameras: int, *, seed: int = 0) -> tuple[PerspectiveV
     image = torch.tensor([i for i in range(batch * cameras) if i != 1], dtype=torch.int64)
     output = some_output(len(image), seed=seed)
     output = replace(output, depth=output.depth * 16)
-    upright = rig.intrinsics.flatten(0, 1)[image]
+    image_intrinsics = rig.intrinsics.flatten(0, 1)[image]
     mirrored = torch.zeros(len(image), dtype=torch.bool)
-    return PerspectiveViews(output, image, upright, mirrored, 72), rig
+    return PerspectiveViews(output, image, image_intrinsics, mirrored, 72), rig
 
 
 def naive_proposals(
@@ -54,37 +54,41 @@ def naive_proposals(
     config: ProposalConfig,
     augmentation: np.ndarray,
 ) -> list[dict]:
-    """Of one sample, box by box: what is left, best first."""
+    """Return the proposals of one sample, best first, computed box by box."""
     cameras = rig.num_cameras
     per_view = replace(SMALL, max_detections=config.max_per_view)
-    found = detect(views.output, views.intrinsics, per_view)
+    detections = detect(views.output, views.intrinsics, per_view)
     boxes = []
     for row, image in enumerate(views.image.tolist()):
         if image // cameras != sample or not rig.camera_mask[sample, image % cameras]:
             continue
         bev_from_cam = rig.bev_from_cam[sample, image % cameras].numpy()
-        for d in range(found.valid.shape[1]):
-            score = float(found.scores[row, d])
-            if not found.valid[row, d] or score < config.score_threshold:
+        for d in range(detections.valid.shape[1]):
+            score = float(detections.scores[row, d])
+            if not detections.valid[row, d] or score < config.score_threshold:
                 continue
-            center = bev_from_cam @ np.append(found.boxes.centers()[row, d].double().numpy(), 1)
+            center = bev_from_cam @ np.append(
+                detections.boxes.centers()[row, d].double().numpy(), 1
+            )
             center = augmentation @ center[:3]
-            attitude = rotation(found.boxes.quaternion[row, d])
-            ahead = augmentation @ (bev_from_cam[:3, :3] @ attitude)[:, 0]
-            size = found.boxes.size_m[row, d].numpy() * np.cbrt(abs(np.linalg.det(augmentation)))
+            attitude = rotation(detections.boxes.quaternion[row, d])
+            heading = augmentation @ (bev_from_cam[:3, :3] @ attitude)[:, 0]
+            size = detections.boxes.size_m[row, d].numpy() * np.cbrt(
+                abs(np.linalg.det(augmentation))
+            )
             if not (-18 < center[0] < 24 and -15 < center[1] < 11):
                 continue
-            footprint = torch.tensor((*center[:2], *size[:2], math.atan2(ahead[1], ahead[0])))
-            label = int(found.labels[row, d])
-            speed = float(found.speed_mps[row, d])
+            footprint = torch.tensor((*center[:2], *size[:2], math.atan2(heading[1], heading[0])))
+            label = int(detections.labels[row, d])
+            speed = float(detections.speed_mps[row, d])
             boxes.append(
                 {
                     "score": score,
                     "label": label,
                     "center": center,
                     "size": size,
-                    "ahead": ahead,
-                    "velocity": speed * ahead[:2],
+                    "heading": heading,
+                    "velocity": speed * heading[:2],
                     "polygon": polygon(footprint),
                 }
             )
@@ -110,19 +114,19 @@ def assert_are(proposals: Proposals, sample: int, wanted: list[dict]) -> None:
     assert count == len(wanted) and proposals.valid[sample, :count].all()
     boxes = proposals.boxes
     for row, box in enumerate(wanted):
-        near = {"rtol": 1e-4, "atol": 1e-4}  # detections are float32, at some 20 m
+        near = {"rtol": 1e-4, "atol": 1e-4}  # detections are float32, at about 20 m
         assert int(proposals.labels[sample, row]) == box["label"]
         assert float(proposals.scores[sample, row]) == pytest.approx(box["score"])
         np.testing.assert_allclose(boxes.center[sample, row], box["center"], **near)
         np.testing.assert_allclose(boxes.size[sample, row], box["size"], **near)
         np.testing.assert_allclose(boxes.velocity[sample, row], box["velocity"], **near)
-        yaw = math.atan2(box["ahead"][1], box["ahead"][0])
+        yaw = math.atan2(box["heading"][1], box["heading"][0])
         turned = (float(boxes.yaw[sample, row]) - yaw + math.pi) % (2 * math.pi) - math.pi
-        # seen almost from its end, a heading from above hangs on the last digits
-        assert abs(turned) * np.linalg.norm(box["ahead"][:2]) < 1e-3
-        place = (box["center"] - (-18, -15, -2)) / (42, 26, 5)
+        # a nearly vertical heading has a yaw that depends on the last digits
+        assert abs(turned) * np.linalg.norm(box["heading"][:2]) < 1e-3
+        normalised = (box["center"] - (-18, -15, -2)) / (42, 26, 5)
         got = proposals.reference_points[sample, row]
-        np.testing.assert_allclose(got, place.clip(0, 1), **near)
+        np.testing.assert_allclose(got, normalised.clip(0, 1), **near)
     nothing = proposals.reference_points[sample, count:]
     assert (nothing == 0.5).all() and not proposals.scores[sample, count:].any()
 
@@ -154,7 +158,7 @@ def find(views: PerspectiveViews, rig: CameraRig, config: ProposalConfig = CONFI
     return find_proposals(views, rig, grid=GRID, perspective=SMALL, config=config)
 
 
-def test_only_the_best_are_given_and_weak_ones_are_none() -> None:
+def test_only_the_best_boxes_above_the_threshold_are_proposed() -> None:
     views, rig = some_views(2, 3)
     few = replace(CONFIG, max_proposals=4)
     everything = find(views, rig)
@@ -168,18 +172,18 @@ def test_only_the_best_are_given_and_weak_ones_are_none() -> None:
 
 
 @pytest.mark.parametrize("max_proposals", [5, 70])
-def test_of_each_class_so_many_of_the_best_are_given(max_proposals: int) -> None:
+def test_at_most_max_per_class_boxes_of_a_class_are_proposed(max_proposals: int) -> None:
     views, rig = some_views(3, 3)
     config = replace(CONFIG, max_per_class=2, max_proposals=max_proposals)
     got, everything = find(views, rig, config), find(views, rig)
     for b in range(3):
         counts = torch.bincount(everything.labels[b, everything.valid[b]])
-        assert counts.max() > 2  # without the limit there are more of one
+        assert counts.max() > 2  # without the limit there are more of some class
         assert torch.bincount(got.labels[b, got.valid[b]]).max() == 2
         assert_are(got, b, naive_proposals(views, rig, b, config, np.eye(3)))
 
 
-def test_boxes_of_other_classes_stay_beside_each_other() -> None:
+def test_boxes_of_different_classes_do_not_suppress_each_other() -> None:
     views, rig = some_views(1, 3)
     crowd = replace(views.output, center_offset_px=views.output.center_offset_px * 0)
     got = find(replace(views, output=crowd), rig, replace(CONFIG, bev_nms_iou=0.0))
@@ -216,7 +220,7 @@ def test_lost_cameras_give_none() -> None:
     mask = torch.tensor(((True, True, False), (False, False, False)))
     got = find(views, replace(rig, camera_mask=mask))
     assert got.valid[0].any() and not got.valid[1].any()
-    kept = views.image == 0  # image 1 was not looked at
+    kept = views.image == 0  # the head did not run on image 1
     names = ("logits", "ltrb_px", "centerness", "quaternion", "center_offset_px", "depth")
     names += ("size", "confidence", "attributes", "speed_mps")
     output = replace(views.output, **{name: getattr(views.output, name)[kept] for name in names})
@@ -226,13 +230,13 @@ def test_lost_cameras_give_none() -> None:
     assert torch.equal(find(one, rig).reference_points[0], got.reference_points[0])
 
 
-def test_no_image_no_box_and_no_sample_give_places_without_proposals() -> None:
+def test_no_image_no_box_and_no_sample_give_empty_rows() -> None:
     head = randomise(PerspectiveHead(replace(SMALL, norm="BN"), channels=8))
     for batch, cameras in ((0, 3), (2, 3)):
         rig = ring_rig(batch, cameras, (48, 72))[:, 0]
         pyramid = [torch.randn(batch, cameras, 8, *shape) for shape in SHAPES]
         nothing = torch.zeros(batch, cameras, dtype=torch.bool)
-        views = look_from_cameras(head, pyramid, rig, wanted=nothing, padded_width=72)
+        views = run_perspective_head(head, pyramid, rig, wanted=nothing, padded_width=72)
         got = find(views, rig)
         assert got.valid.shape == (batch, 70) and not got.valid.any()
         assert (got.reference_points == 0.5).all()
@@ -258,8 +262,8 @@ def test_no_gradient_reaches_the_perspective_head() -> None:
     assert not any(part.requires_grad for part in parts)
 
 
-def test_a_true_box_is_proposed_where_it_stands() -> None:
-    """A head that says one true box exactly: its proposal is that box in the bev frame."""
+def test_a_true_box_is_proposed_at_its_position() -> None:
+    """If the head predicts a true box exactly, the proposal is that box in the bev frame."""
     rig = some_views(1, 1)[1]
     output = some_output(1)
     logits = torch.full_like(output.logits, -30.0)

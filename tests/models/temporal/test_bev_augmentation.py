@@ -50,7 +50,7 @@ def test_camera_and_level_embeddings_match_the_published_code() -> None:
     assert_close(bev.flatten(2).transpose(1, 2), before, case.tolerance)
 
 
-def test_each_cell_takes_what_lies_where_it_came_from() -> None:
+def test_each_cell_is_sampled_at_its_point_before_augmentation() -> None:
     grid = BEVGrid(x_range_m=(-7, 5), y_range_m=(-3, 6), shape=(6, 8))  # neither centred nor square
     angle, scale = 0.4, 1.03
     cos, sin = math.cos(angle), math.sin(angle)
@@ -63,16 +63,16 @@ def test_each_cell_takes_what_lies_where_it_came_from() -> None:
         inverse = torch.linalg.inv(augmentation[b])
         for row in range(6):
             for column in range(8):
-                here = torch.tensor(
+                point = torch.tensor(
                     (-7 + 12 * (column + 0.5) / 8, -3 + 9 * (row + 0.5) / 6, 0.0)
                 ).double()
-                x, y, _ = (inverse @ here).tolist()
+                x, y, _ = (inverse @ point).tolist()
                 image = bev[b].permute(1, 2, 0)
                 wanted = naive.bilinear(image, (x + 7) / 12, (y + 3) / 9)
                 torch.testing.assert_close(after[b, :, row, column], wanted, rtol=1e-9, atol=1e-9)
 
 
-def test_a_mirrored_map_is_the_map_in_reverse_and_none_changes_nothing() -> None:
+def test_mirroring_flips_the_map_and_no_augmentation_returns_it() -> None:
     grid = BEVGrid(shape=(5, 4))
     bev = torch.randn(1, 2, 5, 4)
     mirror = torch.diag(torch.tensor((1.0, -1.0, 1.0)))[None]

@@ -39,7 +39,7 @@ def test_fused_map_and_gradients_match_the_published_code(name: str) -> None:
 
 
 def filled_by_loop(slots: list[object], valid: list[bool], current: int) -> list[object]:
-    """Section 6, step 2, as it stands there."""
+    """Fill missing frames as in step 2 of section 6 of the specification."""
     filled = list(slots)
     for t in range(current - 1, -1, -1):
         if not valid[t]:
@@ -61,7 +61,7 @@ def test_every_pattern_of_missing_frames_is_filled_as_the_loop_does(
 
 
 @pytest.mark.parametrize("batch", [0, 1, 2, 3])
-def test_rows_are_filled_each_by_its_own_frames_and_missing_ones_are_not_read(batch: int) -> None:
+def test_rows_are_filled_independently_and_missing_maps_are_not_read(batch: int) -> None:
     generator = torch.Generator().manual_seed(batch)
     maps = torch.randn(batch, 4, 2, 3, 5, generator=generator)
     valid = torch.rand(batch, 4, generator=generator) < 0.5
@@ -81,7 +81,7 @@ def test_only_the_current_map_carries_gradient(missing: tuple[int, ...]) -> None
     valid[:, list(missing)] = False
     weight = torch.randn(2, 4, 3, 2, 5)
     (fill_missing(maps, valid, 2) * weight).sum().backward()
-    assert torch.equal(maps.grad[:, 2], weight[:, 2])  # its own slot's, no copy's
+    assert torch.equal(maps.grad[:, 2], weight[:, 2])  # copies in other slots add nothing
     assert not maps.grad[:, (0, 1, 3)].any()
 
 
@@ -99,7 +99,7 @@ def small_fusion(
 
 
 def fused_by_formula(fusion: TemporalFusion, maps: Tensor) -> Tensor:
-    """Steps 3 to 5 of section 6 in evaluation, from the state dict."""
+    """Compute steps 3 to 5 of section 6 in evaluation, from the state dict."""
     weights = fusion.state_dict()
 
     def conv_norm(x: Tensor, conv: str, norm: str) -> Tensor:
@@ -177,7 +177,7 @@ def test_checkpointing_changes_neither_gradients_nor_statistics() -> None:
 @pytest.mark.parametrize(
     ("frames", "inter", "count"), [((-1, 0), None, 14_293_760), (range(-7, 1), 512, 30_809_856)]
 )
-def test_parameters_are_as_many_as_published(
+def test_number_of_parameters_is_the_published_one(
     frames: tuple[int, ...], inter: int | None, count: int
 ) -> None:
     with torch.device("meta"):

@@ -1,4 +1,4 @@
-"""Clips through the whole model: what they equal, what they cost, what is refused."""
+"""Clips through the whole model: results, cost, and refused inputs."""
 
 from __future__ import annotations
 
@@ -27,29 +27,30 @@ TURN = torch.tensor(((0.8, -0.6, 0.0), (0.6, 0.8, 0.0), (0.0, 0.0, 1.0)), dtype=
 
 
 def one_by_one(model: BEVFormerV2, clip: Batch, frames: tuple[int, ...], alignment: str) -> Tensor:
-    """The fused map of a clip of one sample, from the pieces, frame after frame."""
-    now = frames.index(0)
+    """Return the fused map of a clip of one sample, computed frame by frame."""
+    current = frames.index(0)
     maps: list[Tensor | None] = []
     for slot in range(len(frames)):
         if not bool(clip.frame_valid[0, slot]):
             maps.append(None)
             continue
-        pose, here = clip.world_from_bev[:, slot], clip.world_from_bev[:, now]
+        pose, current_pose = clip.world_from_bev[:, slot], clip.world_from_bev[:, current]
         rig = clip.rig[:, slot]
         if alignment == "warp":
-            rig = rig.moved(invert_se3(pose) @ here)
+            rig = rig.moved(invert_se3(pose) @ current_pose)
         pyramid = model.neck(model.backbone(clip.images[0, slot]))
         pyramid = tuple(level[None] for level in pyramid)
         bev = model.encode(pyramid, rig, clip.camera_slots, padded_size=clip.images.shape[-2:])
-        if alignment == "reproject" or slot == now:
+        if alignment == "reproject" or slot == current:
             bev = resample_bev(bev, clip.bev_augmentation, model.grid)
         else:
-            poses = pose[:, None]
-            bev = align_history(bev[:, None], poses, here, model.grid, clip.bev_augmentation)[:, 0]
+            bev = align_history(
+                bev[:, None], pose[:, None], current_pose, model.grid, clip.bev_augmentation
+            )[:, 0]
         maps.append(bev)
-    for slot in range(now - 1, -1, -1):
+    for slot in range(current - 1, -1, -1):
         maps[slot] = maps[slot + 1] if maps[slot] is None else maps[slot]
-    for slot in range(now + 1, len(frames)):
+    for slot in range(current + 1, len(frames)):
         maps[slot] = maps[slot - 1] if maps[slot] is None else maps[slot]
     return model.fusion.fuse(torch.stack(maps, 1))
 
@@ -73,7 +74,7 @@ def test_clip_equals_its_frames_one_by_one(
 
 @pytest.mark.parametrize("alignment", ALIGNMENTS)
 @pytest.mark.parametrize("batch", [2, 3])
-def test_rows_with_rigs_and_missing_frames_of_their_own_equal_batches_of_one(
+def test_rows_with_different_rigs_and_missing_frames_equal_batches_of_one(
     alignment: str, batch: int
 ) -> None:
     model = temporal_model(FRAMES, alignment)
@@ -92,7 +93,7 @@ def test_rows_with_rigs_and_missing_frames_of_their_own_equal_batches_of_one(
 
 
 @pytest.mark.parametrize("alignment", ALIGNMENTS)
-def test_what_lies_beyond_a_jump_is_missing_and_said_to_be(alignment: str) -> None:
+def test_frames_beyond_a_jump_count_as_missing_and_are_reported(alignment: str) -> None:
     model = temporal_model(FRAMES, alignment)
     drive = make_drive(2, 4)
     poses = drive.world_from_bev.clone()
@@ -131,7 +132,7 @@ def test_missing_frames_are_not_encoded() -> None:
     valid = torch.tensor([[True, False, False, True], [False, False, True, True]])
     with torch.no_grad():
         model(drive.clip(3, FRAMES, valid))
-        assert (sizes, encoded) == ([2 * 3, 2 * 3], [2, 2])  # two old frames together, two current
+        assert (sizes, encoded) == ([2 * 3, 2 * 3], [2, 2])  # two past frames, two current ones
         sizes.clear()
         encoded.clear()
         model(drive.clip(0, FRAMES))
@@ -178,8 +179,8 @@ def test_memory_holds_the_levels_of_the_encoder_and_no_more() -> None:
     assert warped.bytes_per_frame == 4 * 24 * 7 * 11 + 1 + 8 * 16 + 8
 
 
-def test_frame_of_the_published_size_takes_so_many_bytes() -> None:
-    """Four levels of six cameras at 640 x 1600, or one map of 200 x 200, in float16."""
+def test_bytes_of_a_frame_of_the_published_size() -> None:
+    """A frame is four levels of six cameras at 640 x 1600, or a map of 200 x 200, in float16."""
 
     def bytes_of(*features: Tensor) -> int:
         frame = (torch.zeros(1, 8, 4, 4).double(), torch.zeros(1, 8).long())
@@ -236,7 +237,7 @@ def test_other_numbers_of_frames_and_streams_are_refused() -> None:
             model(drive.rows([0]).step(1), memory)
 
 
-def test_a_model_that_looks_ahead_takes_clips_or_a_frame_without_memory() -> None:
+def test_a_model_of_future_frames_takes_clips_or_a_frame_without_memory() -> None:
     model = temporal_model((-1, 0, 1))
     drive = make_drive(1, 3)
     with torch.no_grad():
@@ -245,5 +246,7 @@ def test_a_model_that_looks_ahead_takes_clips_or_a_frame_without_memory() -> Non
         assert_same(alone, model(drive.clip(1, (-1, 0, 1), missing)))
         assert alone.memory is None
         memory = temporal_model((-1, 0))(drive.step(0)).memory
-        with pytest.raises(ValueError, match=r"must be None .* for a model that looks ahead"):
+        with pytest.raises(
+            ValueError, match=r"must be None .* for a model that uses future frames"
+        ):
             model(drive.step(1), memory)

@@ -1,4 +1,4 @@
-"""Streams through the whole model: step after step what clips give."""
+"""Streams through the whole model: every step equals a clip."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_stream_equals_clips_through_a_scene_change_and_a_lost_camera(alignment:
 
 
 @pytest.mark.parametrize("alignment", ALIGNMENTS)
-def test_a_dropped_message_leaves_a_hole_as_in_a_clip(alignment: str) -> None:
+def test_a_dropped_message_is_a_missing_frame_as_in_a_clip(alignment: str) -> None:
     model = temporal_model(FRAMES, alignment)
     whole = make_drive(2, 6)
     outputs = run_stream(model, whole.without(2))
@@ -86,26 +86,26 @@ def test_two_interleaved_streams_equal_two_models() -> None:
     mixed: list[list[BEVFormerOutput]] = [[], []]
     with torch.no_grad():
         for moment in range(4):
-            for which in (0, 1):
-                output = shared(drives[which].step(moment), memories[which])
-                memories[which] = output.memory
-                mixed[which].append(output)
-    for which in (0, 1):
-        alone = run_stream(temporal_model(), drives[which])
-        for got, wanted in zip(mixed[which], alone, strict=True):
-            assert torch.equal(got.bev, wanted.bev)  # the very same calls
+            for stream in (0, 1):
+                output = shared(drives[stream].step(moment), memories[stream])
+                memories[stream] = output.memory
+                mixed[stream].append(output)
+    for stream in (0, 1):
+        alone = run_stream(temporal_model(), drives[stream])
+        for got, wanted in zip(mixed[stream], alone, strict=True):
+            assert torch.equal(got.bev, wanted.bev)  # identical calls
             assert torch.equal(got.decoder.codes, wanted.decoder.codes)
     assert not torch.allclose(mixed[0][3].bev, mixed[1][3].bev, atol=1e-2)
 
 
-def test_streams_part_and_join_in_any_order() -> None:
+def test_rows_of_a_memory_are_selected_and_joined_in_any_order() -> None:
     model = temporal_model()
     drive = make_drive(3, 4)
     wanted = run_stream(model, drive)
-    turned = torch.tensor([2, 0, 1])
+    order = torch.tensor([2, 0, 1])
     with torch.no_grad():
-        joined = model(drive.rows([2, 0, 1]).step(3), wanted[2].memory.select(turned))
-        assert_same(joined, BEVFormerOutput(wanted[3].bev[turned], _rows(wanted[3], turned), None))
+        joined = model(drive.rows([2, 0, 1]).step(3), wanted[2].memory.select(order))
+        assert_same(joined, BEVFormerOutput(wanted[3].bev[order], _rows(wanted[3], order), None))
         parts = [wanted[2].memory.select(torch.tensor([b])) for b in (0, 1, 2)]
         again = model(drive.step(3), BEVMemory.concatenate(parts))
     assert torch.equal(again.bev, wanted[3].bev)
@@ -116,8 +116,8 @@ def _rows(output: BEVFormerOutput, rows: Tensor):
     return replace(decoder, logits=decoder.logits[:, rows], codes=decoder.codes[:, rows])
 
 
-def test_between_the_steps_history_is_that_of_the_last_step() -> None:
-    """0.15 s after a key frame one looks at those before it, and keeps nothing."""
+def test_a_frame_in_between_uses_the_history_of_the_last_step() -> None:
+    """A frame 0.15 s after a key frame uses the frames before the key frame, and is not stored."""
     model = temporal_model()
     drive = make_drive(2, 5)
     memory = run_stream(model, drive.without(4))[-1].memory
@@ -140,12 +140,12 @@ def test_between_the_steps_history_is_that_of_the_last_step() -> None:
 
 
 @pytest.mark.parametrize("alignment", ALIGNMENTS)
-def test_after_a_reset_a_stream_is_as_if_it_started_there(alignment: str) -> None:
+def test_a_stream_starts_again_after_a_reset(alignment: str) -> None:
     model = temporal_model(FRAMES, alignment)
     drive = make_drive(2, 5)
     poses, times = drive.world_from_bev.clone(), drive.timestamp_us.clone()
     poses[0, 3:, 0, 3] += 400.0  # a teleport
-    times[1, 3:] += 60_000_000  # a minute lost
+    times[1, 3:] += 60_000_000  # a gap of a minute
     outputs = run_stream(model, replace(drive, world_from_bev=poses, timestamp_us=times))
     assert outputs[3].resets.tolist() == [Reset.JUMP, Reset.GAP]
     assert outputs[3].memory.valid.tolist() == [[False, False, False, True]] * 2

@@ -1,4 +1,4 @@
-"""History in training: no gradient, no statistics moved, nothing left switched."""
+"""History in training: no gradient, no change of batch statistics, modes restored."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def test_only_the_current_frame_has_a_gradient(alignment: str, frames: tuple[int
     images = clip.images.clone().requires_grad_()
     output = model(replace(clip, images=images)).decoder
     (output.logits.square().sum() + output.codes.square().sum()).backward()
-    now = frames.index(0)
+    current = frames.index(0)
     for slot in range(len(frames)):
-        assert bool(images.grad[:, slot].any()) is (slot == now)
+        assert bool(images.grad[:, slot].any()) is (slot == current)
     for name, parameter in model.fusion.named_parameters():
         assert parameter.grad is not None, name
 
@@ -54,16 +54,16 @@ class FailsOnHistory(torch.nn.Module):
         raise RuntimeError("no such image")
 
 
-def test_modes_are_as_before_also_when_history_fails() -> None:
+def test_modes_are_restored_even_if_history_fails() -> None:
     model = temporal_model().train()
     model.neck.eval()
     model.encoder.layers[0].norms.eval()
     modes = {name: module.training for name, module in model.named_modules()}
-    seen: list[bool] = []
-    model.backbone.register_forward_pre_hook(lambda module, inputs: seen.append(module.training))
+    called: list[bool] = []
+    model.backbone.register_forward_pre_hook(lambda module, inputs: called.append(module.training))
     clip = make_drive(1, 4).clip(3, FRAMES)
     model(clip)
-    assert seen == [False, True]
+    assert called == [False, True]
     assert {name: module.training for name, module in model.named_modules()} == modes
     backbone, model.backbone = model.backbone, FailsOnHistory()
     with pytest.raises(RuntimeError, match="no such image"):
@@ -79,7 +79,7 @@ def with_batch_norm() -> BEVFormerV2:
     return randomise(build_model(config), scale=0.05).train()
 
 
-def test_history_leaves_the_statistics_of_batch_norms_alone() -> None:
+def test_history_does_not_change_the_statistics_of_batch_norms() -> None:
     clip = make_drive(2, 4).clip(3, FRAMES)
     whole, single = with_batch_norm(), with_batch_norm()
     whole(clip)
@@ -93,20 +93,20 @@ def test_history_leaves_the_statistics_of_batch_norms_alone() -> None:
 
 
 def test_history_is_normalised_by_the_statistics_before_the_step() -> None:
-    """As released: the current frame, which moves them, comes after it."""
+    """The current frame, which updates them, comes afterwards, as in the released code."""
     clip = make_drive(2, 4).clip(3, FRAMES)
     model, before = with_batch_norm(), with_batch_norm().eval()
-    kept: list[Tensor] = []
-    model.fusion.register_forward_pre_hook(lambda module, inputs: kept.append(inputs[0]))
-    before.fusion.register_forward_pre_hook(lambda module, inputs: kept.append(inputs[0]))
+    maps: list[Tensor] = []
+    model.fusion.register_forward_pre_hook(lambda module, inputs: maps.append(inputs[0]))
+    before.fusion.register_forward_pre_hook(lambda module, inputs: maps.append(inputs[0]))
     model(clip)
     with torch.no_grad():
         before(clip)
-    assert torch.equal(kept[0][:, :3], kept[1][:, :3])
-    assert not torch.allclose(kept[0][:, 3], kept[1][:, 3], atol=1e-3)
+    assert torch.equal(maps[0][:, :3], maps[1][:, :3])
+    assert not torch.allclose(maps[0][:, 3], maps[1][:, 3], atol=1e-3)
 
 
-def test_perspective_head_sees_the_current_frame_alone() -> None:
+def test_perspective_head_runs_on_the_current_frame_alone() -> None:
     config = replace(
         temporal_config(),
         perspective=PerspectiveConfig(
@@ -121,10 +121,10 @@ def test_perspective_head_sees_the_current_frame_alone() -> None:
         ),
     )
     model = build_model(config).train()
-    seen: list[int] = []
+    counts: list[int] = []
     model.perspective_head.register_forward_pre_hook(
-        lambda module, inputs: seen.append(len(inputs[0][0]))
+        lambda module, inputs: counts.append(len(inputs[0][0]))
     )
     output = model(make_drive(2, 4).clip(3, FRAMES))
-    assert seen == [6]
+    assert counts == [6]
     assert output.perspective.image.tolist() == list(range(6))

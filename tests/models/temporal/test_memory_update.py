@@ -18,41 +18,41 @@ STEP_US = 500_000
 
 @dataclass
 class NaiveStream:
-    """One stream's slots as a list of the frames' times, None where empty; newest last."""
+    """Slots of one stream as a list of the frames' times, newest last; None if empty."""
 
     count: int
     slots: list[int | None] = field(default_factory=list)
 
-    def see(self, time_us: int, steps: int, reset: bool) -> None:
+    def add(self, time_us: int, steps: int, reset: bool) -> None:
         if reset or not self.slots:
             self.slots = [None] * (self.count - 1) + [time_us]
         elif steps:
-            holes: list[int | None] = [None] * (steps - 1)
-            self.slots = (self.slots + holes + [time_us])[-self.count :]
+            empty: list[int | None] = [None] * (steps - 1)
+            self.slots = (self.slots + empty + [time_us])[-self.count :]
         elif self.slots[-2] is not None:
             wanted = self.slots[-2] + STEP_US
             self.slots[-1] = min((self.slots[-1], time_us), key=lambda t: abs(t - wanted))
 
 
 def one_frame(times_us: list[int], *, with_rig: bool = True) -> BEVMemory:
-    """A memory of one slot in which everything says the time it is of."""
+    """Return a memory of one slot in which every tensor is filled with the frame's time."""
     batch = len(times_us)
     time = torch.tensor(times_us, dtype=torch.int64)[:, None]
 
-    def marked(*shape: int) -> torch.Tensor:
+    def filled(*shape: int) -> torch.Tensor:
         wide = time.double().view(batch, 1, *(1 for _ in shape))
         return wide.expand(batch, 1, *shape).clone()
 
-    rig = CameraRig(marked(2, 3, 3), marked(2, 4, 4), marked(2, 2).long(), marked(2) > 0)
+    rig = CameraRig(filled(2, 3, 3), filled(2, 4, 4), filled(2, 2).long(), filled(2) > 0)
     return BEVMemory(
-        (marked(2, 3, 2, 5), marked(2, 3, 1, 2)),
+        (filled(2, 3, 2, 5), filled(2, 3, 1, 2)),
         torch.ones(batch, 1, dtype=torch.bool),
-        marked(4, 4),
+        filled(4, 4),
         time,
         time[:, 0] % 7,
         torch.full((batch,), 5),
         rig if with_rig else None,
-        marked(2).long() if with_rig else None,
+        filled(2).long() if with_rig else None,
         torch.tensor((64, 96)).expand(batch, 2) if with_rig else None,
     )
 
@@ -60,13 +60,15 @@ def one_frame(times_us: list[int], *, with_rig: bool = True) -> BEVMemory:
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("slots", [2, 5])
 @pytest.mark.parametrize("with_rig", [True, False])
-def test_memory_is_what_a_list_of_each_stream_is(batch: int, slots: int, with_rig: bool) -> None:
+def test_memory_equals_a_list_of_frames_for_each_stream(
+    batch: int, slots: int, with_rig: bool
+) -> None:
     draw = random.Random(batch + slots)
     times = [draw.randrange(10**6, 2 * 10**6) for _ in range(batch)]
     memory = start_memory(one_frame(times, with_rig=with_rig), slots)
     naive = [NaiveStream(slots) for _ in range(batch)]
     for stream, time in zip(naive, times, strict=True):
-        stream.see(time, 0, True)
+        stream.add(time, 0, True)
     for _ in range(60):
         last = [int(time) for time in memory.timestamp_us[:, -1]]
         elapsed = [draw.choice((0, 90_000, 240_000, 450_000, 520_000, 1_100_000)) for _ in last]
@@ -78,9 +80,9 @@ def test_memory_is_what_a_list_of_each_stream_is(batch: int, slots: int, with_ri
         before = [tensor.clone() for tensor in memory.frame_tensors()]
         after = advance_memory(memory, newest, check, CONFIG)
         for tensor, old in zip(memory.frame_tensors(), before, strict=True):
-            assert torch.equal(tensor, old)  # what goes in is not changed
+            assert torch.equal(tensor, old)  # the input is not changed
         for b, stream in enumerate(naive):
-            stream.see(times[b], steps[b], resets[b])
+            stream.add(times[b], steps[b], resets[b])
             assert after.valid[b].tolist() == [slot is not None for slot in stream.slots]
             for s, slot in enumerate(stream.slots):
                 for tensor in after.frame_tensors():
@@ -90,7 +92,7 @@ def test_memory_is_what_a_list_of_each_stream_is(batch: int, slots: int, with_ri
     assert int(memory.fingerprint[0]) == 5
 
 
-def test_ten_frames_a_second_leave_two_a_second() -> None:
+def test_a_stream_of_10_hz_has_a_history_of_2_hz() -> None:
     memory = start_memory(one_frame([10**6]), 4)
     for tick in range(1, 26):
         time = 10**6 + tick * 100_000
@@ -104,7 +106,7 @@ def test_ten_frames_a_second_leave_two_a_second() -> None:
     assert memory.valid.all()
 
 
-def test_a_frame_that_is_not_kept_costs_no_copy() -> None:
+def test_a_discarded_frame_costs_no_copy() -> None:
     memory = start_memory(one_frame([10**6, 10**6]), 3)
     check = StreamCheck(torch.tensor([0, 0]), torch.tensor([0, 0]))
     assert advance_memory(memory, one_frame([10**6 + 9] * 2), check, CONFIG) is memory

@@ -1,4 +1,4 @@
-"""Clips through the whole model, with features as stored in the place of backbone and neck."""
+"""Clips through the whole model, with stored features instead of backbone and neck."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from tests.models.detection3d.test_bev_encoder import FixedEncoding
 
 
 class StoredFeatures(nn.Module):
-    """A backbone whose maps were stored: each image says in its pixels which it is."""
+    """Backbone with stored maps; the pixels of an image hold its index."""
 
     def __init__(self, features: list[Tensor]) -> None:  # L x (I, C, H_l, W_l)
         super().__init__()
         self.features = features
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """The maps of the images asked for."""
+        """Return the maps of the given images."""
         index = images[:, 0, 0, 0].long()
         return [level[index] for level in self.features]
 
@@ -82,7 +82,7 @@ def present_offsets(case: Case) -> list[int]:
 
 
 def oracle_clip(case: Case) -> Batch:
-    """The stored frames; what the one that is missing holds is not read."""
+    """Return the stored frames; the missing one is NaN, as it must not be read."""
     frames, present = case.cfg["frames"], present_offsets(case)
     count, cameras = len(frames), 6
     images = torch.full((1, count, cameras, 3, *case.image_size), torch.nan)
