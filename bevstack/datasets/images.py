@@ -52,7 +52,7 @@ def read_image(
         data = path.read_bytes()
     except FileNotFoundError:
         raise FileNotFoundError(
-            f"image must exist; got no file {path}: complete the data set"
+            f"image must exist; got no file {path}: complete the dataset"
         ) from None
     if not _is_complete(data):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Looking in a mirror too: both views joined as said, whichever of the two is which."""
+"""Detection with a mirrored view: merging is symmetric and matches a plain loop."""
 
 import math
 from dataclasses import replace
@@ -11,7 +11,7 @@ from bevstack.cli.main import main
 from bevstack.datasets.augmentation.mirror import mirror_boxes, mirror_clip, mirror_frame
 from bevstack.models.build import save_model
 from bevstack.runtime.detector import build
-from bevstack.runtime.mirrored import MirroredDetector, join_views
+from bevstack.runtime.mirrored import MirroredDetector, merge_views
 from bevstack.runtime.predict import predict_dataset
 from bevstack.types import Boxes3D, Clip, Detections, Reset
 from tests.runtime.test_streaming import temporal
@@ -35,42 +35,43 @@ def draw(count, seed, *, spread_m=15.0):
     return Detections(boxes, scores, labels)
 
 
-def join_by_loop(first, second):
-    """Rows (x, y, z, l, w, h, yaw, vx, vy, score, label), from the words of ``join_views``."""
+def merge_by_loop(first, second):
+    """Merge as ``merge_views`` documents; rows are x, y, z, l, w, h, yaw, vx, vy, score, label."""
 
-    def row(found, i):
-        boxes = found.boxes
+    def row(view, i):
+        boxes = view.boxes
         numbers = [*boxes.center[i], *boxes.size[i], boxes.yaw[i], *boxes.velocity[i]]
-        return [*map(float, numbers), float(found.scores[i]), int(found.labels[i])]
+        return [*map(float, numbers), float(view.scores[i]), int(view.labels[i])]
 
     ours = [row(first, i) for i in range(len(first))]
     theirs = [row(second, i) for i in range(len(second))]
 
-    def apart(a, b):
+    def distance_in_reach(a, b):
         if a[10] != b[10]:
             return math.inf
         distance = math.dist(a[:2], b[:2])
         reach = 1 + 0.1 * (math.hypot(*a[:2]) + math.hypot(*b[:2])) / 2
         return distance if distance <= reach else math.inf
 
-    rows, taken, given = [], set(), set()
+    rows, paired, paired_theirs = [], set(), set()
     for i, a in enumerate(ours):
         for j, b in enumerate(theirs):
-            if apart(a, b) == math.inf:
+            if distance_in_reach(a, b) == math.inf:
                 continue
-            nearest = all(apart(a, b) <= apart(a, other) for other in theirs)
-            if nearest and all(apart(a, b) <= apart(other, b) for other in ours):
-                taken.add(i)
-                given.add(j)
+            distance = distance_in_reach(a, b)
+            nearest = all(distance <= distance_in_reach(a, c) for c in theirs)
+            if nearest and all(distance <= distance_in_reach(c, b) for c in ours):
+                paired.add(i)
+                paired_theirs.add(j)
                 share = b[9] / (a[9] + b[9])
                 mean = [x + share * (y - x) for x, y in zip(a[:9], b[:9], strict=True)]
                 turn = math.remainder(b[6] - a[6], 2 * math.pi)
-                whole = abs(turn) > math.pi / 2
-                mean[6] = a[6] + turn * (round(share) if whole else share)
+                opposed = abs(turn) > math.pi / 2
+                mean[6] = a[6] + turn * (round(share) if opposed else share)
                 rows.append([*mean, (a[9] + b[9]) / 2, a[10]])
-    for mine, gone in ((ours, taken), (theirs, given)):
-        rows += [[*b[:9], 0.7 * b[9], b[10]] for i, b in enumerate(mine) if i not in gone]
-    return len(taken), sorted(rows, key=lambda r: -r[9])
+    for view, in_pair in ((ours, paired), (theirs, paired_theirs)):
+        rows += [[*b[:9], 0.7 * b[9], b[10]] for i, b in enumerate(view) if i not in in_pair]
+    return len(paired), sorted(rows, key=lambda r: -r[9])
 
 
 def rows_of(found):
@@ -80,7 +81,7 @@ def rows_of(found):
 
 
 def assert_same_boxes(found, wanted, tolerance=1e-5):
-    """In whatever order: scores may be equal but for the last bits."""
+    """Compare in any order, as scores that differ in the last bits may change places."""
     assert found.shape == wanted.shape
     found = found[linear_sum_assignment(torch.cdist(wanted, found).numpy())[1]]
     turned = torch.zeros_like(wanted)
@@ -89,14 +90,14 @@ def assert_same_boxes(found, wanted, tolerance=1e-5):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_views_are_joined_as_a_loop_joins_them(seed):
+def test_views_are_merged_as_by_a_loop(seed):
     first, second = draw(40, seed), draw(33, seed + 100)
-    pairs, wanted = join_by_loop(first, second)
-    found = join_views(first, second)
+    pairs, wanted = merge_by_loop(first, second)
+    found = merge_views(first, second)
     assert 5 < pairs < 33 and len(found) == 73 - pairs
     assert_same_boxes(rows_of(found), torch.tensor(wanted, dtype=torch.float64))
     assert found.boxes.yaw.abs().max() <= math.pi
-    assert_same_boxes(rows_of(join_views(second, first)), rows_of(found))
+    assert_same_boxes(rows_of(merge_views(second, first)), rows_of(found))
 
 
 def test_headings_that_differ_by_more_than_a_right_angle_are_not_averaged():
@@ -105,21 +106,21 @@ def test_headings_that_differ_by_more_than_a_right_angle_are_not_averaged():
         other = Detections(
             replace(second.boxes, yaw=first.boxes.yaw + turn), first.scores / 3, first.labels
         )
-        for joined in (join_views(first, other), join_views(other, first)):
-            assert len(joined) == 1
-            turned = (joined.boxes.yaw - first.boxes.yaw).item()
+        for merged in (merge_views(first, other), merge_views(other, first)):
+            assert len(merged) == 1
+            turned = (merged.boxes.yaw - first.boxes.yaw).item()
             assert math.remainder(turned - wanted, 2 * math.pi) == pytest.approx(0, abs=1e-5)
-            assert joined.scores.item() == pytest.approx(first.scores.item() * 2 / 3)
+            assert merged.scores.item() == pytest.approx(first.scores.item() * 2 / 3)
 
 
-def test_without_boxes_in_a_view_the_others_stay():
+def test_boxes_of_one_view_are_kept_if_the_other_view_has_none():
     some, none = draw(5, 3), draw(0, 3)
-    for joined in (join_views(some, none), join_views(none, some)):
-        torch.testing.assert_close(joined.scores, some.scores * 0.7)
-        assert torch.equal(joined.boxes.center, some.boxes.center)
-    assert len(join_views(none, none)) == 0
+    for merged in (merge_views(some, none), merge_views(none, some)):
+        torch.testing.assert_close(merged.scores, some.scores * 0.7)
+        assert torch.equal(merged.boxes.center, some.boxes.center)
+    assert len(merge_views(none, none)) == 0
     worthless = Detections(some.boxes, torch.zeros(5), some.labels)
-    assert rows_of(join_views(worthless, worthless)).isfinite().all()
+    assert rows_of(merge_views(worthless, worthless)).isfinite().all()
 
 
 def in_mirror(found):
@@ -127,13 +128,13 @@ def in_mirror(found):
 
 
 @pytest.mark.parametrize("indices", [(0,), (0, 3), (0, 3, 4)])
-def test_frames_of_different_rigs_are_each_looked_at_twice(detector, frames, indices):
+def test_each_frame_of_a_batch_is_merged_with_its_mirror_image(detector, frames, indices):
     chosen = [frames[index] for index in indices]
     found = MirroredDetector(detector).predict_batch(chosen)
-    for joined, frame in zip(found, chosen, strict=True):
+    for merged, frame in zip(found, chosen, strict=True):
         views = detector.predict(frame), in_mirror(detector.predict(mirror_frame(frame)))
-        wanted = join_views(*views)[: detector.config.decoder.max_detections]
-        assert_same_boxes(rows_of(joined), rows_of(wanted), 1e-4)  # batches of another size
+        wanted = merge_views(*views)[: detector.config.decoder.max_detections]
+        assert_same_boxes(rows_of(merged), rows_of(wanted), 1e-4)  # batches of another size
 
 
 def test_a_mirrored_stream_gives_mirrored_boxes(detector, frames):
@@ -145,38 +146,38 @@ def test_a_mirrored_stream_gives_mirrored_boxes(detector, frames):
         assert there.reset is mirrored.reset
 
 
-def test_a_stream_remembers_both_views(detector, frames):
+def test_a_stream_keeps_the_history_of_both_views(detector, frames):
     stream = MirroredDetector(detector).stream()
     straight, mirrored = detector.stream(), detector.stream()
     resets = []
     for frame in frames:
-        joined = stream.step(frame)
+        merged = stream.step(frame)
         views = straight.step(frame), in_mirror(mirrored.step(mirror_frame(frame)))
-        wanted = join_views(*views)[: detector.config.decoder.max_detections]
-        assert_same_boxes(rows_of(joined), rows_of(wanted), 1e-4)
+        wanted = merge_views(*views)[: detector.config.decoder.max_detections]
+        assert_same_boxes(rows_of(merged), rows_of(wanted), 1e-4)
         resets.append(stream.reset)
     assert resets == [Reset.START, Reset.NONE, Reset.NONE, Reset.SCENE, Reset.NONE, Reset.NONE]
-    assert stream.remembers and not MirroredDetector(build(CONFIG)).stream().remembers
+    assert stream.uses_history and not MirroredDetector(build(CONFIG)).stream().uses_history
 
 
-def test_a_clip_is_looked_at_twice(frames):
+def test_a_clip_is_merged_with_its_mirror_image(frames):
     detector = build(temporal((-1, 0, 1)))
     clip = Clip(tuple(frames[:3]), (-1, 0, 1))
     views = detector.predict_clip(clip), in_mirror(detector.predict_clip(mirror_clip(clip)))
-    wanted = join_views(*views)[: detector.config.decoder.max_detections]
+    wanted = merge_views(*views)[: detector.config.decoder.max_detections]
     assert_same_boxes(rows_of(MirroredDetector(detector).predict_clip(clip)), rows_of(wanted), 1e-4)
 
 
-def test_what_is_no_mirror_image_of_itself_is_refused(detector, frames):
+def test_a_bev_frame_without_mirror_symmetry_is_refused(detector, frames):
     lidar = replace(CONFIG, grid=replace(CONFIG.grid, frame="lidar"))
     with pytest.raises(ValueError, match=r"grid\.frame must be 'ego'.*got 'lidar'"):
         MirroredDetector(build(lidar))
     turned = torch.tensor([[0.0, 1, 0, 0], [-1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
-    with pytest.raises(ValueError, match="bev_from_ego must keep the ego frame's x axis"):
+    with pytest.raises(ValueError, match="bev_from_ego must be symmetric about the ego frame's x axis"):
         MirroredDetector(detector).predict(replace(frames[0], bev_from_ego=turned))
 
 
-def test_results_of_one_way_of_looking_are_not_taken_for_those_of_the_other(root, tmp_path):
+def test_unfinished_results_of_another_inference_mode_are_refused(root, tmp_path):
     detector, data, out = build(CONFIG), dataset(root, "synth_val"), tmp_path / "results.json"
 
     def kill(done, total):
@@ -188,14 +189,14 @@ def test_results_of_one_way_of_looking_are_not_taken_for_those_of_the_other(root
         predict_dataset(MirroredDetector(detector), data, out)
 
 
-def test_the_command_line_writes_what_both_views_give(detector, root, frames, tmp_path):
+def test_the_command_line_writes_the_merged_boxes(detector, root, frames, tmp_path):
     weights, out = tmp_path / "small.safetensors", tmp_path / "results.json"
     save_model(weights, detector.model, detector.config)
     where = ["--nuscenes", str(root), "--version", SPEC.version, "--split", "synth_val"]
     for more in ([], ["--mirror"]):
         command = ["predict", "--weights", str(weights), *where, "--out", str(out), *more]
         assert main(command) == 0
-        looking = MirroredDetector(detector) if more else detector
+        wrapped = MirroredDetector(detector) if more else detector
         wanted = tmp_path / "wanted.json"
-        predict_dataset(looking, dataset(root, "synth_val"), wanted)
+        predict_dataset(wrapped, dataset(root, "synth_val"), wanted)
         assert out.read_bytes() == wanted.read_bytes()
