@@ -1,1 +1,1 @@
-"""Configurations: each file defines `CONFIG` and states what differs from the defaults."""
+"""Packaged configurations: each file defines `CONFIG` by its differences from the defaults."""

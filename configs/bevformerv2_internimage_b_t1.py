@@ -1,8 +1,9 @@
-"""BEVFormer v2 of the paper behind InternImage-B, single frame: two stages, hybrid queries.
+"""BEVFormer v2 with InternImage-B, single frame: two stages, hybrid object queries.
 
-Recipe: arXiv 2211.10439, section 4 (rate 4e-4, layer-wise decay 0.96, batch 16, 24 epochs);
-augmentation and groups of queries as in the released ResNet-50 recipe; the BEV frame is the ego
-frame. Published with both supervisions, single frame (nuScenes val): NDS 0.485. No weights were.
+Recipe: arXiv 2211.10439, section 4 (learning rate 4e-4, layer-wise decay 0.96, batch 16, 24
+epochs). Augmentation and groups of queries are those of the released ResNet-50 recipe. The BEV
+frame is the ego frame. Published score with both supervisions, single frame (nuScenes val): NDS
+0.485. No weights were published.
 """
 
 from bevstack.config import (
@@ -34,6 +35,6 @@ CONFIG = Config(
         learning_rate=4e-4,
         backbone_multiplier=1.0,
         layer_decay=0.96,
-        decay_norms_and_biases=False,  # as InternImage's detectors
+        decay_norms_and_biases=False,  # as in InternImage's detectors
     ),
 )

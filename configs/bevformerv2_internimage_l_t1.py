@@ -1,6 +1,6 @@
-"""BEVFormer v2 of the paper behind InternImage-L, single frame.
+"""BEVFormer v2 with InternImage-L, single frame.
 
-XL's recipe, as the paper has no row for this size.
+The recipe is that of InternImage-XL; the paper (arXiv 2211.10439) gives none for this size.
 """
 
 from dataclasses import replace

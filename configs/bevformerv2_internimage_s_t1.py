@@ -1,6 +1,6 @@
-"""BEVFormer v2 of the paper behind InternImage-S, single frame.
+"""BEVFormer v2 with InternImage-S, single frame.
 
-B's recipe, as the paper has no row for this size.
+The recipe is that of InternImage-B; the paper (arXiv 2211.10439) gives none for this size.
 """
 
 from dataclasses import replace

@@ -1,6 +1,7 @@
-"""BEVFormer v2 behind InternImage-S, with seven key frames before: 3.5 s of history.
+"""BEVFormer v2 with InternImage-S and seven past key frames: 3.5 s of history.
 
-Frames and fusion are those of the released t8 recipe, which the paper's sizes never had.
+Frames and fusion are those of the released ResNet-50 t8 recipe; the paper has no such recipe for
+InternImage.
 """
 
 from dataclasses import replace

@@ -1,8 +1,8 @@
-"""The flagship with a long interval into the past and the future: for offline use.
+"""BEVFormer v2 with InternImage-XL and frames 4 s before and after the current one, offline only.
 
 Recipe: arXiv 2211.10439, sections 3.4 and 4: BEV maps 4 s apart, warped into the current frame and
-fused. The paper does not say how many; one each way is our choice. Published (nuScenes test): NDS
-0.634. No weights were.
+fused. The paper does not give the number of maps; one past and one future map are our choice.
+Published score (nuScenes test): NDS 0.634. No weights were published.
 """
 
 from dataclasses import replace

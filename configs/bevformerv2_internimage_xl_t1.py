@@ -1,6 +1,7 @@
-"""The flagship, single frame: BEVFormer v2 of the paper behind InternImage-XL.
+"""BEVFormer v2 with InternImage-XL, single frame: the paper's largest detector.
 
-Recipe: arXiv 2211.10439, section 4 (rate 5e-4, layer-wise decay 0.94, batch 32, 24 epochs).
+Recipe: arXiv 2211.10439, section 4 (learning rate 5e-4, layer-wise decay 0.94, batch 32, 24
+epochs).
 """
 
 from dataclasses import replace

@@ -1,9 +1,11 @@
-"""BEVFormer v2 as released, single frame and without its later additions: ResNet-50, DD3D, BEV.
+"""Released BEVFormer v2 with ResNet-50, single frame: the base of t1, t2 and t8.
 
-Published result (nuScenes val): NDS 0.4257 after these 24 epochs, 0.4394 after 48. The backbone
-starts from an FCOS detector trained on COCO (`bevstack convert-weights --backbone`). Boxes, grid
-and weights are in the LIDAR_TOP frame. Known differences from the released code: photometric
-changes are clipped, and mirrored images have mirrored cameras, where the release mirrors features.
+Published score (nuScenes val): NDS 0.4257 after these 24 epochs, 0.4394 after 48 epochs. The
+backbone starts from an FCOS detector trained on COCO (`bevstack convert-weights --backbone`).
+Boxes, grid and weights are in the LIDAR_TOP frame.
+
+Known differences from the released code: colours are clipped after photometric distortion; for
+mirrored images, the cameras are mirrored, while the released code mirrors the features back.
 """
 
 from bevstack.config import (
@@ -26,14 +28,14 @@ CONFIG = Config(
     ),
     grid=BEVGrid(z_range_m=(-5.0, 3.0), frame="lidar"),
     backbone=ResNetConfig(depth=50, norm="SyncBN"),
-    fpn=FPNConfig(num_outputs=5),  # all five for the perspective head
-    encoder=BEVEncoderConfig(num_levels=4),  # the finest four
+    fpn=FPNConfig(num_outputs=5),  # the perspective head uses all five levels
+    encoder=BEVEncoderConfig(num_levels=4),  # the BEV encoder uses the finest four
     perspective=PerspectiveConfig(norm="SyncBN", official_parity=True),
     loss=LossConfig(official_parity=True),
     augmentation=AugmentationConfig(photometric=True, grid_mask=0.7),
     training=TrainingConfig(
         num_steps=24 * 28_130 // 16,  # 24 epochs of nuScenes' training samples
-        batch_size=16,  # over all processes; published with one a GPU
+        batch_size=16,  # over all processes; published with one sample per GPU
         learning_rate=4e-4,
         backbone_multiplier=0.5,
         weight_decay=0.01,

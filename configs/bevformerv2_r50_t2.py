@@ -1,6 +1,6 @@
-"""BEVFormer v2 as released, with the key frame before: t1 and temporal fusion.
+"""Released BEVFormer v2 with ResNet-50 and one past key frame: t1 with temporal fusion.
 
-Published result (nuScenes val): NDS 0.5182 after these 24 epochs, 0.5264 after 48.
+Published score (nuScenes val): NDS 0.5182 after these 24 epochs, 0.5264 after 48 epochs.
 """
 
 from dataclasses import replace

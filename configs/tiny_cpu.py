@@ -1,4 +1,4 @@
-"""A detector small enough to train on two CPU cores in minutes; single frame."""
+"""Single-frame detector that is small enough to train on two CPU cores in minutes."""
 
 from bevstack.config import (
     AugmentationConfig,

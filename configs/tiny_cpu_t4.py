@@ -1,7 +1,8 @@
-"""All stages in a size that trains on two CPU cores: four frames, perspective head, proposals.
+"""Detector with all stages that trains on two CPU cores: four frames, perspective head, proposals.
 
-Images are a quarter of the published ones, lengths in the perspective head a fifth. Depths are
-told from the ground, hardly hit objects are learned, every norm is that of one image.
+Images have a quarter of the published width and height; pixel lengths in the perspective head are
+a fifth of the published ones. Depth is predicted relative to the ground, objects with a single
+lidar or radar point are trained on, and every norm uses the statistics of one image.
 """
 
 from dataclasses import replace

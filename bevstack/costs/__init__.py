@@ -1,1 +1,1 @@
-"""What a detector or a backbone costs: parameters, multiply-adds, memory, training plans."""
+"""Costs of detectors and backbones: parameters, multiply-accumulates, memory, training plans."""

@@ -1,10 +1,10 @@
-"""Counts what a published backbone holds and computes, for `bevstack doctor --model`."""
+"""Parameters and operations of the published backbones, for `bevstack doctor --model`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# The image side at which the paper states each variant's operations (arXiv 2211.05778, table 2).
+# Image side at which the paper gives each variant's operations (arXiv 2211.05778, table 2).
 PUBLISHED_SIZE_PX = {
     "internimage_t": 224,
     "internimage_s": 224,
@@ -28,25 +28,25 @@ class NetworkCount:
 
     @property
     def total_macs(self) -> int:
-        """All multiply-accumulates."""
+        """Return the sum of all multiply-accumulates."""
         return self.conv_and_linear_macs + self.attention_macs + self.sampling_macs
 
 
 @dataclass(frozen=True)
 class ModelCount:
-    """A backbone's counts, as the classifier of the paper and as a detector uses it."""
+    """Counts of a backbone: with the paper's classification head, and as a detector uses it."""
 
     name: str
     image_size: tuple[int, int]  # (H, W) px
-    classifier: NetworkCount  # with its head of 1000 classes
-    backbone: NetworkCount  # what a detector runs
+    classifier: NetworkCount  # with a head of 1000 classes
+    backbone: NetworkCount  # without a head, as in a detector
 
     def lines(self) -> list[str]:
-        """The counts as text."""
+        """Return the counts as lines of text."""
         height, width = self.image_size
-        head = f"{self.name}, one image of {height} x {width} px"
-        columns = f"{'':12}{'parameters':>16}{'conv + linear':>18}{'sampling':>14}{'all':>14}"
-        rows = [head, columns]
+        title = f"{self.name}, one image of {height} x {width} px"
+        columns = f"{'':12}{'parameters':>16}{'conv + linear':>18}{'sampling':>14}{'total':>14}"
+        rows = [title, columns]
         for label, count in (("classifier", self.classifier), ("backbone", self.backbone)):
             rows.append(
                 f"{label:12}{count.parameters:>16,}"
@@ -57,14 +57,14 @@ class ModelCount:
 
 
 def count_model(name: str, image_size: tuple[int, int] | None) -> ModelCount:
-    """Counts a published InternImage without allocating it.
+    """Count the parameters and operations of a published InternImage without allocating it.
 
     Args:
         name: one of ``INTERNIMAGE_VARIANTS``.
-        image_size: (H, W) px; None takes the size the paper states its operations at.
+        image_size: (H, W) px. None: the size at which the paper gives the operations.
 
     Raises:
-        ValueError: there is no such variant, or no such image.
+        ValueError: ``name`` is no variant, or ``image_size`` is not positive.
     """
     if name not in PUBLISHED_SIZE_PX:
         known = ", ".join(PUBLISHED_SIZE_PX)

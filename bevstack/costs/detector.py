@@ -1,4 +1,4 @@
-"""Counts what a detector holds and computes a step, for `bevstack doctor --config`.
+"""Parameters, operations and memory of a detector, for `bevstack doctor --config`.
 
 Letters: N cameras, H W image, Y X grid, M visible (camera, query) pairs, Z heights.
 """
@@ -25,17 +25,17 @@ FLOAT32_BYTES = 4
 
 @dataclass(frozen=True, kw_only=True)
 class PartCount:
-    """One part of a detector: its size, the work of one run, and how often a step runs it."""
+    """Counts of one part of a detector: parameters, operations, and its runs in one step."""
 
     name: str
     parameters: int
-    gflop: float  # of one run, 2 a multiply-accumulate
-    clip_runs: int  # in a step that encodes all frames
-    stream_runs: int  # in a step that finds the past in memory
-    training_gflop: float  # forward pass of a training step, all frames
+    gflop: float  # of one run; a multiply-accumulate is 2 operations
+    clip_runs: int  # in a clip-wise step, which encodes all frames
+    stream_runs: int  # in a streaming step, which reads the past frames from memory
+    training_gflop: float  # of the forward pass of a training step, all frames
 
     def columns(self) -> str:
-        """One line of the table."""
+        """Return the part's line of the table."""
         return (
             f"{self.name:<18}{self.parameters:>13,}{self.gflop:>12.1f}"
             f"{self.clip_runs:>6}{self.stream_runs:>8}{self.training_gflop:>14.1f}"
@@ -44,73 +44,78 @@ class PartCount:
 
 @dataclass(frozen=True, kw_only=True)
 class ConfigCount:
-    """A configuration's counts for one sample of six cameras."""
+    """Counts of a configured detector for one sample of six cameras."""
 
     name: str
     image_size: tuple[int, int]  # (H, W) px, padded
     grid_shape: tuple[int, int]  # (Y, X)
     frames: int
-    pairs: int  # M of one frame
-    looks_ahead: bool  # then there is no streaming: the future is not in memory
-    frame_memory_bytes: int  # of what a stream keeps of one frame, float32
+    pairs: int  # M, of one frame
+    looks_ahead: bool  # uses future frames, which excludes streaming
+    frame_memory_bytes: int  # memory of a stream for each past frame, float32
     parts: tuple[PartCount, ...]
 
     @property
     def parameters(self) -> int:
-        """Of all parts."""
+        """Return the number of parameters of all parts."""
         return sum(part.parameters for part in self.parts)
 
     @property
     def clip_gflop(self) -> float:
-        """A step that encodes all frames."""
+        """Return the GFLOP of a clip-wise step, which encodes all frames."""
         return sum(part.gflop * part.clip_runs for part in self.parts)
 
     @property
     def stream_gflop(self) -> float:
-        """A step that encodes the newest frame and finds the others in memory."""
+        """Return the GFLOP of a streaming step, which encodes the newest frame only."""
         return sum(part.gflop * part.stream_runs for part in self.parts)
 
     @property
     def training_gflop(self) -> float:
-        """The forward pass of a training step."""
+        """Return the GFLOP of the forward pass of a training step."""
         return sum(part.training_gflop for part in self.parts)
 
     def lines(self) -> list[str]:
-        """The counts as text."""
+        """Return the counts as lines of text."""
         height, width = self.image_size
         rows, columns = self.grid_shape
-        streaming = "none: it looks ahead" if self.looks_ahead else f"{self.stream_gflop:,.1f}"
+        streaming = (
+            "none (needs future frames)" if self.looks_ahead else f"{self.stream_gflop:,.1f}"
+        )
         return [
             f"{self.name}: 6 images of {height} x {width} px, {rows} x {columns} BEV cells, "
-            f"{self.frames} frame{'s' * (self.frames > 1)}, {self.pairs:,} visible pairs a frame",
-            f"{'':<18}{'parameters':>13}{'GFLOP a run':>12}{'clip':>6}{'stream':>8}"
+            f"{self.frames} frame{'s' * (self.frames > 1)}, {self.pairs:,} visible pairs per frame",
+            f"{'':<18}{'parameters':>13}{'GFLOP/run':>12}{'clip':>6}{'stream':>8}"
             f"{'training GFLOP':>15}",
             *(part.columns() for part in self.parts),
-            f"{'all':<18}{self.parameters:>13,}",
-            f"GFLOP of a step: clip-wise {self.clip_gflop:,.1f}; streaming {streaming}; "
-            f"training, forward only {self.training_gflop:,.1f}",
+            f"{'total':<18}{self.parameters:>13,}",
+            f"GFLOP per step: clip-wise {self.clip_gflop:,.1f}; streaming {streaming}; "
+            f"training, forward pass {self.training_gflop:,.1f}",
             *self._memory_line(),
         ]
 
     def _memory_line(self) -> list[str]:
         if self.frames == 1 or self.looks_ahead:
             return []
-        return [f"a stream keeps {self.frame_memory_bytes / MEGA:,.1f} MB a past frame (float32)"]
+        return [
+            f"memory of a stream: {self.frame_memory_bytes / MEGA:,.1f} MB per past frame (float32)"
+        ]
 
 
 def count_config(name_or_path: str, *, pairs: int | None = None) -> ConfigCount:
-    """Counts the detector of a configuration without allocating it.
+    """Count parameters, operations and memory of a configured detector without allocating it.
 
-    The visible pairs are those of the first nuScenes car's cameras; frames of the past are taken to
-    have as many. Elementwise work, norms, softmax and non-maximum suppression are not counted.
+    The visible pairs are those of the cameras of nuScenes' first car; past frames are assumed to
+    have the same number. Elementwise operations, norms, softmax and non-maximum suppression are not
+    counted.
 
     Args:
-        name_or_path: as ``load_config`` takes it.
-        pairs: another number of visible pairs.
+        name_or_path: configuration, as in ``load_config``.
+        pairs: M, number of visible pairs of one frame. None: those of the first car's cameras.
 
     Raises:
-        FileNotFoundError: no such configuration.
-        ValueError: it contradicts itself.
+        FileNotFoundError: there is no such configuration.
+        ValueError: fields of the configuration contradict each other.
     """
     import torch
 
@@ -121,22 +126,23 @@ def count_config(name_or_path: str, *, pairs: int | None = None) -> ConfigCount:
         model = build_model(config).eval()
     rig = nominal_rig(config)
     size = padded_size(config, rig)
-    found = count_pairs(config, rig, size, step=model.encoder.pair_step) if pairs is None else pairs
-    parts, kept = _count_parts(model, config, size, rig.num_cameras, found)
+    if pairs is None:
+        pairs = count_pairs(config, rig, size, step=model.encoder.pair_step)
+    parts, memory_numbers = _count_parts(model, config, size, rig.num_cameras, pairs)
     return ConfigCount(
         name=config.name,
         image_size=size,
         grid_shape=config.grid.shape,
         frames=len(config.frames),
-        pairs=found,
+        pairs=pairs,
         looks_ahead=config.frames[-1] > 0,
-        frame_memory_bytes=kept * FLOAT32_BYTES,
+        frame_memory_bytes=memory_numbers * FLOAT32_BYTES,
         parts=tuple(parts),
     )
 
 
 def nominal_rig(config: Config) -> CameraRig:
-    """The first nuScenes car's cameras, images as the configuration wants them; no leading axes."""
+    """Return the cameras of nuScenes' first car with the configured image size; no leading axes."""
     import torch
 
     from bevstack.datasets.preprocess import target_size
@@ -155,79 +161,82 @@ def nominal_rig(config: Config) -> CameraRig:
         torch.ones(len(mounts), dtype=torch.bool),
     )
     height, width = NATIVE_SIZE
-    kept = round(height * config.images.keep_bottom)
-    size = target_size((kept, width), config.images)
-    return native.cropped(0, height - kept, (kept, width)).resized(size)
+    kept_rows = round(height * config.images.keep_bottom)
+    size = target_size((kept_rows, width), config.images)
+    return native.cropped(0, height - kept_rows, (kept_rows, width)).resized(size)
 
 
 def padded_size(config: Config, rig: CameraRig) -> tuple[int, int]:
-    """(H, W) px that features cover."""
+    """Return (H, W) px of the padded images, which the features cover."""
     multiple = config.images.pad_to
     height, width = (-(-int(side) // multiple) * multiple for side in rig.image_size[0])
     return height, width
 
 
 def count_pairs(config: Config, rig: CameraRig, size: tuple[int, int], *, step: int) -> int:
-    """M of one frame, padding included."""
+    """Return M, the number of visible pairs of one frame, padded to a multiple of ``step``."""
     from bevstack.models.detection3d.visible_pairs import find_visible_pairs
 
-    found = find_visible_pairs(
+    visible = find_visible_pairs(
         type(rig).stack([rig]),
         config.grid,
         num_heights=config.encoder.num_heights,
         padded_size=size,
         capacity_step=step,
     )
-    return int(found.camera.shape[0])
+    return int(visible.camera.shape[0])
 
 
 def _count_parts(
     model: BEVFormerV2, config: Config, size: tuple[int, int], cameras: int, pairs: int
 ) -> tuple[list[PartCount], int]:
-    """The parts in the order of a step, each run on the last one's shapes, and what is kept.
+    """Return the counts of the parts in the order of a step, and the memory of a past frame.
 
-    What a stream keeps of a frame: numbers of its BEV map, or of the pyramid that it comes from.
+    Each part runs on the output shapes of the part before. The memory is a number of elements: of
+    the frame's BEV map, or of the pyramid levels that the BEV encoder reads.
     """
     import torch
 
-    from bevstack.costs.macs import run_counted, shapes_only
+    from bevstack.costs.macs import run_and_count, shapes_only
 
     frames = len(config.frames)
-    remembers_maps = config.temporal is not None and config.temporal.alignment == "warp"
-    proposing = 0 if config.proposals is None else 1
+    keeps_bev = config.temporal is not None and config.temporal.alignment == "warp"
+    head_runs = 0 if config.proposals is None else 1
     with shapes_only(model):
-        work, maps = run_counted(model.backbone, torch.empty(cameras, 3, *size))
+        work, maps = run_and_count(model.backbone, torch.empty(cameras, 3, *size))
         parts = [_part("backbone", model.backbone, work, frames, 1, frames)]
-        work, pyramid = run_counted(model.neck, maps)
+        work, pyramid = run_and_count(model.neck, maps)
         parts.append(_part("neck", model.neck, work, frames, 1, frames))
         if model.perspective_head is not None:
             head = model.perspective_head
-            work, _ = run_counted(head, *head_inputs(config, pyramid))
-            parts.append(_part("perspective_head", head, work, proposing, proposing, 1))
-        work, bev = run_counted(model.encoder, *encoder_inputs(model, pyramid, pairs))
-        encoded = 1 if remembers_maps else frames
+            work, _ = run_and_count(head, *head_inputs(config, pyramid))
+            parts.append(_part("perspective_head", head, work, head_runs, head_runs, 1))
+        work, bev = run_and_count(model.encoder, *encoder_inputs(model, pyramid, pairs))
+        encoder_runs = 1 if keeps_bev else frames
         levels = pyramid[: model.encoder.num_levels]
-        kept = bev.numel() if remembers_maps else sum(level.numel() for level in levels)
-        parts.append(_part("encoder", model.encoder, work, frames, encoded, frames))
+        memory_numbers = bev.numel() if keeps_bev else sum(level.numel() for level in levels)
+        parts.append(_part("encoder", model.encoder, work, frames, encoder_runs, frames))
         if model.fusion is not None:
-            known = torch.ones(1, frames, dtype=torch.bool)
-            work, bev = run_counted(
-                model.fusion, bev[:, None].expand(-1, frames, -1, -1, -1), known
+            usable = torch.ones(1, frames, dtype=torch.bool)
+            work, bev = run_and_count(
+                model.fusion, bev[:, None].expand(-1, frames, -1, -1, -1), usable
             )
             parts.append(_part("fusion", model.fusion, work, 1, 1, 1))
-        inputs = (bev, *no_proposals(config))
-        work, _ = run_counted(model.decoder, *inputs)
-        in_training, _ = run_counted(model.decoder.train(), *inputs)
-        parts.append(_part("decoder", model.decoder, work, 1, 1, in_training))
-    return parts, kept
+        inputs = (bev, *empty_proposals(config))
+        work, _ = run_and_count(model.decoder, *inputs)
+        training_work, _ = run_and_count(model.decoder.train(), *inputs)
+        parts.append(_part("decoder", model.decoder, work, 1, 1, training_work))
+    return parts, memory_numbers
 
 
 def head_inputs(
     config: Config, pyramid: Sequence[Tensor]
 ) -> tuple[Sequence[Tensor], list[Tensor] | None]:
-    """What the perspective head of a configuration takes, of one frame's (I, C, H, W) levels."""
-    told = config.perspective is not None and config.perspective.changes.ground_z_m is not None
-    return pyramid, [level[:, 0] for level in pyramid] if told else None
+    """Return the inputs of the perspective head for the (I, C, H, W) levels of one frame."""
+    needs_ground = (
+        config.perspective is not None and config.perspective.changes.ground_z_m is not None
+    )
+    return pyramid, [level[:, 0] for level in pyramid] if needs_ground else None
 
 
 def _part(
@@ -236,7 +245,7 @@ def _part(
     work: MACCounts,
     clip_runs: int,
     stream_runs: int,
-    training: int | MACCounts,  # runs in training, or the work of its one run
+    training: int | MACCounts,  # runs in a training step, or the counts of the only run
 ) -> PartCount:
     from bevstack.costs.macs import count_parameters
 
@@ -252,7 +261,7 @@ def _part(
 
 
 def encoder_inputs(model: BEVFormerV2, pyramid: Sequence[Tensor], pairs: int) -> tuple[Any, ...]:
-    """What the encoder takes of one sample, shapes alone."""
+    """Return the inputs of the BEV encoder for one sample; only their shapes have a meaning."""
     import torch
 
     from bevstack.models.detection3d.visible_pairs import VisiblePairs
@@ -269,8 +278,8 @@ def encoder_inputs(model: BEVFormerV2, pyramid: Sequence[Tensor], pairs: int) ->
     return levels, visible, torch.empty(1, pyramid[0].shape[0], dtype=torch.int64)
 
 
-def no_proposals(config: Config) -> tuple[Any, ...]:
-    """Places for proposals of one sample, where the decoder takes them; shapes alone."""
+def empty_proposals(config: Config) -> tuple[Any, ...]:
+    """Return the decoder's proposals for one sample, if any; only their shapes have a meaning."""
     import torch
 
     from bevstack.models.perspective.proposals import Proposals
@@ -278,13 +287,13 @@ def no_proposals(config: Config) -> tuple[Any, ...]:
 
     if config.proposals is None:
         return ()
-    places = (1, config.proposals.max_proposals)
+    rows = (1, config.proposals.max_proposals)
     return (
         Proposals(
-            reference_points=torch.empty(*places, 3),
-            valid=torch.empty(places, dtype=torch.bool),
-            boxes=Boxes3D(*(torch.empty(*places, *axes) for axes in ((3,), (3,), (), (2,)))),
-            scores=torch.empty(places),
-            labels=torch.empty(places, dtype=torch.int64),
+            reference_points=torch.empty(*rows, 3),
+            valid=torch.empty(rows, dtype=torch.bool),
+            boxes=Boxes3D(*(torch.empty(*rows, *axes) for axes in ((3,), (3,), (), (2,)))),
+            scores=torch.empty(rows),
+            labels=torch.empty(rows, dtype=torch.int64),
         ),
     )

@@ -1,7 +1,7 @@
-"""How large a network is and how much it computes: parameters and multiply-accumulates (MACs).
+"""Counting of a network's parameters and multiply-accumulates (MACs).
 
-Published "FLOPs" of vision backbones are MACs. Counting needs shapes only, so build model and
-inputs on ``device="meta"``: it then costs neither memory nor arithmetic, whatever the size.
+Published "FLOPs" of vision backbones are MACs. Counting needs only shapes. Build the model and its
+inputs on ``device="meta"`` to count without memory and arithmetic.
 """
 
 from __future__ import annotations
@@ -20,50 +20,50 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import bevstack.ops  # noqa: F401  defines the operators that are counted
 
-# Of one channel of one sample: a multiply-accumulate for each of four corners and one for the mask.
+# MACs of one channel of one sample: one for each of four corners and one for the mask.
 MACS_PER_SAMPLE = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class MACCounts:
-    """Multiply-accumulates of one call, by what does them."""
+    """Multiply-accumulates of one call, by kind of operator."""
 
     conv: int  # nn.Conv2d and other convolution modules
-    linear: int  # nn.Linear modules, biases not counted
-    other_matmul: int  # matrix products outside those modules: attention, gates
-    sampling: int  # the deformable operators: 5 a sampled point and channel
+    linear: int  # nn.Linear modules, without biases
+    other_matmul: int  # matrix products outside of those modules: attention, gates
+    sampling: int  # deformable operators: 5 for each sampled point and channel
 
     @property
     def conv_and_linear(self) -> int:
-        """What published tables of backbones count, apart from the operators' own share."""
+        """Return the MACs that published tables of backbones count, without DCNv3's sampling."""
         return self.conv + self.linear
 
     @property
     def total(self) -> int:
-        """Everything counted."""
+        """Return the sum of all MACs."""
         return self.conv + self.linear + self.other_matmul + self.sampling
 
 
 def count_parameters(model: nn.Module, *, trainable_only: bool = False) -> int:
-    """Elements of all parameters, each counted once however often it is shared; no buffers."""
+    """Return the number of elements of all parameters, without buffers; shared ones count once."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable_only)
 
 
 def count_macs(model: nn.Module, *inputs: Any) -> MACCounts:
-    """Runs ``model(*inputs)`` once, without gradients, and counts its multiply-accumulates.
+    """Run ``model(*inputs)`` once, without gradients, and count its multiply-accumulates.
 
-    Elementwise work, norms and softmax are not counted. The model's mode (training or evaluation)
-    is left as it is; a batch norm in training mode would update its statistics.
+    Elementwise operations, norms and softmax are not counted. The model's mode (training or
+    evaluation) stays; a batch norm in training mode updates its statistics.
 
     Args:
         model: any network; on the meta device nothing is computed.
-        inputs: what its ``forward`` takes, on the model's device.
+        inputs: arguments of its ``forward``, on the model's device.
     """
-    return run_counted(model, *inputs)[0]
+    return run_and_count(model, *inputs)[0]
 
 
-def run_counted(model: nn.Module, *inputs: Any) -> tuple[MACCounts, Any]:
-    """As ``count_macs``, with what the model returned, on whose shapes the next part may run."""
+def run_and_count(model: nn.Module, *inputs: Any) -> tuple[MACCounts, Any]:
+    """Count like ``count_macs``, and return the counts and the model's output."""
     counter = FlopCounterMode(display=False, custom_mapping=_operator_flops())
     in_modules: Counter[str] = Counter()
     hooks = [
@@ -89,10 +89,12 @@ def run_counted(model: nn.Module, *inputs: Any) -> tuple[MACCounts, Any]:
 
 @contextmanager
 def shapes_only(model: nn.Module) -> Iterator[None]:
-    """Within, the model and all new tensors are on the CPU with shapes alone: nothing is computed.
+    """Enter a context in which the model and all new tensors have shapes but no data.
 
-    Unlike the meta device this serves every code path of a CPU, such as autocast. The model is one
-    built on the meta device; it stays without storage.
+    Nothing is computed. Unlike tensors of the meta device, these tensors report the device "cpu",
+    so code paths of the CPU such as autocast work. The model must have been built on the meta
+    device. Its parameters and buffers are replaced, also after the context, by ones without
+    storage.
     """
     with FakeTensorMode():
         for owner in model.modules():
@@ -106,6 +108,7 @@ def shapes_only(model: nn.Module) -> Iterator[None]:
 
 def _module_hook(totals: Counter[str]) -> Callable[[nn.Module, Any, Tensor], None]:
     def add(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        assert isinstance(module, nn.Linear)
         totals["linear"] += output.numel() * module.in_features
 
     return add
@@ -115,7 +118,7 @@ def _operator_flops() -> dict[Any, Callable[..., int]]:
     return {
         torch.ops.bevstack.dcnv3: _dcnv3_flops,
         torch.ops.bevstack.ms_deform_attn: _ms_deform_attn_flops,
-        # Not in torch's own table, which has the kernels of GPUs.
+        # Missing in torch's table, which lists the kernels for GPUs only.
         torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
     }
 

@@ -1,4 +1,4 @@
-"""What a training run will do and need, said before it begins: `bevstack train --dry-run`."""
+"""Estimates of a training's operations and memory, for `bevstack train --dry-run`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from bevstack.costs.detector import (
     ConfigCount,
     count_config,
     count_pairs,
+    empty_proposals,
     encoder_inputs,
     head_inputs,
-    no_proposals,
     nominal_rig,
     padded_size,
 )
@@ -24,54 +24,59 @@ from bevstack.costs.detector import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Of a parameter: the weight, its gradient, AdamW's two moments; and the average where there is one.
-STATES_OF_ADAMW = 4
-# Parts whose other frames carry no gradient: only one of their runs goes backward.
+# Numbers kept for each parameter: the weight, its gradient and AdamW's two moments. An average of
+# the weights (EMA) adds one more.
+ADAMW_STATES = 4
+# Parts that have a backward pass for the current frame only; other frames carry no gradient.
 ONE_FRAME_BACKWARD = ("backbone", "neck", "encoder")
-# The backward pass of a product computes two of its size: by the input and by the weight.
+# Operations of the backward pass / those of the forward pass: a matrix product has two gradients of
+# the same cost, by the input and by the weight.
 BACKWARD_GFLOP = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingPlan:
-    """The plan of a run. Work and memory are those of six cameras like the first nuScenes car's."""
+    """Estimates for one training, with the six cameras of nuScenes' first car."""
 
     config: Config
-    samples: int  # of the data set
-    processes: int
+    samples: int  # of the training split
+    processes: int  # that share each step's samples
     parameters: int
     forward_gflop: float  # of one sample, all frames
-    step_gflop: float  # of all samples, forward and backward
+    step_gflop: float  # of a step's samples, forward and backward
     state_bytes: int  # of one process: weights, gradients, optimiser, average
-    activation_bytes: int  # of one process: what the backward pass needs of a pass's samples
+    activation_bytes: int  # of one process, for the samples of one pass
 
     @property
-    def samples_a_pass(self) -> int:
-        """That go through one process's model together."""
+    def samples_per_pass(self) -> int:
+        """Return the number of samples that one process gives to its model together."""
         recipe = self.config.training
         return recipe.batch_size // (recipe.accumulate * self.processes)
 
     def lines(self) -> list[str]:
-        """The plan as text."""
+        """Return the plan as lines of text."""
         recipe = self.config.training
-        times = recipe.num_steps * recipe.batch_size / self.samples
-        how = "alone" if self.processes == 1 else f"{self.processes} by {recipe.engine}"
+        total = recipe.num_steps * recipe.batch_size
+        engine = f"{self.processes} processes with {recipe.engine}"
+        engine = "1 process" if self.processes == 1 else engine
         memory = self.state_bytes + self.activation_bytes
         every = f"every {recipe.evaluate_every} steps and " if recipe.evaluate_every else ""
         stages = ""
         if recipe.perspective_steps:
-            which = f"the first {recipe.perspective_steps}"
+            steps = f"the first {recipe.perspective_steps}"
             if recipe.perspective_steps == recipe.num_steps:
-                which = "all"
-            stages = f", {which} of the perspective head alone"
+                steps = "all"
+            stages = f", {steps} with the perspective head only"
         return [
             f"parameters: {self.parameters:,}",
             f"steps: {recipe.num_steps:,}{stages}",
-            f"samples: {recipe.batch_size} a step ({how}; passes: {recipe.accumulate} of "
-            f"{self.samples_a_pass} a process), {recipe.num_steps * recipe.batch_size:,} in all: "
-            f"{times:.1f} times the {self.samples:,}, sampling: {recipe.sampling}",
-            f"GFLOP of a step: {self.step_gflop:,.0f} ({self.forward_gflop:,.1f} forward a sample)",
-            f"memory of a process, estimated: {memory / GIGA:.2f} GB (weights, gradients, "
+            f"samples: {recipe.batch_size} per step ({engine}; passes per process: "
+            f"{recipe.accumulate}, samples per pass: {self.samples_per_pass}), {total:,} in total: "
+            f"{total / self.samples:.1f} times the {self.samples:,} of the split; "
+            f"sampling: {recipe.sampling}",
+            f"GFLOP per step: {self.step_gflop:,.0f} (forward pass of a sample: "
+            f"{self.forward_gflop:,.1f})",
+            f"estimated memory per process: {memory / GIGA:.2f} GB (weights, gradients, "
             f"optimiser{', average' * (recipe.ema_decay > 0)} {self.state_bytes / GIGA:.2f}, "
             f"activations {self.activation_bytes / GIGA:.2f}; without images and workspaces)",
             f"precision: {recipe.precision}; checkpoints every {recipe.checkpoint_every} steps; "
@@ -82,18 +87,18 @@ class TrainingPlan:
 def plan_training(
     name_or_path: str, samples: int, processes: int = 1, *, steps: int | None = None
 ) -> TrainingPlan:
-    """Counts and estimates; nothing is allocated or trained.
+    """Estimate a training without allocating or training a model.
 
     Args:
-        name_or_path: the configuration, as ``load_config`` takes it.
-        samples: of the data set.
+        name_or_path: configuration, as in ``load_config``.
+        samples: of the training split.
         processes: that share each step's samples.
-        steps: the recipe in so many steps; none: as configured.
+        steps: number of steps, with the recipe's stages in proportion. None: as configured.
 
     Raises:
-        FileNotFoundError: no such configuration.
-        ValueError: it contradicts itself, the steps are too few for its stages, or the processes
-            cannot share a step's samples.
+        FileNotFoundError: there is no such configuration.
+        ValueError: fields of the configuration contradict each other, ``steps`` is too small for
+            its stages, or the processes cannot share a step's samples evenly.
     """
     config = load_config(name_or_path)
     if steps is not None:
@@ -106,22 +111,22 @@ def plan_training(
             f"{recipe.accumulate} passes; got {recipe.batch_size}"
         )
     count = count_config(name_or_path)
-    states = STATES_OF_ADAMW + (recipe.ema_decay > 0)
-    shares = processes if recipe.engine == "fsdp" else 1
+    states = ADAMW_STATES + (recipe.ema_decay > 0)
+    shards = processes if recipe.engine == "fsdp" else 1
     return TrainingPlan(
         config=config,
         samples=samples,
         processes=processes,
         parameters=count.parameters,
         forward_gflop=count.training_gflop,
-        step_gflop=recipe.batch_size * _gflop_both_ways(count),
-        state_bytes=states * count.parameters * FLOAT32_BYTES // shares,
+        step_gflop=recipe.batch_size * _forward_and_backward_gflop(count),
+        state_bytes=states * count.parameters * FLOAT32_BYTES // shards,
         activation_bytes=recipe.batch_size // passes * activation_bytes(config),
     )
 
 
-def _gflop_both_ways(count: ConfigCount) -> float:
-    """Of one sample; frames but the current one have no backward pass."""
+def _forward_and_backward_gflop(count: ConfigCount) -> float:
+    """Return the GFLOP of one sample; only the current frame has a backward pass."""
     backward = sum(
         part.gflop if part.name in ONE_FRAME_BACKWARD else part.training_gflop
         for part in count.parts
@@ -130,10 +135,10 @@ def _gflop_both_ways(count: ConfigCount) -> float:
 
 
 def activation_bytes(config: Config) -> int:
-    """What autograd keeps of one sample's current frame until the backward pass.
+    """Return the bytes that autograd keeps for one sample's current frame.
 
-    Counted part by part on shapes alone. Where activations are not kept but computed again
-    (``activation_checkpointing``), what a single block needs meanwhile is left out.
+    They are counted part by part on tensors without data. With ``activation_checkpointing``, the
+    activations that a single block recomputes in the backward pass are not counted.
     """
     import torch
 
@@ -145,7 +150,10 @@ def activation_bytes(config: Config) -> int:
     rig = nominal_rig(config)
     size = padded_size(config, rig)
     pairs = count_pairs(config, rig, size, step=model.encoder.pair_step)
-    with shapes_only(model), _counting(model.requires_grad_().parameters()) as kept:
+    with (
+        shapes_only(model),
+        _counting_saved_tensors(model.requires_grad_().parameters()) as bytes_kept,
+    ):
         with torch.autocast("cpu", torch.bfloat16, enabled=config.training.precision != "float32"):
             maps = model.backbone(torch.empty(rig.num_cameras, 3, *size))
             pyramid = model.neck(maps)
@@ -154,19 +162,23 @@ def activation_bytes(config: Config) -> int:
             bev = model.encoder(*encoder_inputs(model, pyramid, pairs))
             if model.fusion is not None:
                 frames = len(config.frames)
-                known = torch.ones(1, frames, dtype=torch.bool)
-                bev = model.fusion(bev[:, None].expand(-1, frames, -1, -1, -1), known)
-            model.decoder(bev, *no_proposals(config))
-        return kept()
+                usable = torch.ones(1, frames, dtype=torch.bool)
+                bev = model.fusion(bev[:, None].expand(-1, frames, -1, -1, -1), usable)
+            model.decoder(bev, *empty_proposals(config))
+        return bytes_kept()
 
 
 @contextmanager
-def _counting(parameters: Iterator[Tensor]) -> Iterator[Callable[[], int]]:
-    """Within, gives the bytes autograd keeps: each storage once, and parameters not."""
+def _counting_saved_tensors(parameters: Iterator[Tensor]) -> Iterator[Callable[[], int]]:
+    """Yield a function that returns the bytes that autograd has kept within the context.
+
+    Each storage counts once; parameters do not count.
+    """
     import torch
 
     own = {id(parameter) for parameter in parameters}
-    kept: dict[int, tuple[Tensor, int]] = {}  # by storage; the tensor keeps its number from reuse
+    # By storage. Keeping the tensor alive prevents that another storage gets the same key.
+    kept: dict[int, tuple[Tensor, int]] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         base = tensor if tensor._base is None else tensor._base

@@ -1,4 +1,4 @@
-"""Every packaged configuration: released and published recipes, and files loaded by path."""
+"""Packaged configurations: released and published recipes, and files loaded by path."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ TINY = ("tiny_cpu", "tiny_cpu_t4", "tiny_cpu_t4_brief")
 NUSCENES_TRAINING_SAMPLES = 28_130
 
 
-def test_all_that_are_promised_come_with_the_package() -> None:
-    wanted = {*RELEASED, *PAPER, BIDIRECTIONAL, *TINY}
-    assert set(packaged_configs()) == wanted
+def test_the_package_holds_all_documented_configurations() -> None:
+    expected = {*RELEASED, *PAPER, BIDIRECTIONAL, *TINY}
+    assert set(packaged_configs()) == expected
 
 
 @pytest.mark.parametrize("name", packaged_configs())
-def test_a_file_says_by_path_what_the_package_says_by_name(name: str) -> None:
+def test_a_configuration_is_the_same_by_path_and_by_name(name: str) -> None:
     config = load_config(name)
     assert config.name == name
     assert load_config(FOLDER / f"{name}.py") == config
@@ -45,7 +45,7 @@ def test_a_file_says_by_path_what_the_package_says_by_name(name: str) -> None:
 @pytest.mark.parametrize("name", packaged_configs())
 def test_files_state_differences_only(name: str) -> None:
     lines = (FOLDER / f"{name}.py").read_text(encoding="utf-8").splitlines()
-    assert len(lines) <= 60  # those that others start from; the rest is half of that
+    assert len(lines) <= 60  # most need half of that; base configurations need more
 
 
 def test_a_file_elsewhere_may_start_from_a_packaged_one(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_file_elsewhere_may_start_from_a_packaged_one(tmp_path: Path) -> None:
     assert load_config(path) == replace(t2, name="mine", frames=(-4, 0))
 
 
-# The released files' own numbers.
+# Values of the released files.
 @pytest.mark.parametrize("name", RELEASED)
 def test_released_recipe_is_as_released(name: str) -> None:
     config = load_config(name)
@@ -149,7 +149,7 @@ def test_four_frames_on_a_cpu_have_every_stage() -> None:
 
 @pytest.mark.parametrize("name", TINY)
 def test_norms_of_our_own_configurations_need_no_batch(name: str) -> None:
-    """Two processes of one sample learn what one of two learns: LN and GN see one image alone."""
+    """Check that all norms are LN or GN, whose statistics do not depend on the other samples."""
     with torch.device("meta"):
         model = build_model(load_config(name))
     norms = {type(module) for module in model.modules() if "Norm" in type(module).__name__}
@@ -161,7 +161,7 @@ def test_the_brief_one_is_the_first_stage_of_four_frames() -> None:
     assert brief.backbone == whole.backbone and brief.temporal == whole.temporal
     assert brief.training.perspective_steps == brief.training.num_steps
     assert brief.proposals is not None and brief.proposals.max_per_class == 50
-    # what the nuScenes evaluation takes of a sample at most, and all of its ten classes
+    # The nuScenes evaluation accepts at most 500 boxes of a sample: 50 of each of ten classes.
     assert brief.decoder.max_detections == brief.proposals.max_proposals == 50 * 10
 
 

@@ -1,4 +1,4 @@
-"""The table of configs/README.md says what the code counts, and what was published as published."""
+"""The table of configs/README.md, compared with the code's counts and the published scores."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ PUBLISHED = {
     "bevformerv2_internimage_xl_bidirectional": "0.634 test",
 }
 
-# Seconds each; parts of these are all counted in other rows. Their parameters always are.
+# Rows that take seconds each. Their parts also occur in the remaining rows; their parameters are
+# counted in the fast suite too.
 IN_THE_SLOW_SUITE = {
     *(f"bevformerv2_internimage_{size}_t1" for size in ("s", "b", "l", "xl")),
     *(f"bevformerv2_internimage_{size}_t8" for size in ("t", "s", "l", "xl")),
@@ -61,7 +62,7 @@ def test_every_configuration_has_its_row() -> None:
         for name in packaged_configs()
     ],
 )
-def test_a_row_says_what_the_code_counts(name: str) -> None:
+def test_a_row_holds_the_counts_of_the_code(name: str) -> None:
     assert table()[name][:-1] == row_of(count_config(name))
 
 

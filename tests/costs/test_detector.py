@@ -1,4 +1,4 @@
-"""Counts of whole detectors, against the cost model that was measured on the released code."""
+"""Counts of whole detectors, compared with costs that were measured on the released code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bevstack.config import load_config
 from bevstack.costs.detector import ConfigCount, PartCount, count_config, nominal_rig
 from bevstack.models.build import build_model
 
-# Queries times cameras as the released code pads them; ours are packed.
+# Queries times cameras, padded as in the released code; bevstack packs the visible pairs.
 RELEASED_PAIRS = 57_220
 
 
@@ -25,48 +25,50 @@ def t8() -> ConfigCount:
     return count_config("bevformerv2_r50_t8", pairs=RELEASED_PAIRS)
 
 
-# GFLOP of the released modules (v2 specification, section 17), to its last digit.
+# GFLOP of the released modules (v2 specification, section 17), to the last digit given there.
 @pytest.mark.parametrize(
     ("name", "released", "tolerance"), [("backbone", 944, 0.5), ("neck", 195, 0.5)]
 )
-def test_images_to_pyramid_cost_what_the_released_do(
+def test_backbone_and_neck_cost_as_much_as_the_released_ones(
     t8: ConfigCount, name: str, released: float, tolerance: float
 ) -> None:
     assert part(t8, name).gflop == pytest.approx(released, abs=tolerance)
 
 
-def test_perspective_head_costs_the_released_and_its_attributes(t8: ConfigCount) -> None:
+def test_perspective_head_costs_as_much_as_the_released_one_with_attributes(
+    t8: ConfigCount,
+) -> None:
     locations = 6 * (80 * 200 + 40 * 100 + 20 * 50 + 10 * 25 + 5 * 13)
-    attributes_and_speed = 2 * locations * 9 * 256 * 4 / 1e9  # which section 17 leaves out
+    attributes_and_speed = 2 * locations * 9 * 256 * 4 / 1e9  # not in section 17
     head = part(t8, "perspective_head")
     assert head.gflop == pytest.approx(1884 + attributes_and_speed, abs=0.5)
     assert (head.clip_runs, head.stream_runs, head.training_gflop) == (0, 0, head.gflop)
 
 
 def test_encoder_costs_the_released_less_one_value_projection(t8: ConfigCount) -> None:
-    """Ours projects the value of the two queues once; sampling counts 5, not 4, a corner set."""
+    """The value of both queues is projected once; a sample counts 5 MACs, in section 17 only 4."""
     projection = 2 * 40_000 * 256 * 256 / 1e9
-    sampling = 0.7 + 3.7  # of a layer, section 17
+    sampling = 0.7 + 3.7  # GFLOP of a layer, section 17
     wanted = 560 - 6 * projection + 6 * sampling / 4
-    # Eight numbers a layer, each rounded to 0.1.
+    # Section 17 gives eight numbers for a layer, each rounded to 0.1.
     assert part(t8, "encoder").gflop == pytest.approx(wanted, abs=6 * 8 * 0.05)
 
 
 @pytest.mark.parametrize(("name", "released"), [("t2", 1143), ("t8", 2464)])
-def test_fusion_costs_what_the_released_does(name: str, released: float) -> None:
+def test_fusion_costs_as_much_as_the_released_one(name: str, released: float) -> None:
     count = count_config(f"bevformerv2_r50_{name}", pairs=RELEASED_PAIRS)
     assert part(count, "fusion").gflop == pytest.approx(released, abs=0.5)
 
 
-def test_decoder_costs_the_released_and_its_branches(t8: ConfigCount) -> None:
-    branches = 2 * 6 * 900 * (4 * 256 * 256 + 2 * 256 * 10) / 1e9  # left out by section 17
+def test_decoder_costs_as_much_as_the_released_one_with_branches(t8: ConfigCount) -> None:
+    branches = 2 * 6 * 900 * (4 * 256 * 256 + 2 * 256 * 10) / 1e9  # not in section 17
     decoder = part(t8, "decoder")
     assert decoder.gflop == pytest.approx(43 + branches, abs=0.6)
-    # Eleven groups, each attending within itself.
+    # Eleven groups; the queries of a group attend to each other only.
     assert decoder.training_gflop == pytest.approx(159 + 11 * branches, abs=1.1)
 
 
-def test_remembered_features_save_half_of_a_step(t8: ConfigCount) -> None:
+def test_features_in_memory_save_half_of_a_step(t8: ConfigCount) -> None:
     released_clip, released_stream = 16_100, 8_100  # section 17, to 0.1 TFLOP
     saved = 8 * (560 - part(t8, "encoder").gflop)  # the encoder's difference, eight times
     assert t8.clip_gflop == pytest.approx(released_clip - saved, abs=60)
@@ -74,15 +76,15 @@ def test_remembered_features_save_half_of_a_step(t8: ConfigCount) -> None:
     assert t8.frame_memory_bytes == 4 * 6 * 256 * (16_000 + 4_000 + 1_000 + 250)
 
 
-def test_remembered_maps_save_the_encoder_too() -> None:
+def test_bev_maps_in_memory_save_the_encoder_too() -> None:
     count = count_config("bevformerv2_internimage_xl_bidirectional")
     assert part(count, "encoder").stream_runs == 1 and count.looks_ahead
     assert count.frame_memory_bytes == 4 * 256 * 200 * 200
-    assert "streaming none: it looks ahead" in "\n".join(count.lines())
+    assert "streaming none (needs future frames)" in "\n".join(count.lines())
 
 
-def test_nominal_rig_has_as_many_pairs_as_measured_ones() -> None:
-    """On all tested rigs and poses 44.3 to 48.4 thousand (v2 specification, section 5.4)."""
+def test_nominal_rig_has_as_many_pairs_as_real_rigs() -> None:
+    """Compare with 44.3 to 48.4 thousand of all tested rigs (v2 specification, section 5.4)."""
     count = count_config("bevformerv2_r50_t1_base")
     assert 44_300 <= count.pairs <= 48_400
     rig = nominal_rig(load_config("bevformerv2_r50_t1_base"))
@@ -99,9 +101,9 @@ def test_no_part_is_forgotten(t8: ConfigCount) -> None:
 def test_the_command_prints_the_parts_and_their_sums(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--config", "tiny_cpu_t4"]) == 0
     text = capsys.readouterr().out
-    for name in ("backbone", "neck", "perspective_head", "encoder", "fusion", "decoder", "all"):
+    for name in ("backbone", "neck", "perspective_head", "encoder", "fusion", "decoder", "total"):
         assert f"\n{name} " in text
-    assert "4 frames" in text and "a stream keeps" in text
+    assert "4 frames" in text and "memory of a stream: " in text
     assert main(["doctor", "--config", "tiny_cpu_t4", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["name"] == "tiny_cpu_t4"
     assert main(["doctor", "--config", "tiny_cpu_t5"]) == 2

@@ -9,16 +9,16 @@ from bevstack.costs.macs import (
     MACCounts,
     count_macs,
     count_parameters,
-    run_counted,
+    run_and_count,
     shapes_only,
 )
 from bevstack.models.backbones.internimage import InternImage
 from bevstack.models.classification.internimage_heads import InternImageClassifier
 from bevstack.ops import dcnv3, ms_deform_attn
 
-# Released code, measured: name, image side in pixels, parameters of the classifier (1000 classes)
-# and of the detection backbone, GMAC of convolutions and linear layers, digits printed, and the
-# total with 5 N K C for the operator.
+# Measured on the released code: name, image side in pixels, parameters of the classifier (1000
+# classes) and of the detection backbone, GMAC of convolutions and linear layers, the total with 5 N
+# K C for the operator, and the number of its printed digits.
 TABLE = [
     ("internimage_t", 224, 29_918_424, 28_769_520, 4.786, 4.885, 3),
     ("internimage_s", 224, 50_079_880, 48_502_560, 8.173, 8.306, 3),
@@ -51,7 +51,7 @@ def test_parameters_and_macs_equal_the_released_code(
 
 
 @pytest.mark.parametrize("name", ["internimage_t", "internimage_xl"])
-def test_published_sizes_up_to_xl_do_nothing_that_the_table_leaves_out(name: str) -> None:
+def test_published_sizes_up_to_xl_have_no_products_outside_the_table(name: str) -> None:
     assert classifier_macs(name, 224).other_matmul == 0
 
 
@@ -90,7 +90,7 @@ def test_one_layer_equals_its_formula() -> None:
 
 
 class Sampler(nn.Module):
-    """Both operators, with sizes that are all different."""
+    """Both deformable operators, with a different size for every axis."""
 
     def forward(self, value: Tensor) -> Tensor:
         flat = ms_deform_attn(
@@ -145,27 +145,27 @@ def test_shared_parameters_count_once_and_frozen_ones_only_when_asked() -> None:
 
 
 class Attention(nn.Module):
-    """Scaled dot products, with sizes that are all different."""
+    """Scaled dot products, with a different size for every axis."""
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         return nn.functional.scaled_dot_product_attention(query, key, value)
 
 
 @pytest.mark.parametrize("trains", [False, True])
-def test_attention_counts_scores_and_sums_whichever_kernel_serves_it(trains: bool) -> None:
-    """Two heads of 3 queries, 5 keys, 8 channels; without gradients a fused kernel serves it."""
+def test_attention_counts_scores_and_sums_with_every_kernel(trains: bool) -> None:
+    """Use two heads of 3 queries, 5 keys, 8 channels; without gradients a fused kernel runs."""
     query, key = torch.randn(1, 2, 3, 8), torch.randn(1, 2, 5, 8, requires_grad=trains)
     macs = count_macs(Attention(), query, key, torch.randn(1, 2, 5, 8))
     assert macs.other_matmul == macs.total == 2 * 3 * 5 * (8 + 8)
 
 
-def test_shapes_alone_cost_what_numbers_do() -> None:
+def test_tensors_without_data_have_the_same_counts() -> None:
     def network() -> nn.Sequential:
         return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(100, 2))
 
-    wanted, output = run_counted(network().eval(), torch.zeros(2, 3, 7, 7))
+    expected, output = run_and_count(network().eval(), torch.zeros(2, 3, 7, 7))
     with torch.device("meta"):
         model = network().eval()
-    with shapes_only(model), torch.autocast("cpu", enabled=False):  # unknown to the meta device
-        macs, shape = run_counted(model, torch.zeros(2, 3, 7, 7))
-    assert macs == wanted and shape.shape == output.shape and shape.device.type == "cpu"
+    with shapes_only(model), torch.autocast("cpu", enabled=False):  # fails on the meta device
+        macs, shape = run_and_count(model, torch.zeros(2, 3, 7, 7))
+    assert macs == expected and shape.shape == output.shape and shape.device.type == "cpu"

@@ -1,4 +1,4 @@
-"""The plan's numbers against what a real step does."""
+"""Estimates of the training plan, compared with a real training step."""
 
 import dataclasses
 
@@ -24,11 +24,13 @@ def batch(tmp_path_factory):
     config = dataclasses.replace(config, training=recipe)
     root = small_world(tmp_path_factory)
     stream = make_training_loader(dataset(root), config)
-    return config, next(b for b in stream if b.frame_valid.sum() == 3)  # as far as scenes go back
+    return config, next(
+        b for b in stream if b.frame_valid.sum() == 3
+    )  # the longest history in these scenes
 
 
 def bytes_kept(config, batch):
-    """Of storages that autograd keeps in a real forward pass."""
+    """Return the bytes of the storages that autograd keeps in a real forward pass."""
     torch.manual_seed(0)
     model = build_model(config)
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
@@ -47,17 +49,17 @@ def bytes_kept(config, batch):
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_activations_are_estimated_within_a_fifth(batch, precision):
-    """The rig differs from the nominal one, and proposals are looked for in a real pass."""
+    """Compare with a real pass, which has another rig and computes proposals."""
     config, real = batch
     recipe = dataclasses.replace(config.training, precision=precision)
     config = dataclasses.replace(config, training=recipe)
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-        wanted = bytes_kept(config, real)
-    assert activation_bytes(config) == pytest.approx(wanted, rel=0.2)
+        expected = bytes_kept(config, real)
+    assert activation_bytes(config) == pytest.approx(expected, rel=0.2)
 
 
 class Work(TorchDispatchMode):
-    """Counts matrix products and convolutions, backward ones too, by torch's own formulas."""
+    """Count of matrix products and convolutions, also of the backward pass, by torch's formulas."""
 
     def __init__(self):
         super().__init__()
@@ -72,7 +74,7 @@ class Work(TorchDispatchMode):
 
 
 def test_work_both_ways_is_estimated_within_a_fifth(batch):
-    """The plan counts the operators' sampling besides, and attention, which are a small part."""
+    """Compare without the operators' sampling and attention, a small part of the plan's count."""
     config, real = batch
     torch.manual_seed(0)
     model = build_model(config)
@@ -80,9 +82,9 @@ def test_work_both_ways_is_estimated_within_a_fifth(batch):
     with Work() as work:
         criterion(model(real), real, model.grid).total.backward()
     count = count_config("tiny_cpu_t4")
-    # Scenes go back two frames, not three.
+    # The batch has two past frames, not three.
     missing = sum(p.gflop for p in count.parts if p.name in training_plan.ONE_FRAME_BACKWARD)
-    planned = training_plan._gflop_both_ways(count) - missing
+    planned = training_plan._forward_and_backward_gflop(count) - missing
     assert work.flop / 1e9 == pytest.approx(planned, rel=0.2)
 
 
@@ -91,16 +93,16 @@ def test_state_and_steps_are_counted(monkeypatch):
     parameters = sum(p.numel() for p in build_model(load_config("tiny_cpu")).parameters())
     assert plan.parameters == parameters
     assert plan.state_bytes == 4 * 4 * parameters
-    assert plan.samples_a_pass == 2
-    assert any("2,000 in all: 4.0 times the 500" in line for line in plan.lines())
+    assert plan.samples_per_pass == 2
+    assert any("2,000 in total: 4.0 times the 500" in line for line in plan.lines())
     with pytest.raises(ValueError, match=r"batch_size must be a multiple of 3 processes"):
         plan_training("tiny_cpu", samples=500, processes=3)
 
 
 @pytest.mark.parametrize(
-    ("first", "said"), [(6, "steps: 6, the first 3 of"), (12, "steps: 6, all of")]
+    ("first", "steps"), [(6, "steps: 6, the first 3 with"), (12, "steps: 6, all with")]
 )
-def test_the_stages_of_other_steps_are_told(tmp_path, first, said):
+def test_the_plan_names_the_stages_of_another_number_of_steps(tmp_path, first, steps):
     path = tmp_path / "staged.py"
     path.write_text(
         "from dataclasses import replace\nfrom bevstack.configs.tiny_cpu_t4 import CONFIG as T4\n"
@@ -108,10 +110,10 @@ def test_the_stages_of_other_steps_are_told(tmp_path, first, said):
         "CONFIG = replace(T4, training=recipe)\n"
     )
     plan = plan_training(str(path), samples=500, steps=6)
-    assert any(f"{said} the perspective head alone" in line for line in plan.lines())
+    assert any(f"{steps} the perspective head only" in line for line in plan.lines())
 
 
-def test_shares_of_state_are_smaller(tmp_path):
+def test_sharding_divides_the_memory_of_the_state(tmp_path):
     path = tmp_path / "sharded.py"
     path.write_text(
         "from dataclasses import replace\nfrom bevstack.configs.tiny_cpu import CONFIG as T1\n"
@@ -119,4 +121,4 @@ def test_shares_of_state_are_smaller(tmp_path):
     )
     plan = plan_training(str(path), samples=500, processes=2)
     assert plan.state_bytes == 5 * 4 * plan.parameters // 2
-    assert plan.samples_a_pass == 1
+    assert plan.samples_per_pass == 1

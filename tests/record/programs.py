@@ -1,4 +1,4 @@
-"""What the command ``bevstack`` does: exit codes, worlds and the demo."""
+"""Record of the command ``bevstack``: exit codes, worlds and the demo."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ DEMO_FILES = ("results_nusc.json", "results_untracked.json")
 
 
 def bevstack(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in a process of one thread; the caller looks at the exit code."""
+    """Run the command in a process with one thread; do not raise if it fails."""
     command = [sys.executable, "-m", "bevstack", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
-def bevstack_that_works(*arguments: str) -> str:
-    """Run the command and return its standard output; raise where it fails."""
+def checked_output(*arguments: str) -> str:
+    """Run the command and return its standard output; raise RuntimeError if it fails."""
     done = bevstack(*arguments)
     if done.returncode:
         raise RuntimeError(f"bevstack {' '.join(arguments)} must work; got {done.stderr[-2000:]}")
@@ -72,7 +72,7 @@ def bevstack_that_works(*arguments: str) -> str:
 
 
 def write_world(root: Path, spec: WorldSpec) -> None:
-    """Write a small world through the command."""
+    """Write a small world with the command."""
     options = {
         "--seed": spec.seed,
         "--train-scenes": spec.train_scenes,
@@ -80,8 +80,8 @@ def write_world(root: Path, spec: WorldSpec) -> None:
         "--test-scenes": spec.test_scenes,
         "--samples-per-scene": spec.samples_per_scene,
     }
-    given = [str(word) for pair in options.items() for word in pair]
-    bevstack_that_works("make-world", str(root), *given)
+    arguments = [str(word) for pair in options.items() for word in pair]
+    checked_output("make-world", str(root), *arguments)
 
 
 def exit_codes(folder: Path) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def worlds(folder: Path) -> dict[str, Any]:
     specs = {**PRESETS, "small test": SMALL}
     everywhere = {}
     for name, spec in specs.items():
-        for scenes in spec.families.values():
+        for scenes in spec.split_scenes.values():
             found = fingerprint_scene(spec, scenes[0])
             everywhere[f"{name} {scenes[0]}"] = found.tables
     root = folder / "world"
@@ -114,9 +114,9 @@ def worlds(folder: Path) -> dict[str, Any]:
 
 
 def demo(folder: Path) -> dict[str, Any]:
-    """Return digests of what the demo writes, and its scores."""
+    """Return digests of the demo's files, and its scores."""
     out = folder / "demo"
-    bevstack_that_works("demo", "--out", str(out))
+    checked_output("demo", "--out", str(out))
     metrics = json.loads((out / "metrics_summary.json").read_text(encoding="utf-8"))
     metrics.pop("eval_time", None)
     digests = {name: digest_of(out / name) for name in DEMO_FILES}

@@ -1,4 +1,4 @@
-"""What the shipped weights predict, and what a short training leaves, killed and not."""
+"""Record of the packaged weights' predictions and of a short training, with and without a kill."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from bevstack.datasets.clips import load_clip
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.synthetic import WorldSpec
 from bevstack.types import Detections
-from tests.record.programs import bevstack_that_works, digest_of, write_world
+from tests.record.programs import checked_output, digest_of, write_world
 
 SPEC = WorldSpec(seed=11, train_scenes=2, val_scenes=0, test_scenes=2, samples_per_scene=5)
 DATA = ("--version", "v1.0-synth")
-WAYS = {
+MODES = {
     "streamed": (),
     "tracked": ("--track",),
     "mirrored": ("--mirror",),
@@ -33,7 +33,7 @@ WAYS = {
 }
 NUM_STEPS = 20
 KILLED_AFTER = 9  # steps; the last checkpoint is then of step 5
-# Both stages of the shipped recipe, and its augmentation.
+# Both stages and the augmentation of the recipe of the packaged weights.
 RECIPE = """
 from dataclasses import replace
 from bevstack.configs.tiny_cpu_t4 import CONFIG as T4
@@ -46,25 +46,25 @@ WAIT_S = 600
 
 
 def predictions(folder: Path) -> dict[str, Any]:
-    """Return digests of the boxes in two test scenes, found in five ways, and of their scores."""
+    """Return digests of the boxes and scores of two test scenes, predicted in five modes."""
     root = folder / "world"
     write_world(root, SPEC)
     exact, figures = {}, {}
-    for way, options in WAYS.items():
-        out = folder / f"{way}.json"
+    for mode, options in MODES.items():
+        out = folder / f"{mode}.json"
         given = (*DATA, "--split", "synth_test", "--out", str(out), *options)
-        bevstack_that_works("predict", "--weights", "tiny_cpu_t4", "--nuscenes", str(root), *given)
+        checked_output("predict", "--weights", "tiny_cpu_t4", "--nuscenes", str(root), *given)
         given = (*DATA, "--split", "synth_test", "--results", str(out), "--json")
-        scored = json.loads(bevstack_that_works("evaluate", "--nuscenes", str(root), *given))
+        scored = json.loads(checked_output("evaluate", "--nuscenes", str(root), *given))
         scored.pop("eval_time", None)
-        exact[way] = {"results": digest_of(out), "metrics": _digest(scored)}
-        figures[way] = scored["nd_score"]
+        exact[mode] = {"results": digest_of(out), "metrics": _digest(scored)}
+        figures[mode] = scored["nd_score"]
     exact["clip-wise"], figures["clip-wise"] = _clip_wise(root)
     return {"everywhere": {}, "on_this_machine": exact, "figures": figures}
 
 
 def _clip_wise(root: Path) -> tuple[str, float]:
-    """Digest of all boxes of the last sample of each scene, and the mean of their scores."""
+    """Return the digest of the boxes in the last sample of each scene, and their mean score."""
     detector = bevstack.load("tiny_cpu_t4")
     dataset = NuScenesDataset(
         root,
@@ -73,12 +73,12 @@ def _clip_wise(root: Path) -> tuple[str, float]:
         bev_frame=detector.config.grid.frame,
         class_names=detector.class_names,
     )
-    found = [
+    predicted = [
         detector.predict_clip(load_clip(dataset, indices[-1], detector.config.frames))
         for indices in dataset.scene_indices().values()
     ]
-    scores = np.concatenate([detections.scores.numpy() for detections in found])
-    return _digest([_rows(detections) for detections in found]), float(scores.mean())
+    scores = np.concatenate([detections.scores.numpy() for detections in predicted])
+    return _digest([_rows(detections) for detections in predicted]), float(scores.mean())
 
 
 def _rows(detections: Detections) -> list[list[float]]:
@@ -89,16 +89,16 @@ def _rows(detections: Detections) -> list[list[float]]:
 
 
 def training(folder: Path) -> dict[str, Any]:
-    """Return digests of 20 training steps: of an uninterrupted run, and of one that was killed."""
+    """Return digests of 20 training steps, uninterrupted and killed in between and resumed."""
     root, recipe = folder / "world", folder / "recipe.py"
     write_world(root, SPEC)
     recipe.write_text(RECIPE, encoding="utf-8")
-    given = ("train", "--config", str(recipe), "--nuscenes", str(root), *DATA)
-    given = (*given, "--split", "synth_train", "--out")
-    bevstack_that_works(*given, str(folder / "whole"))
-    _kill_midway(given, folder / "killed")
-    bevstack_that_works(*given, str(folder / "killed"), "--resume")
-    whole, killed = (_left_by(folder / name) for name in ("whole", "killed"))
+    command = ("train", "--config", str(recipe), "--nuscenes", str(root), *DATA)
+    command = (*command, "--split", "synth_train", "--out")
+    checked_output(*command, str(folder / "whole"))
+    _kill_midway(command, folder / "killed")
+    checked_output(*command, str(folder / "killed"), "--resume")
+    whole, killed = (_training_digests(folder / name) for name in ("whole", "killed"))
     last = _log(folder / "whole")[-1]["loss"]
     exact = dataclasses.asdict(whole)
     return {
@@ -109,20 +109,21 @@ def training(folder: Path) -> dict[str, Any]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Left:
-    """Digests of what a training leaves."""
+class TrainingDigests:
+    """Digests of the files of a training."""
 
     weights: str
     log: str
     files: tuple[str, ...]
 
 
-def _left_by(out: Path) -> Left:
+def _training_digests(out: Path) -> TrainingDigests:
     digest = hashlib.sha256()
     for name, tensor in sorted(load_file(out / "model.safetensors").items()):
         digest.update(name.encode() + tensor.tobytes())
     lines = [{k: v for k, v in line.items() if k not in TIMES} for line in _log(out)]
-    return Left(digest.hexdigest(), _digest(lines), tuple(sorted(p.name for p in out.iterdir())))
+    names = tuple(sorted(path.name for path in out.iterdir()))
+    return TrainingDigests(digest.hexdigest(), _digest(lines), names)
 
 
 def _log(out: Path) -> list[dict[str, float]]:
@@ -130,16 +131,16 @@ def _log(out: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def _kill_midway(given: tuple[str, ...], out: Path) -> None:
-    """Start a training and kill it with SIGKILL once its log has some lines."""
-    command = [sys.executable, "-m", "bevstack", *given, str(out)]
+def _kill_midway(arguments: tuple[str, ...], out: Path) -> None:
+    """Start a training and kill it with SIGKILL after ``KILLED_AFTER`` lines of its log."""
+    command = [sys.executable, "-m", "bevstack", *arguments, str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     log, until = out / "log.jsonl", time.monotonic() + WAIT_S
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment) as process:
         while not log.is_file() or log.read_text(encoding="utf-8").count("\n") < KILLED_AFTER:
             if process.poll() is not None or time.monotonic() > until:
                 process.kill()
-                raise RuntimeError(f"the training must reach step {KILLED_AFTER}; it ended before")
+                raise RuntimeError(f"the training must reach step {KILLED_AFTER}; it ended earlier")
             time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
 

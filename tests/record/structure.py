@@ -1,4 +1,4 @@
-"""State-dict keys and configuration of every packaged detector, and of the weights that ship."""
+"""State-dict keys and configurations of all packaged detectors and of the packaged weights."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from bevstack.models.build import build_model
 def record(folder: Path) -> dict[str, Any]:
     """Return keys and configurations by name."""
     everywhere = {name: _configuration(name) for name in packaged_configs()}
-    shipped = bevstack.load("tiny_cpu_t4")
+    detector = bevstack.load("tiny_cpu_t4")
     everywhere["weights tiny_cpu_t4"] = {
-        "state_dict": _digest_of_keys(shipped.model),
-        "config": _as_json(shipped.config),
+        "state_dict": _digest_of_keys(detector.model),
+        "config": _as_json(detector.config),
     }
     return {"everywhere": everywhere}
 
 
-def as_written_now(entries: dict[str, Any]) -> dict[str, Any]:
-    """Return recorded entries with their configurations in the form of today's files.
+def in_present_format(entries: dict[str, Any]) -> dict[str, Any]:
+    """Return recorded entries with configurations in the present format.
 
-    A configuration is read, in whatever form it was recorded, and written again.
+    Each configuration is read, in the format in which it was recorded, and written again.
     """
     return {
         name: {**entry, "config": _as_json(config_from_json(json.dumps(entry["config"])))}
@@ -51,7 +51,7 @@ def _digest_of_keys(model: torch.nn.Module) -> str:
 
 
 def _as_json(config: Config) -> Any:
-    """A configuration as JSON values, once reading it has given the same configuration."""
+    """Return a configuration as JSON values; raise if reading them gives another configuration."""
     text = config_to_json(config)
     if config_from_json(text) != config:
         raise ValueError(f"{config.name} must survive writing and reading; got {text[:200]}")
