@@ -1,1 +1,1 @@
-"""The installed command ``bevstack``: one module a verb, no logic of its own."""
+"""The installed command ``bevstack``: one module for each verb, which calls the library."""

@@ -1,12 +1,17 @@
-r"""Converts published weights into a detector of ours, or a detector's start from a backbone.
+r"""Convert published weights into a bevstack detector, or into initial weights with a backbone.
 
   bevstack convert-weights bevformerv2-r50-t1_epoch_24.pth --to t1.safetensors \
       --config bevformerv2_r50_t1
   bevstack convert-weights internimage_t_1k_224.pth --to start.safetensors \
       --config bevformerv2_internimage_t_t1 --backbone
 
-Every name must find its counterpart, unless you allow it by the beginning of its name; a table says
-what matched, what was missing and what was left over. Files are read without running their code.
+The first form converts a whole BEVFormer v2 detector. The second one takes only the backbone from
+the file and initialises the rest of the detector at random.
+
+Every tensor of the file needs a counterpart in the detector, and every tensor of the detector one
+in the file; --allow-left-over and --allow-missing make exceptions. The command prints a table of
+the tensors that matched, that were missing in the file, and that were left over. Code inside of a
+file is never run.
 """
 
 from __future__ import annotations
@@ -22,40 +27,55 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the arguments of ``bevstack convert-weights``."""
-    parser.add_argument("file", type=Path, metavar="FILE", help=".pth, .bin or .safetensors file")
+    """Declare the arguments of ``bevstack convert-weights``."""
     parser.add_argument(
-        "--to", type=Path, required=True, metavar="OUT", help="the .safetensors file to write"
+        "file", type=Path, metavar="FILE", help="published weights: .pth, .bin or .safetensors"
     )
     parser.add_argument(
-        "--config", required=True, help="name of a packaged configuration, or a file"
+        "--to", type=Path, required=True, metavar="OUT", help="file to write: .safetensors"
+    )
+    parser.add_argument(
+        "--config", required=True, help="name of a packaged configuration, or a .py file"
     )
     parser.add_argument(
         "--backbone",
         action="store_true",
-        help="take the backbone alone (InternImage, caffe-style ResNet); the rest starts fresh",
+        help="convert only the backbone (InternImage, caffe-style ResNet); the rest is random",
     )
     parser.add_argument(
         "--boxes",
         choices=("legacy", "modern"),
-        help="box convention: mmdet3d before 1.0, or from then on (default: what the file says)",
+        help="box convention: legacy is mmdet3d before 1.0, modern from 1.0 on (default: the "
+        "version that the file names)",
     )
     parser.add_argument(
-        "--weights", choices=("raw", "averaged"), help="which, for a file that holds both"
+        "--weights",
+        choices=("raw", "averaged"),
+        help="trained or averaged (EMA) weights, for a file that holds both",
     )
-    for option, what in (("missing", "ours that keep their start"), ("left-over", "not used")):
+    for option, permission in (
+        ("missing", "be missing in the file, which leaves them as initialised"),
+        ("left-over", "be left over of the file"),
+    ):
         parser.add_argument(
             f"--allow-{option}",
             action="append",
             default=[],
             metavar="PREFIX",
-            help=f"allow names {what}, by their beginning; may be repeated",
+            help=f"allow tensors whose name starts with PREFIX to {permission}; may be repeated",
         )
-    parser.add_argument("--list", action="store_true", help="print every name, not the counts")
+    parser.add_argument(
+        "--list", action="store_true", help="print the name of every tensor, not only counts"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Converts, prints the table and says what was written."""
+    """Convert the weights; print the table, notes and the path of the new file.
+
+    Raises:
+        ValueError: a file or option that does not fit, or tensors without counterpart.
+        OSError: the file cannot be read or the new one not be written.
+    """
     from bevstack.config import load_config
     from bevstack.interop.public_weights import UnmatchedError
     from bevstack.interop.published_files import read_published_file
@@ -86,6 +106,8 @@ def _convert(args: argparse.Namespace, file: PublishedFile, config: Config) -> C
     allowed = Allowed(missing=args.allow_missing, left_over=args.allow_left_over)
     if args.backbone:
         if args.boxes is not None:
-            raise ValueError("--boxes must not be given with --backbone, which holds no boxes")
+            raise ValueError(
+                f"--boxes must not be given with --backbone, which has no boxes; got {args.boxes}"
+            )
         return convert_backbone(file, config, allowed=allowed)
     return convert_detector(file, config, boxes=args.boxes, allowed=allowed)

@@ -1,4 +1,4 @@
-"""What `bevstack doctor` finds: versions, kernels, threads, GPU, and what is missing."""
+"""Diagnosis of an installation, for `bevstack doctor`: versions, kernels, threads, GPU, faults."""
 
 from __future__ import annotations
 
@@ -12,85 +12,87 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from bevstack import __version__
 
-# Distribution -> module to import, where the two differ.
+# Distributions whose module has another name: distribution -> module.
 MODULES = {
     "nuscenes-devkit": "nuscenes",
     "opencv-python-headless": "cv2",
     "pillow": "PIL",
 }
+# Extra of bevstack -> its main distribution and its purpose.
 EXTRAS = {
-    "nuscenes": ("nuscenes-devkit", "the scenes of train, val and test; tests compare with it"),
-    "view": ("viser", "the live view in a browser"),
+    "nuscenes": ("nuscenes-devkit", "splits train, val and test; reference in tests"),
+    "view": ("viser", "live view in a browser"),
     "ros": ("rosbags", "ROS messages and bags"),
-    "export": ("onnx", "exporting models"),
-    "mmdet3d": ("mmdet3d", "the mmdetection3d adapter"),
+    "export": ("onnx", "export of models"),
+    "mmdet3d": ("mmdet3d", "adapter for mmdetection3d"),
 }
 
 
 @dataclass(frozen=True)
 class Package:
-    """One distribution: the installed version, or None, and why it is of no use, if so."""
+    """State of one distribution."""
 
     name: str
-    version: str | None
+    version: str | None  # None: not installed
     purpose: str
-    problem: str | None = None
+    problem: str | None = None  # reason why it cannot be used; None: it can
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is missing or wrong, and the command that mends it."""
+    """Something missing or wrong, and the remedy."""
 
     problem: str
-    remedy: str
-    fatal: bool  # nothing works without it
+    remedy: str  # command to run
+    fatal: bool  # no verb works without it
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What the work runs on."""
+    """Hardware, operating system and compilers."""
 
     system: str
     python: str
-    processors: int  # this process may use
+    processors: int  # that this process may use
     torch_threads: int | None  # None without torch
     omp_num_threads: str | None  # the environment variable
     compiler: str | None
-    cuda_of_torch: str | None  # version torch was built for
+    cuda_of_torch: str | None  # CUDA version that torch was built for
     gpus: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """Which kernel serves an operator on a device."""
+    """Kernel of an operator on a device."""
 
     operator: str
     device: str
-    kernel: str  # "native", with its instruction set, or "reference", with the reason
+    kernel: str  # "native" and the instruction set, or "reference" and the reason
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The whole report."""
+    """Report on the installation."""
 
     bevstack: str
     machine: Machine
     required: tuple[Package, ...]
     optional: tuple[Package, ...]
     kernels: tuple[Kernel, ...]
-    cuda_kernels: str  # a sentence on what was compiled for GPUs
+    cuda_kernels: str  # sentence on the kernels for GPUs
     findings: tuple[Finding, ...]
 
     @property
     def broken(self) -> bool:
-        """Whether something that everything needs is missing."""
+        """Return True if a requirement of all verbs is missing."""
         return any(finding.fatal for finding in self.findings)
 
     def lines(self) -> list[str]:
-        """The report as text."""
+        """Return the report as lines of text."""
         machine = self.machine
         gpus = ", ".join(machine.gpus) or "none that torch can use"
         rows = [
@@ -110,12 +112,12 @@ class Diagnosis:
         ]
         for finding in self.findings:
             rows += [f"{'MISSING' if finding.fatal else 'note'}: {finding.problem}"]
-            rows += [f"  mend with: {finding.remedy}"]
-        return rows if self.findings else [*rows, "nothing is missing"]
+            rows += [f"  fix with: {finding.remedy}"]
+        return rows if self.findings else [*rows, "no problems found"]
 
 
 def diagnose() -> Diagnosis:
-    """Looks at the installed packages, the machine and the operators."""
+    """Inspect the installed packages, the machine and the operators."""
     required = tuple(_inspect(*requirement) for requirement in _requirements())
     optional = tuple(
         Package(name, _version(name), f"[{extra}]: {purpose}")
@@ -124,7 +126,7 @@ def diagnose() -> Diagnosis:
     machine = _inspect_machine()
     kernels, cuda_kernels, kernel_findings = _inspect_kernels(machine)
     findings = (
-        *(_missing(package) for package in required if package.problem is not None),
+        *(_requirement_finding(package) for package in required if package.problem is not None),
         *kernel_findings,
         *_package_findings(optional),
         *_machine_findings(machine),
@@ -133,13 +135,14 @@ def diagnose() -> Diagnosis:
 
 
 def _requirements() -> list[tuple[str, str]]:
-    """Names and lowest versions of what bevstack cannot do without, from its metadata."""
+    """Return the names and lowest versions of the required packages, from bevstack's metadata."""
     pattern = re.compile(r"^([A-Za-z0-9._-]+)\s*>=\s*([0-9.]+)$")
     try:
-        stated = importlib.metadata.requires("bevstack") or []
+        lines = importlib.metadata.requires("bevstack") or []
     except importlib.metadata.PackageNotFoundError:
-        return []  # run from a folder of sources; said by _package_findings
-    return [match.groups() for match in map(pattern.match, stated) if match is not None]  # type: ignore[misc]
+        return []  # bevstack runs from a folder of sources; _package_findings reports it
+    matches = [match for match in map(pattern.match, lines) if match is not None]
+    return [(match[1], match[2]) for match in matches]
 
 
 def _inspect(name: str, lowest: str) -> Package:
@@ -167,17 +170,21 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in release.group().strip(".").split(".")) if release else ()
 
 
-def _missing(package: Package) -> Finding:
+def _requirement_finding(package: Package) -> Finding:
     remedy = f"pip install --upgrade {package.name}"
     return Finding(f"{package.name} {package.problem}", remedy, fatal=True)
 
 
-def _inspect_machine() -> Machine:
+def _import_torch() -> ModuleType | None:
     try:
         import torch
     except (ImportError, OSError):
-        torch = None  # type: ignore[assignment]
-    gpus = torch is not None and torch.cuda.is_available()
+        return None
+    return torch
+
+
+def _inspect_machine() -> Machine:
+    torch = _import_torch()
     compiler = os.environ.get("CXX", "c++").split()[0]
     affinity = getattr(os, "sched_getaffinity", None)
     return Machine(
@@ -189,14 +196,14 @@ def _inspect_machine() -> Machine:
         compiler=shutil.which(compiler),
         cuda_of_torch=torch.version.cuda if torch is not None else None,
         gpus=tuple(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
-        if gpus
+        if torch is not None and torch.cuda.is_available()
         else (),
     )
 
 
 def _inspect_kernels(machine: Machine) -> tuple[tuple[Kernel, ...], str, tuple[Finding, ...]]:
     if machine.torch_threads is None:
-        return (), "cuda: nothing can be said without torch", ()
+        return (), "cuda: unknown without torch", ()
     from bevstack import ops
 
     rows = ops.kernels()
@@ -209,10 +216,10 @@ def _inspect_kernels(machine: Machine) -> tuple[tuple[Kernel, ...], str, tuple[F
         for row in rows
     )
     compiled = "compiled" if ops.has_native_kernel("dcnv3", "cuda") else "not compiled"
-    state = ops.native_state()  # where nothing is loaded, the rows of the CPU have said why
-    left_out = state.record.cuda_problem if state.problem is None and state.record else ""
-    reason = f": {left_out}" if compiled == "not compiled" and left_out else ""
-    gpu = "" if machine.gpus else "torch can use no GPU; "
+    state = ops.native_state()  # if nothing is loaded, the rows of the CPU already give the reason
+    problem = state.record.cuda_problem if state.problem is None and state.record else ""
+    reason = f": {problem}" if compiled == "not compiled" and problem else ""
+    gpu = "" if machine.gpus else "torch cannot use a GPU; "
     return kernels, f"cuda: {gpu}kernels are {compiled}{reason}", tuple(_kernel_findings(machine))
 
 
@@ -226,15 +233,15 @@ def _kernel_findings(machine: Machine) -> Iterator[Finding]:
         remedy = f"apt-get install g++ (or another C++ compiler), then {remedy}"
     if ops.native_problem() is not None:
         problem = ops.native_problem()
-        sentence = f"all operators run on their Python reference, right but slower: {problem}{log}"
+        sentence = f"all operators use the slower Python reference: {problem}{log}"
         yield Finding(sentence, remedy, fatal=False)
     elif machine.gpus and not ops.has_native_kernel("dcnv3", "cuda"):
-        sentence = f"the operators run on their Python reference on the GPU: {log}"
+        sentence = f"on the GPU, the operators use the slower Python reference: {log}"
         remedy = f"install the CUDA toolkit {machine.cuda_of_torch} with its nvcc, then {remedy}"
         yield Finding(sentence, remedy, fatal=False)
     elif state.record is not None and ops.source_digest() not in (state.record.sources, None):
         yield Finding(
-            "bevstack._C was compiled from other sources than are installed", remedy, False
+            "bevstack._C was compiled from other sources than the installed ones", remedy, False
         )
 
 
@@ -244,7 +251,7 @@ def _package_findings(optional: tuple[Package, ...]) -> list[Finding]:
         problem = "bevstack runs from a folder of sources and is not installed"
         findings.append(Finding(problem, "make install", fatal=False))
     if next(p for p in optional if p.name == "nuscenes-devkit").version is None:
-        problem = "the splits train, val and test cannot be named without nuscenes-devkit"
+        problem = "the splits train, val and test are not available without nuscenes-devkit"
         remedy = "pip install 'bevstack[nuscenes]'"
         if sys.version_info >= (3, 13):
             remedy = f"use Python 3.12 or older (the devkit needs numpy 1), then {remedy}"
@@ -273,7 +280,7 @@ def _machine_findings(machine: Machine) -> list[Finding]:
     if threads is not None and not machine.gpus and _has_nvidia_gpu():
         findings.append(
             Finding(
-                "there is an NVIDIA GPU that torch cannot use"
+                "torch cannot use the NVIDIA GPU of this machine"
                 f" (built for CUDA {machine.cuda_of_torch or '-'})",
                 "install a torch built for the GPU's driver, see https://pytorch.org/get-started",
                 fatal=False,

@@ -1,6 +1,6 @@
-"""Says what is installed, which kernels run, what is missing and how to mend it.
+"""Report what is installed, which kernels are in use, what is missing and how to fix it.
 
-With --config it counts a detector's parameters and operations instead, with --model a backbone's.
+With --config or --model, report the parameters and operations of a detector or a backbone instead.
 """
 
 from __future__ import annotations
@@ -13,23 +13,32 @@ EXIT_BROKEN = 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the arguments of ``bevstack doctor``."""
+    """Declare the arguments of ``bevstack doctor``."""
     parser.add_argument(
-        "--config", metavar="NAME", help="count this configuration's detector, part by part"
+        "--config", metavar="NAME", help="count the parts of this configuration's detector"
     )
-    parser.add_argument("--model", metavar="NAME", help="count this backbone: internimage_t to _g")
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help="count this backbone: internimage_t, _s, _b, _l, _xl, _h or _g",
+    )
     parser.add_argument(
         "--size",
         type=int,
         nargs=2,
         metavar=("H", "W"),
-        help="image size for --model, px (default: the one the paper counts at)",
+        help="image size for --model, pixels (default: that of the paper's table)",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the report; returns 1 where something that everything needs is missing."""
+    """Print the report; return 1 if a requirement of all verbs is missing.
+
+    Raises:
+        FileNotFoundError: there is no such configuration.
+        ValueError: there is no such backbone, or the image size is not positive.
+    """
     if args.config is not None:
         from bevstack.costs.detector import count_config
 

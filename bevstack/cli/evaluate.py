@@ -1,7 +1,7 @@
-"""Scores a results file with the nuScenes detection metric: mAP, the five errors, NDS.
+"""Score a results file with the nuScenes detection metric: mAP, the five errors and NDS.
 
-The figures are those of nuscenes-devkit 1.2 to the last bit, in seconds and without it. Writes
-metrics_summary.json and metrics_details.json in the devkit's own form.
+The scores equal those of nuscenes-devkit 1.2 to the last bit and take seconds; the devkit is not
+needed. The command writes metrics_summary.json and metrics_details.json in the devkit's format.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the arguments of ``bevstack evaluate``."""
-    parser.add_argument("file", nargs="?", type=Path, help="results file, without --results")
+    """Declare the arguments of ``bevstack evaluate``."""
+    parser.add_argument("file", nargs="?", type=Path, help="results file, instead of --results")
     parser.add_argument(
         "--results",
         type=Path,
         metavar="FILE",
-        help="results file, as `bevstack predict` writes it: .json, or .safetensors with columns",
+        help="results file of `bevstack predict`: .json, or .safetensors with columns",
     )
     parser.add_argument(
         "--nuscenes",
@@ -32,49 +32,58 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ROOT",
         help="folder of the data set",
     )
-    parser.add_argument("--version", required=True, help="folder of its tables, e.g. v1.0-mini")
+    parser.add_argument("--version", required=True, help="folder of the tables, e.g. v1.0-mini")
     scenes = parser.add_mutually_exclusive_group(required=True)
-    scenes.add_argument("--split", help="scenes to score, e.g. mini_val")
-    scenes.add_argument("--scene", action="append", help="one scene; may be repeated")
+    scenes.add_argument("--split", help="split to score, e.g. mini_val")
+    scenes.add_argument("--scene", action="append", help="scene to score; may be repeated")
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder for the metrics; default: beside results"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder for the metrics (default: the folder of the results)",
     )
-    parser.add_argument("--per-class", action="store_true", help="print every class too")
+    parser.add_argument(
+        "--per-class", action="store_true", help="also print the scores of each class"
+    )
     parser.add_argument(
         "--groups",
         action="store_true",
-        help="print figures by range, visibility, camera, motion, light and weather too",
+        help="also print scores by range, visibility, camera, motion, light and weather",
     )
     parser.add_argument(
         "--against",
         type=Path,
         metavar="FILE",
-        help="another results file of the same samples: what it has more, and whether by chance",
+        help="compare with another results file of the same samples: differences with intervals",
     )
     parser.add_argument(
         "--report",
         action="store_true",
-        help="also write report.html, with pictures, groups, intervals and calibration",
+        help="also write report.html with plots, groups, intervals and calibration",
     )
     parser.add_argument(
         "--draws",
         type=int,
         default=1000,
         metavar="N",
-        help="draws of scenes behind each interval (default: %(default)s)",
+        help="number of random draws of scenes for each interval (default: %(default)s)",
     )
-    parser.add_argument(
-        "--json", action="store_true", help="print the summary as JSON and nothing else"
-    )
+    parser.add_argument("--json", action="store_true", help="print only the summary, as JSON")
     parser.add_argument(
         "--strict",
         action="store_true",
-        help="accept and refuse what the devkit does: negative scores, infinite values",
+        help="check the results like the devkit, which accepts negative scores and infinite values",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Scores, prints the tables and says where the files are."""
+    """Score the results; print the tables and the paths of the written files.
+
+    Raises:
+        FileNotFoundError: the results file, the data set or its version does not exist.
+        ValueError: results that are not of the format or lack samples, or no such split or scene.
+        OSError: the metrics cannot be written.
+    """
     from bevstack.evaluation.scoring import SUMMARY_NAME, load, score, write_metrics
     from bevstack.tables.reader import Tables
 
@@ -94,16 +103,16 @@ def run(args: argparse.Namespace) -> int:
         print((out / SUMMARY_NAME).read_text(encoding="utf-8"))
     else:
         _print_scores(args, scored)
-    _more(args, tables, scored, other, out)
+    _analyse(args, tables, scored, other, out)
     if not args.json:
         print(f"metrics: {out / SUMMARY_NAME}")
     return 0
 
 
-def _more(
+def _analyse(
     args: argparse.Namespace, tables: Tables, scored: Scored, other: Scored | None, out: Path
 ) -> None:
-    """What goes beyond the metric, where it is asked for."""
+    """Print the comparison and groups and write the report, as far as the options ask for them."""
     from bevstack.cli.evaluate_tables import print_comparison, print_groups
     from bevstack.training.progress_bar import make_console
 
@@ -114,7 +123,7 @@ def _more(
         comparison = (args.against.name, compare(scored, other, tables, draws=args.draws))
         if not args.json:
             print_comparison(make_console(), args.results.name, *comparison)
-            _warn_of_few_scenes(scored, tables)
+            _warn_if_few_scenes(scored, tables)
     if not (args.groups or args.report):
         return
     from bevstack.evaluation.analysis.analysis import analyse
@@ -130,12 +139,12 @@ def _more(
             print(f"report: {path}")
 
 
-def _warn_of_few_scenes(scored: Scored, tables: Tables) -> None:
+def _warn_if_few_scenes(scored: Scored, tables: Tables) -> None:
     from bevstack.evaluation.analysis.bootstrap import FEWEST_SCENES
 
     count = len(set(tables.samples.scene[scored.loaded.samples].tolist()))
     if count < FEWEST_SCENES:
-        print(f"note: {count} scenes are too few for intervals to say much")
+        print(f"note: {count} scenes are too few for reliable intervals")
 
 
 def _print_scores(args: argparse.Namespace, scored: Scored) -> None:
@@ -148,4 +157,4 @@ def _print_scores(args: argparse.Namespace, scored: Scored) -> None:
     else:
         print_devkit_table(scored.metrics, scored.seconds, per_class=args.per_class)
     if scored.metrics.no_predictions:
-        print("note: there is not one predicted box, which scores 0 by definition")
+        print("note: the results hold no predicted box, so the scores are 0 by definition")

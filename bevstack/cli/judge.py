@@ -2,14 +2,14 @@
 
   bevstack judge MODEL.safetensors --nuscenes ROOT --version V --split S --out DIR
   bevstack judge ... --only model,prior,single_frame     # some rows
-  bevstack judge ... --only control                      # a kind: baseline or control
-  bevstack judge ... --only model,prior,lost_            # all rows with this beginning
+  bevstack judge ... --only control                      # all rows of a kind: baseline or control
+  bevstack judge ... --only model,prior,lost_            # all rows that start with lost_
 
-Every row is scored by the nuScenes metric on the same scenes. Finished rows are kept in DIR/rows
-and not made again; a row that was stopped continues with the scene it had reached. DIR/judge.json
-holds all rows. Exit code 1 if a control does not behave: NDS without the right images must fall to
-the prior's, a turned calibration must cost mAP and the right calibration must restore it, a lost
-camera must cost its own sector alone.
+Each row of the table is scored with the nuScenes metric on the same scenes. Finished rows are kept
+in DIR/rows and not computed again; an interrupted row continues with the next scene. DIR/judge.json
+holds all rows. The exit code is 1 if a control does not behave: NDS without the right images must
+fall to that of the prior, a wrong calibration must cost mAP and the right calibration must restore
+it, a lost camera must reduce the scores of its own sector only.
 """
 
 from __future__ import annotations
@@ -21,49 +21,59 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``bevstack judge``."""
-    parser.add_argument("model", type=Path, metavar="MODEL", help="weights file")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="weights of the detector")
     parser.add_argument(
         "--nuscenes", type=Path, required=True, metavar="ROOT", help="folder of the data set"
     )
-    parser.add_argument("--version", required=True, help="folder of its tables, e.g. v1.0-synth")
-    parser.add_argument("--split", required=True, help="scenes to score on")
+    parser.add_argument("--version", required=True, help="folder of the tables, e.g. v1.0-synth")
+    parser.add_argument("--split", required=True, help="split to score on")
     parser.add_argument(
         "--train-split",
         default="synth_train",
         metavar="SPLIT",
-        help="scenes that priors are learned from (default: %(default)s)",
+        help="split that the priors are learned from (default: %(default)s)",
     )
     parser.add_argument(
         "--only",
         type=lambda text: [name for name in text.split(",") if name],
         default=[],
         metavar="NAME,...",
-        help="these rows alone",
+        help="compute only these rows: names, kinds, or beginnings of names that end in _",
     )
     parser.add_argument(
         "--max-samples",
         type=int,
         metavar="N",
-        help="score on whole scenes of at most this number of samples",
+        help="score only the first scenes, with at most N samples in total",
     )
     parser.add_argument(
         "--single-frame",
         type=Path,
         metavar="FILE",
-        help="weights of a model that was trained with frames (0,), for a row of its own",
+        help="weights of a single-frame model (frames = (0,)), which adds a row",
     )
     parser.add_argument(
         "--official",
         action="store_true",
-        help="also score the model's rows with nuscenes-devkit, whose figures must be the same",
+        help="also score the model's rows with nuscenes-devkit, which must give the same scores",
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("out/judge"), metavar="DIR", help="default: %(default)s"
+        "--out",
+        type=Path,
+        default=Path("out/judge"),
+        metavar="DIR",
+        help="folder for the rows (default: %(default)s)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Judge the model; return 1 if a control does not behave."""
+    """Judge the model; return 1 if a control does not behave.
+
+    Raises:
+        FileNotFoundError: the weights, the data set or a split does not exist.
+        ValueError: rows that do not exist, finished rows of another model in ``--out``, or weights
+            of several frames for ``--single-frame``.
+    """
     from bevstack.experiments.judge.judge import JudgeOptions, judge
 
     options = JudgeOptions(

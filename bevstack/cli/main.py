@@ -1,4 +1,4 @@
-"""Parser of the command ``bevstack`` and the table of its verbs."""
+"""Entry point of the command ``bevstack``: its verbs, its parser and the handling of errors."""
 
 from __future__ import annotations
 
@@ -14,52 +14,52 @@ from typing import Protocol, cast
 
 from bevstack import __version__
 from bevstack.cli.errors import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, EXIT_USAGE, explain
-from bevstack.cli.warnings_as_notes import plain_notes
+from bevstack.cli.warnings_as_notes import warnings_as_notes
 
 DESCRIPTION = """\
-bevstack finds cars, people and other road users in 3D from the images of calibrated cameras,
-and scores what it found with nuScenes' own metric.
+bevstack detects cars, people and other road users in 3D in the images of calibrated cameras, and
+scores the detections with the nuScenes metric.
 
-New here? Run `bevstack demo`: it makes a synthetic scene, streams it through the weights that come
-with bevstack, scores them and draws what they found. It needs no data set and no GPU."""
+New here? Run `bevstack demo`: it makes a synthetic scene, streams it through the packaged weights,
+and scores and draws the detections. It needs no data set and no GPU."""
 
 EPILOG = """\
 `bevstack <verb> --help` explains one verb. Something does not work? `bevstack doctor` prints what
-is installed, what is missing, and the command that mends it."""
+is installed, what is missing, and the command that fixes it."""
 
 
 _FORMATTER = functools.partial(argparse.RawDescriptionHelpFormatter, max_help_position=26)
 
 
 class VerbModule(Protocol):
-    """What each module of this package offers."""
+    """Interface of the module of a verb."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Declares the verb's arguments; imports nothing heavy."""
+        """Declare the verb's arguments without importing torch, numpy, OpenCV or numba."""
 
     def run(self, args: argparse.Namespace) -> int:
-        """Does the work and returns the exit code."""
+        """Run the verb and return the exit code."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verb:
-    """One row of the table: what is typed, where it lives, and its line of help."""
+    """A verb of the command."""
 
-    name: str
-    module: str
-    summary: str
+    name: str  # as typed
+    module: str  # a ``VerbModule``
+    summary: str  # line of `bevstack --help`
 
 
 VERBS = (
     Verb(
         name="demo",
         module="bevstack.cli.demo",
-        summary="stream an unseen scene through the weights that ship, score and draw: start here",
+        summary="start here: stream an unseen scene through the packaged weights, score, draw",
     ),
     Verb(
         name="train-demo",
         module="bevstack.cli.train_demo",
-        summary="make a small world, train on it, score the model and draw the result",
+        summary="make a small world, train on it, score the model and draw its predictions",
     ),
     Verb(
         name="make-world",
@@ -79,12 +79,12 @@ VERBS = (
     Verb(
         name="predict",
         module="bevstack.cli.predict",
-        summary="find boxes in nuScenes scenes, or in your own images and rig",
+        summary="predict boxes in nuScenes scenes, or in your own images",
     ),
     Verb(
         name="show",
         module="bevstack.cli.show",
-        summary="draw predicted and true boxes on the images and from above",
+        summary="draw predicted and true boxes in the images and in the bird's-eye view",
     ),
     Verb(
         name="judge",
@@ -94,17 +94,17 @@ VERBS = (
     Verb(
         name="study",
         module="bevstack.cli.study",
-        summary="train variants of a detector on equal budgets and compare their scores",
+        summary="train variants of a detector for equal times and compare their scores",
     ),
     Verb(
         name="convert-weights",
         module="bevstack.cli.convert_weights",
-        summary="turn published weights into a detector of ours",
+        summary="convert published weights into a bevstack detector",
     ),
     Verb(
         name="doctor",
         module="bevstack.cli.doctor",
-        summary="say what is installed, what is missing and how to mend it",
+        summary="report what is installed, what is missing and how to fix it",
     ),
     Verb(
         name="build-ops",
@@ -115,12 +115,12 @@ VERBS = (
 
 
 def load_verb(verb: Verb) -> VerbModule:
-    """Imports the module of a verb."""
+    """Import the module of a verb."""
     return cast(VerbModule, importlib.import_module(verb.module))
 
 
 def build_parser(verbs: Sequence[Verb] = VERBS) -> argparse.ArgumentParser:
-    """Builds the parser of ``bevstack`` with one sub-parser a verb."""
+    """Build the parser of ``bevstack`` with one sub-parser for each verb."""
     parser = argparse.ArgumentParser(
         prog="bevstack",
         usage="bevstack [-h] [--version] <verb> [options]",
@@ -144,26 +144,27 @@ def build_parser(verbs: Sequence[Verb] = VERBS) -> argparse.ArgumentParser:
         subparser.add_argument(
             "--traceback",
             action="store_true",
-            help="after an error, also print where in the program it arose",
+            help="after an error, also print the traceback",
         )
     return parser
 
 
 def main(argv: Sequence[str] | None = None, verbs: Sequence[Verb] = VERBS) -> int:
-    """Runs one verb of the command line ``argv``, by default the process's own.
+    """Run the verb of a command line, by default that of this process.
 
     Returns:
-        The verb's exit code; 2 after an error the caller can mend, told in one sentence on
-        stderr; 130 after an interrupt. An error of the program itself keeps its traceback.
+        The verb's exit code; 2 after an error that the user can fix, printed as one sentence on
+        stderr; 130 after an interrupt; 141 if the reader of stdout has closed the pipe. An error of
+        the program itself is raised with its traceback.
     """
     args = build_parser(verbs).parse_args(argv)
     verb = next(verb for verb in verbs if verb.name == args.verb)
     try:
-        with plain_notes(verb.name):
+        with warnings_as_notes(verb.name):
             return load_verb(verb).run(args)
     except BrokenPipeError:
-        # The reader of our output has gone (`bevstack doctor | head`); the interpreter must not
-        # complain of it again when it flushes.
+        # The reader of stdout has closed the pipe (`bevstack doctor | head`). Redirect stdout, so
+        # that the interpreter's flush at exit does not raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
     except KeyboardInterrupt:

@@ -1,7 +1,7 @@
-"""Writes a synthetic data set in nuScenes' format: tables, images, splits, lidar sweeps.
+"""Write a synthetic data set in nuScenes' format: tables, images, splits and lidar sweeps.
 
-bevstack and nuscenes-devkit read it as they read nuScenes. The same options give the same bytes.
-A folder that already holds the very world asked for is left as it is.
+bevstack and nuscenes-devkit read it like nuScenes. The same options give the same bytes. If the
+folder already holds the same world, nothing is written.
 """
 
 from __future__ import annotations
@@ -11,52 +11,62 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 PRESET_NAMES = ("demo", "small", "benchmark")  # of bevstack.synthetic.presets
 
 # Fields of WorldSpec that are options of the same name, with their help.
 NUMBERS = (
-    ("seed", "another seed is another world"),
-    ("train_scenes", "scenes to train on"),
-    ("val_scenes", "scenes held out, for choices"),
-    ("test_scenes", "scenes held out, for the last word; other colours and sizes"),
-    ("samples_per_scene", "key frames of a scene, 0.5 s apart"),
-    ("processes", "processes that render"),
+    ("seed", "seed of the random world"),
+    ("train_scenes", "number of scenes to train on: split synth_train"),
+    ("val_scenes", "number of held-out scenes for choices in training: split synth_val"),
+    ("test_scenes", "number of held-out scenes for final scores, with other colours and sizes"),
+    ("samples_per_scene", "number of key frames of a scene, 0.5 s apart"),
+    ("processes", "number of processes that render"),
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the arguments of ``bevstack make-world``."""
-    parser.add_argument("root", type=Path, help="folder to write")
+    """Declare the arguments of ``bevstack make-world``."""
+    parser.add_argument("root", type=Path, help="folder to write the data set into")
     parser.add_argument(
         "--preset",
         choices=PRESET_NAMES,
-        help="a world of agreed size; other options change single things of it",
+        help="world of a fixed size; further options change single values of it",
     )
     parser.add_argument(
-        "--version", help="folder of the tables; v1.0-mini takes nuScenes' ten scene names"
+        "--version",
+        help="folder of the tables; with v1.0-mini, scenes get the names of nuScenes' ten scenes",
     )
     for name, description in NUMBERS:
         flag = f"--{name.replace('_', '-')}"
         parser.add_argument(flag, type=int, metavar="N", help=description)
     parser.add_argument(
-        "--image-size", type=int, nargs=2, metavar=("H", "W"), help="px, 16:9, e.g. 225 400"
+        "--image-size",
+        type=int,
+        nargs=2,
+        metavar=("H", "W"),
+        help="pixels, with an aspect ratio of 16:9, e.g. 225 400",
     )
     parser.add_argument(
-        "--rig", choices=("n015", "n008", "mix"), help="which of nuScenes' two cars, or both"
+        "--rig",
+        choices=("n015", "n008", "mix"),
+        help="cameras of one of nuScenes' two cars; mix: drawn for each scene",
     )
-    parser.add_argument("--weather", help="sun, overcast, rain, fog, night, night_rain or mix")
+    parser.add_argument(
+        "--weather", help="sun, overcast, rain, fog, night or night_rain; mix: drawn for each scene"
+    )
     parser.add_argument(
         "--sweeps",
         action="store_true",
         default=None,
-        help="pictures at 12 Hz and lidar sweeps at 20 Hz, not key frames at 2 Hz alone",
+        help="write also images at 12 Hz and lidar sweeps at 20 Hz, not only key frames at 2 Hz",
     )
 
 
 @contextlib.contextmanager
 def scenes_progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr with the time left; gives the function that moves it on."""
+    """Show a progress bar with the remaining time on stderr; yield the function to update it."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -64,17 +74,22 @@ def scenes_progress() -> Iterator[Callable[[int, int], None]]:
     with Progress(console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("scenes", total=None)
 
-        def move(done: int, total: int) -> None:
+        def update(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        yield move
+        yield update
 
 
 def run(args: argparse.Namespace) -> int:
-    """Makes the world and says what it holds."""
+    """Make the world and print its numbers of scenes, samples and boxes and its digest.
+
+    Raises:
+        ValueError: options that are out of range or contradict each other.
+        OSError: the folder holds other files or cannot be written.
+    """
     from bevstack.synthetic import WorldSpec, make_world, preset
 
-    given = {
+    given: dict[str, Any] = {
         field.name: tuple(value) if isinstance(value, list) else value
         for field in fields(WorldSpec)
         if (value := getattr(args, field.name, None)) is not None

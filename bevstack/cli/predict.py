@@ -1,12 +1,13 @@
-r"""Finds boxes in nuScenes scenes, or in your own images.
+r"""Predict boxes in scenes of a data set in nuScenes' format, or in your own images.
 
   bevstack predict --config C --weights W --nuscenes ROOT --version v1.0-mini --scene scene-0103 \
       --out results.json
   bevstack predict --weights W --rig rig.json --images DIR --out results.json
 
---weights alone suffices: the file holds its configuration. --config alone predicts with random
-weights, which shows that everything runs. Under `torchrun` the scenes of a split are shared among
-the processes, and a run that was killed goes on where it stopped.
+A weights file holds its configuration, so --weights needs no --config. --config without --weights
+predicts with random weights, as a test of the installation. Scenes are streamed: the model keeps a
+memory of past frames. Under `torchrun` the processes share the scenes of a split, and a killed run
+continues with the unfinished scenes.
 """
 
 from __future__ import annotations
@@ -22,49 +23,61 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the arguments of ``bevstack predict``."""
+    """Declare the arguments of ``bevstack predict``."""
     model = parser.add_argument_group("model")
-    model.add_argument("--config", help="name of a packaged configuration, or a file")
-    model.add_argument("--weights", type=Path, metavar="FILE", help="safetensors file")
+    model.add_argument("--config", help="name of a packaged configuration, or a .py file")
+    model.add_argument(
+        "--weights", type=Path, metavar="FILE", help="weights file, or name of packaged weights"
+    )
     model.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     model.add_argument(
         "--mirror",
         action="store_true",
-        help="look at every frame in a mirror too and join what is found; twice the time",
+        help="predict also the mirror image of each frame and average both; takes twice the time",
     )
     model.add_argument(
         "--track",
         action="store_true",
-        help="track objects from frame to frame: where they are, how fast, and those hidden",
+        help="track objects from frame to frame, which smooths boxes and keeps hidden objects",
     )
     nuscenes = parser.add_argument_group("images of a data set in nuScenes' format")
     nuscenes.add_argument("--nuscenes", type=Path, metavar="ROOT", help="folder of the data set")
-    nuscenes.add_argument("--version", help="folder of its tables, e.g. v1.0-mini")
+    nuscenes.add_argument("--version", help="folder of the tables, e.g. v1.0-mini")
     scenes = nuscenes.add_mutually_exclusive_group()
-    scenes.add_argument("--scene", help="one scene, e.g. scene-0103")
-    scenes.add_argument("--split", help="all scenes of a split, e.g. mini_val")
+    scenes.add_argument("--scene", help="predict one scene, e.g. scene-0103")
+    scenes.add_argument("--split", help="predict all scenes of a split, e.g. mini_val")
     nuscenes.add_argument(
         "--skip-missing",
         action="store_true",
-        help="leave out samples whose images are missing, naming each",
+        help="skip samples whose images are missing, and print each of them",
     )
-    own = parser.add_argument_group("your own images")
-    own.add_argument("--rig", type=Path, metavar="FILE", help="the cameras' calibration, as JSON")
-    own.add_argument("--images", type=Path, metavar="DIR", help="folder of the cameras' images")
-    own.add_argument(
+    images = parser.add_argument_group("your own images")
+    images.add_argument(
+        "--rig", type=Path, metavar="FILE", help="calibration of the cameras: a JSON rig file"
+    )
+    images.add_argument(
+        "--images", type=Path, metavar="DIR", help="folder with the images of the cameras"
+    )
+    images.add_argument(
         "--lost",
         action="append",
         default=[],
         metavar="CAMERA",
-        help="a camera of the rig that gave no image; may be repeated",
+        help="camera of the rig without an image; may be repeated",
     )
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="results file, as JSON"
+        "--out", type=Path, required=True, metavar="FILE", help="results file to write (JSON)"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Predicts, and says what was written."""
+    """Predict the boxes and print the path of the results.
+
+    Raises:
+        FileNotFoundError: the weights, the data set, an image or the rig file does not exist.
+        ValueError: options that do not fit, or a damaged or unsuitable file.
+        OSError: the results cannot be written.
+    """
     from bevstack.runtime.predict import check_writable
     from bevstack.training.progress_bar import make_console
 
@@ -99,8 +112,8 @@ def _check_input(args: argparse.Namespace) -> None:
         raise ValueError("--scene or --split must be given with --nuscenes; got neither")
     if args.track and args.nuscenes is None:
         raise ValueError(
-            "--nuscenes must be given with --track, which needs frames in a row; got --rig, "
-            "which is one frame"
+            "--nuscenes must be given with --track, which needs successive frames; got --rig, "
+            "which gives one frame"
         )
     if args.rig is not None and args.images is None:
         raise ValueError("--images DIR must be given with --rig; got none")
@@ -113,8 +126,8 @@ def _make_detector(args: argparse.Namespace, console: Console) -> Detector:
     expected = None if args.config is None else load_config(args.config)
     if args.weights is not None:
         return load(args.weights, args.device, expected=expected)
-    assert expected is not None  # _check_input
-    console.print("no --weights: the weights are random, so the boxes mean nothing")
+    assert expected is not None  # checked by _check_input
+    console.print("note: without --weights, weights are random and boxes have no meaning")
     return build(expected, args.device)
 
 
@@ -155,6 +168,6 @@ def _predict_nuscenes(args: argparse.Namespace, detector: Detector, console: Con
         )
     if shard.rank == 0:
         for token in skipped:
-            console.print(f"skipped {token}: images missing")
+            console.print(f"skipped sample {token}: images are missing")
         console.print(f"{len(dataset) - len(skipped)} samples: {args.out}")
     return 0

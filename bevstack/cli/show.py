@@ -1,9 +1,10 @@
-"""Draws the boxes of a results file on the camera images, beside a view from above.
+"""Draw the boxes of a results file on the camera images and in the bird's-eye view.
 
   bevstack show --results results.json --nuscenes ROOT --version v1.0-mini --out pictures
   bevstack show --results boxes.json --rig rig.json --images DIR --out pictures
 
-True boxes are drawn too, dashed, where the data set has them. Each picture's path is printed.
+True boxes are drawn too, dashed, if the data set has them. The command prints the path of each
+picture.
 """
 
 from __future__ import annotations
@@ -13,38 +14,42 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the arguments of ``bevstack show``."""
+    """Declare the arguments of ``bevstack show``."""
     parser.add_argument(
         "--results",
         type=Path,
         required=True,
         metavar="FILE",
-        help="results file, as `bevstack predict` writes it",
+        help="results file of `bevstack predict`",
     )
     nuscenes = parser.add_argument_group("images of a data set in nuScenes' format")
     nuscenes.add_argument("--nuscenes", type=Path, metavar="ROOT", help="folder of the data set")
-    nuscenes.add_argument("--version", help="folder of its tables, e.g. v1.0-mini")
-    which = nuscenes.add_mutually_exclusive_group()
-    which.add_argument("--scene", help="draw only this scene, e.g. scene-0103")
-    which.add_argument("--sample", metavar="TOKEN", help="draw only this sample")
+    nuscenes.add_argument("--version", help="folder of the tables, e.g. v1.0-mini")
+    selection = nuscenes.add_mutually_exclusive_group()
+    selection.add_argument("--scene", help="draw only this scene, e.g. scene-0103")
+    selection.add_argument("--sample", metavar="TOKEN", help="draw only this sample")
     nuscenes.add_argument("--max", type=int, metavar="N", help="draw only the first N samples")
-    nuscenes.add_argument("--no-truth", action="store_true", help="leave the true boxes out")
-    own = parser.add_argument_group("your own images")
-    own.add_argument("--rig", type=Path, metavar="FILE", help="the cameras' calibration, as JSON")
-    own.add_argument("--images", type=Path, metavar="DIR", help="folder of the cameras' images")
-    own.add_argument(
+    nuscenes.add_argument("--no-truth", action="store_true", help="do not draw true boxes")
+    images = parser.add_argument_group("your own images")
+    images.add_argument(
+        "--rig", type=Path, metavar="FILE", help="calibration of the cameras: a JSON rig file"
+    )
+    images.add_argument(
+        "--images", type=Path, metavar="DIR", help="folder with the images of the cameras"
+    )
+    images.add_argument(
         "--lost",
         action="append",
         default=[],
         metavar="CAMERA",
-        help="a camera of the rig that gave no image; may be repeated",
+        help="camera of the rig without an image; may be repeated",
     )
     parser.add_argument(
         "--min-score",
         type=float,
         default=0.2,
         metavar="S",
-        help="leave predicted boxes below this score out (default: %(default)s)",
+        help="lowest score of a predicted box to draw (default: %(default)s)",
     )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder for the pictures"
@@ -52,7 +57,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Draws the pictures and prints where they are."""
+    """Draw the pictures and print their paths.
+
+    Raises:
+        FileNotFoundError: the results, the data set, an image or the rig file does not exist.
+        ValueError: options that do not fit, a damaged file, or no sample to draw.
+        OSError: the pictures cannot be written.
+    """
     from bevstack.runtime.pictures import draw_results, draw_rig_results
 
     _check_input(args)

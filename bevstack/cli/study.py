@@ -1,15 +1,15 @@
-"""Train variants of a detector, each within the same processor time, and score them.
+r"""Train variants of a detector for the same processor time each, and score them.
 
   bevstack study --config tiny_cpu_t4 --nuscenes ROOT --version V --split TRAIN --held-out TEST \
       --minutes 20 --out DIR
   bevstack study ... --only seed_,no_memory     # some variants
   bevstack study ... --weights MODEL.safetensors --only seed_,camera_dropout
 
-Every variant starts with random weights, or with those of --weights, is trained by one process of
-one thread for the number of steps that fills the budget of processor time, and is scored on the
-same held-out scenes, streamed from its model file. Finished variants are kept in DIR and not made
-again; a training that was stopped continues. So several calls, each with another --only, may share
-a machine. DIR/study.json holds all finished variants.
+Each variant starts from random weights, or from those of --weights. One process with one thread
+trains it for as many steps as fit into the processor time. Its model is then scored on the held-out
+scenes, which are streamed. Finished variants are kept in DIR and not computed again, and an
+interrupted training continues; so several calls with different --only can run at the same time.
+DIR/study.json holds all finished variants.
 """
 
 from __future__ import annotations
@@ -22,50 +22,64 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``bevstack study``."""
     parser.add_argument(
-        "--config", required=True, help="name of a packaged configuration, or a file"
+        "--config", required=True, help="name of a packaged configuration, or a .py file"
     )
     parser.add_argument(
         "--nuscenes", type=Path, required=True, metavar="ROOT", help="folder of the data set"
     )
-    parser.add_argument("--version", required=True, help="folder of its tables, e.g. v1.0-synth")
-    parser.add_argument("--split", required=True, help="scenes to train on")
-    parser.add_argument("--held-out", required=True, metavar="SPLIT", help="scenes to score on")
+    parser.add_argument("--version", required=True, help="folder of the tables, e.g. v1.0-synth")
+    parser.add_argument("--split", required=True, help="split to train on")
+    parser.add_argument("--held-out", required=True, metavar="SPLIT", help="split to score on")
     parser.add_argument(
         "--minutes",
         type=float,
         default=20.0,
         metavar="M",
-        help="processor time of each variant (default: %(default)g)",
+        help="processor time of each training, minutes (default: %(default)g)",
     )
     parser.add_argument(
         "--weights",
         type=Path,
         metavar="FILE",
-        help="weights of the configuration that every variant starts with (default: random ones)",
+        help="initial weights of every variant (default: random weights)",
     )
     parser.add_argument(
-        "--seeds", type=int, default=3, metavar="N", help="number of seeds (default: %(default)s)"
+        "--seeds",
+        type=int,
+        default=3,
+        metavar="N",
+        help="number of seeds of the unchanged detector (default: %(default)s)",
     )
     parser.add_argument(
         "--only",
         type=lambda text: [name for name in text.split(",") if name],
         default=[],
         metavar="NAME,...",
-        help="these variants alone",
+        help="compute only these variants: names, or beginnings of names that end in _",
     )
     parser.add_argument(
         "--max-samples",
         type=int,
         metavar="N",
-        help="score on whole scenes of at most this number of samples",
+        help="score only the first scenes, with at most N samples in total",
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("out/study"), metavar="DIR", help="default: %(default)s"
+        "--out",
+        type=Path,
+        default=Path("out/study"),
+        metavar="DIR",
+        help="folder for the variants (default: %(default)s)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the study."""
+    """Run the study.
+
+    Raises:
+        FileNotFoundError: the configuration, weights, data set or a split does not exist.
+        ValueError: variants that do not exist, finished variants of another study in ``--out``, or
+            a processor time too short for one step of each stage.
+    """
     from bevstack.experiments.study.study import StudyOptions, study
 
     options = StudyOptions(

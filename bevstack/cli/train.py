@@ -1,9 +1,9 @@
-"""Trains a configuration on a data set in nuScenes' format and writes checkpoints.
+"""Train a configuration on a data set in nuScenes' format and write checkpoints.
 
-After an interruption the same command with --resume goes on from the last checkpoint, and does
-the very steps the uninterrupted run would have done (on a CPU bit for bit, with as many threads).
-Under `torchrun` the processes share each step's samples; a run may go on with another number of
-them.
+After an interruption, the same command with --resume continues from the last checkpoint. It does
+the same steps as an uninterrupted training; on a CPU with the same number of threads, they are
+equal bit for bit. Under `torchrun` the processes share the samples of each step. A training may
+continue with another number of processes.
 """
 
 from __future__ import annotations
@@ -25,48 +25,56 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the arguments of ``bevstack train``."""
+    """Declare the arguments of ``bevstack train``."""
     parser.add_argument(
-        "--config", required=True, help="name of a packaged configuration, or a file"
+        "--config", required=True, help="name of a packaged configuration, or a .py file"
     )
     parser.add_argument(
         "--nuscenes", type=Path, required=True, metavar="ROOT", help="folder of the data set"
     )
-    parser.add_argument("--version", required=True, help="folder of its tables, e.g. v1.0-mini")
-    parser.add_argument("--split", required=True, help="scenes to train on, e.g. mini_train")
+    parser.add_argument("--version", required=True, help="folder of the tables, e.g. v1.0-mini")
+    parser.add_argument("--split", required=True, help="split to train on, e.g. mini_train")
     parser.add_argument(
         "--held-out",
         metavar="SPLIT",
-        help="scenes to evaluate on, e.g. mini_val: each training.evaluate_every steps and last",
+        help="split to evaluate on, e.g. mini_val, every training.evaluate_every steps and at "
+        "the end",
     )
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder for the checkpoints"
+        "--out", type=Path, required=True, metavar="DIR", help="folder for checkpoints and logs"
     )
     parser.add_argument(
-        "--resume", action="store_true", help="go on from the last checkpoint in --out"
+        "--resume", action="store_true", help="continue from the last checkpoint in --out"
     )
     parser.add_argument(
         "--weights",
         type=Path,
         metavar="FILE",
-        help="weights of this configuration to begin with, of convert-weights or another training",
+        help="initial weights of this configuration, from convert-weights or another training",
     )
     parser.add_argument(
         "--steps",
         type=int,
         metavar="N",
-        help="the recipe in so many steps instead of the configured number, stages in proportion",
+        help="number of steps instead of the configured one; stages keep their proportion",
     )
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="only say what would be done: parameters, GFLOP, memory, steps, samples",
+        help="only print the plan: parameters, GFLOP, memory, steps and samples",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Trains, and says where the weights are."""
+    """Train the model and print the paths of weights, logs and curves.
+
+    Raises:
+        FileExistsError: ``--out`` holds checkpoints and ``--resume`` is not given.
+        FileNotFoundError: the configuration, data set, a split, an image or weights do not exist.
+        FloatingPointError: a loss or gradient is not finite.
+        ValueError: options or files that do not fit.
+    """
     from bevstack.config import load_config
     from bevstack.training import train
     from bevstack.training.processes import join_processes, leave_processes
@@ -80,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     console.quiet = not processes.is_first
     dataset = _dataset(args, config, args.split)
     held_out = None if args.held_out is None else _dataset(args, config, args.held_out)
-    _say_plan(args, config, len(dataset), processes, console)
+    _print_plan(args, config, len(dataset), processes, console)
     if args.dry_run:
         return 0
     recipe = config.training
@@ -97,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
         )
     leave_processes()
     if processes.is_first:
-        _say_result(result, args.out, console)
+        _print_result(result, args.out, console)
     return 0
 
 
@@ -113,20 +121,20 @@ def _dataset(args: argparse.Namespace, config: Config, split: str) -> NuScenesDa
     )
 
 
-def _say_plan(
+def _print_plan(
     args: argparse.Namespace,
     config: Config,
     samples: int,
     processes: Processes,
     console: Console,
 ) -> None:
-    """One line; the whole plan where nothing else is wanted."""
+    """Print one line on the training, and with ``--dry-run`` the whole plan."""
     from bevstack.costs.training_plan import plan_training
 
     recipe = config.training
     console.print(
         f"{config.name}: {recipe.num_steps} steps of {recipe.batch_size} samples "
-        f"on the {samples} of {args.split}"
+        f"from the {samples} of {args.split}"
     )
     if args.dry_run:
         plan = plan_training(args.config, samples, processes.world_size, steps=args.steps)
@@ -137,22 +145,22 @@ def _say_plan(
 def _listeners(report: Callable[[StepReport], None], console: Console) -> Listeners:
     from bevstack.training import Listeners
 
-    def say_score(evaluation: Evaluation) -> None:
+    def print_score(evaluation: Evaluation) -> None:
         metrics = evaluation.metrics
-        best = ", the best so far" if evaluation.is_best else ""
+        best = ", best so far" if evaluation.is_best else ""
         console.print(
-            f"held-out scenes after step {evaluation.step} ({evaluation.elapsed_s:.0f} s in "
-            f"steps): NDS {metrics.nds:.4f}, mAP {metrics.mean_average_precision:.4f}{best}"
+            f"held-out scenes after step {evaluation.step} ({evaluation.elapsed_s:.0f} s of "
+            f"training): NDS {metrics.nds:.4f}, mAP {metrics.mean_average_precision:.4f}{best}"
         )
 
-    def say_skipped(skipped: Skipped) -> None:
+    def print_skipped(skipped: Skipped) -> None:
         samples = ", ".join(skipped.sample_tokens)
-        console.print(f"skipped at step {skipped.step}: {samples}: {skipped.reason}")
+        console.print(f"skipped at step {skipped.step}, samples {samples}: {skipped.reason}")
 
-    return Listeners(step=report, evaluation=say_score, skipped=say_skipped)
+    return Listeners(step=report, evaluation=print_score, skipped=print_skipped)
 
 
-def _say_result(result: TrainingResult, out: Path, console: Console) -> None:
+def _print_result(result: TrainingResult, out: Path, console: Console) -> None:
     from bevstack.training.curve_plots import write_learning_curve, write_score_curve
 
     curve, scores = out / "learning_curve.png", out / "score_curve.png"

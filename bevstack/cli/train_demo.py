@@ -1,8 +1,8 @@
-"""Makes a small synthetic world, trains a model on it, scores it and draws what it found.
+"""Make a small synthetic world, train a model on it, score the model and draw its predictions.
 
-Takes some minutes on two processor cores and needs no data set and no GPU. Writes the model, the
-metrics, the learning curve and pictures of predicted and true boxes into one folder. Started again
-after an interruption, it goes on where it stopped.
+Takes about ten minutes on two processor cores and needs no data set and no GPU. The command writes
+the model, its scores, the learning curve and pictures of predicted and true boxes into one folder.
+After an interruption, the same command continues.
 """
 
 from __future__ import annotations
@@ -25,30 +25,34 @@ if TYPE_CHECKING:
 TRAIN_SPLIT, VAL_SPLIT = "synth_train", "synth_val"
 MODEL, PRIOR, RANDOM = "model", "bird's-eye prior", "random boxes"
 NUM_PICTURES = 6
-EARLY_STEP = 20  # the loss is compared with that around this step
-NUM_STEPS = 1300  # of the first stage, which learns most in minutes
-QUICK_STEPS = 6  # half of them of each stage
+EARLY_STEP = 20  # the final loss is compared with the loss around this step
+NUM_STEPS = 1300  # of the first stage only, which learns most in ten minutes
+QUICK_STEPS = 6  # half of them in each of the two stages
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the arguments of ``bevstack train-demo``."""
+    """Declare the arguments of ``bevstack train-demo``."""
     parser.add_argument(
         "--out",
         type=Path,
         default=Path("out/train_demo"),
         metavar="DIR",
-        help="default: %(default)s",
+        help="folder for the results (default: %(default)s)",
     )
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="a few steps on a few scenes: shows that everything runs, not that it learns",
+        help="train only a few steps on a few scenes, as a test of the installation",
     )
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the training demo."""
+    """Run the training demo.
+
+    Raises:
+        OSError: the folder cannot be written, or holds files of another world.
+    """
     from bevstack.training.progress_bar import make_console
 
     console = make_console()
@@ -58,12 +62,12 @@ def run(args: argparse.Namespace) -> int:
     losses = _train(config, train_set, args, console)
     metrics = _predict_and_score(val_set, args, console)
     _draw(val_set, args, console)
-    _say_what_it_means(losses, metrics, args, console)
+    _print_summary(losses, metrics, args, console)
     return 0
 
 
 def _config(quick: bool) -> Config:
-    """The configuration for minutes of training."""
+    """Return a configuration for minutes of training."""
     from bevstack.config import load_config
 
     config = load_config("tiny_cpu_t4_brief")
@@ -115,17 +119,17 @@ def _make_world(
 def _train(
     config: Config, dataset: NuScenesDataset, args: argparse.Namespace, console: Console
 ) -> list[float]:
-    """Trains, or goes on; draws the learning curve; gives the loss of every step."""
+    """Train or continue, draw the learning curve, and return the loss of every step."""
     from bevstack.training import train
     from bevstack.training.curve_plots import write_learning_curve
-    from bevstack.training.jsonl import read_log
+    from bevstack.training.jsonl import read_jsonl
     from bevstack.training.progress_bar import training_progress
 
     recipe = config.training
     console.print(
-        f"training {config.name} on {len(dataset)} samples, {recipe.batch_size} a step: "
-        f"{recipe.num_steps} steps, {recipe.perspective_steps} of them of backbone and perspective "
-        f"head alone"
+        f"training {config.name} on {len(dataset)} samples, {recipe.batch_size} per step: "
+        f"{recipe.num_steps} steps, {recipe.perspective_steps} of them with backbone and "
+        "perspective head only"
     )
     with training_progress(console, recipe.num_steps, recipe.log_every * 5) as report:
         result = train(
@@ -133,17 +137,18 @@ def _train(
         )
     if result.resumed_from:
         console.print(
-            f"went on from step {result.resumed_from}; remove {args.out / 'train'} to start anew"
+            f"continued from step {result.resumed_from}; remove {args.out / 'train'} to start "
+            "again from the first step"
         )
     write_learning_curve(result.log, args.out / "learning_curve.png")
     shutil.copyfile(result.weights, args.out / result.weights.name)
-    return [entry["loss"] for entry in read_log(result.log)]
+    return [entry["loss"] for entry in read_jsonl(result.log)]
 
 
 def _predict_and_score(
     val_set: NuScenesDataset, args: argparse.Namespace, console: Console
 ) -> dict[str, DetectionMetrics]:
-    """Writes the model's and the baselines' submissions, scores all and prints the table."""
+    """Predict the held-out scenes, score the model and two baselines, and print the table."""
     from bevstack.evaluation.baselines.priors import best_bev_prior, random_boxes
     from bevstack.evaluation.detection3d.metrics import format_table
     from bevstack.evaluation.scoring import evaluate_results
@@ -156,14 +161,14 @@ def _predict_and_score(
     with console.status("predicting the held-out scenes"):
         predict_dataset(load(args.out / "model.safetensors", args.device), val_set, results)
     with console.status("scoring"):
-        where = (tables.root, tables.version, VAL_SPLIT)
+        scenes = (tables.root, tables.version, VAL_SPLIT)
         prior = best_bev_prior(tables, *splits)
         metrics = {
-            MODEL: evaluate_results(results, *where, args.out),
+            MODEL: evaluate_results(results, *scenes, args.out),
             PRIOR: prior.metrics,
-            RANDOM: evaluate_results(random_boxes(tables, *splits), *where),
+            RANDOM: evaluate_results(random_boxes(tables, *splits), *scenes),
         }
-    console.print(f"\nheld-out scenes ({len(val_set)} samples), the nuScenes metric:")
+    console.print(f"\nnuScenes metric on the held-out scenes ({len(val_set)} samples):")
     console.print(format_table(list(metrics.items())))
     return metrics
 
@@ -177,18 +182,18 @@ def _draw(val_set: NuScenesDataset, args: argparse.Namespace, console: Console) 
     ]
     with console.status("drawing"):
         pictures = draw_results(
-            val_set.tables,
+            val_set.tables.root,
             val_set.tables.version,
             args.out / "results_nusc.json",
             args.out / "pictures",
             samples=middle_of_scenes[:NUM_PICTURES],
         )
-    console.print(f"\npictures, predicted and true boxes: {pictures[0].parent}")
+    console.print(f"\npictures of predicted and true boxes: {pictures[0].parent}")
     for picture in pictures:
         console.print(f"  {picture}")
 
 
-def _say_what_it_means(
+def _print_summary(
     losses: list[float],
     metrics: dict[str, DetectionMetrics],
     args: argparse.Namespace,
@@ -198,19 +203,19 @@ def _say_what_it_means(
     early, final = _mean_around(losses, early_step), _mean_around(losses, len(losses))
     console.print(
         f"\nloss: {early:.2f} at step {early_step}, {final:.2f} at the end "
-        f"({final / early:.2f} of it); curve: {args.out / 'learning_curve.png'}"
+        f"({final / early:.2f} times as high); curve: {args.out / 'learning_curve.png'}"
     )
     console.print(
-        "This world is synthetic: its NDS says how well a model learned from images to boxes on "
-        "scenes it had not seen. It is not comparable with published nuScenes figures."
+        "This world is synthetic. Its NDS shows how well the model predicts boxes from images in "
+        "scenes that it was not trained on. It is not comparable with published nuScenes figures."
     )
     if args.quick:
-        console.print("--quick: so few steps show that everything runs, not that it learns.")
+        console.print("--quick: a test of the installation; a few steps are too few to learn.")
     model, prior = metrics[MODEL].nds, metrics[PRIOR].nds
     if model <= prior:
         console.print(
-            f"After so short a training the prior, which looks at no image, still wins: NDS "
-            f"{prior:.3f} against the model's {model:.3f}."
+            "After this short training, the prior, which uses no image, still scores higher: NDS "
+            f"{prior:.3f} against {model:.3f} of the model."
         )
     console.print(
         f"model: {args.out / 'model.safetensors'}, results: {args.out / 'results_nusc.json'}, "
@@ -219,6 +224,6 @@ def _say_what_it_means(
 
 
 def _mean_around(losses: list[float], step: int, reach: int = 5) -> float:
-    """Mean loss of the steps within ``reach`` of one; a single step of one sample says little."""
+    """Return the mean loss within ``reach`` steps of a step; single steps are too noisy."""
     window = losses[max(step - 1 - reach, 0) : step + reach]
     return sum(window) / len(window)

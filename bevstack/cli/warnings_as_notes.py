@@ -1,4 +1,4 @@
-"""The library's warnings as plain notes on stderr, without the line of source they arose at."""
+"""Printing of bevstack's warnings as one-line notes, without the line of source."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 @contextlib.contextmanager
-def plain_notes(verb: str) -> Iterator[None]:
-    """Within it, a warning of bevstack itself is one line; those of other packages stay as is."""
+def warnings_as_notes(verb: str) -> Iterator[None]:
+    """Print bevstack's warnings as notes on stderr within the context.
+
+    Warnings of other packages are shown as usual.
+    """
     with warnings.catch_warnings():
-        usual = warnings.showwarning
+        show_as_usual = warnings.showwarning
 
         def show(
             message: Warning | str,
@@ -29,7 +32,7 @@ def plain_notes(verb: str) -> Iterator[None]:
             if _PACKAGE in Path(filename).resolve().parents:
                 print(f"bevstack {verb}: note: {message}", file=sys.stderr)
             else:
-                usual(message, category, filename, lineno, file, line)
+                show_as_usual(message, category, filename, lineno, file, line)
 
         warnings.showwarning = show
         yield

@@ -1,4 +1,4 @@
-"""Every mistake a user can make ends with exit code 2 and one sentence that says how to mend it."""
+"""Exit code 2 and one sentence with a remedy after each mistake that a user can make."""
 
 import dataclasses
 import errno
@@ -32,7 +32,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture
 def world(whole_world, tmp_path):
-    """A copy of the small world that a test may damage."""
+    """Return a copy of the small world that a test may damage."""
     return Path(shutil.copytree(whole_world, tmp_path / "world"))
 
 
@@ -45,10 +45,10 @@ def predict(world, weights, out, *, scene="scene-6001"):
 
 def expect_refusal(capsys, arguments, *parts):
     assert main([str(argument) for argument in arguments]) == 2
-    complaint = capsys.readouterr().err
-    lines = [line for line in complaint.splitlines() if "error:" in line]
-    assert len(lines) == 1, complaint
-    assert "Traceback" not in complaint
+    error = capsys.readouterr().err
+    lines = [line for line in error.splitlines() if "error:" in line]
+    assert len(lines) == 1, error
+    assert "Traceback" not in error
     for part in parts:
         assert part in lines[0], lines[0]
 

@@ -1,4 +1,4 @@
-"""`bevstack build-ops`, with sources in miniature: what it tells, and where the result goes."""
+"""Output and target folder of `bevstack build-ops`, with a source file of a few lines."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ needs_compiler = pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ 
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    """A copy of the library that has its sources in it, as a wheel does, but one file of them."""
+    """Return a copy of the library with sources inside, as in a wheel, but only one source file."""
     target = tmp_path / "library" / "bevstack"
     ignored = shutil.ignore_patterns("__pycache__", "*.so", "_C.json")
     shutil.copytree(ROOT / "bevstack", target, ignore=ignored)
@@ -38,8 +38,8 @@ def package(tmp_path: Path) -> Path:
 
 def bevstack(package: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     program = "import sys; from bevstack.cli.main import main; sys.exit(main())"
-    said = ("BEVSTACK_BUILD_OPS", "FORCE_CUDA")
-    variables = {name: value for name, value in os.environ.items() if name not in said}
+    removed = ("BEVSTACK_BUILD_OPS", "FORCE_CUDA")
+    variables = {name: value for name, value in os.environ.items() if name not in removed}
     variables |= {"PYTHONPATH": str(package.parent), "TORCH_HOME": str(package.parent / "cache")}
     command = [sys.executable, "-c", program, *arguments]
     return subprocess.run(
@@ -48,12 +48,12 @@ def bevstack(package: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 
 
 @needs_compiler
-def test_it_compiles_into_the_package_and_says_how_and_what_the_doctor_says(package: Path) -> None:
+def test_it_compiles_into_the_package_and_prints_command_and_kernels(package: Path) -> None:
     done = bevstack(package, "build-ops")
     assert done.returncode == 0, done.stderr
     assert f"{package / '_ops_sources' / 'build.py'} --into {package} " in done.stdout
-    assert "took" in done.stdout and "`bevstack doctor` now says:" in done.stdout
-    # The miniature registers no kernel, which is now the only reason left.
+    assert "took" in done.stdout and "kernels, as `bevstack doctor` reports them:" in done.stdout
+    # The source file registers no kernel, which is the only remaining reason for the reference.
     assert "  dcnv3                   cpu     reference: bevstack._C holds no kernels for cpu" in (
         done.stdout
     )
@@ -61,14 +61,14 @@ def test_it_compiles_into_the_package_and_says_how_and_what_the_doctor_says(pack
 
 
 @needs_compiler
-def test_failure_says_what_the_compiler_said_then_and_in_the_doctor(package: Path) -> None:
+def test_a_failure_prints_the_compilers_error_also_in_the_doctor(package: Path) -> None:
     source = package / "_ops_sources" / "module.cpp"
     source.write_text("#error broken on purpose\n", encoding="utf-8")
     done = bevstack(package, "build-ops")
     assert done.returncode == 1
     assert "broken on purpose" in done.stderr and "reference" in done.stderr
     assert "broken on purpose" in bevstack(package, "doctor").stdout
-    # Kernels that serve are not given up for a later failure.
+    # A later failure does not replace kernels that work.
     source.write_text(MODULE, encoding="utf-8")
     assert bevstack(package, "build-ops").returncode == 0
     source.write_text("#error broken on purpose\n", encoding="utf-8")
@@ -86,7 +86,7 @@ def test_package_that_cannot_be_written_sends_the_result_to_the_cache(tmp_path: 
     ("name", "value", "remedy"),
     [("CXX", "no-such-compiler", "apt-get install g++"), ("BEVSTACK_BUILD_OPS", "0", "unset")],
 )
-def test_what_a_build_lacks_is_one_sentence_with_its_remedy(
+def test_an_impossible_build_ends_with_one_sentence_and_a_remedy(
     name: str,
     value: str,
     remedy: str,

@@ -1,4 +1,4 @@
-"""The demo with a small untrained model: what it writes and says; it needs no training to run."""
+"""Files and output of the demo with a small untrained model."""
 
 from __future__ import annotations
 
@@ -30,37 +30,37 @@ from bevstack.tables.reader import Tables
 from tests.small_world import CONFIG
 
 TEMPORAL = TemporalConfig(alignment="reproject", num_fusion=1, inter_channels=16, norm="BN")
-WITH_MEMORY = dataclasses.replace(CONFIG, name="little", frames=(-2, -1, 0), temporal=TEMPORAL)
+WITH_MEMORY = dataclasses.replace(CONFIG, name="with_memory", frames=(-2, -1, 0), temporal=TEMPORAL)
 SEED = 5
 
 
-class Shown(NamedTuple):
+class DemoRun(NamedTuple):
     out: Path
-    said: str
+    text: str  # standard output
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights of a small model with memory."""
-    path = tmp_path_factory.mktemp("model") / "little.safetensors"
+    """Return a file with random weights of a small model with memory."""
+    path = tmp_path_factory.mktemp("model") / "with_memory.safetensors"
     torch.manual_seed(0)
     save_model(path, build_model(WITH_MEMORY), WITH_MEMORY, {"step": "0"})
     return path
 
 
 @pytest.fixture(scope="module")
-def shown(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Shown:
-    """One quick run of the demo, and all it printed."""
+def demo_run(model: Path, tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
+    """Run the demo with --quick; return its folder and output."""
     out = tmp_path_factory.mktemp("demo")
     arguments = ["demo", "--quick", "--model", str(model), "--out", str(out), "--seed", str(SEED)]
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):
+    stdout = io.StringIO()
+    with contextlib.redirect_stdout(stdout):
         assert main(arguments) == 0
-    return Shown(out, said.getvalue())
+    return DemoRun(out, stdout.getvalue())
 
 
-def test_it_streams_one_scene_of_the_test_family_that_no_preset_world_has(shown: Shown) -> None:
-    tables = Tables(shown.out / f"world_{SEED}_4", "v1.0-synth")
+def test_it_streams_one_test_scene_that_is_in_no_preset_world(demo_run: DemoRun) -> None:
+    tables = Tables(demo_run.out / f"world_{SEED}_4", "v1.0-synth")
     assert len(tables.samples.token) == 4
     splits = json.loads((tables.root / "v1.0-synth" / "splits.json").read_text())
     assert splits == {"synth_test": ["scene-8001"]}
@@ -70,74 +70,79 @@ def test_it_streams_one_scene_of_the_test_family_that_no_preset_world_has(shown:
     assert all(spec.seed != SEED for spec in PRESETS.values())
     assert demo.SEED not in {spec.seed for spec in PRESETS.values()}
     assert 20 <= demo.NUM_FRAMES <= 40
-    assert "history of 2 frames" in shown.said
-    assert "history started anew" not in shown.said  # the stream held from frame to frame
+    assert "history of 2 frames" in demo_run.text
+    assert "history reset" not in demo_run.text  # no frame broke the stream
 
 
-def test_its_scores_are_those_of_the_results_it_leaves(shown: Shown) -> None:
+def test_its_scores_are_those_of_the_written_results(demo_run: DemoRun) -> None:
     again = evaluate_results(
-        shown.out / "results_nusc.json", shown.out / f"world_{SEED}_4", "v1.0-synth", "synth_test"
-    )
-    summary = json.loads((shown.out / "metrics_summary.json").read_text())
-    assert summary["nd_score"] == again.nds and summary["mean_ap"] == again.mean_average_precision
-    assert f"{again.nds:.4f}" in shown.said
-    alone = evaluate_results(
-        shown.out / "results_untracked.json",
-        shown.out / f"world_{SEED}_4",
+        demo_run.out / "results_nusc.json",
+        demo_run.out / f"world_{SEED}_4",
         "v1.0-synth",
         "synth_test",
     )
-    assert re.search(rf"streamed +{alone.nds:.4f}", shown.said)
-    assert re.search(rf"tracked +{again.nds:.4f}", shown.said)
-    results = json.loads((shown.out / "results_nusc.json").read_text())["results"]
+    summary = json.loads((demo_run.out / "metrics_summary.json").read_text())
+    assert summary["nd_score"] == again.nds and summary["mean_ap"] == again.mean_average_precision
+    assert f"{again.nds:.4f}" in demo_run.text
+    untracked = evaluate_results(
+        demo_run.out / "results_untracked.json",
+        demo_run.out / f"world_{SEED}_4",
+        "v1.0-synth",
+        "synth_test",
+    )
+    assert re.search(rf"streamed +{untracked.nds:.4f}", demo_run.text)
+    assert re.search(rf"tracked +{again.nds:.4f}", demo_run.text)
+    results = json.loads((demo_run.out / "results_nusc.json").read_text())["results"]
     assert len(results) == 4 and any(results.values())
 
 
-def test_its_results_are_those_of_a_tracked_stream(shown: Shown, model: Path) -> None:
+def test_its_results_are_those_of_a_tracked_stream(demo_run: DemoRun, model: Path) -> None:
     detector = TrackedDetector(load(model))
     data = NuScenesDataset(
-        shown.out / f"world_{SEED}_4",
+        demo_run.out / f"world_{SEED}_4",
         "v1.0-synth",
         split="synth_test",
         class_names=CONFIG.class_names,
     )
-    predict_dataset(detector, data, shown.out / "again.json")
-    left = json.loads((shown.out / "results_nusc.json").read_text())["results"]
-    again = json.loads((shown.out / "again.json").read_text())["results"]
-    assert left == again
-    alone = json.loads((shown.out / "results_untracked.json").read_text())["results"]
-    assert alone.keys() == left.keys() and alone != left
+    predict_dataset(detector, data, demo_run.out / "again.json")
+    tracked = json.loads((demo_run.out / "results_nusc.json").read_text())["results"]
+    again = json.loads((demo_run.out / "again.json").read_text())["results"]
+    assert tracked == again
+    untracked = json.loads((demo_run.out / "results_untracked.json").read_text())["results"]
+    assert untracked.keys() == tracked.keys() and untracked != tracked
 
 
-def test_its_animation_has_a_frame_for_every_sample(shown: Shown) -> None:
-    with Image.open(shown.out / "demo.gif") as film:
-        assert film.n_frames == 4
-        assert 1000 <= film.width <= 1400
+def test_its_animation_has_a_frame_for_every_sample(demo_run: DemoRun) -> None:
+    with Image.open(demo_run.out / "demo.gif") as animation:
+        assert animation.n_frames == 4
+        assert 1000 <= animation.width <= 1400
         durations = []
-        for place in range(film.n_frames):
-            film.seek(place)
-            durations.append(film.info["duration"])
+        for index in range(animation.n_frames):
+            animation.seek(index)
+            durations.append(animation.info["duration"])
         assert durations == [250] * 4
-    assert (shown.out / "demo.gif").stat().st_size < 4 * 500_000  # 15 MB for thirty
+    assert (demo_run.out / "demo.gif").stat().st_size < 4 * 500_000  # 15 MB for 30 frames
 
 
-def test_its_stills_show_six_cameras_and_the_view_from_above(shown: Shown) -> None:
-    stills = sorted((shown.out / "stills").iterdir())
-    assert [path.name for path in stills] == [f"scene-8001_{place:03d}.png" for place in range(4)]
+def test_its_stills_show_six_cameras_and_the_view_from_above(demo_run: DemoRun) -> None:
+    stills = sorted((demo_run.out / "stills").iterdir())
+    assert [path.name for path in stills] == [f"scene-8001_{index:03d}.png" for index in range(4)]
     for path in stills:
         height, width = cv2.imread(str(path)).shape[:2]
-        assert width > 3 * 560 + 400 and height > 2 * 315  # three tiles of two rows, and a view
-    assert f"still: {stills[0]}" in shown.said
+        assert (
+            width > 3 * 560 + 400 and height > 2 * 315
+        )  # 2 rows of 3 cameras, and the view from above
+    assert f"still: {stills[0]}" in demo_run.text
 
 
-def test_it_says_how_long_a_frame_takes_and_what_the_scores_are_not(shown: Shown) -> None:
-    assert re.search(r"time a frame: median \d+ ms \(the first \d+ ms\)", shown.said)
-    assert "not comparable with published nuScenes figures" in shown.said
-    assert "One scene with" in shown.said and "is little" in shown.said
-    assert str(shown.out / "demo.gif") in shown.said
+def test_it_prints_the_time_of_a_frame_and_the_limits_of_the_scores(demo_run: DemoRun) -> None:
+    assert re.search(r"time per frame: median \d+ ms \(first frame: \d+ ms\)", demo_run.text)
+    assert "not comparable with published nuScenes figures" in demo_run.text
+    assert "One scene with" in demo_run.text and "is little data" in demo_run.text
+    assert str(demo_run.out / "demo.gif") in demo_run.text
 
 
-def test_without_packaged_weights_it_says_so_and_names_the_way_out(
+def test_without_packaged_weights_it_ends_with_a_remedy(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setattr(shipped, "packaged_weights", list)
@@ -151,4 +156,7 @@ def test_a_seed_of_the_preset_worlds_is_refused(
     model: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert main(["demo", "--model", str(model), "--seed", "0", "--out", str(tmp_path)]) == 2
-    assert "seed must be another than that of the worlds" in capsys.readouterr().err
+    assert (
+        "seed must differ from the seeds of `bevstack make-world --preset`"
+        in capsys.readouterr().err
+    )

@@ -18,7 +18,7 @@ from bevstack.ops import library, loading
 
 @pytest.fixture
 def hide(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Distributions to hide: the test appends their names."""
+    """Hide the distributions whose names a test appends to the returned list."""
     hidden: list[str] = []
     real = importlib.metadata.version
 
@@ -32,7 +32,7 @@ def hide(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_every_dependency_is_imported_by_the_name_it_has() -> None:
-    """An installed package must not count as missing because its module is called otherwise."""
+    """Check that no installed package counts as missing because its module has another name."""
     project = Path(__file__).resolve().parents[2] / "pyproject.toml"
     listed = project.read_text(encoding="utf-8").split("\ndependencies = [")[1].split("\n]")[0]
     names = re.findall(r'^ +"([\w-]+)', listed, re.MULTILINE)
@@ -67,7 +67,7 @@ def test_missing_requirement_is_fatal_and_comes_with_its_remedy(
     assert main(["doctor"]) == 1
     text = capsys.readouterr().out
     assert "MISSING: einops is not installed" in text
-    assert "mend with: pip install --upgrade einops" in text
+    assert "fix with: pip install --upgrade einops" in text
 
 
 def test_missing_devkit_is_noted_and_names_the_extra(hide: list[str]) -> None:
@@ -87,7 +87,7 @@ def test_release_that_is_too_old_is_found(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.fixture
 def failed_build(monkeypatch: pytest.MonkeyPatch) -> str:
-    """An installation whose kernels did not compile; gives the sentence that says so."""
+    """Simulate an installation whose kernels did not compile; return the reported problem."""
     problem = "bevstack._C has not been built: the compiler reports an error"
     log = ("a.cpp:1:2: error: no such thing", "    1 | this thing")
     record = loading.BuildRecord("failed", problem, "", log, "2.13.0", "cpython-311", "")
@@ -99,7 +99,7 @@ def failed_build(monkeypatch: pytest.MonkeyPatch) -> str:
     return problem
 
 
-def test_failed_build_shows_the_reason_of_each_operator_and_what_the_compiler_said(
+def test_failed_build_shows_the_reason_for_each_operator_and_the_compilers_output(
     failed_build: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["doctor"]) == 0
@@ -107,10 +107,10 @@ def test_failed_build_shows_the_reason_of_each_operator_and_what_the_compiler_sa
     for operator in library.OPERATORS:
         assert f"  {operator:24}cpu     reference: {failed_build}\n" in text
     assert "    a.cpp:1:2: error: no such thing\n        1 | this thing\n" in text
-    assert "  mend with: bevstack build-ops\n" in text
+    assert "  fix with: bevstack build-ops\n" in text
 
 
-def test_build_command_is_missing_its_compiler(
+def test_the_remedy_installs_a_missing_compiler_first(
     failed_build: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
@@ -120,7 +120,7 @@ def test_build_command_is_missing_its_compiler(
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_what_was_compiled_for_gpus_is_said_without_one_too(
+def test_kernels_for_gpus_are_reported_on_a_machine_without_a_gpu(
     compiled: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
@@ -129,14 +129,16 @@ def test_what_was_compiled_for_gpus_is_said_without_one_too(
     record = loading.BuildRecord("built", "", "no nvcc", (), "2.13.0", "cpython-311", digest)
     monkeypatch.setattr(ops, "native_state", lambda: loading.NativeState(None, None, record))
     assert main(["doctor"]) == 0
-    said = "compiled\n" if compiled else "not compiled: no nvcc\n"
-    assert f"  cuda: torch can use no GPU; kernels are {said}" in capsys.readouterr().out
+    state = "compiled\n" if compiled else "not compiled: no nvcc\n"
+    assert f"  cuda: torch cannot use a GPU; kernels are {state}" in capsys.readouterr().out
 
 
-def test_kernels_of_other_sources_than_the_installed_are_noted(
+def test_kernels_of_other_sources_than_the_installed_ones_are_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    record = loading.BuildRecord("built", "", "", (), "2.13.0", "cpython-311", "digest of before")
+    record = loading.BuildRecord(
+        "built", "", "", (), "2.13.0", "cpython-311", "digest of earlier sources"
+    )
     state = loading.NativeState(None, loading.package_folder(), record)
     monkeypatch.setattr(ops, "native_state", lambda: state)
     monkeypatch.setattr(ops, "native_problem", lambda: None)
@@ -144,7 +146,7 @@ def test_kernels_of_other_sources_than_the_installed_are_noted(
     assert finding.remedy == "bevstack build-ops" and not finding.fatal
 
 
-# Published tables (arXiv 2211.05778, table 2, to the digit of the released code's own counter).
+# Published values (arXiv 2211.05778, table 2), with the digits of the released code's counter.
 @pytest.mark.parametrize(
     ("name", "parameters", "backbone_parameters", "conv_and_linear", "total"),
     [
@@ -158,7 +160,7 @@ def test_model_counts_equal_the_published_ones(
     counts = count_model(name, None)
     assert counts.classifier.parameters == parameters
     assert counts.backbone.parameters == backbone_parameters
-    # Half of the last digit the table gives.
+    # The tolerance is half of the last digit.
     assert abs(counts.classifier.conv_and_linear_macs / 1e9 - conv_and_linear) <= 0.0005
     assert abs(counts.classifier.total_macs / 1e9 - total) <= 0.0005
 

@@ -18,31 +18,33 @@ from bevstack.cli.errors import explain
         (ImportError("shapely must be installed; pip install shapely"), None),
     ],
 )
-def test_advice_of_the_library_is_told_as_it_stands(error: Exception, sentence: str | None) -> None:
+def test_messages_of_the_library_are_unchanged(error: Exception, sentence: str | None) -> None:
     assert explain(error) == (sentence or str(error))
 
 
 @pytest.mark.parametrize(
-    ("number", "wanted", "remedy"),
+    ("number", "requirement", "remedy"),
     [
         (errno.ENOENT, "must exist", "check the path"),
         (errno.EACCES, "must be accessible", "permissions"),
         (errno.EROFS, "must be writable", "another file system"),
         (errno.ENOSPC, "must fit on the disk", "free some space"),
         (errno.EDQUOT, "must fit in the disk quota", "free some space"),
-        (errno.ENOTDIR, "must lie in a folder", "check"),
-        (errno.EISDIR, "must be a file", "name a file"),
+        (errno.ENOTDIR, "must be in a folder", "check"),
+        (errno.EISDIR, "must be a file", "give a file"),
         (errno.EEXIST, "must not exist yet", "choose another"),
     ],
 )
-def test_refusal_names_path_wish_cause_and_remedy(number: int, wanted: str, remedy: str) -> None:
+def test_an_error_of_the_system_names_path_requirement_cause_and_remedy(
+    number: int, requirement: str, remedy: str
+) -> None:
     sentence = explain(OSError(number, os.strerror(number), "out/results.json"))
     assert sentence is not None
-    assert sentence.startswith(f"out/results.json {wanted}; got {os.strerror(number)}; ")
+    assert sentence.startswith(f"out/results.json {requirement}; got {os.strerror(number)}; ")
     assert remedy in sentence
 
 
-def test_refusal_by_the_system_itself_is_told(tmp_path: Path) -> None:
+def test_a_real_error_of_the_system_is_explained(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file") as caught:
         (tmp_path / "absent.json").read_text()
     sentence = explain(caught.value)

@@ -40,7 +40,7 @@ def expect_refusal(capsys: pytest.CaptureFixture[str], code: int, *parts: str) -
 
 
 def change(path: Path, **fields: object) -> None:
-    """Changes the second box of the first sample."""
+    """Add a box with changed fields to the first sample."""
     content = json.loads(path.read_text())
     boxes = content["results"][next(iter(content["results"]))]
     boxes.append({**boxes[0], **fields})
@@ -107,7 +107,7 @@ def test_groups_comparison_and_report_on_request(
     text = capsys.readouterr().out
     assert "range: 10-20 m" in text and "motion: moving" in text and "light: night" not in text
     assert "other.safetensors" in text and "AP pedestrian" in text
-    assert "note: 2 scenes are too few for intervals to say much" in text
+    assert "note: 2 scenes are too few for reliable intervals" in text
     assert f"report: {out / 'report.html'}" in text
     pictures = ["errors.png", "precision.png", "reliability.png"]
     assert sorted(os.listdir(out)) == sorted([*FILES, *pictures, "report.html"])
@@ -124,14 +124,14 @@ def test_another_submission_is_checked_before_anything_is_written(
     assert not out.exists()
 
 
-def test_nothing_predicted_is_said(
+def test_results_without_a_box_are_noted(
     whole_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     empty = {token: [] for token in truth_as_prediction(whole_root)}
     write_submission(tmp_path / "empty.json", empty)
     assert evaluate(tmp_path / "empty.json", whole_root) == 0
     text = capsys.readouterr().out
-    assert "NDS: 0.0000" in text and "not one predicted box" in text
+    assert "NDS: 0.0000" in text and "the results hold no predicted box" in text
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_a_wrong_box_is_named(
     assert not (results.parent / "out").exists()
 
 
-def test_a_cut_off_file_says_at_which_byte(
+def test_the_error_for_a_cut_off_file_names_the_byte(
     whole_root: Path, results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     size = results.stat().st_size

@@ -30,7 +30,7 @@ ISSUED_VERBS = (
 
 @pytest.fixture
 def run_verb(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Runs the command with one verb `work` whose body is given."""
+    """Return a function that runs the command with one verb `work` of a given body."""
 
     def run(body: Callable[[argparse.Namespace], int], *argv: str) -> int:
         module = ModuleType("verb_under_test", "Works.")
@@ -61,7 +61,7 @@ def test_help_names_every_verb_and_where_to_start(capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize("name", ISSUED_VERBS)
-def test_help_of_a_verb_says_what_it_does(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_of_a_verb_names_its_options(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main([name, "--help"])
     assert stopped.value.code == 0
@@ -93,7 +93,7 @@ def test_exit_code_of_the_verb_is_returned(run_verb: Callable[..., int]) -> None
     assert run_verb(lambda args: 3) == 3
 
 
-def test_mendable_error_is_one_sentence(
+def test_an_error_of_the_user_is_one_sentence(
     run_verb: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_verb(failing(ValueError("x must be even;\n got 3; give 2 or 4"))) == 2
@@ -123,11 +123,11 @@ def test_interrupt_ends_with_130(
     assert capsys.readouterr().err == "bevstack work: interrupted\n"
 
 
-def test_reader_that_goes_away_is_no_error() -> None:
+def test_a_closed_pipe_is_no_error() -> None:
     program = (
         "import os, sys\n"
         "from bevstack.cli.main import main\n"
-        "sys.stdin.read()\n"  # until the reader has closed
+        "sys.stdin.read()\n"  # waits until the reader has closed the pipe
         "sys.exit(main(['doctor', '--json']))"
     )
     child = subprocess.Popen(
@@ -144,12 +144,12 @@ def test_reader_that_goes_away_is_no_error() -> None:
     child.stderr.close()
 
 
-def test_own_warning_is_a_plain_note_and_others_stay_as_they_are(
+def test_warnings_of_bevstack_become_notes_and_foreign_ones_stay_unchanged(
     run_verb: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     def body(args: argparse.Namespace) -> int:
         for origin in (bevstack.__file__, "elsewhere.py"):
-            warnings.warn_explicit(f"said by {origin}", RuntimeWarning, origin, lineno=7)
+            warnings.warn_explicit(f"warning from {origin}", RuntimeWarning, origin, lineno=7)
         return 0
 
     passed_on: list[str] = []
@@ -157,8 +157,8 @@ def test_own_warning_is_a_plain_note_and_others_stay_as_they_are(
         warnings.simplefilter("always")
         warnings.showwarning = lambda message, *rest: passed_on.append(str(message))
         assert run_verb(body) == 0
-    assert passed_on == ["said by elsewhere.py"]
-    note = f"bevstack work: note: said by {bevstack.__file__}\n"
+    assert passed_on == ["warning from elsewhere.py"]
+    note = f"bevstack work: note: warning from {bevstack.__file__}\n"
     assert capsys.readouterr().err == note
 
 

@@ -10,7 +10,7 @@ from bevstack.cli.make_world import PRESET_NAMES
 from bevstack.synthetic import PRESETS, WorldSpec, world_is_complete
 
 
-def test_world_is_written_as_asked_and_summed_up(
+def test_world_has_the_given_size_and_is_summarised(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = tmp_path / "world"
@@ -27,11 +27,20 @@ def test_options_change_a_preset_and_families_become_splits(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = tmp_path / "world"
-    few = ["--train-scenes", "1", "--val-scenes", "1", "--test-scenes", "1"]
-    options = [*few, "--samples-per-scene", "2", "--image-size", "90", "160", "--weather", "night"]
+    counts = ["--train-scenes", "1", "--val-scenes", "1", "--test-scenes", "1"]
+    options = [
+        *counts,
+        "--samples-per-scene",
+        "2",
+        "--image-size",
+        "90",
+        "160",
+        "--weather",
+        "night",
+    ]
     assert main(["make-world", str(root), "--preset", "small", *options, "--sweeps"]) == 0
-    said = capsys.readouterr().out
-    assert "3 scenes, 6 samples" in said and "digest " in said
+    text = capsys.readouterr().out
+    assert "3 scenes, 6 samples" in text and "digest " in text
     splits = json.loads((root / "v1.0-synth" / "splits.json").read_text())
     assert list(splits) == ["synth_train", "synth_val", "synth_test"]
     assert len(list((root / "sweeps" / "CAM_BACK").glob("*.jpg"))) == 3 * 5

@@ -1,4 +1,4 @@
-"""`bevstack show`: pictures named, mistakes told in one sentence."""
+"""`bevstack show`: paths of the pictures, and one sentence after a mistake."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_one_sample_without_its_truth_is_drawn(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--scene", "scene-9999"], "scene-9999"),
         (["--sample", "nothing"], "'nothing'"),
@@ -53,11 +53,11 @@ def test_one_sample_without_its_truth_is_drawn(
     ],
 )
 def test_mistakes_end_with_one_sentence(
-    results: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
+    results: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     assert show(results, *arguments) == 2
     error = capsys.readouterr().err
-    assert told in error and error.startswith("bevstack show: error: ")
+    assert message in error and error.startswith("bevstack show: error: ")
     assert error.count("\n") == 1
 
 
@@ -70,15 +70,15 @@ def test_folder_that_cannot_be_written_is_named(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ([], "got neither"),
         (["--nuscenes", "root"], "--version must be given"),
         (["--rig", "rig.json"], "--images DIR must be given"),
     ],
 )
-def test_incomplete_commands_say_what_is_missing(
-    capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
+def test_incomplete_commands_end_with_the_missing_option(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     assert main(["show", "--results", "r.json", "--out", "out", *arguments]) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err

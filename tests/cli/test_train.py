@@ -1,4 +1,4 @@
-"""`bevstack train` on a small world, whole: what it says and what it leaves."""
+"""Output and files of `bevstack train` on a small world."""
 
 import argparse
 import json
@@ -21,7 +21,7 @@ def root(tmp_path_factory):
 
 
 def command(root, tmp_path, *more, **recipe):
-    """The command line for the small configuration with another recipe."""
+    """Return the command line for the small configuration with another recipe."""
     path = tmp_path / "config.py"
     path.write_text(
         f"{HEAD}CONFIG = dataclasses.replace(SMALL, training=dataclasses.replace(SMALL.training, "
@@ -31,19 +31,19 @@ def command(root, tmp_path, *more, **recipe):
     return ["train", "--config", str(path), *data, "--out", str(tmp_path / "out"), *more]
 
 
-def test_it_says_what_it_does_and_leaves_weights_logs_and_curves(root, tmp_path, capsys):
+def test_it_prints_its_progress_and_writes_weights_logs_and_curves(root, tmp_path, capsys):
     arguments = command(
         root, tmp_path, "--held-out", "synth_val", num_steps=4, log_every=2, evaluate_every=2
     )
     assert main(arguments) == 0
-    said = capsys.readouterr().out
-    assert "small: 4 steps of 2 samples on the 6 of synth_train" in said
+    text = capsys.readouterr().out
+    assert "small: 4 steps of 2 samples from the 6 of synth_train" in text
     line = (
         r"step 4/4  loss \d+\.\d+ \(class \d+\.\d+, box \d+\.\d+\)  \d+\.\d+ steps/s  "
         r"\d+ images/s  waiting for images \d+ % of the time  \d+\.\d GB  0 s left"
     )
-    assert re.search(line, said), said
-    assert re.search(r"held-out scenes after step 2 \(\d+ s in steps\): NDS 0\.\d+, mAP", said)
+    assert re.search(line, text), text
+    assert re.search(r"held-out scenes after step 2 \(\d+ s of training\): NDS 0\.\d+, mAP", text)
     out = tmp_path / "out"
     for name in ("learning_curve.png", "score_curve.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
@@ -57,32 +57,32 @@ def test_it_says_what_it_does_and_leaves_weights_logs_and_curves(root, tmp_path,
     assert {"nds", "map", "mate", "mave", "ap/car", "elapsed_s"} <= scores[0].keys()
 
 
-def test_a_dry_run_tells_the_plan_and_writes_nothing(root, tmp_path, capsys):
+def test_a_dry_run_prints_the_plan_and_writes_nothing(root, tmp_path, capsys):
     assert main(command(root, tmp_path, "--dry-run", num_steps=30, accumulate=2)) == 0
-    said = capsys.readouterr().out
+    text = capsys.readouterr().out
     for piece in (
         r"parameters: \d\d\d,\d\d\d",
         r"steps: 30\b",
-        r"2 a step \(alone; passes: 2 of 1 a process\), 60 in all: 10\.0 times the 6, "
-        r"sampling: shuffle",
-        r"GFLOP of a step: \d+ \(\d+\.\d forward a sample\)",
-        r"memory of a process, estimated: 0\.\d\d GB",
+        r"2 per step \(1 process; passes per process: 2, samples per pass: 1\), 60 in total: "
+        r"10\.0 times the 6 of the split; sampling: shuffle",
+        r"GFLOP per step: \d+ \(forward pass of a sample: \d+\.\d\)",
+        r"estimated memory per process: 0\.\d\d GB",
     ):
-        assert re.search(piece, said), piece
+        assert re.search(piece, text), piece
     assert not (tmp_path / "out").exists()
 
 
-def test_the_recipe_fits_into_other_steps(root, tmp_path, capsys):
+def test_the_recipe_is_scaled_to_another_number_of_steps(root, tmp_path, capsys):
     arguments = command(root, tmp_path, "--steps", "3", num_steps=30, warmup_steps=20, log_every=1)
     assert main([*arguments, "--dry-run"]) == 0
-    said = capsys.readouterr().out
-    assert "small: 3 steps of 2 samples" in said and "steps: 3" in said
+    text = capsys.readouterr().out
+    assert "small: 3 steps of 2 samples" in text and "steps: 3" in text
     assert main(arguments) == 0
     assert "step 3/3" in capsys.readouterr().out
     assert (tmp_path / "out" / "checkpoint_0000003.safetensors").is_file()
 
 
-def test_trouble_is_told_in_one_sentence(root, tmp_path, capsys):
+def test_an_error_in_training_is_one_sentence(root, tmp_path, capsys):
     assert main(command(root, tmp_path, evaluate_every=2)) == 2
     assert "held_out must be given with training.evaluate_every" in capsys.readouterr().err
     assert main(command(root, tmp_path, learning_rate=1e30, warmup_steps=0)) == 2
@@ -97,17 +97,19 @@ def test_a_gpu_that_is_not_there_is_refused(root, tmp_path, capsys):
     assert "device must be one of this machine's 0 GPUs" in capsys.readouterr().err
 
 
-def test_what_is_skipped_is_named(root, tmp_path, capsys):
+def test_skipped_samples_are_named(root, tmp_path, capsys):
     arguments = command(
         root, tmp_path, learning_rate=1e30, warmup_steps=0, num_steps=3, on_bad_step="skip"
     )
     assert main(arguments) == 0
-    assert re.search(r"skipped at step \d: \w+, \w+: loss must be finite", capsys.readouterr().out)
+    assert re.search(
+        r"skipped at step \d, samples \w+, \w+: loss must be finite", capsys.readouterr().out
+    )
     assert (tmp_path / "out" / "learning_curve.png").is_file()
 
 
-def test_torchrun_takes_no_option_for_its_own():
-    """It completes what it does not know: --start would be one of its own, even at the end."""
+def test_torchrun_consumes_no_option_of_the_verb():
+    """Check every option: torchrun completes unknown ones, so that it would consume --start."""
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     torchrun = torch.distributed.run.get_args_parser()
