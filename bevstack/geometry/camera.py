@@ -1,4 +1,4 @@
-"""A rig of pinhole cameras seen from the ``bev`` frame, batched over any leading axes."""
+"""A rig of pinhole cameras in the ``bev`` frame, batched over any leading axes."""
 
 from __future__ import annotations
 
