@@ -1,1 +1,1 @@
-"""Running a trained model: on a rig's images, on a data set, and into pictures."""
+"""Running of trained models on camera rigs and data sets, and drawing of the results."""

@@ -1,4 +1,4 @@
-"""Boxes of one frame of anybody's cameras as JSON, as ``bevstack predict --rig`` writes them."""
+"""JSON files with the boxes of one frame, as ``bevstack predict --rig`` writes them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bevstack.types import Boxes3D, Detections
 
 DETECTIONS_FORMAT = "bevstack-detections-1"
 
-# Fields of one box that are numbers, and their shapes.
+# Numeric fields of a box and their shapes.
 _NUMBERS: Mapping[str, tuple[int, ...]] = {
     "score": (),
     "center_m": (3,),
@@ -32,7 +32,7 @@ def write_detections(
     class_names: Sequence[str],
     timestamp_us: int | None,
 ) -> None:
-    """Write boxes in the ego frame, whole or not at all.
+    """Write boxes in the ego frame; a failed write leaves no partial file.
 
     The file holds ``{"format", "frame", "timestamp_us", "detections": [{"class", "score",
     "center_m", "size_m" (length, width, height), "yaw_rad", "velocity_mps"}]}``.
@@ -62,18 +62,20 @@ def write_detections(
 
 
 def read_detections(path: Path | str) -> tuple[Detections, tuple[str, ...]]:
-    """Boxes in the ego frame, best first, and the names of their classes.
+    """Read boxes in the ego frame, best first, and the names of their classes.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not JSON, not of the format, or a box without a field or with numbers of
-            another count; names the box and the field.
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not JSON or has another format, or a box lacks a field or has a
+            wrong count of numbers in it. The message names the box and the field.
     """
     path = Path(path)
     entries = _entries(path)
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict) or not isinstance(entry.get("class"), str):
-            raise ValueError(f"box {number} of {path} must have a 'class' in words; got {entry!r}")
+            raise ValueError(
+                f"box {number} of {path} must have a 'class' that is a string; got {entry!r}"
+            )
     columns = {field: _column(path, entries, field) for field in _NUMBERS}
     names = tuple(sorted({entry["class"] for entry in entries}))
     labels = torch.tensor([names.index(entry["class"]) for entry in entries], dtype=torch.int64)
@@ -95,11 +97,11 @@ def _entries(path: Path) -> list[Any]:
         raise ValueError(
             f"results file must be JSON; got {error} in {path}: the file is cut off or damaged"
         ) from None
-    found = content.get("format") if isinstance(content, dict) else None
-    if found != DETECTIONS_FORMAT:
+    file_format = content.get("format") if isinstance(content, dict) else None
+    if file_format != DETECTIONS_FORMAT:
         raise ValueError(
-            f"format of {path} must be {DETECTIONS_FORMAT!r}; got {found!r}: make it with "
-            "`bevstack predict --rig`, or draw a nuScenes results file with --nuscenes"
+            f"format of {path} must be {DETECTIONS_FORMAT!r}; got {file_format!r}: make the file "
+            "with `bevstack predict --rig`, or draw a nuScenes results file with --nuscenes"
         )
     entries = content.get("detections")
     if not isinstance(entries, list):
@@ -116,9 +118,9 @@ def _column(path: Path, entries: list[Any], field: str) -> Tensor:  # (D, ...)
         except (KeyError, TypeError, ValueError):
             value = np.empty(0, np.float32)
         if value.shape != shape:
-            wanted = f"{shape[0]} numbers" if shape else "a number"
+            expected = f"{shape[0]} numbers" if shape else "a number"
             raise ValueError(
-                f"{field} of box {number} of {path} must be {wanted}; got {entry.get(field)!r}"
+                f"{field} of box {number} of {path} must be {expected}; got {entry.get(field)!r}"
             )
         column[number] = value
     return torch.from_numpy(column)

@@ -1,4 +1,4 @@
-"""A model with its configuration: images in, boxes out."""
+"""Detector: a model with its configuration, from images to boxes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from bevstack.models.bevformer import BEVFormerOutput, BEVFormerV2
 from bevstack.models.build import build_model, load_model
 from bevstack.models.detection3d.box_code import DecoderOutput, detections_from
 from bevstack.runtime.shipped import weights_path
+from bevstack.runtime.stream_protocol import Stream
 from bevstack.runtime.streaming import DetectorStream
 from bevstack.types import Batch, BEVMemory, Clip, Detections, Frame
 
 
 class Detector:
-    """What ``bevstack.load`` gives: call ``predict`` with a frame.
+    """Detector of objects in frames; ``bevstack.load`` returns one.
 
     Example:
         >>> detector = bevstack.load("model.safetensors")
@@ -36,24 +37,25 @@ class Detector:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """What ``Detections.labels`` index."""
+        """Return the class names; ``Detections.labels`` index them."""
         return self.config.class_names
 
     @property
     def device(self) -> torch.device:
-        """Where the model's weights are."""
+        """Return the device that holds the model's weights."""
         return next(self.model.parameters()).device
 
     @property
-    def manner(self) -> str:
-        """How frames are looked at; results of two manners differ."""
+    def mode(self) -> str:
+        """Return the inference mode; detectors of different modes give different results."""
         return type(self).__qualname__
 
     def predict(self, frame: Frame) -> Detections:
-        """Boxes of one frame, best first, in its bev frame: the ego frame unless the frame says.
+        """Detect objects in one frame; boxes come best first.
 
-        Any number of cameras, of different sizes, some possibly lost; no pose and no time needed.
-        A model of several frames takes it for the first of a stream: there is no history.
+        Boxes are in the frame's bev frame, or in the ego frame if ``bev_from_ego`` is not given.
+        The frame may have any number of cameras, of different sizes, and lost ones. It needs no
+        pose and no time. A model of several frames treats it as the first frame of a stream.
 
         Raises:
             ValueError: every camera is lost.
@@ -61,64 +63,66 @@ class Detector:
         return self.predict_batch([frame])[0]
 
     def predict_batch(self, frames: Sequence[Frame]) -> list[Detections]:
-        """Boxes of several frames at once, each with a rig of its own and none with a history.
+        """Detect objects in several frames at once; each may have another rig, none has a history.
 
-        The frames' annotations are not looked at.
+        Annotations of the frames are not used.
 
         Raises:
-            ValueError: no frame, or a frame without a working camera.
+            ValueError: ``frames`` is empty, or a frame has no working camera.
         """
         for index, frame in enumerate(frames):
-            _check_sees(f"frames[{index}]", frame)
+            _check_has_camera(f"frames[{index}]", frame)
         batch = stack_clips([self.prepare(frame) for frame in frames])
         return self.run(batch, frames)[0]
 
     def predict_clip(self, clip: Clip) -> Detections:
-        """Boxes of a clip's current frame, with the frames about it: those ahead too, offline.
+        """Detect objects in a clip's current frame, with its past and (offline) future frames.
 
         Raises:
-            ValueError: a clip of other offsets than the configuration's, a frame without a pose,
-                or a current frame without a working camera.
+            ValueError: the clip's offsets are not those of the configuration, a frame has no pose,
+                or the current frame has no working camera.
         """
         if clip.offsets != self.config.frames:
             raise ValueError(f"offsets must be {self.config.frames}; got {clip.offsets}")
-        _check_sees("the current frame", clip.current)
-        placed = tuple(frame if frame is None else self._place(frame) for frame in clip.frames)
-        batch = collate([Clip(placed, clip.offsets)], self.config)
+        _check_has_camera("the current frame", clip.current)
+        frames = tuple(frame if frame is None else self._place(frame) for frame in clip.frames)
+        batch = collate([Clip(frames, clip.offsets)], self.config)
         return self.run(batch, [clip.current])[0][0]
 
-    def stream(self) -> DetectorStream:
-        """Something to give one vehicle's frames to, in order of time; it remembers them.
+    def stream(self) -> Stream:
+        """Return a new stream for one vehicle's frames in order of time; it keeps their history.
 
         Raises:
-            ValueError: the configuration looks ahead.
+            ValueError: the model uses future frames.
         """
         return DetectorStream(self)
 
     def prepare(self, frame: Frame) -> PreparedClip:
-        """A frame alone as model input."""
+        """Prepare a single frame as model input."""
         return prepare_clip(Clip((self._place(frame),), (0,)), self.config)
 
     def run(
         self, batch: Batch, frames: Sequence[Frame], memory: BEVMemory | None = None
     ) -> tuple[list[Detections], BEVFormerOutput]:
-        """Boxes of each sample of a batch, in the frames it was made of; and what the model gave.
+        """Run the model on a batch; return the boxes of each sample and the model's output.
+
+        Boxes are in the bev frame of ``frames``, as for ``predict``.
 
         Args:
             batch: prepared frames or clips, on any device.
             frames: the current frame of each sample.
-            memory: of each sample's stream, where streams go on.
+            memory: the history of each sample's stream; None if streams start here.
         """
         with torch.inference_mode():
             output = self.model(batch.to(self.device), memory)
-            detections = [found.to("cpu") for found in self._detections(output.decoder)]
-        placed = [
-            found
+            in_grid = [boxes.to("cpu") for boxes in self._detections(output.decoder)]
+        detections = [
+            boxes
             if frame.bev_from_ego is not None
-            else found.transformed(invert_se3(nominal_bev_from_ego(self.config.grid.frame)))
-            for found, frame in zip(detections, frames, strict=True)
+            else boxes.transformed(invert_se3(nominal_bev_from_ego(self.config.grid.frame)))
+            for boxes, frame in zip(in_grid, frames, strict=True)
         ]
-        return placed, output
+        return detections, output
 
     def _detections(self, output: DecoderOutput) -> list[Detections]:
         decoder = self.config.decoder
@@ -130,14 +134,14 @@ class Detector:
         )
 
     def _place(self, frame: Frame) -> Frame:
-        """The frame without its annotations, in the frame the model's grid lies in."""
+        """Return the frame with ``bev_from_ego`` set and without annotations."""
         bev_from_ego = frame.bev_from_ego
         if bev_from_ego is None:
             bev_from_ego = nominal_bev_from_ego(self.config.grid.frame)
         return replace(frame, bev_from_ego=bev_from_ego, annotations=None)
 
 
-def _check_sees(name: str, frame: Frame) -> None:
+def _check_has_camera(name: str, frame: Frame) -> None:
     assert frame.camera_mask is not None  # Frame sets it
     if not bool(frame.camera_mask.any()):
         raise ValueError(f"{name} must have a working camera; all are lost")
@@ -149,25 +153,25 @@ def load(
     *,
     expected: Config | None = None,
 ) -> Detector:
-    """A detector from a weights file, which holds its configuration.
+    """Load a detector from a weights file, which holds its configuration.
 
     Args:
-        weights: safetensors file, as training writes it; or the name of weights that come with
-            bevstack, such as "tiny_cpu_t4".
-        device: where the model goes.
+        weights: a safetensors file, as training writes it; or the name of packaged weights, such
+            as "tiny_cpu_t4".
+        device: the device of the model.
         expected: refuse weights of another configuration.
 
     Raises:
-        FileNotFoundError: no such file or name; lists the names.
-        ValueError: a corrupt or pickled file, weights that do not fit their configuration, or a
-            configuration that is not the expected one (names the first differing fields).
+        FileNotFoundError: there is no such file or name. The message lists the names.
+        ValueError: the file is corrupt or pickled, the weights do not fit their configuration, or
+            the configuration is not the expected one (names the first differing fields).
     """
     model, config = load_model(weights_path(weights), expected=expected)
     return Detector(model.to(device), config)
 
 
 def build(config: Config, device: str | torch.device = "cpu") -> Detector:
-    """A detector with random weights, drawn from the configuration's seed."""
+    """Build a detector with random weights, drawn from the configuration's seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
         model = build_model(config)

@@ -1,4 +1,4 @@
-"""Lens distortion: known models are undone on load, unknown ones are refused by name."""
+"""Lens distortion: known models are removed when images are loaded, unknown ones are refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-# Names as ROS' sensor_msgs/CameraInfo and OpenCV use them -> permitted coefficient counts
+# Model name in ROS' sensor_msgs/CameraInfo and OpenCV -> permitted numbers of coefficients
 LENS_MODELS = {
     "plumb_bob": (4, 5),  # k1 k2 p1 p2 [k3] (Brown 1966)
     "rational_polynomial": (8, 12, 14),  # k1 k2 p1 p2 k3 k4 k5 k6 [s1..s4] [tau_x tau_y]
@@ -20,11 +20,15 @@ LENS_MODELS = {
 
 @dataclass(frozen=True)
 class Lens:
-    """A distortion model with its coefficients."""
+    """Distortion model with its coefficients.
+
+    Raises:
+        ValueError: the model is unknown, or the coefficients are not finite or of a wrong number.
+    """
 
     model: str
     coefficients: tuple[float, ...]
-    where: str = "lens"  # what the messages call it
+    where: str = "lens"  # name of the lens in error messages
 
     def __post_init__(self) -> None:
         if self.model not in LENS_MODELS:
@@ -47,11 +51,11 @@ class Lens:
         intrinsics: Tensor,  # (3, 3) float64, pixels, of the distorted image
         image_size: tuple[int, int],  # (H, W)
     ) -> tuple[NDArray[np.uint8] | None, Tensor]:
-        """The ideal pinhole image, of the same size, and its intrinsics.
+        """Return the undistorted pinhole image, of the same size, and its intrinsics.
 
-        A lens of the first two models keeps its intrinsics. A fisheye's would crop or leave the
-        image, so the new focal length is the smallest that leaves no empty pixel. Intrinsics
-        and coefficients are taken as OpenCV's calibration gives them.
+        "plumb_bob" and "rational_polynomial" keep the intrinsics. Those of a fisheye would crop
+        the image or leave empty pixels, so its new focal length is the smallest that leaves none.
+        Intrinsics and coefficients follow the conventions of OpenCV's calibration.
         """
         matrix = intrinsics.numpy()
         distortion = np.asarray(self.coefficients)

@@ -1,7 +1,7 @@
-"""Looking at every frame twice, as it is and in a mirror: test-time augmentation.
+"""Test-time augmentation: detection in every frame and in its mirror image.
 
-What a network says of a mirrored scene is not quite the mirror image of what it says of the scene,
-and where the two differ their mean is nearer the truth than either. It takes twice the time.
+A network's prediction for a mirrored scene differs slightly from the mirror image of its prediction
+for the scene. Their mean is closer to the truth than either. Inference takes twice the time.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from bevstack.types import Boxes3D, Clip, Detections, Frame, Reset
 from bevstack.types.boxes import blend_yaw
 
 # Chosen on 200 samples of the synthetic validation split, where NDS changes by 0.002 at most with
-# a reach of 1 to 2 m + 0.1 to 0.2 of the distance, or a weight of 0.6 to 0.8.
-REACH_M, REACH_PER_M = 1.0, 0.1  # as far as two boxes of one object lie apart
-ALONE = 0.7  # what a score is worth if only one of the two views has the box
+# a reach of 1 to 2 m + 0.1 to 0.2 of the distance, or a factor of 0.6 to 0.8.
+REACH_M, REACH_PER_M = 1.0, 0.1  # greatest distance between two boxes of one object
+ALONE = 0.7  # factor on the score of a box that only one of the two views has
 
 
 class MirroredDetector(Detector):
-    """A detector that joins what it finds in a frame and in its mirror image.
+    """Detector that merges its boxes of a frame with those of the frame's mirror image.
 
-    For models trained with ``augmentation.mirror_scene``, or otherwise as good in a mirror. What it
-    says of a mirrored frame is the mirror image of what it says of the frame.
+    For models trained with ``augmentation.mirror_scene``, or as good on mirrored scenes for another
+    reason. Its result for a mirrored frame is the mirror image of its result for the frame.
 
     Args:
-        detector: whose model it is.
+        detector: the detector whose model is used.
 
     Raises:
         ValueError: the model's grid does not lie in the ego frame, whose x axis is the axis of
@@ -45,41 +45,51 @@ class MirroredDetector(Detector):
         super().__init__(detector.model, detector.config)
         frame = detector.config.grid.frame
         if frame != "ego":
-            raise ValueError(
-                f"grid.frame must be 'ego' where frames are looked at in a mirror; got {frame!r}"
-            )
+            raise ValueError(f"grid.frame must be 'ego' for mirrored detection; got {frame!r}")
 
     def predict_batch(self, frames: Sequence[Frame]) -> list[Detections]:
-        """As ``Detector.predict_batch``, of twice as many frames.
+        """Detect objects in several frames, like ``Detector.predict_batch``, at twice the cost.
 
         Raises:
-            ValueError: no frame, a frame without a working camera, or one whose bev frame is not
-                its own mirror image.
+            ValueError: ``frames`` is empty, a frame has no working camera, or a frame's bev frame
+                is not symmetric about the ego frame's x axis.
         """
         both = [*frames, *(mirror_frame(frame) for frame in frames)]
-        found = super().predict_batch(both)
+        detections = super().predict_batch(both)
         count = len(frames)
-        return [self.join(*pair) for pair in zip(found[:count], found[count:], strict=True)]
+        pairs = zip(detections[:count], detections[count:], strict=True)
+        return [self.merge(*pair) for pair in pairs]
 
     def predict_clip(self, clip: Clip) -> Detections:
-        """As ``Detector.predict_clip``, twice."""
-        return self.join(super().predict_clip(clip), super().predict_clip(mirror_clip(clip)))
+        """Detect objects in a clip's current frame, like ``Detector.predict_clip``.
+
+        Raises:
+            ValueError: ``Detector.predict_clip`` refuses the clip, or a bev frame is not symmetric
+                about the ego frame's x axis.
+        """
+        return self.merge(super().predict_clip(clip), super().predict_clip(mirror_clip(clip)))
 
     def stream(self) -> MirroredStream:
-        """A stream that remembers both views."""
+        """Return a new stream, which keeps the history of both views.
+
+        Raises:
+            ValueError: the model uses future frames.
+        """
         return MirroredStream(self)
 
-    def join(self, found: Detections, in_mirror: Detections) -> Detections:
-        """Boxes of both views as one set: those of the second still as the mirror shows them."""
+    def merge(self, detections: Detections, in_mirror: Detections) -> Detections:
+        """Merge the boxes of a frame with those of its mirror image, given in mirrored form."""
         back = Detections(mirror_boxes(in_mirror.boxes), in_mirror.scores, in_mirror.labels)
-        return join_views(found, back)[: self.config.decoder.max_detections]
+        return merge_views(detections, back)[: self.config.decoder.max_detections]
 
 
 class MirroredStream:
-    """One vehicle's frames in order of time; ``MirroredDetector.stream`` makes it.
+    """Stream of one vehicle's frames and of their mirror images.
+
+    Create it with ``MirroredDetector.stream``.
 
     Args:
-        detector: what looks at them.
+        detector: the detector that merges the two views.
     """
 
     def __init__(self, detector: MirroredDetector) -> None:
@@ -87,40 +97,45 @@ class MirroredStream:
         self._views = (DetectorStream(detector), DetectorStream(detector))
 
     @property
-    def remembers(self) -> bool:
-        """Whether the model looks back at all."""
-        return self._views[0].remembers
+    def uses_history(self) -> bool:
+        """Return True if the model uses past frames."""
+        return self._views[0].uses_history
 
     @property
     def reset(self) -> Reset:
-        """Why the last step used no history, or NONE."""
+        """Return the reason why the last step used no history, or ``Reset.NONE``."""
         return self._views[0].reset
 
     def step(self, frame: Frame) -> Detections:
-        """Boxes of the next frame, as ``DetectorStream.step``."""
-        return self.detector.join(*step_together(self._views, (frame, mirror_frame(frame))))
+        """Detect objects in the next frame, like ``DetectorStream.step``.
+
+        Raises:
+            ValueError: ``DetectorStream.step`` refuses the frame, or its bev frame is not symmetric
+                about the ego frame's x axis. The stream is then unchanged.
+        """
+        return self.detector.merge(*step_together(self._views, (frame, mirror_frame(frame))))
 
 
-def join_views(first: Detections, second: Detections) -> Detections:
-    """Two sets of boxes of one frame as one, best first; the order of the two does not matter.
+def merge_views(first: Detections, second: Detections) -> Detections:
+    """Merge two sets of boxes of one frame into one, best first; their order does not matter.
 
-    Boxes of one class of which each is the other's nearest, and not farther than the reach, are one
-    object: their mean, weighted by score, with the mean of their scores. Headings that differ by
-    more than a right angle have no mean: the better box has its way. A box that has no partner
-    stays, with a smaller score.
+    Two boxes of one class are one object if each is the other's nearest and their distance is
+    within the reach. The object's box is their mean, weighted by score; its score is their mean
+    score. Headings that differ by more than a right angle are not averaged: the heading of the box
+    with the higher score is kept. A box without a partner stays, with its score times ``ALONE``.
 
     Args:
-        first: boxes in a frame whose origin is where distances are measured from.
-        second: in the same frame.
+        first: boxes in a frame whose origin is the point from which the reach grows.
+        second: boxes in the same frame.
     """
     pairs = _partners(first, second)
-    joined = _mean(first[pairs[:, 0]], second[pairs[:, 1]])
-    parts = [joined]
-    for found, taken in ((first, pairs[:, 0]), (second, pairs[:, 1])):
-        alone = torch.ones(len(found), dtype=torch.bool)
-        alone[taken] = False
-        left = found[alone]
-        parts.append(Detections(left.boxes, left.scores * ALONE, left.labels))
+    merged = _mean(first[pairs[:, 0]], second[pairs[:, 1]])
+    parts = [merged]
+    for view, paired in ((first, pairs[:, 0]), (second, pairs[:, 1])):
+        is_alone = torch.ones(len(view), dtype=torch.bool)
+        is_alone[paired] = False
+        alone = view[is_alone]
+        parts.append(Detections(alone.boxes, alone.scores * ALONE, alone.labels))
     together = Detections(
         Boxes3D.concatenate([part.boxes for part in parts]),
         torch.cat([part.scores for part in parts]),
@@ -132,26 +147,26 @@ def join_views(first: Detections, second: Detections) -> Detections:
 def _partners(first: Detections, second: Detections) -> Tensor:  # (P, 2) indices
     if not len(first) or not len(second):
         return torch.zeros(0, 2, dtype=torch.int64)
-    places, others = first.boxes.center[:, :2].double(), second.boxes.center[:, :2].double()
-    away = places.norm(dim=-1)[:, None] + others.norm(dim=-1)
-    apart = torch.linalg.vector_norm(places[:, None] - others, dim=-1)
-    one_object = first.labels[:, None] == second.labels
-    one_object &= apart <= REACH_M + REACH_PER_M * away / 2
-    apart = apart.masked_fill(~one_object, torch.inf)
-    nearest = torch.zeros_like(one_object).scatter_(1, apart.argmin(1, keepdim=True), True)
-    nearest_back = torch.zeros_like(one_object).scatter_(0, apart.argmin(0, keepdim=True), True)
-    return (nearest & nearest_back & one_object).nonzero()
+    centers, other_centers = first.boxes.center[:, :2].double(), second.boxes.center[:, :2].double()
+    ranges = centers.norm(dim=-1)[:, None] + other_centers.norm(dim=-1)
+    distances = torch.linalg.vector_norm(centers[:, None] - other_centers, dim=-1)
+    allowed = first.labels[:, None] == second.labels
+    allowed &= distances <= REACH_M + REACH_PER_M * ranges / 2
+    distances = distances.masked_fill(~allowed, torch.inf)
+    nearest = torch.zeros_like(allowed).scatter_(1, distances.argmin(1, keepdim=True), True)
+    nearest_back = torch.zeros_like(allowed).scatter_(0, distances.argmin(0, keepdim=True), True)
+    return (nearest & nearest_back & allowed).nonzero()
 
 
 def _mean(first: Detections, second: Detections) -> Detections:
-    """Boxes that belong together, one by one."""
+    """Average pairs of boxes, row by row."""
     total = first.scores + second.scores
-    share = torch.where(total > 0, second.scores / total, 0.5)
-    boxes, others = first.boxes, second.boxes
+    weight = torch.where(total > 0, second.scores / total, 0.5)
+    boxes, other_boxes = first.boxes, second.boxes
     mean = Boxes3D(
-        torch.lerp(boxes.center, others.center, share[:, None]),
-        torch.lerp(boxes.size, others.size, share[:, None]),
-        blend_yaw(boxes.yaw, others.yaw, share, share > 0.5),
-        torch.lerp(boxes.velocity, others.velocity, share[:, None]),
+        torch.lerp(boxes.center, other_boxes.center, weight[:, None]),
+        torch.lerp(boxes.size, other_boxes.size, weight[:, None]),
+        blend_yaw(boxes.yaw, other_boxes.yaw, weight, weight > 0.5),
+        torch.lerp(boxes.velocity, other_boxes.velocity, weight[:, None]),
     )
     return Detections(mean, total / 2, first.labels)

@@ -1,4 +1,4 @@
-"""Results and data sets into pictures: what is read here, what is drawn in `bevstack.render`."""
+"""Pictures of results and data sets: this file reads them, ``bevstack.render`` draws them."""
 
 from __future__ import annotations
 
@@ -26,11 +26,15 @@ from bevstack.types import Detections, Frame
 
 @dataclass(frozen=True, kw_only=True)
 class PictureOptions:
-    """What is drawn of one moment, and how large."""
+    """Selection of the drawn boxes and size of the picture.
 
-    min_score: float = 0.2  # predicted boxes below are left out
-    max_boxes: int = 60  # the best predicted boxes drawn
-    with_truth: bool = True  # true boxes too, where there are any
+    Raises:
+        ValueError: ``max_boxes`` is negative.
+    """
+
+    min_score: float = 0.2  # predicted boxes with a lower score are not drawn
+    max_boxes: int = 60  # greatest number of predicted boxes, best first
+    with_truth: bool = True  # draw true boxes too, if there are any
     sheet: SheetStyle = field(default_factory=SheetStyle)
 
     def __post_init__(self) -> None:
@@ -40,16 +44,16 @@ class PictureOptions:
 
 def draw_frame(
     frame: Frame,
-    detections: Detections | None,  # in the frame's bev frame; none: true boxes alone
+    detections: Detections | None,  # in the frame's bev frame; None: draw only true boxes
     class_names: Sequence[str],
     *,
     title: str = "",
     options: PictureOptions | None = None,
 ) -> NDArray[np.uint8]:  # (H, W, 3) RGB
-    """A sheet of one moment: cameras and bird's-eye view with predicted and true boxes.
+    """Draw the cameras and the bird's-eye view of a frame with predicted and true boxes.
 
     True boxes without a lidar or radar point inside are left out: they are not scored, and most
-    are hidden. Needs no data set: a frame of anybody's rig will do.
+    are hidden. No data set is needed: the frame may come from any rig.
     """
     options = options or PictureOptions()
     annotations = frame.annotations if options.with_truth else None
@@ -84,26 +88,26 @@ def draw_results(
     with_truth: bool = True,
     sheet: SheetStyle | None = None,
 ) -> list[Path]:
-    """Draws the samples of a results file, in the ego frame, one picture each.
+    """Draw the samples of a results file, in the ego frame, one picture each.
 
     Args:
         root: folder of a data set in nuScenes' format.
         version: folder of its tables.
         results_path: results file of the nuScenes detection task.
-        out_dir: folder for the pictures; made where needed.
-        scenes: only the samples of these scenes.
-        samples: only the samples of these tokens.
-        max_samples: only so many, the first.
-        min_score: predicted boxes below are left out.
-        with_truth: true boxes too, where the data set has them.
+        out_dir: folder for the pictures; created if missing.
+        scenes: draw only samples of these scenes.
+        samples: draw only samples with these tokens.
+        max_samples: draw at most this number, the first ones.
+        min_score: predicted boxes with a lower score are not drawn.
+        with_truth: draw true boxes too, if the data set has them.
         sheet: size of the pictures.
 
     Returns:
-        The pictures, ``<scene>_<key frame>.jpg``, in the order of the data set.
+        Paths of the pictures, ``<scene>_<key frame>.jpg``, in the order of the data set.
 
     Raises:
         FileNotFoundError: the results, a table or an image is missing.
-        ValueError: a scene or sample that is not there, or no sample to draw.
+        ValueError: a scene or sample does not exist, or there is no sample to draw.
         OSError: the folder cannot be written.
     """
     submission = read_submission(results_path)
@@ -117,7 +121,7 @@ def draw_results(
         frame = dataset.frame(index)
         assert frame.world_from_ego is not None  # the tables hold every pose
         bev_from_world = invert_se3(frame.world_from_ego)
-        detections = submission.of(frame.sample_token).detections(bev_from_world)
+        detections = submission.select_sample(frame.sample_token).detections(bev_from_world)
         picture = draw_frame(frame, detections, dataset.class_names, title=name, options=options)
         paths.append(write_picture(Path(out_dir) / f"{name}.jpg", picture))
     return paths
@@ -133,14 +137,14 @@ def draw_rig_results(
     min_score: float = 0.2,
     sheet: SheetStyle | None = None,
 ) -> Path:
-    """Draws the boxes that ``bevstack predict --rig`` found in one frame of anybody's cameras.
+    """Draw the boxes that ``bevstack predict --rig`` detected in one frame of a rig.
 
     Returns:
-        The picture, named after the results file.
+        Path of the picture, which is named after the results file.
 
     Raises:
         FileNotFoundError: the results, the rig or an image is missing.
-        ValueError: a file that is not of its format.
+        ValueError: a file does not have its format.
         OSError: the folder cannot be written.
     """
     results_path = Path(results_path)
@@ -154,14 +158,14 @@ def draw_rig_results(
 def _choose(
     dataset: NuScenesDataset, available: Sequence[str], samples: Sequence[str] | None
 ) -> list[tuple[int, str]]:
-    """Index and name of the samples to draw, in the order of the data set."""
+    """Return index and name of the samples to draw, in the order of the data set."""
     for token in samples or ():
-        dataset.index_of(token)  # raises, naming what is wrong
+        dataset.index_of(token)  # raises an error that names the token
     wanted = set(available) if samples is None else set(samples)
     named = [
-        (index, f"{scene}_{place:03d}")
+        (index, f"{scene}_{number:03d}")
         for scene, indices in dataset.scene_indices().items()
-        for place, index in enumerate(indices)
+        for number, index in enumerate(indices)
         if dataset.sample_token(index) in wanted
     ]
     if not named:

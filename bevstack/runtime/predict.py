@@ -1,4 +1,4 @@
-"""Prediction over a data set: sharded by scene, resumable, merged to one submission."""
+"""Prediction over a data set: sharded by scene, resumable, merged into one submission."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ Progress = Callable[[int, int], None]  # samples done, samples of this process
 
 @dataclass(frozen=True)
 class Shard:
-    """Which of several processes this is."""
+    """Rank of this process among those that share the work."""
 
     rank: int = 0
     world_size: int = 1
 
     def barrier(self) -> None:
-        """Waits for the other processes."""
+        """Wait for the other processes."""
         if self.world_size > 1:
             torch.distributed.barrier()
 
 
 def join_processes() -> Shard:
-    """The place of this process under ``torchrun``; alone otherwise."""
+    """Return this process's rank under ``torchrun``; rank 0 of 1 otherwise."""
     if not torch.distributed.is_torchelastic_launched():
         return Shard()
     if not torch.distributed.is_initialized():
@@ -54,10 +54,10 @@ def join_processes() -> Shard:
 
 
 def check_writable(out: Path) -> None:
-    """Raises before the work, not after it, where a result file could not be written.
+    """Check before the work, not after it, that a result file can be written.
 
     Raises:
-        OSError: the folder cannot be made or written, or ``out`` is a folder.
+        OSError: the folder cannot be created or written, or ``out`` is a folder.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.is_dir():
@@ -75,39 +75,38 @@ def predict_dataset(
     shard: Shard | None = None,
     progress: Progress | None = None,
 ) -> list[str]:
-    """Predicts every sample of a data set and writes a nuScenes submission.
+    """Predict every sample of a data set and write a nuScenes submission.
 
-    A model that looks back streams through each scene, sample after sample in order of time: one
-    that is skipped leaves a gap, as a dropped message does. A model that looks ahead sees clips.
+    A model that uses past frames only streams through each scene in order of time; a skipped sample
+    leaves a gap, like a dropped message. A model that uses future frames is given clips.
 
-    Scenes are shared out among processes (``scene_owners``); each finished scene is a file of its
-    own in ``<out>.parts``, which a run started again finds and does not repeat. The first process
-    merges them, in the order of the tables, so the submission does not depend on how many there
-    were.
+    The scenes are divided among the processes (``scene_owners``). Each finished scene is one file
+    in ``<out>.parts``, which a restarted run reuses. The first process merges them in the order of
+    the tables, so the submission does not depend on the number of processes.
 
     Returns:
-        Tokens of the samples skipped because an image file is missing.
+        Tokens of the samples that were skipped because an image file is missing.
 
     Raises:
         FileNotFoundError: images are missing and ``skip_missing`` is off; names the samples.
-        ValueError: finished scenes of another model or data set lie beside ``out``.
+        ValueError: ``<out>.parts`` holds scenes of another model or data set.
     """
     shard = shard or Shard()
     missing = dataset.missing_images()
     if missing and not skip_missing:
         raise FileNotFoundError(_describe_missing(missing))
     parts = out.with_name(out.name + ".parts")
-    _claim_parts(parts, fingerprint(detector, dataset), shard)
+    _open_parts(parts, fingerprint(detector, dataset), shard)
     scenes = dataset.scene_indices()
     owners = scene_owners([len(indices) for indices in scenes.values()], shard.world_size)
-    mine = [s for s, owner in zip(scenes.items(), owners, strict=True) if owner == shard.rank]
-    total = sum(len(indices) for _, indices in mine)
+    own_scenes = [s for s, owner in zip(scenes.items(), owners, strict=True) if owner == shard.rank]
+    total = sum(len(indices) for _, indices in own_scenes)
     done = 0
-    for scene, indices in mine:
+    for scene, indices in own_scenes:
         part = parts / f"{scene}.json"
         if not part.is_file():
-            wanted = [i for i in indices if dataset.sample_token(i) not in missing]
-            _predict_scene(detector, dataset, wanted, part, skip_missing)
+            complete = [i for i in indices if dataset.sample_token(i) not in missing]
+            _predict_scene(detector, dataset, complete, part, skip_missing)
         done += len(indices)
         if progress is not None:
             progress(done, total)
@@ -126,34 +125,39 @@ def predict_rig(
     *,
     lost: Sequence[str] = (),
 ) -> int:
-    """Predicts one frame of anybody's cameras and writes its boxes, in the ego frame, as JSON.
+    """Predict one frame of a rig and write its boxes, in the ego frame, as JSON.
 
     Returns:
         The number of boxes.
+
+    Raises:
+        FileNotFoundError: the rig file or an image is missing.
+        ValueError: the rig file or an image is damaged, they do not fit, or every camera is lost.
+        OSError: ``out`` cannot be written.
     """
     rig = read_rig(rig_path)
-    found = detector.predict(frame_from_rig(rig, images, lost))
-    write_detections(out, found, detector.class_names, rig.timestamp_us)
-    return len(found)
+    detections = detector.predict(frame_from_rig(rig, images, lost))
+    write_detections(out, detections, detector.class_names, rig.timestamp_us)
+    return len(detections)
 
 
 @dataclass(frozen=True)
 class StreamStep:
-    """What one frame of a stream gave."""
+    """Result of one step of a stream."""
 
     frame: Frame
     detections: Detections  # best first, in the frame's bev frame
     seconds: float  # from the frame in memory to its boxes in memory: preparation and model
-    reset: Reset  # why no history was used, or NONE
+    reset: Reset  # reason why no history was used, or NONE
 
 
 def stream_scene(detector: Detector, dataset: NuScenesDataset, scene: str) -> Iterator[StreamStep]:
-    """Streams the key frames of a scene through a detector, in order of time.
+    """Stream the key frames of a scene through a detector, in order of time.
 
-    Reading the images is not part of the time.
+    The measured time does not include reading the images.
 
     Raises:
-        ValueError: the data set has no such scene, or the detector looks ahead.
+        ValueError: the data set has no such scene, or the detector uses future frames.
         FileNotFoundError: an image is missing.
     """
     scenes = dataset.scene_indices()
@@ -181,14 +185,14 @@ def _predict_scene(
     skip_missing: bool,
 ) -> None:
     if detector.config.frames[-1] > 0:
-        found = _predict_clips(detector, dataset, indices, skip_missing)
+        predictions = _predict_clips(detector, dataset, indices, skip_missing)
     else:
         steps = _stream_frames(detector, dataset, indices)
-        found = ((step.frame, step.detections) for step in steps)
+        predictions = ((step.frame, step.detections) for step in steps)
     names = detector.class_names
     results = {
         frame.sample_token: results_of_frame(detections, frame, names)
-        for frame, detections in found
+        for frame, detections in predictions
     }
     write_text_atomically(part, json.dumps(results))
 
@@ -212,25 +216,25 @@ def _merge(parts: Path, scenes: Sequence[str], out: Path) -> None:
     shutil.rmtree(parts)
 
 
-def _claim_parts(parts: Path, mark: str, shard: Shard) -> None:
-    """Makes the folder of finished scenes, or checks that it is of the same model and data."""
+def _open_parts(parts: Path, expected: str, shard: Shard) -> None:
+    """Create the folder of finished scenes, or check that its fingerprint is the expected one."""
     manifest = parts / "manifest.json"
     if shard.rank == 0 and not manifest.is_file():
         parts.mkdir(parents=True, exist_ok=True)
-        write_text_atomically(manifest, json.dumps({"fingerprint": mark}))
+        write_text_atomically(manifest, json.dumps({"fingerprint": expected}))
     shard.barrier()
-    found = json.loads(manifest.read_text(encoding="utf-8"))["fingerprint"]
-    if found != mark:
+    stored = json.loads(manifest.read_text(encoding="utf-8"))["fingerprint"]
+    if stored != expected:
         raise ValueError(
-            f"{parts} must hold scenes of the same model and data set; it was made with others. "
-            "Remove it, or give another --out"
+            f"{parts} must hold scenes of the same model and data set; got scenes of another one: "
+            "remove it, or give another --out"
         )
 
 
 def fingerprint(detector: Detector, dataset: NuScenesDataset) -> str:
-    """A digest of the weights, the configuration, how frames are looked at, and the samples."""
+    """Hash the weights, the configuration, the inference mode and the sample tokens."""
     digest = hashlib.sha256(config_to_json(detector.config).encode())
-    digest.update(detector.manner.encode())
+    digest.update(detector.mode.encode())
     for name, value in sorted(detector.model.state_dict().items()):
         digest.update(name.encode())
         digest.update(_bytes(value))
@@ -248,6 +252,6 @@ def _describe_missing(missing: dict[str, list[str]], limit: int = 5) -> str:
     lines = "; ".join(f"{token} ({files[0]})" for token, files in shown)
     more = f" and {len(missing) - limit} more samples" if len(missing) > limit else ""
     return (
-        f"images of every sample must exist; {len(missing)} samples lack some: {lines}{more}. "
-        "Complete the data set, or leave them out with --skip-missing"
+        f"images of every sample must exist; got {len(missing)} samples with missing images: "
+        f"{lines}{more}: complete the data set, or leave these samples out with --skip-missing"
     )

@@ -1,4 +1,4 @@
-"""``rig.json``: the calibration of anybody's cameras, and the images that go with it.
+"""Camera rigs: the calibration file ``rig.json`` and the images that belong to it.
 
 A rig file is one JSON object::
 
@@ -20,9 +20,10 @@ A rig file is one JSON object::
       ]
     }
 
-``intrinsics`` are in pixels of the ``width`` x ``height`` image as taken, before undistortion.
-``ego_from_cam`` may also be a 4 x 4 matrix (list of rows). The ego frame is x forward, y left, z up
-with its origin on the ground under the rear axle; cameras are x right, y down, z forward.
+``intrinsics`` are in pixels of the ``width`` x ``height`` image before undistortion.
+``ego_from_cam`` may also be a 4 x 4 matrix (list of rows). The ego frame is x forward, y left,
+z up, with its origin on the ground under the rear axle; a camera frame is x right, y down,
+z forward.
 Optional: ``image`` (default ``<name>.jpg`` or ``<name>.png``), ``distortion``, ``lost``, and
 ``timestamp_us``; at the top level ``timestamp_us`` and ``world_from_ego``.
 """
@@ -64,7 +65,7 @@ CAMERA_FIELDS = (
 
 @dataclass(frozen=True, kw_only=True)
 class RigCamera:
-    """One camera of a rig file."""
+    """Camera of a rig file."""
 
     name: str
     image: str | None  # file name below the images' folder; None: <name>.jpg or <name>.png
@@ -78,20 +79,20 @@ class RigCamera:
 
 @dataclass(frozen=True, kw_only=True)
 class Rig:
-    """A rig file: cameras, and optionally the time and pose of the images."""
+    """Content of a rig file: cameras, and optionally the time and pose of the images."""
 
     cameras: tuple[RigCamera, ...]
-    timestamp_us: int
+    timestamp_us: int  # 0 if the file gives none
     world_from_ego: Tensor | None  # (4, 4) float64
 
 
 def read_rig(path: str | Path) -> Rig:
-    """Reads a rig file.
+    """Read a rig file.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not JSON, an unknown or missing field, an unknown lens model, or a calibration
-            that is not finite and invertible; the message names the camera.
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not JSON, a field is unknown or missing, a lens model is unknown, or
+            a calibration is not finite and invertible. The message names the camera.
     """
     path = Path(path)
     if not path.is_file():
@@ -122,16 +123,17 @@ def frame_from_rig(
     images: str | Path | Mapping[str, NDArray[np.uint8]],
     lost: Collection[str] = (),
 ) -> Frame:
-    """The rig's images as a frame: read, checked and undistorted.
+    """Read, check and undistort the images of a rig as one frame.
 
     Args:
         rig: the calibration.
         images: folder of the image files, or RGB uint8 arrays by camera name.
-        lost: names of cameras that gave no image; also those the rig file marks lost.
+        lost: names of cameras without an image, in addition to those the rig file marks as lost.
 
     Raises:
         FileNotFoundError: an image file is missing (name the camera in ``lost`` if it is lost).
-        ValueError: a damaged image, one of another size than the rig's, or an unknown name.
+        ValueError: an image is damaged or not of the rig's size, a name is unknown, or all cameras
+            are lost.
     """
     names = [camera.name for camera in rig.cameras]
     for name in lost:
@@ -140,15 +142,15 @@ def frame_from_rig(
     loaded: list[NDArray[np.uint8] | None] = []
     intrinsics = []
     for camera in rig.cameras:
-        gone = camera.lost or camera.name in lost
-        image = None if gone else _load(camera, images)
+        is_lost = camera.lost or camera.name in lost
+        image = None if is_lost else _load(camera, images)
         matrix = camera.intrinsics
         if camera.lens is not None:
             image, matrix = camera.lens.undistort(image, matrix, camera.image_size)
         loaded.append(image)
         intrinsics.append(matrix)
     if all(image is None for image in loaded):
-        raise ValueError(f"at least one camera must have an image; all of {names} are lost")
+        raise ValueError(f"at least one camera must have an image; got {names}, all lost")
     timestamps = tuple(
         rig.timestamp_us if camera.timestamp_us is None else camera.timestamp_us
         for camera in rig.cameras
@@ -179,8 +181,8 @@ def _load(
     if image.shape[:2] != camera.image_size:
         height, width = camera.image_size
         raise ValueError(
-            f"{source} must be {width}x{height} pixels, as the rig file says; "
-            f"got {image.shape[1]}x{image.shape[0]}: intrinsics hold for one size only"
+            f"{source} must be {width}x{height} pixels, as in the rig file; "
+            f"got {image.shape[1]}x{image.shape[0]}: intrinsics are valid for one size only"
         )
     return image
 
@@ -194,7 +196,7 @@ def _image_path(camera: RigCamera, folder: Path) -> Path:
             return folder / candidate
     raise FileNotFoundError(
         f"image of camera {camera.name} must exist as {' or '.join(map(str, candidates))} in "
-        f"{folder}; if the camera is lost, say so: --lost {camera.name}"
+        f"{folder}; got no such file: if the camera is lost, add --lost {camera.name}"
     )
 
 
@@ -232,7 +234,7 @@ def _lens(where: str, values: Any) -> Lens | None:
     if values["model"] not in LENS_MODELS:
         raise ValueError(
             f"{where}: lens model must be one of {', '.join(LENS_MODELS)}; "
-            f"got {values['model']!r}. Undistort the images beforehand and leave distortion out"
+            f"got {values['model']!r}: undistort the images beforehand and leave distortion out"
         )
     return Lens(values["model"], tuple(float(value) for value in values["coefficients"]), where)
 
@@ -270,8 +272,8 @@ def _check_fields(
         raise ValueError(f"{where} must be a JSON object; got {values!r}")
     for name in values:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            remedy = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+            similar = difflib.get_close_matches(name, known, n=1)
+            remedy = f"did you mean {similar[0]!r}?" if similar else f"known: {', '.join(known)}"
             raise ValueError(f"{where} has no field {name!r}; {remedy}")
     missing = [name for name in required if name not in values]
     if missing:

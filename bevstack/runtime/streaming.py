@@ -1,4 +1,4 @@
-"""Streams of frames: detection step by step, with what the model remembers of each vehicle."""
+"""Streams of frames: detection step by step, with the history of each vehicle."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bevstack.types import Batch, BEVMemory, Detections, Frame, Reset
 
 
 class StreamedModel(Protocol):
-    """The part of ``Detector`` that its streams use."""
+    """Interface of ``Detector`` that its streams use."""
 
     @property
     def config(self) -> Config:
@@ -23,25 +23,28 @@ class StreamedModel(Protocol):
         ...
 
     def prepare(self, frame: Frame) -> PreparedClip:
-        """Return a frame alone as model input."""
+        """Prepare a single frame as model input."""
         ...
 
     def run(
         self, batch: Batch, frames: Sequence[Frame], memory: BEVMemory | None = None
     ) -> tuple[list[Detections], BEVFormerOutput]:
-        """Return the boxes of each sample of a batch, and the model's output."""
+        """Run the model; return the boxes of each sample and the model's output."""
         ...
 
 
 class DetectorStream:
-    """One vehicle's frames in order of time; ``Detector.stream`` makes it.
+    """Stream of one vehicle's frames in order of time; create it with ``Detector.stream``.
 
-    The model keeps nothing: the stream carries the memory from step to step, so one detector
-    serves any number of streams. A model of frames (0,) works too and remembers nothing.
+    The stream carries the memory from step to step, and the model keeps no state, so one detector
+    serves any number of streams. A model of frames (0,) works too and uses no history.
 
-    Frames may come at any rate: history advances by steps of ``temporal.frame_interval_s``, and a
-    frame in between looks at the history of the steps before it. After each step ``reset`` says
-    whether history was used, and if not, why.
+    Frames may come at any rate. History advances by steps of ``temporal.frame_interval_s``; a frame
+    in between uses the history of the steps before it. After each step ``reset`` holds the reason
+    why no history was used, or ``Reset.NONE``.
+
+    Raises:
+        ValueError: the model uses future frames.
 
     Example:
         >>> stream = detector.stream()
@@ -62,89 +65,88 @@ class DetectorStream:
         self.reset = Reset.NONE  # of the last step
 
     @property
-    def remembers(self) -> bool:
-        """Whether the model looks back at all."""
+    def uses_history(self) -> bool:
+        """Return True if the model uses past frames."""
         return self.detector.config.temporal is not None
 
     def step(self, frame: Frame) -> Detections:
-        """Boxes of the next frame, best first, in its bev frame (as ``Detector.predict``).
+        """Detect objects in the next frame; boxes are as for ``Detector.predict``.
 
         Raises:
-            ValueError: a model that looks back is given no pose or no times, or every camera is
-                lost. The stream is then as it was before.
+            ValueError: every camera is lost, or the model uses past frames and the frame has no
+                pose or no time. The stream is then unchanged.
         """
         return step_together([self], [frame])[0]
 
 
 def step_together(streams: Sequence[DetectorStream], frames: Sequence[Frame]) -> list[Detections]:
-    """One step of several streams of one detector; those whose images are of one size run at once.
+    """Advance several streams of one detector; frames of one image size run as one batch.
 
-    Each stream goes on as if it had been alone. Where one of the frames is refused, no stream
-    moves.
+    Each stream gives the same result as alone. If one of the frames is refused, no stream advances.
 
     Raises:
-        ValueError: no stream, the same stream twice, streams of several detectors, or what
-            ``DetectorStream.step`` refuses.
+        ValueError: ``streams`` is empty, contains a stream twice or streams of several detectors,
+            does not match ``frames`` in number, or ``DetectorStream.step`` refuses a frame.
     """
     _check_streams(streams, frames)
     detector = streams[0].detector
-    turns = [_next_turn(stream, frame) for stream, frame in zip(streams, frames, strict=True)]
+    inputs = [_step_input(stream, frame) for stream, frame in zip(streams, frames, strict=True)]
     groups: dict[tuple[object, ...], list[int]] = {}
-    for index, turn in enumerate(turns):
-        groups.setdefault(turn.size, []).append(index)
-    after: dict[int, tuple[Detections, BEVMemory | None, Reset]] = {}
+    for index, step_input in enumerate(inputs):
+        groups.setdefault(step_input.batch_key, []).append(index)
+    results: dict[int, tuple[Detections, BEVMemory | None, Reset]] = {}
     for members in groups.values():
-        chosen = [turns[index] for index in members]
-        memories = [turn.memory for turn in chosen if turn.memory is not None]
+        group = [inputs[index] for index in members]
+        memories = [step_input.memory for step_input in group if step_input.memory is not None]
         memory = BEVMemory.concatenate(memories) if memories else None
-        batch = stack_clips([turn.prepared for turn in chosen])
-        found, output = detector.run(batch, [frames[index] for index in members], memory)
+        batch = stack_clips([step_input.prepared for step_input in group])
+        detections, output = detector.run(batch, [frames[index] for index in members], memory)
         codes = [Reset.NONE] * len(members) if output.resets is None else output.resets.tolist()
-        for row, (index, turn) in enumerate(zip(members, chosen, strict=True)):
-            reset = Reset.RIG if turn.new_rig else Reset(codes[row])
-            after[index] = (found[row], _row_of(output.memory, row), reset)
+        for row, (index, step_input) in enumerate(zip(members, group, strict=True)):
+            reset = Reset.RIG if step_input.new_rig else Reset(codes[row])
+            results[index] = (detections[row], _select_row(output.memory, row), reset)
     for index, stream in enumerate(streams):
-        _, stream.memory, stream.reset = after[index]
-    return [after[index][0] for index in range(len(streams))]
+        _, stream.memory, stream.reset = results[index]
+    return [results[index][0] for index in range(len(streams))]
 
 
-class _Turn(NamedTuple):
-    """A stream's next frame, and the memory it goes with."""
+class _StepInput(NamedTuple):
+    """Model input of a stream's next step."""
 
     prepared: PreparedClip
     memory: BEVMemory | None
-    new_rig: bool  # what was remembered does not fit any more
+    new_rig: bool  # the memory was dropped, as its features do not fit this frame's images
 
     @property
-    def size(self) -> tuple[object, ...]:
-        """Turns of one size form a batch without any padding that one alone would not have."""
+    def batch_key(self) -> tuple[object, ...]:
+        """Return a key that is equal for inputs that form a batch without extra padding."""
         return (self.memory is None, *self.prepared.images.shape)
 
 
-def _next_turn(stream: DetectorStream, frame: Frame) -> _Turn:
+def _step_input(stream: DetectorStream, frame: Frame) -> _StepInput:
     assert frame.camera_mask is not None  # Frame sets it
     if not bool(frame.camera_mask.any()):
-        raise ValueError("frame must have a working camera; all are lost: leave it out")
-    if stream.remembers:
-        _check_place_and_time(stream, frame)
+        raise ValueError("frame must have a working camera; all are lost: skip this frame")
+    if stream.uses_history:
+        _check_pose_and_time(stream, frame)
     prepared = stream.detector.prepare(frame)
     memory = stream.memory
     if memory is None or memory.rig is None or memory.padded_size is None:
-        return _Turn(prepared, memory, False)
+        return _StepInput(prepared, memory, False)
     height, width = memory.padded_size[0].tolist()
     images = prepared.images
     same_count = images.shape[1] == memory.rig.num_cameras
     if not same_count or images.shape[-2] > height or images.shape[-1] > width:
-        return _Turn(prepared, None, True)
-    # Smaller where the largest camera is lost: padded as if it were there.
-    return _Turn(replace(prepared, images=pad_images(images, height, width)), memory, False)
+        return _StepInput(prepared, None, True)
+    # Images are smaller if the largest camera is lost: pad them to the size of the memory.
+    return _StepInput(replace(prepared, images=pad_images(images, height, width)), memory, False)
 
 
-def _check_place_and_time(stream: DetectorStream, frame: Frame) -> None:
+def _check_pose_and_time(stream: DetectorStream, frame: Frame) -> None:
     if frame.world_from_ego is None:
         raise ValueError(
-            "world_from_ego must be given for every frame of a stream, as frames of several "
-            f"moments are brought together; got none in frame {frame.sample_token!r}"
+            "world_from_ego must be given for every frame of a stream whose model uses past "
+            f"frames; got none in frame {frame.sample_token!r}"
         )
     last = None if stream.memory is None else int(stream.memory.timestamp_us[0, -1])
     if frame.timestamp_us == last == 0:
@@ -154,15 +156,16 @@ def _check_place_and_time(stream: DetectorStream, frame: Frame) -> None:
 def _check_streams(streams: Sequence[DetectorStream], frames: Sequence[Frame]) -> None:
     if not streams or len(frames) != len(streams):
         raise ValueError(
-            f"frames must be one a stream, of at least one; got {len(frames)} and {len(streams)}"
+            f"frames must be one per stream, for at least one stream; got {len(frames)} frames and "
+            f"{len(streams)} streams"
         )
     if len({id(stream) for stream in streams}) != len(streams):
         raise ValueError("streams must be distinct; got one of them twice")
     if len({id(stream.detector) for stream in streams}) != 1:
-        raise ValueError("streams must be of one detector; got several")
+        raise ValueError("streams must be of one detector; got several detectors")
 
 
-def _row_of(memory: BEVMemory | None, row: int) -> BEVMemory | None:
+def _select_row(memory: BEVMemory | None, row: int) -> BEVMemory | None:
     if memory is None or memory.batch_size == 1:
         return memory
     return memory.select(torch.tensor([row], device=memory.valid.device))

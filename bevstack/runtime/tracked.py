@@ -1,4 +1,4 @@
-"""A detector whose streams track: what earlier frames saw mends what the newest one says."""
+"""Detection with tracking: a stream's boxes are filtered with those of earlier frames."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from torch import Tensor
 from bevstack.config.tracking import TrackingConfig
 from bevstack.geometry import invert_se3
 from bevstack.runtime.detector import Detector
-from bevstack.runtime.mirrored import MirroredStream
-from bevstack.runtime.streaming import DetectorStream
+from bevstack.runtime.stream_protocol import Stream
 from bevstack.tracking import TrackedScene, Tracks, update_tracks
 from bevstack.types import Clip, Detections, Frame, Reset
 
-_ANEW = (Reset.START, Reset.SCENE, Reset.TIME, Reset.JUMP)  # what was tracked is not here any more
+# After these resets the tracked objects are not around the vehicle any more.
+_RESTARTS = (Reset.START, Reset.SCENE, Reset.TIME, Reset.JUMP)
 
 
 class TrackedDetector(Detector):
-    """A detector whose streams give tracks instead of each frame's own boxes.
+    """Detector whose streams return tracks instead of each frame's own boxes.
 
-    Places, velocities, sizes, headings and scores are those of ``bevstack.tracking``: an object
-    seen in several frames is better known than in one, and one that is hidden for a moment stays.
-    Calls without a stream have no earlier frames and are those of the detector itself.
+    Positions, velocities, sizes, headings and scores are those of ``bevstack.tracking``. Several
+    frames determine an object better than one, and an object that is hidden for a moment is kept.
+    Calls without a stream have no earlier frames and return the detector's own boxes.
 
     Args:
-        detector: what finds boxes in a frame; a ``MirroredDetector`` too.
-        tracking: noise, reach and forgetting.
+        detector: the detector of the boxes in a frame; a ``MirroredDetector`` works too.
+        tracking: noise, association distances, and how fast old measurements lose weight.
 
     Raises:
-        ValueError: the model looks ahead, so that it has no streams.
+        ValueError: the model uses future frames, so that it has no streams.
 
     Example:
         >>> stream = TrackedDetector(bevstack.load("tiny_cpu_t4")).stream()
@@ -40,35 +40,43 @@ class TrackedDetector(Detector):
 
     def __init__(self, detector: Detector, tracking: TrackingConfig | None = None) -> None:
         super().__init__(detector.model, detector.config)
-        detector.stream()  # raises
+        detector.stream()  # raises if the model has no streams
         self.detector = detector
         self.tracking = tracking or TrackingConfig()
 
     @property
-    def manner(self) -> str:
-        """See ``Detector.manner``."""
-        return f"{super().manner}({self.detector.manner}, {self.tracking})"
+    def mode(self) -> str:
+        """Return the inference mode, with that of the inner detector and the tracking section."""
+        return f"{super().mode}({self.detector.mode}, {self.tracking})"
 
     def predict_batch(self, frames: Sequence[Frame]) -> list[Detections]:
-        """As that of the detector: frames without a history."""
+        """Detect objects in several frames, each without history; no tracking takes place.
+
+        Raises:
+            ValueError: the inner detector refuses the frames.
+        """
         return self.detector.predict_batch(frames)
 
     def predict_clip(self, clip: Clip) -> Detections:
-        """As that of the detector: a clip has no stream."""
+        """Detect objects in a clip's current frame; no tracking takes place.
+
+        Raises:
+            ValueError: the inner detector refuses the clip.
+        """
         return self.detector.predict_clip(clip)
 
     def stream(self) -> TrackedStream:
-        """A stream that tracks."""
+        """Return a new stream that tracks."""
         return TrackedStream(self)
 
 
 class FrameTracker:
-    """Tracks of the boxes that are found in one vehicle's frames, whatever finds them.
+    """Tracker of the boxes of one vehicle's frames, from any detector.
 
-    Another scene and time that runs backwards end all tracks.
+    All tracks end when the scene changes or time goes back.
 
     Args:
-        tracking: noise, reach and forgetting.
+        tracking: noise, association distances, and how fast old measurements lose weight.
     """
 
     def __init__(self, tracking: TrackingConfig) -> None:
@@ -78,34 +86,34 @@ class FrameTracker:
 
     @property
     def tracks(self) -> Tracks:
-        """All objects known after the last step, surest first, in the world frame."""
+        """Return all tracks after the last step, highest score first, in the world frame."""
         return Tracks.empty() if self._scene is None else self._scene.tracks
 
-    def step(self, frame: Frame, found: Detections, *, anew: bool = False) -> Detections:
-        """The objects known after a frame, in the order of ``tracks``, in its bev frame.
+    def step(self, frame: Frame, detections: Detections, *, restart: bool = False) -> Detections:
+        """Update the tracks with a frame; return them as boxes in its bev frame, in their order.
 
         Args:
-            frame: the next one.
-            found: its boxes, in its bev frame.
-            anew: whether earlier tracks are of no use here.
+            frame: the next frame.
+            detections: the boxes detected in it, in its bev frame.
+            restart: True to drop all earlier tracks.
 
         Raises:
-            ValueError: a frame without a pose.
+            ValueError: the frame has no pose.
         """
-        world_from_bev = check_placed(frame)
-        exact = Detections(found.boxes.to(torch.float64), found.scores, found.labels)
-        assert frame.world_from_ego is not None  # check_placed
+        world_from_bev = require_pose(frame)
+        exact = Detections(detections.boxes.to(torch.float64), detections.scores, detections.labels)
+        assert frame.world_from_ego is not None  # require_pose checks it
         self._scene = update_tracks(
-            None if anew or self._is_elsewhere(frame) else self._scene,
+            None if restart or self._is_elsewhere(frame) else self._scene,
             exact.transformed(world_from_bev),
-            eye=frame.world_from_ego[:2, 3],
+            ego_position=frame.world_from_ego[:2, 3],
             timestamp_us=frame.timestamp_us,
             config=self.tracking,
         )
         self._scene_token = frame.scene_token
-        known = self.tracks.detections().transformed(invert_se3(world_from_bev))
-        boxes, scores = known.boxes.to(torch.float32), known.scores.to(torch.float32)
-        return Detections(boxes, scores, known.labels)
+        tracked = self.tracks.detections().transformed(invert_se3(world_from_bev))
+        boxes, scores = tracked.boxes.to(torch.float32), tracked.scores.to(torch.float32)
+        return Detections(boxes, scores, tracked.labels)
 
     def _is_elsewhere(self, frame: Frame) -> bool:
         return self._scene is not None and (
@@ -113,11 +121,11 @@ class FrameTracker:
         )
 
 
-def check_placed(frame: Frame) -> Tensor:  # (4, 4) world_from_bev
-    """The pose of a frame's bev frame.
+def require_pose(frame: Frame) -> Tensor:  # (4, 4) world_from_bev
+    """Return the pose of a frame's bev frame in the world.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the frame has no pose.
     """
     world_from_bev = frame.world_from_bev()
     if world_from_bev is None:
@@ -129,47 +137,47 @@ def check_placed(frame: Frame) -> Tensor:  # (4, 4) world_from_bev
 
 
 class TrackedStream:
-    """One vehicle's frames in order of time; ``TrackedDetector.stream`` makes it.
+    """Stream of one vehicle's frames that tracks; create it with ``TrackedDetector.stream``.
 
-    Another scene, time that runs backwards, or a pose that jumps ends all tracks. Through a gap, or
-    another rig, they go on.
+    All tracks end when the scene changes, time goes back or the pose jumps. They continue through a
+    gap and through a change of the rig.
 
     Args:
-        detector: what looks at them, and how they are tracked.
+        detector: the detector and its tracking section.
     """
 
     def __init__(self, detector: TrackedDetector) -> None:
         self.detector = detector
-        self._stream: DetectorStream | MirroredStream = detector.detector.stream()
+        self._stream: Stream = detector.detector.stream()
         self._tracker = FrameTracker(detector.tracking)
 
     @property
-    def remembers(self) -> bool:
-        """Whether earlier frames have a say: always."""
+    def uses_history(self) -> bool:
+        """Return True: earlier frames always affect the tracks."""
         return True
 
     @property
     def reset(self) -> Reset:
-        """Why the model used no history in the last step, or NONE."""
+        """Return the reason why the model used no history in the last step, or ``Reset.NONE``."""
         return self._stream.reset
 
     @property
     def tracks(self) -> Tracks:
-        """All objects known after the last step, surest first, in the world frame.
+        """Return all tracks after the last step, highest score first, in the world frame.
 
-        The boxes that the step gave are the first of them.
+        The first ones are the boxes that the step returned.
         """
         return self._tracker.tracks
 
     def step(self, frame: Frame) -> Detections:
-        """Boxes of the tracks in the next frame, as ``DetectorStream.step``.
+        """Track the objects in the next frame; boxes are as for ``DetectorStream.step``.
 
         Raises:
-            ValueError: a frame without a pose, or what ``DetectorStream.step`` refuses. The stream
-                is then as it was before.
+            ValueError: the frame has no pose, or ``DetectorStream.step`` refuses it. The stream is
+                then unchanged.
         """
-        check_placed(frame)
-        found = self._stream.step(frame)
-        # A model without a memory says NONE whatever comes: the tracker looks at the frames itself.
-        known = self._tracker.step(frame, found, anew=self.reset in _ANEW)
-        return known[: self.detector.config.decoder.max_detections]
+        require_pose(frame)
+        detections = self._stream.step(frame)
+        # A model without history never reports a reset: the tracker checks the frames itself.
+        tracked = self._tracker.step(frame, detections, restart=self.reset in _RESTARTS)
+        return tracked[: self.detector.config.decoder.max_detections]

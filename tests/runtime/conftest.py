@@ -1,4 +1,4 @@
-"""A small world, its frames, and a small detector with a memory, of random weights."""
+"""Fixtures: a small world, its frames, and a small temporal detector with random weights."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def frames(root):
-    """Two scenes of three frames, of different rigs."""
+    """Return the frames of two scenes with different rigs, three each."""
     data = dataset(root, "synth_val")
     return [data.frame(index) for index in range(len(data))]
 

@@ -1,4 +1,4 @@
-"""Boxes of one frame read from JSON, and every mistake named."""
+"""Reading of the JSON file of one frame's boxes; errors name the mistake."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def write(path: Path, *entries: Any, **changes: Any) -> Path:
     return path
 
 
-def test_boxes_come_best_first_with_names_of_their_classes(tmp_path: Path) -> None:
+def test_boxes_are_read_best_first_with_their_class_names(tmp_path: Path) -> None:
     best = {"score": 0.75, "class": "tram", "center_m": [1, 2, 3]}
     path = write(tmp_path / "a.json", entry(), entry(**best))
     detections, names = read_detections(path)
@@ -40,7 +40,7 @@ def test_boxes_come_best_first_with_names_of_their_classes(tmp_path: Path) -> No
     assert detections.boxes.velocity[1].tolist() == [5.0, -1.0]
 
 
-def test_no_boxes_are_no_boxes(tmp_path: Path) -> None:
+def test_a_file_without_boxes_is_read(tmp_path: Path) -> None:
     detections, names = read_detections(write(tmp_path / "a.json"))
     assert len(detections) == 0 and names == ()
 
@@ -50,7 +50,7 @@ def test_no_boxes_are_no_boxes(tmp_path: Path) -> None:
     [
         ({"format": "other"}, "format of .* must be 'bevstack-detections-1'; got 'other'"),
         ({"detections": None}, "detections of .* must be a list; got NoneType"),
-        ({"detections": [3]}, "box 0 of .* must have a 'class'"),
+        ({"detections": [3]}, "box 0 of .* must have a 'class' that is a string"),
         ({"detections": [entry(), entry(size_m=[1, 2])]}, "size_m of box 1 .* must be 3 numbers"),
         ({"detections": [entry(score="high")]}, "score of box 0 .* must be a number; got 'high'"),
         ({"detections": [{"class": "car"}]}, "score of box 0 .* must be a number; got None"),

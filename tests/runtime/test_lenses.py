@@ -1,4 +1,4 @@
-"""Undistortion: a known point comes back to the pixel an ideal pinhole gives it."""
+"""Undistortion: a known point returns to the pixel of an ideal pinhole camera."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ LENSES = [
 
 
 def brown_pixel(lens, ray):
-    """Where a lens puts a ray (x/z, y/z): the models' formulas written out."""
+    """Return the pixel of a ray (x/z, y/z) by the lens models' formulas."""
     x, y = ray
     k = list(lens.coefficients)
     if lens.model == "equidistant":
@@ -40,7 +40,7 @@ def brown_pixel(lens, ray):
 
 
 @pytest.mark.parametrize("lens", LENSES, ids=lambda lens: f"{lens.model}{len(lens.coefficients)}")
-def test_a_spot_lands_where_the_pinhole_of_the_new_intrinsics_sees_it(lens):
+def test_an_undistorted_spot_lies_where_the_new_intrinsics_project_it(lens):
     for ray in ((0.2, -0.15), (-0.35, 0.1), (0.1, 0.2)):
         u, v = brown_pixel(lens, ray)
         image = np.zeros((*SIZE, 3), np.float32)
@@ -48,10 +48,10 @@ def test_a_spot_lands_where_the_pinhole_of_the_new_intrinsics_sees_it(lens):
         image += 255 * np.exp(-((xs - u) ** 2 + (ys - v) ** 2) / 8)[..., None]
         undone, matrix = lens.undistort(image.astype(np.uint8), MATRIX, SIZE)
         weights = undone[..., 0].astype(float)
-        found = (weights * xs).sum() / weights.sum(), (weights * ys).sum() / weights.sum()
+        centroid = (weights * xs).sum() / weights.sum(), (weights * ys).sum() / weights.sum()
         want = matrix.numpy() @ np.array([*ray, 1.0])
         # half a pixel: the spot is spread over a few pixels and resampled
-        np.testing.assert_allclose(found, want[:2], atol=0.5)
+        np.testing.assert_allclose(centroid, want[:2], atol=0.5)
 
 
 def test_no_distortion_changes_nothing():
@@ -61,13 +61,13 @@ def test_no_distortion_changes_nothing():
     assert torch.equal(matrix, MATRIX)
 
 
-def test_a_fisheye_keeps_its_image_full():
+def test_an_undistorted_fisheye_image_has_no_empty_pixels():
     image = np.full((*SIZE, 3), 200, np.uint8)
     undone, _ = LENSES[3].undistort(image, MATRIX, SIZE)
     assert (undone > 0).all()
 
 
-def test_a_lost_camera_still_gets_its_new_intrinsics():
+def test_a_lost_camera_still_gets_new_intrinsics():
     image, matrix = LENSES[3].undistort(None, MATRIX, SIZE)
     assert image is None
     assert not torch.equal(matrix, MATRIX)

@@ -1,4 +1,4 @@
-"""Results files become pictures: the right samples, the right boxes, errors that name the thing."""
+"""Pictures of results files: the right samples and boxes, and errors that name the mistake."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def root(tmp_path: Path) -> Path:
     return write_tiny_root(tmp_path / "root")
 
 
-def found_by(frame: Frame) -> Detections:
-    """The true boxes as if detected, with scores from 0.9 down."""
+def perfect_detections(frame: Frame) -> Detections:
+    """Return the true boxes as detections, with scores from 0.9 down."""
     assert frame.annotations is not None
     count = len(frame.annotations)
     scores = torch.linspace(0.9, 0.5, count)
@@ -41,12 +41,15 @@ def found_by(frame: Frame) -> Detections:
 
 @pytest.fixture
 def results(root: Path, tmp_path: Path) -> Path:
-    """True boxes as predictions for scene-0103 and the first sample of scene-0916."""
+    """Write true boxes as predictions for scene-0103 and the first sample of scene-0916."""
     dataset = NuScenesDataset(root, VERSION)
     frames = [dataset.frame(index) for index in range(5)]
     write_submission(
         tmp_path / "results.json",
-        {f.sample_token: results_of_frame(found_by(f), f, dataset.class_names) for f in frames},
+        {
+            f.sample_token: results_of_frame(perfect_detections(f), f, dataset.class_names)
+            for f in frames
+        },
     )
     return tmp_path / "results.json"
 
@@ -83,14 +86,14 @@ def test_boxes_written_and_read_back_are_drawn_where_they_were(
     frame = NuScenesDataset(root, VERSION).frame(1)
     options = PictureOptions(sheet=SMALL)
     direct = draw_frame(
-        frame, found_by(frame), DETECTION_CLASSES, title="scene-0103_001", options=options
+        frame, perfect_detections(frame), DETECTION_CLASSES, title="scene-0103_001", options=options
     )
     (path,) = draw_results(
         root, VERSION, results, tmp_path, samples=[frame.sample_token], sheet=SMALL
     )
     written = cv2.imread(str(path))[..., ::-1]
     assert written.shape == direct.shape
-    # JPEG at quality 92, and world coordinates in between: no line may be elsewhere.
+    # JPEG at quality 92, and a conversion to world coordinates and back: no line may move.
     assert np.abs(written.astype(int) - direct).mean() < 4
 
 
@@ -137,9 +140,7 @@ def test_frame_of_any_rig_without_names_pose_or_truth_is_drawn() -> None:
     assert picture.dtype == np.uint8 and picture.ndim == 3
 
 
-def test_samples_and_scenes_that_are_not_there_are_named(
-    root: Path, results: Path, tmp_path: Path
-) -> None:
+def test_unknown_samples_and_scenes_are_named(root: Path, results: Path, tmp_path: Path) -> None:
     dataset = NuScenesDataset(root, VERSION)
     with pytest.raises(ValueError, match="'nowhere'"):
         draw_results(root, VERSION, results, tmp_path, samples=["nowhere"])
@@ -181,7 +182,7 @@ def test_negative_number_of_boxes_is_refused() -> None:
 
 @pytest.mark.oracle("data_render_scene0103")
 def test_true_boxes_sit_on_the_cars_of_a_real_frame(oracle_dir: Path) -> None:
-    """A car follows alone on the bridge: its box holds texture, the same box beside it asphalt."""
+    """Check a car alone on a bridge: its box holds texture, a box beside it holds asphalt."""
     root = oracle_dir.parent / "data" / "nuscenes_minival"
     dataset = NuScenesDataset(root, "v1.0-mini", scenes=["scene-0103"])
     frame = dataset.frame(3)

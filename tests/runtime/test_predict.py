@@ -1,4 +1,4 @@
-"""Prediction over a data set: the same file whatever was killed and however many processes ran."""
+"""Prediction over a data set: the same file after a kill and for any number of processes."""
 
 import json
 import subprocess
@@ -58,10 +58,10 @@ def test_every_sample_has_boxes_in_the_order_of_the_tables(root, whole):
 
 
 class Killed(Exception):
-    """Stands for whatever ends a run between two scenes."""
+    """Interruption of a run between two scenes."""
 
 
-def test_a_killed_run_goes_on_and_ends_in_the_same_file(root, detector, tmp_path, whole):
+def test_a_killed_run_resumes_and_writes_the_same_file(root, detector, tmp_path, whole):
     out = tmp_path / "results.json"
     data = dataset(root, "synth_val")
 
@@ -78,7 +78,7 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_file(root, detector, tmp_path
     assert out.read_bytes() == whole
     assert done == [3, 6]
     assert not part.exists()
-    assert stamp  # it was there, and was not made again: the next test refuses another model's
+    assert stamp  # the part existed; the next test checks that a part of another model is refused
 
 
 def test_finished_scenes_of_another_model_are_refused(root, detector, tmp_path):
@@ -121,7 +121,9 @@ def test_missing_images_are_named_and_skipped_only_when_asked(root, detector, tm
     victim.rename(hidden)
     try:
         (token,) = data.missing_images()
-        with pytest.raises(FileNotFoundError, match=f"1 samples lack some: {token}.*skip-missing"):
+        with pytest.raises(
+            FileNotFoundError, match=f"1 samples with missing images: {token}.*skip-missing"
+        ):
             predict_dataset(detector, data, tmp_path / "r.json")
         skipped = predict_dataset(detector, data, tmp_path / "r.json", skip_missing=True)
     finally:
@@ -138,7 +140,7 @@ def test_weights_alone_are_enough(root, weights, detector):
 
 
 def only(frame, cameras):
-    """The frame of some of the cameras, without tables, pose or time."""
+    """Return a frame of some of the cameras, without sample token, pose or time."""
     index = torch.tensor(cameras)
     return Frame(
         images=[frame.images[n] for n in cameras],
@@ -155,7 +157,7 @@ def test_any_number_of_cameras_without_tables_or_pose(root, detector, cameras):
     assert torch.isfinite(found.scores).all()
 
 
-def test_a_lost_camera_gives_what_a_rig_without_it_gives(root, detector):
+def test_a_lost_camera_gives_the_result_of_a_rig_without_it(root, detector):
     frame = only(dataset(root, "synth_val").frame(0), [0, 1, 2])
     lost = Frame(
         images=[frame.images[0], None, frame.images[2]],
@@ -190,19 +192,19 @@ def temporal(frames):
 
 
 def scores_in(path):
-    """The scores of each sample, best first."""
+    """Return the scores of each sample, best first."""
     results = json.loads(path.read_text())["results"]
     return {token: [box["detection_score"] for box in boxes] for token, boxes in results.items()}
 
 
 def scores_of_clip(detector, clip):
-    """What a submission says of a clip."""
+    """Return the scores in a submission of a clip's current frame."""
     boxes = results_of_frame(detector.predict_clip(clip), clip.current, detector.class_names)
     return [box["detection_score"] for box in boxes]
 
 
 @pytest.mark.parametrize("frames", [(-2, -1, 0), (-1, 0, 1)])
-def test_each_scene_is_seen_with_its_history_and_what_lies_ahead(root, tmp_path, frames):
+def test_each_sample_is_predicted_with_its_past_and_future_frames(root, tmp_path, frames):
     detector, data = temporal(frames), dataset(root, "synth_val")
     predict_dataset(detector, data, tmp_path / "r.json")
     found = scores_in(tmp_path / "r.json")
@@ -238,7 +240,7 @@ def test_a_skipped_sample_leaves_a_gap(root, tmp_path, frames):
         assert found[data.sample_token(index)] == full[data.sample_token(index)]
 
 
-def test_a_killed_run_of_a_model_that_looks_back_ends_in_the_same_file(root, tmp_path):
+def test_a_killed_run_of_a_temporal_model_resumes_and_writes_the_same_file(root, tmp_path):
     detector, data = temporal((-2, -1, 0)), dataset(root, "synth_val")
     predict_dataset(detector, data, tmp_path / "whole.json")
 
@@ -253,7 +255,7 @@ def test_a_killed_run_of_a_model_that_looks_back_ends_in_the_same_file(root, tmp
 
 @pytest.mark.parametrize("frames", [(0,), (-1, 0), (-1, 0, 1)])
 def test_images_are_decoded_as_small_as_in_training(tmp_path, monkeypatch, frames):
-    """Files of 80x48 and 100x50 pixels for input of 20x8: a quarter, and half."""
+    """Decode files of 80x48 and 100x50 pixels for input of 20x8 at a quarter and at half."""
     images = ImageConfig(size=(8, 20), keep_bottom=1.0)
     section = TemporalConfig(num_fusion=1, inter_channels=32, norm="BN") if frames[1:] else None
     detector = build(replace(CONFIG, images=images, frames=frames, temporal=section))
@@ -269,7 +271,7 @@ def test_images_are_decoded_as_small_as_in_training(tmp_path, monkeypatch, frame
     predict_dataset(detector, data, tmp_path / "r.json")
     # four samples of six cameras, and three of four of which two are 100x50
     assert set(sizes) == {(12, 20), (25, 50)}
-    if frames[-1] == 0:  # a stream sees each once
+    if frames[-1] == 0:  # a stream reads each image once
         assert sizes == {(12, 20): 4 * 6 + 3 * 2, (25, 50): 3 * 2}
     found = scores_in(tmp_path / "r.json")
     wanted = scores_of_clip(detector, load_clip(data, 2, frames, images_for=detector.config))
@@ -291,7 +293,7 @@ def test_four_real_frames_become_a_submission_that_the_devkit_loads(tmp_path, we
     ]
     refused = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
     assert refused.returncode == 2
-    assert "36 samples lack some" in refused.stderr
+    assert "36 samples with missing images" in refused.stderr
     done = subprocess.run(
         [*command, "--skip-missing"], cwd=REPOSITORY, capture_output=True, text=True, timeout=300
     )

@@ -1,4 +1,4 @@
-"""rig.json: the documented example loads, and every mistake is named."""
+"""Rig files: the documented example loads, and errors name the mistake."""
 
 import json
 from pathlib import Path
@@ -40,12 +40,12 @@ def write_images(tmp_path):
         assert cv2.imwrite(str(tmp_path / f"{name}.{suffix}"), image)
 
 
-def test_the_documented_example_is_six_cameras_that_look_around():
+def test_the_documented_example_has_six_cameras_in_all_directions():
     rig = read_rig(EXAMPLE)
     axes = [camera.ego_from_cam[:3, 2].numpy() for camera in rig.cameras]
     np.testing.assert_allclose(axes[0], [1, 0, 0], atol=0.01)
     np.testing.assert_allclose(axes[3], [-1, 0, 0], atol=0.01)
-    assert axes[2][1] > 0.7  # front left looks to +y
+    assert axes[2][1] > 0.7  # the front left camera points to +y
     assert all(camera.ego_from_cam[2, 1] < -0.99 for camera in rig.cameras)  # image down is -z
     assert rig.cameras[3].lens is not None
 
@@ -67,10 +67,10 @@ def test_arrays_may_be_given_instead_of_files(tmp_path):
         frame_from_rig(rig, {"front": images["front"]})
 
 
-def test_distortion_is_undone_on_load(tmp_path):
+def test_distortion_is_removed_on_load(tmp_path):
     write_images(tmp_path)
-    bent = small_rig(distortion={"model": "equidistant", "coefficients": [0.1, 0, 0, 0]})
-    frame = frame_from_rig(read_rig(write(tmp_path, bent)), tmp_path)
+    distorted = small_rig(distortion={"model": "equidistant", "coefficients": [0.1, 0, 0, 0]})
+    frame = frame_from_rig(read_rig(write(tmp_path, distorted)), tmp_path)
     assert frame.intrinsics[0, 0, 0] != 50.0
     assert frame.intrinsics[1, 0, 0] == 50.0
 
@@ -135,7 +135,7 @@ def test_mistakes_are_named(tmp_path, changes, message):
         ('{"format": "bevstack-rig-1", "cameras": [{}]}', "must have the field 'name'"),
     ],
 )
-def test_files_that_are_no_rig_are_refused(tmp_path, text, message):
+def test_files_of_another_format_are_refused(tmp_path, text, message):
     (tmp_path / "rig.json").write_text(text)
     with pytest.raises(ValueError, match=message):
         read_rig(tmp_path / "rig.json")

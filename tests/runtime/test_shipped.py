@@ -1,4 +1,4 @@
-"""Weights that come with the package are found by name."""
+"""Packaged weights are found by name."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def trained(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def package(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package of weights with two files and other things."""
+    """Create a package of weights with two weights files and another file."""
     folder = tmp_path / "packaged"
     for name in ("large", "little"):
         ship_weights(trained, folder / f"{name}.safetensors", {})
@@ -39,7 +39,7 @@ def package(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return folder
 
 
-def test_packaged_files_are_those_of_the_folder_and_small_enough() -> None:
+def test_packaged_weights_are_the_files_of_the_folder_and_small_enough() -> None:
     files = sorted((ROOT / "weights").glob("*.safetensors"))
     assert packaged_weights() == [path.stem for path in files]
     for path in files:
@@ -51,20 +51,20 @@ def test_packaged_files_are_those_of_the_folder_and_small_enough() -> None:
         assert bevstack.load(path.stem).config.name
 
 
-def test_a_name_is_the_file_of_the_package(package: Path) -> None:
+def test_a_name_gives_the_file_of_the_package(package: Path) -> None:
     assert packaged_weights() == ["large", "little"]
     assert weights_path("little") == package / "little.safetensors"
     assert bevstack.load("little").config == small_config()
 
 
 @pytest.mark.parametrize("path", ["x.safetensors", "some/where", "/little"])
-def test_a_path_stays_as_it_is(package: Path, path: str) -> None:
+def test_a_path_is_returned_unchanged(package: Path, path: str) -> None:
     assert weights_path(path) == Path(path)
     with pytest.raises(FileNotFoundError, match="weights must be a file; got"):
         bevstack.load(path)
 
 
-def test_a_file_that_is_there_is_a_path_whatever_it_is_called(
+def test_the_name_of_an_existing_file_is_a_path(
     package: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(trained.parent)
@@ -73,11 +73,12 @@ def test_a_file_that_is_there_is_a_path_whatever_it_is_called(
     assert bevstack.load("mine").config == small_config()
 
 
-def test_an_unknown_name_lists_those_there_are(
+def test_the_error_for_an_unknown_name_lists_the_known_ones(
     package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(
-        FileNotFoundError, match=r"must be one of large, little, .* path of a file; got 'litle'"
+        FileNotFoundError,
+        match=r"must be one of the packaged large, little, .* path of a file; got 'litle'",
     ):
         bevstack.load("litle")
     monkeypatch.setattr(shipped, "packaged_weights", list)

@@ -1,4 +1,4 @@
-"""Streams of frames: what clips give, each stream as if alone, and why one began anew."""
+"""Streams of frames: equal to clips, independent of each other, with reasons for a restart."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ def temporal(frames=FRAMES, alignment="reproject"):
 
 @pytest.fixture(scope="module")
 def frames(tmp_path_factory):
-    """Two scenes of three frames."""
+    """Return the frames of two scenes, three each."""
     data = dataset(small_world(tmp_path_factory), "synth_val")
     return [data.frame(index) for index in range(6)]
 
@@ -41,7 +41,7 @@ def reprojecting():
 
 
 class Outputs(list):
-    """What a detector's model gave, call by call."""
+    """Outputs of a detector's model, one per call."""
 
     def __init__(self, detector):
         super().__init__()
@@ -64,7 +64,7 @@ def assert_same(got, wanted):
 
 
 def stream_and_clips(detector, frames, scenes):
-    """Outputs of a stream through the frames that are there, and of clips of the same scenes."""
+    """Return outputs of a stream through the given frames, and of clips of the same scenes."""
     stream, resets = detector.stream(), []
     with Outputs(detector) as stepped:
         for frame in frames:
@@ -90,7 +90,7 @@ def test_stream_equals_clips_through_a_scene_change_and_a_lost_camera(detector, 
     for got, wanted in zip(stepped, clipped, strict=True):
         assert_same(got, wanted)
     assert resets == [Reset.START, Reset.NONE, Reset.NONE, Reset.SCENE, Reset.NONE, Reset.NONE]
-    # the lost camera, and history, are seen in what comes out
+    # the lost camera and history change the output
     whole, _, _ = stream_and_clips(detector, frames, "aaabbb")
     assert not torch.allclose(whole[2].decoder.codes, stepped[2].decoder.codes, atol=1e-3)
 
@@ -118,13 +118,15 @@ def test_stream_equals_clips_on_real_frames(alignment):
     assert stream.memory.valid.tolist() == [[True] * 4]
 
 
-def test_a_frame_alone_is_the_first_of_a_stream(detector, frames):
+def test_a_single_frame_equals_the_first_of_a_stream(detector, frames):
     stream = detector.stream()
     with Outputs(detector) as outputs:
         stream.step(frames[1])
         detector.predict(frames[1])
-        nameless = replace(frames[1], world_from_ego=None, world_from_ego_at_camera=None)
-        detector.predict(nameless)  # no pose needed, but not the same rig: cameras are not timed
+        without_pose = replace(frames[1], world_from_ego=None, world_from_ego_at_camera=None)
+        detector.predict(
+            without_pose
+        )  # needs no pose; its rig differs, as the cameras' times are not compensated
     assert torch.equal(outputs[0].bev, outputs[1].bev)
     assert stream.reset is Reset.START
 
@@ -146,15 +148,15 @@ def shifted(frame, seconds=0.0, metres=0.0):
         (Reset.JUMP, lambda frame: shifted(frame, metres=100.0)),
     ],
 )
-def test_a_stream_says_why_it_began_anew(detector, frames, reset, change):
+def test_a_stream_reports_why_it_restarted(detector, frames, reset, change):
     stream = detector.stream()
     stream.step(frames[0])
     with Outputs(detector) as outputs:
         stream.step(change(frames[1]))
         detector.predict(change(frames[1]))
     assert stream.reset is reset
-    anew = torch.allclose(outputs[0].bev, outputs[1].bev, atol=1e-5)
-    assert anew is (reset is not Reset.NONE)
+    restarted = torch.allclose(outputs[0].bev, outputs[1].bev, atol=1e-5)
+    assert restarted is (reset is not Reset.NONE)
     stream.step(change(frames[2]) if reset is not Reset.NONE else frames[2])
     assert stream.reset is Reset.NONE
 
@@ -175,7 +177,7 @@ def with_cameras(frame, cameras):
 
 
 def narrowed(frame, cameras):
-    """Of some cameras the left half of the image alone: narrow images are not padded so wide."""
+    """Keep the left half of some cameras' images: narrow images get less padding."""
     images = [
         np.ascontiguousarray(image[:, : image.shape[1] // 2]) if camera in cameras else image
         for camera, image in enumerate(frame.images)
@@ -183,7 +185,7 @@ def narrowed(frame, cameras):
     return replace(frame, images=images, camera_annotations=None)
 
 
-def test_another_number_of_cameras_starts_a_stream_of_features_anew(reprojecting, frames):
+def test_another_number_of_cameras_restarts_a_stream_of_features(reprojecting, frames):
     stream = reprojecting.stream()
     stream.step(frames[0])
     fewer = with_cameras(frames[1], [0, 2, 3])
@@ -196,14 +198,14 @@ def test_another_number_of_cameras_starts_a_stream_of_features_anew(reprojecting
     assert stream.reset is Reset.NONE
 
 
-def test_maps_outlive_another_number_of_cameras(frames):
+def test_bev_maps_are_kept_when_the_number_of_cameras_changes(frames):
     stream = build(temporal(alignment="warp")).stream()
     stream.step(frames[0])
     stream.step(with_cameras(frames[1], [0, 2, 3]))
     assert stream.reset is Reset.NONE
 
 
-def test_the_largest_camera_may_be_lost_and_come_back(reprojecting, frames):
+def test_the_largest_camera_may_be_lost_and_return(reprojecting, frames):
     wide = [narrowed(frame, (0, 1, 2, 3, 5)) for frame in frames[:3]]
     images = list(wide[1].images)
     images[4] = None
@@ -216,7 +218,7 @@ def test_the_largest_camera_may_be_lost_and_come_back(reprojecting, frames):
     assert resets == [Reset.START, Reset.NONE, Reset.NONE]
 
 
-def test_wider_images_start_a_stream_anew(reprojecting, frames):
+def test_wider_images_restart_a_stream(reprojecting, frames):
     stream = reprojecting.stream()
     stream.step(narrowed(frames[0], range(6)))
     with Outputs(reprojecting) as outputs:
@@ -226,8 +228,8 @@ def test_wider_images_start_a_stream_anew(reprojecting, frames):
     assert torch.equal(outputs[0].bev, outputs[1].bev)
 
 
-def test_streams_together_are_each_as_if_alone(detector, frames):
-    """Other rigs, other scenes, and one that starts a step later."""
+def test_streams_stepped_together_equal_streams_alone(detector, frames):
+    """Step streams of different rigs and scenes, one of which starts a step later."""
     drives = [
         frames[:3],
         frames[3:],
@@ -237,9 +239,9 @@ def test_streams_together_are_each_as_if_alone(detector, frames):
     streams = [detector.stream() for _ in drives]
     together = [[] for _ in drives]
     for moment in range(3):
-        turn = [i for i, drive in enumerate(drives) if drive[moment] is not None]
-        found = step_together([streams[i] for i in turn], [drives[i][moment] for i in turn])
-        for i, detections in zip(turn, found, strict=True):
+        active = [i for i, drive in enumerate(drives) if drive[moment] is not None]
+        found = step_together([streams[i] for i in active], [drives[i][moment] for i in active])
+        for i, detections in zip(active, found, strict=True):
             together[i].append((detections, streams[i].reset))
     for drive, got in zip(drives, together, strict=True):
         alone = detector.stream()
@@ -264,7 +266,7 @@ def test_two_interleaved_streams_equal_two_detectors(detector, frames):
             assert torch.equal(detections.boxes.center, wanted.boxes.center)
 
 
-def test_boxes_come_in_the_ego_frame_where_the_frame_names_no_other(reprojecting, frames):
+def test_boxes_are_in_the_ego_frame_if_the_frame_gives_no_bev_from_ego(reprojecting, frames):
     stream, plain = reprojecting.stream(), reprojecting.stream()
     for frame in frames[:2]:
         got = stream.step(replace(frame, bev_from_ego=None, annotations=None))
@@ -272,21 +274,21 @@ def test_boxes_come_in_the_ego_frame_where_the_frame_names_no_other(reprojecting
         torch.testing.assert_close(got.boxes.center, wanted.boxes.center)
 
 
-def test_what_a_stream_cannot_use_is_refused_and_leaves_it_as_it_was(reprojecting, frames):
+def test_an_unusable_frame_is_refused_and_leaves_the_stream_unchanged(reprojecting, frames):
     stream, other = reprojecting.stream(), reprojecting.stream()
     stream.step(frames[0])
     memory = stream.memory
-    homeless = replace(frames[1], world_from_ego=None, world_from_ego_at_camera=None)
+    without_pose = replace(frames[1], world_from_ego=None, world_from_ego_at_camera=None)
     with pytest.raises(ValueError, match=r"world_from_ego must be given .* got none in frame"):
-        step_together([other, stream], [frames[1], homeless])
-    blind = replace(frames[1], images=[None] * len(frames[1].images), camera_mask=None)
+        step_together([other, stream], [frames[1], without_pose])
+    without_cameras = replace(frames[1], images=[None] * len(frames[1].images), camera_mask=None)
     with pytest.raises(ValueError, match="must have a working camera"):
-        stream.step(blind)
+        stream.step(without_cameras)
     assert stream.memory is memory and other.memory is None
-    timeless = replace(frames[1], timestamp_us=0)
-    other.step(timeless)
+    without_time = replace(frames[1], timestamp_us=0)
+    other.step(without_time)
     with pytest.raises(ValueError, match=r"timestamp_us must be given .* got 0 twice"):
-        other.step(timeless)
+        other.step(without_time)
 
 
 def test_streams_that_do_not_belong_together_are_refused(reprojecting, frames):
@@ -296,21 +298,21 @@ def test_streams_that_do_not_belong_together_are_refused(reprojecting, frames):
     with pytest.raises(ValueError, match="of one detector"):
         step_together([stream, build(CONFIG).stream()], frames[:2])
     for streams in ([], [stream]):
-        with pytest.raises(ValueError, match="one a stream, of at least one"):
+        with pytest.raises(ValueError, match="one per stream, for at least one stream"):
             step_together(streams, frames[:0])
 
 
-def test_a_model_of_one_frame_streams_and_remembers_nothing(frames):
+def test_a_model_of_one_frame_streams_without_history(frames):
     detector = build(CONFIG)
     stream = detector.stream()
-    homeless = replace(frames[0], world_from_ego=None, world_from_ego_at_camera=None)
-    for frame in (homeless, homeless):
+    without_pose = replace(frames[0], world_from_ego=None, world_from_ego_at_camera=None)
+    for frame in (without_pose, without_pose):
         found, wanted = stream.step(frame), detector.predict(frame)
         assert torch.equal(found.scores, wanted.scores)
         assert stream.memory is None and stream.reset is Reset.NONE
 
 
-def test_a_model_that_looks_ahead_sees_clips(frames):
+def test_a_model_that_uses_future_frames_predicts_clips(frames):
     detector = build(temporal((-1, 0, 1)))
     with pytest.raises(ValueError, match="must not look ahead in a stream"):
         detector.stream()

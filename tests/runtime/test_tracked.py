@@ -1,4 +1,4 @@
-"""Streams that track: what ``update_tracks`` makes of a detector's stream, and when they end."""
+"""Streams that track: they equal ``update_tracks`` on a detector's stream; when tracks end."""
 
 import json
 from dataclasses import replace
@@ -33,7 +33,7 @@ def assert_same(found, wanted, tolerance=1e-5):
 
 
 def tracks_by_hand(stream, frames, config):
-    """Of one scene, in the world frame."""
+    """Track one scene; tracks are in the world frame."""
     scene = None
     for frame in frames:
         found = stream.step(frame)
@@ -41,7 +41,7 @@ def tracks_by_hand(stream, frames, config):
         scene = update_tracks(
             scene,
             boxes.transformed(frame.world_from_bev()),
-            eye=frame.world_from_ego[:2, 3],
+            ego_position=frame.world_from_ego[:2, 3],
             timestamp_us=frame.timestamp_us,
             config=config,
         )
@@ -49,27 +49,27 @@ def tracks_by_hand(stream, frames, config):
 
 
 @pytest.mark.parametrize("wrap", [lambda detector: detector, MirroredDetector])
-def test_a_stream_gives_the_tracks_of_its_boxes(detector, frames, wrap):
-    looking = wrap(detector)
-    stream = TrackedDetector(looking, WIDE).stream()
-    assert len(stream.tracks) == 0 and stream.remembers
+def test_a_stream_returns_the_tracks_of_its_boxes(detector, frames, wrap):
+    wrapped = wrap(detector)
+    stream = TrackedDetector(wrapped, WIDE).stream()
+    assert len(stream.tracks) == 0 and stream.uses_history
     resets, first = [], None
-    for place, frame in enumerate(frames):
+    for index, frame in enumerate(frames):
         found = stream.step(frame)
-        scene = frames[place - place % 3 : place + 1]
-        wanted = tracks_by_hand(looking.stream(), scene, WIDE)
+        scene = frames[index - index % 3 : index + 1]
+        wanted = tracks_by_hand(wrapped.stream(), scene, WIDE)
         kept = wanted[: detector.config.decoder.max_detections]
         # float32 boxes a few hundred metres from the world's origin, and back
         assert_same(found, kept.detections().transformed(invert_se3(frame.world_from_bev())))
         assert torch.equal(stream.tracks.identity, wanted.identity)
         resets.append(stream.reset)
-        known = stream.tracks.identity[stream.tracks.seen_us == frame.timestamp_us]
-        assert bool((known < len(first)).any()) if place % 3 else len(known) == len(found)
-        first = first if place % 3 else found
+        current = stream.tracks.identity[stream.tracks.last_seen_us == frame.timestamp_us]
+        assert bool((current < len(first)).any()) if index % 3 else len(current) == len(found)
+        first = first if index % 3 else found
     assert resets == [Reset.START, Reset.NONE, Reset.NONE, Reset.SCENE, Reset.NONE, Reset.NONE]
 
 
-def test_a_model_without_a_memory_is_tracked_too_and_scenes_are_told_apart(frames):
+def test_a_model_without_history_is_tracked_too_and_a_new_scene_restarts_its_tracks(frames):
     detector = build(CONFIG)
     stream = TrackedDetector(detector, WIDE).stream()
     for frame in frames[:3]:
@@ -77,9 +77,9 @@ def test_a_model_without_a_memory_is_tracked_too_and_scenes_are_told_apart(frame
     assert_same(
         stream.tracks.detections(), tracks_by_hand(detector.stream(), frames[:3], WIDE).detections()
     )
-    for anew in (frames[3], frames[1], frames[0]):  # other scenes, and time that goes back
-        stream.step(anew)
-        alone = tracks_by_hand(detector.stream(), [anew], WIDE)
+    for first in (frames[3], frames[1], frames[0]):  # other scenes, and time that goes back
+        stream.step(first)
+        alone = tracks_by_hand(detector.stream(), [first], WIDE)
         assert_same(stream.tracks.detections(), alone.detections())
 
 
@@ -90,10 +90,10 @@ def test_a_pose_that_jumps_ends_the_tracks(detector, frames):
     far[0, 3] += 500
     stream.step(replace(frames[1], world_from_ego=far, world_from_ego_at_camera=None))
     assert stream.reset is Reset.JUMP
-    assert bool((stream.tracks.seen_us == frames[1].timestamp_us).all())
+    assert bool((stream.tracks.last_seen_us == frames[1].timestamp_us).all())
 
 
-def test_calls_without_a_stream_are_those_of_the_detector(detector, frames):
+def test_calls_without_a_stream_equal_those_of_the_detector(detector, frames):
     tracked = TrackedDetector(detector)
     for found, wanted in zip(
         tracked.predict_batch(frames[2:4]), detector.predict_batch(frames[2:4]), strict=True
@@ -103,7 +103,7 @@ def test_calls_without_a_stream_are_those_of_the_detector(detector, frames):
     assert_same(TrackedDetector(mirrored).predict(frames[0]), mirrored.predict(frames[0]), 0.0)
 
 
-def test_a_frame_without_a_pose_is_refused_and_leaves_the_stream_as_it_was(frames):
+def test_a_frame_without_a_pose_is_refused_and_leaves_the_stream_unchanged(frames):
     detector = build(CONFIG)
     stream, other = (TrackedDetector(detector, WIDE).stream() for _ in range(2))
     for each in (stream, other):
@@ -116,12 +116,12 @@ def test_a_frame_without_a_pose_is_refused_and_leaves_the_stream_as_it_was(frame
     assert_same(stream.step(frames[1]), other.step(frames[1]), 0.0)
 
 
-def test_a_model_that_looks_ahead_is_refused():
+def test_a_model_that_uses_future_frames_is_refused():
     with pytest.raises(ValueError, match="frames must not look ahead"):
         TrackedDetector(build(temporal((-1, 0, 1))))
 
 
-def test_results_of_other_noise_are_not_taken_for_these(root, tmp_path):
+def test_unfinished_results_of_other_tracking_settings_are_refused(root, tmp_path):
     detector, data, out = build(CONFIG), dataset(root, "synth_val"), tmp_path / "results.json"
 
     def kill(done, total):
@@ -147,9 +147,9 @@ def test_the_command_line_writes_tracks(detector, root, tmp_path, mirror):
     where = ["--nuscenes", str(root), "--version", SPEC.version, "--split", "synth_val"]
     more = ["--track", *(["--mirror"] if mirror else [])]
     assert main(["predict", "--weights", str(weights), *where, "--out", str(out), *more]) == 0
-    looking = MirroredDetector(detector) if mirror else detector
+    wrapped = MirroredDetector(detector) if mirror else detector
     wanted = tmp_path / "wanted.json"
-    predict_dataset(TrackedDetector(looking), dataset(root, "synth_val"), wanted)
+    predict_dataset(TrackedDetector(wrapped), dataset(root, "synth_val"), wanted)
     assert out.read_bytes() == wanted.read_bytes()
 
 
