@@ -1,8 +1,8 @@
-"""What a frozen case is, how its numbers are stored, and how two sets of them are compared.
+"""Frozen cases: their definition, the storage of their numbers, and comparison.
 
-Inputs and weights come from ``draw`` alone: uniform numbers of numpy's RandomState, whose stream
-numpy promises never to change, seeded by the crc32 of a name. Neither torch's generators nor a
-logarithm (which normal numbers would need) has a say in them.
+All inputs and weights come from ``draw``: uniform numbers of numpy's RandomState, seeded by the
+crc32 of a name. numpy guarantees that its stream never changes. torch's generators and logarithms
+(which normal numbers would need) are not used.
 """
 
 from __future__ import annotations
@@ -18,38 +18,39 @@ from torch import Tensor, nn
 
 Tensors = Mapping[str, Tensor]
 
-# Of the largest magnitude of a tensor, by the type it is computed in. Another CPU, instruction set
-# or torch orders sums differently, and its exp, erf and sin differ in the last bit. Measured over
-# torch without vectors, with AVX2 and with AVX-512, compiled and reference kernels: 3e-15 at most
-# in float64, 7e-7 in float32. The rest is room for other libraries, whose blocking of sums and
-# whose rounding of the few float32 numbers inside the network (anchors) may differ more.
+# Relative to the largest magnitude of a tensor, by the type of the arithmetic. Another CPU,
+# instruction set or torch computes sums in another order, and its exp, erf and sin differ in the
+# last bit. The largest measured differences are 3e-15 in float64 and 7e-7 in float32, over torch
+# without vectors, with AVX2 and with AVX-512, compiled and reference kernels. The margin allows for
+# other libraries, whose blocking of sums and whose rounding of the few float32 numbers inside the
+# network (anchors) may differ more.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}
 
-WHOLE = 200  # entries up to which a tensor is stored as it is
+WHOLE = 200  # a tensor with at most this number of entries is stored completely
 PROJECTIONS = 8
-PARAMETER = "parameter."  # before the names of a module's parameters among its inputs
-ENTRIES = 55
+PARAMETER = "parameter."  # prefix of parameter names among a module's inputs
+ENTRIES = 55  # stored entries of a large tensor, at most
 
 
 @dataclass(frozen=True)
 class Case:
-    """Numbers to keep: how they come about, and what they must agree with to be kept."""
+    """Numbers to store: their computation, and their check against an independent one."""
 
     compute: Callable[[], Tensors]
-    verify: Callable[[Tensors], None]  # raises where an independent path says something else
-    absolute: float = 0.0  # tolerated besides what the type allows
-    whole: bool = False  # store every entry, however many
+    verify: Callable[[Tensors], None]  # raises if an independent computation disagrees
+    absolute: float = 0.0  # absolute tolerance, added to that of the type
+    whole: bool = False  # store every entry of a large tensor
 
 
 def draw(name: str, *shape: int) -> Tensor:  # float64
-    """Uniform numbers of mean 0 and deviation 1, exact in float32."""
+    """Return uniform numbers with mean 0 and deviation 1, exact in float32, seeded by the name."""
     uniform = np.random.RandomState(zlib.crc32(name.encode())).random_sample(shape)
     numbers = (2 * uniform - 1) * math.sqrt(3)
     return torch.from_numpy(np.asarray(numbers, np.float32).astype(np.float64))
 
 
 def fill(module: nn.Module, name: str) -> nn.Module:
-    """The module in float64 and evaluation mode, every parameter and buffer drawn by its name."""
+    """Return the module in float64 and evaluation mode, with all state drawn by name."""
     module = module.double().eval()
     for key, tensor in module.state_dict().items():
         if not tensor.is_floating_point():
@@ -66,15 +67,15 @@ def fill(module: nn.Module, name: str) -> nn.Module:
 
 
 def digest(name: str, tensor: Tensor, *, whole: bool = False) -> Tensor:
-    """The tensor, or of a large one its norm, projections that see every entry, and some entries.
+    """Return the tensor, or for a large one its norm, projections of all entries, and some entries.
 
-    A projection's weights are of deviation 1, so an entry that is off by d moves it by about d,
-    and all numbers of a digest are of the size of the norm.
+    The weights of a projection have deviation 1, so an error d of one entry changes it by about d.
+    All numbers of a digest have the magnitude of the norm.
     """
     tensor = tensor.detach().contiguous()
     if whole or tensor.numel() <= WHOLE:
         return tensor
-    assert tensor.is_floating_point(), f"{name}: large integer tensors are to be stored whole"
+    assert tensor.is_floating_point(), f"{name}: a large integer tensor needs a case with whole"
     flat = tensor.double().flatten()
     projections = [draw(f"{name}/{k}", flat.numel()) @ flat for k in range(PROJECTIONS)]
     entries = flat[:: -(-flat.numel() // ENTRIES)]
@@ -82,26 +83,31 @@ def digest(name: str, tensor: Tensor, *, whole: bool = False) -> Tensor:
 
 
 def frozen(name: str, case: Case, tensors: Tensors) -> dict[str, Tensor]:
-    """What the file holds of a case; of gradients to parameters a norm and a projection each."""
-    start = f"grad.{PARAMETER}"
-    kept = {key: t for key, t in tensors.items() if not key.startswith(start)}
+    """Return the stored numbers of a case.
+
+    Of each gradient to a parameter they hold only a norm and a projection.
+    """
+    prefix = f"grad.{PARAMETER}"
+    stored = {key: t for key, t in tensors.items() if not key.startswith(prefix)}
     rows = [
         torch.stack((t.norm(), (draw(f"{name}/{key}", *t.shape).to(t) * t).sum()))
         for key, t in sorted(tensors.items())
-        if key.startswith(start)
+        if key.startswith(prefix)
     ]
     if rows:
-        kept["grad.parameters"] = torch.stack(rows)
-    return {f"{name}/{k}": digest(f"{name}/{k}", t, whole=case.whole) for k, t in kept.items()}
+        stored["grad.parameters"] = torch.stack(rows)
+    return {f"{name}/{k}": digest(f"{name}/{k}", t, whole=case.whole) for k, t in stored.items()}
 
 
 def agree(name: str, got: Tensor, wanted: Tensor, tolerance: float, absolute: float = 0.0) -> None:
-    """Raises unless got is within tolerance times the largest magnitude wanted; NaN equals NaN."""
+    """Assert that got is within tolerance times the largest magnitude wanted; NaN equals NaN."""
     if got.shape != wanted.shape:
-        raise AssertionError(f"{name} has shape {tuple(got.shape)}, not {tuple(wanted.shape)}")
+        raise AssertionError(
+            f"{name} must have shape {tuple(wanted.shape)}; got {tuple(got.shape)}"
+        )
     got, wanted = got.detach().double(), wanted.detach().double()
     if not torch.equal(got.isnan(), wanted.isnan()):
-        raise AssertionError(f"{name} has NaN in other places")
+        raise AssertionError(f"{name} must have NaN in the same entries")
     allowed = absolute + tolerance * max(wanted.nan_to_num().abs().flatten().tolist(), default=0.0)
     error = max((got - wanted).nan_to_num().abs().flatten().tolist(), default=0.0)
     if not error <= allowed:
@@ -109,6 +115,6 @@ def agree(name: str, got: Tensor, wanted: Tensor, tolerance: float, absolute: fl
 
 
 def agree_all(got: Tensors, wanted: Tensors, tolerance: float) -> None:
-    """Compares every tensor wanted."""
+    """Assert that every tensor of wanted agrees with that of got."""
     for key, tensor in wanted.items():
         agree(key, got[key], tensor, tolerance)

@@ -1,4 +1,4 @@
-"""What happens before and behind the model: images and augmentation, results for nuScenes."""
+"""Frozen cases of the data path: preprocessing, augmentation, and results in nuScenes' format."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from tests.frozen import scene
 from tests.frozen.case import Case, Tensors, agree, agree_all
 
 IMAGES = ImageConfig(size=(14, 22), keep_bottom=0.8, pad_to=4, channel_order="bgr")
-# Resizing rounds to whole grey levels after the columns and after the rows; torch does so by
-# fixed-point code on AVX2 and by floats elsewhere.
+# Resizing rounds to integer grey levels after the columns and after the rows. torch uses
+# fixed-point code with AVX2 and floating-point code otherwise.
 LEVEL = 1.01 / min(IMAGES.std)
 IMAGE_AUGMENTATION = ImageAugmentation(resize=1.1, flip=True)
 SIZES = ((31, 44), (26, 52))  # of the camera images, (H, W)
@@ -45,17 +45,17 @@ EVERYTHING = AugmentationConfig(
 )
 
 QUATERNIONS = ((0.9, 0.02, -0.03, 0.4), (0.7, 0.01, 0.02, -0.72))  # wxyz, not of length 1
-PLACES = ((411.3, 1180.7, 2.1), (-0.94, 0.03, -1.84))  # world_from_ego, bev_from_ego
+TRANSLATIONS = ((411.3, 1180.7, 2.1), (-0.94, 0.03, -1.84))  # world_from_ego, bev_from_ego
 
 
 def pose(index: int) -> Tensor:
     quaternion = torch.tensor(QUATERNIONS[index], dtype=torch.float64)
-    place = torch.tensor(PLACES[index], dtype=torch.float64)
-    return se3_from_parts(quaternion / quaternion.norm(), place)
+    translation = torch.tensor(TRANSLATIONS[index], dtype=torch.float64)
+    return se3_from_parts(quaternion / quaternion.norm(), translation)
 
 
 def image(height: int, width: int) -> np.ndarray:
-    """Smooth shapes with an edge: integer arithmetic, the same everywhere."""
+    """Return smooth shapes with an edge, from integer arithmetic that no machine rounds."""
     rows, columns = np.mgrid[:height, :width]
     red = (7 * rows + 3 * columns) % 256
     green = (rows * columns // 3) % 200
@@ -64,7 +64,7 @@ def image(height: int, width: int) -> np.ndarray:
 
 
 def frame(**changes: object) -> Frame:
-    """Two cameras of different sizes and a lost one."""
+    """Return a frame of two cameras of different sizes and a lost one."""
     cameras = scene.rig()
     return Frame(
         images=(image(*SIZES[0]), None, image(*SIZES[1])),
@@ -88,7 +88,7 @@ def prepared_rig() -> Tensors:
 
 
 def bicubic(x: float) -> float:
-    """Keys' kernel with a = -0.5."""
+    """Return Keys' cubic kernel with a = -0.5."""
     x = abs(x)
     if x < 1:
         return (1.5 * x - 2.5) * x * x + 1
@@ -96,21 +96,21 @@ def bicubic(x: float) -> float:
 
 
 def resized(rows: np.ndarray, size: int) -> np.ndarray:
-    """Along the first axis: the kernel as wide as an output pixel, at the edges cut off."""
+    """Resize along the first axis; the kernel scales with the output pixel and is cut at edges."""
     scale = len(rows) / size
-    wide = max(scale, 1.0)
+    support = max(scale, 1.0)
     outputs = []
     for i in range(size):
         center = (i + 0.5) * scale
-        first = max(0, int(center - 2 * wide + 0.5))
-        last = min(len(rows), int(center + 2 * wide + 0.5))
-        weights = np.array([bicubic((k + 0.5 - center) / wide) for k in range(first, last)])
+        first = max(0, int(center - 2 * support + 0.5))
+        last = min(len(rows), int(center + 2 * support + 0.5))
+        weights = np.array([bicubic((k + 0.5 - center) / support) for k in range(first, last)])
         outputs.append(np.tensordot(weights / weights.sum(), rows[first:last], 1))
     return np.rint(np.clip(outputs, 0, 255))
 
 
 def prepared_sizes() -> list[tuple[int, int, int]]:
-    """(kept rows, rows, columns) of the two images, by the rule in words."""
+    """Return (kept rows, rows, columns) of the two images, from the definition."""
     sizes = []
     for height, width in SIZES:
         kept = round(0.8 * height)
@@ -134,17 +134,17 @@ def verify_prepared_images(found: Tensors) -> None:
 def verify_prepared_rig(found: Tensors) -> None:
     assert found["camera_mask"].tolist() == [True, False, True]
     pairs = zip((0, 2), SIZES, prepared_sizes(), strict=True)
-    for place, (camera, (height, width), (kept, rows, columns)) in enumerate(pairs):
-        assert found["image_size"][place].tolist() == [rows, columns]
+    for index, (camera, (height, width), (kept, rows, columns)) in enumerate(pairs):
+        assert found["image_size"][index].tolist() == [rows, columns]
         (fx, _, cx), (_, fy, cy), _ = scene.rig().intrinsics[0, camera].tolist()
         sx, sy = columns / width, rows / kept
         matrix = ((-fx * sx, 0, columns - cx * sx), (0, fy * sy, (cy - height + kept) * sy))
         wanted = torch.tensor(matrix, dtype=torch.float64)
-        agree("intrinsics", found["intrinsics"][place, :2], wanted, 1e-12)
+        agree("intrinsics", found["intrinsics"][index, :2], wanted, 1e-12)
 
 
 def augmentation() -> Tensors:
-    """A given augmentation of boxes, and what is drawn for some samples."""
+    """Return boxes after a fixed augmentation, and the augmentations drawn for some samples."""
     annotations = scene.annotations("augmented", 4, 3)
     annotations = replace(annotations, boxes=annotations.boxes.to(torch.float64))
     moved = BEV_AUGMENTATION.apply(annotations)
@@ -190,7 +190,7 @@ def verify_augmentation(found: Tensors) -> None:
 
 
 def detections() -> Detections:
-    """Nine boxes of all classes but one, some beyond their range, one of unknown velocity."""
+    """Return nine boxes of nine classes, some beyond their range, one without a velocity."""
     boxes = scene.boxes("results", 9)
     center = boxes.center * 9
     velocity = boxes.velocity.clone()
@@ -200,9 +200,9 @@ def detections() -> Detections:
 
 
 def submission() -> Tensors:
-    """The entries of a frame, read back as columns: the way to the file and from it."""
-    moment = frame(world_from_ego=pose(0), bev_from_ego=pose(1), sample_token="token")
-    entries = results_of_frame(detections(), moment)
+    """Return the entries of a frame, converted to JSON entries and back to columns."""
+    sample = frame(world_from_ego=pose(0), bev_from_ego=pose(1), sample_token="token")
+    entries = results_of_frame(detections(), sample)
     assert {entry["sample_token"] for entry in entries} == {"token"}
     columns = check_boxes("token", entries)
     assert json.dumps(result_entries(columns, "token")) == json.dumps(entries)  # NaN equals NaN
@@ -217,29 +217,31 @@ def submission() -> Tensors:
 def verify_submission(found: Tensors) -> None:
     first, second = (torch.tensor(q, dtype=torch.float64) for q in QUATERNIONS)
     world_from_ego, ego_from_bev = scene.rotation(first), scene.rotation(second).T
-    places = torch.tensor(PLACES, dtype=torch.float64)
-    turned = world_from_ego @ ego_from_bev
-    given = detections()
-    boxes = given.boxes.to(torch.float64)
+    translations = torch.tensor(TRANSLATIONS, dtype=torch.float64)
+    world_from_bev = world_from_ego @ ego_from_bev
+    inputs = detections()
+    boxes = inputs.boxes.to(torch.float64)
     kept = []
     for row in range(9):
-        center = ego_from_bev @ (boxes.center[row] - places[1])
+        center = ego_from_bev @ (boxes.center[row] - translations[1])
         if float(center[:2].norm()) <= DETECTION_RANGE_M[DETECTION_CLASSES[row]]:
             kept.append(row)
             n = len(kept) - 1
-            agree("translation", found["translation"][n], world_from_ego @ center + places[0], 1e-9)
+            center_world = world_from_ego @ center + translations[0]
+            agree("translation", found["translation"][n], center_world, 1e-9)
             yaw = boxes.yaw[row]
-            ahead = torch.stack((yaw.cos(), yaw.sin(), torch.zeros_like(yaw)))
+            heading = torch.stack((yaw.cos(), yaw.sin(), torch.zeros_like(yaw)))
             axis = scene.rotation(found["rotation"][n])[:, 0]
-            agree("rotation", axis, turned @ ahead, 1e-9)
-            agree("upright", scene.rotation(found["rotation"][n])[:, 2], turned[:, 2], 1e-9)
-            velocity = turned[:2, :2] @ boxes.velocity[row]
+            agree("rotation", axis, world_from_bev @ heading, 1e-9)
+            up = scene.rotation(found["rotation"][n])[:, 2]
+            agree("upright", up, world_from_bev[:, 2], 1e-9)
+            velocity = world_from_bev[:2, :2] @ boxes.velocity[row]
             agree("velocity", found["velocity"][n], velocity, 1e-9)
             moving = math.hypot(*velocity.tolist()) > 0.2
             name = ("", *ATTRIBUTES)[int(found["attribute"][n])]
             assert not name or name.endswith(("moving", "with_rider")) == moving
     assert 0 < len(kept) < 9 and {2, 4} <= set(kept)
-    wanted = {"size": boxes.size[kept][:, (1, 0, 2)], "score": given.scores[kept].double()}
+    wanted = {"size": boxes.size[kept][:, (1, 0, 2)], "score": inputs.scores[kept].double()}
     agree_all(found, wanted, 1e-12)
     assert found["label"].tolist() == kept
 

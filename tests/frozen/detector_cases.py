@@ -1,4 +1,4 @@
-"""The detector from encoder to losses, held to loops from pixels to boxes."""
+"""Frozen cases of the detector, from encoder to losses, checked against plain loops."""
 
 from __future__ import annotations
 
@@ -34,8 +34,10 @@ from tests.frozen.case import PARAMETER, Case, Tensors, agree, agree_all, draw, 
 from tests.frozen.differentiable import values_and_gradients, verify_gradients
 from tests.frozen.module_cases import AGREEMENT, module_case
 
-# The anchors of visible pairs and the cells' centres are handed over in float32 on purpose.
-WITH_FLOAT32_PLACES = 1e-6
+# The model passes the anchors of visible pairs and the cell centres in float32 on purpose.
+FLOAT32_TOLERANCE = 1e-6
+# A part of the names that seed the drawn decoder output. Another text would change the numbers.
+OUTPUT_SEED = " ".join(("decoder", "said"))
 
 CONFIG = Config(
     name="frozen",
@@ -82,27 +84,30 @@ def encoder_case() -> Case:
         lambda module, fine, coarse: {
             "bev": loops.encoder(module, (fine, coarse), scene.rig(), slots, scene.PADDED)
         },
-        WITH_FLOAT32_PLACES,
+        FLOAT32_TOLERANCE,
     )
 
 
-def spoken(output: DecoderOutput) -> dict[str, Tensor]:
+def output_tensors(output: DecoderOutput) -> dict[str, Tensor]:
     return {"logits": output.logits, "codes": output.codes}
 
 
 def decoder_case() -> Case:
-    """Values and gradients; the difference check needs a single layer, for references detach."""
+    """Return the decoder's case: values and gradients.
+
+    The check by differences needs a single layer, because references are detached between layers.
+    """
 
     def build(layers: int) -> Decoder:
         config = replace(CONFIG.decoder, num_layers=layers)
         return Decoder(CONFIG.grid, config, channels=12, num_classes=3)
 
-    def of_layers(layers: int) -> Case:
+    def layered_case(layers: int) -> Case:
         return module_case(
             f"decoder_of_{layers}",
             partial(build, layers),
             lambda: {"bev": draw("decoder.bev", 2, 12, *scene.GRID.shape)},
-            lambda module, bev: spoken(module(bev)),
+            lambda module, bev: output_tensors(module(bev)),
             lambda module, bev: dict(
                 zip(("logits", "codes"), loops.decoder(module, bev), strict=True)
             ),
@@ -110,7 +115,7 @@ def decoder_case() -> Case:
             differences=layers == 1,
         )
 
-    one, two = of_layers(1), of_layers(2)
+    one, two = layered_case(1), layered_case(2)
 
     def verify(found: Tensors) -> None:
         two.verify(found)
@@ -120,9 +125,9 @@ def decoder_case() -> Case:
 
 
 def detector_case(layers: int) -> Case:
-    """The whole model on two samples with rigs of their own, and gradients to all parameters.
+    """Return the case of the full model on two samples with different rigs, with all gradients.
 
-    The difference check is made with one decoder layer: between layers references are detached.
+    The check by differences uses one decoder layer: between layers references are detached.
     """
     config = replace(CONFIG, decoder=replace(CONFIG.decoder, num_layers=layers))
 
@@ -130,7 +135,7 @@ def detector_case(layers: int) -> Case:
         model = fill(build_model(config), "detector")
         named = {key.removeprefix(PARAMETER): value for key, value in parameters.items()}
         output = functional_call(model, named, (scene.batch(),))
-        return {"bev": output.bev, **spoken(output.decoder)}
+        return {"bev": output.bev, **output_tensors(output.decoder)}
 
     def parameters() -> dict[str, Tensor]:
         named = fill(build_model(config), "detector").named_parameters()
@@ -139,7 +144,7 @@ def detector_case(layers: int) -> Case:
     def verify(found: Tensors) -> None:
         with torch.no_grad():
             model = fill(build_model(config), "detector")
-            agree_all(found, loops.detector(model, scene.batch()), WITH_FLOAT32_PLACES)
+            agree_all(found, loops.detector(model, scene.batch()), FLOAT32_TOLERANCE)
             if layers == 1:
                 verify_gradients(run, parameters(), found, parameters())
                 return
@@ -149,14 +154,14 @@ def detector_case(layers: int) -> Case:
     return Case(lambda: values_and_gradients(run, parameters()), verify)
 
 
-def said() -> DecoderOutput:  # float32
-    """Drawn logits and codes of two layers, seven queries and four classes."""
-    logits = draw("decoder said.logits", 2, 2, 7, 4).float()
-    return DecoderOutput(logits, draw("decoder said.codes", 2, 2, 7, 10).float())
+def decoder_output() -> DecoderOutput:  # float32
+    """Return drawn logits and codes of two layers, seven queries and four classes."""
+    logits = draw(f"{OUTPUT_SEED}.logits", 2, 2, 7, 4).float()
+    return DecoderOutput(logits, draw(f"{OUTPUT_SEED}.codes", 2, 2, 7, 10).float())
 
 
 def true_boxes() -> list[Annotations]:
-    """Four boxes, one without a point and one of unknown velocity; and one outside the grid."""
+    """Return two samples that include boxes without points, without velocity, or off the grid."""
     first, second = scene.annotations("first", 4, 4), scene.annotations("second", 3, 4)
     velocity, center = first.boxes.velocity.clone(), second.boxes.center.clone()
     velocity[1] = math.nan
@@ -168,18 +173,20 @@ def true_boxes() -> list[Annotations]:
 
 
 def detections() -> Tensors:
-    found = detections_from(
-        said(), max_detections=CONFIG.decoder.max_detections, post_range_m=(1.5, 1.5, 1.4)
+    samples = detections_from(
+        decoder_output(),
+        max_detections=CONFIG.decoder.max_detections,
+        post_range_m=(1.5, 1.5, 1.4),
     )
     tensors = {}
-    for b, sample in enumerate(found):
+    for b, sample in enumerate(samples):
         tensors |= {f"{b}.scores": sample.scores, f"{b}.labels": sample.labels}
         tensors |= {f"{b}.{key}": value for key, value in vars(sample.boxes).items()}
     return tensors
 
 
 def verify_detections(found: Tensors) -> None:
-    output = said()
+    output = decoder_output()
     for b in range(2):
         rows = []
         for q in range(7):
@@ -188,7 +195,7 @@ def verify_detections(found: Tensors) -> None:
                 rows.append((score, k, output.codes[-1, b, q].tolist()))
         rows = sorted(rows, key=lambda row: -row[0])
         gaps = [before[0] - after[0] for before, after in pairwise(rows)]
-        assert min(gaps[:15]) > 1e-5, "two scores are too close for an order that lasts"
+        assert min(gaps[:15]) > 1e-5, "two scores are too close for a reproducible order"
         kept = [
             row
             for row in rows[:15]
@@ -207,7 +214,7 @@ def verify_detections(found: Tensors) -> None:
 
 
 def box_code() -> Tensors:
-    """There and back, in float64, with an unknown velocity."""
+    """Return encoded and decoded boxes, in float64, with an unknown velocity."""
     boxes = true_boxes()[0].boxes.to(torch.float64)
     codes = encode(boxes)
     back = decode(codes)
@@ -226,8 +233,8 @@ def verify_box_code(found: Tensors) -> None:
 
 
 def losses(official_parity: bool) -> Tensors:
-    output = said()
-    leaves = {key: t.requires_grad_() for key, t in spoken(output).items()}
+    output = decoder_output()
+    leaves = {key: t.requires_grad_() for key, t in output_tensors(output).items()}
     criterion = Criterion(LossConfig(), official_parity=official_parity)
     result = criterion(output, true_boxes(), scene.GRID)
     gradients = torch.autograd.grad(result.total, list(leaves.values()))
@@ -242,7 +249,7 @@ def losses(official_parity: bool) -> Tensors:
 
 
 def trainable() -> list[list[tuple[int, list[float]]]]:
-    """(class, code) of the true boxes that count, sample by sample, in float64."""
+    """Return (class, code) of each sample's true boxes with a loss, in float64."""
     kept = []
     for true in true_boxes():
         codes = encode(true.boxes).tolist()
@@ -254,28 +261,31 @@ def trainable() -> list[list[tuple[int, list[float]]]]:
 def looped_losses(
     logits: Tensor, codes: Tensor, official_parity: bool
 ) -> tuple[dict[str, float], list[tuple[int, ...]]]:
-    """Terms, and (layer, sample, query, target) of the cheapest of all assignments."""
+    """Return the terms, and (layer, sample, query, target) of the cheapest of all assignments."""
     terms: dict[str, float] = {}
     matches = []
     truth = trainable()
     for layer in range(2):
-        by_class = by_box = 0.0
+        class_sum = box_sum = 0.0
         for b, true in enumerate(truth):
-            said_codes, said_logits = codes[layer, b].tolist(), logits[layer, b].tolist()
-            queries = cheapest(said_logits, said_codes, true)
+            sample_codes, sample_logits = codes[layer, b].tolist(), logits[layer, b].tolist()
+            queries = cheapest(sample_logits, sample_codes, true)
             matches += sorted((layer, b, q, target) for target, q in enumerate(queries))
-            for q, row in enumerate(said_logits):
+            for q, row in enumerate(sample_logits):
                 label = true[queries.index(q)][0] if q in queries else -1
-                by_class += sum(loops.focal(logit, k == label) for k, logit in enumerate(row))
+                class_sum += sum(loops.focal(logit, k == label) for k, logit in enumerate(row))
             for q, (_, code) in zip(queries, true, strict=True):
-                by_box += box_loss(said_codes[q], code, official_parity)
+                box_sum += box_loss(sample_codes[q], code, official_parity)
         count = sum(len(true) for true in truth)
-        terms |= {f"class_{layer}": 2 * by_class / count, f"box_{layer}": 0.75 * by_box / count}
+        terms |= {f"class_{layer}": 2 * class_sum / count, f"box_{layer}": 0.75 * box_sum / count}
     return terms, matches
 
 
 def box_loss(code: Sequence[float], true: Sequence[float], official_parity: bool) -> float:
-    """Of one matched row: the unknown adds nothing, or lets the whole row add nothing."""
+    """Return the loss of one matched row without unknown entries.
+
+    With ``official_parity``, a row with an unknown entry has no loss.
+    """
     if official_parity and not all(map(math.isfinite, true)):
         return 0.0
     weights = (1, 1, 1, 1, 1, 1, 1, 1, 0.2, 0.2)
@@ -286,7 +296,7 @@ def box_loss(code: Sequence[float], true: Sequence[float], official_parity: bool
 def cheapest(
     logits: list[list[float]], codes: list[list[float]], true: list[tuple[int, list[float]]]
 ) -> tuple[int, ...]:
-    """The query of each true box, by trying all; refuses a close call."""
+    """Return the query of each true box by exhaustive search; refuse nearly equal costs."""
     cost = [
         [
             2 * (loops.focal(logits[q][k], True) - loops.focal(logits[q][k], False))
@@ -298,26 +308,26 @@ def cheapest(
     assignments = list(permutations(range(len(codes)), len(true)))
     totals = [sum(cost[t][q] for t, q in enumerate(chosen)) for chosen in assignments]
     best, second = sorted(totals)[:2]
-    assert second - best > 1e-4, "two assignments are too close for a choice that lasts"
+    assert second - best > 1e-4, "two assignments are too close for a reproducible choice"
     return assignments[totals.index(best)]
 
 
 def verify_losses(official_parity: bool, found: Tensors) -> None:
-    output = said()
-    given = {key: t.double() for key, t in spoken(output).items()}
-    terms, matches = looped_losses(*given.values(), official_parity)
+    output = decoder_output()
+    inputs = {key: t.double() for key, t in output_tensors(output).items()}
+    terms, matches = looped_losses(*inputs.values(), official_parity)
     wanted = {key: torch.tensor(value) for key, value in terms.items()}
     agree_all(found, {**wanted, "total": torch.tensor(sum(terms.values()))}, 1e-6)
     names = ("layer", "sample", "query", "target")
     assert torch.stack([found[f"matches.{n}"] for n in names], 1).tolist() == list(
         map(list, matches)
     )
-    for key in given:
-        direction = draw(f"direction of {key}", *given[key].shape)
+    for key in inputs:
+        direction = draw(f"direction of {key}", *inputs[key].shape)
         ahead, behind = (
             sum(
                 looped_losses(
-                    *{**given, key: given[key] + step * direction}.values(), official_parity
+                    *{**inputs, key: inputs[key] + step * direction}.values(), official_parity
                 )[0].values()
             )
             for step in (1e-6, -1e-6)

@@ -1,4 +1,4 @@
-"""Values and gradients of anything differentiable, and the check of the gradients."""
+"""Values and gradients of differentiable functions, and a check of the gradients."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from tests.frozen.case import Tensors, draw
 
 Run = Callable[[Tensors], Tensors]
 
-STEP = 1e-6  # of the central difference: curvature adds (1e-6)^2, rounding 1e-16 / 1e-6 of a sum
-OF_GRADIENT, OF_SUM = 1e-6, 3e-9
+# Step of the central difference: its error is (1e-6)^2 by curvature and 1e-16 / 1e-6 by rounding.
+STEP = 1e-6
+GRADIENT_TOLERANCE, SUM_TOLERANCE = 1e-6, 3e-9  # relative to the gradient's norm, and to the sum
 
 
 def values_and_gradients(run: Run, inputs: Tensors) -> dict[str, Tensor]:
-    """The outputs, and the gradients of their weighted sum to the inputs ("grad.<name>")."""
+    """Return the outputs, and the gradients of their weighted sum to the inputs ("grad.<name>")."""
     leaves = {name: tensor.clone().requires_grad_() for name, tensor in inputs.items()}
     outputs = run(leaves)
     gradients = torch.autograd.grad(weighted_sum(outputs), list(leaves.values()))
@@ -26,7 +27,7 @@ def values_and_gradients(run: Run, inputs: Tensors) -> dict[str, Tensor]:
 
 
 def weighted_sum(outputs: Tensors) -> Tensor:
-    """One number that every entry of every floating output takes part in."""
+    """Return a weighted sum of all entries of all floating outputs."""
     floating = {name: t for name, t in outputs.items() if t.is_floating_point()}
     return torch.stack(
         [(t * draw(f"weights of {name}", *t.shape).to(t)).sum() for name, t in floating.items()]
@@ -34,7 +35,7 @@ def weighted_sum(outputs: Tensors) -> Tensor:
 
 
 def verify_gradients(run: Run, inputs: Tensors, found: Tensors, names: Iterable[str]) -> None:
-    """Compares named gradients along a drawn direction with a central difference of the outputs."""
+    """Compare gradients along a drawn direction with a central difference of the outputs."""
     for name in names:
         direction = draw(f"direction of {name}", *inputs[name].shape)
         ahead, behind = (
@@ -44,5 +45,8 @@ def verify_gradients(run: Run, inputs: Tensors, found: Tensors, names: Iterable[
         difference = (ahead - behind) / (2 * STEP)
         slope = float((found[f"grad.{name}"] * direction).sum())
         norm = float(found[f"grad.{name}"].norm())
-        if not abs(slope - difference) <= OF_GRADIENT * norm + OF_SUM * (1 + abs(ahead)):
-            raise AssertionError(f"gradient of {name}: {slope} along a line, not {difference}")
+        tolerance = GRADIENT_TOLERANCE * norm + SUM_TOLERANCE * (1 + abs(ahead))
+        if not abs(slope - difference) <= tolerance:
+            raise AssertionError(
+                f"the gradient to {name} along a line must be {difference}; got {slope}"
+            )

@@ -1,4 +1,4 @@
-"""Which kernels serve the operators: the references, or whatever the dispatcher chooses."""
+"""Choice of the operators' kernels: the references, or the dispatcher's choice."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OPERATORS = ("dcnv3", "ms_deform_attn")
 
 
 class _ByReference(torch.autograd.Function):
-    """An operator's reference functions, forward and backward."""
+    """Autograd function of an operator's reference, forward and backward."""
 
     @staticmethod
     def forward(
@@ -33,17 +33,15 @@ class _ByReference(torch.autograd.Function):
         return None, None, *gradients, *(None for _ in tensors[3:])
 
 
-def _served_by_reference(module: ModuleType) -> Callable[..., Tensor]:
+def _reference_operator(module: ModuleType) -> Callable[..., Tensor]:
     return lambda *tensors, **options: _ByReference.apply(module, options, *tensors)
 
 
 @contextmanager
-def served_by(kernel: str) -> Iterator[None]:
-    """Within it every operator is served by "reference", or "dispatched" as usual."""
+def use_kernel(kernel: str) -> Iterator[None]:
+    """Run every operator on its "reference", or on the "dispatched" kernel as usual."""
     with ExitStack() as stack:
         for operator in OPERATORS if kernel == "reference" else ():
             module = importlib.import_module(f"bevstack.ops.{operator}")
-            stack.enter_context(
-                mock.patch.object(module, "_OPERATOR", _served_by_reference(module))
-            )
+            stack.enter_context(mock.patch.object(module, "_OPERATOR", _reference_operator(module)))
         yield

@@ -1,6 +1,6 @@
-"""The detector's stages by another road: loops and formulas, float64, made of the naive parts.
+"""Independent implementation of the detector's stages with loops and formulas, in float64.
 
-A stage's parameters are read off its module; its ``forward`` is never called.
+The parameters of a stage come from its module, whose ``forward`` is never called.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def branch(x: Tensor, layers: nn.Sequential) -> Tensor:
 
 
 def pyramid(maps: Sequence[Tensor], laterals: nn.ModuleList, outputs: nn.ModuleList):
-    """Feature pyramid: laterals, nearest neighbours from above, further levels of the last."""
+    """Compute the feature pyramid: laterals, nearest upsampling, extra levels from the last one."""
     merged = [
         torch.einsum("bchw,dc->bdhw", x, conv.weight[..., 0, 0]) + conv.bias[:, None, None]
         for x, conv in zip(maps, laterals, strict=True)
@@ -58,10 +58,10 @@ def pyramid(maps: Sequence[Tensor], laterals: nn.ModuleList, outputs: nn.ModuleL
         merged[level - 1] = merged[level - 1] + above[:, :, r][..., c]
     levels = []
     for index, conv in enumerate(outputs):
-        further = index - len(merged)
-        x = merged[index] if further < 0 else levels[-1]
-        x = x.clamp(min=0) if further > 0 else x
-        stride = 1 if further < 0 else 2
+        extra = index - len(merged)  # 0 or more for the extra levels
+        x = merged[index] if extra < 0 else levels[-1]
+        x = x.clamp(min=0) if extra > 0 else x
+        stride = 1 if extra < 0 else 2
         levels.append(functional.conv2d(x, conv.weight, conv.bias, stride, 1))
     return levels
 
@@ -72,7 +72,7 @@ def visible_anchors(
     heights: int,
     padded: tuple[int, int],
 ) -> tuple[Tensor, Tensor]:  # (B, N, Q, Z, 2), (B, N, Q, Z) bool
-    """Each anchor in each camera, point by point."""
+    """Project each anchor into each camera, one point at a time."""
     batch, cameras = rig.camera_mask.shape
     rows, columns = grid.shape
     uv = torch.zeros(batch, cameras, rows * columns, heights, 2, dtype=torch.float64)
@@ -82,8 +82,8 @@ def visible_anchors(
         z = grid.low_m[2] + 0.5 + float(k) * (extent[2] - 1) / (heights - 1)
         x = grid.low_m[0] + extent[0] * (int(q) % columns + 0.5) / columns
         y = grid.low_m[1] + extent[1] * (int(q) // columns + 0.5) / rows
-        rotation, place = rig.bev_from_cam[b, n, :3, :3], rig.bev_from_cam[b, n, :3, 3]
-        point = rotation.T @ (torch.tensor((x, y, z), dtype=torch.float64) - place)
+        rotation, translation = rig.bev_from_cam[b, n, :3, :3], rig.bev_from_cam[b, n, :3, 3]
+        point = rotation.T @ (torch.tensor((x, y, z), dtype=torch.float64) - translation)
         u, v, depth = (rig.intrinsics[b, n] @ point).tolist()
         u, v = u / max(depth, 1e-5), v / max(depth, 1e-5)
         height, width = rig.image_size[b, n].tolist()
@@ -125,25 +125,25 @@ def encoder(
 
 
 def resampled(bev: Tensor, augmentation: Tensor, grid: BEVGrid) -> Tensor:
-    """Each cell takes what lies where it came from."""
+    """Sample, for each cell, the map at the position before augmentation."""
     moved = torch.zeros_like(bev)
     low, extent = grid.low_m, grid.extent_m
     for b in range(bev.shape[0]):
         inverse = torch.linalg.inv(augmentation[b])[:2, :2]
         for row in range(grid.shape[0]):
             for column in range(grid.shape[1]):
-                here = (
+                center = (
                     low[0] + extent[0] * (column + 0.5) / grid.shape[1],
                     low[1] + extent[1] * (row + 0.5) / grid.shape[0],
                 )
-                x, y = (inverse @ torch.tensor(here, dtype=torch.float64)).tolist()
-                place = ((x - low[0]) / extent[0], (y - low[1]) / extent[1])
-                moved[b, :, row, column] = naive.bilinear(bev[b].permute(1, 2, 0), *place)
+                x, y = (inverse @ torch.tensor(center, dtype=torch.float64)).tolist()
+                location = ((x - low[0]) / extent[0], (y - low[1]) / extent[1])
+                moved[b, :, row, column] = naive.bilinear(bev[b].permute(1, 2, 0), *location)
     return moved
 
 
 def self_attention(module: nn.Module, query: Tensor, pos: Tensor) -> Tensor:  # (B, Q, C)
-    """Of the decoder: each sample for itself."""
+    """Compute the decoder's self-attention with a loop over samples."""
     both = affine(query + pos, module.qk_proj)
     values = affine(query, module.v_proj)
     mixed = [
@@ -154,7 +154,7 @@ def self_attention(module: nn.Module, query: Tensor, pos: Tensor) -> Tensor:  # 
 
 
 def decoder(module: Decoder, bev: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits (R, B, Q, K) and codes (R, B, Q, 10)."""
+    """Return logits (R, B, Q, K) and codes (R, B, Q, 10)."""
     tokens, (pos, query) = bev.flatten(2).transpose(1, 2), module.query_embedding.chunk(2, -1)
     query = query.expand(bev.shape[0], -1, -1)
     reference = 1 / (1 + (-affine(pos, module.reference_points)).exp())
@@ -171,9 +171,9 @@ def decoder(module: Decoder, bev: Tensor) -> tuple[Tensor, Tensor]:
         query = normalise(query + feedforward(query, layer.feedforward), layer.norms[2])
         logits.append(branch(query, module.head.class_branches[index]))
         code = branch(query, module.head.box_branches[index])
-        held = reference.clamp(1e-5, 1 - 1e-5)
-        moved = code[..., (0, 1, 4)] + (held / (1 - held)).log()
-        reference = 1 / (1 + (-moved).exp())
+        clamped = reference.clamp(1e-5, 1 - 1e-5)
+        refined_logit = code[..., (0, 1, 4)] + (clamped / (1 - clamped)).log()
+        reference = 1 / (1 + (-refined_logit).exp())
         center = low + extent * reference
         codes.append(
             torch.cat((center[..., :2], code[..., 2:4], center[..., 2:], code[..., 5:]), -1)
@@ -182,14 +182,14 @@ def decoder(module: Decoder, bev: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def detector(model: BEVFormerV2, batch: Batch) -> dict[str, Tensor]:
-    """The whole model: map, logits and codes."""
+    """Return BEV map, logits and codes of the full model."""
     images, rig = batch.images[:, 0], batch.rig[:, 0]
     backbone = model.backbone
     maps = internimage_naive.stages(
         images.flatten(0, 1), dict(backbone.state_dict()), backbone.config
     )
-    chosen = [maps[stage] for stage in backbone.config.out_indices]
-    levels = pyramid(chosen, model.neck.lateral_convs, model.neck.output_convs)
+    selected = [maps[stage] for stage in backbone.config.out_indices]
+    levels = pyramid(selected, model.neck.lateral_convs, model.neck.output_convs)
     levels = [level.unflatten(0, images.shape[:2]) for level in levels]
     bev = encoder(model.encoder, levels, rig, batch.camera_slots, tuple(images.shape[-2:]))
     if batch.bev_augmentation is not None:
@@ -203,7 +203,7 @@ def smooth_l1(distance: float) -> float:
 
 
 def focal(logit: float, positive: bool) -> float:
-    """Of alpha 0.25 and gamma 2."""
+    """Return the focal loss with alpha 0.25 and gamma 2."""
     p = 1 / (1 + math.exp(-logit))
     if positive:
         return -0.25 * (1 - p) ** 2 * math.log(p)

@@ -1,15 +1,15 @@
-"""Writes cases.safetensors, the numbers that test_frozen.py holds the project to.
+"""Program that writes cases.safetensors, the numbers that test_frozen.py compares with.
 
     python -m tests.frozen.make_frozen
 
-It may be run again only when a number is meant to change (an operator's definition, a default that
-a case uses, the name of a parameter, by which its value is drawn) or a case is added, and the
-commit that brings the new file says which numbers changed and why. A case that test_frozen.py
-finds changed for any other reason is a fault, and running this would hide it.
+Run it only if a case is added or a number is meant to change: by an operator's definition, a
+default that a case uses, or the name of a parameter, which seeds its value. The commit with the new
+file must state which numbers changed and why. If test_frozen.py reports a change for any other
+reason, that is a bug, and running this program would hide it.
 
-Nothing is written unless every case agrees with its independent path: the naive loops of the
-tests for values, their definition as a difference quotient for gradients, and for everything that
-samples places both kernels, compiled and reference.
+The program writes nothing unless every case agrees with an independent computation: naive loops for
+values, difference quotients for gradients. Cases with an operator must also agree between the
+compiled and the reference kernel.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ from torch import Tensor
 from bevstack.models.weights import write_safetensors
 from tests.frozen.case import TOLERANCE, Case, agree, frozen
 from tests.frozen.cases import CASES, FILE, MAX_BYTES
-from tests.frozen.kernels import served_by
+from tests.frozen.kernels import use_kernel
 
 
 def numbers_of(name: str, case: Case) -> dict[str, Tensor]:
-    """What is to be stored of a case.
+    """Return the numbers to store of a case.
 
     Raises:
-        AssertionError: an independent path, or the other kernel, says something else.
+        AssertionError: An independent computation, or the other kernel, disagrees.
     """
-    with served_by("reference"):
+    with use_kernel("reference"):
         found = case.compute()
         case.verify(found)
-    with served_by("dispatched"):
-        again = frozen(name, case, case.compute())
+    with use_kernel("dispatched"):
+        dispatched = frozen(name, case, case.compute())
     numbers = frozen(name, case, found)
     for key, tensor in numbers.items():
-        agree(key, again[key], tensor, TOLERANCE.get(tensor.dtype, 0.0))
+        agree(key, dispatched[key], tensor, TOLERANCE.get(tensor.dtype, 0.0))
     return numbers
 
 
 def write(path: Path, cases: Mapping[str, Case]) -> None:
-    """Writes the numbers of the cases, or nothing where one of them is not right."""
+    """Write the numbers of all cases, or nothing if one case fails its checks."""
     numbers: dict[str, Tensor] = {}
     for name, case in cases.items():
         try:
             numbers |= numbers_of(name, case)
         except AssertionError as error:
-            raise AssertionError(f"{name} is not fit to be frozen: {error}") from error
+            raise AssertionError(f"{name} must pass its checks to be frozen: {error}") from error
     size = sum(tensor.numel() * tensor.element_size() for tensor in numbers.values())
     if size > MAX_BYTES:
         raise AssertionError(f"the cases must fit into {MAX_BYTES} bytes; got {size}")

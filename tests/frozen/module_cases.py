@@ -1,4 +1,4 @@
-"""The network's modules one by one, held to the naive loops and to their gradients' definition."""
+"""Frozen cases of single modules, checked against naive loops and difference quotients."""
 
 from __future__ import annotations
 
@@ -73,18 +73,18 @@ def module_case(
     agreement: float = AGREEMENT,
     differences: bool = True,
 ) -> Case:
-    """Values and gradients, to inputs and parameters, of a module filled by its name.
+    """Return a case of a module: values and gradients to inputs and parameters, drawn by name.
 
-    ``call`` and ``independent`` take the module and the inputs by name; the first gets a callable
-    that runs the module with the parameters at hand. Where something is detached on purpose, the
-    gradient is not that of the values, and ``differences`` is to be false.
+    ``call`` and ``independent`` take the module and the named inputs. ``call`` gets a callable that
+    runs the module with the case's parameters. Pass ``differences=False`` if the module detaches a
+    tensor on purpose: its gradient is then not that of the values.
     """
 
     def run(leaves: Tensors) -> Tensors:
         module = fill(build(), name)
         parameters = {k: leaves[PARAMETER + k] for k, _ in module.named_parameters()}
-        given = {k: leaves[k] for k in inputs()}
-        return call(lambda *args: functional_call(module, parameters, args), **given)
+        named_inputs = {k: leaves[k] for k in inputs()}
+        return call(lambda *args: functional_call(module, parameters, args), **named_inputs)
 
     def leaves() -> dict[str, Tensor]:
         parameters = fill(build(), name).named_parameters()
@@ -150,7 +150,7 @@ def classifier_case() -> Case:
 
 
 def attention_pooling_case() -> Case:
-    """The head alone: its width is the method's own, and its backbone is frozen elsewhere."""
+    """Return the case of the head without its backbone, which another case covers."""
     config = InternImageConfig(**{**vars(TINY), "classification_head": "attention_pooling"})
 
     def independent(module: nn.Module, fine: Tensor, coarse: Tensor) -> Tensors:
@@ -242,9 +242,9 @@ def deformable_attention_case() -> Case:
         "deformable_attention",
         lambda: DeformableAttention(6, num_heads=2, num_points=3),
         inputs,
-        lambda module, **given: {"output": module(*given.values(), (3, 4))},
-        lambda module, **given: {
-            "output": naive.deformable_attention(module, *given.values(), (3, 4))
+        lambda module, **tensors: {"output": module(*tensors.values(), (3, 4))},
+        lambda module, **tensors: {
+            "output": naive.deformable_attention(module, *tensors.values(), (3, 4))
         },
     )
 
@@ -287,8 +287,8 @@ def bev_augmentation_case() -> Case:
 
 def sampled_points() -> Tensors:
     pairs = find_visible_pairs(scene.rig(), scene.GRID, num_heights=3, padded_size=scene.PADDED)
-    # A pair keeps its unseen anchors too; one just behind the camera lies up to 1e7 images away
-    # and would be the measure of all others.
+    # A pair also keeps its invisible anchors. One just behind the camera is up to 1e7 images away
+    # and would dominate the relative tolerance.
     near = torch.where(pairs.anchors.abs() < 4, pairs.anchors, torch.zeros(()))
     return {
         "camera": pairs.camera,

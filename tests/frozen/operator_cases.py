@@ -1,4 +1,4 @@
-"""The operators: values and gradients, held to plain loops over numbers."""
+"""Frozen cases of the operators: values and gradients, checked against plain loops."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from bevstack import ops
 from tests.frozen.case import Case, Tensors, agree_all, draw
 from tests.ops import naive
 
-USUAL = {"kernel_size": (3, 3), "stride": (1, 1), "padding": (1, 1), "dilation": (1, 1)}
+DEFAULTS = {"kernel_size": (3, 3), "stride": (1, 1), "padding": (1, 1), "dilation": (1, 1)}
 DCNV3: Mapping[str, dict[str, Any]] = {
-    "plain": {**USUAL, "groups": 2},
+    "plain": {**DEFAULTS, "groups": 2},
     "unequal": {
         "kernel_size": (3, 5),
         "stride": (2, 1),
@@ -25,20 +25,20 @@ DCNV3: Mapping[str, dict[str, Any]] = {
         "groups": 3,
         "offset_scale": 1.5,
     },
-    "even_kernel": {**USUAL, "kernel_size": (2, 4), "padding": (0, 2), "groups": 1},
-    "softmax": {**USUAL, "groups": 2, "softmax": True, "offset_scale": 2.0},
+    "even_kernel": {**DEFAULTS, "kernel_size": (2, 4), "padding": (0, 2), "groups": 1},
+    "softmax": {**DEFAULTS, "groups": 2, "softmax": True, "offset_scale": 2.0},
     "without_centre": {
-        **USUAL,
+        **DEFAULTS,
         "padding": (2, 1),
         "groups": 4,
         "remove_center": True,
         "softmax": True,
     },
-    "far_and_nan": {**USUAL, "groups": 2},
+    "far_and_nan": {**DEFAULTS, "groups": 2},
 }
-# At these offsets from pixel (0, 0), with padding 1 the kernel's middle: the map's edges, whole
-# pixels, and places that are no places.
-STRANGE = (-1.0, 0.0, 5.0, 6.0, -1.5, 1e9, -1e30, math.nan, math.inf, -math.inf, 5.5)
+# Edges of the map, integer positions, and far, NaN and infinite positions. With padding 1 they are
+# offsets of the kernel's centre from pixel (0, 0).
+EDGE_POSITIONS = (-1.0, 0.0, 5.0, 6.0, -1.5, 1e9, -1e30, math.nan, math.inf, -math.inf, 5.5)
 
 LEVELS = ((3, 5), (2, 1), (4, 2))
 IMAGES = (2, 0, 0, 1, 2, 2, 0)  # of the packed rows: unordered, repeated
@@ -49,12 +49,12 @@ def dcnv3_inputs(name: str) -> tuple[Tensor, ...]:
     size, depth, groups = (5, 6), 3, options["groups"]
     rows, columns = options["kernel_size"]
     points = (rows * columns - int(options.get("remove_center", False))) * groups
-    geometry = (options[key] for key in USUAL)
+    geometry = (options[key] for key in DEFAULTS)
     output = ops.dcnv3_output_size(size, *geometry)
     offset = draw(f"{name}.offset", 2, *output, points * 2)
     if name == "far_and_nan":
-        places = offset.flatten()[::7]
-        offset.view(-1)[::7] = torch.tensor(STRANGE).repeat(len(places))[: len(places)].double()
+        count = len(offset.flatten()[::7])
+        offset.view(-1)[::7] = torch.tensor(EDGE_POSITIONS).repeat(count)[:count].double()
         offset = offset.float().double()
     return (
         draw(f"{name}.input", 2, *size, groups * depth),
@@ -82,14 +82,14 @@ def verify_dcnv3(name: str, found: Tensors) -> None:
 
 
 def attention_inputs(name: str) -> tuple[Tensor, ...]:
-    """Value, locations, weights, gradient of the output; rows (2, 4) or packed."""
+    """Return value, locations, weights and gradient of the output; rows (2, 4) or packed."""
     rows = (len(IMAGES),) if name == "packed" else (2, 4)
     pixels = sum(height * width for height, width in LEVELS)
     locations = 0.5 + 0.4 * draw(f"{name}.locations", *rows, 3, len(LEVELS), 2, 2)
     if name == "far_and_nan":
-        places = locations.flatten()[::5]
-        strange = torch.tensor(STRANGE).repeat(len(places))[: len(places)]
-        locations.view(-1)[::5] = strange.double()
+        count = len(locations.flatten()[::5])
+        edge_positions = torch.tensor(EDGE_POSITIONS).repeat(count)[:count]
+        locations.view(-1)[::5] = edge_positions.double()
     return (
         draw(f"{name}.value", 3 if name == "packed" else 2, pixels, 3, 4),
         locations.float().double(),

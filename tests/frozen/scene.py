@@ -1,4 +1,4 @@
-"""Hand-made rigs, images and boxes: no number here depends on a generator of torch's."""
+"""Hand-made rigs, images and boxes that do not depend on torch's random generators."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.frozen.case import draw
 
 GRID = BEVGrid(x_range_m=(-9.0, 13.0), y_range_m=(-8.0, 6.0), z_range_m=(-2.0, 3.5), shape=(4, 5))
 PADDED = (32, 48)
-# (cos, sin) of the heading, place, focal lengths, principal point, (H, W). The headings are
-# Pythagorean: no cosine, which differs in its last bit between machines.
+# (cos, sin) of the heading, position, focal lengths, principal point, (H, W). The headings come
+# from Pythagorean triples, because the last bit of a computed cosine differs between machines.
 RIGS = (
     (
         ((1.0, 0.0), (1.5, 0.1, 1.4), (16.0, 17.0), (22.0, 13.5), (27, 44)),
@@ -30,24 +30,24 @@ RIGS = (
 
 
 def rig() -> CameraRig:
-    """Two samples of three cameras each, leading axes (2,); the second one's middle is lost."""
+    """Return two samples of three cameras, leading axes (2,); the second one's middle is lost."""
     poses = torch.eye(4, dtype=torch.float64).repeat(2, 3, 1, 1)
     intrinsics = torch.eye(3, dtype=torch.float64).repeat(2, 3, 1, 1)
     sizes = torch.zeros(2, 3, 2, dtype=torch.int64)
     for b, cameras in enumerate(RIGS):
-        for n, ((cos, sin), place, focal, middle, size) in enumerate(cameras):
-            columns = ((sin, -cos, 0.0), (0.0, 0.0, -1.0), (cos, sin, 0.0))  # right, down, ahead
+        for n, ((cos, sin), position, focal, principal_point, size) in enumerate(cameras):
+            columns = ((sin, -cos, 0.0), (0.0, 0.0, -1.0), (cos, sin, 0.0))  # right, down, forward
             poses[b, n, :3, :3] = torch.tensor(columns, dtype=torch.float64).T
-            poses[b, n, :3, 3] = torch.tensor(place, dtype=torch.float64)
+            poses[b, n, :3, 3] = torch.tensor(position, dtype=torch.float64)
             intrinsics[b, n, (0, 1), (0, 1)] = torch.tensor(focal, dtype=torch.float64)
-            intrinsics[b, n, :2, 2] = torch.tensor(middle, dtype=torch.float64)
+            intrinsics[b, n, :2, 2] = torch.tensor(principal_point, dtype=torch.float64)
             sizes[b, n] = torch.tensor(size)
     mask = torch.tensor(((True, True, True), (True, False, True)))
     return CameraRig(intrinsics, poses, sizes, mask)
 
 
 def batch() -> Batch:
-    """The two rigs with drawn images, one sample rotated and mirrored by augmentation."""
+    """Return the two rigs with drawn images, one sample rotated and mirrored by augmentation."""
     cameras = rig()
     images = draw("images", 2, 1, 3, 3, *PADDED)
     for b in range(2):
@@ -70,7 +70,7 @@ def batch() -> Batch:
 
 
 def boxes(name: str, count: int) -> Boxes3D:  # float32
-    """Drawn boxes within a few metres of the origin."""
+    """Return drawn boxes within a few metres of the origin."""
     return Boxes3D(
         (draw(f"{name}.center", count, 3) * torch.tensor((2.5, 2.0, 0.5))).float(),
         (1.5 + 0.6 * draw(f"{name}.size", count, 3)).float(),
@@ -80,14 +80,14 @@ def boxes(name: str, count: int) -> Boxes3D:  # float32
 
 
 def annotations(name: str, count: int, classes: int) -> Annotations:
-    """Boxes with a class each, the last without a lidar point in it."""
+    """Return boxes with classes; the last box has no lidar point."""
     labels = torch.arange(count) * 5 % classes
     points = torch.arange(count, 0, -1) - 1
     return Annotations(boxes(name, count), labels, points)
 
 
 def rotation(quaternion: Tensor) -> Tensor:  # (3, 3)
-    """Of a quaternion wxyz, by its formula."""
+    """Return the rotation matrix of a quaternion wxyz, by the formula."""
     w, x, y, z = (quaternion / quaternion.norm()).tolist()
     rows = (
         (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),

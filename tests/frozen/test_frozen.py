@@ -1,6 +1,6 @@
-"""Every frozen case computed again; see ``case.TOLERANCE`` for how exactly and why.
+"""Comparison of every case with its frozen numbers, within ``case.TOLERANCE``.
 
-What stood behind the numbers when they were frozen is in ``make_frozen``.
+``make_frozen`` describes the checks of the numbers before they were frozen.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from bevstack.models.weights import read_safetensors
 from tests.frozen import operator_cases
 from tests.frozen.case import TOLERANCE, Case, agree, frozen
 from tests.frozen.cases import CASES, FILE, MAX_BYTES
-from tests.frozen.kernels import served_by
+from tests.frozen.kernels import use_kernel
 from tests.frozen.make_frozen import write
 from tests.ops.calls import KERNELS
 
-# Not frozen yet: their own loops hold them (tests/models: test_resnet.py, test_internimage.py,
-# test_fusion.py, test_head.py, test_hybrid_queries.py). A name leaves this
-# list when it is frozen.
+# Modules without a frozen case. Tests in tests/models compare them with loops (test_resnet.py,
+# test_internimage.py, test_fusion.py, test_head.py, test_hybrid_queries.py). Remove a name from
+# this list when the module gets a case.
 NOT_YET_FROZEN = {
     "ChannelsLastGroupNorm",
     "ChannelsLastSyncBatchNorm",
@@ -52,11 +52,11 @@ def stored() -> dict[str, Tensor]:
 
 @functools.cache
 def computed(name: str, kernel: str) -> tuple[dict[str, Tensor], set[type]]:
-    """What would be stored of a case, and the types of the modules that ran."""
+    """Return the numbers to store of a case, and the types of the modules that ran."""
     ran: set[type] = set()
     hook = register_module_forward_hook(lambda module, inputs, output: ran.add(type(module)))
     try:
-        with served_by(kernel):
+        with use_kernel(kernel):
             return frozen(name, CASES[name], CASES[name].compute()), ran
     finally:
         hook.remove()
@@ -70,7 +70,7 @@ def test_case_gives_the_frozen_numbers(name: str, kernel: str) -> None:
     assert set(numbers) == set(wanted)
     for key, tensor in wanted.items():
         assert numbers[key].dtype == tensor.dtype, key
-        tolerance = TOLERANCE.get(tensor.dtype, 0.0)  # what is counted is exact
+        tolerance = TOLERANCE.get(tensor.dtype, 0.0)  # integers must be equal
         agree(key, numbers[key], tensor, tolerance, CASES[name].absolute)
 
 
@@ -78,20 +78,20 @@ def test_case_gives_the_frozen_numbers(name: str, kernel: str) -> None:
 @pytest.mark.parametrize("name", operator_cases.CASES)
 def test_operators_give_the_frozen_numbers_in_float32(name: str, kernel: str) -> None:
     operator, setting = name.split(".")
-    with served_by(kernel):
+    with use_kernel(kernel):
         found = getattr(operator_cases, operator)(setting, torch.float32)
     for key, tensor in frozen(name, CASES[name], found).items():
         assert tensor.dtype == torch.float32
         agree(key, tensor, stored()[key], TOLERANCE[torch.float32])
 
 
-def test_file_holds_the_cases_and_nothing_else_and_is_small() -> None:
+def test_file_holds_exactly_the_cases_and_is_small() -> None:
     assert {key.split("/")[0] for key in stored()} == set(CASES)
     assert FILE.stat().st_size < MAX_BYTES
 
 
 def model_modules() -> Iterator[type]:
-    """Every module class that ``bevstack.models`` defines."""
+    """Yield every module class that ``bevstack.models`` defines."""
     for info in pkgutil.walk_packages(bevstack.models.__path__, "bevstack.models."):
         for value in vars(importlib.import_module(info.name)).values():
             is_module = isinstance(value, type) and issubclass(value, nn.Module)
@@ -99,25 +99,25 @@ def model_modules() -> Iterator[type]:
                 yield value
 
 
-def test_every_module_of_the_models_takes_part() -> None:
+def test_every_module_of_the_models_runs_in_a_case() -> None:
     ran = set[type]().union(*(computed(name, "dispatched")[1] for name in CASES))
     assert {module.__name__ for module in model_modules() if module not in ran} == (NOT_YET_FROZEN)
 
 
-def test_reference_kernels_serve_where_they_are_asked_for(monkeypatch) -> None:
+def test_reference_kernels_run_if_they_are_selected(monkeypatch) -> None:
     calls = []
     module = importlib.import_module("bevstack.ops.dcnv3")
     reference = module.reference
     monkeypatch.setattr(
         module, "reference", lambda *args, **options: calls.append(1) or reference(*args, **options)
     )
-    with served_by("reference"):
+    with use_kernel("reference"):
         operator_cases.dcnv3("plain")
     assert calls == [1]
 
 
-def off_by_little(case: Case) -> Case:
-    """The same case with one number of one tensor changed."""
+def with_small_error(case: Case) -> Case:
+    """Return the case with one number of one tensor changed."""
 
     def compute() -> dict[str, Tensor]:
         tensors = {key: t.clone() for key, t in case.compute().items()}
@@ -130,15 +130,15 @@ def off_by_little(case: Case) -> Case:
 
 
 @pytest.mark.parametrize("name", QUICK)
-def test_numbers_that_another_path_denies_are_not_written(name: str, tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match=f"{name} is not fit to be frozen"):
-        write(tmp_path / "cases.safetensors", {name: off_by_little(CASES[name])})
+def test_numbers_that_fail_their_check_are_not_written(name: str, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=f"{name} must pass its checks to be frozen"):
+        write(tmp_path / "cases.safetensors", {name: with_small_error(CASES[name])})
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", QUICK)
-def test_a_single_changed_number_is_seen(name: str) -> None:
-    changed = off_by_little(CASES[name])
+def test_a_single_changed_number_is_detected(name: str) -> None:
+    changed = with_small_error(CASES[name])
     numbers = frozen(name, changed, changed.compute())
     with pytest.raises(AssertionError, match="off; "):
         for key, tensor in numbers.items():
