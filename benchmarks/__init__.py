@@ -1,9 +1,9 @@
-"""The parts of `benchmarks/run.py`, one module each, and what they share.
+"""Benchmarks: one module for each part of `benchmarks/run.py`, and shared code.
 
-A part is a module with three names, listed in `benchmarks/run.py`:
+A part is a module listed in `benchmarks/run.py` with three names:
 
     SUMMARY                     one line for the help
-    add_arguments(parser)       its own options
-    run(arguments) -> dict      measures, prints a line for each result, returns all of them as
-                                what JSON holds
+    add_arguments(parser)       adds the part's options
+    run(arguments) -> dict      measures, prints a line for each result, returns all results in a
+                                form that can be written as JSON
 """

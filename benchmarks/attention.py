@@ -1,12 +1,13 @@
-"""Measures the encoder's attentions against the forms in which the released code runs them.
+"""Benchmark of the encoder's attentions against the form of the released code.
 
     python -m benchmarks.run attention --json benchmarks/results/attention_cpu.json
 
-Spatial cross-attention: packed (query, camera) pairs against every camera padded to the camera
-that sees most, for the current frame and for a frame taken far back, whose rig is projected into
-the current grid. Temporal self-attention: one value projection and eight points against two queues
-of four points each, from doubled queries. Both forms of each use the same sampling operator, agree
-in the run, and take turns in one process; a figure is the median.
+Spatial cross-attention: packed (query, camera) pairs against rows padded, for every camera, to the
+camera with most visible queries. It is measured for the current frame and for a frame taken far
+behind, whose rig is projected into the current grid. Temporal self-attention: one value projection
+and eight points against two queues of four points each, from doubled queries. Both forms use the
+same sampling operator. The benchmark checks that their outputs agree, and runs them alternately in
+one process; a figure is the median.
 """
 
 from __future__ import annotations
@@ -34,15 +35,21 @@ PAIR_STEP = 4_096
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The sizes, and for how long."""
-    parser.add_argument("--threads", type=int, default=1, help="of torch (default 1)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="for each row (default 10)")
-    parser.add_argument("--cells", type=int, default=200, help="a side of the grid (default 200)")
-    parser.add_argument("--back", type=float, default=50.0, help="metres of the far frame")
+    """Add the options: sizes and duration."""
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch (default 1)")
+    parser.add_argument(
+        "--seconds", type=float, default=10.0, help="duration of each row (default 10)"
+    )
+    parser.add_argument(
+        "--cells", type=int, default=200, help="cells along a side of the grid (default 200)"
+    )
+    parser.add_argument(
+        "--back", type=float, default=50.0, help="distance of the far frame in metres (default 50)"
+    )
 
 
 def nuscenes_rig(back_m: float) -> CameraRig:  # leading axes (1,)
-    """Six nuScenes-like cameras of a vehicle that stood so far behind, images 640x1600."""
+    """Return six nuScenes-like cameras, images 640x1600, of a vehicle ``back_m`` metres behind."""
     height, width = PADDED_SIZE
     poses, intrinsics = [], []
     for mount in make_rig("n015", (width * 9 // 16, width), None).cameras:
@@ -52,7 +59,7 @@ def nuscenes_rig(back_m: float) -> CameraRig:  # leading axes (1,)
         pose[0, 3] -= back_m
         poses.append(pose)
         matrix = torch.from_numpy(mount.intrinsics).clone()
-        matrix[1, 2] -= width * 9 // 16 - height  # the sky is cropped away
+        matrix[1, 2] -= width * 9 // 16 - height  # the sky is cropped
         intrinsics.append(matrix)
     count = len(poses)
     return CameraRig(
@@ -68,20 +75,20 @@ def padded_cross_attention(
     query: Tensor,  # (1, Q, C)
     value: Tensor,  # (N, S, C)
     shapes: list[tuple[int, int]],
-    pairs: VisiblePairs,  # without padding, camera by camera
+    pairs: VisiblePairs,  # without padding, ordered by camera
 ) -> Tensor:  # (1, Q, C)
-    """One row of work a camera, all as long as the longest."""
+    """Compute the cross-attention with one row of queries a camera, padded to the longest row."""
     cameras, channels = value.shape[0], query.shape[-1]
     counts = torch.bincount(pairs.camera, minlength=cameras).tolist()
     longest = max(counts)
     rows = query.new_zeros(cameras, longest, channels)
     anchors = query.new_zeros(cameras, longest, *pairs.anchors.shape[1:])
     indices = pairs.query.split(counts)
-    for camera, (index, places) in enumerate(
+    for camera, (index, camera_anchors) in enumerate(
         zip(indices, pairs.anchors.split(counts), strict=True)
     ):
         rows[camera, : len(index)] = query[0, index]
-        anchors[camera, : len(index)] = places
+        anchors[camera, : len(index)] = camera_anchors
     samples = (module.num_heads, module.num_levels, module.cross_points)
     offsets = module.sampling_offsets(rows).unflatten(-1, (*samples, 2))
     sizes = offsets.new_tensor([(w, h) for h, w in shapes])
@@ -89,17 +96,17 @@ def padded_cross_attention(
     locations = anchors.repeat(1, 1, repeats, 1)[:, :, None, None] + offsets / sizes[:, None]
     weights = module.attention_weights(rows).unflatten(-1, (module.num_heads, -1)).softmax(-1)
     projected = module.value_proj(value).unflatten(-1, (module.num_heads, -1))
-    seen = ms_deform_attn(projected, shapes, locations, weights.unflatten(-1, samples[1:]))
+    attended = ms_deform_attn(projected, shapes, locations, weights.unflatten(-1, samples[1:]))
     sums = torch.zeros_like(query[0])
     for camera, index in enumerate(indices):
-        sums[index] += seen[camera, : len(index)]
+        sums[index] += attended[camera, : len(index)]
     return module.output_proj(sums / pairs.num_cameras[0].clamp(min=1)[:, None])[None]
 
 
 def measure_cross_attention(
     cells: int, back_m: float, seconds: float, wall: bool
 ) -> dict[str, Any]:
-    """A row: packed against padded, for a rig so far behind."""
+    """Return a row of results: packed against padded, for a rig ``back_m`` metres behind."""
     grid = BEVGrid(shape=(cells, cells), frame="lidar")
     module = SpatialCrossAttention(
         CHANNELS, num_levels=len(STRIDES), num_heads=HEADS, num_heights=4, cross_points=8
@@ -145,7 +152,11 @@ def two_queue_self_attention(
     cell_centers: Tensor,  # (Q, 2)
     shape: tuple[int, int],
 ) -> Tensor:  # (1, Q, C)
-    """Offsets and weights from [q, q + pos], a value map a queue, the mean of the two."""
+    """Compute the self-attention of the released code.
+
+    Offsets and weights come from [q, q + pos]. Each queue has a value map. The output is the mean
+    of the two queues.
+    """
     heads, queues, points = module.num_heads, module.self_queues, module.self_points
     both = torch.cat((query, query + pos), -1)
     joint = {}
@@ -166,7 +177,7 @@ def two_queue_self_attention(
 
 
 def measure_self_attention(cells: int, seconds: float, wall: bool) -> dict[str, Any]:
-    """A row: the simplified form against the two queues."""
+    """Return a row of results: the simplified form against the two queues."""
     grid = BEVGrid(shape=(cells, cells), frame="lidar")
     module = TemporalSelfAttention(CHANNELS, num_heads=HEADS, self_points=4, self_queues=2)
     for name in ("sampling_offsets", "attention_weights"):
@@ -195,7 +206,11 @@ def measure_self_attention(cells: int, seconds: float, wall: bool) -> dict[str, 
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Prints a line for each row as it is measured and returns all of it."""
+    """Measure all rows, print each when it is ready, and return them.
+
+    Raises:
+        RuntimeError: The outputs of the two forms differ.
+    """
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
     wall = arguments.threads > 1
@@ -207,7 +222,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     print(rows[-1], flush=True)
     for row in rows:
         if row["max_difference"] > 1e-3:
-            raise RuntimeError(f"{row['case']}: the two forms differ by {row['max_difference']}")
+            raise RuntimeError(
+                f"{row['case']}: the two forms must agree to 1e-3; got a difference of "
+                f"{row['max_difference']}"
+            )
     return {
         **machine(),
         "threads": arguments.threads,

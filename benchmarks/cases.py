@@ -1,4 +1,4 @@
-"""Both operators at the sizes they are used at, and the formulation they are compared with."""
+"""Benchmark cases: both operators at the sizes of real models, and `F.grid_sample` references."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DCNV3_SHAPES = {
     "xl_stage4": ((20, 50), 1536, 96, 2.0),
 }
 PYRAMID = ((80, 200), (40, 100), (20, 50), (10, 25))
-# name: images, queries of an image, levels; eight heads of 32 channels, eight points
+# name: images, queries per image, levels; eight heads of 32 channels, eight points
 ATTENTION_SHAPES = {
     "spatial_cross_attention": (6, 8000, PYRAMID),
     "temporal_self_attention": (1, 40000, ((200, 200),)),
@@ -33,7 +33,7 @@ ATTENTION_SHAPES = {
 
 
 class Case(NamedTuple):
-    """One operator at one size: its inputs, and both ways to compute it."""
+    """One operator at one size: its inputs and both implementations."""
 
     name: str
     tensors: tuple[Tensor, Tensor, Tensor]
@@ -41,19 +41,22 @@ class Case(NamedTuple):
     grid_sample: Callable[..., Tensor]
 
     def bytes_forward(self) -> int:
-        """What a forward pass cannot do without: each input read once, each output written."""
+        """Return the minimum traffic of a forward pass: read each input, write the output once."""
         output = self.tensors[0].nbytes * self.output_per_value()
         return round(sum(t.nbytes for t in self.tensors) + output)
 
     def bytes_forward_backward(self) -> int:
-        """Inputs are read twice, the output and all gradients written, its gradient read."""
+        """Return the minimum traffic of a forward and a backward pass.
+
+        Inputs are read twice, the output's gradient once; the output and all gradients are written.
+        """
         output = self.tensors[0].nbytes * self.output_per_value()
         return round(3 * sum(t.nbytes for t in self.tensors) + 2 * output)
 
     def output_per_value(self) -> float:
-        """Numbers of the output over those of its first input."""
+        """Return the size of the output divided by that of the first input."""
         values, points, factors = self.tensors
-        if points.dim() == 4:  # dcnv3, whose output has the place of the offsets
+        if points.dim() == 4:  # dcnv3: the output has the height and width of the offsets
             return points.shape[1] * points.shape[2] / (values.shape[1] * values.shape[2])
         return factors.shape[1] / values.shape[1]
 
@@ -61,16 +64,16 @@ class Case(NamedTuple):
 def dcnv3_by_grid_sample(
     input: Tensor, offset: Tensor, mask: Tensor, groups: int, scale: float
 ) -> Tensor:
-    """DCNv3 of a 3x3 kernel, stride 1: all samples of a group in one call, then weighted."""
+    """Compute DCNv3 of a 3x3 kernel, stride 1: sample a group in one call, then sum by weight."""
     batch, height, width, channels = input.shape
     y = torch.arange(height, dtype=input.dtype, device=input.device).view(1, height, 1, 1, 1)
     x = torch.arange(width, dtype=input.dtype, device=input.device).view(1, 1, width, 1, 1)
     steps = torch.arange(-1, 2, dtype=input.dtype, device=input.device)
-    grid_x, grid_y = steps.repeat_interleave(3), steps.repeat(3)  # columns outside
+    grid_x, grid_y = steps.repeat_interleave(3), steps.repeat(3)  # the column is the outer index
     pairs = offset.view(batch, height, width, groups, 9, 2)
-    place_x = (x + (grid_x + pairs[..., 0]) * scale) * (2 / width) + (1 / width - 1)
-    place_y = (y + (grid_y + pairs[..., 1]) * scale) * (2 / height) + (1 / height - 1)
-    grid = torch.stack((place_x, place_y), -1)  # (B, H, W, G, 9, 2)
+    sample_x = (x + (grid_x + pairs[..., 0]) * scale) * (2 / width) + (1 / width - 1)
+    sample_y = (y + (grid_y + pairs[..., 1]) * scale) * (2 / height) + (1 / height - 1)
+    grid = torch.stack((sample_x, sample_y), -1)  # (B, H, W, G, 9, 2)
     grid = grid.permute(0, 3, 1, 2, 4, 5).reshape(batch * groups, height * width, 9, 2)
     maps = input.permute(0, 3, 1, 2).reshape(batch * groups, channels // groups, height, width)
     samples = F.grid_sample(maps, grid, align_corners=False)  # (B * G, D, H * W, 9)
@@ -82,7 +85,7 @@ def dcnv3_by_grid_sample(
 def attention_by_grid_sample(
     value: Tensor, locations: Tensor, weights: Tensor, shapes: tuple[tuple[int, int], ...]
 ) -> Tensor:
-    """Multi-scale deformable attention: one call a level, stacked, then weighted."""
+    """Compute multi-scale deformable attention: sample each level in one call, sum by weight."""
     batch, _, heads, depth = value.shape
     queries, points = locations.shape[1], locations.shape[4]
     grids = 2 * locations - 1
@@ -98,7 +101,7 @@ def attention_by_grid_sample(
 
 
 def dcnv3_case(name: str, device: torch.device, images: int = 1) -> Case:
-    """Offsets N(0, 1) pixel, stretched by offset_scale like the kernel's grid."""
+    """Return a DCNv3 case with offsets N(0, 1) pixel, times offset_scale like the kernel's grid."""
     (height, width), channels, groups, scale = DCNV3_SHAPES[name]
     shape = (images, height, width)
     tensors = (
@@ -115,7 +118,7 @@ def dcnv3_case(name: str, device: torch.device, images: int = 1) -> Case:
 
 
 def attention_case(name: str, device: torch.device) -> Case:
-    """Queries in the order of a scan over the image, points N(0, 4) pixels about them."""
+    """Return an attention case with queries in scan order and points N(0, 4) pixels about them."""
     images, queries, shapes = ATTENTION_SHAPES[name]
     levels, pixels = len(shapes), sum(h * w for h, w in shapes)
     columns = round((queries * shapes[0][1] / shapes[0][0]) ** 0.5)
@@ -135,6 +138,6 @@ def attention_case(name: str, device: torch.device) -> Case:
     return Case(
         f"ms_deform_attn {name}",
         tensors,
-        lambda value, places, factors: ops.ms_deform_attn(value, shapes, places, factors),
+        lambda value, points, factors: ops.ms_deform_attn(value, shapes, points, factors),
         lambda *t: attention_by_grid_sample(*t, shapes),
     )

@@ -1,11 +1,12 @@
-"""Measures the operators on a GPU, beside other projects' kernels in the same run.
+"""Benchmark of the operators on a GPU, with other projects' kernels ("peers") in the same run.
 
     python -m benchmarks.run ops --device cuda --json benchmarks/results/ops_cuda.json
     python -m benchmarks.run ops --device cuda --peer dcnv4=FILE --peer mmcv=FILE  # see peers.py
 
-Six images at once. Each figure is the median of calls between two events of the device, on buffers
-that change so that no cache holds them. Fractions are of the copy bandwidth measured in the same
-run, counting each input and output once. Kernels are called as such, without autograd.
+A call processes six images. Each figure is the median time of calls, measured by events of the
+device. The calls alternate between sets of buffers, so that no cache holds them. Fractions are of
+the copy bandwidth measured in the same run and count each input and output once. Kernels are
+called without autograd. A "side" is one implementation in the comparison.
 """
 
 from __future__ import annotations
@@ -34,45 +35,48 @@ from benchmarks.device import (
 from benchmarks.timing import machine
 
 IMAGES = 6
-CALLS = 50  # of each figure
+CALLS = 50  # for each figure
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-# A peer's result may differ from ours by so much of the largest number: it sums in 16 bits.
+# Allowed difference of a peer's result, relative to the largest number: it sums in 16 bits.
 WRONG = 0.05
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Other projects' kernels."""
+    """Add the option for other projects' kernels."""
     parser.add_argument(
         "--peer",
         action="append",
         default=[],
         metavar="NAME=FILE",
-        help=f"on cuda: a compiled extension to compare with; NAME of {', '.join(peers.PEERS)}",
+        help="on cuda: a compiled extension to compare with; NAME is one of "
+        f"{', '.join(peers.PEERS)}",
     )
 
 
-def read_peers(wishes: Sequence[str]) -> dict[str, Any]:
-    """Loads each `NAME=FILE`.
+def read_peers(specifications: Sequence[str]) -> dict[str, Any]:
+    """Load the extension of each `NAME=FILE`.
 
     Raises:
-        ValueError: no such peer is known.
-        FileNotFoundError: its file is not there.
+        ValueError: The name is not that of a supported peer.
+        FileNotFoundError: The file does not exist.
     """
     loaded = {}
-    for wish in wishes:
-        name, _, path = wish.partition("=")
+    for text in specifications:
+        name, _, path = text.partition("=")
         if name not in peers.PEERS or not path:
-            raise ValueError(f"--peer must be NAME=FILE, NAME of {list(peers.PEERS)}; got {wish}")
+            raise ValueError(
+                f"--peer must be NAME=FILE, NAME one of {list(peers.PEERS)}; got {text}"
+            )
         loaded[name] = peers.load_extension(Path(path))
     return loaded
 
 
 def our_calls(case: Case, options: dict[str, Any]) -> peers.Calls:
-    """Our kernels as operators, below autograd."""
-    names = case.name.split()[0]
-    operator = getattr(torch.ops.bevstack, names).default
-    gradient = getattr(torch.ops.bevstack, f"{names}_backward").default
-    index = [None] if names == "ms_deform_attn" else []
+    """Return the calls of our operators, without autograd."""
+    name = case.name.split()[0]
+    operator = getattr(torch.ops.bevstack, name).default
+    gradient = getattr(torch.ops.bevstack, f"{name}_backward").default
+    index = [None] if name == "ms_deform_attn" else []
 
     def forward(tensors: Sequence[Tensor]) -> Tensor:
         return operator(*tensors, *index, **options)
@@ -84,7 +88,7 @@ def our_calls(case: Case, options: dict[str, Any]) -> peers.Calls:
 
 
 def sides_of(case: Case, modules: dict[str, Any]) -> dict[str, peers.Calls]:
-    """Ours and every peer that computes the same."""
+    """Return our calls and those of every loaded peer that computes the same operator."""
     operator, name = case.name.split()
     if operator == "dcnv3":
         _, channels, groups, scale = DCNV3_SHAPES[name]
@@ -102,7 +106,7 @@ def sides_of(case: Case, modules: dict[str, Any]) -> dict[str, peers.Calls]:
 
 
 def measure_side(calls: peers.Calls, case: Case, clock: Clock, sets: int) -> dict[str, float]:
-    """Milliseconds of one side's passes, on buffers in turns."""
+    """Return the median milliseconds of one side's passes, alternating between buffer sets."""
     prepared = calls.pack(case.tensors)
     grad_output = torch.ones_like(calls.forward(prepared))
     with_grads = rotation(copies([*prepared, grad_output], sets))
@@ -115,20 +119,20 @@ def measure_side(calls: peers.Calls, case: Case, clock: Clock, sets: int) -> dic
         return calls.forward(with_grads()[:-1])
 
     figures = {}
-    for what, call in (("forward", forward), ("backward", backward)):
-        figures[what] = statistics.median(clock(call, CALLS)) * 1e3
+    for name, call in (("forward", forward), ("backward", backward)):
+        figures[name] = statistics.median(clock(call, CALLS)) * 1e3
     return figures
 
 
 def measure(
     case: Case, sides: dict[str, peers.Calls], clock: Clock, *, bandwidth: float, sets: int
 ) -> dict[str, Any]:
-    """A row: each side's times, ours over theirs, and the part of the bandwidth that each uses."""
+    """Return a row of results: times, bandwidth fractions, and times relative to ours."""
     dtype = str(case.tensors[0].dtype).removeprefix("torch.")
     row: dict[str, Any] = {"case": case.name, "dtype": dtype, "sets": sets}
     wanted = sides["bevstack"].forward(sides["bevstack"].pack(case.tensors))
     for name, calls in sides.items():
-        row[name] = failure = why_not(calls, case, wanted)
+        row[name] = failure = check_side(calls, case, wanted)
         if failure:
             continue
         ms = measure_side(calls, case, clock, sets)
@@ -140,19 +144,19 @@ def measure(
             "forward_backward_fraction": fraction(case.bytes_forward_backward(), both, bandwidth),
         }
         if name != "bevstack":
-            for what in ("forward", "forward_backward"):
-                ours = row["bevstack"][f"{what}_ms"]
-                row[name][f"{what}_times_ours"] = round(row[name][f"{what}_ms"] / ours, 2)
+            for passes in ("forward", "forward_backward"):
+                ours = row["bevstack"][f"{passes}_ms"]
+                row[name][f"{passes}_times_ours"] = round(row[name][f"{passes}_ms"] / ours, 2)
     return row
 
 
-def fraction(compulsory: int, ms: float, bandwidth: float) -> float:
-    """Of the copy bandwidth, what moving only `compulsory` bytes in that time would be."""
-    return round(compulsory / (ms / 1e3) / bandwidth, 3)
+def fraction(minimum_bytes: int, ms: float, bandwidth: float) -> float:
+    """Return the fraction of the copy bandwidth that moving `minimum_bytes` in this time takes."""
+    return round(minimum_bytes / (ms / 1e3) / bandwidth, 3)
 
 
-def why_not(calls: peers.Calls, case: Case, wanted: Tensor) -> dict[str, str] | None:
-    """Runs both passes once; what went wrong, if anything did."""
+def check_side(calls: peers.Calls, case: Case, wanted: Tensor) -> dict[str, str] | None:
+    """Run both passes once and return a description of the failure, or None."""
     try:
         prepared = calls.pack(case.tensors)
         output = calls.forward(prepared).view_as(wanted)
@@ -166,13 +170,13 @@ def why_not(calls: peers.Calls, case: Case, wanted: Tensor) -> dict[str, str] | 
 
 
 def in_type(case: Case, dtype: torch.dtype) -> Case:
-    """The same case with all tensors of one type."""
+    """Return the case with all tensors converted to one type."""
     values, points, factors = case.tensors
     return case._replace(tensors=(values.to(dtype), points.to(dtype), factors.to(dtype)))
 
 
 def run(arguments: argparse.Namespace, clock: Clock = clock_by_events) -> dict[str, Any]:
-    """Prints a line for each row as it is measured and returns all of it."""
+    """Measure all rows, print each when it is ready, and return them."""
     device = require_gpu()
     modules = read_peers(arguments.peer)
     torch.manual_seed(0)

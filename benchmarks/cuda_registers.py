@@ -1,8 +1,9 @@
-"""Compiles the CUDA kernels and keeps what the compiler says of each: registers, spills, memory.
+"""Report of the CUDA compiler on each kernel: registers, spilled bytes and shared memory.
 
     python benchmarks/cuda_registers.py --json benchmarks/cuda_registers.json
 
-Needs nvcc, but neither a GPU nor torch: kernels include no torch header. About two minutes.
+The program needs nvcc, but neither a GPU nor torch: kernels include no torch header. It takes about
+two minutes.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 ARCHITECTURES = ("80", "86", "89", "90", "100", "120")
-# What torch passes for an extension, as far as it matters to code without its headers.
+# The flags that torch passes for an extension, except those for code that includes its headers.
 FLAGS = (
     "-O3",
     "-std=c++17",
@@ -39,7 +40,7 @@ _REPORT = re.compile(
 
 
 class KernelReport(NamedTuple):
-    """What the compiler says of one kernel on one architecture."""
+    """Compiler report on one kernel for one architecture."""
 
     kernel: str
     architecture: str
@@ -49,17 +50,18 @@ class KernelReport(NamedTuple):
 
 
 def kernel_sources() -> list[Path]:
-    """The CUDA sources of the operators."""
+    """Return the CUDA sources of the operators."""
     return sorted((ROOT / "ops").rglob("*.cu"))
 
 
 def compile_source(
     nvcc: str, source: Path, folder: Path, architectures: tuple[str, ...] = ARCHITECTURES
 ) -> list[KernelReport]:
-    """Compiles one source for all architectures into ``folder``; the newest as PTX as well.
+    """Compile one source for all architectures, and for the newest also PTX, into ``folder``.
 
     Raises:
-        RuntimeError: it does not compile; holds what the compiler printed.
+        RuntimeError: The source does not compile without a warning; the message is the compiler's
+            output.
     """
     targets = [f"arch=compute_{a},code=sm_{a}" for a in architectures]
     targets.append(f"arch=compute_{architectures[-1]},code=compute_{architectures[-1]}")
@@ -74,16 +76,16 @@ def compile_source(
 
 
 def parse_report(text: str) -> list[KernelReport]:
-    """Reads what ``nvcc -Xptxas -v`` prints."""
+    """Parse the output of ``nvcc -Xptxas -v``."""
     reports = []
-    for found in _REPORT.finditer(text):
-        shared = re.search(r"(\d+) bytes smem", found["rest"])
+    for match in _REPORT.finditer(text):
+        shared = re.search(r"(\d+) bytes smem", match["rest"])
         reports.append(
             KernelReport(
-                _readable(found["name"]),
-                f"sm_{found['architecture']}",
-                int(found["registers"]),
-                int(found["stores"]) + int(found["loads"]),
+                _readable(match["name"]),
+                f"sm_{match['architecture']}",
+                int(match["registers"]),
+                int(match["stores"]) + int(match["loads"]),
                 int(shared[1]) if shared else 0,
             )
         )
@@ -91,21 +93,21 @@ def parse_report(text: str) -> list[KernelReport]:
 
 
 def compile_all(nvcc: str, folder: Path) -> list[KernelReport]:
-    """Compiles every source for every architecture, two at a time."""
+    """Compile every source for every architecture, two sources at a time."""
     with ThreadPoolExecutor(2) as pool:
         reports = pool.map(lambda source: compile_source(nvcc, source, folder), kernel_sources())
-        return [report for of_source in reports for report in of_source]
+        return [report for source_reports in reports for report in source_reports]
 
 
 def nvcc_version(nvcc: str) -> str:
-    """The compiler's version, such as 13.0.88."""
+    """Return the compiler's version, for example 13.0.88."""
     printed = subprocess.check_output([nvcc, "--version"], text=True)
-    found = re.search(r"V(\d[\d.]*)", printed)
-    return found[1] if found else printed.strip()
+    match = re.search(r"V(\d[\d.]*)", printed)
+    return match[1] if match else printed.strip()
 
 
 def as_table(version: str, reports: list[KernelReport]) -> dict[str, object]:
-    """The reports as they are kept: kernel, architecture, then the three numbers."""
+    """Return the reports in their stored form: kernel, architecture, then the three numbers."""
     kernels: dict[str, dict[str, dict[str, int]]] = {}
     for report in sorted(reports):
         kernels.setdefault(report.kernel, {})[report.architecture] = {
@@ -117,20 +119,23 @@ def as_table(version: str, reports: list[KernelReport]) -> dict[str, object]:
 
 
 def _readable(mangled: str) -> str:
-    """The name as it is written in the source, without the project's namespaces."""
+    """Return the demangled name without the project's namespaces."""
     demangled = subprocess.check_output(["c++filt", mangled], text=True).strip()
     name = re.sub(r"bevstack::|gpu::|\(anonymous namespace\)::|^void ", "", demangled)
     return name.split(">(", 1)[0] + ">" if ">(" in name else name.split("(", 1)[0]
 
 
 def main() -> int:
-    """Compiles, prints a table, and writes it where asked to."""
+    """Compile all kernels, print a table, and write it to a file if --json is given."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="where to write the table")
+    parser.add_argument("--json", type=Path, help="also write the table to this file")
     arguments = parser.parse_args()
     nvcc = shutil.which("nvcc")
     if nvcc is None:
-        print("nvcc must be on the PATH; got none", file=sys.stderr)
+        print(
+            "nvcc must be on the PATH; got none: install the CUDA toolkit or add its folder bin",
+            file=sys.stderr,
+        )
         return 1
     with tempfile.TemporaryDirectory() as folder:
         reports = compile_all(nvcc, Path(folder))

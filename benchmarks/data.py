@@ -1,15 +1,17 @@
-"""Measures what stands between the disk and the network.
+"""Benchmark of data loading, from files on disk to the input of the network.
 
     python -m benchmarks.run data --images data/nuscenes/samples --json data.json
     python benchmarks/full_size_tables.py out/full_tables
     python -m benchmarks.run data --tables out/full_tables --version v1.0-trainval
 
-Images: six JPEGs as one sample of model input, against the steps of the released BEVFormer v2 code
-(Pillow's decoder, float32, crop and resize by Pillow, mean and padding in numpy), in turns on one
-thread; CPU time a sample. Freed memory stays with the process for both, as it does in the
-package's loading processes; ``--memory fresh`` gets it from the system anew. Tables: opened first
-without and then with their file of columns, each in a process of its own, from warm pages; wall
-and CPU time and the peak of resident memory.
+Images: loading six JPEGs as one sample of model input, against the steps of the released BEVFormer
+v2 code (Pillow's decoder, float32, crop and resize by Pillow, mean and padding in numpy). Both run
+alternately on one thread; a figure is the CPU time of a sample. For both, the process keeps freed
+memory, like the package's loading processes do; with ``--memory fresh`` it gets memory from the
+system again each time.
+
+Tables: opening them first without and then with their file of columns, each in a separate process,
+from a warm page cache. Figures are wall time, CPU time and the peak of resident memory.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.timing import load, machine, spent
+from benchmarks.timing import load, machine, time_runs
 from bevstack.config import AugmentationConfig, ImageConfig
 from bevstack.datasets.images import read_image
 from bevstack.datasets.preprocess import decoding_reduction, preprocess, target_size
@@ -40,28 +42,30 @@ MEAN = (123.675, 116.28, 103.53)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What is measured, and for how long."""
-    parser.add_argument("--images", type=Path, help="a folder with JPEGs, looked for below it")
-    parser.add_argument("--seconds", type=float, default=10.0, help="for each figure (default 10)")
+    """Add the options: inputs and duration."""
+    parser.add_argument("--images", type=Path, help="folder to search for JPEGs, recursively")
+    parser.add_argument(
+        "--seconds", type=float, default=10.0, help="duration of each figure (default 10)"
+    )
     parser.add_argument(
         "--memory",
         choices=("kept", "fresh"),
         default="kept",
-        help="whether freed memory stays with the process or is got from the system anew",
+        help="keep freed memory in the process, or get it from the system again each time",
     )
-    parser.add_argument("--tables", type=Path, help="a root whose tables are opened")
-    parser.add_argument("--version", default="v1.0-trainval", help="the folder of those tables")
+    parser.add_argument("--tables", type=Path, help="root folder of the tables to open")
+    parser.add_argument("--version", default="v1.0-trainval", help="folder of the tables below it")
 
 
-def released_way(paths: list[Path], config: ImageConfig) -> np.ndarray:
-    """Six JPEGs as the released code makes them model input, (N, 3, H, W) float32."""
+def released_preprocessing(paths: list[Path], config: ImageConfig) -> np.ndarray:
+    """Return the model input (N, 3, H, W) float32 by the steps of the released code."""
     images = []
     for path in paths:
         pixels = np.asarray(Image.open(path).convert("RGB")).astype(np.float32)
         picture = Image.fromarray(np.uint8(pixels))
-        kept = round(picture.height * config.keep_bottom)
-        picture = picture.crop((0, picture.height - kept, picture.width, picture.height))
-        height, width = target_size((kept, picture.width), config)
+        kept_rows = round(picture.height * config.keep_bottom)
+        picture = picture.crop((0, picture.height - kept_rows, picture.width, picture.height))
+        height, width = target_size((kept_rows, picture.width), config)
         picture = picture.resize((width, height))
         pixels = np.array(picture).astype(np.float32) - np.array(MEAN, dtype=np.float32)
         below, right = (-side % config.pad_to for side in (height, width))
@@ -70,8 +74,10 @@ def released_way(paths: list[Path], config: ImageConfig) -> np.ndarray:
     return np.ascontiguousarray(stacked)
 
 
-def own_way(paths: list[Path], config: ImageConfig, size: tuple[int, int]) -> torch.Tensor:
-    """The same by the package, decoded at part of the size where that is enough."""
+def own_preprocessing(
+    paths: list[Path], config: ImageConfig, size: tuple[int, int]
+) -> torch.Tensor:
+    """Return the model input by the package, which decodes at a reduced size if that is enough."""
     reduction = decoding_reduction(size, config, AugmentationConfig())
     images = [read_image(path, size, reduction=reduction) for path in paths]
     frame = Frame(
@@ -83,16 +89,22 @@ def own_way(paths: list[Path], config: ImageConfig, size: tuple[int, int]) -> to
 
 
 def measure_images(paths: list[Path], wanted: tuple[int, int], seconds: float) -> dict[str, Any]:
-    """Both ways in turns; a row of the result."""
+    """Check that both forms agree, time them alternately, and return a row of results."""
     config = ImageConfig(size=wanted, mean=MEAN, std=(1.0, 1.0, 1.0))
     height, width = read_image(paths[0]).shape[:2]
     size = (height, width)
-    ours, theirs = own_way(paths, config, size).numpy(), released_way(paths, config)
+    ours = own_preprocessing(paths, config, size).numpy()
+    theirs = released_preprocessing(paths, config)
     difference = float(np.sqrt(((ours - theirs) ** 2).mean()))
     if ours.shape != theirs.shape or difference > 2.0:
-        raise RuntimeError(f"{wanted}: the two differ by {difference} levels RMS")
-    runs = [lambda: own_way(paths, config, size), lambda: released_way(paths, config)]
-    own, released = spent(runs, seconds, wall=False)
+        raise RuntimeError(
+            f"{wanted}: the two inputs must agree to 2 levels RMS; got a difference of {difference}"
+        )
+    runs = [
+        lambda: own_preprocessing(paths, config, size),
+        lambda: released_preprocessing(paths, config),
+    ]
+    own, released = time_runs(runs, seconds, wall=False)
     return {
         "size": list(wanted),
         "decoded_at": f"1/{decoding_reduction(size, config, AugmentationConfig())}",
@@ -124,25 +136,25 @@ print(json.dumps({
 
 
 def measure_tables(root: Path, version: str) -> dict[str, Any]:
-    """First without and then with the file of columns."""
+    """Measure opening the tables, first without and then with the file of columns."""
     folder = root / version
-    for path in folder.glob("*.json"):  # into the page cache
+    for path in folder.glob("*.json"):  # read all files into the page cache
         with path.open("rb") as file:
             while file.read(1 << 24):
                 pass
     (folder / FILE_NAME).unlink(missing_ok=True)
     result: dict[str, Any] = {}
-    for what in ("first", "again"):
+    for opening in ("first", "again"):
         command = [sys.executable, "-c", OPEN, str(root), version]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        result[what] = json.loads(done.stdout)
+        result[opening] = json.loads(done.stdout)
     result["json_gb"] = round(sum(p.stat().st_size for p in folder.glob("*.json")) / 1e9, 2)
     result["columns_gb"] = round((folder / FILE_NAME).stat().st_size / 1e9, 2)
     return result
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Prints a line for each figure as it is measured and returns all of it."""
+    """Measure all figures, print each when it is ready, and return them."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     kept = arguments.memory == "kept" and keep_freed_memory()
@@ -166,10 +178,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             )
     if arguments.tables:
         result["tables"] = measure_tables(arguments.tables, arguments.version)
-        for what in ("first", "again"):
-            figures = result["tables"][what]
+        for opening in ("first", "again"):
+            figures = result["tables"][opening]
             print(
-                f"tables {what}: {figures['wall_s']} s, {figures['cpu_s']} s of CPU, "
+                f"tables {opening}: {figures['wall_s']} s, {figures['cpu_s']} s of CPU, "
                 f"{figures['peak_gb']} GB"
             )
     return result

@@ -1,4 +1,4 @@
-"""Time and bandwidth of a GPU: events on its own clock, and memory that no cache holds."""
+"""Time and bandwidth of a GPU: events of the device, and buffers that no cache holds."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-# Sets of buffers together are so many times the second-level cache: by the time a set comes round
-# again, nothing of it is left there.
+# All sets of buffers together are at least this factor larger than the second-level cache. When a
+# set is used again, the cache holds nothing of it.
 CACHES = 3
 
 
 class Clock(Protocol):
-    """What measures time on a device."""
+    """Timer of calls on a device."""
 
     def __call__(self, call: Callable[[], Any], count: int) -> list[float]:
-        """Seconds that each of `count` calls takes."""
+        """Return the seconds of each of `count` calls."""
 
 
 def require_gpu() -> torch.device:
-    """Returns the current GPU.
+    """Return the current GPU.
 
     Raises:
-        SystemExit: torch can use none.
+        SystemExit: torch cannot use any GPU.
     """
     if not torch.cuda.is_available():
         raise SystemExit(
@@ -39,10 +39,10 @@ def require_gpu() -> torch.device:
 
 
 def clock_by_events(call: Callable[[], Any], count: int) -> list[float]:
-    """Seconds between two events about each call.
+    """Return the seconds between two events around each call.
 
-    The device first sleeps while all calls are queued, so that what the host takes for a call does
-    not count, however short the kernel is.
+    The device first sleeps while all calls are queued, so that the host's time for a call is not
+    counted, even for a short kernel.
     """
     call()
     torch.cuda.synchronize()
@@ -61,40 +61,40 @@ def clock_by_events(call: Callable[[], Any], count: int) -> list[float]:
 
 
 def sets_needed(set_bytes: int, cache_bytes: int, free_bytes: int) -> int:
-    """How many copies of buffers are used in turns: beyond the cache, within free memory."""
+    """Return the number of buffer sets that exceed the cache and fit into the free memory."""
     wanted = math.ceil(CACHES * cache_bytes / max(set_bytes, 1)) + 1
     return max(2, min(wanted, free_bytes // max(set_bytes, 1)))
 
 
 def rotation(sets: Sequence[Sequence[Tensor]]) -> Callable[[], Sequence[Tensor]]:
-    """Returns what gives the next set at each call, from the first again after the last."""
+    """Return a function that returns the next set at each call, cyclically."""
 
-    def turns() -> Iterator[Sequence[Tensor]]:
+    def cycle() -> Iterator[Sequence[Tensor]]:
         while True:
             yield from sets
 
-    ring = turns()
+    ring = cycle()
     return lambda: next(ring)
 
 
 def copies(tensors: Sequence[Tensor], count: int) -> list[list[Tensor]]:
-    """`count` sets of equal tensors in memory of their own, the given ones first."""
+    """Return `count` sets of equal tensors in separate memory; the first set is the argument."""
     return [list(tensors), *([t.clone() for t in tensors] for _ in range(count - 1))]
 
 
 def copy_bandwidth(device: torch.device, clock: Clock, size: int = 1 << 30) -> float:
-    """Bytes a second, read and written, of copying `size` bytes; the median."""
+    """Return the median bandwidth of copying `size` bytes, in bytes read and written a second."""
     source = torch.zeros(size // 4, device=device)
     target = torch.empty_like(source)
     return 2 * source.nbytes / statistics.median(clock(lambda: target.copy_(source), 20))
 
 
 def describe(device: torch.device) -> dict[str, Any]:
-    """The device, its driver, and the versions that figures hold for."""
+    """Return the device, its driver, and the versions that figures are valid for."""
     properties = torch.cuda.get_device_properties(device)
-    asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        driver = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+        driver = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         driver = "unknown"
     return {

@@ -1,12 +1,13 @@
-"""Measures scoring at the size of the validation split of nuScenes against nuscenes-devkit 1.2.
+"""Benchmark of scoring against nuscenes-devkit 1.2, at the size of nuScenes' validation split.
 
     python -m benchmarks.run evaluate --json benchmarks/results/evaluate.json
-    python -m benchmarks.run evaluate --scenes 5          # a thirtieth of it, in a minute
+    python -m benchmarks.run evaluate --scenes 5          # 1/30 of the data, takes a minute
 
-About 6,000 samples, 1.8 million predictions and 190,000 true boxes, drawn at random. Each side runs
-in a process of one thread, from the same tables and results file to metrics files, which must be
-equal to the last bit. Times are of the processor, so that they hold on a busy machine; the tables'
-file of columns is there, as from the second run on. The devkit takes minutes and 5 GB.
+The data is drawn at random: about 6,000 samples, 1.8 million predictions and 190,000 true boxes.
+Each side runs in a process with one thread. It reads the same tables and results file and writes
+metrics files, which must be equal to the last bit. Times are CPU times, so that they are valid on a
+busy machine. The tables' file of columns exists, like from the second run on. The devkit takes
+minutes and 5 GB.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from bevstack.evaluation.results.submission import CAMERA_META, Submission, writ
 from bevstack.tables.reader import Tables
 
 SUMMARY = "the whole of nuScenes val scored by us and by nuscenes-devkit"
-GOALS = {  # what is meant to be reached, from the devkit's to our time
+GOALS = {  # wanted ratios of the devkit's time, or memory, to ours
     "accumulate": 200,
     "filter and ego distance": 40,
     "from files": 25,
@@ -45,13 +46,17 @@ COLD_STARTS = 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where the data goes, and how much of it."""
-    parser.add_argument("--folder", type=Path, help="keep the data here (default: a temporary one)")
-    parser.add_argument("--scenes", type=int, help="of the 150 of val (default: all)")
+    """Add the options: folder and size of the data."""
+    parser.add_argument(
+        "--folder", type=Path, help="keep the data in this folder (default: a temporary folder)"
+    )
+    parser.add_argument(
+        "--scenes", type=int, help="number of scenes, of the 150 of val (default: all)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Makes the data where it is not there, runs all sides, compares."""
+    """Write the data if it is missing, run all sides, and return and print the comparison."""
     with tempfile.TemporaryDirectory() as temporary:
         root = (arguments.folder or Path(temporary)).resolve()
         prepare(root, arguments.scenes)
@@ -71,7 +76,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def prepare(root: Path, scenes: int | None) -> None:
-    """Tables, results as JSON and as columns, and the file that the tables' columns are kept in."""
+    """Write the tables and their file of columns, and the results as JSON and as columns."""
     if (root / "results.json").is_file():
         return
     write_tables(root, scenes)
@@ -81,11 +86,11 @@ def prepare(root: Path, scenes: int | None) -> None:
     write_columns(root / "results.safetensors", boxes, CAMERA_META)
     write_submission(root / "results.json", Entries(submission))
     (root / "maps").mkdir()
-    (root / "maps" / "m.png").touch()  # the devkit asks for it, and does not look
+    (root / "maps" / "m.png").touch()  # the devkit requires the file, but does not read it
 
 
 class Entries(Mapping[str, list[dict[str, object]]]):
-    """The boxes of a submission as JSON has them, made sample by sample."""
+    """Boxes of a submission as JSON entries, made one sample at a time."""
 
     def __init__(self, submission: Submission) -> None:
         self._submission = submission
@@ -101,7 +106,7 @@ class Entries(Mapping[str, list[dict[str, object]]]):
 
 
 def run_side(name: str, root: Path) -> dict[str, Any]:
-    """One side in its own process."""
+    """Run one side in a separate process and return its figures."""
     print(f"{name} ...", flush=True)
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
     done = subprocess.run(
@@ -116,22 +121,22 @@ def run_side(name: str, root: Path) -> dict[str, Any]:
 
 
 def ratios(sides: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """The devkit's time (or memory) over ours."""
+    """Return the ratios of the devkit's time, or memory, to ours."""
     devkit, arrays = sides["devkit"]["cpu_s"], sides["arrays"]["cpu_s"]
     scoring = devkit["filter"] + devkit["accumulate"]
     ours = sides["bevstack"]
-    found = {
+    exact = {
         "accumulate": devkit["accumulate"] / arrays["accumulate"],
         "filter and ego distance": devkit["filter"] / arrays["filter"],
         "from files": sum(devkit.values()) / ours["all_cpu_s"]["all"],
         "from arrays": scoring / arrays["evaluate"],
         "peak memory": sides["devkit"]["peak_gb"] / ours["peak_gb"],
     }
-    return {name: round(ratio, 1) for name, ratio in found.items()}
+    return {name: round(ratio, 1) for name, ratio in exact.items()}
 
 
 def same_files(root: Path) -> bool:
-    """Whether both sides wrote the same figures and curves, character by character."""
+    """Return True if both sides wrote the same figures and curves, character by character."""
     details, summaries = [], []
     for side in ("bevstack", "devkit"):
         details.append((root / side / "metrics_details.json").read_bytes())
@@ -142,7 +147,7 @@ def same_files(root: Path) -> bool:
 
 
 def cold_start(root: Path) -> dict[str, dict[str, float]]:
-    """`bevstack evaluate` on two scenes from start to end, with the compiled cache and without."""
+    """Time the command `bevstack evaluate` on two scenes, with and without numba's cache."""
     prepare(root / "two", 2)
     names = Tables(root / "two", VERSION).scenes.name.tolist()
     command = [sys.executable, "-m", "bevstack.cli.main", "evaluate", "--nuscenes"]
@@ -156,7 +161,7 @@ def cold_start(root: Path) -> dict[str, dict[str, float]]:
 
 
 def timed(command: list[str], extra: dict[str, str]) -> dict[str, float]:
-    """Seconds of a command."""
+    """Run a command and return its wall and CPU seconds."""
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, env={**os.environ, **extra}, stdout=subprocess.DEVNULL, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -165,5 +170,5 @@ def timed(command: list[str], extra: dict[str, str]) -> dict[str, float]:
 
 
 def machine() -> dict[str, str]:
-    """What it ran on."""
+    """Return the machine and the version of numpy."""
     return {"machine": platform.processor() or platform.machine(), "numpy": np.__version__}

@@ -1,8 +1,8 @@
-"""One side of the comparison, in a process of its own for its memory.
+"""One side of the scoring benchmark, run in a separate process to measure its memory.
 
     python -m benchmarks.evaluate_sides SIDE ROOT
 
-Prints seconds of processor and wall time of each stage, and the peak of memory, as JSON.
+The program prints CPU and wall seconds of each stage and the peak of memory, as JSON.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ VERSION, SPLIT = "v1.0-trainval", "val"
 
 
 class Stages:
-    """Times stages by name; of repeated ones the quickest."""
+    """Times of stages by name; the minimum if a stage is repeated."""
 
     def __init__(self) -> None:
         self.cpu_s: dict[str, float] = {}
@@ -26,7 +26,7 @@ class Stages:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Times what is done inside."""
+        """Time the body of a with statement."""
         cpu, wall = time.process_time(), time.perf_counter()
         yield
         for times, taken in (
@@ -36,8 +36,8 @@ class Stages:
             times[name] = min(taken, times.get(name, taken))
 
     def figures(self) -> dict[str, object]:
-        """All that was measured, with the peak of memory up to now."""
-        status = Path("/proc/self/status").read_text()  # getrusage begins with the parent's peak
+        """Return all times and the peak of memory so far."""
+        status = Path("/proc/self/status").read_text()  # getrusage would start at the parent's peak
         peak_gb = int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e9
         cpu_s, wall_s = (
             {name: round(seconds, 6) for name, seconds in times.items()}
@@ -47,7 +47,7 @@ class Stages:
 
 
 def devkit(root: Path) -> dict[str, object]:
-    """nuscenes-devkit from its tables and the JSON file to its metrics files."""
+    """Measure nuscenes-devkit, from its tables and the JSON file to its metrics files."""
     from nuscenes import NuScenes
     from nuscenes.eval.common.config import config_factory
     from nuscenes.eval.common.loaders import (
@@ -63,14 +63,16 @@ def devkit(root: Path) -> dict[str, object]:
     with stages.stage("tables"):
         tables = NuScenes(VERSION, str(root), verbose=False)
     with stages.stage("results"):
-        found, meta = load_prediction(str(root / "results.json"), 500, DetectionBox)
+        predictions, meta = load_prediction(str(root / "results.json"), 500, DetectionBox)
     with stages.stage("truth"):
-        wanted = load_gt(tables, SPLIT, DetectionBox)
+        truth = load_gt(tables, SPLIT, DetectionBox)
     with stages.stage("filter"):
-        found = filter_eval_boxes(tables, add_center_dist(tables, found), config.class_range)
-        wanted = filter_eval_boxes(tables, add_center_dist(tables, wanted), config.class_range)
+        predictions = filter_eval_boxes(
+            tables, add_center_dist(tables, predictions), config.class_range
+        )
+        truth = filter_eval_boxes(tables, add_center_dist(tables, truth), config.class_range)
     evaluation = DetectionEval.__new__(DetectionEval)
-    evaluation.gt_boxes, evaluation.pred_boxes = wanted, found
+    evaluation.gt_boxes, evaluation.pred_boxes = truth, predictions
     evaluation.cfg, evaluation.verbose = config, False
     with stages.stage("accumulate"):
         metrics, details = evaluation.evaluate()
@@ -83,7 +85,7 @@ def devkit(root: Path) -> dict[str, object]:
 
 
 def bevstack(root: Path, results: str = "results.json") -> dict[str, object]:
-    """Ours from the same files to the same files."""
+    """Measure bevstack, from the same input files to the same output files."""
     from bevstack.evaluation.detection3d.truth import ground_truth, samples_of_split
     from bevstack.evaluation.results.submission import read_submission
     from bevstack.evaluation.scoring import load, score, write_metrics
@@ -104,12 +106,12 @@ def bevstack(root: Path, results: str = "results.json") -> dict[str, object]:
 
 
 def columns(root: Path) -> dict[str, object]:
-    """Ours from the file of columns."""
+    """Measure bevstack from the file of columns."""
     return bevstack(root, "results.safetensors")
 
 
 def arrays(root: Path, times: int = 5) -> dict[str, object]:
-    """Ours from arrays: filter, matching and curves, and all with the checks of the boxes."""
+    """Measure bevstack from arrays: filter, then matching and curves, then all with checks."""
     from bevstack.evaluation.detection3d.evaluator import evaluate, evaluate_filtered, scored_rows
     from bevstack.evaluation.detection3d.metric_config import MetricConfig
     from bevstack.evaluation.detection3d.precision_recall import Selection
@@ -122,14 +124,14 @@ def arrays(root: Path, times: int = 5) -> dict[str, object]:
     stages = Stages()
     for _ in range(times):
         with stages.stage("filter"):
-            found = Selection(boxes, scored_rows(boxes, truth, config).rows)
-            wanted = Selection(truth.boxes, scored_rows(truth.boxes, truth, config).rows)
+            predicted = Selection(boxes, scored_rows(boxes, truth, config).rows)
+            true = Selection(truth.boxes, scored_rows(truth.boxes, truth, config).rows)
         with stages.stage("accumulate"):
-            evaluate_filtered(found, wanted, config)
+            evaluate_filtered(predicted, true, config)
         with stages.stage("evaluate"):
             evaluate(boxes, truth)
     counts = {"predictions": len(boxes), "true boxes": len(truth.boxes)}
-    counts |= {"scored predictions": len(found.rows), "scored true boxes": len(wanted.rows)}
+    counts |= {"scored predictions": len(predicted.rows), "scored true boxes": len(true.rows)}
     counts |= {"samples": len(truth.boxes.sample_tokens), "racks": len(truth.racks.sample)}
     return stages.figures() | {"counts": counts}
 

@@ -1,10 +1,10 @@
-"""Writes tables as large as those of nuScenes trainval, to measure reading and scoring with.
+"""Synthetic tables as large as those of nuScenes trainval, for benchmarks of reading and scoring.
 
     python benchmarks/full_size_tables.py out/full_tables               # 850 scenes, GBs, a minute
-    python benchmarks/full_size_tables.py out/full_tables --scenes 20   # the same in small
+    python benchmarks/full_size_tables.py out/full_tables --scenes 20   # a small version
 
 Counts, fields and layout are those of v1.0-trainval (34,149 samples, 1,166,187 annotations,
-2,631,083 readings of 12 sensors); the contents are drawn at random, and there are no images.
+2,631,083 readings of 12 sensors). The contents are drawn at random. There are no images.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ CATEGORY_SHARE |= {"movable_object.barrier": 0.13, "movable_object.trafficcone":
 
 
 def share(total: int, part: int, parts: int) -> int:
-    """The size of one of `parts` nearly equal parts that add up to `total`."""
+    """Return the size of one of `parts` nearly equal parts that sum to `total`."""
     return total * (part + 1) // parts - total * part // parts
 
 
 class TableFiles(ExitStack):
-    """The 13 files of a version, open for rows, in the layout of the official ones."""
+    """The 13 open files of a version, in the layout of the official ones."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         super().__init__()
@@ -56,12 +56,12 @@ class TableFiles(ExitStack):
         self._started: set[str] = set()
 
     def tokens(self, count: int) -> list[str]:
-        """Tokens that have not been there before."""
+        """Return new random tokens."""
         text = self._rng.bytes(16 * count).hex()
         return [text[i : i + 32] for i in range(0, len(text), 32)]
 
     def add(self, table: str, rows: Iterable[dict[str, object]]) -> None:
-        """Rows after those already there, at least one; no text in them holds a bracket."""
+        """Append at least one row to a table; no string in a row may contain a bracket."""
         text = json.dumps(list(rows), separators=(",\n", ": "))[1:-1]
         for bracket in "{[":
             text = text.replace(bracket, bracket + "\n")
@@ -72,13 +72,13 @@ class TableFiles(ExitStack):
 
 
 def chain(tokens: list[str]) -> Iterator[dict[str, str]]:
-    """Each token with the ones before and after it."""
-    for own, before, after in zip(tokens, ["", *tokens], [*tokens[1:], ""], strict=False):
-        yield {"token": own, "prev": before, "next": after}
+    """Yield each token with its predecessor and successor."""
+    for token, before, after in zip(tokens, ["", *tokens], [*tokens[1:], ""], strict=False):
+        yield {"token": token, "prev": before, "next": after}
 
 
 def write_fixed(files: TableFiles) -> dict[str, list[str]]:
-    """The tables of names; their tokens by table."""
+    """Write the tables that do not belong to a scene and return their tokens by table."""
     tokens = {
         "category": files.tokens(len(CATEGORIES)),
         "attribute": files.tokens(len(ATTRIBUTES)),
@@ -103,7 +103,7 @@ def write_fixed(files: TableFiles) -> dict[str, list[str]]:
 
 
 def calibration(token: str, sensor: str, channel: int) -> dict[str, object]:
-    """One sensor of one scene."""
+    """Return the row of one sensor of one scene."""
     yaw = math.radians(CHANNEL_YAWS_DEG[channel] + (1 - 2 * (channel % 2)))
     half = (yaw - math.pi / 2) / 2 if channel < 6 else yaw / 2
     c, s = math.cos(half), math.sin(half)
@@ -120,11 +120,11 @@ def calibration(token: str, sensor: str, channel: int) -> dict[str, object]:
 
 
 def write_scene(
-    files: TableFiles, fixed: dict[str, list[str]], scene: int, name: str, of: int
+    files: TableFiles, fixed: dict[str, list[str]], scene: int, name: str, num_scenes: int
 ) -> None:
-    """One scene with all that belongs to it."""
+    """Write one scene with its samples, sensors, readings and objects."""
     rng = np.random.default_rng((1, scene))
-    full = scene * SCENES // of  # the scene of the full version whose counts this one takes
+    full = scene * SCENES // num_scenes  # the scene of the full version with the same counts
     samples = files.tokens(share(SAMPLES, full, SCENES))
     token = files.tokens(1)[0]
     start = 1_532_402_927_000_000 + scene * 60_000_000
@@ -140,9 +140,9 @@ def write_scene(
     calibrations = files.tokens(len(CHANNELS))
     sensors = zip(calibrations, fixed["sensor"], range(len(CHANNELS)), strict=True)
     files.add("calibrated_sensor", (calibration(c, s, k) for c, s, k in sensors))
-    for channel, of_sensor in enumerate(calibrations):
+    for channel, calibration_token in enumerate(calibrations):
         count = share(share(READINGS, full, SCENES), channel, len(CHANNELS))
-        write_readings(files, samples, channel, of_sensor, start, count)
+        write_readings(files, samples, channel, calibration_token, start, count)
     for k in range(share(INSTANCES, full, SCENES)):
         count = share(share(ANNOTATIONS, full, SCENES), k, share(INSTANCES, full, SCENES))
         write_object(files, fixed, samples, rng, count)
@@ -156,7 +156,7 @@ def write_readings(
     start: int,
     count: int,
 ) -> None:
-    """All readings of one sensor in one scene, and the vehicle's pose at each."""
+    """Write all readings of one sensor in one scene, and the vehicle's pose at each."""
     camera = channel < len(CAMERA_CHANNELS)
     tokens = files.tokens(count)
     data, poses = [], []
@@ -166,12 +166,13 @@ def write_readings(
         time = start + k * 500_000 * len(samples) // count
         seconds = (time - start) * 1e-6
         name = f"{CHANNELS[channel]}/n015-2018-07-24-11-22-45+0800__{CHANNELS[channel]}__{time}"
-        own: dict[str, object] = {"token": row["token"], "sample_token": samples[sample]}
-        own |= {"ego_pose_token": row["token"], "calibrated_sensor_token": calibration}
-        own |= {"timestamp": time, "fileformat": "jpg" if camera else "pcd", "is_key_frame": is_key}
-        own |= {"height": 900 if camera else 0, "width": 1600 if camera else 0}
-        own |= {"filename": f"{'samples' if is_key else 'sweeps'}/{name}.jpg"}
-        data.append(own | {"prev": row["prev"], "next": row["next"]})
+        reading: dict[str, object] = {"token": row["token"], "sample_token": samples[sample]}
+        reading |= {"ego_pose_token": row["token"], "calibrated_sensor_token": calibration}
+        reading |= {"timestamp": time, "fileformat": "jpg" if camera else "pcd"}
+        reading |= {"is_key_frame": is_key}
+        reading |= {"height": 900 if camera else 0, "width": 1600 if camera else 0}
+        reading |= {"filename": f"{'samples' if is_key else 'sweeps'}/{name}.jpg"}
+        data.append(reading | {"prev": row["prev"], "next": row["next"]})
         half = 0.3 + 0.01 * seconds
         pose: dict[str, object] = {"token": row["token"], "timestamp": time}
         pose |= {"rotation": [math.cos(half), 0.0031, -0.0042, math.sin(half)]}
@@ -187,14 +188,14 @@ def write_object(
     rng: np.random.Generator,
     count: int,
 ) -> None:
-    """One object through some samples in a row."""
+    """Write one object and its annotations in consecutive samples."""
     named = list(CATEGORY_SHARE)
     shares = [*CATEGORY_SHARE.values(), 1 - sum(CATEGORY_SHARE.values())]
     choice = int(rng.choice(len(shares), p=shares))
     category = CATEGORIES.index(named[choice]) if choice < len(named) else int(rng.integers(23))
     count = min(count, len(samples))
     first = int(rng.integers(len(samples) - count + 1))
-    place, speed = rng.normal(0.0, 25.0, 2), rng.normal(0.0, 2.0, 2)
+    position, speed = rng.normal(0.0, 25.0, 2), rng.normal(0.0, 2.0, 2)
     size, half = rng.uniform((0.5, 0.6, 0.8), (2.5, 6.0, 3.0)).round(3).tolist(), rng.uniform(0, 3)
     instance, tokens = files.tokens(1)[0], files.tokens(count)
     row: dict[str, object] = {"token": instance, "category_token": fixed["category"][category]}
@@ -203,7 +204,7 @@ def write_object(
     points = rng.poisson(12.0, (count, 2)).tolist()
     boxes = []
     for k, row in enumerate(chain(tokens)):
-        x, y = place + (5.1 + speed[0], 1.0 + speed[1]) * np.array(0.5 * (first + k))
+        x, y = position + (5.1 + speed[0], 1.0 + speed[1]) * np.array(0.5 * (first + k))
         box: dict[str, object] = {"token": row["token"], "sample_token": samples[first + k]}
         box |= {"instance_token": instance, "visibility_token": str(1 + k % 4)}
         box |= {"attribute_tokens": [fixed["attribute"][k % 8]] if category % 2 else []}
@@ -215,14 +216,14 @@ def write_object(
 
 
 def main() -> None:
-    """Writes the tables."""
+    """Write the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("root", type=Path, help="made if absent; the tables go below it")
-    parser.add_argument("--version", default="v1.0-trainval", help="their folder")
-    parser.add_argument("--scenes", type=int, default=SCENES, help="how many (default 850)")
-    parser.add_argument("--seed", type=int, default=0, help="of the tokens")
+    parser.add_argument("root", type=Path, help="root folder of the tables; made if missing")
+    parser.add_argument("--version", default="v1.0-trainval", help="folder of the tables below it")
+    parser.add_argument("--scenes", type=int, default=SCENES, help="number of scenes (default 850)")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the tokens")
     args = parser.parse_args()
     names = scene_names(args.scenes)
     with TableFiles(args.root / args.version, args.seed) as files:
@@ -236,7 +237,7 @@ def main() -> None:
 
 
 def scene_names(count: int) -> list[str]:
-    """Those of train and val where nuscenes-devkit lists them, otherwise numbers."""
+    """Return names from train and val if nuscenes-devkit is installed, else numbered names."""
     try:
         from nuscenes.utils.splits import train, val
     except ImportError:

@@ -1,12 +1,12 @@
-"""Measures matching and losses of all layers and groups at once against one after the other.
+"""Benchmark of matching and losses: all layers and groups at once against loops over them.
 
     python -m benchmarks.run losses --json benchmarks/results/losses_cpu.json
     python -m benchmarks.run losses --groups 1 --boxes 20
 
-The sequential form goes through groups, layers and samples in loops, as the released BEVFormer v2
-code does: costs, their copy to the host, assignment, targets of every query, losses. Both run in
-turns in one process, forward and backward; a figure is the median. On the CPU a time is the CPU
-time of the whole process, so that one thread's figures hold on a busy machine; with more threads,
+The sequential form loops over groups, layers and samples, like the released BEVFormer v2 code:
+costs, their copy to the host, assignment, targets of every query, losses. Both forms run
+alternately in one process, forward and backward; a figure is the median. With one thread, a time
+is the CPU time of the process, so that figures are valid on a busy machine; with more threads it is
 wall time.
 """
 
@@ -35,18 +35,18 @@ CLASSES = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The sizes, and for how long."""
-    parser.add_argument("--threads", type=int, default=1, help="of torch (default 1)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="in all (default 10)")
-    parser.add_argument("--layers", type=int, default=6, help="of the decoder (default 6)")
-    parser.add_argument("--groups", type=int, default=11, help="of queries (default 11)")
-    parser.add_argument("--queries", type=int, default=900, help="in a group (default 900)")
+    """Add the options: sizes and duration."""
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch (default 1)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="total duration (default 10)")
+    parser.add_argument("--layers", type=int, default=6, help="decoder layers (default 6)")
+    parser.add_argument("--groups", type=int, default=11, help="groups of queries (default 11)")
+    parser.add_argument("--queries", type=int, default=900, help="queries per group (default 900)")
     parser.add_argument("--batch", type=int, default=1, help="samples (default 1)")
-    parser.add_argument("--boxes", type=int, default=34, help="true boxes a sample (default 34)")
+    parser.add_argument("--boxes", type=int, default=34, help="true boxes per sample (default 34)")
 
 
-def some_output(layers: int, batch: int, queries: int, groups: int) -> DecoderOutput:
-    """Predictions spread over the grid, of the sizes real ones have; leaves that take gradients."""
+def random_output(layers: int, batch: int, queries: int, groups: int) -> DecoderOutput:
+    """Return predictions spread over the grid, with realistic sizes; leaves with gradients."""
     shape = (layers, batch, groups * queries)
     codes = torch.randn(*shape, 10)
     codes[..., :2] = (torch.rand(*shape, 2) - 0.5) * 100
@@ -54,8 +54,8 @@ def some_output(layers: int, batch: int, queries: int, groups: int) -> DecoderOu
     return DecoderOutput(logits.requires_grad_(), codes.requires_grad_(), groups)
 
 
-def some_annotations(batch: int, boxes: int) -> list[Annotations]:
-    """True boxes spread over the grid."""
+def random_annotations(batch: int, boxes: int) -> list[Annotations]:
+    """Return true boxes spread over the grid."""
     annotations = []
     for _ in range(batch):
         center = (torch.rand(boxes, 3) - 0.5) * torch.tensor((90.0, 90.0, 2.0))
@@ -73,7 +73,7 @@ def assign(
     true: Tensor,  # (A, 10)
     config: LossConfig,
 ) -> tuple[Tensor, Tensor]:
-    """Matched queries and true boxes of one sample, layer and group."""
+    """Return the matched queries and true boxes of one sample, layer and group."""
     probability = logits.detach().sigmoid()
     alpha, gamma = config.focal_alpha, config.focal_gamma
     negative = -(1 - probability + 1e-12).log() * (1 - alpha) * probability.pow(gamma)
@@ -86,52 +86,52 @@ def assign(
     return torch.from_numpy(rows).to(logits.device), torch.from_numpy(columns).to(logits.device)
 
 
-def loss_of_layer(
+def layer_loss(
     logits: Tensor,  # (B, Q, K)
     codes: Tensor,  # (B, Q, 10)
     annotations: list[Annotations],
     config: LossConfig,
 ) -> tuple[Tensor, Tensor]:
-    """Class and box loss of one layer and group, sample by sample."""
-    wanted, targets, weights, matched = [], [], [], 0
-    for said, boxes, true in zip(logits, codes, annotations, strict=True):
+    """Return class and box loss of one layer and group, with a loop over samples."""
+    target_labels, targets, weights, matched = [], [], [], 0
+    for sample_logits, boxes, true in zip(logits, codes, annotations, strict=True):
         encoded = encode(true.boxes)
-        rows, columns = assign(said, boxes, true.labels, encoded, config)
-        labels = true.labels.new_full((len(said),), CLASSES)
+        rows, columns = assign(sample_logits, boxes, true.labels, encoded, config)
+        labels = true.labels.new_full((len(sample_logits),), CLASSES)
         labels[rows] = true.labels[columns]
         target, weight = torch.zeros_like(boxes), torch.zeros_like(boxes)
         target[rows] = encoded[columns]
         weight[rows] = 1.0
-        wanted.append(labels)
+        target_labels.append(labels)
         targets.append(target)
         weights.append(weight)
         matched += len(rows)
     normaliser = max(matched, 1)
-    one_hot = F.one_hot(torch.cat(wanted), CLASSES + 1)[:, :CLASSES].type_as(logits)
+    one_hot = F.one_hot(torch.cat(target_labels), CLASSES + 1)[:, :CLASSES].type_as(logits)
     flat = logits.reshape(-1, CLASSES)
     probability = flat.sigmoid()
     distance = (1 - probability) * one_hot + probability * (1 - one_hot)
     alpha = config.focal_alpha
     balance = (alpha * one_hot + (1 - alpha) * (1 - one_hot)) * distance.pow(config.focal_gamma)
     entropy = F.binary_cross_entropy_with_logits(flat, one_hot, reduction="none")
-    by_class = config.class_weight * (entropy * balance).sum() / normaliser
+    class_loss = config.class_weight * (entropy * balance).sum() / normaliser
     target, weight = torch.cat(targets), torch.cat(weights)
     weight = weight * weight.new_tensor(config.code_weights)
     finite = target.isfinite().all(-1)
     predicted = codes.reshape(-1, 10)
     smooth = F.smooth_l1_loss(predicted[finite], target[finite], reduction="none")
-    by_box = config.box_weight * (smooth * weight[finite]).sum() / normaliser
-    return by_class.nan_to_num(), by_box.nan_to_num()
+    box_loss = config.box_weight * (smooth * weight[finite]).sum() / normaliser
+    return class_loss.nan_to_num(), box_loss.nan_to_num()
 
 
 def sequential(output: DecoderOutput, annotations: list[Annotations], config: LossConfig) -> Tensor:
-    """The total loss by loops over groups, layers and samples."""
+    """Return the total loss, computed by loops over groups, layers and samples."""
     queries = output.logits.shape[2] // output.num_groups
     terms: dict[str, Tensor] = {}
     for group in range(output.num_groups):
-        of_group = slice(group * queries, (group + 1) * queries)
+        rows = slice(group * queries, (group + 1) * queries)
         for layer, (logits, codes) in enumerate(zip(output.logits, output.codes, strict=True)):
-            parts = loss_of_layer(logits[:, of_group], codes[:, of_group], annotations, config)
+            parts = layer_loss(logits[:, rows], codes[:, rows], annotations, config)
             for name, value in zip(("class", "box"), parts, strict=True):
                 key = f"{name}_{layer}"
                 terms[key] = terms.get(key, 0.0) + value / output.num_groups
@@ -139,14 +139,14 @@ def sequential(output: DecoderOutput, annotations: list[Annotations], config: Lo
 
 
 def with_gradients(loss: Callable[[], Tensor], output: DecoderOutput) -> Callable[[], Any]:
-    """Returns what runs a loss and its gradients once."""
+    """Return a function that runs a loss and its gradients once."""
     return lambda: torch.autograd.grad(loss(), (output.logits, output.codes))
 
 
 def measure(
     output: DecoderOutput, annotations: list[Annotations], seconds: float, *, wall: bool
 ) -> dict[str, float]:
-    """Checks that both agree in losses and gradients, then times them."""
+    """Check that both forms agree in losses and gradients, time them, and return the figures."""
     config, grid = LossConfig(), BEVGrid()
     criterion = Criterion(config)
 
@@ -171,12 +171,12 @@ def measure(
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Prints a line and returns it with its sizes."""
+    """Measure, print the figures with their sizes, and return them."""
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
     sizes = {n: getattr(arguments, n) for n in ("layers", "groups", "queries", "batch", "boxes")}
-    output = some_output(arguments.layers, arguments.batch, arguments.queries, arguments.groups)
-    annotations = some_annotations(arguments.batch, arguments.boxes)
+    output = random_output(arguments.layers, arguments.batch, arguments.queries, arguments.groups)
+    annotations = random_annotations(arguments.batch, arguments.boxes)
     wall = arguments.threads > 1
     row = measure(output, annotations, arguments.seconds, wall=wall)
     print(*(f"{name} {value}" for name, value in {**sizes, **row}.items()), sep="\n", flush=True)

@@ -1,11 +1,12 @@
-"""Measures a whole detector, of a configuration, in the manner it runs in against the released one.
+"""Benchmark of a full detector: streaming with cached features against clips as in the release.
 
     python -m benchmarks.run model --config tiny_cpu_t4 --json benchmarks/results/model_cpu.json
 
-Streaming: a step of eight key frames (3.5 s, whatever frames the configuration names), whose seven
-past ones the memory holds as features, against a clip of all eight, whose images go through
-backbone and neck anew at every step, as in the released code. Both give the same boxes, which is
-checked; both run in turns in one process; a figure is the median.
+Both forms use eight key frames (3.5 s), independent of the frames in the configuration. A streaming
+step computes the current frame; the memory holds the features of the seven past frames. A clip runs
+all eight frames through backbone and neck at every step, like the released code. The benchmark
+checks that both outputs are equal, and runs both alternately in one process; a figure is the
+median.
 """
 
 from __future__ import annotations
@@ -25,30 +26,34 @@ from bevstack.models.bevformer import BEVFormerV2
 from bevstack.models.build import build_model
 from bevstack.types import Batch, BEVMemory
 
-SUMMARY = "a whole detector: steps of a stream against clips encoded anew"
+SUMMARY = "a full detector: steps of a stream against clips encoded at every step"
 FRAMES = tuple(range(-7, 1))
 SPEED_MPS = 10.0
-# Of the largest output: float32 sums of eight frames' images run in another order than of one's.
+# Relative to the largest output: float32 sums of eight frames' images have another order.
 TOLERANCE = 1e-4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which detector, and for how long."""
+    """Add the options: detector and duration."""
     parser.add_argument(
-        "--config", default="tiny_cpu_t4", help="name or file (default tiny_cpu_t4)"
+        "--config",
+        default="tiny_cpu_t4",
+        help="name or file of a configuration (default tiny_cpu_t4)",
     )
-    parser.add_argument("--threads", type=int, default=1, help="of torch (default 1)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="for each figure (default 10)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch (default 1)")
+    parser.add_argument(
+        "--seconds", type=float, default=10.0, help="duration of each figure (default 10)"
+    )
 
 
 def eight_frames(config: Config) -> Config:
-    """The configuration with seven key frames before the current one."""
+    """Return the configuration with seven key frames before the current one."""
     temporal = config.temporal or TemporalConfig(norm="BN")
     return replace(config, frames=FRAMES, temporal=temporal)
 
 
-def drive(config: Config) -> Batch:
-    """A clip of noise from a nuScenes-like rig that drives straight ahead."""
+def driving_clip(config: Config) -> Batch:
+    """Return a clip of noise images from a nuScenes-like rig that drives straight ahead."""
     height, width = config.images.size
     multiple = config.images.pad_to
     padded = tuple(-(-size // multiple) * multiple for size in (height, width))
@@ -57,12 +62,12 @@ def drive(config: Config) -> Batch:
     poses = torch.eye(4, dtype=torch.float64).repeat(1, count, 1, 1)
     step_s = config.temporal.frame_interval_s if config.temporal else 0.5
     poses[0, :, 0, 3] = torch.tensor(FRAMES) * SPEED_MPS * step_s
-    current_from_own = invert_se3(poses[:, -1:]) @ poses
+    current_from_past = invert_se3(poses[:, -1:]) @ poses
     images = torch.zeros(1, count, cameras, 3, *padded)
     images[..., :height, :width] = torch.randn(1, count, cameras, 3, height, width)
     return Batch(
         images=images,
-        rig=CameraRig.stack([rig] * count, dim=1).moved(current_from_own),
+        rig=CameraRig.stack([rig] * count, dim=1).moved(current_from_past),
         frame_valid=torch.ones(1, count, dtype=torch.bool),
         camera_slots=torch.arange(cameras)[None] % config.encoder.num_camera_embeddings,
         world_from_bev=poses,
@@ -72,55 +77,59 @@ def drive(config: Config) -> Batch:
     )
 
 
-def moment(clip: Batch, slot: int) -> Batch:
-    """One frame of a clip, as a step of a stream."""
+def single_frame(clip: Batch, slot: int) -> Batch:
+    """Return one frame of a clip, as the input of a streaming step."""
     part = slice(slot, slot + 1)
-    own_from_current = invert_se3(clip.world_from_bev[:, slot]) @ clip.world_from_bev[:, -1]
+    slot_from_current = invert_se3(clip.world_from_bev[:, slot]) @ clip.world_from_bev[:, -1]
     return replace(
         clip,
         images=clip.images[:, part],
-        rig=clip.rig[:, part].moved(own_from_current[:, None]),
+        rig=clip.rig[:, part].moved(slot_from_current[:, None]),
         frame_valid=clip.frame_valid[:, part],
         world_from_bev=clip.world_from_bev[:, part],
         timestamp_us=clip.timestamp_us[:, part],
     )
 
 
-def remember(model: BEVFormerV2, clip: Batch) -> BEVMemory:
-    """What a stream holds before the last frame of a clip."""
+def fill_memory(model: BEVFormerV2, clip: Batch) -> BEVMemory:
+    """Return the memory of a stream before the last frame of a clip."""
     memory = None
     for slot in range(len(FRAMES) - 1):
-        memory = model(moment(clip, slot), memory).memory
+        memory = model(single_frame(clip, slot), memory).memory
     assert memory is not None
     return memory
 
 
 def difference(one: Tensor, other: Tensor) -> float:
-    """The largest, relative to the largest value."""
+    """Return the largest difference, relative to the largest magnitude."""
     return float((one - other).abs().max() / other.abs().max())
 
 
 def streaming(config: Config, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Cached features against all eight frames anew."""
+    """Measure steps with cached features against encoding all eight frames.
+
+    Raises:
+        RuntimeError: The outputs of stream and clip differ, or the history has no effect.
+    """
     config = eight_frames(config)
     torch.manual_seed(0)
-    model, clip = build_model(config).eval(), drive(config)
+    model, clip = build_model(config).eval(), driving_clip(config)
     with torch.no_grad():
-        memory = remember(model, clip)
-        newest = moment(clip, len(FRAMES) - 1)
+        memory = fill_memory(model, clip)
+        newest = single_frame(clip, len(FRAMES) - 1)
         step, whole = model(newest, memory), model(clip)
-        off = difference(step.bev, whole.bev)
-        forgotten = difference(model(newest).bev, whole.bev)
-        if off > TOLERANCE or forgotten < 100 * TOLERANCE:
+        error = difference(step.bev, whole.bev)
+        without_history = difference(model(newest).bev, whole.bev)
+        if error > TOLERANCE or without_history < 100 * TOLERANCE:
             raise RuntimeError(
-                f"stream and clip differ by {off} of the largest output, and by {forgotten} from "
-                "one without history"
+                f"stream and clip must agree to {TOLERANCE} of the largest output, and differ by "
+                f"100 times that without history; got {error} and {without_history}"
             )
         wall = arguments.threads > 1
         images = clip.images[0]  # (T, N, 3, H, W)
 
         def each_frame() -> None:
-            for frame in images:  # one pass a frame, as released
+            for frame in images:  # one pass per frame, like the released code
                 model.extract_pyramid(frame[None])
 
         features = medians(
@@ -132,30 +141,26 @@ def streaming(config: Config, arguments: argparse.Namespace) -> dict[str, Any]:
     row = {
         "case": "streaming",
         "frames": len(FRAMES),
-        "relative_difference": off,
-        "relative_difference_without_history": round(forgotten, 3),
+        "relative_difference": error,
+        "relative_difference_without_history": round(without_history, 3),
         "backbone_and_neck": _pair(features),
         "whole_step": _pair(steps),
         "bytes_per_cached_frame": memory.bytes_per_frame,
         "cached_frames": memory.num_slots,
     }
-    for what in ("backbone_and_neck", "whole_step"):
-        ratio = row[what]
-        print(
-            f"streaming {what:20}{ratio['cached_ms']:12.1f}{ratio['anew_ms']:12.1f}"
-            f"{ratio['speedup']:8.2f}",
-            flush=True,
-        )
-    print(f"streaming {memory.bytes_per_frame:,} bytes a cached frame, {memory.num_slots} of them")
+    for name in ("backbone_and_neck", "whole_step"):
+        cached, encoded, speedup = row[name].values()
+        print(f"streaming {name:20}{cached:12.1f}{encoded:12.1f}{speedup:8.2f}", flush=True)
+    print(f"streaming {memory.bytes_per_frame:,} bytes per cached frame, {memory.num_slots} frames")
     return row
 
 
 def _pair(medians_ms: list[float]) -> dict[str, float]:
-    cached, anew = medians_ms
+    cached, encoded = medians_ms
     return {
         "cached_ms": round(cached, 2),
-        "anew_ms": round(anew, 2),
-        "speedup": round(anew / cached, 2),
+        "anew_ms": round(encoded, 2),  # all frames encoded again
+        "speedup": round(encoded / cached, 2),
     }
 
 
@@ -163,10 +168,10 @@ SECTIONS = (streaming,)
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Runs every section, and returns what they measured."""
+    """Run every section and return the figures."""
     torch.set_num_threads(arguments.threads)
     config = load_config(arguments.config)
-    print(f"{config.name:30}{'cached ms':>12}{'anew ms':>12}{'x':>8}")
+    print(f"{config.name:30}{'cached ms':>12}{'clip ms':>12}{'x':>8}")
     return {
         **machine(),
         "config": config.name,

@@ -1,12 +1,12 @@
-"""Measures the operators against the `F.grid_sample` formulation that published CPU paths use.
+"""Benchmark of the operators against the `F.grid_sample` formulation of published CPU code.
 
     python -m benchmarks.run ops --json benchmarks/results/ops_cpu.json
     python -m benchmarks.run ops --threads 2 --only xl
     python -m benchmarks.run ops --device cuda --peer dcnv4=PATH  # see cuda_ops.py
 
-Both run in turns in one process; a row is the median. On the CPU a time is the processor time of
-the whole process, so that one thread's figures hold on a busy machine; with more threads it is wall
-time. The C allocator keeps memory that is freed, for both, unless `--memory fresh` is given.
+Both run alternately in one process; a figure is the median. With one thread, a time is the CPU time
+of the process, so that figures are valid on a busy machine; with more threads it is wall time. For
+both, the C allocator keeps freed memory, unless `--memory fresh` is given.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from benchmarks import cuda_ops
 from benchmarks.cases import ATTENTION_SHAPES, DCNV3_SHAPES, Case, attention_case, dcnv3_case
-from benchmarks.timing import copy_bandwidth, load, machine, spent
+from benchmarks.timing import copy_bandwidth, load, machine, time_runs
 from bevstack import ops
 from bevstack.datasets.worker_process import keep_freed_memory
 
@@ -28,22 +28,24 @@ SUMMARY = "the operators against the F.grid_sample formulation"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What is measured, and for how long."""
+    """Add the options: device, cases and duration."""
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     cuda_ops.add_arguments(parser)
-    parser.add_argument("--threads", type=int, default=1, help="of torch (default 1)")
-    parser.add_argument("--seconds", type=float, default=3.0, help="for each figure (default 3)")
-    parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch (default 1)")
+    parser.add_argument(
+        "--seconds", type=float, default=3.0, help="duration of each figure (default 3)"
+    )
+    parser.add_argument("--only", default="", help="measure only cases whose name contains this")
     parser.add_argument(
         "--memory",
         choices=("kept", "fresh"),
         default="kept",
-        help="whether freed memory stays with the process or is got from the system anew",
+        help="keep freed memory in the process, or get it from the system again each time",
     )
 
 
 def forward(function: Callable[..., Tensor], tensors: tuple[Tensor, ...]) -> Callable[[], Any]:
-    """Returns what runs the function once without gradients."""
+    """Return a function that runs the forward pass once, without gradients."""
 
     def run() -> Tensor:
         with torch.no_grad():
@@ -55,26 +57,33 @@ def forward(function: Callable[..., Tensor], tensors: tuple[Tensor, ...]) -> Cal
 def forward_backward(
     function: Callable[..., Tensor], tensors: tuple[Tensor, ...]
 ) -> Callable[[], Any]:
-    """Returns what runs the function and the gradients of all its inputs once."""
+    """Return a function that runs the forward pass and the gradients to all inputs once."""
     leaves = [t.detach().requires_grad_() for t in tensors]
     grad_output = torch.randn_like(function(*tensors))
     return lambda: torch.autograd.grad(function(*leaves), leaves, grad_output)
 
 
 def measure(case: Case, bandwidth: float, seconds: float, wall: bool) -> dict[str, Any]:
-    """Checks that both agree, then times them; a row of the result."""
+    """Check that both outputs agree, time both, and return a row of results.
+
+    Raises:
+        RuntimeError: The outputs differ.
+    """
     output = case.native(*case.tensors)
     difference = (output - case.grid_sample(*case.tensors)).abs().max().item()
     if difference > 1e-3 * output.abs().max().item():
-        raise RuntimeError(f"{case.name}: the two differ by {difference}")
+        raise RuntimeError(
+            f"{case.name}: the two outputs must agree to 1e-3 of the largest number; got a "
+            f"difference of {difference}"
+        )
     row: dict[str, Any] = {"case": case.name}
-    for what, prepare, traffic in (
+    for passes, prepare, traffic in (
         ("forward", forward, case.bytes_forward()),
         ("forward_backward", forward_backward, case.bytes_forward_backward()),
     ):
         runs = [prepare(function, case.tensors) for function in (case.native, case.grid_sample)]
-        ours, theirs = spent(runs, seconds, wall)
-        row[what] = {
+        ours, theirs = time_runs(runs, seconds, wall)
+        row[passes] = {
             "bevstack_ms": round(ours.ms, 3),
             "grid_sample_ms": round(theirs.ms, 3),
             "speedup": round(theirs.ms / ours.ms, 1),
@@ -87,7 +96,7 @@ def measure(case: Case, bandwidth: float, seconds: float, wall: bool) -> dict[st
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Prints a line for each case as it is measured and returns all of it."""
+    """Measure all cases, print each when it is ready, and return the results."""
     if arguments.device == "cuda":
         return cuda_ops.run(arguments)
     kept = arguments.memory == "kept" and keep_freed_memory()
@@ -108,8 +117,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             measure(make(name, device), bandwidth, arguments.seconds, arguments.threads > 1)
         )
         line = f"{rows[-1]['case']:40}"
-        for what in ("forward", "forward_backward"):
-            r = rows[-1][what]
+        for passes in ("forward", "forward_backward"):
+            r = rows[-1][passes]
             line += f"{r['bevstack_ms']:12.2f}{r['grid_sample_ms']:12.2f}{r['speedup']:8.1f}"
         print(line, flush=True)
     return {

@@ -1,7 +1,7 @@
-"""Other projects' compiled operators, loaded from where they were built, called on our inputs.
+"""Operators of other projects, loaded from compiled extensions and called on our inputs.
 
-Their sources need patches to build on a current torch; what is built from them stays outside this
-project. A peer is the extension file itself:
+Their sources need patches to build with a current torch, so the extensions stay outside this
+project. A peer is given as the extension file:
 
     dcnv3   classification/ops_dcnv3 of OpenGVLab/InternImage (DCNv3.*.so)
     dcnv4   DCNv4_op of OpenGVLab/DCNv4 (DCNv4/ext.*.so)
@@ -20,25 +20,25 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-PEERS = {"dcnv3": "dcnv3", "dcnv4": "dcnv3", "mmcv": "ms_deform_attn"}  # peer: operator of ours
-IM2COL_STEP = 256  # images at once, at most: all of them
-_THREADS = 512  # of DCNv4's forward blocks at most, and half of them of its backward ones
-_PIXELS = 64  # of a block at most
+PEERS = {"dcnv3": "dcnv3", "dcnv4": "dcnv3", "mmcv": "ms_deform_attn"}  # peer: our operator
+IM2COL_STEP = 256  # maximum number of images per step: all of them
+_THREADS = 512  # maximum of DCNv4's forward blocks; backward blocks have at most half of it
+_PIXELS = 64  # maximum number of pixels per block
 
 
 class Calls(NamedTuple):
-    """A peer's two passes on tensors of our layout; what it needs besides is made beforehand."""
+    """A side's two passes. ``pack`` converts our tensors beforehand and is not timed."""
 
-    pack: Callable[[Sequence[Tensor]], list[Tensor]]  # the operator's three inputs as it takes them
+    pack: Callable[[Sequence[Tensor]], list[Tensor]]  # our operator's inputs to the side's layout
     forward: Callable[[Sequence[Tensor]], Tensor]
     backward: Callable[[Sequence[Tensor], Tensor], Any]
 
 
 def load_extension(path: Path) -> ModuleType:
-    """Imports a compiled extension from its file.
+    """Import a compiled extension from its file.
 
     Raises:
-        FileNotFoundError: it is not there.
+        FileNotFoundError: The file does not exist.
     """
     if not path.is_file():
         raise FileNotFoundError(f"a peer must be a compiled extension file; got {path}")
@@ -52,7 +52,7 @@ def load_extension(path: Path) -> ModuleType:
 
 
 def dcnv3_calls(module: Any, groups: int, depth: int, scale: float) -> Calls:
-    """DCNv3 of a 3x3 kernel, stride 1."""
+    """Return the calls of DCNv3 with a 3x3 kernel, stride 1."""
     window = (3, 3, 1, 1, 1, 1, 1, 1, groups, depth, scale)
 
     def forward(tensors: Sequence[Tensor]) -> Tensor:
@@ -65,7 +65,7 @@ def dcnv3_calls(module: Any, groups: int, depth: int, scale: float) -> Calls:
 
 
 def dcnv4_calls(module: Any, groups: int, depth: int, scale: float) -> Calls:
-    """DCNv4 of a 3x3 kernel, stride 1, without a softmax, which it does not use."""
+    """Return the calls of DCNv4 with a 3x3 kernel, stride 1, without softmax (DCNv4 has none)."""
     window = (3, 3, 1, 1, 1, 1, 1, 1, groups, depth, scale, IM2COL_STEP)
 
     def pack(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -89,21 +89,24 @@ def dcnv4_calls(module: Any, groups: int, depth: int, scale: float) -> Calls:
 
 
 def pack_offsets(offset: Tensor, mask: Tensor, groups: int) -> Tensor:
-    """Offsets and masks of a group side by side, the whole filled up to a multiple of eight."""
+    """Return DCNv4's layout: offsets and masks of each group, padded to a multiple of eight."""
     by_group = (t.unflatten(-1, (groups, -1)) for t in (offset, mask))
     packed = torch.cat(tuple(by_group), dim=-1).flatten(-2)  # (B, Y, X, G * 27)
     missing = -packed.shape[-1] % 8
     return torch.nn.functional.pad(packed, (0, missing)).contiguous()
 
 
-def block_pixels(pixels: int, threads_of_pixel: int, most_threads: int) -> int:
-    """DCNv4's own rule where its table has no entry: as many whole pixels as fit a block."""
-    fitting = (m for m in range(1, _PIXELS + 1) if pixels % m == 0)
-    return max([m for m in fitting if m * threads_of_pixel <= most_threads], default=1)
+def block_pixels(pixels: int, threads_per_pixel: int, max_threads: int) -> int:
+    """Return the pixels per block by DCNv4's rule for sizes that its table does not list.
+
+    It is the largest divisor of ``pixels`` that fits a block.
+    """
+    divisors = (m for m in range(1, _PIXELS + 1) if pixels % m == 0)
+    return max([m for m in divisors if m * threads_per_pixel <= max_threads], default=1)
 
 
 def mmcv_calls(module: Any, shapes: Sequence[tuple[int, int]], device: torch.device) -> Calls:
-    """Multi-scale deformable attention of mmcv."""
+    """Return the calls of mmcv's multi-scale deformable attention."""
     areas = torch.tensor([h * w for h, w in shapes])
     levels = torch.tensor(shapes, device=device)
     starts = (areas.cumsum(0) - areas).to(device)

@@ -1,4 +1,4 @@
-"""Measures what is fast or slow here; each part says what it compares with.
+"""Benchmarks of bevstack; the help of each part names the baseline.
 
 python -m benchmarks.run PART --json benchmarks/results/PART.json
 python -m benchmarks.run PART --help
@@ -24,15 +24,15 @@ PARTS = {
 
 
 def main() -> None:
-    """Measures and prints, and writes JSON where asked."""
+    """Run one part, which prints its results, and write them as JSON if --json is given."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     choices = parser.add_subparsers(dest="part", required=True, metavar="PART")
     for name, part in PARTS.items():
-        described = {"help": part.SUMMARY, "description": part.__doc__}
+        texts = {"help": part.SUMMARY, "description": part.__doc__}
         raw = argparse.RawDescriptionHelpFormatter
-        of_part = choices.add_parser(name, formatter_class=raw, **described)
-        part.add_arguments(of_part)
-        of_part.add_argument("--json", type=Path, help="write the figures here as well")
+        subparser = choices.add_parser(name, formatter_class=raw, **texts)
+        part.add_arguments(subparser)
+        subparser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
     result = PARTS[arguments.part].run(arguments)
     if arguments.json:

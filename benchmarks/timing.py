@@ -1,4 +1,4 @@
-"""Clocks, repetitions and the machine's own figures, for every part of the benchmark."""
+"""Timing of alternating runs, and data about the machine, for all benchmarks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 
 
 def copy_bandwidth(wall: bool) -> float:
-    """Bytes a second, read and written, of copying 256 MB; the best of ten."""
+    """Return the best of ten bandwidths of copying 256 MB, in bytes read and written a second."""
     clock = time.perf_counter if wall else time.process_time
     source = torch.ones(64 << 20)
     target = torch.zeros_like(source)
@@ -26,47 +26,47 @@ def copy_bandwidth(wall: bool) -> float:
     return 2 * source.nbytes / min(seconds)
 
 
-class Spent(NamedTuple):
-    """What one run of something takes."""
+class Timing(NamedTuple):
+    """Cost of one run of a function."""
 
     ms: float  # median
     best_ms: float
-    system_share: float  # of its processor time in the system, most of it for memory touched first
-    page_faults: float  # such first touches
+    system_share: float  # of its CPU time in the system, mostly for first accesses to memory
+    page_faults: float  # number of such first accesses
 
 
-def spent(runs: list[Callable[[], Any]], seconds: float, wall: bool) -> list[Spent]:
-    """Runs all in turns for about `seconds`, at least three times.
+def time_runs(runs: list[Callable[[], Any]], seconds: float, wall: bool) -> list[Timing]:
+    """Run all functions alternately for about `seconds`, at least three times, and time them.
 
-    Times are of the processor, of all threads, unless ``wall``.
+    Times are CPU times of all threads, or wall times with ``wall``.
     """
     clock = time.perf_counter if wall else time.process_time
-    taken: list[list[float]] = [[] for _ in runs]
-    used = [_Usage() for _ in runs]
+    all_times: list[list[float]] = [[] for _ in runs]
+    usages = [_Usage() for _ in runs]
     for run in runs:
         run()
     until = time.perf_counter() + seconds
-    while len(taken[0]) < 3 or time.perf_counter() < until:
-        for run, times, usage in zip(runs, taken, used, strict=True):
-            run()  # so that each finds the caches as it left them, not as the other did
+    while len(all_times[0]) < 3 or time.perf_counter() < until:
+        for run, times, usage in zip(runs, all_times, usages, strict=True):
+            run()  # fills the caches with this function's data before the timed run
             usage.begin()
             start = clock()
             run()
             times.append(clock() - start)
             usage.end()
     return [
-        Spent(statistics.median(times) * 1e3, min(times) * 1e3, usage.share(), usage.faults())
-        for times, usage in zip(taken, used, strict=True)
+        Timing(statistics.median(times) * 1e3, min(times) * 1e3, usage.share(), usage.faults())
+        for times, usage in zip(all_times, usages, strict=True)
     ]
 
 
 def medians(runs: list[Callable[[], Any]], seconds: float, wall: bool) -> list[float]:
-    """Runs all in turns for about `seconds`, at least three times; median milliseconds of each."""
-    return [taken.ms for taken in spent(runs, seconds, wall)]
+    """Return the median milliseconds of each function, timed by ``time_runs``."""
+    return [timing.ms for timing in time_runs(runs, seconds, wall)]
 
 
 class _Usage:
-    """Sums of processor time and page faults over runs."""
+    """Sums of CPU time and page faults over runs."""
 
     def __init__(self) -> None:
         self._runs, self._faults, self._user, self._system = 0, 0, 0.0, 0.0
@@ -89,7 +89,7 @@ class _Usage:
 
 
 def load() -> dict[str, Any]:
-    """What else the machine was doing, and how threads wait for work."""
+    """Return the load of the machine and the setting of how threads wait for work."""
     return {
         "load_average": [round(x, 1) for x in os.getloadavg()],
         "processors": os.cpu_count(),
@@ -98,7 +98,7 @@ def load() -> dict[str, Any]:
 
 
 def machine() -> dict[str, str]:
-    """What a result's figures hold for."""
+    """Return the machine and versions that a result's figures are valid for."""
     return {
         "machine": platform.processor() or platform.machine(),
         "torch": torch.__version__,

@@ -1,7 +1,7 @@
-"""A validation split of nuScenes' size, made of random numbers: tables, truth and predictions.
+"""Random data of the size of nuScenes' validation split: tables, ground truth and predictions.
 
 The tables are those of `benchmarks/full_size_tables.py` for the 150 scenes of the split "val".
-Predictions are 300 a sample: copies of true boxes with noise, several of each, and clutter.
+Each sample has 300 predictions: noisy copies of true boxes, several of each, and clutter.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from bevstack.evaluation.detection3d.columns import UNKNOWN_POINTS, BoxColumns, 
 from bevstack.vocabulary import DETECTION_CLASSES
 
 VERSION, SPLIT = "v1.0-trainval", "val"
-PREDICTIONS = 300  # of a sample
-COPIES = 0.4  # the share of them that copy true boxes
+PREDICTIONS = 300  # per sample
+COPIES = 0.4  # fraction of predictions that copy true boxes
 NOISE_M, SPREAD_M = 0.7, 26.0
 
 
 def write_tables(root: Path, scenes: int | None = None) -> None:
-    """Writes the 13 tables of the first scenes of "val"; none: of all."""
+    """Write the 13 tables of the first ``scenes`` scenes of "val", or of all scenes."""
     from nuscenes.utils.splits import val
 
     names = val[:scenes]
@@ -33,7 +33,7 @@ def write_tables(root: Path, scenes: int | None = None) -> None:
 
 
 def draw_predictions(truth: GroundTruth, seed: int = 0) -> BoxColumns:
-    """Predictions for every sample; the same for the same seed."""
+    """Return random predictions for every sample; the same for the same seed."""
     draw = np.random.default_rng(seed)
     boxes, samples = truth.boxes, len(truth.boxes.sample_tokens)
     count = PREDICTIONS * samples
@@ -59,6 +59,6 @@ def draw_predictions(truth: GroundTruth, seed: int = 0) -> BoxColumns:
         rotation=np.where(copied[:, None], like.rotation, turned),
         velocity=np.nan_to_num(like.velocity) + draw.normal(0, 0.5, (count, 2)),
         label=np.where(copied, like.label, draw.choice(len(share), count, p=share)).astype(np.int8),
-        score=score.astype(np.float32).astype(np.float64),  # as a network gives them
+        score=score.astype(np.float32).astype(np.float64),  # float32, like a network's scores
         num_points=np.full(count, UNKNOWN_POINTS, dtype=np.int32),
     )

@@ -1,4 +1,4 @@
-"""The GPU benchmark on the CPU, with another clock, and other projects played by our kernels."""
+"""The GPU benchmark, run on the CPU with a fake clock and with our kernels as peers."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def test_compulsory_bytes_of_attention() -> None:
 @pytest.mark.parametrize(
     ("set_bytes", "cache", "free", "wanted"),
     [
-        (100, 1000, 10**6, 31),  # three caches full, and the one in use
-        (10**6, 1000, 10**9, 2),  # one set is beyond the cache by itself
-        (100, 1000, 500, 5),  # no more than fits
+        (100, 1000, 10**6, 31),  # three times the cache, and the set in use
+        (10**6, 1000, 10**9, 2),  # one set exceeds the cache
+        (100, 1000, 500, 5),  # limited by the free memory
         (0, 1000, 0, 2),
     ],
 )
@@ -65,21 +65,21 @@ def test_sets_of_buffers_exceed_the_cache(
     assert device.sets_needed(set_bytes, cache, free) == wanted
 
 
-def test_buffers_take_turns_and_share_nothing() -> None:
+def test_buffer_sets_alternate_and_share_no_memory() -> None:
     sets = device.copies([torch.arange(3), torch.ones(2)], 3)
     addresses = {t.data_ptr() for tensors in sets for t in tensors}
     assert len(addresses) == 6
     assert all(torch.equal(tensors[0], torch.arange(3)) for tensors in sets)
-    turn = device.rotation(sets)
-    assert [sets.index(turn()) for _ in range(0)] == []
+    next_set = device.rotation(sets)
+    assert [sets.index(next_set()) for _ in range(0)] == []
     order = [
-        next(k for k, s in enumerate(sets) if s is given) for given in (turn() for _ in range(7))
+        next(k for k, s in enumerate(sets) if s is used) for used in (next_set() for _ in range(7))
     ]
     assert order == [0, 1, 2, 0, 1, 2, 0]
 
 
 class Clock:
-    """Every call takes a millisecond more than the one before; keeps what was called."""
+    """Fake clock: each call takes one millisecond more; stores the results of the calls."""
 
     def __init__(self) -> None:
         self.results: list[Any] = []
@@ -107,13 +107,13 @@ def test_a_row_holds_medians_and_fractions() -> None:
     assert got["forward_fraction"] == round(case.bytes_forward() / (ms / 1e3) / 1e9, 3)
     outputs, gradients = clock.results
     assert len({t.data_ptr() for t in outputs}) > 1
-    assert torch.equal(outputs[0], outputs[1])  # of different sets of equal numbers
+    assert torch.equal(outputs[0], outputs[1])  # from different sets of equal numbers
     assert torch.equal(outputs[0], case.native(*case.tensors))
     assert all(torch.equal(a, b) for a, b in zip(gradients[0], gradients[1], strict=True))
 
 
-def played_dcnv3(spoil: float = 0.0) -> Any:
-    """An extension with the functions of DCNv3, made of ours."""
+def fake_dcnv3(error: float = 0.0) -> Any:
+    """Return an extension with the functions of DCNv3 that calls our kernels."""
 
     def options(window: Sequence[Any]) -> dict[str, Any]:
         pairs = ("kernel_size", "stride", "padding", "dilation")
@@ -125,7 +125,7 @@ def played_dcnv3(spoil: float = 0.0) -> Any:
         assert (step, without_center) == (peers.IM2COL_STEP, 0)
         tensors, window = tensors_and_window[:3], tensors_and_window[3:]
         assert window[9] * window[8] == tensors[0].shape[-1]
-        return ops.dcnv3(*tensors, **options(window)) + spoil
+        return ops.dcnv3(*tensors, **options(window)) + error
 
     def backward(*arguments: Any) -> Any:
         *tensors_and_window, grad_output, step, without_center = arguments
@@ -138,16 +138,16 @@ def played_dcnv3(spoil: float = 0.0) -> Any:
 
 def test_a_peer_is_timed_on_the_same_inputs() -> None:
     case, clock = convolution(), Clock()
-    sides = cuda_ops.sides_of(case, {"dcnv3": played_dcnv3()})
+    sides = cuda_ops.sides_of(case, {"dcnv3": fake_dcnv3()})
     row = cuda_ops.measure(case, sides, clock, bandwidth=1e9, sets=2)
     assert row["dcnv3"]["forward_times_ours"] == 1.0
     ours, _, theirs, _ = clock.results
     assert torch.equal(ours[0], theirs[0])
 
 
-def test_a_peer_that_fails_or_errs_is_told_not_timed() -> None:
+def test_a_peer_that_fails_or_is_wrong_is_reported_and_not_timed() -> None:
     case = convolution()
-    wrong = cuda_ops.sides_of(case, {"dcnv3": played_dcnv3(spoil=50.0)})
+    wrong = cuda_ops.sides_of(case, {"dcnv3": fake_dcnv3(error=50.0)})
     row = cuda_ops.measure(case, wrong, Clock(), bandwidth=1e9, sets=2)
     assert list(row["dcnv3"]) == ["wrong"] and "differs from ours" in row["dcnv3"]["wrong"]
 
@@ -175,7 +175,7 @@ def test_offsets_are_packed_by_group_to_a_multiple_of_eight() -> None:
     [
         (6 * 160 * 400, 24, 512, 20),  # XL stage 1: 480 threads; 21 do not divide
         (6 * 20 * 50, 192, 512, 2),
-        (6 * 20 * 50, 1536, 256, 1),  # more than a block may have: its launch fails
+        (6 * 20 * 50, 1536, 256, 1),  # exceeds a block's limit: the launch fails
         (7, 1, 512, 7),
     ],
 )
@@ -186,17 +186,17 @@ def test_blocks_of_dcnv4_hold_whole_pixels(
 
 
 def test_dcnv4_gets_its_layout_and_its_blocks() -> None:
-    seen = {}
+    received = {}
 
     def forward(value: Tensor, packed: Tensor, *rest: Any) -> Tensor:
-        seen["shape"], seen["rest"] = packed.shape, rest
+        received["shape"], received["rest"] = packed.shape, rest
         return value
 
     calls = peers.dcnv4_calls(SimpleNamespace(dcnv4_forward=forward), 3, 16, 2.0)
     calls.forward(calls.pack(convolution().tensors))
-    assert seen["shape"] == (2, 4, 6, 88)
+    assert received["shape"] == (2, 4, 6, 88)
     # 3x3, stride, padding, dilation; groups, channels, scale; step, centre; lanes, threads, softmax
-    assert seen["rest"] == (3, 3, 1, 1, 1, 1, 1, 1, 3, 16, 2.0, 256, 0, 8, 48 * 6, False)
+    assert received["rest"] == (3, 3, 1, 1, 1, 1, 1, 1, 3, 16, 2.0, 256, 0, 8, 48 * 6, False)
 
 
 def test_mmcv_gets_its_levels_and_fills_gradients() -> None:
@@ -204,16 +204,16 @@ def test_mmcv_gets_its_levels_and_fills_gradients() -> None:
     shapes = ATTENTION_SHAPES[ATTENTION_CASE][2]
 
     def forward(
-        value: Tensor, levels: Tensor, starts: Tensor, places: Tensor, weights: Tensor, **step: int
+        value: Tensor, levels: Tensor, starts: Tensor, points: Tensor, weights: Tensor, **step: int
     ) -> Tensor:
         assert step == {"im2col_step": peers.IM2COL_STEP} and starts.tolist() == [0, 20]
-        return ops.ms_deform_attn(value, [tuple(s) for s in levels.tolist()], places, weights)
+        return ops.ms_deform_attn(value, [tuple(s) for s in levels.tolist()], points, weights)
 
     def backward(*arguments: Any, **step: int) -> None:
-        value, _, _, places, weights, grad_output, *grads = arguments
+        value, _, _, points, weights, grad_output, *grads = arguments
         flat = [s for shape in shapes for s in shape]
         got = torch.ops.bevstack.ms_deform_attn_backward(
-            grad_output, value, places, weights, None, spatial_shapes=flat
+            grad_output, value, points, weights, None, spatial_shapes=flat
         )
         for grad, one in zip(grads, got, strict=True):
             grad.copy_(one)
@@ -242,8 +242,8 @@ def test_an_extension_is_loaded_from_its_file() -> None:
     assert (module.__name__, module.__file__) == ("_C", str(path))
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
-def test_without_a_gpu_it_refuses_and_says_what_to_do() -> None:
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the machine has a GPU")
+def test_without_a_gpu_the_error_names_the_remedy() -> None:
     arguments = argparse.Namespace(peer=[], only="")
     with pytest.raises(SystemExit, match="must find a GPU that torch can use; got none"):
         cuda_ops.run(arguments)

@@ -1,4 +1,4 @@
-"""The tables that reading is measured with are whole, and as many rows as they say."""
+"""The benchmark's tables are consistent and have the stated numbers of rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_every_reference_resolves_and_no_token_stands_twice(root: Path) -> None:
+def test_every_reference_resolves_and_no_token_is_repeated(root: Path) -> None:
     check_tables({n: json.loads((root / VERSION / f"{n}.json").read_bytes()) for n in TABLES})
 
 
