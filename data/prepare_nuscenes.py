@@ -1,12 +1,12 @@
-"""Unpacks nuScenes, and says whether a data set in its format is ready for use.
+"""Preparation of nuScenes: unpack its archives and check that a dataset is ready for use.
 
 Examples:
     python data/prepare_nuscenes.py data/nuscenes --from-archives ~/Downloads
-    python data/prepare_nuscenes.py data/nuscenes --version v1.0-mini            # what is there
-    python data/prepare_nuscenes.py data/nuscenes --version v1.0-mini --check    # is it sound
+    python data/prepare_nuscenes.py data/nuscenes --version v1.0-mini            # is it complete
+    python data/prepare_nuscenes.py data/nuscenes --version v1.0-mini --check    # is it valid
 
-Ends with exit code 0 if all is well, 1 if something that matters is missing or wrong, 2 if the
-archives or the tables cannot be read. What was stopped goes on with the same command.
+The exit code is 0 if the dataset is ready, 1 if something important is missing or wrong, and 2 if
+the archives or the tables cannot be read. After a stop, the same command continues.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from bevstack.datasets.readiness.inspection import RootReport, check_root, inspe
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Unpacks and looks, as asked, and prints what a root holds and what it lacks."""
+    """Unpack archives and inspect the dataset, as the options require, and print a report."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("root", type=Path, help="the folder that holds samples/ and the tables")
+    parser.add_argument("root", type=Path, help="folder that holds samples/ and the tables")
     parser.add_argument("--version", help="folder of the tables, e.g. v1.0-mini")
     parser.add_argument("--read", action="store_true", help="also decode every image")
     parser.add_argument(
-        "--check", action="store_true", help="look at every file, pose, calibration and time"
+        "--check", action="store_true", help="check every file, pose, calibration and timestamp"
     )
     parser.add_argument(
         "--manifest",
         type=Path,
         help="with --check: JSON of {file: [SHA-256, size]} of the official files "
-        "(default: official_sha256_size.json in the root, if it is there)",
+        "(default: official_sha256_size.json in the root, if it exists)",
     )
     parser.add_argument(
-        "--from-archives", type=Path, metavar="DIR", help="first unpack the archives that lie here"
+        "--from-archives", type=Path, metavar="DIR", help="first unpack the archives in this folder"
     )
     args = parser.parse_args(argv)
     if not args.version and not args.from_archives:
@@ -56,14 +56,14 @@ def main(argv: list[str] | None = None) -> int:
         print(f"prepare_nuscenes: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("prepare_nuscenes: stopped; the same command goes on from here", file=sys.stderr)
+        print("prepare_nuscenes: stopped; the same command continues from here", file=sys.stderr)
         return 130
     show(report)
     return 0 if report.ready else 1
 
 
 def show(report: RootReport) -> None:
-    """Prints one screen."""
+    """Print the report: counts, splits, findings and the verdict."""
     print(f"{report.scenes} scenes, {report.samples} samples, {report.annotations} annotations")
     print(f"{report.samples_with_images} of {report.samples} samples have all their images")
     for split, scenes in report.splits:

@@ -1,4 +1,4 @@
-"""Averages models that were trained on from the same weights into one (arXiv 2203.05482).
+"""Average of models that were fine-tuned from the same weights (arXiv 2203.05482).
 
 Example:
     python tools/average_weights.py out/first/model.safetensors out/second/model.safetensors \
@@ -15,7 +15,7 @@ from bevstack.training.model_soup import average_models
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Writes the file and names it."""
+    """Write the average model and print the path of the file."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""Draws one moment of many synthetic scenes on one sheet, to be looked at.
+"""Contact sheet of synthetic scenes: one moment of each, for inspection by eye.
 
 Example:
     python tools/contact_sheet.py out/sheet.png --scenes 20 --cameras CAM_FRONT CAM_BACK
@@ -19,19 +19,19 @@ from bevstack.synthetic.scene import build_scene
 from bevstack.synthetic.spec import WorldSpec
 from bevstack.vocabulary import CAMERA_CHANNELS
 
-_ON_A_ROW = ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT")
+_FRONT_CAMERAS = ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT")
 
 
 def draw_scene(spec: WorldSpec, name: str, time_s: float, channels: list[str]) -> np.ndarray:
-    """The named cameras of a scene side by side, BGR, with the scene's name."""
+    """Return the pictures of the named cameras side by side, BGR, with the scene's name."""
     scene = build_scene(spec, name)
     draws = SensorDraws(spec, scene)
     tiles = []
     for channel in channels:
-        number = CAMERA_CHANNELS.index(channel)
-        camera = scene.rig.cameras[number]
+        index = CAMERA_CHANNELS.index(channel)
+        camera = scene.rig.cameras[index]
         moment = freeze(scene, time_s + camera.time_offset_us * 1e-6)
-        tiles.append(take_picture(scene, moment, camera, draws.sensor(number)).image)
+        tiles.append(take_picture(scene, moment, camera, draws.sensor(index)).image)
     row = np.concatenate(tiles, axis=1)
     text = f"{name} {scene.description}"
     cv2.putText(row, text, (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 3, cv2.LINE_AA)
@@ -40,17 +40,28 @@ def draw_scene(spec: WorldSpec, name: str, time_s: float, channels: list[str]) -
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Draws the sheet."""
+    """Draw the sheet and print the path of the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="PNG or JPEG to write")
-    parser.add_argument("--scenes", type=int, default=20)
-    parser.add_argument("--columns", type=int, default=1, help="scenes beside each other")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--first", type=int, default=0, help="index of the first scene")
-    parser.add_argument("--time", type=float, default=2.0, help="s after the first sample")
-    parser.add_argument("--cameras", nargs="+", choices=CAMERA_CHANNELS, default=_ON_A_ROW)
-    parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), default=(225, 400))
-    parser.add_argument("--supersampling", type=int, default=1)
+    parser.add_argument("--scenes", type=int, default=20, help="number of scenes (default 20)")
+    parser.add_argument("--columns", type=int, default=1, help="scenes side by side (default 1)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the world (default 0)")
+    parser.add_argument("--first", type=int, default=0, help="index of the first scene (default 0)")
+    parser.add_argument(
+        "--time", type=float, default=2.0, help="seconds after the first sample (default 2)"
+    )
+    parser.add_argument("--cameras", nargs="+", choices=CAMERA_CHANNELS, default=_FRONT_CAMERAS)
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        metavar=("H", "W"),
+        default=(225, 400),
+        help="size of a picture in pixels (default 225 400)",
+    )
+    parser.add_argument(
+        "--supersampling", type=int, default=1, help="rays per pixel and axis (default 1)"
+    )
     args = parser.parse_args(arguments)
     spec = WorldSpec(
         seed=args.seed,
@@ -59,15 +70,15 @@ def main(arguments: list[str] | None = None) -> int:
         image_size=tuple(args.size),
         supersampling=args.supersampling,
     )
-    names = spec.families["train"][args.first :]
-    rows = [draw_scene(spec, name, args.time, list(args.cameras)) for name in names]
-    rows += [np.zeros_like(rows[0])] * (-len(rows) % args.columns)
-    lines = [
-        np.concatenate(rows[i : i + args.columns], axis=1)
-        for i in range(0, len(rows), args.columns)
+    names = spec.split_scenes["train"][args.first :]
+    scenes = [draw_scene(spec, name, args.time, list(args.cameras)) for name in names]
+    scenes += [np.zeros_like(scenes[0])] * (-len(scenes) % args.columns)
+    rows = [
+        np.concatenate(scenes[i : i + args.columns], axis=1)
+        for i in range(0, len(scenes), args.columns)
     ]
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(args.out), np.concatenate(lines)):
+    if not cv2.imwrite(str(args.out), np.concatenate(rows)):
         raise OSError(f"the sheet must be writable; got {args.out}")
     print(args.out)
     return 0

@@ -1,4 +1,4 @@
-"""The same as `bevstack convert-weights`, as a file that debuggers can start.
+"""The command `bevstack convert-weights` as a file that debuggers can start.
 
 Example: `python tools/convert_weights.py --help`
 """

@@ -1,4 +1,4 @@
-"""The same as `bevstack evaluate`, as a file that debuggers can start.
+"""The command `bevstack evaluate` as a file that debuggers can start.
 
 Example: `python tools/evaluate.py --help`
 """

@@ -1,11 +1,12 @@
-"""Score checkpoints of one training on held-out scenes: NDS over the processor time they took.
+"""Learning curve: NDS of a training's checkpoints on held-out scenes over CPU time.
 
 Example:
     python tools/learning_curve.py out/run/checkpoint_*.safetensors --processes 2 \
         --nuscenes data/synthetic --version v1.0-synth --held-out synth_test --out out/curve
 
-A run keeps its newest checkpoints alone: copy those that matter while it trains. Finished points
-lie in OUT and are not made again; curve.json has all of them, curve.png draws them.
+A run keeps only its newest checkpoints: copy the ones that you need while it trains. Finished
+points are stored in OUT and are not computed again. curve.json holds all points, curve.png draws
+them.
 """
 
 from __future__ import annotations
@@ -18,19 +19,25 @@ from bevstack.experiments.learning_curve import CurveOptions, draw_curve
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Score, print, write and draw."""
+    """Score the checkpoints; print, store and draw the points."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("checkpoints", type=Path, nargs="+", metavar="CHECKPOINT")
     parser.add_argument(
-        "--processes", type=int, required=True, help="that trained, one thread each"
+        "--processes",
+        type=int,
+        required=True,
+        help="number of processes of the training, one thread each",
     )
     parser.add_argument("--nuscenes", type=Path, required=True, metavar="ROOT")
     parser.add_argument("--version", required=True, help="folder of the tables")
     parser.add_argument("--held-out", required=True, metavar="SPLIT", help="scenes to score on")
     parser.add_argument(
-        "--max-samples", type=int, metavar="N", help="score on whole scenes of so many samples"
+        "--max-samples",
+        type=int,
+        metavar="N",
+        help="score on whole scenes of at most N samples in total",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     args = parser.parse_args(arguments)

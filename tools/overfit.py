@@ -1,7 +1,8 @@
-"""Positive control: a detector that cannot learn eight samples by heart has a bug somewhere.
+"""Positive control: a detector that cannot memorise eight samples has a bug.
 
-Trains `tiny_cpu` on the eight samples of a small synthetic world, predicts the same eight and
-prints the mean AP at 1 m over the classes present; exits with 1 below the bar.
+The program trains `tiny_cpu` on the eight samples of a small synthetic world and predicts the same
+samples. It prints the mean AP at 1 m over the classes present, and exits with 1 if it is below the
+required value.
 
     python tools/overfit.py --out out/overfit
 """
@@ -25,13 +26,13 @@ from bevstack.tables.names import DETECTION_RANGE_M
 from bevstack.training import train
 from bevstack.training.progress_bar import make_console, training_progress
 
-BAR = 0.9
+MIN_AP = 0.9
 DISTANCE_M = "1.0"
 SPEC = WorldSpec(train_scenes=4, val_scenes=1, samples_per_scene=2)
 
 
 def overfit_config(num_steps: int) -> Config:
-    """`tiny_cpu` for eight samples: half of them in every step, none augmented."""
+    """Return `tiny_cpu` for eight samples, half of them in each step, without augmentation."""
     config = load_config("tiny_cpu")
     recipe = dataclasses.replace(
         config.training, num_steps=num_steps, batch_size=4, checkpoint_every=num_steps
@@ -40,26 +41,28 @@ def overfit_config(num_steps: int) -> Config:
 
 
 def classes_present(dataset: NuScenesDataset) -> set[str]:
-    """Classes with a true box that is scored: near enough, and with a lidar or radar point."""
+    """Return the classes with a scored true box: within range, with a lidar or radar point."""
     present = set()
     for index in range(len(dataset)):
         annotations = dataset.frame(index, load_images=False).annotations
-        assert annotations is not None  # the world has them
-        distance = annotations.boxes.center[:, :2].norm(dim=-1)
-        for label, away, points in zip(
-            annotations.labels.tolist(), distance, annotations.num_points, strict=True
+        assert annotations is not None  # every sample of the world has annotations
+        distances = annotations.boxes.center[:, :2].norm(dim=-1)
+        for label, distance_m, points in zip(
+            annotations.labels.tolist(), distances, annotations.num_points, strict=True
         ):
             name = dataset.class_names[label]
-            if points > 0 and away < DETECTION_RANGE_M[name]:
+            if points > 0 and distance_m < DETECTION_RANGE_M[name]:
                 present.add(name)
     return present
 
 
 def main() -> int:
-    """Runs the control."""
+    """Run the control."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("out/overfit"), metavar="DIR")
-    parser.add_argument("--steps", type=int, default=1000, metavar="N")
+    parser.add_argument(
+        "--steps", type=int, default=1000, metavar="N", help="training steps (default 1000)"
+    )
     args = parser.parse_args()
     console = make_console()
     spec = dataclasses.replace(SPEC, processes=os.cpu_count() or 1)
@@ -76,8 +79,10 @@ def main() -> int:
     for name in present:
         console.print(f"  {name:22} AP at 1 m {precisions[name][DISTANCE_M]:.3f}")
     mean = sum(precisions[name][DISTANCE_M] for name in present) / len(present)
-    console.print(f"mean AP at 1 m over the {len(present)} classes present: {mean:.3f} (bar {BAR})")
-    return 0 if mean > BAR else 1
+    console.print(
+        f"mean AP at 1 m over the {len(present)} classes present: {mean:.3f} (required: {MIN_AP})"
+    )
+    return 0 if mean > MIN_AP else 1
 
 
 if __name__ == "__main__":

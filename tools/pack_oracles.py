@@ -1,10 +1,10 @@
-"""Packs the stored reference numbers of the operators, to take them to a machine with a GPU.
+"""Copy of the stored reference numbers of the operators, to take to a machine with a GPU.
 
     python tools/pack_oracles.py                # into build/shared, which git ignores; about 13 MB
-    BEVSTACK_SHARED=build/shared python -m pytest tests/ops        # there: torch, numpy and nvcc
+    BEVSTACK_SHARED=build/shared python -m pytest tests/ops    # on a GPU; needs torch, numpy, nvcc
 
-Only what the operator tests read is copied, and it keeps its place: `oracle/internimage`,
-`oracle/bevformer_v2`.
+The program copies only the files that the operator tests read. They keep their folders
+`oracle/internimage` and `oracle/bevformer_v2`.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ PATTERNS = (
 
 
 def pack(shared: Path, out: Path) -> list[Path]:
-    """Copies the operators' cases of ``shared`` to ``out`` and returns the copies.
+    """Copy the operators' cases of ``shared`` to ``out`` and return the copies.
 
     Raises:
-        FileNotFoundError: ``shared`` lacks a kind of case.
+        FileNotFoundError: ``shared`` has no file of one of the patterns.
     """
     copies = []
     for pattern in PATTERNS:
-        found = sorted((shared / "oracle").glob(pattern))
-        if not found:
+        sources = sorted((shared / "oracle").glob(pattern))
+        if not sources:
             raise FileNotFoundError(f"{shared / 'oracle'} must hold {pattern}; got none")
-        for source in found:
+        for source in sources:
             copy = out / source.relative_to(shared)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, copy)
@@ -44,7 +44,7 @@ def pack(shared: Path, out: Path) -> list[Path]:
 
 
 def main() -> int:
-    """Packs and says what became of it."""
+    """Copy the files and print their number and size."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     default = Path(os.environ.get("BEVSTACK_SHARED", ROOT.parent / "shared"))
     parser.add_argument("--shared", type=Path, default=default, help="default: %(default)s")

@@ -1,4 +1,4 @@
-"""The same as `bevstack predict`, as a file that `torchrun` and debuggers can start.
+"""The command `bevstack predict` as a file that `torchrun` and debuggers can start.
 
 Example: `torchrun --nproc-per-node 2 tools/predict.py --help`
 """

@@ -1,4 +1,4 @@
-"""The same as `bevstack train`, as a file that debuggers can start.
+"""The command `bevstack train` as a file that debuggers can start.
 
 Example: `python tools/train.py --help`
 """

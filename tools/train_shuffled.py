@@ -1,9 +1,9 @@
-"""Negative control: train on labels of other scenes, which must teach nothing.
+"""Negative control: training on labels of other scenes, from which nothing can be learned.
 
     python tools/train_shuffled.py --config tiny_cpu_t4 --nuscenes data/synthetic \
         --version v1.0-synth --split synth_train --held-out synth_val --out out/shuffled
 
-A run that was stopped continues with the same command; under `torchrun` processes share the work.
+A stopped run continues with the same command. Under `torchrun`, processes share the work.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config", required=True, help="name of a configuration, or a file")
+    parser.add_argument("--config", required=True, help="name or file of a configuration")
     parser.add_argument("--nuscenes", type=Path, required=True, metavar="ROOT")
-    parser.add_argument("--version", required=True)
+    parser.add_argument("--version", required=True, help="folder of the tables")
     parser.add_argument("--split", required=True, help="scenes to train on")
     parser.add_argument("--held-out", required=True, metavar="SPLIT", help="scenes to score on")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")

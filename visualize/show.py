@@ -1,4 +1,4 @@
-"""The same as `bevstack show`: draws a results file on the camera images and from above.
+"""The command `bevstack show`, which draws a results file on camera images and from above.
 
 python visualize/show.py --results R.json --nuscenes ROOT --version v1.0-mini --out pictures
 """
