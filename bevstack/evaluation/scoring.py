@@ -79,7 +79,7 @@ def load(
 
 
 def score(loaded: Loaded, config: MetricConfig | None = None, *, strict: bool = False) -> Scored:
-    """Score what was loaded, and measure the time; see ``evaluate``.
+    """Score a loaded submission, and measure the time; see ``evaluate``.
 
     Raises:
         ValueError: see ``evaluate``.

@@ -145,7 +145,7 @@ def test_results_without_a_box_are_noted(
         ({"detection_score": -1}, ("detection_score of box", "got -1.0")),
         ({"velocity": [1]}, ("velocity of box", "must be 2 numbers; got [1]")),
         ({"velocity": [None, 1]}, ("velocity of box", "2 numbers; got [None, 1]")),
-        ({"sample_token": "other"}, ("sample_token of box", "one that is not there")),
+        ({"sample_token": "other"}, ("sample_token of box", "an unknown sample")),
         ({"size": "large"}, ("size of box", "got 'large'")),
     ],
 )
@@ -178,8 +178,8 @@ def test_missing_extra_and_foreign_samples_are_counted(
     some = {token: whole["results"][token] for token in tokens[:3]}
     for found, parts in (
         (some, ("got none for 4", *tokens[3:6])),
-        ({**whole["results"], "x": [], "y": []}, ("got 2 others", "x, y")),
-        ({"p": [], "q": []}, ("got 2 others", "p, q", "another version")),
+        ({**whole["results"], "x": [], "y": []}, ("got 2 more", "x, y")),
+        ({"p": [], "q": []}, ("got 2 different samples", "p, q", "another version")),
     ):
         results.write_text(json.dumps({"meta": {}, "results": found}))
         expect_refusal(capsys, evaluate(results, whole_root), *parts)

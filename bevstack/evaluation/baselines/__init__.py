@@ -1,1 +1,1 @@
-"""Detectors without a network, as lower bounds of what a score means."""
+"""Baselines without a network, which a detector must beat."""

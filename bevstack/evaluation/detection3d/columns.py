@@ -28,7 +28,7 @@ class BoxColumns:
     translation: NDArray[np.float64]  # (M, 3) metres in the world, centre of gravity
     size: NDArray[np.float64]  # (M, 3) metres, (width, length, height)
     rotation: NDArray[np.float64]  # (M, 4) quaternion wxyz, of world_from_box
-    velocity: NDArray[np.float64]  # (M, 2) m/s along the world's (x, y), NaN where unknown
+    velocity: NDArray[np.float64]  # (M, 2) m/s along the world's (x, y), NaN if unknown
     label: NDArray[np.int8]  # (M,) index into DETECTION_CLASSES
     attribute: NDArray[np.int8]  # (M,) index into ATTRIBUTES, or NO_ATTRIBUTE
     score: NDArray[np.float64]  # (M,) confidence; -1 for true boxes
