@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for option, permission in (
         ("missing", "be missing in the file, which leaves them as initialised"),
-        ("left-over", "be left over of the file"),
+        ("left-over", "be left over in the file"),
     ):
         parser.add_argument(
             f"--allow-{option}",

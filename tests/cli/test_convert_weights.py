@@ -66,9 +66,9 @@ def test_a_released_detector_becomes_a_bevstack_file(
     assert state.keys() == expected.keys()
     assert all(torch.equal(state[name], value) for name, value in expected.items())
     text = capsys.readouterr().out
-    assert "boxes: legacy, those of mmdet3d 0.17.1" in text
+    assert "boxes: legacy, as in mmdet3d 0.17.1" in text
     rows = [line.split() for line in text.splitlines()]
-    assert ["left", "over", "of", "the", "file:", "3"] in rows and ["pts_bbox_head", "1"] in rows
+    assert ["left", "over", "in", "the", "file:", "3"] in rows and ["pts_bbox_head", "1"] in rows
     assert all([part, "0"] == [row[0], row[2]] for row in rows[1:7] for part in [row[0]])
 
 
