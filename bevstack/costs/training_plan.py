@@ -66,7 +66,7 @@ class TrainingPlan:
             steps = f"the first {recipe.perspective_steps}"
             if recipe.perspective_steps == recipe.num_steps:
                 steps = "all"
-            stages = f", {steps} with the perspective head only"
+            stages = f", {steps} with backbone, neck and perspective head only"
         return [
             f"parameters: {self.parameters:,}",
             f"steps: {recipe.num_steps:,}{stages}",

@@ -176,12 +176,12 @@ def test_missing_extra_and_foreign_samples_are_counted(
     whole = json.loads(results.read_text())
     tokens = list(whole["results"])
     some = {token: whole["results"][token] for token in tokens[:3]}
-    for found, parts in (
+    for predicted, parts in (
         (some, ("got none for 4", *tokens[3:6])),
         ({**whole["results"], "x": [], "y": []}, ("got 2 more", "x, y")),
         ({"p": [], "q": []}, ("got 2 different samples", "p, q", "another version")),
     ):
-        results.write_text(json.dumps({"meta": {}, "results": found}))
+        results.write_text(json.dumps({"meta": {}, "results": predicted}))
         expect_refusal(capsys, evaluate(results, whole_root), *parts)
 
 

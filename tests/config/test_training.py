@@ -59,10 +59,10 @@ def test_a_stage_that_is_missing_stays_missing():
     assert (shortest.perspective_steps, shortest.warmup_steps) == (1, 0)
     last = TrainingConfig(num_steps=1000, perspective_steps=999).with_num_steps(10)
     assert last.perspective_steps == 9  # one step remains for the second stage
-    alone = TrainingConfig(num_steps=1000, perspective_steps=1000, warmup_steps=50).with_num_steps(
-        100
-    )
-    assert (alone.perspective_steps, alone.warmup_steps) == (100, 10)
+    single_stage = TrainingConfig(
+        num_steps=1000, perspective_steps=1000, warmup_steps=50
+    ).with_num_steps(100)
+    assert (single_stage.perspective_steps, single_stage.warmup_steps) == (100, 10)
 
 
 @pytest.mark.parametrize("steps", [-3, 0, 1])

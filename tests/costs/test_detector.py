@@ -49,9 +49,9 @@ def test_encoder_costs_the_released_less_one_value_projection(t8: ConfigCount) -
     """The value of both queues is projected once; a sample counts 5 MACs, in section 17 only 4."""
     projection = 2 * 40_000 * 256 * 256 / 1e9
     sampling = 0.7 + 3.7  # GFLOP of a layer, section 17
-    wanted = 560 - 6 * projection + 6 * sampling / 4
+    expected = 560 - 6 * projection + 6 * sampling / 4
     # Section 17 gives eight numbers for a layer, each rounded to 0.1.
-    assert part(t8, "encoder").gflop == pytest.approx(wanted, abs=6 * 8 * 0.05)
+    assert part(t8, "encoder").gflop == pytest.approx(expected, abs=6 * 8 * 0.05)
 
 
 @pytest.mark.parametrize(("name", "released"), [("t2", 1143), ("t8", 2464)])

@@ -110,7 +110,7 @@ def test_the_plan_names_the_stages_of_another_number_of_steps(tmp_path, first, s
         "CONFIG = replace(T4, training=recipe)\n"
     )
     plan = plan_training(str(path), samples=500, steps=6)
-    assert any(f"{steps} the perspective head only" in line for line in plan.lines())
+    assert any(f"{steps} backbone, neck and perspective head only" in line for line in plan.lines())
 
 
 def test_sharding_divides_the_memory_of_the_state(tmp_path):
