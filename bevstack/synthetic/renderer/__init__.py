@@ -1,1 +1,1 @@
-"""The ray caster: primitives, patterns, shading, weather."""
+"""Renderer: primitives, ray casting, patterns, shading and weather."""

@@ -1,28 +1,36 @@
-"""Light on the ground: shadows, pools of lamp light, and mirror images where it is wet (numba)."""
+"""Light on the ground: shadows, lamp light, and reflections on a wet road (numba)."""
 
 from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
+from numpy.typing import NDArray
 
+from bevstack.synthetic.renderer.compiled import compiled_nogil, inlined
 from bevstack.synthetic.renderer.patterns import hash01
-from bevstack.synthetic.renderer.raycast import _JIT, FAR, _pixel_bounds
+from bevstack.synthetic.renderer.raycast import FAR, pixel_bounds
 
 
-@numba.njit(**_JIT)
-def darken_ground(shadows, origin, scene_from_cam, intrinsics, owner, shade):
-    """Lays soft rectangles of shadow, or of lamp light, on the ground's pixels.
+@compiled_nogil
+def darken_ground(
+    shadows: NDArray[np.float64],  # (S, 8)
+    origin: NDArray[np.float64],  # (3,)
+    scene_from_cam: NDArray[np.float64],  # (3, 3)
+    intrinsics: NDArray[np.float64],  # (3, 3)
+    owner: NDArray[np.int32],  # (H, W)
+    shade: NDArray[np.float32],  # (H, W) in and out
+) -> None:
+    """Draw soft rectangles of shadow or lamp light into the brightness of the ground's pixels.
 
     Args:
-        shadows: (S, 8): centre x and y m, cos and sin of yaw, half length and width m, strength
-            0..1, softness m. A negative strength is a pool of light: it adds.
-        origin: (3,) camera centre, m.
-        scene_from_cam: (3, 3).
-        intrinsics: (3, 3) px.
-        owner: (H, W) int32; only pixels with -1 change.
-        shade: (H, W) float32 in and out.
+        shadows: centre x and y m, cos and sin of yaw, half length and width m, strength 0..1,
+            softness m. A negative strength is lamp light and adds brightness.
+        origin: camera centre, m.
+        scene_from_cam: rotation.
+        intrinsics: px.
+        owner: from `rasterise`; only pixels with -1 change.
+        shade: brightness relative to the ground in the open.
     """
     height, width = owner.shape
     cam_from_scene = np.ascontiguousarray(scene_from_cam.T)
@@ -32,7 +40,7 @@ def darken_ground(shadows, origin, scene_from_cam, intrinsics, owner, shade):
         x, y, cos, sin, hx, hy, strength, soft = shadows[s]
         slab[0], slab[1], slab[3], slab[4] = x, y, cos, sin
         slab[5], slab[6], slab[7] = hx + soft, hy + soft, 0.001
-        nearest = _pixel_bounds(slab, origin, cam_from_scene, intrinsics, height, width, bounds)
+        nearest = pixel_bounds(slab, origin, cam_from_scene, intrinsics, height, width, bounds)
         if nearest >= FAR:
             continue
         for row in range(bounds[0], bounds[1]):
@@ -67,25 +75,34 @@ def darken_ground(shadows, origin, scene_from_cam, intrinsics, owner, shade):
                         shade[row, col] -= strength * fall * fall
 
 
-@numba.njit(inline="always")
-def mirror_share(wet, dx, dy, dz):
-    """Share of the light that a wet ground mirrors towards a ray that comes down on it."""
+@inlined
+def mirror_share(wet: float, dx: float, dy: float, dz: float) -> float:
+    """Return the fraction of light that wet ground reflects along a ray that hits it from above."""
     steep = -dz / math.sqrt(dx * dx + dy * dy + dz * dz)
     graze = (1.0 - steep) * (1.0 - steep)
     return wet * (0.04 + 0.5 * graze * graze * (1.0 - steep))
 
 
-@numba.njit(**_JIT)
-def mirror_in_ground(owner, depth, scene_from_cam, intrinsics, wet, image):
-    """Mirrors what stands on a wet ground in it, by rows: about the foot that is right above.
+@compiled_nogil
+def mirror_in_ground(
+    owner: NDArray[np.int32],  # (H, W)
+    depth: NDArray[np.float64],  # (H, W)
+    scene_from_cam: NDArray[np.float64],  # (3, 3)
+    intrinsics: NDArray[np.float64],  # (3, 3)
+    wet: float,
+    image: NDArray[np.float32],  # (H, W, 3) in and out
+) -> None:
+    """Draw the reflections of objects on wet ground.
+
+    Each column is mirrored about the lowest object pixel above the ground pixel.
 
     Args:
-        owner: (H, W) int32, of `rasterise`.
-        depth: (H, W), of `rasterise`.
-        scene_from_cam: (3, 3).
-        intrinsics: (3, 3) px.
+        owner: from `rasterise`.
+        depth: from `rasterise`.
+        scene_from_cam: rotation.
+        intrinsics: px.
         wet: 0..1.
-        image: (H, W, 3) float32, in and out.
+        image: linear colours.
     """
     height, width = owner.shape
     foot = np.full(width, -1, np.int64)

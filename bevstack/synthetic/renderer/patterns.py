@@ -1,52 +1,52 @@
-"""What is painted on a primitive: windows, lamps, stripes, faces, bricks (numba).
+"""Paint of primitives: windows, lamps, stripes, faces, bricks (numba).
 
-Lamps, plates, windscreens and dark rears are the cues by which a heading can be seen.
-A pattern answers with an albedo in 0..1 and how much of it shines by itself.
+Lamps, number plates, windscreens and dark rears show the heading of a vehicle.
+A pattern returns the albedo and the emission of a point, each in 0..1.
 Faces: 0 front (+x), 1 back, 2 left (+y), 3 right, 4 top, 5 bottom. `u` and `v` run over the face
 in 0..1: u along x on the sides (1 = front) and along y on front and back, v upwards.
-
-numba's cache on disk looks at the file of the compiled caller alone: after a change here, touch
-`shading.py`, or the old paint stays.
+`c` and `d` are the first and the second colour of the primitive.
 """
 
 from __future__ import annotations
 
 import math
 
-import numba
-
+from bevstack.synthetic.renderer.compiled import compiled, inlined
 from bevstack.synthetic.renderer.sign_patterns import paint_light, paint_sign
+
+_Colour = tuple[float, float, float]
+_Paint = tuple[float, float, float, float]  # red, green, blue, emission
 
 _GLASS = (0.10, 0.13, 0.17)
 _DARK = (0.05, 0.05, 0.06)
 
 
-@numba.njit(inline="always")
-def hash01(a, b, seed):
-    """A fixed pseudo-random number in 0..1 of two integers and a seed."""
+@inlined
+def hash01(a: int, b: int, seed: int) -> float:
+    """Return a fixed pseudo-random number in 0..1 for two integers and a seed."""
     n = (a * 374761393 + b * 668265263 + seed * 1274126177) & 0xFFFFFFFF
     n = ((n ^ (n >> 13)) * 1274126177) & 0xFFFFFFFF
     return ((n ^ (n >> 16)) & 0xFFFF) / 65535.0
 
 
-@numba.njit(inline="always")
-def _tail_lamps(state):
-    """Red lamps; brighter while braking; with a negative state they are off."""
+@inlined
+def _tail_lamps(state: float) -> _Paint:
+    """Return the paint of red lamps: brighter while braking, off for a negative state."""
     if state < 0.0:
         return 0.42, 0.03, 0.03, 0.04
     return (0.55 + 0.45 * state, 0.03 + 0.10 * state, 0.03 + 0.06 * state, 0.35 + 0.65 * state)
 
 
-@numba.njit(inline="always")
-def _head_lamps(state):
-    """White lamps; with a negative state they are off."""
+@inlined
+def _head_lamps(state: float) -> _Paint:
+    """Return the paint of white lamps: off for a negative state."""
     if state < 0.0:
         return 0.72, 0.74, 0.74, 0.05
     return 1.0, 0.97, 0.85, 0.9
 
 
-@numba.njit(cache=True)
-def _car_body(face, u, v, c, d, state):
+@compiled
+def _car_body(face: int, u: float, v: float, c: _Colour, d: _Colour, state: float) -> _Paint:
     if face == 0:
         if (u < 0.24 or u > 0.76) and 0.45 < v < 0.82:
             return _head_lamps(state)
@@ -75,8 +75,8 @@ def _car_body(face, u, v, c, d, state):
     return c[0], c[1], c[2], 0.0
 
 
-@numba.njit(cache=True)
-def _car_cabin(face, u, v, c):
+@compiled
+def _car_cabin(face: int, u: float, v: float, c: _Colour) -> _Paint:
     glass = False
     if face == 0:
         glass = 0.05 < u < 0.95 and 0.06 < v < 0.92
@@ -90,8 +90,10 @@ def _car_cabin(face, u, v, c):
     return c[0], c[1], c[2], 0.0
 
 
-@numba.njit(cache=True)
-def _bus_body(face, u, v, along, c, d, state):
+@compiled
+def _bus_body(
+    face: int, u: float, v: float, along: float, c: _Colour, d: _Colour, state: float
+) -> _Paint:
     if face == 0:
         if 0.86 < v < 0.96 and 0.15 < u < 0.85:
             return 1.0, 0.62, 0.10, 0.9 if state >= 0.0 else 0.1
@@ -118,8 +120,10 @@ def _bus_body(face, u, v, along, c, d, state):
     return c[0], c[1], c[2], 0.0
 
 
-@numba.njit(cache=True)
-def _cargo(face, u, v, along, c, d, state):
+@compiled
+def _cargo(
+    face: int, u: float, v: float, along: float, c: _Colour, d: _Colour, state: float
+) -> _Paint:
     if face == 1:
         if v < 0.08:
             if u < 0.15 or u > 0.85:
@@ -137,8 +141,8 @@ def _cargo(face, u, v, along, c, d, state):
     return c[0], c[1], c[2], 0.0
 
 
-@numba.njit(cache=True)
-def _truck_cab(face, u, v, c, state):
+@compiled
+def _truck_cab(face: int, u: float, v: float, c: _Colour, state: float) -> _Paint:
     if face == 0:
         if 0.52 < v < 0.90 and 0.06 < u < 0.94:
             return _GLASS[0] + 0.14 * v, _GLASS[1] + 0.14 * v, _GLASS[2] + 0.18 * v, 0.1
@@ -158,8 +162,10 @@ def _truck_cab(face, u, v, c, state):
     return c[0], c[1], c[2], 0.0
 
 
-@numba.njit(cache=True)
-def _container(face, u, v, along, c, d, state):
+@compiled
+def _container(
+    face: int, u: float, v: float, along: float, c: _Colour, d: _Colour, state: float
+) -> _Paint:
     if face == 1:
         if v < 0.07:
             return _tail_lamps(state)
@@ -179,8 +185,10 @@ def _container(face, u, v, along, c, d, state):
     return c[0], c[1], c[2], 0.0
 
 
-@numba.njit(cache=True)
-def _house(face, along, up, c, d, state, seed):
+@compiled
+def _house(
+    face: int, along: float, up: float, c: _Colour, d: _Colour, state: float, seed: float
+) -> _Paint:
     if face < 4:
         key = int(seed * 9973.0)
         pitch, storey = 2.2 + 1.6 * seed, 3.1
@@ -204,8 +212,10 @@ def _house(face, along, up, c, d, state, seed):
     return c[0], c[1], c[2], 0.0
 
 
-@numba.njit(cache=True)
-def _clothes(pattern, face, u, v, c, d, state):
+@compiled
+def _clothes(
+    pattern: int, face: int, u: float, v: float, c: _Colour, d: _Colour, state: float
+) -> _Paint:
     if pattern == 12:  # head: a face in front, hair behind
         return (c[0], c[1], c[2], 0.0) if face == 0 else (d[0], d[1], d[2], 0.0)
     if pattern == 14:  # hi-vis vest
@@ -219,9 +229,20 @@ def _clothes(pattern, face, u, v, c, d, state):
     return c[0], c[1], c[2], 0.0
 
 
-@numba.njit(cache=True)
-def paint(pattern, face, u, v, along, up, c, d, state, seed):
-    """Albedo and self-shine of a point.
+@compiled
+def paint(
+    pattern: int,
+    face: int,
+    u: float,
+    v: float,
+    along: float,
+    up: float,
+    c: _Colour,
+    d: _Colour,
+    state: float,
+    seed: float,
+) -> _Paint:
+    """Return albedo and emission of a point.
 
     Args:
         pattern: `primitives.Pattern`.
@@ -232,11 +253,11 @@ def paint(pattern, face, u, v, along, up, c, d, state, seed):
         up: metres along v.
         c: first colour.
         d: second colour.
-        state: lamps: negative off, 0 on, 1 braking; of houses, positive at night.
+        state: of lamps: negative off, 0 on, 1 braking; of houses: positive at night.
         seed: 0..1, of the primitive.
 
     Returns:
-        red, green, blue and self-shine, all 0..1.
+        Red, green, blue and emission, all 0..1.
     """
     if pattern == 1:
         return _car_body(face, u, v, c, d, state)
@@ -279,6 +300,6 @@ def paint(pattern, face, u, v, along, up, c, d, state, seed):
         return paint_light(face, u, v, state)
     if pattern == 19:
         return paint_sign(face, u, v, state, seed)
-    if pattern == 17:  # a lamp of its first colour, off with a negative state
+    if pattern == 17:  # lamp in the first colour; a negative state is off
         return c[0], c[1], c[2], 1.0 if state >= 0.0 else 0.0
     return c[0], c[1], c[2], 0.0

@@ -1,7 +1,7 @@
-"""The shapes everything is built of: boxes with sloped sides, ellipsoids, cylinders and rings.
+"""Shapes that all objects consist of: boxes with sloped sides, ellipsoids, cylinders and rings.
 
-Primitives are rows of three arrays, so that compiled loops read them directly. A primitive stands
-in a frame with z up and is turned about z only.
+Primitives are rows of three arrays, so that compiled loops read them directly. Their frame has z
+up, and a primitive is rotated about z only.
 
 Letters: P primitives.
 """
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
+from numpy.typing import NDArray
 
 # Columns of `Primitives.geometry`.
 GEOMETRY_COLUMNS = 12
@@ -25,7 +26,7 @@ P_RED, P_GREEN, P_BLUE, P_RED2, P_GREEN2, P_BLUE2, P_STATE, P_SEED = range(8)
 
 
 class Kind(IntEnum):
-    """How a primitive is met by a ray."""
+    """Shape of a primitive; selects the ray intersection."""
 
     BOX = 0
     ELLIPSOID = 1
@@ -35,7 +36,7 @@ class Kind(IntEnum):
 
 
 class Pattern(IntEnum):
-    """How a primitive is painted; see `shading`."""
+    """Paint of a primitive; see `patterns`."""
 
     PLAIN = 0
     CAR_BODY = 1
@@ -61,18 +62,19 @@ class Pattern(IntEnum):
 
 @dataclass(frozen=True)
 class Primitives:
-    """P primitives, in one frame."""
+    """P primitives in one frame."""
 
-    geometry: np.ndarray  # (P, 12) float64: centre m, cos and sin yaw, half sizes m, three slopes
-    codes: np.ndarray  # (P, 3) int32: kind, pattern, instance (-1 for none)
-    paint: np.ndarray  # (P, 8) float32: first colour, second colour (0..1), state, seed
+    geometry: NDArray[np.float64]  # (P, 12) centre m, cos, sin yaw, half sizes m, slopes, hole m
+    codes: NDArray[np.int32]  # (P, 3) kind, pattern, instance (-1 for none)
+    paint: NDArray[np.float32]  # (P, 8) first colour, second colour (0..1), state, seed
 
     def __len__(self) -> int:
+        """Return the number of primitives."""
         return len(self.geometry)
 
 
 def concatenate(parts: list[Primitives]) -> Primitives:
-    """All rows of several sets, in order; an empty list gives an empty set."""
+    """Concatenate sets of primitives in order; an empty list gives an empty set."""
     if not parts:
         return Primitives(
             np.zeros((0, GEOMETRY_COLUMNS)),
@@ -87,7 +89,7 @@ def concatenate(parts: list[Primitives]) -> Primitives:
 
 
 class PrimitiveList:
-    """Collects primitives one by one: `add` a shape by its lower centre and full sizes."""
+    """Builder of `Primitives`: `add` takes a shape by its lower centre and its full size."""
 
     def __init__(self) -> None:
         self._geometry: list[tuple[float, ...]] = []
@@ -107,16 +109,16 @@ class PrimitiveList:
         slopes: tuple[float, float, float] = (0.0, 0.0, 0.0),
         hole_m: float = 0.0,
     ) -> None:
-        """Adds a shape.
+        """Add a shape.
 
         Args:
-            pattern: what is painted on it.
+            pattern: paint.
             foot: see signature.
-            size: see signature; of a WHEEL, width is along the axle.
+            size: see signature; the width of a WHEEL is along its axle.
             colour: red, green, blue in 0..1.
             colour2: second colour of the pattern.
-            kind: shape met by rays.
-            yaw_rad: turn about z.
+            kind: shape.
+            yaw_rad: rotation about z.
             slopes: metres by which the front, the back and either side of a BOX lean inwards over
                 its height.
             hole_m: radius of a RING's hole.
@@ -143,7 +145,7 @@ class PrimitiveList:
         self._paint.append((*colour, *colour2, 0.0, float(len(self._paint) * 0.37 % 1.0)))
 
     def finish(self) -> Primitives:
-        """The collected primitives."""
+        """Return the added primitives."""
         return Primitives(
             np.array(self._geometry, np.float64).reshape(-1, GEOMETRY_COLUMNS),
             np.array(self._codes, np.int32).reshape(-1, CODE_COLUMNS),
@@ -153,11 +155,11 @@ class PrimitiveList:
 
 def place(
     primitives: Primitives,
-    x_m: np.ndarray,  # (P,)
-    y_m: np.ndarray,  # (P,)
-    yaw_rad: np.ndarray,  # (P,)
+    x_m: NDArray[np.float64],  # (P,)
+    y_m: NDArray[np.float64],  # (P,)
+    yaw_rad: NDArray[np.float64],  # (P,)
 ) -> Primitives:
-    """Moves each primitive by its own rigid motion in the plane (object frame to scene frame)."""
+    """Transform each primitive by a rigid motion in the plane, from object to scene frame."""
     geometry = primitives.geometry.copy()
     cos, sin = np.cos(yaw_rad), np.sin(yaw_rad)
     local = primitives.geometry

@@ -1,24 +1,33 @@
-"""Rays against primitives: a z-buffer for cameras and a sweep for the lidar (numba, one thread).
+"""Ray casting of primitives: z-buffer of a camera and range image of the lidar (numba, one thread).
 
-A primitive is only tested against the rays of the rectangle it can cover. No fastmath: equal seeds
-must give equal bytes.
+A primitive is only tested against the rays of the rectangle that it can cover. fastmath is off,
+because equal seeds must give equal bytes.
 """
 
 from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
+from numpy.typing import NDArray
 
-FAR = 1e30
+from bevstack.synthetic.renderer.compiled import compiled_nogil, inlined
+
+FAR = 1e30  # distance where a ray hits nothing
 _NEAR_M = 0.05
-_JIT = {"nogil": True, "cache": True, "error_model": "numpy"}
 
 
-@numba.njit(inline="always")
-def _box(g, ox, oy, oz, dx, dy, dz):
-    """A box whose sides may lean; its six planes cut the ray one pair after another."""
+@inlined
+def _box(
+    g: NDArray[np.float64],  # (12,) row of `Primitives.geometry`
+    ox: float,
+    oy: float,
+    oz: float,
+    dx: float,
+    dy: float,
+    dz: float,
+) -> float:
+    """Intersect a ray with a box whose sides may lean, one pair of planes after another."""
     inverse = 1.0 / (dz if dz != 0.0 else 1e-12)
     a, b = (-g[7] - oz) * inverse, (g[7] - oz) * inverse
     t0, t1 = max(0.0, min(a, b)), max(a, b)
@@ -49,8 +58,16 @@ def _box(g, ox, oy, oz, dx, dy, dz):
     return t0 if t0 > 0.0 else 1e30
 
 
-@numba.njit(inline="always")
-def _ellipsoid(g, ox, oy, oz, dx, dy, dz):
+@inlined
+def _ellipsoid(
+    g: NDArray[np.float64],  # (12,) row of `Primitives.geometry`
+    ox: float,
+    oy: float,
+    oz: float,
+    dx: float,
+    dy: float,
+    dz: float,
+) -> float:
     ax, ay, az = ox / g[5], oy / g[6], oz / g[7]
     bx, by, bz = dx / g[5], dy / g[6], dz / g[7]
     a = bx * bx + by * by + bz * bz
@@ -63,9 +80,20 @@ def _ellipsoid(g, ox, oy, oz, dx, dy, dz):
     return t if t > 0.0 else 1e30
 
 
-@numba.njit(inline="always")
-def _cylinder(radius_a, radius_b, half, hole, oa, ob, oc, da, db, dc):
-    """Elliptic cylinder whose axis is c; a hole lets rays through the caps."""
+@inlined
+def _cylinder(
+    radius_a: float,
+    radius_b: float,
+    half: float,
+    hole: float,
+    oa: float,
+    ob: float,
+    oc: float,
+    da: float,
+    db: float,
+    dc: float,
+) -> float:
+    """Intersect a ray with an elliptic cylinder along c; rays pass through a hole in the caps."""
     inv = 1.0 / (dc if dc != 0.0 else 1e-12)
     a, b = (-half - oc) * inv, (half - oc) * inv
     cap0, cap1 = min(a, b), max(a, b)
@@ -86,9 +114,21 @@ def _cylinder(radius_a, radius_b, half, hole, oa, ob, oc, da, db, dc):
     return t0
 
 
-@numba.njit(inline="always")
-def _hit(kind, g, ox, oy, oz, dx, dy, dz):
-    """Distance along the ray in units of its direction, or 1e30; all in the primitive's frame."""
+@inlined
+def _hit(
+    kind: int,
+    g: NDArray[np.float64],  # (12,) row of `Primitives.geometry`
+    ox: float,
+    oy: float,
+    oz: float,
+    dx: float,
+    dy: float,
+    dz: float,
+) -> float:
+    """Return the distance to a primitive along a ray, in units of its direction; 1e30 for a miss.
+
+    Origin (ox, oy, oz) and direction (dx, dy, dz) are in the primitive's frame.
+    """
     if kind == 0:
         return _box(g, ox, oy, oz, dx, dy, dz)
     if kind == 1:
@@ -98,11 +138,20 @@ def _hit(kind, g, ox, oy, oz, dx, dy, dz):
     return _cylinder(g[5], g[7], g[6], g[11] if kind == 3 else 0.0, ox, oz, oy, dx, dz, dy)
 
 
-@numba.njit(**_JIT)
-def _pixel_bounds(g, origin, cam_from_scene, intrinsics, height, width, bounds):
-    """Bounds what a primitive may cover.
+@compiled_nogil
+def pixel_bounds(
+    g: NDArray[np.float64],  # (12,) row of `Primitives.geometry`
+    origin: NDArray[np.float64],  # (3,)
+    cam_from_scene: NDArray[np.float64],  # (3, 3)
+    intrinsics: NDArray[np.float64],  # (3, 3)
+    height: int,
+    width: int,
+    bounds: NDArray[np.int64],  # (4,) out
+) -> float:
+    """Bound the pixels that a primitive may cover.
 
-    Writes (row0, row1, col0, col1) and returns its least depth in m; FAR if it is out of view.
+    Write the half-open ranges (row0, row1, col0, col1) into `bounds`. Return the primitive's least
+    depth in m, FAR if it is out of view.
     """
     xs = np.empty(8)
     ys = np.empty(8)
@@ -143,20 +192,31 @@ def _pixel_bounds(g, origin, cam_from_scene, intrinsics, height, width, bounds):
     return nearest
 
 
-@numba.njit(**_JIT)
-def rasterise(geometry, codes, origin, scene_from_cam, intrinsics, depth, owner, stamp, alone):
-    """Fills the z-buffer of one camera.
+@compiled_nogil
+def rasterise(
+    geometry: NDArray[np.float64],  # (P, 12)
+    codes: NDArray[np.int32],  # (P, 3)
+    origin: NDArray[np.float64],  # (3,)
+    scene_from_cam: NDArray[np.float64],  # (3, 3)
+    intrinsics: NDArray[np.float64],  # (3, 3)
+    depth: NDArray[np.float64],  # (H, W) out
+    owner: NDArray[np.int32],  # (H, W) out
+    stamp: NDArray[np.int32],  # (H, W) scratch
+    unoccluded: NDArray[np.int64],  # (instances,) in and out
+) -> None:
+    """Fill the z-buffer of one camera.
 
     Args:
-        geometry: (P, 12) and
-        codes: (P, 3), of `Primitives`; rows of one instance stand together.
-        origin: (3,) camera centre in the scene, m.
-        scene_from_cam: (3, 3) rotation.
-        intrinsics: (3, 3) px.
-        depth: (H, W) float64 out, along the optical axis, m; FAR where nothing was hit.
-        owner: (H, W) int32 out, row of the nearest primitive or -1.
-        stamp: (H, W) int32 scratch; any value that is no instance index + 1.
-        alone: (instances,) int64, to which the pixels of each instance seen alone are added.
+        geometry: of `Primitives`; the rows of one instance are adjacent.
+        codes: of `Primitives`.
+        origin: camera centre in the scene, m.
+        scene_from_cam: rotation.
+        intrinsics: px.
+        depth: along the optical axis, m; FAR where nothing was hit.
+        owner: row of the nearest primitive, or -1.
+        stamp: scratch memory; must not hold any instance index + 1.
+        unoccluded: receives the number of pixels that each instance would cover with nothing in
+            front of it.
     """
     height, width = depth.shape
     cam_from_scene = np.ascontiguousarray(scene_from_cam.T)
@@ -166,7 +226,7 @@ def rasterise(geometry, codes, origin, scene_from_cam, intrinsics, depth, owner,
     owner[:] = -1
     for p in range(geometry.shape[0]):
         g = geometry[p]
-        least = _pixel_bounds(g, origin, cam_from_scene, intrinsics, height, width, bounds)
+        least = pixel_bounds(g, origin, cam_from_scene, intrinsics, height, width, bounds)
         if least >= FAR:
             continue
         x, y = origin[0] - g[0], origin[1] - g[1]
@@ -185,7 +245,7 @@ def rasterise(geometry, codes, origin, scene_from_cam, intrinsics, depth, owner,
             )
             for col in range(bounds[2], bounds[3]):
                 if instance < 0 and depth[row, col] < least:
-                    continue  # hidden, and nobody counts its pixels
+                    continue  # hidden scenery: its pixels are not counted
                 cx = (col + 0.5 - intrinsics[0, 2]) / intrinsics[0, 0]
                 t = _hit(
                     kind,
@@ -201,25 +261,34 @@ def rasterise(geometry, codes, origin, scene_from_cam, intrinsics, depth, owner,
                     continue
                 if instance >= 0 and stamp[row, col] != instance + 1:
                     stamp[row, col] = instance + 1
-                    alone[instance] += 1
+                    unoccluded[instance] += 1
                 if t < depth[row, col]:
                     depth[row, col] = t
                     owner[row, col] = p
 
 
-@numba.njit(**_JIT)
-def sweep(geometry, codes, origin, elevations, azimuths, ground_z, range_out, owner):
-    """Nearest hits of a spinning lidar.
+@compiled_nogil
+def sweep(
+    geometry: NDArray[np.float64],  # (P, 12)
+    codes: NDArray[np.int32],  # (P, 3)
+    origin: NDArray[np.float64],  # (3,)
+    elevations: NDArray[np.float64],  # (R,)
+    azimuths: NDArray[np.float64],  # (A,)
+    ground_z: float,
+    range_out: NDArray[np.float64],  # (R, A) out
+    owner: NDArray[np.int32],  # (R, A) out
+) -> None:
+    """Find the nearest hit of every beam in one revolution of the lidar.
 
     Args:
-        geometry: (P, 12) and
-        codes: (P, 3), of `Primitives`.
-        origin: (3,) of the sensor in the scene, m.
-        elevations: (R,) of the beams, rad, ascending.
-        azimuths: (A,) in the scene frame, rad, evenly spaced over one turn and ascending.
+        geometry: of `Primitives`.
+        codes: of `Primitives`.
+        origin: of the sensor in the scene, m.
+        elevations: of the beams, rad, ascending.
+        azimuths: in the scene frame, rad, ascending and evenly spaced over one revolution.
         ground_z: height of the ground, m.
-        range_out: (R, A) float64 out, m; FAR where nothing was hit.
-        owner: (R, A) int32 out: row of the primitive, -1 nothing, -2 the ground.
+        range_out: distances, m; FAR where nothing was hit.
+        owner: row of the primitive, -1 for nothing, -2 for the ground.
     """
     rings, columns = range_out.shape
     step = 2.0 * math.pi / columns

@@ -1,29 +1,39 @@
-"""Light: turns a z-buffer into colours: materials, ground, shadows, sky, haze (numba).
+"""Shading of a z-buffer: materials, ground, shadows, sky and haze (numba).
 
-Shading is deferred: every pixel is shaded once, for the primitive it shows.
+Shading is deferred: every pixel is shaded once, for the primitive that it shows.
 """
 
 from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
+from numpy.typing import NDArray
 
+from bevstack.synthetic.renderer.compiled import compiled_nogil, inlined
 from bevstack.synthetic.renderer.ground_light import mirror_share
 from bevstack.synthetic.renderer.patterns import hash01, paint
-from bevstack.synthetic.renderer.raycast import _JIT
 
-# Entries of `Light.values`, the array the compiled code reads.
+_Colour = tuple[float, float, float]
+
+# Entries of `Light.values`, the array that the compiled code reads.
 (L_SUN_X, L_SUN_Y, L_SUN_Z, L_SUN, L_AMBIENT, L_NIGHT, L_HAZE_M) = range(7)
 L_HORIZON, L_ZENITH, L_CLOUDS, L_WET, L_BEAM = 7, 10, 13, 15, 16
 LIGHT_SIZE = 17
 HAZE_STEP_M, HAZE_ENTRIES = 0.25, 4096
 
 
-@numba.njit(inline="always")
-def _ground(texels, levels, level, corner, texels_per_m, x, y):
-    """Bilinear look-up, clamped at the border; albedo in 0..1."""
+@inlined
+def _ground(
+    texels: NDArray[np.uint8],  # (T,)
+    levels: NDArray[np.int64],  # (L, 3)
+    level: int,
+    corner: NDArray[np.float64],  # (2,)
+    texels_per_m: float,
+    x: float,
+    y: float,
+) -> _Colour:
+    """Interpolate the ground's albedo (0..1) bilinearly, clamped at the border."""
     start, rows, cols = levels[level, 0], levels[level, 1], levels[level, 2]
     scale = texels_per_m / (1 << level)
     x = min(max((x - corner[0]) * scale - 0.5, 0.0), cols - 1.001)
@@ -41,8 +51,14 @@ def _ground(texels, levels, level, corner, texels_per_m, x, y):
     )
 
 
-@numba.njit(inline="always")
-def _sky(light, clouds, dx, dy, dz):
+@inlined
+def _sky(
+    light: NDArray[np.float64],  # (LIGHT_SIZE,)
+    clouds: NDArray[np.float32],  # (S, S)
+    dx: float,
+    dy: float,
+    dz: float,
+) -> _Colour:
     flat = math.sqrt(dx * dx + dy * dy) + 1e-9
     rise = dz / flat
     w = math.sqrt(rise / (1.0 + rise))
@@ -64,30 +80,44 @@ def _sky(light, clouds, dx, dy, dz):
     return red, green, blue
 
 
-@numba.njit(inline="always")
-def _beam(light, beam, px, py, pz):
-    """Light of the ego's head lamps on a point: a cone that fades ahead and to its sides.
-
-    beam: (4,) x, y m, cos and sin of the yaw of the ego.
-    """
+@inlined
+def _beam(
+    light: NDArray[np.float64],  # (LIGHT_SIZE,)
+    beam: NDArray[np.float64],  # (4,) x, y m, cos and sin of the yaw of the ego
+    px: float,
+    py: float,
+    pz: float,
+) -> float:
+    """Return the light of the ego's headlamps at a point: a cone that fades ahead and sideways."""
     x, y = px - beam[0], py - beam[1]
     ahead = beam[2] * x + beam[3] * y - 3.0
     if ahead <= 0.0:
         return 0.0
-    aside = (beam[2] * y - beam[3] * x) / (ahead + 3.0) * 1.8
+    lateral = (beam[2] * y - beam[3] * x) / (ahead + 3.0) * 1.8
     reach = ahead / 16.0
     high = max(0.0, pz - 0.9)
-    aside *= aside
-    return (
+    lateral *= lateral
+    gain: float = (
         light[16]
         * min(1.0, 0.25 * ahead)
-        / ((1.0 + aside * aside) * (1.0 + reach * reach) * (1.0 + 2.0 * high))
+        / ((1.0 + lateral * lateral) * (1.0 + reach * reach) * (1.0 + 2.0 * high))
     )
+    return gain
 
 
-@numba.njit(inline="always")
-def _box_face(hx, hy, hz, front, back, side, lx, ly, lz):
-    """Face on which a point of a sloped box lies: the plane with the least residual."""
+@inlined
+def _box_face(
+    hx: float,
+    hy: float,
+    hz: float,
+    front: float,
+    back: float,
+    side: float,
+    lx: float,
+    ly: float,
+    lz: float,
+) -> int:
+    """Return the face of a sloped box on which a point lies: the plane with the least residual."""
     rise = lz + hz
     best, face = abs(hx - lx - front * rise), 0
     rest = abs(hx + lx - back * rise)
@@ -103,9 +133,20 @@ def _box_face(hx, hy, hz, front, back, side, lx, ly, lz):
     return face
 
 
-@numba.njit(inline="always")
-def _surface(kind, hx, hy, hz, front, back, side, lx, ly, lz):
-    """Face, u, v and the outward normal (not of unit length) in the primitive's frame."""
+@inlined
+def _surface(
+    kind: int,
+    hx: float,
+    hy: float,
+    hz: float,
+    front: float,
+    back: float,
+    side: float,
+    lx: float,
+    ly: float,
+    lz: float,
+) -> tuple[int, float, float, float, float, float]:
+    """Return face, u, v and the outward normal (not of unit length) in the primitive's frame."""
     if kind == 0:
         face = _box_face(hx, hy, hz, front, back, side, lx, ly, lz)
         v = 0.5 + 0.5 * lz / hz
@@ -131,9 +172,19 @@ def _surface(kind, hx, hy, hz, front, back, side, lx, ly, lz):
     return 2 if ly > 0.0 else 3, radius, 0.5, 0.0, 1.0 if ly > 0.0 else -1.0, 0.0
 
 
-@numba.njit(inline="always")
-def _lit(g, codes, paints, p, light, beam, px, py, pz):
-    """Colour before haze of the point (px, py, pz) of primitive p."""
+@inlined
+def _lit(
+    g: NDArray[np.float64],  # (P, 12)
+    codes: NDArray[np.int32],  # (P, 3)
+    paints: NDArray[np.float32],  # (P, 8)
+    p: int,
+    light: NDArray[np.float64],  # (LIGHT_SIZE,)
+    beam: NDArray[np.float64],  # (4,)
+    px: float,
+    py: float,
+    pz: float,
+) -> _Colour:
+    """Return the colour before haze of the point (px, py, pz) of primitive p."""
     pattern = codes[p, 1]
     cos, sin, hx, hy, hz = g[p, 3], g[p, 4], g[p, 5], g[p, 6], g[p, 7]
     x, y, lz = px - g[p, 0], py - g[p, 1], pz - g[p, 2]
@@ -145,7 +196,7 @@ def _lit(g, codes, paints, p, light, beam, px, py, pz):
     up = v * 2.0 * (hz if face < 4 else hy)
     first = (paints[p, 0], paints[p, 1], paints[p, 2])
     second = (paints[p, 3], paints[p, 4], paints[p, 5])
-    red, green, blue, shine = paint(
+    red, green, blue, emission = paint(
         pattern, face, u, v, along, up, first, second, paints[p, 6], paints[p, 7]
     )
     if pattern == 11:  # foliage: clumps
@@ -157,41 +208,61 @@ def _lit(g, codes, paints, p, light, beam, px, py, pz):
     inverse = 1.0 / (math.sqrt(nx * nx + ny * ny + nz * nz) + 1e-12)
     facing = max(0.0, (nx * sun_x + ny * sun_y + nz * light[2]) * inverse)
     gain = light[4] * (0.82 + 0.18 * nz * inverse) + light[3] * facing
-    gain *= 0.75 + 0.25 * min(1.0, pz / 0.8)  # the ground takes light from what is near it
+    gain *= 0.75 + 0.25 * min(1.0, pz / 0.8)  # less light near the ground
     if light[16] > 0.0:
         gain += 0.8 * _beam(light, beam, px, py, pz)
-    gain += shine * max(0.0, 1.0 - gain)
+    gain += emission * max(0.0, 1.0 - gain)
     return red * gain, green * gain, blue * gain
 
 
-@numba.njit(**_JIT)
+@compiled_nogil
 def shade_image(
-    geometry,
-    codes,
-    paints,
-    depth,
-    owner,
-    shade,
-    origin,
-    scene_from_cam,
-    intrinsics,
-    texels,
-    levels,
-    corner,
-    texels_per_m,
-    light,
-    clouds,
-    beam,
-    image,
-):
-    """Writes the linear colours of one camera into `image` (H, W, 3) float32."""
+    geometry: NDArray[np.float64],  # (P, 12)
+    codes: NDArray[np.int32],  # (P, 3)
+    paints: NDArray[np.float32],  # (P, 8)
+    depth: NDArray[np.float64],  # (H, W)
+    owner: NDArray[np.int32],  # (H, W)
+    shade: NDArray[np.float32],  # (H, W)
+    origin: NDArray[np.float64],  # (3,)
+    scene_from_cam: NDArray[np.float64],  # (3, 3)
+    intrinsics: NDArray[np.float64],  # (3, 3)
+    texels: NDArray[np.uint8],  # (T,)
+    levels: NDArray[np.int64],  # (L, 3)
+    corner: NDArray[np.float64],  # (2,)
+    texels_per_m: float,
+    light: NDArray[np.float64],  # (LIGHT_SIZE,)
+    clouds: NDArray[np.float32],  # (S, S)
+    beam: NDArray[np.float64],  # (4,)
+    image: NDArray[np.float32],  # (H, W, 3) out
+) -> None:
+    """Write the linear colours of one camera into `image`.
+
+    Args:
+        geometry: of `Primitives`.
+        codes: of `Primitives`.
+        paints: of `Primitives`.
+        depth: from `rasterise`.
+        owner: from `rasterise`.
+        shade: from `darken_ground`.
+        origin: camera centre in the scene, m.
+        scene_from_cam: rotation.
+        intrinsics: px.
+        texels: RGB of the ground's pyramid, see `Ground`.
+        levels: first entry, rows and columns of each level of the pyramid.
+        corner: x and y of the ground's outer corner, m.
+        texels_per_m: resolution of level 0.
+        light: `Light.values`.
+        clouds: `Light.clouds`; the side is a power of two.
+        beam: x, y m, cos and sin of the yaw of the ego.
+        image: linear RGB.
+    """
     height, width = owner.shape
-    keeps = np.exp(-np.arange(HAZE_ENTRIES) * (HAZE_STEP_M / light[6]))
+    transmittances = np.exp(-np.arange(HAZE_ENTRIES) * (HAZE_STEP_M / light[6]))
     # distance on the ground up to which each level of the pyramid is fine enough
-    reaches = np.empty(levels.shape[0])
+    level_reach = np.empty(levels.shape[0])
     for level in range(levels.shape[0]):
         texel = 1.5 * (1 << level) / texels_per_m
-        reaches[level] = (texel * intrinsics[0, 0] / 1.3 * math.sqrt(origin[2])) ** (2.0 / 3.0)
+        level_reach[level] = (texel * intrinsics[0, 0] / 1.3 * math.sqrt(origin[2])) ** (2.0 / 3.0)
     inverse_x, inverse_y = 1.0 / intrinsics[0, 0], 1.0 / intrinsics[1, 1]
     sunlit = light[4] + light[3] * light[2]
     for row in range(height):
@@ -211,7 +282,7 @@ def shade_image(
             elif dz < -0.004:
                 t = -origin[2] / dz
                 level = 0
-                while level < levels.shape[0] - 1 and t > reaches[level]:
+                while level < levels.shape[0] - 1 and t > level_reach[level]:
                     level += 1
                 x, y = origin[0] + t * dx, origin[1] + t * dy
                 red, green, blue = _ground(texels, levels, level, corner, texels_per_m, x, y)
@@ -221,35 +292,43 @@ def shade_image(
                 red, green, blue = red * gain, green * gain, blue * gain
                 if light[15] > 0.0:  # a film of water: darker, and a mirror at grazing angles
                     mirror = mirror_share(light[15], dx, dy, dz)
-                    keep = (1.0 - 0.35 * light[15]) * (1.0 - mirror)
+                    diffuse = (1.0 - 0.35 * light[15]) * (1.0 - mirror)
                     above = _sky(light, clouds, dx, dy, -dz)
                     red, green, blue = (
-                        red * keep + mirror * above[0],
-                        green * keep + mirror * above[1],
-                        blue * keep + mirror * above[2],
+                        red * diffuse + mirror * above[0],
+                        green * diffuse + mirror * above[1],
+                        blue * diffuse + mirror * above[2],
                     )
             else:
-                t = 0.0  # the sky has its haze
+                t = 0.0  # the sky's colour includes haze
                 red, green, blue = _sky(light, clouds, dx, dy, max(dz, 0.0))
-            keep = keeps[min(int(t * (1.0 / HAZE_STEP_M)), HAZE_ENTRIES - 1)]
-            image[row, col, 0] = red * keep + light[7] * (1.0 - keep)
-            image[row, col, 1] = green * keep + light[8] * (1.0 - keep)
-            image[row, col, 2] = blue * keep + light[9] * (1.0 - keep)
+            clear = transmittances[min(int(t * (1.0 / HAZE_STEP_M)), HAZE_ENTRIES - 1)]
+            image[row, col, 0] = red * clear + light[7] * (1.0 - clear)
+            image[row, col, 1] = green * clear + light[8] * (1.0 - clear)
+            image[row, col, 2] = blue * clear + light[9] * (1.0 - clear)
 
 
-@numba.njit(**_JIT)
-def develop(image, factor, gains, noise, noise_row, noise_col, out):
-    """Averages supersamples, adds exposure and sensor noise, and writes BGR bytes.
+@compiled_nogil
+def develop(
+    image: NDArray[np.float32],  # (H * factor, W * factor, 3)
+    factor: int,
+    gains: NDArray[np.float64],  # (3,)
+    noise: NDArray[np.float32],  # (A, B)
+    noise_row: int,
+    noise_col: int,
+    out: NDArray[np.uint8],  # (H, W, 3) out
+) -> None:
+    """Average the supersamples, apply exposure and sensor noise, and write BGR bytes.
 
     Args:
-        image: (H * factor, W * factor, 3) float32 linear RGB.
+        image: linear RGB.
         factor: supersamples per axis.
-        gains: (3,) exposure times white balance.
-        noise: (A, B) float32, sizes powers of two, in 0..255 units; read from
-            (noise_row, noise_col) on, repeating.
-        noise_row: where this picture starts in the noise field.
-        noise_col: see noise_row.
-        out: (H, W, 3) uint8, BGR.
+        gains: exposure times white balance.
+        noise: in units of 0..255; both sides are powers of two. It is read from
+            (noise_row, noise_col) on and repeats.
+        noise_row: first row of the noise for this picture.
+        noise_col: first column of the noise for this picture.
+        out: BGR.
     """
     scale = 255.0 / (factor * factor)
     row_mask, col_mask = noise.shape[0] - 1, noise.shape[1] - 1

@@ -1,26 +1,26 @@
-"""What is painted on traffic lights and traffic signs (numba).
+"""Paint of traffic lights and traffic signs (numba).
 
 `x` runs over the plate from the viewer's left to right and `y` upwards, both in -1..1.
 """
 
 from __future__ import annotations
 
-import numba
+from bevstack.synthetic.renderer.compiled import compiled, inlined
 
 # Attributes of OpenLane-V2 that are signs; see `tables.traffic_elements`.
 _STRAIGHT, _LEFT, _RIGHT, _NO_LEFT, _NO_RIGHT = 4, 5, 6, 7, 8
 _U_TURN, _NO_U_TURN, _SLIGHT_LEFT, _SLIGHT_RIGHT = 9, 10, 11, 12
 
 
-@numba.njit(cache=True)
-def paint_light(face, u, v, state):
-    """Albedo and self-shine of a point of a housing with three lamps.
+@compiled
+def paint_light(face: int, u: float, v: float, state: float) -> tuple[float, float, float, float]:
+    """Return albedo and emission of a point of a housing with three lamps.
 
     Args:
-        face: 0 is where the lamps are.
+        face: 0 is the face with the lamps.
         u: 0..1 across.
         v: 0..1 upwards.
-        state: attribute that is lit: 1 red, 2 green, 3 yellow.
+        state: attribute of the lamp that is lit: 1 red, 2 green, 3 yellow.
     """
     if face != 0:
         return 0.10, 0.11, 0.10, 0.0
@@ -38,17 +38,17 @@ def paint_light(face, u, v, state):
     return (0.10, 1.0, 0.42, 1.0) if lit else (0.03, 0.13, 0.07, 0.0)
 
 
-@numba.njit(inline="always")
-def _arrow(along, across, start):
-    """Whether a point lies in an arrow that ends at along = 0.8."""
+@inlined
+def _arrow(along: float, across: float, start: float) -> bool:
+    """Return True if a point lies in an arrow that ends at along = 0.8."""
     if start < along < 0.25:
         return abs(across) < 0.16
     return 0.15 < along < 0.80 and abs(across) < 0.85 * (0.80 - along)
 
 
-@numba.njit(cache=True)
-def _symbol(kind, x, y):
-    """Whether a point lies in the arrow of a sign."""
+@compiled
+def _symbol(kind: int, x: float, y: float) -> bool:
+    """Return True if a point lies in the arrow of a sign."""
     if kind in (_RIGHT, _NO_RIGHT, _SLIGHT_RIGHT):
         x = -x
     if kind == _STRAIGHT:
@@ -67,16 +67,18 @@ def _symbol(kind, x, y):
     return _arrow(-x, y - 0.15, -0.50) or (abs(x - 0.36) < 0.15 and -0.75 < y < 0.30)
 
 
-@numba.njit(cache=True)
-def paint_sign(face, u, v, state, seed):
-    """Albedo and self-shine of a point of a plate.
+@compiled
+def paint_sign(
+    face: int, u: float, v: float, state: float, seed: float
+) -> tuple[float, float, float, float]:
+    """Return albedo and emission of a point of a plate.
 
     Args:
-        face: 0 is the painted one.
+        face: 0 is the painted face.
         u: 0..1 across.
         v: 0..1 upwards.
-        state: attribute of the sign.
-        seed: 0..1, which of the signs of an unknown meaning.
+        state: attribute of the sign; 0 is a sign without an attribute.
+        seed: 0..1; selects a speed limit or a stop sign for attribute 0.
     """
     if face != 0:
         return 0.45, 0.46, 0.47, 0.0

@@ -1,4 +1,4 @@
-"""Weather and light of a scene: sun, overcast, rain, fog, night; what the camera makes of it."""
+"""Weather and light of a scene: sun, overcast, rain, fog and night, and drops on the lens."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from bevstack.synthetic.renderer.shading import (
     L_AMBIENT,
@@ -35,7 +36,7 @@ _SHARES = (
 _GOLDEN = 0.6180339887498949
 _TILE = 512  # px of the fields of noise and of rain
 
-# How scenes describe themselves; tools that read nuScenes look for the words "rain" and "night".
+# In the descriptions of scenes. Programs that read nuScenes look for the words "rain" and "night".
 _WORDS: Mapping[str, str] = MappingProxyType(
     {
         "sun": "Day, sun",
@@ -50,50 +51,50 @@ _WORDS: Mapping[str, str] = MappingProxyType(
 
 @dataclass(frozen=True, kw_only=True)
 class Light:
-    """What lights a scene, what hangs in its air, and how the cameras are set for it."""
+    """Light and air of a scene, and the cameras' exposure."""
 
     weather: str  # of `spec.WEATHERS`
-    values: np.ndarray  # (LIGHT_SIZE,) as `shading` reads them
-    clouds: np.ndarray  # (S, S) float32
-    sun: np.ndarray  # (3,) unit vector towards the sun, scene frame
-    exposure: np.ndarray  # (3,) gain and white balance, RGB
-    noise: float  # of the sensor, over its level by day
+    values: NDArray[np.float64]  # (LIGHT_SIZE,) read by `shading`
+    clouds: NDArray[np.float32]  # (S, S)
+    sun: NDArray[np.float64]  # (3,) unit vector towards the sun, scene frame
+    exposure: NDArray[np.float64]  # (3,) gain and white balance, RGB
+    noise: float  # of the sensor, relative to its level by day
 
     @property
     def words(self) -> str:
-        """Weather and time of day in words."""
+        """Return weather and time of day in words."""
         return _WORDS[self.weather]
 
     @property
     def is_night(self) -> bool:
-        """Whether lamps are lit."""
+        """Return True if lamps are lit."""
         return self.weather.startswith("night")
 
     @property
     def is_wet(self) -> bool:
-        """Whether it rains."""
+        """Return True if it rains."""
         return self.weather.endswith("rain")
 
     @property
     def shadow(self) -> float:
-        """Strength 0..1 of the shadows that things throw: the sun's part of the ground's light."""
+        """Return the strength 0..1 of cast shadows: the sun's share of the light on the ground."""
         direct = self.values[L_SUN] * self.sun[2]
         return float(direct / (direct + self.values[L_AMBIENT]))
 
 
-def choose_weather(wish: str, index: int, phase: float) -> str:
-    """The weather of one scene of a family.
+def choose_weather(requested: str, index: int, phase: float) -> str:
+    """Return the weather of one scene of a split.
 
-    Scenes walk through the shares in steps of the golden ratio, so that a few of them already
-    show the mix.
+    In a mix, successive scenes step through the shares by the golden ratio, so that even a small
+    number of scenes shows all of them.
 
     Args:
-        wish: "mix", or the answer.
-        index: place of the scene in its family.
-        phase: 0..1, where the family begins.
+        requested: "mix", or the weather to return.
+        index: of the scene in its split.
+        phase: 0..1, the position of the split's first scene in the shares.
     """
-    if wish != "mix":
-        return wish
+    if requested != "mix":
+        return requested
     draw = (phase + index * _GOLDEN) % 1.0
     for weather, share in _SHARES:
         if draw < share:
@@ -103,7 +104,7 @@ def choose_weather(wish: str, index: int, phase: float) -> str:
 
 
 def draw_light(weather: str, rng: np.random.Generator) -> Light:
-    """Draws the light of a scene under a weather."""
+    """Draw the light of a scene in a given weather."""
     values = np.zeros(LIGHT_SIZE)
     azimuth = rng.uniform(0, 2 * np.pi)
     low, high = (14, 65) if weather == "sun" else (35, 70)
@@ -127,13 +128,18 @@ def draw_light(weather: str, rng: np.random.Generator) -> Light:
 
 
 def _set_sky(
-    values: np.ndarray, rng: np.random.Generator, horizon: np.ndarray, zenith: np.ndarray
+    values: NDArray[np.float64],
+    rng: np.random.Generator,
+    horizon: NDArray[np.float64],
+    zenith: NDArray[np.float64],
 ) -> None:
     values[L_HORIZON : L_HORIZON + 3] = horizon * rng.uniform(0.9, 1.05)
     values[L_ZENITH : L_ZENITH + 3] = zenith * rng.uniform(0.9, 1.1)
 
 
-def _sunny(values: np.ndarray, exposure: np.ndarray, rng: np.random.Generator) -> None:
+def _sunny(
+    values: NDArray[np.float64], exposure: NDArray[np.float64], rng: np.random.Generator
+) -> None:
     values[L_SUN], values[L_AMBIENT] = rng.uniform(0.42, 0.62), rng.uniform(0.46, 0.58)
     values[L_HAZE_M] = rng.uniform(260.0, 800.0)
     _set_sky(values, rng, np.array([0.80, 0.83, 0.86]), np.array([0.30, 0.48, 0.76]))
@@ -142,7 +148,9 @@ def _sunny(values: np.ndarray, exposure: np.ndarray, rng: np.random.Generator) -
     exposure *= np.array([1 + 0.16 * warmth, 1.0, 1 - 0.30 * warmth])
 
 
-def _overcast(values: np.ndarray, exposure: np.ndarray, rng: np.random.Generator) -> None:
+def _overcast(
+    values: NDArray[np.float64], exposure: NDArray[np.float64], rng: np.random.Generator
+) -> None:
     values[L_SUN], values[L_AMBIENT] = rng.uniform(0.02, 0.09), rng.uniform(0.70, 0.84)
     values[L_HAZE_M] = rng.uniform(180.0, 500.0)
     _set_sky(values, rng, np.array([0.80, 0.82, 0.84]), np.array([0.68, 0.71, 0.75]))
@@ -150,7 +158,9 @@ def _overcast(values: np.ndarray, exposure: np.ndarray, rng: np.random.Generator
     exposure *= np.array([0.98, 1.0, 1.02])
 
 
-def _rainy(values: np.ndarray, exposure: np.ndarray, rng: np.random.Generator) -> None:
+def _rainy(
+    values: NDArray[np.float64], exposure: NDArray[np.float64], rng: np.random.Generator
+) -> None:
     values[L_SUN], values[L_AMBIENT] = 0.0, rng.uniform(0.52, 0.70)
     values[L_HAZE_M], values[L_WET] = rng.uniform(90.0, 220.0), rng.uniform(0.6, 1.0)
     _set_sky(values, rng, np.array([0.66, 0.68, 0.71]), np.array([0.54, 0.57, 0.61]))
@@ -158,7 +168,9 @@ def _rainy(values: np.ndarray, exposure: np.ndarray, rng: np.random.Generator) -
     exposure *= np.array([0.96, 1.0, 1.04])
 
 
-def _foggy(values: np.ndarray, exposure: np.ndarray, rng: np.random.Generator) -> None:
+def _foggy(
+    values: NDArray[np.float64], exposure: NDArray[np.float64], rng: np.random.Generator
+) -> None:
     values[L_SUN], values[L_AMBIENT] = rng.uniform(0.0, 0.06), rng.uniform(0.66, 0.78)
     values[L_HAZE_M] = rng.uniform(30.0, 75.0)
     grey = np.array([0.72, 0.73, 0.75])
@@ -167,7 +179,9 @@ def _foggy(values: np.ndarray, exposure: np.ndarray, rng: np.random.Generator) -
     exposure *= rng.uniform(0.95, 1.05)
 
 
-def _nightly(values: np.ndarray, exposure: np.ndarray, rng: np.random.Generator) -> None:
+def _nightly(
+    values: NDArray[np.float64], exposure: NDArray[np.float64], rng: np.random.Generator
+) -> None:
     values[L_SUN], values[L_AMBIENT] = 0.02, rng.uniform(0.12, 0.24)
     values[L_HAZE_M] = rng.uniform(200.0, 500.0)
     values[L_NIGHT], values[L_BEAM] = 1.0, rng.uniform(0.5, 0.9)
@@ -176,7 +190,7 @@ def _nightly(values: np.ndarray, exposure: np.ndarray, rng: np.random.Generator)
     exposure *= rng.uniform(1.15, 1.6) * np.array([1.05, 1.0, 0.94])
 
 
-def _draw_clouds(rng: np.random.Generator) -> np.ndarray:
+def _draw_clouds(rng: np.random.Generator) -> NDArray[np.float32]:
     octaves = np.zeros((256, 256), np.float32)
     for cells, weight in ((8, 0.6), (16, 0.3), (32, 0.15)):
         coarse = rng.random((cells, cells)).astype(np.float32)
@@ -184,22 +198,23 @@ def _draw_clouds(rng: np.random.Generator) -> np.ndarray:
     return octaves
 
 
-def draw_rain_field(rng: np.random.Generator, image_height: int) -> np.ndarray:
-    """Streaks of falling drops (512, 512), 0..255 units, to be added to pictures like noise."""
+def draw_rain_field(rng: np.random.Generator, image_height: int) -> NDArray[np.float32]:
+    """Draw streaks of falling drops (512, 512), in units of 0..255, to add to images as noise."""
     field = np.zeros((_TILE, _TILE), np.float32)
     scale = image_height / 225
     slant = float(rng.normal(0.0, 0.12))
     for _ in range(int(rng.uniform(120, 420) / scale)):
         x, y = rng.uniform(0, _TILE, 2)
         length = scale * rng.uniform(8, 26)
-        ends = [(int(x), int(y)), (int(x + slant * length), int(y + length))]
-        cv2.line(field, *ends, float(rng.uniform(6, 22)), max(1, round(0.7 * scale)), cv2.LINE_8)
-    return cv2.GaussianBlur(field, (0, 0), 0.5 * scale)
+        start, end = (int(x), int(y)), (int(x + slant * length), int(y + length))
+        brightness = (float(rng.uniform(6, 22)),)
+        cv2.line(field, start, end, brightness, max(1, round(0.7 * scale)), cv2.LINE_8)
+    return np.asarray(cv2.GaussianBlur(field, (0, 0), 0.5 * scale), np.float32)
 
 
 @dataclass(frozen=True)
 class Drop:
-    """A drop on a lens: centre and radius over the image's height."""
+    """A drop on a lens: centre and radius in units of the image's height."""
 
     x: float
     y: float
@@ -207,7 +222,7 @@ class Drop:
 
 
 def draw_drops(rng: np.random.Generator) -> tuple[Drop, ...]:
-    """Drops on the lens of one camera, for a whole scene."""
+    """Draw the drops on the lens of one camera; they stay for the whole scene."""
     count = int(rng.integers(0, 9))
     return tuple(
         Drop(rng.uniform(0, 1.78), rng.uniform(0, 1), rng.uniform(0.012, 0.05))
@@ -215,15 +230,18 @@ def draw_drops(rng: np.random.Generator) -> tuple[Drop, ...]:
     )
 
 
-def see_through_drops(image: np.ndarray, drops: tuple[Drop, ...]) -> None:
-    """Blurs and turns over, in place, what lies behind each drop of an image (H, W, 3)."""
+def see_through_drops(
+    image: NDArray[np.uint8],  # (H, W, 3) in and out
+    drops: tuple[Drop, ...],
+) -> None:
+    """Smooth and flip the image behind each drop, in place."""
     height, width = image.shape[:2]
     for drop in drops:
         radius = max(2, round(drop.radius * height))
         x = round(np.clip(drop.x * height, radius, width - 1 - radius))
         y = round(np.clip(drop.y * height, radius, height - 1 - radius))
         patch = image[y - radius : y + radius + 1, x - radius : x + radius + 1]
-        seen = cv2.blur(patch[::-1], (radius, radius)).astype(np.float32)
+        flipped = cv2.blur(patch[::-1], (radius, radius)).astype(np.float32)
         row, column = np.mgrid[-radius : radius + 1, -radius : radius + 1] / radius
         inside = np.clip(1.6 - 1.6 * np.hypot(row, column), 0, 1)[..., None]
-        patch[:] = (inside * seen + (1 - inside) * patch).astype(np.uint8)
+        patch[:] = (inside * flipped + (1 - inside) * patch).astype(np.uint8)

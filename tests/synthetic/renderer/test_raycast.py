@@ -1,4 +1,4 @@
-"""Rays against shapes: each hit is compared with a march along the ray through the solid."""
+"""Ray casting: each hit is compared with small steps along the ray through the solid."""
 
 import math
 
@@ -19,7 +19,7 @@ STEP_M = 0.004
 
 
 def is_inside(geometry: np.ndarray, kind: int, points: np.ndarray) -> np.ndarray:
-    """Whether points (N, 3) lie in the solid, from its definition."""
+    """Return a mask of the points (N, 3) inside the solid, from its definition."""
     cx, cy, cz, cos, sin, hx, hy, hz, front, back, side, hole = geometry
     dx, dy = points[:, 0] - cx, points[:, 1] - cy
     x, y, z = cos * dx + sin * dy, cos * dy - sin * dx, points[:, 2] - cz
@@ -36,7 +36,7 @@ def is_inside(geometry: np.ndarray, kind: int, points: np.ndarray) -> np.ndarray
 
 
 def march(geometry: np.ndarray, kind: int, origin: np.ndarray, direction: np.ndarray) -> float:
-    """Distance to the first inside point in units of the direction, by small steps."""
+    """Step along a ray to the first point inside; return the distance in units of the direction."""
     length = np.linalg.norm(direction)
     t = np.arange(0.0, 14.0, STEP_M) / length
     inside = is_inside(geometry, kind, origin + t[:, None] * direction)
@@ -63,7 +63,7 @@ def shape(kind: Kind, rng: np.random.Generator):
 
 
 def camera(rng: np.random.Generator, rows: int = 9, columns: int = 13):
-    """A camera some metres away that looks at the origin: centre, scene_from_cam, intrinsics."""
+    """Return centre, scene_from_cam and intrinsics of a camera that looks at the origin."""
     azimuth, height = rng.uniform(-math.pi, math.pi), rng.uniform(-2.0, 5.0)
     centre = np.array([6 * math.cos(azimuth), 6 * math.sin(azimuth), height])
     z = -centre / np.linalg.norm(centre)
@@ -82,9 +82,9 @@ def test_depth_of_each_pixel_equals_a_march_through_the_solid(kind: Kind):
         solid, (centre, rotation, intrinsics) = shape(kind, rng), camera(rng)
         depth = np.empty((9, 13))
         owner = np.empty((9, 13), np.int32)
-        alone = np.zeros(1, np.int64)
+        unoccluded = np.zeros(1, np.int64)
         stamp = np.zeros((9, 13), np.int32)
-        view = (centre, rotation, intrinsics, depth, owner, stamp, alone)
+        view = (centre, rotation, intrinsics, depth, owner, stamp, unoccluded)
         rasterise(solid.geometry, solid.codes, *view)
         for row in range(9):
             for column in range(13):
@@ -93,16 +93,16 @@ def test_depth_of_each_pixel_equals_a_march_through_the_solid(kind: Kind):
                 wanted = march(solid.geometry[0], kind, centre, ray)
                 got = depth[row, column]
                 if kind is Kind.RING and got >= FAR:
-                    continue  # the far inner wall of the hole is left out on purpose
+                    continue  # the far inner wall of the hole is not drawn
                 # The march overshoots by up to a step; a ray along an edge may miss it.
                 grazes = (wanted >= FAR) != (got >= FAR)
                 assert grazes or abs(got - wanted) <= STEP_M * 1.01, (row, column)
-                if grazes:  # then it is inside for less than a step
+                if grazes:  # the ray is inside for less than a step
                     beyond = min(got, wanted) + STEP_M / np.linalg.norm(ray)
                     near = centre + beyond * ray
                     assert not is_inside(solid.geometry[0], kind, near[None])[0]
                 hits += wanted < FAR
-        assert alone[0] == (owner == 0).sum() == (depth < FAR).sum()
+        assert unoccluded[0] == (owner == 0).sum() == (depth < FAR).sum()
     assert hits > 60
 
 
@@ -114,8 +114,10 @@ def test_a_ring_is_open_in_the_middle_and_closed_around_it():
     rotation = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
     intrinsics = np.array([[300.0, 0, 50], [0, 300.0, 50], [0, 0, 1]])
     depth, owner = np.empty((100, 100)), np.empty((100, 100), np.int32)
-    stamp, alone = np.zeros((100, 100), np.int32), np.zeros(0, np.int64)
-    rasterise(ring.geometry, ring.codes, centre, rotation, intrinsics, depth, owner, stamp, alone)
+    stamp, unoccluded = np.zeros((100, 100), np.int32), np.zeros(0, np.int64)
+    rasterise(
+        ring.geometry, ring.codes, centre, rotation, intrinsics, depth, owner, stamp, unoccluded
+    )
     rows, columns = np.mgrid[:100, :100] + 0.5
     radius = np.hypot(rows - 50, columns - 50) / 300 * 2.97  # at the near cap
     assert (owner[radius < 0.265] == -1).all()
@@ -123,7 +125,7 @@ def test_a_ring_is_open_in_the_middle_and_closed_around_it():
     assert (owner[radius > 0.36] == -1).all()
 
 
-def test_the_nearest_solid_wins_and_each_is_counted_alone():
+def test_the_nearest_solid_is_drawn_and_unoccluded_pixels_are_counted_for_each():
     parts = PrimitiveList()
     for x in (5.0, 3.0, 8.0):
         parts.add(Pattern.PLAIN, (x, 0.0, -0.5), (1.0, 1.0, 1.0), (1, 1, 1))
@@ -132,32 +134,34 @@ def test_the_nearest_solid_wins_and_each_is_counted_alone():
     rotation = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
     intrinsics = np.array([[20.0, 0, 20], [0, 20.0, 15], [0, 0, 1]])
     depth, owner = np.empty((30, 40)), np.empty((30, 40), np.int32)
-    stamp, alone = np.zeros((30, 40), np.int32), np.zeros(3, np.int64)
+    stamp, unoccluded = np.zeros((30, 40), np.int32), np.zeros(3, np.int64)
     view = (np.zeros(3), rotation, intrinsics)
-    rasterise(solids.geometry, solids.codes, *view, depth, owner, stamp, alone)
+    rasterise(solids.geometry, solids.codes, *view, depth, owner, stamp, unoccluded)
     assert set(np.unique(owner)) == {-1, 1}
     assert depth[15, 20] == pytest.approx(2.5)
-    assert alone[1] > alone[0] > alone[2] > 0
+    assert unoccluded[1] > unoccluded[0] > unoccluded[2] > 0
 
 
 def test_a_solid_that_crosses_the_image_plane_is_drawn_and_one_behind_is_not():
     parts = PrimitiveList()
-    parts.add(Pattern.PLAIN, (0.0, 2.0, -1.0), (40.0, 1.0, 2.0), (1, 1, 1))  # a wall beside us
+    parts.add(
+        Pattern.PLAIN, (0.0, 2.0, -1.0), (40.0, 1.0, 2.0), (1, 1, 1)
+    )  # a wall beside the camera
     parts.add(Pattern.PLAIN, (-5.0, 0.0, -1.0), (1.0, 1.0, 2.0), (1, 1, 1))
     solids = parts.finish()
     rotation = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
     intrinsics = np.array([[20.0, 0, 20], [0, 20.0, 15], [0, 0, 1]])
     depth, owner = np.empty((30, 40)), np.empty((30, 40), np.int32)
-    stamp, alone = np.zeros((30, 40), np.int32), np.zeros(0, np.int64)
+    stamp, unoccluded = np.zeros((30, 40), np.int32), np.zeros(0, np.int64)
     view = (np.zeros(3), rotation, intrinsics)
-    rasterise(solids.geometry, solids.codes, *view, depth, owner, stamp, alone)
+    rasterise(solids.geometry, solids.codes, *view, depth, owner, stamp, unoccluded)
     assert set(np.unique(owner)) == {-1, 0}
     # A ray through column c meets the wall's near face y = 1.5 at depth 1.5 * 20 / (20 - c - 0.5).
     for column in range(0, 15):
         assert depth[15, column] == pytest.approx(1.5 * 20 / (19.5 - column))
 
 
-def test_sweep_equals_a_march_and_the_ground_is_met_where_it_must():
+def test_ranges_of_a_sweep_equal_small_steps_and_the_ground():
     rng = np.random.default_rng(3)
     solids = [shape(kind, rng) for kind in (Kind.BOX, Kind.ELLIPSOID, Kind.POST, Kind.WHEEL)]
     for i, solid in enumerate(solids):
@@ -181,7 +185,7 @@ def test_sweep_equals_a_march_and_the_ground_is_met_where_it_must():
             ground = -2.8 / ray[2] if ray[2] < 0 else FAR
             nearest = min(*wanted, ground)
             if abs(distance[r, c] - nearest) > 1.01 * STEP_M:
-                # a ray along an edge: hit by one and passed by the other within a step
+                # a ray along an edge: one of the two misses the solid by less than a step
                 near = origin + (min(distance[r, c], nearest) + STEP_M) * ray
                 kinds = zip(geometry, codes[:, 0], strict=True)
                 assert not any(is_inside(g, k, near[None])[0] for g, k in kinds)
