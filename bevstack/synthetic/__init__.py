@@ -1,4 +1,4 @@
-"""Synthetic driving scenes in nuScenes' own format: streets, objects, renderer, tables."""
+"""Synthetic driving scenes in the format of nuScenes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Worlds of agreed sizes: by name, so that figures on them can be compared."""
+"""Named worlds of fixed sizes, so that figures on them can be compared."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from bevstack.synthetic.spec import WorldSpec
 
 PRESETS: Mapping[str, WorldSpec] = MappingProxyType(
     {
-        # what `bevstack train-demo` trains on in some minutes
+        # for `bevstack train-demo`, which trains on it in some minutes
         "demo": WorldSpec(train_scenes=90, val_scenes=12, test_scenes=12, samples_per_scene=5),
-        # to try things on: half an hour of two cores learns something from it
+        # for first experiments: half an hour of training on two cores
         "small": WorldSpec(train_scenes=60, val_scenes=15, test_scenes=15, samples_per_scene=10),
-        # to measure on; validation for choices, the test scenes once, at the end
+        # for measurements: select on the validation scenes, use the test scenes once, at the end
         "benchmark": WorldSpec(
             train_scenes=400, val_scenes=60, test_scenes=60, samples_per_scene=10
         ),
@@ -22,7 +22,7 @@ PRESETS: Mapping[str, WorldSpec] = MappingProxyType(
 
 
 def preset(name: str) -> WorldSpec:
-    """The world of a name.
+    """Return the world of a name.
 
     Raises:
         ValueError: there is no such preset.

@@ -1,10 +1,12 @@
-"""Whether two machines made the same scenes: a digest of the tables and thumbnails of pictures.
+"""Fingerprints of scenes that are equal on all machines.
 
-Bytes are the same wherever the same versions of numpy, numba and OpenCV run on the same kind of
-processor. Elsewhere, the last bits of sines and the JPEG encoder differ, so the fingerprint is of
-what must not differ: table values rounded far above such bits and far below anything that a
-detector or a score notices, hashed; and the means of a coarse grid of each first picture, compared
-within a tolerance of grey levels.
+Two machines make the same bytes if they have the same versions of numpy, numba and OpenCV and the
+same kind of processor. Between other machines, the last bits of sines and the JPEG encoder differ.
+A fingerprint therefore has two parts:
+
+- A digest of the tables, with values rounded far above such bits and far below anything that
+  matters to a detector or a score.
+- Mean grey levels of the first image of each camera on a coarse grid, compared with a tolerance.
 """
 
 from __future__ import annotations
@@ -24,33 +26,33 @@ from bevstack.synthetic.recording.recording import Recording, record_scene
 from bevstack.synthetic.spec import WorldSpec
 from bevstack.vocabulary import CAMERA_CHANNELS
 
-# Values enter the digest rounded to 1e-4 (0.1 mm, 0.1 mrad, 1e-4 px). Machines differ by about
-# 1e-12, so that one value in 1e8 lies near enough to a step to be rounded otherwise.
+# Values are rounded to 1e-4 (0.1 mm, 0.1 mrad, 1e-4 px) before hashing. Machines differ by about
+# 1e-12, so about one value in 1e8 is so close to a rounding limit that it rounds differently.
 _DECIMALS = 4
 _GRID = (2, 4)  # rows and columns of a thumbnail
-_TOLERANCE = 2.0  # grey levels a thumbnail's mean may differ by: encoders differ by less than 1
+_TOLERANCE = 2.0  # grey levels between two thumbnails: encoders differ by less than 1
 
 
 @dataclass(frozen=True)
 class SceneFingerprint:
-    """What one scene must be on every machine."""
+    """Properties of one scene that are equal on every machine."""
 
     tables: str  # SHA-256 of the rounded rows
     thumbnails: tuple[int, ...]  # mean grey of each cell, six cameras of the first sample
 
     def differences(self, other: SceneFingerprint) -> list[str]:
-        """What differs, in words; empty if nothing that matters does."""
-        found = []
+        """Return a description of each difference; an empty list if there is none."""
+        described = []
         if self.tables != other.tables:
-            found.append(f"tables ({self.tables[:12]} against {other.tables[:12]})")
+            described.append(f"tables ({self.tables[:12]} against {other.tables[:12]})")
         gap = np.abs(np.subtract(self.thumbnails, other.thumbnails)).max()
         if gap > _TOLERANCE:
-            found.append(f"pictures (by {gap} grey levels)")
-        return found
+            described.append(f"pictures (by {gap} grey levels)")
+        return described
 
 
 def fingerprint_scene(spec: WorldSpec, name: str) -> SceneFingerprint:
-    """Makes a scene in a temporary folder and takes its fingerprint."""
+    """Make a scene in a temporary folder and return its fingerprint."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         recording = record_scene(spec, name, root)
@@ -60,23 +62,26 @@ def fingerprint_scene(spec: WorldSpec, name: str) -> SceneFingerprint:
 def check_scenes(
     spec: WorldSpec, frozen: Mapping[str, SceneFingerprint], names: Iterable[str]
 ) -> dict[str, list[str]]:
-    """Differences of some scenes, made here, from what was frozen; scenes without any are absent.
+    """Make scenes and compare them with frozen fingerprints.
+
+    Returns:
+        The differences by scene name; equal scenes are absent.
 
     Raises:
         KeyError: a name was not frozen.
     """
-    found = {name: frozen[name].differences(fingerprint_scene(spec, name)) for name in names}
-    return {name: differences for name, differences in found.items() if differences}
+    compared = {name: frozen[name].differences(fingerprint_scene(spec, name)) for name in names}
+    return {name: differences for name, differences in compared.items() if differences}
 
 
 def overall_digest(scenes: Mapping[str, SceneFingerprint]) -> str:
-    """One SHA-256 over the tables of all scenes, in the order of their names."""
+    """Return one SHA-256 over the tables of all scenes in the order of their names."""
     lines = "".join(f"{scenes[name].tables}  {name}\n" for name in sorted(scenes))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def write_fingerprints(path: Path, spec: WorldSpec, scenes: Mapping[str, SceneFingerprint]) -> None:
-    """Writes what `read_fingerprints` reads, one scene a line."""
+    """Write a file for `read_fingerprints`, one scene per line."""
     lines = [
         f'  "{name}": {json.dumps([scene.tables, *scene.thumbnails])}'
         for name, scene in sorted(scenes.items())
@@ -86,7 +91,7 @@ def write_fingerprints(path: Path, spec: WorldSpec, scenes: Mapping[str, SceneFi
 
 
 def read_fingerprints(path: Path) -> tuple[dict[str, object], dict[str, SceneFingerprint]]:
-    """The frozen spec as JSON values, and the fingerprints by scene name."""
+    """Return the frozen specification as JSON values, and the fingerprints by scene name."""
     frozen = json.loads(path.read_text())
     scenes = {
         name: SceneFingerprint(values[0], tuple(values[1:]))

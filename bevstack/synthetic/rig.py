@@ -1,7 +1,7 @@
 """Camera and lidar rigs of the two nuScenes cars, with a per-scene jitter.
 
-Nominal figures are those of nuScenes' `calibrated_sensor` table (1600x900 images). The jitter makes
-the calibration worth reading: a model that ignores it is wrong by some pixels in every scene.
+The nominal values are from nuScenes' `calibrated_sensor` table (1600x900 images). Because of the
+jitter, a model that ignores the calibration is wrong by some pixels in every scene.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bevstack.vocabulary import CAMERA_CHANNELS
 
-NATIVE_SIZE = (900, 1600)  # (H, W) in pixels of the images the nominal intrinsics belong to
+NATIVE_SIZE = (900, 1600)  # (H, W) px of the nominal intrinsics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,19 +22,19 @@ class CameraMount:
     """A pinhole camera of the rig; pixel column j covers [j, j + 1), so its centre is j + 0.5."""
 
     channel: str
-    intrinsics: np.ndarray  # (3, 3) px
-    ego_from_cam_rotation: np.ndarray  # (3, 3); camera x right, y down, z forward
-    ego_from_cam_translation_m: np.ndarray  # (3,)
+    intrinsics: NDArray[np.float64]  # (3, 3) px
+    ego_from_cam_rotation: NDArray[np.float64]  # (3, 3); camera x right, y down, z forward
+    ego_from_cam_translation_m: NDArray[np.float64]  # (3,)
     quaternion_wxyz: tuple[float, float, float, float]
-    time_offset_us: int  # exposure minus the sample's (lidar's) time
+    time_offset_us: int  # time of exposure minus time of the sample (of the lidar)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LidarMount:
     """The spinning lidar on the roof."""
 
-    ego_from_lidar_rotation: np.ndarray  # (3, 3); sensor x is the ego's right
-    ego_from_lidar_translation_m: np.ndarray  # (3,)
+    ego_from_lidar_rotation: NDArray[np.float64]  # (3, 3); sensor x is the ego's right
+    ego_from_lidar_translation_m: NDArray[np.float64]  # (3,)
     quaternion_wxyz: tuple[float, float, float, float]
 
 
@@ -145,7 +146,7 @@ _LIDAR = {
     "n008": ((0.985793, 0.0, 1.840190), (0.7067492, -0.0153010, 0.0173975, -0.7070847)),
 }
 
-# Radars are mounted but silent: rows of calibrated_sensor, (translation m, quaternion wxyz).
+# Radars have a calibration but no data: (translation m, quaternion wxyz).
 RADAR_MOUNTS = {
     "RADAR_FRONT": ((3.412, 0.0, 0.5), (0.9999985, 0.0, 0.0, 0.0017453)),
     "RADAR_FRONT_LEFT": ((2.422, 0.8, 0.78), (0.7171539, 0.0, 0.0, 0.6969148)),
@@ -154,7 +155,7 @@ RADAR_MOUNTS = {
     "RADAR_BACK_RIGHT": ((-0.562, -0.618, 0.53), (0.0339401, 0.0, 0.0, -0.9994239)),
 }
 
-# Medians of the real mini_val split: the lidar's turn triggers the cameras one after another.
+# Medians of the real mini_val split: the rotating lidar triggers the cameras one after another.
 _TIME_OFFSET_US = {
     "CAM_FRONT": -35000,
     "CAM_FRONT_RIGHT": -27000,
@@ -166,9 +167,9 @@ _TIME_OFFSET_US = {
 
 
 def quaternion_to_matrix(
-    quaternion_wxyz: np.ndarray | tuple[float, ...],
-) -> np.ndarray:
-    """Rotation matrix (3, 3) of a quaternion, which is normalised first."""
+    quaternion_wxyz: NDArray[np.float64] | tuple[float, ...],
+) -> NDArray[np.float64]:
+    """Return the rotation matrix (3, 3) of a quaternion, which is normalised first."""
     w, x, y, z = np.asarray(quaternion_wxyz, dtype=np.float64) / np.linalg.norm(quaternion_wxyz)
     return np.array(
         [
@@ -179,8 +180,10 @@ def quaternion_to_matrix(
     )
 
 
-def multiply_quaternions(left: tuple[float, ...], right: tuple[float, ...]) -> tuple[float, ...]:
-    """Hamilton product: first the right rotation, then the left one."""
+def multiply_quaternions(
+    left: tuple[float, ...], right: tuple[float, ...]
+) -> tuple[float, float, float, float]:
+    """Return the Hamilton product: the right rotation first, then the left one."""
     a, b, c, d = left
     e, f, g, h = right
     return (
@@ -192,7 +195,7 @@ def multiply_quaternions(left: tuple[float, ...], right: tuple[float, ...]) -> t
 
 
 def yaw_to_quaternion(yaw_rad: float) -> tuple[float, float, float, float]:
-    """Quaternion wxyz of a rotation about z."""
+    """Return the quaternion wxyz of a rotation about z."""
     return (math.cos(yaw_rad / 2), 0.0, 0.0, math.sin(yaw_rad / 2))
 
 
@@ -203,15 +206,15 @@ def make_rig(
     *,
     camera_yaw_deg: float = 0.0,
 ) -> SensorRig:
-    """Builds the rig of one scene.
+    """Build the rig of one scene.
 
     Args:
         vehicle: "n015" or "n008".
         image_size: rows and columns of the images; the intrinsics are scaled to them.
         rng: draws the jitter (focal +-1 %, principal point +-15 px of 1600x900, yaw and pitch
             +-1 degree, translation +-3 cm, all uniform); None for the nominal rig.
-        camera_yaw_deg: every camera besides turned by this, counter-clockwise seen from above,
-            where it stands; the draws stay the same.
+        camera_yaw_deg: extra yaw of every camera about its centre, counter-clockwise seen from
+            above. It does not change the random draws.
 
     Raises:
         ValueError: the vehicle is unknown.
@@ -243,11 +246,12 @@ def _mount(
     focal *= 1.0 + 0.01 * unit[0]
     cx += 15.0 * unit[1]
     cy += 15.0 * unit[2]
-    turn = yaw_to_quaternion(math.radians(unit[3] + yaw_deg))
+    yaw = yaw_to_quaternion(math.radians(unit[3] + yaw_deg))
     half_pitch = math.radians(unit[4]) / 2
-    tilt = (math.cos(half_pitch), math.sin(half_pitch), 0.0, 0.0)  # about the camera's own x
-    rotation = multiply_quaternions(multiply_quaternions(turn, quaternion), tilt)
-    rotation = tuple(float(v) for v in np.asarray(rotation) / np.linalg.norm(rotation))
+    pitch = (math.cos(half_pitch), math.sin(half_pitch), 0.0, 0.0)  # about the camera's x axis
+    product = multiply_quaternions(multiply_quaternions(yaw, quaternion), pitch)
+    qw, qx, qy, qz = (float(v) for v in np.asarray(product) / np.linalg.norm(product))
+    rotation = (qw, qx, qy, qz)
     scale_y, scale_x = image_size[0] / NATIVE_SIZE[0], image_size[1] / NATIVE_SIZE[1]
     intrinsics = np.array(
         [[focal * scale_x, 0.0, cx * scale_x], [0.0, focal * scale_y, cy * scale_y], [0, 0, 1.0]]

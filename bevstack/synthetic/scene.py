@@ -1,4 +1,4 @@
-"""One scene: streets, objects, ego motion, rig and light, all drawn from one seed."""
+"""Scenes: streets, objects, ego motion, rig and light, all drawn from one seed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bevstack.synthetic.objects.appearance_splits import FAMILIES
-from bevstack.synthetic.population.blocks import fill_blocks, lots_of, plan_blocks
+from bevstack.synthetic.objects.appearance_splits import APPEARANCE_SPLITS
+from bevstack.synthetic.population.blocks import block_lots, fill_blocks, plan_blocks
 from bevstack.synthetic.population.ego import drive_ego
 from bevstack.synthetic.population.people import add_people
 from bevstack.synthetic.population.population import Population, Role, SceneObject
@@ -24,7 +25,7 @@ from bevstack.synthetic.population.turning import add_turning_vehicles
 from bevstack.synthetic.population.vehicles_on_street import (
     add_classes,
     add_two_wheelers,
-    drive_others,
+    drive_vehicles,
     park_along_kerbs,
 )
 from bevstack.synthetic.renderer.primitives import C_INSTANCE, P_STATE, Primitives, concatenate
@@ -46,22 +47,25 @@ SAMPLE_PERIOD_S = 0.5  # keyframes at 2 Hz
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a scene lies in the world: the scene frame turned, then moved."""
+    """Transform from the scene frame to the world frame: a rotation, then a translation."""
 
     yaw_rad: float
-    offset_m: np.ndarray  # (2,)
+    offset_m: NDArray[np.float64]  # (2,)
 
     def to_world(
-        self, x_m: np.ndarray | float, y_m: np.ndarray | float
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """World positions of points of the scene."""
+        self, x_m: NDArray[np.float64] | float, y_m: NDArray[np.float64] | float
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Transform points from scene to world coordinates."""
         cos, sin = np.cos(self.yaw_rad), np.sin(self.yaw_rad)
         return cos * x_m - sin * y_m + self.offset_m[0], sin * x_m + cos * y_m + self.offset_m[1]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """All that is needed to render and label any moment of a scene."""
+    """Everything that rendering and labelling of a scene need, at any time.
+
+    Letters: K steps of the time grid, L street lamps.
+    """
 
     name: str
     start_us: int  # time of the first sample
@@ -72,20 +76,20 @@ class Scene:
     ground: Ground
     light: Light
     objects: tuple[SceneObject, ...]
-    sizes_m: np.ndarray  # (objects, 3) length, width, height
-    object_parts: Primitives  # in each object's own frame; instance = index of the object
-    scenery: Primitives  # in the scene's frame
-    street_lamps_m: np.ndarray  # (L, 2) x, y below each
+    sizes_m: NDArray[np.float64]  # (objects, 3) length, width, height
+    object_parts: Primitives  # in each object's frame; instance = index of the object
+    scenery: Primitives  # in the scene frame
+    street_lamps_m: NDArray[np.float64]  # (L, 2) x, y below each
     controls: tuple[TrafficControl, ...]
-    control_parts: Primitives  # in the scene's frame; instances count on after the objects'
+    control_parts: Primitives  # in the scene frame; instance = number of objects + index
     ego: Track  # of the rear axle, scene frame
-    poses: np.ndarray  # (objects, K, 3) x, y, yaw on the time grid
-    lamps: np.ndarray  # (objects, K) -1 off, 0 on, 1 braking
-    alive: np.ndarray  # (objects, K)
+    poses: NDArray[np.float64]  # (objects, K, 3) x, y, yaw on the time grid
+    lamps: NDArray[np.float64]  # (objects, K) -1 off, 0 on, 1 braking
+    alive: NDArray[np.bool_]  # (objects, K)
 
     @property
     def description(self) -> str:
-        """Weather, time of day and streets in words, as nuScenes describes its scenes."""
+        """Return weather, time of day and streets in words, in the style of nuScenes."""
         bend = float(np.ptp(self.ego.pose[:, 2]))
         parts = [self.light.words, "turn" if bend > 0.6 else "bend" if bend > 0.15 else "straight"]
         junctions = len(self.layout.crossings)
@@ -97,17 +101,18 @@ class Scene:
         return ", ".join(parts)
 
 
-def scene_seed(spec: WorldSpec, name: str) -> np.random.Generator:
-    """The only source of draws of a scene; independent of every other scene."""
+def scene_rng(spec: WorldSpec, name: str) -> np.random.Generator:
+    """Return the only source of random draws of a scene; scenes are independent of each other."""
     digest = hashlib.sha256(f"{spec.seed}/{name}".encode()).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
 
 
-def _chosen_classes(index: int, count: int, rng: np.random.Generator) -> tuple[str, ...]:
-    """Classes put beside the way of the ego in one scene of a split.
+def _choose_classes(index: int, count: int, rng: np.random.Generator) -> tuple[str, ...]:
+    """Choose the classes to add beside the ego's path in one scene of a split.
 
-    The first two scenes together show all ten, so that no class of a split is without ground
-    truth. Later ones get a few at random: were they all alike, a prior would learn where.
+    The first two scenes together show all ten classes, so that each class of a split has ground
+    truth. Later scenes get a random subset. If all scenes had all classes, a model could learn
+    their positions without looking at the images.
     """
     if count == 1:
         return DETECTION_CLASSES
@@ -117,26 +122,31 @@ def _chosen_classes(index: int, count: int, rng: np.random.Generator) -> tuple[s
 
 
 def build_scene(spec: WorldSpec, name: str) -> Scene:
-    """Draws a scene; depends on the seed and the name alone, and on the sizes of the spec."""
-    rng = scene_seed(spec, name)
-    family, index = spec.family_of(name)
-    count = len(spec.families[family])
+    """Draw a scene; it depends on the seed, the name and the settings of the specification.
+
+    Raises:
+        ValueError: the world has no scene of this name.
+    """
+    rng = scene_rng(spec, name)
+    split, index = spec.split_of(name)
+    count = len(spec.split_scenes[split])
     vehicle = spec.rig if spec.rig != "mix" else str(rng.choice(["n015", "n008"]))
     jitter = rng if spec.calibration_jitter else None
     rig = make_rig(vehicle, spec.image_size, jitter, camera_yaw_deg=spec.camera_yaw_deg)
     duration = (spec.samples_per_scene - 1) * SAMPLE_PERIOD_S
     steps = time_steps(duration)
-    hand = 1.0 if vehicle == "n008" else -1.0  # Boston keeps right, Singapore left
+    hand = 1.0 if vehicle == "n008" else -1.0  # Boston drives on the right, Singapore on the left
     layout = make_layout(rng, hand, (duration + 2.0) * TOP_SPEED_MPS)
     blocks = plan_blocks(layout, rng)
-    ground = draw_ground(layout, lots_of(blocks), rng, _seen_streets(layout))
-    population = Population(layout, ground, steps=steps, rng=rng, family=FAMILIES[family])
+    ground = draw_ground(layout, block_lots(blocks), rng, _drivable_points(layout))
+    appearance = APPEARANCE_SPLITS[split]
+    population = Population(layout, ground, steps=steps, rng=rng, appearance=appearance)
     drive = drive_ego(population)
     ego = drive.track
-    way = tuple(layout.centre.nearest_s(*ego.pose[i, :2]) for i in (0, -1))
-    classes = _chosen_classes(index, count, rng)
-    add_classes(population, classes, way, certain=index < 2)
-    drive_others(population, drive.lane)
+    start_s, end_s = (layout.centre.nearest_s(*ego.pose[i, :2]) for i in (0, -1))
+    classes = _choose_classes(index, count, rng)
+    add_classes(population, classes, (start_s, end_s), certain=index < 2)
+    drive_vehicles(population, drive.lane)
     controls = add_traffic_control(population)
     add_turning_vehicles(population)
     park_along_kerbs(population)
@@ -148,7 +158,8 @@ def build_scene(spec: WorldSpec, name: str) -> Scene:
     add_roamers(population)
     add_skyline(population)
     objects = tuple(population.objects)
-    phase = int.from_bytes(hashlib.sha256(f"{spec.seed}/{family}".encode()).digest()[:4]) / 2**32
+    digest = hashlib.sha256(f"{spec.seed}/{split}".encode()).digest()
+    phase = int.from_bytes(digest[:4], "big") / 2**32
     light = draw_light(choose_weather(spec.weather, index, phase), rng)
     return Scene(
         name=name,
@@ -162,42 +173,46 @@ def build_scene(spec: WorldSpec, name: str) -> Scene:
         objects=objects,
         sizes_m=np.array([o.model.size_m for o in objects]),
         object_parts=_number_parts(objects),
-        scenery=_light_up(concatenate(population.scenery), light),
+        scenery=_switch_lamps(concatenate(population.scenery), light),
         controls=tuple(controls),
         control_parts=control_parts(controls, len(objects)),
         street_lamps_m=np.array(population.lamps_m).reshape(-1, 2),
         ego=ego,
         poses=np.stack([o.track.pose for o in objects]),
-        lamps=np.stack([_lamps_of(o) for o in objects]),
+        lamps=np.stack([_lamp_states(o) for o in objects]),
         alive=np.stack([o.track.alive for o in objects]),
     )
 
 
-def _seen_streets(layout: RoadLayout) -> np.ndarray:
-    """Points (K, 2) of the centre lines of streets along which the ego may drive."""
+def _drivable_points(layout: RoadLayout) -> NDArray[np.float64]:
+    """Return points (P, 2) of the centre lines of the streets along which the ego may drive."""
     s = layout.centre.s_m
-    points = layout.centre.points_m[(s > BEHIND_M - 2.0) & (s < s[-1] - AHEAD_M + 2.0)]
+    points: NDArray[np.float64] = layout.centre.points_m[
+        (s > BEHIND_M - 2.0) & (s < s[-1] - AHEAD_M + 2.0)
+    ]
     if layout.turn is None:
         return points
     turn, path = layout.turn, layout.crossings[layout.turn.crossing].path
-    away = turn.arm * (path.s_m - path.length_m / 2)
-    return np.concatenate([points, path.points_m[(away >= 0.0) & (away <= turn.reach_m)]])
+    distance = turn.arm * (path.s_m - path.length_m / 2)
+    inside = (distance >= 0.0) & (distance <= turn.reach_m)
+    return np.concatenate([points, path.points_m[inside]])
 
 
-def _lamps_of(item: SceneObject) -> np.ndarray:
-    """State (K,) of an object's lamps: who does not drive has none lit."""
+def _lamp_states(item: SceneObject) -> NDArray[np.float64]:
+    """Return the states (K,) of an object's lamps; all off if it has no driver."""
     driven = item.role in (Role.TRAFFIC, Role.RIDDEN)
     return item.track.braking if driven else np.full_like(item.track.braking, -1.0)
 
 
-def _light_up(scenery: Primitives, light: Light) -> Primitives:
-    """Windows and street lamps, lit at night."""
+def _switch_lamps(scenery: Primitives, light: Light) -> Primitives:
+    """Return the scenery with windows and street lamps on at night and off by day."""
     paint = scenery.paint.copy()
     paint[:, P_STATE] = 1.0 if light.is_night else -1.0
     return Primitives(scenery.geometry, scenery.codes, paint)
 
 
 def _number_parts(objects: tuple[SceneObject, ...]) -> Primitives:
+    """Concatenate the primitives of all objects; instance = index of the object."""
     parts = concatenate([o.model.primitives for o in objects])
     counts = [len(o.model.primitives) for o in objects]
     parts.codes[:, C_INSTANCE] = np.repeat(np.arange(len(objects)), counts)

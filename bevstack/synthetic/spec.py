@@ -1,43 +1,47 @@
-"""What a synthetic world is to be, and what was made."""
+"""Specification and summary of a synthetic world."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 
-# Raised whenever the same WorldSpec gives other bytes than before, so that old worlds are remade.
+# Increase it when the same WorldSpec gives different bytes: worlds of older versions are rejected.
 GENERATOR_VERSION = 3
 
-# Ids that the CAN-bus API of nuscenes-devkit refuses (it has no such logs).
+# Ids that the CAN-bus API of nuscenes-devkit rejects (it has no such logs).
 CAN_BUS_BLACKLIST = frozenset({*range(161, 169), *range(170, 177), *range(309, 315)})
 
 MINI_TRAIN = tuple(f"scene-{i:04d}" for i in (61, 553, 655, 757, 796, 1077, 1094, 1100))
 MINI_VAL = ("scene-0103", "scene-0916")
-# Real nuScenes ends at 1110.
+# The ids of real nuScenes end at 1110.
 _FIRST_ID = {"train": 2001, "val": 6001, "test": 8001}
-_MOST = {"train": 3900, "val": 1900, "test": 1900}  # scenes, so that names stay apart
+_MAX_SCENES = {"train": 3900, "val": 1900, "test": 1900}  # so that no name is in two splits
 
 WEATHERS = ("sun", "overcast", "rain", "fog", "night", "night_rain")
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorldSpec:
-    """Everything that decides the bytes of a world, and how many processes make them."""
+    """Settings of a world. All fields except `processes` determine its bytes.
+
+    Raises:
+        ValueError: a field is out of range, or the world has no scene.
+    """
 
     seed: int = 0
     version: str = "v1.0-synth"  # folder of the tables; "v1.0-mini" takes the ten official names
     train_scenes: int = 20
     val_scenes: int = 5
-    test_scenes: int = 0  # dressed in colours and sizes that train and val never show
+    test_scenes: int = 0  # in colours and sizes that train and val never show
     samples_per_scene: int = 40  # at 2 Hz; real scenes last 20 s
     image_size: tuple[int, int] = (225, 400)  # (H, W) px; 16:9 within 2 %
     supersampling: int = 1  # rays per pixel and axis
     rig: str = "mix"  # "n015", "n008", or "mix" (drawn per scene)
     calibration_jitter: bool = True
-    camera_yaw_deg: float = 0.0  # all cameras turned by this where they stand, and said to be
+    camera_yaw_deg: float = 0.0  # extra yaw of every camera; the calibration includes it
     lidar_azimuths: int = 542  # columns of the sweep; 1084 on the real sensor
     jpeg_quality: int = 90  # 1..100
     weather: str = "mix"  # one of WEATHERS for all scenes, or "mix" (nuScenes-like shares)
-    sweeps: bool = False  # readings between the keyframes too: cameras 12 Hz, lidar 20 Hz in all
+    sweeps: bool = False  # also record between keyframes: cameras at 12 Hz, lidar at 20 Hz
     processes: int = field(default=1, compare=False)  # the bytes do not depend on it
 
     def __post_init__(self) -> None:
@@ -75,9 +79,9 @@ class WorldSpec:
         self._check_version()
 
     def _check_counts(self) -> None:
-        for family, most in _MOST.items():
-            count = getattr(self, f"{family}_scenes")
-            _require(0 <= count <= most, f"{family}_scenes", f"0 to {most}", count)
+        for split, most in _MAX_SCENES.items():
+            count = getattr(self, f"{split}_scenes")
+            _require(0 <= count <= most, f"{split}_scenes", f"0 to {most}", count)
         counts = (self.train_scenes, self.val_scenes, self.test_scenes)
         _require(
             any(counts), "train_scenes, val_scenes and test_scenes", "one scene or more", counts
@@ -101,35 +105,35 @@ class WorldSpec:
             )
 
     @property
-    def families(self) -> dict[str, tuple[str, ...]]:
-        """Scene names of "train", "val" and "test", those of which there are any.
+    def split_scenes(self) -> dict[str, tuple[str, ...]]:
+        """Return the scene names of each split that has scenes: "train", "val" and "test".
 
-        No scene is in two of them, and none has a name that the devkit refuses.
+        No scene is in two splits, and no name is one that the devkit rejects.
         """
         if self.version == "v1.0-mini":
             return {"train": MINI_TRAIN, "val": MINI_VAL}
         counts = {"train": self.train_scenes, "val": self.val_scenes, "test": self.test_scenes}
         return {
-            family: tuple(f"scene-{_FIRST_ID[family] + i:04d}" for i in range(count))
-            for family, count in counts.items()
+            split: tuple(f"scene-{_FIRST_ID[split] + i:04d}" for i in range(count))
+            for split, count in counts.items()
             if count
         }
 
-    def family_of(self, name: str) -> tuple[str, int]:
-        """The family of a scene and the scene's place in it.
+    def split_of(self, name: str) -> tuple[str, int]:
+        """Return the split of a scene and the scene's index in it.
 
         Raises:
             ValueError: this world has no such scene.
         """
-        for family, names in self.families.items():
+        for split, names in self.split_scenes.items():
             if name in names:
-                return family, names.index(name)
+                return split, names.index(name)
         raise ValueError(f"name must be a scene of this world; got {name!r}")
 
     def to_json(self) -> dict[str, object]:
-        """The fields that decide the bytes, as plain JSON values.
+        """Return the fields that determine the bytes as plain JSON values.
 
-        Cameras that are not turned go without saying, as in worlds from before they could be.
+        A `camera_yaw_deg` of 0 is left out, so that worlds from before this field compare equal.
         """
         values = asdict(self)
         del values["processes"]
@@ -141,7 +145,7 @@ class WorldSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class WorldSummary:
-    """What a finished world holds."""
+    """Contents and cost of a finished world."""
 
     root: str
     version: str
@@ -150,7 +154,7 @@ class WorldSummary:
     annotations: int
     annotations_per_class: dict[str, int]  # detection classes only
     digest: str  # SHA-256 over every file's path and bytes
-    seconds: float  # wall time; 0.0 when an identical world was there already
+    seconds: float  # wall time; 0.0 if an identical world already existed
     cpu_seconds: float  # over all processes
 
 

@@ -1,4 +1,4 @@
-"""A whole world on disk: every scene of a spec, its tables and splits, all or nothing."""
+"""Worlds on disk: all scenes of a specification, their tables and splits."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from bevstack.tables.names import CATEGORY_TO_CLASS, LANE_TABLE, TABLES, TRAFFIC
 from bevstack.tables.writer import write_json, write_tables
 from bevstack.vocabulary import DETECTION_CLASSES
 
-MANIFEST = "world.json"  # written last: a folder that has it is finished
-Progress = Callable[[int, int], None]  # scenes done, scenes in all
+MANIFEST = "world.json"  # written last: a folder that contains it is complete
+Progress = Callable[[int, int], None]  # finished scenes, all scenes
 
 
 def world_is_complete(out_dir: Path | str, spec: WorldSpec) -> bool:
-    """Whether a finished world of exactly this spec lies in a folder, with all its files."""
+    """Return True if a folder holds a complete world of this specification, with all its files."""
     root = Path(out_dir)
     manifest = _read_manifest(root)
     if manifest is None or manifest.get("spec") != spec.to_json():
@@ -37,18 +37,18 @@ def world_is_complete(out_dir: Path | str, spec: WorldSpec) -> bool:
 def make_world(
     out_dir: Path | str, spec: WorldSpec, progress: Progress | None = None
 ) -> WorldSummary:
-    """Makes a world in nuScenes' format, or finds that it is there already.
+    """Make a world in nuScenes' format, unless the folder already holds it.
 
-    The world is built beside its place and moved there when it is whole. The bytes depend on the
-    spec alone, not on the number of processes.
+    The world is built in a neighbouring folder and moved when it is complete. The bytes depend on
+    the specification alone, not on the number of processes.
 
     Args:
-        out_dir: root folder of the data set; must be absent, empty, or hold this very world.
-        spec: what to make.
+        out_dir: root folder of the data set; must be absent, empty, or hold the same world.
+        spec: of the world.
         progress: called after each scene.
 
     Raises:
-        FileExistsError: the folder holds something else.
+        FileExistsError: the folder holds other files or another world.
         OSError: the folder cannot be written.
     """
     root = Path(out_dir).absolute()
@@ -75,18 +75,19 @@ def _make_folder(part: Path, root: Path) -> None:
         part.mkdir(parents=True)
     except OSError as error:
         raise OSError(
-            f"out_dir must lie in a folder that can be written; got {root} ({error.strerror}); "
-            "choose another folder or change its rights"
+            f"out_dir must lie in a folder that can be written; got {root} ({error.strerror}): "
+            "choose another folder or change its permissions"
         ) from error
 
 
 def _cpu_seconds() -> float:
-    """CPU time of this process and of its finished children."""
+    """Return the CPU time of this process and of its finished children."""
     used = os.times()
     return used.user + used.system + used.children_user + used.children_system
 
 
 def _refuse_occupied(root: Path, spec: WorldSpec) -> None:
+    """Raise FileExistsError if a folder holds anything."""
     if not root.exists():
         return
     if not root.is_dir():
@@ -98,13 +99,13 @@ def _refuse_occupied(root: Path, spec: WorldSpec) -> None:
     if manifest is None:
         raise FileExistsError(
             f"out_dir must be absent, empty or a finished world; got {root}, "
-            f"which holds other files; {remedy}"
+            f"which holds other files: {remedy}"
         )
     old, new = manifest.get("spec", {}), spec.to_json()
     differing = [k for k in new if not isinstance(old, dict) or old.get(k) != new[k]]
-    what = f"differs in {', '.join(differing)}" if differing else "is damaged or of an older make"
+    reason = f"differs in {', '.join(differing)}" if differing else "is damaged or outdated"
     raise FileExistsError(
-        f"out_dir must hold the world asked for; got {root}, whose world {what}; {remedy}"
+        f"out_dir must hold the requested world; got {root}, whose world {reason}: {remedy}"
     )
 
 
@@ -121,7 +122,7 @@ def _count_files(root: Path) -> int:
 
 
 def _recordings(spec: WorldSpec, names: tuple[str, ...], part: Path) -> Iterator[Recording]:
-    """Every scene's recording, in the order of the names."""
+    """Yield the recording of every scene in the order of the names."""
     if spec.processes == 1:
         for name in names:
             yield record_scene(spec, name, part)
@@ -132,11 +133,10 @@ def _recordings(spec: WorldSpec, names: tuple[str, ...], part: Path) -> Iterator
 
 
 def _write_world(part: Path, spec: WorldSpec, progress: Progress | None) -> None:
-    families = spec.families
     tables: Rows = fixed_rows()
     extra: Rows = {TRAFFIC_ELEMENT_TABLE: [], LANE_TABLE: []}
     digests: dict[str, str] = {}
-    names = tuple(name for family in families.values() for name in family)
+    names = tuple(name for scenes in spec.split_scenes.values() for name in scenes)
     for done, recording in enumerate(_recordings(spec, names, part), start=1):
         for table, rows in recording.rows.items():
             tables[table] += rows
@@ -164,8 +164,8 @@ def _write_world(part: Path, spec: WorldSpec, progress: Progress | None) -> None
 
 
 def splits_of(spec: WorldSpec) -> dict[str, list[str]]:
-    """What `splits.json` says: the devkit's name of each family and its scenes."""
-    return {f"synth_{family}": list(names) for family, names in spec.families.items()}
+    """Return the contents of `splits.json`: the scenes under the devkit's name of each split."""
+    return {f"synth_{split}": list(names) for split, names in spec.split_scenes.items()}
 
 
 def _counts(tables: Rows) -> dict[str, object]:

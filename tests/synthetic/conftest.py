@@ -1,4 +1,4 @@
-"""One small world for all tests of this folder, and one built scene."""
+"""A small world and a built scene for all tests of this folder."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from bevstack.synthetic import WorldSpec, make_world
 from bevstack.synthetic.scene import Scene, build_scene
 
-# Many short scenes rather than few long ones: what a prior learns depends on the layouts.
+# Many short scenes, not few long ones: a prior learns from the number of layouts.
 SMALL = WorldSpec(
     seed=11, train_scenes=36, val_scenes=10, samples_per_scene=4, image_size=(90, 160)
 )
@@ -15,7 +15,7 @@ SMALL = WorldSpec(
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Root of the world of SMALL."""
+    """Return the root of the world of SMALL."""
     root = tmp_path_factory.mktemp("synthetic") / "world"
     make_world(root, SMALL)
     return root
@@ -23,7 +23,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def devkit(world: Path):
-    """nuscenes-devkit's view of the world."""
+    """Load the world with nuscenes-devkit."""
     from nuscenes import NuScenes
 
     return NuScenes(SMALL.version, str(world), verbose=False)
@@ -31,5 +31,5 @@ def devkit(world: Path):
 
 @pytest.fixture(scope="session")
 def scene() -> Scene:
-    """A scene of ten seconds at 400x225, long enough for stops and turns."""
+    """Build a scene of ten seconds at 400x225, long enough for stops and turns."""
     return build_scene(WorldSpec(seed=5, samples_per_scene=21), "scene-2003")

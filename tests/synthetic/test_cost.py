@@ -1,4 +1,4 @@
-"""What a sample costs to make."""
+"""Processor time of a sample."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _LIMIT_MS = 120.0
 
 @pytest.mark.slow
 def test_a_sample_costs_at_most_120_ms_of_processor_time(tmp_path: Path):
-    """Scenes of nuScenes' length at 400x225: drawn, rendered, encoded, written."""
+    """Draw, render, encode and write scenes of nuScenes' length at 400x225."""
     spec = WorldSpec(train_scenes=7, samples_per_scene=40, image_size=(225, 400))
-    *names, first = spec.families["train"]
-    record_scene(spec, first, tmp_path)  # compiles, or loads what was compiled
+    *names, first = spec.split_scenes["train"]
+    record_scene(spec, first, tmp_path)  # compiles, or loads from the cache
     costs = []
     for name in names:
         started = time.process_time()

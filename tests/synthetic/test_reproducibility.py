@@ -1,4 +1,4 @@
-"""The frozen validation scenes: made anew, changed on purpose, and told apart."""
+"""Fingerprints: of the frozen validation scenes, and of scenes that differ."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def test_validation_scenes_of_the_benchmark_are_the_frozen_ones():
     spec = preset("benchmark")
     wanted, scenes = read_fingerprints(FROZEN)
     assert wanted == spec.to_json(), "after a change run `python data/make_world.py --freeze`"
-    assert sorted(scenes) == sorted(spec.families["val"])
-    assert check_scenes(spec, scenes, [spec.families["val"][0]]) == {}
+    assert sorted(scenes) == sorted(spec.split_scenes["val"])
+    assert check_scenes(spec, scenes, [spec.split_scenes["val"][0]]) == {}
 
 
-def test_another_scene_and_another_seed_have_another_fingerprint():
+def test_fingerprint_differs_for_another_scene_and_another_seed():
     one = fingerprint_scene(SPEC, "scene-6001")
     assert one.differences(fingerprint_scene(SPEC, "scene-6001")) == []
     for other in (
@@ -39,7 +39,7 @@ def test_another_scene_and_another_seed_have_another_fingerprint():
         assert len(one.differences(other)) == 2
 
 
-def test_last_bits_and_single_grey_levels_are_forgiven_and_more_is_not():
+def test_small_differences_of_grey_levels_are_tolerated_and_larger_ones_are_not():
     one = SceneFingerprint("a" * 64, (100, 20, 30))
     assert one.differences(SceneFingerprint("a" * 64, (101, 18, 30))) == []
     assert one.differences(SceneFingerprint("a" * 64, (104, 20, 30))) == [
@@ -50,15 +50,15 @@ def test_last_bits_and_single_grey_levels_are_forgiven_and_more_is_not():
     ]
 
 
-def test_noise_far_below_the_rounding_leaves_the_digest(monkeypatch: pytest.MonkeyPatch):
-    """Every sine off by 1e-12, as on a processor with another vector unit."""
+def test_noise_far_below_the_rounding_does_not_change_the_digest(monkeypatch: pytest.MonkeyPatch):
+    """Add noise of 1e-12 to every sine, as on a processor with another vector unit."""
     import numpy as np
 
     from bevstack.synthetic import reproducibility as fingerprint
 
     record = fingerprint.record_scene
 
-    def shaken(spec, name, root):
+    def record_with_noise(spec, name, root):
         recording = record(spec, name, root)
         rng = np.random.default_rng(0)
         for row in recording.rows["ego_pose"]:
@@ -67,7 +67,7 @@ def test_noise_far_below_the_rounding_leaves_the_digest(monkeypatch: pytest.Monk
         return recording
 
     plain = fingerprint_scene(SPEC, "scene-6001")
-    monkeypatch.setattr(fingerprint, "record_scene", shaken)
+    monkeypatch.setattr(fingerprint, "record_scene", record_with_noise)
     assert fingerprint_scene(SPEC, "scene-6001") == plain
 
 

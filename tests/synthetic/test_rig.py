@@ -1,4 +1,4 @@
-"""The rig against the figures of nuScenes' table and against pyquaternion."""
+"""Rigs, compared with nuScenes' table and with pyquaternion."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ YAW_DEG = {
 
 
 @pytest.mark.parametrize("vehicle", YAW_DEG)
-def test_nominal_cameras_look_where_the_real_ones_do(vehicle):
+def test_nominal_cameras_point_in_the_directions_of_the_real_ones(vehicle):
     rig = make_rig(vehicle, (900, 1600), None)
     assert tuple(c.channel for c in rig.cameras) == CAMERA_CHANNELS
     for camera, yaw in zip(rig.cameras, YAW_DEG[vehicle], strict=True):
@@ -76,7 +76,7 @@ def test_jitter_stays_in_its_bounds_and_moves_everything():
 
 
 @pytest.mark.parametrize("seed", [None, 3])
-def test_turned_cameras_turn_where_they_stand(seed):
+def test_extra_yaw_rotates_cameras_about_their_centres(seed):
     from pyquaternion import Quaternion
 
     def rig(**options):

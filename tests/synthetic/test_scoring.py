@@ -1,4 +1,4 @@
-"""nuscenes-devkit's detection CLI on the world: the truth scores one, a prior next to nothing."""
+"""Scores by nuscenes-devkit: ground truth scores one, a prior of positions almost zero."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ META = {f"use_{k}": k == "camera" for k in ("camera", "lidar", "radar", "map", "
 
 
 def score(world: Path, results: dict[str, list[dict]], folder: Path) -> dict:
-    """Metrics of a result file by the command line of nuscenes-devkit."""
+    """Score a result file with the command line of nuscenes-devkit."""
     folder.mkdir()
     (folder / "results.json").write_text(json.dumps({"meta": META, "results": results}))
     options = {
@@ -36,7 +36,7 @@ def score(world: Path, results: dict[str, list[dict]], folder: Path) -> dict:
 
 
 def score_here(devkit, results: dict[str, list[dict]], folder: Path) -> dict:
-    """The same metrics by the same code in this process, which starts faster."""
+    """Score a result file with the same code in this process, which starts faster."""
     from nuscenes.eval.common.config import config_factory
     from nuscenes.eval.detection.evaluate import DetectionEval
 
@@ -47,22 +47,22 @@ def score_here(devkit, results: dict[str, list[dict]], folder: Path) -> dict:
 
 
 def boxes_of(devkit, split: str) -> dict[str, list[dict]]:
-    """Annotations with lidar points of a split as predictions, and each sample's ego pose."""
+    """Return the annotations with lidar points of a split as predictions by sample token."""
     from nuscenes.eval.detection.utils import category_to_detection_name
 
     names = json.loads((Path(devkit.table_root) / "splits.json").read_text())[split]
-    found = {}
+    predictions = {}
     for sample in devkit.sample:
         if devkit.get("scene", sample["scene_token"])["name"] not in names:
             continue
-        found[sample["token"]] = []
+        predictions[sample["token"]] = []
         for token in sample["anns"]:
             row = devkit.get("sample_annotation", token)
             name = category_to_detection_name(row["category_name"])
             if name is None or row["num_lidar_pts"] == 0:
                 continue
             attributes = [devkit.get("attribute", t)["name"] for t in row["attribute_tokens"]]
-            found[sample["token"]].append(
+            predictions[sample["token"]].append(
                 {
                     "sample_token": sample["token"],
                     "translation": row["translation"],
@@ -74,7 +74,7 @@ def boxes_of(devkit, split: str) -> dict[str, list[dict]]:
                     "attribute_name": attributes[0] if attributes else "",
                 }
             )
-    return found
+    return predictions
 
 
 def ego_pose(devkit, sample_token: str) -> tuple[np.ndarray, float]:
@@ -89,7 +89,7 @@ def turn(yaw: float) -> np.ndarray:
 
 
 def prior_of(devkit, cell_m: float) -> list[dict]:
-    """The 300 fullest cells of the training split, in the ego frame: class, means, share."""
+    """Return the 300 fullest cells of the training split in the ego frame: class, means, share."""
     cells = defaultdict(list)
     for token, boxes in boxes_of(devkit, "synth_train").items():
         origin, yaw = ego_pose(devkit, token)
@@ -155,18 +155,18 @@ def test_ground_truth_as_prediction_scores_one_on_all_ten_classes(world, devkit,
 
 
 @pytest.mark.parametrize("cell_m", [1.0, 2.0, 4.0])
-def test_prior_from_the_training_scenes_knows_nothing_of_held_out_ones(devkit, tmp_path, cell_m):
+def test_prior_of_the_training_scenes_scores_almost_zero_on_held_out_ones(devkit, tmp_path, cell_m):
     priors = prior_of(devkit, cell_m)
     assert len(priors) == 300
     results = {t: prior_boxes(devkit, priors, t) for t in boxes_of(devkit, "synth_val")}
     metrics = score_here(devkit, results, tmp_path)
-    assert 0.0 < metrics["nd_score"] < 0.05  # above 0: the prior is wired up
+    assert 0.0 < metrics["nd_score"] < 0.05  # above 0: the prior has an effect
     assert metrics["mean_ap"] < 0.01
 
 
 @pytest.mark.parametrize(("val_scenes", "samples"), [(2, 3), (1, 2)])
 def test_even_the_smallest_held_out_split_shows_all_ten_classes(val_scenes, samples):
-    """Of the sizes of a quick demo: each class has lidar points within its scored range."""
+    """Check worlds of a demo's size: each class has lidar points within its scored range."""
     from dataclasses import replace
 
     from bevstack.synthetic.population.traffic import sample_tracks
@@ -177,7 +177,7 @@ def test_even_the_smallest_held_out_split_shows_all_ten_classes(val_scenes, samp
     for seed in range(3):
         spec = replace(SMALL, seed=seed, val_scenes=val_scenes, samples_per_scene=samples)
         shown = set()
-        for name in spec.families["val"]:
+        for name in spec.split_scenes["val"]:
             built = build_scene(spec, name)
             for index in range(samples):
                 moment = freeze(built, index * 0.5)

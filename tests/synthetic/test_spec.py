@@ -1,4 +1,4 @@
-"""Refused worlds by message, and scene names that no tool refuses."""
+"""Error messages of impossible worlds, and scene names."""
 
 import re
 
@@ -33,46 +33,46 @@ from bevstack.synthetic.spec import CAN_BUS_BLACKLIST
         ({"version": "v1.0-mini"}, r"must be 8, 2 and 0 .*; got \(20, 5, 0\)"),
     ],
 )
-def test_impossible_worlds_are_refused_by_name(fields, message):
+def test_impossible_worlds_are_refused_with_the_name_of_the_field(fields, message):
     with pytest.raises(ValueError, match=rf"^WorldSpec\..*{message}"):
         WorldSpec(**fields)
 
 
-def test_families_are_disjoint_and_no_name_is_a_real_one():
-    families = WorldSpec(train_scenes=3900, val_scenes=1900, test_scenes=1900).families
-    assert [(k, len(v)) for k, v in families.items()] == [
+def test_splits_are_disjoint_and_no_name_is_a_real_one():
+    splits = WorldSpec(train_scenes=3900, val_scenes=1900, test_scenes=1900).split_scenes
+    assert [(k, len(v)) for k, v in splits.items()] == [
         ("train", 3900),
         ("val", 1900),
         ("test", 1900),
     ]
-    names = [name for family in families.values() for name in family]
+    names = [name for scenes in splits.values() for name in scenes]
     numbers = [int(name[-4:]) for name in names]
     assert all(re.fullmatch(r"scene-\d{4}", name) for name in names)
     assert len(set(numbers)) == 7700 and min(numbers) > 1110
-    mini = WorldSpec(version="v1.0-mini", train_scenes=8, val_scenes=2).families
+    mini = WorldSpec(version="v1.0-mini", train_scenes=8, val_scenes=2).split_scenes
     assert list(mini) == ["train", "val"]
-    assert not {int(name[-4:]) for f in mini.values() for name in f} & CAN_BUS_BLACKLIST
+    assert not {int(name[-4:]) for scenes in mini.values() for name in scenes} & CAN_BUS_BLACKLIST
 
 
-def test_a_world_may_be_of_test_scenes_alone():
-    families = WorldSpec(train_scenes=0, val_scenes=0, test_scenes=2).families
-    assert families == {"test": ("scene-8001", "scene-8002")}
+def test_a_world_may_have_test_scenes_only():
+    splits = WorldSpec(train_scenes=0, val_scenes=0, test_scenes=2).split_scenes
+    assert splits == {"test": ("scene-8001", "scene-8002")}
 
 
-def test_scene_is_found_in_its_family_and_a_strange_one_refused():
+def test_split_of_a_scene_is_found_and_an_unknown_scene_is_refused():
     spec = WorldSpec(train_scenes=3, val_scenes=2, test_scenes=2)
-    assert spec.family_of("scene-2003") == ("train", 2)
-    assert spec.family_of("scene-8001") == ("test", 0)
+    assert spec.split_of("scene-2003") == ("train", 2)
+    assert spec.split_of("scene-8001") == ("test", 0)
     with pytest.raises(ValueError, match="name must be a scene of this world; got 'scene-2004'"):
-        spec.family_of("scene-2004")
+        spec.split_of("scene-2004")
 
 
-def test_processes_are_no_part_of_what_a_world_is():
+def test_number_of_processes_does_not_distinguish_worlds():
     assert WorldSpec(processes=2) == WorldSpec() and WorldSpec(seed=1) != WorldSpec()
     assert "processes" not in WorldSpec().to_json()
 
 
-def test_turned_cameras_are_part_of_what_a_world_is_and_straight_ones_as_before():
+def test_extra_yaw_distinguishes_worlds_and_is_written_only_if_not_zero():
     turned = WorldSpec(camera_yaw_deg=2.0)
     assert turned != WorldSpec() and turned.to_json()["camera_yaw_deg"] == 2.0
     assert "camera_yaw_deg" not in WorldSpec().to_json()

@@ -1,4 +1,4 @@
-"""The whole data set: same bytes, all or nothing, refused folders, read by nuscenes-devkit."""
+"""Complete data sets: equal bytes, no partial results, refused folders, read by nuscenes-devkit."""
 
 import json
 from dataclasses import replace
@@ -26,8 +26,8 @@ def test_same_seed_gives_the_same_bytes_with_one_process_and_with_two(tmp_path: 
     second = make_world(tmp_path / "b", replace(TINY, processes=2))
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     assert first.digest == second.digest
-    # two scenes of two samples of seven sensors, two maps, four CAN files, 13 tables and two more,
-    # splits, mark
+    # two scenes of two samples of seven sensors, two maps, four CAN files, 13 + 2 tables, splits,
+    # manifest
     assert len(contents(tmp_path / "a")) == 28 + 2 + 4 + 15 + 1 + 1
 
 
@@ -40,7 +40,7 @@ def test_another_seed_gives_other_pictures_and_tables(tmp_path: Path):
     assert not pictures[0] & pictures[1]
 
 
-def test_finished_world_is_found_again_and_its_damage_noticed(tmp_path: Path):
+def test_finished_world_is_reused_and_damage_is_detected(tmp_path: Path):
     root = tmp_path / "w"
     assert not world_is_complete(root, TINY)
     made = make_world(root, TINY)
@@ -51,11 +51,11 @@ def test_finished_world_is_found_again_and_its_damage_noticed(tmp_path: Path):
     assert replace(again, seconds=made.seconds, cpu_seconds=made.cpu_seconds) == made
     next((root / "samples" / "CAM_BACK").iterdir()).unlink()
     assert not world_is_complete(root, TINY)
-    with pytest.raises(FileExistsError, match="is damaged or of an older make; choose another"):
+    with pytest.raises(FileExistsError, match="is damaged or outdated: choose another"):
         make_world(root, TINY)
 
 
-def test_occupied_folders_are_refused_by_what_they_hold(tmp_path: Path):
+def test_occupied_folders_are_refused_with_the_reason(tmp_path: Path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_bytes(b"meow")
     with pytest.raises(FileExistsError, match=r"finished world; got .*photos, which holds other"):
@@ -64,10 +64,10 @@ def test_occupied_folders_are_refused_by_what_they_hold(tmp_path: Path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(FileExistsError, match="out_dir must be a folder; got the file"):
         make_world(tmp_path / "file", TINY)
-    with pytest.raises(OSError, match=r"folder that can be written; got .*file/w .*; choose"):
+    with pytest.raises(OSError, match=r"folder that can be written; got .*file/w .*: choose"):
         make_world(tmp_path / "file" / "w", TINY)
     make_world(tmp_path / "w", TINY)
-    with pytest.raises(FileExistsError, match="whose world differs in seed, jpeg_quality;"):
+    with pytest.raises(FileExistsError, match="whose world differs in seed, jpeg_quality:"):
         make_world(tmp_path / "w", replace(TINY, seed=9, jpeg_quality=50))
 
 
@@ -79,7 +79,7 @@ def test_an_empty_folder_is_taken_and_a_failure_leaves_it_empty(
     record = world.record_scene
 
     def fail_at_the_second(spec, name, part):
-        if name in spec.families["val"]:
+        if name in spec.split_scenes["val"]:
             raise OSError("No space left on device")
         return record(spec, name, part)
 
@@ -88,9 +88,9 @@ def test_an_empty_folder_is_taken_and_a_failure_leaves_it_empty(
         make_world(root, TINY)
     assert [p.name for p in tmp_path.iterdir()] == ["w"] and not list(root.iterdir())
     monkeypatch.setattr(world, "record_scene", record)
-    seen = []
-    make_world(root, TINY, progress=lambda done, total: seen.append((done, total)))
-    assert world_is_complete(root, TINY) and seen == [(1, 2), (2, 2)]
+    calls = []
+    make_world(root, TINY, progress=lambda done, total: calls.append((done, total)))
+    assert world_is_complete(root, TINY) and calls == [(1, 2), (2, 2)]
 
 
 def test_devkit_loads_it_and_every_file_is_there(world: Path, devkit):
@@ -108,7 +108,7 @@ def test_devkit_loads_it_and_every_file_is_there(world: Path, devkit):
         row = devkit.get("sample_data", sample["data"][channel])
         image = cv2.imread(str(world / row["filename"]))
         assert image.shape == (90, 160, 3) == (row["height"], row["width"], 3)
-        assert image.std() > 10  # something is seen
+        assert image.std() > 10  # not uniform
         assert -45_000 <= row["timestamp"] - sample["timestamp"] <= 0
 
 
@@ -136,10 +136,10 @@ def test_can_bus_api_of_the_devkit_reads_the_poses(world: Path, devkit):
     np.testing.assert_allclose(messages[0]["pos"], pose["translation"], atol=1e-9)
     assert messages[0]["utime"] == first["timestamp"]
     times = np.array([m["utime"] for m in messages]) * 1e-6
-    way = np.linalg.norm(np.diff([m["pos"] for m in messages], axis=0), axis=1).sum()
+    distance = np.linalg.norm(np.diff([m["pos"] for m in messages], axis=0), axis=1).sum()
     speed = np.mean([m["vel"][0] for m in messages])
-    # The speed is sampled at 10 Hz and the way is a chord: 2 % at most.
-    assert way == pytest.approx(speed * (times[-1] - times[0]), rel=0.02, abs=0.02)
+    # The speed is sampled at 10 Hz and the distance is a chord: 2 % at most.
+    assert distance == pytest.approx(speed * (times[-1] - times[0]), rel=0.02, abs=0.02)
 
 
 def test_map_shows_the_ego_on_drivable_ground(world: Path, devkit):
@@ -155,7 +155,7 @@ def test_map_shows_the_ego_on_drivable_ground(world: Path, devkit):
         assert 0.03 < (mask == 255).mean() < 0.6
 
 
-def test_mini_takes_the_official_names_that_other_tools_know(tmp_path: Path):
+def test_mini_has_the_official_scene_names_and_splits(tmp_path: Path):
     from nuscenes import NuScenes
     from nuscenes.eval.common.loaders import load_gt
     from nuscenes.eval.detection.data_classes import DetectionBox

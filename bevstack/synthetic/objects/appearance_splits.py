@@ -1,8 +1,8 @@
-"""How the looks of objects differ between the training, validation and test scenes.
+"""Appearance of objects in the training, validation and test scenes.
 
-The models are drawn alike everywhere; in the test scenes they are then dressed anew: other hues,
-other brightness and other proportions than training ever shows, so that a detector that knows the
-training scenes' paint and sizes by heart is found out.
+All scenes draw their models in the same way. Test scenes then change hue, brightness and
+proportions to values that never occur in training. A detector that has memorised the paint and the
+sizes of the training scenes scores lower there.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from bevstack.synthetic.renderer.primitives import (
     Primitives,
 )
 
-# Faces, lamps, tyres and safety colours keep their meaning, and so their paint.
+# The colours of faces, lamps, tyres and safety vests carry a meaning, so they stay.
 _KEEPS_PAINT = (Pattern.HEAD, Pattern.LAMP, Pattern.TYRE, Pattern.VEST, Pattern.MACHINE)
 _PAINTED = ("vehicle.", "human.")
 _KEEPS_ALL_PAINT = ("vehicle.construction", "human.pedestrian.construction_worker")
@@ -41,53 +41,62 @@ _GREY_AXIS = np.ones(3) / np.sqrt(3.0)
 
 
 @dataclass(frozen=True)
-class Family:
-    """How one of the disjoint families of scenes of a world dresses its objects."""
+class AppearanceSplit:
+    """Change of size and paint that one split applies to its objects."""
 
     scale_spread: float = 0.0  # standard deviation of the factors on plan and on height
-    scale_shift: float = 0.0  # their mean, less 1
-    hue_rad: tuple[float, float] = (0.0, 0.0)  # turn of the hue, drawn between the two
+    scale_shift: float = 0.0  # mean of the factors minus 1
+    hue_rad: tuple[float, float] = (0.0, 0.0)  # lower and upper limit of the hue's rotation
 
-    def dress(self, model: ObjectModel, rng: np.random.Generator) -> ObjectModel:
-        """The model in this family's size and paint; draws nothing where nothing changes."""
+    def restyle(self, model: ObjectModel, rng: np.random.Generator) -> ObjectModel:
+        """Return the model in this split's size and paint.
+
+        A split without changes draws no random numbers.
+        """
         if not self.scale_spread:
             return model
-        plan, tall = 1 + self.scale_shift + self.scale_spread * np.clip(rng.normal(size=2), -2, 2)
+        plan_scale, height_scale = (
+            1 + self.scale_shift + self.scale_spread * np.clip(rng.normal(size=2), -2, 2)
+        )
         hue, gain = rng.uniform(*self.hue_rad), rng.uniform(0.75, 1.2)
         length, width, height = model.size_m
-        size = (round(length * plan, 3), round(width * plan, 3), round(height * tall, 3))
-        parts = _scaled(model.primitives, float(plan), float(tall))
+        size = (
+            round(length * plan_scale, 3),
+            round(width * plan_scale, 3),
+            round(height * height_scale, 3),
+        )
+        parts = _scale(model.primitives, float(plan_scale), float(height_scale))
         if model.category.startswith(_PAINTED) and model.category not in _KEEPS_ALL_PAINT:
-            parts = _repainted(parts, float(hue), float(gain))
+            parts = _repaint(parts, float(hue), float(gain))
         return replace(model, size_m=size, primitives=parts)
 
 
-FAMILIES: Mapping[str, Family] = MappingProxyType(
+APPEARANCE_SPLITS: Mapping[str, AppearanceSplit] = MappingProxyType(
     {
-        "train": Family(),
-        "val": Family(),
-        "test": Family(scale_spread=0.05, scale_shift=0.02, hue_rad=(0.7, 2.6)),
+        "train": AppearanceSplit(),
+        "val": AppearanceSplit(),
+        "test": AppearanceSplit(scale_spread=0.05, scale_shift=0.02, hue_rad=(0.7, 2.6)),
     }
 )
 
 
-def _scaled(parts: Primitives, plan: float, tall: float) -> Primitives:
-    """Grows a model from its foot, alike along x and y, so that turned parts stay whole."""
+def _scale(parts: Primitives, plan_scale: float, height_scale: float) -> Primitives:
+    """Scale a model about its foot; x and y alike, so that rotated parts keep their shape."""
     geometry = parts.geometry.copy()
-    geometry[:, [G_X, G_Y, G_HX, G_HY, G_HOLE]] *= plan
-    geometry[:, [G_Z, G_HZ]] *= tall
-    geometry[:, [G_FRONT, G_BACK, G_SIDE]] *= plan / tall
+    geometry[:, [G_X, G_Y, G_HX, G_HY, G_HOLE]] *= plan_scale
+    geometry[:, [G_Z, G_HZ]] *= height_scale
+    geometry[:, [G_FRONT, G_BACK, G_SIDE]] *= plan_scale / height_scale
     return Primitives(geometry, parts.codes, parts.paint)
 
 
-def _repainted(parts: Primitives, hue_rad: float, gain: float) -> Primitives:
-    """Turns colours about the grey axis; greys stay grey and become lighter or darker."""
+def _repaint(parts: Primitives, hue_rad: float, gain: float) -> Primitives:
+    """Rotate colours about the grey axis and scale them; greys stay grey."""
     x, y, z = _GREY_AXIS
     cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-    turn = np.eye(3) + np.sin(hue_rad) * cross + (1 - np.cos(hue_rad)) * cross @ cross
+    rotation = np.eye(3) + np.sin(hue_rad) * cross + (1 - np.cos(hue_rad)) * cross @ cross
     paint = parts.paint.copy()
     rows = ~np.isin(parts.codes[:, 1], [int(p) for p in _KEEPS_PAINT])
     for first, last in ((P_RED, P_BLUE), (P_RED2, P_BLUE2)):
         colours = paint[rows, first : last + 1].astype(np.float64)
-        paint[rows, first : last + 1] = np.clip(gain * colours @ turn.T, 0.02, 0.97)
+        paint[rows, first : last + 1] = np.clip(gain * colours @ rotation.T, 0.02, 0.97)
     return Primitives(parts.geometry, parts.codes, paint)

@@ -1,4 +1,4 @@
-"""People, two-wheelers, barriers, cones, racks and things outside the ten classes."""
+"""Models of people, two-wheelers, barriers, cones, racks and objects outside the ten classes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _add_person(
     legs: bool = True,
     stride_m: float = 0.0,
 ) -> None:
-    """Head with a face, torso with a backpack, two arms, two legs, one before the other."""
+    """Add a person: head with a face, torso with a backpack, two arms, two legs in stride."""
     x, y, z = foot
     skin, shirt, trousers = vary(rng, _SKIN), vary(rng, _SHIRTS), vary(rng, _TROUSERS)
     if vest:
@@ -88,7 +88,7 @@ def _add_person(
 def make_pedestrian(
     rng: np.random.Generator, worker: bool = False, walks: bool = False
 ) -> ObjectModel:
-    """An adult, a child, a police officer or a construction worker; longer in mid-stride."""
+    """Make an adult, child, police officer or construction worker, longer if walking."""
     draw = rng.random()
     name, mean = "human.pedestrian.adult", (0.78 if walks else 0.46, 0.63, 1.74)
     if worker:
@@ -98,7 +98,7 @@ def make_pedestrian(
     elif draw < 0.06:
         name = "human.pedestrian.police_officer"
     length, width, height = draw_size(rng, mean, (0.14, 0.12, 0.06))
-    length = max(length, 0.36)  # a shoe's, with the leg over it
+    length = max(length, 0.36)  # at least a shoe and the leg above it
     parts = PrimitiveList()
     stride = max(0.0, length / 2 - 0.17)
     _add_person(parts, rng, height, width, (0.0, 0.0, 0.0), vest=worker, stride_m=stride)
@@ -106,7 +106,7 @@ def make_pedestrian(
 
 
 def make_bicycle(rng: np.random.Generator, rider: bool) -> ObjectModel:
-    """Two thin rings, a frame, handlebars; a rider where there is one."""
+    """Make a bicycle: two thin rings, a frame, handlebars, and a rider if `rider`."""
     length, width, height = draw_size(rng, (1.80, 0.60, 1.75 if rider else 1.10), 0.07)
     frame = vary(rng, _FRAMES)
     parts = PrimitiveList()
@@ -134,6 +134,7 @@ def _add_bicycle(
     height: float,
     yaw_rad: float = 0.0,
 ) -> None:
+    """Add the parts of a bicycle without its rider."""
     cos, sin = float(np.cos(yaw_rad)), float(np.sin(yaw_rad))
 
     def add(
@@ -161,7 +162,7 @@ def _add_bicycle(
 
 
 def make_motorcycle(rng: np.random.Generator, rider: bool) -> ObjectModel:
-    """Two fat wheels, engine, tank, seat, a headlight; a helmeted rider where there is one."""
+    """Make a motorcycle: wide wheels, engine, tank, seat, headlight, and a rider if `rider`."""
     length, width, height = draw_size(rng, (2.07, 0.64, 1.68 if rider else 1.20), 0.08)
     tank = vary(rng, _TANKS)
     top = 1.15 if rider else height
@@ -190,7 +191,7 @@ def make_motorcycle(rng: np.random.Generator, rider: bool) -> ObjectModel:
 
 
 def make_barrier(rng: np.random.Generator) -> ObjectModel:
-    """A road barrier; as in nuScenes its long side is its width, across its heading."""
+    """Make a road barrier; its long side is its width, across its heading, as in nuScenes."""
     long_side = float(rng.uniform(1.7, 3.3))
     length, width, height = draw_size(rng, (0.50, long_side, 0.98), (0.2, 0.05, 0.1))
     parts = PrimitiveList()
@@ -212,7 +213,7 @@ def make_barrier(rng: np.random.Generator) -> ObjectModel:
 
 
 def make_cone(rng: np.random.Generator) -> ObjectModel:
-    """A traffic cone, or sometimes a channelising post, with a white band."""
+    """Make a traffic cone, sometimes a taller channelising post, with a white band."""
     tall = rng.random() < 0.4
     length, width, height = draw_size(rng, (0.36, 0.34, 1.10 if tall else 0.78), 0.12)
     orange = vary(rng, ((0.98, 0.36, 0.04), (0.95, 0.28, 0.05)), 0.02)
@@ -231,7 +232,7 @@ def make_cone(rng: np.random.Generator) -> ObjectModel:
 
 
 def make_bicycle_rack(rng: np.random.Generator) -> ObjectModel:
-    """A row of hoops with some bicycles in it; one annotation for all, as in nuScenes."""
+    """Make a bicycle rack: hoops and some bicycles in one annotation, as in nuScenes."""
     length, width, height = draw_size(rng, (6.5, 2.0, 1.25), 0.10)
     parts = PrimitiveList()
     count = int(length / 0.75)
@@ -261,7 +262,7 @@ def make_bicycle_rack(rng: np.random.Generator) -> ObjectModel:
 
 
 def make_clutter(rng: np.random.Generator) -> ObjectModel:
-    """Things that are annotated and never scored: debris, wheeled bins, prams."""
+    """Make an object that is annotated and never scored: debris, a wheeled bin or a pram."""
     parts = PrimitiveList()
     draw = int(rng.integers(3))
     if draw == 0:

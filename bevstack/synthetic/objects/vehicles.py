@@ -1,7 +1,7 @@
-"""Cars, trucks, buses, trailers and machines out of primitives, at nuScenes' size statistics.
+"""Models of cars, trucks, buses, trailers and machines, with sizes distributed as in nuScenes.
 
-Every model fills its annotated box: it touches all six sides and nothing sticks out.
-The object's frame: x forward, y left, z up, origin on the ground below the box's centre.
+Every model fills its annotated box: it touches all six sides, and no part is outside.
+The object frame: x forward, y left, z up, origin on the ground below the box's centre.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ _CONTAINER_COLOURS: tuple[Colour, ...] = (
 
 @dataclass(frozen=True)
 class ObjectModel:
-    """Something that is annotated: category, full size and looks."""
+    """Category, full size and shape of an annotated object."""
 
     category: str
     size_m: tuple[float, float, float]  # length, width, height
-    primitives: Primitives  # in the object's frame
+    primitives: Primitives  # in the object frame
 
 
 def draw_size(
@@ -67,13 +67,13 @@ def draw_size(
     mean: tuple[float, float, float],
     spread: float | tuple[float, float, float],
 ) -> tuple[float, float, float]:
-    """A size (length, width, height) around its mean.
+    """Draw a size (length, width, height) around a mean.
 
     Args:
         rng: source of the draws.
         mean: m.
-        spread: standard deviation over the mean, of all axes or of each; the axes grow together,
-            and nothing is farther than 2.4 deviations from its mean.
+        spread: standard deviation relative to the mean, one for all axes or one per axis. The axes
+            are correlated, and no size is more than 2.4 deviations from its mean.
     """
     drawn = 0.85 * rng.normal() + 0.53 * rng.normal(size=3)
     factors = 1 + np.broadcast_to(spread, 3) * 2.4 * np.tanh(drawn / 2.0)
@@ -82,7 +82,7 @@ def draw_size(
 
 
 def vary(rng: np.random.Generator, colours: tuple[Colour, ...], spread: float = 0.05) -> Colour:
-    """One of the colours, a little lighter, darker and tinted."""
+    """Choose one of the colours and vary its brightness and hue a little."""
     base = np.array(colours[int(rng.integers(len(colours)))])
     tinted = base * (1 + rng.normal(0, 0.08)) + rng.normal(0, spread * 0.5, 3)
     red, green, blue = np.clip(tinted, 0.02, 0.97)
@@ -96,6 +96,7 @@ def _add_wheels(
     radius: float,
     tyre_width: float,
 ) -> None:
+    """Add a wheel on either side of each axle."""
     for x in axles_m:
         for side in (1.0, -1.0):
             parts.add(
@@ -109,7 +110,7 @@ def _add_wheels(
 
 
 def make_car(rng: np.random.Generator) -> ObjectModel:
-    """Saloon, hatchback, estate, van or pick-up: body, sloped cabin, four wheels."""
+    """Make a saloon, hatchback, estate or pick-up: body, sloped cabin, four wheels."""
     length, width, height = draw_size(rng, (4.53, 1.81, 1.67), (0.083, 0.08, 0.112))
     style = int(rng.choice(4, p=[0.4, 0.3, 0.2, 0.1]))
     colour = vary(rng, _CAR_COLOURS)
@@ -123,7 +124,7 @@ def make_car(rng: np.random.Generator) -> ObjectModel:
         colour,
         slopes=(0.10, 0.06, 0.05),
     )
-    # cabin: rear end, front end, lean of the windscreen and of the rear window (fractions, m)
+    # cabin: rear and front end (fractions of the length), slopes of windscreen and rear window (m)
     rear, front, screen, back = (
         (-0.36, 0.20, 0.62, 0.55),
         (-0.47, 0.18, 0.55, 0.25),
@@ -143,7 +144,7 @@ def make_car(rng: np.random.Generator) -> ObjectModel:
 
 
 def make_truck(rng: np.random.Generator) -> ObjectModel:
-    """A cab and a tall box, a tipper body, or a flat tractor; the cab leads."""
+    """Make a truck: a cab in front of a tall cargo box."""
     length, width, height = draw_size(rng, (5.89, 2.23, 2.71), (0.15, 0.09, 0.13))
     cab_length = min(2.1, 0.33 * length)
     cab_height = height * float(rng.uniform(0.74, 0.90))
@@ -172,13 +173,13 @@ def make_truck(rng: np.random.Generator) -> ObjectModel:
 
 
 def make_bus(rng: np.random.Generator) -> ObjectModel:
-    """A city bus, or rarely a bendy one: a long band of windows, a lit sign above the screen."""
+    """Make a city bus, sometimes articulated: long windows, a lit sign above the windscreen."""
     bendy = bool(rng.random() < 0.15)
     mean = (16.5, 2.88, 3.35) if bendy else (11.3, 2.88, 3.43)
     length, width, height = draw_size(rng, mean, (0.08, 0.05, 0.06))
     colour, stripe = vary(rng, _BUS_COLOURS), vary(rng, _LOGO_COLOURS)
     parts = PrimitiveList()
-    sections = ((0.0, length),)
+    sections: tuple[tuple[float, float], ...] = ((0.0, length),)
     if bendy:
         half = (length - 0.8) / 2
         sections = (((length - half) / 2, half), (-(length - half) / 2, half))
@@ -198,7 +199,7 @@ def make_bus(rng: np.random.Generator) -> ObjectModel:
 
 
 def make_trailer(rng: np.random.Generator) -> ObjectModel:
-    """A ribbed container on a chassis: wheels at the rear, landing legs in front, no cab."""
+    """Make a ribbed container on a chassis: wheels at the rear, landing legs in front, no cab."""
     length, width, height = draw_size(rng, (12.0, 2.87, 3.82), (0.15, 0.06, 0.08))
     parts = PrimitiveList()
     floor = 1.15
@@ -217,7 +218,7 @@ def make_trailer(rng: np.random.Generator) -> ObjectModel:
 
 
 def make_construction_vehicle(rng: np.random.Generator) -> ObjectModel:
-    """A yellow excavator or wheel loader: cabin, raised arm, shovel in front."""
+    """Make a yellow excavator or wheel loader: cabin, raised arm, shovel in front."""
     length, width, height = draw_size(rng, (6.38, 2.73, 3.13), 0.10)
     yellow = vary(rng, ((0.93, 0.70, 0.07), (0.93, 0.60, 0.05)), 0.03)
     parts = PrimitiveList()

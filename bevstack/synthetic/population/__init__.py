@@ -1,1 +1,1 @@
-"""What stands and moves in a scene, and where."""
+"""Objects of a scene, their positions and their motion."""

@@ -1,4 +1,4 @@
-"""Ground beside the road, block by block: houses, car parks, yards, building sites, parks."""
+"""Blocks of land beside the road: houses, car parks, yards, building sites and parks."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bevstack.synthetic.objects import people_and_props as things
-from bevstack.synthetic.objects import vehicles
+from bevstack.synthetic.objects import people_and_props, vehicles
 from bevstack.synthetic.population.population import Population, Role
 from bevstack.synthetic.population.scenery import add_building, add_hedge, add_tree
 from bevstack.synthetic.streets.ground import Lot
@@ -25,17 +25,20 @@ _COLOURS = {
 
 @dataclass(frozen=True)
 class Block:
-    """A rectangle beside the road: x along the road, y away from it, from its near left corner."""
+    """A rectangle of land beside the road.
+
+    Its frame: origin in the middle of the edge at the road, x along the road, y away from it.
+    """
 
     kind: str
-    origin_m: np.ndarray  # (2,) middle of the near edge
-    heading_rad: float  # of x
-    away: float  # +1: y is left of x, -1: right
+    origin_m: NDArray[np.float64]  # (2,) in the scene frame
+    heading_rad: float  # of the x axis
+    away: float  # +1: y is to the left of x, -1: to the right
     length_m: float
     depth_m: float
 
     def to_scene(self, x_m: float, y_m: float) -> tuple[float, float]:
-        """Scene position of block coordinates; x in +-length / 2, y in 0..depth."""
+        """Transform a point from the block (x in +-length / 2, y in 0..depth) to the scene."""
         cos, sin = np.cos(self.heading_rad), np.sin(self.heading_rad)
         y = self.away * y_m
         return (
@@ -45,7 +48,7 @@ class Block:
 
 
 def plan_blocks(layout: RoadLayout, rng: np.random.Generator) -> list[Block]:
-    """Cuts both sides of the road, and of where the ego turns to, into blocks of random kinds."""
+    """Divide the land along the road, and along the ego's cross street, into random blocks."""
     weights = rng.dirichlet(np.array([2.6, 2.0, 0.8, 0.6, 1.2]))
     blocks = []
     for side in (layout.left, layout.right):
@@ -53,21 +56,22 @@ def plan_blocks(layout: RoadLayout, rng: np.random.Generator) -> list[Block]:
         blocks += _blocks_along(layout.centre, side.sign * side.back_m, whole, rng, weights)
     arm = layout.ego_arm()
     if arm is not None:
-        street, *stretch = arm
+        street, *s_range = arm
         for back in (-street.half_width_m - street.walk_m, street.half_width_m + street.walk_m):
-            blocks += _blocks_along(street.path, back, stretch, rng, weights)
+            blocks += _blocks_along(street.path, back, s_range, rng, weights)
     return blocks
 
 
 def _blocks_along(
     path: Path,
-    back_m: float,  # offset of the walk's far edge
-    stretch_m: Sequence[float],  # first and last arc length
+    back_m: float,  # offset of the sidewalk's far edge
+    s_range_m: Sequence[float],  # first and last arc length
     rng: np.random.Generator,
-    weights: np.ndarray,  # (kinds,)
+    weights: NDArray[np.float64],  # (kinds,)
 ) -> list[Block]:
+    """Draw a row of blocks along one side of a street."""
     blocks = []
-    s, end = stretch_m
+    s, end = s_range_m
     sign = float(np.sign(back_m))
     while s < end:
         length = float(rng.uniform(16.0, 42.0))
@@ -81,8 +85,8 @@ def _blocks_along(
     return blocks
 
 
-def lots_of(blocks: list[Block]) -> list[Lot]:
-    """The coloured pieces of ground of the blocks."""
+def block_lots(blocks: list[Block]) -> list[Lot]:
+    """Return the coloured ground of the blocks."""
     lots = []
     for block in blocks:
         if block.kind in _COLOURS:
@@ -94,7 +98,7 @@ def lots_of(blocks: list[Block]) -> list[Lot]:
 
 
 def fill_blocks(population: Population, blocks: list[Block]) -> None:
-    """Fills every block with what its kind says."""
+    """Fill every block according to its kind."""
     fill = {
         "houses": _fill_houses,
         "car_park": _fill_car_park,
@@ -137,7 +141,7 @@ def _fill_car_park(population: Population, block: Block) -> None:
 
 
 def _fill_yard(population: Population, block: Block) -> None:
-    """Large vehicles: trailers, trucks, buses, machines, all turned alike."""
+    """Add trailers, trucks, buses and machines, all parallel."""
     rng = population.rng
     yaw = block.heading_rad + float(rng.uniform(0, 2 * np.pi))
     makers = (
@@ -155,14 +159,16 @@ def _fill_yard(population: Population, block: Block) -> None:
 
 
 def _fill_site(population: Population, block: Block) -> None:
-    """A building site: barriers along the walk, machines, workers, cones, a shell."""
+    """Add barriers along the sidewalk, machines, workers, cones and an unfinished building."""
     rng = population.rng
     along = block.heading_rad + np.pi / 2
     for x in np.arange(-block.length_m / 2 + 1.5, block.length_m / 2 - 1.5, 2.65):
         if rng.random() < 0.8:
             at = block.to_scene(x, 0.5 + rng.normal(0, 0.05))
             yaw = along + rng.normal(0, 0.04) + np.pi * float(rng.integers(2))
-            population.add_still(things.make_barrier(rng), *at, yaw, Role.THING, margin_m=0.01)
+            population.add_still(
+                people_and_props.make_barrier(rng), *at, yaw, Role.THING, margin_m=0.01
+            )
     half = block.length_m / 2 - 3.0
     for _ in range(int(rng.integers(1, 4))):
         at = block.to_scene(rng.uniform(-half, half), rng.uniform(4.0, block.depth_m - 2.0))
@@ -170,11 +176,11 @@ def _fill_site(population: Population, block: Block) -> None:
         population.add_still(machine, *at, rng.uniform(0, 6.28), Role.PARKED, off_road=True)
     for _ in range(int(rng.integers(2, 6))):
         at = block.to_scene(rng.uniform(-half, half), rng.uniform(1.5, block.depth_m))
-        worker = things.make_pedestrian(rng, worker=True)
+        worker = people_and_props.make_pedestrian(rng, worker=True)
         population.add_still(worker, *at, rng.uniform(0, 6.28), Role.PERSON, off_road=True)
     for _ in range(int(rng.integers(2, 8))):
         at = block.to_scene(rng.uniform(-half, half), rng.uniform(1.2, block.depth_m))
-        population.add_still(things.make_cone(rng), *at, rng.uniform(0, 6.28), Role.THING)
+        population.add_still(people_and_props.make_cone(rng), *at, rng.uniform(0, 6.28), Role.THING)
     size = (rng.uniform(8, 14), rng.uniform(6, 9), rng.uniform(5, 14))
     add_building(population, *block.to_scene(0.0, block.depth_m + 2.0), block.heading_rad, size)
 
@@ -191,5 +197,5 @@ def _fill_park(population: Population, block: Block) -> None:
         )
     for _ in range(int(rng.integers(0, 4))):
         at = block.to_scene(rng.uniform(-half, half), rng.uniform(1.0, 10.0))
-        person = things.make_pedestrian(rng)
+        person = people_and_props.make_pedestrian(rng)
         population.add_still(person, *at, rng.uniform(0, 6.28), Role.PERSON, off_road=True)

@@ -1,10 +1,11 @@
-"""The ego's way, along its lane or round a corner, and who drives before and behind it."""
+"""Motion of the ego, straight on or turning, and of the vehicles ahead of and behind it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bevstack.synthetic.population.population import Population
 from bevstack.synthetic.population.traffic import (
@@ -23,23 +24,27 @@ from bevstack.synthetic.streets.roads import AHEAD_M, BEHIND_M, Lane
 
 EGO_SIZE_M = (4.6, 1.9)  # length and width; the ego's origin is its rear axle
 EGO_CENTRE_M = 1.3  # of the body, ahead of the rear axle
-_TRIES = 12  # starts tried for a turn that ends within the scene
-_TURNED_RAD = np.deg2rad(62.0)  # by which the heading must change in that time
-_LIMIT_MPS = 10.0  # of an ego that turns
-_ROOM_M = (0.8, 0.4)  # along and across, kept free around an ego that turns
-_APART_M = 2.6  # lateral distance at which who turns off is out of the way of who follows
+_TRIES = 12  # start positions tried for a turn that ends within the scene
+_TURNED_RAD = np.deg2rad(62.0)  # least change of heading within the scene
+_LIMIT_MPS = 10.0  # speed limit of a turning ego
+_MARGIN_M = (0.8, 0.4)  # along and across, kept free around a turning ego
+_CLEAR_M = 2.6  # distance from its lane at which a turning ego no longer blocks its followers
 
 
 @dataclass(frozen=True)
 class EgoDrive:
-    """The ego's motion and the lane whose traffic drives with it."""
+    """Motion of the ego, and the lane that it shares with traffic at the start."""
 
     track: Track  # of the rear axle
     lane: Lane
 
 
 def drive_ego(population: Population) -> EgoDrive:
-    """Drives the ego and everybody else in its lane, before anything else is there."""
+    """Drive the ego and the other vehicles in its lane, before anything else is added.
+
+    Args:
+        population: without objects; receives the vehicles of the ego's lane.
+    """
     turning = _drive_turn(population) if population.layout.turn is not None else None
     if turning is not None:
         return turning
@@ -50,22 +55,23 @@ def drive_ego(population: Population) -> EgoDrive:
 
 
 def _draw_start(population: Population, lane: Lane) -> float:
-    """Where the ego's rear axle begins in its lane: anywhere, or waiting at a red signal."""
+    """Draw the arc length at which the ego's rear axle starts: anywhere, or at a red signal."""
     rng, signals = population.rng, population.layout.signals
-    waits = [
+    waiting = [
         stop.s_m - EGO_SIZE_M[0] / 2 - EGO_CENTRE_M - 1.5
         for stop in lane.stop_lines
         if abs(stop.s_m - BEHIND_M) < 60.0 and signals.is_red(stop.phase, 0.0)
     ]
     anywhere = BEHIND_M + float(rng.uniform(-25.0, 20.0))
-    return waits[0] if waits and rng.random() < 0.6 else anywhere
+    return waiting[0] if waiting and rng.random() < 0.6 else anywhere
 
 
 def _drive_along(population: Population, lane: Lane, start_s_m: float) -> Track:
+    """Drive the ego straight on among the traffic of its lane; return its rear axle's track."""
     rng = population.rng
     ego = Driver(start_s_m + EGO_CENTRE_M, EGO_SIZE_M[0], float(rng.uniform(0.8, 1.1)))
-    others = draw_vehicles(population, lane, keep_free=(ego.s_m - 14.0, ego.s_m + 14.0))
-    order = sorted([Vehicle(ego, []), *others], key=lambda vehicle: -vehicle.driver.s_m)
+    traffic = draw_vehicles(population, lane, keep_free=(ego.s_m - 14.0, ego.s_m + 14.0))
+    order = sorted([Vehicle(ego, []), *traffic], key=lambda vehicle: -vehicle.driver.s_m)
     drivers = [vehicle.driver for vehicle in order]
     s, speed, braking = drive_lane(lane, drivers, population.layout.signals, population.steps)
     index = next(i for i, vehicle in enumerate(order) if vehicle.driver is ego)
@@ -77,7 +83,7 @@ def _drive_along(population: Population, lane: Lane, start_s_m: float) -> Track:
 
 
 def _drive_turn(population: Population) -> EgoDrive | None:
-    """A drive that turns within the scene; None if no start gives one."""
+    """Drive the ego through a turn within the scene; return None if no start position allows it."""
     layout, rng = population.layout, population.rng
     assert layout.turn is not None
     crossing = layout.crossings[layout.turn.crossing]
@@ -90,33 +96,37 @@ def _drive_turn(population: Population) -> EgoDrive | None:
     )
     stops = tuple(stop for stop in turn.lane.stop_lines if stop.s_m <= turn.stop.s_m)
     limit = min(turn.lane.speed_limit_mps, _LIMIT_MPS)
-    way = Lane(turn_path(turn), limit, stops, True, True)
+    route = Lane(turn_path(turn), limit, stops, True, True)
     duration = population.steps * DT_S - 2 * LEAD_IN_S
     reach = min(4.0 + 2.2 * duration, 60.0)
     for _ in range(_TRIES):
         front = turn.stop.s_m - 0.5 - float(rng.uniform(0.0, reach))
         ego = Driver(front - EGO_SIZE_M[0] / 2, EGO_SIZE_M[0], float(rng.uniform(0.8, 1.05)))
-        if _turns_on_road(population, way, _motion(population, way, ego)):
-            return _drive_with_others(population, turn, way, ego)
+        if _turns_on_road(population, route, _motion(population, route, ego)):
+            return _drive_in_traffic(population, turn, route, ego)
     return None
 
 
 def _motion(
     population: Population, lane: Lane, driver: Driver, leader: Leader | None = None
-) -> np.ndarray:
-    """Arc length of the centre, speed and braking (3, steps) of one vehicle."""
+) -> NDArray[np.float64]:
+    """Return arc length of the centre, speed and braking (3, steps) of a single vehicle."""
     signals = population.layout.signals
     return np.stack(
         [rows[0] for rows in drive_lane(lane, [driver], signals, population.steps, leader)]
     )
 
 
-def _turns_on_road(population: Population, way: Lane, motion: np.ndarray) -> bool:
-    """Whether the ego turns within the scene, and never leaves the carriageway."""
+def _turns_on_road(
+    population: Population,
+    route: Lane,
+    motion: NDArray[np.float64],  # (3, steps)
+) -> bool:
+    """Return True if the ego turns within the scene and never leaves the carriageway."""
     lead = round(LEAD_IN_S / DT_S)
-    body = track_on_path(way.path, motion[0], motion[1], motion[2], 0.0).pose
-    axle = way.path.at(motion[0] - EGO_CENTRE_M)[2][lead:-lead]
-    if np.ptp(axle) < _TURNED_RAD or motion[0, -1] > way.path.length_m - AHEAD_M / 2:
+    body = track_on_path(route.path, motion[0], motion[1], motion[2], 0.0).pose
+    heading = route.path.at(motion[0] - EGO_CENTRE_M)[2][lead:-lead]
+    if np.ptp(heading) < _TURNED_RAD or motion[0, -1] > route.path.length_m - AHEAD_M / 2:
         return False
     cos, sin = np.cos(body[:, 2]), np.sin(body[:, 2])
     for u in (-EGO_SIZE_M[0] / 2, 0.0, EGO_SIZE_M[0] / 2):
@@ -127,36 +137,37 @@ def _turns_on_road(population: Population, way: Lane, motion: np.ndarray) -> boo
     return True
 
 
-def _drive_with_others(population: Population, turn: Turn, way: Lane, ego: Driver) -> EgoDrive:
-    """The ego among those in its lane, who drive straight on before and behind it."""
+def _drive_in_traffic(population: Population, turn: Turn, route: Lane, ego: Driver) -> EgoDrive:
+    """Drive a turning ego among vehicles that drive straight on ahead of it and behind it."""
     lane, signals, steps = turn.lane, population.layout.signals, population.steps
-    others = draw_vehicles(population, lane, keep_free=(ego.s_m - 14.0, ego.s_m + 14.0))
-    others.sort(key=lambda vehicle: -vehicle.driver.s_m)
-    before = [vehicle for vehicle in others if vehicle.driver.s_m > ego.s_m]
-    behind = [vehicle for vehicle in others if vehicle.driver.s_m < ego.s_m]
-    motion = _motion(population, way, ego)
-    if before:
-        ahead = drive_lane(lane, [vehicle.driver for vehicle in before], signals, steps)
-        length = before[-1].driver.length_m
-        there = ahead[0][-1] - length / 2 < turn.stop.s_m + 3.0
-        leader = Leader(np.where(there, ahead[0][-1], np.nan), ahead[1][-1], length)
-        slowed = _motion(population, way, ego, leader)
-        if _turns_on_road(population, way, slowed):
-            motion = slowed
+    traffic = draw_vehicles(population, lane, keep_free=(ego.s_m - 14.0, ego.s_m + 14.0))
+    traffic.sort(key=lambda vehicle: -vehicle.driver.s_m)
+    ahead = [vehicle for vehicle in traffic if vehicle.driver.s_m > ego.s_m]
+    behind = [vehicle for vehicle in traffic if vehicle.driver.s_m < ego.s_m]
+    motion = _motion(population, route, ego)
+    if ahead:
+        ahead_motion = drive_lane(lane, [vehicle.driver for vehicle in ahead], signals, steps)
+        s, speed = ahead_motion[0][-1], ahead_motion[1][-1]  # of the last vehicle ahead
+        length = ahead[-1].driver.length_m
+        before_turn = s - length / 2 < turn.stop.s_m + 3.0
+        leader = Leader(np.where(before_turn, s, np.nan), speed, length)
+        following = _motion(population, route, ego, leader)
+        if _turns_on_road(population, route, following):
+            motion = following
         else:
-            before = []  # they would keep the ego from turning within the scene
-    body = track_on_path(way.path, *motion, 0.0)
-    room = (EGO_SIZE_M[0] + 2 * _ROOM_M[0], EGO_SIZE_M[1] + 2 * _ROOM_M[1])
-    population.reserve_track(body, room)
-    for i, vehicle in enumerate(before):
-        add_vehicle(population, lane, vehicle, *(rows[i] for rows in ahead))
+            ahead = []  # behind them, the ego would not turn within the scene
+    body = track_on_path(route.path, motion[0], motion[1], motion[2], 0.0)
+    size = (EGO_SIZE_M[0] + 2 * _MARGIN_M[0], EGO_SIZE_M[1] + 2 * _MARGIN_M[1])
+    population.reserve_track(body, size)
+    for i, vehicle in enumerate(ahead):
+        add_vehicle(population, lane, vehicle, *(rows[i] for rows in ahead_motion))
     if behind:
         x, y, _ = lane.path.at(motion[0])
-        apart = np.hypot(body.pose[:, 0] - x, body.pose[:, 1] - y) > _APART_M
-        leader = Leader(np.where(apart, np.nan, motion[0]), motion[1], EGO_SIZE_M[0])
+        clear = np.hypot(body.pose[:, 0] - x, body.pose[:, 1] - y) > _CLEAR_M
+        leader = Leader(np.where(clear, np.nan, motion[0]), motion[1], EGO_SIZE_M[0])
         drivers = [vehicle.driver for vehicle in behind]
-        follow = drive_lane(lane, drivers, signals, steps, leader)
+        behind_motion = drive_lane(lane, drivers, signals, steps, leader)
         for i, vehicle in enumerate(behind):
-            add_vehicle(population, lane, vehicle, *(rows[i] for rows in follow))
-    rear = track_on_path(way.path, motion[0] - EGO_CENTRE_M, motion[1], motion[2], 0.0)
+            add_vehicle(population, lane, vehicle, *(rows[i] for rows in behind_motion))
+    rear = track_on_path(route.path, motion[0] - EGO_CENTRE_M, motion[1], motion[2], 0.0)
     return EgoDrive(rear, lane)

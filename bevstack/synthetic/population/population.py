@@ -1,4 +1,4 @@
-"""The objects of a scene, and the one door through which they come in."""
+"""Objects and scenery of a scene, added one by one without collisions."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from enum import Enum
 
 import numpy as np
 
-from bevstack.synthetic.objects.appearance_splits import Family
+from bevstack.synthetic.objects.appearance_splits import AppearanceSplit
 from bevstack.synthetic.objects.vehicles import ObjectModel
-from bevstack.synthetic.population.collision_check import Occupancy
+from bevstack.synthetic.population.collision_check import CollisionCheck
 from bevstack.synthetic.population.traffic import Track, stand_still
 from bevstack.synthetic.renderer.primitives import Primitives
 from bevstack.synthetic.streets.ground import OFF_ROAD, Ground
@@ -17,7 +17,7 @@ from bevstack.synthetic.streets.roads import RoadLayout
 
 
 class Role(Enum):
-    """How an object behaves; decides its attribute together with its speed."""
+    """Behaviour of an object; with its speed, it determines the nuScenes attribute."""
 
     TRAFFIC = "traffic"  # a vehicle in a lane: moving or stopped
     PARKED = "parked"
@@ -37,14 +37,14 @@ class SceneObject:
 
 
 class Population:
-    """Collects objects and scenery that do not touch each other.
+    """Objects and scenery of a scene that do not touch each other.
 
     Args:
         layout: streets of the scene.
-        ground: their drawing.
+        ground: ground of the scene.
         steps: length of the time grid.
-        rng: source of all draws of whoever fills this population.
-        family: dresses every object.
+        rng: source of all random draws for this scene's objects.
+        appearance: change of size and paint, applied to every object.
     """
 
     def __init__(
@@ -54,25 +54,31 @@ class Population:
         *,
         steps: int,
         rng: np.random.Generator,
-        family: Family,
+        appearance: AppearanceSplit,
     ) -> None:
         self.layout = layout
         self.ground = ground
         self.steps = steps
         self.rng = rng
-        self._family = family
+        self._appearance = appearance
         self.objects: list[SceneObject] = []
-        self.scenery: list[Primitives] = []  # in the scene's frame
+        self.scenery: list[Primitives] = []  # in the scene frame
         self.lamps_m: list[tuple[float, float]] = []  # x, y below each street lamp
-        self._occupancy = Occupancy(steps)
+        self._collision_check = CollisionCheck(steps)
 
     def add(self, model: ObjectModel, track: Track, role: Role, margin_m: float = 0.15) -> bool:
-        """Adds an object unless its footprint would meet another one at some moment."""
-        return self._add(self._family.dress(model, self.rng), track, role, margin_m)
+        """Add an object unless its footprint overlaps another one at any time.
+
+        Returns:
+            True if it was added.
+        """
+        return self._add(self._appearance.restyle(model, self.rng), track, role, margin_m)
 
     def _add(self, model: ObjectModel, track: Track, role: Role, margin_m: float) -> bool:
         length, width, _ = model.size_m
-        if not track.alive.any() or not self._occupancy.try_add(track, (length, width), margin_m):
+        if not track.alive.any():
+            return False
+        if not self._collision_check.try_add(track, (length, width), margin_m):
             return False
         self.objects.append(SceneObject(model, track, role))
         return True
@@ -88,24 +94,38 @@ class Population:
         margin_m: float = 0.15,
         off_road: bool = False,
     ) -> bool:
-        """Adds an object that stands still, with `off_road` only if no part is on a street."""
-        model = self._family.dress(model, self.rng)
+        """Add an object that stands still.
+
+        Args:
+            model: the object.
+            x_m: in the scene frame.
+            y_m: in the scene frame.
+            yaw_rad: in the scene frame.
+            role: its behaviour.
+            margin_m: free space required around it.
+            off_road: add it only if no part of it is on a street or sidewalk.
+
+        Returns:
+            True if it was added.
+        """
+        model = self._appearance.restyle(model, self.rng)
         if off_road and not self.is_off_road(x_m, y_m, yaw_rad, model.size_m[:2]):
             return False
         return self._add(model, stand_still(x_m, y_m, yaw_rad, self.steps), role, margin_m)
 
     def reserve(self, x_m: float, y_m: float, yaw_rad: float, size_m: tuple[float, float]) -> bool:
-        """Takes a footprint for scenery."""
-        return self._occupancy.try_add(stand_still(x_m, y_m, yaw_rad, self.steps), size_m, 0.3)
+        """Allocate a footprint for scenery; return False if it is not free."""
+        still = stand_still(x_m, y_m, yaw_rad, self.steps)
+        return self._collision_check.try_add(still, size_m, 0.3)
 
     def reserve_track(self, track: Track, size_m: tuple[float, float]) -> None:
-        """Takes the way of the ego, before anything else is there."""
-        self._occupancy.try_add(track, size_m, 0.0)
+        """Allocate the footprint of the ego along its track, before anything else is added."""
+        self._collision_check.try_add(track, size_m, 0.0)
 
     def is_off_road(
         self, x_m: float, y_m: float, yaw_rad: float, size_m: tuple[float, ...]
     ) -> bool:
-        """Whether a footprint lies beside all streets and walks."""
+        """Return True if no part of a footprint is on a street or sidewalk."""
         count = [max(2, int(s / 2.0) + 1) for s in size_m[:2]]
         u, v = np.meshgrid(
             np.linspace(-size_m[0] / 2, size_m[0] / 2, count[0]),

@@ -1,4 +1,4 @@
-"""Buildings, trees, lamp posts and hedges: what is seen and never annotated."""
+"""Scenery, which is never annotated: buildings, trees, lamp posts and hedges."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _LEAVES: tuple[Colour, ...] = ((0.20, 0.38, 0.13), (0.28, 0.42, 0.16), (0.34, 0.
 _BARK: Colour = (0.24, 0.18, 0.13)
 
 
-def at(primitives: Primitives, x_m: float, y_m: float, yaw_rad: float) -> Primitives:
-    """Primitives of one thing, moved to its place in the scene."""
+def place_at(primitives: Primitives, x_m: float, y_m: float, yaw_rad: float) -> Primitives:
+    """Transform the primitives of one object to its pose in the scene."""
     count = len(primitives)
     return place(
         primitives, np.full(count, x_m), np.full(count, y_m), np.full(count, float(yaw_rad))
@@ -38,7 +38,7 @@ def add_building(
     yaw_rad: float,
     size_m: tuple[float, float, float],
 ) -> bool:
-    """A house that stands on the ground, if its place is free and beside the streets."""
+    """Add a building if its footprint is free and off the streets; return True if added."""
     rng = population.rng
     if not population.is_off_road(x_m, y_m, yaw_rad, size_m[:2]):
         return False
@@ -54,14 +54,14 @@ def add_building(
     else:
         cap = (size_m[0] + 0.3, size_m[1] + 0.3, 0.5)
         parts.add(Pattern.PLAIN, (0, 0, size_m[2]), cap, (0.4, 0.4, 0.4))
-    house = at(parts.finish(), x_m, y_m, yaw_rad)
+    house = place_at(parts.finish(), x_m, y_m, yaw_rad)
     house.paint[:, 7] = rng.random()
     population.scenery.append(house)
     return True
 
 
 def add_tree(population: Population, x_m: float, y_m: float) -> bool:
-    """A trunk and a crown, in a place that is free."""
+    """Add a tree of a trunk and a crown if its footprint is free; return True if added."""
     rng = population.rng
     if not population.reserve(x_m, y_m, 0.0, (0.5, 0.5)):
         return False
@@ -87,12 +87,16 @@ def add_tree(population: Population, x_m: float, y_m: float) -> bool:
                 leaves,
                 kind=Kind.ELLIPSOID,
             )
-    population.scenery.append(at(parts.finish(), x_m, y_m, rng.uniform(0, 6.28)))
+    population.scenery.append(place_at(parts.finish(), x_m, y_m, rng.uniform(0, 6.28)))
     return True
 
 
 def add_lamp_post(population: Population, x_m: float, y_m: float, yaw_rad: float) -> bool:
-    """A street lamp whose arm points along its yaw."""
+    """Add a street lamp, whose arm points along the yaw, if its footprint is free.
+
+    Returns:
+        True if it was added.
+    """
     if not population.reserve(x_m, y_m, yaw_rad, (0.3, 0.3)):
         return False
     grey = (0.32, 0.34, 0.35)
@@ -101,14 +105,18 @@ def add_lamp_post(population: Population, x_m: float, y_m: float, yaw_rad: float
     parts.add(Pattern.PLAIN, (0.8, 0, 7.4), (1.8, 0.12, 0.12), grey)
     parts.add(Pattern.LAMP, (1.5, 0, 7.3), (0.6, 0.26, 0.14), (1.0, 0.86, 0.6))
     population.lamps_m.append((x_m + 1.5 * np.cos(yaw_rad), y_m + 1.5 * np.sin(yaw_rad)))
-    population.scenery.append(at(parts.finish(), x_m, y_m, yaw_rad))
+    population.scenery.append(place_at(parts.finish(), x_m, y_m, yaw_rad))
     return True
 
 
 def add_hedge(
     population: Population, x_m: float, y_m: float, yaw_rad: float, length_m: float
 ) -> bool:
-    """A hedge or a low wall, beside the streets."""
+    """Add a hedge or a low wall if its footprint is free and off the streets.
+
+    Returns:
+        True if it was added.
+    """
     rng = population.rng
     size = (length_m, 0.8, float(rng.uniform(0.8, 1.6)))
     if not population.is_off_road(x_m, y_m, yaw_rad, size[:2]):
@@ -120,32 +128,32 @@ def add_hedge(
         parts.add(Pattern.FOLIAGE, (0, 0, 0), size, vary(rng, _LEAVES))
     else:
         parts.add(Pattern.PLAIN, (0, 0, 0), (size[0], 0.25, size[2]), vary(rng, _WALLS))
-    population.scenery.append(at(parts.finish(), x_m, y_m, yaw_rad))
+    population.scenery.append(place_at(parts.finish(), x_m, y_m, yaw_rad))
     return True
 
 
 def line_streets(population: Population) -> None:
-    """Trees and lamps along the kerbs of the road, and of the street into which the ego turns."""
+    """Add trees and lamps along the kerbs of the road and of the ego's cross street."""
     layout = population.layout
     for side in (layout.left, layout.right):
         whole = (0.0, layout.centre.length_m)
         _line_kerb(population, layout.centre, side.sign * side.kerb_m, whole)
     arm = layout.ego_arm()
     if arm is not None:
-        street, *stretch = arm
+        street, *s_range = arm
         for kerb in (-street.half_width_m, street.half_width_m):
-            _line_kerb(population, street.path, kerb, stretch)
+            _line_kerb(population, street.path, kerb, s_range)
 
 
 def _line_kerb(
-    population: Population, path: Path, kerb_m: float, stretch_m: Sequence[float]
+    population: Population, path: Path, kerb_m: float, s_range_m: Sequence[float]
 ) -> None:
-    """Trees and lamps along a kerb, between two arc lengths, away from junctions of the road."""
+    """Add trees and lamps along a kerb, between two arc lengths and away from junctions."""
     layout, rng = population.layout, population.rng
     sign = float(np.sign(kerb_m))
     with_trees = rng.random() < 0.6
     spacing = rng.uniform(9.0, 22.0)
-    for s in np.arange(stretch_m[0] + rng.uniform(0, spacing), stretch_m[1], spacing):
+    for s in np.arange(s_range_m[0] + rng.uniform(0, spacing), s_range_m[1], spacing):
         if path is layout.centre and layout.junction_mask(np.array(s), 8.0):
             continue
         x, y, heading = (float(v) for v in path.at(s, kerb_m + sign * 0.6))
@@ -156,7 +164,7 @@ def _line_kerb(
 
 
 def add_skyline(population: Population) -> None:
-    """Large buildings far from the road, so that the horizon is closed in places."""
+    """Add large buildings far from the road, which hide parts of the horizon."""
     layout, rng = population.layout, population.rng
     for _ in range(int(rng.integers(6, 26))):
         s = rng.uniform(-60.0, layout.centre.length_m + 60.0)

@@ -1,4 +1,4 @@
-"""Traffic lights at junctions and signs beside the streets: where they stand and what they show."""
+"""Traffic lights at junctions and traffic signs beside the streets: positions and states."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bevstack.synthetic.population.population import Population
-from bevstack.synthetic.population.scenery import at
+from bevstack.synthetic.population.scenery import place_at
 from bevstack.synthetic.renderer.primitives import (
     C_INSTANCE,
     Kind,
@@ -23,23 +23,23 @@ from bevstack.vocabulary import ROAD_SIGN, TRAFFIC_LIGHT
 LIGHT_SIZE_M = (0.30, 0.36, 1.05)  # depth, width, height of the housing
 _POLE = (0.26, 0.28, 0.29)
 _HIGH_M, _LOW_M = 5.4, 2.5  # lower edge of lights above the lanes and at the stop line
-_SIGN_FROM_M = 2.0  # lower edge of a plate
+_SIGN_LOW_M = 2.0  # lower edge of a sign
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrafficControl:
-    """A light or a sign."""
+    """A traffic light or a traffic sign."""
 
     category: int  # of `tables.traffic_elements`
-    lane: int  # index in `RoadLayout.lanes` of the lane it governs
+    lane: int  # index in `RoadLayout.lanes` of the lane that it governs
     centre_m: tuple[float, float, float]  # scene frame
     size_m: tuple[float, float, float]  # depth, width, height
-    yaw_rad: float  # towards which it looks
+    yaw_rad: float  # direction that its face points to
     phase: int = 0  # of a light
     meaning: int = 0  # attribute of a sign
 
     def attribute(self, signals: Signals, time_s: float) -> int:
-        """OpenLane-V2's attribute at a time."""
+        """Return OpenLane-V2's attribute at a time."""
         if self.category == ROAD_SIGN:
             return self.meaning
         return signals.colour(self.phase, time_s)
@@ -47,66 +47,70 @@ class TrafficControl:
 
 @dataclass(frozen=True)
 class _Approach:
-    """Lanes that come to a junction side by side, along one path."""
+    """Parallel lanes that approach a junction along one path."""
 
     path: Path
-    forward: bool  # they drive in the path's direction
-    near_s_m: float  # of the light at the stop line
-    far_s_m: float  # of the lights beyond the junction
+    forward: bool  # True if traffic drives in the path's direction
+    near_s_m: float  # arc length of the light at the stop line
+    far_s_m: float  # arc length of the lights beyond the junction
     pole_m: float  # offset of the poles
     lanes: tuple[tuple[int, float], ...]  # index and offset, from the kerb inwards
     phase: int
 
 
-def _side_of(population: Population, forward: bool) -> Side:
+def _roadside(population: Population, forward: bool) -> Side:
+    """Return the side of the main road next to the lanes of one direction."""
     layout = population.layout
     on_left = (layout.hand > 0) != forward
     return layout.left if on_left else layout.right
 
 
 def _main_lanes(population: Population, forward: bool) -> tuple[tuple[int, float], ...]:
+    """Return index and offset of the main road's lanes in one direction, the outermost first."""
     layout = population.layout
-    found = [
+    lanes = [
         (index, offset)
         for index, (lane, offset) in enumerate(
             zip(layout.lanes, layout.lane_offsets_m, strict=False)
         )
         if lane.is_forward == forward
     ]
-    return tuple(sorted(found, key=lambda item: -abs(item[1])))
+    return tuple(sorted(lanes, key=lambda item: -abs(item[1])))
 
 
 def _approaches(population: Population) -> list[_Approach]:
+    """Return all approaches of all junctions."""
     layout = population.layout
-    found = []
+    approaches = []
     first_cross = len(layout.lane_offsets_m)
     for number, crossing in enumerate(layout.crossings):
         for forward in (True, False):
-            way = 1.0 if forward else -1.0
+            sign = 1.0 if forward else -1.0
             lanes = _main_lanes(population, forward)
             if lanes:
-                side = _side_of(population, forward)
-                near = crossing.centre_s_m - way * (crossing.half_width_m + 5.4)
-                far = crossing.centre_s_m + way * (crossing.half_width_m + 5.4)
+                side = _roadside(population, forward)
+                near = crossing.centre_s_m - sign * (crossing.half_width_m + 5.4)
+                far = crossing.centre_s_m + sign * (crossing.half_width_m + 5.4)
                 pole = side.sign * (side.kerb_m + 0.55)
-                found.append(_Approach(layout.centre, forward, near, far, pole, lanes, 0))
+                approaches.append(_Approach(layout.centre, forward, near, far, pole, lanes, 0))
             lane = first_cross + 2 * number + (0 if forward else 1)
-            found.append(_cross_approach(population, crossing, forward, lane))
-    return found
+            approaches.append(_cross_approach(population, crossing, forward, lane))
+    return approaches
 
 
 def _cross_approach(
     population: Population, crossing: CrossStreet, forward: bool, lane: int
 ) -> _Approach:
+    """Return the approach of one direction of a cross street."""
     layout = population.layout
     near, far = (layout.right, layout.left) if forward else (layout.left, layout.right)
-    way, middle = (1.0 if forward else -1.0), crossing.path.length_m / 2
-    offset = -layout.hand * way * crossing.half_width_m / 2
+    sign, middle = (1.0 if forward else -1.0), crossing.path.length_m / 2
+    offset = -layout.hand * sign * crossing.half_width_m / 2
     return _Approach(
         crossing.path,
         forward,
-        middle - way * (near.kerb_m + 5.4),
-        middle + way * (far.kerb_m + 5.4),
+        middle - sign * (near.kerb_m + 5.4),
+        middle + sign * (far.kerb_m + 5.4),
         2 * offset + np.sign(offset) * 0.55,
         ((lane, offset),),
         1,
@@ -114,7 +118,7 @@ def _cross_approach(
 
 
 def add_traffic_control(population: Population) -> list[TrafficControl]:
-    """Puts lights at every approach of every junction and signs along the main road."""
+    """Add lights at every approach of every junction and signs along the main road."""
     controls: list[TrafficControl] = []
     for approach in _approaches(population):
         controls += _add_lights(population, approach)
@@ -125,25 +129,25 @@ def add_traffic_control(population: Population) -> list[TrafficControl]:
 
 
 def _place(approach: _Approach, s_m: float, offset_m: float) -> tuple[float, float, float]:
-    """Position, and the yaw that looks at who comes."""
+    """Return position and yaw of a light or sign that faces the approaching traffic."""
     x, y, heading = (float(v) for v in approach.path.at(s_m, offset_m))
     return x, y, heading + (np.pi if approach.forward else 0.0)
 
 
 def _add_lights(population: Population, approach: _Approach) -> list[TrafficControl]:
-    """One light over each lane beyond the junction, one on a pole at the stop line."""
+    """Add one light above each lane beyond the junction and one on a pole at the stop line."""
     lights = []
     x, y, yaw = _place(approach, approach.far_s_m, approach.pole_m)
     if population.reserve(x, y, yaw, (0.3, 0.3)):
         inner = approach.lanes[-1][1]
-        reach = abs(approach.pole_m - inner) + 0.3
-        aside = np.sign(inner - approach.pole_m) * (1.0 if not approach.forward else -1.0)
+        arm_length = abs(approach.pole_m - inner) + 0.3
+        direction = np.sign(inner - approach.pole_m) * (1.0 if not approach.forward else -1.0)
         parts = PrimitiveList()
         top = _HIGH_M + LIGHT_SIZE_M[2]
         parts.add(Pattern.PLAIN, (0, 0, 0), (0.22, 0.22, top + 0.25), _POLE, kind=Kind.POST)
-        arm = (-0.1, aside * reach / 2, top + 0.05)
-        parts.add(Pattern.PLAIN, arm, (0.14, reach, 0.14), _POLE)
-        population.scenery.append(at(parts.finish(), x, y, yaw))
+        arm = (-0.1, direction * arm_length / 2, top + 0.05)
+        parts.add(Pattern.PLAIN, arm, (0.14, arm_length, 0.14), _POLE)
+        population.scenery.append(place_at(parts.finish(), x, y, yaw))
         for lane, offset in approach.lanes:
             px, py, _ = _place(approach, approach.far_s_m, offset)
             lights.append(_light(lane, (px, py, _HIGH_M), yaw, approach.phase))
@@ -151,7 +155,7 @@ def _add_lights(population: Population, approach: _Approach) -> list[TrafficCont
     if population.reserve(x, y, yaw, (0.3, 0.3)):
         parts = PrimitiveList()
         parts.add(Pattern.PLAIN, (-0.2, 0, 0), (0.14, 0.14, 3.6), _POLE, kind=Kind.POST)
-        population.scenery.append(at(parts.finish(), x, y, yaw))
+        population.scenery.append(place_at(parts.finish(), x, y, yaw))
         lights.append(_light(approach.lanes[0][0], (x, y, _LOW_M), yaw, approach.phase))
     return lights
 
@@ -171,9 +175,9 @@ def _light(
 
 
 def _add_signs(population: Population, forward: bool) -> list[TrafficControl]:
-    """Plates on poles at the kerb, for the lane beside it."""
+    """Add signs on poles at the kerb, for the outermost lane of one direction."""
     layout, rng = population.layout, population.rng
-    side, lane = _side_of(population, forward), _main_lanes(population, forward)[0][0]
+    side, lane = _roadside(population, forward), _main_lanes(population, forward)[0][0]
     signs = []
     s = float(rng.uniform(10.0, 60.0))
     while s < layout.centre.length_m - 10.0:
@@ -185,14 +189,14 @@ def _add_signs(population: Population, forward: bool) -> list[TrafficControl]:
         free = not layout.junction_mask(np.array(s), 7.0)
         if free and population.reserve(x, y, yaw, (0.3, 0.3)):
             parts = PrimitiveList()
-            top = _SIGN_FROM_M + width
+            top = _SIGN_LOW_M + width
             parts.add(Pattern.PLAIN, (-0.06, 0, 0), (0.08, 0.08, top), _POLE, kind=Kind.POST)
-            population.scenery.append(at(parts.finish(), x, y, yaw))
+            population.scenery.append(place_at(parts.finish(), x, y, yaw))
             signs.append(
                 TrafficControl(
                     category=ROAD_SIGN,
                     lane=lane,
-                    centre_m=(x, y, _SIGN_FROM_M + width / 2),
+                    centre_m=(x, y, _SIGN_LOW_M + width / 2),
                     size_m=(0.04, width, width),
                     yaw_rad=yaw,
                     meaning=meaning,
@@ -203,15 +207,15 @@ def _add_signs(population: Population, forward: bool) -> list[TrafficControl]:
 
 
 def control_parts(controls: list[TrafficControl], first_instance: int) -> Primitives:
-    """One primitive each, in the scene's frame, with instances counted from a number on."""
+    """Return one primitive per control in the scene frame; instances start at `first_instance`."""
     parts = []
     for number, control in enumerate(controls):
         pattern = Pattern.TRAFFIC_LIGHT if control.category == TRAFFIC_LIGHT else Pattern.SIGN
         plate = PrimitiveList()
         x, y, z = control.centre_m
         plate.add(pattern, (0, 0, z - control.size_m[2] / 2), control.size_m, (0.1, 0.1, 0.1))
-        placed = at(plate.finish(), x, y, control.yaw_rad)
+        placed = place_at(plate.finish(), x, y, control.yaw_rad)
         placed.codes[:, C_INSTANCE] = first_instance + number
-        placed.paint[:, -1] = (7 * number % 10) / 10  # which sign of an unknown meaning
+        placed.paint[:, -1] = (7 * number % 10) / 10  # selects a sign without an attribute
         parts.append(placed)
     return concatenate(parts)

@@ -19,33 +19,42 @@ from bevstack.synthetic.streets.roads import (
     path_through,
 )
 
-_TRIES = 8  # turns tried at a junction; those that would meet other traffic are not taken
-_BEYOND_M = 3.0  # of the kerb, where a turn ends
+_TRIES = 8  # turns tried at a junction; those that would collide are not added
+_BEYOND_M = 3.0  # distance beyond the kerb at which a turn ends
 
 
 @dataclass(frozen=True)
 class Turn:
-    """A way through a junction."""
+    """A turn through a junction, from a lane's stop line into another lane."""
 
-    lane: Lane  # left at its stop line
+    lane: Lane  # of the approach
     stop: StopLine
     exit_lane: Lane
     exit_s_m: float
 
 
 def add_turning_vehicles(population: Population) -> int:
-    """Lets some vehicles turn where nobody is in their way; says how many do."""
+    """Add vehicles that turn without a collision; return their number."""
     layout, rng = population.layout, population.rng
-    done = 0
+    added = 0
     for number, crossing in enumerate(layout.crossings):
         turns = turns_at(layout, number, crossing)
         for _ in range(_TRIES):
-            done += _try_turn(population, turns[int(rng.integers(len(turns)))])
-    return done
+            added += _try_turn(population, turns[int(rng.integers(len(turns)))])
+    return added
 
 
 def turns_at(layout: RoadLayout, number: int, crossing: CrossStreet) -> list[Turn]:
-    """Left and right turns: from the lane at the kerb to the near side, else from the inner one."""
+    """Return the left and right turns of a junction, into the cross street and out of it.
+
+    A turn to the near side uses the lane at the kerb of the main road, a turn across the opposite
+    traffic uses the inner lane.
+
+    Args:
+        layout: streets.
+        number: index of the crossing in `layout.crossings`.
+        crossing: the cross street.
+    """
     main = layout.lanes[: len(layout.lane_offsets_m)]
     first = len(main) + 2 * number
     cross = layout.lanes[first : first + 2]
@@ -70,17 +79,18 @@ def turns_at(layout: RoadLayout, number: int, crossing: CrossStreet) -> list[Tur
             far = layout.left if street.is_forward else layout.right
             reach = street.path.length_m / 2 + far.kerb_m + _BEYOND_M
             turns.append(Turn(main_lane, stop, street, reach))
-            # out of the street: it meets the lane of this direction with the other hand
-            out_of_kerb = to_left != (layout.hand < 0)
-            target = outer if out_of_kerb else inner
-            middle = target.path.nearest_s(*crossing.path.at(crossing.path.length_m / 2)[:2])
+            # a turn out of the street goes to the opposite side of the turn into it
+            to_kerb = to_left != (layout.hand < 0)
+            target = outer if to_kerb else inner
+            x, y, _ = crossing.path.at(crossing.path.length_m / 2)
+            middle = target.path.nearest_s(float(x), float(y))
             leave = middle + crossing.half_width_m + _BEYOND_M
             turns.append(Turn(street, street.stop_lines[0], target, leave))
     return turns
 
 
 def _stop_at(lane: Lane, crossing: CrossStreet) -> StopLine:
-    """The stop line of a lane before a junction: the nearest to it."""
+    """Return the stop line of a lane that is nearest to a junction."""
     middle = np.array(crossing.path.at(crossing.path.length_m / 2)[:2])
 
     def distance(stop: StopLine) -> float:
@@ -90,28 +100,29 @@ def _stop_at(lane: Lane, crossing: CrossStreet) -> StopLine:
 
 
 def turn_path(turn: Turn) -> Path:
-    """Along the lane to its stop line, round the corner, and away along the other lane."""
+    """Return the path along the lane to its stop line, through the turn and along the exit lane."""
     entry, leave = turn.lane.path, turn.exit_lane.path
     start = np.array(entry.at(turn.stop.s_m + 1.0))
     end = np.array(leave.at(turn.exit_s_m))
-    pull = 1.3 * float(np.hypot(*(end - start)[:2]))
+    tangent_m = 1.3 * float(np.hypot(*(end - start)[:2]))
     t = np.linspace(0.0, 1.0, 60)[1:-1, None]
-    heads = [np.array([np.cos(p[2]), np.sin(p[2])]) * pull for p in (start, end)]
-    curve = (
+    tangents = [np.array([np.cos(p[2]), np.sin(p[2])]) * tangent_m for p in (start, end)]
+    curve = (  # cubic Hermite spline
         (2 * t**3 - 3 * t**2 + 1) * start[:2]
-        + (t**3 - 2 * t**2 + t) * heads[0]
+        + (t**3 - 2 * t**2 + t) * tangents[0]
         + (-2 * t**3 + 3 * t**2) * end[:2]
-        + (t**3 - t**2) * heads[1]
+        + (t**3 - t**2) * tangents[1]
     )
     before = entry.points_m[entry.s_m < turn.stop.s_m + 0.9]
     after = leave.points_m[leave.s_m > turn.exit_s_m + 0.1]
-    rough = path_through(np.concatenate([before, start[None, :2], curve, end[None, :2], after]))
-    s = np.arange(0.0, rough.length_m, STEP_M)
-    even = [np.interp(s, rough.s_m, rough.points_m[:, axis]) for axis in range(2)]
+    uneven = path_through(np.concatenate([before, start[None, :2], curve, end[None, :2], after]))
+    s = np.arange(0.0, uneven.length_m, STEP_M)
+    even = [np.interp(s, uneven.s_m, uneven.points_m[:, axis]) for axis in range(2)]
     return path_through(np.stack(even, axis=1))
 
 
 def _try_turn(population: Population, turn: Turn) -> bool:
+    """Add a vehicle that turns, unless it would collide; return True if it was added."""
     rng = population.rng
     draw = rng.random()
     maker = vehicles.make_car if draw < 0.85 else vehicles.make_truck

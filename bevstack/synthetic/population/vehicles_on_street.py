@@ -1,4 +1,4 @@
-"""What is on the street itself: traffic, parked vehicles, two-wheelers, chosen classes."""
+"""Objects on the streets: traffic, parked vehicles, two-wheelers, and objects of chosen classes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bevstack.synthetic.objects import people_and_props as things
-from bevstack.synthetic.objects import vehicles
+from bevstack.synthetic.objects import people_and_props, vehicles
 from bevstack.synthetic.objects.vehicles import ObjectModel
 from bevstack.synthetic.population.population import Population, Role
 from bevstack.synthetic.population.traffic import (
@@ -21,20 +21,20 @@ from bevstack.synthetic.population.traffic import (
 )
 from bevstack.synthetic.streets.roads import Lane, Side
 
-# The lidar may miss one small thing, so that a class would be without ground truth.
-_COPIES = {"traffic_cone": 4, "bicycle": 3, "motorcycle": 3}  # of others, two
+# Several copies, because the lidar may miss a small object, and its class had no ground truth.
+_COPIES = {"traffic_cone": 4, "bicycle": 3, "motorcycle": 3}  # 2 of all other classes
 
 
 @dataclass(frozen=True)
 class Vehicle:
-    """Somebody who drives in a lane, and what is seen of it: a lorry with its trailer is two."""
+    """A vehicle in a lane and its models: a truck with a trailer has two."""
 
     driver: Driver
-    models: list[ObjectModel]  # from the front backwards
+    models: list[ObjectModel]  # from front to back
 
 
-def drive_others(population: Population, ego_lane: Lane) -> None:
-    """Traffic in every other lane."""
+def drive_vehicles(population: Population, ego_lane: Lane) -> None:
+    """Add the traffic of every lane except the ego's."""
     for lane in population.layout.lanes:
         if lane is ego_lane:
             continue
@@ -48,7 +48,7 @@ def drive_others(population: Population, ego_lane: Lane) -> None:
 
 
 def _draw_models(rng: np.random.Generator) -> list[ObjectModel]:
-    """A vehicle of the traffic; a lorry with its trailer is two."""
+    """Draw the models of one vehicle: a truck with a trailer has two."""
     draw = rng.random()
     if draw < 0.74:
         return [vehicles.make_car(rng)]
@@ -57,18 +57,24 @@ def _draw_models(rng: np.random.Generator) -> list[ObjectModel]:
     if draw < 0.89:
         return [vehicles.make_bus(rng)]
     if draw < 0.96:
-        return [things.make_motorcycle(rng, rider=True)]
+        return [people_and_props.make_motorcycle(rng, rider=True)]
     return [vehicles.make_truck(rng), vehicles.make_trailer(rng)]
 
 
-def _train_length(models: list[ObjectModel]) -> float:
+def _total_length(models: list[ObjectModel]) -> float:
     return sum(m.size_m[0] for m in models) + 0.8 * (len(models) - 1)
 
 
 def draw_vehicles(
     population: Population, lane: Lane, keep_free: tuple[float, float] = (1.0, 0.0)
 ) -> list[Vehicle]:
-    """Vehicles along a lane and upstream of it, where they wait for their turn to come in."""
+    """Draw vehicles along a lane and upstream of it, from where they enter it later.
+
+    Args:
+        population: source of the draws.
+        lane: the lane.
+        keep_free: range of arc lengths without vehicles at the start; empty by default.
+    """
     rng = population.rng
     mean_gap = float(rng.uniform(12.0, 65.0)) if lane.is_main else float(rng.uniform(20.0, 80.0))
     upstream = lane.speed_limit_mps * population.steps * DT_S
@@ -76,7 +82,7 @@ def draw_vehicles(
     s = lane.path.length_m - rng.uniform(5.0, 20.0)
     while s > -upstream:
         models = _draw_models(rng)
-        length = _train_length(models)
+        length = _total_length(models)
         s -= length / 2
         clear = s + length / 2 < keep_free[0] or s - length / 2 > keep_free[1]
         if clear and not _in_junction(lane, s, length):
@@ -87,7 +93,7 @@ def draw_vehicles(
 
 
 def _in_junction(lane: Lane, s_m: float, length_m: float) -> bool:
-    """Nobody starts inside a junction: the other street may have green."""
+    """Return True inside a junction; no vehicle may start there, since cross traffic has green."""
     return any(stop.s_m < s_m + length_m / 2 < stop.s_m + 20.0 for stop in lane.stop_lines)
 
 
@@ -95,11 +101,11 @@ def add_vehicle(
     population: Population,
     lane: Lane,
     vehicle: Vehicle,
-    s: np.ndarray,  # (K,) m
-    speed: np.ndarray,  # (K,) m/s
-    braking: np.ndarray,  # (K,) 0..1
+    s: NDArray[np.float64],  # (K,) m
+    speed: NDArray[np.float64],  # (K,) m/s
+    braking: NDArray[np.float64],  # (K,) 0..1
 ) -> None:
-    """Adds what drives in a lane where it would not meet anybody."""
+    """Add the models of a vehicle in a lane, except those that would collide."""
     offset = float(population.rng.normal(0, 0.12))
     front = vehicle.driver.length_m / 2
     for model in vehicle.models:
@@ -111,7 +117,7 @@ def add_vehicle(
 
 
 def park_along_kerbs(population: Population) -> None:
-    """Rows of parked vehicles in the parking strips, nosed as their side drives."""
+    """Add rows of parked vehicles in the parking strips, most of them in driving direction."""
     layout, rng = population.layout, population.rng
     for side in (layout.left, layout.right):
         if not side.parking_m:
@@ -147,17 +153,21 @@ def _draw_parked(rng: np.random.Generator) -> ObjectModel:
 
 
 def add_two_wheelers(population: Population) -> None:
-    """Riders beside the lanes or on the walk; parked bicycles and motorcycles; racks."""
+    """Add cyclists beside the lanes or on the sidewalk, parked two-wheelers, and bicycle racks."""
     layout, rng = population.layout, population.rng
     sides = (layout.left, layout.right)
     for _ in range(int(rng.integers(2, 9))):
         side = sides[int(rng.integers(2))]
         track = _ride(population, side)
-        population.add(things.make_bicycle(rng, rider=True), track, Role.RIDDEN)
+        population.add(people_and_props.make_bicycle(rng, rider=True), track, Role.RIDDEN)
     for _ in range(int(rng.integers(2, 7))):
         side = sides[int(rng.integers(2))]
         s = rng.uniform(30.0, layout.centre.length_m - 30.0)
-        maker = things.make_bicycle if rng.random() < 0.5 else things.make_motorcycle
+        maker = (
+            people_and_props.make_bicycle
+            if rng.random() < 0.5
+            else people_and_props.make_motorcycle
+        )
         angle = rng.choice([0.0, np.pi / 2, 1.0]) + rng.normal(0, 0.1)
         beside = side.kerb_m + rng.choice([0.9, rng.uniform(0.9, 9.0)])
         for i in range(int(rng.integers(1, 5))):
@@ -167,10 +177,11 @@ def add_two_wheelers(population: Population) -> None:
         side = sides[int(rng.integers(2))]
         s = rng.uniform(30.0, layout.centre.length_m - 30.0)
         x, y, heading = (float(v) for v in layout.centre.at(s, side.sign * (side.back_m - 1.1)))
-        population.add_still(things.make_bicycle_rack(rng), x, y, heading, Role.THING)
+        population.add_still(people_and_props.make_bicycle_rack(rng), x, y, heading, Role.THING)
 
 
 def _ride(population: Population, side: Side) -> Track:
+    """Draw the track of a cyclist: on the bicycle lane, or on the sidewalk if there is none."""
     layout, rng = population.layout, population.rng
     speed = float(rng.uniform(2.5, 6.5))
     if side.bike_m:
@@ -185,42 +196,43 @@ def _ride(population: Population, side: Side) -> Track:
 def add_classes(
     population: Population, classes: tuple[str, ...], ego_s_m: tuple[float, float], certain: bool
 ) -> None:
-    """Puts objects of some classes beside the way of the ego, near enough to be scored.
+    """Add objects of some classes beside the ego's path, near enough to be scored.
 
     Args:
-        population: where they go.
+        population: receives the objects.
         classes: of `DETECTION_CLASSES`.
-        ego_s_m: where the ego begins and ends along the centre line.
-        certain: puts several of each, because the lidar may miss one.
+        ego_s_m: arc lengths of the centre line at which the ego starts and ends.
+        certain: add several of each class, because the lidar may miss one.
     """
     rng = population.rng
     makers: dict[str, tuple[Callable[[np.random.Generator], ObjectModel], Role]] = {
-        "barrier": (things.make_barrier, Role.THING),
-        "bicycle": (lambda r: things.make_bicycle(r, rider=True), Role.RIDDEN),
+        "barrier": (people_and_props.make_barrier, Role.THING),
+        "bicycle": (lambda r: people_and_props.make_bicycle(r, rider=True), Role.RIDDEN),
         "bus": (vehicles.make_bus, Role.PARKED),
         "car": (vehicles.make_car, Role.PARKED),
         "construction_vehicle": (vehicles.make_construction_vehicle, Role.PARKED),
-        "motorcycle": (lambda r: things.make_motorcycle(r, rider=False), Role.UNRIDDEN),
-        "pedestrian": (things.make_pedestrian, Role.PERSON),
-        "traffic_cone": (things.make_cone, Role.THING),
+        "motorcycle": (lambda r: people_and_props.make_motorcycle(r, rider=False), Role.UNRIDDEN),
+        "pedestrian": (people_and_props.make_pedestrian, Role.PERSON),
+        "traffic_cone": (people_and_props.make_cone, Role.THING),
         "trailer": (vehicles.make_trailer, Role.PARKED),
         "truck": (vehicles.make_truck, Role.PARKED),
     }
     for name in classes:
         maker, role = makers[name]
         for _ in range(_COPIES.get(name, 2) if certain else 1):
-            _add_beside_way(population, maker(rng), role, ego_s_m)
+            _add_beside_path(population, maker(rng), role, ego_s_m)
 
 
-def _add_beside_way(
+def _add_beside_path(
     population: Population, model: ObjectModel, role: Role, ego_s_m: tuple[float, float]
 ) -> None:
+    """Add an object at a random free position; the range grows with every attempt."""
     layout, rng = population.layout, population.rng
     for attempt in range(60):
         side = (layout.left, layout.right)[int(rng.integers(2))]
         s = rng.uniform(ego_s_m[0] - 8.0 - 0.3 * attempt, ego_s_m[1] + 16.0)
         if layout.junction_mask(np.array(s), 5.0):
-            continue  # nothing stands in the mouth of a street
+            continue  # keep the junctions free
         reach = model.size_m[1] / 2 + 0.1
         d = side.kerb_m - side.parking_m + reach + rng.uniform(0.0, 6.0 + 0.1 * attempt)
         x, y, heading = (float(v) for v in layout.centre.at(s, side.sign * d))

@@ -1,1 +1,1 @@
-"""Cameras, labels and tables of a scene."""
+"""Recording of a scene: images, lidar sweeps, labels and tables."""

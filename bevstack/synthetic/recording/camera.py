@@ -1,4 +1,4 @@
-"""Pictures and lidar sweeps of a scene at any moment."""
+"""Camera images and lidar sweeps of a scene at any time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from bevstack.synthetic.population.traffic import sample_tracks
 from bevstack.synthetic.renderer.ground_light import darken_ground, mirror_in_ground
@@ -26,7 +27,7 @@ from bevstack.synthetic.rig import CameraMount
 from bevstack.synthetic.scene import Scene
 from bevstack.synthetic.streets.ground import TEXELS_PER_M
 
-_REACH_M = 160.0  # nothing farther from the ego is drawn
+_REACH_M = 160.0  # objects farther from the ego are not drawn
 _LIDAR_REACH_M = 100.0
 LIDAR_RINGS = 32
 LIDAR_ELEVATIONS_DEG = (-30.67, 10.67)  # lowest and highest beam of the HDL-32E
@@ -34,24 +35,26 @@ LIDAR_ELEVATIONS_DEG = (-30.67, 10.67)  # lowest and highest beam of the HDL-32E
 
 @dataclass(frozen=True)
 class Picture:
-    """What one camera sees; indices are of `Scene.objects`."""
+    """Image of one camera with its instances; pixel counts are in supersamples.
 
-    image: np.ndarray  # (H, W, 3) uint8, BGR
-    instance: (
-        np.ndarray
-    )  # (H * ss, W * ss) int32, -1 where no object; from the number of objects on, controls
-    visible_px: np.ndarray  # (objects,) pixels that show the object, in supersamples
-    alone_px: np.ndarray  # (objects,) pixels it would cover with nothing in front
-    control_visible_px: np.ndarray  # (controls,) likewise, of traffic lights and signs
-    control_alone_px: np.ndarray  # (controls,)
+    Instances are indices of `Scene.objects`, then of `Scene.controls`, offset by the number of
+    objects; -1 is background. ss is the number of supersamples per axis.
+    """
+
+    image: NDArray[np.uint8]  # (H, W, 3) BGR
+    instance: NDArray[np.int32]  # (H * ss, W * ss)
+    visible_px: NDArray[np.int64]  # (objects,) pixels that show the object
+    unoccluded_px: NDArray[np.int64]  # (objects,) pixels with nothing in front of the object
+    control_visible_px: NDArray[np.int64]  # (controls,) the same for traffic lights and signs
+    control_unoccluded_px: NDArray[np.int64]  # (controls,)
 
 
 @dataclass(frozen=True)
 class LidarSweep:
-    """A revolution of the lidar."""
+    """One revolution of the lidar."""
 
-    points: np.ndarray  # (P, 5) float32: x, y, z in the sensor's frame m, intensity, ring
-    hits: np.ndarray  # (objects,) points on each object
+    points: NDArray[np.float32]  # (P, 5) x, y, z in the sensor frame m, intensity, ring
+    hits: NDArray[np.int64]  # (objects,) points on each object
 
 
 @dataclass(frozen=True)
@@ -59,12 +62,12 @@ class Moment:
     """All primitives near the ego at one time, scene frame."""
 
     primitives: Primitives
-    shadows: np.ndarray  # (S, 8) as `ground_light.darken_ground` reads them
-    ego_pose: np.ndarray  # (3,) x, y, yaw of the rear axle
+    shadows: NDArray[np.float64]  # (S, 8) read by `ground_light.darken_ground`
+    ego_pose: NDArray[np.float64]  # (3,) x, y, yaw of the rear axle
 
 
 def freeze(scene: Scene, time_s: float) -> Moment:
-    """Moves every object to where it is at a time (s after the first sample)."""
+    """Return the scene near the ego at a time, in s after the first sample."""
     ego = sample_tracks(scene.ego.pose[None], time_s)[0]
     pose = sample_tracks(scene.poses, time_s)
     lamps = sample_tracks(scene.lamps, time_s)
@@ -78,31 +81,40 @@ def freeze(scene: Scene, time_s: float) -> Moment:
     owner = pose[index[rows]]
     moved = place(chosen, owner[:, 0], owner[:, 1], owner[:, 2])
     static = scene.scenery.geometry
-    away = np.hypot(static[:, G_X] - ego[0], static[:, G_Y] - ego[1])
-    kept = np.argsort(away, kind="stable")[
-        : int((away < _REACH_M).sum())
-    ]  # near ones hide far ones
-    scenery = Primitives(static[kept], scene.scenery.codes[kept], scene.scenery.paint[kept])
-    shadows = _on_the_ground(scene, pose[near], np.nonzero(near)[0], lamps[near], scenery)
-    controls = _show_controls(scene, time_s, ego)
+    distance = np.hypot(static[:, G_X] - ego[0], static[:, G_Y] - ego[1])
+    count = int((distance < _REACH_M).sum())
+    nearest = np.argsort(distance, kind="stable")[:count]  # first, because they hide the far ones
+    scenery = Primitives(
+        static[nearest], scene.scenery.codes[nearest], scene.scenery.paint[nearest]
+    )
+    shadows = _ground_light(scene, pose[near], np.nonzero(near)[0], lamps[near], scenery)
+    controls = _set_controls(scene, time_s, ego)
     return Moment(concatenate([moved, controls, scenery]), shadows, ego)
 
 
-def _show_controls(scene: Scene, time_s: float, ego: np.ndarray) -> Primitives:
-    """The traffic lights and signs near the ego, the lights in their state."""
+def _set_controls(
+    scene: Scene,
+    time_s: float,
+    ego: NDArray[np.float64],  # (3,)
+) -> Primitives:
+    """Return the traffic lights and signs near the ego, with the lights in their current state."""
     parts = scene.control_parts
-    away = np.hypot(parts.geometry[:, G_X] - ego[0], parts.geometry[:, G_Y] - ego[1])
-    near = np.nonzero(away < _REACH_M)[0]
+    distance = np.hypot(parts.geometry[:, G_X] - ego[0], parts.geometry[:, G_Y] - ego[1])
+    near = np.nonzero(distance < _REACH_M)[0]
     paint = parts.paint[near]
     signals = scene.layout.signals
     paint[:, P_STATE] = [scene.controls[i].attribute(signals, time_s) for i in near]
     return Primitives(parts.geometry[near], parts.codes[near], paint)
 
 
-def _on_the_ground(
-    scene: Scene, pose: np.ndarray, index: np.ndarray, lamps: np.ndarray, scenery: Primitives
-) -> np.ndarray:
-    """Shadows and pools of light of the objects `index`, at `pose`, and of what stands around."""
+def _ground_light(
+    scene: Scene,
+    pose: NDArray[np.float64],  # (N, 3)
+    index: NDArray[np.int64],  # (N,) of the objects
+    lamps: NDArray[np.float64],  # (N,)
+    scenery: Primitives,
+) -> NDArray[np.float64]:  # (S, 8)
+    """Return the shadows of objects and scenery, and at night the lamp light on the ground."""
     light = scene.light
     sizes = scene.sizes_m[index]
     strength = 0.85 * light.shadow
@@ -112,14 +124,17 @@ def _on_the_ground(
     ]
     if light.is_night:
         lit = (lamps >= 0.0) & (sizes[:, 1] > 0.62)  # not bicycles
-        away = scene.street_lamps_m - pose.mean(axis=0)[:2] if len(pose) else np.zeros((0, 2))
-        near = scene.street_lamps_m[np.hypot(away[:, 0], away[:, 1]) < _REACH_M]
+        offset = scene.street_lamps_m - pose.mean(axis=0)[:2] if len(pose) else np.zeros((0, 2))
+        near = scene.street_lamps_m[np.hypot(offset[:, 0], offset[:, 1]) < _REACH_M]
         rows.append(lamp_pools(pose[lit], sizes[lit, 0], near))
     return np.concatenate(rows)
 
 
-def camera_pose(ego_pose: np.ndarray, camera: CameraMount) -> tuple[np.ndarray, np.ndarray]:
-    """Centre (3,) and scene_from_cam rotation (3, 3) of a camera on the ego."""
+def camera_pose(
+    ego_pose: NDArray[np.float64],  # (3,) x, y, yaw
+    camera: CameraMount,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return centre (3,) and scene_from_cam rotation (3, 3) of a camera on the ego."""
     cos, sin = np.cos(ego_pose[2]), np.sin(ego_pose[2])
     scene_from_ego = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
     centre = scene_from_ego @ camera.ego_from_cam_translation_m
@@ -129,17 +144,17 @@ def camera_pose(ego_pose: np.ndarray, camera: CameraMount) -> tuple[np.ndarray, 
 
 @dataclass(frozen=True, kw_only=True)
 class Sensor:
-    """The electronics of one camera: supersampling, gain and noise."""
+    """Properties of one camera for one image: supersampling, gain, noise and drops on the lens."""
 
     supersampling: int
-    gains: np.ndarray  # (3,)
-    noise: np.ndarray  # (A, B) float32, 0..255 units; one field, read from a new place each time
-    noise_at: tuple[int, int]
+    gains: NDArray[np.float64]  # (3,) RGB
+    noise: NDArray[np.float32]  # (A, B) in units of 0..255
+    noise_at: tuple[int, int]  # first row and column of the noise for this image
     drops: tuple[Drop, ...] = ()
 
 
 def take_picture(scene: Scene, moment: Moment, camera: CameraMount, sensor: Sensor) -> Picture:
-    """Renders one camera."""
+    """Render the image of one camera."""
     factor = sensor.supersampling
     height, width = (n * factor for n in scene.rig.image_size)
     intrinsics = camera.intrinsics.copy()
@@ -150,9 +165,9 @@ def take_picture(scene: Scene, moment: Moment, camera: CameraMount, sensor: Sens
     owner = np.empty((height, width), np.int32)
     stamp = np.zeros((height, width), np.int32)
     objects, total = len(scene.objects), len(scene.objects) + len(scene.controls)
-    alone = np.zeros(total, np.int64)
+    unoccluded = np.zeros(total, np.int64)
     view = (centre, rotation, intrinsics)
-    rasterise(parts.geometry, parts.codes, *view, depth, owner, stamp, alone)
+    rasterise(parts.geometry, parts.codes, *view, depth, owner, stamp, unoccluded)
     shade = np.ones((height, width), np.float32)
     darken_ground(moment.shadows, *view, owner, shade)
     linear = np.empty((height, width, 3), np.float32)
@@ -170,7 +185,7 @@ def take_picture(scene: Scene, moment: Moment, camera: CameraMount, sensor: Sens
         TEXELS_PER_M,
         scene.light.values,
         scene.light.clouds,
-        np.array([*moment.ego_pose[:2], *_turn(moment.ego_pose[2])]),
+        np.array([*moment.ego_pose[:2], *_cos_sin(moment.ego_pose[2])]),
         linear,
     )
     if scene.light.is_wet:
@@ -181,25 +196,28 @@ def take_picture(scene: Scene, moment: Moment, camera: CameraMount, sensor: Sens
     image = np.empty((height // factor, width // factor, 3), np.uint8)
     develop(linear, factor, sensor.gains, sensor.noise, *sensor.noise_at, image)
     see_through_drops(image, sensor.drops)
-    # the extra last entry serves owner == -1, the background
+    # owner is -1 for the background, which selects the additional last entry
     instance = np.append(parts.codes[:, C_INSTANCE], np.int32(-1))[owner]
     visible = np.bincount(instance[instance >= 0], minlength=total)
     return Picture(
         image,
         instance,
         visible[:objects],
-        alone[:objects],
+        unoccluded[:objects],
         visible[objects:],
-        alone[objects:],
+        unoccluded[objects:],
     )
 
 
-def _turn(yaw_rad: float) -> tuple[float, float]:
+def _cos_sin(yaw_rad: float) -> tuple[float, float]:
     return float(np.cos(yaw_rad)), float(np.sin(yaw_rad))
 
 
-def _bloom(linear: np.ndarray, factor: int) -> None:
-    """Spreads, in place, the light of what is too bright for the sensor."""
+def _bloom(
+    linear: NDArray[np.float32],  # (H * factor, W * factor, 3) in and out
+    factor: int,
+) -> None:
+    """Spread the light of overexposed pixels, in place."""
     height, width = (n // (4 * factor) for n in linear.shape[:2])
     bright = np.maximum(linear - np.float32(0.8), 0)
     small = cv2.resize(bright, (width, height), interpolation=cv2.INTER_AREA)
@@ -208,7 +226,7 @@ def _bloom(linear: np.ndarray, factor: int) -> None:
 
 
 def take_sweep(scene: Scene, moment: Moment, azimuths: int, rng: np.random.Generator) -> LidarSweep:
-    """Simulates one lidar revolution, frozen at its moment."""
+    """Simulate one lidar revolution of a scene that stands still."""
     lidar = scene.rig.lidar
     cos, sin = np.cos(moment.ego_pose[2]), np.sin(moment.ego_pose[2])
     scene_from_ego = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
@@ -222,9 +240,9 @@ def take_sweep(scene: Scene, moment: Moment, azimuths: int, rng: np.random.Gener
     owner = np.empty((LIDAR_RINGS, azimuths), np.int32)
     sweep(parts.geometry, parts.codes, origin, elevation, azimuth, 0.0, distance, owner)
     ring, column = np.nonzero(distance < _LIDAR_REACH_M)
-    reach = distance[ring, column]
+    ranges = distance[ring, column]
     hit = owner[ring, column]
-    noisy = reach + rng.normal(0.0, 0.01, len(reach))
+    noisy = ranges + rng.normal(0.0, 0.01, len(ranges))
     flat = noisy * np.cos(elevation[ring])
     directions = np.stack(
         [
@@ -234,9 +252,9 @@ def take_sweep(scene: Scene, moment: Moment, azimuths: int, rng: np.random.Gener
         ],
         axis=1,
     )
-    points = np.empty((len(reach), 5), np.float32)
+    points = np.empty((len(ranges), 5), np.float32)
     points[:, :3] = directions @ rotation
-    points[:, 3] = np.where(hit >= 0, 30.0, 12.0) + rng.integers(0, 20, len(reach))
+    points[:, 3] = np.where(hit >= 0, 30.0, 12.0) + rng.integers(0, 20, len(ranges))
     points[:, 4] = ring
     instance = parts.codes[hit[hit >= 0], C_INSTANCE]
     count = len(scene.objects)

@@ -1,10 +1,11 @@
-"""Rows of the 13 tables for one scene."""
+"""Rows of one scene in the 13 tables of nuScenes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bevstack.synthetic.population.population import Role
 from bevstack.synthetic.population.traffic import sample_tracks
@@ -23,27 +24,27 @@ from bevstack.vocabulary import ATTRIBUTES, CAMERA_CHANNELS
 Row = dict[str, object]
 Rows = dict[str, list[Row]]
 
-_ANNOTATED_M = 75.0  # farthest annotation
-_SEEN_PX = 4  # pixels of an object that make an annotator notice it
-_MOVING_MPS = 0.2
+_ANNOTATED_M = 75.0  # greatest distance of an annotation from the ego
+_VISIBLE_PX = 4  # least number of visible pixels of an object that is noticed
+_MOVING_MPS = 0.2  # speed above which an object counts as moving
 
 
 @dataclass(frozen=True)
 class Sighting:
-    """What the sensors got of every object in one sample; one entry an object."""
+    """Lidar points and pixels of every object in one sample."""
 
-    hits: np.ndarray  # lidar points
-    visible_px: np.ndarray  # pixels over all cameras
-    alone_px: np.ndarray  # the same with nothing in front
+    hits: NDArray[np.int64]  # (objects,) lidar points
+    visible_px: NDArray[np.int64]  # (objects,) pixels in all cameras
+    unoccluded_px: NDArray[np.int64]  # (objects,) the same with nothing in front
 
 
 def empty_tables() -> Rows:
-    """The 13 tables without rows."""
+    """Return the 13 tables without rows."""
     return {name: [] for name in TABLES}
 
 
 def fixed_rows() -> Rows:
-    """Rows that all scenes share: categories, attributes, visibility levels, sensors."""
+    """Return the rows that all scenes share: categories, attributes, visibility, sensors."""
     tables = empty_tables()
     for index, name in enumerate(CATEGORIES):
         token = make_token("category", name)
@@ -66,57 +67,57 @@ def fixed_rows() -> Rows:
 
 
 def logfile(scene: Scene) -> str:
-    """Name of the log a scene comes from; every scene has its own."""
+    """Return the name of the log of a scene; each scene has a separate log."""
     return f"{scene.rig.vehicle}-synth-{scene.name}"
 
 
 def data_filename(scene: Scene, channel: str, timestamp_us: int, is_key: bool = True) -> str:
-    """Path of a sensor's file below the root."""
+    """Return the path of a sensor's file below the root."""
     folder = "samples" if is_key else "sweeps"
     suffix = "pcd.bin" if channel == LIDAR_CHANNEL else "jpg"
     return f"{folder}/{channel}/{logfile(scene)}__{channel}__{timestamp_us}.{suffix}"
 
 
 def sample_time_us(scene: Scene, index: int) -> int:
-    """Timestamp of a sample, which is its lidar keyframe's."""
+    """Return the timestamp of a sample, which is that of its lidar keyframe."""
     return scene.start_us + int(index * SAMPLE_PERIOD_S * 1e6)
 
 
 @dataclass(frozen=True)
-class Shot:
-    """One reading of a sensor: at a keyframe, or between two of them."""
+class SensorReading:
+    """One reading of a sensor, at a keyframe or between two keyframes."""
 
-    since_start_us: int  # nominal time, before the sensor's own offset
-    sample: int  # whose it is; between keyframes, the following one's
+    since_start_us: int  # nominal time, without the time offset of the sensor
+    sample: int  # index; between two keyframes, that of the second
     is_key: bool
 
 
-def shots_of(samples: int, between: int) -> list[Shot]:
-    """All readings of one sensor in order of time.
+def sensor_readings(samples: int, between: int) -> list[SensorReading]:
+    """Return all readings of one sensor in order of time.
 
     Args:
-        samples: keyframes.
+        samples: number of keyframes.
         between: readings between two keyframes, evenly spaced.
     """
     period_us = int(SAMPLE_PERIOD_S * 1e6)
-    shots = []
+    readings = []
     for sample in range(samples):
         for step in range(between if sample else 0, 0, -1):
             time_us = sample * period_us - step * period_us // (between + 1)
-            shots.append(Shot(time_us, sample, False))
-        shots.append(Shot(sample * period_us, sample, True))
-    return shots
+            readings.append(SensorReading(time_us, sample, False))
+        readings.append(SensorReading(sample * period_us, sample, True))
+    return readings
 
 
 def scene_rows(
     scene: Scene, sightings: list[Sighting], between: int = 0, lidar_between: int = 0
 ) -> Rows:
-    """All rows of one scene.
+    """Return all rows of one scene.
 
     Args:
         scene: the scene.
-        sightings: one a sample.
-        between: camera pictures between two keyframes.
+        sightings: one per sample.
+        between: camera images between two keyframes.
         lidar_between: revolutions of the lidar between two keyframes.
     """
     tables = empty_tables()
@@ -168,6 +169,7 @@ def _calibration_token(scene: Scene, channel: str) -> str:
 
 
 def _add_calibration(tables: Rows, scene: Scene) -> None:
+    """Add the rows of all sensors to `calibrated_sensor`; only cameras have intrinsics."""
     lidar = scene.rig.lidar
     mounts: list[tuple[str, object, object, object]] = [
         (
@@ -180,8 +182,8 @@ def _add_calibration(tables: Rows, scene: Scene) -> None:
     ]
     translation = lidar.ego_from_lidar_translation_m.tolist()
     mounts.append((LIDAR_CHANNEL, translation, list(lidar.quaternion_wxyz), []))
-    for channel, (position, rotation) in RADAR_MOUNTS.items():
-        mounts.append((channel, list(position), list(rotation), []))
+    for channel, (radar_translation, radar_quaternion) in RADAR_MOUNTS.items():
+        mounts.append((channel, list(radar_translation), list(radar_quaternion), []))
     for channel, position, rotation, intrinsics in mounts:
         tables["calibrated_sensor"].append(
             {
@@ -195,7 +197,7 @@ def _add_calibration(tables: Rows, scene: Scene) -> None:
 
 
 def ego_pose_at(scene: Scene, time_s: float) -> tuple[list[float], list[float]]:
-    """World translation and quaternion wxyz of the ego."""
+    """Return world translation and quaternion wxyz of the ego."""
     x, y, yaw = sample_tracks(scene.ego.pose[None], time_s)[0]
     world_x, world_y = scene.placement.to_world(float(x), float(y))
     rotation = yaw_to_quaternion(float(yaw) + scene.placement.yaw_rad)
@@ -206,14 +208,15 @@ def _add_sensor_data(
     tables: Rows, scene: Scene, tokens: list[str], between: int, lidar_between: int
 ) -> None:
     for camera in scene.rig.cameras:
-        shots = shots_of(len(tokens), between)
-        _add_channel(tables, scene, tokens, camera.channel, camera.time_offset_us, shots)
-    _add_channel(tables, scene, tokens, LIDAR_CHANNEL, 0, shots_of(len(tokens), lidar_between))
+        readings = sensor_readings(len(tokens), between)
+        _add_channel(tables, scene, tokens, camera.channel, camera.time_offset_us, readings)
+    readings = sensor_readings(len(tokens), lidar_between)
+    _add_channel(tables, scene, tokens, LIDAR_CHANNEL, 0, readings)
 
 
-def _data_token(scene: Scene, channel: str, shot: Shot) -> str:
-    when = () if shot.is_key else (shot.since_start_us,)
-    return make_token("sample_data", scene.name, channel, shot.sample, *when)
+def _data_token(scene: Scene, channel: str, reading: SensorReading) -> str:
+    time = () if reading.is_key else (reading.since_start_us,)
+    return make_token("sample_data", scene.name, channel, reading.sample, *time)
 
 
 def _add_channel(
@@ -222,13 +225,14 @@ def _add_channel(
     tokens: list[str],
     channel: str,
     offset_us: int,
-    shots: list[Shot],
+    readings: list[SensorReading],
 ) -> None:
+    """Add the rows of one sensor to `ego_pose` and `sample_data`."""
     is_lidar = channel == LIDAR_CHANNEL
     height, width = (0, 0) if is_lidar else scene.rig.image_size
-    keys = [_data_token(scene, channel, shot) for shot in shots]
-    for place, (shot, key) in enumerate(zip(shots, keys, strict=True)):
-        elapsed = shot.since_start_us + offset_us
+    keys = [_data_token(scene, channel, reading) for reading in readings]
+    for place, (reading, key) in enumerate(zip(readings, keys, strict=True)):
+        elapsed = reading.since_start_us + offset_us
         translation, rotation = ego_pose_at(scene, elapsed * 1e-6)
         timestamp = scene.start_us + elapsed
         tables["ego_pose"].append(
@@ -242,36 +246,41 @@ def _add_channel(
         tables["sample_data"].append(
             {
                 "token": key,
-                "sample_token": tokens[shot.sample],
+                "sample_token": tokens[reading.sample],
                 "ego_pose_token": key,
                 "calibrated_sensor_token": _calibration_token(scene, channel),
                 "timestamp": timestamp,
                 "fileformat": "pcd" if is_lidar else "jpg",
-                "is_key_frame": shot.is_key,
+                "is_key_frame": reading.is_key,
                 "height": height,
                 "width": width,
-                "filename": data_filename(scene, channel, timestamp, shot.is_key),
+                "filename": data_filename(scene, channel, timestamp, reading.is_key),
                 "prev": keys[place - 1] if place else "",
                 "next": keys[place + 1] if place + 1 < len(keys) else "",
             }
         )
 
 
-def _annotated_samples(scene: Scene, sightings: list[Sighting]) -> np.ndarray:
-    """(objects, samples) bool: from the first to the last sample in which an object is seen."""
+def _annotated_samples(scene: Scene, sightings: list[Sighting]) -> NDArray[np.bool_]:
+    """Return a mask (objects, samples) of the annotated samples of each object.
+
+    They reach from the first to the last sample in which the object is noticed.
+    """
     times = [index * SAMPLE_PERIOD_S for index in range(scene.samples)]
     ego = np.stack([sample_tracks(scene.ego.pose[None], t)[0] for t in times])
     poses = np.stack([sample_tracks(scene.poses, t) for t in times], axis=1)
     alive = np.stack([sample_tracks(scene.alive.astype(float), t) > 0.999 for t in times], axis=1)
     near = np.hypot(poses[..., 0] - ego[:, 0], poses[..., 1] - ego[:, 1]) < _ANNOTATED_M
-    seen = np.stack([(s.hits > 0) | (s.visible_px >= _SEEN_PX) for s in sightings], axis=1)
-    seen &= alive & near
-    begun = np.maximum.accumulate(seen, axis=1)
-    unfinished = np.maximum.accumulate(seen[:, ::-1], axis=1)[:, ::-1]
-    return begun & unfinished & alive & near
+    noticed = np.stack([(s.hits > 0) | (s.visible_px >= _VISIBLE_PX) for s in sightings], axis=1)
+    noticed &= alive & near
+    noticed_before = np.maximum.accumulate(noticed, axis=1)
+    noticed_after = np.maximum.accumulate(noticed[:, ::-1], axis=1)[:, ::-1]
+    annotated: NDArray[np.bool_] = noticed_before & noticed_after & alive & near
+    return annotated
 
 
 def _attribute(scene: Scene, index: int, time_s: float) -> list[str]:
+    """Return the attribute token of an object at a time, or an empty list."""
     item = scene.objects[index]
     speed = float(sample_tracks(item.track.speed_mps[None], time_s)[0])
     name = {
@@ -286,8 +295,9 @@ def _attribute(scene: Scene, index: int, time_s: float) -> list[str]:
 
 
 def _visibility(sighting: Sighting, index: int) -> str:
-    alone = int(sighting.alone_px[index])
-    share = int(sighting.visible_px[index]) / alone if alone else 0.0
+    """Return the visibility token of an object: "1" for up to 40 %, "4" for more than 80 %."""
+    unoccluded = int(sighting.unoccluded_px[index])
+    share = int(sighting.visible_px[index]) / unoccluded if unoccluded else 0.0
     return "1" if share <= 0.4 else "2" if share <= 0.6 else "3" if share <= 0.8 else "4"
 
 

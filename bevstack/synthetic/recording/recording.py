@@ -1,4 +1,4 @@
-"""Writes the files of one scene: pictures, sweeps, map, CAN bus; returns its table rows."""
+"""Recording of one scene: images, lidar sweeps, map and CAN bus as files, and table rows."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from bevstack.synthetic.population.traffic import DT_S, sample_tracks
 from bevstack.synthetic.recording.camera import Picture, Sensor, freeze, take_picture, take_sweep
 from bevstack.synthetic.recording.labels import (
     Row,
     Rows,
-    Shot,
+    SensorReading,
     Sighting,
     data_filename,
     ego_pose_at,
     scene_rows,
-    shots_of,
+    sensor_readings,
 )
 from bevstack.synthetic.recording.traffic_element_labels import control_rows, lane_rows
 from bevstack.synthetic.renderer.weather import Drop, draw_drops, draw_rain_field
@@ -30,15 +31,15 @@ from bevstack.synthetic.streets.ground import ROAD, TEXELS_PER_M
 from bevstack.tables.names import LANE_TABLE, LIDAR_CHANNEL, TRAFFIC_ELEMENT_TABLE
 from bevstack.tables.writer import make_token
 
-_NOISE_LEVELS = 2.2  # standard deviation of the sensor noise, of 255
-SWEEPS_BETWEEN = 5  # camera pictures between two keyframes: 12 Hz in all
-LIDAR_SWEEPS_BETWEEN = 9  # revolutions of the lidar between two keyframes: 20 Hz in all
+_NOISE_LEVELS = 2.2  # standard deviation of the sensor noise, in units of 0..255
+SWEEPS_BETWEEN = 5  # camera images between two keyframes: 12 Hz with the keyframes
+LIDAR_SWEEPS_BETWEEN = 9  # revolutions of the lidar between two keyframes: 20 Hz with the keyframes
 _CAN_PERIOD_S = 0.02  # 50 Hz
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What a scene left behind."""
+    """Table rows of a scene and digests of its files."""
 
     rows: Rows  # of the 13 tables
     extra_rows: Rows  # of `traffic_element` and `lane`
@@ -46,31 +47,32 @@ class Recording:
 
 
 class _Folder:
-    """Writes files below a root and remembers their digests."""
+    """Writer of files below a root, with their digests."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self.digests: dict[str, str] = {}
 
     def write(self, path: str, content: bytes) -> None:
+        """Write a file and its missing folders, and store the digest."""
         target = self._root / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
         self.digests[path] = hashlib.sha256(content).hexdigest()
 
 
-def sensor_noise(spec: WorldSpec) -> np.ndarray:
-    """The one field of sensor noise that all pictures are read from, each at its own place."""
+def sensor_noise(spec: WorldSpec) -> NDArray[np.float32]:
+    """Return the field of sensor noise (512, 512) of a world; each image uses it from an offset."""
     rng = np.random.default_rng(spec.seed)
     return rng.normal(0.0, _NOISE_LEVELS, (512, 512)).astype(np.float32)
 
 
 class SensorDraws:
-    """What is drawn for the cameras of a scene, and drawn anew for every picture.
+    """Random properties of a scene's cameras: some for the whole scene, some for each image.
 
     Args:
         spec: of the world.
-        scene: whose cameras these are.
+        scene: the scene.
     """
 
     def __init__(self, spec: WorldSpec, scene: Scene) -> None:
@@ -87,7 +89,7 @@ class SensorDraws:
         self._supersampling = spec.supersampling
 
     def sensor(self, camera: int) -> Sensor:
-        """The electronics of a camera for its next picture."""
+        """Draw the properties of a camera for its next image."""
         row, column = (int(v) for v in self.rng.integers(0, self._noise.shape[0], 2))
         return Sensor(
             supersampling=self._supersampling,
@@ -99,7 +101,11 @@ class SensorDraws:
 
 
 def record_scene(spec: WorldSpec, name: str, root: Path) -> Recording:
-    """Builds a scene, renders every sample and writes its files below `root`."""
+    """Build a scene, render it and write its files below `root`.
+
+    Raises:
+        ValueError: the world has no scene of this name.
+    """
     scene = build_scene(spec, name)
     folder = _Folder(root)
     draws = SensorDraws(spec, scene)
@@ -109,14 +115,14 @@ def record_scene(spec: WorldSpec, name: str, root: Path) -> Recording:
         for index in range(scene.samples)
     ]
     between = SWEEPS_BETWEEN if spec.sweeps else 0
-    for shot in shots_of(scene.samples, between):
+    for reading in sensor_readings(scene.samples, between):
         for number in range(len(scene.rig.cameras)):
-            if not shot.is_key:
-                _record_picture(spec, scene, number, shot, folder, draws)
+            if not reading.is_key:
+                _record_picture(spec, scene, number, reading, folder, draws)
     lidar_between = LIDAR_SWEEPS_BETWEEN if spec.sweeps else 0
-    for shot in shots_of(scene.samples, lidar_between):
-        if not shot.is_key:
-            _record_sweep(spec, scene, shot, folder, draws)
+    for reading in sensor_readings(scene.samples, lidar_between):
+        if not reading.is_key:
+            _record_sweep(spec, scene, reading, folder, draws)
     rows = scene_rows(scene, sightings, between, lidar_between)
     _record_map(scene, folder, rows)
     _record_can_bus(scene, folder)
@@ -131,50 +137,56 @@ def _record_sample(
     draws: SensorDraws,
     controls: list[Row],
 ) -> Sighting:
+    """Record all sensors at a keyframe and append the rows of traffic lights and signs."""
     visible = np.zeros(len(scene.objects), np.int64)
-    alone = np.zeros(len(scene.objects), np.int64)
+    unoccluded = np.zeros(len(scene.objects), np.int64)
     per_pixel = spec.supersampling**2
-    key = Shot(int(index * SAMPLE_PERIOD_S * 1e6), index, True)
+    key = SensorReading(int(index * SAMPLE_PERIOD_S * 1e6), index, True)
     for number, camera in enumerate(scene.rig.cameras):
         picture = _record_picture(spec, scene, number, key, folder, draws)
         controls += control_rows(scene, index, camera, picture, per_pixel)
         visible += picture.visible_px
-        alone += picture.alone_px
+        unoccluded += picture.unoccluded_px
     hits = _record_sweep(spec, scene, key, folder, draws)
-    return Sighting(hits, visible // per_pixel, alone // per_pixel)
+    return Sighting(hits, visible // per_pixel, unoccluded // per_pixel)
 
 
 def _record_sweep(
-    spec: WorldSpec, scene: Scene, shot: Shot, folder: _Folder, draws: SensorDraws
-) -> np.ndarray:
-    """Takes a revolution of the lidar and writes it; returns the points (objects,) on each."""
-    moment = freeze(scene, shot.since_start_us * 1e-6)
+    spec: WorldSpec, scene: Scene, reading: SensorReading, folder: _Folder, draws: SensorDraws
+) -> NDArray[np.int64]:
+    """Simulate and write a revolution of the lidar; return the points (objects,) on each object."""
+    moment = freeze(scene, reading.since_start_us * 1e-6)
     sweep = take_sweep(scene, moment, spec.lidar_azimuths, draws.rng)
-    time_us = scene.start_us + shot.since_start_us
-    path = data_filename(scene, LIDAR_CHANNEL, time_us, shot.is_key)
+    time_us = scene.start_us + reading.since_start_us
+    path = data_filename(scene, LIDAR_CHANNEL, time_us, reading.is_key)
     folder.write(path, sweep.points.astype("<f4").tobytes())
     return sweep.hits
 
 
 def _record_picture(
-    spec: WorldSpec, scene: Scene, number: int, shot: Shot, folder: _Folder, draws: SensorDraws
+    spec: WorldSpec,
+    scene: Scene,
+    number: int,
+    reading: SensorReading,
+    folder: _Folder,
+    draws: SensorDraws,
 ) -> Picture:
-    """Takes a picture at the camera's own time and writes it."""
+    """Render and write an image at the exposure time of a camera."""
     camera = scene.rig.cameras[number]
-    elapsed_us = shot.since_start_us + camera.time_offset_us
+    elapsed_us = reading.since_start_us + camera.time_offset_us
     moment = freeze(scene, elapsed_us * 1e-6)
     picture = take_picture(scene, moment, camera, draws.sensor(number))
     encoded = cv2.imencode(".jpg", picture.image, [cv2.IMWRITE_JPEG_QUALITY, spec.jpeg_quality])[1]
-    path = data_filename(scene, camera.channel, scene.start_us + elapsed_us, shot.is_key)
+    path = data_filename(scene, camera.channel, scene.start_us + elapsed_us, reading.is_key)
     folder.write(path, encoded.tobytes())
     return picture
 
 
 def _record_map(scene: Scene, folder: _Folder, rows: Rows) -> None:
-    """The drivable ground around the scene, 10 px/m, 255 = drivable, row 0 = highest y.
+    """Write the drivable area around the scene: 10 px/m, 255 = drivable, row 0 = highest y.
 
-    nuScenes' own maps begin at the world's origin; this one is cut out, and its row in the table
-    says where (`corner_m`, the world position of its lower left corner).
+    nuScenes' maps start at the world's origin. This one covers the scene alone, and its table row
+    has the world position of its lower left corner, `corner_m`.
     """
     ground = scene.ground
     mask = ((ground.surface == ROAD) * np.uint8(255)).astype(np.uint8)
@@ -207,7 +219,7 @@ def _record_map(scene: Scene, folder: _Folder, rows: Rows) -> None:
 
 
 def _record_can_bus(scene: Scene, folder: _Folder) -> None:
-    """The pose channel of the CAN bus at 50 Hz, in the layout of nuScenes' expansion."""
+    """Write the pose channel of the CAN bus at 50 Hz, in the format of nuScenes' expansion."""
     messages = []
     duration = (scene.samples - 1) * SAMPLE_PERIOD_S
     speeds = scene.ego.speed_mps

@@ -1,8 +1,9 @@
-"""Rows of the extra tables: traffic lights and signs in the images, and the lanes they govern."""
+"""Rows of the extra tables: traffic lights and signs in the images, and lanes."""
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bevstack.synthetic.population.traffic import sample_tracks
 from bevstack.synthetic.population.traffic_control import TrafficControl
@@ -12,19 +13,19 @@ from bevstack.synthetic.rig import CameraMount, yaw_to_quaternion
 from bevstack.synthetic.scene import Scene
 from bevstack.tables.writer import make_token
 
-_LEAST_PX = 4  # visible pixels of an annotated light or sign
-_LEAST_SHARE = 0.3  # of its pixels that must be visible
-_FACING = 0.25  # cosine between its face and the direction to the camera
+_MIN_VISIBLE_PX = 4  # of an annotated light or sign
+_MIN_VISIBLE_SHARE = 0.3  # visible share of its pixels
+_MIN_FACING = 0.25  # cosine of the angle between its face's normal and the direction to the camera
 _LANE_STEP_M = 2.0
 
 
 def lane_token(scene: Scene, lane: int) -> str:
-    """Token of a lane of a scene."""
+    """Return the token of a lane of a scene."""
     return make_token("lane", scene.name, lane)
 
 
 def lane_rows(scene: Scene) -> list[Row]:
-    """Centre lines of all lanes of a scene, in driving direction."""
+    """Return the rows of all lanes of a scene, with centre lines in driving direction."""
     rows: list[Row] = []
     for index, lane in enumerate(scene.layout.lanes):
         s = np.arange(0.0, lane.path.length_m, _LANE_STEP_M)
@@ -45,26 +46,26 @@ def lane_rows(scene: Scene) -> list[Row]:
 def control_rows(
     scene: Scene, sample: int, camera: CameraMount, picture: Picture, per_pixel: int
 ) -> list[Row]:
-    """The lights and signs that one keyframe image shows from their front.
+    """Return the rows of the lights and signs whose front is visible in one keyframe image.
 
     Args:
         scene: the scene.
         sample: index of the sample.
-        camera: which took the picture.
-        picture: the picture.
-        per_pixel: supersamples of a pixel.
+        camera: camera of the image.
+        picture: the image.
+        per_pixel: number of supersamples per pixel.
     """
     time_s = (sample_time_us(scene, sample) + camera.time_offset_us - scene.start_us) * 1e-6
     centre, rotation = camera_pose(sample_tracks(scene.ego.pose[None], time_s)[0], camera)
     rows = []
     for index, control in enumerate(scene.controls):
         visible = int(picture.control_visible_px[index]) / per_pixel
-        alone = int(picture.control_alone_px[index]) / per_pixel
-        if visible < _LEAST_PX or visible < _LEAST_SHARE * alone:
+        unoccluded = int(picture.control_unoccluded_px[index]) / per_pixel
+        if visible < _MIN_VISIBLE_PX or visible < _MIN_VISIBLE_SHARE * unoccluded:
             continue
         box = _box_px(control, centre, rotation, camera.intrinsics, scene.rig.image_size)
         if box is not None:
-            share = round(visible / alone, 3)
+            share = round(visible / unoccluded, 3)
             rows.append(_row(scene, sample, camera.channel, index, box, share, time_s))
     return rows
 
@@ -101,23 +102,26 @@ def _row(
 
 def _box_px(
     control: TrafficControl,
-    centre: np.ndarray,  # (3,) of the camera
-    rotation: np.ndarray,  # (3, 3) scene_from_cam
-    intrinsics: np.ndarray,  # (3, 3)
+    centre: NDArray[np.float64],  # (3,) of the camera
+    rotation: NDArray[np.float64],  # (3, 3) scene_from_cam
+    intrinsics: NDArray[np.float64],  # (3, 3)
     image_size: tuple[int, int],
 ) -> list[list[float]] | None:
-    """Top left and bottom right corner in the image; None where its face is turned away."""
+    """Return the top left and bottom right corner of a control in the image.
+
+    None if its face points away from the camera, or if it is too close.
+    """
     cos, sin = np.cos(control.yaw_rad), np.sin(control.yaw_rad)
     towards = centre - np.array(control.centre_m)
-    if cos * towards[0] + sin * towards[1] < _FACING * np.linalg.norm(towards):
+    if cos * towards[0] + sin * towards[1] < _MIN_FACING * np.linalg.norm(towards):
         return None
     signs = np.array([[a, b, c] for a in (1, -1) for b in (1, -1) for c in (1, -1)])
     corners = signs * np.array(control.size_m) / 2
-    turn = np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
-    seen = (corners @ turn + control.centre_m - centre) @ rotation
-    if seen[:, 2].min() < 0.1:
+    yaw_rotation = np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
+    in_camera = (corners @ yaw_rotation + control.centre_m - centre) @ rotation
+    if in_camera[:, 2].min() < 0.1:
         return None
-    pixels = seen @ intrinsics.T
+    pixels = in_camera @ intrinsics.T
     pixels = pixels[:, :2] / pixels[:, 2:]
     limits = np.array([image_size[1], image_size[0]])
     low, high = np.clip(pixels.min(axis=0), 0, limits), np.clip(pixels.max(axis=0), 0, limits)

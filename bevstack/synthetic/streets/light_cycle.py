@@ -1,4 +1,4 @@
-"""The cycle of the traffic lights."""
+"""Signal cycle of the traffic lights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Signals:
-    """One cycle for all junctions: main green, all wait, cross green, all wait."""
+    """Cycle of all junctions: main road green, all red, cross streets green, all red.
+
+    Phase 0 is the main road, phase 1 the cross streets.
+    """
 
     offset_s: float
     main_s: float
@@ -17,11 +20,11 @@ class Signals:
 
     @property
     def cycle_s(self) -> float:
-        """Time after which all repeats."""
+        """Return the duration of one cycle."""
         return self.main_s + self.cross_s + 2 * self.clear_s
 
     def is_red(self, phase: int, time_s: float) -> bool:
-        """Whether the lanes of a phase must wait."""
+        """Return True if the vehicles of a phase must wait, at red or yellow."""
         t = (time_s + self.offset_s) % self.cycle_s
         if phase == 0:
             return t >= self.main_s
@@ -29,18 +32,21 @@ class Signals:
         return not start <= t < start + self.cross_s
 
     def red_window(self, phase: int, time_s: float) -> tuple[float, float]:
-        """Begin and end of the time in which a phase is red: the one at a time, or the next."""
-        begin = self.main_s if phase == 0 else self.main_s + self.clear_s + self.cross_s
-        length = self.cycle_s - (self.main_s if phase == 0 else self.cross_s)
-        start = time_s - (time_s + self.offset_s - begin) % self.cycle_s
-        if time_s >= start + length:
-            start += self.cycle_s
-        return start, start + length
+        """Return start and end of the red time of a phase that includes `time_s`, or of the next.
+
+        Yellow counts as red.
+        """
+        offset_s = self.main_s if phase == 0 else self.main_s + self.clear_s + self.cross_s
+        duration_s = self.cycle_s - (self.main_s if phase == 0 else self.cross_s)
+        start_s = time_s - (time_s + self.offset_s - offset_s) % self.cycle_s
+        if time_s >= start_s + duration_s:
+            start_s += self.cycle_s
+        return start_s, start_s + duration_s
 
     def colour(self, phase: int, time_s: float) -> int:
-        """What the lights of a phase show, as OpenLane-V2's attribute: 1 red, 2 green, 3 yellow.
+        """Return the colour of a phase as OpenLane-V2's attribute: 1 red, 2 green, 3 yellow.
 
-        Yellow are the first seconds of the time in which the lanes must wait.
+        The first `yellow_s` of the red time are yellow.
         """
         if not self.is_red(phase, time_s):
             return 2

@@ -1,4 +1,4 @@
-"""Car following and paths: nobody collides, red is obeyed, bends are taken slowly."""
+"""Car following and paths: no collisions, stops at red, slow in bends."""
 
 import numpy as np
 import pytest
@@ -23,11 +23,11 @@ def straight(length_m: float):
     )
 
 
-def test_a_path_gives_positions_left_and_right_of_it():
+def test_positions_on_a_path_and_beside_it():
     bend = path_through(np.array([[0.0, 0.0], [4.0, 0.0], [4.0, 3.0]]))
     assert bend.length_m == 7.0
     x, y, heading = bend.at(np.array([-2.0, 1.0, 9.0]), np.array([1.0, 0.0, -0.5]))
-    # before the start and beyond the end it runs straight on
+    # before the start and beyond the end the path is straight
     np.testing.assert_allclose([x[0], y[0]], [-2.0, 1.0], atol=1e-12)
     np.testing.assert_allclose([x[1], y[1]], [1.0, 0.0], atol=1e-12)
     np.testing.assert_allclose([x[2], y[2], heading[2]], [4.5, 5.0, np.pi / 2], atol=1e-12)
@@ -45,7 +45,7 @@ def test_followers_keep_their_distance_behind_a_slow_leader():
     np.testing.assert_allclose(np.diff(s, axis=1), (v[:, 1:] + v[:, :-1]) / 2 * DT_S, atol=1e-9)
 
 
-def test_red_is_obeyed_and_green_frees_the_queue():
+def test_vehicles_stop_at_red_and_drive_on_at_green():
     signals = Signals(offset_s=20.0, main_s=20.0, cross_s=10.0, clear_s=3.0)
     assert signals.is_red(0, 0.0) and not signals.is_red(0, 16.5)
     lane = Lane(straight(400), 12.0, (StopLine(150.0, 0),), True, True)
@@ -79,7 +79,7 @@ def test_bends_are_entered_slowly_and_in_time():
     assert 0.5 < slowing.max() < 1.4  # braking, m/s2
 
 
-def test_a_walk_against_the_path_looks_where_it_goes():
+def test_a_walk_against_the_path_has_the_heading_of_its_motion():
     track = walk_on_path(straight(50), 30.0, -1.5, 2.0, time_steps(4.0))
     pose = sample_tracks(track.pose[None], 2.05)[0]
     np.testing.assert_allclose(pose[:2], [30.0 - 1.5 * 2.05, 2.0], atol=1e-9)

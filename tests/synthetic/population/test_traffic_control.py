@@ -1,4 +1,4 @@
-"""Lights and signs: their states, their boxes against the masks, the lanes they govern."""
+"""Traffic lights and signs: states, boxes compared with masks, and their lanes."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from bevstack.vocabulary import CAMERA_CHANNELS, ROAD_SIGN, TRAFFIC_LIGHT
 from tests.synthetic.conftest import SMALL
 
 RED, GREEN, YELLOW = 1, 2, 3
-QUIET = Sensor(
+NOISELESS = Sensor(
     supersampling=1, gains=np.ones(3), noise=np.zeros((2, 2), np.float32), noise_at=(0, 0)
 )
 
 
 @pytest.fixture(scope="module")
 def junction() -> Scene:
-    """A scene by day whose ego comes to a light and sees it."""
+    """Build a scene by day in which the ego approaches a visible traffic light."""
     spec = WorldSpec(seed=5, train_scenes=40, samples_per_scene=9, weather="overcast")
-    for name in spec.families["train"]:
+    for name in spec.split_scenes["train"]:
         scene = build_scene(spec, name)
         ahead = [
             c
@@ -45,8 +45,8 @@ def junction() -> Scene:
 def forward(scene: Scene, control, time_s: float) -> float:
     x, y, yaw = scene.ego.pose[round(10 * (time_s + 1))]
     dx, dy = control.centre_m[0] - x, control.centre_m[1] - y
-    aside = abs(np.cos(yaw) * dy - np.sin(yaw) * dx)
-    return float(np.cos(yaw) * dx + np.sin(yaw) * dy) if aside < 8 else -1.0
+    lateral = abs(np.cos(yaw) * dy - np.sin(yaw) * dx)
+    return float(np.cos(yaw) * dx + np.sin(yaw) * dy) if lateral < 8 else -1.0
 
 
 def test_lights_go_from_green_over_yellow_to_red_and_never_show_green_to_both():
@@ -64,18 +64,22 @@ def test_lit_lamp_is_the_one_of_the_state():
     heights = {RED: 5 / 6, YELLOW: 3 / 6, GREEN: 1 / 6}
     for state in heights:
         for colour, v in heights.items():
-            *rgb, shine = paint(
+            *rgb, emission = paint(
                 Pattern.TRAFFIC_LIGHT, 0, 0.5, v, 0, 0, (0.1,) * 3, (0.1,) * 3, float(state), 0.0
             )
-            assert (shine == 1.0) == (state == colour)
-            lead = {RED: rgb[0] > 2 * rgb[1], GREEN: rgb[1] > 2 * rgb[0], YELLOW: rgb[0] > rgb[1]}
-            assert lead[colour]
+            assert (emission == 1.0) == (state == colour)
+            dominant = {
+                RED: rgb[0] > 2 * rgb[1],
+                GREEN: rgb[1] > 2 * rgb[0],
+                YELLOW: rgb[0] > rgb[1],
+            }
+            assert dominant[colour]
     behind = paint(Pattern.TRAFFIC_LIGHT, 1, 0.5, 0.5, 0, 0, (0.1,) * 3, (0.1,) * 3, 1.0, 0.0)
-    assert behind[3] == 0.0  # nothing to be read from behind
+    assert behind[3] == 0.0  # the state is not visible from behind
 
 
 def plate(meaning: int) -> np.ndarray:
-    """The painted face of a sign (24, 24, 3), row 0 at the top."""
+    """Paint the face of a sign (24, 24, 3), row 0 at the top."""
     grid = (np.arange(24) + 0.5) / 24
     return np.array(
         [
@@ -88,7 +92,7 @@ def plate(meaning: int) -> np.ndarray:
     )
 
 
-def test_every_meaning_has_its_own_plate_and_left_mirrors_right():
+def test_signs_of_all_meanings_differ_and_left_mirrors_right():
     plates = {m: plate(m) for m in (0, 4, 5, 6, 7, 8, 9, 10, 11, 12)}
     for a in plates:
         for b in plates:
@@ -105,7 +109,7 @@ def test_boxes_of_lights_are_those_of_their_pixels(junction: Scene):
     compared = 0
     for camera in junction.rig.cameras:
         moment = freeze(junction, 1.0 + camera.time_offset_us * 1e-6)
-        picture = take_picture(junction, moment, camera, QUIET)
+        picture = take_picture(junction, moment, camera, NOISELESS)
         for row in control_rows(junction, 2, camera, picture, 1):
             index = next(
                 i
@@ -129,13 +133,13 @@ def test_boxes_of_lights_are_those_of_their_pixels(junction: Scene):
     assert compared >= 2
 
 
-def test_the_picture_shows_the_colour_that_the_row_says(junction: Scene):
-    """The brightest saturated pixel of a large light has the colour of its attribute."""
-    seen = Counter()
+def test_the_image_shows_the_colour_of_the_row(junction: Scene):
+    """Check that the most saturated pixel of a large light has the colour of its attribute."""
+    shown = Counter()
     for sample in range(junction.samples):
         camera = junction.rig.cameras[0]
         moment = freeze(junction, 0.5 * sample + camera.time_offset_us * 1e-6)
-        picture = take_picture(junction, moment, camera, QUIET)
+        picture = take_picture(junction, moment, camera, NOISELESS)
         for row in control_rows(junction, sample, camera, picture, 1):
             (left, top), (right, bottom) = (np.round(p).astype(int) for p in row["points"])
             if row["category"] != TRAFFIC_LIGHT or bottom - top < 9 or row["visibility"] < 0.99:
@@ -144,8 +148,8 @@ def test_the_picture_shows_the_colour_that_the_row_says(junction: Scene):
             red, green, _ = patch[np.argmax(np.ptp(patch, axis=1))]
             colour = RED if red > 1.8 * green else GREEN if green > 1.5 * red else YELLOW
             assert colour == row["attribute"]
-            seen[colour] += 1
-    assert sum(seen.values()) >= 2
+            shown[colour] += 1
+    assert sum(shown.values()) >= 2
 
 
 def test_lanes_run_towards_the_lights_that_govern_them(junction: Scene):

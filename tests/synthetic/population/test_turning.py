@@ -1,4 +1,4 @@
-"""Turning vehicles and a turning ego: smooth ways from lane to lane, slow in the bend."""
+"""Turning vehicles and a turning ego: smooth paths from lane to lane, slow in the bend."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from bevstack.synthetic.population.traffic import DT_S, LEAD_IN_S
 from bevstack.synthetic.scene import Scene, build_scene
 from bevstack.synthetic.streets.ground import ROAD
 
-EGO = (4.6, 1.9)  # length and width; its middle is 1.3 m before the rear axle
+EGO = (4.6, 1.9)  # length and width; its centre is 1.3 m ahead of the rear axle
 
 
-def test_some_vehicles_turn_at_junctions_slowly_and_where_they_look():
+def test_some_vehicles_turn_at_junctions_slowly_and_along_their_heading():
     spec = WorldSpec(seed=3, train_scenes=14, samples_per_scene=31)
     turned = 0
-    for name in spec.families["train"]:
+    for name in spec.split_scenes["train"]:
         scene = build_scene(spec, name)
         if not scene.layout.crossings:
             continue
@@ -31,27 +31,27 @@ def test_some_vehicles_turn_at_junctions_slowly_and_where_they_look():
             if rate.max() < 0.3:
                 continue  # the road itself bends, at a larger radius
             turned += 1
-            assert rate.max() < 1.6  # rad/s: nobody spins
+            assert rate.max() < 1.6  # rad/s: no vehicle spins
             step = np.diff(track.pose[:, :2], axis=0)[track.alive[1:] & track.alive[:-1]]
             speed = track.speed_mps[1:][track.alive[1:] & track.alive[:-1]]
-            way = np.hypot(*step.T)
-            np.testing.assert_allclose(way, 0.1 * speed, atol=0.08)
-            moving = way > 0.05
-            heading = np.arctan2(step[moving, 1], step[moving, 0])
-            looks = track.pose[1:, 2][track.alive[1:] & track.alive[:-1]][moving]
-            assert np.cos(heading - looks).min() > 0.95
+            distance = np.hypot(*step.T)
+            np.testing.assert_allclose(distance, 0.1 * speed, atol=0.08)
+            moving = distance > 0.05
+            direction = np.arctan2(step[moving, 1], step[moving, 0])
+            heading = track.pose[1:, 2][track.alive[1:] & track.alive[:-1]][moving]
+            assert np.cos(direction - heading).min() > 0.95
     assert turned >= 3
 
 
 @pytest.fixture(scope="module")
 def scenes() -> list[Scene]:
-    """Scenes of ten seconds, some with junctions."""
+    """Build scenes of ten seconds, some with junctions."""
     spec = WorldSpec(seed=2, train_scenes=40, samples_per_scene=21)
-    return [build_scene(spec, name) for name in spec.families["train"]]
+    return [build_scene(spec, name) for name in spec.split_scenes["train"]]
 
 
 def turns(scene: Scene) -> bool:
-    """Whether the ego leaves the main road: in the end it drives along a cross street."""
+    """Return True if the ego leaves the main road and drives along a cross street at the end."""
     end = scene.ego.pose[-11]
     return any(
         abs(np.sin(end[2] - float(c.path.heading_rad[0]))) < 0.5
@@ -62,7 +62,7 @@ def turns(scene: Scene) -> bool:
 
 
 def body_of(scene: Scene) -> np.ndarray:
-    """Centre x, y, yaw, length, width (K, 5) of the ego."""
+    """Return centre x, y, yaw, length, width (K, 5) of the ego."""
     x, y, yaw = scene.ego.pose.T
     size = np.broadcast_to(EGO, (len(x), 2))
     return np.column_stack([x + 1.3 * np.cos(yaw), y + 1.3 * np.sin(yaw), yaw, size])
@@ -87,7 +87,7 @@ def test_the_ego_is_always_on_the_carriageway_with_its_whole_body(scenes: list[S
         assert (kinds == ROAD).all(), scene.name
 
 
-def test_nothing_ever_meets_the_ego(scenes: list[Scene]):
+def test_no_object_ever_overlaps_the_ego(scenes: list[Scene]):
     for scene in scenes:
         ego = body_of(scene)
         for item in scene.objects:
@@ -96,16 +96,16 @@ def test_nothing_ever_meets_the_ego(scenes: list[Scene]):
                 assert not rectangles_overlap(ego[k], other), (scene.name, item.model.category)
 
 
-def test_a_turning_ego_moves_where_it_looks_and_obeys_the_light(scenes: list[Scene]):
+def test_a_turning_ego_moves_along_its_heading_and_obeys_the_light(scenes: list[Scene]):
     for scene in filter(turns, scenes):
         pose, speed = scene.ego.pose, scene.ego.speed_mps
         step = np.diff(pose[:, :2], axis=0)
         mean = (speed[1:] + speed[:-1]) / 2
-        # The axle is a little behind on the path, whose bend shortens chords.
+        # The axle is behind the centre on the path, and chords are shorter than the bend.
         np.testing.assert_allclose(np.hypot(*step.T), DT_S * mean, atol=0.05)
         yaw = (pose[1:, 2] + pose[:-1, 2]) / 2
-        aside = np.cos(yaw) * step[:, 1] - np.sin(yaw) * step[:, 0]
-        assert np.abs(aside).max() < 0.05
+        lateral = np.cos(yaw) * step[:, 1] - np.sin(yaw) * step[:, 0]
+        assert np.abs(lateral).max() < 0.05
         assert np.abs(np.diff(pose[:, 2])).max() < 0.16
         layout = scene.layout
         crossing = layout.crossings[layout.turn.crossing]
@@ -113,8 +113,8 @@ def test_a_turning_ego_moves_where_it_looks_and_obeys_the_light(scenes: list[Sce
         body = body_of(scene)
         front = body[:, :2] + 2.3 * np.stack([np.cos(body[:, 2]), np.sin(body[:, 2])], axis=1)
         along = np.cos(heading) * (front[:, 0] - x) + np.sin(heading) * (front[:, 1] - y)
-        line = -crossing.half_width_m - 5.0  # where the lane's stop line is
+        line = -crossing.half_width_m - 5.0  # stop line of the lane
         passes = np.nonzero((along[:-1] < line) & (along[1:] >= line))[0]
         assert len(passes) == 1
         shown = layout.signals.colour(0, float(passes[0]) * DT_S - LEAD_IN_S)
-        assert shown != 1, scene.name  # green, or yellow to who could not stop any more
+        assert shown != 1, scene.name  # green, or yellow if the ego could no longer stop

@@ -1,4 +1,4 @@
-"""Rows against the simulation: velocities, attributes, chains, lidar counts, camera times."""
+"""Table rows compared with the simulation: velocities, attributes, chains, counts, times."""
 
 import json
 from dataclasses import replace
@@ -19,10 +19,10 @@ from tests.synthetic.conftest import SMALL
 
 @pytest.fixture(scope="module")
 def tables(scene):
-    """Tables of the built scene, as if every object were seen in every sample."""
+    """Return the tables of the built scene if every object is visible in every sample."""
     count = len(scene.objects)
-    seen = Sighting(np.full(count, 3), np.full(count, 50), np.full(count, 100))
-    merged, rows = fixed_rows(), scene_rows(scene, [seen] * scene.samples)
+    visible = Sighting(np.full(count, 3), np.full(count, 50), np.full(count, 100))
+    merged, rows = fixed_rows(), scene_rows(scene, [visible] * scene.samples)
     for name, more in rows.items():
         merged[name] += more
     merged["map"] = [{"token": "m", "log_tokens": [merged["log"][0]["token"]]}]
@@ -31,20 +31,22 @@ def tables(scene):
 
 
 def object_of(scene, tables) -> dict[str, int]:
-    """Instance token -> index of the object, found again by category and size."""
+    """Return the index of the object of each instance token, matched by category and size."""
     names = {row["token"]: row["name"] for row in tables["category"]}
     instances = {row["token"]: row for row in tables["instance"]}
-    by_looks = {(o.model.category, tuple(o.model.size_m)): i for i, o in enumerate(scene.objects)}
-    found = {}
+    by_appearance = {
+        (o.model.category, tuple(o.model.size_m)): i for i, o in enumerate(scene.objects)
+    }
+    indices = {}
     for row in tables["sample_annotation"]:
         width, length, height = row["size"]
         category = names[instances[row["instance_token"]]["category_token"]]
-        found[row["instance_token"]] = by_looks[category, (length, width, height)]
-    return found
+        indices[row["instance_token"]] = by_appearance[category, (length, width, height)]
+    return indices
 
 
 def test_velocity_from_the_table_is_the_simulated_one(scene, tables):
-    """Central differences of rows 1 s apart against the mean of the simulated speed."""
+    """Compare central differences over 1 s with the mean of the simulated speed."""
     index_of = object_of(scene, tables)
     rows = {row["token"]: row for row in tables["sample_annotation"]}
     times = {row["token"]: row["timestamp"] for row in tables["sample"]}
@@ -63,7 +65,7 @@ def test_velocity_from_the_table_is_the_simulated_one(scene, tables):
         around = slice(k - round(0.5 / DT_S), k + round(0.5 / DT_S) + 1)
         yaws = track.pose[around, 2]
         if np.ptp(yaws) > 0.05:
-            continue  # in a bend the chord is shorter than the way
+            continue  # in a bend the chord is shorter than the path
         speeds = track.speed_mps[around]
         simulated = float(((speeds[1:] + speeds[:-1]) / 2 * DT_S).sum())
         # Positions are rounded to 1 mm; lanes are polylines of 0.5 m; yaw may turn by 0.05 rad.
@@ -123,8 +125,8 @@ def test_chains_run_through_consecutive_samples(tables):
         assert count == instance["nbr_annotations"]
 
 
-def test_unseen_objects_are_annotated_only_between_sightings(scene):
-    """Seen in samples 2 and 5: rows 2 to 5, of which the middle ones have no points."""
+def test_hidden_objects_are_annotated_only_between_two_sightings(scene):
+    """Check an object with points in samples 2 and 5: it has rows 2 to 5, two without points."""
     count = len(scene.objects)
     start = np.hypot(*(scene.poses[:, 10, :2] - scene.ego.pose[10, :2]).T)
     index = int(np.argmin(np.where(scene.alive.all(axis=1), start, np.inf)))
@@ -152,7 +154,7 @@ def test_lidar_counts_are_the_points_inside_the_boxes(world: Path, devkit):
         points = LidarPointCloud.from_file(path).points[:3]
         for box in boxes:
             row = devkit.get("sample_annotation", box.token)
-            # Range noise of 1 cm moves points off a surface, and the ground lies at the foot.
+            # Range noise of 1 cm moves points off a surface, and ground points lie at the foot.
             inside = int(points_in_box(box, points, wlh_factor=1.06).sum())
             counted += 1
             assert inside >= 0.9 * row["num_lidar_pts"] - 1
@@ -160,12 +162,12 @@ def test_lidar_counts_are_the_points_inside_the_boxes(world: Path, devkit):
             height = devkit.get("ego_pose", token)["translation"][2] - 1.84
             above = lifted[2] > height + 0.15 if lifted.size else np.zeros(0)
             differing += above.sum() > row["num_lidar_pts"] * 1.1 + 2
-    # A rack's row counts its own points while bicycles beside it may reach in, and the sensor
-    # leans, so that "above the ground" is only roughly so: a few percent may differ.
+    # Bicycles beside a rack may reach into its box, and the sensor leans, so that "above the
+    # ground" is approximate: a few percent may differ.
     assert counted > 300 and differing / counted < 0.05
 
 
-def test_each_sensor_has_its_own_time_and_pose(scene, tables):
+def test_each_sensor_has_a_separate_time_and_pose(scene, tables):
     poses = {row["token"]: row for row in tables["ego_pose"]}
     k = int(np.argmax(scene.ego.speed_mps))
     sample = min(max(round((k * DT_S - LEAD_IN_S) / 0.5), 1), scene.samples - 2)
@@ -177,11 +179,11 @@ def test_each_sensor_has_its_own_time_and_pose(scene, tables):
     assert speed > 3.0
     for row in rows:
         late = (lidar["timestamp"] - row["timestamp"]) * 1e-6
-        way = np.subtract(
+        distance = np.subtract(
             poses[lidar["ego_pose_token"]]["translation"],
             poses[row["ego_pose_token"]]["translation"],
         )
-        assert np.hypot(*way[:2]) == pytest.approx(late * speed, abs=0.03)
+        assert np.hypot(*distance[:2]) == pytest.approx(late * speed, abs=0.03)
         assert poses[row["ego_pose_token"]]["timestamp"] == row["timestamp"]
 
 
@@ -193,7 +195,7 @@ def test_fixed_rows_name_all_categories_and_attributes():
     assert len(rows["sensor"]) == 12 and set(empty_tables()) == set(TABLES)
 
 
-def test_racks_and_ignored_things_are_there_to_be_filtered(world: Path, devkit):
+def test_bicycle_racks_and_unscored_objects_are_annotated(world: Path, devkit):
     names = [a["category_name"] for a in devkit.sample_annotation]
     assert "static_object.bicycle_rack" in names
     assert {"movable_object.debris", "movable_object.pushable_pullable"} & set(names)

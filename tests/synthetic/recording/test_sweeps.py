@@ -1,4 +1,4 @@
-"""Pictures and lidar sweeps between the keyframes, ordered and linked as in nuScenes."""
+"""Images and lidar sweeps between the keyframes, ordered and linked as in nuScenes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bevstack.synthetic import WorldSpec, make_world
-from bevstack.synthetic.recording.labels import shots_of
+from bevstack.synthetic.recording.labels import sensor_readings
 
 SPEC = WorldSpec(
     seed=4,
@@ -25,18 +25,18 @@ SPEC = WorldSpec(
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    where = tmp_path_factory.mktemp("sweeps") / "world"
-    make_world(where, SPEC)
-    return where
+    folder = tmp_path_factory.mktemp("sweeps") / "world"
+    make_world(folder, SPEC)
+    return folder
 
 
-def test_five_pictures_stand_between_two_keyframes_and_belong_to_the_following_one():
-    shots = shots_of(3, 5)
-    assert [s.is_key for s in shots] == [True] + ([False] * 5 + [True]) * 2
-    assert [s.sample for s in shots] == [0] + [1] * 6 + [2] * 6
-    steps = np.diff([s.since_start_us for s in shots])
+def test_five_images_lie_between_two_keyframes_and_belong_to_the_second():
+    readings = sensor_readings(3, 5)
+    assert [r.is_key for r in readings] == [True] + ([False] * 5 + [True]) * 2
+    assert [r.sample for r in readings] == [0] + [1] * 6 + [2] * 6
+    steps = np.diff([r.since_start_us for r in readings])
     assert abs(steps - 1e6 / 12).max() <= 1
-    assert [s.is_key for s in shots_of(4, 0)] == [True] * 4
+    assert [r.is_key for r in sensor_readings(4, 0)] == [True] * 4
 
 
 def test_devkit_walks_through_sweeps_and_keyframes_in_order_of_time(root: Path):
@@ -63,7 +63,7 @@ def test_devkit_walks_through_sweeps_and_keyframes_in_order_of_time(root: Path):
     assert abs(steps - 1e6 / 12).max() <= 1
 
 
-def test_nine_lidar_sweeps_stand_between_two_keyframes_each_at_its_own_pose(root: Path):
+def test_nine_lidar_sweeps_lie_between_two_keyframes_each_with_its_pose(root: Path):
     from nuscenes import NuScenes
     from nuscenes.utils.data_classes import LidarPointCloud
 
@@ -100,7 +100,7 @@ def test_nine_lidar_sweeps_stand_between_two_keyframes_each_at_its_own_pose(root
 
 
 def test_points_of_a_wall_stay_where_they_are_from_sweep_to_sweep(root: Path):
-    """Sweeps moved to the keyframe by their poses lie on what the keyframe's own points show."""
+    """Compare sweeps, transformed to the keyframe by their poses, with the keyframe's points."""
     from nuscenes import NuScenes
     from nuscenes.utils.data_classes import LidarPointCloud
     from scipy.spatial import cKDTree
@@ -114,11 +114,11 @@ def test_points_of_a_wall_stay_where_they_are_from_sweep_to_sweep(root: Path):
         high = (cloud.points[2] > -1.0) & (np.hypot(*cloud.points[:2]) < 25.0)
         old = times[0] > 0.04
         now, before = cloud.points[:3, high & ~old].T, cloud.points[:3, high & old].T
-        gaps = cKDTree(now).query(before)[0]
-        assert np.median(gaps) < 0.35  # columns of the sweep are up to 0.3 m apart there
+        distances = cKDTree(now).query(before)[0]
+        assert np.median(distances) < 0.35  # columns of the sweep are up to 0.3 m apart there
 
 
-def test_pictures_between_show_motion_between_and_tables_stay_the_same(root: Path, tmp_path: Path):
+def test_images_between_keyframes_show_motion_and_tables_stay_the_same(root: Path, tmp_path: Path):
     plain = tmp_path / "plain"
     make_world(plain, replace(SPEC, sweeps=False))
     for table in ("sample_annotation", "instance", "traffic_element", "scene"):

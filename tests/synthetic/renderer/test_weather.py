@@ -1,4 +1,4 @@
-"""Weather and light: shares of the mix, what pictures look like, words in descriptions."""
+"""Weather and light: shares of the mix, appearance of images, words in descriptions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def picture(weather: str, channel: int = 0, name: str = "scene-2003") -> np.ndar
     ).image.astype(float)
 
 
-def test_mix_has_its_shares_already_in_few_scenes():
+def test_mix_shows_night_and_rain_in_a_small_number_of_scenes():
     for phase in (0.0, 0.31, 0.77):
         many = Counter(choose_weather("mix", i, phase) for i in range(2000))
         assert set(many) == set(WEATHERS)
@@ -38,7 +38,7 @@ def test_mix_has_its_shares_already_in_few_scenes():
     assert choose_weather("fog", 3, 0.5) == "fog"
 
 
-def test_a_wished_weather_is_that_of_every_scene_and_objects_stay_the_same():
+def test_a_requested_weather_is_that_of_every_scene_and_objects_stay_the_same():
     scenes = {w: build_scene(replace(SPEC, weather=w), "scene-2003") for w in WEATHERS}
     for weather, scene in scenes.items():
         assert scene.light.weather == weather
@@ -60,26 +60,25 @@ def test_night_is_dark_and_its_lamps_are_not():
     assert draw_light("night", np.random.default_rng(0)).noise > 1.5
 
 
-def test_fog_takes_contrast_from_what_is_far():
+def test_fog_reduces_the_contrast_of_distant_objects():
     horizon, ratios = slice(30, 45), []  # rows just above the vanishing line
-    for name in SPEC.families["train"]:
+    for name in SPEC.split_scenes["train"]:
         clear, fog = picture("overcast", name=name), picture("fog", name=name)
         ratios.append(fog[horizon].std() / clear[horizon].std())
-    assert max(ratios) < 0.9 and np.median(ratios) < 0.65, ratios  # what stands near stays dark
+    assert max(ratios) < 0.9 and np.median(ratios) < 0.65, ratios  # near objects stay dark
 
 
-def test_sun_throws_shadows_and_overcast_next_to_none():
+def test_shadows_are_strong_in_the_sun_and_weak_under_clouds():
     lights = {w: draw_light(w, np.random.default_rng(1)) for w in ("sun", "overcast", "rain")}
     assert lights["sun"].shadow > 0.2 > 0.1 > lights["overcast"].shadow
     assert lights["rain"].shadow == 0.0
 
 
-def test_wet_ground_mirrors_what_stands_on_it():
-    """A picture with and without water, otherwise alike: the ground below an object takes its
-    colour up."""
+def test_wet_ground_reflects_objects():
+    """Compare two images that differ in the water alone: objects stay, the ground changes."""
     spec = replace(SPEC, weather="rain", train_scenes=8)
-    found = 0
-    for name in spec.families["train"]:
+    compared = 0
+    for name in spec.split_scenes["train"]:
         scene = build_scene(spec, name)
         values = scene.light.values.copy()
         values[15] = 0.0
@@ -92,14 +91,14 @@ def test_wet_ground_mirrors_what_stands_on_it():
         wet_picture = take_picture(scene, moment, camera, sensor)
         difference = wet_picture.image.astype(int) - take_picture(dry, moment, camera, sensor).image
         objects = wet_picture.instance >= 0
-        # objects themselves stay as they are, but for the glow of lamps
+        # objects stay the same, except for the glow of lamps
         assert np.median(np.abs(difference[objects])) <= 1
         assert np.abs(difference[60:]).mean() > 2
-        found += 1
-    assert found == 8
+        compared += 1
+    assert compared == 8
 
 
-def test_pool_of_light_brightens_and_shadow_darkens_the_same_place():
+def test_lamp_light_brightens_and_shadow_darkens_the_same_place():
     rotation = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
     intrinsics = np.array([[40.0, 0, 40], [0, 40.0, 10], [0, 0, 1]])
     owner = np.full((40, 80), -1, np.int32)
