@@ -87,7 +87,7 @@ def _cpu_seconds() -> float:
 
 
 def _refuse_occupied(root: Path, spec: WorldSpec) -> None:
-    """Raise FileExistsError if a folder holds anything."""
+    """Raise FileExistsError unless a folder is absent or empty."""
     if not root.exists():
         return
     if not root.is_dir():

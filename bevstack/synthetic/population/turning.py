@@ -79,7 +79,7 @@ def turns_at(layout: RoadLayout, number: int, crossing: CrossStreet) -> list[Tur
             far = layout.left if street.is_forward else layout.right
             reach = street.path.length_m / 2 + far.kerb_m + _BEYOND_M
             turns.append(Turn(main_lane, stop, street, reach))
-            # a turn out of the street goes to the opposite side of the turn into it
+            # if the turn into the street is a left turn, the turn out of it is a right turn
             to_kerb = to_left != (layout.hand < 0)
             target = outer if to_kerb else inner
             x, y, _ = crossing.path.at(crossing.path.length_m / 2)

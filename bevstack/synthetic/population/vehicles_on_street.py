@@ -21,7 +21,7 @@ from bevstack.synthetic.population.traffic import (
 )
 from bevstack.synthetic.streets.roads import Lane, Side
 
-# Several copies, because the lidar may miss a small object, and its class had no ground truth.
+# The lidar may miss a small object. Several copies make sure that its class has ground truth.
 _COPIES = {"traffic_cone": 4, "bicycle": 3, "motorcycle": 3}  # 2 of all other classes
 
 
@@ -93,7 +93,7 @@ def draw_vehicles(
 
 
 def _in_junction(lane: Lane, s_m: float, length_m: float) -> bool:
-    """Return True inside a junction; no vehicle may start there, since cross traffic has green."""
+    """Return True inside a junction, where no vehicle may start: cross traffic may have green."""
     return any(stop.s_m < s_m + length_m / 2 < stop.s_m + 20.0 for stop in lane.stop_lines)
 
 
