@@ -134,8 +134,8 @@ def backbone_from_public(
         ValueError: see ``convert_backbone``.
     """
     with torch.device("meta"):
-        wanted = build_model(config).state_dict()
-    wanted = {name: value for name, value in wanted.items() if name.startswith("backbone.")}
+        expected = build_model(config).state_dict()
+    expected = {name: value for name, value in expected.items() if name.startswith("backbone.")}
     missing: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     if isinstance(config.backbone, ResNetConfig):
@@ -151,7 +151,7 @@ def backbone_from_public(
         missing, notes = _optional_layer_scales(file, prefix, config.backbone)
     state, report = convert_weights(
         file.tensors,
-        wanted,
+        expected,
         rows,
         allow_missing=(*missing, *_prefix_patterns(allowed.missing)),
         allow_left_over=(
@@ -210,10 +210,10 @@ def _convert_detector(
     published: Mapping[str, Tensor], config: Config, boxes: str, allowed: Allowed
 ) -> tuple[dict[str, Tensor], Report]:
     with torch.device("meta"):
-        wanted = build_model(config).state_dict()
+        expected = build_model(config).state_dict()
     return convert_weights(
         published,
-        wanted,
+        expected,
         bevformer_rows(boxes),
         allow_missing=_prefix_patterns(allowed.missing),
         allow_left_over=(*NOT_WEIGHTS, *_prefix_patterns(allowed.left_over)),

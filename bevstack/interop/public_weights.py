@@ -78,7 +78,7 @@ class UnmatchedError(ValueError):
 
 def convert_weights(
     published: Mapping[str, Tensor],
-    wanted: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
     rows: Sequence[Rename],
     *,
     allow_missing: Sequence[str] = (),
@@ -88,7 +88,7 @@ def convert_weights(
 
     Args:
         published: names and tensors of a published file.
-        wanted: ``model.state_dict()``; the model may be on the meta device.
+        expected: ``model.state_dict()``; the model may be on the meta device.
         rows: the table; one published tensor may fill several of ours.
         allow_missing: our names, or patterns such as ``"backbone.*"``, that may stay unfilled.
         allow_left_over: published names or patterns that may stay unused.
@@ -105,17 +105,17 @@ def convert_weights(
     matched: list[tuple[str, str]] = []
     for name, tensor in published.items():
         for ours, convert in _targets(name, patterns):
-            if ours not in wanted:
+            if ours not in expected:
                 continue
             if ours in converted:
                 raise ValueError(f"{ours} must come from one published tensor; got {name} as well")
-            shape = wanted[ours].shape
+            shape = expected[ours].shape
             converted[ours] = _converted(name, tensor, convert, shape)
             matched.append((name, ours))
     used = {name for name, _ in matched}
     report = Report(
         tuple(matched),
-        tuple(name for name in wanted if name not in converted),
+        tuple(name for name in expected if name not in converted),
         tuple(name for name in published if name not in used),
     )
     _check_allowed("missing", report.missing, allow_missing, report)

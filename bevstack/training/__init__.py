@@ -1,4 +1,4 @@
-"""Training: one straight-line loop, its optimiser, its checkpoints and its log."""
+"""Training: the loop, its optimiser, its checkpoints and its logs."""
 
 from bevstack.training.events import Evaluation, Skipped, StepReport
 from bevstack.training.loop import train

@@ -1,10 +1,10 @@
-"""Checkpoints: one safetensors file a checkpoint, whole or absent.
+"""Checkpoints: one safetensors file each, written completely or not at all.
 
 A file holds the model, the optimiser's state, the average of the weights and, as JSON in its
-metadata, the configuration and how far the run has come. Nothing else is needed to go on: every
+metadata, the configuration and the position of the run. Nothing else is needed to resume: every
 random draw of a sample comes from (seed, epoch, sample), every other one of a step from (seed,
-step, pass, process). Sharded state is gathered first, so a run may go on with another number of
-processes; each of them reads the file, whose folder they must share.
+step, pass, process). Sharded state is gathered first, so a run may resume with another number of
+processes. Each process reads the file, so all must have access to its folder.
 """
 
 from __future__ import annotations
@@ -14,18 +14,20 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from bevstack.config import Config, config_from_json, config_to_json, first_differences
 from bevstack.models.weights import read_safetensors, write_safetensors
-from bevstack.training.optimizer_step import Learner
-from bevstack.training.parallel import as_shared, load_shared, whole
+from bevstack.training.optimizer_step import OptimizerStep
+from bevstack.training.parallel import full_tensor, load_full_state_dict, shard_like
 
 FORMAT = "bevstack-checkpoint-1"
 _NAME = re.compile(r"^checkpoint_(\d{7})\.safetensors$")
-# Fields of the recipe that say how the work is done and watched, not what is computed.
+# Fields of the training section that do not affect the trained weights: a resumed run may change
+# them.
 FREE_FIELDS = (
     "accumulate",
     "engine",
@@ -42,48 +44,48 @@ FREE_FIELDS = (
 
 @dataclass(frozen=True, kw_only=True)
 class RunPosition:
-    """How far a run has come, over all processes."""
+    """Position of a run, over all processes."""
 
     steps_done: int = 0
     samples_seen: int = 0
     epoch: int = 0  # of the next sample, from 0
     skipped: int = 0  # samples and steps
-    elapsed_s: float = 0.0  # spent in steps, restarts not counted
+    elapsed_s: float = 0.0  # time in steps, without restarts
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """What a run needs to go on; all tensors whole."""
+    """State from which a run resumes; tensors are not sharded."""
 
     position: RunPosition
     model: dict[str, Tensor]
     optimizer: dict[str, Tensor]  # "<parameter index>.<state name>" of torch's state_dict
-    average: dict[str, Tensor]  # by parameter name; empty without one
+    average: dict[str, Tensor]  # by parameter name; empty without an average
 
 
 def checkpoint_path(folder: Path, steps_done: int) -> Path:
-    """File of the checkpoint after a number of steps."""
+    """Return the path of the checkpoint after a number of steps."""
     return folder / f"checkpoint_{steps_done:07d}.safetensors"
 
 
 def save_checkpoint(
     folder: Path,
-    learner: Learner,
+    optimizer_step: OptimizerStep,
     config: Config,
     position: RunPosition,
     keep: int = 2,
 ) -> Path:
-    """Writes a checkpoint, then removes all but the newest ``keep``; every process must call it.
+    """Write a checkpoint and remove all but the newest ``keep``; every process must call it.
 
-    The file appears under its name only when it is complete and on disk, so a run killed at any
-    moment leaves the checkpoints before it untouched.
+    The file gets its name only when it is complete and on disk, so a run that is killed at any
+    moment leaves earlier checkpoints intact.
 
     Raises:
-        OSError: the folder is not writable or the disk is full; earlier checkpoints stay whole.
+        OSError: the folder is not writable or the disk is full. Earlier checkpoints stay intact.
     """
-    tensors = _gathered(learner)
+    tensors = _gathered(optimizer_step)
     path = checkpoint_path(folder, position.steps_done)
-    if not learner.processes.is_first:
+    if not optimizer_step.processes.is_first:
         return path
     metadata = {
         "format": FORMAT,
@@ -97,34 +99,33 @@ def save_checkpoint(
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Checkpoint files of a folder, oldest first."""
+    """List the checkpoint files of a folder, oldest first."""
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if _NAME.match(path.name))
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Removes what runs that were killed while they wrote a file have left of it."""
+    """Remove the partial files of runs that were killed while writing."""
     for path in folder.glob(".*.safetensors.*"):
         path.unlink()
 
 
 def load_checkpoint(path: Path, config: Config) -> TrainingState:
-    """Reads a checkpoint of a run with the same configuration.
-
-    Fields that say how the work is done (``FREE_FIELDS``) may differ.
+    """Read a checkpoint of a run with the same configuration; ``FREE_FIELDS`` may differ.
 
     Raises:
-        ValueError: a damaged file, no checkpoint of ours, or one of another configuration (with
-            the first differing fields).
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, is not a checkpoint of bevstack, or has another
+            configuration (the message names the first differing fields).
     """
     tensors, metadata = _read(path)
-    theirs = _with_our_ways(config_from_json(metadata["config"]), config)
-    differing = first_differences(config, theirs)
+    stored = _with_free_fields(config_from_json(metadata["config"]), config)
+    differing = first_differences(config, stored)
     if differing:
         raise ValueError(
-            f"checkpoint {path} must be of the same configuration; ours != its: "
-            f"{'; '.join(differing)}. Give another --out, or the configuration it was made with"
+            f"checkpoint {path} must be of the same configuration; got (given != stored) "
+            f"{'; '.join(differing)}: give another --out, or the stored configuration"
         )
     return TrainingState(
         position=_position(json.loads(metadata["state"]), config.training.batch_size),
@@ -135,21 +136,21 @@ def load_checkpoint(path: Path, config: Config) -> TrainingState:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a safetensors file is a checkpoint, and not a model.
+    """Return True if a safetensors file is a checkpoint, not a model.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: a damaged file.
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged.
     """
     return read_safetensors(path)[1].get("format") == FORMAT
 
 
-def weights_of(path: Path) -> tuple[dict[str, Tensor], Config, RunPosition]:
-    """What would be kept if a run ended at its checkpoint: the averaged weights, or the trained.
+def read_weights(path: Path) -> tuple[dict[str, Tensor], Config, RunPosition]:
+    """Read the weights that a run would keep if it ended at a checkpoint: averaged if it averages.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: a damaged file, or no checkpoint of ours.
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged or is not a checkpoint of bevstack.
     """
     tensors, metadata = _read(path)
     config = config_from_json(metadata["config"])
@@ -165,48 +166,49 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, metadata
 
 
-def restore(learner: Learner, state: TrainingState) -> None:
-    """Puts saved state back, shared among the processes; rates stay as constructed."""
-    load_shared(learner.model, state.model)
-    if learner.average is not None:
-        learner.average.load(state.average)
-    optimizer = learner.optimizer
+def restore(optimizer_step: OptimizerStep, state: TrainingState) -> None:
+    """Load saved state, sharded as in ``optimizer_step``; learning rates stay as constructed."""
+    load_full_state_dict(optimizer_step.model, state.model)
+    if optimizer_step.average is not None:
+        optimizer_step.average.load(state.average)
+    optimizer = optimizer_step.optimizer
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     restored: dict[int, dict[str, Tensor]] = {}
     for key, value in state.optimizer.items():
         index, name = key.split(".", 1)
-        own = as_shared(value, parameters[int(index)])
-        restored.setdefault(int(index), {})[name] = own
+        sharded = shard_like(value, parameters[int(index)])
+        restored.setdefault(int(index), {})[name] = sharded
     optimizer.load_state_dict({**optimizer.state_dict(), "state": restored})
 
 
 @torch.no_grad()
-def _gathered(learner: Learner) -> dict[str, Tensor]:
-    """Everything to be saved, on the CPU; in the other processes than the first, nothing."""
-    sections: dict[str, Mapping[str, Tensor]] = {"model": learner.model.state_dict()}
-    for index, state in learner.optimizer.state_dict()["state"].items():
+def _gathered(optimizer_step: OptimizerStep) -> dict[str, Tensor]:
+    """Gather all state to save, on the CPU; processes after the first get an empty mapping."""
+    sections: dict[str, Mapping[str, Tensor]] = {"model": optimizer_step.model.state_dict()}
+    for index, state in optimizer_step.optimizer.state_dict()["state"].items():
         sections[f"optimizer.{index}"] = state
-    if learner.average is not None:
-        sections["average"] = learner.average.tensors
+    if optimizer_step.average is not None:
+        sections["average"] = optimizer_step.average.tensors
     gathered = {}
     for section, tensors in sections.items():
         for name, tensor in tensors.items():
-            of_all = whole(tensor)
-            if learner.processes.is_first:
-                gathered[f"{section}.{name}"] = of_all.cpu()
+            full = full_tensor(tensor)
+            if optimizer_step.processes.is_first:
+                gathered[f"{section}.{name}"] = full.cpu()
     return gathered
 
 
-def _with_our_ways(theirs: Config, ours: Config) -> Config:
-    ways = {name: getattr(ours.training, name) for name in FREE_FIELDS}
-    # Together, as one field may contradict another's old value.
-    return replace(theirs, training=replace(theirs.training, **ways))
+def _with_free_fields(stored: Config, given: Config) -> Config:
+    free = {name: getattr(given.training, name) for name in FREE_FIELDS}
+    # Replaced together, as one field may contradict another's old value.
+    return replace(stored, training=replace(stored.training, **free))
 
 
 def _position(state: Mapping[str, float], batch_size: int) -> RunPosition:
-    """The saved position; the first checkpoints held the number of steps alone."""
+    """Restore the saved position; the first checkpoints stored only the number of steps."""
     steps = int(state["steps_done"])
-    return RunPosition(**{"steps_done": steps, "samples_seen": steps * batch_size, **state})
+    values: dict[str, Any] = {"steps_done": steps, "samples_seen": steps * batch_size, **state}
+    return RunPosition(**values)
 
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""The logs of a training run as pictures."""
+"""Plots of the logs of a training run."""
 
 from __future__ import annotations
 
@@ -10,30 +10,38 @@ TERM = "loss/"
 
 
 def write_learning_curve(log: Path, path: Path) -> None:
-    """Draws the total loss of a training log and its parts, summed over decoder layers."""
+    """Plot the total loss of a training log and its parts, summed over decoder layers.
+
+    Raises:
+        OSError: ``path`` cannot be written.
+    """
     from bevstack.render.files import write_picture
     from bevstack.render.learning_curve import CurveStyle, draw_learning_curve
-    from bevstack.training.jsonl import read_log
+    from bevstack.training.jsonl import read_jsonl
 
-    entries = read_log(log)
+    entries = read_jsonl(log)
     sums = [
         sum_parts({k.removeprefix(TERM): v for k, v in entry.items() if k.startswith(TERM)})
         for entry in entries
     ]
     curves = {"total": [entry["loss"] for entry in entries]}
-    for part in sorted({part for of_step in sums for part in of_step}):
-        curves[part] = [of_step.get(part, math.nan) for of_step in sums]
+    for part in sorted({part for step_sums in sums for part in step_sums}):
+        curves[part] = [step_sums.get(part, math.nan) for step_sums in sums]
     style = CurveStyle(title="training loss, all decoder layers")
     write_picture(path, draw_learning_curve(_steps(entries), curves, style).pixels)
 
 
 def write_score_curve(evaluations: Path, path: Path) -> bool:
-    """Draws NDS and mAP of the held-out scenes over training; says whether there were any."""
+    """Plot NDS and mAP of the held-out scenes over training; return False without evaluations.
+
+    Raises:
+        OSError: ``path`` cannot be written.
+    """
     from bevstack.render.files import write_picture
     from bevstack.render.learning_curve import CurveStyle, draw_learning_curve
-    from bevstack.training.jsonl import read_log
+    from bevstack.training.jsonl import read_jsonl
 
-    entries = read_log(evaluations)
+    entries = read_jsonl(evaluations)
     if not entries:
         return False
     curves = {
@@ -46,7 +54,7 @@ def write_score_curve(evaluations: Path, path: Path) -> bool:
 
 
 def sum_parts(terms: Mapping[str, float]) -> dict[str, float]:
-    """Loss terms by what they are of: those of all decoder layers, of the perspective head."""
+    """Sum loss terms by part: each part over all decoder layers, and the perspective head."""
     sums: dict[str, float] = {}
     for name, value in terms.items():
         part = "perspective" if name.startswith("perspective_") else name.rpartition("_")[0]

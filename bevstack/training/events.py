@@ -1,4 +1,4 @@
-"""What a step of training did, and what an evaluation during training found."""
+"""Records of a training run: steps, evaluations and skipped samples."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from bevstack.evaluation.detection3d.metrics import ERRORS, DetectionMetrics
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one optimiser step did, over all processes."""
+    """Result of one optimiser step, over all processes."""
 
     step: int  # 1 is the first
     num_steps: int
     loss: float  # NaN for a step that was skipped
-    terms: tuple[tuple[str, float], ...]  # named parts of the loss
+    terms: tuple[tuple[str, float], ...]  # names and values of the loss terms
     learning_rate: float
     gradient_norm: float  # before clipping
-    data_s: float  # waiting for images
-    step_s: float  # whole step
-    num_images: int = 0  # that went through the backbone, those of other frames too
-    memory_bytes: int = 0  # most that this process has held so far: of the GPU, else in all
-    skipped: int = 0  # samples and steps skipped since the run began
+    data_s: float  # time spent waiting for images
+    step_s: float  # time of the whole step
+    num_images: int = 0  # images that went through the backbone, of all frames of the clips
+    memory_bytes: int = 0  # peak memory of this process so far: of the GPU, else of the CPU
+    skipped: int = 0  # samples and steps skipped since the run started
 
     @property
     def images_per_s(self) -> float:
-        """Images a second, waiting included."""
+        """Return images per second; waiting for images counts as time."""
         return self.num_images / max(self.step_s, 1e-9)
 
     def log_entry(self) -> dict[str, float]:
-        """The report as one line of the log."""
+        """Return the report as one line of the log."""
         entry: dict[str, float] = {"step": self.step, "loss": self.loss}
         entry |= {f"loss/{name}": value for name, value in self.terms}
         entry |= {"learning_rate": self.learning_rate, "gradient_norm": self.gradient_norm}
@@ -43,15 +43,15 @@ class StepReport:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Our evaluator's score of the held-out scenes after a step."""
+    """Evaluation on the held-out scenes after a step."""
 
     step: int
-    elapsed_s: float  # spent in steps since the run began
+    elapsed_s: float  # time in steps since the run started
     metrics: DetectionMetrics
-    is_best: bool  # of all evaluations so far, by NDS
+    is_best: bool  # True for the highest NDS so far
 
     def log_entry(self) -> dict[str, float]:
-        """The evaluation as one line of its log."""
+        """Return the evaluation as one line of its log."""
         metrics = self.metrics
         entry = {"step": self.step, "elapsed_s": self.elapsed_s, "nds": metrics.nds}
         entry["map"] = metrics.mean_average_precision
@@ -62,7 +62,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Skipped:
-    """One thing that was left out, and why."""
+    """Samples that were skipped together, and the reason."""
 
     step: int
     sample_tokens: tuple[str, ...]
@@ -70,8 +70,8 @@ class Skipped:
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """The most memory held so far: of the GPU by torch, else by the process."""
+    """Return the peak memory so far: of torch on the GPU, else of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # bytes there, KiB elsewhere
+    return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, KiB elsewhere

@@ -1,6 +1,6 @@
-"""Logs of a run: files of one JSON object a line, exact over restarts.
+"""Log files with one JSON object per line, without repeated steps after a restart.
 
-A number that is not finite is written as null, as JSON has no other way, and read as NaN.
+JSON has no numbers that are not finite: they are written as null, and null is read as NaN.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 
-def open_log(path: Path, steps_done: int) -> None:
-    """Keeps the lines of the first ``steps_done`` steps of a log and drops later ones.
+def open_jsonl(path: Path, steps_done: int) -> None:
+    """Create a log, or keep only the lines of the first ``steps_done`` steps of an existing one.
 
-    A run killed after its last checkpoint has logged steps that will be done again.
+    A run that was killed after its last checkpoint has logged steps that will be repeated.
+
+    Raises:
+        OSError: the file cannot be written.
     """
     lines = _read_lines(path) if steps_done else []
     kept = [json.dumps(line) + "\n" for line in lines if line["step"] <= steps_done]
@@ -24,15 +27,22 @@ def open_log(path: Path, steps_done: int) -> None:
     os.replace(temporary, path)
 
 
-def append_log(path: Path, entry: Mapping[str, object]) -> None:
-    """Adds one line."""
-    plain = {key: None if _is_no_number(value) else value for key, value in entry.items()}
+def append_jsonl(path: Path, entry: Mapping[str, object]) -> None:
+    """Append one line.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    plain = {key: None if _is_not_finite(value) else value for key, value in entry.items()}
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(plain, allow_nan=False) + "\n")
 
 
-def read_log(path: Path) -> list[dict[str, float]]:
-    """Lines of a log of numbers; one cut short by a kill is left out."""
+def read_jsonl(path: Path) -> list[dict[str, float]]:
+    """Read the lines of a log of numbers; a missing file gives none.
+
+    A line that a kill cut short is left out.
+    """
     return [
         {key: math.nan if value is None else value for key, value in line.items()}
         for line in _read_lines(path)
@@ -51,5 +61,5 @@ def _read_lines(path: Path) -> list[dict[str, float]]:
     return entries
 
 
-def _is_no_number(value: object) -> bool:
+def _is_not_finite(value: object) -> bool:
     return isinstance(value, float) and not math.isfinite(value)

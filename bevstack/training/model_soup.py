@@ -1,4 +1,4 @@
-"""The average of several trained models: a model soup (arXiv 2203.05482, section 2, uniform)."""
+"""Average of several trained models: a uniform model soup (arXiv 2203.05482, section 2)."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from bevstack.models.build import load_model, save_model
 
 @torch.no_grad()
 def average_models(sources: Sequence[str | Path], target: str | Path) -> None:
-    """Writes the mean of the weights of several models, each counting the same.
+    """Write the mean of the weights of several models, all with the same weight.
 
-    That is a good model where all were trained on from the same weights, and then often a better
-    one than each; of trainings from different random weights it is none. Statistics of batch norms
-    are averaged like weights; what is counted in integers is the first model's. Training,
-    augmentation and losses may differ from model to model, and the file says those of the first.
-    It names all by their SHA-256, under "averaged".
+    If all models were trained further from the same weights, the mean is often better than each of
+    them. The mean of models trained from different random weights is useless. Statistics of batch
+    norms are averaged like weights; integer counters are those of the first model. Training,
+    augmentation and losses may differ between the models; the file stores those of the first. Its
+    metadata lists the SHA-256 of every source under "averaged".
 
     Args:
         sources: model files of one configuration, two or more.
-        target: the file to write; whole or not at all.
+        target: the file to write; a failed write leaves no partial file.
 
     Raises:
-        FileNotFoundError: no such source.
-        ValueError: fewer than two sources, one twice, one that is no model, or another model.
+        FileNotFoundError: a source does not exist.
+        ValueError: there are fewer than two sources, one is given twice, or one is not a model of
+            the same configuration.
         OSError: the target cannot be written.
     """
     digests = [hashlib.sha256(Path(source).read_bytes()).hexdigest() for source in sources]

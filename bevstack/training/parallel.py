@@ -1,4 +1,4 @@
-"""One process, DDP or FSDP2 (torch's own): what is wrapped, what is whole and what is a share."""
+"""Data-parallel training by torch's DDP and FSDP2: wrapping of modules, sharding of tensors."""
 
 from __future__ import annotations
 
@@ -19,71 +19,72 @@ from bevstack.training.processes import Processes
 if TYPE_CHECKING:
     from torch.distributed.fsdp import FSDPModule
 
-# What FSDP2 gathers one at a time, each returning plain tensors; all else is gathered once a pass.
+# Modules that FSDP2 gathers one at a time; they return plain tensors. All other parameters are
+# gathered once per pass.
 SHARDED_PARTS = (InternImageBlock, Bottleneck, BEVEncoderLayer, DecoderLayer)
-# Tensors that are whole for certain; asking further imports torch's sharded ones, which takes time.
+# Types that are never sharded. Checking for DTensor imports it, which takes time.
 _PLAIN = (Tensor, nn.Parameter)
 
 
-def shard(trainee: nn.Module, processes: Processes, *, by_parts: bool) -> None:
-    """Leaves each process its share of every parameter (FSDP2), in place.
+def shard(module: nn.Module, processes: Processes, *, by_parts: bool) -> None:
+    """Shard every parameter of a module over the processes (FSDP2), in place.
 
-    To be called before the optimiser is made, which then holds shares of its state too.
+    Call it before making the optimiser, so that the optimiser's state is sharded too.
 
     Args:
-        trainee: the same in all processes.
-        processes: those that share.
-        by_parts: gathers blocks and layers one at a time, instead of everything for a whole pass.
-            Only where all processes run each part equally often, which they do not where samples
-            have unequally much history: gathering is work in common.
+        module: equal in all processes.
+        processes: the processes that each hold one shard.
+        by_parts: gather blocks and layers one at a time, instead of everything for a whole pass.
+            Gathering needs all processes, so they must run each part equally often. They do not if
+            samples differ in the length of their history.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(processes.device.type, (processes.world_size,))
-    for module in list(trainee.modules()):
-        if by_parts and isinstance(module, SHARDED_PARTS):
-            fully_shard(module, mesh=mesh)
-    fully_shard(trainee, mesh=mesh)
+    for part in list(module.modules()):
+        if by_parts and isinstance(part, SHARDED_PARTS):
+            fully_shard(part, mesh=mesh)
+    fully_shard(module, mesh=mesh)
 
 
-def scatter(trainee: nn.Module) -> None:
-    """Takes the parameters of a sharded trainee apart, where no backward pass has done it."""
-    for module in _sharded(trainee):
-        module.reshard()
+def reshard(module: nn.Module) -> None:
+    """Drop the gathered parameters of a sharded module after a forward pass without backward."""
+    for part in _sharded_parts(module):
+        part.reshard()
 
 
-def _sharded(trainee: nn.Module) -> list[FSDPModule]:
+def _sharded_parts(module: nn.Module) -> list[FSDPModule]:
     from torch.distributed.fsdp import FSDPModule
 
-    return [module for module in trainee.modules() if isinstance(module, FSDPModule)]
+    return [part for part in module.modules() if isinstance(part, FSDPModule)]
 
 
-def replicate(trainee: nn.Module, *, some_unused: bool) -> nn.Module:
-    """The trainee with gradients averaged over processes (DDP).
+def replicate(module: nn.Module, *, some_unused: bool) -> nn.Module:
+    """Wrap a module so that its gradients are averaged over the processes (DDP).
 
     Args:
-        trainee: the same in all processes.
-        some_unused: not every parameter takes part in a step.
+        module: equal in all processes.
+        some_unused: True if some parameters take no part in a step.
     """
-    return DistributedDataParallel(trainee, find_unused_parameters=some_unused)
+    return DistributedDataParallel(module, find_unused_parameters=some_unused)
 
 
-def gradients_stay(engine: nn.Module, stay: bool) -> AbstractContextManager[None]:
-    """Within, backward passes keep their gradients in each process if ``stay``."""
-    if isinstance(engine, DistributedDataParallel):
-        return engine.no_sync() if stay else nullcontext()
+def no_gradient_sync(module: nn.Module, active: bool) -> AbstractContextManager[None]:
+    """Return a context in which gradients are not averaged over processes if ``active``."""
+    if isinstance(module, DistributedDataParallel):
+        return module.no_sync() if active else nullcontext()
     if not distributed.is_initialized():
         return nullcontext()
     from torch.distributed.fsdp import FSDPModule
 
-    if isinstance(engine, FSDPModule):
-        engine.set_requires_gradient_sync(not stay)
+    if isinstance(module, FSDPModule):
+        module.set_requires_gradient_sync(not active)
     return nullcontext()
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """The whole of a sharded tensor; every process must ask for it. Others as they are."""
+def full_tensor(tensor: Tensor) -> Tensor:
+    """Gather a sharded tensor; return any other tensor unchanged. Every process must call it."""
     if type(tensor) in _PLAIN:
         return tensor
     from torch.distributed.tensor import DTensor
@@ -91,8 +92,8 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def share(tensor: Tensor) -> Tensor:
-    """This process's part of a sharded tensor, not copied; others as they are."""
+def local_tensor(tensor: Tensor) -> Tensor:
+    """Return this process's shard of a sharded tensor, without a copy, or any other unchanged."""
     if type(tensor) in _PLAIN:
         return tensor
     from torch.distributed.tensor import DTensor
@@ -100,11 +101,11 @@ def share(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def as_shared(
-    tensor: Tensor,  # whole
-    like: Tensor,  # whole or sharded
+def shard_like(
+    tensor: Tensor,  # not sharded
+    like: Tensor,  # of the same shape, sharded or not
 ) -> Tensor:
-    """A whole tensor, sharded as another one is, which has its shape; every process must ask."""
+    """Shard a tensor like another one; every process must call it."""
     if type(like) in _PLAIN:
         return tensor
     from torch.distributed.tensor import DTensor, distribute_tensor
@@ -115,9 +116,12 @@ def as_shared(
 
 
 @torch.no_grad()
-def load_shared(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """``model.load_state_dict`` of whole tensors, whatever the model's own are."""
-    own = model.state_dict()
+def load_full_state_dict(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Load a state dict of tensors that are not sharded into a model that may be."""
+    current = model.state_dict()
     model.load_state_dict(
-        {n: as_shared(value, own[n]) if n in own else value for n, value in tensors.items()}
+        {
+            n: shard_like(value, current[n]) if n in current else value
+            for n, value in tensors.items()
+        }
     )

@@ -1,4 +1,4 @@
-"""The processes of a training run: one alone, or those that ``torchrun`` started."""
+"""Processes of a training run: a single one, or those that ``torchrun`` started."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, distributed
 
 @dataclass(frozen=True)
 class Processes:
-    """Which of the processes this is, and the device it computes on."""
+    """Rank of this process, number of processes, and this process's device."""
 
     rank: int = 0
     world_size: int = 1
@@ -18,43 +18,43 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes the files."""
+        """Return True in the process that writes the files."""
         return self.rank == 0
 
     def barrier(self) -> None:
-        """Waits for the others."""
+        """Wait for the other processes."""
         if self.world_size > 1:
             distributed.barrier()
 
-    def agree(
+    def all_true(
         self,
         flag: Tensor,  # () bool
     ) -> bool:
-        """Whether the flag is set in every process."""
+        """Return True if the flag is set in every process."""
         if self.world_size > 1:
             flag = flag.to(torch.int32)
             distributed.all_reduce(flag, distributed.ReduceOp.MIN)
         return bool(flag)
 
-    def total(
+    def all_reduce_sum(
         self,
         values: Tensor,  # (...)
     ) -> Tensor:  # (...)
-        """Sums over all processes."""
+        """Sum values over all processes."""
         if self.world_size > 1:
             values = values.clone()
             distributed.all_reduce(values)
         return values
 
     def gather_texts(self, text: str) -> list[str]:
-        """The texts of all processes, by rank, in each of them."""
+        """Gather the texts of all processes, ordered by rank, in each of them."""
         if self.world_size == 1:
             return [text]
-        own = torch.tensor(list(text.encode()), dtype=torch.uint8, device=self.device)
-        lengths = self._gather(torch.tensor([len(own)], device=self.device))
+        encoded = torch.tensor(list(text.encode()), dtype=torch.uint8, device=self.device)
+        lengths = self._gather(torch.tensor([len(encoded)], device=self.device))
         longest = max(int(length) for length in lengths)
         padded = torch.zeros(longest, dtype=torch.uint8, device=self.device)
-        padded[: len(own)] = own
+        padded[: len(encoded)] = encoded
         gathered = self._gather(padded)
         return [
             bytes(part[: int(length)].tolist()).decode()
@@ -68,49 +68,52 @@ class Processes:
 
 
 def join_processes(device: str = "cpu") -> Processes:
-    """This process's place under ``torchrun``, over NCCL on GPUs, else over gloo; or alone.
+    """Join the processes of ``torchrun``, by NCCL on GPUs, else by gloo; or return a single one.
 
-    Each process of a machine takes the GPU of its local rank.
+    Each process of a machine uses the GPU of its local rank.
 
     Raises:
-        ValueError: a GPU is asked for and there is none for this process.
+        ValueError: ``device`` is a GPU and this process has none.
     """
-    place = torch.device(device)
+    own_device = torch.device(device)
     launched = distributed.is_torchelastic_launched()
-    if place.type == "cuda":
+    if own_device.type == "cuda":
         if launched:
-            place = torch.device("cuda", distributed.get_node_local_rank())
+            own_device = torch.device("cuda", distributed.get_node_local_rank())
         available = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (place.index or 0) >= available:
+        if (own_device.index or 0) >= available:
             raise ValueError(
-                f"device must be one of this machine's {available} GPUs; got {place}: give "
+                f"device must be one of this machine's {available} GPUs; got {own_device}: give "
                 "--device cpu, or start fewer processes"
             )
-        torch.cuda.set_device(place)
+        torch.cuda.set_device(own_device)
     if not launched:
-        return Processes(device=place)
+        return Processes(device=own_device)
     if not distributed.is_initialized():
-        _join("nccl" if place.type == "cuda" else "gloo")
-    return Processes(distributed.get_rank(), distributed.get_world_size(), place)
+        _join("nccl" if own_device.type == "cuda" else "gloo")
+    return Processes(distributed.get_rank(), distributed.get_world_size(), own_device)
 
 
 def _join(backend: str) -> None:
-    """Makes the group of all processes, under keys of its own.
+    """Create the group of all processes, under keys that no earlier group used.
 
-    torch makes every such group under the same keys of one store, which outlives the group: whoever
-    joins a second time finds the addresses of the first group and waits for them without end.
+    torch creates every such group under the same keys of one store, which outlives the group. A
+    process that joins a second time would find the addresses of the first group and wait forever.
     """
-    store, rank, world_size = next(distributed.rendezvous("env://"))
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
+    store, rank, world_size = next(rendezvous("env://"))
     times_joined = store.add(f"bevstack/joined/{rank}", 1)
     distributed.init_process_group(
         backend,
-        store=distributed.PrefixStore(f"bevstack/{times_joined}", store),
+        store=PrefixStore(f"bevstack/{times_joined}", store),
         rank=rank,
         world_size=world_size,
     )
 
 
 def leave_processes() -> None:
-    """Ends the work in common, where there was any."""
+    """Leave the group of processes, if there is one."""
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()

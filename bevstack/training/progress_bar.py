@@ -1,4 +1,4 @@
-"""Progress on a terminal: a bar with the time left; plain lines where there is no terminal."""
+"""Training progress: a bar with the time left on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def make_console() -> Console:
-    """The console everything is printed on."""
+    """Make the console on which commands print."""
     from rich.console import Console
 
     return Console(highlight=False, soft_wrap=True)
@@ -25,9 +25,10 @@ def make_console() -> Console:
 def training_progress(
     console: Console, num_steps: int, log_every: int
 ) -> Iterator[Callable[[StepReport], None]]:
-    """A bar with loss, speed and time left; gives the function that moves it on.
+    """Show a bar with loss, speed and time left; yield the function to call after each step.
 
-    Without a terminal (a log file, CI) one line every ``log_every`` steps says the same.
+    Without a terminal (a log file, CI), print one line with the same content every ``log_every``
+    steps.
     """
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -44,30 +45,30 @@ def training_progress(
     with bar:
         task = bar.add_task("training", total=num_steps, state="")
 
-        def move(report: StepReport) -> None:
-            speed.take_in(report)
+        def advance(report: StepReport) -> None:
+            speed.update(report)
             state = f"{describe_loss(report)}  {speed.describe(report)}"
             bar.update(task, completed=report.step, state=state)
-            last = report.step == report.num_steps
-            if not console.is_terminal and (report.step % log_every == 0 or last):
+            is_last = report.step == report.num_steps
+            if not console.is_terminal and (report.step % log_every == 0 or is_last):
                 left_s = (report.num_steps - report.step) * speed.step_s
                 console.print(
                     f"step {report.step}/{report.num_steps}  {state}  {left_s:.0f} s left"
                 )
 
-        yield move
+        yield advance
 
 
 def describe_loss(report: StepReport) -> str:
-    """The loss and what it is made of, over all decoder layers."""
+    """Format the loss and its parts, each summed over all decoder layers."""
     parts = sum_parts(dict(report.terms))
-    made_of = ", ".join(f"{name} {value:.2f}" for name, value in parts.items())
+    summands = ", ".join(f"{name} {value:.2f}" for name, value in parts.items())
     skipped = f"  {report.skipped} skipped" if report.skipped else ""
-    return f"loss {report.loss:.3f}" + (f" ({made_of})" if made_of else "") + skipped
+    return f"loss {report.loss:.3f}" + (f" ({summands})" if summands else "") + skipped
 
 
 class _Speed:
-    """Times and images of a step, smoothed over about twenty steps."""
+    """Times and number of images of a step, smoothed over about twenty steps."""
 
     def __init__(self) -> None:
         self.step_s = 0.0
@@ -75,12 +76,12 @@ class _Speed:
         self.num_images = 0.0
         self._is_first = True
 
-    def take_in(self, report: StepReport) -> None:
-        share = 1.0 if self._is_first else 0.05
+    def update(self, report: StepReport) -> None:
+        weight = 1.0 if self._is_first else 0.05
         self._is_first = False
-        self.step_s += share * (report.step_s - self.step_s)
-        self.data_s += share * (report.data_s - self.data_s)
-        self.num_images += share * (report.num_images - self.num_images)
+        self.step_s += weight * (report.step_s - self.step_s)
+        self.data_s += weight * (report.data_s - self.data_s)
+        self.num_images += weight * (report.num_images - self.num_images)
 
     def describe(self, report: StepReport) -> str:
         step_s = max(self.step_s, 1e-9)

@@ -1,4 +1,4 @@
-"""Turn the weights that a training left into a small file that travels with the package."""
+"""Conversion of trained weights into a small file that is packaged with bevstack."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from bevstack.files import write_text_atomically
 from bevstack.models.build import CONFIG_KEY, load_model
 from bevstack.models.weights import read_safetensors, write_safetensors
 
-MAX_BYTES = 12_000_000  # of a file in the repository
+MAX_BYTES = 12_000_000  # greatest size of a weights file in the repository
 
-READING = ("max_detections", "post_range_m", "nms_iou")  # of a decoder's boxes, not of its weights
+# Fields of the decoder section that select boxes and do not affect its weights.
+SELECTION_FIELDS = ("max_detections", "post_range_m", "nms_iou")
 
 
 @dataclass(frozen=True)
 class Shipment:
-    """What was written, and what half precision did to it."""
+    """Written file, and the largest rounding error of half precision."""
 
     path: Path
     num_values: int
     num_bytes: int
-    largest_change: float  # of any value, as a part of the largest in its tensor
+    largest_change: float  # of any value, relative to the largest magnitude in its tensor
 
 
 def ship_weights(
@@ -38,40 +39,40 @@ def ship_weights(
     decoder: DecoderConfig | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> Shipment:
-    """Writes a model's weights in half precision, with its configuration and metadata.
+    """Write a model's weights in half precision, with its configuration and metadata.
 
-    The file appears whole or not at all, and is small enough to be kept with the sources.
+    The file is small enough to be kept with the sources. A failed write leaves no partial file.
 
     Args:
-        source: what training wrote.
+        source: the model file that training wrote.
         target: the file to write.
         provenance: more metadata: the digest of the data, the command, the revision.
-        decoder: how boxes are read from the decoder from now on, ``max_detections``,
-            ``post_range_m`` and ``nms_iou``, chosen after training; none: as trained. What it
-            changes stands in the file, under "set_after_training".
+        decoder: decoder section with the ``max_detections``, ``post_range_m`` and ``nms_iou`` to
+            store, if they were chosen after training; None: as trained. The metadata lists the
+            changes under "set_after_training".
         max_bytes: refuse a larger file.
 
     Raises:
-        FileNotFoundError: no such source.
-        ValueError: a source that is no model, a value that float16 does not hold, provenance that
-            says otherwise than the source's metadata, a decoder that differs in more than how
-            boxes are read, or too many weights.
-        OSError: the target cannot be written.
+        FileNotFoundError: ``source`` does not exist.
+        ValueError: ``source`` is not a model, a value does not fit in float16, ``provenance``
+            contradicts the source's metadata, ``decoder`` differs in other fields, or the weights
+            take more than ``max_bytes``.
+        OSError: ``target`` cannot be written.
     """
-    _, config = load_model(source)  # raises where it is no whole model
+    _, config = load_model(source)  # raises if the file is not a complete model
     tensors, metadata = read_safetensors(source)
     if decoder is not None:
-        metadata = {**metadata, **_read_otherwise(config, decoder)}
-    taken = sorted(k for k, text in provenance.items() if metadata.get(k, text) != text)
-    if taken:
+        metadata = {**metadata, **_selection_metadata(config, decoder)}
+    changed = sorted(k for k, text in provenance.items() if metadata.get(k, text) != text)
+    if changed:
         raise ValueError(
-            f"provenance must not change what {source} says; got another {', '.join(taken)}"
+            f"provenance must not change the metadata of {source}; got another {', '.join(changed)}"
         )
     halved = {name: _halved(name, tensor) for name, tensor in tensors.items()}
     num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in halved.values())
     if num_bytes > max_bytes:
         raise ValueError(
-            f"weights must take {max_bytes / 1e6:g} MB or less to be shipped; got "
+            f"weights must take {max_bytes / 1e6:g} MB or less to be packaged; got "
             f"{num_bytes / 1e6:.1f} MB in half precision"
         )
     write_safetensors(target, halved, {**metadata, **provenance})
@@ -83,14 +84,14 @@ def ship_weights(
     )
 
 
-def _read_otherwise(config: Config, decoder: DecoderConfig) -> dict[str, str]:
-    """Metadata of the configuration with another way of reading boxes; empty where it is as was."""
-    given = {name: getattr(decoder, name) for name in READING}
+def _selection_metadata(config: Config, decoder: DecoderConfig) -> dict[str, str]:
+    """Return the metadata for another selection of boxes; empty if it is unchanged."""
+    given = {name: getattr(decoder, name) for name in SELECTION_FIELDS}
     changed = replace(config, decoder=replace(config.decoder, **given))
     differing = first_differences(replace(config, decoder=decoder), changed)
     if differing:
         raise ValueError(
-            f"decoder must differ from the source's in {', '.join(READING)} alone; got "
+            f"decoder must differ from the source's in {', '.join(SELECTION_FIELDS)} alone; got "
             f"{'; '.join(differing)}"
         )
     changes = first_differences(changed, config)
@@ -100,26 +101,26 @@ def _read_otherwise(config: Config, decoder: DecoderConfig) -> dict[str, str]:
 
 
 def ship_log(source: str | Path, target: str | Path, *, steps: int) -> int:
-    """Writes a training's log with one line for so many steps: the mean of each of its figures.
+    """Write a training log shortened to one line for every ``steps`` steps, with mean values.
 
-    "step" is the last of them; a last group with fewer steps gets a line, too.
+    "step" of a line is the last of its steps. An incomplete last group gets a line, too.
 
     Returns:
         Number of lines.
 
     Raises:
-        FileNotFoundError: no such source.
-        ValueError: fewer than one step a line, or a line of the source that is no object of
-            numbers; names it.
-        OSError: the target cannot be written.
+        FileNotFoundError: ``source`` does not exist.
+        ValueError: ``steps`` is below 1, or a line of the source is not an object of numbers; the
+            message names the line.
+        OSError: ``target`` cannot be written.
     """
     if steps < 1:
-        raise ValueError(f"steps must be at least 1 a line; got {steps}")
+        raise ValueError(f"steps must be at least 1 per line; got {steps}")
     groups: dict[int, list[dict[str, float]]] = {}
     for number, text in enumerate(Path(source).read_text(encoding="utf-8").splitlines(), 1):
         try:
-            figures = {key: float(value) for key, value in json.loads(text).items()}
-            groups.setdefault((int(figures["step"]) - 1) // steps, []).append(figures)
+            entry = {key: float(value) for key, value in json.loads(text).items()}
+            groups.setdefault((int(entry["step"]) - 1) // steps, []).append(entry)
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise ValueError(
                 f"{source}: line {number} must be an object of numbers with a step; "
@@ -138,12 +139,12 @@ def _halved(name: str, tensor: Tensor) -> Tensor:
     if not tensor.is_floating_point():
         return tensor
     halved = tensor.to(torch.float16)
-    lost = ~torch.isfinite(halved)
-    if bool(lost.any()):
+    overflowed = ~torch.isfinite(halved)
+    if bool(overflowed.any()):
         raise ValueError(
             f"weights must be finite and at most {torch.finfo(torch.float16).max:g} in size for "
-            f"float16; got {float(tensor[lost][0]):g} in {name}: train with a finite loss, or keep "
-            "the file as it is"
+            f"float16; got {float(tensor[overflowed][0]):g} in {name}: train with a finite loss, "
+            "or use the original file"
         )
     return halved
 

@@ -1,4 +1,4 @@
-"""What a run writes beside its checkpoints: logs of steps, of evaluations, of what was skipped."""
+"""Logs of a run: steps, evaluations and skipped samples."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bevstack.config import TrainingConfig
 from bevstack.training.events import Evaluation, Skipped, StepReport
-from bevstack.training.jsonl import append_log, open_log, read_log
+from bevstack.training.jsonl import append_jsonl, open_jsonl, read_jsonl
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -19,13 +19,17 @@ SKIPPED_NAME = "skipped.jsonl"
 BOARD_NAME = "tensorboard"
 
 
-class Diary:
-    """The log files of a run, going on after its last checkpoint; of the first process alone.
+class RunLogs:
+    """Log files of a run, continued after its last checkpoint; only the first process has them.
 
     Args:
-        folder: of the run.
-        recipe: whether TensorBoard reads along.
-        steps_done: later lines are of steps that will be done again, and are dropped.
+        folder: folder of the run.
+        recipe: its ``tensorboard`` turns TensorBoard on.
+        steps_done: lines of later steps are dropped, as these steps will be repeated.
+
+    Raises:
+        ImportError: TensorBoard is on and not installed.
+        OSError: the folder cannot be written.
     """
 
     def __init__(self, folder: Path, recipe: TrainingConfig, *, steps_done: int) -> None:
@@ -34,27 +38,27 @@ class Diary:
         self.skipped = folder / SKIPPED_NAME
         self._board = _open_board(folder / BOARD_NAME, steps_done) if recipe.tensorboard else None
         for path in (self.log, self.evaluations, self.skipped):
-            open_log(path, steps_done)
+            open_jsonl(path, steps_done)
 
     def add_step(self, report: StepReport) -> None:
-        """Adds a step."""
+        """Add a step."""
         entry = report.log_entry()
-        append_log(self.log, entry)
+        append_jsonl(self.log, entry)
         self._show(entry, "train")
 
     def add_evaluation(self, evaluation: Evaluation) -> None:
-        """Adds an evaluation."""
+        """Add an evaluation."""
         entry = evaluation.log_entry()
-        append_log(self.evaluations, entry)
+        append_jsonl(self.evaluations, entry)
         self._show(entry, "held_out")
 
     def add_skipped(self, skipped: Skipped) -> None:
-        """Adds what was left out."""
+        """Add skipped samples."""
         entry = {"step": skipped.step, "samples": list(skipped.sample_tokens)}
-        append_log(self.skipped, {**entry, "reason": skipped.reason})
+        append_jsonl(self.skipped, {**entry, "reason": skipped.reason})
 
     def close(self) -> None:
-        """Lets go of TensorBoard's file."""
+        """Close TensorBoard's file."""
         if self._board is not None:
             self._board.close()
 
@@ -67,13 +71,13 @@ class Diary:
 
 
 def last_evaluated(path: Path) -> int:
-    """The step of the last evaluation in a log; 0 without one."""
-    return max((int(entry["step"]) for entry in read_log(path)), default=0)
+    """Return the step of the last evaluation in a log; 0 without evaluations."""
+    return max((int(entry["step"]) for entry in read_jsonl(path)), default=0)
 
 
 def best_nds(path: Path) -> float:
-    """The highest NDS in a log of evaluations; below all without one."""
-    return max((entry["nds"] for entry in read_log(path)), default=-math.inf)
+    """Return the highest NDS in a log of evaluations; -inf without evaluations."""
+    return max((entry["nds"] for entry in read_jsonl(path)), default=-math.inf)
 
 
 def _open_board(folder: Path, steps_done: int) -> SummaryWriter:
@@ -81,7 +85,7 @@ def _open_board(folder: Path, steps_done: int) -> SummaryWriter:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise ImportError(
-            "training.tensorboard must be False where TensorBoard is not installed; got True: "
+            "training.tensorboard must be False if TensorBoard is not installed; got True: "
             "pip install 'bevstack[tensorboard]'"
         ) from None
     return SummaryWriter(str(folder), purge_step=steps_done + 1)

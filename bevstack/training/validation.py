@@ -1,4 +1,4 @@
-"""Scoring a model in the making on held-out scenes, by our evaluator."""
+"""Evaluation on held-out scenes during training, and writing of model files."""
 
 from __future__ import annotations
 
@@ -34,24 +34,25 @@ def validate(
     folder: Path,
     processes: Processes,
 ) -> DetectionMetrics:
-    """Metrics of a model with these weights; every process must call it.
+    """Evaluate a model with these weights; every process must call it.
 
-    The samples are shared out, and each sees its clip whole, as in training. A model of its own
-    predicts, in evaluation mode and float32, so the one that is trained is left as it is.
+    The samples are divided among the processes, and each is predicted from its whole clip, as in
+    training. A separate model predicts, in evaluation mode and float32, so the trained model is
+    unchanged.
 
     Args:
-        weights: whole tensors, such as ``Learner.weights`` gives.
+        weights: tensors that are not sharded, such as ``OptimizerStep.weights`` returns.
         config: the model's configuration.
-        held_out: samples with annotations, of which none was trained on.
-        folder: where processes leave their predictions for one another, for a moment.
-        processes: those that train together.
+        held_out: samples with annotations that are not used in training.
+        folder: folder through which processes exchange their predictions in temporary files.
+        processes: the processes that train together.
 
     Raises:
-        FileNotFoundError: an image is missing; names the sample.
-        ValueError: a damaged image, or no true box in the held-out samples.
+        FileNotFoundError: an image is missing; the message names the sample.
+        ValueError: an image is damaged, or the held-out samples have no true box.
     """
-    mine = held_out.select(range(processes.rank, len(held_out), processes.world_size))
-    results = _predict(weights, config, mine, processes)
+    own_part = held_out.select(range(processes.rank, len(held_out), processes.world_size))
+    results = _predict(weights, config, own_part, processes)
     results = _merged(results, folder, processes)
     tables = held_out.tables
     tokens = [held_out.sample_token(index) for index in range(len(held_out))]
@@ -60,9 +61,11 @@ def validate(
     return evaluate(columns, truth)
 
 
-def model_with(weights: Mapping[str, Tensor], config: Config, device: torch.device) -> BEVFormerV2:
-    """A model of its own with given weights, in evaluation mode."""
-    with torch.device("meta"):  # nothing is drawn: what is trained must not notice
+def build_with_weights(
+    weights: Mapping[str, Tensor], config: Config, device: torch.device
+) -> BEVFormerV2:
+    """Build a separate model with given weights, in evaluation mode."""
+    with torch.device("meta"):  # draws no random numbers, so that training is not affected
         model = build_model(config)
     model.load_state_dict({name: w.to(device) for name, w in weights.items()}, assign=True)
     return model.eval()
@@ -76,43 +79,45 @@ def write_weights(
     steps: int,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes weights of a training as a model file, with how many steps they were trained.
+    """Write weights of a training as a model file, with their number of training steps.
 
     Raises:
-        OSError: not writable, or the disk is full; an older file of that name stays whole.
+        OSError: the file is not writable, or the disk is full. An older file of that name stays
+            intact.
     """
-    told = {"steps": str(steps), "ema_decay": str(config.training.ema_decay), **(metadata or {})}
-    save_model(path, model_with(weights, config, torch.device("cpu")), config, told)
+    recorded = {"steps": str(steps), "ema_decay": str(config.training.ema_decay)}
+    model = build_with_weights(weights, config, torch.device("cpu"))
+    save_model(path, model, config, {**recorded, **(metadata or {})})
 
 
 @torch.inference_mode()
 def _predict(
     weights: Mapping[str, Tensor], config: Config, held_out: NuScenesDataset, processes: Processes
 ) -> Results:
-    model = model_with(weights, config, processes.device)
+    model = build_with_weights(weights, config, processes.device)
     recipe, decoder = config.training, config.decoder
-    at_once = max(1, recipe.batch_size // (recipe.accumulate * processes.world_size))
+    batch_size = max(1, recipe.batch_size // (recipe.accumulate * processes.world_size))
     loader = make_evaluation_loader(
-        held_out, config, batch_size=at_once, num_workers=recipe.num_workers
+        held_out, config, batch_size=batch_size, num_workers=recipe.num_workers
     )
     results: Results = {}
     for batch in loader:
         output = model(batch.to(processes.device))
-        found = detections_from(
+        detections = detections_from(
             output.decoder,
             max_detections=decoder.max_detections,
             post_range_m=decoder.post_range_m,
             nms_iou=decoder.nms_iou,
         )
-        for token, detections in zip(batch.sample_tokens, found, strict=True):
+        for token, sample_detections in zip(batch.sample_tokens, detections, strict=True):
             frame = held_out.frame(held_out.index_of(token), load_images=False)
-            boxes = results_of_frame(detections.to("cpu"), frame, config.class_names)
+            boxes = results_of_frame(sample_detections.to("cpu"), frame, config.class_names)
             results[token] = boxes
     return results
 
 
 def _merged(results: Results, folder: Path, processes: Processes) -> Results:
-    """The predictions of all processes, in each of them."""
+    """Merge the predictions of all processes, in each of them."""
     if processes.world_size == 1:
         return results
     parts = [folder / f".evaluation.rank{rank}.json" for rank in range(processes.world_size)]

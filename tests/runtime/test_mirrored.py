@@ -173,7 +173,9 @@ def test_a_bev_frame_without_mirror_symmetry_is_refused(detector, frames):
     with pytest.raises(ValueError, match=r"grid\.frame must be 'ego'.*got 'lidar'"):
         MirroredDetector(build(lidar))
     turned = torch.tensor([[0.0, 1, 0, 0], [-1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
-    with pytest.raises(ValueError, match="bev_from_ego must be symmetric about the ego frame's x axis"):
+    with pytest.raises(
+        ValueError, match="bev_from_ego must be symmetric about the ego frame's x axis"
+    ):
         MirroredDetector(detector).predict(replace(frames[0], bev_from_ego=turned))
 
 

@@ -1,4 +1,4 @@
-"""The average of the weights, by its formula, and where it goes."""
+"""Average of the weights: its formula, and the files that hold it."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from torch import nn
 
 from bevstack.models.build import load_model
 from bevstack.training import train
-from bevstack.training.checkpoint import is_checkpoint, weights_of
+from bevstack.training.checkpoint import is_checkpoint, read_weights
 from bevstack.training.ema import WeightAverage
 from bevstack.training.validation import write_weights
 from tests.small_world import CONFIG, dataset, small_world, with_training
@@ -35,7 +35,7 @@ def root(tmp_path_factory):
     return small_world(tmp_path_factory)
 
 
-def test_the_average_is_what_is_kept_and_training_goes_its_way(root, tmp_path):
+def test_the_average_is_kept_and_does_not_affect_training(root, tmp_path):
     plain = train(with_training(num_steps=4), dataset(root), tmp_path / "plain")
     averaged = train(with_training(num_steps=4, ema_decay=0.5), dataset(root), tmp_path / "ema")
     last = "checkpoint_0000004.safetensors"
@@ -52,12 +52,12 @@ def test_the_average_is_what_is_kept_and_training_goes_its_way(root, tmp_path):
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.5])
-def test_a_checkpoint_gives_the_weights_that_its_run_keeps(root, tmp_path, decay):
+def test_the_weights_of_a_checkpoint_are_those_that_its_run_keeps(root, tmp_path, decay):
     kept = train(with_training(num_steps=4, ema_decay=decay), dataset(root), tmp_path / "run")
     checkpoint = tmp_path / "run" / "checkpoint_0000004.safetensors"
     assert is_checkpoint(checkpoint)
     assert not is_checkpoint(kept.weights)
-    weights, config, position = weights_of(checkpoint)
+    weights, config, position = read_weights(checkpoint)
     assert position.steps_done == 4
     write_weights(tmp_path / "again.safetensors", weights, config, steps=position.steps_done)
     again, wanted = load_file(tmp_path / "again.safetensors"), load_file(kept.weights)
@@ -65,4 +65,4 @@ def test_a_checkpoint_gives_the_weights_that_its_run_keeps(root, tmp_path, decay
     assert all(torch.equal(again[name], wanted[name]) for name in wanted)
     assert load_model(tmp_path / "again.safetensors")[1] == load_model(kept.weights)[1]
     with pytest.raises(ValueError, match="must be a bevstack-checkpoint-1"):
-        weights_of(kept.weights)
+        read_weights(kept.weights)

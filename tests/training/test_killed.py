@@ -1,4 +1,4 @@
-"""Killed with SIGKILL at any moment and resumed: bit for bit the run that nothing stopped."""
+"""Runs killed with SIGKILL at any moment and resumed equal an uninterrupted run bit for bit."""
 
 import random
 import time
@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import load_file
 
 from bevstack.training.checkpoint import checkpoint_path, load_checkpoint
-from bevstack.training.jsonl import read_log
+from bevstack.training.jsonl import read_jsonl
 from tests.small_world import small_world
 from tests.training import killed_run
 
-TIMES = {"data_s", "step_s", "elapsed_s", "memory_bytes"}  # nothing else may differ
+TIMES = {"data_s", "step_s", "elapsed_s", "memory_bytes"}  # only these may differ
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole_run(root, tmp_path_factory):
-    """The folder of a run that nothing stopped, and how long it took in a process of its own."""
+    """Return the folder of an uninterrupted run, and its duration in a separate process."""
     out = tmp_path_factory.mktemp("whole")
     process = killed_run.start(root, out, 0)
     started = time.monotonic()
@@ -37,7 +37,9 @@ def without_times(entries):
 
 def expect_the_same(out, whole):
     for name in ("log.jsonl", "evaluations.jsonl"):
-        assert without_times(read_log(out / name)) == without_times(read_log(whole / name)), name
+        assert without_times(read_jsonl(out / name)) == without_times(read_jsonl(whole / name)), (
+            name
+        )
     for name in ("model.safetensors", "best.safetensors"):
         found, wanted = load_file(out / name), load_file(whole / name)
         assert all(torch.equal(found[key], wanted[key]) for key in wanted), name
@@ -57,7 +59,7 @@ def expect_the_same(out, whole):
     ("kills", "seed"), [(3, 0), *(pytest.param(5, s, marks=pytest.mark.slow) for s in range(1, 6))]
 )
 def test_killed_at_random_moments_and_resumed(root, tmp_path, whole_run, kills, seed):
-    """Going on with another number of workers each time."""
+    """Resume with another number of workers each time."""
     whole, whole_s = whole_run
     draw = random.Random(seed)
     run = done = 0
@@ -69,7 +71,7 @@ def test_killed_at_random_moments_and_resumed(root, tmp_path, whole_run, kills, 
             process.kill()
             done += 1
         process.join()
-        if process.exitcode == 0:  # it was done before the kill: another one
+        if process.exitcode == 0:  # it finished before the kill: start another one
             expect_the_same(out, whole)
             run += 1
     killed_run.run(root, tmp_path / str(run))

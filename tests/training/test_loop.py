@@ -1,4 +1,4 @@
-"""A run that is killed and resumed does the very steps of one that was not."""
+"""A run that is killed and resumed repeats the steps of an uninterrupted one."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ from bevstack.models.build import build_model, save_model
 from bevstack.models.weights import read_safetensors, write_safetensors
 from bevstack.training import train
 from bevstack.training.checkpoint import checkpoint_path, list_checkpoints, load_checkpoint
-from bevstack.training.jsonl import read_log
+from bevstack.training.jsonl import read_jsonl
 from tests.small_world import CONFIG, dataset, small_world, with_training
 
 
@@ -23,10 +23,10 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole_run(root, tmp_path_factory):
-    """Weights and losses of a run that nothing interrupted."""
+    """Return weights and losses of an uninterrupted run."""
     out = tmp_path_factory.mktemp("whole")
     result = train(CONFIG, dataset(root), out)
-    return load_file(result.weights), read_log(result.log)
+    return load_file(result.weights), read_jsonl(result.log)
 
 
 def same_losses(log, want):
@@ -35,11 +35,11 @@ def same_losses(log, want):
 
 
 class Stopped(Exception):
-    """Stands for whatever ends a run between two steps."""
+    """Interruption of a run between two steps."""
 
 
 def stop_at(last_step):
-    """A listener that ends a run."""
+    """Return a listener that interrupts a run."""
 
     def stop(report):
         if report.step == last_step:
@@ -58,12 +58,12 @@ def test_a_run_stopped_after_any_step_and_resumed_equals_the_whole_run(
     # the checkpoint of the step that stopped is not written yet
     assert result.resumed_from == (last_step - 1) // 2 * 2
     weights, log = whole_run
-    assert same_losses(read_log(result.log), log)
+    assert same_losses(read_jsonl(result.log), log)
     for name, value in load_file(result.weights).items():
         assert torch.equal(value, weights[name]), name
 
 
-def test_a_run_may_begin_with_the_weights_of_another(root, tmp_path, whole_run):
+def test_a_run_may_start_with_the_weights_of_another(root, tmp_path, whole_run):
     weights, _ = whole_run
     first = tmp_path / "first.safetensors"
     model = build_model(CONFIG)
@@ -74,17 +74,17 @@ def test_a_run_may_begin_with_the_weights_of_another(root, tmp_path, whole_run):
     for name, value in load_file(result.weights).items():
         torch.testing.assert_close(value, weights[name], rtol=0, atol=1e-9)
 
-    # one that goes on has it all in its checkpoint
-    begun = with_training(num_steps=4)
+    # a resumed run reads its weights from the checkpoint
+    longer = with_training(num_steps=4)
     with pytest.raises(Stopped):
-        train(begun, dataset(root), tmp_path / "begun", start=first, report=stop_at(3))
+        train(longer, dataset(root), tmp_path / "longer", start=first, report=stop_at(3))
     first.unlink()
-    train(begun, dataset(root), tmp_path / "begun", start=first, resume=True)
+    train(longer, dataset(root), tmp_path / "longer", start=first, resume=True)
     with pytest.raises(FileNotFoundError, match=r"first\.safetensors"):
-        train(begun, dataset(root), tmp_path / "anew", start=first)
+        train(longer, dataset(root), tmp_path / "again", start=first)
 
 
-def test_weights_of_another_model_are_no_beginning(root, tmp_path):
+def test_a_run_does_not_start_with_weights_of_another_model(root, tmp_path):
     other = dataclasses.replace(CONFIG, grid=BEVGrid(shape=(12, 10)))
     save_model(tmp_path / "other.safetensors", build_model(other), other)
     with pytest.raises(ValueError, match=r"weights must be of the configuration given.*shape"):
@@ -100,17 +100,17 @@ def test_checkpoints_are_refused_without_resume_and_of_another_configuration(roo
         train(with_training(num_steps=3), dataset(root), tmp_path, resume=True)
 
 
-def test_a_run_goes_on_with_other_ways_of_doing_the_same(root, tmp_path):
+def test_a_run_resumes_with_other_values_of_free_fields(root, tmp_path):
     train(with_training(num_steps=2), dataset(root), tmp_path)
     other = {"num_workers": 1, "checkpoint_every": 1, "accumulate": 2, "engine": "fsdp"}
     result = train(with_training(num_steps=2, **other), dataset(root), tmp_path, resume=True)
     assert result.resumed_from == 2
 
 
-def test_a_checkpoint_without_todays_fields_is_read_with_their_defaults(root, tmp_path):
-    """As the first checkpoints were written: no average, no position but the number of steps."""
+def test_an_old_checkpoint_is_read_with_defaults_for_new_fields(root, tmp_path):
+    """Read a checkpoint in the first format: no average, and only the number of steps."""
     short = with_training(num_steps=4)
-    wanted = read_log(train(short, dataset(root), tmp_path / "whole").log)
+    wanted = read_jsonl(train(short, dataset(root), tmp_path / "whole").log)
     old = tmp_path / "old"
     tensors, metadata = read_safetensors(checkpoint_path(tmp_path / "whole", 2))
     fields = json.loads(metadata["config"])
@@ -120,11 +120,11 @@ def test_a_checkpoint_without_todays_fields_is_read_with_their_defaults(root, tm
     write_safetensors(checkpoint_path(old, 2), tensors, metadata)
     state = load_checkpoint(checkpoint_path(old, 2), short)
     assert (state.position.samples_seen, state.position.skipped) == (4, 0)
-    found = read_log(train(short, dataset(root), old, resume=True).log)
+    found = read_jsonl(train(short, dataset(root), old, resume=True).log)
     assert [entry["loss"] for entry in found] == [entry["loss"] for entry in wanted[2:]]
 
 
-def test_what_a_killed_run_left_unfinished_is_removed(root, tmp_path):
+def test_partial_files_of_a_killed_run_are_removed(root, tmp_path):
     short = with_training(num_steps=2)
     train(short, dataset(root), tmp_path)
     left = tmp_path / ".checkpoint_0000003.safetensors.a1b2c3"
@@ -161,4 +161,4 @@ def test_the_log_drops_steps_after_the_checkpoint_and_a_line_cut_short(root, tmp
     with result.log.open("a") as file:
         file.write(json.dumps({"step": 3, "loss": 0.0}) + "\n" + '{"step": 4, "lo')
     train(with_training(num_steps=2), dataset(root), tmp_path, resume=True)
-    assert [entry["step"] for entry in read_log(result.log)] == [1, 2]
+    assert [entry["step"] for entry in read_jsonl(result.log)] == [1, 2]

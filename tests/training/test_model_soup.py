@@ -1,4 +1,4 @@
-"""The average of models: every value's mean, of models of one configuration alone."""
+"""Average of models: the mean of every value, for models of one configuration."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PROGRAM = Path(__file__).resolve().parents[2] / "tools" / "average_weights.py"
 
 @pytest.fixture
 def models(tmp_path: Path) -> list[Path]:
-    """Three models of one configuration with weights of their own and seeds of their own."""
+    """Save three models of one configuration with different weights and seeds."""
     paths = []
     for seed in range(3):
         config = small_config()
@@ -35,7 +35,7 @@ def models(tmp_path: Path) -> list[Path]:
     return paths
 
 
-def test_every_value_is_the_mean_of_those_of_the_models(models: list[Path], tmp_path: Path) -> None:
+def test_every_value_is_the_mean_over_the_models(models: list[Path], tmp_path: Path) -> None:
     target = tmp_path / "mean.safetensors"
     average_models(models, target)
     mean, config = load_model(target)
@@ -53,7 +53,7 @@ def test_every_value_is_the_mean_of_those_of_the_models(models: list[Path], tmp_
     assert metadata["averaged"] == ", ".join(digests) and "steps" not in metadata
 
 
-def test_what_is_no_set_of_models_is_refused(models: list[Path], tmp_path: Path) -> None:
+def test_wrong_sets_of_sources_are_refused(models: list[Path], tmp_path: Path) -> None:
     target = tmp_path / "mean.safetensors"
     for sources in ([], models[:1], [models[0], models[1], models[0]]):
         with pytest.raises(ValueError, match="sources must be two or more different models; got"):
@@ -69,7 +69,7 @@ def test_what_is_no_set_of_models_is_refused(models: list[Path], tmp_path: Path)
     assert not target.exists()
 
 
-def test_the_program_writes_the_mean_or_says_why_not(
+def test_the_program_writes_the_mean_or_prints_the_error(
     models: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main = runpy.run_path(str(PROGRAM))["main"]

@@ -1,4 +1,4 @@
-"""The schedule written out by hand, and the groups."""
+"""Learning rate schedule against values by hand, and parameter groups."""
 
 import dataclasses
 import math
@@ -47,25 +47,25 @@ def test_warm_up_and_cosine(step, want):
         *((20, 0.4 / 3), (30, 0.4), (69, 0.4), (70, 0.04), (99, 0.04), (100, 0.004)),
     ],
 )
-def test_each_stage_warms_up_and_the_second_one_decays_over_its_own_steps(step, want):
+def test_each_stage_warms_up_and_the_second_stage_decays_over_its_own_steps(step, want):
     config = dataclasses.replace(STEP, num_steps=120, perspective_steps=20)
     assert learning_rate(step, config) == pytest.approx(want)
 
 
 @pytest.mark.parametrize(("step", "want"), [(20, 0.4), (29, 0.4), (30, 0.4 / 3), (90, 0.2)])
-def test_cosine_begins_with_the_second_stage(step, want):
+def test_cosine_starts_with_the_second_stage(step, want):
     config = dataclasses.replace(COSINE, num_steps=140, perspective_steps=30)
     assert learning_rate(step, config) == pytest.approx(want)
 
 
 @pytest.mark.parametrize("config", [STEP, COSINE])
-def test_a_first_stage_without_another_decays_itself(config):
+def test_the_first_stage_decays_if_there_is_no_second(config):
     alone = dataclasses.replace(config, perspective_steps=config.num_steps)
     for step in range(config.num_steps):
         assert learning_rate(step, alone) == learning_rate(step, config)
 
 
-def test_backbone_has_a_rate_of_its_own_and_every_parameter_one_group():
+def test_backbone_has_its_own_rate_and_every_parameter_one_group():
     model = nn.ModuleDict({"backbone": nn.Linear(2, 3), "head": nn.Linear(3, 1)})
     optimizer = make_optimizer(model, TrainingConfig(backbone_multiplier=0.25))
     set_learning_rate(optimizer, 0.8)
@@ -120,8 +120,8 @@ def test_each_layer_has_a_fraction_of_the_rate_of_the_next(name, layer):
     assert len(rates) == len(names)
 
 
-def test_released_count_of_layers_of_the_flagship():
-    """39 blocks: the stem trains at 0.94 to the power of 40."""
+def test_released_number_of_layers_of_the_largest_detector():
+    """Check the factors for 39 blocks: the stem trains at 0.94 to the power of 40."""
     config = load_config("bevformerv2_internimage_xl_t1")
     with torch.device("meta"):
         model = build_model(config)
@@ -130,8 +130,8 @@ def test_released_count_of_layers_of_the_flagship():
     assert factors["backbone.levels.3.blocks.4.gamma2"] == pytest.approx(0.94)
     assert factors["decoder.query_embedding"] == 1.0
     optimizer = make_optimizer(model, config.training)
-    of_groups = sorted({group["multiplier"] for group in optimizer.param_groups})
-    assert of_groups == pytest.approx([0.94**power for power in range(40, -1, -1)])
+    multipliers = sorted({group["multiplier"] for group in optimizer.param_groups})
+    assert multipliers == pytest.approx([0.94**power for power in range(40, -1, -1)])
 
 
 def test_layer_decay_of_another_backbone_is_refused():

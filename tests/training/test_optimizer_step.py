@@ -1,4 +1,4 @@
-"""One step: its passes, its precision, its stages."""
+"""One optimiser step: its passes, its precision, its stages."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ import torch
 
 from bevstack.datasets.loader import make_training_loader
 from bevstack.losses.detector_loss import DetectorCriterion
-from bevstack.training.optimizer_step import Learner
+from bevstack.training.optimizer_step import OptimizerStep
 from bevstack.training.processes import Processes
 from tests.small_world import dataset, small_world
 from tests.training.two_ranks import RECIPE, all_stages, one_frame
@@ -19,21 +19,21 @@ def root(tmp_path_factory):
 
 
 def one_step(root, config):
-    """The learner after its first step, and what that did."""
-    learner = Learner(config, Processes())
+    """Run the first step; return the ``OptimizerStep`` and the outcome."""
+    optimizer_step = OptimizerStep(config, Processes())
     stream = make_training_loader(dataset(root), config)
-    return learner, learner.step(stream, iter(stream), 1)
+    return optimizer_step, optimizer_step.run(stream, iter(stream), 1)
 
 
 def recipe(**changes):
     return dataclasses.replace(RECIPE, ema_decay=0.0, **changes)
 
 
-def test_passes_average_what_each_of_them_gives(root):
-    """Against the passes' gradients taken one by one, and AdamW's first step from their mean."""
+def test_gradients_are_averaged_over_the_passes(root):
+    """Compare with the gradients of single passes, and AdamW's first step from their mean."""
     config = one_frame(recipe(accumulate=2))
-    learner = Learner(config, Processes())
-    before = {name: p.detach().clone() for name, p in learner.model.named_parameters()}
+    optimizer_step = OptimizerStep(config, Processes())
+    before = {name: p.detach().clone() for name, p in optimizer_step.model.named_parameters()}
     stream = make_training_loader(dataset(root), config)
     batches = iter(stream)
     parts = [next(batches), next(batches)]
@@ -41,52 +41,52 @@ def test_passes_average_what_each_of_them_gives(root):
     criterion = DetectorCriterion(config.loss)
     totals = []
     for part in parts:
-        losses = criterion(learner.model(part), part, learner.model.grid)
+        losses = criterion(optimizer_step.model(part), part, optimizer_step.model.grid)
         (0.5 * losses.total).backward()
         totals.append(float(losses.total.detach()))
-    gradients = {n: p.grad.clone() for n, p in learner.model.named_parameters()}
+    gradients = {n: p.grad.clone() for n, p in optimizer_step.model.named_parameters()}
     norm = torch.stack([g.norm() for g in gradients.values()]).norm()
-    outcome = learner.step(stream, iter(stream), 1)
+    outcome = optimizer_step.run(stream, iter(stream), 1)
     assert outcome.loss == pytest.approx(sum(totals) / 2, rel=1e-6)
     assert outcome.gradient_norm == pytest.approx(float(norm), rel=1e-6)
     assert outcome.sample_tokens == tuple(t for part in parts for t in part.sample_tokens)
     assert outcome.num_images == 4 * 6
     scale = min(1.0, config.training.gradient_clip / float(norm))
-    for name, parameter in learner.model.named_parameters():
+    for name, parameter in optimizer_step.model.named_parameters():
         rate = 1e-4 * (0.5 if name.startswith("backbone.") else 1.0)
         gradient = gradients[name] * scale
-        # Both moments begin at 0 and are corrected for it: the first step is g / (|g| + eps).
+        # Both moments start at 0 and are corrected for it: the first step is g / (|g| + eps).
         step = gradient / (gradient.abs() + 1e-8)
         wanted = before[name] * (1 - rate * config.training.weight_decay) - rate * step
-        sure = gradient.abs() > 1e-5  # smaller ones are rounding errors, of either sign
-        assert torch.allclose(parameter.detach()[sure], wanted[sure], rtol=1e-5, atol=1e-6), name
+        large = gradient.abs() > 1e-5  # smaller ones are rounding errors, of either sign
+        assert torch.allclose(parameter.detach()[large], wanted[large], rtol=1e-5, atol=1e-6), name
 
 
-def test_bfloat16_is_for_the_forward_pass_alone(root):
+def test_bfloat16_affects_only_the_forward_pass(root):
     _, exact = one_step(root, all_stages(recipe()))
-    learner, rounded = one_step(root, all_stages(recipe(precision="bfloat16")))
+    optimizer_step, rounded = one_step(root, all_stages(recipe(precision="bfloat16")))
     assert rounded.loss != exact.loss
     # bfloat16 has 8 bits: each number is off by up to 0.4 %, and a matching may change.
     assert rounded.loss == pytest.approx(exact.loss, rel=0.05)
     assert {name for name, _ in rounded.terms} == {name for name, _ in exact.terms}
-    states = [t for s in learner.optimizer.state.values() for t in s.values()]
-    assert {t.dtype for t in (*learner.model.parameters(), *states)} == {torch.float32}
+    states = [t for s in optimizer_step.optimizer.state.values() for t in s.values()]
+    assert {t.dtype for t in (*optimizer_step.model.parameters(), *states)} == {torch.float32}
     assert rounded.updated
 
 
-def test_the_first_stage_trains_backbone_neck_and_perspective_head_alone(root):
+def test_the_first_stage_trains_only_backbone_neck_and_perspective_head(root):
     config = all_stages(recipe(perspective_steps=1))
-    learner = Learner(config, Processes())
-    before = {name: p.detach().clone() for name, p in learner.model.named_parameters()}
+    optimizer_step = OptimizerStep(config, Processes())
+    before = {name: p.detach().clone() for name, p in optimizer_step.model.named_parameters()}
     stream = make_training_loader(dataset(root), config)
     batches = iter(stream)
-    outcome = learner.step(stream, batches, 1)
+    outcome = optimizer_step.run(stream, batches, 1)
     assert all(name.startswith("perspective_") for name, _ in outcome.terms)
     assert outcome.loss == pytest.approx(sum(value for _, value in outcome.terms), rel=1e-5)
-    named = dict(learner.model.named_parameters())
+    named = dict(optimizer_step.model.named_parameters())
     moved = {name.split(".")[0] for name, p in named.items() if not torch.equal(p, before[name])}
     assert moved == {"backbone", "neck", "perspective_head"}
-    second = learner.step(stream, batches, 2)
+    second = optimizer_step.run(stream, batches, 2)
     assert {"class_0", "box_1", "perspective_depth"} <= {name for name, _ in second.terms}
     moved = {name.split(".")[0] for name, p in named.items() if not torch.equal(p, before[name])}
     assert moved == {"backbone", "neck", "perspective_head", "encoder", "decoder", "fusion"}
@@ -94,13 +94,13 @@ def test_the_first_stage_trains_backbone_neck_and_perspective_head_alone(root):
 
 def test_the_first_stages_losses_are_those_of_the_whole_model(root):
     _, alone = one_step(root, all_stages(recipe(perspective_steps=1)))
-    _, with_all = one_step(root, all_stages(recipe()))
-    of_all = dict(with_all.terms)
+    _, complete = one_step(root, all_stages(recipe()))
+    all_terms = dict(complete.terms)
     for name, value in alone.terms:
-        assert value == pytest.approx(of_all[name], rel=1e-5), name
+        assert value == pytest.approx(all_terms[name], rel=1e-5), name
 
 
-def test_a_steps_dropout_depends_on_step_and_seed_and_nothing_before(root):
+def test_dropout_of_a_step_depends_only_on_step_and_seed(root):
     config = one_frame(recipe())
     config = dataclasses.replace(
         config, decoder=dataclasses.replace(config.decoder, dropout=0.4), training=recipe()
@@ -109,6 +109,6 @@ def test_a_steps_dropout_depends_on_step_and_seed_and_nothing_before(root):
     torch.manual_seed(77)
     _, again = one_step(root, config)
     assert first.loss == again.loss
-    learner = Learner(config, Processes())
+    optimizer_step = OptimizerStep(config, Processes())
     stream = make_training_loader(dataset(root), config)
-    assert learner.step(stream, iter(stream), 2).loss != first.loss  # the same samples
+    assert optimizer_step.run(stream, iter(stream), 2).loss != first.loss  # the same samples

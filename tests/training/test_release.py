@@ -1,4 +1,4 @@
-"""Weights that ship: written in half precision, predicting as the original."""
+"""Packaged weights: written in half precision, with predictions close to the original."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def trained(tmp_path: Path) -> Path:
     return path
 
 
-def test_shipped_weights_are_half_as_large_and_come_back_as_float32(
+def test_shipped_weights_have_half_the_size_and_load_as_float32(
     trained: Path, tmp_path: Path
 ) -> None:
     target = tmp_path / "new" / "small.safetensors"
@@ -53,7 +53,7 @@ def test_shipped_weights_are_half_as_large_and_come_back_as_float32(
         assert torch.equal(value, wanted.half().float() if wanted.is_floating_point() else wanted)
     with torch.no_grad():
         got, wanted_output = loaded(make_batch(1, 3)), original(make_batch(1, 3))
-    # Weights are rounded by 2**-12 of themselves at most; some tens of layers add that up.
+    # Weights are rounded by a relative 2**-12 at most; the errors of some tens of layers add up.
     torch.testing.assert_close(got.bev, wanted_output.bev, rtol=0.02, atol=0.02)
 
 
@@ -68,7 +68,7 @@ def test_shipping_again_changes_nothing(trained: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [70000.0, -65520.0, float("nan"), float("inf")])
-def test_a_value_that_half_precision_does_not_hold_is_refused(
+def test_a_value_that_does_not_fit_in_half_precision_is_refused(
     trained: Path, tmp_path: Path, value: float
 ) -> None:
     tensors, metadata = read_safetensors(trained)
@@ -81,11 +81,11 @@ def test_a_value_that_half_precision_does_not_hold_is_refused(
     assert not target.exists()
 
 
-def test_too_many_weights_other_claims_and_no_model_are_refused(
+def test_large_weights_contradicting_metadata_and_other_files_are_refused(
     trained: Path, tmp_path: Path
 ) -> None:
     target = tmp_path / "small.safetensors"
-    with pytest.raises(ValueError, match=r"weights must take 0\.01 MB or less to be shipped; got"):
+    with pytest.raises(ValueError, match=r"weights must take 0\.01 MB or less to be packaged; got"):
         ship_weights(trained, target, ORIGIN, max_bytes=10_000)
     for key in ("config", "step"):
         with pytest.raises(ValueError, match=f"provenance must not change .* got another {key}"):
@@ -131,7 +131,7 @@ def test_the_tool_writes_the_file_with_its_origin(
     assert run_tool(trained, "--to", target, *origin, "--revision", "0", "--max-mb", 0.001) == 2
 
 
-def test_a_log_ships_with_the_mean_of_so_many_steps_a_line(tmp_path: Path) -> None:
+def test_a_shortened_log_has_the_mean_of_several_steps_per_line(tmp_path: Path) -> None:
     log, short = tmp_path / "log.jsonl", tmp_path / "short.jsonl"
     log.write_text("".join(f'{{"step": {i}, "loss": {i * i}}}\n' for i in range(1, 6)))
     assert ship_log(log, short, steps=2) == 3
@@ -144,18 +144,20 @@ def test_a_log_ships_with_the_mean_of_so_many_steps_a_line(tmp_path: Path) -> No
     log.write_text('{"step": 1, "loss": 3}\n{"loss": 2}\n')
     with pytest.raises(ValueError, match="line 2 must be an object of numbers with a step"):
         ship_log(log, short, steps=2)
-    with pytest.raises(ValueError, match="steps must be at least 1 a line; got 0"):
+    with pytest.raises(ValueError, match="steps must be at least 1 per line; got 0"):
         ship_log(log, short, steps=0)
-    assert len(short.read_text().splitlines()) == 3  # as it was
+    assert len(short.read_text().splitlines()) == 3  # unchanged
 
 
-def test_how_boxes_are_read_may_be_chosen_after_training(trained: Path, tmp_path: Path) -> None:
+def test_the_selection_of_boxes_may_be_changed_after_training(
+    trained: Path, tmp_path: Path
+) -> None:
     target, config = tmp_path / "read.safetensors", small_config()
     decoder = replace(config.decoder, nms_iou=0.1, max_detections=7)
     ship_weights(trained, target, ORIGIN, decoder=decoder)
     assert load_model(target)[1] == replace(config, decoder=decoder)
-    said = read_safetensors(target)[1]["set_after_training"]
-    assert "decoder.nms_iou: 0.1 != None" in said and "decoder.max_detections: 7 != " in said
+    changes = read_safetensors(target)[1]["set_after_training"]
+    assert "decoder.nms_iou: 0.1 != None" in changes and "decoder.max_detections: 7 != " in changes
     ship_weights(trained, target, ORIGIN, decoder=config.decoder)
     assert "set_after_training" not in read_safetensors(target)[1]
     wider = replace(decoder, feedforward_channels=99)
@@ -163,7 +165,7 @@ def test_how_boxes_are_read_may_be_chosen_after_training(trained: Path, tmp_path
         ship_weights(trained, target, ORIGIN, decoder=wider)
 
 
-def test_the_tool_keeps_the_log_and_reads_as_told(
+def test_the_tool_writes_the_log_and_the_selection_of_boxes(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target, log, config = (tmp_path / name for name in ("s.safetensors", "log.jsonl", "read.py"))
@@ -175,12 +177,12 @@ def test_the_tool_keeps_the_log_and_reads_as_told(
         "CONFIG = replace(CONFIG, decoder=replace(CONFIG.decoder, nms_iou=0.25))\n"
     )
     given = ["--data-digest", "0123abc", "--command", "bevstack train", "--revision", "f00"]
-    told = [trained, "--to", target, *given, "--log", log]
-    assert run_tool(*told, "--read-as", config) == 0
+    arguments = [trained, "--to", target, *given, "--log", log]
+    assert run_tool(*arguments, "--read-as", config) == 0
     assert load_model(target)[1].decoder.nms_iou == 0.25
     lines = (tmp_path / "s.log.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [20, 40, 41]
-    assert run_tool(*told, "--read-as", "tiny_cpu_t4") == 2
+    assert run_tool(*arguments, "--read-as", "tiny_cpu_t4") == 2
     assert "decoder must differ from the source's in" in capsys.readouterr().err
     new = tmp_path / "new.safetensors"
     assert run_tool(trained, "--to", new, *given, "--log", tmp_path / "none.jsonl") == 2

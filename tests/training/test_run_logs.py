@@ -1,4 +1,4 @@
-"""Log files, and TensorBoard where it is installed."""
+"""Log files, and TensorBoard if it is installed."""
 
 import builtins
 import math
@@ -7,8 +7,8 @@ import pytest
 
 from bevstack.config import TrainingConfig
 from bevstack.training.events import Skipped, StepReport
-from bevstack.training.jsonl import append_log, read_log
-from bevstack.training.run_logs import Diary
+from bevstack.training.jsonl import append_jsonl, read_jsonl
+from bevstack.training.run_logs import RunLogs
 
 BOARD = TrainingConfig(tensorboard=True)
 
@@ -29,25 +29,25 @@ def report(step, loss=1.5):
     )
 
 
-def test_numbers_that_are_none_are_null_in_the_file_and_nan_when_read(tmp_path):
-    append_log(tmp_path / "log", {"step": 1, "loss": math.nan, "norm": math.inf})
+def test_numbers_that_are_not_finite_are_written_as_null_and_read_as_nan(tmp_path):
+    append_jsonl(tmp_path / "log", {"step": 1, "loss": math.nan, "norm": math.inf})
     assert (tmp_path / "log").read_text() == '{"step": 1, "loss": null, "norm": null}\n'
-    (entry,) = read_log(tmp_path / "log")
+    (entry,) = read_jsonl(tmp_path / "log")
     assert math.isnan(entry["loss"]) and math.isnan(entry["norm"]) and entry["step"] == 1
 
 
-def test_every_file_goes_on_after_the_last_checkpoint(tmp_path):
-    diary = Diary(tmp_path, TrainingConfig(), steps_done=0)
+def test_every_file_continues_after_the_last_checkpoint(tmp_path):
+    logs = RunLogs(tmp_path, TrainingConfig(), steps_done=0)
     for step in (1, 2, 3):
-        diary.add_step(report(step))
-        diary.add_skipped(Skipped(step, ("a", "b"), "because"))
-    diary = Diary(tmp_path, TrainingConfig(), steps_done=2)
-    assert [entry["step"] for entry in read_log(diary.log)] == [1, 2]
-    assert diary.skipped.read_text().count("because") == 2
+        logs.add_step(report(step))
+        logs.add_skipped(Skipped(step, ("a", "b"), "because"))
+    logs = RunLogs(tmp_path, TrainingConfig(), steps_done=2)
+    assert [entry["step"] for entry in read_jsonl(logs.log)] == [1, 2]
+    assert logs.skipped.read_text().count("because") == 2
     assert report(1).images_per_s == 48
 
 
-def test_tensorboard_is_asked_for_by_its_extra_before_anything_is_trained(tmp_path, monkeypatch):
+def test_missing_tensorboard_is_reported_with_its_extra_before_training(tmp_path, monkeypatch):
     real = builtins.__import__
 
     def missing(name, *args):
@@ -57,18 +57,18 @@ def test_tensorboard_is_asked_for_by_its_extra_before_anything_is_trained(tmp_pa
 
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(ImportError, match=r"pip install 'bevstack\[tensorboard\]'"):
-        Diary(tmp_path, BOARD, steps_done=0)
+        RunLogs(tmp_path, BOARD, steps_done=0)
 
 
 def test_tensorboard_shows_the_log(tmp_path):
     pytest.importorskip("tensorboard", reason="the extra [tensorboard] is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    diary = Diary(tmp_path, BOARD, steps_done=0)
+    logs = RunLogs(tmp_path, BOARD, steps_done=0)
     for step in (1, 2, 3):
-        diary.add_step(report(step, loss=math.nan if step == 2 else 10.0 * step))
-    diary.close()
-    resumed = Diary(tmp_path, BOARD, steps_done=2)
+        logs.add_step(report(step, loss=math.nan if step == 2 else 10.0 * step))
+    logs.close()
+    resumed = RunLogs(tmp_path, BOARD, steps_done=2)
     resumed.add_step(report(3, loss=7.0))
     resumed.close()
     events = EventAccumulator(str(tmp_path / "tensorboard"))

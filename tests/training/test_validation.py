@@ -1,4 +1,4 @@
-"""Scores during training: those of the weights that are kept, as prediction and evaluation give."""
+"""Evaluation during training: it scores the kept weights, like prediction and evaluation later."""
 
 import dataclasses
 
@@ -14,7 +14,7 @@ from bevstack.models.detection3d.box_code import DecoderOutput
 from bevstack.runtime.detector import load
 from bevstack.runtime.predict import predict_dataset
 from bevstack.training import Listeners, train, validation
-from bevstack.training.jsonl import read_log
+from bevstack.training.jsonl import read_jsonl
 from bevstack.training.processes import Processes
 from bevstack.training.run_logs import best_nds, last_evaluated
 from bevstack.types import Detections
@@ -27,41 +27,41 @@ def root(tmp_path_factory):
     return small_world(tmp_path_factory)
 
 
-def test_the_score_is_that_of_the_kept_weights_predicting_scene_by_scene(root, tmp_path):
-    """Of a model with history: clips here, streams there."""
+def test_the_score_equals_that_of_the_kept_weights_predicted_scene_by_scene(root, tmp_path):
+    """Compare for a model with history: clips in training, streams in prediction."""
     config = all_stages(dataclasses.replace(RECIPE, num_steps=3))
-    told = []
+    evaluations = []
     result = train(
         config,
         dataset(root),
         tmp_path,
         held_out=dataset(root, "synth_val"),
-        listeners=Listeners(evaluation=told.append),
+        listeners=Listeners(evaluation=evaluations.append),
     )
     data = dataset(root, "synth_val")
     predict_dataset(load(result.weights), data, tmp_path / "results.json")
     truth = ground_truth(data.tables, samples_of_split(data.tables, "synth_val"))
     wanted = evaluate(read_submission(tmp_path / "results.json").boxes, truth)
-    (found,) = told
+    (found,) = evaluations
     assert (found.step, found.is_best) == (3, True)
-    # One at a time or side by side: convolutions add up in another order.
+    # Batches of another size: convolutions sum in another order.
     assert found.metrics.nds == pytest.approx(wanted.nds, abs=1e-4)
     assert found.metrics.errors.values == pytest.approx(wanted.errors.values, abs=1e-3)
     best = load_file(tmp_path / "best.safetensors")
     assert all(torch.equal(best[n], w) for n, w in load_file(result.weights).items())
 
 
-def test_true_boxes_score_full_marks(root, tmp_path, monkeypatch):
-    """With detections_from told the truth, all that follows it is tried with boxes that count."""
+def test_true_boxes_get_the_highest_score(root, tmp_path, monkeypatch):
+    """Replace ``detections_from`` by the true boxes to test all code after it."""
     held_out = dataset(root, "synth_val")
     frames = [held_out.frame(index, load_images=False) for index in range(len(held_out))]
-    queue = [of.annotations[of.annotations.num_points > 0] for of in frames]  # as truth counts
+    queue = [f.annotations[f.annotations.num_points > 0] for f in frames]  # the evaluated ones
 
-    def tell_the_truth(output: DecoderOutput, *, max_detections, post_range_m, nms_iou):
+    def true_detections(output: DecoderOutput, *, max_detections, post_range_m, nms_iou):
         taken = [queue.pop(0) for _ in range(output.codes.shape[1])]
         return [Detections(a.boxes, torch.ones(len(a)), a.labels) for a in taken]
 
-    monkeypatch.setattr(validation, "detections_from", tell_the_truth)
+    monkeypatch.setattr(validation, "detections_from", true_detections)
     torch.manual_seed(0)
     weights = build_model(CONFIG).state_dict()
     metrics = validation.validate(weights, CONFIG, held_out, tmp_path, Processes())
@@ -70,7 +70,7 @@ def test_true_boxes_score_full_marks(root, tmp_path, monkeypatch):
     assert all(c.errors.translation_m < 1e-3 and c.errors.scale < 1e-3 for c in present)
 
 
-def test_best_and_last_are_kept_and_told_apart(root, tmp_path, monkeypatch):
+def test_best_and_last_weights_are_both_kept(root, tmp_path, monkeypatch):
     scores = iter([0.2, 0.5, 0.4])
     real = validation.validate
 
@@ -82,14 +82,14 @@ def test_best_and_last_are_kept_and_told_apart(root, tmp_path, monkeypatch):
     config = with_training(num_steps=6, evaluate_every=2, checkpoint_every=2)
     held_out = dataset(root, "synth_val")
     result = train(config, dataset(root), tmp_path, held_out=held_out)
-    assert [entry["nds"] for entry in read_log(result.evaluations)] == [0.2, 0.5, 0.4]
+    assert [entry["nds"] for entry in read_jsonl(result.evaluations)] == [0.2, 0.5, 0.4]
     best = load_file(result.best)
-    of_step = load_file(tmp_path / "checkpoint_0000004.safetensors")
-    assert all(torch.equal(of_step[f"model.{name}"], value) for name, value in best.items())
+    at_step_4 = load_file(tmp_path / "checkpoint_0000004.safetensors")
+    assert all(torch.equal(at_step_4[f"model.{name}"], value) for name, value in best.items())
     assert (best_nds(result.evaluations), last_evaluated(result.evaluations)) == (0.5, 6)
 
 
-def test_scoring_does_not_change_what_is_trained(root, tmp_path):
+def test_evaluation_does_not_affect_training(root, tmp_path):
     plain = train(CONFIG, dataset(root), tmp_path / "plain")
     scored = with_training(evaluate_every=2)
     held_out = dataset(root, "synth_val").select([1])
@@ -98,6 +98,6 @@ def test_scoring_does_not_change_what_is_trained(root, tmp_path):
     assert all(torch.equal(wanted[n], w) for n, w in load_file(result.weights).items())
 
 
-def test_a_run_that_is_to_be_evaluated_needs_something_to_evaluate_on(root, tmp_path):
+def test_evaluations_need_held_out_samples(root, tmp_path):
     with pytest.raises(ValueError, match=r"held_out must be given .* got none"):
         train(with_training(evaluate_every=2), dataset(root), tmp_path)

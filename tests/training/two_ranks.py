@@ -1,4 +1,4 @@
-"""What two processes train together, for tests to compare with one; started by torchrun.
+"""Training by two processes, which tests compare with a single one; started by torchrun.
 
 torchrun --nproc-per-node 2 tests/training/two_ranks.py WORLD OUT
 """
@@ -24,7 +24,7 @@ POISONED_STEP = 2
 
 
 def one_frame(recipe):
-    """The small detector without what draws random numbers by process: dropout and its like."""
+    """Return the small detector without dropout and drop path, whose draws differ by process."""
     return dataclasses.replace(
         CONFIG,
         backbone=dataclasses.replace(CONFIG.backbone, drop_path_rate=0.0),
@@ -35,7 +35,7 @@ def one_frame(recipe):
 
 
 def all_stages(recipe):
-    """Perspective head, proposals, groups of queries and history, on small images."""
+    """Return a detector with perspective head, proposals, query groups and history."""
     config = load_config("tiny_cpu_t4")
     return dataclasses.replace(
         config,
@@ -65,7 +65,7 @@ SKIPPING = one_frame(dataclasses.replace(RECIPE, on_bad_step="skip"))
 
 
 def poison(sample_token):
-    """Predictions for one sample are no numbers."""
+    """Make the predictions for one sample NaN."""
     forward = BEVFormerV2.forward
 
     def poisoned(self, batch, memory=None):
@@ -82,25 +82,25 @@ def poison(sample_token):
 
 
 def join_again(times):
-    """A group of processes made anew has nothing of the one before."""
+    """Join and leave several times: a new group must not use keys of the earlier ones."""
     for _ in range(times):
-        assert join_processes().total(torch.ones(())).item() == 2
+        assert join_processes().all_reduce_sum(torch.ones(())).item() == 2
         leave_processes()
 
 
 def run(world, out):
-    join_again(10)  # without keys of its own, one of the first few waits without end
+    join_again(10)  # with keys of an earlier group, one of the first few waits forever
     processes = join_processes()
     samples = dataset(world)
     for name, config in CASES.items():
         held_out = dataset(world, "synth_val")
         train(config, samples, out / name, held_out=held_out, processes=processes, resume=True)
-    for name in ("ddp", "fsdp"):  # begun by one process
+    for name in ("ddp", "fsdp"):  # started by one process
         train(CASES[name], samples, out / f"{name}_resumed", processes=processes, resume=True)
     arguments = ["--config", str(out / "config.py"), "--nuscenes", str(world)]
     arguments += ["--version", SPEC.version, "--split", "synth_train", "--out", str(out / "cli")]
     assert main(["train", *arguments]) == 0
-    processes = join_processes()  # the command has left them
+    processes = join_processes()  # the command has left the group
     poison(samples.sample_token(int((out / "victim").read_text())))
     for engine in ("ddp", "fsdp"):
         recipe = dataclasses.replace(SKIPPING.training, engine=engine)
