@@ -15,7 +15,7 @@ from bevstack.training import train
 from bevstack.training.checkpoint import checkpoint_path, load_checkpoint
 from bevstack.training.jsonl import read_jsonl
 from bevstack.training.processes import Processes, join_processes
-from tests.small_world import dataset, build_once, small_world
+from tests.small_world import build_once, dataset, small_world
 from tests.training.two_ranks import CASES, POISONED_STEP, RECIPE
 
 REPOSITORY = Path(__file__).parents[2]
