@@ -1,4 +1,4 @@
-// An empty Python module: importing it runs the registrations of the other files.
+// An empty Python module. Importing it runs the operator registrations of the other files.
 #include <Python.h>
 
 extern "C" __attribute__((visibility("default"))) PyObject* PyInit__C() {

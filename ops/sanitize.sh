@@ -1,13 +1,13 @@
 #!/bin/sh
-# Builds the kernels with address and undefined-behaviour sanitizers into build/sanitized and runs
-# the operators' tests on them, at every instruction set of this machine. From the project's root:
+# Builds the kernels with address and undefined-behaviour sanitizers into build/sanitized. Then runs
+# the operators' tests on them with every instruction set of this machine. From the project's root:
 #
 #     PYTHON=.venv/bin/python sh ops/sanitize.sh
 set -eu
 python=${PYTHON:-python3}
 out=$PWD/build/sanitized
 mkdir -p "$out/bin"
-# torch takes the compiler for one word, so the flags come in a compiler of that name.
+# torch accepts the compiler as one word only, so a wrapper script named c++ adds the flags.
 printf '#!/bin/sh\nexec g++ -fsanitize=address,undefined -fno-sanitize-recover=undefined "$@"\n' \
   > "$out/bin/c++"
 chmod +x "$out/bin/c++"

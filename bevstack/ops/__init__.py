@@ -1,11 +1,11 @@
-"""The project's operators: deformable convolution v3 and multi-scale deformable attention."""
+"""Operators of the project: deformable convolution v3 and multi-scale deformable attention."""
 
 from bevstack.ops.dcnv3 import dcnv3, dcnv3_output_size
 from bevstack.ops.library import KernelInfo, has_native_kernel, kernels, why_reference
 from bevstack.ops.loading import BUILD_COMMAND, native_problem, native_state, source_digest
 from bevstack.ops.ms_deform_attn import ms_deform_attn
 
-native_problem()  # loads the compiled kernels where there are any
+native_problem()  # loads the compiled kernels if they exist
 
 __all__ = [
     "BUILD_COMMAND",

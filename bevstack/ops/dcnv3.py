@@ -1,7 +1,7 @@
 """Deformable convolution v3, the core of InternImage (Wang et al., arXiv:2211.05778, section 3.1).
 
 Letters: B batch, H W input size, Y X output size, G groups, D channels of a group, P points of the
-kernel (height * width, one less without its centre).
+kernel (height * width, minus one with ``remove_center``).
 """
 
 from __future__ import annotations
@@ -36,40 +36,41 @@ def dcnv3(
     remove_center: bool = False,
     softmax: bool = False,
 ) -> Tensor:
-    """Samples each group of channels at P moving points and sums the samples with their masks.
+    """Sample each channel group at P deformable points and sum the samples with the mask weights.
 
-    Pairs are (height, width). Point p = i * kernel_height + j of output (y, x), with the kernel's
-    column i outside and its row j inside, reads the input at
+    Pairs are (height, width). Point p = i * kernel_height + j of output (y, x), with kernel column
+    i as the outer and kernel row j as the inner index, samples the input at
 
         x_px = x * stride - padding + c + (i * dilation - c + offset_x) * offset_scale,
 
-    c = floor(dilation * (kernel - 1) / 2), and likewise y_px with j; bilinear, pixel centres at
-    integers, zeros outside. A point at -1 or less, at the size or more, or at a NaN or infinite
-    place contributes exactly 0, to the value and to every gradient; at an integer place the
-    derivative is the right-hand one, as in the published CUDA kernel.
+    where c = floor(dilation * (kernel - 1) / 2), and at y_px, computed likewise with j. Sampling is
+    bilinear with pixel centres at integers; the input is zero outside its borders. A point whose
+    coordinate is <= -1, >= the size, NaN or infinite contributes exactly 0 to the value and to
+    every gradient. At integer coordinates the derivative is the right-hand one, like in the
+    published CUDA kernel.
 
-    Coordinates are computed in float32 (float64 where a tensor is float64) whatever the type of
-    ``input``, sums as well; autocast lowers ``input`` alone.
+    Coordinates and sums are computed in float32 (in float64 if a tensor is float64), independent of
+    the type of ``input``. Autocast lowers only ``input``.
 
     Args:
-        input: features, channels last.
-        offset: displacement of each point.
-        mask: weight of each point; logits where ``softmax`` is set.
-        kernel_size: rows and columns of the kernel.
-        stride: input pixels from one output to the next.
-        padding: input pixels the outputs begin outside the image.
-        dilation: input pixels from one kernel point to the next.
-        groups: G, each with offsets and masks of its own.
-        offset_scale: stretches offsets and kernel grid about the kernel's centre.
-        remove_center: leaves out the point at the middle of an odd kernel.
-        softmax: normalises ``mask`` over the points of each group first.
+        input: Features, channels last.
+        offset: Displacement of each point.
+        mask: Weight of each point; logits if ``softmax`` is set.
+        kernel_size: Rows and columns of the kernel.
+        stride: Input pixels from one output to the next.
+        padding: Zero pixels added at each border of the input.
+        dilation: Input pixels from one kernel point to the next.
+        groups: G; each group has its offsets and masks.
+        offset_scale: Factor on offsets and kernel grid, about the kernel's centre.
+        remove_center: Omit the centre point of a kernel of odd size.
+        softmax: Normalise ``mask`` over the points of each group first.
 
     Returns:
         (B, Y, X, G * D), of the type of ``input``.
 
     Raises:
-        TypeError: a tensor is not of a floating type.
-        ValueError: names the argument whose shape, device or value does not fit.
+        TypeError: A tensor is not of a floating type.
+        ValueError: Names the argument whose shape, device or value does not fit.
     """
     library.check_tensors({"input": input, "offset": offset, "mask": mask})
     _check_pair("kernel_size", kernel_size, 1)
@@ -87,7 +88,7 @@ def dcnv3(
     )
     expect_shape("offset", offset, (sizes["B"], height, width, groups * points * 2))
     expect_shape("mask", mask, (sizes["B"], height, width, groups * points))
-    return _OPERATOR(
+    output: Tensor = _OPERATOR(
         input,
         offset,
         mask,
@@ -100,6 +101,7 @@ def dcnv3(
         remove_center=remove_center,
         softmax=softmax,
     )
+    return output
 
 
 def dcnv3_output_size(
@@ -109,10 +111,10 @@ def dcnv3_output_size(
     padding: tuple[int, int],
     dilation: tuple[int, int],
 ) -> tuple[int, int]:
-    """Returns the output's (height, width), the same as a convolution's.
+    """Return the (height, width) of the output, which equals that of a convolution.
 
     Raises:
-        ValueError: the kernel does not fit into the padded input.
+        ValueError: The kernel does not fit into the padded input.
     """
     height, width = (
         (size + 2 * pad - dil * (kernel - 1) - 1) // step + 1
@@ -122,7 +124,7 @@ def dcnv3_output_size(
     )
     if height < 1 or width < 1:
         raise ValueError(
-            f"input must be at least as large as the dilated kernel once padded; got size "
+            f"input must be at least as large as the dilated kernel after padding; got size "
             f"{tuple(input_size)}, kernel_size {tuple(kernel_size)}, padding {tuple(padding)}, "
             f"dilation {tuple(dilation)}"
         )
@@ -152,7 +154,7 @@ def _check_points(
 
 
 class _Geometry(NamedTuple):
-    """What the reference needs to know beside the tensors."""
+    """Options of one call of the reference."""
 
     kernel_size: tuple[int, int]
     stride: tuple[int, int]
@@ -164,7 +166,7 @@ class _Geometry(NamedTuple):
     softmax: bool
 
     def grid(self, axis: int) -> list[float]:
-        """Returns where each point lies without offset, from the output's first pixel."""
+        """Return the coordinate of each point along an axis, for output 0 and zero offset."""
         center = self.dilation[axis] * (self.kernel_size[axis] - 1) // 2
         start = center - self.padding[axis]
         rows, columns = self.kernel_size
@@ -180,16 +182,16 @@ class _Geometry(NamedTuple):
 def _locate_block(
     part: slice, input: Tensor, offset: Tensor, geometry: _Geometry
 ) -> bilinear.Samples:
-    """Finds the samples of the outputs ``part`` of (B * Y * X); each field (S, G, P, ...)."""
+    """Compute the samples of the outputs ``part`` of (B * Y * X); each field is (S, G, P, ...)."""
     _, height, width, _ = input.shape
     _, out_height, out_width, _ = offset.shape
     groups, device = geometry.groups, input.device
-    offset = offset.flatten(0, 2)[part].unflatten(1, (groups, -1, 2))  # (S, G, P, 2)
-    output = torch.arange(part.start, part.stop, device=device)  # of (B * Y * X)
+    offset = torch.unflatten(offset.flatten(0, 2)[part], 1, (groups, -1, 2))  # (S, G, P, 2)
+    output = torch.arange(part.start, part.stop, device=device)  # index into (B * Y * X)
     column, line = output % out_width, (output // out_width) % out_height
     image = output // (out_height * out_width)
 
-    def place(index: Tensor, axis: int, shift: Tensor) -> Tensor:
+    def coordinate(index: Tensor, axis: int, shift: Tensor) -> Tensor:
         grid = offset.new_tensor(geometry.grid(axis))
         start = (index * geometry.stride[axis]).to(offset.dtype)[:, None, None]
         return start + grid + shift * geometry.offset_scale
@@ -197,8 +199,8 @@ def _locate_block(
     group = torch.arange(groups, device=device)
     first_row = image[:, None] * (height * width * groups) + group  # (S, G)
     return bilinear.locate(
-        place(column, 1, offset[..., 0]),
-        place(line, 0, offset[..., 1]),
+        coordinate(column, 1, offset[..., 0]),
+        coordinate(line, 0, offset[..., 1]),
         height,
         width,
         first_row[:, :, None],
@@ -208,7 +210,7 @@ def _locate_block(
 
 
 def _mask_block(part: slice, mask: Tensor, geometry: _Geometry) -> Tensor:  # (S, G, P)
-    block = mask.flatten(0, 2)[part].unflatten(1, (geometry.groups, -1))
+    block = torch.unflatten(mask.flatten(0, 2)[part], 1, (geometry.groups, -1))
     return block.softmax(-1) if geometry.softmax else block
 
 
@@ -226,7 +228,7 @@ def reference(
     remove_center: bool = False,
     softmax: bool = False,
 ) -> Tensor:
-    """Computes ``dcnv3`` with torch functions, block by block of the output."""
+    """Compute ``dcnv3`` with torch functions, one block of outputs at a time."""
     geometry = _Geometry(
         kernel_size, stride, padding, dilation, groups, offset_scale, remove_center, softmax
     )
@@ -260,7 +262,7 @@ def reference_backward(
     remove_center: bool = False,
     softmax: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Computes the gradients of ``dcnv3`` to input, offset and mask, block by block."""
+    """Compute the gradients of ``dcnv3`` to input, offset and mask, one block at a time."""
     geometry = _Geometry(
         kernel_size, stride, padding, dilation, groups, offset_scale, remove_center, softmax
     )

@@ -1,9 +1,9 @@
-"""How an operator is made: its schema and reference here, its fast kernels in ``bevstack._C``.
+"""Registration of operators: schema, reference, gradient and autocast rule.
 
-Every operator exists from the moment this package is imported, served on every device by a
-reference written with torch functions. The compiled extension, where there is one, registers
-kernels for single devices under the same names and thereby takes their place; nothing that calls
-an operator can tell which one answers.
+Importing this package defines every operator with a reference, written with torch functions, that
+runs on any device. The compiled extension ``bevstack._C``, if it exists, registers kernels for
+single devices under the same names. These replace the reference on their device; calls stay the
+same.
 """
 
 from __future__ import annotations
@@ -11,34 +11,34 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from bevstack.ops.loading import BUILD_COMMAND, native_problem, native_state
 
-_LIBRARY = torch.library.Library("bevstack", "DEF")
+_LIBRARY: Any = cast(Any, torch.library.Library)("bevstack", "DEF")  # torch does not annotate it
 _FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 OPERATORS = ("dcnv3", "dcnv3_backward", "ms_deform_attn", "ms_deform_attn_backward")
 
 
 class KernelInfo(NamedTuple):
-    """Which kernel answers one operator on one device."""
+    """Kernel that runs one operator on one device."""
 
     operator: str
     device: str  # "cpu" or "cuda"
     kernel: str  # "native" or "reference"
-    instruction_set: str  # of a native CPU kernel, such as "avx512"; "" where it has no meaning
-    reason: str  # why the reference serves; "" for a native kernel
+    instruction_set: str  # of a native CPU kernel, such as "avx512"; "" for any other kernel
+    reason: str  # why the reference is used; "" for a native kernel
 
 
 def define(schema: str, reference: Callable[..., Any]) -> torch._ops.OpOverload:
-    """Defines an operator of the "bevstack" namespace and the reference that serves any device.
+    """Register an operator of the "bevstack" namespace and its reference for any device.
 
     Args:
-        schema: the operator's schema, name first, without the namespace.
-        reference: takes the schema's arguments; called wherever no native kernel is registered.
+        schema: Schema of the operator, name first, without the namespace.
+        reference: Function with the schema's arguments; runs on devices without a native kernel.
 
     Returns:
         The operator, ready to be called.
@@ -47,35 +47,46 @@ def define(schema: str, reference: Callable[..., Any]) -> torch._ops.OpOverload:
     _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
 
     @functools.wraps(reference)
-    def serve(*args: Any, **options: Any) -> Any:  # the schema has checked both already
+    def run_reference(*args: Any, **options: Any) -> Any:  # torch has checked both by the schema
         device = next(a.device.type for a in args if isinstance(a, Tensor))
-        _warn_that_reference_serves(device)
+        _warn_about_reference(device)
         return reference(*args, **options)
 
-    _LIBRARY.impl(name, serve, "CompositeExplicitAutograd")
-    return getattr(torch.ops.bevstack, name).default
+    _LIBRARY.impl(name, run_reference, "CompositeExplicitAutograd")
+    return _operator(name)
+
+
+def _operator(name: str) -> torch._ops.OpOverload:
+    operator: torch._ops.OpOverload = getattr(torch.ops.bevstack, name).default
+    return operator
 
 
 def register_gradient(
     name: str, fake: Callable[..., Any], fake_backward: Callable[..., Any]
 ) -> None:
-    """Joins the operator ``name`` to ``{name}_backward``, and gives both their shapes.
+    """Register ``{name}_backward`` as the gradient of ``name``, and the fake kernels of both.
 
-    The backward takes the gradient of the output, then the operator's own arguments, and returns
-    the gradients of its first three tensors; a fourth argument has none. The two functions that
-    give shapes are called with the tensors alone.
+    The backward operator takes the gradient of the output, then the operator's arguments. It
+    returns the gradients to the first three tensors; a fourth argument gets no gradient.
 
-    This is what ``torch.library.register_autograd`` does, without its filling in of defaults at
-    every call, which takes longer than a small layer's kernel.
+    ``torch.library.register_autograd`` does the same, but also fills in the schema's defaults at
+    every call, which takes longer than the kernel of a small layer.
+
+    Args:
+        name: Name of the operator, without the namespace.
+        fake: Takes the operator's tensors, without its options; returns an empty output.
+        fake_backward: Takes the backward operator's tensors; returns three empty gradients.
     """
-    for called, shapes in ((name, fake), (f"{name}_backward", fake_backward)):
-        torch.library.register_fake(f"bevstack::{called}", _of_tensors(shapes), lib=_LIBRARY)
-    operator = getattr(torch.ops.bevstack, name).default
-    backward_operator = getattr(torch.ops.bevstack, f"{name}_backward").default
+    for called, fake_kernel in ((name, fake), (f"{name}_backward", fake_backward)):
+        torch.library.register_fake(
+            f"bevstack::{called}", _without_options(fake_kernel), lib=_LIBRARY
+        )
+    operator = _operator(name)
+    backward_operator = _operator(f"{name}_backward")
 
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         inputs = ctx.saved_tensors
-        if torch.is_grad_enabled():  # somebody asks for a second derivative
+        if torch.is_grad_enabled():  # autograd computes a second derivative
             grads = backward_operator(grad_output, *inputs, **ctx.options)
         else:
             with torch._C._AutoDispatchBelowAutograd():
@@ -89,9 +100,9 @@ def register_gradient(
     _LIBRARY.impl(f"{name}_backward", _autograd_kernel(backward_operator, refuse), "Autograd")
 
 
-def _of_tensors(shapes: Callable[..., Any]) -> Callable[..., Any]:
+def _without_options(fake_kernel: Callable[..., Any]) -> Callable[..., Any]:
     def call(*tensors: Tensor | None, **options: Any) -> Any:
-        return shapes(*tensors)
+        return fake_kernel(*tensors)
 
     return call
 
@@ -106,7 +117,7 @@ def _autograd_kernel(
             return operator(*inputs, **options)
 
     members = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
-    gradient = type(f"{operator.__name__}_gradient", (torch.autograd.Function,), members)
+    gradient: Any = type(f"{operator.__name__}_gradient", (torch.autograd.Function,), members)
 
     def differentiable(*inputs: Tensor | None, **options: Any) -> Any:
         if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs):
@@ -118,7 +129,12 @@ def _autograd_kernel(
 
 
 def check_tensors(tensors: dict[str, Tensor]) -> None:
-    """Raises unless all are floating tensors on one device, the first one's."""
+    """Check that all tensors are floating-point and on the device of the first one.
+
+    Raises:
+        TypeError: An argument is not a tensor, or its type is not a supported floating type.
+        ValueError: A tensor is on another device than the first.
+    """
     first_name, first = next(iter(tensors.items()))
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
@@ -134,37 +150,37 @@ def check_tensors(tensors: dict[str, Tensor]) -> None:
 
 
 def register_autocast(name: str, cast_positions: tuple[int, ...]) -> None:
-    """Makes autocast lower the float32 tensors at ``cast_positions`` and leave all others alone.
+    """Let autocast lower only the float32 tensors at ``cast_positions``.
 
-    Coordinates and weights keep the type they come in: rounded to bfloat16, a location errs by 0.4
-    cell on a grid of 200 cells.
+    Coordinates and weights keep their type: rounding a location to bfloat16 shifts it by 0.4 cell
+    on a grid of 200 cells.
     """
-    operator = getattr(torch.ops.bevstack, name).default
+    operator = _operator(name)
     for device, key in (("cpu", "AutocastCPU"), ("cuda", "AutocastCUDA")):
         _LIBRARY.impl(name, _autocast_kernel(operator, device, key, cast_positions), key)
 
 
 def kernels() -> tuple[KernelInfo, ...]:
-    """Which kernel, native or reference, serves each operator on each device of this machine."""
+    """Return the kernel, native or reference, of each operator on each device of this machine."""
     native_problem()
     devices = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
     return tuple(_kernel_info(operator, device) for operator in OPERATORS for device in devices)
 
 
 def has_native_kernel(operator: str, device: str) -> bool:
-    """Whether a compiled kernel of an operator is registered for "cpu" or "cuda"."""
+    """Return True if a compiled kernel of an operator is registered for "cpu" or "cuda"."""
     native_problem()
     name = f"bevstack::{operator}"
     return torch._C._dispatch_has_kernel_for_dispatch_key(name, device.upper())
 
 
 def why_reference(device: str) -> str:
-    """Why the reference serves a device that no compiled kernel is registered for."""
+    """Return the reason why a device without compiled kernels runs the reference."""
     state = native_state()
     if state.problem is not None:
         return state.problem
-    left_out = state.record.cuda_problem if state.record is not None and device == "cuda" else ""
-    return f"bevstack._C holds no kernels for {device}" + (f": {left_out}" if left_out else "")
+    cause = state.record.cuda_problem if state.record is not None and device == "cuda" else ""
+    return f"bevstack._C holds no kernels for {device}" + (f": {cause}" if cause else "")
 
 
 def _kernel_info(operator: str, device: str) -> KernelInfo:
@@ -195,10 +211,10 @@ def _autocast_kernel(
 
 
 @functools.cache
-def _warn_that_reference_serves(device: str) -> None:
+def _warn_about_reference(device: str) -> None:
     warnings.warn(
-        f"bevstack's operators run on their reference kernels, which are right but slow: "
-        f"{why_reference(device)}. To build them: `{BUILD_COMMAND}`.",
+        f"bevstack's operators run on their reference kernels, which are correct but slow: "
+        f"{why_reference(device)}. To build the fast kernels, run `{BUILD_COMMAND}`.",
         RuntimeWarning,
         stacklevel=2,
     )

@@ -1,8 +1,8 @@
-"""Finds and loads the compiled kernels ``bevstack._C``: in the package, else in the user's cache.
+"""Loading of the compiled kernels ``bevstack._C`` from the package, else from the user's cache.
 
-The extension fits the torch it was built for and no other, so its build keeps a record of that
-torch beside it, which is read before the extension is touched. What does not fit, or does not load,
-is reported in a sentence and never raised: the references serve then.
+The extension works only with the torch version it was built for. Its build writes that version to
+a record beside it, which is read before the extension is opened. An extension that does not fit or
+does not load is reported in one sentence and raises no error: the references run instead.
 """
 
 from __future__ import annotations
@@ -25,38 +25,38 @@ _RECORD_NAME = "_C.json"
 
 
 class BuildRecord(NamedTuple):
-    """What the build that made an extension, or failed to, says of itself."""
+    """Record of a build of the extension, successful or not."""
 
     outcome: str  # "built", "failed" or "skipped"
     problem: str  # why nothing was built, or ""
-    cuda_problem: str  # why the CUDA kernels are left out, or ""
-    log: tuple[str, ...]  # the compiler's last lines, of whatever failed
+    cuda_problem: str  # why the CUDA kernels are missing, or ""
+    log: tuple[str, ...]  # last lines of the compiler's output, if it failed
     torch: str  # version it was built for, or ""
-    python: str  # as in "cpython-311"
-    sources: str  # digest of what was compiled
+    python: str  # for example "cpython-311"
+    sources: str  # digest of the compiled sources
 
 
 class NativeState(NamedTuple):
-    """Where the compiled kernels come from, or why there are none."""
+    """Origin of the compiled kernels, or the reason why there are none."""
 
-    problem: str | None  # in one sentence; None where the kernels are loaded
-    folder: Path | None  # of the extension that is loaded
-    record: BuildRecord | None  # of the build that made it, or of the one that did not
+    problem: str | None  # one sentence; None if the kernels are loaded
+    folder: Path | None  # of the loaded extension
+    record: BuildRecord | None  # of the build of that extension, or of the failed build
 
 
 def native_problem() -> str | None:
-    """Why the compiled kernels are not there, in one sentence; None where they are.
+    """Return one sentence why there are no compiled kernels; None if they are loaded.
 
-    The extension is loaded by the first call (importing ``bevstack.ops`` makes it). One that was
-    built for another torch is reported here, never raised.
+    The first call loads the extension; importing ``bevstack.ops`` makes that call. An extension
+    that was built for another torch is reported here and raises no error.
     """
     return native_state().problem
 
 
 @functools.cache
 def native_state() -> NativeState:
-    """Loads the compiled kernels, from the package or else from the cache, at the first call."""
-    if sys.modules.get(_MODULE, "") is None:  # somebody forbids it
+    """Load the compiled kernels at the first call, from the package or else from the cache."""
+    if sys.modules.get(_MODULE, "") is None:  # the caller forbids the import
         return NativeState(f"{_MODULE} has not been built", None, None)
     package = _load_from(package_folder())
     cache = None if package.problem is None else cache_folder()
@@ -69,33 +69,38 @@ def native_state() -> NativeState:
 
 
 def package_folder() -> Path:
-    """The folder of the package, where an installation puts the extension."""
+    """Return the folder of the package, where an installation puts the extension."""
     return Path(__file__).resolve().parents[1]
 
 
 def cache_folder() -> Path | None:
-    """Where this user's builds for this torch and these sources lie; None without the sources.
+    """Return the folder of this user's builds for this torch version and these sources.
 
-    It is beside torch's own cached files, below TORCH_HOME, XDG_CACHE_HOME or ~/.cache.
+    It is beside torch's cached files, below TORCH_HOME, XDG_CACHE_HOME or ~/.cache.
+
+    Returns:
+        The folder, which need not exist, or None if the sources are not installed.
     """
     sources = source_digest()
     if sources is None:
         return None
-    fits = (torch.__version__, sys.implementation.cache_tag, sysconfig.get_platform(), sources[:12])
-    return Path(torch.hub.get_dir()).parent / "bevstack" / "-".join(("torch", *fits))
+    tag = sys.implementation.cache_tag
+    key = (torch.__version__, tag, sysconfig.get_platform(), sources[:12])
+    return Path(torch.hub.get_dir()).parent / "bevstack" / "-".join(("torch", *key))
 
 
 def source_digest() -> str | None:
-    """Digest of the sources that are installed; None where they are not."""
+    """Return the digest of the installed sources; None if they are not installed."""
     try:
         builder = importlib.import_module("bevstack._ops_sources.build")
     except ModuleNotFoundError:
         return None
-    return builder.source_digest()
+    digest: str = builder.source_digest()
+    return digest
 
 
 def read_record(folder: Path) -> BuildRecord | None:
-    """The record of the last build into a folder; None where it is missing or cannot be read."""
+    """Return the record of the last build into a folder; None if it is missing or unreadable."""
     try:
         stored = json.loads((folder / _RECORD_NAME).read_text(encoding="utf-8"))
         record = BuildRecord(**{name: stored[name] for name in BuildRecord._fields})
@@ -112,26 +117,27 @@ def _extension_in(folder: Path) -> Path | None:
 def _load_from(folder: Path) -> NativeState:
     record = read_record(folder)
     file = _extension_in(folder)
-    problem = _misfit(folder, file, record)
+    problem = _mismatch(folder, file, record)
     if problem is None:
+        assert file is not None  # a missing file is a mismatch
         problem = _import_extension(file)
     return NativeState(problem, folder if problem is None else None, record)
 
 
-def _misfit(folder: Path, file: Path | None, record: BuildRecord | None) -> str | None:
-    """Why an extension must not even be opened."""
+def _mismatch(folder: Path, file: Path | None, record: BuildRecord | None) -> str | None:
+    """Return why an extension must not be opened; None if it may be."""
     if record is not None and record.outcome != "built":
         return f"{_MODULE} has not been built: {record.problem}"
     if file is None:
-        others = sorted(other.name for other in folder.glob("_C.*") if other.suffix != ".json")
-        if others:
+        names = sorted(path.name for path in folder.glob("_C.*") if path.suffix != ".json")
+        if names:
             tag = sys.implementation.cache_tag
-            return f"{_MODULE} was built for another Python than {tag} ({others[0]})"
+            return f"{_MODULE} was built for another Python than {tag} ({names[0]})"
         return f"{_MODULE} has not been built"
     if record is not None and record.torch != torch.__version__:
         return (
-            f"{_MODULE} was built for torch {record.torch} and does not fit torch "
-            f"{torch.__version__}, which is installed"
+            f"{_MODULE} was built for torch {record.torch} and does not fit the installed torch "
+            f"{torch.__version__}"
         )
     return None
 

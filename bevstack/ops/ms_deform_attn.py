@@ -1,7 +1,7 @@
 """Multi-scale deformable attention (Deformable DETR, Zhu et al., arXiv:2010.04159, equation 3).
 
-Letters: B batch, Q queries, M rows of queries with an image each, H heads, D channels of a head,
-L levels, P points, S pixels of all levels together.
+Letters: B batch, Q queries, M packed query rows (each with an image index), H heads, D channels of
+a head, L levels, P points, S pixels of all levels together.
 """
 
 from __future__ import annotations
@@ -28,31 +28,32 @@ def ms_deform_attn(
     *,
     value_index: Tensor | None = None,  # (M,) int64
 ) -> Tensor:
-    """Sums bilinear samples of every level with their attention weights.
+    """Sum bilinear samples of every level with their attention weights.
 
-    Locations are (x, y) over the image, 0 its left or top edge and 1 its right or bottom edge;
-    pixel centres lie at (i + 0.5) / size; zeros outside. A sample one pixel or more outside, or at
-    a NaN or infinite place, contributes exactly 0, to the value and to every gradient; where a
-    sample hits a pixel's centre the derivative is the right-hand one.
+    Sampling locations are (x, y), normalised to the image: 0 is its left or top edge, 1 its right
+    or bottom edge. Pixel centres are at (i + 0.5) / size; the value is zero outside. A sample one
+    pixel or more outside, or at a NaN or infinite location, contributes exactly 0 to the value and
+    to every gradient. At a pixel's centre the derivative is the right-hand one.
 
-    Coordinates are computed in float32 (float64 where a tensor is float64) whatever the type of
-    ``value``, sums as well; autocast lowers ``value`` alone. Keep the locations in float32:
-    bfloat16 places a sample 0.4 cell off on a 200-cell grid.
+    Coordinates and sums are computed in float32 (in float64 if a tensor is float64), independent of
+    the type of ``value``. Autocast lowers only ``value``. Keep the locations in float32: bfloat16
+    shifts a sample by 0.4 cell on a 200-cell grid.
 
     Args:
-        value: the levels' pixels row by row, one level after the other.
-        spatial_shapes: the levels' sizes. A tensor is read back, which a compiled graph cannot do.
-        sampling_locations: where each query's points look.
-        attention_weights: the weight of each sample, usually normalised over levels and points.
-        value_index: packed rows: row m reads ``value[value_index[m]]``. Values outside 0..B-1
-            raise on the CPU and stop the program on a GPU.
+        value: Pixels of each level row by row, one level after the other.
+        spatial_shapes: Sizes of the levels. A tensor is copied to the host, which a compiled graph
+            cannot do.
+        sampling_locations: Sampling location of each point.
+        attention_weights: Weight of each sample, usually normalised over levels and points.
+        value_index: Image of each packed row: row m samples ``value[value_index[m]]``. An index
+            outside 0..B-1 raises on the CPU and stops the program on a GPU.
 
     Returns:
         (B, Q, H * D), or (M, H * D) with ``value_index``; of the type of ``value``.
 
     Raises:
-        TypeError: a tensor is not of a floating type, or ``value_index`` not int64.
-        ValueError: names the argument whose shape, device or value does not fit.
+        TypeError: A tensor is not of a floating type, or ``value_index`` is not int64.
+        ValueError: Names the argument whose shape, device or value does not fit.
     """
     tensors = {
         "value": value,
@@ -68,7 +69,7 @@ def ms_deform_attn(
         raise ValueError(
             f"value must have the {pixels} pixels of spatial_shapes {flat_shapes}; got {sizes['S']}"
         )
-    query = ("B", "Q", "H", levels, "P")
+    query: tuple[int | str, ...] = ("B", "Q", "H", levels, "P")
     if value_index is not None:
         query = ("M", "H", levels, "P")
         _check_value_index(value_index, value)
@@ -76,9 +77,10 @@ def ms_deform_attn(
     expect_shape("attention_weights", attention_weights, query, sizes)
     if value_index is not None:
         expect_shape("value_index", value_index, ("M",), sizes)
-    return _OPERATOR(
+    output: Tensor = _OPERATOR(
         value, sampling_locations, attention_weights, value_index, spatial_shapes=flat_shapes
     )
+    return output
 
 
 def _flat_shapes(spatial_shapes: Sequence[tuple[int, int]] | Tensor) -> list[int]:
@@ -105,7 +107,7 @@ def _check_value_index(value_index: Tensor, value: Tensor) -> None:
 
 
 class _Rows:
-    """The call's tensors as rows of (query, head), whichever of the two forms they came in."""
+    """Tensors of one call, reshaped to rows of (query, head) for both forms of the arguments."""
 
     def __init__(
         self,
@@ -135,7 +137,7 @@ class _Rows:
         return list(bilinear.blocks(self.weights.shape[0], levels * points * 4))
 
     def locate(self, part: slice) -> bilinear.Samples:
-        """Finds the samples of rows ``part``; each field (rows, L, P, ...)."""
+        """Compute the samples of rows ``part``; each field is (rows, L, P, ...)."""
         row = torch.arange(part.start, part.stop, device=self.table.device)
         query, head = row // self.heads, row % self.heads
         image = query // self.queries if self.index is None else self.index[query]
@@ -169,7 +171,7 @@ def reference(
     *,
     spatial_shapes: Sequence[int],
 ) -> Tensor:
-    """Computes ``ms_deform_attn`` with torch functions, block by block of (query, head) rows."""
+    """Compute ``ms_deform_attn`` with torch functions, one block of rows at a time."""
     rows = _Rows(
         value,
         sampling_locations,
@@ -195,7 +197,7 @@ def reference_backward(
     *,
     spatial_shapes: Sequence[int],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Computes the gradients to value, locations and weights, block by block."""
+    """Compute the gradients to value, locations and weights, one block of rows at a time."""
     rows = _Rows(
         value,
         sampling_locations,

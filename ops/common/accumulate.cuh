@@ -1,7 +1,7 @@
-// Sums that many threads add to at once: the gradient of the values.
+// Sums that many threads add to concurrently: the gradient to the values.
 //
-// FloatingSum adds in the order in which threads arrive, so that the last bits differ from run to
-// run. FixedPointSum adds integers, whose sum does not depend on the order.
+// FloatingSum adds in the order in which threads arrive, so the last bits differ between runs.
+// FixedPointSum adds integers, whose sum does not depend on the order.
 #pragma once
 
 #include "common/numbers.cuh"
@@ -13,10 +13,10 @@ template <typename T>
 struct FloatingSum {
   T* sums;
 
-  // The same sums, counted from another one on.
+  // The same sums, starting at `index`.
   BEVSTACK_DEVICE FloatingSum from(int64_t index) const { return {as_it_is(sums + index)}; }
 
-  // Adds N numbers to the sums from `units` times `size` on.
+  // Adds N numbers to the sums that start at index `units` * `size`.
   template <int N>
   BEVSTACK_DEVICE void add(int units, int size, const T (&numbers)[N]) const {
     T* to = advance(sums, units, size);
@@ -35,8 +35,8 @@ struct FloatingSum {
 
 #if defined(__CUDA_ARCH__)
  private:
-  // In the machine's own words: they say that the address is in global memory and that nobody waits
-  // for what was there before.
+  // Inline PTX: it states that the address is in global memory and that the old value is not
+  // returned.
   __device__ static void add_one(float* to, float number) {
     asm volatile("red.relaxed.gpu.global.add.f32 [%0], %1;" ::"l"(__cvta_generic_to_global(to)),
                  "f"(number)
@@ -61,7 +61,7 @@ struct FloatingSum {
 #endif
 };
 
-// Bits of a number below 2^61 in magnitude after which a sum of count numbers still fits.
+// Returns the bits that a number may have so that a sum of 2^log2_count numbers is at most 2^60.
 BEVSTACK_DEVICE inline int free_bits(const FixedPoint& fixed) {
   return 60 - fixed.log2_count;
 }
@@ -75,8 +75,8 @@ BEVSTACK_DEVICE inline int exponent_of(const FixedPoint& fixed) {
   return exponent > 1000 ? 1000 : exponent;
 }
 
-// Sums are kept as even integers. Bit 0 is set, and stays, where a number was not finite: the sum is
-// NaN then. For float64 a second integer holds what the first rounds off.
+// Sums are even integers. A number that is not finite sets bit 0 for good: the sum is then NaN. For
+// float64 a second integer sums the rounding remainders of the first.
 template <typename T>
 struct FixedPointSum {
   FixedPoint fixed;
@@ -110,7 +110,7 @@ struct FixedPointSum {
 
  private:
   BEVSTACK_DEVICE static void add_integer(uint64_t* sum, double whole) {
-    const uint64_t number = uint64_t(int64_t(whole)) * 2;  // two's complement, so that it may wrap
+    const uint64_t number = uint64_t(int64_t(whole)) * 2;  // two's complement: sums may wrap
 #if defined(__CUDA_ARCH__)
     atomicAdd(reinterpret_cast<unsigned long long*>(sum), static_cast<unsigned long long>(number));
 #else
@@ -119,7 +119,7 @@ struct FixedPointSum {
   }
 };
 
-// What a kernel adds to, made from what it is given.
+// Makes the sum that a kernel adds to from the kernel's argument.
 template <typename T>
 BEVSTACK_DEVICE inline FloatingSum<T> begin_sum(const FloatingSum<T>& sum) {
   return sum;
@@ -129,7 +129,7 @@ BEVSTACK_DEVICE inline FixedPointSum<T> begin_sum(const FixedPoint& fixed) {
   return {fixed, ldexp(1.0, exponent_of(fixed)), fixed.sums};
 }
 
-// The sum of value `index`.
+// Returns sum `index` as a number.
 template <typename T>
 BEVSTACK_DEVICE inline T read_sum(const FixedPoint& fixed, int64_t index) {
   const uint64_t bits = fixed.sums[index];
@@ -141,7 +141,7 @@ BEVSTACK_DEVICE inline T read_sum(const FixedPoint& fixed, int64_t index) {
   return T(ldexp(sum, -exponent_of(fixed)));
 }
 
-// Raises a bound to the magnitude of a number. Bits of positive numbers are ordered as they are.
+// Raises a bound to a magnitude. The bits of positive numbers have the same order as the numbers.
 BEVSTACK_DEVICE inline void raise_bound(uint64_t* bound, double magnitude) {
   uint64_t bits;
   memcpy(&bits, &magnitude, sizeof bits);

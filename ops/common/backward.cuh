@@ -1,6 +1,6 @@
-// The gradients of some items. Each lane adds to the values' gradients of its channels and to the
-// inner products with the corners; teams add those up, and then all lanes again share the points,
-// to write the gradients of offsets and factors side by side.
+// The backward pass of a warp's items. Each lane adds to the gradient to the values of its channels
+// and computes its part of the inner products with the corners. Teams sum those parts. Then all
+// lanes share the points and write the gradients to offsets and factors with neighbouring accesses.
 #pragma once
 
 #include "common/accumulate.cuh"
@@ -11,13 +11,13 @@ namespace gpu {
 
 template <typename T>
 struct alignas(16) Corner {
-  int place;   // of corner (y0, x0), in units of D numbers; -1: the point does not count
-  int down;    // units to the line below; 0 where that is outside
-  int inside;  // bits of corners.cuh
+  int place;   // index of corner (y0, x0), in units of D numbers; -1: invalid point
+  int down;    // units to the line below; 0 if that is outside the map
+  int inside;  // bits kLeft to kBottom of corners.cuh
   T factor;
 };
 
-// A warp's shared memory.
+// Shared memory of one warp.
 template <typename V, int kDepth>
 struct BackwardMemory {
   using S = Share<V, kDepth>;
@@ -44,8 +44,9 @@ BEVSTACK_DEVICE inline void prepare_backward(const C& call, int lane, int items,
       });
 }
 
-// Adds the inner products of N channels' gradients with the four corners of a point to `product`
-// and, where asked to, those gradients times the corners' weights to the values' gradients.
+// Adds the inner products of N channels' gradients with the four corners of a point to `product`.
+// If `add` is set, also adds those gradients times the corners' weights to the gradient to the
+// values.
 template <typename V, int N, typename T, class Target>
 BEVSTACK_DEVICE inline void scatter(const Four<T>& weight, const Corner<T>& corner, const V* value,
                                     const Target& target, int depth, int groups,
@@ -71,7 +72,7 @@ BEVSTACK_DEVICE inline void scatter(const Four<T>& weight, const Corner<T>& corn
   }
 }
 
-// Writes the gradients of points [begin, begin + count) of all items.
+// Writes the gradients to offset and factor of points [begin, begin + count) of all items.
 template <typename O, int kChunk, class C, typename V, int kDepth>
 BEVSTACK_DEVICE inline void write_gradients(const C& call, int lane, int items, int begin,
                                             int count, const BackwardMemory<V, kDepth>& memory) {
@@ -95,8 +96,8 @@ BEVSTACK_DEVICE inline void write_gradients(const C& call, int lane, int items, 
   }
 }
 
-// One prepared point of every team's item: adds to the values' gradients and leaves the point's own
-// gradients where its weights were.
+// Processes one prepared point of every team's item: adds to the gradient to the values and
+// replaces the point's weights by its gradients.
 template <int kDepth, class Warp, class Points, typename V, class Sum, class Grads>
 BEVSTACK_DEVICE inline void backward_point(Warp warp, const Call<Points, V>& call, int point,
                                          bool add, const Sum& sum, Grads& grad,
@@ -138,7 +139,7 @@ BEVSTACK_DEVICE inline void backward_point(Warp warp, const Call<Points, V>& cal
   });
 }
 
-// Items [first, first + items of a warp) of a tile.
+// Processes items [first, first + items of a warp) of a tile.
 template <int kDepth, class Warp, class Points, typename V, class Sum>
 BEVSTACK_DEVICE inline void backward_items(Warp warp, const Call<Points, V>& call, const Tile& tile,
                                          int first, const Sum& sum,
@@ -156,8 +157,8 @@ BEVSTACK_DEVICE inline void backward_items(Warp warp, const Call<Points, V>& cal
       load_channels(call.grad_output + group * depth + lane % lanes * N, grad[lane].of);
     });
   }
-  // The softmax's gradient needs a sum over all points. Where they do not fit the memory together,
-  // a first sweep makes that sum, and a second one all else.
+  // The gradient of the softmax needs a sum over all points. If they do not fit into the shared
+  // memory together, a first sweep computes that sum and a second one the gradients.
   const int sweeps = call.softmax && call.points > kChunk ? 2 : 1;
   BEVSTACK_NO_UNROLL
   for (int sweep = 0; sweep < sweeps; ++sweep) {
@@ -193,7 +194,8 @@ BEVSTACK_DEVICE inline void backward_items(Warp warp, const Call<Points, V>& cal
   }
 }
 
-// The largest finite magnitude of what one item adds to a value's gradient, for FixedPoint.
+// Returns a bound, for FixedPoint, on the finite magnitudes that one item adds to the gradient to
+// the values: the largest factor times the largest gradient of the output.
 template <class Points, typename V>
 BEVSTACK_DEVICE inline double largest_addend(const Call<Points, V>& call, const Tile& tile,
                                                   int index) {

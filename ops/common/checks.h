@@ -1,5 +1,5 @@
-// The checks of arguments that both operators and both devices share. Here, because an operator is
-// open to anyone, not to bevstack.ops alone.
+// Checks of arguments for both operators and both devices. They are in C++ because a caller can
+// reach an operator through torch.ops, without the checks of bevstack.ops.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -7,19 +7,19 @@
 
 namespace bevstack {
 
-// Kernels on a GPU count places within an image in 32 bits, one of them for a flag.
+// GPU kernels index the (pixel, group) pairs of an image with 32 bits, one of which is a flag.
 constexpr int64_t kMostPlacesOnGpu = int64_t(1) << 30;
-// Those on a CPU count in 32 bits, all of them set for no place.
+// CPU kernels index the numbers of an image with 32 bits. All bits set mean an invalid index.
 constexpr int64_t kMostNumbersOnCpu = (int64_t(1) << 32) - 1;
 constexpr int64_t kMostPoints = int64_t(1) << 20;
 
-// a * b for factors of at least 0, or the largest integer where that is less.
+// Returns a * b for factors of at least 0, or INT64_MAX if the product overflows.
 inline int64_t capped_product(int64_t a, int64_t b) {
   int64_t product = 0;
   return __builtin_mul_overflow(a, b, &product) ? INT64_MAX : product;
 }
 
-// Places are pixels times groups; numbers are places times the channels of a group.
+// `places` is pixels times groups of one image; its numbers are places times channels of a group.
 inline void check_image_size(const char* name, const at::Tensor& tensor, int64_t places,
                              int64_t channels) {
   if (tensor.is_cuda()) {

@@ -1,4 +1,4 @@
-// One bilinear sample: its corners, their weights, and its gradients. Pure arithmetic.
+// One bilinear sample: its corners, their weights and its gradients. Arithmetic only.
 #pragma once
 
 #include "common/numbers.cuh"
@@ -6,23 +6,23 @@
 namespace bevstack {
 namespace gpu {
 
-// Along one axis: the two pixels beside a position, and what they weigh.
+// One axis of a sample: the two neighbouring pixels and their weights.
 template <typename T>
 struct Axis {
-  int first;            // the lower pixel, or the upper one where the lower is outside
+  int first;            // the lower pixel, or the upper one if the lower is outside
   bool lower_inside;
   bool upper_inside;
-  T lower_weight;  // 0 where outside
+  T lower_weight;  // 0 if the pixel is outside
   T upper_weight;
 };
 
-// True where a sample touches the map: not for NaN and infinities.
+// Returns true if a sample touches the map; false for NaN and infinities.
 template <typename T>
 BEVSTACK_DEVICE inline bool touches(T x, T y, int width, int height) {
   return x > T(-1) && x < T(width) && y > T(-1) && y < T(height);
 }
 
-// For a position between -1 and size, both excluded.
+// Computes the neighbouring pixels of a position between -1 and size, both excluded.
 template <typename T>
 BEVSTACK_DEVICE inline Axis<T> split(T position, int size) {
   const T whole = floor_of(position);
@@ -37,7 +37,7 @@ BEVSTACK_DEVICE inline Axis<T> split(T position, int size) {
   return axis;
 }
 
-// Which pixels beside a sample lie inside the map, as bits.
+// Bits for the neighbouring pixels of a sample that are inside the map.
 enum : int { kLeft = 1, kRight = 2, kTop = 4, kBottom = 8 };
 
 template <typename T>
@@ -51,9 +51,10 @@ struct SampleGradient {
   T x, y, factor;
 };
 
-// From the inner products of the output's gradient with the corners (y0, x0), (y0, x1), (y1, x0)
-// and (y1, x1). Linear in them, so that lanes may each add up a part of the channels. At integer
-// positions the derivative is the right-hand one, because the corners come from the floor.
+// Computes the gradients of a sample from the inner products of the output's gradient with the
+// corners (y0, x0), (y0, x1), (y1, x0) and (y1, x1). The result is linear in them, so each lane may
+// sum a part of the channels. The corners come from the floor, so the derivative at integer
+// positions is the right-hand one.
 template <typename T>
 BEVSTACK_DEVICE inline SampleGradient<T> sample_gradient(
     const T (&product)[4], T left, T right, T top, T bottom, int inside, T factor) {
@@ -66,18 +67,18 @@ BEVSTACK_DEVICE inline SampleGradient<T> sample_gradient(
   return {factor * to_x, factor * to_y, top * upper + bottom * lower};
 }
 
-// p / divisor for 0 <= p < 2^21, without the cost of a division of integers: the middle of the
-// p-th unit is at least half a unit away from where the quotient changes.
+// Returns p / divisor for 0 <= p < 2^21 without an integer division. p + 0.5 is at least 0.5 away
+// from every multiple of the divisor, so rounding errors cannot change the result.
 BEVSTACK_DEVICE inline int quotient(int p, float inverse_of_divisor) {
   return int((float(p) + 0.5f) * inverse_of_divisor);
 }
 
-// Where one point of one output lies.
+// Position of one point of one output.
 template <typename T>
 struct Position {
   T x, y;              // in pixels of its map
   int width, height;   // of its map
-  int first;           // the map's first pixel, counted in pixels of the image
+  int first;           // index of the map's first pixel in the image
 };
 
 }  // namespace gpu

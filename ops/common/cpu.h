@@ -1,4 +1,4 @@
-// What the CPU side of both operators shares with torch: types, scratch memory, checks.
+// CPU host code that both operators share: types, tensors, scratch memory.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,7 @@
 
 namespace bevstack {
 
-// The type arithmetic is done in: float64 where any tensor has it, else float32.
+// Returns the type of the arithmetic: float64 if any tensor is float64, else float32.
 inline at::ScalarType computing_type(std::initializer_list<at::Tensor> tensors) {
   for (const at::Tensor& tensor : tensors) {
     if (tensor.scalar_type() == at::kDouble) return at::kDouble;
@@ -28,7 +28,8 @@ inline at::ScalarType computing_type(std::initializer_list<at::Tensor> tensors) 
   return at::kFloat;
 }
 
-// How values are stored while they are computed with `computing`: half types stay as they are.
+// Returns the type that values are stored in while the arithmetic is in `computing`. Half types are
+// kept if the arithmetic is in float32.
 inline at::ScalarType storage_type(const at::Tensor& tensor, at::ScalarType computing) {
   const bool half = tensor.scalar_type() == at::kHalf || tensor.scalar_type() == at::kBFloat16;
   return half && computing == at::kFloat ? tensor.scalar_type() : computing;
@@ -44,8 +45,8 @@ inline at::Tensor prepare(const at::Tensor& tensor, at::ScalarType type) {
   return tensor.to(type).contiguous();
 }
 
-// An uninitialised tensor. Large memory is handed out by the system anew at each call, and in pages
-// of 4 KB that takes as long as computing what goes into it.
+// Returns an uninitialised tensor, in huge pages if possible. The system allocates large memory
+// again at each call; with pages of 4 KB that takes as long as computing the content.
 inline at::Tensor empty_result(at::IntArrayRef shape, const at::TensorOptions& options) {
   at::Tensor result = at::empty(shape, options);
 #if defined(__linux__)
@@ -53,13 +54,13 @@ inline at::Tensor empty_result(at::IntArrayRef shape, const at::TensorOptions& o
   const uintptr_t begin = reinterpret_cast<uintptr_t>(result.mutable_data_ptr());
   const uintptr_t first = (begin + kHugePage - 1) / kHugePage * kHugePage;
   const uintptr_t last = (begin + result.nbytes()) / kHugePage * kHugePage;
-  // A wish only: where the system refuses, pages stay small.
+  // This is a request: if the system refuses, pages stay small.
   if (last > first) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
 #endif
   return result;
 }
 
-// Calls work(T, S) with the types of arithmetic and of stored values, as null pointers.
+// Calls work with null pointers T* and S*: the types of the arithmetic and of the stored values.
 template <typename Work>
 void with_types(const at::Tensor& values, at::ScalarType computing, Work work) {
   constexpr float* kFloat = nullptr;
@@ -69,7 +70,7 @@ void with_types(const at::Tensor& values, at::ScalarType computing, Work work) {
   work(kFloat, kFloat);
 }
 
-// The three inputs of a call, contiguous, each in the type that it is read in.
+// The three inputs of a call, contiguous, each in the type that the kernels read.
 struct Inputs {
   at::ScalarType computing;
   at::Tensor value, offset, factor;
@@ -92,7 +93,8 @@ struct Inputs {
   }
 };
 
-// Its gradients. That of the values is summed in the type of arithmetic and rounded once.
+// Gradients to the inputs. The gradient to the values is summed in the type of the arithmetic and
+// rounded once.
 struct Gradients {
   at::Tensor value, offset, factor;
 
@@ -119,7 +121,7 @@ struct Gradients {
   }
 };
 
-// Zeroed memory of one thread, aligned to a register.
+// Zeroed scratch memory of one thread, aligned to 64 bytes, the widest register.
 template <typename T>
 class Scratch {
  public:
@@ -134,7 +136,8 @@ class Scratch {
   std::vector<T> numbers_;
 };
 
-// The memory of a table of points. The first `points` entries are set, then repeated to its end.
+// The memory of a table of points. The caller sets the first `points` entries; `repeated` copies
+// them until the table is full.
 template <typename T>
 class PointTable {
  public:

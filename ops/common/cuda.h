@@ -1,6 +1,6 @@
-// What the CUDA side of both operators shares with torch: checks, types, memory, launches.
+// CUDA host code that both operators share: types, tensors, memory, launches.
 //
-// In a namespace of its own: the CPU side has functions of the same names.
+// It is in a separate namespace because the CPU code has functions with the same names.
 #pragma once
 
 #include <tuple>
@@ -35,8 +35,8 @@ inline NumberType number_type(at::ScalarType type) {
   }
 }
 
-// The types that kernels work on, all of them float64 where any tensor is. Half types stay as they
-// are where a kernel is made for the number of channels; else they are converted to float32.
+// The types that kernels work on. All are float64 if any tensor is. Half types are kept if a kernel
+// is compiled for the number of channels; else they are converted to float32.
 struct Types {
   at::ScalarType value, offset, sum;
 };
@@ -51,15 +51,16 @@ inline Types choose_types(const at::Tensor& value, const at::Tensor& offset,
   return {value.scalar_type(), same ? offset.scalar_type() : at::kFloat, at::kFloat};
 }
 
-// Of a type, contiguous, and aligned to the 16 bytes that kernels read at once; copied only where
-// it is not.
+// Returns the tensor with this type, contiguous, and aligned to the 16 bytes that kernels read at
+// once. It is copied only if it does not meet these conditions.
 inline at::Tensor prepare(const at::Tensor& tensor, at::ScalarType type) {
   at::Tensor prepared = tensor.to(type).contiguous();
   const auto address = reinterpret_cast<uintptr_t>(prepared.const_data_ptr());
   return address % 16 == 0 ? prepared : prepared.clone();
 }
 
-// The current stream of the current device. Nothing here waits, so that graphs can be captured.
+// Returns the current stream of the current device. Does not synchronise, so that CUDA graphs can
+// capture the call.
 inline Queue current_queue() {
   int device = 0, processors = 0;
   C10_CUDA_CHECK(cudaGetDevice(&device));
@@ -67,7 +68,7 @@ inline Queue current_queue() {
   return {c10::cuda::getCurrentCUDAStream().stream(), processors};
 }
 
-// Whether torch.use_deterministic_algorithms asks for it.
+// Returns true if torch.use_deterministic_algorithms is set.
 inline bool deterministic() { return at::globalContext().deterministicAlgorithms(); }
 
 inline int log2_up(int64_t count) {
@@ -76,7 +77,8 @@ inline int log2_up(int64_t count) {
   return log2;
 }
 
-// The tensors of a call as the kernels take them. Keeps converted copies alive until launched.
+// The tensors of a call in the form that the kernels read. Keeps converted copies alive until the
+// launch.
 class Prepared {
  public:
   Prepared(const at::Tensor& value, const at::Tensor& offset, const at::Tensor& factor,
@@ -93,7 +95,7 @@ class Prepared {
     tensors_.factor = factor_.const_data_ptr();
   }
 
-  // Computes the output: launch(tensors, queue) launches once.
+  // Computes the output. launch(tensors, queue) makes one kernel launch.
   template <typename Launch>
   at::Tensor forward(at::IntArrayRef shape, at::ScalarType type, Launch launch) {
     at::Tensor output = at::empty(shape, value_.options());
@@ -105,7 +107,7 @@ class Prepared {
     return output.to(type);
   }
 
-  // Computes the gradients, each of the type of its own tensor. The launches are the operator's:
+  // Computes the gradients, each in the type of its tensor. The operator provides the launches:
   // launch(tensors, queue), bound(tensors, fixed, queue), deterministic(tensors, fixed, queue).
   template <typename Launch, typename Bound, typename Deterministic>
   std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(
@@ -118,7 +120,7 @@ class Prepared {
     tensors_.grad_output = grad.const_data_ptr();
     tensors_.grad_offset = grad_offset.mutable_data_ptr();
     tensors_.grad_factor = grad_factor.mutable_data_ptr();
-    if (grad.numel() == 0 || factor_.numel() == 0) {  // nothing depends on anything
+    if (grad.numel() == 0 || factor_.numel() == 0) {  // no output or no sample: all gradients are 0
       grad_value = at::zeros(value_.sizes(), value_.options());
       grad_offset.zero_();
       grad_factor.zero_();
@@ -156,7 +158,7 @@ class Prepared {
     return grad_value;
   }
 
-  bool fixed_point_;  // for sums that do not depend on the order of additions
+  bool fixed_point_;  // sum the gradient to the values independently of the order of additions
   Types types_;
   at::Tensor value_, offset_, factor_;
   Tensors tensors_{};

@@ -1,4 +1,4 @@
-// From a call to the kernel that serves it.
+// Selection of the kernel for a call.
 #pragma once
 
 #include <assert.h>
@@ -10,10 +10,10 @@
 namespace bevstack {
 namespace gpu {
 
-constexpr int kForwardWarps = 4;  // of a block
+constexpr int kForwardWarps = 4;  // per block
 constexpr int kBackwardWarps = 4;
 
-// The sizes of a call, whichever operator it is.
+// The sizes of a call of either operator.
 struct Extent {
   int64_t images, height, width;  // of the outputs
   int groups, channels, points;
@@ -21,7 +21,7 @@ struct Extent {
   bool softmax;
 };
 
-// The work of one of `blocks` blocks: calls work(tile, first item) for runs of items of a warp.
+// The loop of one of `blocks` blocks: calls work(tile, first item) for each run of a warp's items.
 template <class C, typename Work>
 BEVSTACK_DEVICE inline void for_each_run(const C& call, unsigned block, unsigned blocks, int warp,
                                          int warps, int items, Work work) {
@@ -58,8 +58,8 @@ Call<Points<Computing<V>>, V> make_call(const Shape& shape, const Extent& extent
   return call;
 }
 
-// Calls work with a null pointer of the values' type and a constant, the channels the kernel is
-// made for. Which pairs there are is said where Tensors is.
+// Calls work with a null pointer of the values' type and an integral_constant: the number of
+// channels of a specialised kernel, or 0. Tensors documents the supported pairs.
 template <typename Work>
 void with_kernel(NumberType type, int channels, Work work) {
   const auto with_depth = [&](auto* value) {

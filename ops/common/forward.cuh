@@ -1,4 +1,5 @@
-// The outputs of some items: each lane sums its channels over the points of its team's item.
+// The forward pass of a warp's items: each lane sums its channels over the points of its team's
+// item.
 #pragma once
 
 #include "common/sampling.cuh"
@@ -6,13 +7,13 @@
 namespace bevstack {
 namespace gpu {
 
-// Where the corners of a point lie, in units of D numbers.
+// Indices of the corners of a point, in units of D numbers.
 struct alignas(8) Steps {
-  int place;  // of corner (y0, x0); -1: the point does not count
-  int code;   // 2 * (units to the line below) + (1 where there is another pixel to the right)
+  int place;  // index of corner (y0, x0); -1: invalid point
+  int code;   // 2 * (units to the line below) + (1 if the right neighbour is inside, else 0)
 };
 
-// A warp's shared memory.
+// Shared memory of one warp.
 template <typename V, int kDepth>
 struct ForwardMemory {
   using S = Share<V, kDepth>;
@@ -22,7 +23,7 @@ struct ForwardMemory {
   ItemMemory<T> item[S::kItems];
 };
 
-// Leaves points [begin, begin + count) of all items for the teams to read.
+// Writes points [begin, begin + count) of all items to shared memory, for the teams to read.
 template <typename O, int kChunk, class C, typename V, int kDepth>
 BEVSTACK_DEVICE inline void prepare_forward(const C& call, int lane, int items, int begin,
                                             int count, ForwardMemory<V, kDepth>& memory) {
@@ -39,7 +40,7 @@ BEVSTACK_DEVICE inline void prepare_forward(const C& call, int lane, int items, 
       });
 }
 
-// Adds `count` prepared points of one item to N channels.
+// Adds `count` prepared samples of one item to N channels.
 template <typename V, int N, typename T>
 BEVSTACK_DEVICE inline void gather(const Four<T>* weights, const Steps* all_steps, int count,
                                         const V* value, int depth, int groups, T (&sum)[N]) {
@@ -65,7 +66,7 @@ BEVSTACK_DEVICE inline void gather(const Four<T>* weights, const Steps* all_step
   }
 }
 
-// Items [first, first + items of a warp) of a tile.
+// Processes items [first, first + items of a warp) of a tile.
 template <int kDepth, class Warp, class Points, typename V>
 BEVSTACK_DEVICE inline void forward_items(Warp warp, const Call<Points, V>& call, const Tile& tile,
                                         int first, ForwardMemory<V, kDepth>& memory) {
@@ -75,7 +76,7 @@ BEVSTACK_DEVICE inline void forward_items(Warp warp, const Call<Points, V>& call
   const int lanes = S::lanes(call), depth = S::depth(call), items = kWarpLanes / lanes;
   begin_items<S, kChunk>(warp, call, tile, first, lanes, depth, memory.item);
   BEVSTACK_NO_UNROLL
-  for (int block = 0; block < depth; block += lanes * N) {  // once, where the kernel is made for D
+  for (int block = 0; block < depth; block += lanes * N) {  // once in a kernel specialised for D
     Each<Warp, Numbers<T, N>> sum;
     warp.each_alone([&](int lane) { sum[lane] = {}; });
     BEVSTACK_NO_UNROLL

@@ -1,4 +1,4 @@
-// The kernels, and how they are launched. Errors of a launch are left for the caller to read.
+// The kernels and their launches. The caller reads the errors of a launch.
 #pragma once
 
 #include "common/dispatch.cuh"
@@ -6,9 +6,9 @@
 namespace bevstack {
 namespace gpu {
 
-// Blocks that a processor is to hold at least. They leave a thread 72 registers in the forward pass
-// and 96 in the backward one, more in the kernels for any number of channels. Left to itself, the
-// compiler spills some to fit one block more.
+// Minimum number of blocks per multiprocessor. These numbers leave 72 registers per thread in the
+// forward pass and 96 in the backward pass, more in the kernels for any number of channels. Without
+// them the compiler spills registers to fit one more block.
 template <typename V, int kDepth>
 constexpr int kForwardBlocks = kDepth != 0 ? 7 : 5;
 template <typename V, int kDepth>
@@ -39,7 +39,7 @@ __global__ void __launch_bounds__(kBackwardWarps* kWarpLanes, kBackwardBlocks<V,
                });
 }
 
-// A thread an item.
+// One thread per item.
 template <class Points, typename V>
 __global__ void __launch_bounds__(kBackwardWarps* kWarpLanes, kBackwardBlocks<V, 0>)
     bound_kernel(const __grid_constant__ Call<Points, V> call, const FixedPoint fixed) {
@@ -51,7 +51,7 @@ __global__ void __launch_bounds__(kBackwardWarps* kWarpLanes, kBackwardBlocks<V,
   if (bound > 0) raise_bound(fixed.bound, bound);
 }
 
-// Launches on a stream.
+// Launches kernels on a stream.
 struct Launcher {
   Queue queue;
 
@@ -74,7 +74,8 @@ struct Launcher {
     bound_kernel<<<grid(call), kBackwardWarps * kWarpLanes, 0, queue.stream>>>(call, fixed);
   }
 
-  // A block a tile, up to a number that leaves room for the loop's step; blocks then take several.
+  // One block per tile, up to a maximum that leaves room for the loop's step; above it, a block
+  // takes several tiles.
   template <class C>
   static unsigned grid(const C& call) {
     constexpr int64_t kMost = int64_t(1) << 30;

@@ -26,7 +26,7 @@ InstructionSet best_of_machine() {
 
 InstructionSet choose() {
   const InstructionSet best = best_of_machine();
-  // The variable that torch's own kernels obey, so that one setting holds for both.
+  // torch's kernels read the same variable, so that one setting applies to both.
   const char* asked = std::getenv("ATEN_CPU_CAPABILITY");
   if (asked == nullptr) return best;
   if (std::strcmp(asked, "default") == 0) return InstructionSet::baseline;

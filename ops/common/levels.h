@@ -1,4 +1,4 @@
-// Which instruction sets the kernels were compiled for, and which one this machine gets.
+// The instruction sets that the kernels are compiled for, and the choice at run time.
 #pragma once
 
 namespace bevstack {
@@ -10,7 +10,7 @@ const char* instruction_set_name();
 
 }  // namespace bevstack
 
-// Calls bevstack::<level>::call of the instruction set of this machine.
+// Calls bevstack::<level>::call, compiled for the instruction set of this machine.
 #if defined(__x86_64__) || defined(_M_X64)
 #define BEVSTACK_ON_THIS_MACHINE(call)                              \
   do {                                                              \

@@ -1,7 +1,7 @@
-// The numbers that are stored, and the ones that are computed with.
+// Number types for storage and for arithmetic, and conversions between them.
 //
-// This and the other .cuh files compile with a C++ compiler alone as well: the tests run their code
-// on the CPU, one lane after the other.
+// This and the other .cuh files also compile with a plain C++ compiler: the tests run their code on
+// the CPU, one lane after the other.
 #pragma once
 
 #include <math.h>
@@ -17,7 +17,7 @@
 
 #include "common/tensors.h"
 
-// BEVSTACK_DEVICE: a part of the kernels, which the tests call on the CPU.
+// BEVSTACK_DEVICE marks a part of the kernels that the tests also call on the CPU.
 #if defined(__CUDACC__)
 #define BEVSTACK_DEVICE __device__
 #define BEVSTACK_UNROLL _Pragma("unroll")
@@ -39,7 +39,7 @@ struct BFloat16 {
   uint16_t bits;
 };
 
-// What arithmetic is done in: coordinates, weights, sums.
+// The type of the arithmetic: coordinates, weights, sums.
 template <typename V>
 struct ComputingOf {
   using type = float;
@@ -80,7 +80,7 @@ BEVSTACK_DEVICE inline float widen(Half number) {
 #endif
 }
 
-// Rounds to the nearest number of a type, to the even one of two.
+// Rounds to the nearest number of a type, ties to even.
 template <typename V>
 struct Round {
   BEVSTACK_DEVICE static V from(Computing<V> number) { return number; }
@@ -111,7 +111,7 @@ struct Round<Half> {
   }
 };
 
-// A product that no compiler merges with the sum it goes into.
+// A product that the compiler does not fuse with a following addition.
 template <typename T>
 BEVSTACK_DEVICE inline T rounded_product(T a, T b) {
 #if defined(__CUDA_ARCH__)
@@ -133,7 +133,7 @@ BEVSTACK_DEVICE inline double exp_of(double number) { return exp(number); }
 BEVSTACK_DEVICE inline float larger_of(float a, float b) { return fmaxf(a, b); }
 BEVSTACK_DEVICE inline double larger_of(double a, double b) { return fmax(a, b); }
 
-// True for neither NaN nor an infinity.
+// Returns false for NaN and infinities.
 template <typename T>
 BEVSTACK_DEVICE inline bool is_finite(T number) {
   return number - number == T(0);
@@ -144,7 +144,7 @@ struct Numbers {
   T of[N];
 };
 
-// Reads N neighbouring numbers: 16 bytes in one access where they are that many, else one number.
+// Reads N neighbouring numbers: either 16 bytes in one access, or one number.
 template <int N, typename V>
 BEVSTACK_DEVICE inline void load_channels(const V* from, Computing<V> (&to)[N]) {
   static_assert(N == 1 || N * sizeof(V) == 16, "one number or one 128-bit access");
@@ -199,7 +199,7 @@ BEVSTACK_DEVICE inline void store_channels(V* to, const Computing<V> (&from)[N])
 #endif
 }
 
-// Reads or writes the pair (x, y) number `index` of an array, in one access.
+// Reads or writes pair (x, y) number `index` of an array in one access.
 template <typename O>
 BEVSTACK_DEVICE inline void load_pair(const O* from, int64_t index, O& x, O& y) {
 #if defined(__CUDA_ARCH__)
@@ -235,8 +235,8 @@ BEVSTACK_DEVICE inline void store_pair(O* to, int64_t index, T x, T y) {
   to[2 * index + 1] = second;
 }
 
-// The address of a number `units` times `size` numbers on. In bytes and by one instruction: left to
-// itself, the compiler adds up numbers first and scales each sum again.
+// Returns the address `units` * `size` numbers after `from`. It is computed in bytes with one
+// instruction; otherwise the compiler adds the indices first and scales each sum again.
 template <typename V>
 BEVSTACK_DEVICE inline V* advance(V* from, int units, int size) {
   using Byte = std::conditional_t<std::is_const<V>::value, const char, char>;
@@ -244,7 +244,7 @@ BEVSTACK_DEVICE inline V* advance(V* from, int units, int size) {
   return reinterpret_cast<V*>(bytes + int64_t(units) * (size * int64_t(sizeof(V))));
 }
 
-// Hides from the compiler how an address came about, so that it is kept as it is.
+// Hides from the compiler how an address was computed, so that it keeps the address in a register.
 template <typename V>
 BEVSTACK_DEVICE inline V* as_it_is(V* address) {
 #if defined(__CUDA_ARCH__)
@@ -253,8 +253,8 @@ BEVSTACK_DEVICE inline V* as_it_is(V* address) {
   return address;
 }
 
-// Calls work with a null pointer of the type that offsets and factors are stored in: the computing
-// type T itself in kernels for any number of channels (kDepth 0).
+// Calls work with a null pointer of the storage type of offsets and factors. In kernels for any
+// number of channels (kDepth 0) it is the type T of the arithmetic.
 template <typename T, int kDepth, typename Work>
 BEVSTACK_DEVICE inline void with_type(NumberType type, Work work) {
   if constexpr (kDepth == 0) {
@@ -268,7 +268,8 @@ BEVSTACK_DEVICE inline void with_type(NumberType type, Work work) {
   }
 }
 
-// Keeps what follows from a number from being worked out early, and registers from holding it.
+// Keeps the compiler from computing results that depend on a number early and holding them in
+// registers.
 BEVSTACK_DEVICE inline int right_here(int number) {
 #if defined(__CUDA_ARCH__)
   asm volatile("" : "+r"(number));

@@ -1,8 +1,8 @@
-// How the outputs of a call are divided among blocks of threads.
+// Division of the outputs of a call among blocks of threads.
 //
 // An item is one group of one output. A tile is a rectangle of neighbouring outputs with some
-// neighbouring groups: what it reads overlaps, so it is one block's work. The numbers here decide
-// speed alone; every choice computes the same.
+// neighbouring groups. Its items read overlapping memory, so one block processes it. The numbers
+// here affect only the speed, not the results.
 #pragma once
 
 #include "common/numbers.cuh"
@@ -13,7 +13,7 @@ namespace gpu {
 
 struct Tile {
   int64_t image, y, x;     // of its first output
-  int height, width;       // outputs, those that exist
+  int height, width;       // in outputs, cut at the border of the map
   int first_group, groups;
 
   BEVSTACK_HOST_DEVICE int items() const { return height * width * groups; }
@@ -24,7 +24,7 @@ struct Item {
   int group;
 };
 
-// Item `index` of a tile: groups vary fastest, so that a warp reads offsets side by side.
+// Returns item `index` of a tile. Groups vary fastest, so that a warp reads neighbouring offsets.
 BEVSTACK_HOST_DEVICE inline Item item_of(const Tile& tile, int index) {
   const unsigned pixel = unsigned(index) / unsigned(tile.groups);
   const unsigned line = pixel / unsigned(tile.width);
@@ -33,16 +33,16 @@ BEVSTACK_HOST_DEVICE inline Item item_of(const Tile& tile, int index) {
 }
 
 struct Plan {
-  int64_t images, height, width;  // outputs
+  int64_t images, height, width;  // of the outputs
   int groups;
   int tile_height, tile_width, tile_groups;
   int64_t tiles_y, tiles_x;
   int group_blocks;
 
-  // Below 2^31: a tile has 64 outputs where there are many.
+  // Below 2^31: if there are many outputs, a tile has 64 of them.
   BEVSTACK_HOST_DEVICE int64_t tiles() const { return images * tiles_y * tiles_x * group_blocks; }
 
-  // In 32 bits: a division of 64 bits is a call, around which registers are spilled.
+  // Computed in 32 bits: a 64-bit division is a function call, around which registers are spilled.
   BEVSTACK_HOST_DEVICE Tile tile(unsigned index) const {
     Tile tile;
     const unsigned rest = index / unsigned(group_blocks);
@@ -67,10 +67,10 @@ inline int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 constexpr int kGroupBytes = 256;  // of one pixel that a tile reads: two cache lines
 constexpr int kTileOutputs = 64;
 constexpr int kTileSide = 8;
-constexpr int kTilesPerProcessor = 4;  // wanted, so that all processors have work
+constexpr int kTilesPerProcessor = 4;  // minimum aimed at, so that all multiprocessors have work
 
-// Divides images of (height, width) outputs. Maps of one line, such as lists of queries, are cut
-// into runs. Where there are few outputs, tiles shrink down to `least_items` items.
+// Divides images of (height, width) outputs into tiles. Maps of one line, such as lists of queries,
+// are cut into runs. If there are few outputs, tiles shrink, down to `least_items` items.
 inline Plan make_plan(int64_t images, int64_t height, int64_t width, int groups, int group_bytes,
                       int least_items, int processors) {
   Plan plan{};

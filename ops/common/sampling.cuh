@@ -1,8 +1,10 @@
-// What a warp does for both operators, up to the channels: the points of the items it works on.
+// The part of both operators that does not depend on channels: locating the points of a warp's
+// items.
 //
-// A warp works on a few items (one group of one output) at a time, a team of lanes on each. First
-// all lanes share the points of all items, one point a lane: where it lies, its corners, what they
-// weigh. They leave that in shared memory, where the teams find it (forward.cuh, backward.cuh).
+// A warp processes a few items (one group of one output) at a time, with a team of lanes for each.
+// First all lanes share the points of all items, one point per lane, and compute position, corners
+// and weights. They store these in shared memory, from which the teams read them (forward.cuh,
+// backward.cuh).
 #pragma once
 
 #include "common/corners.cuh"
@@ -12,8 +14,8 @@
 namespace bevstack {
 namespace gpu {
 
-// A call as the kernels see it. V is the type that values and outputs are stored in; offsets,
-// factors and their gradients are of offset_type. All contiguous and aligned to 16 bytes.
+// The arguments of a kernel. V is the storage type of values and outputs; offsets, factors and
+// their gradients have offset_type. All tensors are contiguous and aligned to 16 bytes.
 template <class Points, typename V>
 struct Call {
   const V* value;      // images of (pixels, G, D)
@@ -28,20 +30,20 @@ struct Call {
   int64_t image_size;  // numbers from one image of value to the next
   int channels;        // D
   int points;          // P
-  int lanes;           // of a team, in kernels made for any D
+  int lanes;           // of a team, in kernels for any D
   NumberType offset_type;
   bool softmax;
 };
 
-// How the channels of one item are shared among lanes. kDepth is D where the kernel is made for it;
-// else it is 0, and lanes take single channels.
+// Distribution of the channels of one item over lanes. kDepth is D in a kernel specialised for D;
+// else it is 0, and a lane takes single channels.
 template <typename V, int depth_of_kernel>
 struct Share {
   static constexpr int kDepth = depth_of_kernel;
   static constexpr int kVector = kDepth ? 16 / int(sizeof(V)) : 1;  // channels of one access
   static constexpr int kLeastLanes = kDepth ? kDepth / kVector : 4;
-  static constexpr int kItems = kWarpLanes / kLeastLanes;  // at most
-  static constexpr int kStride = 9;  // of an item's points in memory: odd, against bank conflicts
+  static constexpr int kItems = kWarpLanes / kLeastLanes;  // maximum number of items
+  static constexpr int kStride = 9;  // of an item's points in memory; odd avoids bank conflicts
 
   template <class C>
   BEVSTACK_DEVICE static int lanes(const C& call) {
@@ -53,14 +55,14 @@ struct Share {
   }
 };
 
-// Lanes of a team for any number of channels: a power of two.
+// Returns the lanes of a team for any number of channels: a power of two.
 inline int lanes_for(int channels) {
   int lanes = 4;
   while (lanes < kWarpLanes && lanes < channels) lanes *= 2;
   return lanes;
 }
 
-// Four numbers that are read from shared memory at once.
+// Four numbers that are read from shared memory in one access.
 template <typename T>
 struct alignas(16) Four {
   T of[4];
@@ -68,14 +70,14 @@ struct alignas(16) Four {
 
 template <typename T>
 struct ItemMemory {
-  int64_t group;  // row * G + g; -1 where there is no item
-  int64_t base;   // of its channels in the first pixel of its image
+  int64_t group;  // row * G + g; -1: no item
+  int64_t base;   // index of its first channel in the first pixel of its image
   T origin_x, origin_y;
-  T most, inverse_sum;  // of the softmax: the largest logit, 1 / sum of exponentials
-  T mean;               // of the factors' gradients, in the backward pass
+  T most, inverse_sum;  // of the softmax: largest logit, 1 / sum of exponentials
+  T mean;               // backward: sum of factor times its gradient, for the softmax
 };
 
-// Finds out what items [first, first + items) of a tile are.
+// Writes the data of items [first, first + items) of a tile to `memory`.
 template <class Warp, class C, typename T>
 BEVSTACK_DEVICE inline void describe(Warp warp, const C& call, const Tile& tile, int first, int items,
                                    int depth, ItemMemory<T>* memory) {
@@ -96,8 +98,8 @@ BEVSTACK_DEVICE inline void describe(Warp warp, const C& call, const Tile& tile,
   });
 }
 
-// Calls work(logit) for the factors of an item that fall to a lane of its team. Several are asked
-// for at once, so that their latencies overlap.
+// Calls work(logit) for the factors of an item that are assigned to one lane of its team. Several
+// are loaded at once, so that their latencies overlap.
 template <typename O, int kAtOnce, typename Work>
 BEVSTACK_DEVICE inline void for_each_logit(const O* factors, int points, int begin, int lanes,
                                            Work work) {
@@ -115,7 +117,7 @@ BEVSTACK_DEVICE inline void for_each_logit(const O* factors, int points, int beg
   }
 }
 
-// Finds the largest logit of each item and the sum of the exponentials, a team an item.
+// Computes the largest logit and the sum of exponentials of each item, one team per item.
 template <class S, int kChunk, typename O, class Warp, class C, typename T>
 BEVSTACK_DEVICE inline void find_softmax(Warp warp, const C& call, int lanes,
                                          ItemMemory<T>* memory) {
@@ -149,7 +151,7 @@ BEVSTACK_DEVICE inline void find_softmax(Warp warp, const C& call, int lanes,
   });
 }
 
-// Describes items, with what the softmax over their factors needs.
+// Writes the data of items, including that of the softmax over their factors, if there is one.
 template <class S, int kChunk, class Warp, class C, typename T>
 BEVSTACK_DEVICE inline void begin_items(Warp warp, const C& call, const Tile& tile, int first,
                                       int lanes, int depth, ItemMemory<T>* memory) {
@@ -161,17 +163,17 @@ BEVSTACK_DEVICE inline void begin_items(Warp warp, const C& call, const Tile& ti
   });
 }
 
-// A point of an item.
+// A located point of an item.
 template <typename T>
 struct Located {
   bool valid;
   T factor;
   Axis<T> x, y;
-  int place;  // of corner (y0, x0), in units of D numbers
+  int place;  // index of corner (y0, x0), in units of D numbers
   int line;   // units from one line of the map to the next
 };
 
-// What is stored of a point.
+// A point as stored in the tensors.
 template <typename O>
 struct Stored {
   O x, y, factor;
@@ -203,7 +205,8 @@ BEVSTACK_DEVICE inline Located<T> locate(const C& call, const ItemMemory<T>& ite
   return at;
 }
 
-// How points of a chunk are dealt out to lanes: turn by turn, an item's points side by side.
+// Assignment of a chunk's points to lanes, one point per lane and turn; neighbouring lanes take
+// neighbouring points of an item.
 template <class S, int kChunk>
 struct Deal {
   static constexpr int kTurns = (S::kItems * kChunk + kWarpLanes - 1) / kWarpLanes;
@@ -217,8 +220,8 @@ struct Deal {
   }
 };
 
-// Calls work(slot, point) for the points [begin, begin + count) of all items that fall to a lane.
-// All are read before the first is worked on, so that their latencies overlap.
+// Calls work(slot, point) for one lane's share of the points [begin, begin + count) of all items.
+// All are loaded before the first is processed, so that their latencies overlap.
 template <class S, int kChunk, typename O, class C, typename T, typename Work>
 BEVSTACK_DEVICE inline void locate_points(const C& call, int lane, int items, int begin, int count,
                                           const ItemMemory<T>* memory, Work work) {

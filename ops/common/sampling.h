@@ -1,5 +1,5 @@
-// What both operators are: rows of outputs, each with groups of channels, each group a sum of
-// bilinear samples of its own channels at moving points.
+// The computation that both operators share. An output row has groups of channels. Each group is a
+// weighted sum of bilinear samples, at the group's points, of the same group's channels of value.
 //
 // Letters: G groups, D channels of a group, P points of a group.
 #pragma once
@@ -8,7 +8,7 @@
 
 namespace bevstack {
 
-// Numbers that are stored in 16 bits; arithmetic is done in float.
+// Numbers stored in 16 bits; the arithmetic is in float.
 struct Half {
   uint16_t bits;
 };
@@ -16,46 +16,47 @@ struct BFloat16 {
   uint16_t bits;
 };
 
-// How an array over points is stored.
-enum class Storage : int { computing, half, bfloat16 };  // computing: in the type T of arithmetic
+// Storage type of an array over points.
+enum class Storage : int { computing, half, bfloat16 };  // computing: the type T of the arithmetic
 
-// Points that are computed at once, at most, unless a single group has more: enough to fill
-// registers, few enough that what is kept of them stays in the first-level cache.
+// Maximum number of points computed at once, unless a single group has more. It is large enough to
+// fill registers and small enough that the points' data stays in the first-level cache.
 constexpr int kBlockPoints = 144;
 
-// Arrays over points are kept in records: of every array kRecord entries, one array after the
-// other, then the next ones of every array. One pointer then reaches all of them, at distances
-// known when compiling. No power of two, or all arrays would compete for the same lines of the
-// cache.
+// Arrays over points are stored in records. A record holds kRecord entries of each array, one array
+// after the other; then the next record follows. One pointer then reaches all arrays at offsets
+// known at compile time. kRecord is not a power of two, else all arrays would compete for the same
+// cache lines.
 constexpr int kRecord = kBlockPoints + 16;
 
-// What there is to know of a point beforehand. The arrays of integers hold the bits of an integer
-// of the size of T.
+// Constant data of a point, the same for all outputs. The integer arrays hold the bits of an
+// integer with the size of T.
 enum TableArray {
-  kGridX,   // where it lies without offset; a position is start + grid + offset * scale
+  kGridX,   // position without offset; a position is start + grid + offset * scale
   kGridY,
   kScaleX,
   kScaleY,
-  kWidth,   // of the map it reads, in pixels
+  kWidth,   // of the map that the point samples, in pixels
   kHeight,
   kLastColumn,  // integers from here on
   kLastLine,
-  kFirst,     // place of the map's first pixel in an image of value, in numbers
-  kLineStep,  // from one line of the map to the next
+  kFirst,     // index of the map's first pixel in an image of value, in numbers
+  kLineStep,  // numbers from one line of the map to the next
   kTableArrays
 };
 
-// Where entry k of array 0 lies; array a begins a * kRecord behind.
+// Index of entry k of array 0; array a follows a * kRecord later.
 static inline uint64_t record_entry(uint64_t k, int arrays) {
   return k / kRecord * (arrays * kRecord) + k % kRecord;
 }
 
-// Numbers that `count` entries of `arrays` arrays take.
+// Returns the size, in numbers, of `count` entries of `arrays` arrays.
 static inline int64_t record_size(int64_t count, int arrays) {
   return (count + kRecord - 1) / kRecord * (int64_t(arrays) * kRecord);
 }
 
-// The tensors, contiguous; values are stored in S. Those of gradients are null in the forward pass.
+// The contiguous tensors of a call; values are stored in S. The gradients are null in the forward
+// pass.
 template <typename T, typename S = T>
 struct Sampling {
   using Number = T;
@@ -64,21 +65,21 @@ struct Sampling {
   const void* factor;    // (rows, G, P): masks or attention weights, in factor_storage
   S* output;             // (rows, G, D)
   const S* grad_output;
-  T* grad_value;         // zeros; not in S, whose sums would lose most of their digits
+  T* grad_value;         // zeros; not in S, in which sums would lose most of their digits
   void* grad_offset;     // in offset_storage
   void* grad_factor;     // in factor_storage
   int64_t rows;
   int64_t image_size;  // numbers from one image of value to the next, less than 2^32
-  int64_t pixel_size;  // and from one pixel to the next
-  int first_group;     // of those that value and grad_value hold
+  int64_t pixel_size;  // numbers from one pixel of value to the next
+  int first_group;     // first group that value and grad_value hold
   int groups;
   int channels;
   int points;
   Storage offset_storage;
   Storage factor_storage;
   bool softmax;    // normalise the factors over the points of a group first
-  bool one_map;    // all points read the same map: all but kGridX and kGridY is alike in the table
-  const T* table;  // TableArray of the points of as many groups as are computed at once
+  bool one_map;    // all points sample one map: in the table only kGridX and kGridY differ
+  const T* table;  // TableArray of the points of groups_at_once groups
 };
 
 static inline int groups_at_once(int groups, int points) {
@@ -86,25 +87,25 @@ static inline int groups_at_once(int groups, int points) {
   return most < 1 ? 1 : most < groups ? most : groups;
 }
 
-// Length of arrays over the points of a block: whole registers of any width.
+// Length of arrays over the points of a block: a multiple of every register width.
 static inline int64_t padded_points(int groups, int points) {
   return (int64_t(groups_at_once(groups, points)) * points + 15) / 16 * 16;
 }
 
-// Parts of a thread's scratch memory, in numbers from its beginning; see Block.
+// Offsets, in numbers, of the parts of a thread's scratch memory; see Block.
 struct ScratchPlan {
   int64_t weights, products, factor, sums, window, offset, grad_offset, grad_factor, size;
 };
 
-// What is kept of each point of a block.
+// Data of each point of a block. The first three arrays hold unsigned integers.
 enum BlockArray {
-  kPlace,  // of the corner (y0, x0) in an image of value, in numbers; all ones where there is none
-  kStepX,  // from there to x1, and to y1; the first three hold unsigned integers
-  kStepY,
+  kPlace,  // index of corner (y0, x0) in an image of value, in numbers; all ones: invalid point
+  kStepX,  // numbers from there to x1
+  kStepY,  // numbers from there to y1
   // For the gradients:
-  kLeft,   // weight of x0, above 0; 0 where it lies outside the map
-  kRight,  // weight of x1, possibly 0; -1 where it lies outside
-  kTop,    // likewise of y0 and y1
+  kLeft,   // weight of x0, above 0; 0 if x0 is outside the map
+  kRight,  // weight of x1, 0 or more; -1 if x1 is outside the map
+  kTop,    // the same for y0 and y1
   kBottom,
   kValidFactor,
   kBlockArrays
@@ -112,7 +113,7 @@ enum BlockArray {
 
 static inline ScratchPlan scratch_plan(int groups, int points) {
   const int64_t padded = padded_points(groups, points);
-  const int64_t length = padded + kBlockPoints + 32;  // with what window sums read behind the end
+  const int64_t length = padded + kBlockPoints + 32;  // window sums read beyond the end
   ScratchPlan plan;
   plan.weights = record_size(padded, kBlockArrays);
   plan.products = plan.weights + 4 * padded;

@@ -1,9 +1,10 @@
 // The arithmetic of both operators on one row of outputs, for one instruction set.
 //
-// A block is the points of several neighbouring groups of one row. It is worked on in three steps:
-// `locate` finds corners and weights of all its points, one point a lane; `gather` or `scatter`
-// then walks over the points, one channel a lane; `finish` turns the inner products that scatter
-// left behind into gradients, again one point a lane.
+// A block is the points of several neighbouring groups of one row. Three steps process it:
+// 1. `locate` computes corners and weights of all its points, one point per lane.
+// 2. `gather`, or `scatter` in the backward pass, loops over the points, one channel per lane.
+// 3. `finish` (backward) turns the inner products that scatter stored into gradients, one point per
+//    lane.
 #pragma once
 
 #include "common/sampling.h"
@@ -19,11 +20,11 @@ template <typename T>
 struct Block {
   T* records;      // BlockArray of the block's points
   T* weights;      // (points, 4): of the corners (y0, x0), (y0, x1), (y1, x0), (y1, x1), with factor
-  T* products;     // (points, 4): of the output's gradient with each corner
-  T* factor;       // normalised, where there is a softmax
+  T* products;     // (points, 4): inner products of the output's gradient with each corner
+  T* factor;       // normalised by the softmax, if there is one
   T* sums;         // for the softmax
   T* window;
-  T* offset;       // copies, where the tensors cannot be read from or written to directly
+  T* offset;       // copies, if the tensors cannot be read or written directly
   T* grad_offset;
   T* grad_factor;
 
@@ -54,7 +55,7 @@ BEVSTACK_INLINE void store_some(T* to, int64_t k, int64_t count, Vector<T> vecto
   for (int64_t i = k; i < count; ++i) to[i] = buffer[i - k];
 }
 
-// Lanes of even and odd number of two registers.
+// Lanes with even and with odd index of two registers.
 template <typename T, int N>
 BEVSTACK_INLINE Vector<T, N> evens(Vector<T, N> a, Vector<T, N> b) {
   return shuffle<T, N>(a, b, [](int i) { return 2 * i; });
@@ -64,7 +65,7 @@ BEVSTACK_INLINE Vector<T, N> odds(Vector<T, N> a, Vector<T, N> b) {
   return shuffle<T, N>(a, b, [](int i) { return 2 * i + 1; });
 }
 
-// Their inverse: lanes of a and b in turns, the first half of them and the second.
+// The inverse: first and second half of the interleaved lanes of a and b.
 template <typename T, int N>
 BEVSTACK_INLINE Vector<T, N> lower_turns(Vector<T, N> a, Vector<T, N> b) {
   return shuffle<T, N>(a, b, [](int i) { return i / 2 + (i & 1 ? N : 0); });
@@ -74,7 +75,7 @@ BEVSTACK_INLINE Vector<T, N> upper_turns(Vector<T, N> a, Vector<T, N> b) {
   return shuffle<T, N>(a, b, [](int i) { return (i + N) / 2 + (i & 1 ? N : 0); });
 }
 
-// Stores four vectors so that the numbers of a lane come to lie together.
+// Stores four vectors so that the four numbers of a lane are adjacent.
 template <typename T>
 BEVSTACK_INLINE void store_fours(T* to, Vector<T> a, Vector<T> b, Vector<T> c, Vector<T> d) {
   constexpr int L = kLanes<T>;
@@ -86,7 +87,7 @@ BEVSTACK_INLINE void store_fours(T* to, Vector<T> a, Vector<T> b, Vector<T> c, V
   store(to + 3 * L, upper_turns<T, L>(halves[2], halves[3]));
 }
 
-// The maps that the points of one register read.
+// The maps that the points of one register sample.
 template <typename T>
 struct Maps {
   Vector<T> scale_x, scale_y, width, height;
@@ -103,7 +104,7 @@ struct Maps {
         line_step(load<Vector<Integer<T>>>(table + kLineStep * kRecord)) {}
 };
 
-// One axis of a position inside (-1, size): the two pixels on either side and what they weigh.
+// One axis of a position inside (-1, size): the two neighbouring pixels and their weights.
 template <typename T>
 struct Axis {
   Vector<Integer<T>> first;  // clamped to the map
@@ -128,7 +129,7 @@ struct Axis {
   }
 };
 
-// Reads whole registers of offset and factor, the last one beyond `count` points.
+// Reads full registers of offset and factor; the last one may extend beyond `count` points.
 template <typename T, bool kGradients, bool kOneMap>
 void locate(const T* whole_table, int64_t column_step, T start_x, T start_y, const T* offset,
             const T* factor, int64_t count, const Block<T>& block) {
@@ -178,7 +179,7 @@ BEVSTACK_INLINE void for_points(T* records, int64_t k, int points, Work work) {
   const int64_t end = k + points;
   T* entry = records + k;
   int64_t stop = end;
-  do {  // once, unless a group has more points than a record
+  do {  // runs once, unless a group has more points than a record
     if (end > kRecord) {
       entry = records + record_entry(k, kBlockArrays);
       const int64_t in_record = (k / kRecord + 1) * kRecord;
@@ -188,7 +189,7 @@ BEVSTACK_INLINE void for_points(T* records, int64_t k, int points, Work work) {
   } while (k < end);
 }
 
-// Where the four corners of a point lie, in numbers from the beginning of an image.
+// Indices of the four corners of a point, in numbers from the start of an image.
 template <typename T>
 struct Corners {
   uint64_t at[4];
@@ -222,12 +223,12 @@ struct Weights {
   }
 };
 
-// Sums the points from k on into R registers of N channels.
+// Sums `points` samples, starting at point k, into R registers of N channels.
 template <typename T, typename S, int N, int R>
 BEVSTACK_INLINE void gather(const Block<T>& block, int64_t k, int points, const S* value,
                             S* output) {
   using V = Vector<T, N>;
-  // Independent sums hide the latency of adding, as far as there are registers.
+  // Independent sums hide the latency of additions; their number is limited by the registers.
   constexpr int kSums = R <= 2 ? 4 : R <= 4 ? 2 : 1;
   V sums[kSums][R] = {};
   const T* const all_weights = block.weights;
@@ -250,11 +251,11 @@ BEVSTACK_INLINE void gather(const Block<T>& block, int64_t k, int points, const 
   }
 }
 
-// Adds up the lanes of each of four vectors of 4 or 8.
+// Returns the sums over the lanes of each of four vectors with 4 or 8 lanes.
 template <typename T, int N>
 BEVSTACK_INLINE Vector<T, 4> add_lanes(const Vector<T, N> (&four)[4]) {
   if constexpr (N == 8) {
-    // Pairs within halves, which is what processors do fastest.
+    // Adds pairs within 128-bit halves, the fastest shuffle on these processors.
     const auto even = [](int i) { return i / 4 * 4 + i % 2 * 2 + (i & 2 ? 8 : 0); };
     const auto odd = [](int i) { return i / 4 * 4 + i % 2 * 2 + 1 + (i & 2 ? 8 : 0); };
     const auto add_pairs = [&](Vector<T, N> a, Vector<T, N> b) BEVSTACK_LAMBDA {
@@ -270,13 +271,13 @@ BEVSTACK_INLINE Vector<T, 4> add_lanes(const Vector<T, N> (&four)[4]) {
   }
 }
 
-// The transpose of gather: adds to the gradient of value, and leaves the products of the output's
-// gradient with each corner in block.products, added to what is there unless kFirst.
+// The transpose of gather: adds to the gradient to value. Also stores the inner products of the
+// output's gradient with each corner in block.products, or adds them there unless kFirst.
 template <typename T, typename S, int N, int R, bool kFirst>
 BEVSTACK_INLINE void scatter(const Block<T>& block, int64_t k, int points, const S* value,
                              T* grad_value, const S* grad_output) {
   using V = Vector<T, N>;
-  // Products are made in narrower registers, whose lanes are added up in fewer steps.
+  // Products use narrower registers, because summing their lanes takes fewer steps.
   constexpr int M = sizeof(T) == 4 && N >= 8 ? 8 : 4;
   using W = Vector<T, M>;
   constexpr int kParts = N * R / M;
@@ -284,7 +285,7 @@ BEVSTACK_INLINE void scatter(const Block<T>& block, int64_t k, int points, const
   W grad_parts[kParts];
   for (int r = 0; r < R; ++r) grad[r] = read<T, N>(grad_output + r * N);
   for (int r = 0; r < kParts; ++r) grad_parts[r] = read<T, M>(grad_output + r * M);
-  // Copies, because a store might change what the compiler reads through `block`.
+  // Local copies: for the compiler, a store could change the pointers in `block`.
   const T* const all_weights = block.weights;
   T* const products = block.products;
   for_points(block.records, k, points, [&](const T* entry, int64_t p) BEVSTACK_LAMBDA {
@@ -310,7 +311,7 @@ BEVSTACK_INLINE void scatter(const Block<T>& block, int64_t k, int points, const
   });
 }
 
-// One channel at a time, for what is left of a number of channels that fills no register.
+// Processes one channel, for the remaining channels that do not fill a register.
 template <typename T, typename S>
 void gather_channel(const Block<T>& block, int64_t k, int points, const S* value, S* output) {
   T sum = 0;
@@ -337,7 +338,7 @@ void scatter_channel(const Block<T>& block, int64_t k, int points, const S* valu
   });
 }
 
-// Any number of channels, in registers as wide as fit.
+// Processes any number of channels, in the widest registers that fit.
 template <typename T, typename S>
 void gather_any(const Block<T>& block, int64_t k, int points, const S* value, int depth,
                 S* output) {
@@ -376,8 +377,8 @@ void scatter_any(const Block<T>& block, int64_t k, int points, const S* value, T
   }
 }
 
-// Gradients of offsets and factors, the latter before the softmax's own. Writes exactly `count`
-// points.
+// Computes the gradients to offsets and factors; the latter are those to the softmax's output, if
+// there is one. Writes exactly `count` points.
 template <typename T>
 void finish(const T* whole_table, int64_t count, const Block<T>& block, T* grad_offset,
             T* grad_factor) {
@@ -388,7 +389,7 @@ void finish(const T* whole_table, int64_t count, const Block<T>& block, T* grad_
   for (int64_t k = 0; k < count; k += L) {
     const T* const entry = block.records + record_entry(k, kBlockArrays);
     const T* const table = whole_table + record_entry(k, kTableArrays);
-    const T* const from = block.products + 4 * k;  // of each point the four corners
+    const T* const from = block.products + 4 * k;  // four corners of each point
     const V pairs[4] = {
         evens<T, L>(load<V>(from), load<V>(from + L)), odds<T, L>(load<V>(from), load<V>(from + L)),
         evens<T, L>(load<V>(from + 2 * L), load<V>(from + 3 * L)),
@@ -416,8 +417,8 @@ void finish(const T* whole_table, int64_t count, const Block<T>& block, T* grad_
   }
 }
 
-// What both directions begin with: locates the points of groups [first, first + groups) of one row,
-// at most groups_at_once of them. Returns their factors.
+// The first step of both passes: locates the points of groups [first, first + groups) of one row,
+// at most groups_at_once groups. Returns their factors.
 template <typename T, typename S, bool kGradients>
 BEVSTACK_INLINE const T* locate_block(const Sampling<T, S>& call, int64_t row, T start_x,
                                       T start_y, int first, int groups, const Block<T>& block) {
@@ -492,7 +493,7 @@ BEVSTACK_INLINE void backward_block(const Sampling<T, S>& call, int64_t row, int
   keep_points(grad_factor, call.factor_storage, point, count, call.grad_factor);
 }
 
-// Asks for memory in lines of the cache, for reading or writing.
+// Prefetches memory, one cache line at a time, for reading or writing.
 template <int kWrite>
 BEVSTACK_INLINE void fetch(const void* from, int64_t bytes) {
   const char* const start = static_cast<const char*>(from);
@@ -506,7 +507,7 @@ BEVSTACK_INLINE void fetch_points(const void* array, Storage storage, int64_t fi
   fetch<kWrite>(static_cast<const char*>(array) + first * bytes, count * bytes);
 }
 
-// Asks for what groups [first, first + groups) of a row have for themselves: offsets and factors,
+// Prefetches the data that only groups [first, first + groups) of a row use: offsets and factors,
 // output or gradients.
 template <typename T, typename S>
 BEVSTACK_INLINE void fetch_row(const Sampling<T, S>& call, int64_t row, int first, int groups) {
@@ -522,7 +523,7 @@ BEVSTACK_INLINE void fetch_row(const Sampling<T, S>& call, int64_t row, int firs
   fetch_points<1>(call.grad_factor, call.factor_storage, point, points, sizeof(T));
 }
 
-// function<T, S, D>(...), with D = 0 for numbers of channels that no code is made for.
+// Calls function<T, S, D>(...); D = 0 is the code for any other number of channels.
 #define BEVSTACK_BY_DEPTH(T, function, S, geometry, call, ...)                           \
   if constexpr (sizeof(T) == 4) {                                                        \
     if (call.channels == 16) return function<T, S, 16>(geometry, call, __VA_ARGS__);     \

@@ -1,16 +1,18 @@
-// Vectors of one register of the instruction set that the including file is compiled for.
+// Vectors with the width of one register of the instruction set that the including file is compiled
+// for.
 //
-// Everything the files of one instruction set include lives in the namespace BEVSTACK_ISA, which
-// they define, and uses neither torch nor the standard library: an inline function that two of
-// them shared would be merged by the linker, and the version of the newest machine might win.
+// All code that the files of one instruction set include is in the namespace BEVSTACK_ISA, which
+// they define. It uses neither torch nor the standard library: the linker would merge an inline
+// function that two instruction sets share, and might keep the version that older machines cannot
+// run.
 #pragma once
 
 #include <stdint.h>
 #if defined(__x86_64__) || defined(_M_X64)
-#include <immintrin.h>  // all of it inline or built in, nothing for the linker to merge
+#include <immintrin.h>  // inline or built-in functions only: nothing for the linker to merge
 #endif
 
-// Everything here is inlined, so that it does not matter how vectors are passed between functions.
+// All functions here are inlined, so the calling convention of vectors does not matter.
 #pragma GCC diagnostic ignored "-Wpsabi"
 
 #define BEVSTACK_INLINE inline __attribute__((always_inline))
@@ -37,7 +39,7 @@ template <>
 struct IntegerOf<double> {
   using type = int64_t;
 };
-// The integer of the same size: what a comparison gives and an index is held in.
+// The integer of the same size: the type of comparison results and of indices.
 template <typename T>
 using Integer = typename IntegerOf<T>::type;
 
@@ -85,7 +87,7 @@ BEVSTACK_INLINE V broadcast(T number) {
 template <typename T>
 BEVSTACK_INLINE Vector<T> floor_of(const Vector<T>& numbers) {
 #if defined(__AVX512F__)
-  // With masks of all lanes: without, some compilers warn of what is undefined where no lane is.
+  // Masked, with all lanes set: some compilers warn about undefined lanes of the plain form.
   constexpr int kDown = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC;
   if constexpr (sizeof(T) == 4) {
     return (Vector<T>)_mm512_maskz_roundscale_ps(0xffff, (__m512)numbers, kDown);
@@ -125,7 +127,7 @@ BEVSTACK_INLINE Vector<T, N> shuffle(Vector<T, N> a, Vector<T, N> b, From from) 
 #endif
 }
 
-// Four numbers, again and again in N lanes.
+// Repeats four numbers in N lanes.
 template <typename T, int N>
 BEVSTACK_INLINE Vector<T, N> repeat_four(const T* from) {
 #if defined(__AVX512F__)
@@ -143,14 +145,14 @@ BEVSTACK_INLINE Vector<T, N> repeat_four(const T* from) {
   if constexpr (N == 4) return load<Vector<T, N>>(from);
 }
 
-// Lane kWhich of each four lanes in all four.
+// Copies lane kWhich of each four lanes to all four.
 template <typename T, int N, int kWhich>
 BEVSTACK_INLINE Vector<T, N> spread(Vector<T, N> fours) {
   return shuffle<T, N>(fours, fours, [](int i) { return i / 4 * 4 + kWhich; });
 }
 
-// One step of adding up lanes of two vectors at once: of each run of 2 * step lanes, the halves of
-// a are added into the first half and the halves of b into the second.
+// One step of summing the lanes of two vectors at once. In each run of 2 * step lanes, the first
+// half of the result is the sum of the halves of a, the second that of the halves of b.
 template <typename T, int N, int kStep>
 BEVSTACK_INLINE Vector<T, N> fold(Vector<T, N> a, Vector<T, N> b) {
   const auto low = [](int i) { return (i & ~kStep) + (i & kStep ? N : 0); };
@@ -158,8 +160,8 @@ BEVSTACK_INLINE Vector<T, N> fold(Vector<T, N> a, Vector<T, N> b) {
   return shuffle<T, N>(a, b, low) + shuffle<T, N>(a, b, high);
 }
 
-// e^argument, which is at most 0, to about one unit in the last place; 0 where that is no normal
-// number.
+// Returns e^argument for an argument of at most 0, to about one unit in the last place; 0 if the
+// result is not a normal number.
 template <typename T>
 BEVSTACK_INLINE Vector<T> exp_negative(const Vector<T>& argument) {
   using V = Vector<T>;

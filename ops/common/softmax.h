@@ -1,9 +1,9 @@
 // The softmax over the points of each group, for one instruction set.
 //
-// Groups lie one after the other, P numbers each, and no register begins where a group does. So
-// maxima and sums are made over the P numbers behind every position, in log2(P) steps, of which
-// those at the groups' beginnings count; and what belongs to a group is applied from its beginning
-// on in whole registers, whose rest the next group overwrites.
+// Groups are stored one after the other, P numbers each, so groups do not start at register
+// boundaries. Maxima and sums are therefore computed over the window of P numbers that starts at
+// every position, in log2(P) steps; only the windows at the starts of groups are used. The result
+// of a group is applied from its start in full registers; the next group overwrites the excess.
 #pragma once
 
 #include "common/sampling.h"
@@ -12,7 +12,7 @@
 namespace bevstack {
 namespace BEVSTACK_ISA {
 
-// Replaces numbers[k] by the largest of those from k to k + points - 1.
+// Replaces numbers[k] by the maximum of numbers k to k + points - 1.
 template <typename T>
 BEVSTACK_INLINE void window_maxima(T* numbers, int64_t count, int points) {
   using V = Vector<T>;
@@ -26,14 +26,14 @@ BEVSTACK_INLINE void window_maxima(T* numbers, int64_t count, int points) {
   }
 }
 
-// Adds up those from k to k + points - 1 into sums[k], for points up to kBlockPoints; changes
-// `numbers` on the way.
+// Stores the sum of numbers k to k + points - 1 in sums[k], for points up to kBlockPoints.
+// Overwrites `numbers`.
 template <typename T>
 BEVSTACK_INLINE void window_sums(T* numbers, T* sums, int64_t count, int points) {
   using V = Vector<T>;
   for (int64_t k = 0; k < count; k += kLanes<T>) store(sums + k, V{});
   int covered = 0;
-  for (int width = 1;; width *= 2) {  // numbers[k] holds the sum of `width`
+  for (int width = 1;; width *= 2) {  // numbers[k] holds the sum of `width` numbers
     if (points & width) {
       for (int64_t k = 0; k < count; k += kLanes<T>) {
         store(sums + k, load<V>(sums + k) + load<V>(numbers + k + covered));
@@ -47,8 +47,8 @@ BEVSTACK_INLINE void window_sums(T* numbers, T* sums, int64_t count, int points)
   }
 }
 
-// to[k] = apply(from[k], of_group) for all k of each group, of_group being at its beginning in
-// `groups_numbers`. `to` has room for a register more.
+// Stores to[k] = apply(from[k], of_group) for all k of each group. of_group is the entry of
+// `group_numbers` at the group's start. `to` has room for one more register.
 template <typename T, typename Apply>
 BEVSTACK_INLINE void for_groups(const T* from, const T* group_numbers, int groups, int points,
                                 T* to, Apply apply) {
@@ -61,7 +61,7 @@ BEVSTACK_INLINE void for_groups(const T* from, const T* group_numbers, int group
   }
 }
 
-// A single group of more points than a block holds otherwise.
+// The softmax of a single group with more than kBlockPoints points.
 template <typename T>
 void normalise_long(const T* logits, int points, T* factor) {
   T most = logits[0], sum = 0;
@@ -81,8 +81,8 @@ void denormalise_long(const T* factor, int points, T* grad) {
   for (int p = 0; p < points; ++p) grad[p] = factor[p] * (grad[p] - mean);
 }
 
-// factor = softmax of logits over the points of each group. Registers may be read behind the end of
-// logits; the other arrays are longer than count by kBlockPoints + 32.
+// Computes factor = softmax of logits over the points of each group. Reads up to one register
+// beyond the end of logits; the other arrays are longer than count by kBlockPoints + 32.
 template <typename T>
 void normalise(const T* logits, int groups, int points, T* factor, T* sums, T* window) {
   using V = Vector<T>;
@@ -101,7 +101,7 @@ void normalise(const T* logits, int groups, int points, T* factor, T* sums, T* w
   for_groups(window, sums, groups, points, factor, [](V x, V inverse) { return x * inverse; });
 }
 
-// The gradient of the logits, in place of that of the factors: factor * (grad - sum(factor * grad)).
+// Replaces the gradient to the factors by that to the logits: factor * (grad - sum(factor * grad)).
 template <typename T>
 void denormalise(const T* factor, int groups, int points, T* grad, T* sums, T* window) {
   using V = Vector<T>;

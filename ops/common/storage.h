@@ -1,4 +1,4 @@
-// Reading and writing numbers that are stored in fewer bits than they are computed with.
+// Reading and writing of numbers that are stored with fewer bits than the arithmetic uses.
 #pragma once
 
 #include "common/sampling.h"
@@ -30,7 +30,7 @@ BEVSTACK_INLINE Vector<float, N> widen(const BFloat16* from) {
   return (Vector<float, N>)(load_bits<N>(&from->bits) << 16);
 }
 
-// To the nearest, ties to even; every NaN to the same one.
+// Rounds to nearest, ties to even; every NaN becomes the same NaN.
 template <int N>
 BEVSTACK_INLINE void narrow(BFloat16* to, Vector<float, N> numbers) {
   const Bits32<N> bits = (Bits32<N>)numbers;
@@ -68,7 +68,7 @@ BEVSTACK_INLINE void narrow(Half* to, Vector<float, N> numbers) {
   }
 }
 #else
-// The exponent's bias differs by 112; where it is all ones it stays so.
+// The biases of the exponents differ by 112; an exponent of all ones is kept.
 template <int N>
 BEVSTACK_INLINE Vector<float, N> widen(const Half* from) {
   const Bits32<N> bits = load_bits<N>(&from->bits);
@@ -82,7 +82,7 @@ template <int N>
 BEVSTACK_INLINE void narrow(Half* to, Vector<float, N> numbers) {
   const Bits32<N> bits = (Bits32<N>)numbers;
   const Bits32<N> magnitude = bits & 0x7fffffff;
-  // Below 2^-14 the last bit is worth 2^-24: adding 0.5 rounds there and leaves it at the end.
+  // Below 2^-14 the last bit is worth 2^-24: adding 0.5 rounds at that bit and makes it the lowest.
   const Bits32<N> tiny = (Bits32<N>)((Vector<float, N>)magnitude + 0.5f) - 0x3f000000;
   const Bits32<N> usual = (magnitude - 0x38000000 + 0xfff + ((magnitude >> 13) & 1)) >> 13;
   const Bits32<N> none = {};
@@ -93,7 +93,7 @@ BEVSTACK_INLINE void narrow(Half* to, Vector<float, N> numbers) {
 }
 #endif
 
-// N numbers in the type of arithmetic, whatever they are stored in.
+// Reads N numbers of any storage type as the type of the arithmetic.
 template <typename T, int N, typename S>
 BEVSTACK_INLINE Vector<T, N> read(const S* from) {
   if constexpr (sizeof(S) == sizeof(T)) {
@@ -165,8 +165,9 @@ const T* copy_points(const void* array, Storage storage, int64_t first, int64_t 
   return buffer;
 }
 
-// `count` numbers of an array over points, from number `first` on, as T. Whole registers may be
-// read from there: what is stored otherwise, or ends too near, is copied to `buffer`.
+// Returns `count` numbers of an array over points, starting at number `first`, as T. The caller may
+// read full registers: numbers of another type, or too near to the array's end, are copied to
+// `buffer`.
 template <typename T>
 BEVSTACK_INLINE const T* points_of(const void* array, Storage storage, int64_t first, int64_t count,
                                    int64_t length, T* buffer) {
@@ -176,7 +177,8 @@ BEVSTACK_INLINE const T* points_of(const void* array, Storage storage, int64_t f
   return copy_points(array, storage, first, count, buffer);
 }
 
-// Brings `count` numbers to an array over points, from number `first` on, unless they lie there.
+// Writes `count` numbers to an array over points, starting at number `first`, unless `numbers`
+// already is that part of the array.
 template <typename T>
 void keep_points(const T* numbers, Storage storage, int64_t first, int64_t count, void* array) {
   if (storage == Storage::computing) {

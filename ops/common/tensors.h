@@ -1,4 +1,4 @@
-// What the CUDA kernels are told of a call's tensors: neither torch nor CUDA is needed to say it.
+// The tensors of a call for the CUDA kernels, declared without torch or CUDA headers.
 #pragma once
 
 #include <stdint.h>
@@ -7,16 +7,16 @@ struct CUstream_st;  // cudaStream_t points to it
 
 namespace bevstack {
 
-// What a tensor is stored in.
+// Storage type of a tensor.
 enum class NumberType : int { float64 = 0, float32 = 1, float16 = 2, bfloat16 = 3 };
 
-// Kernels are made for these numbers of channels of a group; another serves all others.
+// Kernels are specialised for these numbers of channels of a group; one more handles any number.
 constexpr bool has_own_kernel(int64_t channels) { return channels == 16 || channels == 32; }
 
-// Contiguous and aligned to 16 bytes. Offsets, factors and their gradients are of offset_type,
-// values and outputs of value_type. The two are the same, float32 or float64, where no kernel is
-// made for the number of channels, where the sums are in fixed point, and wherever one of them is
-// float64. The gradient of the values is summed in float32, or in float64 for float64.
+// All tensors are contiguous and aligned to 16 bytes. Offsets, factors and their gradients have
+// offset_type, values and outputs value_type. Both types are float32, or both float64, if no kernel
+// is specialised for the number of channels or if sums are in fixed point. Both are float64 if one
+// is. The gradient to the values is summed in float32, or in float64 for float64.
 struct Tensors {
   NumberType value_type;
   NumberType offset_type;
@@ -31,15 +31,16 @@ struct Tensors {
   void* grad_factor;
 };
 
-// The memory of sums that do not depend on the order of adding, for the values' gradient.
+// Memory of fixed-point sums, which do not depend on the order of additions, for the gradient to
+// the values.
 struct FixedPoint {
-  uint64_t* sums;   // zeros, as many as there are values; twice as many for float64
-  uint64_t* bound;  // zero, then the largest magnitude that is added, as the bits of a float64
-  int64_t size;     // numbers of values
+  uint64_t* sums;   // zeros, one for each number of value; two for each for float64
+  uint64_t* bound;  // zero, then the bits of the largest magnitude that is added, as float64
+  int64_t size;     // numbers in value
   int log2_count;   // at most 2^log2_count numbers are added to one sum
 };
 
-// Where kernels are launched.
+// The stream and device that kernels are launched on.
 struct Queue {
   CUstream_st* stream;
   int processors;  // of the device

@@ -1,4 +1,4 @@
-// From the type a tensor is stored in, told at run time, to the type of the language.
+// Dispatch from a tensor's storage type, known at run time, to a C++ type.
 #pragma once
 
 #include <assert.h>

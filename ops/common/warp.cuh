@@ -1,9 +1,9 @@
-// Thirty-two lanes that work in step: on the GPU a warp, on the CPU a loop.
+// Thirty-two lanes in lockstep: a warp on the GPU, a loop on the CPU.
 //
-// A program for them is a sequence of phases. In `each` every lane does its part and then waits for
-// the others, so that what they wrote to their memory is seen by all; `each_alone` does not wait. A
-// value of every lane that outlives a phase is kept in Each<T>. A team is a number of lanes side by
-// side, a power of two; all teams of a warp are of one size.
+// A program for them is a sequence of phases. In `each` every lane does its part and then waits
+// until all lanes can read the shared memory that the phase wrote; `each_alone` does not wait. A
+// lane's value that outlives a phase is stored in Each<T>. A team is a power of two of neighbouring
+// lanes; all teams of a warp have the same size.
 #pragma once
 
 #include "common/numbers.cuh"
@@ -35,20 +35,20 @@ struct DeviceWarp {
   }
   __device__ void wait() const { __syncwarp(); }
 
-  // Replaces every lane's number by that of the lane whose index differs in the bit `step`.
+  // Replaces every lane's number by that of the lane whose index differs in bit `step`.
   template <typename T>
   __device__ void exchange(Each<T>& number, int step) const {
     number.own = __shfl_xor_sync(~0u, number.own, step);
   }
 
-  // Ends the program: for what can only be a caller's mistake and is seen too late to be reported.
+  // Ends the program, for an error of the caller that only the GPU can detect.
   __device__ static void stop() { __trap(); }
 };
 
 #else
 
 struct HostWarp {
-  bool backwards;  // from the last lane to the first: what a phase does must not depend on it
+  bool backwards;  // run from the last lane to the first; results must not depend on it
 
   template <typename T>
   struct Each {
@@ -82,7 +82,7 @@ struct HostWarp {
 template <class Warp, typename T>
 using Each = typename Warp::template Each<T>;
 
-// Leaves in every lane the largest number of its team.
+// Gives every lane the largest number of its team.
 template <class Warp, class E>
 BEVSTACK_DEVICE inline void team_largest(Warp warp, E& number, int lanes) {
   for (int step = 1; step < lanes; step *= 2) {
@@ -92,7 +92,7 @@ BEVSTACK_DEVICE inline void team_largest(Warp warp, E& number, int lanes) {
   }
 }
 
-// Leaves in every lane the sum over its team.
+// Gives every lane the sum over its team.
 template <class Warp, class E>
 BEVSTACK_DEVICE inline void team_sum(Warp warp, E& number, int lanes) {
   for (int step = 1; step < lanes; step *= 2) {
@@ -102,9 +102,9 @@ BEVSTACK_DEVICE inline void team_sum(Warp warp, E& number, int lanes) {
   }
 }
 
-// Sums three numbers over each team of at least two lanes and calls write(lane, which, sum) once for
-// each sum. The first exchanges halve what a lane carries on: of a team of four, lanes 0, 2 and 1
-// end up with one sum each after three exchanges instead of six.
+// Sums three numbers over each team of at least two lanes. Calls write(lane, which, sum) once for
+// each sum. The first exchanges halve the numbers that a lane holds: in a team of four, lanes 0, 2
+// and 1 have one sum each after three exchanges instead of six.
 template <class Warp, class E, typename Write>
 BEVSTACK_DEVICE inline void team_sums(Warp warp, E (&n)[3], int lanes, Write write) {
   E sent, other;
@@ -115,7 +115,7 @@ BEVSTACK_DEVICE inline void team_sums(Warp warp, E (&n)[3], int lanes, Write wri
   });
   warp.exchange(sent, 1);
   warp.exchange(other, 1);
-  warp.each_alone([&](int lane) {  // even lanes go on with sums 0 and 1, odd ones with sum 2
+  warp.each_alone([&](int lane) {  // even lanes continue with sums 0 and 1, odd ones with sum 2
     const bool odd = lane & 1;
     n[0][lane] = (odd ? n[2][lane] : n[0][lane]) + sent[lane];
     n[1][lane] = odd ? 0 : n[1][lane] + other[lane];

@@ -1,4 +1,4 @@
-// Deformable convolution v3: what one call is, and where its points lie.
+// Deformable convolution v3: the geometry of a call and the positions of its points.
 #pragma once
 
 #include <stdint.h>
@@ -21,11 +21,12 @@ struct Dcnv3Geometry {
 
   BEVSTACK_HOST_DEVICE int points() const { return kernel_h * kernel_w - int(remove_center); }
 
-  // The kernel's column of point p: columns outside, rows inside, the centre left out or not.
+  // Kernel column and row of point p. The column is the outer index, the row the inner one; the
+  // centre is omitted with remove_center.
   BEVSTACK_HOST_DEVICE int column(int p) const { return whole(p) / kernel_h; }
   BEVSTACK_HOST_DEVICE int row(int p) const { return whole(p) % kernel_h; }
 
-  // Where point p of output (0, 0) lies without offset.
+  // Position of point p of output (0, 0) without offset.
   BEVSTACK_HOST_DEVICE double grid_x(int p) const {
     return place(column(p), kernel_w, pad_w, dilation_w);
   }

@@ -1,4 +1,4 @@
-// What a call of dcnv3 is, from its arguments, on any device.
+// Checks the arguments of a dcnv3 call on any device and computes its geometry.
 #pragma once
 
 #include "common/checks.h"
@@ -52,7 +52,7 @@ inline Dcnv3Geometry make_geometry(const at::Tensor& input, const Dcnv3Options& 
   geometry.remove_center = options.remove_center;
   geometry.softmax = options.softmax;
   TORCH_CHECK_VALUE(geometry.out_height >= 1 && geometry.out_width >= 1,
-                    "input must be at least as large as the dilated kernel once padded; got ",
+                    "input must be at least as large as the dilated kernel after padding; got ",
                     input.sizes());
   const int64_t points =
       options.kernel_size[0] * options.kernel_size[1] - int64_t(options.remove_center);

@@ -1,5 +1,5 @@
-// The launches of deformable convolution v3 on a GPU. Each is one launch at most; its errors are
-// read with cudaGetLastError.
+// The kernel launches of deformable convolution v3. Each function makes at most one launch; the
+// caller reads its error with cudaGetLastError.
 #pragma once
 
 #include "common/tensors.h"
@@ -10,7 +10,8 @@ namespace bevstack {
 void launch_dcnv3(const Dcnv3Geometry&, const Tensors&, const Queue&);
 void launch_dcnv3_backward(const Dcnv3Geometry&, const Tensors&, const Queue&);
 
-// The same without dependence on the order of additions, in two launches; then read_fixed_point.
+// The backward pass in fixed point, whose sums do not depend on the order of additions: call both,
+// then launch_read_fixed_point.
 void launch_dcnv3_bound(const Dcnv3Geometry&, const Tensors&, const FixedPoint&, const Queue&);
 void launch_dcnv3_deterministic(const Dcnv3Geometry&, const Tensors&, const FixedPoint&,
                                 const Queue&);

@@ -1,4 +1,4 @@
-// The order in which the outputs of dcnv3 are computed, for one instruction set.
+// The loops over the outputs of dcnv3, for one instruction set.
 #pragma once
 
 #include "common/sampling_kernel.h"
@@ -7,11 +7,11 @@
 namespace bevstack {
 namespace BEVSTACK_ISA {
 
-// Outputs side by side that are walked down the image together: what they read of a block of
-// groups, with the lines and columns about it, stays in the second-level cache.
+// Width of the column of outputs that is processed from top to bottom. The input that these outputs
+// read for a block of groups, with its neighbourhood, stays in the second-level cache.
 constexpr int64_t kTileWidth = 16;
 
-// Where inputs take less, they are in some cache already, and asking costs more than it gains.
+// Inputs of fewer bytes are in a cache already: prefetching would cost more than it gains.
 constexpr int64_t kNear = int64_t(4) << 20;
 
 // Outputs of one image and one block of groups: columns [left, right) of lines [top, bottom).
@@ -20,16 +20,17 @@ struct Tile {
   int first, groups;
 };
 
-// Asks for memory some outputs before it is needed. The order of the tiles is not that of memory,
-// so that a processor does not foresee it.
+// Prefetches memory some outputs before it is needed. Tiles are not processed in the order of
+// memory, so the hardware prefetcher does not predict the accesses.
 template <typename T, typename S>
 class Ahead {
  public:
   Ahead(const Dcnv3Geometry& geometry, const Sampling<T, S>& call)
       : geometry_(geometry), call_(call), reach_(reach(geometry)), useful_(bytes() > kNear) {}
 
-  // What output (x, y) of a tile has beside it when the walk comes to the next line: its offsets
-  // and masks, its output or gradients, and the pixels at the edge of what the points reach.
+  // Prefetches the data of the output one line below (x, y), or at the top of the next column of
+  // outputs: offsets and masks, output or gradients, and the pixels at the edge of the area that
+  // the points reach.
   BEVSTACK_INLINE void fetch_for(const Tile& tile, int64_t x, int64_t y) const {
     if (!useful_) return;
     int64_t column = x, line = y + 1;
@@ -46,13 +47,13 @@ class Ahead {
   }
 
  private:
-  // What all images' values and points take.
+  // Bytes of the values and points of all images.
   int64_t bytes() const {
     return geometry_.batch * call_.image_size * int64_t(sizeof(S)) +
            call_.rows * call_.groups * call_.points * 3 * int64_t(sizeof(T));
   }
 
-  // Pixels from an output's own to the points that most offsets lead to, if those of a trained
+  // Distance in pixels from an output to most of its points, assuming that the offsets of a trained
   // layer are about as large as the kernel.
   static int64_t reach(const Dcnv3Geometry& geometry) {
     const int height = geometry.kernel_h * geometry.dilation_h;
@@ -83,8 +84,8 @@ class Ahead {
   const bool useful_;
 };
 
-// Calls work(tile, x, y) for the outputs of the lines [begin, end), counted over all images, and
-// the groups [first, last).
+// Calls work(tile, x, y) for the outputs of lines [begin, end), counted over all images, and groups
+// [first, last).
 template <typename Work>
 BEVSTACK_INLINE void for_each_block(const Dcnv3Geometry& geometry, int64_t begin, int64_t end,
                                     int first, int last, Work work) {
@@ -145,9 +146,9 @@ void backward_units(const Dcnv3Geometry& geometry, const Sampling<T, S>& call, i
   }
 }
 
-// Forward: the outputs of lines [begin, end), counted over all images. Backward: the gradients of
-// groups [begin, end), counted over all images; no two groups share a number of any gradient, and
-// a group's sums are always made in one order.
+// Forward: computes the outputs of lines [begin, end), counted over all images. Backward: computes
+// the gradients of groups [begin, end), counted over all images. No two groups share a number of
+// any gradient, and the order of a group's sums is fixed.
 #define BEVSTACK_DEFINE(T, S)                                                                   \
   void dcnv3_forward(const Dcnv3Geometry& geometry, const Sampling<T, S>& call, int64_t begin,  \
                      int64_t end, T* scratch) {                                                 \

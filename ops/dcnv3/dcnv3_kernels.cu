@@ -1,5 +1,5 @@
-// Deformable convolution v3 on a GPU: the kernels' instances. No torch header is included, which
-// keeps this file's compile time, once for each architecture, at the kernels' own.
+// Instances of the deformable convolution v3 kernels for the GPU. The file includes no torch
+// header: nvcc compiles it once for each architecture, and torch's headers would dominate the time.
 #include "common/launch.cuh"
 #include "dcnv3/dcnv3_cuda.h"
 #include "dcnv3/dcnv3_points.cuh"

@@ -1,4 +1,4 @@
-// Where the points of deformable convolution v3 lie, without a division or a float64 number.
+// Positions of the points of deformable convolution v3, without a division or a float64 number.
 #pragma once
 
 #include "common/dispatch.cuh"
@@ -9,7 +9,7 @@ namespace gpu {
 
 template <typename T>
 struct Dcnv3Points {
-  static constexpr int kChunk = 9;  // points worked on together: those of a 3x3 kernel
+  static constexpr int kChunk = 9;  // points processed together: those of a 3x3 kernel
 
   int width, height;  // of the input
   int64_t stride_x, stride_y;
@@ -17,7 +17,7 @@ struct Dcnv3Points {
   int dilation_x, dilation_y;
   int center_x, center_y;
   int kernel_h;
-  int left_out;                // the point that is not there; kernel_h * kernel_w where none is
+  int left_out;                // index of the omitted point; kernel_h * kernel_w if there is none
   float inverse_kernel_h;
   T scale;
 
@@ -48,7 +48,7 @@ struct Dcnv3Points {
   BEVSTACK_DEVICE T scale_x(int) const { return scale; }
   BEVSTACK_DEVICE T scale_y(int) const { return scale; }
 
-  // Exact where offset, scale and origin are whole numbers.
+  // Exact if offset, scale and origin are integers.
   BEVSTACK_DEVICE Position<T> position(T origin_x, T origin_y, int p, T offset_x,
                                             T offset_y) const {
     const int whole = p >= left_out ? p + 1 : p;

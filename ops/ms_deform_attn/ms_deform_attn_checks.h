@@ -1,4 +1,4 @@
-// What a call of ms_deform_attn is, from its arguments, on any device.
+// Checks the arguments of an ms_deform_attn call on any device and computes its sizes.
 #pragma once
 
 #include <optional>
@@ -9,7 +9,7 @@
 namespace bevstack {
 
 struct MsDeformAttnSizes {
-  int64_t images, rows, heads, channels, levels, points;  // rows of an image, or all with an index
+  int64_t images, rows, heads, channels, levels, points;  // rows: per image; all with value_index
   int64_t pixels;  // of an image, all levels
 };
 
@@ -28,7 +28,7 @@ inline int64_t count_pixels(at::IntArrayRef spatial_shapes) {
   return pixels;
 }
 
-// Shapes, types and devices; not the numbers of value_index.
+// Checks shapes, types and devices, but not the numbers in value_index.
 inline MsDeformAttnSizes check_arguments(const at::Tensor& value, const at::Tensor& locations,
                                          const at::Tensor& weights,
                                          const std::optional<at::Tensor>& value_index,

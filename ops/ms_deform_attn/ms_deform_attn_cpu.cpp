@@ -29,7 +29,7 @@ BEVSTACK_DECLARE(avx512)
 
 namespace {
 
-// One call: its tensors as they are read, and what they mean.
+// The arguments of one call: tensors in the types that are read, sizes and geometry.
 struct Arguments {
   Inputs inputs;
   at::Tensor index;
@@ -62,7 +62,7 @@ Arguments check(const at::Tensor& value, const at::Tensor& locations, const at::
   return made;
 }
 
-// For images whose pixels lie so many numbers apart.
+// Fills the table of points; `pixel` is the distance between pixels of value, in numbers.
 template <typename T>
 void fill_table(const Arguments& made, int64_t pixel, PointTable<T>& table) {
   int64_t k = 0, first = 0;
@@ -95,7 +95,7 @@ Sampling<T, S> make_call(const Arguments& made) {
   return call;
 }
 
-// The tables of points, and the memory that each thread takes.
+// The tables of points, and the memory of each thread.
 template <typename T, typename S>
 class Workspace {
  public:

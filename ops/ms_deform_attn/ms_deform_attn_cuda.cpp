@@ -32,7 +32,7 @@ MsDeformAttnLevels make_levels(const MsDeformAttnSizes& sizes, at::IntArrayRef s
   return levels;
 }
 
-// Checks all tensors and keeps those that the kernels read by pointer.
+// Checks all tensors. Keeps value_index alive, which the kernels read by pointer.
 struct Arguments {
   at::Tensor index;
   MsDeformAttnLevels levels;
@@ -43,7 +43,7 @@ struct Arguments {
                            spatial_shapes)) {
     if (!value_index.has_value()) return;
     index = value_index->contiguous();
-    // Not null where there are no rows either: the kernels tell the two forms apart by it.
+    // Not null even without rows: the kernels distinguish the two forms of a call by this pointer.
     levels.value_index = index.const_data_ptr<int64_t>();
   }
 };

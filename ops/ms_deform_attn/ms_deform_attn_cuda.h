@@ -1,5 +1,5 @@
-// The launches of multi-scale deformable attention on a GPU. Each is one launch at most; its errors are
-// read with cudaGetLastError.
+// The kernel launches of multi-scale deformable attention. Each function makes at most one launch;
+// the caller reads its error with cudaGetLastError.
 #pragma once
 
 #include "common/tensors.h"
@@ -10,7 +10,8 @@ namespace bevstack {
 void launch_ms_deform_attn(const MsDeformAttnLevels&, const Tensors&, const Queue&);
 void launch_ms_deform_attn_backward(const MsDeformAttnLevels&, const Tensors&, const Queue&);
 
-// The same without dependence on the order of additions, in two launches; then read_fixed_point.
+// The backward pass in fixed point, whose sums do not depend on the order of additions: call both,
+// then launch_read_fixed_point.
 void launch_ms_deform_attn_bound(const MsDeformAttnLevels&, const Tensors&, const FixedPoint&, const Queue&);
 void launch_ms_deform_attn_deterministic(const MsDeformAttnLevels&, const Tensors&, const FixedPoint&,
                                 const Queue&);

@@ -1,4 +1,4 @@
-// The order in which the rows of ms_deform_attn are computed, for one instruction set.
+// The loops over the rows of ms_deform_attn, for one instruction set.
 #pragma once
 
 #include "common/sampling_kernel.h"
@@ -7,15 +7,15 @@
 namespace bevstack {
 namespace BEVSTACK_ISA {
 
-// What is asked for before it is needed: a few heads' parts of consecutive rows or pixels lie too far
-// apart for the processor to foresee. Asking for what lies behind the end does nothing.
+// Distances of prefetching. A few heads' parts of consecutive rows or pixels are too far apart for
+// the hardware prefetcher. Prefetching beyond the end has no effect.
 constexpr int64_t kRowsAhead = 2;
 constexpr int64_t kPixelsAhead = 16;
 
-// Many rows that read one image do so head by head, from a copy of the head's part of it. In an
-// image the pixels of a head lie a power of two apart as a rule: they share a few lines of the
-// caches, whatever their size, and few of them a page. In a copy the lines that neighbouring rows
-// read fit into the second-level cache.
+// A copy of a few heads' part of an image. If many rows sample one image, they do so head by head,
+// from such a copy. In the image, the pixels of a head are usually a power of two apart: they
+// compete for a few cache lines, and a page holds few of them. In the copy, the lines that
+// neighbouring rows read fit into the second-level cache.
 template <typename T, typename S>
 class HeadMap {
  public:
@@ -31,12 +31,12 @@ class HeadMap {
     copy_.table = memory.copy_table;
   }
 
-  // Whether so many rows of an image pay for the copy.
+  // Returns true if a copy is worth its cost for this number of rows of one image.
   bool pays(int64_t rows) const {
     return geometry_.copy_pays(rows, whole_.points, whole_.grad_value != nullptr);
   }
 
-  // The call for the heads [first, first + heads) of an image alone.
+  // Copies heads [first, first + heads) of an image and returns the call that samples the copy.
   const Sampling<T, S>& take(int64_t image, int first, int heads) {
     const int64_t numbers = int64_t(heads) * whole_.channels;
     const int64_t bytes = numbers * int64_t(sizeof(S));
@@ -56,7 +56,7 @@ class HeadMap {
     return copy_;
   }
 
-  // Adds the gradient that has come together in the copy to the image's.
+  // Adds the gradient that was summed in the copy to the image's gradient.
   void give_back(int64_t image, int first, int heads) const {
     const int64_t numbers = int64_t(heads) * whole_.channels;
     T* to = at(whole_.grad_value, image, first);
@@ -128,9 +128,9 @@ void backward_units(const MsDeformAttnGeometry& geometry, const Sampling<T, S>& 
   }
 }
 
-// Forward: the outputs of rows [begin, end). Backward: the gradients of heads [begin, end), counted
-// over all images; no two heads share a number of any gradient, and a head's sums are always made
-// in one order.
+// Forward: computes the outputs of rows [begin, end). Backward: computes the gradients of heads
+// [begin, end), counted over all images. No two heads share a number of any gradient, and the order
+// of a head's sums is fixed.
 #define BEVSTACK_DEFINE(T, S)                                                                  \
   void ms_deform_attn_forward(const MsDeformAttnGeometry& geometry,                            \
                               const Sampling<T, S>& call, int64_t begin, int64_t end,          \

@@ -1,5 +1,5 @@
-// Multi-scale deformable attention on a GPU: the kernels' instances. No torch header is included, which
-// keeps this file's compile time, once for each architecture, at the kernels' own.
+// Instances of the multi-scale deformable attention kernels for the GPU. The file includes no torch
+// header: nvcc compiles it once for each architecture, and torch's headers would dominate the time.
 #include "common/launch.cuh"
 #include "ms_deform_attn/ms_deform_attn_cuda.h"
 #include "ms_deform_attn/ms_deform_attn_points.cuh"

@@ -1,21 +1,21 @@
-// One call of multi-scale deformable attention, as the CUDA kernels see it.
+// The sizes of one call of multi-scale deformable attention, passed to the CUDA kernels.
 #pragma once
 
 #include <stdint.h>
 
 namespace bevstack {
 
-constexpr int kMostLevels = 32;  // they travel with the launch
+constexpr int kMostLevels = 32;  // passed by value with the launch
 
 struct MsDeformAttnLevels {
   int64_t images;              // of value
-  int64_t rows;                // of queries: of one image, or of all where value_index is given
-  const int64_t* value_index;  // (rows,): the image of each row; null where each image has its own
+  int64_t rows;                // query rows: of one image, or of all images with value_index
+  const int64_t* value_index;  // (rows,): image of each row; null: `rows` rows for each image
   int heads, channels;         // channels of a head
   int levels, points;          // points of a level
   int height[kMostLevels];
   int width[kMostLevels];
-  int first[kMostLevels];      // the level's first pixel
+  int first[kMostLevels];      // index of the level's first pixel
   int64_t pixels;              // of all levels
 };
 

@@ -1,4 +1,4 @@
-// Where the samples of multi-scale deformable attention lie.
+// Positions of the samples of multi-scale deformable attention.
 #pragma once
 
 #include "common/dispatch.cuh"
@@ -9,7 +9,7 @@ namespace gpu {
 
 template <typename T>
 struct MsDeformAttnPoints {
-  static constexpr int kChunk = 8;  // points worked on together
+  static constexpr int kChunk = 8;  // points processed together
 
   MsDeformAttnLevels levels;
   float inverse_points;
@@ -33,8 +33,8 @@ struct MsDeformAttnPoints {
                                             T location_y) const {
     const int l = level(p);
     const int width = levels.width[l], height = levels.height[l];
-    // Rounded twice, as the formula in any other language: the location of a pixel's centre then
-    // comes out as that centre, and the derivative there as the right-hand one.
+    // Round after the product and after the sum, like the reference. Then the location of a pixel's
+    // centre gives exactly that centre, and its derivative is the right-hand one.
     return {rounded_product(location_x, T(width)) + origin_x,
             rounded_product(location_y, T(height)) + origin_y, width, height, levels.first[l]};
   }
@@ -43,7 +43,7 @@ struct MsDeformAttnPoints {
   BEVSTACK_DEVICE int level(int p) const { return quotient(p, inverse_points); }
 };
 
-// With an index, the rows of all images are one list.
+// With value_index, the rows of all images are one list.
 inline Extent extent_of(const MsDeformAttnLevels& l) {
   return {l.value_index != nullptr ? 1 : l.images,
           1,

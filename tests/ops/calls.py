@@ -1,4 +1,4 @@
-"""Calls an operator with its gradients, on the kernel that a test asks for, and compares."""
+"""Calls of an operator and its gradients on a given kernel, and comparison of results."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from torch import Tensor
 
 from bevstack import ops
 
-KERNELS = ("reference", "dispatched")  # "dispatched" is native where bevstack._C is built
+KERNELS = ("reference", "dispatched")  # "dispatched" is native if bevstack._C is built
 
-# Of the largest magnitude of the tensor: float32 sums of at most a few hundred products of numbers
-# of order one, and float64 ones, as the stored numbers' own description allows.
+# Relative to the largest magnitude of the tensor: float32 sums of at most a few hundred products of
+# numbers of order one; for float64, the tolerance that the stored numbers' description allows.
 TOLERANCE = {torch.float32: 5e-6, torch.float64: 1e-11}
 
 
 def values_and_gradients(
     kernel: str, operator: str, tensors: Sequence[Tensor], grad_output: Tensor, **options: Any
 ) -> tuple[Tensor, ...]:
-    """Returns the output and the gradients of the three tensors."""
+    """Return the output and the gradients to the three tensors."""
     if kernel == "reference":
         return _by_reference(operator, tensors, grad_output, options)
     leaves = [t.detach().clone().requires_grad_() for t in tensors]
@@ -56,7 +56,7 @@ def _by_reference(
 def assert_close(
     got: Sequence[Tensor], wanted: Sequence[np.ndarray], tolerance: float, names: Sequence[str]
 ) -> None:
-    """Asserts that each tensor is within tolerance times the largest magnitude wanted."""
+    """Assert that each error is at most tolerance times the largest magnitude wanted."""
     for tensor, array, name in zip(got, wanted, names, strict=True):
         expected = torch.as_tensor(array, dtype=torch.float64)
         assert tensor.shape == expected.shape, name

@@ -1,4 +1,4 @@
-// Runs the CUDA kernels' code on the CPU, one lane after the other, for test_host_device.py.
+// Runs the code of the CUDA kernels on the CPU, one lane after the other, for test_host_device.py.
 #include "dcnv3/dcnv3_points.cuh"
 #include "ms_deform_attn/ms_deform_attn_points.cuh"
 
@@ -6,11 +6,11 @@ namespace bevstack {
 namespace gpu {
 namespace {
 
-// Does what the launcher of the GPU does: the same kernels for the same calls, tile by tile. Fewer
-// blocks than tiles, so that blocks take several.
+// Replaces the GPU's launcher: runs the same kernels for the same calls, tile by tile. There are
+// fewer blocks than tiles, so that some blocks take several.
 struct Loop {
-  int wanted_processors;  // with several, lanes also come in the other order
-  int depth = -1;  // of the kernel that served
+  int wanted_processors;  // if more than one, lanes also run in reverse order
+  int depth = -1;  // of the kernel that ran
 
   int processors() const { return wanted_processors; }
 
@@ -23,7 +23,7 @@ struct Loop {
     for (unsigned block = 0; block < blocks(call.plan.tiles()); ++block) {
       for (int warp = 0; warp < kForwardWarps; ++warp) {
         ForwardMemory<V, kDepth> memory;
-        memset(&memory, 0xff, sizeof memory);  // NaN, as memory may hold anything
+        memset(&memory, 0xff, sizeof memory);  // NaN: shared memory is uninitialised
         for_each_run(call, block, blocks(call.plan.tiles()), warp, kForwardWarps,
                      kWarpLanes / Share<V, kDepth>::lanes(call),
                      [&](const Tile& tile, int first) {
@@ -64,7 +64,7 @@ struct Loop {
   }
 };
 
-// Runs a call and returns the depth of the kernel that served it.
+// Runs a call and returns the depth of its kernel.
 template <template <typename> class Points, class Shape>
 int run(const Shape& shape, const Tensors& tensors, const FixedPoint* fixed, int processors) {
   Loop loop{processors};
@@ -90,7 +90,7 @@ int run(const Shape& shape, const Tensors& tensors, const FixedPoint* fixed, int
 }  // namespace gpu
 }  // namespace bevstack
 
-// The structures are those of the headers, field by field; `fixed` may be null.
+// The structures have the same fields as those in the headers; `fixed` may be null.
 extern "C" int run_dcnv3(const bevstack::Dcnv3Geometry* geometry, const bevstack::Tensors* tensors,
                          const bevstack::FixedPoint* fixed, int processors) {
   return bevstack::gpu::run<bevstack::gpu::Dcnv3Points>(*geometry, *tensors, fixed, processors);
@@ -103,8 +103,8 @@ extern "C" int run_ms_deform_attn(const bevstack::MsDeformAttnLevels* levels,
                                                                processors);
 }
 
-// Walks over a plan's tiles and counts in `visits`, of (images, height, width, groups), how often
-// each item comes up.
+// Counts in `visits`, of shape (images, height, width, groups), how often each item occurs in the
+// tiles of a plan.
 extern "C" void count_items(int64_t images, int64_t height, int64_t width, int groups,
                             int group_bytes, int least_items, int processors, int32_t* visits,
                             int64_t* tiles) {

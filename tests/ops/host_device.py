@@ -1,4 +1,4 @@
-"""The CUDA kernels' code, compiled for the CPU and called through ctypes."""
+"""Code of the CUDA kernels, compiled for the CPU and called through ctypes."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class FixedPoint(Structure):
 
 
 def build(compiler: str, folder: Path) -> ctypes.CDLL:
-    """Compiles host_device.cpp, which includes the kernels, into ``folder``."""
+    """Compile host_device.cpp, which includes the kernels, into ``folder``."""
     built = folder / "host_device.so"
     source = ROOT / "tests" / "ops" / "host_device.cpp"
     command = [compiler, "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared"]
@@ -113,13 +113,13 @@ def levels_of(
 
 
 class Runner:
-    """Calls the kernels of both operators, as the registered functions would."""
+    """Calls of both operators' kernels, with the steps of the registered functions."""
 
     def __init__(self, library: ctypes.CDLL, *, processors: int = 1, fixed_point: bool = False):
         self.library = library
         self.processors = processors
         self.fixed_point = fixed_point
-        self.depth = -1  # which kernel served: its channels, 0 for the one for any number
+        self.depth = -1  # channels of the kernel that ran last; 0: the kernel for any number
 
     def dcnv3(
         self, tensors: Iterable[Tensor], grad_output: Tensor, options: dict[str, Any]
@@ -137,9 +137,9 @@ class Runner:
         return self._run("run_ms_deform_attn", levels, (value, locations, weights), grad_output)
 
     def _run(
-        self, name: str, shape: Structure, given: tuple[Tensor, ...], grad_output: Tensor
+        self, name: str, shape: Structure, inputs: tuple[Tensor, ...], grad_output: Tensor
     ) -> tuple[Tensor, ...]:
-        value, offset, factor = (t.contiguous() for t in given)
+        value, offset, factor = (t.contiguous() for t in inputs)
         grad_output = grad_output.contiguous()
         assert offset.dtype == factor.dtype and grad_output.dtype == value.dtype
         output = torch.full_like(grad_output, torch.nan)

@@ -1,7 +1,7 @@
-"""The operators and their gradients as plain loops over numbers, written from the formulas alone.
+"""Operators and their gradients as plain loops over numbers, written from the formulas.
 
-Nothing here is shared with the implementation: one sample at a time, in Python floats, so that
-each line can be compared with the text that defines it.
+The code shares nothing with the implementation. It computes one sample at a time in Python floats,
+so that each line can be compared with the formula that defines it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Corner = tuple[int, int, float, float, float]
 
 
 def corners(x: float, y: float, height: int, width: int) -> Iterator[Corner]:
-    """Yields (row, column, weight, d weight / dx, d weight / dy) of the corners inside the map."""
+    """Yield (row, column, weight, d weight / dx, d weight / dy) of the corners inside the map."""
     if not (math.isfinite(x) and math.isfinite(y)):
         return
     if not (-1 < x < width and -1 < y < height):
@@ -39,7 +39,7 @@ def normalised(values: Array) -> Array:
 
 
 def kernel_points(kernel_size: tuple[int, int], remove_center: bool) -> list[tuple[int, int]]:
-    """Returns (i, j): the kernel's column and row of each point, columns outside."""
+    """Return (i, j), the kernel's column and row, of each point; the column is the outer index."""
     rows, columns = kernel_size
     points = []
     for i in range(columns):
@@ -64,7 +64,7 @@ def dcnv3(
     remove_center: bool = False,
     softmax: bool = False,
 ) -> tuple[Array, Array, Array, Array]:
-    """Returns the output and the gradients of input, offset and mask."""
+    """Return the output and the gradients to input, offset and mask."""
     _, height, width, channels = input.shape
     points = kernel_points(kernel_size, remove_center)
     depth = channels // groups
@@ -106,9 +106,9 @@ def ms_deform_attn(
     images: Sequence[int],
     grad_output: Array,
 ) -> tuple[Array, Array, Array, Array]:
-    """Returns the output and the gradients of value, locations and weights.
+    """Return the output and the gradients to value, locations and weights.
 
-    Locations are (M, H, L, P, 2), weights (M, H, L, P), and row m reads ``value[images[m]]``.
+    Locations are (M, H, L, P, 2), weights (M, H, L, P), and row m samples ``value[images[m]]``.
     """
     heads, depth = value.shape[2:]
     output = np.zeros((weights.shape[0], heads * depth))

@@ -1,4 +1,4 @@
-"""What is particular to a GPU; skipped where there is none. All else runs there by `device`."""
+"""Tests that need a GPU, skipped without one; the fixture `device` runs the other tests on it."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def deterministic() -> Iterator[None]:
     torch.use_deterministic_algorithms(before)
 
 
-def test_native_kernels_serve() -> None:
-    # Everything below would pass on the reference as well.
+def test_native_kernels_are_used() -> None:
+    # All tests below would also pass on the reference.
     if ops.native_problem() is not None:
         pytest.skip(str(ops.native_problem()))
-    served = {info.operator: info.kernel for info in ops.kernels() if info.device == "cuda"}
-    assert set(served.values()) == {"native"}
+    used = {info.operator: info.kernel for info in ops.kernels() if info.device == "cuda"}
+    assert set(used.values()) == {"native"}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
@@ -38,7 +38,7 @@ def test_native_kernels_serve() -> None:
 def test_deterministic_gradients_are_the_same_in_every_run(depth: int, dtype: torch.dtype) -> None:
     case = test_dcnv3.make_case(size=(40, 33), depth=depth, softmax=True, seed=31)
     values, offset, mask, grad_output = case.to(torch.float64, CUDA)
-    # Multiples of 1/256 are exact places in float32: none rounds over an integer.
+    # Multiples of 1/256 are exact in float32: no position is rounded across an integer.
     offset = (offset * 256).round() / 256
     tensors = [t.to(dtype) for t in (values, offset, mask)]
     runs = [
@@ -76,7 +76,7 @@ def test_can_be_captured_in_a_graph(depth: int) -> None:
 
     aside = torch.cuda.Stream()
     aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):  # a first call outside the graph, as torch asks for
+    with torch.cuda.stream(aside):  # torch requires a first call outside the graph
         call()
     torch.cuda.current_stream().wait_stream(aside)
     graph = torch.cuda.CUDAGraph()
@@ -104,7 +104,7 @@ def test_runs_on_the_current_stream() -> None:
     torch.testing.assert_close(got, 2 * wanted)
 
 
-@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one GPU at most")
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two GPUs")
 def test_runs_on_the_device_of_its_tensors() -> None:
     case = test_dcnv3.make_case(depth=16)
     with torch.cuda.device(0):
@@ -141,7 +141,7 @@ def test_more_than_1024_channels_can_be_trained(groups: int, depth: int) -> None
     def draw(channels: int) -> Tensor:
         return torch.randn(3, 20, 50, channels, generator=generator, device=CUDA)
 
-    # Multiples of 1/256 are exact places in float32: none rounds over an integer.
+    # Multiples of 1/256 are exact in float32: no position is rounded across an integer.
     offset = (draw(groups * 18) * 256).round() / 256
     tensors = (draw(groups * depth), offset, draw(groups * 9))
     grad_output = draw(groups * depth)

@@ -1,4 +1,4 @@
-"""Compiles the CUDA sources where nvcc is, GPU or not, and looks at what the compiler says."""
+"""Compilation of the CUDA sources with nvcc, without a GPU, and checks of the compiler's report."""
 
 from __future__ import annotations
 
@@ -20,43 +20,43 @@ from ops import build as builder
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BINDINGS = sorted((ROOT / "ops").rglob("*_cuda.cpp"))
-SHARED_BYTES_OF_A_BLOCK = 48 * 1024  # what a kernel may have without asking
-REGISTERS_OF_A_PROCESSOR = 64 * 1024
+SHARED_BYTES_PER_BLOCK = 48 * 1024  # limit for a kernel that does not request more
+REGISTERS_PER_PROCESSOR = 64 * 1024
 THREADS = 128  # of a block, in dispatch.cuh: four warps
 
 
 @pytest.fixture(scope="session")
 def nvcc() -> str:
-    found = shutil.which("nvcc")
-    if found is None:
+    path = shutil.which("nvcc")
+    if path is None:
         pytest.skip("no nvcc on the PATH: the CUDA sources cannot be compiled here")
-    return found
+    return path
 
 
-def made_for_depth(report: KernelReport) -> bool:
-    """Whether a kernel is a fast one, made for 16 or 32 channels of a group."""
+def is_specialised(report: KernelReport) -> bool:
+    """Return True for a fast kernel, specialised for 16 or 32 channels of a group."""
     return re.match(r"(forward|backward)_kernel<(16|32),", report.kernel) is not None
 
 
-# One test, because workers that each ran a part of it would each compile everything.
+# This is one test because otherwise each test worker would compile everything again.
 def test_the_kernels_compile_for_every_named_architecture(nvcc: str, tmp_path: Path) -> None:
     reports = cuda_registers.compile_all(nvcc, tmp_path)
-    check_that_all_are_there(reports)
-    fast = [report for report in reports if made_for_depth(report)]
+    check_all_kernels_exist(reports)
+    fast = [report for report in reports if is_specialised(report)]
     assert len(fast) == 2 * 2 * 3 * 2 * len(ARCHITECTURES)
     assert [report for report in fast if report.spilled_bytes] == []
     for report in reports:
-        assert report.shared_bytes <= SHARED_BYTES_OF_A_BLOCK, report
-    for report in fast:  # at least four blocks at once, so that waiting for memory overlaps
-        assert 4 * THREADS * report.registers <= REGISTERS_OF_A_PROCESSOR, report
-    check_kept_report(cuda_registers.as_table(cuda_registers.nvcc_version(nvcc), reports))
+        assert report.shared_bytes <= SHARED_BYTES_PER_BLOCK, report
+    for report in fast:  # at least four blocks at once, so that memory latencies overlap
+        assert 4 * THREADS * report.registers <= REGISTERS_PER_PROCESSOR, report
+    check_stored_report(cuda_registers.as_table(cuda_registers.nvcc_version(nvcc), reports))
     bindings = [compile_binding(nvcc, source, tmp_path) for source in BINDINGS]
     launches = {n for n in symbols(bindings, "U") if n.startswith("bevstack::launch_")}
     assert len(launches) == 9
     assert launches <= symbols(set(tmp_path.glob("*.o")) - set(bindings), "T")
 
 
-def check_that_all_are_there(reports: list[KernelReport]) -> None:
+def check_all_kernels_exist(reports: list[KernelReport]) -> None:
     names = {report.kernel for report in reports}
     for operator in ("Dcnv3Points", "MsDeformAttnPoints"):
         for stored in ("float", "Half", "BFloat16"):
@@ -69,33 +69,33 @@ def check_that_all_are_there(reports: list[KernelReport]) -> None:
     assert got == {(name, f"sm_{a}") for name in names for a in ARCHITECTURES}
 
 
-def check_kept_report(table: dict[str, Any]) -> None:
+def check_stored_report(table: dict[str, Any]) -> None:
     path = ROOT / "benchmarks" / "cuda_registers.json"
-    kept = json.loads(path.read_text(encoding="utf-8"))
-    assert set(kept["kernels"]) == set(table["kernels"])
-    if kept["nvcc"] == table["nvcc"]:  # another compiler may count otherwise
-        assert kept == table, f"run `python benchmarks/cuda_registers.py --json {path}`"
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    assert set(stored["kernels"]) == set(table["kernels"])
+    if stored["nvcc"] == table["nvcc"]:  # another compiler may use other numbers of registers
+        assert stored == table, f"run `python benchmarks/cuda_registers.py --json {path}`"
 
 
 def compile_binding(nvcc: str, source: Path, folder: Path) -> Path:
-    made = folder / f"{source.stem}.binding.o"
+    target = folder / f"{source.stem}.binding.o"
     includes = [f"-I{ROOT / 'ops'}"]
     for path in cpp_extension.include_paths():
         includes += ["-isystem", path]
-    # The headers of a torch built for the CPU lack one that its build would have written.
+    # A torch built for the CPU lacks one header that a CUDA build generates.
     defines = [] if torch.version.cuda else ["-DC10_CUDA_NO_CMAKE_CONFIGURE_FILE"]
     standard = "-std=c++20" if torch.__version__ >= "2.13" else "-std=c++17"
     command = [nvcc, "-x", "c++", "-O0", standard, "-Xcompiler", "-fPIC,-Wall", *defines]
     done = subprocess.run(
-        [*command, *includes, "-c", str(source), "-o", str(made)], capture_output=True, text=True
+        [*command, *includes, "-c", str(source), "-o", str(target)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert "warning" not in done.stderr, done.stderr
-    return made
+    return target
 
 
 def symbols(objects: Iterable[Path], kinds: str) -> set[str]:
-    """Names with their arguments that object files define or want."""
+    """Return the names, with arguments, that object files define ("T") or need ("U")."""
     names = set()
     for path in objects:
         printed = subprocess.check_output(["nm", "-C", str(path)], text=True)
@@ -105,10 +105,10 @@ def symbols(objects: Iterable[Path], kinds: str) -> set[str]:
 
 def ptx_of_fast_kernels(nvcc: str, architecture: str, folder: Path) -> dict[str, str]:
     source = ROOT / "ops" / "dcnv3" / "dcnv3_kernels.cu"
-    made = folder / f"dcnv3_{architecture}.ptx"
+    target = folder / f"dcnv3_{architecture}.ptx"
     command = [nvcc, *FLAGS, f"-I{ROOT / 'ops'}", f"-arch=compute_{architecture}", "-ptx"]
-    subprocess.run([*command, str(source), "-o", str(made)], check=True)
-    kernels = re.split(r"\.entry ", made.read_text(encoding="utf-8"))[1:]
+    subprocess.run([*command, str(source), "-o", str(target)], check=True)
+    kernels = re.split(r"\.entry ", target.read_text(encoding="utf-8"))[1:]
     fast = {k.split("(")[0]: k for k in kernels if re.match(r"\w+_kernelILi(16|32)E", k)}
     assert len(fast) == 12
     return fast
@@ -120,13 +120,13 @@ def test_fast_kernels_access_sixteen_bytes_at_once(
 ) -> None:
     for name, code in ptx_of_fast_kernels(nvcc, architecture, tmp_path).items():
         backward = "backward" in name
-        # Four corners; and in the backward pass the gradient of the output.
+        # Loads of four corners; the backward pass also loads the gradient of the output.
         assert code.count("ld.global.nc.v4") == (5 if backward else 4), name
         assert code.count("st.global.v4") == (0 if backward else 1), name
         additions = re.findall(r"red\.\S+\.add\.\S+", code)
         if not backward:
             assert additions == [], name
-        elif architecture == "90":  # four numbers at once; a lane has four or eight of each corner
+        elif architecture == "90":  # four numbers at once; a lane has four or eight per corner
             channels = 8 if "Half" in name or "BFloat16" in name else 4
             assert additions == ["red.relaxed.gpu.global.add.v4.f32"] * channels, name
         else:
@@ -141,8 +141,8 @@ def test_a_build_without_cuda_leaves_its_registrations_out(monkeypatch: pytest.M
     monkeypatch.setattr(cpp_extension, "CUDAExtension", cpp_extension.CppExtension)
     built: dict[bool, set[str]] = {}
     for with_cuda in (False, True):
-        extension, of_one_level = builder.native_extension(with_cuda)
-        built[with_cuda] = {Path(s).name for s in [*extension.sources, *of_one_level]}
+        extension, level_sources = builder.native_extension(with_cuda)
+        built[with_cuda] = {Path(s).name for s in [*extension.sources, *level_sources]}
     added = built[True] - built[False]
     bindings = {path.name for path in BINDINGS}
     kernels = {path.name for path in cuda_registers.kernel_sources()}
@@ -150,7 +150,7 @@ def test_a_build_without_cuda_leaves_its_registrations_out(monkeypatch: pytest.M
     assert added == bindings | kernels
 
 
-def test_the_report_of_the_compiler_is_read_right() -> None:
+def test_the_report_of_the_compiler_is_parsed() -> None:
     printed = """ptxas info    : 0 bytes gmem
 ptxas info    : Compiling entry function '_Z4someILi3EEvPf' for 'sm_86'
 ptxas info    : Function properties for _Z4someILi3EEvPf

@@ -39,7 +39,7 @@ def options(**changes: Any) -> Options:
 def make_case(
     size: tuple[int, int] = (5, 7), batch: int = 2, depth: int = 4, seed: int = 0, **changes: Any
 ) -> Case:
-    """Makes a random case whose numbers are exact in float32."""
+    """Return a random case whose numbers are exact in float32."""
     random = np.random.default_rng(seed)
     chosen = options(**changes)
     points = chosen["kernel_size"][0] * chosen["kernel_size"][1]
@@ -182,34 +182,34 @@ def test_dcnv4_numbers_by_unpacking_its_offsets_and_masks(
 
 @pytest.mark.parametrize("depth", [3, 16])
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_points_at_no_place_contribute_exactly_nothing(
+def test_points_that_are_nan_infinite_or_far_contribute_exactly_nothing(
     kernel: str, depth: int, device: torch.device
 ) -> None:
     case = make_case(depth=depth, seed=11)
     values, offset, mask, grad_output = case.to(torch.float32, device)
-    nowhere = [float("nan"), float("inf"), -float("inf"), 1e30, -1e30, 3e9]
+    invalid_numbers = [float("nan"), float("inf"), -float("inf"), 1e30, -1e30, 3e9]
     pairs = offset.view(-1, 2)
-    lost = torch.arange(0, pairs.shape[0], 3, device=device)
-    for k, number in enumerate(nowhere):
-        pairs[lost[k :: len(nowhere)], k % 2] = number
-    reached = values_and_gradients(
+    invalid = torch.arange(0, pairs.shape[0], 3, device=device)
+    for k, number in enumerate(invalid_numbers):
+        pairs[invalid[k :: len(invalid_numbers)], k % 2] = number
+    with_invalid = values_and_gradients(
         kernel, "dcnv3", (values, offset, mask), grad_output, **case.options
     )
     masked = mask.clone()
-    masked.view(-1)[lost] = 0.0
-    pairs[lost] = 0.0
+    masked.view(-1)[invalid] = 0.0
+    pairs[invalid] = 0.0
     output, grad_input, grad_offset, grad_mask = values_and_gradients(
         kernel, "dcnv3", (values, offset, masked), grad_output, **case.options
     )
-    grad_mask.view(-1)[lost] = 0.0  # of a masked point at a real place, so not 0 by itself
-    for got, wanted in zip(reached, (output, grad_input, grad_offset, grad_mask), strict=True):
+    grad_mask.view(-1)[invalid] = 0.0  # not 0 here, because the masked point is valid
+    for got, wanted in zip(with_invalid, (output, grad_input, grad_offset, grad_mask), strict=True):
         torch.testing.assert_close(got, wanted, rtol=0, atol=2e-6)  # sums in another order
-    assert (reached[2].view(-1, 2)[lost] == 0).all()
-    assert (reached[3].view(-1)[lost] == 0).all()
+    assert (with_invalid[2].view(-1, 2)[invalid] == 0).all()
+    assert (with_invalid[3].view(-1)[invalid] == 0).all()
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_a_mask_that_is_not_finite_at_no_place_stays_out(kernel: str) -> None:
+def test_a_mask_that_is_not_finite_is_ignored_at_an_invalid_point(kernel: str) -> None:
     case = make_case(depth=16)
     values, offset, mask, grad_output = case.to(torch.float32)
     offset.view(-1, 2)[5] = float("inf")
@@ -220,23 +220,23 @@ def test_a_mask_that_is_not_finite_at_no_place_stays_out(kernel: str) -> None:
 
 @pytest.mark.parametrize("depth", [4, 16])
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_a_pixel_that_is_not_finite_stays_with_the_points_that_read_it(
+def test_a_pixel_that_is_not_finite_affects_only_the_points_that_sample_it(
     kernel: str, depth: int
 ) -> None:
     case = make_case(size=(6, 9), depth=depth, batch=1)
     values, offset, mask, grad_output = case.to(torch.float32)
-    values[0, 0, 0] = float("nan")  # where a corner outside the image must not be read from
+    values[0, 0, 0] = float("nan")  # corners outside the image must not be read from here
     values[0, 5, 8] = float("nan")
     offset.clamp_(-0.5, 0.5)
     got = values_and_gradients(kernel, "dcnv3", (values, offset, mask), grad_output, **case.options)
-    reads = torch.zeros(6, 9, dtype=torch.bool)  # a point lies at most 1.5 pixels from its output
+    reads = torch.zeros(6, 9, dtype=torch.bool)  # a point is at most 1.5 pixels from its output
     reads[:3, :3] = reads[3:, 6:] = True
-    assert torch.isfinite(got[0][0, ~reads]).all()  # those at the border reach outside as well
+    assert torch.isfinite(got[0][0, ~reads]).all()  # border outputs sample outside the image too
     assert torch.isnan(got[0][0, 0, 0]).all()
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_an_integer_place_has_the_right_hand_derivative(kernel: str) -> None:
+def test_an_integer_position_has_the_right_hand_derivative(kernel: str) -> None:
     values = torch.tensor([1.0, 10.0, 100.0], dtype=torch.float64).view(1, 1, 3, 1)
     offset = torch.zeros(1, 1, 3, 2, dtype=torch.float64)
     mask = torch.ones(1, 1, 3, 1, dtype=torch.float64)
@@ -245,7 +245,7 @@ def test_an_integer_place_has_the_right_hand_derivative(kernel: str) -> None:
     _, _, grad_offset, _ = values_and_gradients(
         kernel, "dcnv3", (values, offset, mask), grad_output, **chosen
     )
-    assert grad_offset[..., 0].flatten().tolist() == [9.0, 90.0, -100.0]  # the last: 0 outside
+    assert grad_offset[..., 0].flatten().tolist() == [9.0, 90.0, -100.0]  # outside: 0
     assert grad_offset[..., 1].flatten().tolist() == [-1.0, -10.0, -100.0]
 
 
@@ -267,7 +267,7 @@ def test_an_image_does_not_depend_on_its_batch(kernel: str, depth: int) -> None:
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("softmax", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_half_precision_rounds_only_what_is_stored(
+def test_half_precision_rounds_only_the_stored_numbers(
     dtype: torch.dtype, softmax: bool, kernel: str, device: torch.device
 ) -> None:
     case = make_case(depth=16, softmax=softmax, seed=9)
@@ -281,7 +281,7 @@ def test_half_precision_rounds_only_what_is_stored(
     got = values_and_gradients(kernel, "dcnv3", (values, offset, mask), grad_output, **case.options)
     assert [t.dtype for t in got] == [dtype, dtype, torch.float32, torch.float32]
     wanted = rounded.wanted()
-    # Only the results in the type itself are rounded to it; float32 as everywhere.
+    # Only results of the half type are rounded to it; the remaining ones are float32.
     stored = torch.finfo(dtype).eps / 2 + TOLERANCE[torch.float32]
     assert_close(got[:2], wanted[:2], stored, NAMES[:2])
     assert_close(got[2:], wanted[2:], TOLERANCE[torch.float32], NAMES[2:])
@@ -300,7 +300,9 @@ def test_half_precision_rounds_only_what_is_stored(
     ],
     ids=str,
 )
-def test_mixed_types_keep_their_own(dtypes: tuple[torch.dtype, ...], kernel: str) -> None:
+def test_gradients_have_the_types_of_mixed_tensors(
+    dtypes: tuple[torch.dtype, ...], kernel: str
+) -> None:
     case = make_case(depth=16, seed=10)
     *tensors, grad_output = case.to(torch.float64)
     tensors = [tensor.to(dtype) for tensor, dtype in zip(tensors, dtypes, strict=True)]

@@ -1,4 +1,4 @@
-"""dcnv3 as a part of torch: layouts, autograd, compiling, autocast, wrong input."""
+"""Integration of dcnv3 in torch: layouts, autograd, compilation, autocast, wrong input."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_tensors_need_not_be_contiguous(device: torch.device) -> None:
 @pytest.mark.parametrize("softmax", [False, True])
 @pytest.mark.parametrize("depth", [3, 16])
 def test_gradcheck(depth: int, softmax: bool, device: torch.device) -> None:
-    # Smooth between integers only: places are kept 0.15 away from them.
+    # The function is smooth only between integers: positions are kept 0.15 away from them.
     case = make_case(size=(3, 4), batch=1, depth=depth, softmax=softmax)
     values, offset, mask, _ = case.to(torch.float64, device)
     offset = offset.round() + (offset - offset.round()) * 0.7
@@ -99,7 +99,7 @@ def test_exports(device: torch.device) -> None:
     assert torch.equal(program.module()(*tensors), layer(*tensors))
 
 
-def test_autocast_lowers_the_input_alone(device: torch.device) -> None:
+def test_autocast_lowers_only_the_input(device: torch.device) -> None:
     case = make_case(depth=16)
     values, offset, mask, _ = case.to(torch.float32, device)
     wanted = ops.dcnv3(values.bfloat16(), offset, mask, **case.options)

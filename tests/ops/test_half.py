@@ -1,4 +1,4 @@
-"""16-bit types: read and rounded as torch does, summed in float32, never copied whole."""
+"""16-bit types: read and rounded like in torch, summed in float32, without a copy of an input."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ POINTWISE = {
 
 
 def copied(values: Tensor, factors: Tensor, groups: int) -> Tensor:
-    """Each pixel times its factor: one point, without an offset."""
+    """Return each pixel times its factor: dcnv3 with one point and zero offset."""
     offset = torch.zeros(*factors.shape[:3], 2 * groups)
     return ops.dcnv3(values, offset, factors, groups=groups, **POINTWISE)
 
@@ -32,13 +32,13 @@ def every_number(dtype: torch.dtype) -> Tensor:
     return bits.view(dtype)
 
 
-# 7 channels: registers, what is left of them, and single channels, of every instruction set.
+# 7 channels: full registers, partial registers and single channels in every instruction set.
 @pytest.mark.parametrize("depth", [16, 32, 28, 7])
 @pytest.mark.parametrize("dtype", HALF_TYPES, ids=str)
 def test_every_number_is_read_exactly(dtype: torch.dtype, depth: int) -> None:
     numbers = every_number(dtype)
-    numbers = numbers[~numbers.isinf()]  # 0 times infinity, of a corner that weighs nothing, is NaN
-    values = numbers[: numbers.numel() // depth * depth].view(-1, 1, 1, depth)  # of one pixel each
+    numbers = numbers[~numbers.isinf()]  # infinity times a corner's weight of 0 is NaN
+    values = numbers[: numbers.numel() // depth * depth].view(-1, 1, 1, depth)  # one-pixel images
     output = copied(values, torch.ones(values.shape[0], 1, 1, 1), groups=1)
     torch.testing.assert_close(output, values, rtol=0, atol=0, equal_nan=True)
 
@@ -50,7 +50,7 @@ def test_results_are_rounded_to_the_nearest_even(dtype: torch.dtype, depth: int)
     any_bits = torch.randint(-(1 << 31), 1 << 31, (20000,), generator=generator)
     numbers = any_bits.to(torch.int32).view(torch.float32)
     near = every_number(dtype).float()
-    between = (near[:-1].double() + near[1:].double()).div(2).float()  # ties, and infinity's edge
+    between = (near[:-1].double() + near[1:].double()).div(2).float()  # ties, and the overflow edge
     factors = torch.cat((numbers, near, between, between.nextafter(torch.tensor(0.0))))
     factors = factors[torch.isfinite(factors)].view(1, 1, -1, 1)
     output = copied(torch.ones(1, 1, factors.shape[2], depth, dtype=dtype), factors, groups=1)
@@ -60,7 +60,7 @@ def test_results_are_rounded_to_the_nearest_even(dtype: torch.dtype, depth: int)
 @pytest.mark.parametrize("dtype", HALF_TYPES, ids=str)
 @pytest.mark.parametrize("softmax", [False, True])
 @pytest.mark.parametrize("depth", [3, 16, 21, 32, 48])
-def test_dcnv3_all_in_half_rounds_only_what_is_stored(
+def test_dcnv3_all_in_half_rounds_only_the_stored_numbers(
     depth: int, softmax: bool, dtype: torch.dtype, device: torch.device
 ) -> None:
     case = test_dcnv3.make_case(size=(5, 9), depth=depth, groups=3, softmax=softmax, seed=depth)
@@ -69,14 +69,14 @@ def test_dcnv3_all_in_half_rounds_only_what_is_stored(
     assert {t.dtype for t in got} == {dtype}
     exact = [t.double().cpu().numpy() for t in (*tensors, grad_output)]
     wanted = naive.dcnv3(*exact, **case.options)
-    # One rounding of each result, of float32 sums.
+    # Each result is a float32 sum, rounded once.
     tolerance = torch.finfo(dtype).eps / 2 + TOLERANCE[torch.float32]
     assert_close(got, wanted, tolerance, test_dcnv3.NAMES)
 
 
 @pytest.mark.parametrize("dtype", HALF_TYPES, ids=str)
 @pytest.mark.parametrize("depth", [5, 16, 32])
-def test_attention_all_in_half_rounds_only_what_is_stored(
+def test_attention_all_in_half_rounds_only_the_stored_numbers(
     depth: int, dtype: torch.dtype, device: torch.device
 ) -> None:
     case = test_ms_deform_attn.make_case(queries=13, heads=3, depth=depth, seed=depth)
@@ -89,13 +89,13 @@ def test_attention_all_in_half_rounds_only_what_is_stored(
         tensors=tuple(t.double().cpu().numpy() for t in tensors),
         grad_output=grad_output.double().cpu().numpy(),
     )
-    # One rounding of each result, of float32 sums.
+    # Each result is a float32 sum, rounded once.
     tolerance = torch.finfo(dtype).eps / 2 + TOLERANCE[torch.float32]
     assert_close(got, rounded.wanted(), tolerance, test_ms_deform_attn.NAMES)
 
 
-def most_allocated(call: object) -> int:
-    """Bytes of torch's memory that a call holds at once, at most, beyond what there was."""
+def peak_allocation(call: object) -> int:
+    """Return the peak of torch's memory during a call, in bytes above the start."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         kept = call()  # type: ignore[operator]
     events = profiler.profiler.kineto_results.events()  # type: ignore[union-attr]
@@ -110,7 +110,7 @@ def most_allocated(call: object) -> int:
 
 @needs_native
 @pytest.mark.parametrize("dtype", [torch.float32, *HALF_TYPES], ids=str)
-def test_no_input_is_copied_and_no_samples_are_kept(dtype: torch.dtype) -> None:
+def test_no_input_is_copied_and_no_tensor_of_samples_is_made(dtype: torch.dtype) -> None:
     size, groups = (1, 40, 48), 4
     values = torch.randn(*size, groups * 16, dtype=dtype)
     offset = torch.randn(*size, groups * 18, dtype=dtype)
@@ -118,10 +118,10 @@ def test_no_input_is_copied_and_no_samples_are_kept(dtype: torch.dtype) -> None:
     options = {"groups": groups, "softmax": True, **test_dcnv3.options(groups=groups)}
     small = 1 << 10
     with torch.no_grad():
-        taken = most_allocated(lambda: ops.dcnv3(values, offset, mask, **options))
-        assert values.nbytes <= taken <= values.nbytes + small  # the output alone
+        peak = peak_allocation(lambda: ops.dcnv3(values, offset, mask, **options))
+        assert values.nbytes <= peak <= values.nbytes + small  # only the output
         backward = torch.ops.bevstack.dcnv3_backward
-        taken = most_allocated(lambda: backward(values, values, offset, mask, **options))
-    sums = 4 * values.numel() if dtype != torch.float32 else 0  # the values' gradient, in float32
+        peak = peak_allocation(lambda: backward(values, values, offset, mask, **options))
+    sums = 4 * values.numel() if dtype != torch.float32 else 0  # float32 gradient to the values
     gradients = values.nbytes + offset.nbytes + mask.nbytes
-    assert gradients <= taken <= gradients + sums + small
+    assert gradients <= peak <= gradients + sums + small

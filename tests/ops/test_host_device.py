@@ -1,8 +1,8 @@
-"""Runs the CUDA kernels' own code on the CPU, lane by lane, and compares it with plain loops.
+"""Code of the CUDA kernels on the CPU, lane by lane, compared with plain loops.
 
-The kernels are written for "a warp", which a loop over 32 lanes can be as well. So positions,
-corners, weights, gradients, tiles, the shares of lanes and the exchanges between them are all
-tested without a GPU; what is not are the compiler's output, memory order and atomic additions.
+The kernels are written for a warp type, which on the CPU is a loop over 32 lanes. So these tests
+cover positions, corners, weights, gradients, tiles and the exchanges between lanes without a GPU.
+They do not cover the compiler's output, memory order and atomic additions.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.ops import test_dcnv3, test_ms_deform_attn
 from tests.ops.calls import TOLERANCE, assert_close, values_and_gradients
 from tests.ops.host_device import TYPES, Runner, build
 
-# A device of one processor gets the largest tiles, one of many the smallest.
+# A device with one multiprocessor gets the largest tiles, one with many the smallest.
 PROCESSORS = (1, 4000)
 
 
@@ -115,7 +115,7 @@ def test_ms_deform_attn_gives_the_official_numbers(
     *tensors, grad_output = (torch.tensor(stored[f"in/{n}"]) for n in given)
     shapes = [tuple(pair) for pair in stored["in/spatial_shapes"].tolist()]
     got = Runner(library).ms_deform_attn(tensors, grad_output, {"spatial_shapes": shapes})
-    # Tolerances and the first five queries as in test_ms_deform_attn.py, which gives the reasons.
+    # For the tolerances and the five omitted queries, see the reasons in test_ms_deform_attn.py.
     trimmed = [got[0], got[1], got[2][:, 5:], got[3]]
     wanted = [stored[f"out/{n}"] for n in ("output", "grad_value", "grad_loc", "grad_attn")]
     wanted[2] = wanted[2][:, 5:]
@@ -124,38 +124,38 @@ def test_ms_deform_attn_gives_the_official_numbers(
         torch.testing.assert_close(tensor, expected, rtol=tolerance, atol=tolerance)
 
 
-NOWHERE = (float("nan"), float("inf"), -float("inf"), 1e30, -1e30, 3e9)
+INVALID_NUMBERS = (float("nan"), float("inf"), -float("inf"), 1e30, -1e30, 3e9)
 
 
 @pytest.mark.parametrize("fixed_point", [False, True], ids=["floating", "fixed_point"])
 @pytest.mark.parametrize("depth", [3, 16, 32])
-def test_points_at_no_place_contribute_exactly_nothing(
+def test_points_that_are_nan_infinite_or_far_contribute_exactly_nothing(
     library: ctypes.CDLL, depth: int, fixed_point: bool
 ) -> None:
     case = test_dcnv3.make_case(depth=depth, seed=11)
     values, offset, mask, grad_output = case.to(torch.float32)
     pairs = offset.view(-1, 2)
-    lost = torch.arange(0, pairs.shape[0], 3)
-    for k, number in enumerate(NOWHERE):
-        pairs[lost[k :: len(NOWHERE)], k % 2] = number
-    mask.view(-1)[lost[::2]] = float("nan")
+    invalid = torch.arange(0, pairs.shape[0], 3)
+    for k, number in enumerate(INVALID_NUMBERS):
+        pairs[invalid[k :: len(INVALID_NUMBERS)], k % 2] = number
+    mask.view(-1)[invalid[::2]] = float("nan")
     runner = Runner(library, fixed_point=fixed_point)
-    reached = runner.dcnv3((values, offset, mask), grad_output, case.options)
-    pairs[lost] = 1e3
-    mask.view(-1)[lost] = 0.0
+    with_invalid = runner.dcnv3((values, offset, mask), grad_output, case.options)
+    pairs[invalid] = 1e3
+    mask.view(-1)[invalid] = 0.0
     without = runner.dcnv3((values, offset, mask), grad_output, case.options)
-    for got, wanted in zip(reached, without, strict=True):
+    for got, wanted in zip(with_invalid, without, strict=True):
         assert torch.equal(got, wanted)
-    assert (reached[2].view(-1, 2)[lost] == 0).all()
-    assert (reached[3].view(-1)[lost] == 0).all()
+    assert (with_invalid[2].view(-1, 2)[invalid] == 0).all()
+    assert (with_invalid[3].view(-1)[invalid] == 0).all()
 
 
-def test_an_integer_place_has_the_right_hand_derivative(library: ctypes.CDLL) -> None:
+def test_an_integer_position_has_the_right_hand_derivative(library: ctypes.CDLL) -> None:
     values = torch.tensor([1.0, 10.0, 100.0]).view(1, 1, 3, 1)
     options = test_dcnv3.options(kernel_size=(1, 1), padding=(0, 0), groups=1)
     tensors = (values, torch.zeros(1, 1, 3, 2), torch.ones(1, 1, 3, 1))
     _, _, grad_offset, _ = Runner(library).dcnv3(tensors, torch.ones(1, 1, 3, 1), options)
-    assert grad_offset[..., 0].flatten().tolist() == [9.0, 90.0, -100.0]  # the last: 0 outside
+    assert grad_offset[..., 0].flatten().tolist() == [9.0, 90.0, -100.0]  # outside: 0
     assert grad_offset[..., 1].flatten().tolist() == [-1.0, -10.0, -100.0]
 
 
@@ -164,7 +164,7 @@ def test_the_location_of_a_pixel_centre_has_the_right_hand_derivative(
     library: ctypes.CDLL, width: int
 ) -> None:
     value = torch.arange(1.0, width + 1).square().view(1, width, 1, 1)
-    # As the reference computes it: rounded after the product and after the difference.
+    # Like in the reference: round after the product and after the difference.
     location = (torch.arange(width, dtype=torch.float32) + 0.5) / width
     exact = location * width - 0.5 == torch.arange(width)
     assert exact.sum() > 0.9 * width
@@ -180,7 +180,7 @@ def test_the_location_of_a_pixel_centre_has_the_right_hand_derivative(
 @pytest.mark.parametrize("offset_dtype", [torch.float32, None], ids=["float32", "the_same"])
 @pytest.mark.parametrize("depth", [16, 32])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_half_precision_rounds_only_what_is_stored(
+def test_half_precision_rounds_only_the_stored_numbers(
     library: ctypes.CDLL, dtype: torch.dtype, depth: int, offset_dtype: torch.dtype | None
 ) -> None:
     case = test_dcnv3.make_case(size=(6, 5), depth=depth, softmax=True, seed=9)
@@ -201,19 +201,19 @@ def test_half_precision_rounds_only_what_is_stored(
 @pytest.mark.parametrize(
     ("size", "groups", "depth"), [((20, 50), 96, 16), ((7, 7), 80, 16), ((10, 13), 40, 32)], ids=str
 )
-def test_the_last_stages_of_large_models(
+def test_the_last_stages_of_large_models_equal_the_reference(
     library: ctypes.CDLL, size: tuple[int, int], groups: int, depth: int
 ) -> None:
-    # More than 1024 channels, sizes that tiles do not divide, an odd batch; against the reference,
-    # which is itself held to plain loops, because those would take minutes here.
+    # More than 1024 channels, sizes that tiles do not divide, an odd batch. Plain loops would take
+    # minutes here; another test compares the reference with them.
     options = test_dcnv3.options(groups=groups, offset_scale=2.0, softmax=True)
     generator = torch.Generator().manual_seed(3)
 
     def draw(width: int) -> Tensor:
         return torch.randn(3, *size, width, generator=generator)
 
-    # Multiples of 1/256 make every place exact in float32: else some of 2.6 million points would
-    # round to the other side of an integer, where the derivative is another one.
+    # Multiples of 1/256 make every position exact in float32. Otherwise some of 2.6 million points
+    # would be rounded across an integer, to a different derivative.
     offset = (draw(groups * 18) * 256).round() / 256
     tensors = (draw(groups * depth), offset, draw(groups * 9))
     grad_output = draw(groups * depth)
@@ -225,8 +225,8 @@ def test_the_last_stages_of_large_models(
     assert_close(got, [w.numpy() for w in wanted], TOLERANCE[torch.float32], test_dcnv3.NAMES)
 
 
-def test_each_number_of_channels_has_its_kernel(library: ctypes.CDLL) -> None:
-    served = {}
+def test_each_number_of_channels_runs_its_kernel(library: ctypes.CDLL) -> None:
+    kernel_depths = {}
     for depth in (1, 8, 16, 17, 32, 33, 64):
         case = test_dcnv3.make_case(size=(2, 3), depth=depth, batch=1)
         runner = Runner(library)
@@ -234,8 +234,8 @@ def test_each_number_of_channels_has_its_kernel(library: ctypes.CDLL) -> None:
         for dtype in (torch.float32, torch.float64, *halves):
             *tensors, grad_output = case.to(dtype)
             runner.dcnv3(tensors, grad_output, case.options)
-            served[depth, dtype] = runner.depth
-    for (depth, dtype), chosen in served.items():
+            kernel_depths[depth, dtype] = runner.depth
+    for (depth, dtype), chosen in kernel_depths.items():
         assert chosen == (depth if depth in (16, 32) and dtype != torch.float64 else 0)
 
 
@@ -247,9 +247,9 @@ def test_an_image_does_not_depend_on_its_batch(library: ctypes.CDLL, depth: int)
     for k in range(3):
         single = [tensor[k : k + 1] for tensor in tensors]
         alone = Runner(library).dcnv3(single, grad_output[k : k + 1], case.options)
-        for which, (got, wanted) in enumerate(zip(together, alone, strict=True)):
-            # Threads add to the input's gradient in any order.
-            allowed = 2e-6 if which == 1 else 0.0
+        for index, (got, wanted) in enumerate(zip(together, alone, strict=True)):
+            # Threads add to the gradient to the input in any order.
+            allowed = 2e-6 if index == 1 else 0.0
             torch.testing.assert_close(got[k : k + 1], wanted, rtol=0, atol=allowed)
 
 
@@ -283,7 +283,7 @@ def test_fixed_point_sums_fit_any_magnitude(library: ctypes.CDLL, scale: float) 
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_fixed_point_sums_keep_what_is_not_finite_in_its_place(
+def test_fixed_point_sums_are_nan_only_where_an_addend_is_not_finite(
     library: ctypes.CDLL, number: float
 ) -> None:
     case = test_dcnv3.make_case(size=(6, 9), depth=4, batch=1)
@@ -327,7 +327,7 @@ def test_tiles_hold_each_item_once(
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_numbers_are_rounded_as_torch_does(library: ctypes.CDLL, dtype: torch.dtype) -> None:
+def test_numbers_are_rounded_like_in_torch(library: ctypes.CDLL, dtype: torch.dtype) -> None:
     library.widen_from.restype = ctypes.c_float
     library.round_to.restype = ctypes.c_uint16
     library.round_to.argtypes = (c_int, ctypes.c_float)

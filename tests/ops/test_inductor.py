@@ -1,4 +1,4 @@
-"""Both operators inside what torch.compile makes with its own compiler, against eager."""
+"""Both operators in graphs that torch.compile compiles with inductor, compared with eager mode."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ COMPILER = shlex.split(os.environ.get("CXX", "g++"))[0]
 pytestmark = pytest.mark.skipif(
     shutil.which(COMPILER) is None, reason=f"inductor needs a C++ compiler; {COMPILER} is not found"
 )
-# The parts about the operator are compiled otherwise than eager ones: sums in another order.
+# Inductor computes the parts around the operator with sums in another order.
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
 
 class Convolution(nn.Module):
-    """What surrounds the operator in a layer: linear maps before it, something after."""
+    """Layer around the operator: linear maps before it, a nonlinearity after it."""
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()

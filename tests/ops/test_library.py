@@ -10,7 +10,7 @@ from bevstack import ops
 from bevstack.ops import bilinear, library, loading
 
 
-def test_every_operator_says_which_kernel_serves_it() -> None:
+def test_the_kernel_of_every_operator_is_reported() -> None:
     infos = ops.kernels()
     assert {info.operator for info in infos if info.device == "cpu"} == set(library.OPERATORS)
     for info in infos:
@@ -23,7 +23,7 @@ def test_every_operator_says_which_kernel_serves_it() -> None:
 def test_without_compiled_kernels_one_warning_names_the_command() -> None:
     program = """
 import sys, warnings
-sys.modules["bevstack._C"] = None  # as where it was never built
+sys.modules["bevstack._C"] = None  # as if it had never been built
 import pytest
 import torch
 from bevstack import ops
@@ -44,7 +44,7 @@ assert ops.native_problem()
     assert ran.returncode == 0, ran.stderr
 
 
-def test_missing_cuda_kernels_come_with_the_reason_their_build_kept(
+def test_missing_cuda_kernels_are_reported_with_the_reason_from_the_build_record(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     record = loading.BuildRecord("built", "", "no CUDA compiler (nvcc) is found", (), "", "", "")
@@ -59,7 +59,7 @@ def test_missing_cuda_kernels_come_with_the_reason_their_build_kept(
     assert "nvcc" not in library.why_reference("cpu")
 
 
-def test_importing_the_operators_warns_of_nothing() -> None:
+def test_importing_the_operators_gives_no_warning() -> None:
     program = "import warnings; warnings.simplefilter('error'); import bevstack.ops"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr

@@ -1,4 +1,4 @@
-"""How the compiled kernels are found, and what happens where they do not fit."""
+"""Loading of the compiled kernels, and the reports if they do not fit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EXTENSION = f"_C{sysconfig.get_config_var('EXT_SUFFIX')}"
 COMPILER = shutil.which("c++")
 
-# Calls an operator three times and says what was warned of and which kernels there are.
+# Calls an operator three times and prints the warnings and the kernels in use.
 PROGRAM = """
 import json, sys, warnings
 import torch
@@ -45,7 +45,7 @@ print(json.dumps({
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    """A copy of the library without an extension, to put one into."""
+    """Return a copy of the library without an extension, into which a test puts one."""
     ignored = shutil.ignore_patterns("__pycache__", "*.so", loading._RECORD_NAME)
     for name in ("ops", "__init__.py", "shapes.py"):
         source, target = ROOT / "bevstack" / name, tmp_path / "library" / "bevstack" / name
@@ -57,8 +57,8 @@ def package(tmp_path: Path) -> Path:
     return target.parent
 
 
-def see(package: Path, cache: Path | None = None) -> dict[str, object]:
-    """What a new process with this package finds."""
+def run_process(package: Path, cache: Path | None = None) -> dict[str, object]:
+    """Return the report of a new process that imports this package."""
     variables = {**os.environ, "PYTHONPATH": str(package.parent), "TORCH_HOME": str(cache or ".")}
     command = [sys.executable, "-c", PROGRAM]
     ran = subprocess.run(command, cwd=package.parent, env=variables, capture_output=True, text=True)
@@ -67,7 +67,7 @@ def see(package: Path, cache: Path | None = None) -> dict[str, object]:
 
 
 def write_record(folder: Path, **fields: object) -> None:
-    """The record of a build for this torch, some of its fields replaced."""
+    """Write the record of a build for this torch, with some fields replaced."""
     empty = {"problem": "", "cuda_problem": "", "log": [], "python": "", "sources": ""}
     record = {"outcome": "built", "torch": torch.__version__, **empty, **fields}
     folder.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def write_record(folder: Path, **fields: object) -> None:
 
 
 def compile_module(folder: Path, body: str) -> None:
-    """An extension in miniature, which registers no kernel."""
+    """Compile a minimal extension that registers no kernel."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "module.cpp").write_text(f"#include <Python.h>\n{body}", encoding="utf-8")
     include = f"-I{sysconfig.get_path('include')}"
@@ -92,21 +92,22 @@ extern "C" PyObject* PyInit__C() {
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler")
 
 
-def expect_reference_and_one_warning(seen: dict[str, object], problem: str) -> None:
-    assert problem in str(seen["problem"])
-    assert seen["loaded"] is None
-    assert seen["kernels"] == [["reference", seen["problem"]]]
-    (warning,) = seen["warnings"]
+def expect_reference_and_one_warning(report: dict[str, object], problem: str) -> None:
+    assert problem in str(report["problem"])
+    assert report["loaded"] is None
+    assert report["kernels"] == [["reference", report["problem"]]]
+    (warning,) = report["warnings"]
     assert problem in warning and "`bevstack build-ops`" in warning and "reference" in warning
 
 
-def test_extension_of_another_torch_is_reported_once_and_not_even_opened(package: Path) -> None:
-    # Opened, it would be reported as no shared object.
+def test_extension_of_another_torch_is_reported_once_and_not_opened(package: Path) -> None:
+    # If it were opened, the report would name an invalid shared object.
     (package / EXTENSION).write_text("not an extension", encoding="utf-8")
     write_record(package, torch="1.2.3+other")
     expect_reference_and_one_warning(
-        see(package),
-        f"bevstack._C was built for torch 1.2.3+other and does not fit torch {torch.__version__}",
+        run_process(package),
+        "bevstack._C was built for torch 1.2.3+other and does not fit the installed torch "
+        f"{torch.__version__}",
     )
 
 
@@ -118,26 +119,28 @@ def test_extension_with_a_symbol_that_torch_lacks_is_reported_once(package: Path
     for name, fields in (("no record", None), ("a record that fits", {})):
         if fields is not None:
             write_record(package, **fields)
-        seen = see(package)
-        assert "undefined symbol: missing_from_torch" in str(seen["problem"]), name
-        expect_reference_and_one_warning(seen, "bevstack._C does not load with torch")
+        report = run_process(package)
+        assert "undefined symbol: missing_from_torch" in str(report["problem"]), name
+        expect_reference_and_one_warning(report, "bevstack._C does not load with torch")
 
 
 def test_file_that_is_no_extension_is_reported_once(package: Path) -> None:
     (package / EXTENSION).write_bytes(b"\x7fELF cut off")
-    expect_reference_and_one_warning(see(package), "bevstack._C does not load with torch")
+    expect_reference_and_one_warning(run_process(package), "bevstack._C does not load with torch")
 
 
-def test_extension_of_another_python_is_told_apart_from_none(package: Path) -> None:
-    expect_reference_and_one_warning(see(package), "bevstack._C has not been built")
+def test_extension_of_another_python_is_distinguished_from_none(package: Path) -> None:
+    expect_reference_and_one_warning(run_process(package), "bevstack._C has not been built")
     (package / "_C.cpython-399-x86_64-linux-gnu.so").touch()
-    expect_reference_and_one_warning(see(package), "was built for another Python")
+    expect_reference_and_one_warning(run_process(package), "was built for another Python")
 
 
 def test_extension_left_behind_by_an_older_installation_is_not_loaded(package: Path) -> None:
     (package / EXTENSION).write_text("not an extension", encoding="utf-8")
     write_record(package, outcome="skipped", problem="no C++ compiler is found (c++)", torch="")
-    expect_reference_and_one_warning(see(package), "has not been built: no C++ compiler is found")
+    expect_reference_and_one_warning(
+        run_process(package), "has not been built: no C++ compiler is found"
+    )
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"outcome": "built"}', "{"])
@@ -148,27 +151,28 @@ def test_record_that_cannot_be_read_is_none(text: str, tmp_path: Path) -> None:
 
 
 @needs_compiler
-def test_extension_in_the_cache_serves_where_the_package_has_none_that_fits(
+def test_extension_in_the_cache_is_used_if_the_package_has_none_that_fits(
     package: Path, tmp_path: Path
 ) -> None:
-    first = see(package, tmp_path / "torch")
+    first = run_process(package, tmp_path / "torch")
     cache = Path(str(first["cache"]))
     assert cache.is_relative_to(tmp_path / "torch") and torch.__version__ in cache.name
     compile_module(cache, EMPTY_MODULE)
     write_record(cache)
     (package / EXTENSION).write_text("not an extension", encoding="utf-8")
     write_record(package, torch="1.2.3")
-    seen = see(package, tmp_path / "torch")
-    assert seen["problem"] is None
-    assert (seen["folder"], seen["loaded"]) == (str(cache), str(cache / EXTENSION))
-    # Other sources: another place, as these kernels may answer to other schemas.
+    report = run_process(package, tmp_path / "torch")
+    assert report["problem"] is None
+    assert (report["folder"], report["loaded"]) == (str(cache), str(cache / EXTENSION))
+    # Other sources have another cache folder, because their kernels may have other schemas.
     with (package / "_ops_sources" / "module.cpp").open("a", encoding="utf-8") as file:
         file.write("// changed\n")
-    changed = see(package, tmp_path / "torch")
+    changed = run_process(package, tmp_path / "torch")
     assert changed["cache"] != str(cache)
     expect_reference_and_one_warning(changed, "was built for torch 1.2.3")
 
 
-def test_failed_build_of_this_installation_is_no_reason_to_pass_the_kernels_tests() -> None:
+def test_the_build_of_this_installation_did_not_fail() -> None:
+    # After a failed build the kernels' tests would pass on the references.
     record = loading.read_record(loading.package_folder())
     assert record is None or record.outcome != "failed", "\n".join(record.log)

@@ -58,7 +58,7 @@ def make_case(
     index: list[int] | None = None,
     seed: int = 0,
 ) -> Case:
-    """Makes a random case whose numbers are exact in float32; a third of the points is outside."""
+    """Return a random case whose numbers are exact in float32; a third of the points is outside."""
     random = np.random.default_rng(seed)
     rows = (batch, queries) if index is None else (len(index),)
     levels = len(spatial_shapes)
@@ -123,13 +123,14 @@ def test_official_numbers(
     got = values_and_gradients(
         kernel, "ms_deform_attn", tensors, grad_output, spatial_shapes=shapes
     )
-    # The first five queries lie exactly on borders, where the official gradient to the location
-    # depends on how its normalised coordinates round.
+    # The first five queries are exactly on borders, where the official gradient to the location
+    # depends on the rounding of its normalised coordinates.
     trimmed = [got[0], got[1], got[2][:, 5:], got[3]]
     wanted = [stored[f"out/{n}"] for n in ("output", "grad_value", "grad_loc", "grad_attn")]
     wanted[2] = wanted[2][:, 5:]
-    # The stored numbers are float32 and come with 1e-5. Their gradients to the location are up to
-    # 4e-5 away from float64 arithmetic: 20 pixels wide, times a place rounded to 1e-6 pixel.
+    # The stored numbers are float32, with a stated tolerance of 1e-5. Their gradients to the
+    # location differ by up to 4e-5 from float64 arithmetic: 20 pixels wide, times a rounding of
+    # 1e-6 pixel.
     for tensor, array, tolerance in zip(trimmed, wanted, (1e-5, 1e-5, 5e-5, 1e-5), strict=True):
         expected = torch.from_numpy(array).to(device, dtype)
         torch.testing.assert_close(tensor, expected, rtol=tolerance, atol=tolerance)
@@ -137,29 +138,29 @@ def test_official_numbers(
 
 @pytest.mark.parametrize("depth", [3, 32])
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_places_that_are_nowhere_contribute_exactly_nothing(
+def test_locations_that_are_nan_infinite_or_far_contribute_exactly_nothing(
     kernel: str, depth: int, device: torch.device
 ) -> None:
     case = make_case(depth=depth, seed=11)
     value, locations, weights, grad_output = case.to(torch.float32, device)
-    nowhere = [float("nan"), float("inf"), -float("inf"), 1e30, -1e30, 3e9]
+    invalid_numbers = [float("nan"), float("inf"), -float("inf"), 1e30, -1e30, 3e9]
     pairs = locations.view(-1, 2)
-    lost = torch.arange(0, pairs.shape[0], 3, device=device)
-    for k, number in enumerate(nowhere):
-        pairs[lost[k :: len(nowhere)], k % 2] = number
-    weights.view(-1)[lost[::2]] = float("nan")
-    reached = values_and_gradients(
+    invalid = torch.arange(0, pairs.shape[0], 3, device=device)
+    for k, number in enumerate(invalid_numbers):
+        pairs[invalid[k :: len(invalid_numbers)], k % 2] = number
+    weights.view(-1)[invalid[::2]] = float("nan")
+    with_invalid = values_and_gradients(
         kernel, "ms_deform_attn", (value, locations, weights), grad_output, **case.options(device)
     )
-    weights.view(-1)[lost] = 0.0
-    pairs[lost] = 5.0
+    weights.view(-1)[invalid] = 0.0
+    pairs[invalid] = 5.0
     without = values_and_gradients(
         kernel, "ms_deform_attn", (value, locations, weights), grad_output, **case.options(device)
     )
-    for got, wanted in zip(reached, without, strict=True):
+    for got, wanted in zip(with_invalid, without, strict=True):
         torch.testing.assert_close(got, wanted, rtol=0, atol=2e-6)  # sums in another order
-    assert (reached[2].view(-1, 2)[lost] == 0).all()
-    assert (reached[3].view(-1)[lost] == 0).all()
+    assert (with_invalid[2].view(-1, 2)[invalid] == 0).all()
+    assert (with_invalid[3].view(-1)[invalid] == 0).all()
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -180,7 +181,7 @@ def test_a_pixel_centre_has_the_right_hand_derivative(kernel: str) -> None:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_packed_rows_equal_whole_batches(kernel: str, device: torch.device) -> None:
+def test_packed_rows_equal_full_batches(kernel: str, device: torch.device) -> None:
     case = make_case(batch=3, queries=4, depth=16)
     *tensors, grad_output = case.to(torch.float32, device)
     whole = values_and_gradients(
@@ -212,7 +213,7 @@ def test_sizes_may_be_a_tensor_or_lists(device: torch.device) -> None:
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_half_precision_rounds_only_what_is_stored(
+def test_half_precision_rounds_only_the_stored_numbers(
     dtype: torch.dtype, kernel: str, device: torch.device
 ) -> None:
     case = make_case(depth=32, seed=9)
@@ -243,7 +244,9 @@ def test_half_precision_rounds_only_what_is_stored(
     ],
     ids=str,
 )
-def test_mixed_types_keep_their_own(dtypes: tuple[torch.dtype, ...], kernel: str) -> None:
+def test_gradients_have_the_types_of_mixed_tensors(
+    dtypes: tuple[torch.dtype, ...], kernel: str
+) -> None:
     case = make_case(depth=16, seed=10)
     *tensors, grad_output = case.to(torch.float64)
     tensors = [tensor.to(dtype) for tensor, dtype in zip(tensors, dtypes, strict=True)]

@@ -1,4 +1,4 @@
-"""ms_deform_attn as a part of torch: layouts, autograd, compiling, autocast, wrong input."""
+"""Integration of ms_deform_attn in torch: layouts, autograd, compilation, autocast, wrong input."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_tensors_need_not_be_contiguous(device: torch.device) -> None:
 
 @pytest.mark.parametrize("index", [None, [1, 0, 1]])
 def test_gradcheck(index: list[int] | None, device: torch.device) -> None:
-    # Smooth between pixel centres only: a draw in which none comes within 1e-6 of one.
+    # The function is smooth only between pixel centres: with this seed no sample is within 1e-6.
     case = make_case(queries=2, heads=2, depth=3, index=index, seed=2)
     tensors = [t.requires_grad_() for t in case.to(torch.float64, device)[:3]]
     extra = case.options(device)
@@ -106,7 +106,7 @@ def test_exports(packed: bool, device: torch.device) -> None:
     assert torch.equal(program.module()(*inputs), module(*inputs))
 
 
-def test_autocast_leaves_the_locations_alone(device: torch.device) -> None:
+def test_autocast_does_not_lower_the_locations(device: torch.device) -> None:
     case = make_case(depth=16)
     value, locations, weights, _ = case.to(torch.float32, device)
     wanted = ops.ms_deform_attn(value.bfloat16(), SHAPES, locations, weights)
@@ -159,7 +159,7 @@ def test_wrong_input_is_named(changes: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize("index", [[0, 2], [-1, 0]])
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_a_row_of_no_image_is_refused(kernel: str, index: list[int]) -> None:
+def test_an_image_index_out_of_range_is_refused(kernel: str, index: list[int]) -> None:
     case = make_case(batch=2, index=[0, 1])
     *tensors, grad_output = case.to(torch.float32)
     with pytest.raises(ValueError, match=r"value_index must lie in 0\.\.1, .*; got"):

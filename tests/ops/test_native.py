@@ -1,4 +1,4 @@
-"""What only the compiled kernels promise; the other tests here hold for whichever kernel serves."""
+"""Properties of the compiled kernels only; the other tests here run on any kernel."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ needs_native = pytest.mark.skipif(
 
 
 def _included(source: Path, seen: set[str]) -> set[str]:
-    """Returns every header that a source includes, directly or not."""
+    """Return every header that a source includes, directly or indirectly."""
     for name in re.findall(r'#include\s+([<"][^>"]+)', source.read_text(encoding="utf-8")):
         if name not in seen:
             seen.add(name)
@@ -39,9 +39,9 @@ def _included(source: Path, seen: set[str]) -> set[str]:
 @pytest.mark.parametrize("operator", ["dcnv3", "ms_deform_attn"])
 def test_files_of_one_instruction_set_share_no_inline_functions(operator: str, level: str) -> None:
     headers = _included(SOURCES / operator / f"{operator}_{level}.cpp", set())
-    # All that immintrin.h defines is inlined wherever it is used, or it does not compile.
+    # Every function of immintrin.h is inlined; otherwise the file does not compile.
     assert {name for name in headers if name.startswith("<")} <= {"<stdint.h", "<immintrin.h"}
-    # What they do share lies outside the namespace of the level and must be a type or static.
+    # Shared code is outside the namespace of the level and must be a type or a static function.
     shared = (SOURCES / "common" / "sampling.h").read_text(encoding="utf-8")
     functions = re.findall(r"^[a-z].*\) \{$", shared, flags=re.MULTILINE)
     assert functions and all(f.startswith("static inline") for f in functions)
@@ -49,7 +49,7 @@ def test_files_of_one_instruction_set_share_no_inline_functions(operator: str, l
 
 @needs_native
 @pytest.mark.skipif(shutil.which("objdump") is None, reason="objdump is not installed")
-def test_wide_registers_stay_in_their_own_namespace() -> None:
+def test_wide_registers_are_used_only_in_the_namespace_of_their_instruction_set() -> None:
     library = importlib.import_module("bevstack._C").__file__
     assert library is not None
     command = ["objdump", "-d", "-C", "--no-show-raw-insn", library]
@@ -64,7 +64,7 @@ def test_wide_registers_stay_in_their_own_namespace() -> None:
                 functions.add(function)
     wide = {f for f in uses["%zmm"] if "bevstack::avx512::" not in f}
     assert not wide
-    if uses["%zmm"]:  # an x86-64 build: the test sees what it looks for
+    if uses["%zmm"]:  # an x86-64 build: check that the search works
         assert any("dcnv3_forward" in f or "forward_lines" in f for f in uses["%zmm"])
     assert not {f for f in uses["%ymm"] if not re.search(r"bevstack::avx(512|2)::", f)}
 
@@ -99,11 +99,11 @@ def test_results_do_not_depend_on_the_number_of_threads() -> None:
 
 @needs_native
 @pytest.mark.parametrize("asked", ["default", "avx2"])
-def test_every_instruction_set_of_this_machine_is_right(asked: str) -> None:
+def test_every_instruction_set_of_this_machine_passes_the_tests(asked: str) -> None:
     best = ops.kernels()[0].instruction_set
     level = "baseline" if asked == "default" else asked
     if LEVELS.index(level) >= LEVELS.index(best):
-        pytest.skip(f"this machine is tested at {best} already")
+        pytest.skip(f"the other tests run with {best}, the best instruction set of this machine")
     tests = Path(__file__).parent
     checks = "plain_loops or official or nothing or half or right_hand or not_finite"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", checks]
@@ -116,7 +116,7 @@ def test_every_instruction_set_of_this_machine_is_right(asked: str) -> None:
     )
     assert ran.returncode == 0, ran.stdout[-3000:]
     program = "from bevstack import ops; print(ops.kernels()[0].instruction_set)"
-    said = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, "ATEN_CPU_CAPABILITY": asked},
         capture_output=True,
@@ -124,7 +124,7 @@ def test_every_instruction_set_of_this_machine_is_right(asked: str) -> None:
         cwd=tests.parents[1],
         check=True,
     )
-    assert said.stdout.strip() == level
+    assert printed.stdout.strip() == level
 
 
 @needs_native
@@ -152,22 +152,22 @@ def test_wrong_tensors_are_refused_below_the_python_checks() -> None:
 
 
 @pytest.mark.parametrize(("heads", "points"), [(3, 4), (2, 9), (5, 1)])
-def test_rows_read_from_a_copy_of_a_head_as_from_the_image(heads: int, points: int) -> None:
-    """Rows of one image in a row are computed from a copy; rows of images in turns are not.
+def test_sampling_a_copy_of_a_head_equals_sampling_the_image(heads: int, points: int) -> None:
+    """Compare consecutive rows of one image, which use a copy, with alternating images.
 
-    ``points`` are of each of two levels.
+    ``points`` is the number for each of two levels.
     """
     generator = torch.Generator().manual_seed(0)
     shapes, images, rows = ((6, 5), (3, 2)), 2, 80
     value = torch.randn(images, 36, heads, 7, generator=generator, requires_grad=True)
-    places = torch.rand(rows, heads, 2, points, 2, generator=generator) * 1.4 - 0.2
+    locations = torch.rand(rows, heads, 2, points, 2, generator=generator) * 1.4 - 0.2
     weights = torch.randn(rows, heads, 2, points, generator=generator)
     wanted = torch.randn(rows, heads * 7, generator=generator)
     image = torch.arange(rows) * images // rows
-    in_turns = torch.arange(rows).view(images, -1).T.flatten()
+    alternating = torch.arange(rows).view(images, -1).T.flatten()
 
     def results(order: Tensor) -> list[Tensor]:
-        leaves = [value, *(t[order].requires_grad_() for t in (places, weights))]
+        leaves = [value, *(t[order].requires_grad_() for t in (locations, weights))]
         output = ops.ms_deform_attn(
             leaves[0], shapes, leaves[1], leaves[2], value_index=image[order]
         )
@@ -175,7 +175,7 @@ def test_rows_read_from_a_copy_of_a_head_as_from_the_image(heads: int, points: i
         back = order.argsort()
         return [output[back], grads[0], grads[1][back], grads[2][back]]
 
-    runs, turns = results(torch.arange(rows)), results(in_turns)
+    copied, direct = results(torch.arange(rows)), results(alternating)
     for index in (0, 2, 3):  # the same sums in the same order
-        assert torch.equal(runs[index], turns[index])
-    torch.testing.assert_close(runs[1], turns[1], rtol=1e-5, atol=1e-5)  # sums in another order
+        assert torch.equal(copied[index], direct[index])
+    torch.testing.assert_close(copied[1], direct[1], rtol=1e-5, atol=1e-5)  # sums in another order
