@@ -34,7 +34,9 @@ INSTALLATIONS = {
     r"pip install torch 'setuptools>=77.0.3' ninja": "the environment of every test",
     r"pip install --no-build-isolation '.\[nuscenes\]'": "tests/test_packaging.py::installed",
 }
-MINI = WorldSpec(version="v1.0-mini", samples_per_scene=2)
+MINI = WorldSpec(
+    version="v1.0-mini", train_scenes=8, val_scenes=2, test_scenes=0, samples_per_scene=2
+)
 # What the pages call by a name: the fixtures of one camera rig and of a stream.
 PRELUDE = """
 from bevstack.runtime.rig import frame_from_rig, read_rig
@@ -71,7 +73,7 @@ def _prepare(folder: Path) -> None:
     (folder / "images").mkdir()
     rng = np.random.default_rng(0)
     for camera in read_rig(folder / "rig.json").cameras:
-        width, height = camera.image_size
+        height, width = camera.image_size
         picture = rng.integers(0, 255, (height // 50, width // 50, 3), dtype=np.uint8)
         picture = cv2.resize(picture, (width, height))
         cv2.imwrite(str(folder / "images" / (camera.image or f"{camera.name}.jpg")), picture)
