@@ -52,6 +52,7 @@ PICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib"}
 MAX_FILE_LINES = 350
 MAX_NATIVE_LINES = 600
 MAX_FUNCTION_LINES = 60
+MAX_TYPE_IGNORES = 20
 MAX_CONSTRUCTOR_ARGUMENTS = 8
 MAX_POSITIONAL_ARGUMENTS = 2
 
@@ -308,3 +309,13 @@ def test_the_length_and_constructor_checks_count_correctly() -> None:
     assert not constructor_faults(ast.parse(good))
     assert constructor_faults(ast.parse(constructor.format("a, b, c")))
     assert constructor_faults(ast.parse(constructor.format("a, b, *, c, d, e, f, g, h, i")))
+
+
+def test_the_package_is_typed_strictly_with_few_exceptions() -> None:
+    """mypy itself runs in `make lint`; here its settings and the number of exceptions are held."""
+    settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert '[tool.mypy]\nstrict = true\nfiles = ["bevstack"]\n' in settings
+    sources = [path.read_text(encoding="utf-8") for path in PACKAGE_FILES]
+    ignored = sum(source.count("# type: ignore") for source in sources)
+    assert ignored <= MAX_TYPE_IGNORES
+    assert not any("mypy: ignore-errors" in source for source in sources)
