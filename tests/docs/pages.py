@@ -21,7 +21,7 @@ class Block(NamedTuple):
     """A fenced code block of a page."""
 
     language: str  # "sh", "python", "json", "" ...
-    mark: str  # second word after the fence: "", "slow" or "install"
+    mark: str  # second word after the fence: "", "slow" or "elsewhere"
     code: str
     line: int  # of the fence
 
