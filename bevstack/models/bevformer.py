@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -105,7 +106,12 @@ class BEVFormerV2(nn.Module):
         """Return the grid of the BEV map."""
         return self.encoder.grid
 
-    def forward(self, batch: Batch, memory: BEVMemory | None = None) -> BEVFormerOutput:
+    def forward(
+        self,
+        batch: Batch,
+        memory: BEVMemory | None = None,
+        maps: Sequence[Tensor] | None = None,  # (B * N, C_l, H_l, W_l) of every backbone stage
+    ) -> BEVFormerOutput:
         """Detect objects in the current frame of every sample.
 
         A model of several frames takes either whole clips without memory, or the current frame
@@ -116,20 +122,21 @@ class BEVFormerV2(nn.Module):
         Queries do not attend to a lost camera (``rig.camera_mask`` False), and its image is not
         used.
 
+        ``maps`` are the backbone's output for the current frame's images, if it has run on them
+        already for another task; otherwise it runs here.
+
         Raises:
             ValueError: the batch holds neither a clip of the model's frames nor one frame, or the
                 memory is of another model, rig size or number of streams.
         """
         images, rig = self.current_frame(batch, memory)
-        past = self.collect_past_frames(batch, memory)
-        pyramid = self.extract_pyramid(images)
+        past = self.encode_history(batch, memory)
+        pyramid = self.extract_pyramid(images, maps)
         views = self.run_perspective_head(pyramid, rig, batch)
-        bev = self.encode(pyramid, rig, batch.camera_slots, padded_size=image_size(batch))
-        next_memory = self.update_memory(batch, memory, past, pyramid, bev)
-        bev = self.fuse(resample_bev(bev, batch.bev_augmentation, self.grid), past)
+        bev, next_memory = self.encode_bev(pyramid, rig, batch, past, memory)
+        decoded = self.decoder(bev, self.find_proposals(views, rig, batch))
         resets = None if past is None else past.resets
-        proposals = self.find_proposals(views, rig, batch)
-        return BEVFormerOutput(bev, self.decoder(bev, proposals), next_memory, views, resets)
+        return BEVFormerOutput(bev, decoded, next_memory, views, resets)
 
     def current_frame(self, batch: Batch, memory: BEVMemory | None) -> tuple[Tensor, CameraRig]:
         """Return images (B, N, 3, H, W), black for lost cameras, and the rig (B,).
@@ -141,11 +148,11 @@ class BEVFormerV2(nn.Module):
             _check_single_frame(batch, memory)
             slot = 0
         else:
-            slot = self.history.current_slot(batch, memory)
+            slot = self.history.locate_current(batch, memory)
         rig = batch.rig[:, slot]
         return blacken_lost(batch.images[:, slot], rig.camera_mask), rig
 
-    def collect_past_frames(self, batch: Batch, memory: BEVMemory | None) -> PastFrames | None:
+    def encode_history(self, batch: Batch, memory: BEVMemory | None) -> PastFrames | None:
         """Return the maps of the other frames, without gradient; None for a model of one frame.
 
         As in the released code this runs before the current frame, which in training changes the
@@ -153,34 +160,49 @@ class BEVFormerV2(nn.Module):
         """
         if self.history is None:
             return None
+        height, width = image_size(batch)
+        pixels = max(1, int(batch.images.shape[2]) * height * width)
+        encode = partial(self.encode_frames, padded_size=(height, width))
+        count = max(1, self.pixels_per_pass // pixels)
         with evaluation_mode(self):
-            return self.history.collect_past_frames(self, batch, memory)
+            return self.history.align(encode, batch, memory, frames_per_pass=count)
 
-    def fuse(
+    def encode_frames(
         self,
-        bev: Tensor,  # (B, C, Y, X), augmented
-        past: PastFrames | None,
-    ) -> Tensor:  # (B, C, Y, X)
-        """Fuse the current frame's map with those of the other frames."""
-        if self.fusion is None or past is None:
-            return bev
-        maps = past.stack_with_current(bev, self.fusion.current)
-        fused: Tensor = self.fusion(maps, past.valid)
-        return fused
+        images: Tensor | Sequence[Tensor],  # (F, N, 3, H, W), or L x (F, N, C, H_l, W_l)
+        rig: CameraRig,  # leading axes (F,)
+        camera_slots: Tensor,  # (F, N) int64
+        *,
+        padded_size: tuple[int, int],  # (H, W) pixels
+    ) -> Tensor:  # (F, C, Y, X)
+        """Return the BEV maps of frames, from their images or from a pyramid made before."""
+        if isinstance(images, Tensor):
+            images = self.extract_pyramid(blacken_lost(images, rig.camera_mask))
+        return self.encode(images, rig, camera_slots, padded_size=padded_size)
 
-    def update_memory(
+    def encode_bev(
         self,
-        batch: Batch,
-        memory: BEVMemory | None,
-        past: PastFrames | None,
         pyramid: Sequence[Tensor],  # L x (B, N, C, H_l, W_l)
-        bev: Tensor,  # (B, C, Y, X), not augmented
-    ) -> BEVMemory | None:
-        """Return the memory for the next step of the streams; None if the batch is no such step."""
-        if self.history is None or past is None or not self.history.is_stream_step(batch):
-            return None
+        rig: CameraRig,  # leading axes (B,)
+        batch: Batch,
+        past: PastFrames | None,
+        memory: BEVMemory | None,
+    ) -> tuple[Tensor, BEVMemory | None]:
+        """Return the fused, augmented BEV map (B, C, Y, X), and the memory for the next step.
+
+        The memory is None if the batch is no step of streams.
+        """
+        bev = self.encode(pyramid, rig, batch.camera_slots, padded_size=image_size(batch))
+        augmented = resample_bev(bev, batch.bev_augmentation, self.grid)
+        if self.history is None or past is None:
+            return augmented, None
+        fused: Tensor = self.history.fusion(
+            past.stack_with_current(augmented, self.history.fusion.current), past.valid
+        )
+        if not self.history.is_stream_step(batch):
+            return fused, None
         levels = pyramid[: self.encoder.num_levels]
-        return self.history.update_memory(batch, memory, past.check, levels=levels, bev=bev)
+        return fused, self.history.next_memory(batch, memory, past.check, levels=levels, bev=bev)
 
     def encode(
         self,
@@ -236,8 +258,11 @@ class BEVFormerV2(nn.Module):
     def extract_pyramid(
         self,
         images: Tensor,  # (B, N, 3, H, W)
+        maps: Sequence[Tensor] | None = None,  # (B * N, C_l, H_l, W_l) of every backbone stage
     ) -> tuple[Tensor, ...]:  # L x (B, N, C, H_l, W_l)
-        """Return the features of every image."""
+        """Return the features of every image, from the backbone's maps if they are given."""
+        if maps is not None:
+            return tuple(level.unflatten(0, images.shape[:2]) for level in self.neck(maps))
         flat = images.flatten(0, 1)
         count = flat.shape[0]
         if not (self.training or torch.is_grad_enabled()):

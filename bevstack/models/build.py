@@ -77,7 +77,7 @@ def _build_history(config: Config) -> History | None:
     if config.temporal is None:
         return None
     fusion = TemporalFusion(config.temporal, channels=config.fpn.channels, frames=config.frames)
-    return History(config.temporal, fusion, fingerprint=_fingerprint(config))
+    return History(config.temporal, fusion, grid=config.grid, fingerprint=_fingerprint(config))
 
 
 def _fingerprint(config: Config) -> int:

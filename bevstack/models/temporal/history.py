@@ -6,27 +6,29 @@ frames of all samples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from bevstack.config.temporal import TemporalConfig
-from bevstack.geometry import BEVGrid, invert_se3
+from bevstack.geometry import BEVGrid, CameraRig, invert_se3
 from bevstack.models.temporal.bev_resampling import align_history, resample_bev
 from bevstack.models.temporal.fusion import TemporalFusion
 from bevstack.models.temporal.memory_update import advance_memory, start_memory
 from bevstack.models.temporal.past_frames import (
-    FrameEncoder,
     FramePoses,
     PastFrames,
-    blacken_lost,
     encode_in_passes,
-    frames_per_pass,
     image_size,
 )
 from bevstack.models.temporal.reset_rules import StreamCheck, check_clip, check_stream
 from bevstack.types import Batch, BEVMemory, Reset, sequence_ids
+
+# The function that the model gives to its history: from images (F, N, 3, H, W), or from their
+# pyramid L x (F, N, C, H_l, W_l) as a memory holds it, with rig (F,) and camera slots (F, N), to
+# BEV maps (F, C, Y, X).
+Encode = Callable[[Tensor | Sequence[Tensor], CameraRig, Tensor], Tensor]
 
 
 class History:
@@ -37,20 +39,28 @@ class History:
     - "warp": each past frame is encoded on its own grid, and the map is resampled by the vehicle's
       motion.
 
-    In clips, future frames are handled in the same way. History has neither weights nor state. It
-    runs without gradient and in evaluation mode. Missing frames cost nothing.
+    In clips, future frames are handled in the same way. History has neither weights nor state. The
+    model calls it without gradient and in evaluation mode, and gives it one function that encodes
+    frames. Missing frames cost nothing.
 
     Args:
         config: the temporal section of the configuration.
         fusion: the module that fuses the maps; its ``frames`` are the offsets used here.
+        grid: the grid of the BEV maps.
         fingerprint: of the model's configuration; a memory with another one is refused.
     """
 
     def __init__(
-        self, config: TemporalConfig, fusion: TemporalFusion, *, fingerprint: int = 0
+        self,
+        config: TemporalConfig,
+        fusion: TemporalFusion,
+        *,
+        grid: BEVGrid,
+        fingerprint: int = 0,
     ) -> None:
         self.config = config
         self.fusion = fusion
+        self.grid = grid
         self.fingerprint = fingerprint
 
     @property
@@ -68,7 +78,7 @@ class History:
         """
         return 1 - self.frames[0]
 
-    def current_slot(self, batch: Batch, memory: BEVMemory | None) -> int:
+    def locate_current(self, batch: Batch, memory: BEVMemory | None) -> int:
         """Check batch and memory, and return the slot of the current frame in the batch.
 
         Raises:
@@ -115,14 +125,19 @@ class History:
                 f"{wanted}; got {sorted(stored)}: {remedy}"
             )
 
-    def collect_past_frames(
-        self, model: FrameEncoder, batch: Batch, memory: BEVMemory | None
+    def align(
+        self,
+        encode: Encode,
+        batch: Batch,
+        memory: BEVMemory | None,
+        *,
+        frames_per_pass: int,  # frames to encode in one call
     ) -> PastFrames:
         """Return the maps of a clip's past frames; for a batch of one frame, those in memory."""
         if batch.images.shape[1] > 1:
-            return self._from_clip(model, batch)
+            return self._from_clip(encode, batch, frames_per_pass)
         if memory is not None:
-            return self._from_memory(model, batch, memory)
+            return self._from_memory(encode, batch, memory, frames_per_pass)
         valid = self._offsets(batch.images.device).eq(0).expand(batch.batch_size, -1)
         resets = torch.full_like(batch.timestamp_us[:, 0], Reset.START)
         row, slot = (valid & False).nonzero(as_tuple=True)  # F = 0
@@ -132,7 +147,7 @@ class History:
         """Return True if the batch is a step of streams: one frame, and no future frames used."""
         return batch.images.shape[1] == 1 and self.frames[-1] == 0
 
-    def update_memory(
+    def next_memory(
         self,
         batch: Batch,  # of one frame
         memory: BEVMemory | None,
@@ -147,31 +162,31 @@ class History:
             return start_memory(newest, self.num_slots)
         return advance_memory(memory, newest, check, self.config)
 
-    def _from_clip(self, model: FrameEncoder, batch: Batch) -> PastFrames:
+    def _from_clip(self, encode: Encode, batch: Batch, frames_per_pass: int) -> PastFrames:
         usable, resets = check_clip(batch, self.config, self.frames)
         row, slot = (usable & self._offsets(usable.device).ne(0)).nonzero(as_tuple=True)
         world_from_current = batch.world_from_bev[:, self.fusion.current]
         warp = self.config.alignment == "warp"
 
-        def encode(row: Tensor, slot: Tensor) -> Tensor:  # (F, C, Y, X)
+        def encode_aligned(row: Tensor, slot: Tensor) -> Tensor:  # (F, C, Y, X)
             poses = FramePoses(row, batch.world_from_bev[row, slot], world_from_current[row])
             rig = batch.rig[row, slot]
             if warp:
                 rig = rig.moved(invert_se3(poses.current_from_past))
-            levels = model.extract_pyramid(blacken_lost(batch.images[row, slot], rig.camera_mask))
-            slots = batch.camera_slots[row]
-            bev = model.encode(levels, rig, slots, padded_size=image_size(batch))
-            return self._align(bev, poses, batch.bev_augmentation, model.grid)
+            bev = encode(batch.images[row, slot], rig, batch.camera_slots[row])
+            return self._resample(bev, poses, batch.bev_augmentation)
 
-        maps = encode_in_passes(encode, row, slot, frames_per_pass(model, batch))
+        maps = encode_in_passes(encode_aligned, row, slot, frames_per_pass)
         return PastFrames(usable, resets, row, slot, maps, None)
 
-    def _from_memory(self, model: FrameEncoder, batch: Batch, memory: BEVMemory) -> PastFrames:
+    def _from_memory(
+        self, encode: Encode, batch: Batch, memory: BEVMemory, frames_per_pass: int
+    ) -> PastFrames:
         check = check_stream(memory, batch, self.config)
         memory_slot, exists = self._memory_slots(memory, check)
         row, slot = exists.nonzero(as_tuple=True)
 
-        def encode(row: Tensor, slot: Tensor) -> Tensor:  # (F, C, Y, X)
+        def encode_aligned(row: Tensor, slot: Tensor) -> Tensor:  # (F, C, Y, X)
             index = (row, memory_slot[row, slot])
             poses = FramePoses(row, memory.world_from_bev[index], batch.world_from_bev[row, 0])
             if memory.rig is None or memory.camera_slots is None:
@@ -179,11 +194,10 @@ class History:
             else:
                 rig = memory.rig[index].moved(poses.current_from_past)
                 levels = [level[index] for level in memory.features]
-                slots = memory.camera_slots[index]
-                bev = model.encode(levels, rig, slots, padded_size=image_size(batch))
-            return self._align(bev, poses, batch.bev_augmentation, model.grid)
+                bev = encode(levels, rig, memory.camera_slots[index])
+            return self._resample(bev, poses, batch.bev_augmentation)
 
-        maps = encode_in_passes(encode, row, slot, frames_per_pass(model, batch))
+        maps = encode_in_passes(encode_aligned, row, slot, frames_per_pass)
         valid = exists | self._offsets(exists.device).eq(0)
         return PastFrames(valid, check.resets, row, slot, maps, check)
 
@@ -196,20 +210,19 @@ class History:
         source = source.clamp(max=last)
         return source, exists & memory.valid.gather(1, source)
 
-    def _align(
+    def _resample(
         self,
         bev: Tensor,  # (F, C, Y, X)
         poses: FramePoses,
         bev_augmentation: Tensor | None,  # (B, 3, 3)
-        grid: BEVGrid,
     ) -> Tensor:  # (F, C, Y, X)
         """Return the maps on the current, augmented grid."""
         augmentation = None if bev_augmentation is None else bev_augmentation[poses.row]
         if self.config.alignment == "reproject":
-            return resample_bev(bev, augmentation, grid)
+            return resample_bev(bev, augmentation, self.grid)
         world_from_past = poses.world_from_past[:, None]
         maps = align_history(
-            bev[:, None], world_from_past, poses.world_from_current, grid, augmentation
+            bev[:, None], world_from_past, poses.world_from_current, self.grid, augmentation
         )
         return maps[:, 0]
 

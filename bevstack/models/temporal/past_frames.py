@@ -6,40 +6,17 @@ B batch, T frames, N cameras, C channels, L levels, Y X grid, F existing past fr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from bevstack.geometry import BEVGrid, CameraRig, invert_se3
+from bevstack.geometry import invert_se3
 from bevstack.models.temporal.reset_rules import StreamCheck
 from bevstack.types import Batch
-
-
-class FrameEncoder(Protocol):
-    """Part of a model that history uses to encode frames; ``BEVFormerV2`` implements it."""
-
-    pixels_per_pass: int
-
-    @property
-    def grid(self) -> BEVGrid:
-        """Return the grid of the BEV maps."""
-
-    def extract_pyramid(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return the features of every image."""
-
-    def encode(
-        self,
-        pyramid: Sequence[Tensor],
-        rig: CameraRig,
-        camera_slots: Tensor,
-        *,
-        padded_size: tuple[int, int],
-    ) -> Tensor:
-        """Return the BEV map of each frame."""
 
 
 class FramePoses(NamedTuple):
@@ -128,9 +105,3 @@ def encode_in_passes(
 def image_size(batch: Batch) -> tuple[int, int]:
     """Return (H, W) of the padded images."""
     return int(batch.images.shape[-2]), int(batch.images.shape[-1])
-
-
-def frames_per_pass(model: FrameEncoder, batch: Batch) -> int:
-    """Return how many frames of the batch's size the model encodes in one pass."""
-    height, width = image_size(batch)
-    return max(1, model.pixels_per_pass // max(1, int(batch.images.shape[2]) * height * width))

@@ -57,7 +57,7 @@ def oracle_model(case: Case) -> BEVFormerV2:
         nn.Identity(),
         encoder=BEVEncoder(grid, encoder, channels=channels, num_levels=4),
         decoder=Decoder(grid, decoder, channels=channels, num_classes=10),
-        history=History(temporal, fusion),
+        history=History(temporal, fusion, grid=grid),
     )
     pos = case.inputs["bev_pos"][0].flatten(1).T
     model.encoder.positional_encoding = FixedEncoding(pos)
