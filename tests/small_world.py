@@ -7,6 +7,7 @@ import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -23,6 +24,8 @@ from bevstack.config import (
 )
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.synthetic import WorldSpec, make_world
+from bevstack.tasks.detection3d import Detection3D
+from bevstack.training import TrainingResult, train
 
 SPEC = WorldSpec(train_scenes=2, val_scenes=2, samples_per_scene=3)
 
@@ -81,6 +84,18 @@ def small_world(factory: pytest.TempPathFactory) -> Path:
 def dataset(root: Path, split: str = "synth_train") -> NuScenesDataset:
     """Return the samples of a split of the small world."""
     return NuScenesDataset(root, SPEC.version, split=split)
+
+
+def train_detector(
+    config: Config,
+    samples: NuScenesDataset,
+    out: Path,
+    *,
+    held_out: NuScenesDataset | None = None,
+    **options: Any,
+) -> TrainingResult:
+    """Train the task of 3D detection."""
+    return train(Detection3D(config, samples, held_out=held_out), out, **options)
 
 
 def with_training(**changes: object) -> Config:

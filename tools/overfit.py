@@ -23,6 +23,7 @@ from bevstack.runtime.detector import load
 from bevstack.runtime.predict import predict_dataset
 from bevstack.synthetic import WorldSpec, make_world
 from bevstack.tables.names import DETECTION_RANGE_M
+from bevstack.tasks.detection3d import Detection3D
 from bevstack.training import train
 from bevstack.training.progress_bar import make_console, training_progress
 
@@ -70,7 +71,7 @@ def main() -> int:
     config = overfit_config(args.steps)
     dataset = NuScenesDataset(args.out / "world", spec.version, split="synth_train")
     with training_progress(console, args.steps, 50) as report:
-        result = train(config, dataset, args.out / "train", resume=True, report=report)
+        result = train(Detection3D(config, dataset), args.out / "train", resume=True, report=report)
     results = args.out / "results_nusc.json"
     predict_dataset(load(result.weights), dataset, results)
     evaluate_results(results, dataset.root, spec.version, "synth_train", args.out)

@@ -15,10 +15,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bevstack.config import load_config
+from bevstack.config import config_from_json, load_config
+from bevstack.models.build import save_weights
 from bevstack.training.checkpoint import is_checkpoint, read_weights
 from bevstack.training.release import MAX_BYTES, ship_log, ship_weights
-from bevstack.training.validation import write_weights
 
 LOG_STEPS = 20  # training steps per line of the log
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,9 +48,11 @@ def as_model(source: Path, folder: Path) -> Path:
     """Return a model file: the source, or for a checkpoint a model with its final weights."""
     if not is_checkpoint(source):
         return source
-    weights, config, position = read_weights(source)
+    weights, text, position = read_weights(source)
+    config = config_from_json(text)
+    recorded = {"steps": str(position.steps_done), "ema_decay": str(config.training.ema_decay)}
     model = folder / "model.safetensors"
-    write_weights(model, weights, config, steps=position.steps_done)
+    save_weights(model, weights, config, recorded)
     return model
 
 

@@ -76,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
         ValueError: options or files that do not fit.
     """
     from bevstack.config import load_config
+    from bevstack.tasks.detection3d import Detection3D
     from bevstack.training import train
     from bevstack.training.processes import join_processes, leave_processes
     from bevstack.training.progress_bar import make_console, training_progress
@@ -94,10 +95,8 @@ def run(args: argparse.Namespace) -> int:
     recipe = config.training
     with training_progress(console, recipe.num_steps, recipe.log_every) as report:
         result = train(
-            config,
-            dataset,
+            Detection3D(config, dataset, held_out=held_out),
             args.out,
-            held_out=held_out,
             resume=args.resume,
             start=args.weights,
             processes=processes,
@@ -146,11 +145,11 @@ def _listeners(report: Callable[[StepReport], None], console: Console) -> Listen
     from bevstack.training import Listeners
 
     def print_score(evaluation: Evaluation) -> None:
-        metrics = evaluation.metrics
+        figures = evaluation.score.figures
         best = ", best so far" if evaluation.is_best else ""
         console.print(
             f"held-out scenes after step {evaluation.step} ({evaluation.elapsed_s:.0f} s of "
-            f"training): NDS {metrics.nds:.4f}, mAP {metrics.mean_average_precision:.4f}{best}"
+            f"training): NDS {figures['nds']:.4f}, mAP {figures['map']:.4f}{best}"
         )
 
     def print_skipped(skipped: Skipped) -> None:
@@ -166,5 +165,5 @@ def _print_result(result: TrainingResult, out: Path, console: Console) -> None:
     curve, scores = out / "learning_curve.png", out / "score_curve.png"
     write_learning_curve(result.log, curve)
     console.print(f"weights: {result.weights}\nlog: {result.log}\ncurve: {curve}")
-    if write_score_curve(result.evaluations, scores):
+    if write_score_curve(result.evaluations, scores, {"NDS": "nds", "mAP": "map"}):
         console.print(f"best weights: {result.best}\nscores: {result.evaluations}, {scores}")

@@ -120,6 +120,7 @@ def _train(
     config: Config, dataset: NuScenesDataset, args: argparse.Namespace, console: Console
 ) -> list[float]:
     """Train or continue, draw the learning curve, and return the loss of every step."""
+    from bevstack.tasks.detection3d import Detection3D
     from bevstack.training import train
     from bevstack.training.curve_plots import write_learning_curve
     from bevstack.training.jsonl import read_jsonl
@@ -132,9 +133,8 @@ def _train(
         "perspective head only"
     )
     with training_progress(console, recipe.num_steps, recipe.log_every * 5) as report:
-        result = train(
-            config, dataset, args.out / "train", resume=True, device=args.device, report=report
-        )
+        task = Detection3D(config, dataset)
+        result = train(task, args.out / "train", resume=True, device=args.device, report=report)
     if result.resumed_from:
         console.print(
             f"continued from step {result.resumed_from}; remove {args.out / 'train'} to start "

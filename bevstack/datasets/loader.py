@@ -8,15 +8,21 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from bevstack.config import Config
 from bevstack.datasets.augmentation.augment import PixelAugmentation, draw_augmentation, lose_camera
 from bevstack.datasets.augmentation.mirror import draw_mirror, mirror_clip
+from bevstack.datasets.batch_stream import (
+    BatchStream,
+    ClipLabels,
+    LoadingError,
+    PreparedSample,
+    SkippedSample,
+)
 from bevstack.datasets.clips import load_clip
-from bevstack.datasets.collate import PreparedClip, prepare_clip, stack_clips
+from bevstack.datasets.collate import prepare_clip, stack_clips
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.datasets.sampling import (
     class_balanced_order,
@@ -24,7 +30,6 @@ from bevstack.datasets.sampling import (
     earlier_draws,
     shuffled_order,
 )
-from bevstack.datasets.worker_process import initialise_worker
 from bevstack.types import Batch, Clip
 
 
@@ -48,6 +53,7 @@ def make_training_loader(
     world_size: int = 1,
     keep_empty_boxes: bool = False,
     pin_memory: bool = False,
+    labels: Sequence[ClipLabels] = (),
 ) -> BatchStream:
     """Build an endless stream of augmented batches with annotations.
 
@@ -73,6 +79,7 @@ def make_training_loader(
         keep_empty_boxes: also learn boxes without any lidar or radar point. Scoring and the
             published recipe (its ``valid_flag``) leave them out.
         pin_memory: allocate images in page-locked memory, for a model on a GPU.
+        labels: labels of further tasks for the same samples.
 
     Raises:
         ValueError: the dataset is empty, the processes cannot share a batch evenly, or
@@ -98,13 +105,14 @@ def make_training_loader(
         world_size=world_size,
         num_current_only=recipe.perspective_steps * recipe.batch_size,
     )
-    samples = _TrainingSamples(dataset, config, keep_empty_boxes=keep_empty_boxes)
+    samples = _TrainingSamples(dataset, config, keep_empty_boxes=keep_empty_boxes, labels=labels)
     return BatchStream(
         samples,
         order,
         epoch_length=order.epoch_length,
         num_workers=recipe.num_workers,
         pin_memory=pin_memory,
+        labels=labels,
     )
 
 
@@ -138,57 +146,6 @@ def make_evaluation_loader(
     return BatchStream(samples, order, epoch_length=len(items), num_workers=num_workers)
 
 
-class SkippedSample(NamedTuple):
-    """A sample that could not be read and was replaced."""
-
-    sample_token: str
-    reason: str
-
-
-class BatchStream:
-    """Iterable of batches made by worker processes; it raises the errors of the workers.
-
-    ``skipped`` lists the samples that were left out of the batches so far.
-
-    Args:
-        samples: dataset of prepared clips by item.
-        order: the items of each batch.
-        epoch_length: number of samples of an epoch, over all processes.
-        num_workers: number of worker processes.
-        pin_memory: allocate images in page-locked memory.
-    """
-
-    def __init__(
-        self,
-        samples: Dataset[_Prepared | LoadingError],
-        order: Sequence[list[Item]] | _TrainingOrder,
-        *,
-        epoch_length: int,
-        num_workers: int,
-        pin_memory: bool = False,
-    ) -> None:
-        self.epoch_length = epoch_length
-        self.skipped: list[SkippedSample] = []
-        # Without a generator, DataLoader would draw from the global one. A resumed run needs that
-        # in the state of the interrupted run.
-        self._loader = DataLoader(
-            samples,
-            batch_sampler=order,
-            num_workers=num_workers,
-            collate_fn=_stack,
-            worker_init_fn=initialise_worker,
-            generator=torch.Generator(),
-            pin_memory=pin_memory,
-        )
-
-    def __iter__(self) -> Iterator[Batch]:
-        for stacked in self._loader:
-            if isinstance(stacked, LoadingError):
-                raise stacked.named()
-            self.skipped += stacked.skipped
-            yield stacked.batch
-
-
 class Item(NamedTuple):
     """Key of one sample of a batch."""
 
@@ -198,34 +155,6 @@ class Item(NamedTuple):
 
 
 REPLACEMENTS = 10  # samples tried instead of one that cannot be read
-
-
-@dataclass(frozen=True)
-class LoadingError:
-    """Error of a worker process, returned in place of a sample or batch."""
-
-    sample_token: str
-    error: Exception
-
-    def named(self) -> Exception:
-        """Return the error as a built-in type, with the sample's token in its message."""
-        types = (FileNotFoundError, OSError, ValueError)
-        error_type = next(kind for kind in types if isinstance(self.error, kind))
-        return error_type(f"{self.error} (sample {self.sample_token})")
-
-
-class _Prepared(NamedTuple):
-    """A prepared clip, and the samples that it replaces."""
-
-    clip: PreparedClip
-    skipped: tuple[SkippedSample, ...]
-
-
-class _Stacked(NamedTuple):
-    """A batch of a worker process, and the samples skipped for it."""
-
-    batch: Batch
-    skipped: tuple[SkippedSample, ...]
 
 
 @dataclass(frozen=True)
@@ -268,18 +197,17 @@ class _TrainingOrder:
         return order + self.num_samples * earlier_draws(order)
 
 
-class _Samples(Dataset[_Prepared | LoadingError]):
+class _Samples(Dataset[PreparedSample | LoadingError]):
     """Dataset of prepared clips by item, without augmentation."""
 
     def __init__(self, dataset: NuScenesDataset, config: Config) -> None:
         self._dataset = dataset
         self._config = config
 
-    def __getitem__(self, item: Item) -> _Prepared | LoadingError:
-        loaded = self._load(item)
-        return loaded if isinstance(loaded, LoadingError) else _Prepared(loaded, ())
+    def __getitem__(self, item: Item) -> PreparedSample | LoadingError:
+        return self._load(item)
 
-    def _load(self, item: Item) -> PreparedClip | LoadingError:
+    def _load(self, item: Item) -> PreparedSample | LoadingError:
         index = item.draw % len(self._dataset)
         try:
             clip = load_clip(
@@ -293,32 +221,42 @@ class _Samples(Dataset[_Prepared | LoadingError]):
         except (ValueError, OSError) as error:  # a caller can fix these: no traceback
             return LoadingError(self._dataset.sample_token(index), error)
 
-    def _prepare(self, clip: Clip, item: Item) -> PreparedClip:
-        return prepare_clip(clip, self._config)
+    def _prepare(self, clip: Clip, item: Item) -> PreparedSample:
+        return PreparedSample(prepare_clip(clip, self._config), ())
 
 
 class _TrainingSamples(_Samples):
     """Dataset of prepared clips by item, augmented."""
 
-    def __init__(self, dataset: NuScenesDataset, config: Config, *, keep_empty_boxes: bool) -> None:
+    def __init__(
+        self,
+        dataset: NuScenesDataset,
+        config: Config,
+        *,
+        keep_empty_boxes: bool,
+        labels: Sequence[ClipLabels] = (),
+    ) -> None:
         super().__init__(dataset, config)
         self._keep_empty_boxes = keep_empty_boxes
+        self._labels = tuple(labels)
 
-    def __getitem__(self, item: Item) -> _Prepared | LoadingError:
+    def __getitem__(self, item: Item) -> PreparedSample | LoadingError:
         loaded = self._load(item)
         if self._config.training.on_bad_sample != "skip":
-            return loaded if isinstance(loaded, LoadingError) else _Prepared(loaded, ())
+            return loaded
         skipped: list[SkippedSample] = []
         rng = np.random.default_rng((self._config.training.seed, item.epoch, item.draw, 1))
         for _ in range(REPLACEMENTS):
             if not isinstance(loaded, LoadingError):
-                return _Prepared(loaded, tuple(skipped))
+                break
             skipped.append(SkippedSample(loaded.sample_token, str(loaded.error)))
             replacement = int(rng.integers(len(self._dataset)))
             loaded = self._load(item._replace(draw=replacement))
-        return loaded if isinstance(loaded, LoadingError) else _Prepared(loaded, tuple(skipped))
+        if isinstance(loaded, LoadingError):
+            return loaded
+        return loaded._replace(skipped=tuple(skipped))
 
-    def _prepare(self, clip: Clip, item: Item) -> PreparedClip:
+    def _prepare(self, clip: Clip, item: Item) -> PreparedSample:
         epoch, draw = item.epoch, item.draw
         config = self._config
         seed = config.training.seed
@@ -330,16 +268,8 @@ class _TrainingSamples(_Samples):
         lost = pixels.lost_camera(clip.current.num_cameras)
         clip = clip if lost is None else lose_camera(clip, lost)
         prepared = prepare_clip(clip, config, images, bev_augmentation, pixels)
-        if self._keep_empty_boxes or prepared.annotations is None:
-            return prepared
-        has_points = prepared.annotations.num_points > 0
-        return replace(prepared, annotations=prepared.annotations[has_points])
-
-
-def _stack(loaded: list[_Prepared | LoadingError]) -> _Stacked | LoadingError:
-    errors = [sample for sample in loaded if isinstance(sample, LoadingError)]
-    if errors:
-        return errors[0]
-    prepared = [sample for sample in loaded if isinstance(sample, _Prepared)]
-    skipped = tuple(skipped for sample in prepared for skipped in sample.skipped)
-    return _Stacked(stack_clips([sample.clip for sample in prepared]), skipped)
+        if not self._keep_empty_boxes and prepared.annotations is not None:
+            has_points = prepared.annotations.num_points > 0
+            prepared = replace(prepared, annotations=prepared.annotations[has_points])
+        labels = tuple(source.prepare(clip, prepared) for source in self._labels)
+        return PreparedSample(prepared, (), labels)

@@ -13,18 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bevstack.config import config_from_json
 from bevstack.datasets.worker_process import initialise_worker
 from bevstack.experiments.judge.figures import compute_figures, without_nan
 from bevstack.experiments.judge.judge import hash_file, versions
 from bevstack.experiments.judge.splits import open_split
 from bevstack.files import write_text_atomically
+from bevstack.models.build import save_weights
 from bevstack.render.files import write_picture
 from bevstack.render.learning_curve import CurveStyle, draw_learning_curve
 from bevstack.runtime.detector import load
 from bevstack.runtime.predict import predict_dataset
 from bevstack.tables.reader import Tables
 from bevstack.training.checkpoint import read_weights
-from bevstack.training.validation import write_weights
 
 FORMAT = "bevstack-learning-curve-1"
 Point = dict[str, Any]
@@ -78,9 +79,10 @@ def score(
         finished: Point = json.loads(path.read_text(encoding="utf-8"))
         if finished["sha256"] == digest:
             return finished
-    weights, config, position = read_weights(checkpoint)
+    weights, text, position = read_weights(checkpoint)
+    config = config_from_json(text)
     model = options.out / "model.safetensors"
-    write_weights(model, weights, config, steps=position.steps_done)
+    save_weights(model, weights, config)
     dataset = open_split(tables, options.held_out, config, options.max_samples)
     results = options.out / f"{checkpoint.stem}.results.json"
     predict_dataset(load(model), dataset, results)

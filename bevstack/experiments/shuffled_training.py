@@ -15,6 +15,7 @@ from bevstack.config import Config
 from bevstack.experiments.judge.shuffled_labels import ShuffledLabels
 from bevstack.experiments.judge.splits import open_split
 from bevstack.tables.reader import Tables
+from bevstack.tasks.detection3d import Detection3D
 from bevstack.training import Evaluation, Listeners, TrainingResult, train
 from bevstack.training.processes import Processes
 from bevstack.training.progress_bar import training_progress
@@ -38,19 +39,21 @@ def train_shuffled(
     """
 
     def show(evaluation: Evaluation) -> None:
-        metrics = evaluation.metrics
+        figures = evaluation.score.figures
         console.print(
             f"step {evaluation.step}, {evaluation.elapsed_s:.0f} s in steps: NDS "
-            f"{metrics.nds:.4f}, mAP {metrics.mean_average_precision:.4f}"
+            f"{figures['nds']:.4f}, mAP {figures['map']:.4f}"
         )
 
     recipe = config.training
     with training_progress(console, recipe.num_steps, recipe.log_every) as report:
         return train(
-            config,
-            ShuffledLabels(open_split(tables, split, config)),
+            Detection3D(
+                config,
+                ShuffledLabels(open_split(tables, split, config)),
+                held_out=open_split(tables, held_out, config),
+            ),
             out,
-            held_out=open_split(tables, held_out, config),
             resume=True,
             processes=processes,
             listeners=Listeners(step=report, evaluation=show),

@@ -6,7 +6,7 @@ Letters: R decoder layers, B batch, Q queries, K classes, M matched rows.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,9 +22,11 @@ from bevstack.models.detection3d.box_code import DecoderOutput
 from bevstack.types import Annotations
 
 
-@dataclass(frozen=True)
-class Losses:
-    """A loss to minimise, and its terms for the log."""
+class Losses(NamedTuple):
+    """A loss to minimise, and its terms for the log.
+
+    A tuple, as DDP and FSDP2 find the tensors in tuples.
+    """
 
     total: Tensor  # () sum of all terms
     terms: Mapping[str, Tensor]  # "class_0", "box_0", ... by decoder layer; detached

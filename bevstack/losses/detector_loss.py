@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+
 from bevstack.config import LossConfig, PerspectiveConfig
 from bevstack.geometry import BEVGrid
 from bevstack.losses.criterion import Criterion, Losses
 from bevstack.losses.perspective_loss import PerspectiveCriterion
 from bevstack.models.bevformer import BEVFormerOutput
+from bevstack.models.perspective.camera_views import PerspectiveViews
 from bevstack.types import Batch
+
+# Predictions of at least this size, or NaN, are not matched: their sums overflow float32.
+MAX_MATCHABLE = 1e30
 
 
 class DetectorCriterion:
@@ -36,15 +43,28 @@ class DetectorCriterion:
         losses = self.bev(output.decoder, batch.annotations, grid)
         if self.perspective is None:
             return losses
-        if batch.camera_annotations is None or output.perspective is None:
+        extra = self.perspective_losses(output.perspective, batch)
+        return Losses(losses.total + extra.total, {**losses.terms, **extra.terms})
+
+    def perspective_losses(self, views: PerspectiveViews | None, batch: Batch) -> Losses:
+        """Compute lambda L_perspective alone.
+
+        Raises:
+            ValueError: the perspective head did not run, or the batch has no camera annotations.
+        """
+        if self.perspective is None or views is None or batch.camera_annotations is None:
             raise ValueError(
                 "camera_annotations must be given to train a perspective head, on a model in "
                 "training mode; got none"
             )
-        views = output.perspective
-        perspective_losses = self.perspective(
-            views.output, views.unmirror(batch.camera_annotations), views.intrinsics
-        )
+        annotations = views.unmirror(batch.camera_annotations)
+        losses = self.perspective(views.output, annotations, views.intrinsics)
         weight = self.config.perspective_weight
-        terms = {name: weight * value for name, value in perspective_losses.terms.items()}
-        return Losses(losses.total + weight * perspective_losses.total, {**losses.terms, **terms})
+        terms = {name: weight * value for name, value in losses.terms.items()}
+        return Losses(weight * losses.total, terms)
+
+    @staticmethod
+    def can_match(output: BEVFormerOutput) -> Tensor:  # () bool
+        """Return True if all predictions are finite and small enough to be matched."""
+        predicted = (output.decoder.logits, output.decoder.codes)
+        return torch.stack([(x.detach().abs() < MAX_MATCHABLE).all() for x in predicted]).all()

@@ -41,12 +41,16 @@ CONFIG_KEY = "config"
 _HALF_TYPES = (torch.float16, torch.bfloat16)
 
 
-def build_model(config: Config) -> BEVFormerV2:
+def build_model(config: Config, backbone: InternImage | ResNet | None = None) -> BEVFormerV2:
     """Build the detector of a configuration, with initial weights and in training mode.
 
     Draws from torch's global random state. Under ``torch.device("meta")`` nothing is allocated.
+
+    Args:
+        config: the configuration.
+        backbone: a backbone to share, of the configuration's section; None builds one.
     """
-    backbone = _build_backbone(config)
+    backbone = build_backbone(config) if backbone is None else backbone
     channels = config.fpn.channels
     perspective, proposals = config.perspective, config.proposals
     return BEVFormerV2(
@@ -94,7 +98,7 @@ def _fingerprint(config: Config) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def _build_backbone(config: Config) -> InternImage | ResNet:
+def build_backbone(config: Config) -> InternImage | ResNet:
     """Build the backbone such that it returns the stages that the neck takes."""
     stages = config.fpn.in_stages
     if isinstance(config.backbone, ResNetConfig):
@@ -127,6 +131,34 @@ def save_model(
             f"metadata must not use the keys {sorted(reserved)}; got {sorted(conflicts)}"
         )
     write_safetensors(path, model.state_dict(), {**(metadata or {}), **reserved})
+
+
+def build_with_weights(
+    weights: Mapping[str, Tensor], config: Config, device: torch.device
+) -> BEVFormerV2:
+    """Build a separate model with given weights, in evaluation mode.
+
+    Draws no random numbers, so that a training is not affected.
+    """
+    with torch.device("meta"):
+        model = build_model(config)
+    model.load_state_dict({name: w.to(device) for name, w in weights.items()}, assign=True)
+    return model.eval()
+
+
+def save_weights(
+    path: str | Path,
+    weights: Mapping[str, Tensor],
+    config: Config,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write weights of a model as ``save_model`` writes the model.
+
+    Raises:
+        OSError: not writable, or the disk is full; an older file of that name stays intact.
+        ValueError: ``metadata`` has a key that this module uses.
+    """
+    save_model(path, build_with_weights(weights, config, torch.device("cpu")), config, metadata)
 
 
 def load_model(path: str | Path, *, expected: Config | None = None) -> tuple[BEVFormerV2, Config]:

@@ -12,15 +12,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bevstack.config import Config, config_from_json, config_to_json, first_differences
 from bevstack.models.weights import read_safetensors, write_safetensors
+from bevstack.tasks.task import Task
 from bevstack.training.optimizer_step import OptimizerStep
 from bevstack.training.parallel import full_tensor, load_full_state_dict, shard_like
 
@@ -71,7 +71,7 @@ def checkpoint_path(folder: Path, steps_done: int) -> Path:
 def save_checkpoint(
     folder: Path,
     optimizer_step: OptimizerStep,
-    config: Config,
+    task: Task,
     position: RunPosition,
     keep: int = 2,
 ) -> Path:
@@ -89,7 +89,7 @@ def save_checkpoint(
         return path
     metadata = {
         "format": FORMAT,
-        "config": config_to_json(config),
+        "config": task.to_json(),
         "state": json.dumps(asdict(position)),
     }
     write_safetensors(path, tensors, metadata)
@@ -111,7 +111,7 @@ def remove_unfinished(folder: Path) -> None:
         path.unlink()
 
 
-def load_checkpoint(path: Path, config: Config) -> TrainingState:
+def load_checkpoint(path: Path, task: Task) -> TrainingState:
     """Read a checkpoint of a run with the same configuration; ``FREE_FIELDS`` may differ.
 
     Raises:
@@ -120,15 +120,14 @@ def load_checkpoint(path: Path, config: Config) -> TrainingState:
             configuration (the message names the first differing fields).
     """
     tensors, metadata = _read(path)
-    stored = _with_free_fields(config_from_json(metadata["config"]), config)
-    differing = first_differences(config, stored)
+    differing = task.differences(metadata["config"], FREE_FIELDS)
     if differing:
         raise ValueError(
             f"checkpoint {path} must be of the same configuration; got (given != stored) "
             f"{'; '.join(differing)}: give another --out, or the stored configuration"
         )
     return TrainingState(
-        position=_position(json.loads(metadata["state"]), config.training.batch_size),
+        position=_position(json.loads(metadata["state"]), task.recipe.batch_size),
         model=_with_prefix(tensors, "model."),
         optimizer=_with_prefix(tensors, "optimizer."),
         average=_with_prefix(tensors, "average."),
@@ -145,18 +144,21 @@ def is_checkpoint(path: Path) -> bool:
     return read_safetensors(path)[1].get("format") == FORMAT
 
 
-def read_weights(path: Path) -> tuple[dict[str, Tensor], Config, RunPosition]:
+def read_weights(path: Path) -> tuple[dict[str, Tensor], str, RunPosition]:
     """Read the weights that a run would keep if it ended at a checkpoint: averaged if it averages.
+
+    Returns:
+        Weights, the task's ``to_json``, and the position of the run.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged or is not a checkpoint of bevstack.
     """
     tensors, metadata = _read(path)
-    config = config_from_json(metadata["config"])
-    position = _position(json.loads(metadata["state"]), config.training.batch_size)
+    recipe = json.loads(metadata["config"])["training"]
+    position = _position(json.loads(metadata["state"]), recipe["batch_size"])
     weights = _with_prefix(tensors, "model.") | _with_prefix(tensors, "average.")
-    return weights, config, position
+    return weights, metadata["config"], position
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -196,12 +198,6 @@ def _gathered(optimizer_step: OptimizerStep) -> dict[str, Tensor]:
             if optimizer_step.processes.is_first:
                 gathered[f"{section}.{name}"] = full.cpu()
     return gathered
-
-
-def _with_free_fields(stored: Config, given: Config) -> Config:
-    free = {name: getattr(given.training, name) for name in FREE_FIELDS}
-    # Replaced together, as one field may contradict another's old value.
-    return replace(stored, training=replace(stored.training, **free))
 
 
 def _position(state: Mapping[str, float], batch_size: int) -> RunPosition:

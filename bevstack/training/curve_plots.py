@@ -31,8 +31,13 @@ def write_learning_curve(log: Path, path: Path) -> None:
     write_picture(path, draw_learning_curve(_steps(entries), curves, style).pixels)
 
 
-def write_score_curve(evaluations: Path, path: Path) -> bool:
-    """Plot NDS and mAP of the held-out scenes over training; return False without evaluations.
+def write_score_curve(evaluations: Path, path: Path, figures: Mapping[str, str]) -> bool:
+    """Plot figures of the held-out samples over training; return False without evaluations.
+
+    Args:
+        evaluations: the log of evaluations.
+        path: the picture.
+        figures: their names in the log, by the name to show.
 
     Raises:
         OSError: ``path`` cannot be written.
@@ -44,10 +49,7 @@ def write_score_curve(evaluations: Path, path: Path) -> bool:
     entries = read_jsonl(evaluations)
     if not entries:
         return False
-    curves = {
-        "NDS": [entry["nds"] for entry in entries],
-        "mAP": [entry["map"] for entry in entries],
-    }
+    curves = {shown: [entry[name] for entry in entries] for shown, name in figures.items()}
     style = CurveStyle(title="held-out scenes", y_label="score", smoothing=1)
     write_picture(path, draw_learning_curve(_steps(entries), curves, style).pixels)
     return True

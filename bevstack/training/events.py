@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from bevstack.evaluation.detection3d.metrics import ERRORS, DetectionMetrics
+from bevstack.tasks.task import Score
 
 
 @dataclass(frozen=True)
@@ -43,21 +43,16 @@ class StepReport:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Evaluation on the held-out scenes after a step."""
+    """Evaluation on the held-out samples after a step."""
 
     step: int
     elapsed_s: float  # time in steps since the run started
-    metrics: DetectionMetrics
-    is_best: bool  # True for the highest NDS so far
+    score: Score
+    is_best: bool  # True for the highest headline figure so far
 
     def log_entry(self) -> dict[str, float]:
         """Return the evaluation as one line of its log."""
-        metrics = self.metrics
-        entry = {"step": self.step, "elapsed_s": self.elapsed_s, "nds": metrics.nds}
-        entry["map"] = metrics.mean_average_precision
-        names = [printed.lower() for _, printed in ERRORS]
-        entry |= {f"m{n}": v for n, v in zip(names, metrics.errors.values, strict=True)}
-        return entry | {f"ap/{c.name}": c.average_precision for c in metrics.classes}
+        return {"step": self.step, "elapsed_s": self.elapsed_s, **self.score.figures}
 
 
 @dataclass(frozen=True)

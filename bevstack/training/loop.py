@@ -7,10 +7,7 @@ from pathlib import Path
 
 import torch
 
-from bevstack.config import Config
-from bevstack.datasets.loader import make_training_loader
-from bevstack.datasets.nuscenes import NuScenesDataset
-from bevstack.models.build import load_model
+from bevstack.tasks.task import Task
 from bevstack.training.checkpoint import (
     RunPosition,
     list_checkpoints,
@@ -26,11 +23,9 @@ from bevstack.training.run import Listeners, Run, TrainingResult
 
 
 def train(
-    config: Config,
-    dataset: NuScenesDataset,
+    task: Task,
     out_dir: Path,
     *,
-    held_out: NuScenesDataset | None = None,
     resume: bool = False,
     start: Path | None = None,
     device: str = "cpu",
@@ -38,7 +33,7 @@ def train(
     report: Callable[[StepReport], None] | None = None,
     listeners: Listeners | None = None,
 ) -> TrainingResult:
-    """Train a model up to ``config.training.num_steps``, from the start or the newest checkpoint.
+    """Train a model up to ``task.recipe.num_steps``, from the start or the newest checkpoint.
 
     Every random draw of a step (samples, augmentation, dropout) comes from (seed, step), so a run
     that was killed and resumed repeats the steps of an uninterrupted one. On a CPU they are equal
@@ -46,10 +41,9 @@ def train(
     and their augmentation do not depend on the number of processes and workers either.
 
     Args:
-        config: the model and its recipe.
-        dataset: the training samples.
+        task: the model, its recipe, its training samples, and held-out samples to evaluate on every
+            ``evaluate_every`` steps and at the end.
         out_dir: folder of checkpoints, logs and weights; all processes must have access to it.
-        held_out: samples to evaluate on, every ``evaluate_every`` steps and at the end.
         resume: continue from the newest checkpoint in ``out_dir``, if there is one.
         start: initial weights of this model, such as ``convert-weights`` or another training
             writes; a resumed run does not read them. None: drawn from the seed.
@@ -68,9 +62,9 @@ def train(
         ValueError: an image is damaged; a checkpoint or ``start`` is damaged or of another model;
             more is skipped than ``max_skipped``; ``evaluate_every`` is set without ``held_out``.
     """
-    recipe = config.training
+    recipe = task.recipe
     processes = processes or Processes(device=torch.device(device))
-    if recipe.evaluate_every and held_out is None:
+    if recipe.evaluate_every and not task.has_held_out:
         raise ValueError(
             "held_out must be given with training.evaluate_every > 0; got none: name the held-out "
             "scenes, or set it to 0"
@@ -78,40 +72,30 @@ def train(
     out_dir.mkdir(parents=True, exist_ok=True)
     weights = None
     if start is not None and not (resume and list_checkpoints(out_dir)):
-        weights = load_model(start, expected=config)[0].state_dict()
-    optimizer_step = OptimizerStep(config, processes, start=weights)
-    start_position = position = _resume(out_dir, config, optimizer_step, resume)
+        weights = task.read_weights(start)
+    optimizer_step = OptimizerStep(task, processes, start=weights)
+    start_position = position = _resume(out_dir, task, optimizer_step, resume)
     listeners = listeners or Listeners(step=report)
     run = Run(
-        config,
+        task,
         optimizer_step,
         out_dir=out_dir,
-        held_out=held_out,
         listeners=listeners,
         start_position=start_position,
     )
     run.evaluate_if_due(position)  # the resumed run may have been killed before its evaluation
-    stream = make_training_loader(
-        dataset,
-        config,
-        start=position.samples_seen,
-        rank=processes.rank,
-        world_size=processes.world_size,
-        pin_memory=processes.device.type == "cuda",
-    )
+    stream = task.make_batches(recipe, processes, start=position.samples_seen)
     batches = iter(stream)
     for step in range(start_position.steps_done + 1, recipe.num_steps + 1):
         outcome = optimizer_step.run(stream, batches, step)
         position = run.after_step(step, outcome, position, epoch_length=stream.epoch_length)
         if step % recipe.checkpoint_every == 0 or step == recipe.num_steps:
-            save_checkpoint(out_dir, optimizer_step, config, position)
+            save_checkpoint(out_dir, optimizer_step, task, position)
         run.evaluate_if_due(position)
     return run.finish()
 
 
-def _resume(
-    out_dir: Path, config: Config, optimizer_step: OptimizerStep, resume: bool
-) -> RunPosition:
+def _resume(out_dir: Path, task: Task, optimizer_step: OptimizerStep, resume: bool) -> RunPosition:
     """Load the newest checkpoint, if there is one, and return its position."""
     checkpoints = list_checkpoints(out_dir)
     if not checkpoints:
@@ -123,6 +107,6 @@ def _resume(
         )
     if optimizer_step.processes.is_first:
         remove_unfinished(out_dir)
-    state = load_checkpoint(checkpoints[-1], config)
+    state = load_checkpoint(checkpoints[-1], task)
     restore(optimizer_step, state)
     return state.position

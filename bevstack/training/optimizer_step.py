@@ -11,15 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bevstack.config import Config
-from bevstack.datasets.loader import BatchStream, SkippedSample
-from bevstack.models.build import build_model
+from bevstack.losses.criterion import Losses
+from bevstack.tasks.task import Batches, NotFinite, Task, TaskBatch
 from bevstack.training.ema import WeightAverage
-from bevstack.training.loss_module import LossModule, NotFinite, PassLosses
+from bevstack.training.loss_module import LossModule
 from bevstack.training.optimizer import learning_rate, make_optimizer, set_learning_rate
 from bevstack.training.parallel import full_tensor, no_gradient_sync, replicate, reshard, shard
 from bevstack.training.processes import Processes
-from bevstack.types import Batch
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class StepOutcome:
     updated: bool  # False if loss or gradient was not finite; the weights are then unchanged
     sample_tokens: tuple[str, ...]  # of this process
     bad_samples: tuple[str, ...]  # those in passes whose predictions or loss were not finite
-    skipped_samples: tuple[SkippedSample, ...]  # of this process
+    skipped_samples: tuple[tuple[str, str], ...]  # of this process
     num_skipped: int  # samples skipped in all processes
     num_images: int  # in all processes
     data_s: float
@@ -43,7 +41,7 @@ class StepOutcome:
 class _Pass(NamedTuple):
     sample_tokens: tuple[str, ...]
     num_images: int
-    losses: PassLosses | None  # detached; None if predictions of some process were not finite
+    losses: Losses | None  # detached; None if predictions of some process were not finite
     is_bad: bool  # True if predictions of this process were not finite
 
 
@@ -54,7 +52,7 @@ class OptimizerStep:
     only on the weights, the optimiser's state and the step's number.
 
     Args:
-        config: model and recipe.
+        task: builds the model and computes its losses.
         processes: the processes that train together.
         start: the complete initial state of the model; None: drawn from the seed.
 
@@ -64,22 +62,22 @@ class OptimizerStep:
 
     def __init__(
         self,
-        config: Config,
+        task: Task,
         processes: Processes,
         *,
         start: Mapping[str, Tensor] | None = None,
     ) -> None:
-        self.recipe = config.training
+        self.recipe = task.recipe
         self.processes = processes
         torch.manual_seed(self.recipe.seed)  # the same first weights in every process
-        self.model = build_model(config)
+        self.model = task.build_model()
         if start is not None:
             self.model.load_state_dict(start)
         self.model.to(processes.device).train()
-        self.loss_module = LossModule(self.model, config, processes=processes)
+        self.loss_module = LossModule(self.model, task, processes=processes)
         self.sharded = self.recipe.engine == "fsdp" and processes.world_size > 1
         if self.sharded:
-            shard(self.loss_module, processes, by_parts=config.temporal is None)
+            shard(self.loss_module, processes, task.sharding)
         self.optimizer = make_optimizer(self.model, self.recipe)
         decay = self.recipe.ema_decay
         self.average = WeightAverage(self.model, decay) if decay else None
@@ -97,7 +95,7 @@ class OptimizerStep:
             name: full_tensor(averaged.get(name, value)).detach() for name, value in trained.items()
         }
 
-    def run(self, stream: BatchStream, batches: Iterator[Batch], number: int) -> StepOutcome:
+    def run(self, stream: Batches, batches: Iterator[TaskBatch], number: int) -> StepOutcome:
         """Run step ``number`` (1 is the first) with the next batches of a stream.
 
         Args:
@@ -141,7 +139,7 @@ class OptimizerStep:
             step_s=time.perf_counter() - started,
         )
 
-    def _run_passes(self, batches: Iterator[Batch], number: int) -> tuple[list[_Pass], float]:
+    def _run_passes(self, batches: Iterator[TaskBatch], number: int) -> tuple[list[_Pass], float]:
         """Run forward and backward passes; return them and the seconds spent waiting for data."""
         partial = number <= self.recipe.perspective_steps
         module = self._module_for(partial)
@@ -152,7 +150,7 @@ class OptimizerStep:
             wait_start = time.perf_counter()
             batch = next(batches).to(self.processes.device)
             data_s += time.perf_counter() - wait_start
-            losses: PassLosses | None = None
+            losses: Losses | None = None
             is_bad = False
             if all(earlier.losses is not None for earlier in passes):
                 torch.manual_seed(self._seed(number, index))
@@ -162,9 +160,8 @@ class OptimizerStep:
                         is_bad = result.here
                     else:
                         (result.total / self.recipe.accumulate).backward()
-                        losses = PassLosses(result.total.detach(), result.terms)
-            images = int(np.prod(batch.images.shape[:3]))
-            passes.append(_Pass(batch.sample_tokens, images, losses, is_bad))
+                        losses = Losses(result.total.detach(), result.terms)
+            passes.append(_Pass(batch.sample_tokens, batch.num_images, losses, is_bad))
         return passes, data_s
 
     def _module_for(self, partial: bool) -> nn.Module:

@@ -10,23 +10,17 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from bevstack.models.backbones.internimage import InternImageBlock
-from bevstack.models.backbones.resnet import Bottleneck
-from bevstack.models.detection3d.bev_encoder import BEVEncoderLayer
-from bevstack.models.detection3d.decoder import DecoderLayer
+from bevstack.tasks.task import Sharding
 from bevstack.training.processes import Processes
 
 if TYPE_CHECKING:
     from torch.distributed.fsdp import FSDPModule
 
-# Modules that FSDP2 gathers one at a time; they return plain tensors. All other parameters are
-# gathered once per pass.
-SHARDED_PARTS = (InternImageBlock, Bottleneck, BEVEncoderLayer, DecoderLayer)
 # Types that are never sharded. Checking for DTensor imports it, which takes time.
 _PLAIN = (Tensor, nn.Parameter)
 
 
-def shard(module: nn.Module, processes: Processes, *, by_parts: bool) -> None:
+def shard(module: nn.Module, processes: Processes, sharding: Sharding) -> None:
     """Shard every parameter of a module over the processes (FSDP2), in place.
 
     Call it before making the optimiser, so that the optimiser's state is sharded too.
@@ -34,16 +28,16 @@ def shard(module: nn.Module, processes: Processes, *, by_parts: bool) -> None:
     Args:
         module: equal in all processes.
         processes: the processes that each hold one shard.
-        by_parts: gather blocks and layers one at a time, instead of everything for a whole pass.
-            Gathering needs all processes, so they must run each part equally often. They do not if
-            samples differ in the length of their history.
+        sharding: modules to gather one at a time; all other parameters are gathered once per
+            pass. Gathering needs all processes, so they must run each part equally often; if they
+            do not, everything is gathered for a whole pass.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(processes.device.type, (processes.world_size,))
     for part in list(module.modules()):
-        if by_parts and isinstance(part, SHARDED_PARTS):
+        if sharding.run_equally_often and isinstance(part, sharding.parts):
             fully_shard(part, mesh=mesh)
     fully_shard(module, mesh=mesh)
 

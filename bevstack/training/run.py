@@ -11,8 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bevstack.config import Config
-from bevstack.datasets.nuscenes import NuScenesDataset
+from bevstack.tasks.task import Task
 from bevstack.training.checkpoint import RunPosition
 from bevstack.training.events import Evaluation, Skipped, StepReport, peak_memory_bytes
 from bevstack.training.optimizer_step import OptimizerStep, StepOutcome
@@ -21,10 +20,9 @@ from bevstack.training.run_logs import (
     LOG_NAME,
     SKIPPED_NAME,
     RunLogs,
-    best_nds,
+    best_figure,
     last_evaluated,
 )
-from bevstack.training.validation import validate, write_weights
 
 WEIGHTS_NAME = "model.safetensors"
 BEST_NAME = "best.safetensors"
@@ -47,37 +45,34 @@ class TrainingResult:
     log: Path
     resumed_from: int  # number of steps that were done when this run started
     evaluations: Path  # one line per evaluation on held-out scenes
-    best: Path | None  # weights of the highest NDS; None without held-out scenes
+    best: Path | None  # weights of the highest headline figure; None without held-out samples
 
 
 class Run:
     """Training run from its start or a checkpoint; every process must call every method.
 
     Args:
-        config: the model and its recipe.
+        task: the task, with its recipe and its held-out samples.
         optimizer_step: the model and its optimiser.
         out_dir: folder of the run's files.
-        held_out: samples to evaluate on; None: no evaluations.
         listeners: callbacks of the first process.
         start_position: position at which this run starts.
     """
 
     def __init__(
         self,
-        config: Config,
+        task: Task,
         optimizer_step: OptimizerStep,
         *,
         out_dir: Path,
-        held_out: NuScenesDataset | None,
         listeners: Listeners,
         start_position: RunPosition,
     ) -> None:
-        self.config = config
-        self.recipe = config.training
+        self.task = task
+        self.recipe = task.recipe
         self.optimizer_step = optimizer_step
         self.processes = optimizer_step.processes
         self.out_dir = out_dir
-        self.held_out = held_out
         self.start_position = start_position
         self.logs: RunLogs | None = None
         self.listeners = Listeners()
@@ -121,17 +116,19 @@ class Run:
 
     def evaluate_if_due(self, position: RunPosition) -> None:
         """Evaluate on the held-out samples if it is due and not yet done; keep the best weights."""
-        if self.held_out is None or not self._is_due(position.steps_done):
+        if not self.task.has_held_out or not self._is_due(position.steps_done):
             return
         weights = self.optimizer_step.weights()
-        metrics = validate(weights, self.config, self.held_out, self.out_dir, self.processes)
+        score = self.task.evaluate(weights, self.out_dir, self.processes)
         if self.logs is None:
             return
-        is_best = metrics.nds > best_nds(self.logs.evaluations)
+        name = self.task.headline
+        headline = score.figures[name]
+        is_best = headline > best_figure(self.logs.evaluations, name)
         step = position.steps_done
-        evaluation = Evaluation(step, position.elapsed_s, metrics, is_best)
+        evaluation = Evaluation(step, position.elapsed_s, score, is_best)
         if is_best:
-            self._write_weights(BEST_NAME, weights, step, {"nds": f"{metrics.nds:.6f}"})
+            self._write_weights(BEST_NAME, weights, step, {name: f"{headline:.6f}"})
         self.logs.add_evaluation(evaluation)
         if self.listeners.evaluation is not None:
             self.listeners.evaluation(evaluation)
@@ -149,7 +146,7 @@ class Run:
             log=self.out_dir / LOG_NAME,
             resumed_from=self.start_position.steps_done,
             evaluations=self.out_dir / EVALUATIONS_NAME,
-            best=None if self.held_out is None else best,
+            best=best if self.task.has_held_out else None,
         )
 
     def _is_due(self, step: int) -> bool:
@@ -164,7 +161,8 @@ class Run:
     def _write_weights(
         self, name: str, weights: Mapping[str, Tensor], step: int, more: Mapping[str, str]
     ) -> None:
-        write_weights(self.out_dir / name, weights, self.config, steps=step, metadata=more)
+        averaged = {"steps": str(step), "ema_decay": str(self.recipe.ema_decay)}
+        self.task.write_model(self.out_dir / name, weights, {**averaged, **more})
 
     def _step_report(self, step: int, outcome: StepOutcome, position: RunPosition) -> StepReport:
         return StepReport(

@@ -75,9 +75,9 @@ def last_evaluated(path: Path) -> int:
     return max((int(entry["step"]) for entry in read_jsonl(path)), default=0)
 
 
-def best_nds(path: Path) -> float:
-    """Return the highest NDS in a log of evaluations; -inf without evaluations."""
-    return max((entry["nds"] for entry in read_jsonl(path)), default=-math.inf)
+def best_figure(path: Path, name: str) -> float:
+    """Return the highest value of a figure in a log of evaluations; -inf without evaluations."""
+    return max((entry[name] for entry in read_jsonl(path)), default=-math.inf)
 
 
 def _open_board(folder: Path, steps_done: int) -> SummaryWriter:

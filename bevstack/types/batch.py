@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -11,6 +13,14 @@ from bevstack.geometry import CameraRig
 from bevstack.shapes import expect_shape
 from bevstack.types.detections import Annotations
 from bevstack.types.perspective import CameraAnnotations
+
+
+class TaskLabels(Protocol):
+    """Labels of a further task for the samples of a batch."""
+
+    def to(self, device: torch.device | str) -> TaskLabels:
+        """Return the labels on a device."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,8 @@ class Batch:
     # B x N, for the images of the current frame. 2D boxes follow the augmented images: they are
     # clipped and mirrored with them. Rotations and centres stay those of the real camera.
     camera_annotations: tuple[tuple[CameraAnnotations, ...], ...] | None = None
+    # labels of further tasks for the same samples, by task; a task without labels here is absent
+    labels: Mapping[str, TaskLabels] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         sizes = expect_shape("images", self.images, ("B", "T", "N", 3, "H", "W"))
@@ -63,6 +75,11 @@ class Batch:
         """Return B."""
         return int(self.images.shape[0])
 
+    @property
+    def num_images(self) -> int:
+        """Return the number of images, of all frames and cameras."""
+        return int(self.images.shape[0] * self.images.shape[1] * self.images.shape[2])
+
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on a device; images in pinned memory are copied asynchronously."""
         annotations = self.annotations
@@ -80,6 +97,7 @@ class Batch:
             camera_annotations=camera_annotations
             and tuple(tuple(a.to(device) for a in cameras) for cameras in camera_annotations),
             bev_augmentation=None if augmentation is None else augmentation.to(device),
+            labels={name: labels.to(device) for name, labels in self.labels.items()},
         )
 
     def pin_memory(self) -> Batch:

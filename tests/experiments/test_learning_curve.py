@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from bevstack.experiments import learning_curve
-from bevstack.training import train
 from bevstack.training.checkpoint import list_checkpoints, read_weights
 from tests.small_world import SPEC, dataset, small_world, with_training
+from tests.small_world import train_detector as train
 from tools import learning_curve as program
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from bevstack.config import AugmentationConfig
-from bevstack.training import train
 from tests.small_world import CONFIG, dataset
+from tests.small_world import train_detector as train
 
 RECIPE = dataclasses.replace(
     CONFIG.training,

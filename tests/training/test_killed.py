@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from bevstack.tasks.detection3d import Detection3D
 from bevstack.training.checkpoint import checkpoint_path, load_checkpoint
 from bevstack.training.jsonl import read_jsonl
 from tests.small_world import small_world
@@ -44,7 +45,8 @@ def expect_the_same(out, whole):
         found, wanted = load_file(out / name), load_file(whole / name)
         assert all(torch.equal(found[key], wanted[key]) for key in wanted), name
     last = killed_run.RECIPE.num_steps
-    states = [load_checkpoint(checkpoint_path(f, last), killed_run.config()) for f in (out, whole)]
+    task = Detection3D(killed_run.config())
+    states = [load_checkpoint(checkpoint_path(f, last), task) for f in (out, whole)]
     for part in ("model", "optimizer", "average"):
         found, wanted = (getattr(state, part) for state in states)
         assert found.keys() == wanted.keys() != set()

@@ -10,10 +10,11 @@ from safetensors.torch import load_file
 from bevstack.config import BEVGrid
 from bevstack.models.build import build_model, save_model
 from bevstack.models.weights import read_safetensors, write_safetensors
-from bevstack.training import train
+from bevstack.tasks.detection3d import Detection3D
 from bevstack.training.checkpoint import checkpoint_path, list_checkpoints, load_checkpoint
 from bevstack.training.jsonl import read_jsonl
 from tests.small_world import CONFIG, dataset, small_world, with_training
+from tests.small_world import train_detector as train
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +119,7 @@ def test_an_old_checkpoint_is_read_with_defaults_for_new_fields(root, tmp_path):
     fields["training"] = {name: fields["training"][name] for name in (*known, "num_workers")}
     metadata |= {"config": json.dumps(fields), "state": json.dumps({"steps_done": 2})}
     write_safetensors(checkpoint_path(old, 2), tensors, metadata)
-    state = load_checkpoint(checkpoint_path(old, 2), short)
+    state = load_checkpoint(checkpoint_path(old, 2), Detection3D(short))
     assert (state.position.samples_seen, state.position.skipped) == (4, 0)
     found = read_jsonl(train(short, dataset(root), old, resume=True).log)
     assert [entry["loss"] for entry in found] == [entry["loss"] for entry in wanted[2:]]

@@ -7,6 +7,7 @@ import torch
 
 from bevstack.datasets.loader import make_training_loader
 from bevstack.losses.detector_loss import DetectorCriterion
+from bevstack.tasks.detection3d import Detection3D
 from bevstack.training.optimizer_step import OptimizerStep
 from bevstack.training.processes import Processes
 from tests.small_world import dataset, small_world
@@ -20,7 +21,7 @@ def root(tmp_path_factory):
 
 def one_step(root, config):
     """Run the first step; return the ``OptimizerStep`` and the outcome."""
-    optimizer_step = OptimizerStep(config, Processes())
+    optimizer_step = OptimizerStep(Detection3D(config), Processes())
     stream = make_training_loader(dataset(root), config)
     return optimizer_step, optimizer_step.run(stream, iter(stream), 1)
 
@@ -32,7 +33,7 @@ def recipe(**changes):
 def test_gradients_are_averaged_over_the_passes(root):
     """Compare with the gradients of single passes, and AdamW's first step from their mean."""
     config = one_frame(recipe(accumulate=2))
-    optimizer_step = OptimizerStep(config, Processes())
+    optimizer_step = OptimizerStep(Detection3D(config), Processes())
     before = {name: p.detach().clone() for name, p in optimizer_step.model.named_parameters()}
     stream = make_training_loader(dataset(root), config)
     batches = iter(stream)
@@ -76,7 +77,7 @@ def test_bfloat16_affects_only_the_forward_pass(root):
 
 def test_the_first_stage_trains_only_backbone_neck_and_perspective_head(root):
     config = all_stages(recipe(perspective_steps=1))
-    optimizer_step = OptimizerStep(config, Processes())
+    optimizer_step = OptimizerStep(Detection3D(config), Processes())
     before = {name: p.detach().clone() for name, p in optimizer_step.model.named_parameters()}
     stream = make_training_loader(dataset(root), config)
     batches = iter(stream)
@@ -109,6 +110,6 @@ def test_dropout_of_a_step_depends_only_on_step_and_seed(root):
     torch.manual_seed(77)
     _, again = one_step(root, config)
     assert first.loss == again.loss
-    optimizer_step = OptimizerStep(config, Processes())
+    optimizer_step = OptimizerStep(Detection3D(config), Processes())
     stream = make_training_loader(dataset(root), config)
     assert optimizer_step.run(stream, iter(stream), 2).loss != first.loss  # the same samples

@@ -11,11 +11,12 @@ import torch
 from safetensors.torch import load_file
 
 from bevstack.datasets.loader import make_training_loader
-from bevstack.training import train
+from bevstack.tasks.detection3d import Detection3D
 from bevstack.training.checkpoint import checkpoint_path, load_checkpoint
 from bevstack.training.jsonl import read_jsonl
 from bevstack.training.processes import Processes, join_processes
 from tests.small_world import build_once, dataset, small_world
+from tests.small_world import train_detector as train
 from tests.training.two_ranks import CASES, POISONED_STEP, RECIPE
 
 REPOSITORY = Path(__file__).parents[2]
@@ -131,7 +132,7 @@ def test_a_run_of_one_process_resumes_with_two(alone, together, name):
 @pytest.mark.parametrize("name", ["ddp", "fsdp"])
 def test_a_run_of_two_processes_resumes_with_one(root, alone, together, tmp_path, name):
     out = copy_of_second_step(together / name, tmp_path / "run")
-    position = load_checkpoint(checkpoint_path(out, 2), CASES[name]).position
+    position = load_checkpoint(checkpoint_path(out, 2), Detection3D(CASES[name])).position
     assert (position.steps_done, position.samples_seen, position.epoch) == (2, 8, 1)
     assert train(CASES[name], dataset(root), out, resume=True).resumed_from == 2
     expect_same_losses(out, alone["ddp"])

@@ -8,9 +8,10 @@ import torch
 from safetensors.torch import load_file
 
 from bevstack.datasets.loader import make_training_loader
-from bevstack.training import Listeners, train
+from bevstack.training import Listeners
 from bevstack.training.jsonl import read_jsonl
 from tests.small_world import dataset, small_world, with_training
+from tests.small_world import train_detector as train
 
 
 @pytest.fixture(scope="module")

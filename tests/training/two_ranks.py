@@ -12,9 +12,9 @@ import torch
 from bevstack.cli.main import main
 from bevstack.config import BEVGrid, ImageConfig, load_config
 from bevstack.models.bevformer import BEVFormerV2
-from bevstack.training import train
 from bevstack.training.processes import join_processes, leave_processes
 from tests.small_world import CONFIG, SPEC, dataset
+from tests.small_world import train_detector as train
 
 RECIPE = dataclasses.replace(
     CONFIG.training, num_steps=3, batch_size=4, learning_rate=1e-4, warmup_steps=0, ema_decay=0.9
@@ -68,8 +68,8 @@ def poison(sample_token):
     """Make the predictions for one sample NaN."""
     forward = BEVFormerV2.forward
 
-    def poisoned(self, batch, memory=None):
-        output = forward(self, batch, memory)
+    def poisoned(self, batch, memory=None, maps=None):
+        output = forward(self, batch, memory, maps)
         if sample_token in batch.sample_tokens:
             row = batch.sample_tokens.index(sample_token)
             codes = output.decoder.codes.clone()

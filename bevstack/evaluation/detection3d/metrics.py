@@ -67,6 +67,13 @@ class DetectionMetrics:
     classes: tuple[ClassMetrics, ...]
     no_predictions: bool = False  # there was no predicted box to score
 
+    def figures(self) -> dict[str, float]:
+        """Return all figures by name, as a line of a training's log of evaluations holds them."""
+        figures = {"nds": self.nds, "map": self.mean_average_precision}
+        errors = zip(ERRORS, self.errors.values, strict=True)
+        figures |= {f"m{printed.lower()}": value for (_, printed), value in errors}
+        return figures | {f"ap/{c.name}": c.average_precision for c in self.classes}
+
     @staticmethod
     def from_summary(summary: Mapping[str, Any]) -> DetectionMetrics:
         """Read the metrics from the content of a ``metrics_summary.json``.

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, replace
 import torch
 
 from bevstack.config import Config
-from bevstack.datasets.loader import make_training_loader
 from bevstack.datasets.nuscenes import NuScenesDataset
+from bevstack.tasks.detection3d import Detection3D
 from bevstack.training.optimizer_step import OptimizerStep
 from bevstack.training.processes import Processes
 
@@ -82,8 +82,9 @@ def time_step(config: Config, dataset: NuScenesDataset, *, partial: bool) -> flo
         num_workers=0,
     )
     config = replace(config, training=recipe)
-    optimizer_step = OptimizerStep(config, Processes(device=torch.device("cpu")))
-    stream = make_training_loader(dataset, config)
+    task, processes = Detection3D(config, dataset), Processes(device=torch.device("cpu"))
+    optimizer_step = OptimizerStep(task, processes)
+    stream = task.make_batches(recipe, processes, start=0)
     batches = iter(stream)
     times = []
     for number in range(1, count + 1):

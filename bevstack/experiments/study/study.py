@@ -39,6 +39,7 @@ from bevstack.files import write_text_atomically
 from bevstack.runtime.detector import load
 from bevstack.runtime.predict import predict_dataset
 from bevstack.tables.reader import Tables
+from bevstack.tasks.detection3d import Detection3D
 from bevstack.training import train
 from bevstack.training.progress_bar import make_console, training_progress
 
@@ -130,9 +131,8 @@ def finish(
     started = time.process_time()
     console = make_console()
     with training_progress(console, plan.num_steps, config.training.log_every) as report:
-        result = train(
-            config, samples, folder / "run", start=options.weights, resume=True, report=report
-        )
+        task = Detection3D(config, samples)
+        result = train(task, folder / "run", start=options.weights, resume=True, report=report)
     cpu_seconds = add_time(folder / "cpu_seconds.json", time.process_time() - started)
     held_out = open_split(tables, options.held_out, config, options.max_samples)
     results = folder / "results.json"
