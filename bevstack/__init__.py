@@ -9,19 +9,23 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bevstack.config import load_config
-    from bevstack.runtime.detector import load
+    from bevstack.runtime.loading import load, load_tasks
     from bevstack.types import Frame, Reset
 
 __version__ = "0.1.0"
-__all__ = ["Frame", "Reset", "__version__", "load", "load_config"]
+__all__ = ["Frame", "Reset", "__version__", "load", "load_config", "load_tasks"]
 
 
 def __getattr__(name: str) -> object:
     """Import a public name on first use, so that ``import bevstack`` stays fast."""
     if name == "load":
-        from bevstack.runtime.detector import load
+        from bevstack.runtime.loading import load
 
         return load
+    if name == "load_tasks":
+        from bevstack.runtime.loading import load_tasks
+
+        return load_tasks
     if name == "load_config":
         from bevstack.config import load_config
 

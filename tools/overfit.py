@@ -19,7 +19,7 @@ from pathlib import Path
 from bevstack.config import Config, load_config
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.evaluation.scoring import SUMMARY_NAME, evaluate_results
-from bevstack.runtime.detector import load
+from bevstack.runtime.loading import load
 from bevstack.runtime.predict import predict_dataset
 from bevstack.synthetic import WorldSpec, make_world
 from bevstack.tables.names import DETECTION_RANGE_M

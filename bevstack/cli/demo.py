@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _load(model: str, device: str, console: Console) -> Detector:
-    from bevstack.runtime.detector import load
+    from bevstack.runtime.loading import load
     from bevstack.runtime.shipped import packaged_weights, weights_path
 
     if model == WEIGHTS and WEIGHTS not in packaged_weights():

@@ -121,7 +121,8 @@ def _check_input(args: argparse.Namespace) -> None:
 
 def _make_detector(args: argparse.Namespace, console: Console) -> Detector:
     from bevstack.config import load_config
-    from bevstack.runtime.detector import build, load
+    from bevstack.runtime.detector import build
+    from bevstack.runtime.loading import load
 
     expected = None if args.config is None else load_config(args.config)
     if args.weights is not None:

@@ -152,7 +152,7 @@ def _predict_and_score(
     from bevstack.evaluation.baselines.priors import best_bev_prior, random_boxes
     from bevstack.evaluation.detection3d.metrics import format_table
     from bevstack.evaluation.scoring import evaluate_results
-    from bevstack.runtime.detector import load
+    from bevstack.runtime.loading import load
     from bevstack.runtime.predict import predict_dataset
 
     results = args.out / "results_nusc.json"

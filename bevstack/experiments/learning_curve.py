@@ -22,7 +22,7 @@ from bevstack.files import write_text_atomically
 from bevstack.models.build import save_weights
 from bevstack.render.files import write_picture
 from bevstack.render.learning_curve import CurveStyle, draw_learning_curve
-from bevstack.runtime.detector import load
+from bevstack.runtime.loading import load
 from bevstack.runtime.predict import predict_dataset
 from bevstack.tables.reader import Tables
 from bevstack.training.checkpoint import read_weights

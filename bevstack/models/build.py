@@ -6,6 +6,7 @@ The only module of ``bevstack.models`` that uses a whole ``Config``.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -32,12 +33,14 @@ from bevstack.models.perspective.head import PerspectiveHead
 from bevstack.models.perspective.proposals import find_proposals
 from bevstack.models.temporal.fusion import TemporalFusion
 from bevstack.models.temporal.history import History
-from bevstack.models.weights import read_safetensors, write_safetensors
+from bevstack.models.weights import read_safetensors, task_weights, write_safetensors
 
 FORMAT = "bevstack-model-1"
 # Metadata keys that this module writes to a weights file; the caller may add further ones.
 FORMAT_KEY = "format"
 CONFIG_KEY = "config"
+TASKS_KEY = "tasks"  # JSON list of names; absent: 3D detection alone
+DETECTION3D = "detection3d"
 _HALF_TYPES = (torch.float16, torch.bfloat16)
 
 
@@ -178,7 +181,12 @@ def load_model(path: str | Path, *, expected: Config | None = None) -> tuple[BEV
             not fit the file's configuration.
     """
     tensors, metadata = read_safetensors(path)
+    tasks = list_tasks(path, metadata)
+    if DETECTION3D not in tasks:
+        raise ValueError(f"weights must be of the task {DETECTION3D}; got {path} of {tasks}")
     config = _read_config(Path(path), metadata)
+    if len(tasks) > 1:
+        tensors = task_weights(tensors, DETECTION3D)
     if expected is not None:
         _check_same_model(Path(path), expected, config)
     with torch.device("meta"):  # draws and allocates nothing: the file's tensors become the weights
@@ -187,6 +195,37 @@ def load_model(path: str | Path, *, expected: Config | None = None) -> tuple[BEV
     _check_fit(Path(path), wanted, tensors)
     model.load_state_dict(_widened(tensors, wanted), assign=True)
     return model.eval(), config
+
+
+def list_tasks(path: str | Path, metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the tasks of a weights file, by its metadata.
+
+    Raises:
+        ValueError: the list cannot be read.
+    """
+    text = metadata.get(TASKS_KEY, json.dumps([DETECTION3D]))
+    try:
+        names = json.loads(text)
+    except json.JSONDecodeError:
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{TASKS_KEY} must be a JSON list of names; got {text!r} in {path}")
+    return tuple(names)
+
+
+def read_task_config(path: str | Path, metadata: Mapping[str, str], task: str) -> str:
+    """Return the configuration of one task of a weights file, as JSON.
+
+    Raises:
+        ValueError: the file has no such task, or its configuration cannot be read.
+    """
+    tasks = list_tasks(path, metadata)
+    if len(tasks) == 1 and tasks[0] == task == DETECTION3D:
+        return metadata[CONFIG_KEY]
+    try:
+        return json.dumps(json.loads(metadata[CONFIG_KEY])["tasks"][task]["task"])
+    except (KeyError, TypeError, json.JSONDecodeError):
+        raise ValueError(f"{path} must hold the configuration of the task {task!r}") from None
 
 
 def _widened(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -204,7 +243,7 @@ def _read_config(path: Path, metadata: Mapping[str, str]) -> Config:
             f"{metadata.get(FORMAT_KEY)!r}: write it with save_model"
         )
     try:
-        return config_from_json(metadata[CONFIG_KEY])
+        return config_from_json(read_task_config(path, metadata, DETECTION3D))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} holds a configuration that cannot be read: {error}") from None
 

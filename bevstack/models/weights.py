@@ -14,6 +14,8 @@ from bevstack.files import sort_safetensors_metadata, write_atomically
 # First bytes of files written by torch.save: a zip archive, or a pickle of protocol 2 to 5.
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
+BACKBONE = "backbone."  # prefix of the weights that the tasks of a model share
+
 
 def write_safetensors(
     path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
@@ -65,3 +67,10 @@ def _fault(path: Path, error: SafetensorError) -> str:
         f"weights must be a whole safetensors file; got {path}, which is damaged or cut short "
         f"({error}): copy or download it again"
     )
+
+
+def task_weights(weights: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Return the weights of one task's model, of those of a joint model."""
+    prefix = f"tasks.{name}."
+    own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    return {**{k: v for k, v in weights.items() if k.startswith(BACKBONE)}, **own}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from bevstack.datasets.collate import PreparedClip, prepare_clip, stack_clips
 from bevstack.datasets.loader import collate
 from bevstack.geometry import invert_se3, nominal_bev_from_ego
 from bevstack.models.bevformer import BEVFormerOutput, BEVFormerV2
-from bevstack.models.build import build_model, load_model
+from bevstack.models.build import DETECTION3D, build_model, load_model
 from bevstack.models.detection3d.box_code import DecoderOutput, detections_from
 from bevstack.runtime.shipped import weights_path
 from bevstack.runtime.stream_protocol import Stream
@@ -31,9 +31,17 @@ class Detector:
         >>> detections.boxes.center, detections.scores, detections.labels
     """
 
-    def __init__(self, model: BEVFormerV2, config: Config) -> None:
+    def __init__(
+        self, model: BEVFormerV2, config: Config, *, further: Mapping[str, object] | None = None
+    ) -> None:
         self.model = model.eval()
         self.config = config
+        self.further: Mapping[str, object] = further or {}  # predictors of further tasks, by task
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Return the tasks that this object offers, 3D detection first."""
+        return (DETECTION3D, *self.further)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -147,13 +155,13 @@ def _check_has_camera(name: str, frame: Frame) -> None:
         raise ValueError(f"{name} must have a working camera; all are lost")
 
 
-def load(
+def load_detector(
     weights: str | Path,
     device: str | torch.device = "cpu",
     *,
     expected: Config | None = None,
 ) -> Detector:
-    """Load a detector from a weights file, which holds its configuration.
+    """Load the 3D detector of a weights file alone; ``runtime.loading.load`` loads further tasks.
 
     Args:
         weights: a safetensors file, as training writes it; or the name of packaged weights, such

@@ -54,6 +54,8 @@ class Detection3D:
         self.criterion = DetectorCriterion(config.loss, config.perspective)
         self.names = ("detection3d",)
         self.headline = "nds"
+        self.view = "surround"
+        self.all_parts_run = True
         self.recipe = config.training
         self.has_held_out = held_out is not None
         parts = (InternImageBlock, Bottleneck, BEVEncoderLayer, DecoderLayer)

@@ -107,6 +107,14 @@ class Task(Protocol):
         """Return True if there are held-out samples to evaluate on."""
 
     @property
+    def view(self) -> str:
+        """Return the name of the images that the task sees; equal names mean equal images."""
+
+    @property
+    def all_parts_run(self) -> bool:
+        """Return True if every pass after the first stage gives every parameter a gradient."""
+
+    @property
     def sharding(self) -> Sharding:
         """Return the modules that may be sharded one at a time."""
 

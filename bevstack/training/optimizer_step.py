@@ -68,6 +68,7 @@ class OptimizerStep:
         start: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.recipe = task.recipe
+        self.all_parts_run = task.all_parts_run
         self.processes = processes
         torch.manual_seed(self.recipe.seed)  # the same first weights in every process
         self.model = task.build_model()
@@ -171,9 +172,10 @@ class OptimizerStep:
         """
         if self.processes.world_size == 1 or self.sharded:
             return self.loss_module
+        unused = partial or not self.all_parts_run
         if self._replica is None or self._replica_is_partial != partial:
             self._replica = None  # releases the hooks of the old one
-            self._replica = replicate(self.loss_module, some_unused=partial)
+            self._replica = replicate(self.loss_module, some_unused=unused)
             self._replica_is_partial = partial
         return self._replica
 

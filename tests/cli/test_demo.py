@@ -22,7 +22,7 @@ from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.evaluation.scoring import evaluate_results
 from bevstack.models.build import build_model, save_model
 from bevstack.runtime import shipped
-from bevstack.runtime.detector import load
+from bevstack.runtime.loading import load
 from bevstack.runtime.predict import predict_dataset
 from bevstack.runtime.tracked import TrackedDetector
 from bevstack.synthetic import PRESETS

@@ -16,7 +16,8 @@ from bevstack.datasets.images import read_image
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.evaluation.results.result_boxes import results_of_frame
 from bevstack.models.build import save_model
-from bevstack.runtime.detector import build, load
+from bevstack.runtime.detector import build
+from bevstack.runtime.loading import load
 from bevstack.runtime.predict import predict_dataset
 from bevstack.types import Clip, Frame
 from tests.conftest import shared_dir

@@ -11,7 +11,7 @@ from bevstack.evaluation.detection3d.truth import ground_truth, samples_of_split
 from bevstack.evaluation.results.submission import read_submission
 from bevstack.models.build import build_model
 from bevstack.models.detection3d.box_code import DecoderOutput
-from bevstack.runtime.detector import load
+from bevstack.runtime.loading import load
 from bevstack.runtime.predict import predict_dataset
 from bevstack.tasks import detection3d, held_out
 from bevstack.training import Listeners

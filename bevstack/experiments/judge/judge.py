@@ -30,7 +30,7 @@ from bevstack.experiments.judge.splits import open_split
 from bevstack.experiments.judge.turned_world import read_manifest
 from bevstack.files import write_text_atomically
 from bevstack.models.weights import read_safetensors
-from bevstack.runtime.detector import load
+from bevstack.runtime.loading import load
 from bevstack.tables.reader import Tables
 
 FORMAT = "bevstack-judge-1"

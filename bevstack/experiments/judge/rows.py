@@ -21,7 +21,8 @@ from bevstack.experiments.judge.detectors import FrameByFrame, LiftedPerspective
 from bevstack.experiments.judge.lifting import lift_true_boxes
 from bevstack.experiments.judge.turned_world import make_turned_scenes, read_manifest
 from bevstack.experiments.judge.verdict import CORRECT_CALIBRATION, LOST, WRONG_CALIBRATION
-from bevstack.runtime.detector import Detector, load
+from bevstack.runtime.detector import Detector
+from bevstack.runtime.loading import load
 from bevstack.runtime.mirrored import MirroredDetector
 from bevstack.runtime.predict import predict_dataset
 from bevstack.runtime.tracked import TrackedDetector

@@ -36,7 +36,7 @@ from bevstack.experiments.judge.turned_world import read_manifest
 from bevstack.experiments.study.budget import Plan, plan_budget
 from bevstack.experiments.study.variants import SEED, Variant, list_variants, select_variants
 from bevstack.files import write_text_atomically
-from bevstack.runtime.detector import load
+from bevstack.runtime.loading import load
 from bevstack.runtime.predict import predict_dataset
 from bevstack.tables.reader import Tables
 from bevstack.tasks.detection3d import Detection3D

@@ -1,0 +1,320 @@
+"""Several tasks on one backbone, trained in one step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from bevstack.config import TrainingConfig
+from bevstack.losses.criterion import Losses
+from bevstack.models.build import CONFIG_KEY, FORMAT, FORMAT_KEY, TASKS_KEY, list_tasks
+from bevstack.models.weights import read_safetensors, task_weights, write_safetensors
+from bevstack.tasks.joint_model import JointModel
+from bevstack.tasks.task import Batches, ProcessGroup, Score, Sharding, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointPart:
+    """One task of a joint training.
+
+    A task either brings samples of its own, or has labels for the samples of another task
+    (``same_samples_as``); then it implements ``datasets.batch_stream.ClipLabels`` too.
+    """
+
+    task: Task
+    weight: float = 1.0  # of its loss
+    num_samples: int = 1  # of a step, over all processes; without ``same_samples_as``
+    same_samples_as: str | None = None  # name of the other task
+
+    def __post_init__(self) -> None:
+        if not self.weight > 0:
+            raise ValueError(f"weight must be positive; got {self.weight}")
+        if self.num_samples < 1:
+            raise ValueError(f"num_samples must be at least 1; got {self.num_samples}")
+
+    @property
+    def name(self) -> str:
+        """Return the task's name."""
+        return self.task.names[0]
+
+
+@dataclass(frozen=True)
+class JointBatch:
+    """Batches of the tasks that bring samples; None where this process has none in this pass."""
+
+    parts: Mapping[str, Any]  # by task
+    scales: Mapping[str, float] = field(default_factory=dict)  # of losses: processes over owners
+
+    @property
+    def sample_tokens(self) -> tuple[str, ...]:
+        """Return the names of all samples."""
+        return tuple(t for part in self.parts.values() if part for t in part.sample_tokens)
+
+    @property
+    def num_images(self) -> int:
+        """Return the number of images of all tasks."""
+        return sum(part.num_images for part in self.parts.values() if part)
+
+    def to(self, device: torch.device | str) -> JointBatch:
+        """Return the batch on a device."""
+        return replace(self, parts={n: p and p.to(device) for n, p in self.parts.items()})
+
+
+class JointBatches:
+    """Streams of several tasks, one batch of each a pass.
+
+    Args:
+        streams: by task; None where this process has no samples of it.
+        scales: factors of the losses by task.
+    """
+
+    def __init__(self, streams: Mapping[str, Batches | None], scales: Mapping[str, float]) -> None:
+        self.streams = streams
+        self.scales = scales
+
+    @property
+    def epoch_length(self) -> int:
+        """Return the longest epoch of the tasks, in samples."""
+        return max(stream.epoch_length for stream in self.streams.values() if stream)
+
+    @property
+    def skipped(self) -> Sequence[tuple[str, str]]:
+        """Return the skipped samples of all tasks."""
+        return [s for stream in self.streams.values() if stream for s in stream.skipped]
+
+    def __iter__(self) -> Iterator[JointBatch]:
+        """Yield one batch of every task."""
+        running = {name: stream and iter(stream) for name, stream in self.streams.items()}
+        while True:
+            parts = {name: batches and next(batches) for name, batches in running.items()}
+            yield JointBatch(parts, self.scales)
+
+
+class JointOutputs(NamedTuple):
+    """Outputs of the tasks that have samples or labels in a pass."""
+
+    outputs: Mapping[str, Any]  # by task
+    labels: Mapping[str, Any]  # what each is compared with
+    zero: Tensor  # () with a gradient of zero, for a pass without any task
+
+
+class JointTask:
+    """Several tasks that share a backbone (``tasks.task.Task``).
+
+    The first task builds the backbone. In every pass each task that has samples or labels computes
+    its loss; the backbone runs once for each set of images. The loss is the weighted sum over the
+    tasks, its terms are one a task, and a task without samples or labels in this process adds
+    nothing. The model with the highest headline figure of the first task is the best.
+
+    Args:
+        parts: the tasks, with distinct names.
+        recipe: steps, optimiser and schedule. Its batch size is the sum of ``num_samples``.
+
+    Raises:
+        ValueError: no task, equal names, ``same_samples_as`` names no task with samples, or another
+            batch size, or sharding, which needs all tasks in every process.
+    """
+
+    def __init__(self, parts: Sequence[JointPart], recipe: TrainingConfig) -> None:
+        self.parts = {part.name: part for part in parts}
+        self.recipe = recipe
+        self._check(parts)
+        first = parts[0].task
+        self.names = tuple(self.parts)
+        self.headline = f"{parts[0].name}/{first.headline}"
+        self.has_held_out = all(part.task.has_held_out for part in parts)
+        self.sharding = Sharding((), run_equally_often=False)
+        self.view = parts[0].task.view
+        self.all_parts_run = False
+
+    def _check(self, parts: Sequence[JointPart]) -> None:
+        if not parts or len(self.parts) != len(parts):
+            raise ValueError(
+                f"parts must be tasks of distinct names; got {[p.name for p in parts]}"
+            )
+        owners = {name for name, part in self.parts.items() if part.same_samples_as is None}
+        for name, part in self.parts.items():
+            if part.same_samples_as is not None and part.same_samples_as not in owners:
+                raise ValueError(
+                    f"same_samples_as of {name} must name a task with samples of its own, "
+                    f"{sorted(owners)}; got {part.same_samples_as!r}"
+                )
+        if self.recipe.engine != "ddp":
+            raise ValueError(
+                "training.engine must be 'ddp' for several tasks, as a process may have no samples "
+                f"of one; got {self.recipe.engine!r}"
+            )
+        total = sum(self.parts[name].num_samples for name in owners)
+        if self.recipe.batch_size != total:
+            raise ValueError(
+                f"training.batch_size must be the sum of num_samples, {total}; got "
+                f"{self.recipe.batch_size}"
+            )
+
+    def to_json(self) -> str:
+        """See ``Task.to_json``."""
+        tasks = {
+            name: {
+                "task": json.loads(part.task.to_json()),
+                "weight": part.weight,
+                "num_samples": part.num_samples,
+                "same_samples_as": part.same_samples_as,
+            }
+            for name, part in self.parts.items()
+        }
+        return json.dumps({"tasks": tasks, "training": asdict(self.recipe)}, sort_keys=True)
+
+    def differences(self, stored: str, free: Sequence[str]) -> list[str]:
+        """See ``Task.differences``."""
+        ours, theirs = json.loads(self.to_json()), json.loads(stored)
+        for values in (ours, theirs):
+            for name in free:
+                values.get("training", {}).pop(name, None)
+        return list(_differing("", ours, theirs))[:3]
+
+    def build_model(self, backbone: nn.Module | None = None) -> JointModel:
+        """See ``Task.build_model``."""
+        models: dict[str, nn.Module] = {}
+        for name, part in self.parts.items():
+            models[name] = part.task.build_model(backbone)
+            backbone = models[name].backbone  # type: ignore[assignment]  # Task: a module
+        assert isinstance(backbone, nn.Module)
+        return JointModel(backbone, models)
+
+    def read_weights(self, path: Path) -> Mapping[str, Tensor]:
+        """See ``Task.read_weights``."""
+        tensors, metadata = read_safetensors(path)
+        found = list_tasks(path, metadata)
+        if found != self.names:
+            raise ValueError(f"weights must be of the tasks {self.names}; got {path} of {found}")
+        return tensors
+
+    def write_model(
+        self, path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str]
+    ) -> None:
+        """See ``Task.write_model``: one file, with the configuration of every task."""
+        own = {FORMAT_KEY: FORMAT, CONFIG_KEY: self.to_json(), TASKS_KEY: json.dumps(self.names)}
+        write_safetensors(path, dict(weights), {**metadata, **own})
+
+    def make_batches(
+        self, recipe: TrainingConfig, group: ProcessGroup, *, start: int, labels: Sequence[Any] = ()
+    ) -> JointBatches:
+        """See ``Task.make_batches``; of each task the part of the samples that it brings."""
+        steps_done = start // recipe.batch_size
+        streams: dict[str, Batches | None] = {}
+        scales: dict[str, float] = {}
+        for name, part in self.parts.items():
+            if part.same_samples_as is not None:
+                continue
+            members = _members(part.num_samples // recipe.accumulate, group)
+            scales[name] = group.world_size / members.world_size
+            streams[name] = None
+            if members.rank < members.world_size:
+                own = replace(recipe, batch_size=part.num_samples)
+                first = steps_done * part.num_samples
+                further = [p.task for p in self.parts.values() if p.same_samples_as == name]
+                streams[name] = part.task.make_batches(own, members, start=first, labels=further)
+        return JointBatches(streams, scales)
+
+    def images(self, model: nn.Module, batch: JointBatch) -> Tensor:
+        """Refuse, because several tasks see several sets of images."""
+        raise TypeError("images must be asked of one of the tasks; got a joint task")
+
+    def forward(
+        self,
+        model: nn.Module,
+        batch: JointBatch,
+        maps: Sequence[Tensor] | None = None,
+        *,
+        first_stage: bool,
+    ) -> JointOutputs:
+        """See ``Task.forward``: the backbone runs once for each view of a batch's images."""
+        assert isinstance(model, JointModel)
+        outputs: dict[str, Any] = {}
+        labels: dict[str, Any] = {}
+        for owner, samples in batch.parts.items():
+            views: dict[str, Sequence[Tensor]] = {}
+            for name, part in self.parts.items():
+                given = _labels_of(part, owner, samples)
+                if given is None:
+                    continue
+                view, network = part.task.view, model.tasks[name]
+                if view not in views:
+                    views[view] = model.backbone(part.task.images(network, given))
+                labels[name] = given
+                outputs[name] = part.task.forward(
+                    network, given, views[view], first_stage=first_stage
+                )
+        return JointOutputs(outputs, labels, next(model.parameters()).sum() * 0)
+
+    def are_finite(self, outputs: JointOutputs) -> Tensor:
+        """See ``Task.are_finite``."""
+        found = [self.parts[n].task.are_finite(out) for n, out in outputs.outputs.items()]
+        flags = [flag for flag in found if flag is not None]
+        return torch.stack([torch.ones_like(outputs.zero, dtype=torch.bool), *flags]).all()
+
+    def losses(self, outputs: JointOutputs, batch: JointBatch) -> Losses:
+        """See ``Task.losses``: one term a task, 0 for a task without samples or labels here."""
+        terms = {name: torch.zeros_like(outputs.zero.detach()) for name in self.parts}
+        total = outputs.zero
+        for name, found in outputs.outputs.items():
+            part = self.parts[name]
+            factor = part.weight * batch.scales[part.same_samples_as or name]
+            loss = factor * part.task.losses(found, outputs.labels[name]).total
+            total = total + loss
+            terms[name] = loss.detach()
+        return Losses(total, terms)
+
+    def evaluate(self, weights: Mapping[str, Tensor], folder: Path, group: ProcessGroup) -> Score:
+        """See ``Task.evaluate``: the figures of every task, as "<task>/<figure>"."""
+        scores = {
+            name: part.task.evaluate(task_weights(weights, name), folder, group)
+            for name, part in self.parts.items()
+        }
+        figures = {
+            f"{name}/{figure}": value
+            for name, score in scores.items()
+            for figure, value in score.figures.items()
+        }
+        return Score(figures, {name: score.details for name, score in scores.items()})
+
+
+def _labels_of(part: JointPart, owner: str, samples: Any) -> Any:
+    """Return a part's batch or labels among the samples of an owner; None if it has none."""
+    if samples is None or part.name == owner:
+        return samples if part.name == owner else None
+    return samples.labels.get(part.name) if part.same_samples_as == owner else None
+
+
+@dataclass(frozen=True)
+class _Members:
+    """The first processes of a group, which share samples that are fewer than the processes."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    def barrier(self) -> None:
+        """Refuse, because the remaining processes would not come."""
+        raise RuntimeError("the processes of one task cannot wait for each other")
+
+
+def _members(per_pass: int, group: ProcessGroup) -> ProcessGroup:
+    if per_pass >= group.world_size:
+        return group  # the loader refuses what cannot be shared evenly
+    return _Members(group.rank, per_pass, group.device)
+
+
+def _differing(path: str, ours: Any, theirs: Any) -> Iterator[str]:
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for key in {**ours, **theirs}:
+            inner = f"{path}.{key}" if path else key
+            yield from _differing(inner, ours.get(key), theirs.get(key))
+    elif ours != theirs:
+        yield f"{path}: {ours!r} != {theirs!r}"
