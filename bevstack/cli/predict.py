@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bevstack.runtime.detector import Detector
+    from bevstack.runtime.stream_protocol import FrameDetector
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -119,7 +119,7 @@ def _check_input(args: argparse.Namespace) -> None:
         raise ValueError("--images DIR must be given with --rig; got none")
 
 
-def _make_detector(args: argparse.Namespace, console: Console) -> Detector:
+def _make_detector(args: argparse.Namespace, console: Console) -> FrameDetector:
     from bevstack.config import load_config
     from bevstack.runtime.detector import build
     from bevstack.runtime.loading import load
@@ -132,7 +132,7 @@ def _make_detector(args: argparse.Namespace, console: Console) -> Detector:
     return build(expected, args.device)
 
 
-def _predict_rig(args: argparse.Namespace, detector: Detector, console: Console) -> int:
+def _predict_rig(args: argparse.Namespace, detector: FrameDetector, console: Console) -> int:
     from bevstack.runtime.predict import predict_rig
 
     count = predict_rig(detector, args.rig, args.images, args.out, lost=args.lost)
@@ -140,7 +140,7 @@ def _predict_rig(args: argparse.Namespace, detector: Detector, console: Console)
     return 0
 
 
-def _predict_nuscenes(args: argparse.Namespace, detector: Detector, console: Console) -> int:
+def _predict_nuscenes(args: argparse.Namespace, detector: FrameDetector, console: Console) -> int:
     from rich.progress import Progress
 
     from bevstack.datasets.nuscenes import NuScenesDataset

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from bevstack.config import Config
+from bevstack.config import Config, config_to_json
 from bevstack.datasets.collate import PreparedClip, prepare_clip, stack_clips
 from bevstack.datasets.loader import collate
 from bevstack.geometry import invert_se3, nominal_bev_from_ego
@@ -17,7 +18,7 @@ from bevstack.models.build import DETECTION3D, build_model, load_model
 from bevstack.models.detection3d.box_code import DecoderOutput, detections_from
 from bevstack.runtime.shipped import weights_path
 from bevstack.runtime.stream_protocol import Stream
-from bevstack.runtime.streaming import DetectorStream
+from bevstack.runtime.streaming import DetectorStream, step_together
 from bevstack.types import Batch, BEVMemory, Clip, Detections, Frame
 
 
@@ -56,7 +57,16 @@ class Detector:
     @property
     def mode(self) -> str:
         """Return the inference mode; detectors of different modes give different results."""
-        return type(self).__qualname__
+        return "Detector"
+
+    def fingerprint(self) -> str:
+        """Return a digest of the weights and the configuration."""
+        digest = hashlib.sha256(config_to_json(self.config).encode())
+        for name, value in sorted(self.model.state_dict().items()):
+            digest.update(name.encode())
+            content = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            digest.update(content.numpy().tobytes())
+        return digest.hexdigest()
 
     def predict(self, frame: Frame) -> Detections:
         """Detect objects in one frame; boxes come best first.
@@ -93,7 +103,9 @@ class Detector:
         if clip.offsets != self.config.frames:
             raise ValueError(f"offsets must be {self.config.frames}; got {clip.offsets}")
         _check_has_camera("the current frame", clip.current)
-        frames = tuple(frame if frame is None else self._place(frame) for frame in clip.frames)
+        frames = tuple(
+            frame if frame is None else self.place_in_bev(frame) for frame in clip.frames
+        )
         batch = collate([Clip(frames, clip.offsets)], self.config)
         return self.run(batch, [clip.current])[0][0]
 
@@ -105,9 +117,23 @@ class Detector:
         """
         return DetectorStream(self)
 
+    def step_together(self, streams: Sequence[Stream], frames: Sequence[Frame]) -> list[Detections]:
+        """Run one step of several streams; those with images of one size run at once.
+
+        Raises:
+            ValueError: a stream is of another detector or is given twice, the number of frames
+                differs, or a stream refuses its frame. All streams are then unchanged.
+        """
+        own = [s for s in streams if isinstance(s, DetectorStream) and s.detector is self]
+        if len(own) != len(streams):
+            raise ValueError(
+                f"streams must be of this detector; got {len(streams) - len(own)} of another one"
+            )
+        return step_together(own, frames)
+
     def prepare(self, frame: Frame) -> PreparedClip:
         """Prepare a single frame as model input."""
-        return prepare_clip(Clip((self._place(frame),), (0,)), self.config)
+        return prepare_clip(Clip((self.place_in_bev(frame),), (0,)), self.config)
 
     def run(
         self, batch: Batch, frames: Sequence[Frame], memory: BEVMemory | None = None
@@ -141,7 +167,7 @@ class Detector:
             nms_iou=decoder.nms_iou,
         )
 
-    def _place(self, frame: Frame) -> Frame:
+    def place_in_bev(self, frame: Frame) -> Frame:
         """Return the frame with ``bev_from_ego`` set and without annotations."""
         bev_from_ego = frame.bev_from_ego
         if bev_from_ego is None:

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from bevstack.config import Config
 from bevstack.datasets.augmentation.mirror import mirror_boxes, mirror_clip, mirror_frame
-from bevstack.runtime.detector import Detector
-from bevstack.runtime.streaming import DetectorStream, step_together
+from bevstack.runtime.stream_protocol import FrameDetector, Stream, StreamState, step_each
+from bevstack.tracking import Tracks
 from bevstack.types import Boxes3D, Clip, Detections, Frame, Reset
 from bevstack.types.boxes import blend_yaw
 
@@ -23,14 +24,14 @@ REACH_M, REACH_PER_M = 1.0, 0.1  # greatest distance between two boxes of one ob
 ALONE = 0.7  # factor on the score of a box that only one of the two views has
 
 
-class MirroredDetector(Detector):
+class MirroredDetector:
     """Detector that merges its boxes of a frame with those of the frame's mirror image.
 
     For models trained with ``augmentation.mirror_scene``, or as good on mirrored scenes for another
     reason. Its result for a mirrored frame is the mirror image of its result for the frame.
 
     Args:
-        detector: the detector whose model is used.
+        detector: the detector of the boxes in each view.
 
     Raises:
         ValueError: the model's grid does not lie in the ego frame, whose x axis is the axis of
@@ -41,33 +42,62 @@ class MirroredDetector(Detector):
         >>> detections = detector.predict(frame)
     """
 
-    def __init__(self, detector: Detector) -> None:
-        super().__init__(detector.model, detector.config)
+    def __init__(self, detector: FrameDetector) -> None:
         frame = detector.config.grid.frame
         if frame != "ego":
             raise ValueError(f"grid.frame must be 'ego' for mirrored detection; got {frame!r}")
+        self.detector = detector
+
+    @property
+    def config(self) -> Config:
+        """Return the inner detector's configuration."""
+        return self.detector.config
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Return the class names; ``Detections.labels`` index them."""
+        return self.detector.class_names
+
+    @property
+    def mode(self) -> str:
+        """Return the inference mode, with that of the inner detector."""
+        return f"MirroredDetector({self.detector.mode})"
+
+    def fingerprint(self) -> str:
+        """Return the inner detector's digest."""
+        return self.detector.fingerprint()
+
+    def predict(self, frame: Frame) -> Detections:
+        """Detect objects in one frame, like ``FrameDetector.predict``, at twice the cost.
+
+        Raises:
+            ValueError: the inner detector refuses the frame, or its bev frame is not symmetric
+                about the ego frame's x axis.
+        """
+        return self.predict_batch([frame])[0]
 
     def predict_batch(self, frames: Sequence[Frame]) -> list[Detections]:
-        """Detect objects in several frames, like ``Detector.predict_batch``, at twice the cost.
+        """Detect objects in several frames, like ``FrameDetector.predict_batch``.
 
         Raises:
             ValueError: ``frames`` is empty, a frame has no working camera, or a frame's bev frame
                 is not symmetric about the ego frame's x axis.
         """
         both = [*frames, *(mirror_frame(frame) for frame in frames)]
-        detections = super().predict_batch(both)
+        detections = self.detector.predict_batch(both)
         count = len(frames)
         pairs = zip(detections[:count], detections[count:], strict=True)
         return [self.merge(*pair) for pair in pairs]
 
     def predict_clip(self, clip: Clip) -> Detections:
-        """Detect objects in a clip's current frame, like ``Detector.predict_clip``.
+        """Detect objects in a clip's current frame, like ``FrameDetector.predict_clip``.
 
         Raises:
-            ValueError: ``Detector.predict_clip`` refuses the clip, or a bev frame is not symmetric
-                about the ego frame's x axis.
+            ValueError: the inner detector refuses the clip, or a bev frame is not symmetric about
+                the ego frame's x axis.
         """
-        return self.merge(super().predict_clip(clip), super().predict_clip(mirror_clip(clip)))
+        inner = self.detector
+        return self.merge(inner.predict_clip(clip), inner.predict_clip(mirror_clip(clip)))
 
     def stream(self) -> MirroredStream:
         """Return a new stream, which keeps the history of both views.
@@ -76,6 +106,14 @@ class MirroredDetector(Detector):
             ValueError: the model uses future frames.
         """
         return MirroredStream(self)
+
+    def step_together(self, streams: Sequence[Stream], frames: Sequence[Frame]) -> list[Detections]:
+        """Run one step of several streams, one after the other; each runs its two views at once.
+
+        Raises:
+            ValueError: the number of frames differs, or a stream refuses its frame.
+        """
+        return step_each(streams, frames)
 
     def merge(self, detections: Detections, in_mirror: Detections) -> Detections:
         """Merge the boxes of a frame with those of its mirror image, given in mirrored form."""
@@ -94,7 +132,8 @@ class MirroredStream:
 
     def __init__(self, detector: MirroredDetector) -> None:
         self.detector = detector
-        self._views = (DetectorStream(detector), DetectorStream(detector))
+        inner = detector.detector
+        self._views = (inner.stream(), inner.stream())
 
     @property
     def uses_history(self) -> bool:
@@ -106,6 +145,16 @@ class MirroredStream:
         """Return the reason why the last step used no history, or ``Reset.NONE``."""
         return self._views[0].reset
 
+    @property
+    def tracks(self) -> Tracks:
+        """Return no tracks: this stream does not track."""
+        return Tracks.empty()
+
+    @property
+    def state(self) -> StreamState:
+        """Return all that the stream knows after the last step."""
+        return StreamState(reset=self.reset)
+
     def step(self, frame: Frame) -> Detections:
         """Detect objects in the next frame, like ``DetectorStream.step``.
 
@@ -113,7 +162,8 @@ class MirroredStream:
             ValueError: ``DetectorStream.step`` refuses the frame, or its bev frame is not symmetric
                 about the ego frame's x axis. The stream is then unchanged.
         """
-        return self.detector.merge(*step_together(self._views, (frame, mirror_frame(frame))))
+        frames = (frame, mirror_frame(frame))
+        return self.detector.merge(*self.detector.detector.step_together(self._views, frames))
 
 
 def merge_views(first: Detections, second: Detections) -> Detections:

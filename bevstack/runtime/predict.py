@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from bevstack.config import config_to_json
 from bevstack.datasets.clips import load_clip
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.datasets.sampling import scene_owners
@@ -24,8 +22,8 @@ from bevstack.evaluation.results.result_boxes import results_of_frame
 from bevstack.evaluation.results.submission import write_submission
 from bevstack.files import write_text_atomically
 from bevstack.runtime.detections_file import write_detections
-from bevstack.runtime.detector import Detector
 from bevstack.runtime.rig import frame_from_rig, read_rig
+from bevstack.runtime.stream_protocol import FrameDetector
 from bevstack.types import Detections, Frame, Reset
 
 Progress = Callable[[int, int], None]  # samples done, samples of this process
@@ -67,7 +65,7 @@ def check_writable(out: Path) -> None:
 
 
 def predict_dataset(
-    detector: Detector,
+    detector: FrameDetector,
     dataset: NuScenesDataset,
     out: Path,
     *,
@@ -118,7 +116,7 @@ def predict_dataset(
 
 
 def predict_rig(
-    detector: Detector,
+    detector: FrameDetector,
     rig_path: Path,
     images: Path,
     out: Path,
@@ -151,7 +149,9 @@ class StreamStep:
     reset: Reset  # reason why no history was used, or NONE
 
 
-def stream_scene(detector: Detector, dataset: NuScenesDataset, scene: str) -> Iterator[StreamStep]:
+def stream_scene(
+    detector: FrameDetector, dataset: NuScenesDataset, scene: str
+) -> Iterator[StreamStep]:
     """Stream the key frames of a scene through a detector, in order of time.
 
     The measured time does not include reading the images.
@@ -167,7 +167,7 @@ def stream_scene(detector: Detector, dataset: NuScenesDataset, scene: str) -> It
 
 
 def _stream_frames(
-    detector: Detector, dataset: NuScenesDataset, indices: Iterable[int]
+    detector: FrameDetector, dataset: NuScenesDataset, indices: Iterable[int]
 ) -> Iterator[StreamStep]:
     stream = detector.stream()
     for index in indices:
@@ -178,7 +178,7 @@ def _stream_frames(
 
 
 def _predict_scene(
-    detector: Detector,
+    detector: FrameDetector,
     dataset: NuScenesDataset,
     indices: Sequence[int],
     part: Path,
@@ -198,7 +198,7 @@ def _predict_scene(
 
 
 def _predict_clips(
-    detector: Detector, dataset: NuScenesDataset, indices: Iterable[int], skip_missing: bool
+    detector: FrameDetector, dataset: NuScenesDataset, indices: Iterable[int], skip_missing: bool
 ) -> Iterator[tuple[Frame, Detections]]:
     config = detector.config
     for index in indices:
@@ -231,20 +231,12 @@ def _open_parts(parts: Path, expected: str, shard: Shard) -> None:
         )
 
 
-def fingerprint(detector: Detector, dataset: NuScenesDataset) -> str:
-    """Hash the weights, the configuration, the inference mode and the sample tokens."""
-    digest = hashlib.sha256(config_to_json(detector.config).encode())
-    digest.update(detector.mode.encode())
-    for name, value in sorted(detector.model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(_bytes(value))
+def fingerprint(detector: FrameDetector, dataset: NuScenesDataset) -> str:
+    """Hash the detector's fingerprint, the inference mode and the sample tokens."""
+    digest = hashlib.sha256(f"{detector.fingerprint()} {detector.mode}".encode())
     for index in range(len(dataset)):
         digest.update(dataset.sample_token(index).encode())
     return digest.hexdigest()
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def _describe_missing(missing: dict[str, list[str]], limit: int = 5) -> str:

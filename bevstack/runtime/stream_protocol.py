@@ -1,10 +1,25 @@
-"""Interface of the streams that detectors return."""
+"""Interfaces of detectors and of the streams that they return; any runtime can implement them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from bevstack.types import Detections, Frame, Reset
+from bevstack.config import Config
+from bevstack.tracking import Tracks
+from bevstack.types import Clip, Detections, Frame, Reset
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamState:
+    """Knowledge of a stream after a step, besides the boxes.
+
+    Fields that only some streams fill have a default, so that a new one changes no other stream.
+    """
+
+    reset: Reset  # the reason why the step used no history, or Reset.NONE
+    tracks: Tracks = field(default_factory=Tracks.empty)  # highest score first, in the world frame
 
 
 class Stream(Protocol):
@@ -20,6 +35,16 @@ class Stream(Protocol):
         """Return the reason why the last step used no history, or ``Reset.NONE``."""
         ...
 
+    @property
+    def tracks(self) -> Tracks:
+        """Return all tracks after the last step; none if the stream does not track."""
+        ...
+
+    @property
+    def state(self) -> StreamState:
+        """Return all that the stream knows after the last step."""
+        ...
+
     def step(self, frame: Frame) -> Detections:
         """Detect objects in the next frame; boxes are in its bev frame, best first.
 
@@ -27,3 +52,80 @@ class Stream(Protocol):
             ValueError: the stream cannot use the frame. The stream is then unchanged.
         """
         ...
+
+
+class FrameDetector(Protocol):
+    """Detector of objects in frames, whatever computes the boxes.
+
+    ``Detector`` runs a torch model. ``TrackedDetector`` and ``MirroredDetector`` hold another
+    detector and add to its result.
+    """
+
+    @property
+    def config(self) -> Config:
+        """Return the configuration: classes, frames, image preparation, limits of the boxes."""
+        ...
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Return the class names; ``Detections.labels`` index them."""
+        ...
+
+    @property
+    def mode(self) -> str:
+        """Return the inference mode; detectors of different modes give different results."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Return a digest of the weights and the configuration."""
+        ...
+
+    def predict(self, frame: Frame) -> Detections:
+        """Detect objects in one frame; boxes come best first, in its bev frame.
+
+        Raises:
+            ValueError: the detector cannot use the frame.
+        """
+        ...
+
+    def predict_batch(self, frames: Sequence[Frame]) -> list[Detections]:
+        """Detect objects in several frames at once, each without history.
+
+        Raises:
+            ValueError: there is no frame, or the detector cannot use one.
+        """
+        ...
+
+    def predict_clip(self, clip: Clip) -> Detections:
+        """Detect objects in a clip's current frame, with the frames around it.
+
+        Raises:
+            ValueError: the detector cannot use the clip.
+        """
+        ...
+
+    def stream(self) -> Stream:
+        """Return a new stream for the frames of one vehicle.
+
+        Raises:
+            ValueError: the model uses future frames.
+        """
+        ...
+
+    def step_together(self, streams: Sequence[Stream], frames: Sequence[Frame]) -> list[Detections]:
+        """Run one step of several streams of this detector, at once where that is faster.
+
+        Raises:
+            ValueError: a stream refuses its frame. A detector that runs them at once leaves all
+                streams unchanged then.
+        """
+        ...
+
+
+def step_each(streams: Sequence[Stream], frames: Sequence[Frame]) -> list[Detections]:
+    """Run one step of several streams one after the other.
+
+    Raises:
+        ValueError: the number of frames differs, or a stream refuses its frame.
+    """
+    return [stream.step(frame) for stream, frame in zip(streams, frames, strict=True)]

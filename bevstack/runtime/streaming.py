@@ -11,6 +11,8 @@ import torch
 from bevstack.config import Config
 from bevstack.datasets.collate import PreparedClip, pad_images, stack_clips
 from bevstack.models.bevformer import BEVFormerOutput
+from bevstack.runtime.stream_protocol import StreamState
+from bevstack.tracking import Tracks
 from bevstack.types import Batch, BEVMemory, Detections, Frame, Reset
 
 
@@ -68,6 +70,16 @@ class DetectorStream:
     def uses_history(self) -> bool:
         """Return True if the model uses past frames."""
         return self.detector.config.temporal is not None
+
+    @property
+    def tracks(self) -> Tracks:
+        """Return no tracks: this stream does not track."""
+        return Tracks.empty()
+
+    @property
+    def state(self) -> StreamState:
+        """Return all that the stream knows after the last step."""
+        return StreamState(reset=self.reset)
 
     def step(self, frame: Frame) -> Detections:
         """Detect objects in the next frame; boxes are as for ``Detector.predict``.

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from bevstack.config import Config
 from bevstack.config.tracking import TrackingConfig
 from bevstack.geometry import invert_se3
-from bevstack.runtime.detector import Detector
-from bevstack.runtime.stream_protocol import Stream
+from bevstack.runtime.stream_protocol import FrameDetector, Stream, StreamState, step_each
 from bevstack.tracking import TrackedScene, Tracks, update_tracks
 from bevstack.types import Clip, Detections, Frame, Reset
 
@@ -18,7 +18,7 @@ from bevstack.types import Clip, Detections, Frame, Reset
 _RESTARTS = (Reset.START, Reset.SCENE, Reset.TIME, Reset.JUMP)
 
 
-class TrackedDetector(Detector):
+class TrackedDetector:
     """Detector whose streams return tracks instead of each frame's own boxes.
 
     Positions, velocities, sizes, headings and scores are those of ``bevstack.tracking``. Several
@@ -38,16 +38,37 @@ class TrackedDetector(Detector):
         >>> identities = stream.tracks.identity[: len(detections)]
     """
 
-    def __init__(self, detector: Detector, tracking: TrackingConfig | None = None) -> None:
-        super().__init__(detector.model, detector.config)
+    def __init__(self, detector: FrameDetector, tracking: TrackingConfig | None = None) -> None:
         detector.stream()  # raises if the model has no streams
         self.detector = detector
         self.tracking = tracking or TrackingConfig()
 
     @property
+    def config(self) -> Config:
+        """Return the inner detector's configuration."""
+        return self.detector.config
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Return the class names; ``Detections.labels`` index them."""
+        return self.detector.class_names
+
+    @property
     def mode(self) -> str:
         """Return the inference mode, with that of the inner detector and the tracking section."""
-        return f"{super().mode}({self.detector.mode}, {self.tracking})"
+        return f"TrackedDetector({self.detector.mode}, {self.tracking})"
+
+    def fingerprint(self) -> str:
+        """Return the inner detector's digest."""
+        return self.detector.fingerprint()
+
+    def predict(self, frame: Frame) -> Detections:
+        """Detect objects in one frame, without history; no tracking takes place.
+
+        Raises:
+            ValueError: the inner detector refuses the frame.
+        """
+        return self.detector.predict(frame)
 
     def predict_batch(self, frames: Sequence[Frame]) -> list[Detections]:
         """Detect objects in several frames, each without history; no tracking takes place.
@@ -68,6 +89,14 @@ class TrackedDetector(Detector):
     def stream(self) -> TrackedStream:
         """Return a new stream that tracks."""
         return TrackedStream(self)
+
+    def step_together(self, streams: Sequence[Stream], frames: Sequence[Frame]) -> list[Detections]:
+        """Run one step of several streams, one after the other.
+
+        Raises:
+            ValueError: the number of frames differs, or a stream refuses its frame.
+        """
+        return step_each(streams, frames)
 
 
 class FrameTracker:
@@ -148,7 +177,7 @@ class TrackedStream:
 
     def __init__(self, detector: TrackedDetector) -> None:
         self.detector = detector
-        self._stream: Stream = detector.detector.stream()
+        self._stream = detector.detector.stream()
         self._tracker = FrameTracker(detector.tracking)
 
     @property
@@ -168,6 +197,11 @@ class TrackedStream:
         The first ones are the boxes that the step returned.
         """
         return self._tracker.tracks
+
+    @property
+    def state(self) -> StreamState:
+        """Return all that the stream knows after the last step."""
+        return StreamState(reset=self.reset, tracks=self.tracks)
 
     def step(self, frame: Frame) -> Detections:
         """Track the objects in the next frame; boxes are as for ``DetectorStream.step``.

@@ -33,7 +33,7 @@ from bevstack.types import Batch
 
 
 class Detection3D:
-    """The task "detection3d" (``tasks.task.Task``).
+    """The task "detection3d"; ``tasks.task.Task`` describes its members.
 
     Args:
         config: the detector and its recipe.
@@ -63,11 +63,11 @@ class Detection3D:
         self.sharding = Sharding(parts, run_equally_often=config.temporal is None)
 
     def to_json(self) -> str:
-        """See ``Task.to_json``."""
+        """Return the configuration as JSON."""
         return config_to_json(self.config)
 
     def differences(self, stored: str, free: Sequence[str]) -> list[str]:
-        """See ``Task.differences``."""
+        """Return how a stored ``to_json`` differs."""
         other = config_from_json(stored)
         # Replaced together, as one field may contradict another's old value.
         values = {name: getattr(self.recipe, name) for name in free}
@@ -76,18 +76,18 @@ class Detection3D:
         )
 
     def build_model(self, backbone: nn.Module | None = None) -> BEVFormerV2:
-        """See ``Task.build_model``."""
+        """Build the model."""
         assert backbone is None or isinstance(backbone, (InternImage, ResNet))
         return build_model(self.config, backbone)
 
     def read_weights(self, path: Path) -> Mapping[str, Tensor]:
-        """See ``Task.read_weights``."""
+        """Read initial weights."""
         return load_model(path, expected=self.config)[0].state_dict()
 
     def write_model(
         self, path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str]
     ) -> None:
-        """See ``Task.write_model``."""
+        """Write a model file."""
         save_weights(path, weights, self.config, metadata)
 
     def make_batches(
@@ -98,7 +98,7 @@ class Detection3D:
         start: int,
         labels: Sequence[ClipLabels] = (),
     ) -> BatchStream:
-        """See ``Task.make_batches``."""
+        """Build the stream of training batches."""
         assert self.dataset is not None  # only models without it
         return make_training_loader(
             self.dataset,
@@ -111,7 +111,7 @@ class Detection3D:
         )
 
     def images(self, model: nn.Module, batch: Batch) -> Tensor:
-        """See ``Task.images``: those of the current frame's cameras."""
+        """Return the images of the current frame's cameras."""
         assert isinstance(model, BEVFormerV2)
         return model.current_frame(batch, None)[0].flatten(0, 1)
 
@@ -123,7 +123,7 @@ class Detection3D:
         *,
         first_stage: bool,
     ) -> BEVFormerOutput | PerspectiveViews:
-        """See ``Task.forward``: in the first stage, backbone, neck and perspective head alone."""
+        """Run the model; in the first stage backbone, neck and perspective head alone."""
         assert isinstance(model, BEVFormerV2)
         if not first_stage:
             output: BEVFormerOutput = model(batch, maps=maps)
@@ -134,17 +134,17 @@ class Detection3D:
         return views
 
     def are_finite(self, outputs: BEVFormerOutput | PerspectiveViews) -> Tensor | None:
-        """See ``Task.are_finite``."""
+        """Return True if the outputs can be scored."""
         return self.criterion.can_match(outputs) if isinstance(outputs, BEVFormerOutput) else None
 
     def losses(self, outputs: BEVFormerOutput | PerspectiveViews, batch: Batch) -> Losses:
-        """See ``Task.losses``."""
+        """Compute the losses."""
         if isinstance(outputs, BEVFormerOutput):
             return self.criterion(outputs, batch, self.config.grid)
         return self.criterion.perspective_losses(outputs, batch)
 
     def evaluate(self, weights: Mapping[str, Tensor], folder: Path, group: ProcessGroup) -> Score:
-        """See ``Task.evaluate``: the nuScenes metric, each sample predicted from its clip."""
+        """Score weights by the nuScenes metric; each sample is predicted from its clip."""
         assert self.held_out is not None  # has_held_out
         metrics = evaluate_held_out(weights, self.config, self.held_out, folder, group)
         return Score(metrics.figures(), metrics)

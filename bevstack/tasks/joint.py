@@ -105,7 +105,7 @@ class JointOutputs(NamedTuple):
 
 
 class JointTask:
-    """Several tasks that share a backbone (``tasks.task.Task``).
+    """Several tasks that share a backbone; ``tasks.task.Task`` describes the members.
 
     The first task builds the backbone. In every pass each task that has samples or labels computes
     its loss; the backbone runs once for each set of images. The loss is the weighted sum over the
@@ -158,7 +158,7 @@ class JointTask:
             )
 
     def to_json(self) -> str:
-        """See ``Task.to_json``."""
+        """Return the configuration as JSON."""
         tasks = {
             name: {
                 "task": json.loads(part.task.to_json()),
@@ -171,7 +171,7 @@ class JointTask:
         return json.dumps({"tasks": tasks, "training": asdict(self.recipe)}, sort_keys=True)
 
     def differences(self, stored: str, free: Sequence[str]) -> list[str]:
-        """See ``Task.differences``."""
+        """Return how a stored ``to_json`` differs."""
         ours, theirs = json.loads(self.to_json()), json.loads(stored)
         for values in (ours, theirs):
             for name in free:
@@ -179,7 +179,7 @@ class JointTask:
         return list(_differing("", ours, theirs))[:3]
 
     def build_model(self, backbone: nn.Module | None = None) -> JointModel:
-        """See ``Task.build_model``."""
+        """Build the model."""
         models: dict[str, nn.Module] = {}
         for name, part in self.parts.items():
             models[name] = part.task.build_model(backbone)
@@ -188,7 +188,7 @@ class JointTask:
         return JointModel(backbone, models)
 
     def read_weights(self, path: Path) -> Mapping[str, Tensor]:
-        """See ``Task.read_weights``."""
+        """Read initial weights."""
         tensors, metadata = read_safetensors(path)
         found = list_tasks(path, metadata)
         if found != self.names:
@@ -198,14 +198,14 @@ class JointTask:
     def write_model(
         self, path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str]
     ) -> None:
-        """See ``Task.write_model``: one file, with the configuration of every task."""
+        """Write one file with the configuration of every task."""
         own = {FORMAT_KEY: FORMAT, CONFIG_KEY: self.to_json(), TASKS_KEY: json.dumps(self.names)}
         write_safetensors(path, dict(weights), {**metadata, **own})
 
     def make_batches(
         self, recipe: TrainingConfig, group: ProcessGroup, *, start: int, labels: Sequence[Any] = ()
     ) -> JointBatches:
-        """See ``Task.make_batches``; of each task the part of the samples that it brings."""
+        """Build the streams of all tasks that bring samples."""
         steps_done = start // recipe.batch_size
         streams: dict[str, Batches | None] = {}
         scales: dict[str, float] = {}
@@ -234,7 +234,7 @@ class JointTask:
         *,
         first_stage: bool,
     ) -> JointOutputs:
-        """See ``Task.forward``: the backbone runs once for each view of a batch's images."""
+        """Run the models; the backbone runs once for each view of a batch's images."""
         assert isinstance(model, JointModel)
         outputs: dict[str, Any] = {}
         labels: dict[str, Any] = {}
@@ -254,13 +254,13 @@ class JointTask:
         return JointOutputs(outputs, labels, next(model.parameters()).sum() * 0)
 
     def are_finite(self, outputs: JointOutputs) -> Tensor:
-        """See ``Task.are_finite``."""
+        """Return True if the outputs can be scored."""
         found = [self.parts[n].task.are_finite(out) for n, out in outputs.outputs.items()]
         flags = [flag for flag in found if flag is not None]
         return torch.stack([torch.ones_like(outputs.zero, dtype=torch.bool), *flags]).all()
 
     def losses(self, outputs: JointOutputs, batch: JointBatch) -> Losses:
-        """See ``Task.losses``: one term a task, 0 for a task without samples or labels here."""
+        """Compute one term a task, 0 for a task without samples or labels here."""
         terms = {name: torch.zeros_like(outputs.zero.detach()) for name in self.parts}
         total = outputs.zero
         for name, found in outputs.outputs.items():
@@ -272,7 +272,7 @@ class JointTask:
         return Losses(total, terms)
 
     def evaluate(self, weights: Mapping[str, Tensor], folder: Path, group: ProcessGroup) -> Score:
-        """See ``Task.evaluate``: the figures of every task, as "<task>/<figure>"."""
+        """Score weights by the figures of every task, named "<task>/<figure>"."""
         scores = {
             name: part.task.evaluate(task_weights(weights, name), folder, group)
             for name, part in self.parts.items()

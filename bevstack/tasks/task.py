@@ -85,7 +85,7 @@ class Batches(Protocol):
 
 
 class Task(Protocol):
-    """What training needs to know about one task.
+    """Interface of one task for training.
 
     A model has the attribute ``backbone``. Several tasks share one: ``tasks.joint``.
     """
@@ -161,7 +161,7 @@ class Task(Protocol):
 
         Args:
             recipe: batch size, passes, seed and workers, which several tasks share.
-            group: this process among the others.
+            group: this process among those that train together.
             start: samples that the run has used before, over all processes.
             labels: labels of further tasks for the same samples (``datasets.loader.ClipLabels``).
 
@@ -196,7 +196,7 @@ class Task(Protocol):
         Args:
             weights: tensors that are not sharded.
             folder: where processes may exchange files.
-            group: this process among the others.
+            group: this process among those that train together.
 
         Raises:
             FileNotFoundError: an image is missing; the message names the sample.

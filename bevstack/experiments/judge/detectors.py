@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from bevstack.config import ProposalConfig
+from bevstack.config import Config, ProposalConfig
 from bevstack.datasets.collate import stack_clips
 from bevstack.evaluation.baselines.lifting import ClassPriors, ImageBoxes, lift_boxes
 from bevstack.geometry import CameraRig, invert_se3
@@ -13,19 +15,47 @@ from bevstack.models.perspective.camera_views import PerspectiveViews, run_persp
 from bevstack.models.perspective.decode import detect
 from bevstack.models.perspective.proposals import find_proposals
 from bevstack.runtime.detector import Detector
-from bevstack.runtime.stream_protocol import Stream
+from bevstack.runtime.stream_protocol import FrameDetector, Stream, StreamState, step_each
+from bevstack.tracking import Tracks
 from bevstack.types import Boxes3D, Clip, Detections, Frame, Reset
 
 
-class FrameByFrame(Detector):
-    """A detector that treats every frame as the first of a stream.
+class FrameByFrame:
+    """A detector that treats every frame as the first of a stream (``FrameDetector``).
 
     Args:
-        detector: the detector whose model is used.
+        detector: the detector of the boxes in each frame.
     """
 
     def __init__(self, detector: Detector) -> None:
-        super().__init__(detector.model, detector.config)
+        self.detector = detector
+
+    @property
+    def config(self) -> Config:
+        """Return the inner detector's configuration."""
+        return self.detector.config
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Return the class names; ``Detections.labels`` index them."""
+        return self.detector.class_names
+
+    @property
+    def mode(self) -> str:
+        """Return the inference mode: the name of the class."""
+        return type(self).__name__
+
+    def fingerprint(self) -> str:
+        """Return the inner detector's digest."""
+        return self.detector.fingerprint()
+
+    def predict(self, frame: Frame) -> Detections:
+        """Detect objects in one frame, in its bev frame; boxes come best first."""
+        return self.detector.predict(frame)
+
+    def predict_batch(self, frames: Sequence[Frame]) -> list[Detections]:
+        """Detect objects in several frames."""
+        return [self.predict(frame) for frame in frames]
 
     def predict_clip(self, clip: Clip) -> Detections:
         """Detect objects in the current frame, without the remaining frames of the clip."""
@@ -35,6 +65,10 @@ class FrameByFrame(Detector):
         """Return a stream that keeps no history."""
         return MemorylessStream(self)
 
+    def step_together(self, streams: Sequence[Stream], frames: Sequence[Frame]) -> list[Detections]:
+        """Run one step of several streams, one after the other."""
+        return step_each(streams, frames)
+
 
 class MemorylessStream:
     """A stream that predicts every frame independently.
@@ -43,18 +77,12 @@ class MemorylessStream:
         detector: the detector that predicts the frames.
     """
 
-    def __init__(self, detector: Detector) -> None:
+    def __init__(self, detector: FrameDetector) -> None:
         self._detector = detector
-
-    @property
-    def uses_history(self) -> bool:
-        """Return False: no earlier frame affects the result."""
-        return False
-
-    @property
-    def reset(self) -> Reset:
-        """Return ``Reset.NONE``: there is no history to drop."""
-        return Reset.NONE
+        self.uses_history = False
+        self.reset = Reset.NONE  # there is no history to drop
+        self.tracks = Tracks.empty()
+        self.state = StreamState(reset=self.reset)
 
     def step(self, frame: Frame) -> Detections:
         """Detect objects in the next frame."""
@@ -101,8 +129,8 @@ class PerspectiveAlone(FrameByFrame):
 
     def _bev_from_ego(self, frame: Frame) -> Tensor:
         """Return the pose of the ego frame in the frame's bev frame."""
-        bev_from_ego = self._place(frame).bev_from_ego
-        assert bev_from_ego is not None  # _place sets it
+        bev_from_ego = self.detector.place_in_bev(frame).bev_from_ego
+        assert bev_from_ego is not None  # place_in_bev sets it
         return bev_from_ego
 
     def _run_perspective_head(self, frame: Frame) -> tuple[PerspectiveViews, CameraRig]:
@@ -110,11 +138,11 @@ class PerspectiveAlone(FrameByFrame):
 
         The rig is in the bev frame.
         """
-        batch = stack_clips([self.prepare(frame)]).to(self.device)
-        images, rig = self.model.current_frame(batch, None)
+        batch = stack_clips([self.detector.prepare(frame)]).to(self.detector.device)
+        images, rig = self.detector.model.current_frame(batch, None)
         views = run_perspective_head(
             self._perspective_head,
-            self.model.extract_pyramid(images),
+            self.detector.model.extract_pyramid(images),
             rig,
             wanted=rig.camera_mask,
             padded_width=int(images.shape[-1]),
