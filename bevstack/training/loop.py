@@ -24,10 +24,10 @@ from bevstack.training.run import Listeners, Run, TrainingResult
 
 def train(
     task: Task,
-    out_dir: Path,
+    out_dir: Path | str,
     *,
     resume: bool = False,
-    start: Path | None = None,
+    start: Path | str | None = None,
     device: str = "cpu",
     processes: Processes | None = None,
     report: Callable[[StepReport], None] | None = None,
@@ -69,10 +69,11 @@ def train(
             "held_out must be given with training.evaluate_every > 0; got none: name the held-out "
             "scenes, or set it to 0"
         )
+    out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     weights = None
     if start is not None and not (resume and list_checkpoints(out_dir)):
-        weights = task.read_weights(start)
+        weights = task.read_weights(Path(start))
     optimizer_step = OptimizerStep(task, processes, start=weights)
     start_position = position = _resume(out_dir, task, optimizer_step, resume)
     listeners = listeners or Listeners(step=report)
