@@ -45,7 +45,7 @@ from torch import Tensor
 from bevstack.datasets.images import read_image
 from bevstack.geometry import se3_from_parts
 from bevstack.geometry.camera import check_intrinsics, check_rigid
-from bevstack.runtime.lenses import LENS_MODELS, Lens
+from bevstack.geometry.lenses import LENS_MODELS, Lens
 from bevstack.types import Frame
 
 FORMAT = "bevstack-rig-1"

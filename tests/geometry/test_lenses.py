@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from bevstack.runtime.lenses import Lens
+from bevstack.geometry.lenses import Lens
 
 SIZE = (120, 200)  # (H, W)
 MATRIX = torch.tensor([[150.0, 0, 97], [0, 155, 62], [0, 0, 1]], dtype=torch.float64)
