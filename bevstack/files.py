@@ -1,12 +1,39 @@
-"""Atomic writing of files, and a reproducible order of safetensors metadata."""
+"""Safe files: atomic writing, removal of leftovers, names from data as names of files, reading.
+
+Names that come out of tables, rig files or archives are never trusted. ``safe_name`` turns such a
+name into the name of a file to write, ``path_inside`` into the path of a file to read, and
+``read_regular_file`` reads it.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import functools
+import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Iterable
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # Windows: leftovers stay, because it is unknown if their process still runs
+    _CAN_LOCK = False
+else:
+    _CAN_LOCK = True
+
+MAX_NAME_BYTES = 255  # of one part of a path, on the file systems in use
+MAX_PATH_BYTES = 4000
+_PLAIN_NAME_BYTES = 150  # leaves room for an ending and for the name of a temporary file
+_LEFTOVER = re.compile(r"\..*\.bevstack-[0-9a-f]{16}\.part")
+# An error of a path that names no file at all, rather than a missing or forbidden one.
+_NO_PATH = (errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.ENXIO)
 
 
 def write_atomically(
@@ -17,7 +44,8 @@ def write_atomically(
 
     The content goes to a temporary file beside ``path``. The temporary file replaces ``path`` only
     when it is complete and on the disk. After an error, a full disk or a kill, an older file is
-    therefore unchanged.
+    therefore unchanged. A temporary file that a kill left behind is removed by the next process
+    that writes into the folder.
 
     Args:
         path: the file.
@@ -30,7 +58,9 @@ def write_atomically(
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, (content,) if isinstance(content, bytes) else content)
+        with replacing(path) as file:
+            for chunk in (content,) if isinstance(content, bytes) else content:
+                file.write(chunk)
     except OSError as error:
         raise type(error)(error.errno, error.strerror, str(path)) from error
 
@@ -47,6 +77,156 @@ def write_text_atomically(
     """
     chunks = (text,) if isinstance(text, str) else text
     write_atomically(path, (chunk.encode() for chunk in chunks))
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
+    """Yield a new temporary file, which replaces ``path`` if the block ends without an error.
+
+    Args:
+        path: the file; its folder must exist.
+        sync: put the content on the disk before it replaces ``path``. False is faster; after a
+            power failure the file may then be empty.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+    """
+    _remove_leftovers_once(str(path.parent))
+    descriptor, temporary = _create_locked(path)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+            if _CAN_LOCK:
+                os.replace(temporary, path)  # while the lock keeps other processes away
+        if not _CAN_LOCK:
+            os.replace(temporary, path)  # Windows moves closed files only
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Yield a new folder, which gets the name ``path`` if the block ends without an error.
+
+    Args:
+        path: the folder; must be absent or empty. Its parents are created.
+
+    Raises:
+        OSError: the folder cannot be created, or ``path`` holds files.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path.parent)
+    descriptor, temporary = _create_locked_folder(path)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files and folders that killed processes of bevstack left in a folder.
+
+    They are known by their names. Those of running processes are locked and stay, and so do those
+    that belong to another user.
+    """
+    if not _CAN_LOCK:
+        return
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _LEFTOVER.fullmatch(entry.name) and not entry.is_symlink():
+                _remove_unlocked(Path(entry.path), is_folder=entry.is_dir())
+
+
+def safe_name(name: str) -> str:
+    """Return a name from a table, such as a scene's, as the name of a file.
+
+    Letters, digits, "-", "_", "+", "=", "@" and inner spaces and points stay. A name with other
+    characters, or a long one, is changed and gets a part of its SHA-256, so that different names
+    stay different.
+    """
+    plain = re.sub(r"[^\w\-+=@. ]", "_", name).strip(". ")
+    plain = plain.encode(errors="replace")[:_PLAIN_NAME_BYTES].decode(errors="ignore").strip(". ")
+    if plain == name and plain:
+        return plain
+    digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{plain or 'unnamed'}-{digest}"
+
+
+def path_inside(
+    root: Path, name: str, *, what: str = "file name", allow_outside: bool = False
+) -> Path:
+    """Return the path of a file that a table, a rig file or a manifest names.
+
+    The name must be relative and without "..", with either kind of separator. Links that the user
+    made below ``root`` may lead to another disk: nothing but the user's own hand makes them.
+
+    Args:
+        root: the folder that the name is relative to.
+        name: the untrusted name.
+        what: subject of the error message.
+        allow_outside: accept absolute names and "..", because the user trusts the file.
+
+    Raises:
+        ValueError: the name leads out of ``root`` or cannot be a name.
+    """
+    shown = ascii(name if len(name) <= 100 else name[:100] + "...")
+    parts = name.replace("\\", "/").split("/")
+    if not name.strip() or "\0" in name or not _is_encodable(name):
+        raise ValueError(f"{what} must be the name of a file below {root}; got {shown}")
+    if len(name) > 60 and (
+        len(os.fsencode(name)) > MAX_PATH_BYTES
+        or any(len(os.fsencode(part)) > MAX_NAME_BYTES for part in parts)
+    ):
+        raise ValueError(
+            f"{what} must have at most {MAX_NAME_BYTES} bytes a part and {MAX_PATH_BYTES} in all; "
+            f"got {shown}"
+        )
+    if not allow_outside and (parts[0] == "" or parts[0][1:2] == ":" or ".." in parts):
+        raise ValueError(
+            f"{what} must lie inside {root}; got {shown}: correct it, or give --allow-outside "
+            "(allow_outside=True) if you trust the file that holds it"
+        )
+    return root / name
+
+
+def read_regular_file(path: Path | str, limit_bytes: int, *, what: str = "file") -> bytes:
+    """Read a file that is neither a device, a pipe nor a folder, and not too large.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is no regular file, or larger than the limit.
+        OSError: it cannot be read.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        descriptor = os.open(path, flags)  # without O_NONBLOCK, opening a pipe would wait
+    except ValueError:
+        raise ValueError(f"{what} must be the path of a file; got {str(path)!a}") from None
+    except OSError as error:
+        if error.errno not in _NO_PATH:
+            raise
+        shown = str(path)[:300]
+        raise ValueError(f"{what} must be a file; got {shown} ({error.strerror})") from None
+    state = os.fstat(descriptor)
+    if not stat.S_ISREG(state.st_mode):
+        os.close(descriptor)
+        kind = "a folder" if stat.S_ISDIR(state.st_mode) else "a device or pipe"
+        raise ValueError(f"{what} must be a regular file; got {path}, {kind}")
+    with os.fdopen(descriptor, "rb") as file:
+        content = file.read(limit_bytes + 1) if state.st_size <= limit_bytes else None
+    if content is None or len(content) > limit_bytes:
+        raise ValueError(
+            f"{what} must have at most {limit_bytes / 1e6:.0f} MB; got {path} with "
+            f"{state.st_size / 1e6:.0f} MB"
+        )
+    return content
 
 
 def sort_safetensors_metadata(data: bytes) -> tuple[bytes, memoryview]:
@@ -70,18 +250,68 @@ def sort_safetensors_metadata(data: bytes) -> tuple[bytes, memoryview]:
     return len(text).to_bytes(8, "little") + text, memoryview(data)[end:]
 
 
-def _replace(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+def _temporary_name(path: Path) -> Path:
+    return path.with_name(f".{path.name[:40]}.bevstack-{secrets.token_hex(8)}.part")
+
+
+def _create_locked(path: Path) -> tuple[int, Path]:
+    """Create a temporary file beside ``path`` and lock it for as long as it is open."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)  # follows no link
+    while True:
+        temporary = _temporary_name(path)
+        descriptor = os.open(temporary, flags, 0o666)  # less the umask, as for ordinary files
+        _lock(descriptor)
+        # Before it was locked, a process that looks for leftovers may have removed it.
+        with contextlib.suppress(FileNotFoundError):
+            if not _CAN_LOCK or os.path.samestat(os.fstat(descriptor), os.lstat(temporary)):
+                return descriptor, temporary
+        os.close(descriptor)
+
+
+def _create_locked_folder(path: Path) -> tuple[int | None, Path]:
+    while True:
+        temporary = _temporary_name(path)
+        temporary.mkdir()
+        if not _CAN_LOCK:
+            return None, temporary
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(temporary, os.O_RDONLY)
+            _lock(descriptor)
+            if temporary.is_dir():
+                return descriptor, temporary
+            os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    if _CAN_LOCK:
+        # On a file system without locks, no process can lock a leftover, so none removes it.
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+@functools.lru_cache(maxsize=1024)
+def _remove_leftovers_once(folder: str) -> None:
+    """Remove leftovers at a process's first write into a folder; later writes cost nothing."""
+    remove_leftovers(Path(folder))
+
+
+def _remove_unlocked(path: Path, *, is_folder: bool) -> None:
+    access = os.O_RDONLY if is_folder else os.O_RDWR | os.O_NONBLOCK
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, access | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if is_folder:
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+        finally:
+            os.close(descriptor)
+
+
+def _is_encodable(name: str) -> bool:
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp permits the owner alone
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -2,12 +2,22 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+import signal
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from bevstack.files import write_text_atomically
+from bevstack.files import (
+    path_inside,
+    read_regular_file,
+    remove_leftovers,
+    replacing,
+    replacing_folder,
+    safe_name,
+    write_text_atomically,
+)
 
 
 def test_text_and_its_chunks_are_written_and_folders_created(tmp_path: Path) -> None:
@@ -55,3 +65,160 @@ def test_permissions_equal_those_of_ordinary_files(tmp_path: Path) -> None:
     write_text_atomically(tmp_path / "a", "x")
     (tmp_path / "b").write_text("x")
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def _killed(write: Callable[[], None]) -> None:
+    """Run a function in a child process that is killed before the function returns."""
+    child = os.fork()
+    if child == 0:
+        try:
+            write()
+        finally:
+            os._exit(1)  # never back into pytest
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status)
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_a_kill_left_is_removed_by_the_next_process_that_writes_there(tmp_path: Path) -> None:
+    def file() -> None:
+        with replacing(tmp_path / "results.json") as opened:
+            opened.write(b"half")
+            opened.flush()
+            _die()
+
+    def folder() -> None:
+        with replacing_folder(tmp_path / "world") as part:
+            (part / "samples").mkdir()
+            (part / "samples/a.jpg").write_bytes(b"x")
+            _die()
+
+    for kill in (file, folder):
+        _killed(kill)
+        (left,) = os.listdir(tmp_path)  # the folder's process removed the file of the first
+        assert left.startswith(".")
+    write_text_atomically(tmp_path / "another.txt", "x")
+    assert os.listdir(tmp_path) == ["another.txt"]
+    _killed(file)
+    with replacing_folder(tmp_path / "world") as part:
+        (part / "tables").mkdir()
+    assert sorted(os.listdir(tmp_path)) == ["another.txt", "world"]
+    assert os.listdir(tmp_path / "world") == ["tables"]
+
+
+def test_files_of_running_processes_and_of_users_are_no_leftovers(tmp_path: Path) -> None:
+    names = [
+        ".results.json.a1b2c3d4",
+        ".results.json.part",
+        "results.json.bevstack-0123456789abcdef.part",
+        ".bevstack-0123456789abcdef.part.json",
+    ]
+    for name in names:
+        (tmp_path / name).write_text("mine")
+    (tmp_path / "target").write_text("mine")
+    (tmp_path / ".link.bevstack-0123456789abcdef.part").symlink_to(tmp_path / "target")
+    with replacing(tmp_path / "a"), replacing_folder(tmp_path / "b"):
+        before = sorted(os.listdir(tmp_path))
+        assert len(before) == len(names) + 4
+        remove_leftovers(tmp_path)
+        assert sorted(os.listdir(tmp_path)) == before
+    kept = {*names, "target", ".link.bevstack-0123456789abcdef.part", "a", "b"}
+    assert set(os.listdir(tmp_path)) == kept
+    remove_leftovers(tmp_path / "missing")
+
+
+def test_a_temporary_file_follows_no_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "victim").write_text("old")
+    tokens = iter(["0" * 16, "1" * 16])
+    monkeypatch.setattr("secrets.token_hex", lambda _: next(tokens))
+    (tmp_path / f".a.txt.bevstack-{'0' * 16}.part").symlink_to(tmp_path / "victim")
+    with pytest.raises(FileExistsError):
+        write_text_atomically(tmp_path / "a.txt", "new")
+    write_text_atomically(tmp_path / "a.txt", "new")
+    assert (tmp_path / "victim").read_text() == "old"
+
+
+def test_an_error_in_a_new_folder_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), replacing_folder(tmp_path / "x/world") as part:
+        (part / "a").write_text("a")
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path / "x") == []
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/file").write_text("")
+    with pytest.raises(OSError), replacing_folder(tmp_path / "full"):
+        pass
+    assert sorted(os.listdir(tmp_path)) == ["full", "x"]
+
+
+@pytest.mark.parametrize("name", ["scene-0103", "a_b", "Scene 7", "züge", "x.y", "a+b=c@d"])
+def test_ordinary_names_stay_as_they_are(name: str) -> None:
+    assert safe_name(name) == name
+
+
+HOSTILE = [
+    *("../../planted", "/etc/passwd", "..", ".", "", " ", ".hidden", "a/b", "a\\b", "C:\\x"),
+    *("a\0b", "a\nb", "x" * 5000, "ü" * 300, "\ud800", "a*?", "-" * 200, "nul.", "~root", "$HOME"),
+]
+
+
+def test_a_hostile_name_becomes_one_file_beside_its_neighbours(tmp_path: Path) -> None:
+    made = [safe_name(name) for name in HOSTILE]
+    assert len(set(made)) == len(HOSTILE)
+    for name in made:
+        assert name == Path(name).name and not name.startswith(".")
+        write_text_atomically(tmp_path / f"{name}.json", name)
+    assert len(os.listdir(tmp_path)) == len(HOSTILE)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "samples/CAM_FRONT/x.jpg", "./samples/a b.jpg", "...a"])
+def test_a_name_below_the_root_is_accepted(tmp_path: Path, name: str) -> None:
+    assert path_inside(tmp_path, name) == tmp_path / name
+
+
+OUTSIDE = [
+    *("/dev/zero", "../x.jpg", "samples/../../x", "samples/..", "..", "\\\\server\\x", "..\\x"),
+    *("C:\\x.jpg", "samples\\..\\..\\x", "\\x"),
+]
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_name_that_leads_out_of_the_root_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=r"image must lie inside .*; got '.*--allow-outside"):
+        path_inside(tmp_path, name, what="image")
+    assert path_inside(tmp_path, name, allow_outside=True) == tmp_path / name
+
+
+@pytest.mark.parametrize("name", ["", "  ", "a\0b", "\ud800.jpg", "x" * 300, "d/" * 2500 + "x"])
+@pytest.mark.parametrize("allow_outside", [False, True])
+def test_a_name_that_no_file_can_have_is_refused(
+    tmp_path: Path, name: str, allow_outside: bool
+) -> None:
+    with pytest.raises(ValueError, match=r"^image must (be the name|have at most 255)") as caught:
+        path_inside(tmp_path, name, what="image", allow_outside=allow_outside)
+    assert len(str(caught.value)) < 500
+
+
+def test_only_regular_files_of_bounded_size_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"12345")
+    (tmp_path / "link").symlink_to("a")
+    assert read_regular_file(tmp_path / "link", 5) == b"12345"
+    with pytest.raises(ValueError, match=r"image must have at most 0 MB; got .*a with"):
+        read_regular_file(tmp_path / "a", 4, what="image")
+    with pytest.raises(FileNotFoundError):
+        read_regular_file(tmp_path / "none", 5)
+
+
+def test_devices_pipes_folders_and_broken_paths_are_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    os.symlink("/dev/zero", tmp_path / "zero")
+    with socket.socket(socket.AF_UNIX) as opened:
+        opened.bind(str(tmp_path / "socket"))
+    names = ("pipe", "loop", "zero", "socket", "x" * 300, ".")
+    for path in (*(tmp_path / name for name in names), "/dev/zero", f"{tmp_path}/a\0b"):
+        with pytest.raises(ValueError, match=r"image must be .*file; got") as caught:
+            read_regular_file(path, 1000, what="image")
+        assert len(str(caught.value)) < 500

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import multiprocessing
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from bevstack.files import replacing_folder
 from bevstack.synthetic.recording.labels import Rows, fixed_rows
 from bevstack.synthetic.recording.recording import Recording, record_scene
 from bevstack.synthetic.spec import GENERATOR_VERSION, WorldSpec, WorldSummary
@@ -56,28 +57,20 @@ def make_world(
         return _summary(root, seconds=0.0, cpu_seconds=0.0)
     _refuse_occupied(root, spec)
     started, cpu_started = time.perf_counter(), _cpu_seconds()
-    part = root.with_name(f".{root.name}.{os.getpid()}.part")
-    try:
-        _make_folder(part, root)
+    with contextlib.ExitStack() as stack:
+        try:
+            part = stack.enter_context(replacing_folder(root))
+        except OSError as error:
+            raise OSError(
+                f"out_dir must lie in a folder that can be written; got {root} "
+                f"({error.strerror}): choose another folder or change its permissions"
+            ) from error
         _write_world(part, spec, progress)
-        os.replace(part, root)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return _summary(
         root,
         seconds=time.perf_counter() - started,
         cpu_seconds=_cpu_seconds() - cpu_started,
     )
-
-
-def _make_folder(part: Path, root: Path) -> None:
-    try:
-        part.mkdir(parents=True)
-    except OSError as error:
-        raise OSError(
-            f"out_dir must lie in a folder that can be written; got {root} ({error.strerror}): "
-            "choose another folder or change its permissions"
-        ) from error
 
 
 def _cpu_seconds() -> float:

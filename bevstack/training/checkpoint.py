@@ -105,12 +105,6 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if _NAME.match(path.name))
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove the partial files of runs that were killed while writing."""
-    for path in folder.glob(".*.safetensors.*"):
-        path.unlink()
-
-
 def load_checkpoint(path: Path, task: Task) -> TrainingState:
     """Read a checkpoint of a run with the same configuration; ``FREE_FIELDS`` may differ.
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
+
+from bevstack.files import write_text_atomically
 
 
 def open_jsonl(path: Path, steps_done: int) -> None:
@@ -22,9 +23,7 @@ def open_jsonl(path: Path, steps_done: int) -> None:
     """
     lines = _read_lines(path) if steps_done else []
     kept = [json.dumps(line) + "\n" for line in lines if line["step"] <= steps_done]
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text("".join(kept), encoding="utf-8")
-    os.replace(temporary, path)
+    write_text_atomically(path, "".join(kept))
 
 
 def append_jsonl(path: Path, entry: Mapping[str, object]) -> None:

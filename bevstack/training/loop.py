@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 
+from bevstack.files import remove_leftovers
 from bevstack.tasks.task import Task
 from bevstack.training.checkpoint import (
     RunPosition,
     list_checkpoints,
     load_checkpoint,
-    remove_unfinished,
     restore,
     save_checkpoint,
 )
@@ -107,7 +107,7 @@ def _resume(out_dir: Path, task: Task, optimizer_step: OptimizerStep, resume: bo
             "continue from it with --resume, or give another --out"
         )
     if optimizer_step.processes.is_first:
-        remove_unfinished(out_dir)
+        remove_leftovers(out_dir)
     state = load_checkpoint(checkpoints[-1], task)
     restore(optimizer_step, state)
     return state.position

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bevstack.files import write_text_atomically
+from bevstack.files import replacing_folder, write_text_atomically
 from bevstack.synthetic import WorldSpec
 from bevstack.synthetic.recording.labels import fixed_rows
 from bevstack.synthetic.recording.recording import record_scene
@@ -75,16 +73,11 @@ def make_turned_scenes(root: Path, scenes: Sequence[str], yaw_deg: float, out: P
                 f"{out} must hold the same scenes of the same world; got different ones: remove it"
             )
         return out
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        part.mkdir(parents=True)
+    with replacing_folder(out) as part:
         tables = fixed_rows()
         for name in scenes:
             for table, rows in record_scene(spec, name, part).rows.items():
                 tables[table] += rows
         write_tables(part / spec.version, tables)
         write_text_atomically(part / SCENES, json.dumps(request))
-        os.replace(part, out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return out
