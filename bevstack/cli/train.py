@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from bevstack.config import Config
+    from bevstack.config import Config, TrainingConfig
     from bevstack.datasets.nuscenes import NuScenesDataset
     from bevstack.training import Evaluation, Listeners, Skipped, StepReport, TrainingResult
     from bevstack.training.processes import Processes
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
         )
     leave_processes()
     if processes.is_first:
-        _print_result(result, args.out, console)
+        _print_result(result, recipe, args.out, console)
     return 0
 
 
@@ -159,11 +159,19 @@ def _listeners(report: Callable[[StepReport], None], console: Console) -> Listen
     return Listeners(step=report, evaluation=print_score, skipped=print_skipped)
 
 
-def _print_result(result: TrainingResult, out: Path, console: Console) -> None:
+def _print_result(
+    result: TrainingResult, recipe: TrainingConfig, out: Path, console: Console
+) -> None:
+    from bevstack.render.plots import missing_matplotlib
     from bevstack.training.curve_plots import write_learning_curve, write_score_curve
 
     curve, scores = out / "learning_curve.png", out / "score_curve.png"
-    write_learning_curve(result.log, curve)
-    console.print(f"weights: {result.weights}\nlog: {result.log}\ncurve: {curve}")
-    if write_score_curve(result.evaluations, scores, {"NDS": "nds", "mAP": "map"}):
+    console.print(f"weights: {result.weights}\nlog: {result.log}")
+    problem = missing_matplotlib()
+    if problem is not None:
+        console.print(f"no curve is drawn: {problem}")
+        return
+    write_learning_curve(result.log, curve, recipe)
+    console.print(f"curve: {curve}")
+    if write_score_curve(result.evaluations, scores, {"NDS": "nds", "mAP": "map"}, recipe):
         console.print(f"best weights: {result.best}\nscores: {result.evaluations}, {scores}")

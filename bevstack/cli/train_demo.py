@@ -27,6 +27,7 @@ MODEL, PRIOR, RANDOM = "model", "bird's-eye prior", "random boxes"
 NUM_PICTURES = 6
 EARLY_STEP = 20  # the final loss is compared with the loss around this step
 NUM_STEPS = 1300  # of the first stage only, which learns most in ten minutes
+CURVE = "learning_curve.png"
 QUICK_STEPS = 6  # half of them in each of the two stages
 
 
@@ -120,6 +121,7 @@ def _train(
     config: Config, dataset: NuScenesDataset, args: argparse.Namespace, console: Console
 ) -> list[float]:
     """Train or continue, draw the learning curve, and return the loss of every step."""
+    from bevstack.render.plots import missing_matplotlib
     from bevstack.tasks.detection3d import Detection3D
     from bevstack.training import train
     from bevstack.training.curve_plots import write_learning_curve
@@ -140,7 +142,11 @@ def _train(
             f"continued from step {result.resumed_from}; remove {args.out / 'train'} to start "
             "again from the first step"
         )
-    write_learning_curve(result.log, args.out / "learning_curve.png")
+    problem = missing_matplotlib()
+    if problem is None:
+        write_learning_curve(result.log, args.out / CURVE, recipe)
+    else:
+        console.print(f"no curve is drawn: {problem}")
     shutil.copyfile(result.weights, args.out / result.weights.name)
     return [entry["loss"] for entry in read_jsonl(result.log)]
 
@@ -201,9 +207,10 @@ def _print_summary(
 ) -> None:
     early_step = min(EARLY_STEP, len(losses))
     early, final = _mean_around(losses, early_step), _mean_around(losses, len(losses))
+    curve = args.out / CURVE
     console.print(
         f"\nloss: {early:.2f} at step {early_step}, {final:.2f} at the end "
-        f"({final / early:.2f} times as high); curve: {args.out / 'learning_curve.png'}"
+        f"({final / early:.2f} times as high)" + (f"; curve: {curve}" if curve.is_file() else "")
     )
     console.print(
         "This world is synthetic. Its NDS shows how well the model predicts boxes from images in "

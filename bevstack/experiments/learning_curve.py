@@ -66,7 +66,7 @@ def draw_curve(options: CurveOptions, echo: Callable[[str], None]) -> None:
         y_label="score",
         smoothing=1,
     )
-    write_picture(options.out / "curve.png", draw_learning_curve(minutes, curves, style).pixels)
+    write_picture(options.out / "curve.png", draw_learning_curve(minutes, curves, style))
 
 
 def score(

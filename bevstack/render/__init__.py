@@ -1,4 +1,4 @@
-"""Pictures of boxes and learning curves, drawn with OpenCV; no dataset, model or window needed."""
+"""Pictures of boxes, and plots; no dataset, model or window needed."""
 
 from bevstack.render.animation import write_animation
 from bevstack.render.bev_view import BEVView, draw_bev

@@ -1,20 +1,34 @@
-"""Learning curves: loss terms over training steps."""
+"""Learning curves: loss terms or scores over training steps."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bevstack.render.axes import Axes
-from bevstack.render.camera_view import text_height
-from bevstack.render.canvas import Canvas, Rect, fit_text, text_size
-from bevstack.render.colors import BLACK, CURVE_COLORS, RGB, WHITE
+from bevstack.render.canvas import Image
+from bevstack.render.colors import CURVE_COLORS, RGB
+from bevstack.render.plots import (
+    DPI,
+    CurveLabel,
+    figure_image,
+    label_curves,
+    mark_stages,
+    new_figure,
+    plot_color,
+    plot_style,
+    use_whole_number_ticks,
+)
 
-_GRID: RGB = (226, 229, 233)
-_INK: RGB = (70, 76, 84)
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Floats = NDArray[np.float64]
+_DOTTED_STEPS = 40  # at most this number of values without averaging: mark each with a dot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +36,7 @@ class CurveStyle:
     """Size, labels, scale and smoothing of a learning curve.
 
     Raises:
-        ValueError: A side of ``size`` is below 200 pixels, or ``smoothing`` is negative.
+        ValueError: ``size`` is below 300 x 400 pixels, or ``smoothing`` is negative.
     """
 
     size: tuple[int, int] = (600, 1000)  # (H, W) pixels
@@ -31,10 +45,12 @@ class CurveStyle:
     y_label: str = "loss"
     log_y: bool = False
     smoothing: int = 0  # steps averaged for the bold line; 0: 1/40 of all steps, 1: no averaging
+    joined: bool = False  # draw a curve across the first step of a stage, and average across it
 
     def __post_init__(self) -> None:
-        if min(self.size) < 200:
-            raise ValueError(f"size must be at least 200 x 200 pixels; got {self.size}")
+        height, width = self.size
+        if height < 300 or width < 400:
+            raise ValueError(f"size must be at least 300 x 400 pixels; got {self.size}")
         if self.smoothing < 0:
             raise ValueError(f"smoothing must be 0 or more steps; got {self.smoothing}")
 
@@ -43,18 +59,35 @@ def draw_learning_curve(
     steps: Sequence[float],  # S, ascending
     terms: Mapping[str, Sequence[float]],  # S values each; NaN for a missing value
     style: CurveStyle | None = None,
-) -> Canvas:
+    stages: Sequence[tuple[float, str]] = (),  # first step and name of each
+) -> Image:  # (H, W, 3) RGB
     """Draw loss terms over steps: values as a pale line, their running mean as a bold line.
 
-    The first term is drawn in black above all other terms, so pass the total first. The legend
-    gives the last running mean of each term. A value that is not finite leaves a gap; on a
-    logarithmic axis, so does a value that is not positive.
+    The first term is drawn in black above all other terms, so pass the total first. Beside each
+    curve stand its name and its last running mean. A value that is not finite leaves a gap; on a
+    logarithmic axis, so does a value that is not positive. A dotted line marks the first step of
+    each stage; curves start again there, because a stage may add terms.
 
     Raises:
         ValueError: There is no step, no term, more terms than colours, or a term whose length is
             not the number of steps.
+        ModuleNotFoundError: matplotlib is not installed.
     """
-    style = style or CurveStyle()
+    with plot_style():
+        return figure_image(make_figure(steps, terms, style or CurveStyle(), stages))
+
+
+def make_figure(
+    steps: Sequence[float],  # S, ascending
+    terms: Mapping[str, Sequence[float]],  # S values each
+    style: CurveStyle,
+    stages: Sequence[tuple[float, str]] = (),
+) -> Figure:
+    """Return the figure of ``draw_learning_curve``; call it in ``plot_style``.
+
+    Raises:
+        ValueError: as for ``draw_learning_curve``.
+    """
     x = np.asarray(steps, np.float64)
     curves = {name: _checked(name, values, len(x), style) for name, values in terms.items()}
     if not len(x) or not curves or len(curves) > len(CURVE_COLORS):
@@ -62,24 +95,55 @@ def draw_learning_curve(
             f"terms must be 1 to {len(CURVE_COLORS)} with at least one step; "
             f"got {len(curves)} terms and {len(x)} steps"
         )
-    height, width = style.size
-    canvas = Canvas.filled(height, width, WHITE)
-    cap_px = max(text_height(width), 9.0)
+    figure = new_figure(style.size, dpi=DPI * max(style.size[1] / 1000, 0.7))
+    axes = figure.add_subplot()
     window = style.smoothing or max(len(x) // 40, 1)
-    means = {name: running_mean(values, window) for name, values in curves.items()}
-    top = _write_heading(canvas, means, style, cap_px)
-    axes = _draw_axes(canvas, top, x, list(curves.values()), style, cap_px)
-    for (name, values), color in reversed(list(zip(curves.items(), CURVE_COLORS, strict=False))):
-        if window > 1:
-            pale = _paler(color)
-            _draw_curve(canvas, axes, x, values, pale, 1)
-        _draw_curve(canvas, axes, x, means[name], color, 2)
-    return canvas
+    starts = [] if style.joined else [np.searchsorted(x, start) for start, _ in stages]
+    labels = []
+    for number, (name, values) in enumerate(curves.items()):
+        color = CURVE_COLORS[number]
+        for piece_x, piece in zip(np.split(x, starts), np.split(values, starts), strict=True):
+            mean = running_mean(piece, window)
+            _draw_curve(axes, piece_x, piece, mean, color, order=10 - number)
+        labels.append(_label(name, mean, color))
+    _set_axes(axes, x, list(curves.values()), style)
+    mark_stages(axes, stages)
+    label_curves(figure, axes, labels)
+    return figure
 
 
-def _paler(color: RGB) -> RGB:
-    red, green, blue = (round(255 - 0.3 * (255 - channel)) for channel in color)
-    return (red, green, blue)
+def _draw_curve(
+    axes: Axes, x: Floats, values: Floats, mean: Floats, color: RGB, *, order: int
+) -> None:
+    shown = plot_color(color)
+    if not np.array_equal(values, mean, equal_nan=True):
+        axes.plot(x, values, color=shown, alpha=0.2, linewidth=0.8, zorder=order - 0.5)
+    dots = "o" if len(x) <= _DOTTED_STEPS else ""
+    axes.plot(x, mean, color=shown, marker=dots, markersize=4, zorder=order)
+
+
+def _label(name: str, mean: Floats, color: RGB) -> CurveLabel:
+    finite = mean[np.isfinite(mean)]
+    if not len(finite):
+        return CurveLabel(f"{name} (no value)", np.nan, color)
+    return CurveLabel(f"{name} {finite[-1]:.3g}", float(finite[-1]), color)
+
+
+def _set_axes(axes: Axes, x: Floats, curves: Sequence[Floats], style: CurveStyle) -> None:
+    """Set limits, ticks and labels; ticks of steps are whole numbers."""
+    if style.log_y:
+        axes.set_yscale("log")
+    axes.set_ylim(_y_range(curves, style.log_y))
+    low, high = float(x.min()), float(x.max())
+    margin = 0.01 * (high - low) if high > low else 0.5
+    axes.set_xlim(low - margin, high + margin)
+    if np.array_equal(x, np.round(x)):
+        room = 0.7 * style.size[1] * DPI / axes.figure.dpi  # of the axes, at the usual text size
+        use_whole_number_ticks(axes, int(min(room / (9 * len(f"{high:.0f}") + 18), 9)))
+    axes.set_xlabel(style.x_label)
+    axes.set_ylabel(style.y_label)
+    # The names of stages stand between the title and the axes.
+    axes.set_title(style.title, pad=24.0)
 
 
 def running_mean(
@@ -96,9 +160,7 @@ def running_mean(
     return np.where(count > 0, (sums[end] - sums[start]) / np.maximum(count, 1), np.nan)
 
 
-def _checked(
-    name: str, values: Sequence[float], steps: int, style: CurveStyle
-) -> NDArray[np.float64]:
+def _checked(name: str, values: Sequence[float], steps: int, style: CurveStyle) -> Floats:
     array = np.asarray(values, np.float64)
     if array.shape != (steps,):
         raise ValueError(
@@ -108,85 +170,7 @@ def _checked(
     return np.where(drawable, array, np.nan)
 
 
-def _write_heading(
-    canvas: Canvas, means: Mapping[str, NDArray[np.float64]], style: CurveStyle, cap_px: float
-) -> int:
-    """Write title and legend in as many rows as they need, and return the row below them."""
-    margin = round(cap_px)
-    top = margin // 2
-    room = canvas.bounds.width - 2 * margin
-    if style.title:
-        title = fit_text(style.title, 1.2 * cap_px, room)
-        if title:
-            top = canvas.text(title, margin, top, 1.2 * cap_px, BLACK).bottom
-    left, swatch = margin, round(2.5 * cap_px)
-    line = text_size("x", cap_px)[0]
-    for (name, values), color in zip(means.items(), CURVE_COLORS, strict=False):
-        finite = values[np.isfinite(values)]
-        text = f"{name} {finite[-1]:.3g}" if len(finite) else f"{name} (no value)"
-        text = fit_text(text, cap_px, room - swatch)
-        width = swatch + text_size(text, cap_px)[1]
-        if left > margin and left + width > margin + room:
-            left, top = margin, top + line
-        middle = top + line / 2
-        canvas.line(np.array([[left, middle], [left + swatch - 3.0, middle]]), color, 3)
-        if text:
-            canvas.text(text, left + swatch, top, cap_px, _INK)
-        left += width + margin
-    return top + line + margin // 2
-
-
-def _draw_axes(
-    canvas: Canvas,
-    top: int,
-    x: NDArray[np.float64],
-    curves: Sequence[NDArray[np.float64]],
-    style: CurveStyle,
-    cap_px: float,
-) -> Axes:
-    line = text_size("x", cap_px)[0]
-    x_range, y_range = _x_range(x), _y_range(curves, style.log_y)
-    trial = Axes(area=Rect(0, 0, 1, 1), x_range=x_range, y_range=y_range, log_y=style.log_y)
-    bottom = canvas.bounds.bottom - 2 * line - 6
-    ticks = trial.y_ticks(max((bottom - top - line) // (3 * line), 1))
-    left = max((text_size(f"{tick:g}", cap_px)[1] for tick in ticks), default=0) + 8
-    # Leave room on the right: the last number below the axis extends half its width beyond it.
-    last = text_size(f"{x_range[1]:g}", cap_px)[1]
-    area = Rect(left, top + line, canvas.bounds.right - last // 2 - 8, bottom)
-    axes = Axes(area=area, x_range=x_range, y_range=y_range, log_y=style.log_y)
-    canvas.text(fit_text(style.y_label, cap_px, area.width), left, top, cap_px, _INK)
-    for tick in ticks:
-        row = axes.to_pixels(np.array([x_range[0]]), np.array([tick]))[0, 1]
-        canvas.line(np.array([[area.left, row], [area.right, row]]), _GRID, 1)
-        height, width = text_size(f"{tick:g}", cap_px)
-        _write_free(canvas, f"{tick:g}", left - width - 4, round(row - height / 2), cap_px)
-    for tick in axes.x_ticks(max(area.width // (3 * last // 2 + 16), 1)):
-        column = axes.to_pixels(np.array([tick]), np.array([y_range[1]]))[0, 0]
-        canvas.line(np.array([[column, area.top], [column, area.bottom]]), _GRID, 1)
-        width = text_size(f"{tick:g}", cap_px)[1]
-        _write_free(canvas, f"{tick:g}", round(column - width / 2), area.bottom + 2, cap_px)
-    label = fit_text(style.x_label, cap_px, area.width)
-    width = text_size(label, cap_px)[1]
-    _write_free(
-        canvas, label, (area.left + area.right - width) // 2, area.bottom + 2 + line, cap_px
-    )
-    corner = [[area.left, area.top], [area.left, area.bottom], [area.right, area.bottom]]
-    canvas.line(np.array(corner, np.float64), _INK, 1)
-    return axes
-
-
-def _write_free(canvas: Canvas, text: str, left: int, top: int, cap_px: float) -> None:
-    height, width = text_size(text, cap_px)
-    if text and canvas.is_free(Rect(left, top, left + width, top + height)):
-        canvas.text(text, left, top, cap_px, _INK)
-
-
-def _x_range(x: NDArray[np.float64]) -> tuple[float, float]:
-    low, high = float(x.min()), float(x.max())
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
-
-
-def _y_range(curves: Sequence[NDArray[np.float64]], log_y: bool) -> tuple[float, float]:
+def _y_range(curves: Sequence[Floats], log_y: bool) -> tuple[float, float]:
     """Return the range of all values with a margin; a linear axis includes zero."""
     values = np.concatenate(curves)
     values = values[np.isfinite(values)]
@@ -197,21 +181,3 @@ def _y_range(curves: Sequence[NDArray[np.float64]], log_y: bool) -> tuple[float,
         return (low / 1.1, high * 1.1)
     low = min(low, 0.0)
     return (low, high + 0.04 * (high - low)) if high > low else (low, low + 1.0)
-
-
-def _draw_curve(
-    canvas: Canvas,
-    axes: Axes,
-    x: NDArray[np.float64],
-    y: NDArray[np.float64],
-    color: RGB,
-    thickness: int,
-) -> None:
-    points = axes.to_pixels(x, y)
-    gaps = np.flatnonzero(~np.isfinite(y))
-    for piece in np.split(points, gaps):
-        piece = piece[np.isfinite(piece).all(1)]
-        if len(piece) == 1:
-            piece = np.repeat(piece, 2, 0)  # a dot
-        if len(piece):
-            canvas.line(piece, color, thickness)

@@ -14,7 +14,7 @@ from bevstack.evaluation.analysis.analysis import Analysis
 from bevstack.evaluation.analysis.bootstrap import FEWEST_SCENES, LEVEL, Interval
 from bevstack.evaluation.analysis.plots import error_plots, precision_plots, reliability_plots
 from bevstack.files import write_atomically, write_text_atomically
-from bevstack.render.canvas import Canvas
+from bevstack.render.canvas import Image
 
 REPORT_NAME = "report.html"
 WORST_SCENES = 12
@@ -56,13 +56,14 @@ def write_report(
 
     Raises:
         OSError: the folder cannot be written, or the disk is full; names the path.
+        ModuleNotFoundError: matplotlib is not installed.
     """
     plots = {
         "precision": precision_plots(analysis.scored.metrics, analysis.config),
         "errors": error_plots(analysis.matches, analysis.config),
         "reliability": reliability_plots(analysis.reliabilities),
     }
-    pictures = {name: _png(canvas) for name, canvas in plots.items()}
+    pictures = {name: _png(image) for name, image in plots.items()}
     for name, data in pictures.items():
         write_atomically(folder / f"{name}.png", data)
     page = "\n".join(_page(analysis, title, pictures, comparison))
@@ -231,7 +232,7 @@ def _signed(value: float) -> str:
     return "-" if value != value else f"{value:+.4f}"
 
 
-def _png(canvas: Canvas) -> bytes:
-    """Return a canvas as the bytes of a PNG file."""
-    encoded: bytes = cv2.imencode(".png", canvas.pixels[..., ::-1])[1].tobytes()
+def _png(image: Image) -> bytes:
+    """Return a picture as the bytes of a PNG file."""
+    encoded: bytes = cv2.imencode(".png", image[..., ::-1])[1].tobytes()
     return encoded
