@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bevstack.cli.verify_option import add_no_verify
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -53,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="your own weights file, or the name of packaged weights (default: %(default)s)",
     )
+    add_no_verify(parser)
     parser.add_argument(
         "--seed",
         type=int,
@@ -78,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     from bevstack.training.progress_bar import make_console
 
     console = make_console()
-    detector = _load(args.model, args.device, console)
+    detector = _load(args, console)
     args.out.mkdir(parents=True, exist_ok=True)
     dataset = _make_scene(args.out, _world_spec(args.seed, args.quick), detector, console)
     untracked = _stream(detector, dataset, console)
@@ -89,20 +92,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _load(model: str, device: str, console: Console) -> Detector:
+def _load(args: argparse.Namespace, console: Console) -> Detector:
     from bevstack.runtime.loading import load
     from bevstack.runtime.shipped import packaged_weights, weights_path
 
-    if model == WEIGHTS and WEIGHTS not in packaged_weights():
+    if args.model == WEIGHTS and WEIGHTS not in packaged_weights():
         raise FileNotFoundError(
             f"the packaged weights {WEIGHTS} must be installed; got none; train a model with "
             "`make train-demo` and use it with --model out/train_demo/model.safetensors"
         )
-    detector = load(model, device)
+    detector = load(args.model, args.device, verify=args.verify)
     parameters = sum(p.numel() for p in detector.model.parameters()) / 1e6
     frames = detector.config.frames
     history = f"history of {-frames[0]} frames" if frames[0] else "no history"
-    console.print(f"model: {weights_path(model)}, {parameters:.1f} M parameters, {history}")
+    console.print(f"model: {weights_path(args.model)}, {parameters:.1f} M parameters, {history}")
     return detector
 
 

@@ -18,6 +18,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from bevstack.cli.verify_option import add_no_verify
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``bevstack judge``."""
@@ -52,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="weights of a single-frame model (frames = (0,)), which adds a row",
     )
+    add_no_verify(parser)
     parser.add_argument(
         "--official",
         action="store_true",
@@ -85,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
         only=args.only,
         max_samples=args.max_samples,
         single_frame=args.single_frame,
+        verify=args.verify,
         official=args.official,
         out=args.out,
         command="bevstack " + " ".join(sys.argv[1:]),

@@ -16,6 +16,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bevstack.cli.verify_option import add_no_verify
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -29,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--weights", type=Path, metavar="FILE", help="weights file, or name of packaged weights"
     )
+    add_no_verify(model)
     model.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     model.add_argument(
         "--mirror",
@@ -126,7 +129,7 @@ def _make_detector(args: argparse.Namespace, console: Console) -> FrameDetector:
 
     expected = None if args.config is None else load_config(args.config)
     if args.weights is not None:
-        return load(args.weights, args.device, expected=expected)
+        return load(args.weights, args.device, expected=expected, verify=args.verify)
     assert expected is not None  # checked by _check_input
     console.print("note: without --weights, weights are random and boxes have no meaning")
     return build(expected, args.device)

@@ -18,6 +18,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from bevstack.cli.verify_option import add_no_verify
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``bevstack study``."""
@@ -43,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="initial weights of every variant (default: random weights)",
     )
+    add_no_verify(parser)
     parser.add_argument(
         "--seeds",
         type=int,
@@ -90,6 +93,7 @@ def run(args: argparse.Namespace) -> int:
         held_out=args.held_out,
         minutes=args.minutes,
         weights=args.weights,
+        verify=args.verify,
         seeds=args.seeds,
         only=args.only,
         max_samples=args.max_samples,

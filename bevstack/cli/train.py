@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bevstack.cli.verify_option import add_no_verify
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -52,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="initial weights of this configuration, from convert-weights or another training",
     )
+    add_no_verify(parser)
     parser.add_argument(
         "--steps",
         type=int,
@@ -99,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
             args.out,
             resume=args.resume,
             start=args.weights,
+            verify=args.verify,
             processes=processes,
             listeners=_listeners(report, console),
         )

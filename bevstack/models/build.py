@@ -33,7 +33,12 @@ from bevstack.models.perspective.head import PerspectiveHead
 from bevstack.models.perspective.proposals import find_proposals
 from bevstack.models.temporal.fusion import TemporalFusion
 from bevstack.models.temporal.history import History
-from bevstack.models.weights import read_safetensors, task_weights, write_safetensors
+from bevstack.models.weights import (
+    WeightsFile,
+    read_weights_file,
+    task_weights,
+    write_safetensors,
+)
 
 FORMAT = "bevstack-model-1"
 # Metadata keys that this module writes to a weights file; the caller may add further ones.
@@ -164,7 +169,9 @@ def save_weights(
     save_model(path, build_with_weights(weights, config, torch.device("cpu")), config, metadata)
 
 
-def load_model(path: str | Path, *, expected: Config | None = None) -> tuple[BEVFormerV2, Config]:
+def load_model(
+    path: str | Path, *, expected: Config | None = None, verify: bool = True
+) -> tuple[BEVFormerV2, Config]:
     """Load a model and its configuration from a weights file; no other file is needed.
 
     The model is on the CPU and in evaluation mode. Weights stored in half precision (float16,
@@ -173,27 +180,41 @@ def load_model(path: str | Path, *, expected: Config | None = None) -> tuple[BEV
     Args:
         path: a file written by ``save_model``.
         expected: if given, the configuration that the file must have.
+        verify: False skips the checksum of the file, but no other check.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a damaged or pickled file; a file without a configuration, or with another one
-            than ``expected`` (the message names the first differing fields); or weights that do
-            not fit the file's configuration.
+        ValueError: a damaged or pickled file, or a value that is not finite; a file without a
+            configuration, or with another one than ``expected`` (the message names the first
+            differing fields); or weights that do not fit the file's configuration.
     """
-    tensors, metadata = read_safetensors(path)
+    return model_from_file(read_weights_file(path, verify=verify), expected=expected)
+
+
+def model_from_file(
+    file: WeightsFile, *, expected: Config | None = None
+) -> tuple[BEVFormerV2, Config]:
+    """Build the model of a weights file that has been read, as ``load_model`` does.
+
+    Raises:
+        ValueError: see ``load_model``.
+    """
+    path, tensors, metadata = file
     tasks = list_tasks(path, metadata)
     if DETECTION3D not in tasks:
         raise ValueError(f"weights must be of the task {DETECTION3D}; got {path} of {tasks}")
-    config = _read_config(Path(path), metadata)
+    config = _read_config(path, metadata)
     if len(tasks) > 1:
         tensors = task_weights(tensors, DETECTION3D)
     if expected is not None:
-        _check_same_model(Path(path), expected, config)
+        _check_same_model(path, expected, config)
     with torch.device("meta"):  # draws and allocates nothing: the file's tensors become the weights
         model = build_model(config)
     wanted = model.state_dict()
-    _check_fit(Path(path), wanted, tensors)
-    model.load_state_dict(_widened(tensors, wanted), assign=True)
+    _check_fit(path, wanted, tensors)
+    widened = _widened(tensors, wanted)
+    _check_types(path, wanted, widened)
+    model.load_state_dict(widened, assign=True)
     return model.eval(), config
 
 
@@ -206,10 +227,10 @@ def list_tasks(path: str | Path, metadata: Mapping[str, str]) -> tuple[str, ...]
     text = metadata.get(TASKS_KEY, json.dumps([DETECTION3D]))
     try:
         names = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{TASKS_KEY} must be a JSON list of names; got {text!r} in {path}")
+        raise ValueError(f"{TASKS_KEY} must be a JSON list of names; got {text[:60]!r} in {path}")
     return tuple(names)
 
 
@@ -224,16 +245,29 @@ def read_task_config(path: str | Path, metadata: Mapping[str, str], task: str) -
         return metadata[CONFIG_KEY]
     try:
         return json.dumps(json.loads(metadata[CONFIG_KEY])["tasks"][task]["task"])
-    except (KeyError, TypeError, json.JSONDecodeError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise ValueError(f"{path} must hold the configuration of the task {task!r}") from None
 
 
 def _widened(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Convert tensors of half precision to the model's dtype, which is lossless."""
     return {
-        name: tensor.to(wanted[name].dtype) if tensor.dtype in _HALF_TYPES else tensor
+        name: tensor.to(wanted[name].dtype)
+        if tensor.dtype in _HALF_TYPES and wanted[name].is_floating_point()
+        else tensor
         for name, tensor in tensors.items()
     }
+
+
+def _check_types(path: Path, wanted: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> None:
+    wrong = next((name for name in sorted(got) if got[name].dtype != wanted[name].dtype), None)
+    if wrong is not None:
+        must = str(wanted[wrong].dtype).removeprefix("torch.")
+        halves = ", float16 or bfloat16" if wanted[wrong].is_floating_point() else ""
+        raise ValueError(
+            f"weights must be {must}{halves}; got {str(got[wrong].dtype).removeprefix('torch.')} "
+            f"in {wrong} of {path}: convert its tensors to {must} and write them with save_model"
+        )
 
 
 def _read_config(path: Path, metadata: Mapping[str, str]) -> Config:

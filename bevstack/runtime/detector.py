@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
@@ -14,9 +13,8 @@ from bevstack.datasets.collate import PreparedClip, prepare_clip, stack_clips
 from bevstack.datasets.loader import collate
 from bevstack.geometry import invert_se3, nominal_bev_from_ego
 from bevstack.models.bevformer import BEVFormerOutput, BEVFormerV2
-from bevstack.models.build import DETECTION3D, build_model, load_model
+from bevstack.models.build import DETECTION3D, build_model
 from bevstack.models.detection3d.box_code import DecoderOutput, detections_from
-from bevstack.runtime.shipped import weights_path
 from bevstack.runtime.stream_protocol import Stream
 from bevstack.runtime.streaming import DetectorStream, step_together
 from bevstack.types import Batch, BEVMemory, Clip, Detections, Frame
@@ -179,29 +177,6 @@ def _check_has_camera(name: str, frame: Frame) -> None:
     assert frame.camera_mask is not None  # Frame sets it
     if not bool(frame.camera_mask.any()):
         raise ValueError(f"{name} must have a working camera; all are lost")
-
-
-def load_detector(
-    weights: str | Path,
-    device: str | torch.device = "cpu",
-    *,
-    expected: Config | None = None,
-) -> Detector:
-    """Load the 3D detector of a weights file alone; ``runtime.loading.load`` loads further tasks.
-
-    Args:
-        weights: a safetensors file, as training writes it; or the name of packaged weights, such
-            as "tiny_cpu_t4".
-        device: the device of the model.
-        expected: refuse weights of another configuration.
-
-    Raises:
-        FileNotFoundError: there is no such file or name. The message lists the names.
-        ValueError: the file is corrupt or pickled, the weights do not fit their configuration, or
-            the configuration is not the expected one (names the first differing fields).
-    """
-    model, config = load_model(weights_path(weights), expected=expected)
-    return Detector(model.to(device), config)
 
 
 def build(config: Config, device: str | torch.device = "cpu") -> Detector:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from bevstack.config import Config
-from bevstack.models.build import DETECTION3D, list_tasks, read_task_config
-from bevstack.models.weights import read_safetensors, task_weights
-from bevstack.runtime.detector import Detector, load_detector
+from bevstack.models.build import DETECTION3D, list_tasks, model_from_file, read_task_config
+from bevstack.models.weights import WeightsFile, read_weights_file, task_weights
+from bevstack.runtime.detector import Detector
 from bevstack.runtime.shipped import weights_path
 
 # Makes a predictor of weights, of the task's configuration as JSON, and for a device.
@@ -27,6 +27,7 @@ def load(
     *,
     expected: Config | None = None,
     predictors: Mapping[str, PredictorLoader] | None = None,
+    verify: bool = True,
 ) -> Detector:
     """Load a detector from a weights file, which holds its configuration.
 
@@ -36,6 +37,7 @@ def load(
         device: the device of the model.
         expected: refuse weights of another configuration.
         predictors: loaders of further tasks, by name, besides those of the package.
+        verify: False skips the checksum of the file, but no other check.
 
     Returns:
         The detector. Its ``further`` holds the predictor of every further task of the file that
@@ -43,13 +45,15 @@ def load(
 
     Raises:
         FileNotFoundError: there is no such file or name. The message lists the names.
-        ValueError: the file is corrupt or pickled, it has no task of 3D detection
-            (``load_tasks`` loads any), the weights do not fit their configuration, or the
-            configuration is not the expected one (names the first differing fields).
+        ValueError: the file is damaged or pickled, it has no task of 3D detection
+            (``load_tasks`` loads any), a value is not finite, the weights do not fit their
+            configuration, or the configuration is not the expected one (names the first differing
+            fields).
     """
-    detector = load_detector(weights, device, expected=expected)
-    detector.further = _load_further(weights_path(weights), torch.device(device), predictors)
-    return detector
+    file = read_weights_file(weights_path(weights), verify=verify)
+    model, config = model_from_file(file, expected=expected)
+    further = _load_further(file, torch.device(device), predictors)
+    return Detector(model.to(device), config, further=further)
 
 
 def load_tasks(
@@ -57,32 +61,36 @@ def load_tasks(
     device: str | torch.device = "cpu",
     *,
     predictors: Mapping[str, PredictorLoader] | None = None,
+    verify: bool = True,
 ) -> dict[str, object]:
     """Load the predictors of all tasks of a weights file that have a loader, by task.
 
+    The arguments are those of ``load``.
+
     Raises:
         FileNotFoundError: there is no such file or name. The message lists the names.
-        ValueError: the file is corrupt or pickled, or none of its tasks has a loader.
+        ValueError: the file is damaged or pickled, or none of its tasks has a loader.
     """
-    path = weights_path(weights)
-    names = list_tasks(path, read_safetensors(path)[1])
+    file = read_weights_file(weights_path(weights), verify=verify)
+    names = list_tasks(file.path, file.metadata)
     found: dict[str, object] = {}
     if DETECTION3D in names:
-        found[DETECTION3D] = load_detector(weights, device)
-    found |= _load_further(path, torch.device(device), predictors)
+        model, config = model_from_file(file)
+        found[DETECTION3D] = Detector(model.to(device), config)
+    found |= _load_further(file, torch.device(device), predictors)
     if not found:
         raise ValueError(
-            f"predictors must hold a loader of one of the tasks {names} of {path}; got "
+            f"predictors must hold a loader of one of the tasks {names} of {file.path}; got "
             f"{sorted(predictors or ())}"
         )
     return found
 
 
 def _load_further(
-    path: Path, device: torch.device, predictors: Mapping[str, PredictorLoader] | None
+    file: WeightsFile, device: torch.device, predictors: Mapping[str, PredictorLoader] | None
 ) -> dict[str, object]:
     loaders = {**PREDICTORS, **(predictors or {})}
-    tensors, metadata = read_safetensors(path)
+    path, tensors, metadata = file
     names = list_tasks(path, metadata)
     wanted = [name for name in names if name != DETECTION3D and name in loaders]
     return {

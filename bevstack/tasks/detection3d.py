@@ -80,9 +80,9 @@ class Detection3D:
         assert backbone is None or isinstance(backbone, (InternImage, ResNet))
         return build_model(self.config, backbone)
 
-    def read_weights(self, path: Path) -> Mapping[str, Tensor]:
+    def read_weights(self, path: Path, *, verify: bool = True) -> Mapping[str, Tensor]:
         """Read initial weights."""
-        return load_model(path, expected=self.config)[0].state_dict()
+        return load_model(path, expected=self.config, verify=verify)[0].state_dict()
 
     def write_model(
         self, path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str]

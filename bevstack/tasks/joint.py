@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bevstack.config import TrainingConfig
 from bevstack.losses.criterion import Losses
 from bevstack.models.build import CONFIG_KEY, FORMAT, FORMAT_KEY, TASKS_KEY, list_tasks
-from bevstack.models.weights import read_safetensors, task_weights, write_safetensors
+from bevstack.models.weights import read_weights_file, task_weights, write_safetensors
 from bevstack.tasks.joint_model import JointModel
 from bevstack.tasks.task import Batches, ProcessGroup, Score, Sharding, Task
 
@@ -187,9 +187,9 @@ class JointTask:
         assert isinstance(backbone, nn.Module)
         return JointModel(backbone, models)
 
-    def read_weights(self, path: Path) -> Mapping[str, Tensor]:
+    def read_weights(self, path: Path, *, verify: bool = True) -> Mapping[str, Tensor]:
         """Read initial weights."""
-        tensors, metadata = read_safetensors(path)
+        _, tensors, metadata = read_weights_file(path, verify=verify)
         found = list_tasks(path, metadata)
         if found != self.names:
             raise ValueError(f"weights must be of the tasks {self.names}; got {path} of {found}")

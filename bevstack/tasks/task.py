@@ -137,8 +137,12 @@ class Task(Protocol):
             backbone: another task's backbone, to share it; None builds one.
         """
 
-    def read_weights(self, path: Path) -> Mapping[str, Tensor]:
+    def read_weights(self, path: Path, *, verify: bool = True) -> Mapping[str, Tensor]:
         """Read initial weights of this model from a file that ``write_model`` wrote.
+
+        Args:
+            path: the file.
+            verify: False skips the file's checksum.
 
         Raises:
             FileNotFoundError: there is no such file.

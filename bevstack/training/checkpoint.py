@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bevstack.models.weights import read_safetensors, write_safetensors
+from bevstack.models.weights import (
+    DamagedWeightsError,
+    read_safetensors,
+    read_weights_file,
+    write_safetensors,
+)
 from bevstack.tasks.task import Task
 from bevstack.training.optimizer_step import OptimizerStep
 from bevstack.training.parallel import full_tensor, load_full_state_dict, shard_like
@@ -77,8 +83,9 @@ def save_checkpoint(
 ) -> Path:
     """Write a checkpoint and remove all but the newest ``keep``; every process must call it.
 
-    The file gets its name only when it is complete and on disk, so a run that is killed at any
-    moment leaves earlier checkpoints intact.
+    Checkpoints of later steps are removed too: the run has resumed from an earlier one, because
+    they were damaged. The file gets its name only when it is complete and on disk, so a run that
+    is killed at any moment leaves earlier checkpoints intact.
 
     Raises:
         OSError: the folder is not writable or the disk is full. Earlier checkpoints stay intact.
@@ -93,8 +100,10 @@ def save_checkpoint(
         "state": json.dumps(asdict(position)),
     }
     write_safetensors(path, tensors, metadata)
-    for old in list_checkpoints(folder)[:-keep]:
-        old.unlink()
+    kept = [file for file in list_checkpoints(folder) if file.name <= path.name][-keep:]
+    for file in list_checkpoints(folder):
+        if file not in kept:
+            file.unlink()
     return path
 
 
@@ -105,15 +114,45 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if _NAME.match(path.name))
 
 
-def load_checkpoint(path: Path, task: Task) -> TrainingState:
+def load_newest(folder: Path, task: Task, *, verify: bool = True) -> TrainingState:
+    """Read the newest checkpoint of a folder that is whole; a note names each damaged one.
+
+    Raises:
+        ValueError: no checkpoint is whole (the message names the newest), or one has another
+            configuration.
+    """
+    damaged: list[DamagedWeightsError] = []
+    for path in reversed(list_checkpoints(folder)):
+        try:
+            state = load_checkpoint(path, task, verify=verify)
+        except DamagedWeightsError as error:
+            damaged.append(error)
+            continue
+        for fault in damaged:
+            warnings.warn(
+                f"resuming from the older {path.name}, after {state.position.steps_done} steps, as "
+                f"a newer checkpoint is damaged: {fault}",
+                stacklevel=2,
+            )
+        return state
+    raise damaged[0]
+
+
+def load_checkpoint(path: Path, task: Task, *, verify: bool = True) -> TrainingState:
     """Read a checkpoint of a run with the same configuration; ``FREE_FIELDS`` may differ.
+
+    Args:
+        path: the file.
+        task: the task with the present configuration.
+        verify: False skips the checksum of the file, but no other check.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, is not a checkpoint of bevstack, or has another
-            configuration (the message names the first differing fields).
+        DamagedWeightsError: the file is damaged, or a value is not finite.
+        ValueError: the file is not a checkpoint of bevstack, or has another configuration (the
+            message names the first differing fields).
     """
-    tensors, metadata = _read(path)
+    tensors, metadata = _read(path, verify)
     differing = task.differences(metadata["config"], FREE_FIELDS)
     if differing:
         raise ValueError(
@@ -121,7 +160,7 @@ def load_checkpoint(path: Path, task: Task) -> TrainingState:
             f"{'; '.join(differing)}: give another --out, or the stored configuration"
         )
     return TrainingState(
-        position=_position(json.loads(metadata["state"]), task.recipe.batch_size),
+        position=_position(path, metadata, task.recipe.batch_size),
         model=_with_prefix(tensors, "model."),
         optimizer=_with_prefix(tensors, "optimizer."),
         average=_with_prefix(tensors, "average."),
@@ -150,15 +189,18 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], str, RunPosition]:
     """
     tensors, metadata = _read(path)
     recipe = json.loads(metadata["config"])["training"]
-    position = _position(json.loads(metadata["state"]), recipe["batch_size"])
+    position = _position(path, metadata, recipe["batch_size"])
     weights = _with_prefix(tensors, "model.") | _with_prefix(tensors, "average.")
     return weights, metadata["config"], position
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    tensors, metadata = read_safetensors(path)
+def _read(path: Path, verify: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
+    _, tensors, metadata = read_weights_file(path, verify=verify)
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} must be a {FORMAT}; got format {metadata.get('format')!r}")
+    missing = {"config", "state"} - metadata.keys()
+    if missing:
+        raise DamagedWeightsError(f"{path} must hold its {' and '.join(sorted(missing))}; got none")
     return tensors, metadata
 
 
@@ -194,11 +236,17 @@ def _gathered(optimizer_step: OptimizerStep) -> dict[str, Tensor]:
     return gathered
 
 
-def _position(state: Mapping[str, float], batch_size: int) -> RunPosition:
+def _position(path: Path, metadata: Mapping[str, str], batch_size: int) -> RunPosition:
     """Restore the saved position; the first checkpoints stored only the number of steps."""
-    steps = int(state["steps_done"])
-    values: dict[str, Any] = {"steps_done": steps, "samples_seen": steps * batch_size, **state}
-    return RunPosition(**values)
+    try:
+        state: dict[str, Any] = json.loads(metadata["state"])
+        steps = int(state["steps_done"])
+        values = {"steps_done": steps, "samples_seen": steps * batch_size, **state}
+        return RunPosition(**values)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise DamagedWeightsError(
+            f"{path} must hold the position of its run; got {metadata['state'][:60]!r}"
+        ) from None
 
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

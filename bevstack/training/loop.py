@@ -12,7 +12,7 @@ from bevstack.tasks.task import Task
 from bevstack.training.checkpoint import (
     RunPosition,
     list_checkpoints,
-    load_checkpoint,
+    load_newest,
     restore,
     save_checkpoint,
 )
@@ -28,6 +28,7 @@ def train(
     *,
     resume: bool = False,
     start: Path | str | None = None,
+    verify: bool = True,
     device: str = "cpu",
     processes: Processes | None = None,
     report: Callable[[StepReport], None] | None = None,
@@ -44,9 +45,11 @@ def train(
         task: the model, its recipe, its training samples, and held-out samples to evaluate on every
             ``evaluate_every`` steps and at the end.
         out_dir: folder of checkpoints, logs and weights; all processes must have access to it.
-        resume: continue from the newest checkpoint in ``out_dir``, if there is one.
+        resume: continue from the newest checkpoint in ``out_dir``, if there is one; if it is
+            damaged, from the newest whole one, with a note.
         start: initial weights of this model, such as ``convert-weights`` or another training
             writes; a resumed run does not read them. None: drawn from the seed.
+        verify: False skips the checksums of ``start`` and of checkpoints, but no other check.
         device: device of a single process.
         processes: the processes that train together, each with its device; None: a single one.
         report: called after every step in the first process; short for ``listeners.step``.
@@ -73,9 +76,9 @@ def train(
     out_dir.mkdir(parents=True, exist_ok=True)
     weights = None
     if start is not None and not (resume and list_checkpoints(out_dir)):
-        weights = task.read_weights(Path(start))
+        weights = task.read_weights(Path(start), verify=verify)
     optimizer_step = OptimizerStep(task, processes, start=weights)
-    start_position = position = _resume(out_dir, task, optimizer_step, resume)
+    start_position = position = _resume(out_dir, task, optimizer_step, resume, verify)
     listeners = listeners or Listeners(step=report)
     run = Run(
         task,
@@ -96,8 +99,10 @@ def train(
     return run.finish()
 
 
-def _resume(out_dir: Path, task: Task, optimizer_step: OptimizerStep, resume: bool) -> RunPosition:
-    """Load the newest checkpoint, if there is one, and return its position."""
+def _resume(
+    out_dir: Path, task: Task, optimizer_step: OptimizerStep, resume: bool, verify: bool
+) -> RunPosition:
+    """Load the newest whole checkpoint, if there is one, and return its position."""
     checkpoints = list_checkpoints(out_dir)
     if not checkpoints:
         return RunPosition()
@@ -108,6 +113,6 @@ def _resume(out_dir: Path, task: Task, optimizer_step: OptimizerStep, resume: bo
         )
     if optimizer_step.processes.is_first:
         remove_leftovers(out_dir)
-    state = load_checkpoint(checkpoints[-1], task)
+    state = load_newest(out_dir, task, verify=verify)
     restore(optimizer_step, state)
     return state.position

@@ -59,8 +59,9 @@ def ship_weights(
             take more than ``max_bytes``.
         OSError: ``target`` cannot be written.
     """
-    _, config = load_model(source)  # raises if the file is not a complete model
     tensors, metadata = read_safetensors(source)
+    halved = {name: _halved(name, tensor) for name, tensor in tensors.items()}
+    _, config = load_model(source)  # raises if the file is not a complete model
     if decoder is not None:
         metadata = {**metadata, **_selection_metadata(config, decoder)}
     changed = sorted(k for k, text in provenance.items() if metadata.get(k, text) != text)
@@ -68,7 +69,6 @@ def ship_weights(
         raise ValueError(
             f"provenance must not change the metadata of {source}; got another {', '.join(changed)}"
         )
-    halved = {name: _halved(name, tensor) for name, tensor in tensors.items()}
     num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in halved.values())
     if num_bytes > max_bytes:
         raise ValueError(

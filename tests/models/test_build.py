@@ -148,3 +148,16 @@ def test_weights_in_half_precision_are_read_as_float32(tmp_path: Path, dtype: to
     for name, value in load_model(path)[0].state_dict().items():
         assert value.dtype == tensors[name].dtype
         assert torch.equal(value, halved[name].to(tensors[name].dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int32, torch.complex64])
+def test_weights_of_another_type_are_refused_by_name(tmp_path, dtype):
+    path = tmp_path / "model.safetensors"
+    save_model(path, build_model(small_config()), small_config())
+    tensors, metadata = read_safetensors(path)
+    name = sorted(tensors)[3]
+    write_safetensors(path, {**tensors, name: tensors[name].to(dtype)}, metadata)
+    got = str(dtype).removeprefix("torch.")
+    wanted = rf"must be float32, float16 or bfloat16; got {got} in {name} of "
+    with pytest.raises(ValueError, match=wanted):
+        load_model(path)

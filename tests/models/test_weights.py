@@ -3,12 +3,23 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import random
+import shutil
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from bevstack.models.weights import read_safetensors, write_safetensors
+from bevstack.models.checksum import PACKAGED_FILES, hash_content
+from bevstack.models.weights import (
+    DamagedWeightsError,
+    read_safetensors,
+    read_weights_file,
+    write_safetensors,
+)
+from tests.damages import damaged_copies
 
 TENSORS = {"a.weight": torch.arange(12.0).view(3, 4), "b": torch.tensor(3), "none": torch.zeros(0)}
 
@@ -108,3 +119,116 @@ def test_absent_file_is_named(tmp_path: Path) -> None:
         read_safetensors(tmp_path / "none.safetensors")
     with pytest.raises(FileNotFoundError, match="weights must be a file"):
         read_safetensors(tmp_path)
+
+
+PACKAGED = Path(__file__).resolve().parents[2] / "weights" / "tiny_cpu_t4.safetensors"
+
+
+def test_every_damage_is_refused_in_one_sentence_or_leaves_the_content_equal(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "weights.safetensors"
+    tensors = {**TENSORS, "c": torch.randn(40), "half": torch.ones(7).half()}
+    metadata = {"format": "x", "config": '{"nms_iou": 0.25, "channels": 32}'}
+    write_safetensors(path, tensors, metadata)
+    refused = 0
+    for content in damaged_copies(path.read_bytes(), 400, seed=0):
+        path.write_bytes(content)
+        try:
+            read, read_metadata = read_safetensors(path)
+        except ValueError as error:
+            refused += 1
+            assert "\n" not in str(error) and str(path) in str(error)
+            continue
+        assert read_metadata.items() >= metadata.items()
+        assert read.keys() == tensors.keys()
+        assert all(torch.equal(read[name], tensors[name]) for name in tensors)
+    assert refused > 380
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_a_value_that_is_not_finite_is_refused_by_name(
+    tmp_path: Path, value: float, dtype: torch.dtype
+) -> None:
+    path = tmp_path / "weights.safetensors"
+    wrong = torch.ones(3, 4, dtype=dtype)
+    wrong[1, 2] = value
+    write_safetensors(path, {"a": torch.ones(2), "b": wrong, "none": torch.zeros(0)}, {})
+    for verify in (True, False):
+        with pytest.raises(DamagedWeightsError, match=rf"must be finite; got {value} in b of .*"):
+            read_weights_file(path, verify=verify)
+
+
+def test_the_checksum_is_compared_unless_the_caller_skips_it(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    write_safetensors(path, TENSORS, {"format": "x"})
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1  # the last bit of "a.weight" or "b"
+    path.write_bytes(content)
+    with pytest.raises(DamagedWeightsError, match=r"must equal the checksum.*--no-verify"):
+        read_weights_file(path)
+    assert read_weights_file(path, verify=False).tensors.keys() == TENSORS.keys()
+    path.write_bytes(path.read_bytes().replace(b'"format":"x"', b'"format":"y"'))
+    with pytest.raises(DamagedWeightsError, match="must equal the checksum"):
+        read_weights_file(path)
+
+
+def test_a_file_without_a_checksum_is_read_with_a_note(tmp_path: Path) -> None:
+    path = tmp_path / "old.safetensors"
+    save_file(TENSORS, path, {"format": "bevstack-model-1"})
+    with pytest.warns(UserWarning, match=r"old\.safetensors holds no checksum"):
+        file = read_weights_file(path)
+    assert file.tensors.keys() == TENSORS.keys()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_weights_file(path, verify=False)  # the user knows
+        write_safetensors(path, file.tensors, file.metadata)
+        read_weights_file(path)
+
+
+def test_packaged_weights_are_known_by_their_digest(tmp_path: Path) -> None:
+    (known,) = PACKAGED_FILES
+    assert known.content == hash_content(PACKAGED)
+    assert known.content in (PACKAGED.parent / "README.md").read_text("utf-8")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_weights_file(PACKAGED)
+        read_weights_file(shutil.copy(PACKAGED, tmp_path / "copy.safetensors"))
+
+
+@pytest.mark.parametrize("name", ["tiny_cpu_t4.safetensors", "copy.safetensors"])
+def test_one_flipped_bit_of_the_packaged_weights_is_found_under_any_name(
+    tmp_path: Path, name: str
+) -> None:
+    content = bytearray(PACKAGED.read_bytes())
+    draw = random.Random(1)
+    for _ in range(3):
+        position = draw.randrange(60_000, len(content))
+        damaged = content.copy()
+        damaged[position] ^= 1
+        (tmp_path / name).write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"checksum of the packaged weights"):
+            read_weights_file(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 3\n",
+            "Git LFS pointer",
+        ),
+        (b"<!DOCTYPE html><html><body>404</body></html>", "web page"),
+        (b"\n  <html lang='en'>" + b" " * 600, "web page"),
+        (b'{"message": "Not Found"}', "JSON text"),
+        (b"\x1f\x8b\x08\x00" + bytes(40), "gzip archive"),
+        (bytes(1000), "file of zeros"),
+    ],
+)
+def test_files_of_other_kinds_are_named(tmp_path: Path, content: bytes, kind: str) -> None:
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=kind) as caught:
+        read_safetensors(path)
+    assert "\n" not in str(caught.value)

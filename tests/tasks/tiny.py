@@ -116,8 +116,8 @@ class TinyTask:
     def build_model(self, backbone: nn.Module | None = None) -> Classifier:
         return Classifier(backbone or InternImage(self.backbone), self.num_classes)
 
-    def read_weights(self, path: Path) -> Mapping[str, Tensor]:
-        return read_safetensors(path)[0]
+    def read_weights(self, path: Path, *, verify: bool = True) -> Mapping[str, Tensor]:
+        return read_safetensors(path, verify=verify)[0]
 
     def write_model(self, path, weights, metadata) -> None:
         own = {"format": "bevstack-model-1", "tasks": json.dumps(self.names)}

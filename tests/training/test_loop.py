@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +13,12 @@ from bevstack.config import BEVGrid
 from bevstack.models.build import build_model, save_model
 from bevstack.models.weights import read_safetensors, write_safetensors
 from bevstack.tasks.detection3d import Detection3D
-from bevstack.training.checkpoint import checkpoint_path, list_checkpoints, load_checkpoint
+from bevstack.training.checkpoint import (
+    checkpoint_path,
+    list_checkpoints,
+    load_checkpoint,
+    load_newest,
+)
 from bevstack.training.jsonl import read_jsonl
 from tests.small_world import CONFIG, dataset, small_world, with_training
 from tests.small_world import train_detector as train
@@ -134,13 +141,79 @@ def test_partial_files_of_a_killed_run_are_removed(root, tmp_path):
     assert not left.exists()
 
 
-def test_a_damaged_checkpoint_is_named(root, tmp_path):
-    short = with_training(num_steps=2)
-    train(short, dataset(root), tmp_path)
-    path = checkpoint_path(tmp_path, 2)
+def flip(path, position):
+    content = bytearray(path.read_bytes())
+    content[position] ^= 4
+    path.write_bytes(content)
+
+
+def cut(path):
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match=r"checkpoint_0000002\.safetensors"):
-        train(short, dataset(root), tmp_path, resume=True)
+
+
+def poison(path):
+    """Write NaN, with the checksum that belongs to it."""
+    tensors, metadata = read_safetensors(path)
+    name = next(name for name in tensors if name.startswith("model."))
+    tensors[name].view(-1)[0] = float("nan")
+    write_safetensors(path, tensors, metadata)
+
+
+@pytest.fixture(scope="module")
+def stopped_run(root, tmp_path_factory):
+    """Return the folder of a run that stopped in step 5, with the checkpoints of steps 2 and 4."""
+    out = tmp_path_factory.mktemp("stopped")
+    with pytest.raises(Stopped):
+        train(CONFIG, dataset(root), out, report=stop_at(5))
+    return out
+
+
+@pytest.fixture
+def stopped_copy(stopped_run, tmp_path):
+    return Path(shutil.copytree(stopped_run, tmp_path / "run"))
+
+
+@pytest.mark.parametrize("damage", [cut, poison, lambda p: flip(p, -9), lambda p: flip(p, 300)])
+def test_a_damaged_newest_checkpoint_gives_way_to_an_older_whole_one(stopped_copy, damage):
+    damage(checkpoint_path(stopped_copy, 4))
+    with pytest.warns(UserWarning, match=r"resuming from the older checkpoint_0000002.*0000004"):
+        state = load_newest(stopped_copy, Detection3D(CONFIG))
+    assert state.position.steps_done == 2
+    damage(checkpoint_path(stopped_copy, 2))
+    with pytest.raises(ValueError, match=r"checkpoint_0000004\.safetensors"):
+        load_newest(stopped_copy, Detection3D(CONFIG))
+
+
+def test_a_run_resumed_from_the_older_checkpoint_equals_the_whole_run(
+    root, stopped_copy, whole_run
+):
+    cut(checkpoint_path(stopped_copy, 4))
+    with pytest.warns(UserWarning, match="resuming from the older checkpoint_0000002"):
+        result = train(CONFIG, dataset(root), stopped_copy, resume=True)
+    assert result.resumed_from == 2
+    assert same_losses(read_jsonl(result.log), whole_run[1])
+    found = load_file(result.weights)
+    assert all(torch.equal(found[name], value) for name, value in whole_run[0].items())
+
+
+def test_damaged_checkpoints_of_later_steps_leave_with_the_next_one_written(root, stopped_copy):
+    cut(checkpoint_path(stopped_copy, 4))
+    other = with_training(checkpoint_every=1)
+    with pytest.raises(Stopped), pytest.warns(UserWarning, match="resuming from the older"):
+        train(other, dataset(root), stopped_copy, resume=True, report=stop_at(4))
+    assert [path.name for path in list_checkpoints(stopped_copy)] == [
+        "checkpoint_0000002.safetensors",
+        "checkpoint_0000003.safetensors",
+    ]
+
+
+def test_a_checkpoint_of_another_configuration_is_refused_and_not_passed_over(stopped_copy):
+    newest = checkpoint_path(stopped_copy, 4)
+    tensors, metadata = read_safetensors(newest)
+    other = metadata["config"].replace('"learning_rate": ', '"learning_rate": 1')
+    write_safetensors(newest, tensors, {**metadata, "config": other})
+    with pytest.raises(ValueError, match=r"training\.learning_rate"):
+        load_newest(stopped_copy, Detection3D(CONFIG))
 
 
 def test_only_the_newest_checkpoints_are_kept(root, tmp_path):

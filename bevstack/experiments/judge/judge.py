@@ -50,6 +50,7 @@ class JudgeOptions:
     only: Sequence[str] = ()  # names or kinds of rows, or beginnings of names; empty: all rows
     max_samples: int | None = None  # whole scenes of at most this number of samples
     single_frame: Path | None = None  # weights of a model trained with frames (0,)
+    verify: bool = True  # compare weights with their checksums
     official: bool = False  # also score the model's rows with nuscenes-devkit
     out: Path = Path("out/judge")
     command: str = ""  # the user's command line, for judge.json
@@ -104,9 +105,9 @@ def open_case(options: JudgeOptions) -> Case:
     Raises:
         ValueError: the weights of ``single_frame`` belong to a model that uses other frames too.
     """
-    config = load(options.model).config
+    config = load(options.model, verify=options.verify).config
     if options.single_frame is not None:
-        frames = load(options.single_frame).config.frames
+        frames = load(options.single_frame, verify=options.verify).config.frames
         if frames != (0,):
             raise ValueError(
                 f"--single-frame must be weights of a model with frames (0,); got {frames}"
@@ -118,13 +119,14 @@ def open_case(options: JudgeOptions) -> Case:
         dataset=open_split(tables, options.split, config, options.max_samples),
         train=options.train_split,
         folder=options.out,
+        verify=options.verify,
     )
 
 
 def describe_inputs(case: Case, train: str) -> dict[str, Any]:
     """Identify model and data of the figures; finished rows are reused only for equal inputs."""
     tables = case.dataset.tables
-    _, metadata = read_safetensors(case.weights)
+    _, metadata = read_safetensors(case.weights, verify=case.verify)
     single_frame_weights = case.single_frame_weights
     return {
         "model": {

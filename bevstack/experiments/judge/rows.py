@@ -40,11 +40,12 @@ class Case:
     dataset: NuScenesDataset  # the scenes to score on
     train: str  # split for the priors
     folder: Path  # for intermediate files
+    verify: bool = True  # compare weights with their checksums
 
     @cached_property
     def detector(self) -> Detector:
         """Load the model from its file."""
-        return load(self.weights)
+        return load(self.weights, verify=self.verify)
 
     @cached_property
     def priors(self) -> ClassPriors:
@@ -222,7 +223,8 @@ def _single_frame(case: Case, out: Path) -> None:
 
 def _single_frame_weights(case: Case, out: Path) -> None:
     assert case.single_frame_weights is not None  # list_rows checks it
-    predict_dataset(load(case.single_frame_weights), case.dataset, out)
+    detector = load(case.single_frame_weights, verify=case.verify)
+    predict_dataset(detector, case.dataset, out)
 
 
 def _turned_world(case: Case, out: Path) -> None:

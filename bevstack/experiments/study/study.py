@@ -58,6 +58,7 @@ class StudyOptions:
     held_out: str  # scenes to score on
     minutes: float = 20.0  # processor time of each variant
     weights: Path | None = None  # initial weights of every variant; None: random weights
+    verify: bool = True  # compare weights with their checksums
     seeds: int = 3
     only: Sequence[str] = ()  # names of variants or beginnings of names; empty: all variants
     max_samples: int | None = None  # score on whole scenes of at most this number of samples
@@ -132,7 +133,14 @@ def finish(
     console = make_console()
     with training_progress(console, plan.num_steps, config.training.log_every) as report:
         task = Detection3D(config, samples)
-        result = train(task, folder / "run", start=options.weights, resume=True, report=report)
+        result = train(
+            task,
+            folder / "run",
+            start=options.weights,
+            resume=True,
+            verify=options.verify,
+            report=report,
+        )
     cpu_seconds = add_time(folder / "cpu_seconds.json", time.process_time() - started)
     held_out = open_split(tables, options.held_out, config, options.max_samples)
     results = folder / "results.json"
