@@ -2,19 +2,49 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bevstack.geometry.camera import CameraRig, check_intrinsics, check_rigid
 from bevstack.geometry.se3 import invert_se3
-from bevstack.shapes import expect_shape
 from bevstack.types.detections import Annotations
+from bevstack.types.frame_checks import (
+    check_camera_times,
+    check_images,
+    check_limit,
+    check_names,
+    check_text,
+    float_tensor,
+    mask_tensor,
+)
 from bevstack.types.perspective import CameraAnnotations
+from bevstack.types.times import (
+    MAX_CAMERA_AGE_S,
+    StaleCameraWarning,
+    camera_ages_s,
+    check_one_unit,
+    describe_age,
+    whole_microseconds,
+)
+
+# Fields of a frame that are matrices, with the shape of one; those of the first three, one a camera
+_MATRICES = MappingProxyType(
+    {
+        "intrinsics": (3, 3),
+        "ego_from_cam": (4, 4),
+        "world_from_ego_at_camera": (4, 4),
+        "world_from_ego": (4, 4),
+        "bev_from_ego": (4, 4),
+    }
+)
+_PER_CAMERA = ("intrinsics", "ego_from_cam", "world_from_ego_at_camera")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,12 +53,17 @@ class Frame:
 
     Only ``images``, ``intrinsics`` and ``ego_from_cam`` are required. A rig has one camera or more,
     and image sizes may differ. Calibrations and poses may be any array-like; they are stored as
-    float64 tensors. Images must be rectified pinhole images; ``bevstack.runtime.rig`` undistorts
-    them on load.
+    float64 tensors. Images must be rectified pinhole images; the readers of data sets and rigs
+    undistort them on load.
+
+    A camera counts as lost if its own time differs from the frame's by more than
+    ``max_camera_age_s``; a ``StaleCameraWarning`` names it and its age. A time of 0 is unknown.
+    Without a reference time, ages count from the newest image.
 
     Raises:
         ValueError: shapes that do not agree, an image that is not uint8 RGB, a calibration that is
-            not finite and invertible, or poses at the cameras' times without ``world_from_ego``.
+            not finite and invertible, poses at the cameras' times without ``world_from_ego``, a
+            time that is not a whole number of microseconds, or times of different units.
     """
 
     images: Sequence[NDArray[np.uint8] | None]  # N of (H, W, 3) RGB, None for a lost camera
@@ -46,65 +81,93 @@ class Frame:
     annotations: Annotations | None = None  # in the bev frame
     # N, in pixels of the images as given, at the capture time of each camera
     camera_annotations: tuple[CameraAnnotations, ...] | None = None
+    # a camera whose own time differs more from the reference time counts as lost
+    max_camera_age_s: float = MAX_CAMERA_AGE_S
 
     def __post_init__(self) -> None:
-        count = len(self.images)
-        if count < 1:
-            raise ValueError("images must hold at least one camera; got none")
-        self._convert("intrinsics", (count, 3, 3))
-        self._convert("ego_from_cam", (count, 4, 4))
-        self._convert("world_from_ego", (4, 4))
-        self._convert("world_from_ego_at_camera", (count, 4, 4))
-        self._convert("bev_from_ego", (4, 4))
+        count = check_images(self.images)
+        for name, shape in _MATRICES.items():
+            if getattr(self, name) is None and name not in ("intrinsics", "ego_from_cam"):
+                continue
+            full = (count, *shape) if name in _PER_CAMERA else shape
+            object.__setattr__(self, name, float_tensor(name, getattr(self, name), full))
         check_intrinsics("intrinsics", self.intrinsics)
         for name in ("ego_from_cam", "world_from_ego", "world_from_ego_at_camera", "bev_from_ego"):
             if getattr(self, name) is not None:
                 check_rigid(name, getattr(self, name))
         if self.world_from_ego_at_camera is not None and self.world_from_ego is None:
             raise ValueError("world_from_ego must be given with world_from_ego_at_camera; got none")
+        self._check_names_and_times(count)
+        self._check_annotations(count)
+        self._set_mask(count)
+
+    def _check_names_and_times(self, count: int) -> None:
+        object.__setattr__(self, "camera_names", check_names(self.camera_names))
+        time_us = whole_microseconds("timestamp_us", self.timestamp_us)
+        object.__setattr__(self, "timestamp_us", time_us)
+        camera_times = check_camera_times(self.camera_timestamp_us)
+        object.__setattr__(self, "camera_timestamp_us", camera_times)
         for name in ("camera_names", "camera_timestamp_us"):
             if len(getattr(self, name)) not in (0, count):
                 raise ValueError(
                     f"{name} must hold one entry for each of the {count} cameras, or none; "
                     f"got {len(getattr(self, name))}"
                 )
-        if self.camera_annotations is not None and len(self.camera_annotations) != count:
+        check_text("sample_token", self.sample_token)
+        check_text("scene_token", self.scene_token)
+        check_limit("max_camera_age_s", self.max_camera_age_s)
+        if camera_times:
+            check_one_unit(time_us, camera_times, self._labels())
+
+    def _check_annotations(self, count: int) -> None:
+        if not isinstance(self.annotations, (Annotations, type(None))):
             raise ValueError(
-                f"camera_annotations must hold one entry a camera ({count}); "
-                f"got {len(self.camera_annotations)}"
+                f"annotations must be Annotations or None; got {type(self.annotations).__name__}"
             )
-        self._check_images()
-        self._set_mask(count)
-
-    def _convert(self, name: str, shape: tuple[int, ...]) -> None:
-        value: ArrayLike | Tensor | None = getattr(self, name)
-        if value is None:
+        boxes = self.camera_annotations
+        if boxes is None:
             return
-        tensor = torch.as_tensor(value if isinstance(value, Tensor) else np.asarray(value))
-        tensor = tensor.to(torch.float64)
-        expect_shape(name, tensor, shape)
-        object.__setattr__(self, name, tensor)
-
-    def _check_images(self) -> None:
-        for index, image in enumerate(self.images):
-            if image is None:
-                continue
-            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-                raise ValueError(
-                    f"images[{index}] must be uint8 RGB of shape (H, W, 3); "
-                    f"got {image.dtype} {image.shape}"
-                )
+        if isinstance(boxes, CameraAnnotations) or len(boxes) != count:
+            raise ValueError(
+                f"camera_annotations must hold one entry a camera ({count}); got {len(boxes)}"
+            )
 
     def _set_mask(self, count: int) -> None:
         has_image = torch.tensor([image is not None for image in self.images])
-        mask = has_image if self.camera_mask is None else torch.as_tensor(self.camera_mask).bool()
-        expect_shape("camera_mask", mask, (count,))
+        mask = has_image if self.camera_mask is None else mask_tensor(self.camera_mask, count)
         if bool((mask & ~has_image).any()):
             index = int((mask & ~has_image).nonzero()[0])
             raise ValueError(
                 f"images[{index}] must be an image where camera_mask is true; got None"
             )
-        object.__setattr__(self, "camera_mask", mask)
+        stale = torch.tensor([abs(age) > self.max_camera_age_s for age in self.camera_ages_s()])
+        for index in (mask & stale).nonzero().flatten().tolist():
+            warnings.warn(
+                f"{self._labels()[index]} counts as lost: its image is "
+                f"{describe_age(self.camera_ages_s()[index])} (limit {self.max_camera_age_s:g} s)",
+                StaleCameraWarning,
+                stacklevel=4,  # the caller of the generated constructor
+            )
+        object.__setattr__(self, "camera_mask", mask & ~stale)
+
+    def _labels(self) -> list[str]:
+        """Return a name for each camera in messages."""
+        names = self.camera_names or [""] * len(self.images)
+        return [name or f"camera {index}" for index, name in enumerate(names)]
+
+    def camera_ages_s(self) -> list[float]:  # N
+        """Return the seconds from each camera's image to the frame; 0 where a time is unknown."""
+        if not self.camera_timestamp_us:
+            return [0.0] * self.num_cameras
+        return camera_ages_s(self.timestamp_us, self.camera_timestamp_us)
+
+    def stale_cameras(self) -> tuple[str, ...]:
+        """Return the cameras whose image is older than the limit, and which count as lost."""
+        return tuple(
+            name
+            for name, age in zip(self._labels(), self.camera_ages_s(), strict=True)
+            if abs(age) > self.max_camera_age_s
+        )
 
     @property
     def num_cameras(self) -> int:

@@ -134,8 +134,14 @@ def test_a_single_frame_equals_the_first_of_a_stream(detector, frames):
 def shifted(frame, seconds=0.0, metres=0.0):
     pose = frame.world_from_ego.clone()
     pose[0, 3] += metres
-    time = frame.timestamp_us + round(seconds * 1e6)
-    return replace(frame, world_from_ego=pose, world_from_ego_at_camera=None, timestamp_us=time)
+    shift_us = round(seconds * 1e6)
+    return replace(
+        frame,
+        world_from_ego=pose,
+        world_from_ego_at_camera=None,
+        timestamp_us=frame.timestamp_us + shift_us,
+        camera_timestamp_us=tuple(time + shift_us for time in frame.camera_timestamp_us),
+    )
 
 
 @pytest.mark.parametrize(
