@@ -16,7 +16,7 @@ from bevstack.models.bevformer import BEVFormerOutput, BEVFormerV2
 from bevstack.models.build import DETECTION3D, build_model
 from bevstack.models.detection3d.box_code import DecoderOutput, detections_from
 from bevstack.runtime.stream_protocol import Stream
-from bevstack.runtime.streaming import DetectorStream, step_together
+from bevstack.runtime.streaming import DetectorStream, check_has_camera, step_together
 from bevstack.types import Batch, BEVMemory, Clip, Detections, Frame
 
 
@@ -87,7 +87,7 @@ class Detector:
             ValueError: ``frames`` is empty, or a frame has no working camera.
         """
         for index, frame in enumerate(frames):
-            _check_has_camera(f"frames[{index}]", frame)
+            check_has_camera(f"frames[{index}]", frame)
         batch = stack_clips([self.prepare(frame) for frame in frames])
         return self.run(batch, frames)[0]
 
@@ -100,7 +100,7 @@ class Detector:
         """
         if clip.offsets != self.config.frames:
             raise ValueError(f"offsets must be {self.config.frames}; got {clip.offsets}")
-        _check_has_camera("the current frame", clip.current)
+        check_has_camera("the current frame", clip.current)
         frames = tuple(
             frame if frame is None else self.place_in_bev(frame) for frame in clip.frames
         )
@@ -171,12 +171,6 @@ class Detector:
         if bev_from_ego is None:
             bev_from_ego = nominal_bev_from_ego(self.config.grid.frame)
         return replace(frame, bev_from_ego=bev_from_ego, annotations=None)
-
-
-def _check_has_camera(name: str, frame: Frame) -> None:
-    assert frame.camera_mask is not None  # Frame sets it
-    if not bool(frame.camera_mask.any()):
-        raise ValueError(f"{name} must have a working camera; all are lost")
 
 
 def build(config: Config, device: str | torch.device = "cpu") -> Detector:

@@ -153,7 +153,7 @@ class MirroredStream:
     @property
     def state(self) -> StreamState:
         """Return all that the stream knows after the last step."""
-        return StreamState(reset=self.reset)
+        return self._views[0].state
 
     def step(self, frame: Frame) -> Detections:
         """Detect objects in the next frame, like ``DetectorStream.step``.

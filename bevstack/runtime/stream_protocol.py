@@ -20,6 +20,7 @@ class StreamState:
 
     reset: Reset  # the reason why the step used no history, or Reset.NONE
     tracks: Tracks = field(default_factory=Tracks.empty)  # highest score first, in the world frame
+    stale_cameras: tuple[str, ...] = ()  # lost in this step, since their images are too old
 
 
 class Stream(Protocol):

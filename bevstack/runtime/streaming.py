@@ -11,6 +11,7 @@ import torch
 from bevstack.config import Config
 from bevstack.datasets.collate import PreparedClip, pad_images, stack_clips
 from bevstack.models.bevformer import BEVFormerOutput
+from bevstack.runtime.stream_clock import StreamClock
 from bevstack.runtime.stream_protocol import StreamState
 from bevstack.tracking import Tracks
 from bevstack.types import Batch, BEVMemory, Detections, Frame, Reset
@@ -43,7 +44,8 @@ class DetectorStream:
 
     Frames may come at any rate. History advances by steps of ``temporal.frame_interval_s``; a frame
     in between uses the history of the steps before it. After each step ``reset`` holds the reason
-    why no history was used, or ``Reset.NONE``.
+    why no history was used, or ``Reset.NONE``. ``state`` also names the cameras that count as lost
+    because their images are too old.
 
     Raises:
         ValueError: the model uses future frames.
@@ -65,6 +67,8 @@ class DetectorStream:
         self.detector = detector
         self.memory: BEVMemory | None = None  # one row, on the detector's device
         self.reset = Reset.NONE  # of the last step
+        self.clock = StreamClock()  # of the last frames
+        self._stale_cameras: tuple[str, ...] = ()
 
     @property
     def uses_history(self) -> bool:
@@ -79,16 +83,23 @@ class DetectorStream:
     @property
     def state(self) -> StreamState:
         """Return all that the stream knows after the last step."""
-        return StreamState(reset=self.reset)
+        return StreamState(reset=self.reset, stale_cameras=self._stale_cameras)
 
     def step(self, frame: Frame) -> Detections:
         """Detect objects in the next frame; boxes are as for ``Detector.predict``.
 
         Raises:
-            ValueError: every camera is lost, or the model uses past frames and the frame has no
-                pose or no time. The stream is then unchanged.
+            ValueError: every camera is lost, the times are not in microseconds, or the model uses
+                past frames and the frame has no pose or no time. The stream is then unchanged.
         """
         return step_together([self], [frame])[0]
+
+    def finish_step(
+        self, frame: Frame, clock: StreamClock, memory: BEVMemory | None, reset: Reset
+    ) -> None:
+        """Keep the results of a step; ``step_together`` calls this once all frames have run."""
+        self.memory, self.reset, self.clock = memory, reset, clock
+        self._stale_cameras = frame.stale_cameras()
 
 
 def step_together(streams: Sequence[DetectorStream], frames: Sequence[Frame]) -> list[Detections]:
@@ -118,7 +129,8 @@ def step_together(streams: Sequence[DetectorStream], frames: Sequence[Frame]) ->
             reset = Reset.RIG if step_input.new_rig else Reset(codes[row])
             results[index] = (detections[row], _select_row(output.memory, row), reset)
     for index, stream in enumerate(streams):
-        _, stream.memory, stream.reset = results[index]
+        _, new_memory, reset = results[index]
+        stream.finish_step(frames[index], inputs[index].clock, new_memory, reset)
     return [results[index][0] for index in range(len(streams))]
 
 
@@ -127,6 +139,7 @@ class _StepInput(NamedTuple):
 
     prepared: PreparedClip
     memory: BEVMemory | None
+    clock: StreamClock  # after this frame
     new_rig: bool  # the memory was dropped, as its features do not fit this frame's images
 
     @property
@@ -136,22 +149,36 @@ class _StepInput(NamedTuple):
 
 
 def _step_input(stream: DetectorStream, frame: Frame) -> _StepInput:
-    assert frame.camera_mask is not None  # Frame sets it
-    if not bool(frame.camera_mask.any()):
-        raise ValueError("frame must have a working camera; all are lost: skip this frame")
+    check_has_camera("frame", frame)
     if stream.uses_history:
         _check_pose_and_time(stream, frame)
+    clock = stream.clock.advanced(frame)
     prepared = stream.detector.prepare(frame)
     memory = stream.memory
     if memory is None or memory.rig is None or memory.padded_size is None:
-        return _StepInput(prepared, memory, False)
+        return _StepInput(prepared, memory, clock, False)
     height, width = memory.padded_size[0].tolist()
     images = prepared.images
     same_count = images.shape[1] == memory.rig.num_cameras
     if not same_count or images.shape[-2] > height or images.shape[-1] > width:
-        return _StepInput(prepared, None, True)
+        return _StepInput(prepared, None, clock, True)
     # Images are smaller if the largest camera is lost: pad them to the size of the memory.
-    return _StepInput(replace(prepared, images=pad_images(images, height, width)), memory, False)
+    padded = replace(prepared, images=pad_images(images, height, width))
+    return _StepInput(padded, memory, clock, False)
+
+
+def check_has_camera(name: str, frame: Frame) -> None:
+    """Check that a frame has a camera that is not lost.
+
+    Raises:
+        ValueError: all cameras are lost; the message gives the age of the first stale one.
+    """
+    assert frame.camera_mask is not None  # Frame sets it
+    if bool(frame.camera_mask.any()):
+        return
+    stale = frame.stale_cameras()
+    reason = f" ({stale[0]} is {frame.describe_age(stale[0])})" if stale else ""
+    raise ValueError(f"{name} must have a working camera; all are lost{reason}: skip this frame")
 
 
 def _check_pose_and_time(stream: DetectorStream, frame: Frame) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from bevstack.config import Config
 from bevstack.config.tracking import TrackingConfig
 from bevstack.geometry import invert_se3
+from bevstack.runtime.stream_clock import StreamClock
 from bevstack.runtime.stream_protocol import FrameDetector, Stream, StreamState, step_each
 from bevstack.tracking import TrackedScene, Tracks, update_tracks
 from bevstack.types import Clip, Detections, Frame, Reset
@@ -112,6 +114,7 @@ class FrameTracker:
         self.tracking = tracking
         self._scene: TrackedScene | None = None
         self._scene_token = ""
+        self._clock = StreamClock()
 
     @property
     def tracks(self) -> Tracks:
@@ -127,9 +130,11 @@ class FrameTracker:
             restart: True to drop all earlier tracks.
 
         Raises:
-            ValueError: the frame has no pose.
+            ValueError: the frame has no pose, or the times are not in microseconds. The tracks are
+                then unchanged.
         """
         world_from_bev = require_pose(frame)
+        clock = self._clock.advanced(frame)
         exact = Detections(detections.boxes.to(torch.float64), detections.scores, detections.labels)
         assert frame.world_from_ego is not None  # require_pose checks it
         self._scene = update_tracks(
@@ -139,7 +144,7 @@ class FrameTracker:
             timestamp_us=frame.timestamp_us,
             config=self.tracking,
         )
-        self._scene_token = frame.scene_token
+        self._scene_token, self._clock = frame.scene_token, clock
         tracked = self.tracks.detections().transformed(invert_se3(world_from_bev))
         boxes, scores = tracked.boxes.to(torch.float32), tracked.scores.to(torch.float32)
         return Detections(boxes, scores, tracked.labels)
@@ -201,7 +206,7 @@ class TrackedStream:
     @property
     def state(self) -> StreamState:
         """Return all that the stream knows after the last step."""
-        return StreamState(reset=self.reset, tracks=self.tracks)
+        return replace(self._stream.state, tracks=self.tracks)
 
     def step(self, frame: Frame) -> Detections:
         """Track the objects in the next frame; boxes are as for ``DetectorStream.step``.

@@ -24,6 +24,7 @@ from bevstack.types.frame_checks import (
     float_tensor,
     mask_tensor,
 )
+from bevstack.types.moments import Moment, check_unit
 from bevstack.types.perspective import CameraAnnotations
 from bevstack.types.times import (
     MAX_CAMERA_AGE_S,
@@ -161,6 +162,10 @@ class Frame:
             return [0.0] * self.num_cameras
         return camera_ages_s(self.timestamp_us, self.camera_timestamp_us)
 
+    def describe_age(self, camera: str) -> str:
+        """Describe the age of a camera's image, such as "5 s older than its frame"."""
+        return describe_age(self.camera_ages_s()[self._labels().index(camera)])
+
     def stale_cameras(self) -> tuple[str, ...]:
         """Return the cameras whose image is older than the limit, and which count as lost."""
         return tuple(
@@ -210,7 +215,8 @@ class Clip:
 
     Raises:
         ValueError: no frame at offset 0, offsets that do not ascend, a number of frames that
-            differs from the number of offsets, or frames of different scenes.
+            differs from the number of offsets, frames of different scenes, or times that are not in
+            microseconds.
     """
 
     frames: tuple[Frame | None, ...]  # T
@@ -227,6 +233,7 @@ class Clip:
         if self.frames[self.offsets.index(0)] is None:
             raise ValueError("the frame at offset 0 must exist; got None")
         self._check_scene()
+        check_unit([Moment.from_frame(frame) for frame in self.frames if frame is not None])
 
     def _check_scene(self) -> None:
         scene = self.current.scene_token
