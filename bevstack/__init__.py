@@ -5,6 +5,7 @@ This package exports the names that most programs need. Import everything else f
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from bevstack.types import Frame, Reset
 
 __version__ = "0.1.0"
+# A program that does not configure logging sees nothing of the library's records.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 __all__ = ["Frame", "Reset", "__version__", "load", "load_config", "load_tasks"]
 
 

@@ -20,6 +20,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bevstack.cli.options import add_config, add_overrides
+
 if TYPE_CHECKING:
     from bevstack.config import Config
     from bevstack.interop.conversion import Converted
@@ -34,9 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to", type=Path, required=True, metavar="OUT", help="file to write: .safetensors"
     )
-    parser.add_argument(
-        "--config", required=True, help="name of a packaged configuration, or a .py file"
-    )
+    add_config(parser, required=True)
+    add_overrides(parser)
     parser.add_argument(
         "--backbone",
         action="store_true",
@@ -85,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     if args.to.suffix != ".safetensors":
         raise ValueError(f"--to must end in .safetensors; got {args.to}")
     check_writable(args.to)
-    config = load_config(args.config)
+    config = load_config(args.config, args.overrides)
     file = read_published_file(args.file, weights=args.weights)
     try:
         converted = _convert(args, file, config)

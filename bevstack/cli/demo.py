@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bevstack.cli.options import add_device
 from bevstack.cli.verify_option import add_no_verify
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="seed of the scene (default: %(default)s)",
     )
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    add_device(parser)
     parser.add_argument(
         "--quick",
         action="store_true",
@@ -93,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _load(args: argparse.Namespace, console: Console) -> Detector:
+    from bevstack.runtime.devices import choose_device
     from bevstack.runtime.loading import load
     from bevstack.runtime.shipped import packaged_weights, weights_path
 
@@ -101,7 +103,7 @@ def _load(args: argparse.Namespace, console: Console) -> Detector:
             f"the packaged weights {WEIGHTS} must be installed; got none; train a model with "
             "`make train-demo` and use it with --model out/train_demo/model.safetensors"
         )
-    detector = load(args.model, args.device, verify=args.verify)
+    detector = load(args.model, choose_device(args.device), verify=args.verify)
     parameters = sum(p.numel() for p in detector.model.parameters()) / 1e6
     frames = detector.config.frames
     history = f"history of {-frames[0]} frames" if frames[0] else "no history"

@@ -9,6 +9,8 @@ import argparse
 import dataclasses
 import json
 
+from bevstack.cli.options import add_overrides
+
 EXIT_BROKEN = 1
 
 
@@ -17,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", metavar="NAME", help="count the parts of this configuration's detector"
     )
+    add_overrides(parser)
     parser.add_argument(
         "--model",
         metavar="NAME",
@@ -37,12 +40,16 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         FileNotFoundError: there is no such configuration.
-        ValueError: there is no such backbone, or the image size is not positive.
+        ValueError: there is no such backbone, the image size is not positive, or an override does
+            not fit.
     """
+    if args.overrides and args.config is None:
+        raise ValueError(f"--config NAME must be given with overrides; got {args.overrides[0]}")
     if args.config is not None:
+        from bevstack.config import load_config
         from bevstack.costs.detector import count_config
 
-        detector = count_config(args.config)
+        detector = count_config(load_config(args.config, args.overrides))
         _show(detector, detector.lines(), args.json)
         return 0
     if args.model is not None:

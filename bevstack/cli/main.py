@@ -14,6 +14,8 @@ from typing import Protocol, cast
 
 from bevstack import __version__
 from bevstack.cli.errors import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, EXIT_USAGE, explain
+from bevstack.cli.logs import logs_on_stderr, silent_output
+from bevstack.cli.options import Parser, add_common
 from bevstack.cli.warnings_as_notes import warnings_as_notes
 
 DESCRIPTION = """\
@@ -97,6 +99,11 @@ VERBS = (
         summary="train variants of a detector for equal times and compare their scores",
     ),
     Verb(
+        name="config",
+        module="bevstack.cli.config",
+        summary="list the packaged configurations, or show every field of one",
+    ),
+    Verb(
         name="convert-weights",
         module="bevstack.cli.convert_weights",
         summary="convert published weights into a bevstack detector",
@@ -121,7 +128,7 @@ def load_verb(verb: Verb) -> VerbModule:
 
 def build_parser(verbs: Sequence[Verb] = VERBS) -> argparse.ArgumentParser:
     """Build the parser of ``bevstack`` with one sub-parser for each verb."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="bevstack",
         usage="bevstack [-h] [--version] <verb> [options]",
         description=DESCRIPTION,
@@ -141,12 +148,13 @@ def build_parser(verbs: Sequence[Verb] = VERBS) -> argparse.ArgumentParser:
             formatter_class=_FORMATTER,
         )
         module.add_arguments(subparser)
-        subparser.add_argument(
-            "--traceback",
-            action="store_true",
-            help="after an error, also print the traceback",
-        )
+        add_common(subparser)
     return parser
+
+
+def is_silent(args: argparse.Namespace) -> bool:
+    """Return True if ``--quiet`` is given and no JSON is asked for."""
+    return getattr(args, "quiet", False) and not getattr(args, "json", False)
 
 
 def main(argv: Sequence[str] | None = None, verbs: Sequence[Verb] = VERBS) -> int:
@@ -160,7 +168,11 @@ def main(argv: Sequence[str] | None = None, verbs: Sequence[Verb] = VERBS) -> in
     args = build_parser(verbs).parse_args(argv)
     verb = next(verb for verb in verbs if verb.name == args.verb)
     try:
-        with warnings_as_notes(verb.name):
+        with (
+            warnings_as_notes(verb.name),
+            logs_on_stderr(verb.name, getattr(args, "verbose", 0)),
+            silent_output(is_silent(args)),
+        ):
             return load_verb(verb).run(args)
     except BrokenPipeError:
         # The reader of stdout has closed the pipe (`bevstack doctor | head`). Redirect stdout, so
@@ -174,7 +186,7 @@ def main(argv: Sequence[str] | None = None, verbs: Sequence[Verb] = VERBS) -> in
         sentence = explain(error)
         if sentence is None:
             raise
-        if args.traceback:
+        if getattr(args, "traceback", False):
             traceback.print_exc()
         print(f"bevstack {verb.name}: error: {sentence}", file=sys.stderr)
         return EXIT_USAGE

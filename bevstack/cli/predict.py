@@ -5,9 +5,11 @@ r"""Predict boxes in scenes of a data set in nuScenes' format, or in your own im
   bevstack predict --weights W --rig rig.json --images DIR --out results.json
 
 A weights file holds its configuration, so --weights needs no --config. --config without --weights
-predicts with random weights, as a test of the installation. Scenes are streamed: the model keeps a
-memory of past frames. Under `torchrun` the processes share the scenes of a split, and a killed run
-continues with the unfinished scenes.
+predicts with random weights, as a test of the installation. KEY=VALUE changes a field of the
+configuration; with --weights alone, a field that keeps the shapes of the weights, such as
+decoder.max_detections=50. Scenes are streamed: the model keeps a memory of past frames. Under
+`torchrun` the processes share the scenes of a split, and a killed run continues with the unfinished
+scenes.
 """
 
 from __future__ import annotations
@@ -16,23 +18,27 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bevstack.cli.options import add_config, add_device, add_overrides, add_scenes
 from bevstack.cli.verify_option import add_no_verify
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from bevstack.runtime.detector import Detector
     from bevstack.runtime.stream_protocol import FrameDetector
+    from bevstack.tables.reader import Tables
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``bevstack predict``."""
     model = parser.add_argument_group("model")
-    model.add_argument("--config", help="name of a packaged configuration, or a .py file")
+    add_config(model)
+    add_overrides(parser)
     model.add_argument(
         "--weights", type=Path, metavar="FILE", help="weights file, or name of packaged weights"
     )
     add_no_verify(model)
-    model.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    add_device(model)
     model.add_argument(
         "--mirror",
         action="store_true",
@@ -46,9 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     nuscenes = parser.add_argument_group("images of a data set in nuScenes' format")
     nuscenes.add_argument("--nuscenes", type=Path, metavar="ROOT", help="folder of the data set")
     nuscenes.add_argument("--version", help="folder of the tables, e.g. v1.0-mini")
-    scenes = nuscenes.add_mutually_exclusive_group()
-    scenes.add_argument("--scene", help="predict one scene, e.g. scene-0103")
-    scenes.add_argument("--split", help="predict all scenes of a split, e.g. mini_val")
+    add_scenes(nuscenes, required=False, purpose="predict")
     nuscenes.add_argument(
         "--skip-missing",
         action="store_true",
@@ -86,8 +90,9 @@ def run(args: argparse.Namespace) -> int:
 
     _check_input(args)
     check_writable(args.out)
+    tables = None if args.nuscenes is None else _open_tables(args)
     console = make_console()
-    detector = _make_detector(args, console)
+    detector: FrameDetector = _make_detector(args, console)
     if args.mirror:
         from bevstack.runtime.mirrored import MirroredDetector
 
@@ -96,9 +101,9 @@ def run(args: argparse.Namespace) -> int:
         from bevstack.runtime.tracked import TrackedDetector
 
         detector = TrackedDetector(detector)
-    if args.rig is not None:
+    if tables is None:
         return _predict_rig(args, detector, console)
-    return _predict_nuscenes(args, detector, console)
+    return _predict_nuscenes(args, tables, detector, console)
 
 
 def _check_input(args: argparse.Namespace) -> None:
@@ -122,17 +127,32 @@ def _check_input(args: argparse.Namespace) -> None:
         raise ValueError("--images DIR must be given with --rig; got none")
 
 
-def _make_detector(args: argparse.Namespace, console: Console) -> FrameDetector:
-    from bevstack.config import load_config
-    from bevstack.runtime.detector import build
+def _open_tables(args: argparse.Namespace) -> Tables:
+    """Open the tables and look the scenes up, before the model is loaded."""
+    from bevstack.tables.reader import Tables
+    from bevstack.tables.splits import scenes_of_split
+
+    tables = Tables(args.nuscenes, args.version)
+    scenes_of_split(tables, args.split or args.scene)
+    return tables
+
+
+def _make_detector(args: argparse.Namespace, console: Console) -> Detector:
+    from bevstack.config import load_config, with_overrides
+    from bevstack.runtime.detector import build, with_config
+    from bevstack.runtime.devices import choose_device
     from bevstack.runtime.loading import load
 
-    expected = None if args.config is None else load_config(args.config)
-    if args.weights is not None:
-        return load(args.weights, args.device, expected=expected, verify=args.verify)
-    assert expected is not None  # checked by _check_input
-    console.print("note: without --weights, weights are random and boxes have no meaning")
-    return build(expected, args.device)
+    device = choose_device(args.device)
+    expected = None if args.config is None else load_config(args.config, args.overrides)
+    if args.weights is None:
+        assert expected is not None  # checked by _check_input
+        console.print("note: without --weights, weights are random and boxes have no meaning")
+        return build(expected, device)
+    detector = load(args.weights, device, expected=expected, verify=args.verify)
+    if expected is None and args.overrides:
+        return with_config(detector, with_overrides(detector.config, args.overrides))
+    return detector
 
 
 def _predict_rig(args: argparse.Namespace, detector: FrameDetector, console: Console) -> int:
@@ -143,7 +163,9 @@ def _predict_rig(args: argparse.Namespace, detector: FrameDetector, console: Con
     return 0
 
 
-def _predict_nuscenes(args: argparse.Namespace, detector: FrameDetector, console: Console) -> int:
+def _predict_nuscenes(
+    args: argparse.Namespace, tables: Tables, detector: FrameDetector, console: Console
+) -> int:
     from rich.progress import Progress
 
     from bevstack.datasets.nuscenes import NuScenesDataset
@@ -151,9 +173,8 @@ def _predict_nuscenes(args: argparse.Namespace, detector: FrameDetector, console
 
     config = detector.config
     dataset = NuScenesDataset(
-        args.nuscenes,
-        args.version,
-        scenes=None if args.scene is None else [args.scene],
+        tables,
+        scenes=args.scene,
         split=args.split,
         bev_frame=config.grid.frame,
         class_names=config.class_names,

@@ -18,14 +18,14 @@ import argparse
 import sys
 from pathlib import Path
 
+from bevstack.cli.options import add_config, add_overrides
 from bevstack.cli.verify_option import add_no_verify
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``bevstack study``."""
-    parser.add_argument(
-        "--config", required=True, help="name of a packaged configuration, or a .py file"
-    )
+    add_config(parser, required=True)
+    add_overrides(parser)
     parser.add_argument(
         "--nuscenes", type=Path, required=True, metavar="ROOT", help="folder of the data set"
     )
@@ -87,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
 
     options = StudyOptions(
         config=args.config,
+        overrides=args.overrides,
         nuscenes=args.nuscenes,
         version=args.version,
         split=args.split,

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bevstack.cli.options import add_config, add_device, add_overrides, add_scenes
 from bevstack.cli.verify_option import add_no_verify
 
 if TYPE_CHECKING:
@@ -28,19 +29,25 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``bevstack train``."""
-    parser.add_argument(
-        "--config", required=True, help="name of a packaged configuration, or a .py file"
-    )
+    add_config(parser, required=True)
+    add_overrides(parser)
     parser.add_argument(
         "--nuscenes", type=Path, required=True, metavar="ROOT", help="folder of the data set"
     )
     parser.add_argument("--version", required=True, help="folder of the tables, e.g. v1.0-mini")
-    parser.add_argument("--split", required=True, help="split to train on, e.g. mini_train")
-    parser.add_argument(
+    add_scenes(parser, required=True, purpose="train on")
+    held_out = parser.add_mutually_exclusive_group()
+    held_out.add_argument(
         "--held-out",
         metavar="SPLIT",
         help="split to evaluate on, e.g. mini_val, every training.evaluate_every steps and at "
-        "the end",
+        "the end (default: no evaluation)",
+    )
+    held_out.add_argument(
+        "--held-out-scene",
+        action="append",
+        metavar="NAME",
+        help="scene to evaluate on; may be repeated",
     )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder for checkpoints and logs"
@@ -61,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="number of steps instead of the configured one; stages keep their proportion",
     )
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    add_device(parser)
     parser.add_argument(
         "--dry-run",
         action="store_true",
@@ -78,21 +85,26 @@ def run(args: argparse.Namespace) -> int:
         FloatingPointError: a loss or gradient is not finite.
         ValueError: options or files that do not fit.
     """
-    from bevstack.config import load_config
+    from bevstack.runtime.devices import choose_device
     from bevstack.tasks.detection3d import Detection3D
     from bevstack.training import train
     from bevstack.training.processes import join_processes, leave_processes
     from bevstack.training.progress_bar import make_console, training_progress
 
-    config = load_config(args.config)
-    if args.steps is not None:
-        config = replace(config, training=config.training.with_num_steps(args.steps))
-    processes = join_processes(args.device)
+    config = _config(args)
+    processes = join_processes(choose_device(args.device))
     console = make_console()
     console.quiet = not processes.is_first
-    dataset = _dataset(args, config, args.split)
-    held_out = None if args.held_out is None else _dataset(args, config, args.held_out)
-    _print_plan(args, config, len(dataset), processes, console)
+    dataset = _dataset(args, config, args.split or args.scene)
+    held_out = args.held_out or args.held_out_scene
+    held_out = held_out and _dataset(args, config, held_out)
+    if held_out is None and config.training.evaluate_every:
+        console.print("note: without --held-out, the training is not evaluated")
+        config = replace(config, training=replace(config.training, evaluate_every=0))
+    shared = set(dataset.scene_names) & set(held_out.scene_names if held_out else ())
+    if shared:
+        console.print(f"note: held-out scenes are also trained on: {', '.join(sorted(shared))}")
+    _print_plan(args, config, dataset, held_out, processes, console)
     if args.dry_run:
         return 0
     recipe = config.training
@@ -112,13 +124,30 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _dataset(args: argparse.Namespace, config: Config, split: str) -> NuScenesDataset:
+def _config(args: argparse.Namespace) -> Config:
+    """Read the configuration, change its fields, and scale the recipe to ``--steps``."""
+    from bevstack.config import load_config
+
+    config = load_config(args.config, args.overrides)
+    if args.steps is None:
+        return config
+    for override in args.overrides:
+        if override.partition("=")[0].strip() == "training.num_steps":
+            raise ValueError(
+                f"training.num_steps must not be given with --steps, which scales all stages; got "
+                f"{override} and --steps {args.steps}"
+            )
+    return replace(config, training=config.training.with_num_steps(args.steps))
+
+
+def _dataset(args: argparse.Namespace, config: Config, split: str | list[str]) -> NuScenesDataset:
     from bevstack.datasets.nuscenes import NuScenesDataset
 
     return NuScenesDataset(
         args.nuscenes,
         args.version,
-        split=split,
+        scenes=None if isinstance(split, str) else split,
+        split=split if isinstance(split, str) else None,
         bev_frame=config.grid.frame,
         class_names=config.class_names,
     )
@@ -127,7 +156,8 @@ def _dataset(args: argparse.Namespace, config: Config, split: str) -> NuScenesDa
 def _print_plan(
     args: argparse.Namespace,
     config: Config,
-    samples: int,
+    dataset: NuScenesDataset,
+    held_out: NuScenesDataset | None,
     processes: Processes,
     console: Console,
 ) -> None:
@@ -137,10 +167,12 @@ def _print_plan(
     recipe = config.training
     console.print(
         f"{config.name}: {recipe.num_steps} steps of {recipe.batch_size} samples "
-        f"from the {samples} of {args.split}"
+        f"from the {len(dataset)} of {args.split or ', '.join(args.scene)}, on {processes.device}"
     )
     if args.dry_run:
-        plan = plan_training(args.config, samples, processes.world_size, steps=args.steps)
+        plan = plan_training(
+            config, len(dataset), processes.world_size, evaluates=held_out is not None
+        )
         for line in plan.lines():
             console.print(line)
 

@@ -14,6 +14,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bevstack.cli.options import add_device
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -45,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="train only a few steps on a few scenes, as a test of the installation",
     )
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    add_device(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -54,8 +56,10 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         OSError: the folder cannot be written, or holds files of another world.
     """
+    from bevstack.runtime.devices import choose_device
     from bevstack.training.progress_bar import make_console
 
+    args.device = choose_device(args.device)
     console = make_console()
     args.out.mkdir(parents=True, exist_ok=True)
     spec, config = _world_spec(args.quick), _config(args.quick)

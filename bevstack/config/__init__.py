@@ -2,7 +2,7 @@
 
 from bevstack.config.detector import Config
 from bevstack.config.internimage import InternImageConfig
-from bevstack.config.loading import load_config, packaged_configs
+from bevstack.config.loading import describe_packaged, load_config, packaged_configs
 from bevstack.config.model import (
     BEVEncoderConfig,
     DecoderConfig,
@@ -10,6 +10,7 @@ from bevstack.config.model import (
     ImageConfig,
     LossConfig,
 )
+from bevstack.config.overrides import flat_fields, with_overrides
 from bevstack.config.perspective import PerspectiveConfig, ProposalConfig, SmallImagePreset
 from bevstack.config.resnet import ResNetConfig
 from bevstack.config.serialization import config_from_json, config_to_json, first_differences
@@ -35,7 +36,10 @@ __all__ = [
     "TrainingConfig",
     "config_from_json",
     "config_to_json",
+    "describe_packaged",
     "first_differences",
+    "flat_fields",
     "load_config",
     "packaged_configs",
+    "with_overrides",
 ]

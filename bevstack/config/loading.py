@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import difflib
 import runpy
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
 from bevstack.config.detector import Config
+from bevstack.config.overrides import with_overrides
 from bevstack.config.serialization import section_types
 
 
@@ -22,16 +25,17 @@ def packaged_configs() -> list[str]:
     )
 
 
-def load_config(name_or_path: str | Path) -> Config:
+def load_config(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Return a packaged configuration by name, such as "tiny_cpu", or that of a ``.py`` file.
 
     The file must define ``CONFIG = Config(...)``. It is run as Python, so load only files you
-    trust.
+    trust. ``overrides`` change single fields, such as "training.learning_rate=3e-4"; see
+    ``with_overrides``.
 
     Raises:
         FileNotFoundError: neither a packaged name nor a file; the message names the nearest name.
-        ValueError: the file defines no CONFIG, names an unknown field, or its fields contradict
-            each other.
+        ValueError: the file defines no CONFIG, it or an override names an unknown field, or the
+            fields contradict each other.
     """
     text = str(name_or_path)
     if text in packaged_configs():
@@ -48,7 +52,15 @@ def load_config(name_or_path: str | Path) -> Config:
     config = _run(path)
     if not isinstance(config, Config):
         raise ValueError(f"{path} must define CONFIG = Config(...); got {type(config).__name__}")
-    return config
+    return with_overrides(config, overrides)
+
+
+def describe_packaged() -> dict[str, str]:
+    """Return the first line of each packaged configuration's docstring, by its name."""
+    folder = resources.files("bevstack.configs")
+    texts = {n: (folder / f"{n}.py").read_text(encoding="utf-8") for n in packaged_configs()}
+    docstrings = {n: ast.get_docstring(ast.parse(text)) or "" for n, text in texts.items()}
+    return {name: text.partition("\n")[0] for name, text in docstrings.items()}
 
 
 def _run(path: Path) -> object:

@@ -43,7 +43,7 @@ def first_differences(ours: Config, theirs: Config, limit: int = 3) -> list[str]
 def section_types(kind: type) -> list[type]:
     """Return a dataclass and all dataclasses that its fields may hold, at any depth."""
     hints = typing.get_type_hints(kind)
-    inner = [section for hint in hints.values() for section in _sections(hint)]
+    inner = [section for hint in hints.values() for section in sections_of_type(hint)]
     return [kind, *(nested for section in inner for nested in section_types(section))]
 
 
@@ -56,10 +56,10 @@ def _plain(hint: Any, value: Any) -> Any:
         field.name: _plain(hints[field.name], getattr(value, field.name))
         for field in dataclasses.fields(value)
     }
-    return {KIND: type(value).__name__, **plain} if len(_sections(hint)) > 1 else plain
+    return {KIND: type(value).__name__, **plain} if len(sections_of_type(hint)) > 1 else plain
 
 
-def _sections(hint: Any) -> list[type]:
+def sections_of_type(hint: Any) -> list[type]:
     """Return the dataclasses among the alternatives of a type."""
     is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     options = typing.get_args(hint) if is_union else (hint,)
@@ -115,7 +115,7 @@ def _union(hint: Any, value: Any, path: str) -> Any:
     options = typing.get_args(hint)
     if value is None and type(None) in options:
         return None
-    sections = _sections(hint)
+    sections = sections_of_type(hint)
     if sections:
         return _section(sections, value, path)
     errors = []

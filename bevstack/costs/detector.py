@@ -102,7 +102,7 @@ class ConfigCount:
         ]
 
 
-def count_config(name_or_path: str, *, pairs: int | None = None) -> ConfigCount:
+def count_config(config: str | Config, *, pairs: int | None = None) -> ConfigCount:
     """Count parameters, operations and memory of a configured detector without allocating it.
 
     The visible pairs are those of the cameras of nuScenes' first car; past frames are assumed to
@@ -110,7 +110,7 @@ def count_config(name_or_path: str, *, pairs: int | None = None) -> ConfigCount:
     counted.
 
     Args:
-        name_or_path: configuration, as in ``load_config``.
+        config: the configuration, or its name or file as in ``load_config``.
         pairs: M, number of visible pairs of one frame. None: those of the first car's cameras.
 
     Raises:
@@ -121,7 +121,7 @@ def count_config(name_or_path: str, *, pairs: int | None = None) -> ConfigCount:
 
     from bevstack.models.build import build_model
 
-    config = load_config(name_or_path)
+    config = config if isinstance(config, Config) else load_config(config)
     with torch.device("meta"):
         model = build_model(config).eval()
     rig = nominal_rig(config)

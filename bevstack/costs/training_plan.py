@@ -46,6 +46,7 @@ class TrainingPlan:
     step_gflop: float  # of a step's samples, forward and backward
     state_bytes: int  # of one process: weights, gradients, optimiser, average
     activation_bytes: int  # of one process, for the samples of one pass
+    evaluates: bool  # on held-out scenes
 
     @property
     def samples_per_pass(self) -> int:
@@ -61,6 +62,7 @@ class TrainingPlan:
         engine = "1 process" if self.processes == 1 else engine
         memory = self.state_bytes + self.activation_bytes
         every = f"every {recipe.evaluate_every} steps and " if recipe.evaluate_every else ""
+        evaluations = f"evaluations {every}at the end" if self.evaluates else "no evaluation"
         stages = ""
         if recipe.perspective_steps:
             steps = f"the first {recipe.perspective_steps}"
@@ -80,27 +82,33 @@ class TrainingPlan:
             f"optimiser{', average' * (recipe.ema_decay > 0)} {self.state_bytes / GIGA:.2f}, "
             f"activations {self.activation_bytes / GIGA:.2f}; without images and workspaces)",
             f"precision: {recipe.precision}; checkpoints every {recipe.checkpoint_every} steps; "
-            f"evaluations {every}at the end",
+            + evaluations,
         ]
 
 
 def plan_training(
-    name_or_path: str, samples: int, processes: int = 1, *, steps: int | None = None
+    config: str | Config,
+    samples: int,
+    processes: int = 1,
+    *,
+    steps: int | None = None,
+    evaluates: bool = True,
 ) -> TrainingPlan:
     """Estimate a training without allocating or training a model.
 
     Args:
-        name_or_path: configuration, as in ``load_config``.
+        config: the configuration, or its name or file as in ``load_config``.
         samples: of the training split.
         processes: that share each step's samples.
         steps: number of steps, with the recipe's stages in proportion. None: as configured.
+        evaluates: True if there are held-out scenes.
 
     Raises:
         FileNotFoundError: there is no such configuration.
         ValueError: fields of the configuration contradict each other, ``steps`` is too small for
             its stages, or the processes cannot share a step's samples evenly.
     """
-    config = load_config(name_or_path)
+    config = config if isinstance(config, Config) else load_config(config)
     if steps is not None:
         config = replace(config, training=config.training.with_num_steps(steps))
     recipe = config.training
@@ -110,7 +118,7 @@ def plan_training(
             f"training.batch_size must be a multiple of {processes} processes times "
             f"{recipe.accumulate} passes; got {recipe.batch_size}"
         )
-    count = count_config(name_or_path)
+    count = count_config(config)
     states = ADAMW_STATES + (recipe.ema_decay > 0)
     shards = processes if recipe.engine == "fsdp" else 1
     return TrainingPlan(
@@ -122,6 +130,7 @@ def plan_training(
         step_gflop=recipe.batch_size * _forward_and_backward_gflop(count),
         state_bytes=states * count.parameters * FLOAT32_BYTES // shards,
         activation_bytes=recipe.batch_size // passes * activation_bytes(config),
+        evaluates=evaluates,
     )
 
 

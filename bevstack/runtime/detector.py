@@ -13,7 +13,7 @@ from bevstack.datasets.collate import PreparedClip, prepare_clip, stack_clips
 from bevstack.datasets.loader import collate
 from bevstack.geometry import invert_se3, nominal_bev_from_ego
 from bevstack.models.bevformer import BEVFormerOutput, BEVFormerV2
-from bevstack.models.build import DETECTION3D, build_model
+from bevstack.models.build import DETECTION3D, build_model, build_with_weights
 from bevstack.models.detection3d.box_code import DecoderOutput, detections_from
 from bevstack.runtime.stream_protocol import Stream
 from bevstack.runtime.streaming import DetectorStream, check_has_camera, step_together
@@ -179,3 +179,28 @@ def build(config: Config, device: str | torch.device = "cpu") -> Detector:
         torch.manual_seed(config.training.seed)
         model = build_model(config)
     return Detector(model.to(device), config)
+
+
+def with_config(detector: Detector, config: Config) -> Detector:
+    """Return a detector of the same weights with another configuration, e.g. other thresholds.
+
+    Raises:
+        ValueError: the configuration's model has other tensors than the detector's.
+    """
+    weights = detector.model.state_dict()
+    with torch.device("meta"):
+        wanted = build_model(config).state_dict()
+    shapes, needed = (
+        {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        for tensors in (weights, wanted)
+    )
+    differing = [n for n in (*shapes, *needed) if shapes.get(n) != needed.get(n)]
+    if differing:
+        name = differing[0]
+        raise ValueError(
+            "a changed configuration must keep the shapes of the weights; got "
+            f"{needed.get(name, 'none')} instead of {shapes.get(name, 'none')} for {name}: change "
+            "only fields of inference, or train with the changed configuration"
+        )
+    model = build_with_weights(weights, config, detector.device)
+    return Detector(model, config, further=detector.further)

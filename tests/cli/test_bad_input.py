@@ -194,6 +194,46 @@ def test_a_full_disk_leaves_the_old_file_whole(capsys, whole_world, weights, tmp
     assert out.read_text() == "old"
 
 
+def test_split_and_version_are_checked_before_the_model_is_loaded(
+    capsys, whole_world, weights, tmp_path, monkeypatch
+):
+    def fail(*args, **options):
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr("bevstack.runtime.loading.load", fail)
+    good = predict(whole_world, weights, tmp_path / "r.json")
+    for option, value, part in (
+        ("--version", "v1.0-sinth", "v1.0-sinth"),
+        ("--scene", "scene-1", "scene-1"),
+        ("--split", "synth_vall", "did you mean 'synth_val'"),
+        ("--nuscenes", "nowhere", "nowhere"),
+    ):
+        arguments = [
+            *good[: good.index("--scene")],
+            "--out",
+            tmp_path / "r.json",
+            "--scene",
+            "scene-6001",
+        ]
+        if option in ("--scene", "--split"):
+            arguments = arguments[:-2]
+        expect_refusal(capsys, [*arguments, option, value], part)
+
+
+def test_overrides_of_loaded_weights_keep_their_shapes(capsys, whole_world, weights, tmp_path):
+    out = tmp_path / "r.json"
+    arguments = predict(whole_world, weights, out)
+    most = []
+    for more in ([], ["decoder.max_detections=5"]):
+        assert main([*arguments, *more]) == 0
+        most.append(max(len(boxes) for boxes in json.loads(out.read_text())["results"].values()))
+    assert most[0] > 5 >= most[1] > 0
+    capsys.readouterr()
+    refused = [*arguments, "decoder.num_queries=21"]
+    expect_refusal(capsys, refused, "must keep the shapes of the weights", "(21, ", "(20, ")
+    expect_refusal(capsys, [*arguments, "decoder.max_detection=5"], "decoder.max_detections")
+
+
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [

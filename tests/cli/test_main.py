@@ -22,6 +22,7 @@ ISSUED_VERBS = (
     "show",
     "judge",
     "study",
+    "config",
     "convert-weights",
     "doctor",
     "build-ops",

@@ -10,6 +10,7 @@ import torch.distributed.run
 
 from bevstack.cli.main import main
 from bevstack.cli.train import add_arguments
+from bevstack.models.build import load_model
 from tests.small_world import SPEC, small_world
 
 HEAD = "import dataclasses\nfrom tests.small_world import CONFIG as SMALL\n"
@@ -57,6 +58,43 @@ def test_it_prints_its_progress_and_writes_weights_logs_and_curves(root, tmp_pat
     assert {"nds", "map", "mate", "mave", "ap/car", "elapsed_s"} <= scores[0].keys()
 
 
+@pytest.mark.parametrize("more", [["--dry-run"], []])
+def test_without_held_out_scenes_nothing_is_evaluated_and_a_note_states_it(
+    root, tmp_path, capsys, more
+):
+    arguments = command(root, tmp_path, *more, evaluate_every=2, num_steps=2, checkpoint_every=2)
+    assert main(arguments) == 0
+    text = capsys.readouterr().out
+    assert "note: without --held-out, the training is not evaluated\n" in text
+    assert ("no evaluation\n" in text) == bool(more)
+    assert not (tmp_path / "out" / "best.safetensors").exists()
+
+
+def test_scenes_may_be_named_instead_of_splits(root, tmp_path, capsys):
+    arguments = command(root, tmp_path, "--dry-run", "--held-out-scene", "scene-6002", num_steps=4)
+    split = arguments.index("--split")
+    arguments[split : split + 2] = ["--scene", "scene-2002", "--scene", "scene-2001"]
+    assert main(arguments) == 0
+    text = capsys.readouterr().out
+    assert "from the 6 of scene-2002, scene-2001" in text and "evaluations at the end" in text
+    assert "trained on" not in text
+    assert main([*arguments, "--held-out-scene", "scene-2001"]) == 0
+    assert "note: held-out scenes are also trained on: scene-2001\n" in capsys.readouterr().out
+    assert main([*arguments, "--scene", "scene-1"]) == 2
+    assert "scene-1" in capsys.readouterr().err
+
+
+def test_overrides_change_fields_and_are_stored_with_the_weights(root, tmp_path, capsys):
+    arguments = command(root, tmp_path, "training.num_steps=2", "decoder.num_queries=7")
+    assert main([*arguments, "--dry-run", "training.log_every=1"]) == 0
+    assert "small: 2 steps of 2 samples" in capsys.readouterr().out
+    assert main(arguments) == 0
+    config = load_model(tmp_path / "out" / "model.safetensors")[1]
+    assert (config.decoder.num_queries, config.training.num_steps) == (7, 2)
+    assert main([*arguments, "--steps", "3"]) == 2
+    assert "training.num_steps must not be given with --steps" in capsys.readouterr().err
+
+
 def test_a_dry_run_prints_the_plan_and_writes_nothing(root, tmp_path, capsys):
     assert main(command(root, tmp_path, "--dry-run", num_steps=30, accumulate=2)) == 0
     text = capsys.readouterr().out
@@ -83,8 +121,6 @@ def test_the_recipe_is_scaled_to_another_number_of_steps(root, tmp_path, capsys)
 
 
 def test_an_error_in_training_is_one_sentence(root, tmp_path, capsys):
-    assert main(command(root, tmp_path, evaluate_every=2)) == 2
-    assert "held_out must be given with training.evaluate_every" in capsys.readouterr().err
     assert main(command(root, tmp_path, learning_rate=1e30, warmup_steps=0)) == 2
     assert re.search(
         r"error: loss must be finite; got .* at step \d, samples ", capsys.readouterr().err

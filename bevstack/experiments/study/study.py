@@ -56,6 +56,7 @@ class StudyOptions:
     version: str  # folder of the tables
     split: str  # scenes to train on
     held_out: str  # scenes to score on
+    overrides: Sequence[str] = ()  # changed fields of the configuration, such as "name=mine"
     minutes: float = 20.0  # processor time of each variant
     weights: Path | None = None  # initial weights of every variant; None: random weights
     verify: bool = True  # compare weights with their checksums
@@ -75,10 +76,11 @@ def study(options: StudyOptions, echo: Callable[[str], None]) -> None:
         FileNotFoundError: the configuration, weights, tables or split do not exist.
     """
     initialise_worker(0)  # one thread, so that processor time measures the work
-    config = load_config(options.config)
+    config = load_config(options.config, options.overrides)
     tables = Tables(options.nuscenes, options.version)
     inputs = {
         "config": config.name,
+        "overrides": sorted(options.overrides) or None,
         "minutes": options.minutes,
         "data": read_manifest(tables.root).get("digest") or hash_tables(tables),
         "split": options.split,

@@ -1,0 +1,118 @@
+"""Options that several verbs share, and a parser for overrides and earlier spellings."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+DEVICE_HELP = "auto (a GPU if torch can use one), cpu, cuda or cuda:N (default: %(default)s)"
+_OVERRIDE = re.compile(r"[A-Za-z_][\w.]*=")
+_DASHED_OVERRIDE = re.compile(r"--?[A-Za-z_]\w*(\.\w+)+=")
+
+
+class Parser(argparse.ArgumentParser):
+    """Parser of a verb: overrides may stand between options, and earlier spellings still work."""
+
+    old_names: Mapping[str, str] = MappingProxyType({})  # earlier spelling -> present option
+    takes_overrides = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Parse the arguments; return the namespace and the arguments that no option takes."""
+        words = list(sys.argv[1:] if args is None else args)
+        parsed, left_over = super().parse_known_args(self._with_present_names(words), namespace)
+        if not self.takes_overrides:
+            return parsed, left_over
+        # argparse takes positional arguments from one place only, before or between the options.
+        words = [*parsed.overrides, *left_over]
+        for word in words:
+            if _DASHED_OVERRIDE.match(word):
+                self.error(f"an override must be given without dashes; got {word}")
+        parsed.overrides = [word for word in words if _OVERRIDE.match(word)]
+        return parsed, [word for word in words if not _OVERRIDE.match(word)]
+
+    def _with_present_names(self, words: Sequence[str]) -> list[str]:
+        """Return the words with the present name of each option, with a note on earlier ones."""
+        present = []
+        for word in words:
+            name, equals, value = word.partition("=")
+            if name in self.old_names:
+                new = self.old_names[name]
+                print(f"{self.prog}: note: {name} is now {new}", file=sys.stderr)
+                word = f"{new}{equals}{value}"
+            present.append(word)
+        return present
+
+
+def rename_options(parser: argparse.ArgumentParser, old_names: Mapping[str, str]) -> None:
+    """Let a verb accept earlier spellings of options, which its help does not show."""
+    if isinstance(parser, Parser):
+        parser.old_names = MappingProxyType(dict(old_names))
+
+
+def add_config(parser: argparse._ActionsContainer, *, required: bool = False) -> None:
+    """Declare ``--config``."""
+    parser.add_argument(
+        "--config",
+        required=required,
+        metavar="NAME",
+        help="name of a packaged configuration (see `bevstack config list`), or a .py file",
+    )
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Declare overrides of the configuration's fields."""
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="fields of the configuration to change, e.g. training.learning_rate=3e-4; "
+        "`bevstack config show NAME` lists all",
+    )
+    if isinstance(parser, Parser):
+        parser.takes_overrides = True
+
+
+def add_device(parser: argparse._ActionsContainer) -> None:
+    """Declare ``--device``."""
+    parser.add_argument("--device", default="auto", metavar="DEVICE", help=DEVICE_HELP)
+
+
+def add_scenes(parser: argparse._ActionsContainer, *, required: bool, purpose: str) -> None:
+    """Declare ``--split`` and ``--scene``, of which one is given; ``purpose`` is a verb."""
+    scenes = parser.add_mutually_exclusive_group(required=required)
+    scenes.add_argument("--split", help=f"split to {purpose}, e.g. mini_val")
+    scenes.add_argument(
+        "--scene",
+        action="append",
+        metavar="NAME",
+        help=f"scene to {purpose}, e.g. scene-0103; may be repeated",
+    )
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of every verb; a verb inside of a verb keeps those of the outer one."""
+    common = parser.add_argument_group("options of every verb")
+    common.add_argument(
+        "-v",
+        "--verbose",
+        action="count",
+        default=argparse.SUPPRESS,
+        help="also print what is read, written and chosen; -vv prints more",
+    )
+    common.add_argument(
+        "-q",
+        "--quiet",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="print only warnings and errors, and with --json the JSON",
+    )
+    common.add_argument(
+        "--traceback",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="after an error, also print the traceback",
+    )
