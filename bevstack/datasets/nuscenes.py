@@ -14,6 +14,7 @@ from torch import Tensor
 from bevstack.config import Config
 from bevstack.datasets.camera_annotations import MIN_POINTS, camera_annotations
 from bevstack.datasets.images import read_image
+from bevstack.datasets.lidar_frame import check_lidar_frame
 from bevstack.datasets.preprocess import decoding_reduction
 from bevstack.geometry import invert_se3
 from bevstack.geometry.bev_grid import FRAMES
@@ -33,22 +34,26 @@ from bevstack.vocabulary import CAMERA_CHANNELS, DETECTION_CLASSES
 class NuScenesDataset:
     """Dataset of the samples of given scenes, in the order of the scenes and then of time.
 
-    A sample's reference time and pose are those of its LIDAR_TOP key frame. In addition, every
-    camera has its capture time and the ego pose at that time. Cameras are in nuScenes' order; a
-    camera of an unknown channel comes after them, by name.
+    A sample has its own time, and the ego pose of its LIDAR_TOP key frame. A scene without
+    LIDAR_TOP takes the poses of another lidar, or of the camera nearest in time
+    (`bevstack.tables.references`). In addition, every camera has its capture time and the ego pose
+    at that time. Cameras are in nuScenes' order; a camera of an unknown channel comes after them,
+    by name.
 
     Args:
         root: the folder that holds ``samples/`` and the version's folder, or its open ``Tables``.
         version: the folder of the 13 tables, such as "v1.0-mini".
         scenes: names of scenes. Without scenes and split: all scenes of the version.
         split: an official split, or one of the version's ``splits.json``.
-        bev_frame: "ego", or "lidar" for weights trained in the LIDAR_TOP frame.
+        bev_frame: "ego", or "lidar" for weights trained in the LIDAR_TOP frame; that of another
+            lidar where it is the reference.
         class_names: the detection classes whose annotations are kept; labels index into them.
 
     Raises:
         FileNotFoundError: no such root, version or table.
         ValueError: an unknown scene or split, a dangling token, a calibration that is not finite
-            and invertible, or a sample without camera or LIDAR_TOP key frame.
+            and invertible, a sample without camera or reference key frame, or the bev frame "lidar"
+            in a scene without lidar.
     """
 
     def __init__(
@@ -76,6 +81,8 @@ class NuScenesDataset:
         # index of each sample row within its scene
         self._index_in_scene = {int(r): i for rows in ordered for i, r in enumerate(rows)}
         self._reference = self.tables.reference_keyframes(self._selection)
+        if bev_frame == "lidar":
+            check_lidar_frame(self.tables, self._reference)
         check_calibrations(self.tables, self._used_sensors())
 
     def __len__(self) -> int:

@@ -27,6 +27,7 @@ from bevstack.tables.records import (
     Scenes,
     SensorReadings,
 )
+from bevstack.tables.references import reference_rows
 
 RecordType = TypeVar("RecordType", bound=Record)
 
@@ -145,18 +146,27 @@ class Tables:
         self,
         samples: NDArray[np.int64],  # (n,) rows
     ) -> NDArray[np.int32]:  # (n,) rows
-        """Return the LIDAR_TOP key frames, which define time and ego pose of the samples.
+        """Return the key frames that define the ego pose of the samples.
+
+        Those of LIDAR_TOP; in scenes without it those of another lidar or of a camera, by the rule
+        of `bevstack.tables.references`.
 
         Raises:
-            ValueError: a sample has no LIDAR_TOP key frame.
+            ValueError: a sample has no such key frame.
         """
-        keyframes = self._lidar_keyframe[samples]
+        keyframes = self._reference_keyframe[samples]
         if (keyframes == NO_ROW).any():
             missing = samples[keyframes == NO_ROW]
+            scene = self.samples.scene == self.samples.scene[missing[0]]
+            found = self._reference_keyframe[scene & (self._reference_keyframe != NO_ROW)]
+            channels = self.calibrated_sensors.channel[self.keyframes.sensor[found]]
+            has_lidar = LIDAR_CHANNEL in channels.tolist()
+            wanted = LIDAR_CHANNEL if has_lidar else "a lidar or a camera"
+            reason = ", as the remaining samples of its scene have" if has_lidar else ""
             raise ValueError(
-                f"every sample must have a key frame of {LIDAR_CHANNEL} in sample_data.json, which "
+                f"every sample must have a key frame of {wanted} in sample_data.json, which "
                 f"gives its ego pose; got none for {str(self.samples.token[missing[0]])!r} "
-                f"and {len(missing) - 1} more samples of {self.version}"
+                f"and {len(missing) - 1} more samples of {self.version}{reason}"
             )
         return keyframes
 
@@ -186,12 +196,8 @@ class Tables:
         return _RowGroups(self.keyframes.sample, len(self.samples.token))
 
     @cached_property
-    def _lidar_keyframe(self) -> NDArray[np.int32]:  # (S,)
-        is_lidar = self.calibrated_sensors.channel == LIDAR_CHANNEL
-        rows = np.flatnonzero(is_lidar[self.keyframes.sensor])
-        keyframe = np.full(len(self.samples.token), NO_ROW, dtype=np.int32)
-        keyframe[self.keyframes.sample[rows]] = rows
-        return keyframe
+    def _reference_keyframe(self) -> NDArray[np.int32]:  # (S,)
+        return reference_rows(self.samples, self.keyframes, self.calibrated_sensors)
 
 
 class _RowGroups:

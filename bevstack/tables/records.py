@@ -41,6 +41,7 @@ class CalibratedSensors:
     token: NDArray[np.str_]  # (K,)
     channel: NDArray[np.str_]  # (K,) such as "CAM_FRONT"
     is_camera: NDArray[np.bool_]  # (K,)
+    is_lidar: NDArray[np.bool_]  # (K,)
     translation: NDArray[np.float64]  # (K, 3) metres, of ego_from_sensor
     rotation: NDArray[np.float64]  # (K, 4) quaternion wxyz, of ego_from_sensor
     intrinsics: NDArray[np.float64]  # (K, 3, 3) pixels; NaN if the sensor is no camera

@@ -82,6 +82,7 @@ class JsonRecords:
             token=np.asarray(table.token),
             channel=sensors.text("channel")[sensor],
             is_camera=(sensors.text("modality") == "camera")[sensor],
+            is_lidar=(sensors.text("modality") == "lidar")[sensor],
             translation=table.array("translation"),
             rotation=table.array("rotation"),
             intrinsics=table.array("camera_intrinsic"),

@@ -40,7 +40,7 @@ def ground_truth(
     Samples have the given order; the boxes of one sample have the order of their table.
 
     Raises:
-        ValueError: a sample has no key frame of LIDAR_TOP, or no sample has a box of the detection
+        ValueError: a sample has no reference key frame, or no sample has a box of the detection
             classes.
     """
     rows, sample = rows_of_samples(tables, samples)
