@@ -9,6 +9,7 @@ two minutes.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import re
 import shutil
@@ -52,6 +53,19 @@ class KernelReport(NamedTuple):
 def kernel_sources() -> list[Path]:
     """Return the CUDA sources of the operators."""
     return sorted((ROOT / "ops").rglob("*.cu"))
+
+
+def source_digest() -> str:
+    """Return the SHA-256 of the kernels' sources, flags and architectures.
+
+    A stored report of another digest is out of date.
+    """
+    digest = hashlib.sha256(repr((FLAGS, ARCHITECTURES)).encode())
+    sources = (ROOT / "ops").rglob("*")
+    for path in sorted(p for p in sources if p.suffix in {".cu", ".cuh", ".h"}):
+        text = path.read_bytes().replace(b"\r\n", b"\n")
+        digest.update(f"{path.relative_to(ROOT).as_posix()} {len(text)}\n".encode() + text)
+    return digest.hexdigest()
 
 
 def compile_source(
@@ -115,7 +129,12 @@ def as_table(version: str, reports: list[KernelReport]) -> dict[str, object]:
             "spilled_bytes": report.spilled_bytes,
             "shared_bytes": report.shared_bytes,
         }
-    return {"nvcc": version, "flags": list(FLAGS), "kernels": kernels}
+    return {
+        "nvcc": version,
+        "sources_sha256": source_digest(),
+        "flags": list(FLAGS),
+        "kernels": kernels,
+    }
 
 
 def _readable(mangled: str) -> str:

@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 BINDINGS = sorted((ROOT / "ops").rglob("*_cuda.cpp"))
 SHARED_BYTES_PER_BLOCK = 48 * 1024  # limit for a kernel that does not request more
 REGISTERS_PER_PROCESSOR = 64 * 1024
+TABLE = ROOT / "benchmarks" / "cuda_registers.json"
+RENEW = f"run `python benchmarks/cuda_registers.py --json {TABLE}` on a machine with nvcc"
 THREADS = 128  # of a block, in dispatch.cuh: four warps
 
 
@@ -38,10 +40,50 @@ def is_specialised(report: KernelReport) -> bool:
     return re.match(r"(forward|backward)_kernel<(16|32),", report.kernel) is not None
 
 
+def stored_reports() -> tuple[dict[str, Any], list[KernelReport]]:
+    """Return the stored table and its reports on the kernels."""
+    table = json.loads(TABLE.read_text(encoding="utf-8"))
+    rows = [(k, a, r) for k, found in table["kernels"].items() for a, r in found.items()]
+    numbers = ("registers", "spilled_bytes", "shared_bytes")
+    return table, [KernelReport(k, a, *(row[n] for n in numbers)) for k, a, row in rows]
+
+
+# Compiling takes minutes: the usual tests check the stored report and that it is of these sources.
+def test_the_stored_report_is_of_these_sources() -> None:
+    table, reports = stored_reports()
+    assert table["sources_sha256"] == cuda_registers.source_digest(), RENEW
+    assert table["flags"] == list(FLAGS), RENEW
+    check_all_kernels_exist(reports)
+    check_resources(reports)
+
+
+def test_a_changed_source_has_another_digest(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shutil.copytree(ROOT / "ops", tmp_path / "ops")
+    before = cuda_registers.source_digest()
+    monkeypatch.setattr(cuda_registers, "ROOT", tmp_path)
+    assert cuda_registers.source_digest() == before
+    header = tmp_path / "ops" / "common" / "warp.cuh"
+    header.write_text(header.read_text("utf-8") + "// changed\n", "utf-8")
+    assert cuda_registers.source_digest() != before
+
+
 # This is one test because otherwise each test worker would compile everything again.
+@pytest.mark.slow
 def test_the_kernels_compile_for_every_named_architecture(nvcc: str, tmp_path: Path) -> None:
     reports = cuda_registers.compile_all(nvcc, tmp_path)
     check_all_kernels_exist(reports)
+    check_resources(reports)
+    check_stored_report(cuda_registers.as_table(cuda_registers.nvcc_version(nvcc), reports))
+    bindings = [compile_binding(nvcc, source, tmp_path) for source in BINDINGS]
+    launches = {n for n in symbols(bindings, "U") if n.startswith("bevstack::launch_")}
+    assert len(launches) == 9
+    assert launches <= symbols(set(tmp_path.glob("*.o")) - set(bindings), "T")
+
+
+def check_resources(reports: list[KernelReport]) -> None:
+    """Check the memory and registers of the kernels: several blocks must fit at once."""
     fast = [report for report in reports if is_specialised(report)]
     assert len(fast) == 2 * 2 * 3 * 2 * len(ARCHITECTURES)
     assert [report for report in fast if report.spilled_bytes] == []
@@ -49,11 +91,6 @@ def test_the_kernels_compile_for_every_named_architecture(nvcc: str, tmp_path: P
         assert report.shared_bytes <= SHARED_BYTES_PER_BLOCK, report
     for report in fast:  # at least four blocks at once, so that memory latencies overlap
         assert 4 * THREADS * report.registers <= REGISTERS_PER_PROCESSOR, report
-    check_stored_report(cuda_registers.as_table(cuda_registers.nvcc_version(nvcc), reports))
-    bindings = [compile_binding(nvcc, source, tmp_path) for source in BINDINGS]
-    launches = {n for n in symbols(bindings, "U") if n.startswith("bevstack::launch_")}
-    assert len(launches) == 9
-    assert launches <= symbols(set(tmp_path.glob("*.o")) - set(bindings), "T")
 
 
 def check_all_kernels_exist(reports: list[KernelReport]) -> None:
@@ -70,11 +107,10 @@ def check_all_kernels_exist(reports: list[KernelReport]) -> None:
 
 
 def check_stored_report(table: dict[str, Any]) -> None:
-    path = ROOT / "benchmarks" / "cuda_registers.json"
-    stored = json.loads(path.read_text(encoding="utf-8"))
+    stored, _ = stored_reports()
     assert set(stored["kernels"]) == set(table["kernels"])
     if stored["nvcc"] == table["nvcc"]:  # another compiler may use other numbers of registers
-        assert stored == table, f"run `python benchmarks/cuda_registers.py --json {path}`"
+        assert stored == table, RENEW
 
 
 def compile_binding(nvcc: str, source: Path, folder: Path) -> Path:
@@ -114,6 +150,7 @@ def ptx_of_fast_kernels(nvcc: str, architecture: str, folder: Path) -> dict[str,
     return fast
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["80", "90"])
 def test_fast_kernels_access_sixteen_bytes_at_once(
     nvcc: str, architecture: str, tmp_path: Path
