@@ -7,18 +7,23 @@ run: it runs the tests themselves.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
+from bevstack.cli.main import main
 from bevstack.runtime.rig import read_rig
 from bevstack.synthetic import WorldSpec, make_world
 from tests.conftest import shared_dir
@@ -100,25 +105,71 @@ def workplace(prepared: Path, tmp_path: Path) -> Path:
 
 
 def execute(page: Path, blocks: list[Block], folder: Path) -> None:
-    """Run blocks one after the other; Python blocks of a page share one program."""
-    program = PRELUDE
+    """Run blocks one after the other in a folder; Python blocks of a page share one program.
+
+    Plain commands of bevstack and Python blocks run in this process, without importing torch again.
+    """
+    names: dict[str, Any] = {"__name__": "page"}
+    if any(block.language == "python" for block in blocks):
+        with contextlib.chdir(folder):
+            exec(PRELUDE, names)
+    for block in blocks:
+        where = f"{page.relative_to(ROOT)}:{block.line}"
+        try:
+            with contextlib.chdir(folder):
+                if block.language == "python":
+                    exec(block.code, names)
+                else:
+                    run_commands(block.code)
+        except Exception as error:
+            raise AssertionError(f"{where}\n{error}") from error
+
+
+def run_commands(code: str) -> None:
+    """Run a shell block: each plain ``bevstack`` command in this process, the rest in a shell."""
+    for part in commands(code):
+        output = run_here(part) if is_plain(part) else run_shell(part)
+        assert output is None, f"{part}\n{output}"
+
+
+def commands(code: str) -> list[str]:
+    """Split a shell block into plain ``bevstack`` commands and the shell code between them."""
+    parts: list[str] = []
+    for line in code.replace("\\\n", " ").splitlines(keepends=True):
+        if parts and not is_plain(line) and not is_plain(parts[-1]):
+            parts[-1] += line
+        else:
+            parts.append(line)
+    return parts
+
+
+def is_plain(line: str) -> bool:
+    """Return True if a line needs no shell: only ``bevstack`` and its arguments."""
+    return line.startswith("bevstack ") and not set(line) & set("|&;<>$`*?(){}[]#~")
+
+
+def run_here(command: str) -> str | None:
+    """Run a ``bevstack`` command in this process; return the end of its output if it fails."""
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        try:
+            code = main(shlex.split(command)[1:])
+        except SystemExit as error:  # of argparse
+            code = 1 if error.code else 0
+    return None if code == 0 else output.getvalue()[-3000:]
+
+
+def run_shell(code: str) -> str | None:
+    """Run shell code in a process of its own; return the end of its output if it fails."""
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
         "REPOSITORY": str(ROOT),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
-    for block in blocks:
-        if block.language == "python":
-            program += block.code
-            command = [sys.executable, "-c", program]
-        else:
-            command = ["bash", "-euo", "pipefail", "-c", MAKE + block.code]
-        done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, check=False
-        )
-        shown = f"{page.relative_to(ROOT)}:{block.line}\n{done.stdout[-1500:]}{done.stderr[-1500:]}"
-        assert done.returncode == 0, shown
+    command = ["bash", "-euo", "pipefail", "-c", MAKE + code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return None if done.returncode == 0 else done.stdout[-1500:] + done.stderr[-1500:]
 
 
 FAST = [page for page in RUNNABLE if runs(page, slow=False)]
@@ -136,6 +187,15 @@ def test_the_blocks_of_a_page_run(page: Path, workplace: Path) -> None:
 @pytest.mark.parametrize("page", SLOW, ids=[p.relative_to(ROOT).as_posix() for p in SLOW])
 def test_the_slow_blocks_of_a_page_run(page: Path, workplace: Path) -> None:
     execute(page, runs(page, slow=True), workplace)
+
+
+def test_plain_commands_are_split_from_shell_code() -> None:
+    code = "bevstack doctor \\\n --help\nA=1 bevstack x\necho\nbevstack a > b\nbevstack c\n"
+    assert commands(code) == [
+        "bevstack doctor   --help\n",
+        "A=1 bevstack x\necho\nbevstack a > b\n",
+        "bevstack c\n",
+    ]
 
 
 def test_a_command_that_fails_is_found(tmp_path: Path) -> None:
