@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+MAX_SHOWN = 240  # characters of a value in a message
+
 
 def check(name: str, holds: bool, requirement: str, got: object) -> None:
     """Check that a condition on a field holds.
@@ -16,4 +18,13 @@ def check(name: str, holds: bool, requirement: str, got: object) -> None:
         ValueError: the condition does not hold: "<name> must <requirement>; got <got>".
     """
     if not holds:
-        raise ValueError(f"{name} must {requirement}; got {got!r}")
+        raise ValueError(f"{name} must {requirement}; got {shown(got)}")
+
+
+def shown(value: object) -> str:
+    """Return a value as text for a message, shortened to ``MAX_SHOWN`` characters."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # Python prints no numbers of more than 4,300 digits
+        return f"{type(value).__name__} that is too large to print"
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]} ..."

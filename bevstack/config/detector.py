@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from bevstack.config.checks import check
 from bevstack.config.internimage import InternImageConfig
+from bevstack.config.limits import MAX_FRAMES, check_section
 from bevstack.config.model import (
     BEVEncoderConfig,
     DecoderConfig,
@@ -45,6 +46,8 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
+        check_section("", self)
+        check_section("grid", self.grid)
         check("name", bool(self.name), "not be empty", self.name)
         unique = len(set(self.class_names)) == len(self.class_names) > 0
         check("class_names", unique, "be distinct and not empty", self.class_names)
@@ -87,6 +90,8 @@ class Config:
         frames = self.frames
         ascending = 0 in frames and list(frames) == sorted(set(frames))
         check("frames", ascending, "be in ascending order and include 0", frames)
+        requirement = f"be at most {MAX_FRAMES} frames"
+        check("frames", len(frames) <= MAX_FRAMES, requirement, frames)
         several = len(frames) > 1
         requirement = "be given for several frames" if several else "be None for frames (0,)"
         check("temporal", (self.temporal is not None) == several, requirement, self.temporal)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from bevstack.config.checks import check
+from bevstack.config.limits import MAX_STAGES, check_section
 
 NORM_LAYERS = ("LN", "BN", "SyncBN", "GN")
 ACT_LAYERS = ("GELU", "ReLU", "SiLU")
@@ -66,6 +67,7 @@ class InternImageConfig:
     activation_checkpointing: bool = False
 
     def __post_init__(self) -> None:
+        check_section("backbone", self)
         self._check_sizes()
         self._check_choices()
         self._check_norms()
@@ -104,8 +106,8 @@ class InternImageConfig:
         check("backbone.channels", even, "be even and positive", self.channels)
         check(
             "backbone.depths",
-            len(self.depths) > 0 and min(self.depths, default=0) > 0,
-            "be a positive number of layers for each stage",
+            0 < len(self.depths) <= MAX_STAGES and min(self.depths, default=0) > 0,
+            f"be a positive number of layers for each of 1 to {MAX_STAGES} stages",
             self.depths,
         )
         check(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bevstack.config.checks import check
+from bevstack.config.limits import check_section
 
 CHANNEL_ORDERS = ("rgb", "bgr")
 
@@ -26,6 +27,7 @@ class ImageConfig:
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
 
     def __post_init__(self) -> None:
+        check_section("images", self)
         check("images.size", min(self.size) >= 1, "hold two positive pixel counts", self.size)
         check("images.keep_bottom", 0 < self.keep_bottom <= 1, "lie in (0, 1]", self.keep_bottom)
         check("images.pad_to", self.pad_to >= 1, "be at least 1", self.pad_to)
@@ -45,6 +47,7 @@ class FPNConfig:
     channels: int = 256  # C, of every level. Released configurations
 
     def __post_init__(self) -> None:
+        check_section("fpn", self)
         ascending = list(self.in_stages) == sorted(set(self.in_stages)) and self.in_stages
         check(
             "fpn.in_stages",
@@ -86,6 +89,7 @@ class BEVEncoderConfig:
     activation_checkpointing: bool = False  # recompute each layer in backward, to save memory
 
     def __post_init__(self) -> None:
+        check_section("encoder", self)
         positive = ("num_layers", "num_heads", "feedforward_channels", "num_heights", "self_points")
         counts = ("self_queues", "cross_points", "num_camera_embeddings", "pair_step")
         for name in (*positive, *counts):
@@ -123,6 +127,7 @@ class DecoderConfig:
     activation_checkpointing: bool = False  # recompute each layer in backward, to save memory
 
     def __post_init__(self) -> None:
+        check_section("decoder", self)
         positive = ("num_layers", "num_heads", "feedforward_channels", "num_queries", "num_points")
         for name in (*positive, "num_groups", "max_detections"):
             check(f"decoder.{name}", getattr(self, name) > 0, "be positive", getattr(self, name))
@@ -147,6 +152,7 @@ class LossConfig:
     official_parity: bool = False
 
     def __post_init__(self) -> None:
+        check_section("loss", self)
         check(
             "loss.code_weights", len(self.code_weights) == 10, "hold 10 weights", self.code_weights
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bevstack.config.checks import check
+from bevstack.config.limits import check_section
 
 NORMS = ("BN", "SyncBN", "GN")
 QUATERNION, YAW = "quaternion", "yaw"
@@ -47,6 +48,7 @@ class SmallImagePreset:
     confidence_power: float = 0.3
 
     def __post_init__(self) -> None:
+        check_section("perspective.small_images", self)
         path = "perspective.small_images"
         check(f"{path}.min_extent", self.min_extent >= 0, "be >= 0", self.min_extent)
         full = self.full_weight_depth_m
@@ -139,6 +141,7 @@ class PerspectiveConfig:
     small_images: SmallImagePreset | None = None  # None: DD3D without changes
 
     def __post_init__(self) -> None:
+        check_section("perspective", self)
         ascending = list(self.strides) == sorted(set(self.strides)) and min(self.strides) >= 1
         check(
             "perspective.strides",
@@ -219,6 +222,7 @@ class ProposalConfig:
     start: str = "place"
 
     def __post_init__(self) -> None:
+        check_section("proposals", self)
         for name in ("max_per_view", "max_proposals"):
             check(f"proposals.{name}", getattr(self, name) > 0, "be positive", getattr(self, name))
         most = self.max_per_class

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from bevstack.config.checks import check
+from bevstack.config.limits import check_section
 
 # Bottleneck blocks of each stage, by depth. Paper, table 1
 STAGE_BLOCKS: Mapping[int, tuple[int, ...]] = MappingProxyType(
@@ -29,6 +30,7 @@ class ResNetConfig:
     activation_checkpointing: bool = False  # recompute each block in backward, to save memory
 
     def __post_init__(self) -> None:
+        check_section("backbone", self)
         known = self.depth in STAGE_BLOCKS
         check("backbone.depth", known, f"be one of {tuple(STAGE_BLOCKS)}", self.depth)
         positive = self.base_channels > 0

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import sys
 import types
 import typing
 from typing import Any
 
+from bevstack.config.checks import check, shown
 from bevstack.config.detector import Config
+from bevstack.config.limits import MAX_VALUES
 from bevstack.config.old_files import upgrade_fields
 
 # Key of the class name of a section that may have one of several classes, such as the backbone.
@@ -30,7 +33,9 @@ def config_from_json(text: str) -> Config:
     """
     try:
         values = json.loads(text)
-    except json.JSONDecodeError as error:
+    except RecursionError:
+        raise ValueError("configuration must be JSON; got a text of endless brackets") from None
+    except ValueError as error:  # also of numbers with thousands of digits
         raise ValueError(f"configuration must be JSON; got {error}") from None
     return typing.cast(Config, _build(Config, upgrade_fields(values), ""))
 
@@ -80,7 +85,7 @@ def _differences(ours: Any, theirs: Any, path: str) -> typing.Iterator[str]:
 
 def _build(kind: type, values: Any, path: str) -> Any:
     if not isinstance(values, dict):
-        raise ValueError(f"{path or 'configuration'} must be a JSON object; got {values!r}")
+        raise ValueError(f"{path or 'configuration'} must be a JSON object; got {shown(values)}")
     hints = typing.get_type_hints(kind)
     known = [field.name for field in dataclasses.fields(kind)]
     for name in values:
@@ -88,7 +93,7 @@ def _build(kind: type, values: Any, path: str) -> Any:
             close = difflib.get_close_matches(name, known, n=1)
             remedy = f"did you mean {close[0]!r}?" if close else f"known fields: {', '.join(known)}"
             raise ValueError(
-                f"configuration has no field {(path + '.' if path else '') + name!r}; {remedy}"
+                f"configuration has no field {shown((path + '.' if path else '') + name)}; {remedy}"
             )
     prefix = f"{path}." if path else ""
     return kind(
@@ -105,9 +110,10 @@ def _value(hint: Any, value: Any, path: str) -> Any:
     if origin is tuple:
         return _tuple(typing.get_args(hint), value, path)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        check(path, abs(value) <= sys.float_info.max, "be finite", value)
         return float(value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise ValueError(f"{path} must be {getattr(hint, '__name__', hint)}; got {value!r}")
+        raise ValueError(f"{path} must be {getattr(hint, '__name__', hint)}; got {shown(value)}")
     return value
 
 
@@ -134,19 +140,20 @@ def _section(sections: list[type], value: Any, path: str) -> Any:
     if len(sections) == 1 or not isinstance(value, dict) or KIND not in value:
         return _build(sections[0], value, path)
     kinds = {section.__name__: section for section in sections}
-    if value[KIND] not in kinds:
-        raise ValueError(f"{path}.{KIND} must be one of {sorted(kinds)}; got {value[KIND]!r}")
+    if not isinstance(value[KIND], str) or value[KIND] not in kinds:
+        raise ValueError(f"{path}.{KIND} must be one of {sorted(kinds)}; got {shown(value[KIND])}")
     fields = {name: part for name, part in value.items() if name != KIND}
     return _build(kinds[value[KIND]], fields, path)
 
 
 def _tuple(options: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:
     if not isinstance(value, (list, tuple)):
-        raise ValueError(f"{path} must be a list; got {value!r}")
+        raise ValueError(f"{path} must be a list; got {shown(value)}")
+    check(path, len(value) <= MAX_VALUES, f"hold at most {MAX_VALUES} values", len(value))
     if len(options) == 2 and options[1] is Ellipsis:
         options = (options[0],) * len(value)
     if len(options) != len(value):
-        raise ValueError(f"{path} must hold {len(options)} values; got {value!r}")
+        raise ValueError(f"{path} must hold {len(options)} values; got {shown(value)}")
     return tuple(
         _value(hint, item, f"{path}[{index}]")
         for index, (hint, item) in enumerate(zip(options, value, strict=True))

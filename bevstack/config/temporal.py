@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bevstack.config.checks import check
+from bevstack.config.limits import check_section
 from bevstack.config.perspective import NORMS
 
 ALIGNMENTS = ("reproject", "warp")
@@ -36,6 +37,7 @@ class TemporalConfig:
     max_speed_mps: float = 70.0
 
     def __post_init__(self) -> None:
+        check_section("temporal", self)
         known = self.alignment in ALIGNMENTS
         check("temporal.alignment", known, f"be one of {ALIGNMENTS}", self.alignment)
         check("temporal.num_fusion", self.num_fusion > 0, "be positive", self.num_fusion)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, fields
 
 from bevstack.config.checks import check
+from bevstack.config.limits import check_section
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,7 @@ class TrackingConfig:
     max_unseen_s: float = 3.0  # a track ends after this time without a box
 
     def __post_init__(self) -> None:
+        check_section("tracking", self)
         for name in (field.name for field in fields(self)):
             value = getattr(self, name)
             finite = isinstance(value, int | float) and 0 <= value < math.inf

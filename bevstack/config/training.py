@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from bevstack.config.checks import check
+from bevstack.config.limits import check_section
 
 SCHEDULES = ("step", "cosine")
 PRECISIONS = ("float32", "bfloat16")
@@ -36,6 +37,7 @@ class AugmentationConfig:
     flip_y: bool = False  # y -> -y with probability 1/2
 
     def __post_init__(self) -> None:
+        check_section("augmentation", self)
         for name in ("resize", "scale"):
             low, high = getattr(self, name)
             check(
@@ -113,11 +115,12 @@ class TrainingConfig:
     seed: int = 0  # of initial weights, order of samples and augmentation
 
     def __post_init__(self) -> None:
+        check_section("training", self)
         for name in ("num_steps", "batch_size", "checkpoint_every", "log_every", "accumulate"):
             check(f"training.{name}", getattr(self, name) > 0, "be positive", getattr(self, name))
         for name in ("learning_rate", "backbone_multiplier", "gradient_clip"):
             check(f"training.{name}", getattr(self, name) > 0, "be positive", getattr(self, name))
-        for name in ("warmup_steps", "num_workers", "weight_decay", "evaluate_every"):
+        for name in ("warmup_steps", "num_workers", "weight_decay", "evaluate_every", "seed"):
             check(f"training.{name}", getattr(self, name) >= 0, "be >= 0", getattr(self, name))
         check("training.layer_decay", 0 < self.layer_decay <= 1, "lie in (0, 1]", self.layer_decay)
         check("training.ema_decay", 0 <= self.ema_decay < 1, "lie in [0, 1)", self.ema_decay)

@@ -135,7 +135,7 @@ def test_an_old_checkpoint_is_read_with_defaults_for_new_fields(root, tmp_path):
 def test_partial_files_of_a_killed_run_are_removed(root, tmp_path):
     short = with_training(num_steps=2)
     train(short, dataset(root), tmp_path)
-    left = tmp_path / ".checkpoint_0000003.safetensors.a1b2c3"
+    left = tmp_path / f".checkpoint_0000003.safetensors.bevstack-{7:016x}.part"
     left.write_bytes(b"half")
     train(short, dataset(root), tmp_path, resume=True)
     assert not left.exists()
