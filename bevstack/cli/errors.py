@@ -33,8 +33,13 @@ OS_ERRORS = {
     errno.ENOTDIR: ("be in a folder", "check which part of the path is a file"),
     errno.EISDIR: ("be a file", "give a file in that folder"),
     errno.ENOSPC: ("fit on the disk", "free some space or choose a path on another disk"),
+    errno.ELOOP: ("be a file or folder", "remove the links that lead in a circle"),
+    errno.ENAMETOOLONG: ("have shorter names", "choose a shorter path"),
+    errno.EIO: ("be readable and writable", "check the disk"),
     errno.EDQUOT: ("fit in the disk quota", "free some space or choose another path"),
 }
+
+_OTHER_OS_ERROR = ("be readable and writable", "check the path and the device that holds it")
 
 
 def explain(error: Exception) -> str | None:
@@ -68,9 +73,8 @@ def _explain_missing_module(error: ModuleNotFoundError) -> str | None:
     return sentence
 
 
-def _explain_os_error(error: OSError) -> str | None:
-    if error.errno not in OS_ERRORS:
-        return None
-    requirement, remedy = OS_ERRORS[error.errno]
+def _explain_os_error(error: OSError) -> str:
+    assert error.errno is not None  # checked by ``explain``
+    requirement, remedy = OS_ERRORS.get(error.errno, _OTHER_OS_ERROR)
     path = str(error.filename) if error.filename is not None else "the output file"
     return f"{path} must {requirement}; got {error.strerror or type(error).__name__}; {remedy}"

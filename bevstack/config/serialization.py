@@ -14,6 +14,7 @@ from bevstack.config.checks import check, shown
 from bevstack.config.detector import Config
 from bevstack.config.limits import MAX_VALUES
 from bevstack.config.old_files import upgrade_fields
+from bevstack.json_files import parse_json
 
 # Key of the class name of a section that may have one of several classes, such as the backbone.
 KIND = "kind"
@@ -31,12 +32,7 @@ def config_from_json(text: str) -> Config:
         ValueError: the text is not JSON, or has an unknown field (the message names the nearest
             known field), a value of the wrong type, or fields that contradict each other.
     """
-    try:
-        values = json.loads(text)
-    except RecursionError:
-        raise ValueError("configuration must be JSON; got a text of endless brackets") from None
-    except ValueError as error:  # also of numbers with thousands of digits
-        raise ValueError(f"configuration must be JSON; got {error}") from None
+    values = parse_json(text, "configuration")
     return typing.cast(Config, _build(Config, upgrade_fields(values), ""))
 
 
@@ -96,6 +92,10 @@ def _build(kind: type, values: Any, path: str) -> Any:
                 f"configuration has no field {shown((path + '.' if path else '') + name)}; {remedy}"
             )
     prefix = f"{path}." if path else ""
+    for field in dataclasses.fields(kind):
+        required = dataclasses.MISSING is field.default is field.default_factory
+        if required and field.name not in values:
+            raise ValueError(f"configuration must have the field {prefix + field.name!r}; got none")
     return kind(
         **{name: _value(hints[name], value, prefix + name) for name, value in values.items()}
     )

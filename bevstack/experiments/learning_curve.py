@@ -19,6 +19,7 @@ from bevstack.experiments.judge.figures import compute_figures, without_nan
 from bevstack.experiments.judge.judge import hash_file, versions
 from bevstack.experiments.judge.splits import open_split
 from bevstack.files import write_text_atomically
+from bevstack.json_files import expect_field, expect_number, expect_object, read_json
 from bevstack.models.build import save_weights
 from bevstack.render.files import write_picture
 from bevstack.render.learning_curve import CurveStyle, draw_learning_curve
@@ -76,8 +77,10 @@ def score(
     path = options.out / f"{checkpoint.stem}.json"
     digest = hash_file(checkpoint)
     if path.is_file():
-        finished: Point = json.loads(path.read_text(encoding="utf-8"))
-        if finished["sha256"] == digest:
+        finished: Point = expect_object(str(path), read_json(path, "point of the curve"))
+        if finished.get("sha256") == digest:
+            for name in ("cpu_seconds", "samples", "NDS", "mAP"):
+                expect_number(f"{name} of {path}", expect_field(str(path), finished, name))
             return finished
     weights, text, position = read_weights(checkpoint)
     config = config_from_json(text)

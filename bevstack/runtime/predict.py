@@ -21,6 +21,7 @@ from bevstack.datasets.sampling import scene_owners
 from bevstack.evaluation.results.result_boxes import results_of_frame
 from bevstack.evaluation.results.submission import write_submission
 from bevstack.files import write_text_atomically
+from bevstack.json_files import expect_object, parse_json, read_bytes, read_json
 from bevstack.runtime.detections_file import write_detections
 from bevstack.runtime.rig import frame_from_rig, read_rig
 from bevstack.runtime.stream_protocol import FrameDetector
@@ -211,9 +212,15 @@ def _predict_clips(
 def _merge(parts: Path, scenes: Sequence[str], out: Path) -> None:
     results: dict[str, list[dict[str, object]]] = {}
     for scene in scenes:
-        results |= json.loads((parts / f"{scene}.json").read_text(encoding="utf-8"))
+        results |= _read_part(parts / f"{scene}.json")
     write_submission(out, results)
     shutil.rmtree(parts)
+
+
+def _read_part(part: Path) -> dict[str, list[dict[str, object]]]:
+    data = read_bytes(part, "part of the results", max_bytes=None)
+    results = parse_json(data, "part of the results", place=f" in {part}")
+    return expect_object(f"part of the results {part}", results)
 
 
 def _open_parts(parts: Path, expected: str, shard: Shard) -> None:
@@ -223,7 +230,8 @@ def _open_parts(parts: Path, expected: str, shard: Shard) -> None:
         parts.mkdir(parents=True, exist_ok=True)
         write_text_atomically(manifest, json.dumps({"fingerprint": expected}))
     shard.barrier()
-    stored = json.loads(manifest.read_text(encoding="utf-8"))["fingerprint"]
+    stored = read_json(manifest, "manifest of finished scenes")
+    stored = stored.get("fingerprint") if isinstance(stored, dict) else None
     if stored != expected:
         raise ValueError(
             f"{parts} must hold scenes of the same model and data set; got scenes of another one: "

@@ -13,6 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from bevstack.files import replacing_folder
+from bevstack.json_files import read_json
 from bevstack.synthetic.recording.labels import Rows, fixed_rows
 from bevstack.synthetic.recording.recording import Recording, record_scene
 from bevstack.synthetic.spec import GENERATOR_VERSION, WorldSpec, WorldSummary
@@ -104,7 +105,7 @@ def _refuse_occupied(root: Path, spec: WorldSpec) -> None:
 
 def _read_manifest(root: Path) -> dict[str, object] | None:
     try:
-        manifest = json.loads((root / MANIFEST).read_text())
+        manifest = read_json(root / MANIFEST, "manifest")
     except (OSError, ValueError):
         return None
     return manifest if isinstance(manifest, dict) else None

@@ -99,7 +99,7 @@ class ColumnFile:
             self.metadata: dict[str, str] = self._header.pop("__metadata__")
             self._checksums: dict[str, int] = json.loads(self.metadata[_CHECKSUMS_KEY])
             end = max((entry["data_offsets"][1] for entry in self._header.values()), default=0)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise DamagedFileError("has no column header") from None
         if self._start + end != size:
             raise DamagedFileError(f"has {size} bytes instead of {self._start + end}")

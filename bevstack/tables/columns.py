@@ -7,7 +7,6 @@ times slower and reports the faulty value.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bevstack.json_files import parse_json, read_bytes
 from bevstack.tables.fields import Column, Field, Floats, Tokens
 from bevstack.tables.links import link_rows
 from bevstack.tables.text import TextColumn
@@ -135,7 +135,7 @@ def _parse_with_msgspec(path: Path, kinds: Mapping[str, Field]) -> dict[str, Col
             rows = decoder.decode(text)
             for i, (name, kind) in enumerate(kinds.items()):
                 chunks[name].append(kind.pack(list(map(attrgetter(f"f{i}"), rows))))
-    except (msgspec.MsgspecError, ValueError, OverflowError):
+    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
         return None
     return {name: kind.join(chunks[name]) for name, kind in kinds.items()}
 
@@ -174,12 +174,12 @@ def _parse_with_json(path: Path, kinds: Mapping[str, Field]) -> dict[str, Column
 
 
 def _load_rows(path: Path) -> Sequence[Mapping[str, Any]]:
+    data = read_bytes(path, str(path), max_bytes=None)
     try:
-        rows = json.loads(path.read_bytes())
+        rows = parse_json(data, str(path), allow_nan=True, unique_keys=False)
     except ValueError as error:
         raise ValueError(
-            f"{path} must be JSON; got {error}: the file is damaged or cut off; unpack the "
-            f"metadata archive of {path.parent.name} again"
+            f"{error}; unpack the metadata archive of {path.parent.name} again"
         ) from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ValueError(f"{path} must be a JSON list of objects; got another structure")

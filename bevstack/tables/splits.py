@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib.util
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
+from bevstack.json_files import read_json
 from bevstack.tables.reader import Tables
 
 MINI_SPLITS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -135,10 +135,7 @@ def _custom_splits(tables: Tables) -> Mapping[str, list[str]]:
     path = tables.folder / "splits.json"
     if not path.is_file():
         return {}
-    try:
-        splits: dict[str, list[str]] = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} must be JSON; got {error}") from None
+    splits: dict[str, list[str]] = read_json(path, str(path))
     lists = isinstance(splits, dict) and all(
         isinstance(names, list) and all(isinstance(name, str) for name in names)
         for names in splits.values()

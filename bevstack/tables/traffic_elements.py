@@ -7,13 +7,13 @@ gives the centre lines, in the world frame, of the lanes that lights and signs g
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bevstack.json_files import parse_json, read_bytes
 from bevstack.tables.names import LANE_TABLE, TRAFFIC_ELEMENT_TABLE
 from bevstack.types.traffic import LaneCenterline, TrafficElement
 from bevstack.vocabulary import ROAD_SIGN, TRAFFIC_ELEMENT_ATTRIBUTES, TRAFFIC_LIGHT
@@ -53,7 +53,7 @@ def _read(folder: Path, table: str) -> Sequence[Any]:
             f"folder must hold {path.name}; got {folder}: worlds of `bevstack make-world` have "
             "this table, nuScenes does not"
         )
-    rows = json.loads(path.read_text())
+    rows = parse_json(read_bytes(path, str(path), max_bytes=None), str(path))
     if not isinstance(rows, list):
         raise ValueError(f"{path} must hold a list of rows; got {type(rows).__name__}")
     return rows

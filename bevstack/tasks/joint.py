@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bevstack.config import TrainingConfig
+from bevstack.json_files import expect_object, parse_json
 from bevstack.losses.criterion import Losses
 from bevstack.models.build import CONFIG_KEY, FORMAT, FORMAT_KEY, TASKS_KEY, list_tasks
 from bevstack.models.weights import read_weights_file, task_weights, write_safetensors
@@ -172,7 +173,8 @@ class JointTask:
 
     def differences(self, stored: str, free: Sequence[str]) -> list[str]:
         """Return how a stored ``to_json`` differs."""
-        ours, theirs = json.loads(self.to_json()), json.loads(stored)
+        ours = json.loads(self.to_json())
+        theirs = expect_object("stored configuration", parse_json(stored, "stored configuration"))
         for values in (ours, theirs):
             for name in free:
                 values.get("training", {}).pop(name, None)

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bevstack.json_files import expect_field
+
 if TYPE_CHECKING:
     from bevstack.config.training import TrainingConfig
 
@@ -36,7 +38,10 @@ def write_learning_curve(log: Path, path: Path, recipe: TrainingConfig | None = 
         sum_parts({k.removeprefix(TERM): v for k, v in entry.items() if k.startswith(TERM)})
         for entry in entries
     ]
-    curves = {"total": [entry["loss"] for entry in entries], **_limit_parts(sums)}
+    curves = {
+        "total": [expect_field(f"log {log}", entry, "loss") for entry in entries],
+        **_limit_parts(sums),
+    }
     style = CurveStyle(title="training loss, all decoder layers")
     picture = draw_learning_curve(_steps(entries), curves, style, training_stages(recipe))
     write_picture(path, picture)
@@ -64,7 +69,10 @@ def write_score_curve(
     entries = read_jsonl(evaluations)
     if not entries:
         return False
-    curves = {shown: [entry[name] for entry in entries] for shown, name in figures.items()}
+    curves = {
+        shown: [expect_field(f"log {evaluations}", entry, name) for entry in entries]
+        for shown, name in figures.items()
+    }
     style = CurveStyle(title="held-out scenes", y_label="score", smoothing=1, joined=True)
     picture = draw_learning_curve(_steps(entries), curves, style, training_stages(recipe))
     write_picture(path, picture)

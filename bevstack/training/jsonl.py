@@ -9,8 +9,10 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from bevstack.files import write_text_atomically
+from bevstack.json_files import expect_integer, expect_object, parse_json, read_bytes, shorten
 
 
 def open_jsonl(path: Path, steps_done: int) -> None:
@@ -20,6 +22,7 @@ def open_jsonl(path: Path, steps_done: int) -> None:
 
     Raises:
         OSError: the file cannot be written.
+        ValueError: a line of the existing log is no JSON object with a whole number as "step".
     """
     lines = _read_lines(path) if steps_done else []
     kept = [json.dumps(line) + "\n" for line in lines if line["step"] <= steps_done]
@@ -40,24 +43,46 @@ def append_jsonl(path: Path, entry: Mapping[str, object]) -> None:
 def read_jsonl(path: Path) -> list[dict[str, float]]:
     """Read the lines of a log of numbers; a missing file gives none.
 
-    A line that a kill cut short is left out.
+    The last line is left out if a kill cut it short.
+
+    Raises:
+        ValueError: an earlier line is no JSON object, has no whole number as "step", or has a value
+            that is neither a number nor null. Names the line.
     """
     return [
-        {key: math.nan if value is None else value for key, value in line.items()}
-        for line in _read_lines(path)
+        {key: _number(path, number, key, value) for key, value in line.items()}
+        for number, line in enumerate(_read_lines(path), 1)
     ]
 
 
-def _read_lines(path: Path) -> list[dict[str, float]]:
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the lines as objects with a whole number as "step"."""
     if not path.is_file():
         return []
     entries = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    *lines, last = read_bytes(path, "log", max_bytes=None).split(b"\n")
+    for number, line in enumerate([*lines, last] if last else lines, 1):
+        where = f"line {number} of {path}"
         try:
-            entries.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
+            entry = expect_object(where, parse_json(line, where))
+        except ValueError:
+            if line is last:  # a complete line ends in a line break: this one is cut short
+                break
+            raise
+        expect_integer(f"step in {where}", entry.get("step"))
+        entries.append(entry)
     return entries
+
+
+def _number(path: Path, number: int, key: str, value: object) -> float:
+    """Return a number; null is NaN."""
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(
+            f"{key} in line {number} of {path} must be a number or null; got {shorten(value)}"
+        )
+    return value
 
 
 def _is_not_finite(value: object) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bevstack.config import Config, DecoderConfig, config_to_json, first_differences
 from bevstack.files import write_text_atomically
+from bevstack.json_files import expect_number, expect_object, parse_json
 from bevstack.models.build import CONFIG_KEY, load_model
 from bevstack.models.weights import read_safetensors, write_safetensors
 
@@ -119,9 +120,10 @@ def ship_log(source: str | Path, target: str | Path, *, steps: int) -> int:
     groups: dict[int, list[dict[str, float]]] = {}
     for number, text in enumerate(Path(source).read_text(encoding="utf-8").splitlines(), 1):
         try:
-            entry = {key: float(value) for key, value in json.loads(text).items()}
+            values = expect_object("line", parse_json(text, "line"))
+            entry = {key: expect_number(key, value) for key, value in values.items()}
             groups.setdefault((int(entry["step"]) - 1) // steps, []).append(entry)
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
+        except (ValueError, KeyError) as error:
             raise ValueError(
                 f"{source}: line {number} must be an object of numbers with a step; "
                 f"got {text[:60]!r}"

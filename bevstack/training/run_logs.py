@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bevstack.config import TrainingConfig
+from bevstack.json_files import expect_field
 from bevstack.training.events import Evaluation, Skipped, StepReport
 from bevstack.training.jsonl import append_jsonl, open_jsonl, read_jsonl
 
@@ -77,7 +78,9 @@ def last_evaluated(path: Path) -> int:
 
 def best_figure(path: Path, name: str) -> float:
     """Return the highest value of a figure in a log of evaluations; -inf without evaluations."""
-    return max((entry[name] for entry in read_jsonl(path)), default=-math.inf)
+    return max(
+        (expect_field(f"log {path}", entry, name) for entry in read_jsonl(path)), default=-math.inf
+    )
 
 
 def _open_board(folder: Path, steps_done: int) -> SummaryWriter:

@@ -33,6 +33,10 @@ def test_messages_of_the_library_are_unchanged(error: Exception, sentence: str |
         (errno.ENOTDIR, "must be in a folder", "check"),
         (errno.EISDIR, "must be a file", "give a file"),
         (errno.EEXIST, "must not exist yet", "choose another"),
+        (errno.ELOOP, "must be a file or folder", "links that lead in a circle"),
+        (errno.ENAMETOOLONG, "must have shorter names", "shorter path"),
+        (errno.EIO, "must be readable and writable", "check the disk"),
+        (errno.ESTALE, "must be readable and writable", "check the path"),
     ],
 )
 def test_an_error_of_the_system_names_path_requirement_cause_and_remedy(
@@ -68,7 +72,6 @@ def test_missing_module_of_an_extra_names_the_extra(module: str, extra: str) -> 
         RuntimeError("view size is not compatible"),
         ImportError("cannot import name 'x' from 'y'", name="y"),
         ModuleNotFoundError("No module named 'bevstack.gone'", name="bevstack.gone"),
-        OSError(errno.EIO, os.strerror(errno.EIO), "disk"),
     ],
 )
 def test_fault_of_the_program_keeps_its_traceback(error: Exception) -> None:

@@ -190,7 +190,9 @@ def test_another_structure_is_refused(
     whole_root: Path, results: Path, capsys: pytest.CaptureFixture[str], content: str
 ) -> None:
     results.write_text(content)
-    expect_refusal(capsys, evaluate(results, whole_root), "'meta' and 'results'; got no")
+    expect_refusal(
+        capsys, evaluate(results, whole_root), "must be an object with 'meta' and 'results'; got"
+    )
 
 
 def test_too_many_boxes_are_refused(

@@ -53,6 +53,12 @@ def test_missing_fields_take_their_defaults():
         ({"name": "x", "training": {"num_steps": 1.5}}, "training.num_steps must be int"),
         ({"name": "x", "training": {"num_steps": True}}, "training.num_steps must be int"),
         ([], "configuration must be a JSON object"),
+        ({}, "configuration must have the field 'name'; got none"),
+        (
+            {"name": "x", "backbone": {"kind": ["ResNet"]}},
+            r"backbone.kind must be one of .*got \['",
+        ),
+        ({"name": "x", "grid": {"shape": [10**18, 10**18, [[[[[1]]]]]]}}, "grid.shape must hold 2"),
     ],
 )
 def test_wrong_json_is_refused_by_name(values, message):
@@ -61,8 +67,9 @@ def test_wrong_json_is_refused_by_name(values, message):
 
 
 def test_text_that_is_not_json_is_refused():
-    with pytest.raises(ValueError, match="configuration must be JSON"):
-        config_from_json("{")
+    for text in ("{", "[" * 100_000, '{"name": NaN}', '{"name": 1, "name": 2}', "9" * 5000):
+        with pytest.raises(ValueError, match=r"^configuration must be JSON; got [^\n]*$"):
+            config_from_json(text)
 
 
 @pytest.mark.parametrize(

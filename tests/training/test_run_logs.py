@@ -8,7 +8,7 @@ import pytest
 from bevstack.config import TrainingConfig
 from bevstack.training.events import Skipped, StepReport
 from bevstack.training.jsonl import append_jsonl, read_jsonl
-from bevstack.training.run_logs import RunLogs
+from bevstack.training.run_logs import RunLogs, best_figure
 
 BOARD = TrainingConfig(tensorboard=True)
 
@@ -34,6 +34,40 @@ def test_numbers_that_are_not_finite_are_written_as_null_and_read_as_nan(tmp_pat
     assert (tmp_path / "log").read_text() == '{"step": 1, "loss": null, "norm": null}\n'
     (entry,) = read_jsonl(tmp_path / "log")
     assert math.isnan(entry["loss"]) and math.isnan(entry["norm"]) and entry["step"] == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "line 1 of .*log must be JSON"),
+        ("7", "line 1 of .*log must be a JSON object; got 7"),
+        ('{"loss": 1.0}', "step in line 1 of .*log must be a whole number; got None"),
+        ('{"step": "1"}', "step in line 1 of .*log must be a whole number; got '1'"),
+        ('{"step": true}', "step in line 1 of .*log must be a whole number; got True"),
+        ('{"step": 1, "loss": "low"}', "loss in line 1 of .*log must be a number or null; got 'lo"),
+        ('{"step": 1, "loss": false}', "loss in line 1 of .*log must be a number or null; got Fa"),
+        ('{"step": 1, "loss": NaN}', "line 1 of .*log must be JSON; got NaN, which is not finite"),
+        ("[" * 100_000, "line 1 of .*log must be JSON; got too many nested"),
+        ("\xff", "line 1 of .*log must be UTF-8 text"),
+    ],
+)
+def test_a_damaged_line_is_named(tmp_path, line, message):
+    (tmp_path / "log").write_bytes(f'{line}\n{{"step": 2}}\n'.encode("latin-1"))
+    with pytest.raises(ValueError, match=message):
+        read_jsonl(tmp_path / "log")
+
+
+def test_only_the_last_line_may_be_cut_short(tmp_path):
+    (tmp_path / "log").write_text('{"step": 1}\n{"step": 2}\n{"ste')
+    assert [entry["step"] for entry in read_jsonl(tmp_path / "log")] == [1, 2]
+    (tmp_path / "log").write_text('{"step": 1}\n{"step": 2')
+    assert [entry["step"] for entry in read_jsonl(tmp_path / "log")] == [1]
+
+
+def test_a_log_without_a_figure_is_named(tmp_path):
+    (tmp_path / "log").write_text('{"step": 1}\n')
+    with pytest.raises(ValueError, match=r"log .*log must have the field 'nds'; got \['step'\]"):
+        best_figure(tmp_path / "log", "nds")
 
 
 def test_every_file_continues_after_the_last_checkpoint(tmp_path):

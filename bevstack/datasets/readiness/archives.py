@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from bevstack.files import write_text_atomically
+from bevstack.json_files import read_json
 
 try:
     import fcntl
@@ -207,7 +208,7 @@ def _expect_space(root: Path, needed: int, what: str) -> None:
 
 def _read_record(root: Path) -> dict[str, Progress]:
     try:
-        rows = json.loads((root / RECORD_NAME).read_bytes())
+        rows = read_json(root / RECORD_NAME, "record of unpacked archives")
         return {str(name): Progress(**row) for name, row in rows.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}  # no valid record: existing files are kept anyway

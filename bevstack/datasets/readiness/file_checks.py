@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,10 +11,12 @@ import numpy as np
 
 from bevstack.datasets.images import read_image
 from bevstack.datasets.readiness.findings import Finding, summarise_faults
+from bevstack.json_files import read_json
 from bevstack.tables.reader import Tables
 
 MANIFEST_NAME = "official_sha256_size.json"
 _BLOCK_BYTES = 1 << 20
+_MAX_MANIFEST_BYTES = 1 << 28  # 100 bytes a file; nuScenes has 1.4 million
 _LIDAR_POINT_BYTES = 20  # x, y, z, intensity, ring as float32
 
 
@@ -80,11 +81,9 @@ def check_official(root: Path, manifest: Path) -> list[Finding]:
     Raises:
         ValueError: the manifest has another format.
     """
+    entries = read_json(manifest, "manifest", max_bytes=_MAX_MANIFEST_BYTES)
     try:
-        known = {
-            str(name): (str(digest), int(size))
-            for name, (digest, size) in json.loads(manifest.read_bytes()).items()
-        }
+        known = {str(name): (str(digest), int(size)) for name, (digest, size) in entries.items()}
     except (ValueError, TypeError, AttributeError):
         raise ValueError(
             f"manifest must map file names to [SHA-256, size]; got another format in {manifest}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,9 +17,15 @@ from bevstack.evaluation.detection3d.columns import (
     UNKNOWN_POINTS,
     BoxColumns,
 )
+from bevstack.json_files import shorten
+from bevstack.tables.names import CATEGORY_TO_CLASS
 from bevstack.vocabulary import ATTRIBUTES, DETECTION_CLASSES
 
 Results = Mapping[str, Sequence[Mapping[str, object]]]  # sample token -> its boxes, as in JSON
+
+_MAX_NAME = 100  # characters of a name that a similar one is searched for
+_INT64 = (1 << 63) - 1
+_TRACKING = ": these boxes are of the tracking task; give results of the detection task"
 
 MAX_BOXES = 500  # per sample; the metric refuses more
 LABEL_FROM_NAME = {name: label for label, name in enumerate(DETECTION_CLASSES)}
@@ -53,8 +61,9 @@ class Entries(NamedTuple):
 def columns_of_results(results: Results, *, strict: bool = False) -> BoxColumns:
     """Parse results as they are in JSON into columns.
 
-    Numbers are not checked; see ``check_predictions``. With ``strict`` a score may be absent, and
-    the devkit's default of -1 is used.
+    Values of numbers are not checked; see ``check_predictions``. With ``strict`` the kinds of
+    values are the devkit's: a score may be absent, which counts as -1; score and number of points
+    may be texts of a number; booleans count as numbers.
 
     Raises:
         ValueError: a sample's value is not a list of at most 500 boxes; a box lacks a field, has a
@@ -69,33 +78,38 @@ def parse_entries(sample_token: str, boxes: object, *, strict: bool = False) -> 
     """Parse the boxes of one sample; see ``columns_of_results``."""
     where = f"of sample {sample_token!r}"
     if not isinstance(boxes, list) or len(boxes) > MAX_BOXES:
-        got = f"{len(boxes)}" if isinstance(boxes, list) else repr(boxes)[:40]
+        got = f"{len(boxes)}" if isinstance(boxes, list) else shorten(boxes)
         raise ValueError(f"results {where} must be a list of at most {MAX_BOXES} boxes; got {got}")
     if strict:
-        boxes = [{"detection_score": -1.0, **b} if isinstance(b, dict) else b for b in boxes]
+        boxes = [_as_devkit(b) if isinstance(b, dict) else b for b in boxes]
     for number, box in enumerate(boxes):
         absent = [field for field in _FIELDS if not isinstance(box, dict) or field not in box]
         if absent:
             raise ValueError(
                 f"box {number} {where} must have the field {absent[0]!r}; got "
-                f"{', '.join(box) if isinstance(box, dict) else repr(box)[:40]}"
+                f"{', '.join(box)[:200] if isinstance(box, dict) else shorten(box)}"
+                f"{_TRACKING if isinstance(box, dict) and 'tracking_name' in box else ''}"
             )
+
+    def numbers(field: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
+        return _numbers([b[field] for b in boxes], field, shape, where, booleans=strict)
+
     names = [_known(b["detection_name"], LABEL_FROM_NAME, "detection_name", where) for b in boxes]
     attributes = [
         _known(b["attribute_name"], CODE_FROM_ATTRIBUTE, "attribute_name", where) for b in boxes
     ]
-    points = _numbers([b.get("num_pts", UNKNOWN_POINTS) for b in boxes], "num_pts", (), where)
+    points = _whole_numbers([b.get("num_pts", UNKNOWN_POINTS) for b in boxes], "num_pts", where)
     return Entries(
         counts=[len(boxes)],
         foreign=_find_foreign(sample_token, boxes, where),
-        translation=_numbers([b["translation"] for b in boxes], "translation", (3,), where),
-        size=_numbers([b["size"] for b in boxes], "size", (3,), where),
-        rotation=_numbers([b["rotation"] for b in boxes], "rotation", (4,), where),
-        velocity=_numbers([b["velocity"] for b in boxes], "velocity", (2,), where),
-        score=_numbers([b["detection_score"] for b in boxes], "detection_score", (), where),
+        translation=numbers("translation", (3,)),
+        size=numbers("size", (3,)),
+        rotation=numbers("rotation", (4,)),
+        velocity=numbers("velocity", (2,)),
+        score=numbers("detection_score", ()),
         label=np.array(names, dtype=np.int8),
         attribute=np.array(attributes, dtype=np.int8),
-        num_points=points.astype(np.int32),
+        num_points=points,
     )
 
 
@@ -143,7 +157,9 @@ def _find_foreign(
     for number, box in enumerate(boxes):
         name = box["sample_token"]
         if not isinstance(name, str):
-            raise ValueError(f"sample_token of box {number} {where} must be a string; got {name!r}")
+            raise ValueError(
+                f"sample_token of box {number} {where} must be a string; got {shorten(name)}"
+            )
     names = [box["sample_token"] for box in boxes]
     return {number: name for number, name in enumerate(names) if name != sample_token}
 
@@ -151,32 +167,78 @@ def _find_foreign(
 def _known(value: object, known: Mapping[str, int], field: str, where: str) -> int:
     """Return the code of a name; an unknown name is an error that suggests the nearest one."""
     if not isinstance(value, str) or value not in known:
-        nearest = difflib.get_close_matches(str(value), known, n=1, cutoff=0.0)
+        nearest = _nearest(value, known)
         raise ValueError(
-            f"{field} {where} must be one of {', '.join(filter(None, known))}; got {value!r}; did "
-            f"you mean {nearest[0]!r}?"
+            f"{field} {where} must be one of {', '.join(filter(None, known))}; got "
+            f"{shorten(value)}" + (f"; did you mean {nearest!r}?" if nearest else "")
         )
     return known[value]
 
 
+def _nearest(value: object, known: Mapping[str, int]) -> str | None:
+    """Return the class of a nuScenes category, else the known name that is spelt most alike."""
+    if not isinstance(value, str) or len(value) > _MAX_NAME:
+        return None
+    if CATEGORY_TO_CLASS.get(value) in known:
+        return CATEGORY_TO_CLASS[value]
+    return next(iter(difflib.get_close_matches(value, filter(None, known), n=1, cutoff=0.75)), None)
+
+
+def _as_devkit(box: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a box with its score and number of points converted as the devkit converts them."""
+    converted = {"detection_score": -1.0, **box}
+    for field, convert in (("detection_score", float), ("num_pts", int)):
+        with contextlib.suppress(ValueError, TypeError, OverflowError):  # refused by its own kind
+            if field in converted:
+                converted[field] = convert(converted[field])
+    return converted
+
+
 def _numbers(
-    values: list[Any], field: str, shape: tuple[int, ...], where: str
+    values: list[Any], field: str, shape: tuple[int, ...], where: str, *, booleans: bool = False
 ) -> NDArray[np.float64]:
-    """Return the values of one field as an array; a value of the wrong shape is an error."""
+    """Return the values of one field as an array; a value of another kind or shape is an error."""
     if not values:
         return np.empty((0, *shape))
     try:
         columns = np.array(values, dtype=np.float64)
-    except (ValueError, TypeError):
-        columns = np.empty(0)
-    fits = columns.shape == (len(values), *shape)
+        kinds = set(map(type, chain.from_iterable(values) if shape else values))
+    except (ValueError, TypeError, OverflowError):
+        columns, kinds = np.empty(0), set()
+    fits = columns.shape == (len(values), *shape) and _are_numbers(kinds, booleans)
     if fits and not (np.isnan(columns).any() and any(map(_has_null, values))):
         return columns
-    number = next(n for n, value in enumerate(values) if not _fits(value, shape))
+    number = next(n for n, value in enumerate(values) if not _fits(value, shape, booleans))
     requirement = f"{shape[0]} numbers" if shape else "a number"
     raise ValueError(
-        f"{field} of box {number} {where} must be {requirement}; got {values[number]!r}"
+        f"{field} of box {number} {where} must be {requirement}; got {shorten(values[number])}"
     )
+
+
+def _whole_numbers(values: list[Any], field: str, where: str) -> NDArray[np.int32]:
+    """Return whole numbers; those beyond 32 bits become the greatest ones."""
+    for number, value in enumerate(values):
+        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        whole = whole or (isinstance(value, float) and value.is_integer())
+        if not whole or not -_INT64 - 1 <= value <= 2 * _INT64 + 1:  # the devkit's range
+            raise ValueError(
+                f"{field} of box {number} {where} must be a whole number of 64 bits; got "
+                f"{shorten(value)}"
+            )
+    bounded = [min(max(int(value), -_INT64), _INT64) for value in values]
+    return limit_to_32_bits(np.array(bounded, dtype=np.int64))
+
+
+def limit_to_32_bits(values: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Return 32-bit numbers; those outside their range become the lowest or the greatest one."""
+    limits = np.iinfo(np.int32)
+    return values.clip(limits.min, limits.max).astype(np.int32)
+
+
+def _are_numbers(kinds: set[type], booleans: bool) -> bool:
+    """Return True if no type is that of a text or, unless permitted, a boolean."""
+    refused = (str, bytes) if booleans else (str, bytes, bool, np.bool_)
+    return not any(issubclass(kind, refused) for kind in kinds)
 
 
 def _has_null(value: object) -> bool:
@@ -184,9 +246,11 @@ def _has_null(value: object) -> bool:
     return value is None or (isinstance(value, list) and None in value)
 
 
-def _fits(value: object, shape: tuple[int, ...]) -> bool:
+def _fits(value: Any, shape: tuple[int, ...], booleans: bool) -> bool:
     """Return True if a value is a number, or a list of numbers, of the given shape."""
     try:
-        return np.array(value, dtype=np.float64).shape == shape and not _has_null(value)
-    except (ValueError, TypeError):
+        kinds = set(map(type, value if shape else [value]))
+        fits = np.array(value, dtype=np.float64).shape == shape
+    except (ValueError, TypeError, OverflowError):
         return False
+    return fits and _are_numbers(kinds, booleans) and not _has_null(value)

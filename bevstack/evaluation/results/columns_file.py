@@ -19,6 +19,7 @@ from bevstack.evaluation.detection3d.columns import BoxColumns
 from bevstack.evaluation.results.box_entries import parse_entries
 from bevstack.evaluation.results.results_json import ReadResults
 from bevstack.files import sort_safetensors_metadata, write_atomically
+from bevstack.json_files import expect_object, parse_json
 from bevstack.vocabulary import ATTRIBUTES, DETECTION_CLASSES
 
 SUFFIX = ".safetensors"
@@ -56,9 +57,11 @@ def read_columns(path: Path | str) -> ReadResults:
         text = arrays.pop("sample_tokens").tobytes().decode()
         tokens = np.array(text.split("\n") if text else [], dtype=np.str_)
         boxes = BoxColumns(sample_tokens=tokens, **arrays)
+        meta = parse_json(metadata["meta"], "meta", allow_nan=True, unique_keys=False)
+        expect_object("meta", meta)
         _check_types(boxes)
         _check_rows(boxes)
-        return ReadResults(json.loads(metadata["meta"]), boxes)
+        return ReadResults(meta, boxes)
     except FileNotFoundError:
         raise FileNotFoundError(
             f"results file must exist; got no file {path}: make it with `bevstack predict`"
@@ -73,7 +76,7 @@ def read_columns(path: Path | str) -> ReadResults:
 def _metadata(data: bytes) -> dict[str, str]:
     """Return the metadata from the header of a safetensors file."""
     size = int.from_bytes(data[:8], "little")
-    metadata: dict[str, str] = json.loads(data[8 : 8 + size]).get("__metadata__", {})
+    metadata: dict[str, str] = parse_json(data[8 : 8 + size], "header").get("__metadata__", {})
     return metadata
 
 

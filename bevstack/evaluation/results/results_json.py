@@ -7,12 +7,14 @@ reads every file.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bevstack.evaluation.detection3d.columns import BoxColumns
 from bevstack.evaluation.results.box_entries import columns_of_results
+from bevstack.json_files import parse_json, read_bytes, shorten
+
+_FORM = "an object with 'meta' and 'results'"
 
 
 class ReadResults(NamedTuple):
@@ -35,42 +37,59 @@ def read_results(path: Path | str, *, strict: bool = False) -> ReadResults:
             ``columns_of_results``.
     """
     path = Path(path)
-    try:
-        return _read_fast(path) or _read_exact(path.read_bytes(), path, strict=strict)
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"results file must exist; got no file {path}: make it with `bevstack predict`"
-        ) from None
+    remedy = "make it with `bevstack predict`"
+    data = read_bytes(path, "results file", remedy=remedy, max_bytes=None)
+    return _read_fast(data) or _read_exact(data, path, strict=strict)
 
 
-def _read_fast(path: Path) -> ReadResults | None:
+def _read_fast(data: bytes) -> ReadResults | None:
     """Read with msgspec; None if it is not installed or refuses the file."""
     try:
         from bevstack.evaluation.results.results_msgspec import read_fast
     except ModuleNotFoundError:  # msgspec is optional: the standard library does the same, slower
         return None
-    content = read_fast(path)
+    content = read_fast(data)
     return None if content is None else ReadResults(*content)
 
 
 def _read_exact(data: bytes, path: Path, *, strict: bool) -> ReadResults:
     """Read with the standard library, which accepts NaN and infinity and locates a fault."""
-    try:
-        content = json.loads(data)
-    except json.JSONDecodeError as error:
-        byte = len(error.doc[: error.pos].encode())
-        raise ValueError(
-            f"results file must be JSON; got {error.msg} at byte {byte} of {len(data)} in {path}: "
-            "the file is cut off or damaged"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"results file must be UTF-8 text; got {error.reason} at byte {error.start} in {path}"
-        ) from None
+    content = parse_json(
+        data, "results file", place=f" in {path}", allow_nan=True, unique_keys=False
+    )
+    results = _results_of(content, path)
+    meta = content["meta"]
+    if not isinstance(meta, dict) and meta is not None:
+        raise ValueError(f"meta of {path} must be an object or null; got {shorten(meta)}")
+    return ReadResults(meta or {}, columns_of_results(results, strict=strict))
+
+
+def _results_of(content: Any, path: Path) -> dict[str, Any]:
+    """Return the field "results", or raise an error that names what the file is instead."""
+    if not isinstance(content, dict):
+        kind = f"a list of {len(content)}" if isinstance(content, list) else shorten(content)
+        raise ValueError(f"results file must be {_FORM}; got {kind} in {path}")
     for field in ("meta", "results"):
-        if not isinstance(content, dict) or not isinstance(content.get(field), dict):
+        if field not in content:
+            got = f"the fields {shorten(sorted(content))}" if content else "an empty object"
             raise ValueError(
-                f"results file must be an object with the objects 'meta' and 'results'; got no "
-                f"{field!r} in {path}"
+                f"results file must be {_FORM}; got no {field!r} but {got} in {path}"
+                f"{_name_other_kind(content)}"
             )
-    return ReadResults(content["meta"], columns_of_results(content["results"], strict=strict))
+    results = content["results"]
+    if not isinstance(results, dict):
+        kind = f"a list of {len(results)}" if isinstance(results, list) else shorten(results)
+        raise ValueError(
+            f"results of {path} must be an object with the list of boxes of each sample token; "
+            f"got {kind}: group the boxes by their sample_token"
+        )
+    return results
+
+
+def _name_other_kind(content: dict[str, Any]) -> str:
+    """Return the remedy if the file is known to be of another kind."""
+    if str(content.get("format", "")).startswith("bevstack-detections"):
+        return ": these are the boxes of one frame of `bevstack predict --rig`, without samples"
+    if "nd_score" in content or "mean_dist_aps" in content:
+        return ": these are the metrics of an evaluation; give the results that it scored"
+    return ""

@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
@@ -23,6 +22,7 @@ from bevstack.evaluation.results.box_entries import (
     MAX_BOXES,
     Entries,
     assemble,
+    limit_to_32_bits,
 )
 
 CHUNK = 4  # samples whose boxes are Python objects at a time: they fit into a core's cache
@@ -69,15 +69,11 @@ class Parsed(NamedTuple):
     pieces: list[Entries]
 
 
-def read_fast(path: Path) -> tuple[dict[str, object], BoxColumns] | None:
-    """Read meta and columns; None if the standard library must read the file instead.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    parsed, nulls = _parse(path.read_bytes()), 0
+def read_fast(data: bytes) -> tuple[dict[str, object], BoxColumns] | None:
+    """Read meta and columns; None if the standard library must read the file instead."""
+    parsed, nulls = _parse(data), 0
     if parsed is None:
-        changed, nulls = _NAN.subn(b"null", path.read_bytes())
+        changed, nulls = _NAN.subn(b"null", data)
         parsed = _parse(changed) if nulls else None
     if parsed is None or any(max(piece.counts) > MAX_BOXES for piece in parsed.pieces):
         return None
@@ -93,7 +89,7 @@ def _parse(data: bytes) -> Parsed | None:
     try:
         content = msgspec.json.decode(data, type=File)
         return Parsed(content.meta, list(content.results), list(_pieces(content.results)))
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, OverflowError, RecursionError):
         return None
 
 
@@ -119,7 +115,9 @@ def _entries(tokens: Sequence[str], lists: Sequence[list[Box]]) -> Entries:
         score=np.fromiter(map(attrgetter("detection_score"), boxes), np.float64, len(boxes)),
         label=_codes(boxes, "detection_name", LABEL_FROM_NAME),
         attribute=_codes(boxes, "attribute_name", CODE_FROM_ATTRIBUTE),
-        num_points=np.fromiter(map(attrgetter("num_pts"), boxes), np.int32, len(boxes)),
+        num_points=limit_to_32_bits(
+            np.fromiter(map(attrgetter("num_pts"), boxes), np.int64, len(boxes))
+        ),
     )
 
 

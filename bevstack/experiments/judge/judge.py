@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bevstack import __version__
+from bevstack.experiments.finished import read_finished_file
 from bevstack.experiments.judge import verdict
 from bevstack.experiments.judge.figures import (
     Figures,
@@ -198,18 +199,17 @@ def read_finished(path: Path, inputs: Mapping[str, Any]) -> Figures | None:
     """Read finished figures; None if there are none.
 
     Raises:
-        ValueError: the figures belong to another model or other data.
+        ValueError: the file is damaged, or belongs to another model or other data.
     """
     if not path.is_file():
         return None
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if content["marks"] != inputs_as_json(inputs):
-        differing = [k for k, v in inputs_as_json(inputs).items() if content["marks"].get(k) != v]
+    marks, figures = read_finished_file(path, "figures", COLUMNS)
+    if marks != inputs_as_json(inputs):
+        differing = [k for k, v in inputs_as_json(inputs).items() if marks.get(k) != v]
         raise ValueError(
             f"{path} must be of this model and these data; got differences in "
             f"{', '.join(differing)}: use another --out, or remove the file"
         )
-    figures: Figures = content["figures"]
     return figures
 
 

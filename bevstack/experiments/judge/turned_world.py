@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bevstack.files import replacing_folder, write_text_atomically
+from bevstack.json_files import expect_list, expect_object, read_json
 from bevstack.synthetic import WorldSpec
 from bevstack.synthetic.recording.labels import fixed_rows
 from bevstack.synthetic.recording.recording import record_scene
@@ -32,8 +33,13 @@ def world_spec(root: Path) -> WorldSpec:
             f"with turned cameras; got {manifest.get('generator_version')}: make the world again, "
             "or leave that row out with --only"
         )
-    fields: dict[str, Any] = dict(manifest["spec"])
-    return WorldSpec(**{**fields, "image_size": tuple(fields["image_size"])})
+    where = f"spec in the manifest of {root}"
+    fields = expect_object(where, manifest.get("spec"))
+    size = expect_list(f"image_size of the {where}", fields.get("image_size"))
+    try:
+        return WorldSpec(**{**fields, "image_size": tuple(size)})
+    except TypeError as error:  # an unknown field
+        raise ValueError(f"{where} must be of this generator; got {error}") from None
 
 
 def read_manifest(root: Path) -> Mapping[str, Any]:
@@ -41,8 +47,7 @@ def read_manifest(root: Path) -> Mapping[str, Any]:
     path = root / MANIFEST
     if not path.is_file():
         return {}
-    manifest: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return manifest
+    return expect_object(f"manifest {path}", read_json(path, "manifest"))
 
 
 def make_turned_scenes(root: Path, scenes: Sequence[str], yaw_deg: float, out: Path) -> Path:
@@ -68,7 +73,7 @@ def make_turned_scenes(root: Path, scenes: Sequence[str], yaw_deg: float, out: P
     request = {"spec": spec.to_json(), "scenes": list(scenes), "generator": GENERATOR_VERSION}
     request_file = out / SCENES
     if request_file.is_file():
-        if json.loads(request_file.read_text(encoding="utf-8")) != request:
+        if read_json(request_file, "list of turned scenes") != request:
             raise ValueError(
                 f"{out} must hold the same scenes of the same world; got different ones: remove it"
             )

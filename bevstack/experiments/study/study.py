@@ -21,6 +21,7 @@ import torch
 
 from bevstack.config import Config, load_config
 from bevstack.datasets.worker_process import initialise_worker
+from bevstack.experiments.finished import read_finished_file
 from bevstack.experiments.judge.figures import compute_figures, without_nan
 from bevstack.experiments.judge.judge import (
     COLUMNS,
@@ -36,6 +37,13 @@ from bevstack.experiments.judge.turned_world import read_manifest
 from bevstack.experiments.study.budget import Plan, plan_budget
 from bevstack.experiments.study.variants import SEED, Variant, list_variants, select_variants
 from bevstack.files import write_text_atomically
+from bevstack.json_files import (
+    expect_field,
+    expect_integer,
+    expect_number,
+    expect_object,
+    read_json,
+)
 from bevstack.runtime.loading import load
 from bevstack.runtime.predict import predict_dataset
 from bevstack.tables.reader import Tables
@@ -171,12 +179,22 @@ def read_plan(path: Path) -> Plan | None:
     """Read the plan that a training was started with; None if there is none."""
     if not path.is_file():
         return None
-    return Plan(**json.loads(path.read_text(encoding="utf-8")))
+    where = f"plan {path}"
+    values = expect_object(where, read_json(path, "plan of a training"))
+    counts, times = ("perspective_steps", "num_steps"), ("perspective_step_s", "step_s")
+    for name in (*counts, *times):
+        expect_number(f"{name} of the {where}", expect_field(where, values, name))
+    return Plan(
+        *(expect_integer(f"{name} of the {where}", values[name], low=0) for name in counts),
+        *(float(values[name]) for name in times),
+    )
 
 
 def add_time(path: Path, seconds: float) -> float:
     """Add to the stored processor time, and return the total of all calls that ended normally."""
-    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else 0.0
+    before = 0.0
+    if path.is_file():
+        before = expect_number(f"seconds in {path}", read_json(path, "processor time"))
     write_text_atomically(path, json.dumps(before + seconds))
     return float(before + seconds)
 
@@ -185,18 +203,17 @@ def read_finished(path: Path, inputs: Mapping[str, Any]) -> Finished | None:
     """Read the figures of a variant; None if it is not finished.
 
     Raises:
-        ValueError: the figures belong to another configuration, budget or data.
+        ValueError: the file is damaged, or belongs to another configuration, budget or data.
     """
     if not path.is_file():
         return None
-    content = json.loads(path.read_text(encoding="utf-8"))
-    differing = [name for name, value in inputs.items() if content["marks"].get(name) != value]
+    marks, figures = read_finished_file(path, "found", COLUMNS)
+    differing = [name for name, value in inputs.items() if marks.get(name) != value]
     if differing:
         raise ValueError(
             f"{path} must be of this study; got differences in {', '.join(differing)}: "
             "use another --out, or remove the file"
         )
-    figures: Finished = content["found"]
     return figures
 
 

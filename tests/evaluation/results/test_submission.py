@@ -118,11 +118,47 @@ def test_a_cut_off_file_is_refused_with_the_byte(tmp_path: Path) -> None:
         read_submission(path)
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", '{"meta": {}}', '{"meta": {}, "results": []}'])
-def test_another_structure_is_refused(tmp_path: Path, content: str) -> None:
-    (tmp_path / "r.json").write_text(content)
-    with pytest.raises(ValueError, match=r"'meta' and 'results'; got no '(meta|results)'"):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "must be an object with 'meta' and 'results'; got a list of 0 in"),
+        ("{}", "'meta' and 'results'; got no 'meta' but an empty object"),
+        ('{"results": {}}', r"got no 'meta' but the fields \['results'\]"),
+        ('{"meta": {}}', r"got no 'results' but the fields \['meta'\]"),
+        (
+            '{"meta": {}, "results": [{}, {}]}',
+            "results of .* must be an object with the list of boxes of each sample token; got a "
+            "list of 2: group the boxes by their sample_token",
+        ),
+        ('{"meta": {}, "results": null}', "results of .* must be an object .*; got None"),
+        ('{"meta": 3, "results": {}}', "meta of .* must be an object or null; got 3"),
+        (
+            '{"format": "bevstack-detections-1", "detections": []}',
+            "these are the boxes of one frame of `bevstack predict --rig`",
+        ),
+        ('{"meta": {}, "nd_score": 0.1}', "these are the metrics of an evaluation"),
+        ("[" * 100_000, "must be JSON; got too many nested lists or objects in"),
+        ('{"meta": {}, "results": ' + "[" * 100_000, "got too many nested lists or objects in"),
+        ('{"meta": {}, "results": ' + "9" * 5000 + "}", "a whole number of too many digits in"),
+        ('{"meta": {}, "results": {"\xff": []}', "must be UTF-8 text; got invalid"),
+    ],
+)
+def test_another_structure_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "r.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(ValueError, match=message):
         read_submission(tmp_path / "r.json")
+
+
+def test_a_file_of_the_tracking_task_is_named(tmp_path: Path) -> None:
+    track = {k: v for k, v in BOX.items() if not k.startswith("detection")}
+    track |= {"tracking_id": "7", "tracking_name": "car", "tracking_score": 0.5}
+    with pytest.raises(ValueError, match=r"'detection_name'.*boxes are of the tracking task; give"):
+        read_submission(_write(tmp_path / "r.json", track))
+
+
+def test_meta_may_be_null(tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text('{"meta": null, "results": {"a": []}}')
+    assert read_submission(tmp_path / "r.json").meta == {}
 
 
 @pytest.mark.parametrize("field", list(BOX))
@@ -153,6 +189,23 @@ def test_a_missing_field_is_named(tmp_path: Path, field: str) -> None:
             "detection_score of box 1 .* of at least 0; got inf",
         ),
         ("detection_name", "cars", "got 'cars'; did you mean 'car'"),
+        ("detection_name", "vehicle.car", "got 'vehicle.car'; did you mean 'car'"),
+        ("detection_name", "vehicle.truck", "got 'vehicle.truck'; did you mean 'truck'"),
+        ("detection_name", "submarine", "got 'submarine'$"),
+        ("detection_name", 5, "got 5$"),
+        ("detection_score", "0.5", "detection_score of box 1 .* must be a number; got '0.5'"),
+        ("detection_score", True, "detection_score of box 1 .* must be a number; got True"),
+        ("detection_score", [0.5], r"detection_score of box 1 .* must be a number; got \[0.5\]"),
+        ("translation", ["1", "2", "3"], r"translation of box 1 .* must be 3 numbers; got \['1'"),
+        ("translation", [1.0, True, 2.0], r"translation of box 1 .* be 3 numbers; got \[1.0, True"),
+        ("translation", [1.0, 2.0, 10**400], "translation of box 1 .* must be 3 numbers; got"),
+        ("translation", {"x": 1, "y": 2, "z": 3}, "translation of box 1 .* must be 3 numbers; got"),
+        ("rotation", None, "rotation of box 1 .* must be 4 numbers; got None"),
+        ("num_pts", "5", "num_pts of box 1 .* must be a whole number of 64 bits; got '5'"),
+        ("num_pts", 0.5, "num_pts of box 1 .* must be a whole number of 64 bits; got 0.5"),
+        ("num_pts", False, "num_pts of box 1 .* must be a whole number of 64 bits; got False"),
+        ("num_pts", 10**30, "num_pts of box 1 .* must be a whole number of 64 bits; got 1000"),
+        ("sample_token", 5, "sample_token of box 1 .* must be a string; got 5"),
         ("attribute_name", "vehicle.parkd", "got 'vehicle.parkd'; did you mean 'vehicle.parked'"),
     ],
 )
@@ -170,3 +223,26 @@ def test_a_sample_must_hold_a_list(tmp_path: Path) -> None:
     (tmp_path / "r.json").write_text('{"meta": {}, "results": {"a": {"x": 1}}}')
     with pytest.raises(ValueError, match="sample 'a' must be a list of at most 500 boxes"):
         read_submission(tmp_path / "r.json")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [("detection_score", "0.5", 0.5), ("detection_score", True, 1.0), ("detection_score", 1, 1.0)],
+)
+def test_strict_takes_a_score_like_the_devkit(
+    tmp_path: Path, field: str, value: object, expected: float
+) -> None:
+    box_type = pytest.importorskip("nuscenes.eval.detection.data_classes").DetectionBox
+    box = _changed(**{field: value})
+    assert box_type.deserialize(box).detection_score == expected
+    submission = read_submission(_write(tmp_path / "r.json", box), strict=True)
+    assert submission.boxes.score.tolist() == [expected]
+
+
+@pytest.mark.parametrize("value", [2**32, 2**40, -(2**40), 2**64 - 1, "7", 3.9, 0.5, True])
+def test_strict_takes_a_number_of_points_like_the_devkit(tmp_path: Path, value: object) -> None:
+    box_type = pytest.importorskip("nuscenes.eval.detection.data_classes").DetectionBox
+    box = _changed(num_pts=value)
+    points = read_submission(_write(tmp_path / "r.json", box), strict=True).boxes.num_points
+    # The devkit leaves out boxes of 0 points, and looks at no other number.
+    assert (points[0] == 0) == (box_type.deserialize(box).num_pts == 0)
