@@ -216,8 +216,8 @@ def expect_numbers(where: str, value: object, shape: tuple[int, ...]) -> NDArray
 
 
 def _count(shape: tuple[int, ...]) -> str:
-    """Return "3 numbers" or "3 lists"."""
-    return f"{shape[0]} {'numbers' if len(shape) == 1 else 'lists'}"
+    """Return "3 numbers" or "3 lists of 4 numbers"."""
+    return f"{shape[0]} lists of {_count(shape[1:])}" if len(shape) > 1 else f"{shape[0]} numbers"
 
 
 def _is_finite(value: float) -> bool:

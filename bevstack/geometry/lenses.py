@@ -45,6 +45,11 @@ class Lens:
         if not np.isfinite(self.coefficients).all():
             raise ValueError(f"{self.where}: coefficients must be finite; got {self.coefficients}")
 
+    @property
+    def is_fisheye(self) -> bool:
+        """Return True if the image side is proportional to the angle, not to its tangent."""
+        return self.model == "equidistant"
+
     def undistort(
         self,
         image: NDArray[np.uint8] | None,  # (H, W, 3)

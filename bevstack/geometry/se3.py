@@ -139,13 +139,28 @@ def check_rigid(
     identity = torch.eye(3, dtype=torch.float64, device=rotation.device)
     error = (rotation @ rotation.transpose(-1, -2) - identity).abs().amax((-1, -2))
     last_row = dst_from_src[..., 3, :] - dst_from_src.new_tensor((0.0, 0.0, 0.0, 1.0))
-    proper = (error < 1e-3) & (torch.linalg.det(rotation) > 0) & (last_row.abs().amax(-1) < 1e-9)
-    if not bool(proper.all()):
-        index = [int(i) for i in (~proper).nonzero()[0]]
+    rigid = (error < 1e-3) & (last_row.abs().amax(-1) < 1e-9)
+    if not bool(rigid.all()):
+        index = (~rigid).nonzero()[0].tolist()
+        fault = f"a rotation error of {float(error[tuple(index)]):.3g}"
+        if float(last_row[tuple(index)].abs().max()) >= 1e-9:
+            fault = f"the last row {dst_from_src[tuple(index)][3].tolist()} instead of 0, 0, 0, 1"
         raise ValueError(
-            f"{name} must be a rigid motion (rotation and translation); entry {index} is not "
-            f"(rotation error {float(error[tuple(index)]):.3g}): check the calibration"
+            f"{name} must be a rigid motion (rotation and translation); got {fault}"
+            f"{_entry(index)}: check the calibration"
         )
+    mirrored = torch.linalg.det(rotation) < 0
+    if bool(mirrored.any()):
+        raise ValueError(
+            f"{name} must be right-handed (determinant 1); got a left-handed, mirrored one "
+            f"(determinant -1){_entry(mirrored.nonzero()[0].tolist())}: negate one axis, as "
+            "simulators with a left-handed frame need"
+        )
+
+
+def _entry(index: list[int]) -> str:
+    """Return the index of a matrix for a message; nothing for a single matrix."""
+    return f" in entry {index}" if index else ""
 
 
 def _first_non_finite(matrices: Tensor) -> str:

@@ -31,8 +31,7 @@ Optional: ``image`` (default ``<name>.jpg`` or ``<name>.png``), ``distortion``, 
 from __future__ import annotations
 
 import difflib
-import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,9 +45,27 @@ from bevstack.datasets.images import read_image
 from bevstack.geometry import se3_from_parts
 from bevstack.geometry.camera import check_intrinsics, check_rigid
 from bevstack.geometry.lenses import LENS_MODELS, Lens
+from bevstack.geometry.rig_plausibility import (
+    RigCameras,
+    find_rig_faults,
+    warn_of_rig_faults,
+)
+from bevstack.json_files import (
+    expect_field,
+    expect_flag,
+    expect_integer,
+    expect_list,
+    expect_numbers,
+    expect_object,
+    expect_text,
+    read_json,
+    shorten,
+)
 from bevstack.types import Frame
 
 FORMAT = "bevstack-rig-1"
+MAX_CAMERAS = 64
+MAX_SIDE_PX = 1 << 16  # of an image
 TOP_FIELDS = ("format", "cameras", "timestamp_us", "world_from_ego")
 CAMERA_FIELDS = (
     "name",
@@ -91,30 +108,49 @@ def read_rig(path: str | Path) -> Rig:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not JSON, a field is unknown or missing, a lens model is unknown, or
-            a calibration is not finite and invertible. The message names the camera.
+        ValueError: the file is not JSON, a field is unknown, missing or of another kind, a lens
+            model is unknown, or a calibration is not finite, invertible and right-handed. The
+            message names the camera.
+
+    Warns:
+        ImplausibleRigWarning: a camera cannot be where the file puts it; see ``find_rig_faults``.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"rig file must exist; got {path}")
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"rig file {path} must be JSON; got {error}") from None
+    values = read_json(path, "rig file", allow_nan=True)  # NaN is refused with its field below
     _check_fields(str(path), values, TOP_FIELDS, required=("format", "cameras"))
     if values["format"] != FORMAT:
-        raise ValueError(f"{path}: format must be {FORMAT!r}; got {values['format']!r}")
-    if not isinstance(values["cameras"], list) or not values["cameras"]:
-        raise ValueError(f"{path}: cameras must be a list of at least one; got {values['cameras']}")
+        raise ValueError(f"{path}: format must be {FORMAT!r}; got {shorten(values['format'])}")
+    if not isinstance(values["cameras"], list) or not 0 < len(values["cameras"]) <= MAX_CAMERAS:
+        raise ValueError(
+            f"{path}: cameras must be a list of at least one and at most {MAX_CAMERAS}; got "
+            f"{shorten(values['cameras'])}"
+        )
     cameras = tuple(_camera(value, index) for index, value in enumerate(values["cameras"]))
     names = [camera.name for camera in cameras]
     if len(set(names)) != len(names):
-        raise ValueError(f"{path}: camera names must be distinct; got {names}")
+        raise ValueError(f"{path}: camera names must be distinct; got {shorten(names)}")
     pose = values.get("world_from_ego")
+    time_us = values.get("timestamp_us")
+    warn_of_rig_faults(find_rig_faults(_calibrations(cameras, values["cameras"])))
     return Rig(
         cameras=cameras,
-        timestamp_us=int(values.get("timestamp_us", 0)),
+        timestamp_us=0 if time_us is None else expect_integer("timestamp_us", time_us, low=0),
         world_from_ego=None if pose is None else _pose("world_from_ego", pose),
+    )
+
+
+def _calibrations(cameras: Sequence[RigCamera], values: Sequence[Any]) -> RigCameras:
+    """Return what the check of plausibility needs; ``values`` are the cameras in the file."""
+    poses = [value["ego_from_cam"] for value in values]
+    return RigCameras(
+        names=[camera.name for camera in cameras],
+        ego_from_cam=torch.stack([camera.ego_from_cam for camera in cameras]).numpy(),
+        intrinsics=torch.stack([camera.intrinsics for camera in cameras]).numpy(),
+        image_size=np.array([camera.image_size for camera in cameras]),
+        fisheye=np.array([c.lens is not None and c.lens.is_fisheye for c in cameras]),
+        norm=np.array(
+            [np.linalg.norm(p["rotation_wxyz"]) if isinstance(p, dict) else 1.0 for p in poses]
+        ),
     )
 
 
@@ -204,21 +240,29 @@ def _camera(values: Any, index: int) -> RigCamera:
     where = f"cameras[{index}]"
     required = ("name", "width", "height", "intrinsics", "ego_from_cam")
     _check_fields(where, values, CAMERA_FIELDS, required=required)
-    where = f"camera {values['name']!r}"
+    name = expect_text(f"name of {where}", values["name"])
+    where = f"camera {name!r}"
     intrinsics = _matrix(f"{where}: intrinsics", values["intrinsics"], (3, 3))
     check_intrinsics(f"{where}: intrinsics", intrinsics)
     size = (values["height"], values["width"])
-    if not all(isinstance(side, int) and side > 0 for side in size):
-        raise ValueError(f"{where}: width and height must be positive pixel counts; got {size}")
+    whole = all(isinstance(side, int) and not isinstance(side, bool) for side in size)
+    if not whole or not all(0 < side <= MAX_SIDE_PX for side in size):
+        raise ValueError(
+            f"{where}: width and height must be positive pixel counts up to {MAX_SIDE_PX}; got "
+            f"{shorten(size)}"
+        )
+    image, time_us = values.get("image"), values.get("timestamp_us")
     return RigCamera(
-        name=str(values["name"]),
-        image=values.get("image"),
+        name=name,
+        image=None if image is None else expect_text(f"{where}: image", image),
         image_size=size,
         intrinsics=intrinsics,
         ego_from_cam=_pose(f"{where}: ego_from_cam", values["ego_from_cam"]),
         lens=_lens(where, values.get("distortion")),
-        lost=bool(values.get("lost", False)),
-        timestamp_us=values.get("timestamp_us"),
+        lost=expect_flag(f"{where}: lost", values.get("lost", False)),
+        timestamp_us=None
+        if time_us is None
+        else expect_integer(f"{where}: timestamp_us", time_us, low=0),
     )
 
 
@@ -231,12 +275,15 @@ def _lens(where: str, values: Any) -> Lens | None:
         ("model", "coefficients"),
         required=("model", "coefficients"),
     )
-    if values["model"] not in LENS_MODELS:
+    model = values["model"]
+    if not isinstance(model, str) or model not in LENS_MODELS:
         raise ValueError(
             f"{where}: lens model must be one of {', '.join(LENS_MODELS)}; "
-            f"got {values['model']!r}: undistort the images beforehand and leave distortion out"
+            f"got {shorten(model)}: undistort the images beforehand and leave distortion out"
         )
-    return Lens(values["model"], tuple(float(value) for value in values["coefficients"]), where)
+    coefficients = expect_list(f"{where}: coefficients", values["coefficients"])
+    numbers = expect_numbers(f"{where}: coefficients", coefficients, (len(coefficients),))
+    return Lens(model, tuple(numbers.tolist()), where)
 
 
 def _pose(name: str, values: Any) -> Tensor:
@@ -256,28 +303,19 @@ def _pose(name: str, values: Any) -> Tensor:
 
 
 def _matrix(name: str, values: Any, shape: tuple[int, ...]) -> Tensor:
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} must be numbers of shape {shape}; got {values!r}") from None
-    if array.shape != shape:
-        raise ValueError(f"{name} must have shape {shape}; got {array.shape}")
-    return torch.from_numpy(array)
+    return torch.from_numpy(expect_numbers(name, values, shape))
 
 
 def _check_fields(
     where: str, values: Any, known: tuple[str, ...], *, required: tuple[str, ...]
 ) -> None:
-    if not isinstance(values, dict):
-        raise ValueError(f"{where} must be a JSON object; got {values!r}")
-    for name in values:
+    for name in expect_object(where, values):
         if name not in known:
-            similar = difflib.get_close_matches(name, known, n=1)
+            similar = difflib.get_close_matches(name[:100], known, n=1)
             remedy = f"did you mean {similar[0]!r}?" if similar else f"known: {', '.join(known)}"
-            raise ValueError(f"{where} has no field {name!r}; {remedy}")
-    missing = [name for name in required if name not in values]
-    if missing:
-        raise ValueError(f"{where} must have the field {missing[0]!r}; got {sorted(values)}")
+            raise ValueError(f"{where} has no field {shorten(name)}; {remedy}")
+    for name in required:
+        expect_field(where, values, name)
 
 
 __all__ = ["FORMAT", "Rig", "RigCamera", "frame_from_rig", "read_rig"]

@@ -1,12 +1,14 @@
 """Rig files: the documented example loads, and errors name the mistake."""
 
 import json
+import warnings
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from bevstack.geometry.rig_plausibility import ImplausibleRigWarning
 from bevstack.runtime.rig import frame_from_rig, read_rig
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "rig_example.json"
@@ -105,9 +107,72 @@ def test_an_image_of_another_size_is_refused(tmp_path):
             {"intrinsics": [[0.0, 0, 1], [0, 0, 1], [0, 0, 1]]},
             "camera 'front': intrinsics must be an invertible pinhole",
         ),
-        ({"intrinsics": [[1.0, 0], [0, 1]]}, r"intrinsics must have shape \(3, 3\)"),
-        ({"intrinsics": "x"}, "intrinsics must be numbers"),
-        ({"ego_from_cam": [[float("nan")] * 4] * 4}, "ego_from_cam must be finite"),
+        (
+            {"intrinsics": [[1.0, 0], [0, 1]]},
+            r"'front': intrinsics must be 3 lists of 3 numbers; got 2",
+        ),
+        ({"intrinsics": "x"}, "'front': intrinsics must be 3 lists of 3 numbers; got 'x'"),
+        (
+            {"intrinsics": [["50", 0, 20], [0, 50, 15], [0, 0, 1]]},
+            r"camera 'front': intrinsics\[0\]\[0\] must be a number; got '50'",
+        ),
+        (
+            {"intrinsics": [[50, 0, True], [0, 50, 15], [0, 0, 1]]},
+            r"camera 'front': intrinsics\[0\]\[2\] must be a number; got True",
+        ),
+        (
+            {"intrinsics": [[10**400, 0, 20], [0, 50, 15], [0, 0, 1]]},
+            r"camera 'front': intrinsics\[0\]\[0\] must be finite; got 1000",
+        ),
+        (
+            {"ego_from_cam": [[float("nan")] * 4] * 4},
+            r"camera 'front': ego_from_cam\[0\]\[0\] must be finite; got nan",
+        ),
+        (
+            {"ego_from_cam": [[0, 0, 1, 1], [1, 0, 0, 0], [0, -1, 0, 1], [0, 0, 0, 1]]},
+            "'front': ego_from_cam must be right-handed .*; got a left-handed, mirrored one",
+        ),
+        (
+            {"ego_from_cam": [[0, 0, 1, 1], [-1, 0, 0, 0], [0, -1, 0, 1], [0, 0, 1, 1]]},
+            r"'front': ego_from_cam must be a rigid motion .*; got the last row \[0.0, 0.0, 1.0",
+        ),
+        (
+            {"ego_from_cam": {"rotation_wxyz": [1, 0, 0], "translation_m": [0, 0, 0]}},
+            "'front': ego_from_cam.rotation_wxyz must be 4 numbers; got 3",
+        ),
+        (
+            {"ego_from_cam": {"rotation_wxyz": [1, 0, 0, 0], "translation_m": ["0", 0, 0]}},
+            r"'front': ego_from_cam.translation_m\[0\] must be a number; got '0'",
+        ),
+        ({"lost": "false"}, "camera 'front': lost must be true or false; got 'false'"),
+        ({"lost": 0}, "camera 'front': lost must be true or false; got 0"),
+        ({"lost": None}, "camera 'front': lost must be true or false; got None"),
+        ({"image": 5}, "camera 'front': image must be a text; got 5"),
+        ({"image": ["a.jpg"]}, r"camera 'front': image must be a text; got \['a.jpg'\]"),
+        ({"image": ""}, "camera 'front': image must be 1 to 4096 printable characters; got ''"),
+        ({"image": "a\0.jpg"}, "camera 'front': image must be 1 to 4096 printable characters"),
+        ({"name": 7}, r"name of cameras\[0\] must be a text; got 7"),
+        ({"name": "a\nb"}, r"name of cameras\[0\] must be 1 to 4096 printable characters"),
+        ({"name": "n" * 5000}, r"name of cameras\[0\] must be 1 to 4096 printable characters"),
+        ({"timestamp_us": "12"}, "camera 'front': timestamp_us must be a whole number; got '12'"),
+        ({"timestamp_us": 1.5}, "camera 'front': timestamp_us must be a whole number; got 1.5"),
+        ({"timestamp_us": -5}, "camera 'front': timestamp_us must be from 0 to .*; got -5"),
+        ({"distortion": 3}, "camera 'front': distortion must be a JSON object; got 3"),
+        (
+            {"distortion": {"model": ["plumb_bob"], "coefficients": [0, 0, 0, 0]}},
+            "camera 'front': lens model must be one of",
+        ),
+        (
+            {"distortion": {"model": "plumb_bob", "coefficients": "0000"}},
+            "camera 'front': coefficients must be a list; got '0000'",
+        ),
+        (
+            {"distortion": {"model": "plumb_bob", "coefficients": [0, 0, "0", 0]}},
+            r"camera 'front': coefficients\[2\] must be a number; got '0'",
+        ),
+        ({"width": True}, "width and height must be positive pixel counts"),
+        ({"width": 40.0}, "width and height must be positive pixel counts"),
+        ({"height": 10**12}, "width and height must be positive pixel counts"),
         (
             {"ego_from_cam": {"rotation_wxyz": [0, 0, 0, 0], "translation_m": [0, 0, 0]}},
             "camera 'front': ego_from_cam: quaternion must be finite and of non-zero length",
@@ -125,10 +190,48 @@ def test_mistakes_are_named(tmp_path, changes, message):
         read_rig(write(tmp_path, small_rig(**changes)))
 
 
+def test_values_of_the_whole_file_are_checked(tmp_path):
+    for changes, message in (
+        ({"timestamp_us": 0.5}, "timestamp_us must be a whole number; got 0.5"),
+        ({"timestamp_us": "0"}, "timestamp_us must be a whole number; got '0'"),
+        ({"timestamp_us": True}, "timestamp_us must be a whole number; got True"),
+        ({"world_from_ego": [1, 2]}, "world_from_ego must be 4 lists of 4 numbers; got 2"),
+        ({"format": 1}, "format must be 'bevstack-rig-1'; got 1"),
+        ({"cameras": {"front": {}}}, "cameras must be a list of at least one"),
+        ({"cameras": ["front"]}, r"cameras\[0\] must be a JSON object; got 'front'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            read_rig(write(tmp_path, small_rig() | changes))
+    nothing = {"timestamp_us": None, "world_from_ego": None}
+    assert read_rig(write(tmp_path, small_rig() | nothing)).timestamp_us == 0
+
+
+def test_a_right_rig_is_silent_and_a_wrong_one_is_named(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_rig(EXAMPLE)
+        read_rig(write(tmp_path, small_rig()))
+    values = json.loads(EXAMPLE.read_text())
+    for camera in values["cameras"]:
+        w, x, y, z = camera["ego_from_cam"]["rotation_wxyz"]
+        camera["ego_from_cam"]["rotation_wxyz"] = [x, y, z, w]
+    with pytest.warns(ImplausibleRigWarning, match=r"'CAM_BACK' must.*order x, y, z, w instead"):
+        read_rig(write(tmp_path, values))
+    exchanged = small_rig(name="rear_camera")  # it looks ahead
+    with pytest.warns(ImplausibleRigWarning, match="'rear_camera' must look to about 180 degrees"):
+        read_rig(write(tmp_path, exchanged))
+    euler = {"rotation_wxyz": [0, 0, 90, 0], "translation_m": [1, 0, 1.5]}
+    with pytest.warns(ImplausibleRigWarning, match="must have a quaternion of length 1; got 90"):
+        read_rig(write(tmp_path, small_rig(ego_from_cam=euler, name="a")))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("{", "must be JSON"),
+        ("[" * 100_000, "rig file must be JSON; got too many nested lists or objects in"),
+        ('{"format": ' + "9" * 5000 + "}", "rig file must be JSON; got a whole number of too many"),
+        ('{"format": 1, "format": 1}', "rig file must be JSON; got the key 'format' twice in one"),
         ("[]", "must be a JSON object"),
         ('{"format": "x", "cameras": []}', "format must be 'bevstack-rig-1'"),
         ('{"format": "bevstack-rig-1", "cameras": []}', "cameras must be a list of at least one"),
