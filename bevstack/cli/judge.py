@@ -18,6 +18,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from bevstack.cli.strict_rig_option import add_strict_rig
 from bevstack.cli.verify_option import add_no_verify
 
 
@@ -55,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="weights of a single-frame model (frames = (0,)), which adds a row",
     )
     add_no_verify(parser)
+    add_strict_rig(parser)
     parser.add_argument(
         "--official",
         action="store_true",

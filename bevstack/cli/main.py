@@ -169,7 +169,7 @@ def main(argv: Sequence[str] | None = None, verbs: Sequence[Verb] = VERBS) -> in
     verb = next(verb for verb in verbs if verb.name == args.verb)
     try:
         with (
-            warnings_as_notes(verb.name),
+            warnings_as_notes(verb.name, strict_rig=getattr(args, "strict_rig", False)),
             logs_on_stderr(verb.name, getattr(args, "verbose", 0)),
             silent_output(is_silent(args)),
         ):

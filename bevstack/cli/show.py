@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from bevstack.cli.strict_rig_option import add_strict_rig
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``bevstack show``."""
@@ -44,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CAMERA",
         help="camera of the rig without an image; may be repeated",
     )
+    add_strict_rig(parser)
     parser.add_argument(
         "--min-score",
         type=float,

@@ -19,6 +19,7 @@ import sys
 from pathlib import Path
 
 from bevstack.cli.options import add_config, add_overrides
+from bevstack.cli.strict_rig_option import add_strict_rig
 from bevstack.cli.verify_option import add_no_verify
 
 
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="initial weights of every variant (default: random weights)",
     )
     add_no_verify(parser)
+    add_strict_rig(parser)
     parser.add_argument(
         "--seeds",
         type=int,

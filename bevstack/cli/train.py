@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bevstack.cli.options import add_config, add_device, add_overrides, add_scenes
+from bevstack.cli.strict_rig_option import add_strict_rig
 from bevstack.cli.verify_option import add_no_verify
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="initial weights of this configuration, from convert-weights or another training",
     )
     add_no_verify(parser)
+    add_strict_rig(parser)
     parser.add_argument(
         "--steps",
         type=int,

@@ -13,12 +13,17 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 @contextlib.contextmanager
-def warnings_as_notes(verb: str) -> Iterator[None]:
+def warnings_as_notes(verb: str, *, strict_rig: bool = False) -> Iterator[None]:
     """Print bevstack's warnings as notes on stderr within the context.
 
-    Warnings of other packages are shown as usual.
+    Warnings of other packages are shown as usual. With ``strict_rig`` warnings of implausible rigs
+    are raised as errors.
     """
     with warnings.catch_warnings():
+        if strict_rig:
+            from bevstack.geometry.rig_plausibility import ImplausibleRigWarning
+
+            warnings.simplefilter("error", ImplausibleRigWarning)
         show_as_usual = warnings.showwarning
 
         def show(

@@ -32,7 +32,7 @@ def config_from_json(text: str) -> Config:
         ValueError: the text is not JSON, or has an unknown field (the message names the nearest
             known field), a value of the wrong type, or fields that contradict each other.
     """
-    values = parse_json(text, "configuration")
+    values = parse_json(text, "configuration", allow_nan=True)  # refused by field below
     return typing.cast(Config, _build(Config, upgrade_fields(values), ""))
 
 

@@ -16,6 +16,7 @@ from bevstack.datasets.camera_annotations import MIN_POINTS, camera_annotations
 from bevstack.datasets.images import read_image
 from bevstack.datasets.lidar_frame import check_lidar_frame
 from bevstack.datasets.preprocess import decoding_reduction
+from bevstack.datasets.rig_check import warn_of_rigs
 from bevstack.geometry import invert_se3
 from bevstack.geometry.bev_grid import FRAMES
 from bevstack.tables.calibration import (
@@ -54,6 +55,9 @@ class NuScenesDataset:
         ValueError: an unknown scene or split, a dangling token, a calibration that is not finite
             and invertible, a sample without camera or reference key frame, or the bev frame "lidar"
             in a scene without lidar.
+
+    Warns:
+        ImplausibleRigWarning: a camera cannot be where the tables put it; see ``warn_of_rigs``.
     """
 
     def __init__(
@@ -84,6 +88,7 @@ class NuScenesDataset:
         if bev_frame == "lidar":
             check_lidar_frame(self.tables, self._reference)
         check_calibrations(self.tables, self._used_sensors())
+        warn_of_rigs(self.tables, [rows[0] for rows in ordered if len(rows)])
 
     def __len__(self) -> int:
         return len(self._selection)
@@ -229,6 +234,7 @@ class NuScenesDataset:
             images=[self._image(row, k) if load_images else None for row, k in pairs],
             intrinsics=torch.from_numpy(intrinsics),
             ego_from_cam=ego_from_sensor(self.tables, sensors),
+            rig_checked=True,  # when the data set was opened
             camera_names=tuple(str(c) for c in self.tables.calibrated_sensors.channel[sensors]),
             timestamp_us=int(self.tables.samples.timestamp_us[sample]),
             camera_timestamp_us=tuple(int(t) for t in keyframes.timestamp_us[cameras]),

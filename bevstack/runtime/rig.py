@@ -199,6 +199,7 @@ def frame_from_rig(
         timestamp_us=rig.timestamp_us,
         camera_timestamp_us=timestamps,
         world_from_ego=rig.world_from_ego,
+        rig_checked=True,  # by ``read_rig``
     )
 
 

@@ -11,6 +11,7 @@ import torch
 from bevstack.config import Config
 from bevstack.datasets.collate import PreparedClip, pad_images, stack_clips
 from bevstack.models.bevformer import BEVFormerOutput
+from bevstack.runtime.rig_watch import RigWatch
 from bevstack.runtime.stream_clock import StreamClock
 from bevstack.runtime.stream_protocol import StreamState
 from bevstack.tracking import Tracks
@@ -69,6 +70,7 @@ class DetectorStream:
         self.reset = Reset.NONE  # of the last step
         self.clock = StreamClock()  # of the last frames
         self._stale_cameras: tuple[str, ...] = ()
+        self.rig_watch = RigWatch()
 
     @property
     def uses_history(self) -> bool:
@@ -152,6 +154,7 @@ def _step_input(stream: DetectorStream, frame: Frame) -> _StepInput:
     check_has_camera("frame", frame)
     if stream.uses_history:
         _check_pose_and_time(stream, frame)
+    stream.rig_watch.check(frame)
     clock = stream.clock.advanced(frame)
     prepared = stream.detector.prepare(frame)
     memory = stream.memory

@@ -84,6 +84,7 @@ class Frame:
     camera_annotations: tuple[CameraAnnotations, ...] | None = None
     # a camera whose own time differs more from the reference time counts as lost
     max_camera_age_s: float = MAX_CAMERA_AGE_S
+    rig_checked: bool = False  # True if its source has warned of an implausible rig
 
     def __post_init__(self) -> None:
         count = check_images(self.images)

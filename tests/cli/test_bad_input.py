@@ -249,7 +249,7 @@ def test_overrides_of_loaded_weights_keep_their_shapes(capsys, whole_world, weig
         ),
         (
             ["predict", "--config", "tiny_cpu", "--rig", "x", "--images", "y", "--out", "r.json"],
-            "rig file must exist; got x",
+            "rig file must exist; got no file x",
         ),
         (
             ["predict", "--weights", "none", "--rig", "x", "--images", "y", "--out", "r.json"],
@@ -260,3 +260,35 @@ def test_overrides_of_loaded_weights_keep_their_shapes(capsys, whole_world, weig
 def test_arguments_that_do_not_fit(capsys, tmp_path, monkeypatch, arguments, part):
     monkeypatch.chdir(tmp_path)
     expect_refusal(capsys, arguments, part)
+
+
+def test_a_rig_that_cannot_be_is_noted_or_refused(weights, tmp_path, capsys):
+    rig = json.loads((Path(__file__).parents[2] / "docs" / "rig_example.json").read_text())
+    for camera in rig["cameras"]:
+        image = np.full((camera["height"], camera["width"], 3), 90, np.uint8)
+        assert cv2.imwrite(str(tmp_path / camera["image"]), image)
+        w, x, y, z = camera["ego_from_cam"]["rotation_wxyz"]
+        camera["ego_from_cam"]["rotation_wxyz"] = [w, -x, -y, -z]  # the inverse
+    (tmp_path / "rig.json").write_text(json.dumps(rig))
+    arguments = [
+        *("predict", "--weights", weights, "--rig", tmp_path / "rig.json"),
+        *("--images", tmp_path, "--out", tmp_path / "r.json"),
+    ]
+    assert main([str(argument) for argument in arguments]) == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if "note: camera" in line]
+    assert len(notes) >= 4 and all("cam_from_ego" in note for note in notes)
+    expect_refusal(capsys, [*arguments, "--strict-rig"], "camera 'CAM_FRONT' must be upright; got")
+
+
+def test_a_data_set_with_a_rig_that_cannot_be_is_noted_or_refused(world, weights, tmp_path, capsys):
+    path = world / SPEC.version / "calibrated_sensor.json"
+    rows = json.loads(path.read_text())
+    for row in rows:
+        if row["camera_intrinsic"]:
+            row["translation"] = [1000 * value for value in row["translation"]]
+    path.write_text(json.dumps(rows))
+    arguments = predict(world, weights, tmp_path / "r.json")
+    expect_refusal(capsys, [*arguments, "--strict-rig"], "must be within 10 m", "in millimetres")
+    assert main(arguments) == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if "note: camera" in line]
+    assert len(notes) == 6  # from the data set; its stream does not repeat them

@@ -59,6 +59,7 @@ def mirror_frame(frame: Frame) -> Frame:
         intrinsics=_mirror_intrinsics(frame.intrinsics, torch.tensor(widths)),
         ego_from_cam=_LEFT_RIGHT @ frame.ego_from_cam @ _COLUMNS,
         camera_names=tuple(_mirrored_role(name) for name in frame.camera_names),
+        rig_checked=True,  # the rig itself is checked, not its mirror image
         world_from_ego=_mirror_pose(frame.world_from_ego),
         world_from_ego_at_camera=_mirror_pose(frame.world_from_ego_at_camera),
         bev_from_ego=_mirror_bev(frame.bev_from_ego),
