@@ -191,11 +191,12 @@ def _score(
     console: Console,
 ) -> Loaded:
     """Write and score both results, print the table; return the tracked boxes and the truth."""
+    from bevstack.cli.evaluate_tables import print_metrics
     from bevstack.evaluation.detection3d.metric_config import MetricConfig
-    from bevstack.evaluation.detection3d.metrics import format_table
+    from bevstack.evaluation.metrics_source import write_metrics_of
     from bevstack.evaluation.results.result_boxes import results_of_frame
     from bevstack.evaluation.results.submission import write_submission
-    from bevstack.evaluation.scoring import load, score, write_metrics
+    from bevstack.evaluation.scoring import load, score
 
     names, config, rows = detector.class_names, MetricConfig(), []
     for file, steps, title in (
@@ -211,11 +212,11 @@ def _score(
             loaded = load(out / file, dataset.tables, SPLIT)
             scored = score(loaded, config)
         rows.append((title, scored.metrics))
-    write_metrics(out, scored, config)
+    write_metrics_of(out / RESULTS, scored, out, scenes=SPLIT)
     console.print(
         f"\nnuScenes metric of {detector.config.name} on this scene, {len(tracked)} samples:"
     )
-    console.print(format_table(rows, per_class=True))
+    print_metrics(console, rows, per_class=True)
     return loaded
 
 

@@ -10,6 +10,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bevstack.cli.options import add_scenes, rename_options
+
 if TYPE_CHECKING:
     from bevstack.evaluation.scoring import Scored
     from bevstack.tables.reader import Tables
@@ -26,22 +28,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--nuscenes",
-        "--dataroot",
         type=Path,
         required=True,
         metavar="ROOT",
         help="folder of the data set",
     )
     parser.add_argument("--version", required=True, help="folder of the tables, e.g. v1.0-mini")
-    scenes = parser.add_mutually_exclusive_group(required=True)
-    scenes.add_argument("--split", help="split to score, e.g. mini_val")
-    scenes.add_argument("--scene", action="append", help="scene to score; may be repeated")
+    add_scenes(parser, required=False, purpose="score")
+    parser.add_argument(
+        "--only-predicted",
+        action="store_true",
+        help="score only the samples that the results hold, which the metrics file then states; "
+        "needs no --split or --scene",
+    )
     parser.add_argument(
         "--out",
         type=Path,
         metavar="DIR",
-        help="folder for the metrics (default: the folder of the results)",
+        help="folder for the metrics (default: the folder of the results); one that holds the "
+        "metrics of another results file is refused",
     )
+    rename_options(parser, {"--dataroot": "--nuscenes"})
+    _add_analyses(parser)
+
+
+def _add_analyses(parser: argparse.ArgumentParser) -> None:
+    """Declare what else is computed and printed."""
     parser.add_argument(
         "--per-class", action="store_true", help="also print the scores of each class"
     )
@@ -81,32 +93,71 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         FileNotFoundError: the results file, the data set or its version does not exist.
+        FileExistsError: the folder holds the metrics of another results file.
         ValueError: results that are not of the format or lack samples, or no such split or scene.
         OSError: the metrics cannot be written.
     """
-    from bevstack.evaluation.scoring import SUMMARY_NAME, load, score, write_metrics
+    from bevstack.evaluation.metrics_source import check_owner, write_metrics_of
     from bevstack.tables.reader import Tables
 
-    if (args.file is None) == (args.results is None):
-        given = [str(path) for path in (args.file, args.results) if path is not None]
-        raise ValueError(f"one results file must be given; got {' and '.join(given) or 'none'}")
-    args.results = args.results or args.file
+    _check_input(args)
     out = args.out or args.results.parent
+    check_owner(out, args.results)
     tables = Tables(args.nuscenes, args.version)
-    split = args.split or args.scene
-    scored, other = (
-        path and score(load(path, tables, split, strict=args.strict), strict=args.strict)
-        for path in (args.results, args.against)
+    scored = _score(args, args.results, tables)
+    other = None if args.against is None else _score(args, args.against, tables)
+    _check_same_samples(args, scored, other)
+    summary = write_metrics_of(
+        args.results,
+        scored,
+        out,
+        scenes=args.split or args.scene,
+        only_predicted=args.only_predicted,
     )
-    write_metrics(out, scored)
     if args.json:
-        print((out / SUMMARY_NAME).read_text(encoding="utf-8"))
+        print(summary.read_text(encoding="utf-8"))
     else:
         _print_scores(args, scored)
     _analyse(args, tables, scored, other, out)
     if not args.json:
-        print(f"metrics: {out / SUMMARY_NAME}")
+        print(f"metrics: {summary}")
     return 0
+
+
+def _check_input(args: argparse.Namespace) -> None:
+    """Check the options that depend on each other; afterwards ``--results`` is set."""
+    if (args.file is None) == (args.results is None):
+        given = [str(path) for path in (args.file, args.results) if path is not None]
+        raise ValueError(f"one results file must be given; got {' and '.join(given) or 'none'}")
+    args.results = args.results or args.file
+    if not (args.split or args.scene or args.only_predicted):
+        raise ValueError("--split, --scene or --only-predicted must be given; got none")
+
+
+def _score(args: argparse.Namespace, results: Path, tables: Tables) -> Scored:
+    from bevstack.evaluation.scoring import load, score
+
+    loaded = load(
+        results,
+        tables,
+        args.split or args.scene,
+        strict=args.strict,
+        only_predicted=args.only_predicted,
+    )
+    return score(loaded, strict=args.strict)
+
+
+def _check_same_samples(args: argparse.Namespace, scored: Scored, other: Scored | None) -> None:
+    """Check that both results files hold the same samples, as ``--only-predicted`` does not."""
+    if other is None or not args.only_predicted:
+        return
+    ours, theirs = scored.loaded.samples.tolist(), other.loaded.samples.tolist()
+    if ours != theirs:
+        raise ValueError(
+            "--against must hold the same samples with --only-predicted; got "
+            f"{len(ours)} samples in {args.results.name}, {len(theirs)} in {args.against.name} and "
+            f"{len(set(ours) & set(theirs))} in both: name scenes of both with --scene"
+        )
 
 
 def _analyse(
@@ -123,7 +174,6 @@ def _analyse(
         comparison = (args.against.name, compare(scored, other, tables, draws=args.draws))
         if not args.json:
             print_comparison(make_console(), args.results.name, *comparison)
-            _warn_if_few_scenes(scored, tables)
     if not (args.groups or args.report):
         return
     from bevstack.evaluation.analysis.analysis import analyse
@@ -139,14 +189,6 @@ def _analyse(
             print(f"report: {path}")
 
 
-def _warn_if_few_scenes(scored: Scored, tables: Tables) -> None:
-    from bevstack.evaluation.analysis.bootstrap import FEWEST_SCENES
-
-    count = len(set(tables.samples.scene[scored.loaded.samples].tolist()))
-    if count < FEWEST_SCENES:
-        print(f"note: {count} scenes are too few for reliable intervals")
-
-
 def _print_scores(args: argparse.Namespace, scored: Scored) -> None:
     from bevstack.cli.evaluate_tables import print_class_table, print_devkit_table
     from bevstack.training.progress_bar import make_console
@@ -158,3 +200,8 @@ def _print_scores(args: argparse.Namespace, scored: Scored) -> None:
         print_devkit_table(scored.metrics, scored.seconds, per_class=args.per_class)
     if scored.metrics.no_predictions:
         print("note: the results hold no predicted box, so the scores are 0 by definition")
+    if args.only_predicted:
+        print(
+            f"note: only the {len(scored.loaded.samples)} samples of the results are scored; such "
+            "scores are not comparable with those of other samples"
+        )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from bevstack.cli.tables import make_table, print_table, show_table
+
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
     from bevstack.evaluation.analysis.bootstrap import Interval
     from bevstack.evaluation.analysis.breakdown import GroupMetrics
@@ -15,32 +16,32 @@ if TYPE_CHECKING:
     from bevstack.evaluation.scoring import Scored
 
 ERROR_TITLES = ("ATE\nm", "ASE\n1-IoU", "AOE\nrad", "AVE\nm/s", "AAE\n1-acc")
-FILE_WIDTH = 120  # characters
 GOOD, FAIR = 0.5, 0.25  # lowest average precision shown in green and in yellow
 
 
 def print_class_table(console: Console, name: str, scored: Scored) -> None:
     """Print the means and one row for each class, highest average precision first."""
-    from rich.table import Table
+    from rich.markup import escape
 
     metrics, truth = scored.metrics, scored.loaded.truth
-    table = Table(
-        title=f"{name}: NDS [bold]{metrics.nds:.4f}[/], mAP [bold]"
+    table = make_table(
+        console,
+        ("class", "AP", *ERROR_TITLES),
+        title=f"{escape(name)}: NDS [bold]{metrics.nds:.4f}[/], mAP [bold]"
         f"{metrics.mean_average_precision:.4f}[/]",
-        caption=f"{len(truth.boxes.sample_tokens)} samples, "
-        f"{len(scored.loaded.submission.boxes)} predictions, {len(truth.boxes)} true boxes, "
-        f"scored in {scored.seconds:.2f} s",
     )
-    table.add_column("class")
-    for title in ("AP", *ERROR_TITLES):
-        table.add_column(title, justify="right")
+    table.caption = (
+        f"{len(truth.boxes.sample_tokens)} samples, "
+        f"{len(scored.loaded.submission.boxes)} predictions, {len(truth.boxes)} true boxes, "
+        f"scored in {scored.seconds:.2f} s"
+    )
     mean = (metrics.mean_average_precision, *metrics.errors.values)
     table.add_row("mean", *map(format_figure, mean), style="bold", end_section=True)
     for scores in sorted(metrics.classes, key=lambda c: -c.average_precision):
         colour = _colour(scores.average_precision)
         precision = f"[{colour}]{scores.average_precision:.4f}[/]"
         table.add_row(scores.name, precision, *map(format_figure, scores.errors.values))
-    console.print(table)
+    show_table(console, table)
 
 
 def print_devkit_table(metrics: DetectionMetrics, seconds: float, *, per_class: bool) -> None:
@@ -60,9 +61,29 @@ def print_devkit_table(metrics: DetectionMetrics, seconds: float, *, per_class: 
         print(f"{scores.name:20}\t" + "\t".join(f"{value:<6.3f}" for value in values))
 
 
+def print_metrics(
+    console: Console, rows: Sequence[tuple[str, DetectionMetrics]], *, per_class: bool = False
+) -> None:
+    """Print NDS, mAP and the mean errors of each row; then optionally its classes."""
+    titles = ["", "NDS", "mAP", *(f"m{title[:3]}" for title in ERROR_TITLES)]
+    lines = [
+        (name, *map(format_figure, (m.nds, m.mean_average_precision, *m.errors.values)))
+        for name, m in rows
+    ]
+    print_table(console, titles, lines)
+    for name, metrics in rows if per_class else ():
+        console.print()
+        titles = [name, "AP", *(title[:3] for title in ERROR_TITLES)]
+        lines = [
+            (c.name, *map(format_figure, (c.average_precision, *c.errors.values)))
+            for c in metrics.classes
+        ]
+        print_table(console, titles, lines)
+
+
 def print_groups(console: Console, groups: Sequence[GroupMetrics]) -> None:
     """Print one row for each group that has true boxes, sorted by family."""
-    table = _table("group", ("true boxes", "mAP", *ERROR_TITLES))
+    table = make_table(console, ("group", "true boxes", "mAP", *ERROR_TITLES))
     groups = [group for group in groups if group.num_truth]
     families = [group.family for group in groups]
     for number, group in enumerate(groups):
@@ -70,39 +91,30 @@ def print_groups(console: Console, groups: Sequence[GroupMetrics]) -> None:
         figures = (group.mean_average_precision, *group.errors.values)
         is_last = families[number + 1 : number + 2] != [group.family]
         table.add_row(name, str(group.num_truth), *map(format_figure, figures), end_section=is_last)
-    _print(console, table)
+    show_table(console, table)
 
 
 def print_comparison(
     console: Console, name: str, other: str, differences: Sequence[Interval]
 ) -> None:
     """Print the scores of another submission minus those of this one, with their intervals."""
-    from bevstack.evaluation.analysis.bootstrap import LEVEL
+    from rich.markup import escape
 
-    table = _table("figure", (f"{other}\nminus {name}", f"{100 * LEVEL:g} % of draws", ""))
+    from bevstack.evaluation.analysis.bootstrap import FEWEST_SCENES, LEVEL
+
+    difference = f"{escape(other)}\nminus {escape(name)}"
+    table = make_table(console, ("figure", difference, f"{100 * LEVEL:g} % of draws", ""))
     for interval in differences:
         spread = f"{interval.low:+.4f} to {interval.high:+.4f}"
-        verdict = "beyond chance" if interval.excludes_zero else ""
+        verdict = "beyond chance" if interval.is_beyond_chance else ""
         table.add_row(interval.name, f"{interval.value:+.4f}", spread, verdict)
-    _print(console, table)
-
-
-def _table(first: str, figures: Sequence[str]) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column(first, no_wrap=True)
-    for title in figures:
-        table.add_column(title, justify="right", no_wrap=True)
-    return table
-
-
-def _print(console: Console, table: Table) -> None:
-    """Print a table; into a file or pipe with whole lines, wider than the assumed terminal."""
-    if not console.is_terminal:
-        console.width = max(console.width, FILE_WIDTH)
-    console.print(table)
+    show_table(console, table)
+    count = differences[0].num_scenes
+    if count < FEWEST_SCENES:
+        console.print(
+            f"note: {count} scenes are too few for reliable intervals, so no difference is called "
+            f"beyond chance; {FEWEST_SCENES} are needed"
+        )
 
 
 def format_figure(value: float) -> str:

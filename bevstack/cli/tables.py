@@ -1,4 +1,4 @@
-"""The one style of tables that verbs print: a line below the titles, numbers on the right."""
+"""The one style of tables that verbs print: framed on a terminal, plain columns in a file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, JustifyMethod
     from rich.table import Table
 
 FILE_WIDTH = 160  # characters of a line in a file or pipe, wider than the assumed terminal
@@ -30,23 +30,30 @@ def print_table(
     """
     from rich.markup import escape
 
-    table = make_table(titles, text_columns=text_columns)
+    table = make_table(console, titles, text_columns=text_columns)
     for row in rows:
         table.add_row(*map(escape, row))
     show_table(console, table)
 
 
-def make_table(titles: Sequence[str], *, text_columns: int = 1, title: str = "") -> Table:
+def make_table(
+    console: Console, titles: Sequence[str], *, text_columns: int = 1, title: str = ""
+) -> Table:
     """Make an empty table with columns for text and then columns for numbers."""
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, title=title or None)
+    framed = console.is_terminal
+    table = Table(
+        box=box.ROUNDED if framed else None,
+        padding=(0, 1) if framed else (0, 2, 0, 0),
+        pad_edge=framed,
+        title=title or None,
+    )
     for index, name in enumerate(titles):
         is_text = index < text_columns
-        table.add_column(
-            name, justify="left" if is_text else "right", no_wrap=index == 0 or not is_text
-        )
+        justify: JustifyMethod = "left" if is_text else "right"
+        table.add_column(name, justify=justify, no_wrap=index == 0 or not is_text)
     return table
 
 

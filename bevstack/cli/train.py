@@ -87,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
         FloatingPointError: a loss or gradient is not finite.
         ValueError: options or files that do not fit.
     """
+    from bevstack.evaluation.analysis.bootstrap import FEWEST_SCENES
     from bevstack.runtime.devices import choose_device
     from bevstack.tasks.detection3d import Detection3D
     from bevstack.training import train
@@ -109,6 +110,11 @@ def run(args: argparse.Namespace) -> int:
     _print_plan(args, config, dataset, held_out, processes, console)
     if args.dry_run:
         return 0
+    if held_out is not None and len(held_out.scene_names) < FEWEST_SCENES:
+        console.print(
+            f"note: {len(held_out.scene_names)} held-out scenes are too few to tell which weights "
+            f"are best; {FEWEST_SCENES} are needed"
+        )
     recipe = config.training
     with training_progress(console, recipe.num_steps, recipe.log_every) as report:
         result = train(
@@ -184,7 +190,7 @@ def _listeners(report: Callable[[StepReport], None], console: Console) -> Listen
 
     def print_score(evaluation: Evaluation) -> None:
         figures = evaluation.score.figures
-        best = ", best so far" if evaluation.is_best else ""
+        best = ", highest NDS so far" if evaluation.is_best else ""
         console.print(
             f"held-out scenes after step {evaluation.step} ({evaluation.elapsed_s:.0f} s of "
             f"training): NDS {figures['nds']:.4f}, mAP {figures['map']:.4f}{best}"

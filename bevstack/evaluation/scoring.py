@@ -25,6 +25,7 @@ from bevstack.tables.splits import is_official
 
 SUMMARY_NAME = "metrics_summary.json"
 DETAILS_NAME = "metrics_details.json"
+SOURCE_KEY = "scored"  # key of the summary for the scored file and samples
 
 
 class Loaded(NamedTuple):
@@ -46,9 +47,10 @@ class Scored(NamedTuple):
 def load(
     results: Path | str | Results,
     tables: Tables,
-    split: str | Sequence[str],
+    split: str | Sequence[str] | None,
     *,
     strict: bool = False,
+    only_predicted: bool = False,
 ) -> Loaded:
     """Read results and ground truth, and check that they have the same samples.
 
@@ -59,21 +61,29 @@ def load(
         results: a results file (JSON or columns), or its ``results`` object.
         tables: the version's tables.
         split: an official split, a split of the version's ``splits.json``, or names of scenes.
+            None: all samples of the version.
         strict: accept what the devkit accepts; see ``read_submission``.
+        only_predicted: leave out samples that the results do not hold. Such scores are not
+            comparable with those of the whole split.
 
     Raises:
         FileNotFoundError: the results file or a table does not exist.
         ValueError: the results are not of the format or lack samples of the split; the split or a
             scene does not exist; the split has no true boxes; or the tables are inconsistent.
     """
-    samples = samples_of_split(tables, split)
-    truth = ground_truth(tables, samples)
+    every_sample = np.arange(len(tables.samples.token))
+    samples = every_sample if split is None else samples_of_split(tables, split)
     if isinstance(results, (Path, str)):
         submission = read_submission(results, strict=strict)
     else:
         submission = Submission({}, columns_of_results(results, strict=strict))
-    exact = is_official(split)
-    _check_samples(submission.boxes.sample_tokens, truth, split, tables, exact=exact)
+    exact = split is None or is_official(split)
+    predicted = submission.boxes.sample_tokens
+    if only_predicted and len(predicted):
+        kept = samples[np.isin(np.asarray(tables.samples.token)[samples], predicted)]
+        samples = kept if len(kept) else samples  # without any, the check below gives the reason
+    truth = ground_truth(tables, samples)
+    _check_samples(predicted, truth, split, tables, exact=exact)
     boxes = submission.boxes if exact else order_like_truth(submission.boxes, truth)
     return Loaded(Submission(submission.meta, boxes), truth, samples)
 
@@ -127,8 +137,21 @@ def order_like_truth(boxes: BoxColumns, truth: GroundTruth) -> BoxColumns:
     return selected[np.argsort(selected.sample, kind="stable")]
 
 
-def write_metrics(folder: Path, scored: Scored, config: MetricConfig | None = None) -> None:
+def write_metrics(
+    folder: Path,
+    scored: Scored,
+    config: MetricConfig | None = None,
+    *,
+    source: Mapping[str, object] | None = None,
+) -> None:
     """Write both files of metrics in the devkit's form, the summary last.
+
+    Args:
+        folder: created if needed.
+        scored: the metrics.
+        config: settings of the metric; None: ``detection_cvpr_2019``.
+        source: the scored file and samples, for the key ``scored`` of the summary, which the devkit
+            does not have; None: no such key.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full; names the path.
@@ -140,6 +163,7 @@ def write_metrics(folder: Path, scored: Scored, config: MetricConfig | None = No
         "eval_time": scored.seconds,
         "cfg": config.devkit_form(),
         "meta": dict(scored.loaded.submission.meta),
+        **({} if source is None else {SOURCE_KEY: dict(source)}),
     }
     write_text_atomically(folder / DETAILS_NAME, json.dumps(details, indent=2))
     write_text_atomically(folder / SUMMARY_NAME, json.dumps(summary, indent=2))
@@ -197,13 +221,16 @@ def _curve_lists(curve: Curve) -> Mapping[str, list[float]]:
 def _check_samples(
     tokens: NDArray[np.str_],
     truth: GroundTruth,
-    split: str | Sequence[str],
+    split: str | Sequence[str] | None,
     tables: Tables,
     *,
     exact: bool,
 ) -> None:
     """Check that results cover every sample of a split, and only those if ``exact``."""
-    split_name = repr(split) if isinstance(split, str) else f"the scenes {', '.join(split)}"
+    if split is None:
+        split_name = f"the version {tables.version}"
+    else:
+        split_name = repr(split) if isinstance(split, str) else f"the scenes {', '.join(split)}"
     required = truth.boxes.sample_tokens.tolist()
     predicted = set(tokens.tolist())
     missing = [token for token in required if token not in predicted]
@@ -220,10 +247,10 @@ def _check_samples(
             f"{reason}"
         )
     if missing:
+        remedy = _remedy(missing, truth, tables)
         raise ValueError(
             f"results must hold every one of the {len(required)} samples of {split_name}; got none "
-            f"for {len(missing)}, such as {', '.join(missing[:3])}: predict the whole split, or "
-            "score the scenes you have"
+            f"for {len(missing)}, such as {', '.join(missing[:3])}: {remedy}"
         )
     extra = sorted(predicted - set(required)) if exact else []
     if extra:
@@ -231,3 +258,18 @@ def _check_samples(
             f"results must hold only the samples of {split_name}; got {len(extra)} more, such as "
             f"{', '.join(extra[:3])}: they belong to another split or version"
         )
+
+
+def _remedy(missing: Sequence[str], truth: GroundTruth, tables: Tables) -> str:
+    """Return the remedy for results of a part of the split, with the scenes that are complete."""
+    names = np.asarray(tables.scenes.name)
+    absent = {tables.sample_row(token) for token in missing}
+    complete: dict[str, bool] = {}
+    for token in truth.boxes.sample_tokens.tolist():
+        row = tables.sample_row(token)
+        name = str(names[tables.samples.scene[row]])
+        complete[name] = complete.get(name, True) and row not in absent
+    scenes = [name for name, whole in complete.items() if whole]
+    options = "".join(f" --scene {name}" for name in scenes[:3]) + " ..." * (len(scenes) > 3)
+    part = f"score the scenes that are complete with{options}, or" if scenes else "score"
+    return f"predict the whole split, {part} the predicted samples alone with --only-predicted"

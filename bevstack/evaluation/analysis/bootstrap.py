@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 
 DRAWS = 1000
 LEVEL = 0.95
-FEWEST_SCENES = 10  # with fewer scenes an interval is not reliable
+FEWEST_SCENES = 10  # with fewer scenes an interval is not reliable, and nothing is called better
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +36,20 @@ class Interval:
     value: float  # with each scene counted once
     low: float
     high: float
+    num_scenes: int  # that were drawn from
 
     @property
     def excludes_zero(self) -> bool:
-        """Return True if zero lies outside: a difference is then unlikely to be chance."""
+        """Return True if zero lies outside."""
         return self.low > 0 or self.high < 0
+
+    @property
+    def is_beyond_chance(self) -> bool:
+        """Return True for a difference that is unlikely to be chance, from enough scenes.
+
+        With few scenes the draws are too alike: with a single one, every interval is a point.
+        """
+        return self.excludes_zero and self.num_scenes >= FEWEST_SCENES
 
 
 class Resampler:
@@ -264,6 +273,12 @@ def _intervals(
     low, high = np.nanpercentile(drawn, [tail, 100 - tail], axis=0)
     columns: Sequence[Floats] = (value, low, high)
     return tuple(
-        Interval(name=name, value=float(v), low=float(a), high=float(b))
+        Interval(
+            name=name,
+            value=float(v),
+            low=float(a),
+            high=float(b),
+            num_scenes=resampler.num_scenes,
+        )
         for name, v, a, b in zip(resampler.names, *columns, strict=True)
     )

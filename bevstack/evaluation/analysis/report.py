@@ -171,13 +171,16 @@ def _comparison(name: str, differences: Sequence[Interval]) -> Iterable[str]:
     """Yield the table of differences to a second submission."""
     yield f"<h2>Compared with {html.escape(name)}</h2><p class=soft>{html.escape(name)} minus this "
     yield f"submission, and the interval that contains {100 * LEVEL:g} % of the bootstrap draws; "
-    yield "both submissions share the draws. For errors, negative differences are better.</p>"
+    yield "both submissions share the draws. For errors, negative differences are better."
+    if differences and differences[0].num_scenes < FEWEST_SCENES:
+        yield f" With fewer than {FEWEST_SCENES} scenes no difference is called beyond chance."
+    yield "</p>"
     rows = [
         [
             interval.name.replace("_", " "),
             _signed(interval.value),
             f"{_signed(interval.low)} to {_signed(interval.high)}",
-            "yes" if interval.excludes_zero else "",
+            "yes" if interval.is_beyond_chance else "",
         ]
         for interval in differences
     ]

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bevstack import __version__
+from bevstack.evaluation.analysis.bootstrap import FEWEST_SCENES
 from bevstack.experiments.finished import read_finished_file
 from bevstack.experiments.judge import verdict
 from bevstack.experiments.judge.figures import (
@@ -79,6 +80,12 @@ def judge(options: JudgeOptions, echo: Echo) -> bool:
     official = {name: finish_official(name, case, options.out, inputs) for name in official_names}
     echo(f"\n{format_rows(finished)}\n\n{format_classes(finished)}\n")
     controls, goals = verdict.controls(finished, official), verdict.goals(finished)
+    if len(case.scenes) < FEWEST_SCENES:
+        goals = []
+        echo(
+            f"note: {len(case.scenes)} scenes are too few to compare the model with baselines; "
+            f"{FEWEST_SCENES} are needed"
+        )
     if not {"model", "prior"} <= finished.keys():
         echo("note: controls need the rows model and prior; some controls are not checked")
     for title, checks in (("controls", controls), ("goals", goals)):

@@ -113,6 +113,8 @@ def test_a_shared_draw_separates_models_that_separate_intervals_do_not() -> None
     precision = next(i for i in difference if i.name == "mAP")
     assert precision.value == pytest.approx(alone[1].value - alone[0].value)
     assert precision.excludes_zero and precision.high < 0
+    assert precision.num_scenes == 60 and precision.is_beyond_chance
+    assert not dataclasses.replace(precision, num_scenes=9).is_beyond_chance
     same = difference_intervals(first, first, draws=20)
     assert not any(i.excludes_zero for i in same)
 

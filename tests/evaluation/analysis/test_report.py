@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from html.parser import HTMLParser
@@ -96,7 +97,9 @@ def test_a_comparison_marks_differences_beyond_chance(
     differences = compare(analysis.scored, better, tables, draws=10)
     error = next(d for d in differences if d.name == "trans_err")
     assert error.value < -0.05 and error.excludes_zero
-    path = write_report(tmp_path, analysis, title="r", comparison=("better", differences))
+    assert error.num_scenes == 2 and not error.is_beyond_chance
+    ten = [dataclasses.replace(difference, num_scenes=10) for difference in differences]
+    path = write_report(tmp_path, analysis, title="r", comparison=("better", ten))
     texts = _Page(path.read_text()).texts
     assert "Compared with better" in texts and "yes" in texts
 

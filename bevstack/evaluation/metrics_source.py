@@ -1,0 +1,70 @@
+"""The results file and the samples that a metrics file belongs to."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from bevstack.evaluation.scoring import SOURCE_KEY, SUMMARY_NAME, Scored, write_metrics
+
+
+def write_metrics_of(
+    results: Path,
+    scored: Scored,
+    folder: Path,
+    *,
+    scenes: str | Sequence[str] | None,
+    only_predicted: bool = False,
+) -> Path:
+    """Write the metrics of a results file, which the summary names under "scored".
+
+    Args:
+        results: the scored file.
+        scored: its metrics.
+        folder: created if needed.
+        scenes: the split or the names of the scenes; None: all of the version.
+        only_predicted: True if samples without results were left out.
+
+    Returns:
+        The path of the summary.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full; names the path.
+    """
+    source = {
+        "results": relative_name(results, folder),
+        "samples": len(scored.loaded.samples),
+        "scenes": scenes,
+        "only_predicted": only_predicted,
+    }
+    write_metrics(folder, scored, source=source)
+    return folder / SUMMARY_NAME
+
+
+def relative_name(results: Path, folder: Path) -> str:
+    """Return the path of a results file relative to the folder of its metrics."""
+    return Path(os.path.relpath(results.absolute(), folder.absolute())).as_posix()
+
+
+def check_owner(folder: Path, results: Path) -> None:
+    """Check that a folder holds no metrics of another results file.
+
+    Raises:
+        FileExistsError: it does, or its metrics do not name their results file.
+    """
+    path = folder / SUMMARY_NAME
+    if not path.is_file():
+        return
+    try:
+        source = json.loads(path.read_bytes())[SOURCE_KEY]["results"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        source = None
+    if source == relative_name(results, folder):
+        return
+    owner = f"metrics of {source}" if isinstance(source, str) else "metrics of an unknown file"
+    raise FileExistsError(
+        f"{path} must not be of another results file than {results}; got {owner}: give another "
+        "--out DIR, or remove it"
+    )
