@@ -14,9 +14,9 @@ from torch import Tensor
 from bevstack.config import Config
 from bevstack.datasets.camera_annotations import MIN_POINTS, camera_annotations
 from bevstack.datasets.images import read_image
-from bevstack.datasets.lidar_frame import check_lidar_frame
 from bevstack.datasets.preprocess import decoding_reduction
 from bevstack.datasets.rig_check import warn_of_rigs
+from bevstack.datasets.sample_checks import check_samples
 from bevstack.geometry import invert_se3
 from bevstack.geometry.bev_grid import FRAMES
 from bevstack.tables.calibration import (
@@ -28,7 +28,9 @@ from bevstack.tables.calibration import (
 )
 from bevstack.tables.reader import Tables
 from bevstack.tables.splits import scenes_of_split
+from bevstack.tables.time_checks import is_stale
 from bevstack.types import Annotations, CameraAnnotations, Frame
+from bevstack.types.times import MAX_CAMERA_AGE_S
 from bevstack.vocabulary import CAMERA_CHANNELS, DETECTION_CLASSES
 
 
@@ -37,9 +39,8 @@ class NuScenesDataset:
 
     A sample has its own time, and the ego pose of its LIDAR_TOP key frame. A scene without
     LIDAR_TOP takes the poses of another lidar, or of the camera nearest in time
-    (`bevstack.tables.references`). In addition, every camera has its capture time and the ego pose
-    at that time. Cameras are in nuScenes' order; a camera of an unknown channel comes after them,
-    by name.
+    (`bevstack.tables.references`). Every camera also has its capture time and the ego pose at that
+    time. Cameras are in nuScenes' order; one of an unknown channel comes after them, by name.
 
     Args:
         root: the folder that holds ``samples/`` and the version's folder, or its open ``Tables``.
@@ -49,15 +50,17 @@ class NuScenesDataset:
         bev_frame: "ego", or "lidar" for weights trained in the LIDAR_TOP frame; that of another
             lidar where it is the reference.
         class_names: the detection classes whose annotations are kept; labels index into them.
+        max_camera_age_s: a camera whose key frame is farther in time from its sample is lost.
 
     Raises:
         FileNotFoundError: no such root, version or table.
         ValueError: an unknown scene or split, a dangling token, a calibration that is not finite
-            and invertible, a sample without camera or reference key frame, or the bev frame "lidar"
-            in a scene without lidar.
+            and invertible, a sample without current camera or reference key frame, times that are
+            not in microseconds, or the bev frame "lidar" in a scene without lidar.
 
     Warns:
         ImplausibleRigWarning: a camera cannot be where the tables put it; see ``warn_of_rigs``.
+        StaleCameraWarning: a camera is too old or too new for its sample, and counts as lost.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class NuScenesDataset:
         split: str | None = None,
         bev_frame: str = "ego",
         class_names: Sequence[str] = DETECTION_CLASSES,
+        max_camera_age_s: float = MAX_CAMERA_AGE_S,
     ) -> None:
         if bev_frame not in FRAMES:
             raise ValueError(f"bev_frame must be one of {', '.join(FRAMES)}; got {bev_frame!r}")
@@ -85,8 +89,8 @@ class NuScenesDataset:
         # index of each sample row within its scene
         self._index_in_scene = {int(r): i for rows in ordered for i, r in enumerate(rows)}
         self._reference = self.tables.reference_keyframes(self._selection)
-        if bev_frame == "lidar":
-            check_lidar_frame(self.tables, self._reference)
+        self.max_camera_age_s = max_camera_age_s
+        check_samples(self.tables, self._selection, bev_frame, max_camera_age_s)
         check_calibrations(self.tables, self._used_sensors())
         warn_of_rigs(self.tables, [rows[0] for rows in ordered if len(rows)])
 
@@ -229,9 +233,10 @@ class NuScenesDataset:
         bev_from_ego = self._bev_from_ego(reference)
         intrinsics = self.tables.calibrated_sensors.intrinsics[sensors]  # (N, 3, 3)
         intrinsics[:, :2] /= reductions[:, None, None]  # a power of two: exact
-        pairs = list(zip(cameras.tolist(), reductions.tolist(), strict=True))
+        stale = is_stale(self.tables, cameras, self.max_camera_age_s).tolist()
+        pairs = zip(cameras.tolist(), reductions.tolist(), stale, strict=True)
         return Frame(
-            images=[self._image(row, k) if load_images else None for row, k in pairs],
+            images=[self._image(r, k) if load_images and not old else None for r, k, old in pairs],
             intrinsics=torch.from_numpy(intrinsics),
             ego_from_cam=ego_from_sensor(self.tables, sensors),
             rig_checked=True,  # when the data set was opened
@@ -246,6 +251,7 @@ class NuScenesDataset:
             annotations=self._annotations(sample, bev_from_ego @ invert_se3(world_from_ego))
             if annotated
             else None,
+            max_camera_age_s=self.max_camera_age_s,
         )
 
     def _cameras(self, sample: int) -> NDArray[np.int64]:

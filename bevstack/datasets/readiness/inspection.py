@@ -100,6 +100,7 @@ def check_root(root: Path | str, version: str, manifest: Path | None = None) -> 
             _missing_maps,
             check_presence,
             check_readability,
+            soundness.check_units,
             soundness.check_times,
             soundness.check_poses,
             soundness.check_calibrations,

@@ -16,6 +16,7 @@ from bevstack.tables.columns import TableColumns
 from bevstack.tables.fields import Integers, Tokens
 from bevstack.tables.links import NO_ROW
 from bevstack.tables.reader import Tables
+from bevstack.tables.time_checks import check_time_unit
 from bevstack.vocabulary import CAMERA_CHANNELS
 
 # Limits that no car in traffic exceeds, with tolerances for localisation noise between readings.
@@ -84,6 +85,16 @@ def check_times(tables: Tables) -> list[Finding]:
         np.flatnonzero(abs(lag) > MAX_KEYFRAME_LAG_S),
         lambda row: f"{lag[row]:+.3f} s at sample_data {keyframes.token[row]}",
     )
+
+
+def check_units(tables: Tables) -> list[Finding]:
+    """Check that times are in microseconds; other units are an error, of which there is one.
+
+    Raises:
+        ValueError: they are not.
+    """
+    check_time_unit(tables, np.arange(len(tables.samples.token)))
+    return []
 
 
 def _check_order(tables: Tables, table: str) -> list[Finding]:

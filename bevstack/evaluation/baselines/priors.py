@@ -22,6 +22,7 @@ from bevstack.tables.calibration import world_annotations, world_from_ego_at
 from bevstack.tables.names import DETECTION_RANGE_M
 from bevstack.tables.reader import Tables
 from bevstack.tables.splits import scenes_of_split
+from bevstack.tables.time_checks import check_time_unit
 from bevstack.types import Annotations, Boxes3D, Detections
 from bevstack.vocabulary import DETECTION_CLASSES
 
@@ -172,6 +173,7 @@ def _poses(tables: Tables, split: str | Sequence[str]) -> list[tuple[str, torch.
     """Return the token and world_from_ego (4, 4) of every sample of a split, scene by scene."""
     scenes = tables.scene_rows(scenes_of_split(tables, split))
     rows = np.concatenate([tables.samples_of_scene(int(scene)) for scene in scenes])
+    check_time_unit(tables, rows)
     poses = world_from_ego_at(tables, tables.reference_keyframes(rows))
     return [
         (str(token), pose) for token, pose in zip(tables.samples.token[rows], poses, strict=True)

@@ -16,6 +16,7 @@ from bevstack.evaluation.detection3d.columns import (
 from bevstack.tables.names import BICYCLE_RACK_CATEGORY, CATEGORY_TO_CLASS
 from bevstack.tables.reader import Tables
 from bevstack.tables.splits import scenes_of_split
+from bevstack.tables.time_checks import check_time_unit
 from bevstack.vocabulary import ATTRIBUTES, DETECTION_CLASSES
 
 RACK, UNSCORED = -1, -2  # labels of annotations outside the detection classes
@@ -40,9 +41,10 @@ def ground_truth(
     Samples have the given order; the boxes of one sample have the order of their table.
 
     Raises:
-        ValueError: a sample has no reference key frame, or no sample has a box of the detection
-            classes.
+        ValueError: a sample has no reference key frame, times are not in microseconds, or no sample
+            has a box of the detection classes.
     """
+    check_time_unit(tables, samples)
     rows, sample = rows_of_samples(tables, samples)
     table = tables.annotations
     label = _labels(table.category[rows].tolist())

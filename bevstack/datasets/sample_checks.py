@@ -1,4 +1,4 @@
-"""Checks of the lidar frame, in which the BEV grid of published weights lies."""
+"""Checks of the samples of a data set: times, ages of cameras, and the frame of the BEV grid."""
 
 from __future__ import annotations
 
@@ -11,11 +11,34 @@ from bevstack.geometry import nominal_bev_from_ego
 from bevstack.tables.calibration import ego_from_sensor
 from bevstack.tables.names import LIDAR_CHANNEL
 from bevstack.tables.reader import Tables
+from bevstack.tables.time_checks import check_camera_ages, check_time_unit
+from bevstack.types.frame_checks import check_limit
 
 _MIN_COSINE = 0.7  # of the angle between a lidar's axes and LIDAR_TOP's: 45 degrees
 
 
-def check_lidar_frame(
+def check_samples(
+    tables: Tables,
+    samples: NDArray[np.int64],  # (S,) rows, of whole scenes
+    bev_frame: str,
+    max_camera_age_s: float,
+) -> None:
+    """Check the times of samples, the ages of their cameras, and that the bev frame exists.
+
+    A ``StaleCameraWarning`` names each camera that is too old for its sample.
+
+    Raises:
+        ValueError: times are not in microseconds, a sample has no current camera, or the bev frame
+            is a lidar's and a scene has none.
+    """
+    check_limit("max_camera_age_s", max_camera_age_s)
+    check_time_unit(tables, samples)
+    check_camera_ages(tables, samples, max_camera_age_s)
+    if bev_frame == "lidar":
+        _check_lidar_frame(tables, tables.reference_keyframes(samples))
+
+
+def _check_lidar_frame(
     tables: Tables,
     reference: NDArray[np.int32],  # (S,) rows of Tables.keyframes, of the samples' references
 ) -> None:
@@ -42,5 +65,5 @@ def check_lidar_frame(
                 f"the BEV grid lies in the frame of {sensors.channel[sensor]}, whose axes are "
                 f"turned against {LIDAR_CHANNEL}'s (x right, y forward): weights trained in that "
                 "frame will not detect well",
-                stacklevel=3,
+                stacklevel=4,  # the caller of the data set's constructor
             )
