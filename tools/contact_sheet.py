@@ -13,12 +13,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from bevstack.render.canvas import Canvas, fit_text
+from bevstack.render.colors import BLACK, WHITE
 from bevstack.synthetic.recording.camera import freeze, take_picture
 from bevstack.synthetic.recording.recording import SensorDraws
 from bevstack.synthetic.scene import build_scene
 from bevstack.synthetic.spec import WorldSpec
 from bevstack.vocabulary import CAMERA_CHANNELS
 
+CAP_PX = 8.0  # height of capitals
 _FRONT_CAMERAS = ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT")
 
 
@@ -32,11 +35,11 @@ def draw_scene(spec: WorldSpec, name: str, time_s: float, channels: list[str]) -
         camera = scene.rig.cameras[index]
         moment = freeze(scene, time_s + camera.time_offset_us * 1e-6)
         tiles.append(take_picture(scene, moment, camera, draws.sensor(index)).image)
-    row = np.concatenate(tiles, axis=1)
-    text = f"{name} {scene.description}"
-    cv2.putText(row, text, (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 3, cv2.LINE_AA)
-    cv2.putText(row, text, (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (80, 255, 255), 1, cv2.LINE_AA)
-    return row
+    row = Canvas(np.concatenate(tiles, axis=1))
+    text = fit_text(f"{name} {scene.description}", CAP_PX, row.bounds.width)
+    if text:
+        row.text(text, 0, 0, CAP_PX, WHITE, plate=BLACK, plate_opacity=0.65)
+    return row.pixels
 
 
 def main(arguments: list[str] | None = None) -> int:

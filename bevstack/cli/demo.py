@@ -2,8 +2,8 @@
 
 The demo makes the scene, predicts boxes frame by frame with the model's memory of past frames, and
 tracks them. It prints the scores (nuScenes detection metric) without and with tracking and the
-time per frame, and draws predicted and true boxes as an animation and as still pictures. It needs
-no data set and no GPU.
+time per frame, and draws predicted and true boxes as animations and as still pictures. It needs no
+data set and no GPU.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from bevstack.cli.verify_option import add_no_verify
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from torch import Tensor
 
     from bevstack.datasets.nuscenes import NuScenesDataset
     from bevstack.evaluation.scoring import Loaded
@@ -37,8 +38,9 @@ UNTRACKED = "results_untracked.json"
 SEED = 24  # a sunny day, a bend and two junctions with traffic lights
 NUM_FRAMES, NUM_FRAMES_QUICK = 30, 4  # key frames, 0.5 s apart
 NUM_STILLS = 4
-TILE_WIDTH_PX = 288  # width of a camera's picture in the animation
-SECONDS_EACH = 0.25  # duration of a frame in the animation, twice as fast as real time
+ANIMATIONS = ("demo.gif", "demo.webp")  # for every program; smaller and in all colours
+TILE_WIDTH_PX = 320  # width of a camera's picture in the animations
+SECONDS_EACH = 0.25  # duration of a frame in the animations, twice as fast as real time
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,10 +88,10 @@ def run(args: argparse.Namespace) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     dataset = _make_scene(args.out, _world_spec(args.seed, args.quick), detector, console)
     untracked = _stream(detector, dataset, console)
-    tracked = _track(untracked, detector, console)
+    tracked, identities = _track(untracked, detector, console)
     loaded = _score(untracked, tracked, detector, dataset, args.out, console)
     _print_limits_of_scores(loaded, console)
-    _draw(tracked, detector.class_names, dataset.scene_names[0], args.out, console)
+    _draw(tracked, identities, dataset, args.out, console)
     return 0
 
 
@@ -167,19 +169,22 @@ def _stream(detector: Detector, dataset: NuScenesDataset, console: Console) -> l
     return steps
 
 
-def _track(steps: Sequence[StreamStep], detector: Detector, console: Console) -> list[StreamStep]:
-    """Return the same steps with the boxes of the tracks instead of the detections."""
+def _track(
+    steps: Sequence[StreamStep], detector: Detector, console: Console
+) -> tuple[list[StreamStep], list[Tensor]]:
+    """Return the same steps with the boxes of the tracks, and the identities of these boxes."""
     from bevstack.config.tracking import TrackingConfig
     from bevstack.runtime.tracked import FrameTracker
 
-    tracker, tracked, times_ms = FrameTracker(TrackingConfig()), [], []
+    tracker, tracked, identities, times_ms = FrameTracker(TrackingConfig()), [], [], []
     for step in steps:
         started = time.perf_counter()
         boxes = tracker.step(step.frame, step.detections)[: detector.config.decoder.max_detections]
         times_ms.append(1e3 * (time.perf_counter() - started))
         tracked.append(dataclasses.replace(step, detections=boxes))
+        identities.append(tracker.tracks.identity[: len(boxes)])
     console.print(f"time of tracking per frame: median {statistics.median(times_ms):.0f} ms")
-    return tracked
+    return tracked, identities
 
 
 def _score(
@@ -247,27 +252,37 @@ def _print_limits_of_scores(loaded: Loaded, console: Console) -> None:
 
 def _draw(
     steps: Sequence[StreamStep],
-    class_names: Sequence[str],
-    scene: str,
+    identities: Sequence[Tensor],  # tracks of each step's boxes
+    dataset: NuScenesDataset,
     out: Path,
     console: Console,
 ) -> None:
     from bevstack.render import SheetStyle, write_animation, write_picture
     from bevstack.runtime.pictures import PictureOptions, draw_frame
+    from bevstack.runtime.surroundings import SceneSurroundings
+
+    scene = dataset.scene_names[0]
+    surroundings = SceneSurroundings(dataset, scene)
 
     def sheet(index: int, options: PictureOptions) -> Image:
         step = steps[index]
-        title = f"{scene}, {_time_s(steps, index):.1f} s"
-        return draw_frame(step.frame, step.detections, class_names, title=title, options=options)
+        return draw_frame(
+            step.frame,
+            step.detections,
+            dataset.class_names,
+            title=f"{scene}, {_time_s(steps, index):.1f} s",
+            options=options,
+            identities=identities[index],
+            surroundings=surroundings.around(step.frame),
+        )
 
     options = PictureOptions(min_score=_score_threshold(steps))
     small = dataclasses.replace(options, sheet=SheetStyle(tile_width_px=TILE_WIDTH_PX))
     with console.status("drawing"):
-        animation = write_animation(
-            out / "demo.gif",
-            [sheet(index, small) for index in range(len(steps))],
-            seconds_each=SECONDS_EACH,
-        )
+        sheets = [sheet(index, small) for index in range(len(steps))]
+        animations = [
+            write_animation(out / name, sheets, seconds_each=SECONDS_EACH) for name in ANIMATIONS
+        ]
         shown = sorted(
             {round((i + 0.5) * len(steps) / NUM_STILLS - 0.5) for i in range(NUM_STILLS)}
         )
@@ -275,10 +290,10 @@ def _draw(
             write_picture(out / "stills" / f"{scene}_{index:03d}.png", sheet(index, options))
             for index in shown
         ]
-    console.print(f"\nanimation of predicted and true boxes: {animation}")
+    console.print(f"\nanimations of predicted and true boxes: {', '.join(map(str, animations))}")
     console.print(
         f"drawn: predictions with a score of at least {options.min_score:.2f}, as many as there "
-        "are true boxes"
+        "are true boxes, without near duplicates"
     )
     for still in stills:
         console.print(f"still: {still}")

@@ -3,8 +3,7 @@
   bevstack show --results results.json --nuscenes ROOT --version v1.0-mini --out pictures
   bevstack show --results boxes.json --rig rig.json --images DIR --out pictures
 
-True boxes are drawn too, dashed, if the data set has them. The command prints the path of each
-picture.
+True boxes are drawn too, if the data set has them. The command prints the path of each picture.
 """
 
 from __future__ import annotations

@@ -10,11 +10,14 @@ from bevstack.render.layers import (
     TRUE,
     BoxLayer,
     BoxStyle,
+    Selection,
+    choose_detections,
     make_layers,
     select_detections,
 )
 from bevstack.render.learning_curve import CurveStyle, draw_learning_curve
 from bevstack.render.sheet import SheetStyle, draw_sheet
+from bevstack.render.surroundings import Surroundings
 
 __all__ = [
     "PREDICTED",
@@ -25,7 +28,10 @@ __all__ = [
     "Canvas",
     "CurveStyle",
     "Rect",
+    "Selection",
     "SheetStyle",
+    "Surroundings",
+    "choose_detections",
     "draw_bev",
     "draw_camera",
     "draw_learning_curve",

@@ -13,8 +13,10 @@ from bevstack.render.arrows import arrow_tip
 from bevstack.render.camera_view import text_height
 from bevstack.render.canvas import Canvas, Rect, text_size
 from bevstack.render.clipping import clip_polygon, clip_segments, image_borders
-from bevstack.render.colors import MUTED, PANEL, RGB, RULE
+from bevstack.render.colors import LANE, MUTED, PANEL, RGB, ROAD, RULE, SHADOW, TRAIL
+from bevstack.render.labels import Label, LabelPlacer
 from bevstack.render.layers import BoxLayer, as_array
+from bevstack.render.surroundings import Surroundings
 
 # Outline of the nuScenes car, measured from its rear axle; it only marks the ego vehicle.
 EGO_LENGTH_M, EGO_WIDTH_M, EGO_REAR_OVERHANG_M = 4.08, 1.73, 0.9
@@ -68,25 +70,105 @@ def draw_bev(
     layers: Sequence[BoxLayer],  # in the ego frame
     class_names: tuple[str, ...],
     view: BEVView | None = None,
+    *,
+    surroundings: Surroundings | None = None,  # in the ego frame
+    shadow: BoxLayer | None = None,  # boxes to compare with, drawn as grey areas below all boxes
 ) -> Canvas:
     """Draw boxes from above, with range rings, the ego vehicle, headings and velocity arrows.
 
     The line from a box's centre to its front shows its heading. The arrow ends where the object
-    will be after ``arrows.ARROW_S``. Boxes that stand or have no velocity get no arrow.
+    will be after ``arrows.ARROW_S``. Boxes that stand or have no velocity get no arrow. A box with
+    an identity gets its number beside it, unless the number would cover a box.
 
     Raises:
         ValueError: A label has no class name.
     """
     view = view or BEVView()
     canvas = Canvas.filled(view.height_px, view.width_px, PANEL)
+    surroundings = surroundings or Surroundings()
+    _draw_ground(canvas, view, surroundings)
     _draw_grid(canvas, view)
     _draw_rings(canvas, view)
+    _write_ranges(canvas, view)  # below the boxes, so that it hides none
+    if shadow is not None:
+        for outline_m in shadow.corners()[:, :4, :2]:
+            canvas.polygon(_clip_polygon(view.to_pixels(outline_m), canvas), SHADOW, 1.0)
+    _draw_trail(canvas, view, surroundings)
     _draw_ego(canvas, view)
     for layer in layers:
         for index in reversed(range(len(layer))):  # the best score last, so that it is on top
             _draw_box(canvas, view, layer, index, class_names)
-    _write_ranges(canvas, view)
+    drawn = (*layers, shadow) if shadow is not None else tuple(layers)
+    placer = LabelPlacer(canvas, text_height(view.width_px))
+    _occupy(placer, canvas, view, drawn, surroundings)
+    _number_boxes(placer, canvas, view, layers, class_names)
     return canvas
+
+
+def _draw_ground(canvas: Canvas, view: BEVView, surroundings: Surroundings) -> None:
+    """Fill the drivable area and draw the lanes' centre lines."""
+    canvas.area([view.to_pixels(outline) for outline in surroundings.drivable], ROAD)
+    for lane in surroundings.lanes:
+        segments = np.stack((lane[:-1], lane[1:]), 1)
+        for segment in _clip_segments(view.to_pixels(segments), canvas):
+            canvas.line(segment, LANE, 1)
+
+
+def _draw_trail(canvas: Canvas, view: BEVView, surroundings: Surroundings) -> None:
+    """Draw the path driven so far, with a dot at each earlier position."""
+    trail = surroundings.trail
+    if trail is None or len(trail) < 2:
+        return
+    thickness = max(round(view.height_px / 600), 1)
+    segments = np.stack((trail[:-1], trail[1:]), 1)
+    for segment in _clip_segments(view.to_pixels(segments), canvas):
+        canvas.line(segment, TRAIL, thickness)
+    reach_px = 3.0 * view.height_px
+    for column, row in view.to_pixels(trail[:-1]):
+        if max(abs(column), abs(row)) < reach_px:
+            canvas.disc((float(column), float(row)), 2.0 * thickness, TRAIL)
+
+
+def _occupy(
+    placer: LabelPlacer,
+    canvas: Canvas,
+    view: BEVView,
+    layers: Sequence[BoxLayer],
+    surroundings: Surroundings,
+) -> None:
+    """Keep boxes, arrows and the path driven free of numbers."""
+    segments = []
+    for layer in layers:
+        for index, outline_m in enumerate(layer.corners()[:, :4, :2]):
+            outline = _clip_polygon(view.to_pixels(outline_m), canvas, 0.0)
+            if len(outline):
+                placer.occupy(outline)
+            start = outline_m[[0, 3]].mean(0)
+            tip = arrow_tip(start, as_array(layer.boxes.velocity[index]))
+            if tip is not None:
+                segments.append(np.stack((start, tip)))
+    if surroundings.trail is not None and len(surroundings.trail) > 1:
+        segments += list(np.stack((surroundings.trail[:-1], surroundings.trail[1:]), 1))
+    if segments:
+        for segment in _clip_segments(view.to_pixels(np.stack(segments)), canvas):
+            placer.occupy(segment)
+
+
+def _number_boxes(
+    placer: LabelPlacer,
+    canvas: Canvas,
+    view: BEVView,
+    layers: Sequence[BoxLayer],
+    class_names: tuple[str, ...],
+) -> None:
+    for layer in layers:
+        if layer.identities is None:
+            continue
+        for index, outline_m in enumerate(layer.corners()[:, :4, :2]):
+            outline = _clip_polygon(view.to_pixels(outline_m), canvas, 0.0)
+            if len(outline):
+                color = layer.color(index, class_names)
+                placer.write_beside(Label(str(int(layer.identities[index])), color, outline))
 
 
 def _draw_grid(canvas: Canvas, view: BEVView) -> None:
@@ -124,7 +206,7 @@ def _write_ranges(canvas: Canvas, view: BEVView) -> None:
         column, row = view.to_pixels(radius * direction)
         left, top = round(column - width / 2), round(row - height / 2)
         if canvas.is_free(Rect(left, top, left + width, top + height)):
-            canvas.text(string, left, top, cap_px, MUTED, plate=PANEL, plate_opacity=0.7)
+            canvas.text(string, left, top, cap_px, MUTED, plate=PANEL, plate_opacity=0.6)
 
 
 def ring_step(reach_m: float) -> float:
@@ -156,10 +238,7 @@ def _draw_box(
     sides = np.stack((outline, np.roll(outline, -1, 0)), 1)
     heading = view.to_pixels(np.stack((center_m, front_m)))[None]
     for segment in _clip_segments(np.concatenate((sides, heading)), canvas):
-        if style.dashed:
-            canvas.dashed_line(segment[0], segment[1], color, thickness, dash_px=4.0)
-        else:
-            canvas.line(segment, color, thickness)
+        canvas.line(segment, color, thickness)
     _draw_arrow(canvas, view, front_m, as_array(layer.boxes.velocity[index]), color)
 
 
@@ -188,8 +267,10 @@ def _clip_segments(segments: NDArray[np.float64], canvas: Canvas) -> NDArray[np.
     return segments
 
 
-def _clip_polygon(points: NDArray[np.float64], canvas: Canvas) -> NDArray[np.float64]:
-    for normal, offset in image_borders(canvas.size, 8.0):
+def _clip_polygon(
+    points: NDArray[np.float64], canvas: Canvas, margin_px: float = 8.0
+) -> NDArray[np.float64]:
+    for normal, offset in image_borders(canvas.size, margin_px):
         points = clip_polygon(points, normal, offset)
     return points
 

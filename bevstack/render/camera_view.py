@@ -20,11 +20,13 @@ from bevstack.render.clipping import (
     visible_segments,
 )
 from bevstack.render.colors import BLACK, MUTED, PANEL, RGB, WHITE
+from bevstack.render.labels import Label, LabelPlacer, bounding_rect
 from bevstack.render.layers import BoxLayer, as_array
 
 _MARGIN_PX = 8.0  # lines are cut this far outside the image, so that their ends do not show
 _MIN_ARROW_PX = 3.0  # a shorter arrow would be a dot and is not drawn
-_MIN_LABELLED_PX = 9.0  # a lower box gets no label: the label would hide the box
+_MIN_LABELLED = 1.2  # a box lower than this number of capitals gets no label
+_GROUND = slice(0, 4)  # edges of the bottom face in ``EDGES``
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,12 @@ def draw_camera(
     """Draw boxes on a camera image, far ones first.
 
     Each box shows its twelve edges, a tinted front face, and a line on the ground from its centre
-    to its front. If the style has arrows, a moving box gets one on the ground, from its front to
-    the front's position after ``arrows.ARROW_S``. Boxes are cut at a plane in front of the camera;
-    a box behind that plane is not drawn.
-    Labels are placed in the order of score, then of depth. A label without free space is left out.
+    to its front; of a style that is ``ground_only``, the outline on the ground and that line. If
+    the style has arrows, a moving box gets one on the ground, from its front to the front's
+    position after ``arrows.ARROW_S``. Boxes are cut at a plane in front of the camera; a box behind
+    that plane is not drawn.
+    Labels are placed in the order of score, then of depth, and cover no box. A label without free
+    space is left out.
 
     Raises:
         ValueError: A label has no class name.
@@ -70,8 +74,7 @@ def draw_camera(
     ]
     for item in sorted(items, key=lambda item: -item.depth_m):
         _draw_box(canvas, item, intrinsics, class_names)
-    labelled = [item for item in items if item.layer.style.labelled]
-    _label_boxes(canvas, sorted(labelled, key=_label_order), class_names, cap_px)
+    _label_boxes(canvas, sorted(items, key=_label_order), class_names, cap_px)
     return canvas
 
 
@@ -141,8 +144,15 @@ def _draw_box(
     front_center = corners[[0, 3]].mean(0)
     heading = np.stack((center, front_center))[None]
     heading_lines = visible_segments(heading, intrinsics, (height, width), _MARGIN_PX)
-    for segment in (*item.edges, *heading_lines):
-        _draw_segment(canvas, segment, color, thickness, style.dashed)
+    edges = item.edges
+    if style.ground_only:
+        ground = corners[np.array(EDGES[_GROUND])]
+        edges = visible_segments(ground, intrinsics, (height, width), _MARGIN_PX)
+    for segment in (*edges, *heading_lines):
+        if style.ground_only:  # a dark border keeps a thin line visible on light ground
+            canvas.line(segment, BLACK, thickness + 1)
+    for segment in (*edges, *heading_lines):
+        canvas.line(segment, color, thickness)
     if item.arrow_cam is not None:
         _draw_arrow(canvas, item.arrow_cam, intrinsics, color)
 
@@ -173,16 +183,6 @@ def _draw_arrow(
         canvas.polygon(np.stack((end, base + half, base - half)), color, 1.0)
 
 
-def _draw_segment(
-    canvas: Canvas, segment: NDArray[np.float64], color: RGB, thickness: int, dashed: bool
-) -> None:
-    if dashed:
-        dash_px = max(canvas.pixels.shape[1] / 110, 5.0)
-        canvas.dashed_line(segment[0], segment[1], color, thickness, dash_px=dash_px)
-    else:
-        canvas.line(segment, color, thickness)
-
-
 def _line_width(factor: float, width_px: int) -> int:
     return max(round(factor * width_px / 900), 1)
 
@@ -195,42 +195,17 @@ def _label_order(item: _Item) -> tuple[float, float]:
 def _label_boxes(
     canvas: Canvas, items: Sequence[_Item], class_names: tuple[str, ...], cap_px: float
 ) -> None:
-    """Write each box's label beside it, unless it would cover another labelled box or a label."""
-    box_rects = [_bounding_rect(item.edges, canvas.bounds) for item in items]
-    for index, item in enumerate(items):
-        if box_rects[index].height < _MIN_LABELLED_PX:
-            continue
-        string = item.layer.caption(item.index, class_names)
-        obstacles = box_rects[:index] + box_rects[index + 1 :]
-        for rect in _label_rects(text_size(string, cap_px), box_rects[index]):
-            if canvas.is_free(rect) and not any(rect.overlaps(obstacle) for obstacle in obstacles):
-                color = item.layer.color(item.index, class_names)
-                canvas.text(
-                    string, rect.left, rect.top, cap_px, color, plate=BLACK, plate_opacity=0.65
-                )
-                break
-
-
-def _bounding_rect(segments: NDArray[np.float64], bounds: Rect) -> Rect:
-    points = np.clip(segments.reshape(-1, 2), 0, (bounds.right, bounds.bottom))
-    (left, top), (right, bottom) = np.floor(points.min(0)), np.ceil(points.max(0))
-    return Rect(int(left), int(top), int(right), int(bottom))
-
-
-def _label_rects(size: tuple[int, int], box: Rect) -> list[Rect]:
-    """Return candidate rectangles for a box's label, best first: above, below, beside, inside."""
-    height, width = size
-    corners = [
-        (box.left, box.top - height),
-        (box.right - width, box.top - height),
-        (box.left, box.bottom),
-        (box.right - width, box.bottom),
-        (box.right, box.top),
-        (box.left - width, box.top),
-    ]
-    if box.width > 2 * width and box.height > 3 * height:
-        corners += [(box.left, box.top), (box.right - width, box.top)]
-    return [Rect(left, top, left + width, top + height) for left, top in corners]
+    """Write each box's label beside it, unless it would cover a box or a label."""
+    placer = LabelPlacer(canvas, cap_px)
+    for item in items:
+        placer.occupy(item.edges.reshape(-1, 2))
+    for item in items:
+        outline = item.edges.reshape(-1, 2)
+        high = bounding_rect(outline, canvas.bounds).height >= _MIN_LABELLED * cap_px
+        if item.layer.style.labelled and high:
+            color = item.layer.color(item.index, class_names)
+            caption = item.layer.caption(item.index, class_names)
+            placer.write_above(Label(caption, color, outline))
 
 
 def _write_name(canvas: Canvas, name: str, cap_px: float) -> None:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as pillow
+from PIL import ImageDraw, ImageFont
 
 from bevstack.render.colors import RGB
 
 Image = NDArray[np.uint8]  # (H, W, 3) RGB
 
-MIN_CAP_PX = 8.0  # smaller capitals are illegible
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
-_FONT_CAP_PX = 21.0  # height of a capital of that font at scale 1
-_OVERSAMPLING = 4  # text is drawn this factor larger and averaged down: smooth at any size
+MIN_CAP_PX = 7.0  # smaller capitals are illegible
+_CAP_HEIGHT = 0.7  # of a capital of the font, relative to its size
+_SPACE = 0.5  # between words, relative to the height of capitals
+_MISSING = "\uffff"  # a character that no font has: it is drawn as the font's empty box
 _SHIFT = 4  # fractional bits of the coordinates given to OpenCV
 
 
@@ -93,7 +97,7 @@ class Canvas:
         """Write one line of text with its top left corner at (left, top).
 
         Args:
-            string: ASCII text; any other character is shown as a question mark.
+            string: One line of text; a character that the font lacks is shown as a question mark.
             left: First column of the text's rectangle.
             top: First row of the text's rectangle.
             cap_px: Height of capitals in pixels.
@@ -148,25 +152,6 @@ class Canvas:
         corners = [_fixed_point(points)]
         cv2.polylines(self.pixels, corners, False, color, thickness_px, cv2.LINE_AA, _SHIFT)
 
-    def dashed_line(
-        self,
-        start: NDArray[np.float64],  # (2,)
-        end: NDArray[np.float64],  # (2,)
-        color: RGB,
-        thickness_px: int,
-        *,
-        dash_px: float,
-    ) -> None:
-        """Draw a line that starts and ends with a dash; a gap is 0.7 times a dash."""
-        length = float(np.linalg.norm(end - start))
-        gaps = max(round((length - dash_px) / (1.7 * dash_px)), 1 if length > 2.5 * dash_px else 0)
-        dash = length / (1 + 1.7 * gaps)
-        direction = (end - start) / max(length, 1e-9)
-        for index in range(gaps + 1):
-            near = start + direction * (1.7 * dash * index)
-            points = np.stack((near, near + direction * dash))
-            self.line(points, color, thickness_px)
-
     def polygon(
         self,
         points: NDArray[np.float64],  # (P, 2)
@@ -186,12 +171,30 @@ class Canvas:
         shown = Rect(low[0], low[1], low[0] + region.shape[1], low[1] + region.shape[0])
         self._blend(shown, (mask * opacity).astype(np.uint8), color)
 
+    def area(
+        self,
+        outlines: Sequence[NDArray[np.float64]],  # (P, 2) each
+        color: RGB,
+    ) -> None:
+        """Fill the area between outlines by the even-odd rule, so that holes stay empty."""
+        rings = [_fixed_point(outline) for outline in outlines if len(outline) >= 3]
+        if rings:
+            cv2.fillPoly(self.pixels, rings, color, cv2.LINE_AA, _SHIFT)
+
     def circle(self, center: tuple[float, float], radius: float, color: RGB) -> None:
         """Draw an antialiased circle one pixel thick; centre and radius are continuous pixels."""
-        fixed = _fixed_point(np.array([center]))[0]
+        self._circle(center, radius, color, 1)
+
+    def disc(self, center: tuple[float, float], radius: float, color: RGB) -> None:
+        """Fill a circle; centre and radius are continuous pixels."""
+        self._circle(center, radius, color, cv2.FILLED)
+
+    def _circle(
+        self, center: tuple[float, float], radius: float, color: RGB, thickness: int
+    ) -> None:
+        column, row = _fixed_point(np.array([center]))[0].tolist()
         radius_fixed = round(radius * (1 << _SHIFT))
-        center_fixed = (int(fixed[0]), int(fixed[1]))
-        cv2.circle(self.pixels, center_fixed, radius_fixed, color, 1, cv2.LINE_AA, _SHIFT)
+        cv2.circle(self.pixels, (column, row), radius_fixed, color, thickness, cv2.LINE_AA, _SHIFT)
 
     def _blend(self, rect: Rect, alpha: Image, color: RGB) -> None:
         region = self.pixels[rect.top : rect.bottom, rect.left : rect.right]
@@ -202,8 +205,8 @@ class Canvas:
 
 def text_size(string: str, cap_px: float) -> tuple[int, int]:
     """Return height and width in pixels of one line of text with capitals ``cap_px`` high."""
-    (width, _), _ = cv2.getTextSize(_printable(string), _FONT, _scale(cap_px), _stroke(cap_px))
-    return math.ceil(2 * cap_px), -(-width // _OVERSAMPLING) + 2 * _margin(cap_px)
+    width, _ = _place_words(string, cap_px)
+    return math.ceil(2 * cap_px), math.ceil(width) + 2 * _margin(cap_px)
 
 
 def fit_text(string: str, cap_px: float, max_width_px: int) -> str:
@@ -222,29 +225,34 @@ def fit_text(string: str, cap_px: float, max_width_px: int) -> str:
 
 def _text_mask(string: str, cap_px: float) -> Image:  # (H, W)
     height, width = text_size(string, cap_px)
-    large = np.zeros((height * _OVERSAMPLING, width * _OVERSAMPLING), np.uint8)
-    # Capitals stand a little above the middle: descenders reach 0.4 cap heights below the baseline.
-    baseline = (0.5 * height + 0.41 * cap_px) * _OVERSAMPLING
-    origin = (_margin(cap_px) * _OVERSAMPLING, round(baseline))
-    cv2.putText(
-        large,
-        _printable(string),
-        origin,
-        _FONT,
-        _scale(cap_px),
-        (255,),
-        _stroke(cap_px),
-        cv2.LINE_AA,
-    )
-    return np.asarray(cv2.resize(large, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    mask = pillow.new("L", (width, height))
+    drawing = ImageDraw.Draw(mask)
+    # Capitals stand a little above the middle: descenders reach 0.3 cap heights below the baseline.
+    baseline = round(0.5 * height + 0.43 * cap_px)
+    for word, left in _place_words(string, cap_px)[1]:
+        origin = (_margin(cap_px) + left, baseline)
+        drawing.text(origin, word, fill=255, font=_font(cap_px), anchor="ls")
+    return np.asarray(mask)
 
 
-def _scale(cap_px: float) -> float:
-    return cap_px * _OVERSAMPLING / _FONT_CAP_PX
+def _place_words(string: str, cap_px: float) -> tuple[float, list[tuple[str, float]]]:
+    """Return the width of a text, and its words with their distances from its left end.
+
+    The font's own space is too narrow for small text.
+    """
+    font, placed, left = _font(cap_px), [], 0.0
+    for word in _printable(string).split(" "):
+        placed.append((word, left))
+        left += math.ceil(font.getlength(word)) + _SPACE * cap_px
+    return left - _SPACE * cap_px, placed
 
 
-def _stroke(cap_px: float) -> int:
-    return max(round(0.13 * cap_px * _OVERSAMPLING), 1)
+@functools.cache
+def _font(cap_px: float) -> ImageFont.FreeTypeFont:
+    """Return the TrueType font that is part of Pillow, Aileron, in the size of the capitals."""
+    font = ImageFont.load_default(cap_px / _CAP_HEIGHT)
+    assert isinstance(font, ImageFont.FreeTypeFont)  # so it is for every size given
+    return font
 
 
 def _margin(cap_px: float) -> int:
@@ -252,8 +260,15 @@ def _margin(cap_px: float) -> int:
 
 
 def _printable(string: str) -> str:
-    """Replace characters outside ASCII, which OpenCV's font lacks, by question marks."""
-    return "".join(c if " " <= c <= "~" else "?" for c in string)
+    """Replace characters that the font lacks by question marks."""
+    return "".join(character if _is_known(character) else "?" for character in string)
+
+
+@functools.cache
+def _is_known(character: str) -> bool:
+    font = _font(20.0)
+    drawn, missing = font.getmask(character), font.getmask(_MISSING)
+    return drawn.size != missing.size or bytes(drawn) != bytes(missing)
 
 
 def _fixed_point(points: NDArray[np.float64]) -> NDArray[np.int32]:

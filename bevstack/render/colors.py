@@ -3,7 +3,7 @@
 Any two class colours, and white (the true boxes), differ by at least 18 units in CIE Lab for
 normal, protan, deutan and tritan vision under the simulation of Machado et al. 2009 (a test
 computes it). Colour is never the only mark: predicted boxes have their class written beside them,
-true boxes are dashed.
+and true boxes are outlines on the ground or have a view of their own.
 """
 
 from __future__ import annotations
@@ -43,8 +43,24 @@ WHITE: RGB = (255, 255, 255)
 BLACK: RGB = (0, 0, 0)
 BACKGROUND: RGB = (22, 25, 30)  # sheets
 PANEL: RGB = (30, 34, 41)  # bird's-eye view, lost cameras
-RULE: RGB = (66, 73, 84)  # range rings
+RULE: RGB = (74, 82, 94)  # range rings
+ROAD: RGB = (50, 57, 67)  # drivable area
+LANE: RGB = (72, 80, 93)  # centre lines
+SHADOW: RGB = (92, 101, 114)  # true boxes below predicted ones, from above
+TRAIL: RGB = (224, 228, 234)  # path of the ego vehicle
+TEXT_LUMA = 178.0  # of the darkest text, of 255
 MUTED: RGB = (158, 167, 179)  # secondary text on BACKGROUND and PANEL
+
+
+def text_color(color: RGB) -> RGB:
+    """Return a colour for text on dark ground: the colour itself, mixed with white if it is dark.
+
+    Its luma is at least ``TEXT_LUMA``, which gives a contrast of 7 or more on ``PANEL``.
+    """
+    luma = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
+    white = max((TEXT_LUMA - luma) / (255 - luma), 0.0) if luma < 255 else 0.0
+    red, green, blue = (round(channel + white * (255 - channel)) for channel in color)
+    return (red, green, blue)
 
 
 def class_color(class_names: tuple[str, ...], label: int) -> RGB:

@@ -9,8 +9,19 @@ import numpy as np
 
 from bevstack.render.arrows import ARROW_S
 from bevstack.render.canvas import Canvas, fit_text, text_size
-from bevstack.render.colors import BACKGROUND, MUTED, RGB, WHITE, class_color
+from bevstack.render.colors import (
+    BACKGROUND,
+    LANE,
+    MUTED,
+    RGB,
+    ROAD,
+    SHADOW,
+    TRAIL,
+    WHITE,
+    class_color,
+)
 from bevstack.render.layers import BoxLayer
+from bevstack.render.surroundings import Surroundings
 
 # Up to this number of classes, list all of them, so that sheets of one rig are equal in size.
 # Of a longer list, list the classes drawn.
@@ -21,7 +32,7 @@ _MAX_LISTED = 12
 class _Entry:
     text: str
     color: RGB
-    swatch: str  # "solid", "dashed", "block", or "" for text alone
+    swatch: str  # "line", "block", "frame", or "" for text alone
 
 
 def draw_legend(
@@ -29,6 +40,7 @@ def draw_legend(
     class_names: tuple[str, ...],
     width_px: int,
     cap_px: float,
+    surroundings: Surroundings | None = None,
 ) -> Canvas | None:
     """Draw the legend in as many rows as it needs; return None if there is no layer."""
     if not layers:
@@ -37,7 +49,8 @@ def draw_legend(
     swatch_px = round(2.2 * cap_px)
     gap_px = round(1.2 * cap_px)
     placed, left, row = [], 0, 0
-    for entry in _entries(layers, class_names):
+    entries = _entries(layers, class_names) + _ground_entries(surroundings or Surroundings())
+    for entry in entries:
         indent = swatch_px if entry.swatch else 0
         text = fit_text(entry.text, cap_px, width_px - indent)
         width = indent + text_size(text, cap_px)[1]
@@ -55,18 +68,30 @@ def draw_legend(
 
 
 def _entries(layers: Sequence[BoxLayer], class_names: tuple[str, ...]) -> list[_Entry]:
-    entries = []
-    for layer in layers:
-        color = layer.style.color or WHITE
-        swatch = "dashed" if layer.style.dashed else "solid"
-        entries.append(_Entry(f"{layer.style.name} box", color, swatch))
     labels: Sequence[int] = range(len(class_names))
     if len(class_names) > _MAX_LISTED:
         labels = sorted({int(label) for layer in layers for label in layer.labels})
+    entries = []
     for label in labels:
         name = class_names[label].replace("_", " ")
         entries.append(_Entry(name, class_color(class_names, label), "block"))
+    if any(layer.style.ground_only for layer in layers):
+        entries.append(_Entry("true box, on the ground of images", WHITE, "frame"))
+        entries.append(_Entry("true box beside predicted ones", SHADOW, "block"))
     entries.append(_Entry(f"line to the front: heading; arrow: path in {ARROW_S:g} s", MUTED, ""))
+    if any(layer.identities is not None for layer in layers):
+        entries.append(_Entry("number: track", MUTED, ""))
+    return entries
+
+
+def _ground_entries(surroundings: Surroundings) -> list[_Entry]:
+    entries = []
+    if surroundings.trail is not None:
+        entries.append(_Entry("path driven", TRAIL, "line"))
+    if surroundings.drivable:
+        entries.append(_Entry("drivable area", ROAD, "block"))
+    if surroundings.lanes:
+        entries.append(_Entry("lane", LANE, "line"))
     return entries
 
 
@@ -75,13 +100,18 @@ def _draw_swatch(
 ) -> None:
     middle = top + height_px / 2
     right = left + width_px - 2.0
-    ends = np.array([[left + 2.0, middle], [right, middle]])
-    if entry.swatch == "dashed":
-        canvas.dashed_line(ends[0], ends[1], entry.color, 2, dash_px=width_px / 4.4)
-    elif entry.swatch == "solid":
-        canvas.line(ends, entry.color, 2)
+    half = height_px * 0.24
+    corners = np.array(
+        [
+            [left + 2.0, middle - half],
+            [right, middle - half],
+            [right, middle + half],
+            [left + 2.0, middle + half],
+        ]
+    )
+    if entry.swatch == "line":
+        canvas.line(np.array([[left + 2.0, middle], [right, middle]]), entry.color, 2)
+    elif entry.swatch == "frame":
+        canvas.line(np.concatenate((corners, corners[:1])), entry.color, 1)
     elif entry.swatch == "block":
-        half = height_px * 0.24
-        corners = [[left + 2, middle - half], [right, middle - half]]
-        corners += [[right, middle + half], [left + 2, middle + half]]
-        canvas.polygon(np.array(corners), entry.color, 1.0)
+        canvas.polygon(corners, entry.color, 1.0)

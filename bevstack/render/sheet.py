@@ -1,10 +1,10 @@
-"""Sheets: all cameras, arranged by direction, beside the bird's-eye view, with a legend."""
+"""Sheets: all cameras, arranged by direction, with views from above and a legend."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -15,8 +15,9 @@ from bevstack.render.bev_view import BEVView, draw_bev
 from bevstack.render.camera_view import draw_camera, draw_lost_camera, text_height
 from bevstack.render.canvas import Canvas, Image, fit_text, text_size
 from bevstack.render.colors import BACKGROUND, MUTED, WHITE
-from bevstack.render.layers import BoxLayer, as_array
+from bevstack.render.layers import BoxLayer, BoxStyle, as_array
 from bevstack.render.legend import draw_legend
+from bevstack.render.surroundings import Surroundings
 from bevstack.types import Frame
 
 # Arrangement of nuScenes' six cameras: front cameras in the upper row, rear ones below.
@@ -25,6 +26,7 @@ _ROLES = (
     ("CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT"),
 )
 _GAP_PX = 6
+_IN_OWN_VIEW = BoxStyle(name="", fill_opacity=0.25, thickness=1.15)
 _DEFAULT_ASPECT = 9 / 16  # height / width of tiles if all cameras are lost
 
 
@@ -55,14 +57,19 @@ def draw_sheet(
     title: str = "",
     caption: str = "",
     style: SheetStyle | None = None,
+    surroundings: Surroundings | None = None,  # in the ego frame
 ) -> Canvas:
-    """Draw one frame: every camera with its boxes, beside the bird's-eye view.
+    """Draw one frame: every camera with its boxes, and views from above.
 
     Six cameras with nuScenes' roles form two rows: front-left, front, front-right above back-left,
     back, back-right. Any other rig fills a grid in the order of its cameras. Images are resized
-    before the boxes are drawn, so that lines and text are sharp. The bird's-eye view is in the ego
-    frame. Sheets of one rig with one list of up to 12 classes are equal in size, whatever they
-    show, so they can be the frames of a film.
+    before the boxes are drawn, so that lines and text are sharp.
+
+    Views from above are in the ego frame. True and predicted boxes have one view each, side by side
+    in one scale, in the colours of their classes; below the predicted boxes the true ones are grey
+    areas. Two views stand below the cameras, or beside a single camera; one view beside them.
+    Sheets of one rig with one list of up to 12 classes are equal in size, whatever they show, so
+    they can be the frames of a film.
 
     Raises:
         ValueError: A label has no class name.
@@ -71,18 +78,56 @@ def draw_sheet(
     cells = arrange_cameras(frame.camera_names, frame.num_cameras)
     tiles = _draw_tiles(frame, layers, class_names, style)
     cameras = _assemble(tiles, cells, style.tile_width_px)
-    cap_px = max(text_height(cameras.bounds.width) * 0.62, text_height(style.tile_width_px))
-    legend = draw_legend(layers, class_names, cameras.bounds.width, cap_px)
-    left = cameras if legend is None else _stack((cameras, legend))
+    cap_px = text_height(style.tile_width_px * 5 // 4)
+    below = len(layers) == 2 and cameras.bounds.width > style.tile_width_px
+    if below:
+        width_px = (cameras.bounds.width - _GAP_PX) // 2
+        height_px = round(width_px / _aspect(style))
+    else:
+        height_px = min(max(cameras.bounds.height, style.tile_width_px), 2 * style.tile_width_px)
     view = BEVView(
-        height_px=min(left.bounds.height, 2 * style.tile_width_px),
+        height_px=height_px,
         x_range_m=style.x_range_m,
         y_range_m=style.y_range_m,
         grid_m=style.grid_m,
     )
-    sheet = _beside(left, _draw_bev_panel(frame, layers, class_names, view))
-    header = _draw_header(title, caption, sheet.bounds.width, cap_px)
-    return _framed(sheet if header is None else _stack((header, sheet)))
+    views = _draw_views(frame, layers, class_names, view, surroundings, cap_px)
+    body = _stack((cameras, _beside(views))) if below else _beside((cameras, *views))
+    legend = draw_legend(layers, class_names, body.bounds.width, cap_px, surroundings)
+    header = _draw_header(title, caption, body.bounds.width, cap_px)
+    parts = (header, body, legend)
+    return _framed(_stack([part for part in parts if part is not None]))
+
+
+def _aspect(style: SheetStyle) -> float:
+    """Return width / height of a view from above."""
+    (back, front), (right, left) = style.x_range_m, style.y_range_m
+    return (left - right) / (front - back)
+
+
+def _draw_views(
+    frame: Frame,
+    layers: Sequence[BoxLayer],
+    class_names: tuple[str, ...],
+    view: BEVView,
+    surroundings: Surroundings | None,
+    cap_px: float,
+) -> list[Canvas]:
+    """Draw one view from above for predicted and one for true boxes, or one for all layers."""
+    if frame.bev_from_ego is not None:
+        ego_from_bev = invert_se3(frame.bev_from_ego)
+        layers = [layer.transformed(ego_from_bev) for layer in layers]
+    if len(layers) != 2:
+        return [draw_bev(layers, class_names, view, surroundings=surroundings)]
+    true, predicted = layers
+    views = []
+    for layer, shadow in ((predicted, true), (true, None)):
+        plain = replace(layer, style=replace(_IN_OWN_VIEW, name=layer.style.name))
+        drawn = draw_bev([plain], class_names, view, surroundings=surroundings, shadow=shadow)
+        heading = _draw_header(f"{layer.style.name} boxes", "", view.width_px, cap_px)
+        assert heading is not None  # it has a title
+        views.append(_stack((heading, drawn)))
+    return views
 
 
 def arrange_cameras(
@@ -179,15 +224,6 @@ def _draw_header(title: str, caption: str, width: int, cap_px: float) -> Canvas 
     return header
 
 
-def _draw_bev_panel(
-    frame: Frame, layers: Sequence[BoxLayer], class_names: tuple[str, ...], view: BEVView
-) -> Canvas:
-    if frame.bev_from_ego is not None:
-        ego_from_bev = invert_se3(frame.bev_from_ego)
-        layers = [layer.transformed(ego_from_bev) for layer in layers]
-    return draw_bev(layers, class_names, view)
-
-
 def _stack(parts: Sequence[Canvas]) -> Canvas:
     height = sum(part.bounds.height for part in parts) + _GAP_PX * (len(parts) - 1)
     whole = Canvas.filled(height, max(part.bounds.width for part in parts), BACKGROUND)
@@ -198,12 +234,14 @@ def _stack(parts: Sequence[Canvas]) -> Canvas:
     return whole
 
 
-def _beside(left: Canvas, right: Canvas) -> Canvas:
-    height = max(left.bounds.height, right.bounds.height)
-    width = left.bounds.width + _GAP_PX + right.bounds.width
+def _beside(parts: Sequence[Canvas]) -> Canvas:
+    height = max(part.bounds.height for part in parts)
+    width = sum(part.bounds.width for part in parts) + _GAP_PX * (len(parts) - 1)
     whole = Canvas.filled(height, width, BACKGROUND)
-    whole.paste(left, 0, 0)
-    whole.paste(right, left.bounds.width + _GAP_PX, 0)
+    left = 0
+    for part in parts:
+        whole.paste(part, left, 0)
+        left += part.bounds.width + _GAP_PX
     return whole
 
 

@@ -8,19 +8,23 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.evaluation.results.submission import read_submission
 from bevstack.geometry import invert_se3
 from bevstack.render import (
+    Selection,
     SheetStyle,
+    Surroundings,
+    choose_detections,
     draw_sheet,
     make_layers,
-    select_detections,
     write_picture,
 )
 from bevstack.runtime.detections_file import read_detections
 from bevstack.runtime.rig import frame_from_rig, read_rig
+from bevstack.runtime.surroundings import SceneSurroundings
 from bevstack.types import Detections, Frame
 
 
@@ -49,9 +53,12 @@ def draw_frame(
     *,
     title: str = "",
     options: PictureOptions | None = None,
+    identities: Tensor | None = None,  # (D,) int64, tracks of the detections
+    surroundings: Surroundings | None = None,  # in the ego frame
 ) -> NDArray[np.uint8]:  # (H, W, 3) RGB
-    """Draw the cameras and the bird's-eye view of a frame with predicted and true boxes.
+    """Draw the cameras and the views from above of a frame with predicted and true boxes.
 
+    Predicted boxes that repeat a better one are left out (``bevstack.render.choose_detections``).
     True boxes without a lidar or radar point inside are left out: they are not scored, and most
     are hidden. No data set is needed: the frame may come from any rig.
     """
@@ -61,18 +68,33 @@ def draw_frame(
         annotations = annotations[annotations.num_points > 0]
     caption = "" if annotations is None else f"{len(annotations)} true boxes"
     if detections is not None:
-        count = len(detections)
-        best = f", best {float(detections.scores.max()):.2f}" if count else ""
-        detections = select_detections(
+        selection = choose_detections(
             detections, min_score=options.min_score, max_boxes=options.max_boxes
         )
-        predicted = f"{len(detections)} of {count} predicted boxes (score >= {options.min_score:g}"
-        caption = f"{predicted}{best}) {caption}".rstrip()
-    layers = make_layers(detections, annotations)
+        caption = "; ".join(filter(None, (_describe(detections, selection, options), caption)))
+        identities = None if identities is None else identities[selection.rows]
+        detections = detections[selection.rows]
+    layers = make_layers(detections, annotations, identities)
     canvas = draw_sheet(
-        frame, layers, tuple(class_names), title=title, caption=caption, style=options.sheet
+        frame,
+        layers,
+        tuple(class_names),
+        title=title,
+        caption=caption,
+        style=options.sheet,
+        surroundings=surroundings,
     )
     return canvas.pixels
+
+
+def _describe(detections: Detections, selection: Selection, options: PictureOptions) -> str:
+    """Return the numbers of drawn and left out predictions, and the score that they reach."""
+    count = len(detections)
+    best = f", best {float(detections.scores.max()):.2f}" if count else ""
+    text = f"{len(selection.rows)} of {count} predicted boxes, score >= {options.min_score:g}{best}"
+    if selection.duplicates:
+        text += f", {selection.duplicates} near duplicates left out"
+    return text
 
 
 def draw_results(
@@ -113,16 +135,24 @@ def draw_results(
     submission = read_submission(results_path)
     dataset = NuScenesDataset(root, version, scenes=scenes)
     chosen = _choose(dataset, submission.sample_tokens, samples)[:max_samples]
+    around = {scene: SceneSurroundings(dataset, scene) for scene in dataset.scene_names}
     options = PictureOptions(
         min_score=min_score, with_truth=with_truth, sheet=sheet or SheetStyle()
     )
     paths = []
-    for index, name in chosen:
+    for index, scene, name in chosen:
         frame = dataset.frame(index)
         assert frame.world_from_ego is not None  # the tables hold every pose
         bev_from_world = invert_se3(frame.world_from_ego)
         detections = submission.select_sample(frame.sample_token).detections(bev_from_world)
-        picture = draw_frame(frame, detections, dataset.class_names, title=name, options=options)
+        picture = draw_frame(
+            frame,
+            detections,
+            dataset.class_names,
+            title=name,
+            options=options,
+            surroundings=around[scene].around(frame),
+        )
         paths.append(write_picture(Path(out_dir) / f"{name}.jpg", picture))
     return paths
 
@@ -157,13 +187,13 @@ def draw_rig_results(
 
 def _choose(
     dataset: NuScenesDataset, available: Sequence[str], samples: Sequence[str] | None
-) -> list[tuple[int, str]]:
-    """Return index and name of the samples to draw, in the order of the data set."""
+) -> list[tuple[int, str, str]]:
+    """Return index, scene and name of the samples to draw, in the order of the data set."""
     for token in samples or ():
         dataset.index_of(token)  # raises an error that names the token
     wanted = set(available) if samples is None else set(samples)
     named = [
-        (index, f"{scene}_{number:03d}")
+        (index, scene, f"{scene}_{number:03d}")
         for scene, indices in dataset.scene_indices().items()
         for number, index in enumerate(indices)
         if dataset.sample_token(index) in wanted

@@ -8,9 +8,10 @@ import io
 import json
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -112,34 +113,70 @@ def test_its_results_are_those_of_a_tracked_stream(demo_run: DemoRun, model: Pat
     assert untracked.keys() == tracked.keys() and untracked != tracked
 
 
-def test_its_animation_has_a_frame_for_every_sample(demo_run: DemoRun) -> None:
-    with Image.open(demo_run.out / "demo.gif") as animation:
-        assert animation.n_frames == 4
-        assert 1000 <= animation.width <= 1400
+@pytest.mark.parametrize("name", demo.ANIMATIONS)
+def test_its_animations_have_a_frame_for_every_sample(demo_run: DemoRun, name: str) -> None:
+    with Image.open(demo_run.out / name) as animation:
+        assert animation.n_frames == 4 and animation.info["loop"] == 0
+        assert 900 <= animation.width <= 1400
         durations = []
         for index in range(animation.n_frames):
             animation.seek(index)
+            animation.load()
             durations.append(animation.info["duration"])
         assert durations == [250] * 4
-    assert (demo_run.out / "demo.gif").stat().st_size < 4 * 500_000  # 15 MB for 30 frames
+    limit = 500_000 if name.endswith(".gif") else 160_000
+    assert (demo_run.out / name).stat().st_size < 4 * limit
+    assert str(demo_run.out / name) in demo_run.text
 
 
-def test_its_stills_show_six_cameras_and_the_view_from_above(demo_run: DemoRun) -> None:
+def test_its_stills_show_six_cameras_and_two_views_from_above(demo_run: DemoRun) -> None:
     stills = sorted((demo_run.out / "stills").iterdir())
     assert [path.name for path in stills] == [f"scene-8001_{index:03d}.png" for index in range(4)]
     for path in stills:
         height, width = cv2.imread(str(path)).shape[:2]
-        assert (
-            width > 3 * 560 + 400 and height > 2 * 315
-        )  # 2 rows of 3 cameras, and the view from above
+        # 2 rows of 3 cameras, and below them two square views from above
+        assert width > 3 * 560 and height > 2 * 315 + width / 2 - 20
     assert f"still: {stills[0]}" in demo_run.text
+
+
+def test_its_pictures_show_map_path_and_tracks(
+    demo_run: DemoRun, model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Draw again from the demo's own steps, and look at what is drawn."""
+    from bevstack.runtime import pictures
+    from bevstack.runtime.predict import stream_scene
+    from bevstack.training.progress_bar import make_console
+
+    seen: list[dict[str, Any]] = []
+
+    def record(*arguments: object, **given: Any) -> np.ndarray:
+        seen.append(given)
+        return np.zeros((8, 8, 3), np.uint8)
+
+    monkeypatch.setattr(pictures, "draw_frame", record)
+    detector = load(model)
+    data = NuScenesDataset(
+        demo_run.out / f"world_{SEED}_4",
+        "v1.0-synth",
+        split="synth_test",
+        class_names=CONFIG.class_names,
+    )
+    steps = list(stream_scene(detector, data, data.scene_names[0]))
+    tracked, identities = demo._track(steps, detector, make_console())
+    demo._draw(tracked, identities, data, tmp_path, make_console())
+    assert len(seen) == 8  # 4 frames of the animations, 4 stills
+    for number, given in enumerate(seen[:4]):
+        ground, tracks = given["surroundings"], given["identities"]
+        assert ground.drivable and ground.lanes and len(ground.trail) == number + 1
+        assert len(tracks) == len(tracked[number].detections) == len(set(tracks.tolist()))
+    first, last = (set(seen[k]["identities"].tolist()) for k in (0, 3))
+    assert first & last  # an object keeps its number
 
 
 def test_it_prints_the_time_of_a_frame_and_the_limits_of_the_scores(demo_run: DemoRun) -> None:
     assert re.search(r"time per frame: median \d+ ms \(first frame: \d+ ms\)", demo_run.text)
     assert "not comparable with published nuScenes figures" in demo_run.text
     assert "One scene with" in demo_run.text and "is little data" in demo_run.text
-    assert str(demo_run.out / "demo.gif") in demo_run.text
 
 
 def test_without_packaged_weights_it_ends_with_a_remedy(

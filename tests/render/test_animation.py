@@ -47,6 +47,23 @@ def test_every_picture_comes_back_as_a_frame(tmp_path: Path) -> None:
         assert np.abs(frame.astype(int) - picture).mean() < 3  # 240 colours for a ramp of 150
 
 
+def test_webp_has_all_frames_repeats_and_is_smaller(tmp_path: Path) -> None:
+    wanted = pictures(7)
+    path = write_animation(tmp_path / "film.webp", wanted, seconds_each=0.25)
+    with Image.open(path) as film:
+        assert film.n_frames == 7 and film.info["loop"] == 0
+        for number in range(7):
+            film.seek(number)
+            film.load()
+            assert film.info["duration"] == 250
+    for picture, frame in zip(wanted, read_frames(path), strict=True):
+        assert np.abs(frame.astype(int) - picture).mean() < 4  # compressed with losses
+    gif = write_animation(tmp_path / "film.gif", wanted, seconds_each=0.25)
+    assert path.stat().st_size < gif.stat().st_size
+    again = write_animation(tmp_path / "again.webp", wanted, seconds_each=0.25)
+    assert again.read_bytes() == path.read_bytes()
+
+
 def test_the_drawing_s_own_colours_are_kept_to_the_last_bit(tmp_path: Path) -> None:
     wanted = pictures(2)
     _, frame = read_frames(write_animation(tmp_path / "film.gif", wanted, seconds_each=0.25))
@@ -107,7 +124,7 @@ def test_full_disk_leaves_the_old_animation_intact(
 
 def test_wrong_name_pictures_or_time_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"the animation's name must end with \.gif; got film\.mp4"
+        ValueError, match=r"the animation's name must end with \.gif or \.webp; got film\.mp4"
     ):
         write_animation(tmp_path / "film.mp4", pictures(2), seconds_each=0.25)
     with pytest.raises(ValueError, match="pictures must be one or more of one size; got sizes"):

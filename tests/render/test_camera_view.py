@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,13 +106,16 @@ def test_front_face_is_tinted_and_the_back_is_not() -> None:
     assert shown[1].pixels[probe].any()
 
 
-def test_true_boxes_are_dashed_and_predicted_ones_are_not() -> None:
-    boxes = make_boxes([[9.0, 4.6, 1.0, 4.2, 1.9, 1.5, 0.2, 0.0, 0.0]])
-    lit = []
-    for style in (TRUE, BoxStyle(name="solid", color=TRUE.color)):
-        drawn = draw_camera(black(), INTRINSICS, cam_from_ego(), [layer_of(boxes, style)], NAMES)
-        lit.append(int((drawn.pixels[..., 0] > 0).sum()))
-    assert 0.4 < lit[0] / lit[1] < 0.85
+def test_true_boxes_are_outlines_on_the_ground() -> None:
+    row = [9.0, 4.6, 1.0, 4.2, 1.9, 1.5, 0.2, 0.0, 0.0]
+    flat = [*row[:2], 0.25, *row[3:5], 0.0, *row[6:]]
+    # The same outline as that of a box without height on the same ground.
+    drawn, expected = (
+        draw_camera(black(), INTRINSICS, cam_from_ego(), [layer_of(make_boxes([r]), style)], NAMES)
+        for r, style in ((row, TRUE), (flat, BoxStyle(name="flat", color=TRUE.color)))
+    )
+    np.testing.assert_array_equal(drawn.pixels > 0, expected.pixels > 0)
+    assert drawn.pixels.any() and not drawn.texts
 
 
 @pytest.mark.parametrize("size", [(225, 400), (900, 1600), (120, 64)])
@@ -127,7 +131,21 @@ def test_labels_neither_overlap_nor_are_cut(size: tuple[int, int], seed: int) ->
     assert_texts_are_whole(drawn)
 
 
-def test_labels_go_to_the_best_boxes_and_cover_no_other_labelled_box() -> None:
+@pytest.mark.parametrize("seed", range(4))
+def test_labels_cover_no_box(seed: int) -> None:
+    detections = random_detections(25, seed)
+    layers = make_layers(detections, None)
+    drawn = draw_camera(black(), INTRINSICS, cam_from_ego(), layers, NAMES)
+    style = BoxStyle(name="lines", color=(255, 0, 0))
+    plain = [replace(layer, style=style) for layer in layers]
+    lines = draw_camera(black(), INTRINSICS, cam_from_ego(), plain, NAMES).pixels.any(-1)
+    assert drawn.texts
+    for text in drawn.texts:
+        # A line is antialiased: its border reaches into the next pixel.
+        assert not lines[text.top + 1 : text.bottom - 1, text.left + 1 : text.right - 1].any()
+
+
+def test_labels_go_to_the_best_boxes_first() -> None:
     rows = [[12.0, 6.5, 1.0, 2.0, 2.0, 2.0, 0.0, 0.0, 0.0]] * 2
     detections = random_detections(2, 0)
     detections = type(detections)(
@@ -135,12 +153,12 @@ def test_labels_go_to_the_best_boxes_and_cover_no_other_labelled_box() -> None:
     )
     layers = make_layers(detections, None)
     drawn = draw_camera(black(), INTRINSICS, cam_from_ego(), layers, NAMES)
-    # Two equal boxes: each label is clear of both; the higher score gets the preferred position.
-    assert len(drawn.texts) == 2
-    corners = corner_pixels(make_boxes(rows[:1]))
-    assert drawn.texts[0].bottom <= corners[:, 1].min() + 1
+    # Two equal boxes: the higher score gets the place above. A line from the second label to its
+    # box would cross the first, so that the second label goes below.
+    top = corner_pixels(make_boxes(rows[:1]))[:, 1].min()
+    best, second = drawn.texts
+    assert top - 3 < best.bottom <= top + 1 and second.top > best.bottom
     color = CLASS_COLORS["pedestrian"]
-    best = drawn.texts[0]
     region = drawn.pixels[best.top : best.bottom, best.left : best.right].reshape(-1, 3)
     assert (np.abs(region.astype(int) - color).sum(1) < 90).any()
 

@@ -30,15 +30,34 @@ def test_capitals_have_the_requested_height() -> None:
         canvas = Canvas.filled(100, 100, (0, 0, 0))
         canvas.text("H", 10, 10, cap_px, (255, 255, 255))
         rows = np.nonzero(canvas.pixels[..., 0].max(1) > 100)[0]
-        # OpenCV 4 adds a pen of 0.13 of the height around the letter's skeleton. OpenCV 5's font
-        # is a little smaller. Both are within these limits, to a rounded pixel.
-        assert 0.9 * cap_px - 1 < np.ptp(rows) + 1 < 1.16 * cap_px + 1.5
+        assert np.ptp(rows) + 1 == pytest.approx(cap_px, abs=1.0)  # to a rounded pixel
+
+
+def test_words_stand_apart_at_any_size() -> None:
+    for cap_px in (7.0, 12.0, 30.0):
+        height, width = text_size("HH HH", cap_px)
+        canvas = Canvas.filled(height, width, (0, 0, 0))
+        canvas.text("HH HH", 0, 0, cap_px, (255, 255, 255))
+        dark = np.nonzero(canvas.pixels[..., 0].max(0) < 60)[0]
+        gaps = np.split(dark, np.flatnonzero(np.diff(dark) > 1) + 1)
+        inner = max(len(gap) for gap in gaps if gap[0] > 0 and gap[-1] < width - 1)
+        assert inner >= 0.4 * cap_px
 
 
 def test_text_in_other_scripts_is_still_drawn() -> None:
     canvas = Canvas.filled(40, 200, (0, 0, 0))
     canvas.text("Fußgänger 歩行者", 0, 0, 10, (255, 255, 255))
     assert canvas.pixels.any()
+
+
+def test_character_that_the_font_lacks_is_a_question_mark() -> None:
+    drawn = []
+    for string in ("a歩\nb°", "a??b°", "a??b?"):
+        canvas = Canvas.filled(40, 200, (0, 0, 0))
+        canvas.text(string, 0, 0, 10, (255, 255, 255))
+        drawn.append(canvas.pixels)
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert (drawn[1] != drawn[2]).any()  # the font has a degree sign
 
 
 def test_text_that_does_not_fit_is_shortened() -> None:
@@ -76,20 +95,21 @@ def test_line_runs_through_pixel_centres() -> None:
     assert canvas.pixels[8].max() == 0 and canvas.pixels[12].max() == 0
 
 
-def test_dashed_line_starts_and_ends_with_a_dash_and_has_gaps() -> None:
-    canvas = Canvas.filled(20, 130, (0, 0, 0))
-    canvas.dashed_line(np.array([5.0, 10.5]), np.array([120.0, 10.5]), (255, 0, 0), 1, dash_px=8)
-    lit = canvas.pixels[10, :, 0] > 128
-    assert lit[6] and lit[118]
-    starts = int((np.diff(lit.astype(int)) == 1).sum())
-    assert 6 <= starts <= 10
+def test_area_leaves_holes_empty() -> None:
+    canvas = Canvas.filled(40, 60, (0, 0, 0))
+    square = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+    canvas.area([10 + 24 * square, 16 + 10 * square, square[:2]], (9, 99, 199))
+    assert tuple(canvas.pixels[12, 12]) == (9, 99, 199)
+    assert not canvas.pixels[20, 20].any() and not canvas.pixels[38, 38].any()
+    canvas.area([], (255, 255, 255))
 
 
-def test_short_dashed_line_is_one_dash() -> None:
-    canvas = Canvas.filled(20, 30, (0, 0, 0))
-    canvas.dashed_line(np.array([5.0, 10.5]), np.array([9.0, 10.5]), (255, 0, 0), 1, dash_px=8)
-    assert (canvas.pixels[10, 6:8, 0] > 128).all()
-    canvas.dashed_line(np.array([5.0, 10.5]), np.array([5.0, 10.5]), (255, 0, 0), 1, dash_px=8)
+def test_disc_is_filled_and_round() -> None:
+    canvas = Canvas.filled(40, 60, (0, 0, 0))
+    canvas.disc((30.0, 20.0), 8.0, (255, 0, 0))
+    lit = canvas.pixels[..., 0] > 128
+    assert lit.sum() == pytest.approx(np.pi * 8**2, rel=0.15)  # antialiased, half a pixel wider
+    assert lit[20, 30] and lit[20, 23] and not lit[13, 23]
 
 
 def test_polygon_is_blended_with_the_pixels_below() -> None:

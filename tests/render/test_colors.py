@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bevstack.render.colors import CLASS_COLORS, WHITE, class_color
+from bevstack.render.colors import CLASS_COLORS, PANEL, WHITE, class_color, text_color
 from bevstack.vocabulary import DETECTION_CLASSES
 
 # Machado, Oliveira and Fernandes 2009, severity 1.0, on linear RGB.
@@ -60,6 +60,20 @@ def test_any_two_class_colours_and_white_differ_visibly(sight: str) -> None:
     for (first, a), (second, b) in combinations(colors.items(), 2):
         distance = np.linalg.norm(lab(a, SIGHT[sight]) - lab(b, SIGHT[sight]))
         assert distance > 18, (first, second, distance)
+
+
+def test_text_in_every_class_colour_is_readable_on_dark_ground() -> None:
+    def luminance(color: tuple[int, int, int]) -> float:
+        encoded = np.array(color) / 255
+        linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+        return float(linear @ (0.2126, 0.7152, 0.0722))
+
+    for name, color in CLASS_COLORS.items():
+        shown = text_color(color)
+        contrast = (luminance(shown) + 0.05) / (luminance(PANEL) + 0.05)
+        assert contrast >= 7.0, (name, contrast)  # WCAG 2, level AAA
+    assert text_color(CLASS_COLORS["car"]) == CLASS_COLORS["car"]  # bright colours stay
+    assert text_color(WHITE) == WHITE
 
 
 def test_every_detection_class_has_a_colour() -> None:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bevstack.render import PREDICTED, TRUE, BoxLayer, make_layers, select_detections
+from bevstack.render import (
+    PREDICTED,
+    TRUE,
+    BoxLayer,
+    choose_detections,
+    make_layers,
+    select_detections,
+)
 from bevstack.types import Annotations, Boxes3D, Detections
 from tests.render.scenes import NAMES, layer_of, make_boxes, random_detections
 
@@ -28,12 +35,56 @@ def test_selection_is_empty_without_detections_score_or_room() -> None:
     assert len(select_detections(random_detections(9, 0), min_score=0.0, max_boxes=0)) == 0
 
 
+CAR, PERSON = [4.5, 1.9, 1.6], [0.7, 0.7, 1.7]
+
+
+@pytest.mark.parametrize(
+    ("size", "distance_m", "is_duplicate"),
+    [
+        (CAR, 1.5, True),  # 1.6 m is half of a car's mean side
+        (CAR, 1.7, False),
+        (CAR, 3.0, False),  # two lanes
+        (PERSON, 0.45, True),
+        (PERSON, 0.55, False),  # two people side by side
+    ],
+)
+def test_a_near_duplicate_of_a_better_box_is_left_out(
+    size: list[float], distance_m: float, is_duplicate: bool
+) -> None:
+    rows = [[10.0, y, z, *size, yaw, 0.0, 0.0] for y, z, yaw in ((0, 0, 0), (distance_m, 9, 2))]
+    # The better one comes second; heights and classes differ.
+    detections = Detections(make_boxes(rows), torch.tensor([0.5, 0.8]), torch.tensor([0, 1]))
+    chosen = choose_detections(detections)
+    assert chosen.rows.tolist() == ([1] if is_duplicate else [1, 0])
+    assert chosen.duplicates == int(is_duplicate)
+
+
+def test_boxes_of_a_chain_are_compared_with_kept_boxes_alone() -> None:
+    rows = [[10.0, 1.2 * k, 0.0, *CAR, 0.0, 0.0, 0.0] for k in range(5)]
+    scores = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5])
+    labels = torch.zeros(5, dtype=torch.int64)
+    chosen = choose_detections(Detections(make_boxes(rows), scores, labels))
+    # The second is near the first; the third is near the second, which is not drawn.
+    assert chosen.rows.tolist() == [0, 2, 4] and chosen.duplicates == 2
+
+
+def test_weak_boxes_are_no_duplicates_and_the_limit_counts_distinct_boxes() -> None:
+    rows = [[10.0 * (k // 2), 0.0, 0.0, *CAR, 0.0, 0.0, 0.0] for k in range(6)]
+    scores = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5, 0.1])
+    detections = Detections(make_boxes(rows), scores, torch.zeros(6, dtype=torch.int64))
+    assert choose_detections(detections)[0].tolist() == [0, 2, 4]
+    assert choose_detections(detections).duplicates == 2
+    assert choose_detections(detections, max_boxes=2).rows.tolist() == [0, 2]
+    kept = select_detections(detections, max_boxes=2)
+    assert kept.scores.tolist() == scores[[0, 2]].tolist()
+
+
 def test_predicted_boxes_are_drawn_over_true_ones() -> None:
     label = torch.tensor([1])
     truth = Annotations(make_boxes([[1, 2, 3, 4, 2, 1, 0, 0, 0]]), label, label)
     layers = make_layers(random_detections(3, 0), truth)
     assert [layer.style for layer in layers] == [TRUE, PREDICTED]
-    assert TRUE.dashed and not PREDICTED.dashed
+    assert TRUE.ground_only and not PREDICTED.ground_only
     assert layers[0].caption(0, NAMES) == "pedestrian"
 
 
@@ -46,6 +97,15 @@ def test_true_boxes_without_detections_are_drawn_in_their_class_colours() -> Non
 def test_caption_holds_class_and_score() -> None:
     layer = layer_of(make_boxes([[1, 2, 3, 4, 2, 1, 0, 0, 0]]))
     assert layer.caption(0, ("traffic_cone",)) == "traffic cone 0.50"
+
+
+def test_caption_holds_the_track() -> None:
+    truth = make_boxes([[1, 2, 3, 4, 2, 1, 0, 0, 0]])
+    one = Detections(truth, torch.tensor([0.71]), torch.tensor([0]))
+    (layer,) = make_layers(one, None, torch.tensor([12]))
+    assert layer.caption(0, ("car",)) == "car #12 0.71"
+    with pytest.raises(ValueError, match="identities"):
+        make_layers(one, None, torch.tensor([12, 13]))
 
 
 def test_box_that_is_not_finite_is_named() -> None:

@@ -10,10 +10,17 @@ import torch
 
 from bevstack.geometry import invert_se3
 from bevstack.render import SheetStyle, draw_sheet, make_layers, select_detections
+from bevstack.render.colors import CLASS_COLORS
 from bevstack.render.sheet import arrange_cameras, fit_image
 from bevstack.types import Annotations, Boxes3D, Detections
 from bevstack.vocabulary import CAMERA_CHANNELS
-from tests.render.scenes import NAMES, assert_texts_are_whole, make_frame, random_detections
+from tests.render.scenes import (
+    NAMES,
+    assert_texts_are_whole,
+    make_boxes,
+    make_frame,
+    random_detections,
+)
 
 WIDE, ROAD, UPRIGHT = (225, 400), (900, 1600), (200, 150)
 
@@ -130,6 +137,33 @@ def test_sheets_of_one_rig_are_equal_in_size() -> None:
         for caption in captions
     }
     assert len(shapes) == 1
+
+
+def yellow(picture: np.ndarray) -> np.ndarray:
+    """Return the mask of pixels in the colour of cars."""
+    return np.abs(picture.astype(int) - CLASS_COLORS["car"]).sum(-1) < 60
+
+
+def test_predicted_and_true_boxes_have_views_side_by_side_in_one_scale() -> None:
+    frame = make_frame([WIDE] * 6, CAMERA_CHANNELS)
+    label, score = torch.zeros(1, dtype=torch.int64), torch.ones(1)
+    # The predicted car is 10 m ahead; the true one is 30 m behind.
+    predicted, true = (
+        make_boxes([[x, 5.0, 30.0, 5.0, 2.0, 1.5, 0.0, 0.0, 0.0]]) for x in (10.0, -30.0)
+    )
+    layers = make_layers(Detections(predicted, score, label), Annotations(true, label, label + 1))
+    sheet = draw_sheet(frame, layers, NAMES, style=SheetStyle(tile_width_px=400)).pixels
+    legend_px = 40
+    below = yellow(sheet[2 * 225 + 12 :])[:-legend_px]
+    left, right = np.split(below[:, : below.shape[1] // 2 * 2], 2, 1)
+    (row_left, column_left), (row_right, column_right) = (
+        np.argwhere(view).mean(0) for view in (left, right)
+    )
+    pixels_per_m = (1218 - 6 - 6) / 2 / 104
+    assert row_right - row_left == pytest.approx(40 * pixels_per_m, abs=4)
+    assert column_right == pytest.approx(column_left, abs=4)
+    alone = draw_sheet(frame, layers[1:], NAMES, style=SheetStyle(tile_width_px=400)).pixels
+    assert alone.shape[1] > sheet.shape[1] and alone.shape[0] < sheet.shape[0]
 
 
 def test_same_input_gives_the_same_pixels() -> None:

@@ -115,7 +115,7 @@ def test_truth_and_weak_boxes_can_be_left_out() -> None:
         return draw_frame(frame, detections, NAMES, options=PictureOptions(**options))  # type: ignore[arg-type]
 
     with_truth, without = draw(boxes), draw(boxes, with_truth=False)
-    assert (with_truth != without).any()
+    assert with_truth.shape[1] > without.shape[1]  # true boxes have a view of their own
     bare = draw_frame(replace(frame, annotations=None), boxes, NAMES)
     np.testing.assert_array_equal(without, bare)
     weak = draw(boxes, min_score=2.0, with_truth=False)
