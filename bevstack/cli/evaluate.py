@@ -42,6 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "needs no --split or --scene",
     )
     parser.add_argument(
+        "--classes",
+        type=Path,
+        metavar="FILE",
+        help="JSON object from categories of the data set to detection classes, or to null",
+    )
+    parser.add_argument(
         "--out",
         type=Path,
         metavar="DIR",
@@ -103,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
     _check_input(args)
     out = args.out or args.results.parent
     check_owner(out, args.results)
-    tables = Tables(args.nuscenes, args.version)
+    tables = Tables(args.nuscenes, args.version, classes=args.classes)
     scored = _score(args, args.results, tables)
     other = None if args.against is None else _score(args, args.against, tables)
     _check_same_samples(args, scored, other)

@@ -31,6 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     selection.add_argument("--sample", metavar="TOKEN", help="draw only this sample")
     nuscenes.add_argument("--max", type=int, metavar="N", help="draw only the first N samples")
     nuscenes.add_argument("--no-truth", action="store_true", help="do not draw true boxes")
+    nuscenes.add_argument(
+        "--classes",
+        type=Path,
+        metavar="FILE",
+        help="JSON object from categories of the data set to detection classes, or to null",
+    )
     images = parser.add_argument_group("your own images")
     images.add_argument(
         "--rig", type=Path, metavar="FILE", help="calibration of the cameras: a JSON rig file"
@@ -91,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
             max_samples=args.max,
             min_score=args.min_score,
             with_truth=not args.no_truth,
+            classes=args.classes,
         )
     print("\n".join(map(str, paths)))
     return 0

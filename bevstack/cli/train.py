@@ -51,6 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="scene to evaluate on; may be repeated",
     )
     parser.add_argument(
+        "--classes",
+        type=Path,
+        metavar="FILE",
+        help="JSON object from categories of the data set to detection classes, or to null",
+    )
+    parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder for checkpoints and logs"
     )
     parser.add_argument(
@@ -107,6 +113,7 @@ def run(args: argparse.Namespace) -> int:
     shared = set(dataset.scene_names) & set(held_out.scene_names if held_out else ())
     if shared:
         console.print(f"note: held-out scenes are also trained on: {', '.join(sorted(shared))}")
+    task = Detection3D(config, dataset, held_out=held_out)
     _print_plan(args, config, dataset, held_out, processes, console)
     if args.dry_run:
         return 0
@@ -118,7 +125,7 @@ def run(args: argparse.Namespace) -> int:
     recipe = config.training
     with training_progress(console, recipe.num_steps, recipe.log_every) as report:
         result = train(
-            Detection3D(config, dataset, held_out=held_out),
+            task,
             args.out,
             resume=args.resume,
             start=args.weights,
@@ -158,6 +165,7 @@ def _dataset(args: argparse.Namespace, config: Config, split: str | list[str]) -
         split=split if isinstance(split, str) else None,
         bev_frame=config.grid.frame,
         class_names=config.class_names,
+        classes=args.classes,
     )
 
 

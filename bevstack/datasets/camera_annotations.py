@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bevstack.geometry import quaternion_from_rotation, se3_from_parts, transform_points
+from bevstack.tables.annotation_checks import NOT_COUNTED, points_inside
 from bevstack.tables.calibration import detection_labels
 from bevstack.tables.reader import Tables
 from bevstack.types import CameraAnnotations
@@ -51,7 +52,7 @@ def camera_annotations(
 
     A box is left out of a camera's boxes if
 
-    - it contains fewer than ``min_points`` lidar and radar points;
+    - it contains fewer than ``min_points`` lidar and radar points, if they were counted;
     - less than a fifth of its outline (the rectangle around its projected corners) lies in the
       image;
     - one of its corners lies behind the camera or less than 0.1 m in front of it. Such a corner has
@@ -74,7 +75,8 @@ def camera_annotations(
     table = tables.annotations
     rows = tables.annotations_of(sample)
     labels = detection_labels(tables, rows, class_names)
-    kept = (labels >= 0) & (table.num_points[rows] >= min_points)
+    points = points_inside(tables, rows)
+    kept = (labels >= 0) & ((points >= min_points) | (points == NOT_COUNTED))
     rows, labels = rows[kept], labels[kept]
     world_from_box = se3_from_parts(
         torch.from_numpy(table.rotation[rows]), torch.from_numpy(table.translation[rows])

@@ -269,7 +269,7 @@ class _TrainingSamples(_Samples):
         clip = clip if lost is None else lose_camera(clip, lost)
         prepared = prepare_clip(clip, config, images, bev_augmentation, pixels)
         if not self._keep_empty_boxes and prepared.annotations is not None:
-            has_points = prepared.annotations.num_points > 0
+            has_points = prepared.annotations.num_points != 0
             prepared = replace(prepared, annotations=prepared.annotations[has_points])
         labels = tuple(source.prepare(clip, prepared) for source in self._labels)
         return PreparedSample(prepared, (), labels)

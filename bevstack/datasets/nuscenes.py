@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from bevstack.config import Config
 from bevstack.datasets.camera_annotations import MIN_POINTS, camera_annotations
+from bevstack.datasets.camera_rows import camera_rows, camera_sensors
 from bevstack.datasets.images import read_image
 from bevstack.datasets.preprocess import decoding_reduction
 from bevstack.datasets.rig_check import warn_of_rigs
@@ -26,12 +28,13 @@ from bevstack.tables.calibration import (
     world_annotations,
     world_from_ego_at,
 )
+from bevstack.tables.classes import Classes
 from bevstack.tables.reader import Tables
 from bevstack.tables.splits import scenes_of_split
 from bevstack.tables.time_checks import is_stale
 from bevstack.types import Annotations, CameraAnnotations, Frame
 from bevstack.types.times import MAX_CAMERA_AGE_S
-from bevstack.vocabulary import CAMERA_CHANNELS, DETECTION_CLASSES
+from bevstack.vocabulary import DETECTION_CLASSES
 
 
 class NuScenesDataset:
@@ -51,6 +54,7 @@ class NuScenesDataset:
             lidar where it is the reference.
         class_names: the detection classes whose annotations are kept; labels index into them.
         max_camera_age_s: a camera whose key frame is farther in time from its sample is lost.
+        classes: classes of categories that are not nuScenes'; see ``Tables``.
 
     Raises:
         FileNotFoundError: no such root, version or table.
@@ -73,13 +77,15 @@ class NuScenesDataset:
         bev_frame: str = "ego",
         class_names: Sequence[str] = DETECTION_CLASSES,
         max_camera_age_s: float = MAX_CAMERA_AGE_S,
+        classes: Classes | Path | str | None = None,
     ) -> None:
         if bev_frame not in FRAMES:
             raise ValueError(f"bev_frame must be one of {', '.join(FRAMES)}; got {bev_frame!r}")
         if scenes is not None and split is not None:
             raise ValueError(f"scenes or split must be given, not both; got {scenes} and {split!r}")
         check_class_names(class_names)
-        self.tables = root if isinstance(root, Tables) else Tables(root, version or "")
+        self.tables = _open(root, version, classes)
+        self._has_truth = self.tables.has_annotations
         self.bev_frame = bev_frame
         self.class_names = tuple(class_names)
         self._scene_rows = self.tables.scene_rows(_scene_names(self.tables, scenes, split))
@@ -91,7 +97,9 @@ class NuScenesDataset:
         self._reference = self.tables.reference_keyframes(self._selection)
         self.max_camera_age_s = max_camera_age_s
         check_samples(self.tables, self._selection, bev_frame, max_camera_age_s)
-        check_calibrations(self.tables, self._used_sensors())
+        references = self.tables.keyframes.sensor[self._reference]
+        used = np.union1d(camera_sensors(self.tables, self._selection), references)
+        check_calibrations(self.tables, used)
         warn_of_rigs(self.tables, [rows[0] for rows in ordered if len(rows)])
 
     def __len__(self) -> int:
@@ -139,6 +147,12 @@ class NuScenesDataset:
         chosen = np.fromiter(indices, dtype=np.int64)
         selected._selection = self._selection[chosen]
         selected._reference = self._reference[chosen]
+        return selected
+
+    def without_annotations(self) -> NuScenesDataset:
+        """Return the same samples without true boxes, whose tables are then not read."""
+        selected = copy.copy(self)
+        selected._has_truth = False
         return selected
 
     def missing_images(self) -> dict[str, list[str]]:
@@ -255,14 +269,7 @@ class NuScenesDataset:
         )
 
     def _cameras(self, sample: int) -> NDArray[np.int64]:
-        """Return the key-frame rows of a sample's cameras in the order of the camera axis."""
-        sensors = self.tables.calibrated_sensors
-        rows = self.tables.keyframes_of(sample)
-        rows = rows[sensors.is_camera[self.tables.keyframes.sensor[rows]]]
-        channels = sensors.channel[self.tables.keyframes.sensor[rows]]
-        order = sorted(range(len(rows)), key=lambda i: _camera_order(str(channels[i])))
-        cameras: NDArray[np.int64] = rows[order]
-        return cameras
+        return camera_rows(self.tables, sample)
 
     def _reductions(self, sample: int, images_for: Config | None) -> NDArray[np.int64]:  # (N,)
         """Return the decoding reduction of each of a sample's images."""
@@ -293,7 +300,7 @@ class NuScenesDataset:
         sample: int,
         bev_from_world: Tensor,  # (4, 4)
     ) -> Annotations | None:
-        if not len(self.tables.annotations.token):
+        if not self._has_truth or not len(self.tables.annotations.token):
             return None  # a test version, whose annotations are withheld
         annotations = world_annotations(self.tables, sample, self.class_names)
         annotations = annotations.transformed(bev_from_world)  # in float64, before rounding
@@ -321,18 +328,15 @@ class NuScenesDataset:
             min_points=min_points,
         )
 
-    def _used_sensors(self) -> NDArray[np.int32]:
-        """Return the rows of the calibrations that the samples use."""
-        used = [self.tables.keyframes.sensor[self._reference]]
-        for sample in self._selection:
-            cameras = self._cameras(int(sample))
-            if not len(cameras):
-                raise ValueError(
-                    "every sample must have the key frame of a camera in sample_data.json; got "
-                    f"none for {str(self.tables.samples.token[sample])!r}"
-                )
-            used.append(self.tables.keyframes.sensor[cameras])
-        return np.unique(np.concatenate(used)) if used else np.empty(0, dtype=np.int32)
+
+def _open(
+    root: Path | str | Tables, version: str | None, classes: Classes | Path | str | None
+) -> Tables:
+    if not isinstance(root, Tables):
+        return Tables(root, version or "", classes=classes)
+    if classes is not None:
+        raise ValueError("classes must be given to Tables, not with open tables; got both")
+    return root
 
 
 def _scene_names(
@@ -343,8 +347,3 @@ def _scene_names(
     if scenes is not None:
         return scenes_of_split(tables, list(scenes))
     return tuple(str(name) for name in tables.scenes.name)
-
-
-def _camera_order(channel: str) -> tuple[int, str]:
-    known = channel in CAMERA_CHANNELS
-    return (CAMERA_CHANNELS.index(channel) if known else len(CAMERA_CHANNELS), channel)

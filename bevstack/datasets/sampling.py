@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevstack.datasets.nuscenes import NuScenesDataset
-from bevstack.tables.names import CATEGORY_TO_CLASS
+from bevstack.tables.annotation_checks import points_inside
 
 Item = TypeVar("Item")
 
@@ -21,18 +21,21 @@ Item = TypeVar("Item")
 def class_presence(dataset: NuScenesDataset) -> NDArray[np.bool_]:  # (samples, classes)
     """Return a mask of the classes of which each sample has a true box.
 
-    Boxes without any lidar or radar point do not count, because training leaves them out.
+    Boxes without any lidar or radar point do not count, because training leaves them out; boxes
+    whose points were not counted do.
     """
     tables = dataset.tables
+    table = tables.annotations
     label_by_name = {name: label for label, name in enumerate(dataset.class_names)}
-    names = tables.annotations.category.names
+    class_by_category = tables.class_by_category
     labels = np.array(
-        [label_by_name.get(CATEGORY_TO_CLASS.get(str(name), ""), -1) for name in names]
+        [label_by_name.get(class_by_category.get(str(c), ""), -1) for c in table.category.names],
+        dtype=np.int64,
     )
-    label = labels[tables.annotations.category.codes]
-    known = (label >= 0) & (tables.annotations.num_points > 0)
+    label = labels[table.category.codes]
+    known = (label >= 0) & (points_inside(tables, np.arange(len(label))) != 0)
     present = np.zeros((len(tables.samples.token), len(label_by_name)), dtype=np.bool_)
-    present[tables.annotations.sample[known], label[known]] = True
+    present[table.sample[known], label[known]] = True
     rows = [tables.sample_row(dataset.sample_token(index)) for index in range(len(dataset))]
     return present[rows]
 

@@ -57,7 +57,7 @@ def encode_targets(
 
 
 def _is_trained(annotations: Annotations, grid: BEVGrid) -> Tensor:  # (A,) bool
-    return grid.contains(annotations.boxes.center) & (annotations.num_points > 0)
+    return grid.contains(annotations.boxes.center) & (annotations.num_points != 0)
 
 
 def _padded(rows: list[Tensor], device: torch.device | str) -> Tensor:  # (B, A, ...)

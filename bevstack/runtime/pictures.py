@@ -25,6 +25,7 @@ from bevstack.render import (
 from bevstack.runtime.detections_file import read_detections
 from bevstack.runtime.rig import frame_from_rig, read_rig
 from bevstack.runtime.surroundings import SceneSurroundings
+from bevstack.tables.classes import Classes
 from bevstack.types import Detections, Frame
 
 
@@ -65,7 +66,7 @@ def draw_frame(
     options = options or PictureOptions()
     annotations = frame.annotations if options.with_truth else None
     if annotations is not None:
-        annotations = annotations[annotations.num_points > 0]
+        annotations = annotations[annotations.num_points != 0]
     caption = "" if annotations is None else f"{len(annotations)} true boxes"
     if detections is not None:
         selection = choose_detections(
@@ -108,6 +109,7 @@ def draw_results(
     max_samples: int | None = None,
     min_score: float = 0.2,
     with_truth: bool = True,
+    classes: Classes | Path | str | None = None,
     sheet: SheetStyle | None = None,
 ) -> list[Path]:
     """Draw the samples of a results file, in the ego frame, one picture each.
@@ -122,6 +124,7 @@ def draw_results(
         max_samples: draw at most this number, the first ones.
         min_score: predicted boxes with a lower score are not drawn.
         with_truth: draw true boxes too, if the data set has them.
+        classes: classes of categories that are not nuScenes'; see ``Tables``.
         sheet: size of the pictures.
 
     Returns:
@@ -133,7 +136,9 @@ def draw_results(
         OSError: the folder cannot be written.
     """
     submission = read_submission(results_path)
-    dataset = NuScenesDataset(root, version, scenes=scenes)
+    dataset = NuScenesDataset(root, version, scenes=scenes, classes=classes)
+    if not with_truth:
+        dataset = dataset.without_annotations()
     chosen = _choose(dataset, submission.sample_tokens, samples)[:max_samples]
     around = {scene: SceneSurroundings(dataset, scene) for scene in dataset.scene_names}
     options = PictureOptions(

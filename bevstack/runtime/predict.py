@@ -91,6 +91,7 @@ def predict_dataset(
         ValueError: ``<out>.parts`` holds scenes of another model or data set.
     """
     shard = shard or Shard()
+    dataset = dataset.without_annotations()
     missing = dataset.missing_images()
     if missing and not skip_missing:
         raise FileNotFoundError(_describe_missing(missing))

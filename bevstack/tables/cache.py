@@ -35,7 +35,7 @@ except ImportError:  # on Windows: concurrent processes each build the file
     _fcntl = None
 
 FILE_NAME = "bevstack_columns.safetensors"
-FORMAT = 3  # increased when records change, so that older files are rebuilt
+FORMAT = 4  # increased when records or their checks change, so that older files are rebuilt
 CACHE_FROM_BYTES = 64 << 20  # size of all tables; smaller ones are parsed in half a second
 _SUBPROCESS_RECORD = "annotations"  # takes as long to build as all the remaining records together
 
@@ -63,7 +63,9 @@ def open_records(folder: Path, *, cache: bool | None = None) -> Records:
 class CachedRecords:
     """Records mapped from the column file, which is built if it is missing, outdated or damaged.
 
-    If it cannot be written, a warning gives the reason and the JSON tables are parsed instead.
+    Tables with a fault are never cached. A record whose tables are missing is left out of the file,
+    so its use raises the error. If the file cannot be written, a warning gives the reason and the
+    JSON tables are parsed instead.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -77,7 +79,10 @@ class CachedRecords:
             if self._file is None:
                 break
             try:
-                return record_from_arrays(RECORDS[name], self._file.arrays(f"{name}."))
+                arrays = self._file.arrays(f"{name}.")
+                if not arrays:
+                    break  # the record's tables are missing
+                return record_from_arrays(RECORDS[name], arrays)
             except DamagedFileError as error:
                 self._warn(f"the column cache is rebuilt: the file in use {error}")
                 self._file = self._build(check=True)
@@ -110,7 +115,7 @@ class CachedRecords:
             state = _cache_key(self._folder)
             try:
                 arrays = _all_arrays(self._folder, self._json)
-            except (ValueError, FileNotFoundError):
+            except ValueError:
                 return None  # reading the faulty record raises the error again
             if _cache_key(self._folder) != state:
                 return None  # another program is changing the tables
@@ -184,13 +189,18 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _all_arrays(folder: Path, source: JsonRecords) -> dict[str, NDArray[Any]]:
-    """Return the arrays of all records, by ``record.field`` or ``record.field.part``."""
+    """Return the arrays of all records, by ``record.field`` or ``record.field.part``.
+
+    Records whose tables are missing are left out.
+    """
     arrays: dict[str, NDArray[Any]] = {}
     with _built_in_subprocess(folder, _SUBPROCESS_RECORD) as wait:
         for name in RECORDS:
-            if name != _SUBPROCESS_RECORD:
-                arrays |= named_arrays(name, source)
-        arrays |= wait() or named_arrays(_SUBPROCESS_RECORD, source)
+            with contextlib.suppress(FileNotFoundError):
+                if name == _SUBPROCESS_RECORD:
+                    arrays |= wait() or named_arrays(name, source)
+                else:
+                    arrays |= named_arrays(name, source)
     return arrays
 
 

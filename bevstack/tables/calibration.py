@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +12,8 @@ from torch import Tensor
 from bevstack.geometry import se3_from_parts, yaw_from_rotation
 from bevstack.geometry.camera import check_intrinsics
 from bevstack.geometry.se3 import rotation_from_quaternion
-from bevstack.tables.names import CATEGORY_TO_CLASS
+from bevstack.tables.annotation_checks import check_boxes, points_inside
+from bevstack.tables.classes import suggest_class
 from bevstack.tables.reader import Tables
 from bevstack.types import Annotations, Boxes3D
 from bevstack.vocabulary import DETECTION_CLASSES
@@ -87,11 +87,15 @@ def world_annotations(
         tables: the version's tables.
         sample: row of the sample.
         class_names: the classes to keep; labels index into them.
+
+    Raises:
+        ValueError: a box is not finite, has no volume or no unit quaternion; names its annotation.
     """
     rows = tables.annotations_of(sample)
     table = tables.annotations
     labels = detection_labels(tables, rows, class_names)
     rows, labels = rows[labels >= 0], labels[labels >= 0]
+    check_boxes(tables, rows)
     rotation = rotation_from_quaternion(torch.from_numpy(table.rotation[rows]))
     boxes = Boxes3D(
         center=torch.from_numpy(table.translation[rows]),
@@ -99,7 +103,8 @@ def world_annotations(
         yaw=yaw_from_rotation(rotation),
         velocity=torch.from_numpy(table.velocity[rows]),
     )
-    return Annotations(boxes, torch.from_numpy(labels), torch.from_numpy(table.num_points[rows]))
+    num_points = torch.from_numpy(points_inside(tables, rows))
+    return Annotations(boxes, torch.from_numpy(labels), num_points)
 
 
 def detection_labels(
@@ -109,8 +114,9 @@ def detection_labels(
 ) -> NDArray[np.int64]:  # (n,)
     """Return the class index of each annotation, -1 for categories outside ``class_names``."""
     label_by_name = {name: label for label, name in enumerate(class_names)}
+    class_by_category = tables.class_by_category
     categories = tables.annotations.category[annotations]
-    labels = [label_by_name.get(CATEGORY_TO_CLASS.get(str(c), ""), -1) for c in categories]
+    labels = [label_by_name.get(class_by_category.get(str(c), ""), -1) for c in categories]
     return np.array(labels, dtype=np.int64)
 
 
@@ -122,8 +128,7 @@ def check_class_names(class_names: Sequence[str]) -> None:
     """
     for name in class_names:
         if name not in DETECTION_CLASSES:
-            closest = difflib.get_close_matches(name, DETECTION_CLASSES, n=1, cutoff=0.0)
             raise ValueError(
-                f"class_names must be among {', '.join(DETECTION_CLASSES)}; got {name!r}; did you "
-                f"mean {closest[0]!r}?"
+                f"class_names must be among {', '.join(DETECTION_CLASSES)}; got {name!r}; "
+                f"{suggest_class(name)}"
             )

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevstack.json_files import parse_json, read_bytes
+from bevstack.tables.duplicates import check_unique
 from bevstack.tables.fields import Column, Field, Floats, Tokens
 from bevstack.tables.links import link_rows
 from bevstack.tables.text import TextColumn
@@ -39,8 +40,8 @@ class TableColumns:
 
     Raises:
         FileNotFoundError: the table does not exist.
-        ValueError: the file is not JSON or not a list of objects, a row lacks a requested field, or
-            a value does not have the kind of its field.
+        ValueError: the file is not JSON or not a list of objects, a row lacks a requested field, a
+            value does not have the kind of its field, or a token occurs twice.
     """
 
     def __init__(self, path: Path, fields: Mapping[str, Field] | None = None) -> None:
@@ -55,9 +56,18 @@ class TableColumns:
         columns = _parse_with_msgspec(path, kinds)
         self._columns = _parse_with_json(path, kinds) if columns is None else columns
         self._check_finite(kinds)
+        check_unique(path, "token", self.token)
 
     def __len__(self) -> int:
         return len(self._columns["token"])
+
+    def check_unique(self, field: str) -> None:
+        """Check that no two rows have the same value of a field of strings.
+
+        Raises:
+            ValueError: two rows have; names the value and the rows.
+        """
+        check_unique(self._path, field, self.text(field))
 
     @property
     def token(self) -> TextColumn:
@@ -84,11 +94,9 @@ class TableColumns:
         With ``optional`` the empty token "" becomes ``NO_ROW``.
 
         Raises:
-            ValueError: a token does not occur in ``target``, or occurs there twice.
+            ValueError: a token does not occur in ``target``.
         """
-        rows, missing, duplicate = link_rows(self.text(field), target.token, optional=optional)
-        if duplicate is not None:
-            raise ValueError(f"tokens of {target._path} must be unique; got {duplicate!r} twice")
+        rows, missing, _ = link_rows(self.text(field), target.token, optional=optional)
         if missing is not None:
             raise ValueError(
                 f"{self.location(missing, field)} must be a token of {target.name}.json; got "

@@ -17,6 +17,7 @@ Values = Sequence[Any]
 Column = NDArray[Any] | TextColumn
 
 _INT64 = range(-(2**63), 2**63)
+_FLOAT_LIMIT = 2**1023  # whole numbers beyond it may be no float64
 
 
 class Field(ABC):
@@ -64,7 +65,9 @@ class Integers(Numbers):
 
     def accepts(self, value: object) -> bool:
         """Return True for a whole number of 64 bits."""
-        return (isinstance(value, int) and value in _INT64) or (value is None and self._or_null)
+        if value is None:
+            return self._or_null
+        return isinstance(value, int) and not isinstance(value, bool) and value in _INT64
 
     def pack(self, values: Values) -> NDArray[np.int64]:
         """Pack values into an array, null as 0."""
@@ -72,19 +75,15 @@ class Integers(Numbers):
 
 
 class Flags(Numbers):
-    """Booleans; other values count by Python's truth rule."""
+    """JSON booleans; text, 0, 1 and null are refused."""
 
-    requirement = "be true or false"
+    requirement = "be true or false, without quotation marks"
     dtype = np.bool_
     json_type = bool
 
     def accepts(self, value: object) -> bool:
-        """Return True for any value."""
-        return True
-
-    def pack(self, values: Values) -> NDArray[np.bool_]:
-        """Pack values into an array by Python's truth rule, so that null is false."""
-        return super().pack(list(map(bool, values)))
+        """Return True for a boolean."""
+        return isinstance(value, bool)
 
 
 class Floats(Field):
@@ -99,16 +98,16 @@ class Floats(Field):
         self.shape = shape
         self.finite = finite
         self.requirement = f"hold numbers of shape {shape}"
-        plain = len(shape) == 1 and finite
-        self.json_type = GenericAlias(tuple, (float,) * shape[0]) if plain else list
-        self._plain = plain
+        self._plain = len(shape) == 1
+        self.json_type = float
+        for _ in shape:
+            self.json_type = GenericAlias(list, (self.json_type,))
+        if self._plain:
+            self.json_type = GenericAlias(tuple, (float,) * shape[0])
 
     def accepts(self, value: object) -> bool:
         """Return True for numbers of the shape, or an empty list."""
-        try:
-            return value == [] or np.array(value, dtype=np.float64).shape == self.shape
-        except (ValueError, TypeError):
-            return False
+        return value == [] or _are_numbers(value, self.shape)
 
     def pack(self, values: Values) -> NDArray[np.float64]:
         """Pack values into an array (rows, *shape)."""
@@ -123,6 +122,17 @@ class Floats(Field):
     def join(self, chunks: list[NDArray[np.float64]]) -> NDArray[np.float64]:
         """Concatenate the arrays to (rows, *shape)."""
         return np.concatenate([np.empty((0, *self.shape)), *chunks])
+
+
+def _are_numbers(value: object, shape: tuple[int, ...]) -> bool:
+    """Return True for nested lists of numbers of a shape; text and booleans are no numbers."""
+    if shape:
+        if not isinstance(value, list) or len(value) != shape[0]:
+            return False
+        return all(_are_numbers(part, shape[1:]) for part in value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return isinstance(value, float) or abs(value) < _FLOAT_LIMIT
 
 
 class Tokens(Field):
@@ -208,7 +218,7 @@ class Names(Text):
 
 
 class Paths(Text):
-    """File names, split at the last "__".
+    """File names, split at the last "__"; backslashes, as written on Windows, become slashes.
 
     A nuScenes name has folder, log and sensor before the last "__", and the timestamp behind it.
     """
@@ -220,6 +230,7 @@ class Paths(Text):
         """Pack the heads of the names as codes and the tails as text."""
         if not values:
             return self._heads.pack([]), PlainText.from_strings([])
+        values = [value.replace("\\", "/") for value in values]
         heads, marks, tails = zip(*[value.rpartition("__") for value in values], strict=True)
         if set(marks) != {"__"}:
             return self._heads.pack([""] * len(values)), PlainText.from_strings(values)

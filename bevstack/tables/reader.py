@@ -8,7 +8,7 @@ into memory from a column file (`bevstack.tables.cache`). Nothing is pickled.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevstack.tables.cache import Records, open_records
+from bevstack.tables.classes import Classes, classes_of_categories, read_classes
 from bevstack.tables.links import NO_ROW
 from bevstack.tables.names import LIDAR_CHANNEL
 from bevstack.tables.records import (
@@ -42,14 +43,26 @@ class Tables:
         version: the folder of the 13 tables, such as "v1.0-mini".
         cache: True caches the tables in a column file beside them or in the user's cache folder,
             False parses them, and None caches tables of 64 MiB and more.
+        classes: detection classes of categories that are not nuScenes', None for one to leave out;
+            or the path of such a mapping as JSON.
 
     Raises:
-        FileNotFoundError: the root or the version does not exist; the message lists the versions.
+        FileNotFoundError: the root, the version or the file of ``classes`` does not exist; the
+            message lists the versions.
+        ValueError: ``classes`` names an unknown detection class.
     """
 
-    def __init__(self, root: Path | str, version: str, *, cache: bool | None = None) -> None:
+    def __init__(
+        self,
+        root: Path | str,
+        version: str,
+        *,
+        cache: bool | None = None,
+        classes: Classes | Path | str | None = None,
+    ) -> None:
         self.root = Path(root)
         self._cache = cache
+        self._classes = read_classes(classes)
         self.version = version
         if not self.root.is_dir():
             raise FileNotFoundError(
@@ -69,7 +82,8 @@ class Tables:
         return self.root / self.version
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: self.__dict__[name] for name in ("root", "version", "_cache")}
+        kept = ("root", "version", "_cache", "_classes")
+        return {name: self.__dict__[name] for name in kept}
 
     @cached_property
     def scenes(self) -> Scenes:
@@ -100,6 +114,24 @@ class Tables:
     def annotations(self) -> SampleAnnotations:
         """Return the ground-truth boxes in file order; none in a version without annotations."""
         return self._record("annotations", SampleAnnotations)
+
+    @property
+    def has_annotations(self) -> bool:
+        """Return True if the version has a table of annotations, which may be empty."""
+        return (self.folder / "sample_annotation.json").is_file()
+
+    @cached_property
+    def class_by_category(self) -> Mapping[str, str]:
+        """Return the detection class of each category that has one.
+
+        Raises:
+            ValueError: there are boxes and no category has a class, or ``classes`` names a category
+                that does not exist; the message lists the categories.
+        """
+        category = self.annotations.category
+        names = [str(name) for name in category.names]
+        counts = np.bincount(category.codes, minlength=len(names)).tolist()
+        return classes_of_categories(names, counts, self._classes, self.folder)
 
     def scene_rows(self, names: Sequence[str]) -> NDArray[np.int32]:
         """Return the rows of scenes by name, in the order of the names.

@@ -63,7 +63,10 @@ class SensorReadings:
 
 @dataclass(frozen=True)
 class SampleAnnotations:
-    """Rows of ``sample_annotation.json``: ground-truth boxes in the world frame."""
+    """Rows of ``sample_annotation.json``: ground-truth boxes in the world frame.
+
+    Centres, sizes and rotations are those of the table; ``annotation_checks`` checks them on use.
+    """
 
     token: TextColumn  # (A,)
     sample: NDArray[np.int32]  # (A,) row in Samples
@@ -76,7 +79,8 @@ class SampleAnnotations:
     translation: NDArray[np.float64]  # (A, 3) metres, centre of gravity
     size: NDArray[np.float64]  # (A, 3) metres, (width, length, height)
     rotation: NDArray[np.float64]  # (A, 4) quaternion wxyz, of world_from_box
-    num_points: NDArray[np.int64]  # (A,) lidar and radar points inside
+    num_points: NDArray[np.int64]  # (A,) sum of the two counts of points inside, as in the devkit
+    counted: NDArray[np.bool_]  # (A,) False if a count is negative: the points were not counted
     velocity: NDArray[np.float64]  # (A, 2) m/s along world (x, y), NaN if unknown
 
 
@@ -147,7 +151,9 @@ def annotation_velocity(
     gap = seconds[last] - seconds[first]
     both = (prev != NO_ROW) & (next_ != NO_ROW)
     known = (gap > 0) & (gap <= np.where(both, 2 * MAX_VELOCITY_GAP_S, MAX_VELOCITY_GAP_S))
-    difference = (translation[last] - translation[first])[:, :2]
+    with np.errstate(invalid="ignore", over="ignore"):  # infinite centres, refused on use
+        difference = (translation[last] - translation[first])[:, :2]
+    known &= np.isfinite(difference).all(axis=1)
     velocity = np.full((len(own), 2), np.nan)
     np.divide(difference, gap[:, None], out=velocity, where=known[:, None])
     return velocity

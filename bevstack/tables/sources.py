@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevstack.tables.columns import TableColumns
+from bevstack.tables.duplicates import check_annotations, check_keyframes
 from bevstack.tables.fields import (
     AtMostOneToken,
     Field,
@@ -53,7 +54,8 @@ class JsonRecords:
 
         Raises:
             FileNotFoundError: a table of the record does not exist.
-            ValueError: a table of the record is damaged, or refers to a token that does not exist.
+            ValueError: a table of the record is damaged, refers to a token that does not exist, or
+                holds a row twice.
         """
         record: Record = getattr(self, f"_{name}")
         return record
@@ -61,6 +63,7 @@ class JsonRecords:
     @cached_property
     def _scenes(self) -> Scenes:
         table = self._scene_table
+        table.check_unique("name")
         return Scenes(
             np.asarray(table.token),
             np.asarray(table.text("name")),
@@ -124,7 +127,10 @@ class JsonRecords:
             )
 
         is_keyframe = table.array("is_key_frame")
-        return select(is_keyframe), select(~is_keyframe)
+        keyframes, sweeps = select(is_keyframe), select(~is_keyframe)
+        channels = self._calibrated_sensors.channel[keyframes.sensor]
+        check_keyframes(keyframes.sample, channels, keyframes.token, self._samples.token)
+        return keyframes, sweeps
 
     @cached_property
     def _annotations(self) -> SampleAnnotations:
@@ -134,7 +140,10 @@ class JsonRecords:
         fields: dict[str, Field] = {
             **{name: Tokens() for name in ("sample_token", "instance_token", "prev", "next")},
             **{"visibility_token": Names(), "attribute_tokens": AtMostOneToken()},
-            **{"translation": Floats(3), "size": Floats(3), "rotation": Floats(4)},
+            **{
+                name: Floats(count, finite=False)  # checked on use, one sample at a time
+                for name, count in (("translation", 3), ("size", 3), ("rotation", 4))
+            },
             **{"num_lidar_pts": Integers(), "num_radar_pts": Integers()},
         }
         table = self._table("sample_annotation", fields)
@@ -145,6 +154,10 @@ class JsonRecords:
         neighbours = (table.links(name, table, optional=True) for name in ("prev", "next"))
         visibility = table.text("visibility_token")
         assert isinstance(visibility, CodedText)
+        lidar, radar = table.array("num_lidar_pts"), table.array("num_radar_pts")
+        values = [table.array(name) for name in ("translation", "size", "rotation")]
+        values += [lidar, radar, attribute]
+        check_annotations(sample, instance, values, table.token, self._samples.token)
         return SampleAnnotations(
             token=table.token,
             sample=sample,
@@ -155,7 +168,8 @@ class JsonRecords:
             translation=table.array("translation"),
             size=table.array("size"),
             rotation=table.array("rotation"),
-            num_points=table.array("num_lidar_pts") + table.array("num_radar_pts"),
+            num_points=lidar + radar,
+            counted=(lidar >= 0) & (radar >= 0),
             velocity=annotation_velocity(
                 table.array("translation"), self._samples.timestamp_us[sample], *neighbours
             ),

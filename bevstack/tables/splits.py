@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from bevstack.json_files import read_json
+from bevstack.json_files import read_json, shorten
 from bevstack.tables.reader import Tables
 
 MINI_SPLITS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -41,6 +41,8 @@ OFFICIAL_SPLITS: Mapping[str, str] = MappingProxyType(
     }
 )
 
+SPLITS_FILE = "splits.json"
+
 
 def scenes_of_split(
     tables: Tables,
@@ -59,15 +61,12 @@ def scenes_of_split(
 
     Raises:
         ValueError: an unknown split (the message suggests the closest name), an official split of
-            another version, a scene that is not in the version, or no scene at all.
+            another version, a scene that is not in the version or listed twice, or no scene at all.
         ImportError: only nuscenes-devkit lists the scenes of the split, and it is not installed.
     """
     if not isinstance(split, str):
         names = tuple(split)
-        if not names:
-            raise ValueError("scenes must name at least one scene; got an empty list")
-        tables.scene_rows(names)
-        return names
+        return _listed_scenes(tables, names, "scenes")
     if split in OFFICIAL_SPLITS:
         return _official_scenes(tables, split)
     custom = _custom_splits(tables)
@@ -82,7 +81,22 @@ def scenes_of_split(
             f"{split!r}"
             + (f"; did you mean {closest[0]!r}?" if closest else "; or name the scenes")
         )
-    return scenes_of_split(tables, custom[split])
+    where = f"split {split!r} in {tables.folder / SPLITS_FILE}"
+    return _listed_scenes(tables, custom[split], where)
+
+
+def _listed_scenes(tables: Tables, names: Sequence[str], where: str) -> tuple[str, ...]:
+    """Return the names of a list, after a check that each is a scene and occurs once."""
+    if not names:
+        raise ValueError(f"{where} must name at least one scene; got an empty list")
+    for row, name in enumerate(names):
+        if name in names[:row]:
+            raise ValueError(
+                f"{where} must list every scene once; got {name!r} twice, which would count its "
+                "samples twice: remove one"
+            )
+    tables.scene_rows(names)
+    return tuple(names)
 
 
 def is_official(split: str | Sequence[str]) -> bool:
@@ -132,16 +146,17 @@ def _devkit_scenes(split: str) -> list[str]:
 
 
 def _custom_splits(tables: Tables) -> Mapping[str, list[str]]:
-    path = tables.folder / "splits.json"
+    path = tables.folder / SPLITS_FILE
     if not path.is_file():
         return {}
-    splits: dict[str, list[str]] = read_json(path, str(path))
-    lists = isinstance(splits, dict) and all(
-        isinstance(names, list) and all(isinstance(name, str) for name in names)
-        for names in splits.values()
-    )
-    if not lists:
-        raise ValueError(
-            f"{path} must map split names to lists of scene names; got another structure"
-        )
+    requirement = "map split names to lists of scene names"
+    splits = read_json(path, str(path))
+    if not isinstance(splits, dict):
+        raise ValueError(f"{path} must {requirement}; got {shorten(splits)}")
+    for name, scenes in splits.items():
+        if not isinstance(scenes, list) or not all(isinstance(scene, str) for scene in scenes):
+            raise ValueError(
+                f"{path} must {requirement}; got {shorten(scenes)} for {name!r}: write it as "
+                f'{{"{name}": ["scene-0001"]}}'
+            )
     return splits

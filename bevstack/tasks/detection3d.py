@@ -18,6 +18,7 @@ from bevstack.config import (
 from bevstack.datasets.batch_stream import BatchStream, ClipLabels
 from bevstack.datasets.loader import make_training_loader
 from bevstack.datasets.nuscenes import NuScenesDataset
+from bevstack.datasets.usable_boxes import check_usable_boxes
 from bevstack.losses.criterion import Losses
 from bevstack.losses.detector_loss import DetectorCriterion
 from bevstack.models.backbones.internimage import InternImage, InternImageBlock
@@ -27,7 +28,7 @@ from bevstack.models.build import build_model, load_model, save_weights
 from bevstack.models.detection3d.bev_encoder import BEVEncoderLayer
 from bevstack.models.detection3d.decoder import DecoderLayer
 from bevstack.models.perspective.camera_views import PerspectiveViews
-from bevstack.tasks.held_out import evaluate_held_out
+from bevstack.tasks.held_out import check_scored_boxes, evaluate_held_out
 from bevstack.tasks.task import ProcessGroup, Score, Sharding
 from bevstack.types import Batch
 
@@ -39,6 +40,10 @@ class Detection3D:
         config: the detector and its recipe.
         dataset: the training samples; None for a task that only builds, reads or writes models.
         held_out: samples with annotations that are not used in training; None: no evaluation.
+
+    Raises:
+        ValueError: no box of the training samples can be learned, or none of the held-out samples
+            can be scored (gives the reason), or a box is faulty (names its annotation).
     """
 
     def __init__(
@@ -48,6 +53,10 @@ class Detection3D:
         *,
         held_out: NuScenesDataset | None = None,
     ) -> None:
+        if dataset is not None:
+            check_usable_boxes(dataset, config)
+        if held_out is not None:
+            check_scored_boxes(held_out)
         self.config = config
         self.dataset = dataset
         self.held_out = held_out

@@ -13,7 +13,9 @@ from torch import Tensor
 from bevstack.config import Config
 from bevstack.datasets.loader import make_evaluation_loader
 from bevstack.datasets.nuscenes import NuScenesDataset
-from bevstack.evaluation.detection3d.evaluator import evaluate
+from bevstack.evaluation.detection3d.columns import GroundTruth
+from bevstack.evaluation.detection3d.evaluator import evaluate, why_none_counts
+from bevstack.evaluation.detection3d.metric_config import MetricConfig
 from bevstack.evaluation.detection3d.metrics import DetectionMetrics
 from bevstack.evaluation.detection3d.truth import ground_truth
 from bevstack.evaluation.results.box_entries import columns_of_results
@@ -51,13 +53,34 @@ def evaluate_held_out(
         ValueError: an image is damaged, or the held-out samples have no true box.
     """
     own_part = held_out.select(range(group.rank, len(held_out), group.world_size))
+    own_part = own_part.without_annotations()
     results = _predict(weights, config, own_part, group)
     results = _merged(results, folder, group)
+    tokens = [held_out.sample_token(index) for index in range(len(held_out))]
+    columns = columns_of_results({token: results[token] for token in tokens})
+    return evaluate(columns, _truth(held_out))
+
+
+def check_scored_boxes(held_out: NuScenesDataset) -> None:
+    """Check that the metric counts a true box of the held-out samples.
+
+    Raises:
+        ValueError: it counts none (gives the reason), or a box is not finite or has an unknown
+            attribute (names its annotation).
+    """
+    reason = why_none_counts(_truth(held_out), MetricConfig())
+    if reason is not None:
+        raise ValueError(
+            f"the {len(held_out)} held-out samples of {held_out.tables.folder} must have a true "
+            f"box that the metric counts; got none: {reason}"
+        )
+
+
+def _truth(held_out: NuScenesDataset) -> GroundTruth:
     tables = held_out.tables
     tokens = [held_out.sample_token(index) for index in range(len(held_out))]
-    truth = ground_truth(tables, np.array([tables.sample_row(token) for token in tokens]))
-    columns = columns_of_results({token: results[token] for token in tokens})
-    return evaluate(columns, truth)
+    rows = np.array([tables.sample_row(token) for token in tokens], dtype=np.int64)
+    return ground_truth(tables, rows)
 
 
 @torch.inference_mode()

@@ -55,7 +55,7 @@ class Annotations:
 
     boxes: Boxes3D  # A boxes
     labels: Tensor  # (A,) int64, index into the configuration's class names
-    num_points: Tensor  # (A,) int64, lidar and radar points inside; 0 is filtered before scoring
+    num_points: Tensor  # (A,) int64, lidar and radar points inside, -1 if not counted; 0: unscored
 
     def __post_init__(self) -> None:
         expect_shape("labels", self.labels, (len(self.boxes),))

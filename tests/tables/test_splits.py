@@ -104,3 +104,32 @@ def test_only_the_devkits_names_are_official() -> None:
     assert is_official("val")
     assert not is_official("synth_val")
     assert not is_official(["scene-0103"])
+
+
+@pytest.mark.parametrize("scenes", [["scene-0916", "scene-0103", "scene-0916"], ["scene-0103"] * 2])
+def test_a_scene_that_a_split_lists_twice_is_refused(root: Path, scenes: list[str]) -> None:
+    tables = Tables(root, VERSION)
+    (tables.folder / "splits.json").write_text(json.dumps({"mine": scenes, "good": scenes[:1]}))
+    with pytest.raises(
+        ValueError, match=rf"split 'mine' in .*splits\.json .*once; got '{scenes[0]}' twice"
+    ):
+        scenes_of_split(tables, "mine")
+    with pytest.raises(ValueError, match=rf"scenes must list .*got '{scenes[0]}' twice"):
+        scenes_of_split(tables, scenes)
+    assert scenes_of_split(tables, "good") == (scenes[0],)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"mine": ["scene-0103"], "mine": ["scene-0916"]}', "the key 'mine' twice"),
+        ('{"mine": "scene-0103"}', "got 'scene-0103' for 'mine'"),
+        ('{"mine": []}', r"split 'mine' in .* must name at least one scene"),
+        ("[" * 100_000, "must be JSON"),
+    ],
+)
+def test_a_splits_json_of_another_form_is_refused(root: Path, text: str, message: str) -> None:
+    tables = Tables(root, VERSION)
+    (tables.folder / "splits.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        scenes_of_split(tables, "mine")

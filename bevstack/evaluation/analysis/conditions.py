@@ -12,7 +12,9 @@ from bevstack.evaluation.detection3d.box_errors import Floats, rotation_matrices
 from bevstack.evaluation.detection3d.columns import BoxColumns, GroundTruth
 from bevstack.evaluation.detection3d.filtering import ego_distances
 from bevstack.evaluation.detection3d.truth import rows_of_samples
-from bevstack.tables.names import CATEGORY_TO_CLASS, VISIBILITY_LEVELS
+from bevstack.tables.columns import TableColumns
+from bevstack.tables.fields import Text
+from bevstack.tables.names import VISIBILITY_LEVELS
 from bevstack.tables.reader import Tables
 
 BANDS_M = (10.0, 20.0, 30.0, 40.0)  # limits between the range bands
@@ -41,6 +43,9 @@ def read_conditions(
     """Read the conditions from the tables, for ``ground_truth`` of the same samples.
 
     A scene counts as night or rain if its description contains that word.
+
+    Raises:
+        ValueError: a true box has an unknown level of visibility; names its annotation.
     """
     scenes, scene = np.unique(tables.samples.scene[samples], return_inverse=True)
     descriptions = [str(tables.scenes.description[row]).lower() for row in scenes]
@@ -111,12 +116,30 @@ def _camera_yaws(tables: Tables, samples: NDArray[np.int64]) -> tuple[tuple[str,
 def _visibility(tables: Tables, samples: NDArray[np.int64]) -> NDArray[np.int8]:
     """Return the visibility level of each true box, in the order of ``ground_truth``."""
     rows, _ = rows_of_samples(tables, samples)
-    level_from_token = {str(number + 1): number for number in range(len(VISIBILITY_LEVELS))}
     categories = tables.annotations.category[rows].tolist()
-    tokens = tables.annotations.visibility[rows].tolist()
-    levels = [
-        level_from_token.get(token, UNKNOWN)
-        for token, category in zip(tokens, categories, strict=True)
-        if category in CATEGORY_TO_CLASS
-    ]
-    return np.array(levels, dtype=np.int8)
+    scored = np.array([name in tables.class_by_category for name in categories], dtype=np.bool_)
+    boxes = rows[scored]
+    tokens = tables.annotations.visibility[boxes].tolist()
+    names = _level_names(tables)
+    levels = {"": UNKNOWN}
+    for token, row in zip(tokens, boxes, strict=True):
+        if token not in levels:
+            level = names.get(token)
+            if level not in VISIBILITY_LEVELS:
+                raise ValueError(
+                    f"visibility_token of annotation {str(tables.annotations.token[row])!r} must "
+                    f"have one of the levels {', '.join(VISIBILITY_LEVELS)} in visibility.json, or "
+                    f'be ""; got {token!r}, '
+                    + ("which is not there" if level is None else f"whose level is {level!r}")
+                )
+            levels[token] = VISIBILITY_LEVELS.index(level)
+    return np.array([levels[token] for token in tokens], dtype=np.int8)
+
+
+def _level_names(tables: Tables) -> dict[str, str]:
+    """Return the name of the level of each token; nuScenes' own if the table does not exist."""
+    path = tables.folder / "visibility.json"
+    if not path.is_file():
+        return {str(number): name for number, name in enumerate(VISIBILITY_LEVELS, 1)}
+    table = TableColumns(path, {"level": Text()})
+    return dict(zip(table.token.tolist(), table.text("level").tolist(), strict=True))

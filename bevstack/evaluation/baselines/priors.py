@@ -155,7 +155,7 @@ def scored_annotations(tables: Tables, split: str | Sequence[str]) -> Annotation
         annotations = world_annotations(tables, tables.sample_row(token))
         annotations = annotations.transformed(invert_se3(world_from_ego))
         in_range = annotations.boxes.center[:, :2].norm(dim=-1) < ranges[annotations.labels]
-        parts.append(annotations[in_range & (annotations.num_points > 0)])
+        parts.append(annotations[in_range & (annotations.num_points != 0)])
     joined = Annotations(
         Boxes3D.concatenate([annotations.boxes for annotations in parts]),
         torch.cat([annotations.labels for annotations in parts]),

@@ -5,6 +5,7 @@ Equality holds on one machine with one numpy: the devkit's last bits differ betw
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -36,7 +37,8 @@ def evaluate(
     """Score predictions: filter predicted and true boxes, match them class by class, and average.
 
     Predictions of samples that the truth does not have are ignored. Without any prediction the
-    score is 0, and ``no_predictions`` is set.
+    score is 0, and ``no_predictions`` is set. If no true box counts, the score is 0 too, as in the
+    devkit, and a warning gives the reason.
 
     Args:
         predictions: predicted boxes in the order of their file, which decides between equal scores.
@@ -59,7 +61,11 @@ def evaluate(
             f"the {len(truth.boxes.sample_tokens)} scored samples must have true boxes of the "
             "detection classes; got none: choose another split"
         )
-    return evaluate_filtered(*scored_boxes(predictions, truth, config), config, strict=strict)
+    selected = scored_boxes(predictions, truth, config)
+    if not len(selected[1].rows):
+        reason = why_none_counts(truth, config)
+        warnings.warn(f"scores are 0 because no true box counts: {reason}", stacklevel=2)
+    return evaluate_filtered(*selected, config, strict=strict)
 
 
 def scored_boxes(
@@ -87,6 +93,22 @@ def scored_rows(boxes: BoxColumns, truth: GroundTruth, config: MetricConfig) -> 
     """Filter true or predicted boxes, whose sample rows index the truth's samples."""
     distance_m = ego_distances(boxes, truth.ego_translation)
     return filter_boxes(boxes, distance_m, truth.racks, config)
+
+
+def why_none_counts(truth: GroundTruth, config: MetricConfig) -> str | None:
+    """Return the reason why the metric counts none of the true boxes; None if it counts one."""
+    filtered = scored_rows(truth.boxes, truth, config)
+    if len(filtered.rows):
+        return None
+    if not filtered.near:
+        return f"all {filtered.total} lie beyond the range of their class"
+    if not filtered.with_points:
+        return (
+            f"the {filtered.near} of {filtered.total} within range have num_lidar_pts and "
+            "num_radar_pts of 0 in sample_annotation.json, which removes them from the metric; "
+            "if the points were not counted, give -1"
+        )
+    return f"the {filtered.with_points} boxes with points within range are in bicycle racks"
 
 
 def evaluate_filtered(

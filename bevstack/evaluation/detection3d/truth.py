@@ -9,17 +9,20 @@ from numpy.typing import NDArray
 
 from bevstack.evaluation.detection3d.columns import (
     NO_ATTRIBUTE,
+    UNKNOWN_POINTS,
     BicycleRacks,
     BoxColumns,
     GroundTruth,
 )
-from bevstack.tables.names import BICYCLE_RACK_CATEGORY, CATEGORY_TO_CLASS
+from bevstack.tables.annotation_checks import check_attributes, check_numbers
+from bevstack.tables.names import BICYCLE_RACK_CATEGORY
 from bevstack.tables.reader import Tables
 from bevstack.tables.splits import scenes_of_split
 from bevstack.tables.time_checks import check_time_unit
 from bevstack.vocabulary import ATTRIBUTES, DETECTION_CLASSES
 
 RACK, UNSCORED = -1, -2  # labels of annotations outside the detection classes
+MAX_POINTS = np.iinfo(np.int32).max
 
 
 def samples_of_split(tables: Tables, split: str | Sequence[str]) -> NDArray[np.int64]:
@@ -41,24 +44,28 @@ def ground_truth(
     Samples have the given order; the boxes of one sample have the order of their table.
 
     Raises:
-        ValueError: a sample has no reference key frame, times are not in microseconds, or no sample
-            has a box of the detection classes.
+        ValueError: a sample has no reference key frame; times are not in microseconds; no sample
+            has a box of the detection classes; or a box is not finite or has an unknown attribute
+            (names the annotation).
     """
     check_time_unit(tables, samples)
     rows, sample = rows_of_samples(tables, samples)
     table = tables.annotations
-    label = _labels(table.category[rows].tolist())
+    label = _labels(tables, table.category[rows].tolist())
     if not (label >= 0).any():
         raise ValueError(
             f"the scored samples must have true boxes of the detection classes; got none in the "
-            f"{len(samples)} samples of {tables.version}: choose another split"
+            f"{len(samples)} samples of {tables.version}: {_reason(tables, rows)}"
         )
+    check_numbers(tables, rows[label != UNSCORED])
+    check_attributes(tables, rows[label >= 0])
     code_from_attribute = {name: number for number, name in enumerate(ATTRIBUTES)}
     boxes, racks = rows[label >= 0], rows[label == RACK]
     attribute = [
         code_from_attribute.get(name, NO_ATTRIBUTE) for name in table.attribute[boxes].tolist()
     ]
     box_sample = sample[label >= 0]
+    num_points = np.clip(table.num_points[boxes], UNKNOWN_POINTS, MAX_POINTS)
     keyframes = tables.reference_keyframes(samples)
     return GroundTruth(
         boxes=BoxColumns(
@@ -72,7 +79,7 @@ def ground_truth(
             label=label[label >= 0].astype(np.int8),
             attribute=np.array(attribute, dtype=np.int8),
             score=np.full(len(boxes), -1.0),
-            num_points=table.num_points[boxes].astype(np.int32),
+            num_points=num_points.astype(np.int32),
         ),
         ego_translation=tables.keyframes.translation[keyframes],
         racks=BicycleRacks(
@@ -97,12 +104,24 @@ def rows_of_samples(
     return rows, index[rows]
 
 
-def _labels(categories: Sequence[str]) -> NDArray[np.int64]:
+def _labels(tables: Tables, categories: Sequence[str]) -> NDArray[np.int64]:
     """Return the class index of each category; ``RACK`` or ``UNSCORED`` without a class."""
-    label_from_category = {
-        name: DETECTION_CLASSES.index(c) for name, c in CATEGORY_TO_CLASS.items()
-    }
-    label_from_category[BICYCLE_RACK_CATEGORY] = RACK
+    label_from_category = {BICYCLE_RACK_CATEGORY: RACK}
+    for name, class_name in tables.class_by_category.items():
+        label_from_category[name] = DETECTION_CLASSES.index(class_name)
     return np.array(
         [label_from_category.get(name, UNSCORED) for name in categories], dtype=np.int64
+    )
+
+
+def _reason(tables: Tables, rows: NDArray[np.int64]) -> str:
+    """Return why no annotation of some samples is a true box, and the remedy."""
+    if not len(tables.annotations.token):
+        return "sample_annotation.json is empty, so this version serves for prediction only"
+    if not len(rows):
+        return "they have no row in sample_annotation.json: choose another split"
+    names = dict.fromkeys(map(str, tables.annotations.category[rows]))
+    return (
+        f"their {len(rows)} annotations are of {', '.join(names)}: choose another split, or map "
+        "them to classes with --classes FILE"
     )
