@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from bevstack.files import write_text_atomically
+from bevstack.json_files import (
+    expect_field,
+    expect_integer,
+    expect_list,
+    expect_numbers,
+    expect_object,
+    expect_text,
+    read_json,
+    shorten,
+)
 from bevstack.types import Boxes3D, Detections
 
 DETECTIONS_FORMAT = "bevstack-detections-1"
+_FRAME = "ego"  # the only one
+_MAX_BYTES = 1 << 26  # 200,000 boxes
+_MAX_NUMBER = 1e9  # of metres, radians or metres per second; a greater one is no measurement
 
 # Numeric fields of a box and their shapes.
 _NUMBERS: Mapping[str, tuple[int, ...]] = {
@@ -35,10 +49,12 @@ def write_detections(
     """Write boxes in the ego frame; a failed write leaves no partial file.
 
     The file holds ``{"format", "frame", "timestamp_us", "detections": [{"class", "score",
-    "center_m", "size_m" (length, width, height), "yaw_rad", "velocity_mps"}]}``.
+    "center_m", "size_m" (length, width, height), "yaw_rad", "velocity_mps"}]}``. An unknown
+    velocity is null.
 
     Raises:
         OSError: the file cannot be written.
+        ValueError: a score, centre, size or heading is not finite.
     """
     boxes = detections.boxes
     entries = [
@@ -48,17 +64,24 @@ def write_detections(
             "center_m": boxes.center[i].tolist(),
             "size_m": boxes.size[i].tolist(),
             "yaw_rad": float(boxes.yaw[i]),
-            "velocity_mps": boxes.velocity[i].tolist(),
+            "velocity_mps": [None if math.isnan(v) else v for v in boxes.velocity[i].tolist()],
         }
         for i in range(len(detections))
     ]
     content = {
         "format": DETECTIONS_FORMAT,
-        "frame": "ego",
+        "frame": _FRAME,
         "timestamp_us": timestamp_us,
         "detections": entries,
     }
-    write_text_atomically(path, json.dumps(content, indent=1))
+    try:
+        text = json.dumps(content, indent=1, allow_nan=False)
+    except ValueError:
+        raise ValueError(
+            f"boxes of {path} must be finite; got infinite or undefined values: check the model's "
+            "weights and its input"
+        ) from None
+    write_text_atomically(path, text)
 
 
 def read_detections(path: Path | str) -> tuple[Detections, tuple[str, ...]]:
@@ -66,19 +89,24 @@ def read_detections(path: Path | str) -> tuple[Detections, tuple[str, ...]]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not JSON or has another format, or a box lacks a field or has a
-            wrong count of numbers in it. The message names the box and the field.
+        ValueError: the file is not JSON or has another format or frame, or a box lacks a field or
+            has a value of another kind: a text or null for a number, a score outside 0 to 1, a size
+            that is not positive, NaN or infinity. The message names the box and the field.
     """
     path = Path(path)
     entries = _entries(path)
-    for number, entry in enumerate(entries):
-        if not isinstance(entry, dict) or not isinstance(entry.get("class"), str):
-            raise ValueError(
-                f"box {number} of {path} must have a 'class' that is a string; got {entry!r}"
-            )
-    columns = {field: _column(path, entries, field) for field in _NUMBERS}
-    names = tuple(sorted({entry["class"] for entry in entries}))
-    labels = torch.tensor([names.index(entry["class"]) for entry in entries], dtype=torch.int64)
+    classes = [_class_name(path, number, entry) for number, entry in enumerate(entries)]
+    columns = {
+        field: torch.from_numpy(
+            np.array(
+                [_value(path, number, entry, field) for number, entry in enumerate(entries)],
+                dtype=np.float32,
+            ).reshape(-1, *shape)
+        )
+        for field, shape in _NUMBERS.items()
+    }
+    names = tuple(sorted(set(classes)))
+    labels = torch.tensor([names.index(name) for name in classes], dtype=torch.int64)
     boxes = Boxes3D(
         columns["center_m"], columns["size_m"], columns["yaw_rad"], columns["velocity_mps"]
     )
@@ -87,40 +115,47 @@ def read_detections(path: Path | str) -> tuple[Detections, tuple[str, ...]]:
 
 
 def _entries(path: Path) -> list[Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"results file must exist; got no file {path}: make it with `bevstack predict --rig`"
-        ) from None
-    except ValueError as error:
-        raise ValueError(
-            f"results file must be JSON; got {error} in {path}: the file is cut off or damaged"
-        ) from None
+    content = read_json(
+        path,
+        "results file",
+        remedy="make it with `bevstack predict --rig`",
+        max_bytes=_MAX_BYTES,
+        allow_nan=True,  # NaN is refused with its box and field
+    )
     file_format = content.get("format") if isinstance(content, dict) else None
     if file_format != DETECTIONS_FORMAT:
         raise ValueError(
-            f"format of {path} must be {DETECTIONS_FORMAT!r}; got {file_format!r}: make the file "
-            "with `bevstack predict --rig`, or draw a nuScenes results file with --nuscenes"
+            f"format of {path} must be {DETECTIONS_FORMAT!r}; got {shorten(file_format)}: make the "
+            "file with `bevstack predict --rig`, or draw a nuScenes results file with --nuscenes"
         )
-    entries = content.get("detections")
-    if not isinstance(entries, list):
-        raise ValueError(f"detections of {path} must be a list; got {type(entries).__name__}")
-    return entries
+    frame = content.get("frame", _FRAME)
+    if frame != _FRAME:
+        raise ValueError(
+            f"frame of {path} must be {_FRAME!r}; got {shorten(frame)}: transform the boxes"
+        )
+    if content.get("timestamp_us") is not None:
+        expect_integer(f"timestamp_us of {path}", content["timestamp_us"], low=0)
+    return expect_list(f"detections of {path}", content.get("detections"))
 
 
-def _column(path: Path, entries: list[Any], field: str) -> Tensor:  # (D, ...)
+def _class_name(path: Path, number: int, entry: Any) -> str:
+    where = f"box {number} of {path}"
+    name = expect_field(where, expect_object(where, entry), "class")
+    return expect_text(f"class of {where}", name)
+
+
+def _value(path: Path, number: int, entry: dict[str, Any], field: str) -> NDArray[np.float64]:
+    """Return one value of a box, checked."""
+    where = f"box {number} of {path}: {field}"
+    value = expect_field(f"box {number} of {path}", entry, field)
     shape = _NUMBERS[field]
-    column = np.empty((len(entries), *shape), np.float32)
-    for number, entry in enumerate(entries):
-        try:
-            value = np.asarray(entry[field], np.float32)
-        except (KeyError, TypeError, ValueError):
-            value = np.empty(0, np.float32)
-        if value.shape != shape:
-            expected = f"{shape[0]} numbers" if shape else "a number"
-            raise ValueError(
-                f"{field} of box {number} of {path} must be {expected}; got {entry.get(field)!r}"
-            )
-        column[number] = value
-    return torch.from_numpy(column)
+    if field == "velocity_mps" and value == [None, None]:
+        return np.full(shape, np.nan)
+    numbers = expect_numbers(where, value, shape)
+    if field == "score" and not 0 <= numbers <= 1:
+        raise ValueError(f"{where} must be from 0 to 1; got {shorten(value)}")
+    if field == "size_m" and not (numbers > 0).all():
+        raise ValueError(f"{where} must be positive; got {shorten(value)}")
+    if (abs(numbers) > _MAX_NUMBER).any():
+        raise ValueError(f"{where} must be at most {_MAX_NUMBER:g}; got {shorten(value)}")
+    return numbers
