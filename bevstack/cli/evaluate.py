@@ -197,6 +197,7 @@ def _analyse(
 
 def _print_scores(args: argparse.Namespace, scored: Scored) -> None:
     from bevstack.cli.evaluate_tables import print_class_table, print_devkit_table
+    from bevstack.evaluation.unscored import note_on_range
     from bevstack.training.progress_bar import make_console
 
     console = make_console()
@@ -211,3 +212,6 @@ def _print_scores(args: argparse.Namespace, scored: Scored) -> None:
             f"note: only the {len(scored.loaded.samples)} samples of the results are scored; such "
             "scores are not comparable with those of other samples"
         )
+    note = note_on_range(scored.loaded.submission.boxes, scored.loaded.truth)
+    if note is not None:
+        print(f"note: {note}")
