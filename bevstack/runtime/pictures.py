@@ -140,7 +140,7 @@ def draw_results(
     if not with_truth:
         dataset = dataset.without_annotations()
     chosen = _choose(dataset, submission.sample_tokens, samples)[:max_samples]
-    around = {scene: SceneSurroundings(dataset, scene) for scene in dataset.scene_names}
+    around: dict[str, SceneSurroundings] = {}
     options = PictureOptions(
         min_score=min_score, with_truth=with_truth, sheet=sheet or SheetStyle()
     )
@@ -150,6 +150,8 @@ def draw_results(
         assert frame.world_from_ego is not None  # the tables hold every pose
         bev_from_world = invert_se3(frame.world_from_ego)
         detections = submission.select_sample(frame.sample_token).detections(bev_from_world)
+        if scene not in around:  # keep one scene's map in memory
+            around = {scene: SceneSurroundings(dataset, scene)}
         picture = draw_frame(
             frame,
             detections,

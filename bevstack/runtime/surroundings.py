@@ -40,7 +40,8 @@ class SceneSurroundings:
     @cached_property
     def street_map(self) -> StreetMap:
         """Return the map, which is read on first use."""
-        return read_street_map(self._tables, self._scene)
+        low_m, high_m = self._positions_m.min(0) - REACH_M, self._positions_m.max(0) + REACH_M
+        return read_street_map(self._tables, self._scene, low_m, high_m)
 
     def around(self, frame: Frame) -> Surroundings:
         """Return the ground around a frame of the scene, in its ego frame.

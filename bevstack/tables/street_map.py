@@ -16,20 +16,23 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bevstack.files import path_inside, read_regular_file
 from bevstack.tables.names import LANE_TABLE
+from bevstack.tables.png_window import png_size, read_png_window
 from bevstack.tables.reader import Tables
 from bevstack.tables.traffic_elements import read_lanes
 
 Points = NDArray[np.float64]  # (P, 2) metres, world frame
 
 PIXELS_PER_M = 10.0  # of nuScenes' masks
-MAX_PIXELS = 100_000_000  # of a mask that is read; those of nuScenes' cities are larger
+MAX_PIXELS = 100_000_000  # of the part of a mask that is kept in memory
+MAX_BYTES = 200_000_000  # of a mask's file
 _TOLERANCE_PX = 0.7  # outlines may differ from the mask's border by this distance
 
 
 @dataclass(frozen=True, kw_only=True)
 class StreetMap:
-    """Map around one scene, in the world frame; parts that are not known are empty."""
+    """Map of a region, in the world frame; parts that are not known are empty."""
 
     mask: NDArray[np.uint8]  # (rows, columns), not 0: drivable; row 0 has the highest y
     corner_m: NDArray[np.float64]  # (2,) x, y of the mask's lower left corner
@@ -75,34 +78,56 @@ class StreetMap:
         return tuple(pieces)
 
 
-def read_street_map(tables: Tables, scene: str) -> StreetMap:
-    """Read the map of a scene, as far as the data set has one.
+def read_street_map(
+    tables: Tables,
+    scene: str,
+    low_m: NDArray[np.float64],  # (2,) corners of the region to read, world frame
+    high_m: NDArray[np.float64],  # (2,)
+) -> StreetMap:
+    """Read the map of a scene in a region, as far as the data set has one.
 
-    Nothing is read outside the data set's folder. A mask of more than ``MAX_PIXELS`` is left out.
+    A region of more than ``MAX_PIXELS`` has no drivable area. One of a nuScenes city takes up to
+    ten seconds, because its mask is compressed as a whole.
 
     Raises:
-        ValueError: the data set has no such scene, or a table row is damaged; names the table.
+        ValueError: the data set has no such scene, a table row is damaged, its file lies outside
+            the data set's folder, or is not an 8-bit grey PNG; names the table or the file.
     """
     token = str(tables.scenes.token[tables.scene_rows([scene])[0]])
+    lanes = _lanes(tables.folder, token)
     row = _map_row(tables, token)
-    mask = None if row is None else _read_mask(tables.root, str(row.get("filename", "")))
-    if row is None or mask is None:
-        mask, row = np.zeros((0, 0), np.uint8), {}
-    try:
-        corner_m = np.array(row.get("corner_m", (0.0, 0.0)), np.float64).reshape(2)
-        pixels_per_m = float(row.get("pixels_per_m", PIXELS_PER_M))
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"corner_m and pixels_per_m in map.json must be numbers; got {row}"
-        ) from error
-    if not (np.isfinite(corner_m).all() and pixels_per_m > 0):
-        raise ValueError(f"corner_m and pixels_per_m in map.json must be finite; got {row}")
+    if row is None:
+        return StreetMap(
+            mask=np.zeros((0, 0), np.uint8), corner_m=low_m, pixels_per_m=PIXELS_PER_M, lanes=lanes
+        )
+    corner_m, pixels_per_m = _placement(row)
+    low = np.floor((low_m - corner_m) * pixels_per_m).clip(0, 2**30).astype(int)
+    high = np.ceil((high_m - corner_m) * pixels_per_m).clip(0, 2**30).astype(int)
+    name = row.get("filename")
+    if not isinstance(name, str):
+        raise ValueError(f"filename in map.json must be text; got {ascii(name)[:80]}")
+    path = path_inside(tables.root, name, what="filename in map.json")
     return StreetMap(
-        mask=mask,
-        corner_m=corner_m,
+        mask=_read_mask(path, low, high),
+        corner_m=corner_m + low / pixels_per_m,
         pixels_per_m=pixels_per_m,
-        lanes=_lanes(tables.folder, token),
+        lanes=lanes,
     )
+
+
+def _placement(row: dict[str, Any]) -> tuple[NDArray[np.float64], float]:
+    """Return the corner and the scale of a mask; those of nuScenes by default."""
+    corner, scale = row.get("corner_m", (0.0, 0.0)), row.get("pixels_per_m", PIXELS_PER_M)
+    try:
+        corner_m, pixels_per_m = np.array(corner, np.float64), float(scale)
+    except (TypeError, ValueError):
+        corner_m, pixels_per_m = np.full(2, np.nan), np.nan
+    if corner_m.shape != (2,) or not np.isfinite(corner_m).all() or not 0 < pixels_per_m < 1e4:
+        raise ValueError(
+            "corner_m and pixels_per_m in map.json must be two finite numbers and a positive one; "
+            f"got {ascii(corner)[:80]} and {ascii(scale)[:80]}"
+        )
+    return corner_m, pixels_per_m
 
 
 def _map_row(tables: Tables, scene_token: str) -> dict[str, Any] | None:
@@ -127,18 +152,22 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
-def _read_mask(root: Path, filename: str) -> NDArray[np.uint8] | None:
-    """Return a mask; None if the file does not exist, is no PNG, or is too large to read."""
-    path = (root / filename).resolve()
-    if not path.is_relative_to(root.resolve()) or path.suffix != ".png" or not path.is_file():
-        return None
-    with path.open("rb") as file:
-        start = file.read(24)  # signature, then width and height in the header
-    width, height = (int.from_bytes(start[k : k + 4], "big") for k in (16, 20))
-    if start[1:4] != b"PNG" or not 0 < width * height <= MAX_PIXELS:
-        return None
-    mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    return None if mask is None else np.asarray(mask, np.uint8)
+def _read_mask(
+    path: Path,
+    low: NDArray[np.int64],  # (2,) first column, and first row from below
+    high: NDArray[np.int64],  # (2,) behind the last column and row
+) -> NDArray[np.uint8]:
+    """Return a part of a mask, nothing if the file does not exist or the part is too large."""
+    nothing = np.zeros((0, 0), np.uint8)
+    if not path.exists():
+        return nothing
+    content = read_regular_file(path, MAX_BYTES, what="the map's mask")
+    height, width = png_size(content, str(path))
+    columns = range(min(int(low[0]), width), min(int(high[0]), width))
+    rows = range(height - min(int(high[1]), height), height - min(int(low[1]), height))
+    if not 0 < len(rows) * len(columns) <= MAX_PIXELS:
+        return nothing
+    return read_png_window(content, str(path), rows, columns)
 
 
 def _lanes(folder: Path, scene_token: str) -> tuple[Points, ...]:

@@ -32,7 +32,7 @@ def test_path_and_lanes_are_in_the_frame_of_the_vehicle(tmp_path, monkeypatch) -
             return (np.stack((here, here + 4 * forward)),)
 
     known = Known(mask=np.zeros((0, 0), np.uint8), corner_m=here, pixels_per_m=1.0, lanes=())
-    monkeypatch.setattr(surroundings, "read_street_map", lambda tables, scene: known)
+    monkeypatch.setattr(surroundings, "read_street_map", lambda *region: known)
     found = around.around(frames[2])
     # Ground is flat: it moves by the heading, without the small pitch and roll of the vehicle.
     np.testing.assert_allclose(found.lanes[0], [[0, 0], [4, 0]], atol=0.02)

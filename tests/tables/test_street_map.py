@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from bevstack.tables import street_map
 from bevstack.tables.reader import Tables
-from bevstack.tables.street_map import StreetMap, read_street_map
+from bevstack.tables.street_map import StreetMap
 from tests.tables.tiny_root import VERSION, write_tiny_root
 
 SCENE = "scene-0103"
@@ -21,6 +22,11 @@ SCENE = "scene-0103"
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return write_tiny_root(tmp_path / "root")
+
+
+def read_street_map(tables: Tables, scene: str, *, reach_m: float = 1e6) -> StreetMap:
+    """Read the map of a scene in the whole world, or within a distance of the origin."""
+    return street_map.read_street_map(tables, scene, np.full(2, -reach_m), np.full(2, reach_m))
 
 
 def write_map(root: Path, **fields: Any) -> None:
@@ -81,22 +87,43 @@ def test_lanes_are_those_of_the_scene_cut_at_the_square(root: Path) -> None:
     assert found.lanes_around(np.array([15.0, 100.0]), 7.5) == ()
 
 
-@pytest.mark.parametrize(
-    "filename", ["../outside.png", "/etc/passwd", "maps", "", "maps/b.png", "c.png"]
-)
-def test_nothing_is_read_but_a_png_inside_the_data_set(root: Path, filename: str) -> None:
+def test_a_part_of_the_mask_is_read_where_it_lies(root: Path) -> None:
+    write_map(root, corner_m=[-15.0, -9.0], pixels_per_m=10.0)
+    whole = read_street_map(Tables(root, VERSION), SCENE)
+    part = read_street_map(Tables(root, VERSION), SCENE, reach_m=8.0)
+    assert whole.mask.shape == (200, 300) and part.mask.shape == (160, 160)
+    (outline,), (expected,) = (m.drivable_around(np.array([-4.0, 1.0]), 3.0) for m in (part, whole))
+    np.testing.assert_allclose(outline, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("filename", ["../outside.png", "/etc/passwd", "C:\\x.png", "", None, 5])
+def test_a_name_outside_the_data_set_is_refused(root: Path, filename: object) -> None:
     write_map(root, filename=filename)
-    cv2.imwrite(str(root.parent / "outside.png"), np.full((9, 9), 255, np.uint8))
-    (root / "c.png").write_text("<html>")
-    (root / "maps" / "b.png").symlink_to(root.parent / "outside.png")
-    found = read_street_map(Tables(root, VERSION), SCENE)
-    assert found.mask.size == 0 and found.drivable_around(np.zeros(2), 9.0) == ()
+    with pytest.raises(ValueError, match=r"filename in map\.json must"):
+        read_street_map(Tables(root, VERSION), SCENE)
 
 
-def test_huge_mask_is_left_out_undecoded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_grey_png_files_are_read(root: Path) -> None:
+    write_map(root, filename="c.png")
+    assert read_street_map(Tables(root, VERSION), SCENE).mask.size == 0  # no such file
+    (root / "c.png").write_text("<html>" * 9)
+    with pytest.raises(ValueError, match=r"c\.png must be an 8-bit grey PNG without interlacing"):
+        read_street_map(Tables(root, VERSION), SCENE)
+    cv2.imwrite(str(root / "c.png"), np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(ValueError, match="got depth 8, colour type 2"):
+        read_street_map(Tables(root, VERSION), SCENE)
+    (root / "c.png").unlink()
+    os.mkfifo(root / "c.png")
+    with pytest.raises(ValueError, match="must be a regular file"):
+        read_street_map(Tables(root, VERSION), SCENE)
+
+
+def test_part_that_is_too_large_is_left_out_undecoded(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_map(root)
     monkeypatch.setattr(street_map, "MAX_PIXELS", 59_999)
-    monkeypatch.setattr(cv2, "imread", None)
+    monkeypatch.setattr(street_map, "read_png_window", None)
     assert read_street_map(Tables(root, VERSION), SCENE).mask.size == 0
 
 
