@@ -220,11 +220,19 @@ def read_regular_file(path: Path | str, limit_bytes: int, *, what: str = "file")
         kind = "a folder" if stat.S_ISDIR(state.st_mode) else "a device or pipe"
         raise ValueError(f"{what} must be a regular file; got {path}, {kind}")
     with os.fdopen(descriptor, "rb") as file:
-        content = file.read(limit_bytes + 1) if state.st_size <= limit_bytes else None
-    if content is None or len(content) > limit_bytes:
+        if state.st_size > limit_bytes:
+            raise ValueError(
+                f"{what} must have at most {limit_bytes / 1e6:.0f} MB; got {path} with "
+                f"{state.st_size / 1e6:.0f} MB"
+            )
+        try:
+            content = file.read(state.st_size + 1)
+        except OSError as error:
+            raise type(error)(error.errno, error.strerror, str(path)) from error
+    if len(content) != state.st_size:
         raise ValueError(
-            f"{what} must have at most {limit_bytes / 1e6:.0f} MB; got {path} with "
-            f"{state.st_size / 1e6:.0f} MB"
+            f"{what} must not change while it is read; got {path}, which changed: read it again "
+            "when its writer has finished"
         )
     return content
 

@@ -1,17 +1,22 @@
-"""Reading of camera images, which refuses incomplete files."""
+"""Reading of camera images, which refuses damaged, incomplete and oversized files."""
 
 from __future__ import annotations
 
+import functools
+import warnings
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-_JPEG_START = b"\xff\xd8"
-_JPEG_END = b"\xff\xd9"
-_PNG_START = b"\x89PNG"
-_PNG_END = b"IEND"
+from bevstack.datasets.image_header import ImageHeader, find_fault, is_complete, read_header
+from bevstack.files import read_regular_file
+
+MAX_PIXELS = 1 << 25  # 8192 x 4096; an image is 100 MB when it is decoded
+MAX_FILE_BYTES = 1 << 28
 
 # Decoding flags by reduction k: the JPEG decoder itself turns blocks of 8x8 pixels into 8/k x 8/k.
 _FLAGS = {
@@ -20,6 +25,7 @@ _FLAGS = {
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
+_SENSOR_BITS = (10, 12, 14, 16)  # of images that are stored with 16 bits
 
 
 def read_image(
@@ -30,42 +36,41 @@ def read_image(
 ) -> NDArray[np.uint8]:  # (H / reduction, W / reduction, 3)
     """Decode an image file to RGB.
 
-    An orientation tag is not applied, because calibrations refer to the stored pixels. The decoder
-    silently fills the missing part of a truncated JPEG with grey, so the end of the file is checked
-    first.
+    An orientation tag is not applied, because calibrations refer to the stored pixels. The size in
+    the header is checked before memory is allocated. OpenCV silently fills the missing part of a
+    damaged JPEG; therefore simplejpeg decodes it, which refuses all that its decoder warns of and
+    gives the same pixels. Damage of a few bytes often leaves a valid JPEG and stays unnoticed. A
+    PNG has check sums.
 
     Args:
-        path: a JPEG, PNG or any format that OpenCV reads.
+        path: a JPEG, PNG or BMP, grey or RGB. Alpha must be opaque. Images of 16 bits a channel are
+            scaled to 8 bits by the number of bits that they use (10, 12, 14 or 16), with a warning
+            if it is less than 16.
         size: the (height, width) that the image must have in the file.
         reduction: decode at 1, 1/2, 1/4 or 1/8 of the size, which takes a third of the time; see
             ``reduction_for``. The caller divides the intrinsics by it.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is truncated or not an image, its size differs from ``size``, or the
-            reduction does not divide ``size``.
+        ValueError: the file is damaged, truncated, no regular file, not an image of these kinds, or
+            larger than ``MAX_PIXELS``; its size differs from ``size``, or the reduction does not
+            divide ``size``.
     """
     if reduction not in _FLAGS:
         raise ValueError(f"reduction must be one of 1, 2, 4, 8; got {reduction}")
     path = Path(path)
     try:
-        data = path.read_bytes()
+        data = read_regular_file(path, MAX_FILE_BYTES, what="image")
     except FileNotFoundError:
         raise FileNotFoundError(
             f"image must exist; got no file {path}: complete the dataset"
         ) from None
-    if not _is_complete(data):
-        raise ValueError(
-            f"image must be a whole file; got {path}, cut off after {len(data)} bytes: copy or "
-            "unpack it again"
-        )
-    flags = _FLAGS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags) if data else None
-    if image is None:
-        raise ValueError(f"image must be a JPEG or PNG; got {path}, which does not decode")
-    if size is not None:
-        stored = image.shape[:2] if reduction == 1 else _stored_size(data)
-        _check_size(path, stored, size, reduction)
+    header = _checked_header(path, data, size, reduction)
+    if header.kind == "JPEG" and _strict_decoder() is not None:
+        return _decode_jpeg(path, data, header, reduction)
+    if header.bits == 16:
+        return _decode_16_bits(path, data, reduction)
+    image = _decode(path, data, _FLAGS[reduction])
     # In place: the first access to new memory costs more than the conversion.
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image).astype(np.uint8, copy=False)
 
@@ -86,6 +91,42 @@ def reduction_for(
     return max(allowed, default=1)
 
 
+def _checked_header(
+    path: Path, data: bytes, size: tuple[int, int] | None, reduction: int
+) -> ImageHeader:
+    """Return the header of a file whose bytes are whole and whose pixels may be decoded."""
+    if not is_complete(data):
+        raise ValueError(
+            f"image must be a whole file; got {path}, cut off after {len(data)} bytes: copy or "
+            "unpack it again"
+        )
+    header = read_header(data)
+    if header is None or 0 in header.size:
+        raise ValueError(
+            f"image must be a JPEG, PNG or BMP; got {path}, which has no valid header of these: "
+            "convert it, or restore the original file"
+        )
+    height, width = header.size
+    if size is not None:
+        _check_size(path, header.size, size, reduction)
+    if height * width > MAX_PIXELS:
+        raise ValueError(
+            f"image must have at most {MAX_PIXELS / 1e6:.0f} million pixels; got {path} with "
+            f"{width}x{height}: make it smaller, and its calibration with it"
+        )
+    fault = find_fault(data)
+    if fault is not None:
+        raise _damage(path, fault)
+    if header.kind == "JPEG" and (header.bits != 8 or header.channels not in (1, 3)):
+        raise ValueError(
+            f"image must be a grey or RGB JPEG of 8 bits; got {path} with {header.channels} "
+            f"channels (4: CMYK) of {header.bits} bits: convert it"
+        )
+    if header.has_alpha:
+        _check_opaque(path, data)
+    return header
+
+
 def _check_size(path: Path, stored: tuple[int, ...], size: tuple[int, int], reduction: int) -> None:
     if any(side % reduction for side in size):
         raise ValueError(
@@ -99,45 +140,83 @@ def _check_size(path: Path, stored: tuple[int, ...], size: tuple[int, int], redu
         )
 
 
-def _stored_size(data: bytes) -> tuple[int, ...]:
-    """Return the (height, width) of an image file, which a reduced decoding rounds up."""
-    if data.startswith(_PNG_START):
-        return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
-    position = 2
-    while data.startswith(_JPEG_START) and position + 9 <= len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of a frame
-            height, width = data[position + 5 : position + 7], data[position + 7 : position + 9]
-            return int.from_bytes(height, "big"), int.from_bytes(width, "big")
-        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    whole = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-    return (0, 0) if whole is None else whole.shape[:2]
+def _damage(path: Path, fault: str) -> ValueError:
+    return ValueError(
+        f"image must be undamaged; got {path} ({fault}): copy or unpack it again, or save it again "
+        "by another program"
+    )
 
 
-def _is_complete(data: bytes) -> bool:
-    """Return True if a JPEG or PNG has its end; leave other formats to the decoder."""
-    if data.startswith(_JPEG_START):
-        # The end marker is last, unless the camera appends data. Zeros are preallocated space.
-        return data.rstrip(b"\0").endswith(_JPEG_END) or _jpeg_scan_ends(data)
-    if data.startswith(_PNG_START):
-        return _PNG_END in data[-64:]
-    return len(data) > 0
+@functools.cache
+def _strict_decoder() -> ModuleType | None:
+    """Import simplejpeg; warn once where it is not installed."""
+    try:
+        import simplejpeg
+    except ImportError:
+        warnings.warn(
+            "simplejpeg must be installed to notice damage inside JPEG files; got no such module, "
+            "so OpenCV decodes them unchecked: pip install simplejpeg",
+            stacklevel=2,
+        )
+        return None
+    module: ModuleType = simplejpeg
+    return module
 
 
-def _jpeg_scan_ends(data: bytes) -> bool:
-    """Follow the markers of a JPEG to the end of its image; skip thumbnails in the header."""
-    position = 2
-    while position + 4 <= len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        if marker == 0xD9:
-            return True
-        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-        if marker == 0xDA:  # compressed data up to the next marker other than a restart
-            while True:
-                position = data.find(b"\xff", position)
-                if position < 0 or position + 1 >= len(data):
-                    return False
-                if data[position + 1] not in (0x00, *range(0xD0, 0xD8)):
-                    break
-                position += 2
-    return data[position : position + 2] == _JPEG_END
+def _decode_jpeg(
+    path: Path, data: bytes, header: ImageHeader, reduction: int
+) -> NDArray[np.uint8]:  # (H / reduction, W / reduction, 3)
+    decoder = _strict_decoder()
+    assert decoder is not None  # checked by the caller
+    # The decoder takes the smallest scale that is at least 1 / reduction and gives these sides.
+    height, width = (-(-side // reduction) for side in header.size)
+    try:
+        image: NDArray[np.uint8] = decoder.decode_jpeg(
+            data, "RGB", min_height=height, min_width=width, min_factor=reduction, strict=True
+        )
+    except ValueError as error:
+        raise _damage(path, str(error)) from None
+    return image
+
+
+def _decode_16_bits(path: Path, data: bytes, reduction: int) -> NDArray[np.uint8]:
+    """Decode an image of 16 bits a channel to the 8 highest of the bits that it uses."""
+    image = _decode(path, data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)  # (H, W, 3) uint16
+    highest = int(image.max())
+    bits = next(bits for bits in _SENSOR_BITS if highest < 1 << bits)
+    if bits < 16 and highest:  # a black image is black with any number
+        # The folder, not the file: Python shows the same text once.
+        warnings.warn(
+            f"images of 16 bits should use all of them; got {highest} as the highest value of an "
+            f"image in {path.parent}: it is read as one of {bits} bits; save images with 8 bits "
+            "if brightness must not depend on each image's highest value",
+            stacklevel=3,
+        )
+    pixels = cv2.cvtColor((image >> (bits - 8)).astype(np.uint8), cv2.COLOR_BGR2RGB)
+    if reduction > 1:  # as OpenCV reduces an image of 8 bits after decoding
+        sides = (pixels.shape[1] // reduction, pixels.shape[0] // reduction)
+        pixels = cv2.resize(pixels, sides, interpolation=cv2.INTER_LINEAR_EXACT)
+    return np.asarray(pixels, dtype=np.uint8)
+
+
+def _check_opaque(path: Path, data: bytes) -> None:
+    image = _decode(path, data, cv2.IMREAD_UNCHANGED)
+    if image.ndim == 3 and image.shape[2] == 4:
+        alpha = image[..., 3]
+        if int(alpha.min()) < np.iinfo(alpha.dtype).max:
+            raise ValueError(
+                f"image must be opaque; got {path} with transparent pixels, whose colours are "
+                "undefined: save it without alpha"
+            )
+
+
+def _decode(path: Path, data: bytes, flags: int) -> NDArray[Any]:
+    try:
+        image = cv2.imdecode(
+            np.frombuffer(data, dtype=np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION
+        )
+    except cv2.error:
+        image = None
+    if image is None:
+        raise _damage(path, "it does not decode")
+    return image
