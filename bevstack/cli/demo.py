@@ -257,6 +257,7 @@ def _draw(
     out: Path,
     console: Console,
 ) -> None:
+    from bevstack.files import safe_name
     from bevstack.render import SheetStyle, write_animation, write_picture
     from bevstack.runtime.pictures import PictureOptions, draw_frame
     from bevstack.runtime.surroundings import SceneSurroundings
@@ -287,7 +288,9 @@ def _draw(
             {round((i + 0.5) * len(steps) / NUM_STILLS - 0.5) for i in range(NUM_STILLS)}
         )
         stills = [
-            write_picture(out / "stills" / f"{scene}_{index:03d}.png", sheet(index, options))
+            write_picture(
+                out / "stills" / f"{safe_name(scene)}_{index:03d}.png", sheet(index, options)
+            )
             for index in shown
         ]
     console.print(f"\nanimations of predicted and true boxes: {', '.join(map(str, animations))}")

@@ -18,6 +18,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from bevstack.cli.options import add_allow_outside
 from bevstack.cli.strict_rig_option import add_strict_rig
 from bevstack.cli.verify_option import add_no_verify
 
@@ -57,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_no_verify(parser)
     add_strict_rig(parser)
+    add_allow_outside(parser)
     parser.add_argument(
         "--official",
         action="store_true",
@@ -91,6 +93,7 @@ def run(args: argparse.Namespace) -> int:
         max_samples=args.max_samples,
         single_frame=args.single_frame,
         verify=args.verify,
+        allow_outside=args.allow_outside,
         official=args.official,
         out=args.out,
         command="bevstack " + " ".join(sys.argv[1:]),

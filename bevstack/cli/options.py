@@ -93,6 +93,15 @@ def add_scenes(parser: argparse._ActionsContainer, *, required: bool, purpose: s
     )
 
 
+def add_allow_outside(parser: argparse._ActionsContainer) -> None:
+    """Declare ``--allow-outside``."""
+    parser.add_argument(
+        "--allow-outside",
+        action="store_true",
+        help="trust the tables or the rig file: read images outside their folder too",
+    )
+
+
 def add_common(parser: argparse.ArgumentParser) -> None:
     """Declare the options of every verb; a verb inside of a verb keeps those of the outer one."""
     common = parser.add_argument_group("options of every verb")

@@ -18,7 +18,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bevstack.cli.options import add_config, add_device, add_overrides, add_scenes
+from bevstack.cli.options import (
+    add_allow_outside,
+    add_config,
+    add_device,
+    add_overrides,
+    add_scenes,
+)
 from bevstack.cli.strict_rig_option import add_strict_rig
 from bevstack.cli.verify_option import add_no_verify
 
@@ -74,6 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CAMERA",
         help="camera of the rig without an image; may be repeated",
     )
+    add_allow_outside(parser)
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help="results file to write (JSON)"
     )
@@ -134,7 +141,7 @@ def _open_tables(args: argparse.Namespace) -> Tables:
     from bevstack.tables.reader import Tables
     from bevstack.tables.splits import scenes_of_split
 
-    tables = Tables(args.nuscenes, args.version)
+    tables = Tables(args.nuscenes, args.version, allow_outside=args.allow_outside)
     scenes_of_split(tables, args.split or args.scene)
     return tables
 
@@ -160,7 +167,14 @@ def _make_detector(args: argparse.Namespace, console: Console) -> Detector:
 def _predict_rig(args: argparse.Namespace, detector: FrameDetector, console: Console) -> int:
     from bevstack.runtime.predict import predict_rig
 
-    count = predict_rig(detector, args.rig, args.images, args.out, lost=args.lost)
+    count = predict_rig(
+        detector,
+        args.rig,
+        args.images,
+        args.out,
+        lost=args.lost,
+        allow_outside=args.allow_outside,
+    )
     console.print(f"{count} boxes in the ego frame: {args.out}")
     return 0
 

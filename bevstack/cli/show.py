@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from bevstack.cli.options import add_allow_outside
 from bevstack.cli.strict_rig_option import add_strict_rig
 
 
@@ -52,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="camera of the rig without an image; may be repeated",
     )
     add_strict_rig(parser)
+    add_allow_outside(parser)
     parser.add_argument(
         "--min-score",
         type=float,
@@ -84,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
                 args.out,
                 lost=args.lost,
                 min_score=args.min_score,
+                allow_outside=args.allow_outside,
             )
         ]
     else:
@@ -98,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
             min_score=args.min_score,
             with_truth=not args.no_truth,
             classes=args.classes,
+            allow_outside=args.allow_outside,
         )
     print("\n".join(map(str, paths)))
     return 0

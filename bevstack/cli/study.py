@@ -18,7 +18,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from bevstack.cli.options import add_config, add_overrides
+from bevstack.cli.options import add_allow_outside, add_config, add_overrides
 from bevstack.cli.strict_rig_option import add_strict_rig
 from bevstack.cli.verify_option import add_no_verify
 
@@ -48,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_no_verify(parser)
     add_strict_rig(parser)
+    add_allow_outside(parser)
     parser.add_argument(
         "--seeds",
         type=int,
@@ -97,6 +98,7 @@ def run(args: argparse.Namespace) -> int:
         minutes=args.minutes,
         weights=args.weights,
         verify=args.verify,
+        allow_outside=args.allow_outside,
         seeds=args.seeds,
         only=args.only,
         max_samples=args.max_samples,

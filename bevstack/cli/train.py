@@ -13,7 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bevstack.cli.options import add_config, add_device, add_overrides, add_scenes
+from bevstack.cli.options import (
+    add_allow_outside,
+    add_config,
+    add_device,
+    add_overrides,
+    add_scenes,
+)
 from bevstack.cli.strict_rig_option import add_strict_rig
 from bevstack.cli.verify_option import add_no_verify
 
@@ -77,6 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="number of steps instead of the configured one; stages keep their proportion",
     )
     add_device(parser)
+    add_allow_outside(parser)
     parser.add_argument(
         "--dry-run",
         action="store_true",
@@ -157,10 +164,10 @@ def _config(args: argparse.Namespace) -> Config:
 
 def _dataset(args: argparse.Namespace, config: Config, split: str | list[str]) -> NuScenesDataset:
     from bevstack.datasets.nuscenes import NuScenesDataset
+    from bevstack.tables.reader import Tables
 
     return NuScenesDataset(
-        args.nuscenes,
-        args.version,
+        Tables(args.nuscenes, args.version, allow_outside=args.allow_outside),
         scenes=None if isinstance(split, str) else split,
         split=split if isinstance(split, str) else None,
         bev_frame=config.grid.frame,

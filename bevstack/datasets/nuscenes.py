@@ -156,12 +156,16 @@ class NuScenesDataset:
         return selected
 
     def missing_images(self) -> dict[str, list[str]]:
-        """Return the missing image files by sample token; empty if none is missing."""
+        """Return the missing image files by sample token; empty if none is missing.
+
+        Raises:
+            ValueError: the name of a file leads out of the root; names the sample.
+        """
         missing: dict[str, list[str]] = {}
         names = self.tables.keyframes.filename
         for sample in self._selection:
             files = [str(names[row]) for row in self._cameras(int(sample))]
-            absent = [name for name in files if not (self.root / name).is_file()]
+            absent = [name for name in files if not self.tables.file_path(name).is_file()]
             if absent:
                 missing[str(self.tables.samples.token[sample])] = absent
         return missing
@@ -292,7 +296,7 @@ class NuScenesDataset:
 
     def _image(self, row: int, reduction: int) -> NDArray[np.uint8]:
         height, width = self.tables.keyframes.size[row].tolist()
-        path = self.root / str(self.tables.keyframes.filename[row])
+        path = self.tables.file_path(str(self.tables.keyframes.filename[row]))
         return read_image(path, (height, width), reduction=reduction)
 
     def _annotations(

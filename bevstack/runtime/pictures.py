@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.evaluation.results.submission import read_submission
+from bevstack.files import safe_name
 from bevstack.geometry import invert_se3
 from bevstack.render import (
     Selection,
@@ -26,6 +27,7 @@ from bevstack.runtime.detections_file import read_detections
 from bevstack.runtime.rig import frame_from_rig, read_rig
 from bevstack.runtime.surroundings import SceneSurroundings
 from bevstack.tables.classes import Classes
+from bevstack.tables.reader import Tables
 from bevstack.types import Detections, Frame
 
 
@@ -111,6 +113,7 @@ def draw_results(
     with_truth: bool = True,
     classes: Classes | Path | str | None = None,
     sheet: SheetStyle | None = None,
+    allow_outside: bool = False,
 ) -> list[Path]:
     """Draw the samples of a results file, in the ego frame, one picture each.
 
@@ -126,9 +129,11 @@ def draw_results(
         with_truth: draw true boxes too, if the data set has them.
         classes: classes of categories that are not nuScenes'; see ``Tables``.
         sheet: size of the pictures.
+        allow_outside: the tables are trusted, and may name images outside of ``root``.
 
     Returns:
-        Paths of the pictures, ``<scene>_<key frame>.jpg``, in the order of the data set.
+        Paths of the pictures, ``<scene>_<key frame>.jpg`` made a ``safe_name``, in the order of the
+        data set.
 
     Raises:
         FileNotFoundError: the results, a table or an image is missing.
@@ -136,7 +141,8 @@ def draw_results(
         OSError: the folder cannot be written.
     """
     submission = read_submission(results_path)
-    dataset = NuScenesDataset(root, version, scenes=scenes, classes=classes)
+    tables = Tables(root, version, classes=classes, allow_outside=allow_outside)
+    dataset = NuScenesDataset(tables, scenes=scenes)
     if not with_truth:
         dataset = dataset.without_annotations()
     chosen = _choose(dataset, submission.sample_tokens, samples)[:max_samples]
@@ -160,7 +166,7 @@ def draw_results(
             options=options,
             surroundings=around[scene].around(frame),
         )
-        paths.append(write_picture(Path(out_dir) / f"{name}.jpg", picture))
+        paths.append(write_picture(Path(out_dir) / f"{safe_name(name)}.jpg", picture))
     return paths
 
 
@@ -173,6 +179,7 @@ def draw_rig_results(
     lost: Collection[str] = (),
     min_score: float = 0.2,
     sheet: SheetStyle | None = None,
+    allow_outside: bool = False,
 ) -> Path:
     """Draw the boxes that ``bevstack predict --rig`` detected in one frame of a rig.
 
@@ -186,7 +193,7 @@ def draw_rig_results(
     """
     results_path = Path(results_path)
     detections, class_names = read_detections(results_path)
-    frame = frame_from_rig(read_rig(rig_path), images, lost)
+    frame = frame_from_rig(read_rig(rig_path), images, lost, allow_outside=allow_outside)
     options = PictureOptions(min_score=min_score, sheet=sheet or SheetStyle())
     picture = draw_frame(frame, detections, class_names, title=results_path.stem, options=options)
     return write_picture(Path(out_dir) / f"{results_path.stem}.jpg", picture)

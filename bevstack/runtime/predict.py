@@ -20,7 +20,7 @@ from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.datasets.sampling import scene_owners
 from bevstack.evaluation.results.result_boxes import results_of_frame
 from bevstack.evaluation.results.submission import write_submission
-from bevstack.files import write_text_atomically
+from bevstack.files import safe_name, write_text_atomically
 from bevstack.json_files import expect_object, parse_json, read_bytes, read_json
 from bevstack.runtime.detections_file import write_detections
 from bevstack.runtime.rig import frame_from_rig, read_rig
@@ -103,7 +103,7 @@ def predict_dataset(
     total = sum(len(indices) for _, indices in own_scenes)
     done = 0
     for scene, indices in own_scenes:
-        part = parts / f"{scene}.json"
+        part = _part_path(parts, scene)
         if not part.is_file():
             complete = [i for i in indices if dataset.sample_token(i) not in missing]
             _predict_scene(detector, dataset, complete, part, skip_missing)
@@ -124,6 +124,7 @@ def predict_rig(
     out: Path,
     *,
     lost: Sequence[str] = (),
+    allow_outside: bool = False,
 ) -> int:
     """Predict one frame of a rig and write its boxes, in the ego frame, as JSON.
 
@@ -136,7 +137,7 @@ def predict_rig(
         OSError: ``out`` cannot be written.
     """
     rig = read_rig(rig_path)
-    detections = detector.predict(frame_from_rig(rig, images, lost))
+    detections = detector.predict(frame_from_rig(rig, images, lost, allow_outside=allow_outside))
     write_detections(out, detections, detector.class_names, rig.timestamp_us)
     return len(detections)
 
@@ -210,10 +211,16 @@ def _predict_clips(
         yield clip.current, detector.predict_clip(clip)
 
 
+def _part_path(parts: Path, scene: str) -> Path:
+    """Return the file of a finished scene, beside the manifest, whatever the scene's name."""
+    name = "manifest/" if scene == "manifest" else scene  # not the file of ``_open_parts``
+    return parts / f"{safe_name(name)}.json"
+
+
 def _merge(parts: Path, scenes: Sequence[str], out: Path) -> None:
     results: dict[str, list[dict[str, object]]] = {}
     for scene in scenes:
-        results |= _read_part(parts / f"{scene}.json")
+        results |= _read_part(_part_path(parts, scene))
     write_submission(out, results)
     shutil.rmtree(parts)
 

@@ -42,6 +42,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bevstack.datasets.images import read_image
+from bevstack.files import path_inside
 from bevstack.geometry import se3_from_parts
 from bevstack.geometry.camera import check_intrinsics, check_rigid
 from bevstack.geometry.lenses import LENS_MODELS, Lens
@@ -158,6 +159,8 @@ def frame_from_rig(
     rig: Rig,
     images: str | Path | Mapping[str, NDArray[np.uint8]],
     lost: Collection[str] = (),
+    *,
+    allow_outside: bool = False,
 ) -> Frame:
     """Read, check and undistort the images of a rig as one frame.
 
@@ -165,6 +168,7 @@ def frame_from_rig(
         rig: the calibration.
         images: folder of the image files, or RGB uint8 arrays by camera name.
         lost: names of cameras without an image, in addition to those the rig file marks as lost.
+        allow_outside: the rig file is trusted, and may name images outside of the folder.
 
     Raises:
         FileNotFoundError: an image file is missing (name the camera in ``lost`` if it is lost).
@@ -179,7 +183,7 @@ def frame_from_rig(
     intrinsics = []
     for camera in rig.cameras:
         is_lost = camera.lost or camera.name in lost
-        image = None if is_lost else _load(camera, images)
+        image = None if is_lost else _load(camera, images, allow_outside)
         matrix = camera.intrinsics
         if camera.lens is not None:
             image, matrix = camera.lens.undistort(image, matrix, camera.image_size)
@@ -204,7 +208,9 @@ def frame_from_rig(
 
 
 def _load(
-    camera: RigCamera, images: str | Path | Mapping[str, NDArray[np.uint8]]
+    camera: RigCamera,
+    images: str | Path | Mapping[str, NDArray[np.uint8]],
+    allow_outside: bool,
 ) -> NDArray[np.uint8]:
     if isinstance(images, Mapping):
         if camera.name not in images:
@@ -212,7 +218,7 @@ def _load(
         image = images[camera.name]
         source = f"image of {camera.name}"
     else:
-        path = _image_path(camera, Path(images))
+        path = _image_path(camera, Path(images), allow_outside)
         image = read_image(path)
         source = str(path)
     if image.shape[:2] != camera.image_size:
@@ -224,13 +230,19 @@ def _load(
     return image
 
 
-def _image_path(camera: RigCamera, folder: Path) -> Path:
+def _image_path(camera: RigCamera, folder: Path, allow_outside: bool) -> Path:
     if not folder.is_dir():
         raise FileNotFoundError(f"folder of images must exist; got {folder}")
     candidates = [camera.image] if camera.image else [f"{camera.name}.jpg", f"{camera.name}.png"]
     for candidate in candidates:
-        if (folder / candidate).is_file():
-            return folder / candidate
+        path = path_inside(
+            folder,
+            candidate,
+            what=f"image of camera {camera.name!a}",
+            allow_outside=allow_outside,
+        )
+        if path.exists():
+            return path  # read_image refuses all but regular files
     raise FileNotFoundError(
         f"image of camera {camera.name} must exist as {' or '.join(map(str, candidates))} in "
         f"{folder}; got no such file: if the camera is lost, add --lost {camera.name}"

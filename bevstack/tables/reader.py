@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from bevstack.files import path_inside
 from bevstack.tables.cache import Records, open_records
 from bevstack.tables.classes import Classes, classes_of_categories, read_classes
 from bevstack.tables.links import NO_ROW
@@ -45,6 +46,7 @@ class Tables:
             False parses them, and None caches tables of 64 MiB and more.
         classes: detection classes of categories that are not nuScenes', None for one to leave out;
             or the path of such a mapping as JSON.
+        allow_outside: the tables are trusted, and may name files outside the root.
 
     Raises:
         FileNotFoundError: the root, the version or the file of ``classes`` does not exist; the
@@ -59,8 +61,10 @@ class Tables:
         *,
         cache: bool | None = None,
         classes: Classes | Path | str | None = None,
+        allow_outside: bool = False,
     ) -> None:
         self.root = Path(root)
+        self.allow_outside = allow_outside
         self._cache = cache
         self._classes = read_classes(classes)
         self.version = version
@@ -81,8 +85,17 @@ class Tables:
         """Return the folder of the version's ``.json`` files."""
         return self.root / self.version
 
+    def file_path(self, filename: str) -> Path:
+        """Return the path of a file that a table names, which must lie inside the root.
+
+        Raises:
+            ValueError: the name leads out of the root, or no file can have it.
+        """
+        what = f"file name in the tables of {self.version}"
+        return path_inside(self.root, filename, what=what, allow_outside=self.allow_outside)
+
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("root", "version", "_cache", "_classes")
+        kept = ("root", "version", "allow_outside", "_cache", "_classes")
         return {name: self.__dict__[name] for name in kept}
 
     @cached_property

@@ -11,6 +11,7 @@ import numpy as np
 
 from bevstack.datasets.images import read_image
 from bevstack.datasets.readiness.findings import Finding, summarise_faults
+from bevstack.files import path_inside
 from bevstack.json_files import read_json
 from bevstack.tables.reader import Tables
 
@@ -24,9 +25,9 @@ def check_presence(tables: Tables) -> list[Finding]:
     """Check that the files of all readings exist, by folder; only key-frame images matter."""
     keyframes = tables.keyframes
     is_image = tables.calibrated_sensors.is_camera[keyframes.sensor]
-    needed = _absent(tables.root, keyframes.filename[is_image])
-    optional = _absent(tables.root, keyframes.filename[~is_image])
-    optional |= _absent(tables.root, tables.sweeps.filename)
+    needed = _absent(tables, keyframes.filename[is_image])
+    optional = _absent(tables, keyframes.filename[~is_image])
+    optional |= _absent(tables, tables.sweeps.filename)
     findings = []
     for folder, names in sorted(needed.items()):
         rule = f"all {len(keyframes.filename[is_image])} images of key frames must exist"
@@ -52,7 +53,7 @@ def check_readability(tables: Tables) -> list[Finding]:
         # A reduction decodes the whole file, but computes fewer pixels.
         reduction = max((k for k in (1, 2, 4, 8) if height % k == width % k == 0), default=1)
         try:
-            path = tables.root / str(keyframes.filename[row])
+            path = tables.file_path(str(keyframes.filename[row]))
             read_image(path, (height, width), reduction=reduction)
         except FileNotFoundError:
             continue  # reported by check_presence
@@ -62,11 +63,11 @@ def check_readability(tables: Tables) -> list[Finding]:
     if len(errors) > 3:
         findings.append(Finding(f"{len(errors) - 3} more images cannot be read", matters=True))
     sweeps = [str(n) for n in keyframes.filename[~is_image] if str(n).endswith(".pcd.bin")]
-    odd = [name for name in sweeps if _size(tables.root / name) % _LIDAR_POINT_BYTES]
+    odd = [name for name in sweeps if _size(tables.file_path(name)) % _LIDAR_POINT_BYTES]
     return findings + summarise_faults(
         "lidar files must hold whole points",
         range(len(odd)),
-        lambda k: f"{_size(tables.root / odd[k])} bytes in {odd[k]}",
+        lambda k: f"{_size(tables.file_path(odd[k]))} bytes in {odd[k]}",
         matters=False,
     )
 
@@ -88,10 +89,11 @@ def check_official(root: Path, manifest: Path) -> list[Finding]:
         raise ValueError(
             f"manifest must map file names to [SHA-256, size]; got another format in {manifest}"
         ) from None
-    present = [name for name in known if (root / name).is_file()]
+    paths = {name: path_inside(root, name, what=f"name in {manifest}") for name in known}
+    present = [name for name in known if paths[name].is_file()]
     different: dict[str, list[str]] = {}
     for name in present:
-        if not _has_digest(root / name, *known[name]):
+        if not _has_digest(paths[name], *known[name]):
             different.setdefault(str(Path(name).parent), []).append(name)
     findings = []
     for folder, names in sorted(different.items()):
@@ -105,14 +107,14 @@ def check_official(root: Path, manifest: Path) -> list[Finding]:
     return findings
 
 
-def _absent(root: Path, filenames: Iterable[str]) -> dict[str, list[str]]:
+def _absent(tables: Tables, filenames: Iterable[str]) -> dict[str, list[str]]:
     """Return the names of missing files by folder; every folder is listed only once."""
     listed: dict[str, set[str]] = {}
     absent: dict[str, list[str]] = {}
     for filename in filenames:
         folder, _, name = str(filename).rpartition("/")
+        path = tables.file_path(str(filename)).parent
         if folder not in listed:
-            path = root / folder
             listed[folder] = {e.name for e in os.scandir(path)} if path.is_dir() else set()
         if name not in listed[folder]:
             absent.setdefault(folder, []).append(name)

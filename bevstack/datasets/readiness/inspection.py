@@ -138,7 +138,7 @@ def _count(count: Callable[[], int]) -> int:
 def _samples_with_images(tables: Tables) -> int:
     keyframes = tables.keyframes
     rows = tables.calibrated_sensors.is_camera[keyframes.sensor].nonzero()[0]
-    missing = [k for k in rows if not (tables.root / str(keyframes.filename[k])).is_file()]
+    missing = [k for k in rows if not tables.file_path(str(keyframes.filename[k])).is_file()]
     return len(tables.samples.token) - len(set(keyframes.sample[missing].tolist()))
 
 
@@ -158,7 +158,7 @@ def _missing_maps(tables: Tables) -> list[Finding]:
     if not path.is_file():
         return []
     names = TableColumns(path, {"filename": Text()}).text("filename").tolist()
-    absent = [name for name in names if not (tables.root / name).is_file()]
+    absent = [name for name in names if not tables.file_path(name).is_file()]
     if not absent:
         return []
     return [
@@ -196,7 +196,7 @@ def _unreadable_images(dataset: NuScenesDataset, missing: dict[str, list[str]]) 
             continue
         try:
             height, width = keyframes.size[row].tolist()
-            read_image(dataset.root / name, (height, width))
+            read_image(dataset.tables.file_path(name), (height, width))
         except ValueError as error:
             findings.append(Finding(str(error), matters=True))
     return findings

@@ -53,6 +53,7 @@ class JudgeOptions:
     max_samples: int | None = None  # whole scenes of at most this number of samples
     single_frame: Path | None = None  # weights of a model trained with frames (0,)
     verify: bool = True  # compare weights with their checksums
+    allow_outside: bool = False  # the tables may name images outside of the root
     official: bool = False  # also score the model's rows with nuscenes-devkit
     out: Path = Path("out/judge")
     command: str = ""  # the user's command line, for judge.json
@@ -120,7 +121,7 @@ def open_case(options: JudgeOptions) -> Case:
             raise ValueError(
                 f"--single-frame must be weights of a model with frames (0,); got {frames}"
             )
-    tables = Tables(options.nuscenes, options.version)
+    tables = Tables(options.nuscenes, options.version, allow_outside=options.allow_outside)
     return Case(
         weights=options.model,
         single_frame_weights=options.single_frame,

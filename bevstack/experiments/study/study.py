@@ -68,6 +68,7 @@ class StudyOptions:
     minutes: float = 20.0  # processor time of each variant
     weights: Path | None = None  # initial weights of every variant; None: random weights
     verify: bool = True  # compare weights with their checksums
+    allow_outside: bool = False  # the tables may name images outside of the root
     seeds: int = 3
     only: Sequence[str] = ()  # names of variants or beginnings of names; empty: all variants
     max_samples: int | None = None  # score on whole scenes of at most this number of samples
@@ -85,7 +86,7 @@ def study(options: StudyOptions, echo: Callable[[str], None]) -> None:
     """
     initialise_worker(0)  # one thread, so that processor time measures the work
     config = load_config(options.config, options.overrides)
-    tables = Tables(options.nuscenes, options.version)
+    tables = Tables(options.nuscenes, options.version, allow_outside=options.allow_outside)
     inputs = {
         "config": config.name,
         "overrides": sorted(options.overrides) or None,
