@@ -14,9 +14,12 @@ from __future__ import annotations
 import argparse
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 from bevstack.datasets.readiness.archives import find_archives, unpack_archives
+from bevstack.datasets.readiness.file_checks import check_versions
+from bevstack.datasets.readiness.findings import Finding
 from bevstack.datasets.readiness.inspection import RootReport, check_root, inspect_root
 
 
@@ -47,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
         if args.from_archives:
             unpack_archives(find_archives(args.from_archives), args.root, print)
         if not args.version:
-            return 0
+            return show_findings(check_versions(args.root))
         if args.check:
             report = check_root(args.root, args.version, args.manifest)
         else:
@@ -68,10 +71,16 @@ def show(report: RootReport) -> None:
     print(f"{report.samples_with_images} of {report.samples} samples have all their images")
     for split, scenes in report.splits:
         print(f"split {split}: {scenes} scenes")
-    for finding in report.findings:
+    show_findings(report.findings)
+    print("ready" if report.ready else "not ready: see above")
+
+
+def show_findings(findings: Sequence[Finding]) -> int:
+    """Print findings; return 1 if one matters, else 0."""
+    for finding in findings:
         mark = "MATTERS" if finding.matters else "note"
         print(textwrap.fill(f"{mark}: {finding.sentence}", 100, subsequent_indent="    "))
-    print("ready" if report.ready else "not ready: see above")
+    return int(any(finding.matters for finding in findings))
 
 
 if __name__ == "__main__":

@@ -11,10 +11,17 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO
 
-from bevstack.files import write_text_atomically
+from bevstack.datasets.readiness.tar_stream import (
+    MAX_EXPANSION,
+    expect_end,
+    limit_bytes,
+    member_path,
+    open_tar,
+)
+from bevstack.files import replacing, write_text_atomically
 from bevstack.json_files import read_json
 
 try:
@@ -71,8 +78,8 @@ def unpack_archives(
         report: called with one line of text about each archive.
 
     Raises:
-        ValueError: an archive is damaged, or has a member that would lie outside the root or is not
-            a plain file.
+        ValueError: an archive is damaged, unpacks to more than ``MAX_EXPANSION`` times its size, or
+            has a member that would lie outside the root or is not a plain file.
         OSError: there is not enough space (the message states how much is needed), a file cannot be
             written, or a second process unpacks into ``root``.
     """
@@ -105,7 +112,7 @@ def _unpack(archive: Path, root: Path, record: dict[str, Progress]) -> tuple[int
         write_text_atomically(root / RECORD_NAME, text)
 
     try:
-        with contextlib.closing(tarfile.open(archive, "r|*")) as tar:
+        with open_tar(archive) as tar:
             for member, path in _members(tar, archive, root):
                 total += member.size
                 if path.is_file() and path.stat().st_size == member.size:
@@ -117,9 +124,14 @@ def _unpack(archive: Path, root: Path, record: dict[str, Progress]) -> tuple[int
                 if total - saved > _SAVE_BYTES:
                     saved = total
                     save()
-        _expect_end(archive)
+            expect_end(tar)
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         save()
+        if isinstance(error, (FileExistsError, NotADirectoryError, IsADirectoryError)):
+            raise ValueError(
+                f"archive must give each path either a file or a folder; got {error.filename} as "
+                f"both, from {archive} or already in {root}"
+            ) from None
         if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
             raise
         raise ValueError(
@@ -133,33 +145,25 @@ def _unpack(archive: Path, root: Path, record: dict[str, Progress]) -> tuple[int
     return written, kept
 
 
-def _expect_end(archive: Path) -> None:
-    """Check that a plain tar file ends as it must.
-
-    If it is cut off between two members, ``tarfile`` reads it without an error.
-    """
-    with archive.open("rb") as file:
-        gzipped = file.read(2) == b"\x1f\x8b"  # gzip has a check sum at its end
-        file.seek(max(0, archive.stat().st_size - tarfile.BLOCKSIZE))
-        if not gzipped and any(file.read()):
-            raise tarfile.ReadError("no end of the archive")
-
-
 def _members(
     tar: tarfile.TarFile, archive: Path, root: Path
 ) -> Iterator[tuple[tarfile.TarInfo, Path]]:
     """Yield plain files and their destinations; refuse all but files and folders in the root."""
-    inside = root.resolve()
+    total, limit = 0, limit_bytes(archive)
     for member in tar:
-        name = PurePosixPath(member.name)
-        path = root.joinpath(*name.parts)
-        safe = not name.is_absolute() and ".." not in name.parts and "\\" not in member.name
-        # A link in the root must not lead outside either.
-        safe = safe and path.parent.resolve().is_relative_to(inside)
-        if not safe or not (member.isreg() or member.isdir()):
+        path = member_path(member, root)
+        if path is None:
             raise ValueError(
                 f"archive must hold plain files and folders inside the root only; got "
-                f"{member.name!r} in {archive}: this is no archive of nuScenes"
+                f"{member.name[:200]!a} in {archive}: this is no archive of nuScenes, or a "
+                "link in the root leads outside"
+            )
+        total += member.size
+        if total > limit:
+            raise ValueError(
+                f"archive must unpack to at most {limit / 1e6:.0f} MB, {MAX_EXPANSION} times its "
+                f"own size; got {archive}, which declares {total / 1e6:.0f} MB or more: this is "
+                "no archive of nuScenes"
             )
         if member.isreg():
             yield member, path
@@ -168,14 +172,8 @@ def _members(
 def _write(source: IO[bytes] | None, path: Path) -> None:
     assert source is not None  # extractfile returns a file for plain files
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")  # a fixed name, so that the next run replaces it
-    try:
-        with part.open("wb") as file:
-            shutil.copyfileobj(source, file, 1 << 20)
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    with replacing(path, sync=False) as file:
+        shutil.copyfileobj(source, file, 1 << 20)
 
 
 @contextlib.contextmanager
@@ -209,9 +207,15 @@ def _expect_space(root: Path, needed: int, what: str) -> None:
 def _read_record(root: Path) -> dict[str, Progress]:
     try:
         rows = read_json(root / RECORD_NAME, "record of unpacked archives")
-        return {str(name): Progress(**row) for name, row in rows.items()}
+        known = {str(name): Progress(**row) for name, row in rows.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}  # no valid record: existing files are kept anyway
+    valid = all(
+        (type(p.size), type(p.mtime_ns), type(p.unpacked_bytes), type(p.done))
+        == (int, int, int, bool)
+        for p in known.values()
+    )
+    return known if valid else {}
 
 
 def _progress(record: dict[str, Progress], archive: Path) -> Progress:

@@ -43,6 +43,19 @@ def check_presence(tables: Tables) -> list[Finding]:
     return findings
 
 
+def check_versions(root: Path) -> list[Finding]:
+    """Count the files of every version in a root against its tables."""
+    findings = []
+    for path in sorted(root.glob("*/sample_data.json")):
+        version = path.parent.name
+        try:
+            found = check_presence(Tables(root, version))
+        except (ValueError, OSError) as error:
+            found = [Finding(str(error), matters=True)]
+        findings += [Finding(f"{version}: {f.sentence}", f.matters) for f in found]
+    return findings
+
+
 def check_readability(tables: Tables) -> list[Finding]:
     """Check that key-frame images decode in the right size, and lidar files hold whole points."""
     keyframes = tables.keyframes
