@@ -17,6 +17,7 @@ import re
 import secrets
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -124,6 +125,20 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Yield a new folder for temporary files, readable by the user alone; remove it afterwards."""
+    parent = Path(tempfile.gettempdir())
+    remove_leftovers(parent)
+    descriptor, temporary = _create_locked_folder(parent / "scratch", mode=0o700)
+    try:
+        yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         if descriptor is not None:
@@ -276,10 +291,10 @@ def _create_locked(path: Path) -> tuple[int, Path]:
         os.close(descriptor)
 
 
-def _create_locked_folder(path: Path) -> tuple[int | None, Path]:
+def _create_locked_folder(path: Path, *, mode: int = 0o777) -> tuple[int | None, Path]:
     while True:
         temporary = _temporary_name(path)
-        temporary.mkdir()
+        temporary.mkdir(mode)
         if not _CAN_LOCK:
             return None, temporary
         with contextlib.suppress(FileNotFoundError):

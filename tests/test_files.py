@@ -16,6 +16,7 @@ from bevstack.files import (
     replacing,
     replacing_folder,
     safe_name,
+    scratch_folder,
     write_text_atomically,
 )
 
@@ -107,6 +108,24 @@ def test_what_a_kill_left_is_removed_by_the_next_process_that_writes_there(tmp_p
         (part / "tables").mkdir()
     assert sorted(os.listdir(tmp_path)) == ["another.txt", "world"]
     assert os.listdir(tmp_path / "world") == ["tables"]
+
+
+def test_scratch_of_a_killed_process_is_removed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def killed() -> None:
+        with scratch_folder() as folder:
+            (folder / "columns").write_bytes(b"x")
+            _die()
+
+    _killed(killed)
+    assert len(os.listdir(tmp_path)) == 1
+    with scratch_folder() as folder:
+        assert os.listdir(tmp_path) == [folder.name]
+        assert folder.stat().st_mode & 0o777 == 0o700
+    assert os.listdir(tmp_path) == []
 
 
 def test_files_of_running_processes_and_of_users_are_no_leftovers(tmp_path: Path) -> None:

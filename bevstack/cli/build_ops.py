@@ -19,6 +19,8 @@ import tempfile
 from pathlib import Path
 from types import ModuleType
 
+from bevstack.files import scratch_folder
+
 EXIT_FAILED = 1
 
 
@@ -44,8 +46,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"the kernels must be buildable; got: {problem}; {remedy(problem)}")
     sources = builder.SOURCES
     print(f"compiling {sources} into {folder}; this takes a minute or two", flush=True)
-    with tempfile.TemporaryDirectory(prefix="bevstack-ops-") as scratch:
-        record = builder.build(folder, object_folder(sources) or Path(scratch))
+    with scratch_folder() as scratch:
+        record = builder.build(folder, object_folder(sources) or scratch)
     if record.outcome != "built" and loading.native_problem() is not None:
         record.write(folder)  # `bevstack doctor` prints the reason from this record
     print(f"command   {record.command}\ntook      {record.seconds:.0f} s")

@@ -14,7 +14,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from bevstack.files import scratch_folder
 from bevstack.tables.column_file import ColumnFile, DamagedFileError, write_column_file
 from bevstack.tables.records import RECORDS, Record, record_from_arrays, record_to_arrays
 from bevstack.tables.sources import SOURCE_TABLES, JsonRecords
@@ -221,8 +221,8 @@ def _built_in_subprocess(
     this process may have threads.
     """
     package = Path(__file__).resolve().parents[2]
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "columns"
+    with scratch_folder() as scratch:
+        path = scratch / "columns"
         arguments = [str(package), str(folder), name, str(path)]
         command = [sys.executable, "-c", _SUBPROCESS_PROGRAM, *arguments]
         quiet = subprocess.DEVNULL

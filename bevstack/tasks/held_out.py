@@ -111,15 +111,28 @@ def _predict(
 
 def _merged(results: Results, folder: Path, group: ProcessGroup) -> Results:
     """Merge the predictions of all processes, in each of them."""
+    if group.rank == 0:
+        _remove_parts_of_killed_runs(folder, group.world_size)
     if group.world_size == 1:
         return results
-    parts = [folder / f".evaluation.rank{rank}.json" for rank in range(group.world_size)]
+    parts = [_part(folder, rank) for rank in range(group.world_size)]
     write_text_atomically(parts[group.rank], json.dumps(results))
     group.barrier()
     merged = _read(parts)
     group.barrier()
     parts[group.rank].unlink()
     return merged
+
+
+def _part(folder: Path, rank: int) -> Path:
+    return folder / f".evaluation.rank{rank}.json"
+
+
+def _remove_parts_of_killed_runs(folder: Path, world_size: int) -> None:
+    """Remove the files of processes that this run does not have."""
+    own = {_part(folder, rank) for rank in range(world_size) if world_size > 1}
+    for path in set(folder.glob(".evaluation.rank*.json")) - own:
+        path.unlink()
 
 
 def _read(parts: Sequence[Path]) -> Results:

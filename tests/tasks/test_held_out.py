@@ -53,6 +53,16 @@ def test_the_score_equals_that_of_the_kept_weights_predicted_scene_by_scene(root
     assert all(torch.equal(best[n], w) for n, w in load_file(result.weights).items())
 
 
+def test_files_of_processes_of_a_killed_run_are_removed(tmp_path):
+    left = [tmp_path / f".evaluation.rank{rank}.json" for rank in range(3)]
+    for path in left:
+        path.write_text("{}")
+    held_out._remove_parts_of_killed_runs(tmp_path, 2)
+    assert [path.exists() for path in left] == [True, True, False]
+    assert held_out._merged({}, tmp_path, Processes()) == {}
+    assert not any(path.exists() for path in left)
+
+
 def test_true_boxes_get_the_highest_score(root, tmp_path, monkeypatch):
     """Replace ``detections_from`` by the true boxes to test all code after it."""
     samples = dataset(root, "synth_val")
