@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -32,6 +33,10 @@ def damage(root, index, how):
     path = root / str(data.tables.keyframes.filename[row])
     if how == "missing":
         path.unlink()
+    elif how == "overwritten":  # inside, so that only the decoder notices it
+        data_of_file, middle = path.read_bytes(), path.stat().st_size // 2
+        noise = np.random.default_rng(0).bytes(400)
+        path.write_bytes(data_of_file[:middle] + noise + data_of_file[middle + 400 :])
     else:
         path.write_bytes(path.read_bytes()[:500])
     return data.sample_token(index), path
@@ -51,9 +56,9 @@ def test_a_bad_file_stops_the_run_and_names_sample_and_file(
     assert token in str(caught.value) and path.name in str(caught.value)
 
 
-@pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_bad_file_is_skipped_named_and_counted(root, tmp_path, num_workers):
-    token, path = damage(root, 3, "damaged")
+@pytest.mark.parametrize(("num_workers", "how"), [(0, "overwritten"), (1, "damaged")])
+def test_a_bad_file_is_skipped_named_and_counted(root, tmp_path, num_workers, how):
+    token, path = damage(root, 3, how)
     config = with_training(num_workers=num_workers, on_bad_sample="skip")
     reported = []
     result = train(
