@@ -166,13 +166,15 @@ def _dataset(args: argparse.Namespace, config: Config, split: str | list[str]) -
     from bevstack.datasets.nuscenes import NuScenesDataset
     from bevstack.tables.reader import Tables
 
+    tables = Tables(
+        args.nuscenes, args.version, classes=args.classes, allow_outside=args.allow_outside
+    )
     return NuScenesDataset(
-        Tables(args.nuscenes, args.version, allow_outside=args.allow_outside),
+        tables,
         scenes=None if isinstance(split, str) else split,
         split=split if isinstance(split, str) else None,
         bev_frame=config.grid.frame,
         class_names=config.class_names,
-        classes=args.classes,
     )
 
 

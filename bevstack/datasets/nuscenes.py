@@ -156,11 +156,7 @@ class NuScenesDataset:
         return selected
 
     def missing_images(self) -> dict[str, list[str]]:
-        """Return the missing image files by sample token; empty if none is missing.
-
-        Raises:
-            ValueError: the name of a file leads out of the root; names the sample.
-        """
+        """Return the missing image files by sample token; empty if none is missing."""
         missing: dict[str, list[str]] = {}
         names = self.tables.keyframes.filename
         for sample in self._selection:
