@@ -85,7 +85,7 @@ def match(output: DecoderOutput, targets: Targets, config: LossConfig) -> Matche
             all_active = bool(active.all())
             for layer, cost in enumerate(costs.cost[:, sample, :count, group]):
                 active_cost = cost if all_active else cost[:, active]
-                _check_finite(active_cost, layer, sample)
+                _check_finite(active_cost, targets, layer, sample)
                 target, query = linear_sum_assignment(active_cost)
                 query = query if all_active else np.flatnonzero(active)[query]
                 layer_and_sample = (np.full_like(query, layer), np.full_like(query, sample))
@@ -160,12 +160,20 @@ def _check_labels(costs: _Costs) -> None:
             )
 
 
-def _check_finite(cost: NDArray[np.float32], layer: int, sample: int) -> None:
+def _check_finite(cost: NDArray[np.float32], targets: Targets, layer: int, sample: int) -> None:
     if np.isfinite(cost).all():
         return
     target, query = np.argwhere(~np.isfinite(cost))[0]
+    code = targets.codes[sample, target, :MATCHED_CODES].cpu()
+    if not torch.isfinite(code).all():
+        x, y, log_length, log_width, z, log_height = (float(value) for value in code[:6])
+        size = [round(math.exp(value), 3) for value in (log_length, log_width, log_height)]
+        raise ValueError(
+            f"true boxes of sample {sample} must have a finite centre and yaw and a positive size; "
+            f"got the size {size} at {[round(v, 3) for v in (x, y, z)]} m: correct the annotation"
+        )
     raise ValueError(
         f"matching cost of decoder layer {layer}, sample {sample} must be finite; got "
         f"{cost[target, query]} for true box {target}: the predictions diverged (lower the "
-        "learning rate) or the box's centre, size or yaw is not finite"
+        "learning rate)"
     )

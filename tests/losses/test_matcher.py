@@ -188,3 +188,24 @@ def test_unknown_velocity_does_not_disturb_the_matching() -> None:
         match(output, encode_targets([a], BEVGrid(), "cpu"), LossConfig()) for a in (known, unknown)
     ]
     assert torch.equal(matches[0].query, matches[1].query)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("size", 0.0, r"got the size \[0\.0, "),
+        ("size", -1.0, r"got the size \[nan, "),
+        ("size", math.inf, r"got the size \[inf, "),
+        ("yaw", math.nan, "must have a finite centre and yaw"),
+    ],
+)
+def test_a_faulty_true_box_is_not_called_divergence(field: str, value: float, message: str) -> None:
+    annotations = make_annotations(2, 4)
+    boxes = annotations.boxes
+    changed = getattr(boxes, field).clone()
+    changed.flatten()[0] = value
+    faulty = replace(annotations, boxes=replace(boxes, **{field: changed}))
+    targets = encode_targets([make_annotations(3, 4, seed=1), faulty], BEVGrid(), "cpu")
+    with pytest.raises(ValueError, match=rf"true boxes of sample 1 .*{message}") as caught:
+        match(random_output(2, 2, 4, 4), targets, LossConfig())
+    assert "learning rate" not in str(caught.value)

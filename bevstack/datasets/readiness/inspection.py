@@ -18,6 +18,7 @@ from bevstack.datasets.readiness.file_checks import (
     check_readability,
 )
 from bevstack.datasets.readiness.findings import Finding
+from bevstack.datasets.readiness.labels import check_labels
 from bevstack.tables.columns import TableColumns
 from bevstack.tables.fields import Text
 from bevstack.tables.names import TABLES
@@ -61,13 +62,15 @@ def inspect_root(root: Path | str, version: str, *, read_images: bool = False) -
     findings = _missing_tables(tables) + _missing_maps(tables) + _missing_images(dataset, missing)
     if read_images:
         findings += _unreadable_images(dataset, missing)
-    if not len(tables.annotations.token):
+    boxes = len(tables.annotations.token) if tables.has_annotations else 0
+    findings += check_labels(tables)
+    if not boxes:
         sentence = f"sample_annotation.json of {version} holds no boxes: usable for prediction only"
         findings.append(Finding(sentence, matters=False))
     return RootReport(
         scenes=len(tables.scenes.name),
         samples=len(dataset),
-        annotations=len(tables.annotations.token),
+        annotations=boxes,
         samples_with_images=len(dataset) - len(missing),
         splits=_splits(tables),
         findings=tuple(findings),
@@ -106,6 +109,7 @@ def check_root(root: Path | str, version: str, manifest: Path | None = None) -> 
             soundness.check_calibrations,
             soundness.check_rigs,
             soundness.check_boxes,
+            check_labels,
         )
     ]
     if manifest is not None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from bevstack.datasets.collate import CAMERA_YAW_DEG
 from bevstack.datasets.readiness.findings import Finding, summarise_faults
+from bevstack.tables.annotation_checks import EDGES_M
 from bevstack.tables.columns import TableColumns
 from bevstack.tables.fields import Integers, Tokens
 from bevstack.tables.links import NO_ROW
@@ -206,17 +207,25 @@ def check_rigs(tables: Tables) -> list[Finding]:
 
 
 def check_boxes(tables: Tables) -> list[Finding]:
-    """Check that all annotations have positive sizes and unit quaternions."""
+    """Check that all annotations have finite centres, positive sizes and unit quaternions."""
+    if not tables.has_annotations:
+        return []
     boxes = tables.annotations
     norm = np.linalg.norm(boxes.rotation, axis=1)
     findings = summarise_faults(
+        "centres of annotations must be finite",
+        np.flatnonzero(~np.isfinite(boxes.translation).all(axis=1)),
+        lambda row: f"{boxes.translation[row].tolist()} at {boxes.token[row]}",
+    )
+    valid = (boxes.size > 0) & (boxes.size <= EDGES_M[1])
+    findings += summarise_faults(
         "sizes of annotations must be positive",
-        np.flatnonzero((boxes.size <= 0).any(axis=1)),
+        np.flatnonzero(~valid.all(axis=1)),
         lambda row: f"{boxes.size[row].tolist()} at {boxes.token[row]}",
     )
     return findings + summarise_faults(
         "rotations of annotations must be unit quaternions",
-        np.flatnonzero(abs(norm - 1) > MAX_NORM_ERROR),
+        np.flatnonzero(~(abs(norm - 1) <= MAX_NORM_ERROR)),
         lambda row: f"a norm of {norm[row]:.4f} at {boxes.token[row]}",
     )
 
