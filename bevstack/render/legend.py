@@ -91,7 +91,7 @@ def _ground_entries(surroundings: Surroundings) -> list[_Entry]:
     if surroundings.drivable:
         entries.append(_Entry("drivable area", ROAD, "block"))
     if surroundings.lanes:
-        entries.append(_Entry("lane", LANE, "line"))
+        entries.append(_Entry("lanes", LANE, "line"))
     return entries
 
 

@@ -19,7 +19,7 @@ class Surroundings:
     """
 
     drivable: tuple[Points, ...] = ()  # outlines, holes among them (even-odd rule)
-    lanes: tuple[Points, ...] = ()  # centre lines
+    lanes: tuple[Points, ...] = ()  # centre lines, or the borders between lanes
     trail: Points | None = None  # positions of the vehicle, oldest first, the current one last
 
     def transformed(

@@ -2,12 +2,12 @@
 
 nuScenes has one mask of the drivable area for each city, as a PNG file of 10 pixels a metre, which
 starts at the world's origin. Synthetic worlds have one for each scene, and the table row holds its
-corner. Lanes are the rows of `lane.json`, which only synthetic worlds have.
+corner. Lanes are the rows of `lane.json`, which only synthetic worlds have, or the lane borders of
+nuScenes' map expansion.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevstack.files import path_inside, read_regular_file
+from bevstack.json_files import read_json
+from bevstack.tables.map_expansion import read_lane_borders
 from bevstack.tables.names import LANE_TABLE
 from bevstack.tables.png_window import png_size, read_png_window
 from bevstack.tables.reader import Tables
@@ -26,7 +28,7 @@ Points = NDArray[np.float64]  # (P, 2) metres, world frame
 
 PIXELS_PER_M = 10.0  # of nuScenes' masks
 MAX_PIXELS = 100_000_000  # of the part of a mask that is kept in memory
-MAX_BYTES = 200_000_000  # of a mask's file
+MAX_BYTES = 200_000_000  # of a file
 _TOLERANCE_PX = 0.7  # outlines may differ from the mask's border by this distance
 
 
@@ -37,7 +39,7 @@ class StreetMap:
     mask: NDArray[np.uint8]  # (rows, columns), not 0: drivable; row 0 has the highest y
     corner_m: NDArray[np.float64]  # (2,) x, y of the mask's lower left corner
     pixels_per_m: float
-    lanes: tuple[Points, ...]  # centre lines
+    lanes: tuple[Points, ...]  # centre lines, or the borders between lanes
 
     def drivable_around(
         self,
@@ -68,7 +70,7 @@ class StreetMap:
         center_m: NDArray[np.float64],  # (2,)
         reach_m: float,
     ) -> tuple[Points, ...]:
-        """Return the pieces of the centre lines within a square."""
+        """Return the pieces of the lanes' lines within a square."""
         pieces = []
         for lane in self.lanes:
             inside = (np.abs(lane - center_m) <= reach_m).all(1)
@@ -91,12 +93,17 @@ def read_street_map(
 
     Raises:
         ValueError: the data set has no such scene, a table row is damaged, its file lies outside
-            the data set's folder, or is not an 8-bit grey PNG; names the table or the file.
+            the data set's folder or is not an 8-bit grey PNG, or the map expansion is damaged;
+            names the table or the file.
     """
     token = str(tables.scenes.token[tables.scene_rows([scene])[0]])
+    log = _find(tables, "scene", "token", token).get("log_token")
     lanes = _lanes(tables.folder, token)
-    row = _map_row(tables, token)
-    if row is None:
+    location = _find(tables, "log", "token", log).get("location")
+    if not lanes and isinstance(location, str) and location:
+        lanes = read_lane_borders(tables.root, location)
+    row = _find(tables, "map", "log_tokens", log)
+    if not row:
         return StreetMap(
             mask=np.zeros((0, 0), np.uint8), corner_m=low_m, pixels_per_m=PIXELS_PER_M, lanes=lanes
         )
@@ -130,26 +137,17 @@ def _placement(row: dict[str, Any]) -> tuple[NDArray[np.float64], float]:
     return corner_m, pixels_per_m
 
 
-def _map_row(tables: Tables, scene_token: str) -> dict[str, Any] | None:
-    """Return the row of `map.json` that belongs to a scene's log; None if there is none."""
-    scenes, maps = (_rows(tables.folder / f"{table}.json") for table in ("scene", "map"))
-    logs = {row.get("log_token") for row in scenes if row.get("token") == scene_token}
-    for row in maps:
-        tokens = row.get("log_tokens")
-        if isinstance(tokens, list) and logs & {t for t in tokens if isinstance(t, str)}:
-            return row
-    return None
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a table that are objects; none if there is no such table."""
-    if not path.is_file():
-        return []
-    try:
-        rows = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} must be JSON; got {error}: the file is damaged") from error
-    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+def _find(tables: Tables, table: str, field: str, value: object) -> dict[str, Any]:
+    """Return the first row whose field is a value or lists it; an empty row if there is none."""
+    path = tables.folder / f"{table}.json"
+    if not path.is_file() or not isinstance(value, str):
+        return {}
+    rows = read_json(path, path.name, max_bytes=MAX_BYTES, allow_nan=True)
+    for row in rows if isinstance(rows, list) else ():
+        found = row.get(field) if isinstance(row, dict) else None
+        if found == value or (isinstance(found, list) and value in found):
+            return dict(row)
+    return {}
 
 
 def _read_mask(

@@ -36,14 +36,27 @@ def read_lanes(folder: Path) -> dict[str, LaneCenterline]:
 
     Raises:
         FileNotFoundError: the folder has no such table.
-        ValueError: the file is not a list.
+        ValueError: the file is not a list, or a row lacks a field or has no points.
     """
-    return {
-        row["token"]: LaneCenterline(
-            row["token"], row["scene_token"], np.array(row["centerline"], np.float64)
+    rows = enumerate(_read(folder, LANE_TABLE))
+    return {lane.token: lane for lane in (_parse_lane(row, number) for number, row in rows)}
+
+
+def _parse_lane(row: Any, number: int) -> LaneCenterline:
+    try:
+        token, scene, points = str(row["token"]), str(row["scene_token"]), row["centerline"]
+        points_m = np.array(points, np.float64)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"row {number} of {LANE_TABLE}.json must have token, scene_token and centerline; got "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if points_m.ndim != 2 or points_m.shape[1] < 2 or not np.isfinite(points_m).all():
+        raise ValueError(
+            f"centerline in row {number} of {LANE_TABLE}.json must be points (x, y); got shape "
+            f"{points_m.shape}"
         )
-        for row in _read(folder, LANE_TABLE)
-    }
+    return LaneCenterline(token, scene, points_m)
 
 
 def _read(folder: Path, table: str) -> Sequence[Any]:

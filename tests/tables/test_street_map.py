@@ -96,6 +96,21 @@ def test_a_part_of_the_mask_is_read_where_it_lies(root: Path) -> None:
     np.testing.assert_allclose(outline, expected, atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"token": "a"},
+        {"token": "a", "scene_token": "s", "centerline": [[1.0, None]]},
+        {"token": "a", "scene_token": "s", "centerline": [1.0, 2.0]},
+        "text",
+    ],
+)
+def test_damaged_lane_is_refused_by_its_row(root: Path, row: object) -> None:
+    (root / VERSION / "lane.json").write_text(json.dumps([row]))
+    with pytest.raises(ValueError, match=r"row 0 of lane\.json must"):
+        read_street_map(Tables(root, VERSION), SCENE)
+
+
 @pytest.mark.parametrize("filename", ["../outside.png", "/etc/passwd", "C:\\x.png", "", None, 5])
 def test_a_name_outside_the_data_set_is_refused(root: Path, filename: object) -> None:
     write_map(root, filename=filename)
