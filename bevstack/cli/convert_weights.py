@@ -10,8 +10,8 @@ the file and initialises the rest of the detector at random.
 
 Every tensor of the file needs a counterpart in the detector, and every tensor of the detector one
 in the file; --allow-left-over and --allow-missing make exceptions. The command prints a table of
-the tensors that matched, that were missing in the file, and that were left over. Code inside of a
-file is never run.
+the tensors that matched, that were missing in the file, and that were left over. Objects of
+other programs in a file are left out, and no code in it is run.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bevstack.cli.options import add_config, add_overrides
+from bevstack.cli.verify_option import add_no_verify
 
 if TYPE_CHECKING:
     from bevstack.config import Config
@@ -54,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("raw", "averaged"),
         help="trained or averaged (EMA) weights, for a file that holds both",
     )
+    add_no_verify(parser)
     for option, permission in (
         ("missing", "be missing in the file, which leaves them as initialised"),
         ("left-over", "be left over in the file"),
@@ -87,13 +89,16 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--to must end in .safetensors; got {args.to}")
     check_writable(args.to)
     config = load_config(args.config, args.overrides)
-    file = read_published_file(args.file, weights=args.weights)
+    file = read_published_file(args.file, weights=args.weights, verify=args.verify)
     try:
         converted = _convert(args, file, config)
     except UnmatchedError as error:
         print(error.report.table() if args.list else error.report.summary())
         raise
     print(converted.report.table() if args.list else converted.report.summary())
+    if file.skipped:
+        shown = ", ".join(file.skipped[:5]) + (" ..." if len(file.skipped) > 5 else "")
+        print(f"note: objects of other programs were left out, and not run: {shown}")
     for note in converted.notes:
         print(f"note: {note}")
     save_model(args.to, converted.model, converted.config, {"converted_from": file.name})

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from bevstack.interop.internimage_names import as_pattern
+from bevstack.models.weights import check_finite
 
 # (published tensor, expected shape) -> our tensor
 Conversion = Callable[[Tensor, torch.Size], Tensor]
@@ -98,7 +99,8 @@ def convert_weights(
 
     Raises:
         UnmatchedError: a name without a counterpart is not allowed.
-        ValueError: two published tensors fill one of ours, or a tensor has another shape.
+        ValueError: two published tensors fill one of ours, or a tensor has another shape or a value
+            that is not finite.
     """
     patterns = [(re.compile(as_pattern(row.published)), row) for row in rows]
     converted: dict[str, Tensor] = {}
@@ -140,6 +142,7 @@ def _converted(name: str, tensor: Tensor, convert: Conversion | None, shape: tor
             f"{name} must have shape {tuple(shape)} for this configuration; "
             f"got {tuple(converted.shape)}"
         )
+    check_finite(name, converted, "the published file")
     return converted.clone()  # so that no two of our tensors share memory
 
 

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
-import pickle
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import torch
 from torch import Tensor
 
+from bevstack.interop.pickle_machine import Foreign
+from bevstack.interop.stored_tensors import StoredTensor
+from bevstack.interop.torch_file import open_torch_file
+from bevstack.models.file_kinds import read_start
 from bevstack.models.weights import read_safetensors
 
 WEIGHTS = ("raw", "averaged")
 # Entries in which training frameworks store the tensors, and their moving averages.
-_ENTRIES = ("state_dict", "model", "module")
-_AVERAGED_ENTRIES = ("model_ema", "state_dict_ema", "ema_state_dict", "ema")
-_PREFIX = "module."  # of data-parallel training
+_ENTRIES = (
+    *("state_dict", "model_state_dict", "model", "module", "net", "net_state_dict", "network"),
+    *("weights", "params", "shadow"),
+)
+_AVERAGED_ENTRIES = (
+    *("model_ema", "state_dict_ema", "ema_state_dict", "model_ema_state_dict", "ema", "params_ema"),
+)
+_MAX_DEPTH = 8  # of entries within entries
+# Prefixes of wrappers, removed if every name has them. `_orig_mod.` of torch.compile may be within
+# a name; `module.` of data-parallel training is removed from each name that has it.
+_PREFIXES = ("model.", "net.", "network.", "state_dict.", "model_state_dict.", "ema.", "ema_model.")
+_COMPILED = re.compile(r"(^|\.)_orig_mod\.")
+_PARALLEL = "module."
+_COUNTERS = ("n_averaged", "steps")  # of torch's and mmengine's averaged models, not weights
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -27,40 +43,42 @@ class PublishedFile:
     name: str
     tensors: dict[str, Tensor]
     meta: Mapping[str, Any]  # plain values; empty if the file has none
+    skipped: tuple[str, ...] = ()  # names of classes whose objects were left out
 
 
-def read_published_file(path: str | Path, *, weights: str | None = None) -> PublishedFile:
+def read_published_file(
+    path: str | Path, *, weights: str | None = None, verify: bool = True
+) -> PublishedFile:
     """Read the tensors of a ``.pth``, ``.bin`` or ``.safetensors`` file, without any wrappers.
 
-    Only tensors and plain containers are unpickled, so that the file cannot run code.
+    Nothing in the file is run: tensors and plain containers are built, and objects of any other
+    class are left out.
 
     Args:
-        path: the file.
+        path: the file; its content decides the format, not its name.
         weights: "raw" or "averaged" (exponential moving average), for files that hold both.
+        verify: compare the content with the checksums in the file, if it has any.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: ``weights`` is another word, the file is damaged, holds objects other than
-            tensors and plain values, holds no tensors, holds raw and averaged ones while
-            ``weights`` is None, or does not hold those that ``weights`` names.
+        ValueError: ``weights`` is another word, the file is damaged or of another kind, would run a
+            program, holds no tensors, holds raw and averaged ones while ``weights`` is None, or
+            does not hold those that ``weights`` names.
     """
     path = Path(path)
     if weights is not None and weights not in WEIGHTS:
         raise ValueError(f"weights must be one of {WEIGHTS} or none; got {weights!r}")
     if not path.is_file():
         raise FileNotFoundError(f"published weights must be a file; got {path}, which is not one")
-    if path.suffix == ".safetensors":
-        tensors, meta = read_safetensors(path)
-        return PublishedFile(path.name, _without_prefix(tensors), meta)
-    content = _unpickle(path)
-    meta = content.get("meta", {}) if isinstance(content, Mapping) else {}
-    content = _unwrap(content, path, weights)
-    if not isinstance(content, Mapping) or not any(isinstance(v, Tensor) for v in content.values()):
-        raise ValueError(f"published weights must hold named tensors; got none in {path}")
-    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
-    return PublishedFile(
-        path.name, _without_prefix(tensors), meta if isinstance(meta, Mapping) else {}
-    )
+    if path.suffix == ".safetensors" or _is_safetensors(path):
+        weights_read, metadata = read_safetensors(path, verify=verify)
+        return PublishedFile(path.name, _without_prefixes(weights_read, path), metadata)
+    with open_torch_file(path, verify=verify) as file:
+        content = _entries_of(file.content)
+        meta = None if content is None else _entries_of(content.get("meta"))
+        stored = _named_tensors(_unwrap(content, path, weights), path)
+        tensors = file.load(_without_prefixes(stored, path))
+        return PublishedFile(path.name, tensors, meta or {}, file.foreign)
 
 
 def read_published(path: str | Path) -> dict[str, Tensor]:
@@ -73,27 +91,23 @@ def read_published(path: str | Path) -> dict[str, Tensor]:
     return read_published_file(path).tensors
 
 
-def _unpickle(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"published weights must hold tensors and plain values only; got {path} ({reason}): "
-            "if you trust the file, load it with torch and save only its state_dict"
-        ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(
-            f"published weights must be a whole file written by torch.save; got {path} ({reason}): "
-            "download it again"
-        ) from None
+def _is_safetensors(path: Path) -> bool:
+    """Return True if a file starts with the size of a header and a header of JSON."""
+    start = read_start(path)
+    return start[8:9] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
 
 
-def _unwrap(content: Any, path: Path, weights: str | None) -> Any:
+def _entries_of(value: object) -> Mapping[Any, Any] | None:
+    """Return the entries of a dictionary or of a foreign object; None for anything else."""
+    if isinstance(value, Foreign):
+        return value.entries
+    return value if isinstance(value, Mapping) else None
+
+
+def _unwrap(content: Mapping[Any, Any] | None, path: Path, weights: str | None) -> Any:
     """Return the innermost dictionary; ``weights`` chooses if the file holds both kinds."""
     kind_found = "raw"
-    while True:
+    for _ in range(_MAX_DEPTH):
         entries = {"raw": _entry(content, _ENTRIES), "averaged": _entry(content, _AVERAGED_ENTRIES)}
         present = [kind for kind, entry in entries.items() if entry is not None]
         if not present:
@@ -113,11 +127,60 @@ def _unwrap(content: Any, path: Path, weights: str | None) -> Any:
     return content
 
 
-def _entry(content: Any, names: tuple[str, ...]) -> Mapping[str, Any] | None:
-    if not isinstance(content, Mapping):
-        return None
-    return next((content[n] for n in names if isinstance(content.get(n), Mapping)), None)
+def _entry(content: Mapping[Any, Any] | None, names: tuple[str, ...]) -> Mapping[Any, Any] | None:
+    """Return the first entry of these names that holds tensors, or without one the first entry."""
+    found = [None if content is None else _entries_of(content.get(name)) for name in names]
+    entries = [entry for entry in found if entry]
+    return next((e for e in entries if _holds_tensors(e)), entries[0] if entries else None)
 
 
-def _without_prefix(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(_PREFIX): value for name, value in tensors.items()}
+def _holds_tensors(entries: Mapping[Any, Any], depth: int = 0) -> bool:
+    if any(isinstance(value, StoredTensor) for value in entries.values()):
+        return True
+    names = (*_ENTRIES, *_AVERAGED_ENTRIES) if depth < _MAX_DEPTH else ()
+    inner = (_entries_of(entries.get(name)) for name in names)
+    return any(_holds_tensors(entry, depth + 1) for entry in inner if entry)
+
+
+def _named_tensors(content: Mapping[Any, Any] | None, path: Path) -> dict[str, StoredTensor]:
+    entries = {} if content is None else content
+    tensors = {
+        name: value
+        for name, value in entries.items()
+        if isinstance(name, str) and isinstance(value, StoredTensor)
+    }
+    if tensors:
+        return tensors
+    remedy = ""
+    if "_modules" in entries:
+        remedy = ", but a whole model as a pickled object: load it where it was made and save only "
+        remedy += "its state_dict()"
+    raise ValueError(f"published weights must hold named tensors; got none in {path}{remedy}")
+
+
+def _without_prefixes(tensors: Mapping[str, _T], path: Path) -> dict[str, _T]:
+    """Return the tensors under names without the prefixes of wrappers.
+
+    Raises:
+        ValueError: two names become one.
+    """
+    names = {name: _COMPILED.sub(r"\1", name) for name in tensors}
+    if any(name.startswith(_PARALLEL) for name in names.values()):
+        names = {old: new for old, new in names.items() if new not in _COUNTERS}
+    while True:
+        names = {old: _without_parallel(new) for old, new in names.items()}
+        shared = next((p for p in _PREFIXES if all(n.startswith(p) for n in names.values())), None)
+        if shared is None or not names:
+            break
+        names = {old: new.removeprefix(shared) for old, new in names.items()}
+    renamed = {new: tensors[old] for old, new in names.items()}
+    if len(renamed) < len(names):
+        twice = next(n for n in renamed if list(names.values()).count(n) > 1)
+        raise ValueError(f"names in {path} must differ without their prefixes; got {twice} twice")
+    return renamed
+
+
+def _without_parallel(name: str) -> str:
+    while name.startswith(_PARALLEL):
+        name = name.removeprefix(_PARALLEL)
+    return name

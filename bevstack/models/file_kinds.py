@@ -56,5 +56,8 @@ def describe_start(start: bytes) -> tuple[str, str] | None:
         return empty, _DOWNLOAD
     if start.count(0) == len(start):
         return "a file of zeros, as an interrupted download leaves it", _DOWNLOAD
+    if start[257:262] == b"ustar":
+        remedy = "unpack it, or load and save it again if it is a file of torch 0.1"
+        return "a tar archive", remedy
     kinds = _BINARIES if 0 in start else (*_TEXTS, *_BINARIES)
     return next(((kind, fix) for first, kind, fix in kinds if plain.startswith(first)), None)

@@ -100,7 +100,7 @@ def check_finite(name: str, tensor: Tensor, where: str) -> None:
     Raises:
         ValueError: a value is not finite; names the tensor and the value.
     """
-    if not tensor.is_floating_point() or tensor.numel() == 0:
+    if not tensor.is_floating_point() or tensor.numel() == 0 or tensor.is_meta:
         return
     low, high = torch.aminmax(tensor)  # both are NaN if any value is
     wrong = [value for value in (float(low), float(high)) if not abs(value) < float("inf")]

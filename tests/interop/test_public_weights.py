@@ -82,3 +82,11 @@ def test_two_published_tensors_for_one_of_ours_are_refused() -> None:
     rows = (*ROWS, Rename("other", "new.0.bias"))
     with pytest.raises(ValueError, match=r"new\.0\.bias must come from one published tensor"):
         convert_weights({**published(), "other": torch.zeros(2)}, WANTED, rows)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_are_refused_by_name(value: float) -> None:
+    source = published()
+    source["old.0.bias"][1] = value
+    with pytest.raises(ValueError, match=rf"must be finite; got {value} in old\.0\.bias"):
+        convert_weights(source, WANTED, ROWS)

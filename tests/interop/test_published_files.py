@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import math
 import os
 from pathlib import Path
@@ -10,17 +11,39 @@ from safetensors.torch import save_file
 
 from bevstack.interop.published_files import read_published, read_published_file
 
+WRAPS = (
+    *("plain", "state_dict", "model", "twice", "inside", "parallel", "compiled", "both", "within"),
+    *("model_state_dict", "net", "lightning", "net_prefix", "ema", "ema_prefix", "averaged"),
+    *("foreign_first", "shadow"),
+)
 
-@pytest.mark.parametrize("wrap", ["plain", "state_dict", "model", "twice", "inside", "parallel"])
+
+@pytest.mark.parametrize("wrap", WRAPS)
 def test_wrappers_of_training_frameworks_are_removed(tmp_path: Path, wrap: str) -> None:
     tensors = {"a.weight": torch.ones(2), "b": torch.zeros(1)}
+
+    def prefixed(prefix: str) -> dict[str, torch.Tensor]:
+        return {f"{prefix}{name}": value for name, value in tensors.items()}
+
     content = {
         "plain": tensors,
         "state_dict": {"meta": {"epoch": 3, "lr": 0.1}, "state_dict": tensors, "optimizer": {}},
         "model": {"model": tensors},
         "twice": {"state_dict": {"model": tensors}},
         "inside": {"model": {"state_dict": {"module": tensors}}},
-        "parallel": {"state_dict": {f"module.{name}": value for name, value in tensors.items()}},
+        "parallel": {"state_dict": prefixed("module.")},
+        "compiled": prefixed("_orig_mod."),
+        "both": prefixed("module._orig_mod."),
+        "within": {"state_dict": {"a._orig_mod.weight": tensors["a.weight"], "b": tensors["b"]}},
+        "model_state_dict": {"model_state_dict": tensors, "optimizer_state_dict": {"state": {}}},
+        "net": {"net": prefixed("_orig_mod.module.")},
+        "lightning": {"state_dict": prefixed("model."), "hyper_parameters": {"lr": 0.1}},
+        "net_prefix": {"state_dict": prefixed("net._orig_mod.")},
+        "ema": {"ema": {"module": tensors, "updates": 7}},
+        "ema_prefix": {"state_dict": prefixed("ema.")},
+        "averaged": {"n_averaged": torch.tensor(3), **prefixed("module.")},
+        "foreign_first": {"model": argparse.Namespace(depth=50), "net": tensors},
+        "shadow": {"ema": {"decay": 0.99, "shadow": tensors}},
     }[wrap]
     torch.save(content, tmp_path / "weights.pth")
     read = read_published(tmp_path / "weights.pth")
@@ -91,3 +114,30 @@ def test_averaged_weights_are_read_only_if_the_choice_is_clear(tmp_path: Path) -
         read_published_file(alone, weights="averaged")
     with pytest.raises(ValueError, match="weights must be one of"):
         read_published_file(alone, weights="best")
+
+
+def test_names_that_become_one_without_their_prefixes_are_refused(tmp_path: Path) -> None:
+    torch.save({"module.a": torch.ones(1), "a": torch.zeros(1)}, tmp_path / "twice.pth")
+    with pytest.raises(ValueError, match="must differ without their prefixes; got a twice"):
+        read_published_file(tmp_path / "twice.pth")
+
+
+def test_the_content_decides_the_format_and_not_the_name(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(2)}, tmp_path / "model.bin")
+    assert torch.equal(read_published(tmp_path / "model.bin")["a"], torch.ones(2))
+
+
+def test_the_checksums_of_an_archive_are_compared_unless_the_caller_skips_it(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save({"a": torch.ones(2)}, path)
+    content = path.read_bytes()
+    one = torch.ones(1).numpy().tobytes()
+    place = content.index(2 * one)
+    path.write_bytes(
+        content[:place] + torch.full((1,), 2.0).numpy().tobytes() + content[place + 4 :]
+    )
+    with pytest.raises(ValueError, match="checksum of its entry data/0 differs"):
+        read_published(path)
+    assert read_published_file(path, verify=False).tensors["a"].tolist() == [2.0, 1.0]
