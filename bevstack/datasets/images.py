@@ -59,12 +59,7 @@ def read_image(
     if reduction not in _FLAGS:
         raise ValueError(f"reduction must be one of 1, 2, 4, 8; got {reduction}")
     path = Path(path)
-    try:
-        data = read_regular_file(path, MAX_FILE_BYTES, what="image")
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"image must exist; got no file {path}: complete the dataset"
-        ) from None
+    data = _read(path)
     header = _checked_header(path, data, size, reduction)
     if header.kind == "JPEG" and _strict_decoder() is not None:
         return _decode_jpeg(path, data, header, reduction)
@@ -73,6 +68,16 @@ def read_image(
     image = _decode(path, data, _FLAGS[reduction])
     # In place: the first access to new memory costs more than the conversion.
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image).astype(np.uint8, copy=False)
+
+
+def read_size(path: Path | str) -> tuple[int, int]:
+    """Return the (height, width) of an image file, from its header.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is no regular file or has no valid header.
+    """
+    return _read_header(Path(path), _read(Path(path))).size
 
 
 def reduction_for(
@@ -91,6 +96,25 @@ def reduction_for(
     return max(allowed, default=1)
 
 
+def _read(path: Path) -> bytes:
+    try:
+        return read_regular_file(path, MAX_FILE_BYTES, what="image")
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"image must exist; got no file {path}: complete the dataset"
+        ) from None
+
+
+def _read_header(path: Path, data: bytes) -> ImageHeader:
+    header = read_header(data)
+    if header is None or 0 in header.size:
+        raise ValueError(
+            f"image must be a JPEG, PNG or BMP; got {path}, which has no valid header of these: "
+            "convert it, or restore the original file"
+        )
+    return header
+
+
 def _checked_header(
     path: Path, data: bytes, size: tuple[int, int] | None, reduction: int
 ) -> ImageHeader:
@@ -100,12 +124,7 @@ def _checked_header(
             f"image must be a whole file; got {path}, cut off after {len(data)} bytes: copy or "
             "unpack it again"
         )
-    header = read_header(data)
-    if header is None or 0 in header.size:
-        raise ValueError(
-            f"image must be a JPEG, PNG or BMP; got {path}, which has no valid header of these: "
-            "convert it, or restore the original file"
-        )
+    header = _read_header(path, data)
     height, width = header.size
     if size is not None:
         _check_size(path, header.size, size, reduction)

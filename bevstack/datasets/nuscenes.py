@@ -15,6 +15,7 @@ from torch import Tensor
 from bevstack.config import Config
 from bevstack.datasets.camera_annotations import MIN_POINTS, camera_annotations
 from bevstack.datasets.camera_rows import camera_rows, camera_sensors
+from bevstack.datasets.image_sizes import image_sizes
 from bevstack.datasets.images import read_image
 from bevstack.datasets.preprocess import decoding_reduction
 from bevstack.datasets.rig_check import warn_of_rigs
@@ -276,7 +277,7 @@ class NuScenesDataset:
         cameras = self._cameras(sample)
         if images_for is None:
             return np.ones(len(cameras), dtype=np.int64)
-        sizes = self.tables.keyframes.size[cameras].tolist()
+        sizes = image_sizes(self.tables, cameras).tolist()
         images, augmentation = images_for.images, images_for.augmentation
         reductions = [decoding_reduction((h, w), images, augmentation) for h, w in sizes]
         return np.array(reductions, dtype=np.int64)
@@ -291,7 +292,7 @@ class NuScenesDataset:
         return invert_se3(ego_from_sensor(self.tables, sensor)[0])
 
     def _image(self, row: int, reduction: int) -> NDArray[np.uint8]:
-        height, width = self.tables.keyframes.size[row].tolist()
+        height, width = image_sizes(self.tables, np.array([row]))[0].tolist()
         path = self.tables.file_path(str(self.tables.keyframes.filename[row]))
         return read_image(path, (height, width), reduction=reduction)
 
@@ -316,7 +317,7 @@ class NuScenesDataset:
         min_points: int,
     ) -> tuple[CameraAnnotations, ...]:  # N
         """Return the boxes that each camera of a frame sees; its images need not be loaded."""
-        size = self.tables.keyframes.size[self._cameras(sample)] // reductions[:, None]
+        size = image_sizes(self.tables, self._cameras(sample)) // reductions[:, None]
         assert frame.world_from_ego_at_camera is not None  # set in _frame
         return camera_annotations(
             self.tables,

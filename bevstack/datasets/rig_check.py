@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from bevstack.datasets.image_sizes import known_image_sizes
 from bevstack.geometry.rig_plausibility import (
     RigCameras,
     RigFault,
@@ -49,6 +50,6 @@ def _cameras(tables: Tables, sample: int) -> RigCameras:
         names=[str(channel) for channel in sensors.channel[used]],
         ego_from_cam=ego_from_sensor(tables, used).numpy(),
         intrinsics=sensors.intrinsics[used],
-        image_size=np.asarray(tables.keyframes.size[rows]),
+        image_size=known_image_sizes(tables, rows),
         norm=np.linalg.norm(sensors.rotation[used], axis=1),
     )

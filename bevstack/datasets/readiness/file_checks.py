@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bevstack.datasets.image_sizes import image_sizes
 from bevstack.datasets.images import read_image
 from bevstack.datasets.readiness.findings import Finding, summarise_faults
 from bevstack.files import path_inside
@@ -62,10 +63,10 @@ def check_readability(tables: Tables) -> list[Finding]:
     is_image = tables.calibrated_sensors.is_camera[keyframes.sensor]
     errors: list[str] = []
     for row in np.flatnonzero(is_image):
-        height, width = keyframes.size[row].tolist()
-        # A reduction decodes the whole file, but computes fewer pixels.
-        reduction = max((k for k in (1, 2, 4, 8) if height % k == width % k == 0), default=1)
         try:
+            height, width = image_sizes(tables, np.array([row]))[0].tolist()
+            # A reduction decodes the whole file, but computes fewer pixels.
+            reduction = max((k for k in (1, 2, 4, 8) if height % k == width % k == 0), default=1)
             path = tables.file_path(str(keyframes.filename[row]))
             read_image(path, (height, width), reduction=reduction)
         except FileNotFoundError:

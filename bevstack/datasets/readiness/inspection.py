@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
+from bevstack.datasets.image_sizes import image_sizes
 from bevstack.datasets.images import read_image
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.datasets.readiness import soundness
@@ -20,7 +23,7 @@ from bevstack.datasets.readiness.file_checks import (
 from bevstack.datasets.readiness.findings import Finding
 from bevstack.datasets.readiness.labels import check_labels
 from bevstack.tables.columns import TableColumns
-from bevstack.tables.fields import Text
+from bevstack.tables.fields import Paths
 from bevstack.tables.names import TABLES
 from bevstack.tables.reader import Tables
 from bevstack.tables.splits import OFFICIAL_SPLITS, scenes_of_split
@@ -161,7 +164,7 @@ def _missing_maps(tables: Tables) -> list[Finding]:
     path = tables.folder / "map.json"
     if not path.is_file():
         return []
-    names = TableColumns(path, {"filename": Text()}).text("filename").tolist()
+    names = TableColumns(path, {"filename": Paths()}).text("filename").tolist()
     absent = [name for name in names if not tables.file_path(name).is_file()]
     if not absent:
         return []
@@ -199,7 +202,7 @@ def _unreadable_images(dataset: NuScenesDataset, missing: dict[str, list[str]]) 
         if name in absent:
             continue
         try:
-            height, width = keyframes.size[row].tolist()
+            height, width = image_sizes(dataset.tables, np.array([row]))[0].tolist()
             read_image(dataset.tables.file_path(name), (height, width))
         except ValueError as error:
             findings.append(Finding(str(error), matters=True))

@@ -11,6 +11,7 @@ import itertools
 import numpy as np
 
 from bevstack.datasets.collate import CAMERA_YAW_DEG
+from bevstack.datasets.image_sizes import known_image_sizes
 from bevstack.datasets.readiness.findings import Finding, summarise_faults
 from bevstack.tables.annotation_checks import EDGES_M
 from bevstack.tables.columns import TableColumns
@@ -122,8 +123,8 @@ def check_calibrations(tables: Tables) -> list[Finding]:
     """Check rotations, mountings and intrinsics of all calibrations that key frames use."""
     rows = tables.calibrated_sensors
     used, first = np.unique(tables.keyframes.sensor, return_index=True)
-    size = tables.keyframes.size[first]  # (U, 2) of the images
-    cameras = rows.is_camera[used]
+    size = known_image_sizes(tables, first)  # (U, 2) of the images, 0 if unknown
+    cameras, known = rows.is_camera[used], (size > 0).all(axis=1)
     matrix = rows.intrinsics[used]
 
     def name(k: int) -> str:
@@ -145,14 +146,14 @@ def check_calibrations(tables: Tables) -> list[Finding]:
     inside = ((center > 0) & (center < size[:, ::-1])).all(axis=1)
     findings += summarise_faults(
         "principal points must lie inside the image",
-        np.flatnonzero(cameras & ~inside),
+        np.flatnonzero(cameras & known & ~inside),
         lambda k: (
             f"({center[k, 0]:.1f}, {center[k, 1]:.1f}) in {size[k, 1]}x{size[k, 0]} at {name(k)}"
         ),
     )
     focal = matrix[:, [0, 1], [0, 1]]
     view = np.degrees(2 * np.arctan2(size[:, 1], 2 * focal[:, 0]))
-    plausible = (view > FIELD_OF_VIEW_DEG[0]) & (view < FIELD_OF_VIEW_DEG[1])
+    plausible = (view > FIELD_OF_VIEW_DEG[0]) & (view < FIELD_OF_VIEW_DEG[1]) | ~known
     plausible &= (focal > 0).all(axis=1) & (focal.max(axis=1) < MAX_ASPECT * focal.min(axis=1))
     return findings + summarise_faults(
         "focal lengths must be positive, nearly equal and of a plausible field of view",
