@@ -14,9 +14,9 @@ from torch import Tensor
 
 from bevstack.config import Config
 from bevstack.datasets.camera_annotations import MIN_POINTS, camera_annotations
+from bevstack.datasets.camera_images import load_camera
 from bevstack.datasets.camera_rows import camera_rows, camera_sensors
 from bevstack.datasets.image_sizes import image_sizes
-from bevstack.datasets.images import read_image
 from bevstack.datasets.preprocess import decoding_reduction
 from bevstack.datasets.rig_check import warn_of_rigs
 from bevstack.datasets.sample_checks import check_samples
@@ -246,13 +246,16 @@ class NuScenesDataset:
         reference = self.tables.reference_keyframes(np.array([sample]))
         world_from_ego = world_from_ego_at(self.tables, reference)[0]
         bev_from_ego = self._bev_from_ego(reference)
-        intrinsics = self.tables.calibrated_sensors.intrinsics[sensors]  # (N, 3, 3)
-        intrinsics[:, :2] /= reductions[:, None, None]  # a power of two: exact
         stale = is_stale(self.tables, cameras, self.max_camera_age_s).tolist()
-        pairs = zip(cameras.tolist(), reductions.tolist(), stale, strict=True)
+        loaded = [
+            load_camera(self.tables, row, reduction, load_image=load_images and not old)
+            for row, reduction, old in zip(
+                cameras.tolist(), reductions.tolist(), stale, strict=True
+            )
+        ]
         return Frame(
-            images=[self._image(r, k) if load_images and not old else None for r, k, old in pairs],
-            intrinsics=torch.from_numpy(intrinsics),
+            images=[image for image, _ in loaded],
+            intrinsics=torch.stack([intrinsics for _, intrinsics in loaded]),
             ego_from_cam=ego_from_sensor(self.tables, sensors),
             rig_checked=True,  # when the data set was opened
             camera_names=tuple(str(c) for c in self.tables.calibrated_sensors.channel[sensors]),
@@ -290,11 +293,6 @@ class NuScenesDataset:
             return torch.eye(4, dtype=torch.float64)
         sensor = self.tables.keyframes.sensor[reference]
         return invert_se3(ego_from_sensor(self.tables, sensor)[0])
-
-    def _image(self, row: int, reduction: int) -> NDArray[np.uint8]:
-        height, width = image_sizes(self.tables, np.array([row]))[0].tolist()
-        path = self.tables.file_path(str(self.tables.keyframes.filename[row]))
-        return read_image(path, (height, width), reduction=reduction)
 
     def _annotations(
         self,

@@ -13,7 +13,7 @@ from bevstack.geometry.rig_plausibility import (
     find_rig_faults,
     warn_of_rig_faults,
 )
-from bevstack.tables.calibration import ego_from_sensor
+from bevstack.tables.calibration import ego_from_sensor, lens_of_sensor
 from bevstack.tables.reader import Tables
 
 
@@ -46,10 +46,12 @@ def _cameras(tables: Tables, sample: int) -> RigCameras:
     rows = tables.keyframes_of(sample)
     rows = rows[sensors.is_camera[tables.keyframes.sensor[rows]]]
     used = tables.keyframes.sensor[rows]
+    lenses = [lens_of_sensor(tables, int(sensor)) for sensor in used]
     return RigCameras(
         names=[str(channel) for channel in sensors.channel[used]],
         ego_from_cam=ego_from_sensor(tables, used).numpy(),
         intrinsics=sensors.intrinsics[used],
         image_size=known_image_sizes(tables, rows),
         norm=np.linalg.norm(sensors.rotation[used], axis=1),
+        fisheye=np.array([lens is not None and lens.is_fisheye for lens in lenses]),
     )

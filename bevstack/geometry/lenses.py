@@ -52,26 +52,41 @@ class Lens:
 
     def undistort(
         self,
-        image: NDArray[np.uint8] | None,  # (H, W, 3)
-        intrinsics: Tensor,  # (3, 3) float64, pixels, of the distorted image
+        image: NDArray[np.uint8] | None,  # (H / reduction, W / reduction, 3)
+        intrinsics: Tensor,  # (3, 3) float64, pixels, of the distorted image of full size
         image_size: tuple[int, int],  # (H, W)
+        reduction: int = 1,
     ) -> tuple[NDArray[np.uint8] | None, Tensor]:
         """Return the undistorted pinhole image, of the same size, and its intrinsics.
 
         "plumb_bob" and "rational_polynomial" keep the intrinsics. Those of a fisheye would crop
         the image or leave empty pixels, so its new focal length is the smallest that leaves none.
         Intrinsics and coefficients follow the conventions of OpenCV's calibration.
+
+        An image may have been decoded at a fraction of its size; the result is then that of the
+        full image at the same fraction, and so are the intrinsics.
+
+        Raises:
+            ValueError: the size of a fisheye's image is unknown.
         """
         matrix = intrinsics.numpy()
         distortion = np.asarray(self.coefficients)
         new_matrix = matrix
-        if self.model == "equidistant":
+        if self.is_fisheye:
+            if min(image_size) < 1:
+                raise ValueError(
+                    f"{self.where}: width and height must be known for the lens model "
+                    f"{self.model!r}; got {image_size[1]}x{image_size[0]}"
+                )
             new_matrix = cv2.fisheye.estimateNewCameraMatrixForUndistortRectify(
                 matrix, distortion, image_size[::-1], np.eye(3), balance=0.0
             )
         if image is not None:
-            image = self._remap(image, matrix, distortion, new_matrix)
-        return image, torch.from_numpy(np.asarray(new_matrix, dtype=np.float64))
+            old, new = _reduced(matrix, reduction), _reduced(new_matrix, reduction)
+            image = self._remap(image, old, distortion, new)
+        reduced = np.array(new_matrix, dtype=np.float64)
+        reduced[:2] /= reduction  # pixel coordinates are continuous here, see CameraRig
+        return image, torch.from_numpy(reduced)
 
     def _remap(
         self,
@@ -82,9 +97,19 @@ class Lens:
     ) -> NDArray[np.uint8]:
         size = (image.shape[1], image.shape[0])
         rectify = (
-            cv2.fisheye.initUndistortRectifyMap
-            if self.model == "equidistant"
-            else cv2.initUndistortRectifyMap
+            cv2.fisheye.initUndistortRectifyMap if self.is_fisheye else cv2.initUndistortRectifyMap
         )
         maps = rectify(matrix, distortion, np.eye(3), new_matrix, size, cv2.CV_32FC1)
         return np.asarray(cv2.remap(image, *maps, cv2.INTER_LINEAR), dtype=np.uint8)
+
+
+def _reduced(
+    matrix: NDArray[np.float64],  # (3, 3)
+    reduction: int,
+) -> NDArray[np.float64]:  # (3, 3)
+    """Return OpenCV's intrinsics, whose integers are centres of pixels, at a fraction of a size."""
+    reduced = np.array(matrix, dtype=np.float64)
+    reduced[:2, 2] += 0.5
+    reduced[:2] /= reduction
+    reduced[:2, 2] -= 0.5
+    return matrix if reduction == 1 else reduced

@@ -35,7 +35,7 @@ except ImportError:  # on Windows: concurrent processes each build the file
     _fcntl = None
 
 FILE_NAME = "bevstack_columns.safetensors"
-FORMAT = 4  # increased when records or their checks change, so that older files are rebuilt
+FORMAT = 5  # increased when records or their checks change, so that older files are rebuilt
 CACHE_FROM_BYTES = 64 << 20  # size of all tables; smaller ones are parsed in half a second
 _SUBPROCESS_RECORD = "annotations"  # takes as long to build as all the remaining records together
 

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from bevstack.geometry import se3_from_parts, yaw_from_rotation
 from bevstack.geometry.camera import check_intrinsics
+from bevstack.geometry.lenses import Lens
 from bevstack.geometry.se3 import rotation_from_quaternion
 from bevstack.tables.annotation_checks import check_boxes, points_inside
 from bevstack.tables.classes import suggest_class
+from bevstack.tables.lenses import lens_from_text
 from bevstack.tables.reader import Tables
 from bevstack.types import Annotations, Boxes3D
 from bevstack.vocabulary import DETECTION_CLASSES
@@ -48,11 +50,23 @@ def ego_from_sensor(
     return se3_from_parts(rotation, torch.from_numpy(rows.translation[sensors]))
 
 
+def lens_of_sensor(tables: Tables, sensor: int) -> Lens | None:
+    """Return the lens of a calibration, or None for an image without distortion.
+
+    Raises:
+        ValueError: the lens is unknown or has wrong coefficients; names the camera and its token.
+    """
+    rows = tables.calibrated_sensors
+    text = str(rows.distortion[sensor])
+    where = f"{rows.channel[sensor]} in calibrated_sensor.json (token {str(rows.token[sensor])!r})"
+    return lens_from_text(text, where)
+
+
 def check_calibrations(
     tables: Tables,
     sensors: NDArray[np.int32],  # (n,) rows of Tables.calibrated_sensors
 ) -> None:
-    """Check that the calibrations are finite and invertible.
+    """Check that the calibrations are finite and invertible, and their lenses known.
 
     Raises:
         ValueError: one is not; the message names the sensor, its calibration token and the fault.
@@ -74,6 +88,7 @@ def check_calibrations(
             )
         if rows.is_camera[row]:
             check_intrinsics(f"camera_intrinsic {source}", torch.from_numpy(rows.intrinsics[row]))
+            lens_of_sensor(tables, int(row))
 
 
 def world_annotations(

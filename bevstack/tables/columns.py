@@ -133,9 +133,14 @@ def _parse_with_msgspec(path: Path, kinds: Mapping[str, Field]) -> dict[str, Col
     except ImportError:
         return None
     fields = [
-        (f"f{i}", k.json_type, msgspec.field(name=n)) for i, (n, k) in enumerate(kinds.items())
+        (
+            f"f{i}",
+            kind.json_type,
+            msgspec.field(name=name, default=None if kind.optional else msgspec.NODEFAULT),
+        )
+        for i, (name, kind) in enumerate(kinds.items())
     ]
-    row_type = msgspec.defstruct("Row", fields, gc=False)
+    row_type = msgspec.defstruct("Row", fields, gc=False, kw_only=True)
     decoder = msgspec.json.Decoder(GenericAlias(list, (row_type,)))
     chunks: dict[str, list[Any]] = {name: [] for name in kinds}
     try:
@@ -168,17 +173,19 @@ def _parse_with_json(path: Path, kinds: Mapping[str, Field]) -> dict[str, Column
     """Return the columns, parsed by the standard library, after a check of every value."""
     rows = _load_rows(path)
     for number, row in enumerate(rows):
-        for name in kinds:
-            if name not in row:
+        for name, kind in kinds.items():
+            if name not in row and not kind.optional:
                 raise ValueError(
                     f"{path}: row {number} must have the field {name!r}; got {', '.join(row)}"
                 )
     for name, kind in kinds.items():
         for number, row in enumerate(rows):
-            if not kind.accepts(row[name]):
+            if not kind.accepts(row.get(name)):
                 location = _location(path.stem, number, row["token"], name)
-                raise ValueError(f"{location} must {kind.requirement}; got {row[name]!r}")
-    return {name: kind.join([kind.pack([r[name] for r in rows])]) for name, kind in kinds.items()}
+                raise ValueError(f"{location} must {kind.requirement}; got {row.get(name)!r}")
+    return {
+        name: kind.join([kind.pack([r.get(name) for r in rows])]) for name, kind in kinds.items()
+    }
 
 
 def _load_rows(path: Path) -> Sequence[Mapping[str, Any]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from types import GenericAlias
 from typing import Any
@@ -23,6 +24,7 @@ _FLOAT_LIMIT = 2**1023  # whole numbers beyond it may be no float64
 class Field(ABC):
     """One kind of field; values are packed in chunks of some thousand rows, then joined."""
 
+    optional = False  # True: a row may lack the field, as if it were null
     requirement: str  # completes "<value> must ..." in error messages
     json_type: Any  # the type that msgspec enforces while it parses
 
@@ -244,3 +246,32 @@ class Paths(Text):
         padded = [np.pad(tail, ((0, 0), (0, width - tail.shape[1]))) for tail in tails]
         joined = np.concatenate([np.empty((0, width), dtype=np.uint8), *padded])
         return PathText(self._heads.join([heads for heads, _ in chunks]), PlainText(joined))
+
+
+class JsonText(Field):
+    """Optional values, kept as JSON text; "" for null, and for a row without the field.
+
+    Args:
+        kind: types of the value, as a union that includes None.
+        accepts: the same for a value that msgspec has not checked.
+        requirement: completes "<value> must ..." in error messages.
+    """
+
+    optional = True
+
+    def __init__(self, kind: Any, accepts: Callable[[object], bool], requirement: str) -> None:
+        self.json_type = kind
+        self.requirement = requirement
+        self._accepts = accepts
+
+    def accepts(self, value: object) -> bool:
+        """Return True for null and for a value of the kind."""
+        return value is None or self._accepts(value)
+
+    def pack(self, values: Values) -> Any:
+        """Return the values as JSON text."""
+        return ["" if value is None else json.dumps(value) for value in values]
+
+    def join(self, chunks: list[Any]) -> TextColumn:
+        """Join the texts to a UTF-8 column."""
+        return PlainText.from_strings(list(chain.from_iterable(chunks)))

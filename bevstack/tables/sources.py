@@ -22,6 +22,8 @@ from bevstack.tables.fields import (
     Text,
     Tokens,
 )
+from bevstack.tables.lenses import FIELDS as DISTORTION_FIELDS
+from bevstack.tables.lenses import check_field_names, joined_distortion, lens_fields
 from bevstack.tables.records import (
     CalibratedSensors,
     Record,
@@ -81,6 +83,7 @@ class JsonRecords:
         sensors = self._table("sensor", {"channel": Names(), "modality": Names()})
         table = self._sensor_table
         sensor = table.links("sensor_token", sensors)
+        rows = zip(*(table.text(name).tolist() for name in DISTORTION_FIELDS), strict=True)
         return CalibratedSensors(
             token=np.asarray(table.token),
             channel=sensors.text("channel")[sensor],
@@ -89,6 +92,7 @@ class JsonRecords:
             translation=table.array("translation"),
             rotation=table.array("rotation"),
             intrinsics=table.array("camera_intrinsic"),
+            distortion=np.array([joined_distortion(row) for row in rows] or [""])[: len(table)],
         )
 
     @cached_property
@@ -193,4 +197,6 @@ class JsonRecords:
         }
         intrinsics = Floats(3, 3, finite=False)
         fields = {"sensor_token": Tokens(), **extrinsics, "camera_intrinsic": intrinsics}
-        return self._table("calibrated_sensor", fields)
+        table = self._table("calibrated_sensor", {**fields, **lens_fields()})
+        check_field_names(self._folder / "calibrated_sensor.json")
+        return table

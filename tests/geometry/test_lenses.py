@@ -61,6 +61,32 @@ def test_no_distortion_changes_nothing():
     assert torch.equal(matrix, MATRIX)
 
 
+@pytest.mark.parametrize("lens", LENSES, ids=lambda lens: f"{lens.model}{len(lens.coefficients)}")
+@pytest.mark.parametrize("reduction", [2, 4])
+def test_a_reduced_image_is_undistorted_as_the_full_one_is(lens, reduction):
+    ys, xs = np.mgrid[: SIZE[0], : SIZE[1]]
+    smooth = 127 + 60 * np.sin(xs / 17) + 60 * np.cos(ys / 13)
+    image = np.repeat(smooth[..., None], 3, -1).astype(np.uint8)
+
+    def shrink(pixels):
+        blocks = pixels.reshape(SIZE[0] // reduction, reduction, SIZE[1] // reduction, reduction, 3)
+        return blocks.mean((1, 3))
+
+    full, full_matrix = lens.undistort(image, MATRIX, SIZE)
+    small = np.round(shrink(image)).astype(np.uint8)
+    found, matrix = lens.undistort(small, MATRIX, SIZE, reduction)
+    scale = torch.tensor([reduction, reduction, 1.0], dtype=torch.float64)
+    assert torch.equal(matrix * scale[:, None], full_matrix)
+    # levels; a shift by half a small pixel would change the inner part by up to 14
+    inner = np.s_[4:-4, 4:-4]
+    assert np.abs(found[inner] - shrink(full)[inner]).max() < 5
+
+
+def test_the_size_of_a_fisheye_image_must_be_known():
+    with pytest.raises(ValueError, match=r"width and height must be known .*; got 0x120"):
+        LENSES[3].undistort(None, MATRIX, (120, 0))
+
+
 def test_an_undistorted_fisheye_image_has_no_empty_pixels():
     image = np.full((*SIZE, 3), 200, np.uint8)
     undone, _ = LENSES[3].undistort(image, MATRIX, SIZE)

@@ -110,6 +110,7 @@ def check_root(root: Path | str, version: str, manifest: Path | None = None) -> 
             soundness.check_times,
             soundness.check_poses,
             soundness.check_calibrations,
+            soundness.check_lenses,
             soundness.check_rigs,
             soundness.check_boxes,
             check_labels,

@@ -14,6 +14,7 @@ from bevstack.datasets.collate import CAMERA_YAW_DEG
 from bevstack.datasets.image_sizes import known_image_sizes
 from bevstack.datasets.readiness.findings import Finding, summarise_faults
 from bevstack.tables.annotation_checks import EDGES_M
+from bevstack.tables.calibration import lens_of_sensor
 from bevstack.tables.columns import TableColumns
 from bevstack.tables.fields import Integers, Tokens
 from bevstack.tables.links import NO_ROW
@@ -162,6 +163,18 @@ def check_calibrations(tables: Tables) -> list[Finding]:
             f"({focal[k, 0]:.1f}, {focal[k, 1]:.1f}) pixels, {view[k]:.0f} degrees at {name(k)}"
         ),
     )
+
+
+def check_lenses(tables: Tables) -> list[Finding]:
+    """Check that the lenses of all cameras that key frames use are known.
+
+    Raises:
+        ValueError: one is not; there is one finding for all of them.
+    """
+    for sensor in np.unique(tables.keyframes.sensor):
+        if tables.calibrated_sensors.is_camera[sensor]:
+            lens_of_sensor(tables, int(sensor))
+    return []
 
 
 def check_rigs(tables: Tables) -> list[Finding]:
