@@ -33,8 +33,8 @@ from bevstack.tables.classes import Classes
 from bevstack.tables.reader import Tables
 from bevstack.tables.splits import scenes_of_split
 from bevstack.tables.time_checks import is_stale
+from bevstack.times import MAX_CAMERA_AGE_S
 from bevstack.types import Annotations, CameraAnnotations, Frame
-from bevstack.types.times import MAX_CAMERA_AGE_S
 from bevstack.vocabulary import DETECTION_CLASSES
 
 

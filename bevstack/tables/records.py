@@ -45,7 +45,7 @@ class CalibratedSensors:
     translation: NDArray[np.float64]  # (K, 3) metres, of ego_from_sensor
     rotation: NDArray[np.float64]  # (K, 4) quaternion wxyz, of ego_from_sensor
     intrinsics: NDArray[np.float64]  # (K, 3, 3) pixels; NaN if the sensor is no camera
-    distortion: NDArray[np.str_]  # (K,) fields of the lens as JSON, "" for none; see `lenses`
+    distortion: NDArray[np.str_]  # (K,) fields of the lens as JSON, "" for none; see `lens_fields`
 
 
 @dataclass(frozen=True)

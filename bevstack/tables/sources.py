@@ -22,8 +22,8 @@ from bevstack.tables.fields import (
     Text,
     Tokens,
 )
-from bevstack.tables.lenses import FIELDS as DISTORTION_FIELDS
-from bevstack.tables.lenses import check_field_names, joined_distortion, lens_fields
+from bevstack.tables.lens_fields import FIELDS as DISTORTION_FIELDS
+from bevstack.tables.lens_fields import check_field_names, joined_distortion, lens_fields
 from bevstack.tables.records import (
     CalibratedSensors,
     Record,

@@ -11,8 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevstack.tables.reader import Tables
-from bevstack.types.time_unit import REMEDIES, differing_unit, implied_motion, wrong_unit
-from bevstack.types.times import StaleCameraWarning, describe_age
+from bevstack.times import (
+    REMEDIES,
+    StaleCameraWarning,
+    describe_age,
+    differing_unit,
+    implied_motion,
+    wrong_unit,
+)
 
 _SUSPICIOUS_US = 60e6  # between a key frame and its sample
 
@@ -24,7 +30,7 @@ def check_time_unit(
     """Check that the times of the samples' scenes are microseconds.
 
     Judged by the spacing of the samples and the vehicle's speed between them, and by the times of
-    their key frames (`bevstack.types.time_unit`).
+    their key frames (`bevstack.times`).
 
     Raises:
         ValueError: they are milliseconds, seconds or nanoseconds; the message names the table, and

@@ -14,6 +14,14 @@ from torch import Tensor
 
 from bevstack.geometry.camera import CameraRig, check_intrinsics, check_rigid
 from bevstack.geometry.se3 import invert_se3
+from bevstack.times import (
+    MAX_CAMERA_AGE_S,
+    StaleCameraWarning,
+    camera_ages_s,
+    check_one_unit,
+    describe_age,
+    whole_microseconds,
+)
 from bevstack.types.detections import Annotations
 from bevstack.types.frame_checks import (
     check_camera_times,
@@ -26,14 +34,6 @@ from bevstack.types.frame_checks import (
 )
 from bevstack.types.moments import Moment, check_unit
 from bevstack.types.perspective import CameraAnnotations
-from bevstack.types.times import (
-    MAX_CAMERA_AGE_S,
-    StaleCameraWarning,
-    camera_ages_s,
-    check_one_unit,
-    describe_age,
-    whole_microseconds,
-)
 
 # Fields of a frame that are matrices, with the shape of one; those of the first three, one a camera
 _MATRICES = MappingProxyType(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bevstack.shapes import expect_shape
-from bevstack.types.times import whole_microseconds
+from bevstack.times import whole_microseconds
 
 
 def check_images(images: Sequence[NDArray[np.uint8] | None]) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bevstack.types.time_unit import REMEDIES, implied_motion, wrong_unit
+from bevstack.times import REMEDIES, implied_motion, wrong_unit
 
 
 class _Placed(Protocol):

@@ -10,8 +10,8 @@ from bevstack.runtime.detector import build
 from bevstack.runtime.mirrored import MirroredDetector
 from bevstack.runtime.stream_clock import StreamClock
 from bevstack.runtime.tracked import TrackedDetector
+from bevstack.times import StaleCameraWarning
 from bevstack.types import Clip, Frame
-from bevstack.types.times import StaleCameraWarning
 from tests.small_world import CONFIG
 
 NOW_US = 1_600_000_000_000_000

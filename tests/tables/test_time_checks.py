@@ -14,7 +14,7 @@ from bevstack.datasets.readiness.inspection import check_root
 from bevstack.evaluation.baselines.priors import scored_annotations
 from bevstack.evaluation.detection3d.truth import ground_truth
 from bevstack.tables.reader import Tables
-from bevstack.types.times import StaleCameraWarning
+from bevstack.times import StaleCameraWarning
 from tests.tables.tiny_root import VERSION, read_table, token, write_tables, write_tiny_root
 
 UNITS = {"milliseconds": 1e3, "seconds": 1e6, "nanoseconds": 1e-3}

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from bevstack.geometry import invert_se3
+from bevstack.times import StaleCameraWarning
 from bevstack.types import CameraAnnotations, Clip, Frame
-from bevstack.types.times import StaleCameraWarning
 from tests.geometry.test_se3 import random_poses
 
 INTRINSICS = np.array([[300.0, 0, 80], [0, 310, 40], [0, 0, 1]])

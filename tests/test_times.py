@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bevstack.types.time_unit import differing_unit, implied_motion, wrong_unit
+from bevstack.times import differing_unit, implied_motion, wrong_unit
 
 NOW_S = 1_600_000_000.0
 PER_SECOND = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
