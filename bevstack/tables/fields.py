@@ -259,7 +259,7 @@ class JsonText(Field):
 
     optional = True
 
-    def __init__(self, kind: Any, accepts: Callable[[object], bool], requirement: str) -> None:
+    def __init__(self, kind: Any, accepts: Callable[[object], bool], *, requirement: str) -> None:
         self.json_type = kind
         self.requirement = requirement
         self._accepts = accepts

@@ -27,9 +27,11 @@ def lens_fields() -> dict[str, Field]:
     coefficients = JsonText(
         list[float] | dict[str, str | list[float]] | None,
         _is_distortion,
-        'be a list of numbers, {"model": name, "coefficients": list}, or null',
+        requirement='be a list of numbers, {"model": name, "coefficients": list}, or null',
     )
-    model = JsonText(str | None, lambda value: isinstance(value, str), "be a text, or null")
+    model = JsonText(
+        str | None, lambda value: isinstance(value, str), requirement="be a text, or null"
+    )
     return {**dict.fromkeys(COEFFICIENT_FIELDS, coefficients), MODEL_FIELD: model}
 
 
