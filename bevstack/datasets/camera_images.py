@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bevstack.datasets.image_sizes import image_sizes, known_image_sizes
 from bevstack.datasets.images import read_image
 from bevstack.tables.calibration import lens_of_sensor
 from bevstack.tables.reader import Tables
@@ -34,7 +35,8 @@ def load_camera(
         ValueError: the image is truncated, or its size differs from the table.
     """
     sensor = int(tables.keyframes.sensor[row])
-    height, width = tables.keyframes.size[row].tolist()
+    sizes = image_sizes if load_image else known_image_sizes
+    height, width = sizes(tables, np.array([row]))[0].tolist()
     image = None
     if load_image:
         path = tables.file_path(str(tables.keyframes.filename[row]))
