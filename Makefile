@@ -1,19 +1,24 @@
 # The commands of the README. Needs python3, python3-venv, python3-dev, g++ and make; everything
 # else goes into .venv. Without g++ all works too, on the operators' reference kernels.
 #
-#   make demo                                   the weights that ship, on a scene they never saw
+#   make demo                                   the packaged weights, on a scene they never saw
 #   make train-demo                             train on a small world and draw the result
-#   make test | test-all                        the tests; with the long runs
+#   make test | test-all                        the tests; with the long runs. These install the
+#                                               packages of the tests too, the demos do not.
 #   make test-ops TORCH=torch==2.11.0           operators and models on another torch
 #   make test-numpy2                            everything with the newest numpy
 #   PYTHON=python3.12 make demo                 another interpreter
-#   make install TORCH_INDEX=URL                torch from another index
+#   make demo TORCH_INDEX=URL                   torch from another index, e.g. its small CPU build:
+#                                               see https://pytorch.org/get-started/locally/
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 VENV ?= .venv
-EXTRAS ?= dev
+# Packages beside the base that `make install` and the tests take. All three are named, although dev
+# holds the other two: pip reads an extra inside of an extra late, after it has downloaded packages
+# that the devkit's numpy<2 then rules out.
+EXTRAS ?= test,nuscenes,dev
 OLDEST_TORCH = torch==2.11.0
 
 # pip: Debian's 23.0 searches for minutes where a newer one does not. setuptools: below 82, as torch
@@ -29,20 +34,30 @@ PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n $(JOBS) --dist wor
 
 BUILD_INPUTS := pyproject.toml setup.py $(shell find ops -type f 2>/dev/null)
 
-.PHONY: install demo train-demo test test-all lint pytest pytest-all test-ops test-numpy2 clean FORCE
+.PHONY: install install-base demo train-demo test test-all lint pytest pytest-all test-ops test-numpy2 clean FORCE
 .DELETE_ON_ERROR:
 
-install: $(VENV)/.installed
+install: $(VENV)/.installed-$(or $(EXTRAS),base)
+install-base: $(VENV)/.installed-base
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 # Changes only when another torch is asked for, so that only then it is installed again.
 $(VENV)/.torch-wanted: FORCE | $(VENV)/bin/python
-	@echo '$(TORCH) $(TORCH_INDEX) $(EXTRAS)' | cmp -s - $@ || \
-	  echo '$(TORCH) $(TORCH_INDEX) $(EXTRAS)' > $@
+	@echo '$(TORCH) $(TORCH_INDEX)' | cmp -s - $@ || echo '$(TORCH) $(TORCH_INDEX)' > $@
+
+define TORCH_NOTE
+Next, pip downloads $(TORCH) and its packages: about 3 GB on Linux, because the default build is
+the one for NVIDIA GPUs. Without such a GPU, the CPU build of about 200 MB is enough. To take it,
+stop here (Ctrl-C) and run the same command with TORCH_INDEX=URL. The selector on
+https://pytorch.org/get-started/locally/ shows the URL after --index-url for Pip and CPU.
+endef
+export TORCH_NOTE
 
 $(VENV)/.torch: $(VENV)/.torch-wanted
+	$(if $(TORCH_INDEX),,@$(VENV)/bin/python -m pip install --dry-run --no-index --no-deps '$(TORCH)' \
+	  > $(VENV)/.torch-offline 2>&1 || echo "$$TORCH_NOTE")
 	$(VENV)/bin/python -m pip install --upgrade $(BUILD_TOOLS)
 	$(VENV)/bin/python -m pip install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) '$(TORCH)'
 	@touch $@
@@ -51,20 +66,21 @@ $(VENV)/.torch: $(VENV)/.torch-wanted
 # the metadata changes. Without isolation, so that _C is built for the torch just installed; with
 # .venv's ninja in sight, so that its files are compiled side by side. Kernels that do not compile are
 # no error (BEVSTACK_BUILD_OPS=require makes them one), and pip shows nothing of a build that succeeds:
-# doctor tells which operators have got no kernel, why, and what the compiler said.
-$(VENV)/.installed: $(VENV)/.torch $(BUILD_INPUTS)
-	PATH="$(abspath $(VENV))/bin:$$PATH" \
-	  $(VENV)/bin/python -m pip install --no-build-isolation -e '.[$(EXTRAS)]'
+# doctor tells which operators have got no kernel, why, and what the compiler printed. Every set of
+# extras includes the base, so that after `make test` the demos install nothing.
+$(VENV)/.installed-%: $(VENV)/.torch $(BUILD_INPUTS)
+	PATH="$(abspath $(VENV))/bin:$$PATH" $(VENV)/bin/python -m pip install --no-build-isolation \
+	  -e '.$(if $(filter base,$*),,[$*])'
 	$(VENV)/bin/bevstack doctor
-	@touch $@
+	@touch $(VENV)/.installed-base $@
 
 # Waiting threads sleep: spinning ones take the processor from those that work.
 THREADS = OMP_NUM_THREADS=$(CORES) OMP_WAIT_POLICY=passive
 
-demo: install
+demo: install-base
 	$(THREADS) $(VENV)/bin/bevstack demo --out out/demo
 
-train-demo: install
+train-demo: install-base
 	$(THREADS) $(VENV)/bin/bevstack train-demo --out out/train_demo
 
 test: lint pytest

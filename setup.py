@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import warnings
 from pathlib import Path
 from types import ModuleType
 
@@ -17,6 +18,8 @@ from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
+# An editable installation is meant to take the package from this folder, which setuptools warns of.
+warnings.filterwarnings("ignore", message="Editable installation")
 BUILDING = {"bdist_wheel", "build", "build_ext", "develop", "editable_wheel", "install"}
 # The package holds sources, configurations and weights, so an installation needs no checkout.
 MAPPED = {

@@ -25,10 +25,7 @@ MODULES = {
 # Extra of bevstack -> its main distribution and its purpose.
 EXTRAS = {
     "nuscenes": ("nuscenes-devkit", "splits train, val and test; reference in tests"),
-    "view": ("viser", "live view in a browser"),
-    "ros": ("rosbags", "ROS messages and bags"),
-    "export": ("onnx", "export of models"),
-    "mmdet3d": ("mmdet3d", "adapter for mmdetection3d"),
+    "tensorboard": ("tensorboard", "logs of a training for TensorBoard"),
 }
 
 

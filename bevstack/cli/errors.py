@@ -11,15 +11,6 @@ EXIT_BROKEN_PIPE = 141
 # Modules that an extra installs: (first part of the module's name, extra).
 MODULE_EXTRAS = (
     ("nuscenes", "nuscenes"),
-    ("viser", "view"),
-    ("open3d", "view"),
-    ("rosbags", "ros"),
-    ("onnx", "export"),
-    ("onnxruntime", "export"),
-    ("mmdet3d", "mmdet3d"),
-    ("mmdet", "mmdet3d"),
-    ("mmengine", "mmdet3d"),
-    ("mmcv", "mmdet3d"),
     ("tensorboard", "tensorboard"),
 )
 

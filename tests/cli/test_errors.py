@@ -57,7 +57,7 @@ def test_a_real_error_of_the_system_is_explained(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("module", "extra"),
-    [("nuscenes.eval.common", "nuscenes"), ("viser", "view"), ("mmcv.ops", "mmdet3d")],
+    [("nuscenes.eval.common", "nuscenes"), ("tensorboard.compat", "tensorboard")],
 )
 def test_missing_module_of_an_extra_names_the_extra(module: str, extra: str) -> None:
     sentence = explain(ModuleNotFoundError(f"No module named {module!r}", name=module))
