@@ -2,7 +2,7 @@
 
 Example:
     python tools/average_weights.py out/first/model.safetensors out/second/model.safetensors \
-        --to out/model.safetensors
+        --out out/model.safetensors
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("sources", type=Path, nargs="+", metavar="MODEL", help="two or more models")
-    parser.add_argument("--to", type=Path, required=True, metavar="FILE", help="file to write")
+    parser.add_argument(
+        "--out", "--to", type=Path, required=True, metavar="FILE", help="file to write"
+    )
     args = parser.parse_args(arguments)
     try:
-        average_models(args.sources, args.to)
+        average_models(args.sources, args.out)
     except (OSError, ValueError) as error:
         print(f"average_weights: error: {error}", file=sys.stderr)
         return 2
-    print(f"{args.to}: the mean of {len(args.sources)} models")
+    print(f"{args.out}: the mean of {len(args.sources)} models")
     return 0
 
 

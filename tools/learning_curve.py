@@ -34,6 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--version", required=True, help="folder of the tables")
     parser.add_argument("--held-out", required=True, metavar="SPLIT", help="scenes to score on")
     parser.add_argument(
+        "--max-frames",
         "--max-samples",
         type=int,
         metavar="N",
@@ -47,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         nuscenes=args.nuscenes,
         version=args.version,
         held_out=args.held_out,
-        max_samples=args.max_samples,
+        max_samples=args.max_frames,
         out=args.out,
     )
     draw_curve(options, lambda line: print(line, flush=True))

@@ -1,7 +1,7 @@
 r"""Conversion of a training's model to packaged weights: in half precision, with provenance.
 
 Example:
-    python tools/ship_weights.py out/run/model.safetensors --to weights/tiny_cpu_t4.safetensors \
+    python tools/ship_weights.py out/run/model.safetensors --out weights/tiny_cpu_t4.safetensors \
         --log out/run/log.jsonl --data-digest 0f3a... \
         --command 'bevstack train --config tiny_cpu_t4 ...'
 """
@@ -62,7 +62,9 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("source", type=Path, help="model or checkpoint of a training")
-    parser.add_argument("--to", type=Path, required=True, metavar="FILE", help="file to write")
+    parser.add_argument(
+        "--out", "--to", type=Path, required=True, metavar="FILE", help="file to write"
+    )
     parser.add_argument(
         "--data-digest",
         required=True,
@@ -101,10 +103,10 @@ def main(arguments: list[str] | None = None) -> int:
             source = as_model(args.source, Path(folder))
             decoder = None if args.read_as is None else load_config(args.read_as).decoder
             shipment = ship_weights(
-                source, args.to, provenance, decoder=decoder, max_bytes=max_bytes
+                source, args.out, provenance, decoder=decoder, max_bytes=max_bytes
             )
             if args.log is not None:
-                shutil.copyfile(log, args.to.with_suffix(".log.jsonl"))
+                shutil.copyfile(log, args.out.with_suffix(".log.jsonl"))
     except (OSError, ValueError) as error:
         print(f"ship_weights: error: {error}", file=sys.stderr)
         return 2

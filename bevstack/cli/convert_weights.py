@@ -1,8 +1,8 @@
 r"""Convert published weights into a bevstack detector, or into initial weights with a backbone.
 
-  bevstack convert-weights bevformerv2-r50-t1_epoch_24.pth --to t1.safetensors \
+  bevstack convert-weights bevformerv2-r50-t1_epoch_24.pth --out t1.safetensors \
       --config bevformerv2_r50_t1
-  bevstack convert-weights internimage_t_1k_224.pth --to start.safetensors \
+  bevstack convert-weights internimage_t_1k_224.pth --out start.safetensors \
       --config bevformerv2_internimage_t_t1 --backbone
 
 The first form converts a whole BEVFormer v2 detector. The second one takes only the backbone from
@@ -20,7 +20,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bevstack.cli.options import add_config, add_overrides
+from bevstack.cli.options import add_config, add_overrides, rename_options
 from bevstack.cli.verify_option import add_no_verify
 
 if TYPE_CHECKING:
@@ -35,10 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "file", type=Path, metavar="FILE", help="published weights: .pth, .bin or .safetensors"
     )
     parser.add_argument(
-        "--to", type=Path, required=True, metavar="OUT", help="file to write: .safetensors"
+        "--out", type=Path, required=True, metavar="FILE", help="file to write: .safetensors"
     )
     add_config(parser, required=True)
     add_overrides(parser)
+    rename_options(parser, {"--to": "--out", "--weights": "--use"})
     parser.add_argument(
         "--backbone",
         action="store_true",
@@ -51,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "version that the file names)",
     )
     parser.add_argument(
-        "--weights",
+        "--use",
         choices=("raw", "averaged"),
         help="trained or averaged (EMA) weights, for a file that holds both",
     )
@@ -85,11 +86,11 @@ def run(args: argparse.Namespace) -> int:
     from bevstack.models.build import save_model
     from bevstack.runtime.predict import check_writable
 
-    if args.to.suffix != ".safetensors":
-        raise ValueError(f"--to must end in .safetensors; got {args.to}")
-    check_writable(args.to)
+    if args.out.suffix != ".safetensors":
+        raise ValueError(f"--out must end in .safetensors; got {args.out}")
+    check_writable(args.out)
     config = load_config(args.config, args.overrides)
-    file = read_published_file(args.file, weights=args.weights, verify=args.verify)
+    file = read_published_file(args.file, weights=args.use, verify=args.verify)
     try:
         converted = _convert(args, file, config)
     except UnmatchedError as error:
@@ -101,8 +102,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"note: objects of other programs were left out, and not run: {shown}")
     for note in converted.notes:
         print(f"note: {note}")
-    save_model(args.to, converted.model, converted.config, {"converted_from": file.name})
-    print(f"{converted.config.name}: {args.to}")
+    save_model(args.out, converted.model, converted.config, {"converted_from": file.name})
+    print(f"{converted.config.name}: {args.out}")
     return 0
 
 

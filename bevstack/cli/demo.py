@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bevstack.cli.options import add_device
+from bevstack.cli.options import add_device, rename_options
 from bevstack.cli.verify_option import add_no_verify
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder for the results (default: %(default)s)",
     )
     parser.add_argument(
-        "--model",
+        "--weights",
         default=WEIGHTS,
         metavar="FILE",
         help="your own weights file, or the name of packaged weights (default: %(default)s)",
@@ -67,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="seed of the scene (default: %(default)s)",
     )
     add_device(parser)
+    rename_options(parser, {"--model": "--weights"})
     parser.add_argument(
         "--quick",
         action="store_true",
@@ -100,16 +101,16 @@ def _load(args: argparse.Namespace, console: Console) -> Detector:
     from bevstack.runtime.loading import load
     from bevstack.runtime.shipped import packaged_weights, weights_path
 
-    if args.model == WEIGHTS and WEIGHTS not in packaged_weights():
+    if args.weights == WEIGHTS and WEIGHTS not in packaged_weights():
         raise FileNotFoundError(
             f"the packaged weights {WEIGHTS} must be installed; got none; train a model with "
-            "`make train-demo` and use it with --model out/train_demo/model.safetensors"
+            "`make train-demo` and use it with --weights out/train_demo/model.safetensors"
         )
-    detector = load(args.model, choose_device(args.device), verify=args.verify)
+    detector = load(args.weights, choose_device(args.device), verify=args.verify)
     parameters = sum(p.numel() for p in detector.model.parameters()) / 1e6
     frames = detector.config.frames
     history = f"history of {-frames[0]} frames" if frames[0] else "no history"
-    console.print(f"model: {weights_path(args.model)}, {parameters:.1f} M parameters, {history}")
+    console.print(f"model: {weights_path(args.weights)}, {parameters:.1f} M parameters, {history}")
     return detector
 
 
@@ -198,10 +199,9 @@ def _score(
     """Write and score both results, print the table; return the tracked boxes and the truth."""
     from bevstack.cli.evaluate_tables import print_metrics
     from bevstack.evaluation.detection3d.metric_config import MetricConfig
-    from bevstack.evaluation.metrics_source import write_metrics_of
     from bevstack.evaluation.results.result_boxes import results_of_frame
     from bevstack.evaluation.results.submission import write_submission
-    from bevstack.evaluation.scoring import load, score
+    from bevstack.evaluation.scoring import load, score, write_metrics
 
     names, config, rows = detector.class_names, MetricConfig(), []
     for file, steps, title in (
@@ -217,7 +217,7 @@ def _score(
             loaded = load(out / file, dataset.tables, SPLIT)
             scored = score(loaded, config)
         rows.append((title, scored.metrics))
-    write_metrics_of(out / RESULTS, scored, out, scenes=SPLIT)
+    write_metrics(out, scored, config)
     console.print(
         f"\nnuScenes metric of {detector.config.name} on this scene, {len(tracked)} samples:"
     )

@@ -113,6 +113,7 @@ def run(args: argparse.Namespace) -> int:
     scored = _score(args, args.results, tables)
     other = None if args.against is None else _score(args, args.against, tables)
     _check_same_samples(args, scored, other)
+    check_owner(out, args.results, scored.metrics)
     summary = write_metrics_of(
         args.results,
         scored,

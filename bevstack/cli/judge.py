@@ -1,6 +1,6 @@
 """Judge a trained detector on held-out scenes: baselines it must beat, controls it must fail.
 
-  bevstack judge MODEL.safetensors --nuscenes ROOT --version V --split S --out DIR
+  bevstack judge --weights MODEL.safetensors --nuscenes ROOT --version V --split S --out DIR
   bevstack judge ... --only model,prior,single_frame     # some rows
   bevstack judge ... --only control                      # all rows of a kind: baseline or control
   bevstack judge ... --only model,prior,lost_            # all rows that start with lost_
@@ -18,14 +18,20 @@ import argparse
 import sys
 from pathlib import Path
 
-from bevstack.cli.options import add_allow_outside
+from bevstack.cli.options import add_allow_outside, rename_options
 from bevstack.cli.strict_rig_option import add_strict_rig
 from bevstack.cli.verify_option import add_no_verify
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``bevstack judge``."""
-    parser.add_argument("model", type=Path, metavar="MODEL", help="weights of the detector")
+    parser.add_argument(
+        "model", nargs="?", type=Path, metavar="FILE", help="weights, instead of --weights"
+    )
+    parser.add_argument(
+        "--weights", type=Path, metavar="FILE", help="weights file, or name of packaged weights"
+    )
+    rename_options(parser, {"--max-samples": "--max-frames"})
     parser.add_argument(
         "--nuscenes", type=Path, required=True, metavar="ROOT", help="folder of the data set"
     )
@@ -45,7 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="compute only these rows: names, kinds, or beginnings of names that end in _",
     )
     parser.add_argument(
-        "--max-samples",
+        "--max-frames",
+        dest="max_samples",
         type=int,
         metavar="N",
         help="score only the first scenes, with at most N samples in total",
@@ -82,9 +89,14 @@ def run(args: argparse.Namespace) -> int:
             of several frames for ``--single-frame``.
     """
     from bevstack.experiments.judge.judge import JudgeOptions, judge
+    from bevstack.runtime.shipped import weights_path
 
+    given = [path for path in (args.weights, args.model) if path is not None]
+    if len(given) != 1:
+        names = " and ".join(map(str, given)) or "none"
+        raise ValueError(f"one --weights FILE must be given; got {names}")
     options = JudgeOptions(
-        model=args.model,
+        model=weights_path(given[0]),
         nuscenes=args.nuscenes,
         version=args.version,
         split=args.split,

@@ -28,7 +28,8 @@ NUMBERS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``bevstack make-world``."""
-    parser.add_argument("root", type=Path, help="folder to write the data set into")
+    parser.add_argument("root", type=Path, nargs="?", help="folder to write, instead of --out")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write the data set into")
     parser.add_argument(
         "--preset",
         choices=PRESET_NAMES,
@@ -89,6 +90,9 @@ def run(args: argparse.Namespace) -> int:
     """
     from bevstack.synthetic import WorldSpec, make_world, preset
 
+    if (args.root is None) == (args.out is None):
+        given_paths = " and ".join(str(p) for p in (args.root, args.out) if p is not None)
+        raise ValueError(f"one folder must be given with --out; got {given_paths or 'none'}")
     given: dict[str, Any] = {
         field.name: tuple(value) if isinstance(value, list) else value
         for field in fields(WorldSpec)
@@ -96,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     }
     spec = preset(args.preset) if args.preset else WorldSpec()
     with scenes_progress() as progress:
-        summary = make_world(args.root, replace(spec, **given), progress)
+        summary = make_world(args.root or args.out, replace(spec, **given), progress)
     print(
         f"{summary.root}/{summary.version}: {summary.scenes} scenes, {summary.samples} samples, "
         f"{summary.annotations} boxes in {summary.seconds:.0f} s"

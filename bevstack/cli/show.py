@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bevstack.cli.options import add_allow_outside
+from bevstack.cli.options import add_allow_outside, rename_options
 from bevstack.cli.strict_rig_option import add_strict_rig
 
 
@@ -28,9 +28,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     nuscenes.add_argument("--nuscenes", type=Path, metavar="ROOT", help="folder of the data set")
     nuscenes.add_argument("--version", help="folder of the tables, e.g. v1.0-mini")
     selection = nuscenes.add_mutually_exclusive_group()
-    selection.add_argument("--scene", help="draw only this scene, e.g. scene-0103")
+    selection.add_argument(
+        "--scene",
+        action="append",
+        metavar="NAME",
+        help="draw only this scene, e.g. scene-0103; may be repeated",
+    )
     selection.add_argument("--sample", metavar="TOKEN", help="draw only this sample")
-    nuscenes.add_argument("--max", type=int, metavar="N", help="draw only the first N samples")
+    nuscenes.add_argument(
+        "--max-frames", type=int, metavar="N", help="draw only the first N samples"
+    )
+    rename_options(parser, {"--max": "--max-frames"})
     nuscenes.add_argument("--no-truth", action="store_true", help="do not draw true boxes")
     nuscenes.add_argument(
         "--classes",
@@ -95,9 +103,9 @@ def run(args: argparse.Namespace) -> int:
             args.version,
             args.results,
             args.out,
-            scenes=None if args.scene is None else [args.scene],
+            scenes=args.scene,
             samples=None if args.sample is None else [args.sample],
-            max_samples=args.max,
+            max_samples=args.max_frames,
             min_score=args.min_score,
             with_truth=not args.no_truth,
             classes=args.classes,
@@ -117,5 +125,5 @@ def _check_input(args: argparse.Namespace) -> None:
         raise ValueError("--version must be given with --nuscenes, e.g. v1.0-mini; got none")
     if args.rig is not None and args.images is None:
         raise ValueError("--images DIR must be given with --rig; got none")
-    if args.max is not None and args.max < 1:
-        raise ValueError(f"--max must be at least 1; got {args.max}")
+    if args.max_frames is not None and args.max_frames < 1:
+        raise ValueError(f"--max-frames must be at least 1; got {args.max_frames}")

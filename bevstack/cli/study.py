@@ -18,7 +18,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from bevstack.cli.options import add_allow_outside, add_config, add_overrides
+from bevstack.cli.options import (
+    add_allow_outside,
+    add_config,
+    add_overrides,
+    rename_options,
+)
 from bevstack.cli.strict_rig_option import add_strict_rig
 from bevstack.cli.verify_option import add_no_verify
 
@@ -27,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``bevstack study``."""
     add_config(parser, required=True)
     add_overrides(parser)
+    rename_options(parser, {"--max-samples": "--max-frames"})
     parser.add_argument(
         "--nuscenes", type=Path, required=True, metavar="ROOT", help="folder of the data set"
     )
@@ -64,7 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="compute only these variants: names, or beginnings of names that end in _",
     )
     parser.add_argument(
-        "--max-samples",
+        "--max-frames",
+        dest="max_samples",
         type=int,
         metavar="N",
         help="score only the first scenes, with at most N samples in total",

@@ -161,25 +161,20 @@ def _predict_and_score(
     """Predict the held-out scenes, score the model and two baselines, and print the table."""
     from bevstack.cli.evaluate_tables import print_metrics
     from bevstack.evaluation.baselines.priors import best_bev_prior, random_boxes
-    from bevstack.evaluation.metrics_source import write_metrics_of
-    from bevstack.evaluation.scoring import evaluate_results, load, score
-    from bevstack.runtime.loading import load as load_detector
+    from bevstack.evaluation.scoring import evaluate_results
+    from bevstack.runtime.loading import load
     from bevstack.runtime.predict import predict_dataset
 
     results = args.out / "results_nusc.json"
     tables = val_set.tables
     splits = (TRAIN_SPLIT, VAL_SPLIT)
     with console.status("predicting the held-out scenes"):
-        predict_dataset(
-            load_detector(args.out / "model.safetensors", args.device), val_set, results
-        )
+        predict_dataset(load(args.out / "model.safetensors", args.device), val_set, results)
     with console.status("scoring"):
         scenes = (tables.root, tables.version, VAL_SPLIT)
         prior = best_bev_prior(tables, *splits)
-        scored = score(load(results, tables, VAL_SPLIT))
-        write_metrics_of(results, scored, args.out, scenes=VAL_SPLIT)
         metrics = {
-            MODEL: scored.metrics,
+            MODEL: evaluate_results(results, *scenes, args.out),
             PRIOR: prior.metrics,
             RANDOM: evaluate_results(random_boxes(tables, *splits), *scenes),
         }

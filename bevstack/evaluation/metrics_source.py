@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from bevstack.evaluation.detection3d.metrics import DetectionMetrics
 from bevstack.evaluation.scoring import SOURCE_KEY, SUMMARY_NAME, Scored, write_metrics
 
 
@@ -48,23 +49,32 @@ def relative_name(results: Path, folder: Path) -> str:
     return Path(os.path.relpath(results.absolute(), folder.absolute())).as_posix()
 
 
-def check_owner(folder: Path, results: Path) -> None:
+def check_owner(folder: Path, results: Path, metrics: DetectionMetrics | None = None) -> None:
     """Check that a folder holds no metrics of another results file.
 
+    Metrics that do not name their file, as the devkit writes them, are of this file if they are
+    equal to ``metrics``; without ``metrics``, they are not checked.
+
     Raises:
-        FileExistsError: it does, or its metrics do not name their results file.
+        FileExistsError: the folder holds the metrics of another file, or of an unknown one.
     """
     path = folder / SUMMARY_NAME
     if not path.is_file():
         return
+    source = owner = None
     try:
-        source = json.loads(path.read_bytes())[SOURCE_KEY]["results"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        source = None
+        summary = json.loads(path.read_bytes())
+        source = summary.get(SOURCE_KEY, {}).get("results")
+        owner = DetectionMetrics.from_summary(summary)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass  # damaged, or written by another program
     if source == relative_name(results, folder):
         return
-    owner = f"metrics of {source}" if isinstance(source, str) else "metrics of an unknown file"
+    same = metrics is None or (owner is not None and owner.figures() == metrics.figures())
+    if source is None and same:
+        return
+    name = f"metrics of {source}" if isinstance(source, str) else "metrics of an unknown file"
     raise FileExistsError(
-        f"{path} must not be of another results file than {results}; got {owner}: give another "
+        f"{path} must not be of another results file than {results}; got {name}: give another "
         "--out DIR, or remove it"
     )

@@ -58,7 +58,7 @@ def test_a_released_detector_becomes_a_bevstack_file(
     meta = {"mmdet3d_version": "0.17.1", "epoch": 24}
     torch.save({"meta": meta, "state_dict": wrapped, "optimizer": {}}, tmp_path / "published.pth")
     config, out = config_file(tmp_path), tmp_path / "converted.safetensors"
-    assert convert(tmp_path / "published.pth", "--to", out, "--config", config) == 0
+    assert convert(tmp_path / "published.pth", "--out", out, "--config", config) == 0
     model, saved = load_model(out)
     assert saved == load_config(config)
     expected = bevformer_from_public(weights, saved)
@@ -79,7 +79,7 @@ def test_one_group_of_queries_is_noted_and_kept_in_the_file(
     torch.save({"state_dict": read_case("detector_test").weights}, tmp_path / "published.pth")
     out = tmp_path / "converted.safetensors"
     config = config_file(tmp_path, groups=3)
-    assert convert(tmp_path / "published.pth", "--to", out, "--config", config) == 0
+    assert convert(tmp_path / "published.pth", "--out", out, "--config", config) == 0
     assert load_model(out)[1].decoder.num_groups == 1
     assert "note: queries: the file holds 1 of 3 groups" in capsys.readouterr().out
 
@@ -92,7 +92,7 @@ def test_unmatched_names_are_refused_with_the_table_and_nothing_is_written(
     weights["pts_bbox_head.extra.weight"] = weights.pop("img_neck.lateral_convs.0.conv.bias")
     torch.save(weights, tmp_path / "published.pth")
     out = tmp_path / "converted.safetensors"
-    common = (tmp_path / "published.pth", "--to", out, "--config", config_file(tmp_path))
+    common = (tmp_path / "published.pth", "--out", out, "--config", config_file(tmp_path))
     assert convert(*common, "--list") == 2
     shown = capsys.readouterr()
     assert "1 missing: neck.lateral_convs.0.bias" in shown.err
@@ -113,7 +113,7 @@ def test_modern_boxes_are_refused_until_named(
     content = {"meta": {"mmdet3d_version": "1.1.0"}, "state_dict": weights}
     torch.save(content, tmp_path / "published.pth")
     out = tmp_path / "converted.safetensors"
-    common = (tmp_path / "published.pth", "--to", out, "--config", config_file(tmp_path))
+    common = (tmp_path / "published.pth", "--out", out, "--config", config_file(tmp_path))
     assert convert(*common) == 2 and not out.exists()
     assert "box convention must be named" in capsys.readouterr().err
     assert convert(*common, "--boxes", "modern") == 0
@@ -137,7 +137,7 @@ def test_a_detector_starts_from_a_backbone_file(
 ) -> None:
     path, out = tmp_path / "pytorch_model.bin", tmp_path / "start.safetensors"
     ours = classifier_file(path)
-    assert convert(path, "--to", out, "--config", "tiny_cpu", "--backbone") == 0
+    assert convert(path, "--out", out, "--config", "tiny_cpu", "--backbone") == 0
     model, config = load_model(out, expected=load_config("tiny_cpu"))
     state = model.state_dict()
     assert config.name == "tiny_cpu"
@@ -148,10 +148,13 @@ def test_a_detector_starts_from_a_backbone_file(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--to", "out.pth"], "--to must end in .safetensors"),
-        (["--to", "out.safetensors"], "must hold a BEVFormer v2 detector"),
-        (["--to", "o.safetensors", "--backbone", "--boxes", "modern"], "--boxes must not be given"),
-        (["--to", "o.safetensors", "--backbone", "--weights", "averaged"], "weights must be 'raw'"),
+        (["--out", "out.pth"], "--out must end in .safetensors"),
+        (["--out", "out.safetensors"], "must hold a BEVFormer v2 detector"),
+        (
+            ["--out", "o.safetensors", "--backbone", "--boxes", "modern"],
+            "--boxes must not be given",
+        ),
+        (["--out", "o.safetensors", "--backbone", "--use", "averaged"], "weights must be 'raw'"),
     ],
 )
 def test_contradictory_options_are_refused(

@@ -53,7 +53,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def demo_run(model: Path, tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
     """Run the demo with --quick; return its folder and output."""
     out = tmp_path_factory.mktemp("demo")
-    arguments = ["demo", "--quick", "--model", str(model), "--out", str(out), "--seed", str(SEED)]
+    arguments = ["demo", "--quick", "--weights", str(model), "--out", str(out), "--seed", str(SEED)]
     stdout = io.StringIO()
     with contextlib.redirect_stdout(stdout):
         assert main(arguments) == 0
@@ -192,7 +192,7 @@ def test_without_packaged_weights_it_ends_with_a_remedy(
 def test_a_seed_of_the_preset_worlds_is_refused(
     model: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert main(["demo", "--model", str(model), "--seed", "0", "--out", str(tmp_path)]) == 2
+    assert main(["demo", "--weights", str(model), "--seed", "0", "--out", str(tmp_path)]) == 2
     assert (
         "seed must differ from the seeds of `bevstack make-world --preset`"
         in capsys.readouterr().err

@@ -10,6 +10,7 @@ import pytest
 from bevstack.cli.main import main
 from bevstack.evaluation.detection3d.truth import samples_of_split
 from bevstack.evaluation.results.submission import write_submission
+from bevstack.evaluation.scoring import evaluate_results
 from bevstack.tables.reader import Tables
 from tests.evaluation.test_scoring import truth_as_prediction
 from tests.tables.tiny_root import VERSION, write_tiny_root
@@ -339,7 +340,20 @@ def test_metrics_of_another_file_are_not_overwritten(
         expect_refusal(capsys, code, f"got metrics of {source}", "--out DIR")
         assert summary.read_bytes() == before
         assert evaluate(results, whole_root, *options) == 0  # its own metrics are replaced
-    capsys.readouterr()
-    (out / FILES[1]).write_text('{"nd_score": 0.5}')
-    code = evaluate(results, whole_root, "--out", str(out))
-    expect_refusal(capsys, code, "metrics of an unknown file")
+
+
+def test_metrics_that_name_no_file_are_replaced_by_equal_ones_alone(
+    whole_root: Path, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "scores"
+    evaluate_results(results, whole_root, VERSION, "mini_val", out)  # as the devkit writes them
+    assert evaluate(results, whole_root, "--out", str(out)) == 0
+    assert "scored" in json.loads((out / FILES[1]).read_text())
+    evaluate_results(results, whole_root, VERSION, ["scene-0916"], out)
+    before = json.loads((out / FILES[1]).read_text())
+    for text in (json.dumps({**before, "nd_score": 0.5}), '{"nd_score": 0.5}', "[", "[]"):
+        (out / FILES[1]).write_text(text)
+        capsys.readouterr()
+        code = evaluate(results, whole_root, "--out", str(out))
+        expect_refusal(capsys, code, "metrics of an unknown file")
+        assert (out / FILES[1]).read_text() == text

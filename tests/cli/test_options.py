@@ -9,6 +9,8 @@ import torch.distributed.run
 from bevstack.cli.main import VERBS, build_parser, main
 from bevstack.cli.options import Parser, add_common, add_overrides, rename_options
 
+MAX = "--max-samples is now --max-frames"
+
 
 def parse(*argv):
     parser = Parser(prog="bevstack work")
@@ -121,3 +123,33 @@ def test_common_options_can_be_added_to_a_parser_without_subclass():
     parser = Parser()
     add_common(parser)
     assert vars(parser.parse_args([])) == {} and parser.parse_args(["-vv"]).verbose == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "note"),
+    [
+        ("demo --seed 0 --model tiny_cpu_t4", "--model is now --weights"),
+        ("show --results r --max 1 --out o", "--max is now --max-frames"),
+        ("judge none --nuscenes x --version v --split s --max-samples 2", MAX),
+        ("study --config no --nuscenes x --version v --split s --held-out h --max-samples 2", MAX),
+        ("convert-weights f --to o.pth --config tiny_cpu", "--to is now --out"),
+        ("convert-weights f --out o.pth --config tiny_cpu --weights raw", "--weights is now --use"),
+        ("evaluate r --dataroot x --version v", "--dataroot is now --nuscenes"),
+    ],
+)
+def test_earlier_spellings_of_the_verbs_are_understood(line, note, capsys):
+    assert main(line.split()) == 2  # each line has another fault
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == f"bevstack {line.split()[0]}: note: {note}" and ": error: " in second
+
+
+def test_files_and_folders_are_given_once(capsys, tmp_path):
+    data = ["--nuscenes", "x", "--version", "v", "--split", "s"]
+    for words, message in (
+        (["make-world"], "one folder must be given with --out; got none"),
+        (["make-world", "a", "--out", "b"], "one folder must be given with --out; got a and b"),
+        (["judge", *data], "one --weights FILE must be given; got none"),
+        (["judge", "a", "--weights", "b", *data], "one --weights FILE must be given; got b and a"),
+    ):
+        assert main(words) == 2
+        assert message in capsys.readouterr().err

@@ -29,7 +29,7 @@ def show(results: Path, *arguments: str) -> int:
 def test_paths_of_the_pictures_are_printed(
     results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert show(results, "--scene", "scene-0916", "--max", "2", "--min-score", "0.5") == 0
+    assert show(results, "--scene", "scene-0916", "--max-frames", "2", "--min-score", "0.5") == 0
     printed = [Path(line) for line in capsys.readouterr().out.split()]
     assert [path.name for path in printed] == ["scene-0916_000.jpg", "scene-0916_001.jpg"]
     assert all(path.is_file() for path in printed)
@@ -48,7 +48,7 @@ def test_one_sample_without_its_truth_is_drawn(
     [
         (["--scene", "scene-9999"], "scene-9999"),
         (["--sample", "nothing"], "'nothing'"),
-        (["--max", "0"], "--max must be at least 1; got 0"),
+        (["--max-frames", "0"], "--max-frames must be at least 1; got 0"),
         (["--rig", "rig.json"], "either --nuscenes ROOT or --rig FILE must be given; got both"),
     ],
 )

@@ -75,8 +75,8 @@ def test_the_program_writes_the_mean_or_prints_the_error(
     main = runpy.run_path(str(PROGRAM))["main"]
     by_hand, by_program = tmp_path / "hand.safetensors", tmp_path / "program.safetensors"
     average_models(models[:2], by_hand)
-    assert main([str(models[0]), str(models[1]), "--to", str(by_program)]) == 0
+    assert main([str(models[0]), str(models[1]), "--out", str(by_program)]) == 0
     assert by_program.read_bytes() == by_hand.read_bytes()
     assert "the mean of 2 models" in capsys.readouterr().out
-    assert main([str(models[0]), "--to", str(by_program)]) == 2
+    assert main([str(models[0]), "--out", str(by_program)]) == 2
     assert "average_weights: error: sources must be two or more" in capsys.readouterr().err

@@ -122,13 +122,13 @@ def test_the_tool_writes_the_file_with_its_origin(
 ) -> None:
     target = tmp_path / "small.safetensors"
     origin = ["--data-digest", "0123abc", "--command", "bevstack train --config small"]
-    assert run_tool(trained, "--to", target, *origin, "--revision", "f00") == 0
+    assert run_tool(trained, "--out", target, *origin, "--revision", "f00") == 0
     metadata = read_safetensors(target)[1]
     assert {key: metadata[key] for key in ORIGIN} == ORIGIN
     assert "MB" in capsys.readouterr().out
-    assert run_tool(tmp_path / "none.safetensors", "--to", target, *origin, "--revision", "0") == 2
+    assert run_tool(tmp_path / "none.safetensors", "--out", target, *origin, "--revision", "0") == 2
     assert "weights must be a file" in capsys.readouterr().err
-    assert run_tool(trained, "--to", target, *origin, "--revision", "0", "--max-mb", 0.001) == 2
+    assert run_tool(trained, "--out", target, *origin, "--revision", "0", "--max-mb", 0.001) == 2
 
 
 def test_a_shortened_log_has_the_mean_of_several_steps_per_line(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_the_tool_writes_the_log_and_the_selection_of_boxes(
         "CONFIG = replace(CONFIG, decoder=replace(CONFIG.decoder, nms_iou=0.25))\n"
     )
     given = ["--data-digest", "0123abc", "--command", "bevstack train", "--revision", "f00"]
-    arguments = [trained, "--to", target, *given, "--log", log]
+    arguments = [trained, "--out", target, *given, "--log", log]
     assert run_tool(*arguments, "--read-as", config) == 0
     assert load_model(target)[1].decoder.nms_iou == 0.25
     lines = (tmp_path / "s.log.jsonl").read_text().splitlines()
@@ -185,5 +185,5 @@ def test_the_tool_writes_the_log_and_the_selection_of_boxes(
     assert run_tool(*arguments, "--read-as", "tiny_cpu_t4") == 2
     assert "decoder must differ from the source's in" in capsys.readouterr().err
     new = tmp_path / "new.safetensors"
-    assert run_tool(trained, "--to", new, *given, "--log", tmp_path / "none.jsonl") == 2
+    assert run_tool(trained, "--out", new, *given, "--log", tmp_path / "none.jsonl") == 2
     assert "none.jsonl" in capsys.readouterr().err and not new.exists()

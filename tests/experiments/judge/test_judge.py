@@ -141,7 +141,7 @@ def test_weights_of_one_frame_get_a_row_and_weights_of_several_are_refused(
     alone = tmp_path / "alone.safetensors"
     save_model(alone, build(CONFIG).model, CONFIG)
     only = command(weights, root, tmp_path, "single_frame_weights")
-    run([*only, "--single-frame", str(alone), "--max-samples", "4"])
+    run([*only, "--single-frame", str(alone), "--max-frames", "4"])
     content = json.loads((tmp_path / "judge.json").read_text())
     assert list(content["rows"]) == ["single_frame_weights"] and content["data"]["samples"] == 3
     with pytest.raises(ValueError, match=r"of a model with frames \(0,\); got \(-1, 0\)"):
