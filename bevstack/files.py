@@ -12,6 +12,7 @@ import errno
 import functools
 import hashlib
 import json
+import logging
 import os
 import re
 import secrets
@@ -29,6 +30,7 @@ except ImportError:  # Windows: leftovers stay, because it is unknown if their p
 else:
     _CAN_LOCK = True
 
+_LOG = logging.getLogger(__name__)
 MAX_NAME_BYTES = 255  # of one part of a path, on the file systems in use
 MAX_PATH_BYTES = 4000
 _PLAIN_NAME_BYTES = 150  # leaves room for an ending and for the name of a temporary file
@@ -64,6 +66,7 @@ def write_atomically(
                 file.write(chunk)
     except OSError as error:
         raise type(error)(error.errno, error.strerror, str(path)) from error
+    _LOG.info("wrote %s", path)
 
 
 def write_text_atomically(

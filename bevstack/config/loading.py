@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import difflib
+import logging
 import runpy
 from collections.abc import Sequence
 from importlib import resources
@@ -13,6 +14,8 @@ from pathlib import Path
 from bevstack.config.detector import Config
 from bevstack.config.overrides import with_overrides
 from bevstack.config.serialization import section_types
+
+_LOG = logging.getLogger(__name__)
 
 
 def packaged_configs() -> list[str]:
@@ -52,6 +55,9 @@ def load_config(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Conf
     config = _run(path)
     if not isinstance(config, Config):
         raise ValueError(f"{path} must define CONFIG = Config(...); got {type(config).__name__}")
+    _LOG.info("configuration %s from %s", config.name, path)
+    for override in overrides:
+        _LOG.info("changed by %s", override)
     return with_overrides(config, overrides)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from bevstack.files import sort_safetensors_metadata, write_atomically
 from bevstack.models.checksum import CHECKSUM_KEY, compute_checksum, find_packaged, hash_content
 from bevstack.models.file_kinds import PICKLE_STARTS, describe_start, read_start
 
+_LOG = logging.getLogger(__name__)
 BACKBONE = "backbone."  # prefix of the weights that the tasks of a model share
 
 
@@ -91,6 +93,7 @@ def read_weights_file(path: str | Path, *, verify: bool = True) -> WeightsFile:
             "unnoticed: bevstack.models.build.save_model writes files with a checksum",
             stacklevel=2,
         )
+    _LOG.info("read %s: %d tensors", path, len(tensors))
     return WeightsFile(path, tensors, metadata)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import re
 
 import torch
 from torch import distributed
 
+_LOG = logging.getLogger(__name__)
 _CUDA = re.compile(r"cuda(?::(\d{1,4}))?")
 
 
@@ -19,6 +21,12 @@ def choose_device(name: str) -> str:
     Raises:
         ValueError: another name, or a GPU that torch cannot use.
     """
+    device = _choose(name)
+    _LOG.info("device %s", device)
+    return device
+
+
+def _choose(name: str) -> str:
     available = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "cpu" or (name == "auto" and not available):
         return "cpu"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -27,6 +28,7 @@ from bevstack.runtime.rig import frame_from_rig, read_rig
 from bevstack.runtime.stream_protocol import FrameDetector
 from bevstack.types import Detections, Frame, Reset
 
+_LOG = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]  # samples done, samples of this process
 
 
@@ -104,7 +106,10 @@ def predict_dataset(
     done = 0
     for scene, indices in own_scenes:
         part = _part_path(parts, scene)
-        if not part.is_file():
+        is_finished = part.is_file()
+        state = "finished earlier" if is_finished else f"{len(indices)} samples"
+        _LOG.info("scene %s: %s", scene, state)
+        if not is_finished:
             complete = [i for i in indices if dataset.sample_token(i) not in missing]
             _predict_scene(detector, dataset, complete, part, skip_missing)
         done += len(indices)

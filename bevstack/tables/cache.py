@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -34,6 +35,7 @@ try:
 except ImportError:  # on Windows: concurrent processes each build the file
     _fcntl = None
 
+_LOG = logging.getLogger(__name__)
 FILE_NAME = "bevstack_columns.safetensors"
 FORMAT = 5  # increased when records or their checks change, so that older files are rebuilt
 CACHE_FROM_BYTES = 64 << 20  # size of all tables; smaller ones are parsed in half a second
@@ -72,6 +74,7 @@ class CachedRecords:
         self._folder = folder
         self._json = JsonRecords(folder)
         self._file = self._find() or self._build()
+        _LOG.info("tables of %s: %s", folder, "parsed" if self._file is None else "cached columns")
 
     def record(self, name: str) -> Record:
         """Return one of `RECORDS` by name; it raises the errors of `JsonRecords.record`."""

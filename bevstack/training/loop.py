@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from bevstack.training.events import StepReport
 from bevstack.training.optimizer_step import OptimizerStep
 from bevstack.training.processes import Processes
 from bevstack.training.run import Listeners, Run, TrainingResult
+
+_LOG = logging.getLogger(__name__)
 
 
 def train(
@@ -115,4 +118,5 @@ def _resume(
         remove_leftovers(out_dir)
     state = load_newest(out_dir, task, verify=verify)
     restore(optimizer_step, state)
+    _LOG.info("continue %s after step %d", out_dir, state.position.steps_done)
     return state.position

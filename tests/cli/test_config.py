@@ -34,3 +34,12 @@ def test_a_wrong_override_is_one_sentence(capsys):
     assert main(["config", "show", "tiny_cpu", "decoder.num_querys=2"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "did you mean 'decoder.num_queries'" in error
+
+
+def test_verbose_output_names_the_file_and_the_changes(capsys):
+    assert main(["config", "show", "tiny_cpu", "name=mine", "-v", "-q"]) == 0
+    error = capsys.readouterr().err
+    assert error.startswith("bevstack config: configuration tiny_cpu from ")
+    assert error.endswith("tiny_cpu.py\n")
+    assert main(["doctor", "--config", "tiny_cpu", "name=mine", "-v", "-q"]) == 0
+    assert "bevstack doctor: changed by name=mine\n" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,7 @@ from bevstack.vocabulary import ATTRIBUTES
 if TYPE_CHECKING:
     from bevstack.evaluation.results.result_boxes import ResultBoxes
 
+_LOG = logging.getLogger(__name__)
 # The format's description of a method's input: cameras alone.
 CAMERA_META: Mapping[str, bool] = MappingProxyType(
     {
@@ -121,6 +123,8 @@ def read_submission(path: Path | str, *, strict: bool = False) -> Submission:
     content = _read_columns(path) if is_columns(path) else read_results(path, strict=strict)
     if not strict:
         check_predictions(content.boxes, MetricConfig())
+    counts = len(content.boxes), len(content.boxes.sample_tokens)
+    _LOG.info("read %s: %d boxes of %d samples", path, *counts)
     return Submission(*content)
 
 
