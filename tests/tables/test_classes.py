@@ -21,6 +21,8 @@ NAMES = {
     "animal": "dog",
 }
 
+pytestmark = pytest.mark.usefixtures("cache_in_process")
+
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:

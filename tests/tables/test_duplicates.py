@@ -15,6 +15,8 @@ from bevstack.tables.records import RECORDS
 from bevstack.tables.text import HexText, PlainText
 from tests.tables.tiny_root import VERSION, read_table, token, write_tables, write_tiny_root
 
+pytestmark = pytest.mark.usefixtures("cache_in_process")
+
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -163,13 +165,11 @@ def test_a_cache_of_an_older_format_does_not_hide_a_fault(
     rows = read_table(root, "scene")
     rows[1]["name"] = rows[0]["name"]
     write_tables(root, {"scene": rows})
-    monkeypatch.setattr(cache, "FORMAT", cache.FORMAT - 1)
     with monkeypatch.context() as older:
+        older.setattr(cache, "FORMAT", cache.FORMAT - 1)
         older.setattr("bevstack.tables.columns.TableColumns.check_unique", lambda *_: None)
         _read_all(root, cached=True)
     assert (root / VERSION / cache.FILE_NAME).is_file()
-    monkeypatch.undo()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(root.parent / "xdg"))
     with pytest.raises(ValueError, match="must be unique"):
         _read_all(root, cached=True)
 
