@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bevstack.cli.options import add_scenes, rename_options
+from bevstack.cli.options import add_classes, add_scenes, rename_options
 
 if TYPE_CHECKING:
     from bevstack.evaluation.scoring import Scored
@@ -41,12 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="score only the samples that the results hold, which the metrics file then states; "
         "needs no --split or --scene",
     )
-    parser.add_argument(
-        "--classes",
-        type=Path,
-        metavar="FILE",
-        help="JSON object from categories of the data set to detection classes, or to null",
-    )
+    add_classes(parser)
     parser.add_argument(
         "--out",
         type=Path,

@@ -18,7 +18,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from bevstack.cli.options import add_allow_outside, rename_options
+from bevstack.cli.options import add_allow_outside, add_classes, rename_options
 from bevstack.cli.strict_rig_option import add_strict_rig
 from bevstack.cli.verify_option import add_no_verify
 
@@ -66,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_no_verify(parser)
     add_strict_rig(parser)
     add_allow_outside(parser)
+    add_classes(parser)
     parser.add_argument(
         "--official",
         action="store_true",
@@ -106,6 +107,7 @@ def run(args: argparse.Namespace) -> int:
         single_frame=args.single_frame,
         verify=args.verify,
         allow_outside=args.allow_outside,
+        classes=args.classes,
         official=args.official,
         out=args.out,
         command="bevstack " + " ".join(sys.argv[1:]),

@@ -6,6 +6,7 @@ import argparse
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -99,6 +100,16 @@ def add_allow_outside(parser: argparse._ActionsContainer) -> None:
         "--allow-outside",
         action="store_true",
         help="trust the tables or the rig file: read images outside their folder too",
+    )
+
+
+def add_classes(parser: argparse._ActionsContainer) -> None:
+    """Declare ``--classes``."""
+    parser.add_argument(
+        "--classes",
+        type=Path,
+        metavar="FILE",
+        help="JSON object from categories of the data set to detection classes, or to null",
     )
 
 

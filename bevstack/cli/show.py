@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bevstack.cli.options import add_allow_outside, rename_options
+from bevstack.cli.options import add_allow_outside, add_classes, rename_options
 from bevstack.cli.strict_rig_option import add_strict_rig
 
 
@@ -40,12 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     rename_options(parser, {"--max": "--max-frames"})
     nuscenes.add_argument("--no-truth", action="store_true", help="do not draw true boxes")
-    nuscenes.add_argument(
-        "--classes",
-        type=Path,
-        metavar="FILE",
-        help="JSON object from categories of the data set to detection classes, or to null",
-    )
+    add_classes(nuscenes)
     images = parser.add_argument_group("your own images")
     images.add_argument(
         "--rig", type=Path, metavar="FILE", help="calibration of the cameras: a JSON rig file"

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from bevstack.cli.options import (
     add_allow_outside,
+    add_classes,
     add_config,
     add_overrides,
     rename_options,
@@ -55,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_no_verify(parser)
     add_strict_rig(parser)
     add_allow_outside(parser)
+    add_classes(parser)
     parser.add_argument(
         "--seeds",
         type=int,
@@ -106,6 +108,7 @@ def run(args: argparse.Namespace) -> int:
         weights=args.weights,
         verify=args.verify,
         allow_outside=args.allow_outside,
+        classes=args.classes,
         seeds=args.seeds,
         only=args.only,
         max_samples=args.max_samples,

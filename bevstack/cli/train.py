@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from bevstack.cli.options import (
     add_allow_outside,
+    add_classes,
     add_config,
     add_device,
     add_overrides,
@@ -56,12 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="scene to evaluate on; may be repeated",
     )
-    parser.add_argument(
-        "--classes",
-        type=Path,
-        metavar="FILE",
-        help="JSON object from categories of the data set to detection classes, or to null",
-    )
+    add_classes(parser)
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder for checkpoints and logs"
     )

@@ -66,7 +66,7 @@ class Tables:
         self.root = Path(root)
         self.allow_outside = allow_outside
         self._cache = cache
-        self._classes = read_classes(classes)
+        self.given_classes = read_classes(classes)
         self.version = version
         if not self.root.is_dir():
             raise FileNotFoundError(
@@ -95,7 +95,7 @@ class Tables:
         return path_inside(self.root, filename, what=what, allow_outside=self.allow_outside)
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("root", "version", "allow_outside", "_cache", "_classes")
+        kept = ("root", "version", "allow_outside", "_cache", "given_classes")
         return {name: self.__dict__[name] for name in kept}
 
     @cached_property
@@ -144,7 +144,7 @@ class Tables:
         category = self.annotations.category
         names = [str(name) for name in category.names]
         counts = np.bincount(category.codes, minlength=len(names)).tolist()
-        return classes_of_categories(names, counts, self._classes, self.folder)
+        return classes_of_categories(names, counts, self.given_classes, self.folder)
 
     def scene_rows(self, names: Sequence[str]) -> NDArray[np.int32]:
         """Return the rows of scenes by name, in the order of the names.

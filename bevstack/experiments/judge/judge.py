@@ -42,7 +42,11 @@ COLUMNS = ("NDS", "mAP", "mATE", "mASE", "mAOE", "mAVE", "mAAE")
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeOptions:
-    """The model to judge, the scenes to judge it on, and the selected rows."""
+    """The model to judge, the scenes to judge it on, and the selected rows.
+
+    Raises:
+        ValueError: ``official`` with ``classes``.
+    """
 
     model: Path  # weights file
     nuscenes: Path  # root of the data set
@@ -54,9 +58,17 @@ class JudgeOptions:
     single_frame: Path | None = None  # weights of a model trained with frames (0,)
     verify: bool = True  # compare weights with their checksums
     allow_outside: bool = False  # the tables may name images outside of the root
+    classes: Path | None = None  # classes of categories that are not nuScenes'
     official: bool = False  # also score the model's rows with nuscenes-devkit
     out: Path = Path("out/judge")
     command: str = ""  # the user's command line, for judge.json
+
+    def __post_init__(self) -> None:
+        if self.official and self.classes is not None:
+            raise ValueError(
+                "--official must be given without --classes; got both, and nuscenes-devkit knows "
+                "no other categories than nuScenes'"
+            )
 
 
 Echo = Callable[[str], None]  # shows one line to the user
@@ -121,7 +133,12 @@ def open_case(options: JudgeOptions) -> Case:
             raise ValueError(
                 f"--single-frame must be weights of a model with frames (0,); got {frames}"
             )
-    tables = Tables(options.nuscenes, options.version, allow_outside=options.allow_outside)
+    tables = Tables(
+        options.nuscenes,
+        options.version,
+        allow_outside=options.allow_outside,
+        classes=options.classes,
+    )
     return Case(
         weights=options.model,
         single_frame_weights=options.single_frame,
@@ -153,6 +170,7 @@ def describe_inputs(case: Case, train: str) -> dict[str, Any]:
             "train": train,
             "scenes": list(case.scenes),
             "samples": len(case.dataset),
+            **({"classes": dict(tables.given_classes)} if tables.given_classes else {}),
         },
     }
 

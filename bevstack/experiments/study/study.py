@@ -69,6 +69,7 @@ class StudyOptions:
     weights: Path | None = None  # initial weights of every variant; None: random weights
     verify: bool = True  # compare weights with their checksums
     allow_outside: bool = False  # the tables may name images outside of the root
+    classes: Path | None = None  # classes of categories that are not nuScenes'
     seeds: int = 3
     only: Sequence[str] = ()  # names of variants or beginnings of names; empty: all variants
     max_samples: int | None = None  # score on whole scenes of at most this number of samples
@@ -86,7 +87,12 @@ def study(options: StudyOptions, echo: Callable[[str], None]) -> None:
     """
     initialise_worker(0)  # one thread, so that processor time measures the work
     config = load_config(options.config, options.overrides)
-    tables = Tables(options.nuscenes, options.version, allow_outside=options.allow_outside)
+    tables = Tables(
+        options.nuscenes,
+        options.version,
+        allow_outside=options.allow_outside,
+        classes=options.classes,
+    )
     inputs = {
         "config": config.name,
         "overrides": sorted(options.overrides) or None,
@@ -96,6 +102,7 @@ def study(options: StudyOptions, echo: Callable[[str], None]) -> None:
         "held_out": options.held_out,
         "max_samples": options.max_samples,
         "initial_weights": hash_file(options.weights) if options.weights else None,
+        **({"classes": dict(tables.given_classes)} if tables.given_classes else {}),
     }
     for variant in select_variants(list_variants(config, options.seeds), options.only):
         path = options.out / f"{variant.name}.json"

@@ -95,6 +95,20 @@ def test_every_row_has_its_figures(judged: Path) -> None:
     assert len({tuple(row["groups"]["all/all"].values()) for row in readings}) == 4
 
 
+def test_classes_are_part_of_the_inputs(weights: Path, root: Path, tmp_path: Path) -> None:
+    classes = tmp_path / "map.json"
+    classes.write_text('{"animal": null}')
+    arguments = [*command(weights, root, tmp_path), "--classes", str(classes)]
+    inputs = [
+        judge.describe_inputs(judge.open_case(options(given)), "synth_train")["data"]
+        for given in (command(weights, root, tmp_path), arguments)
+    ]
+    assert "classes" not in inputs[0]
+    assert inputs[1] == {**inputs[0], "classes": {"animal": None}}
+    with pytest.raises(ValueError, match="--official must be given without --classes"):
+        options([*arguments, "--official"])
+
+
 def test_finished_rows_are_not_made_again(
     judged: Path, weights: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
