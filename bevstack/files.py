@@ -255,6 +255,12 @@ def read_regular_file(path: Path | str, limit_bytes: int, *, what: str = "file")
     return content
 
 
+def is_private(path: Path | str) -> bool:
+    """Return True if a file or folder is this user's and no other user can write it."""
+    state = os.stat(path)
+    return not hasattr(os, "getuid") or (state.st_uid == os.getuid() and not state.st_mode & 0o022)
+
+
 def sort_safetensors_metadata(data: bytes) -> tuple[bytes, memoryview]:
     """Sort the metadata of a safetensors file by key.
 

@@ -48,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
     print(f"compiling {sources} into {folder}; this takes a minute or two", flush=True)
     with scratch_folder() as scratch:
         record = builder.build(folder, object_folder(sources) or scratch)
+    if record.outcome == "built":
+        loading.seal_build(folder)
     if record.outcome != "built" and loading.native_problem() is not None:
         record.write(folder)  # `bevstack doctor` prints the reason from this record
     print(f"command   {record.command}\ntook      {record.seconds:.0f} s")

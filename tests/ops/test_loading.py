@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -47,7 +49,7 @@ print(json.dumps({
 def package(tmp_path: Path) -> Path:
     """Return a copy of the library without an extension, into which a test puts one."""
     ignored = shutil.ignore_patterns("__pycache__", "*.so", loading._RECORD_NAME)
-    for name in ("ops", "__init__.py", "shapes.py"):
+    for name in ("ops", "__init__.py", "shapes.py", "files.py"):
         source, target = ROOT / "bevstack" / name, tmp_path / "library" / "bevstack" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(source, target, ignore=ignored) if source.is_dir() else shutil.copy(
@@ -143,7 +145,9 @@ def test_extension_left_behind_by_an_older_installation_is_not_loaded(package: P
     )
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"outcome": "built"}', "{"])
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"outcome": "built"}', "{", "3", "[" * 100_000, '{"log": 3}', '{"log": []}']
+)
 def test_record_that_cannot_be_read_is_none(text: str, tmp_path: Path) -> None:
     assert loading.read_record(tmp_path) is None
     (tmp_path / loading._RECORD_NAME).write_text(text, encoding="utf-8")
@@ -159,6 +163,7 @@ def test_extension_in_the_cache_is_used_if_the_package_has_none_that_fits(
     assert cache.is_relative_to(tmp_path / "torch") and torch.__version__ in cache.name
     compile_module(cache, EMPTY_MODULE)
     write_record(cache)
+    loading.seal_build(cache)
     (package / EXTENSION).write_text("not an extension", encoding="utf-8")
     write_record(package, torch="1.2.3")
     report = run_process(package, tmp_path / "torch")
@@ -170,6 +175,87 @@ def test_extension_in_the_cache_is_used_if_the_package_has_none_that_fits(
     changed = run_process(package, tmp_path / "torch")
     assert changed["cache"] != str(cache)
     expect_reference_and_one_warning(changed, "was built for torch 1.2.3")
+
+
+def give_away(folder: Path) -> None:
+    for path in (folder, *folder.iterdir()):
+        os.chown(path, 12345, 12345)
+
+
+def chmod(name: str, mode: int) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).chmod(mode)
+
+
+def change_last_byte(folder: Path) -> None:
+    content = bytearray((folder / EXTENSION).read_bytes())
+    content[-1] ^= 1
+    (folder / EXTENSION).write_bytes(content)
+
+
+def remove_digest(folder: Path) -> None:
+    write_record(folder)
+    (folder / loading._RECORD_NAME).chmod(0o644)
+
+
+DISTRUST = {
+    "folder of all users": (chmod("", 0o777), "can be written by one"),
+    "folder of a group": (chmod("", 0o775), "can be written by one"),
+    "file of all users": (chmod(EXTENSION, 0o666), "can be written by one"),
+    "record of all users": (chmod(loading._RECORD_NAME, 0o666), "can be written by one"),
+    "another owner": (give_away, "belongs to another user"),
+    "no record": (lambda folder: (folder / loading._RECORD_NAME).unlink(), "record .* is missing"),
+    "no digest": (remove_digest, "has no digest"),
+    "changed": (change_last_byte, "differs from the digest"),
+    "cut": (lambda folder: os.truncate(folder / EXTENSION, 900), "differs from the digest"),
+}
+
+
+@pytest.fixture
+def sealed_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a cache folder with a file and its record, which the loader would open."""
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    (folder / EXTENSION).write_bytes(b"an extension" * 100)
+    write_record(folder)
+    loading.seal_build(folder)
+    monkeypatch.setattr(loading, "package_folder", lambda: tmp_path / "package")
+    monkeypatch.setattr(loading, "cache_folder", lambda: folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", DISTRUST)
+def test_an_extension_that_another_user_may_have_changed_is_not_opened(
+    name: str, sealed_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Path] = []
+    monkeypatch.setattr(loading, "_import_extension", lambda file: opened.append(file))
+    assert loading._find_extension().problem is None and opened == [sealed_cache / EXTENSION]
+    change, problem = DISTRUST[name]
+    if change is give_away and os.getuid() != 0:
+        pytest.skip("only root can give files away")
+    change(sealed_cache)
+    state = loading._find_extension()
+    assert re.search(problem, str(state.problem)) and state.folder is None
+    assert "\n" not in str(state.problem) and len(opened) == 1
+
+
+def test_a_damaged_extension_of_the_package_is_not_opened(package: Path) -> None:
+    (package / EXTENSION).write_bytes(b"an extension" * 100)
+    write_record(package)
+    loading.seal_build(package)
+    os.truncate(package / EXTENSION, 900)
+    expect_reference_and_one_warning(run_process(package), "differs from the digest in its record")
+
+
+@pytest.mark.parametrize("error", [ValueError, TypeError, SystemError, KeyError, AttributeError])
+def test_any_error_of_an_extension_leaves_the_references(
+    error: type[Exception], sealed_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise error("broken")
+
+    monkeypatch.setattr(loading.importlib.util, "spec_from_file_location", fail)
+    assert "does not load with torch" in str(loading._find_extension().problem)
 
 
 def test_the_build_of_this_installation_did_not_fail() -> None:

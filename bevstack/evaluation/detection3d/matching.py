@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from bevstack.evaluation.detection3d.box_errors import norms
+from bevstack.evaluation.detection3d.cached_loop import cached_loop
 
 NO_MATCH = -1
 MARGIN = 1.001  # pairs a little farther than the largest distance cannot change a match
@@ -81,7 +81,7 @@ def match(
     )
 
 
-@numba.njit(cache=True)
+@cached_loop
 def _count_near(
     sample: NDArray[np.int32],  # (M,)
     center: NDArray[np.float64],  # (M, 3)
@@ -101,7 +101,7 @@ def _count_near(
     return start
 
 
-@numba.njit(cache=True)
+@cached_loop
 def _list_near(
     sample: NDArray[np.int32],  # (M,)
     center: NDArray[np.float64],  # (M, 3)
@@ -125,7 +125,7 @@ def _list_near(
     return rows, columns
 
 
-@numba.njit(cache=True)
+@cached_loop
 def _match(
     start: NDArray[np.int64],  # (M + 1,)
     truth: NDArray[np.int64],  # (P,)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from bevstack.evaluation.detection3d.cached_loop import cached_loop
 
 DIGIT_BITS = 11  # the counters of one digit fit into a core's L1 cache
 SIGN = np.uint64(1 << 63)
@@ -24,7 +25,7 @@ def best_first(
     return order[::-1]
 
 
-@numba.njit(cache=True)
+@cached_loop
 def _stable_order(
     keys: NDArray[np.uint64],  # (M,)
 ) -> NDArray[np.int64]:  # (M,)

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from bevstack.synthetic.population.traffic import Track
+from bevstack.synthetic.renderer.compiled import compiled_nogil
 
 _STRIDE = 2  # steps of the time grid between two checks of moving footprints
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled_nogil
 def rectangles_overlap(
     a: NDArray[np.float64],  # (5,)
     b: NDArray[np.float64],  # (5,)
@@ -47,7 +47,7 @@ def rectangles_overlap(
     return overlaps
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@compiled_nogil
 def _overlaps_any(
     boxes: NDArray[np.float64],  # (T, 5), or (1, 5) if it stands still
     stored: NDArray[np.float64],  # (N, T, 5), or (N, 1, 5) if they stand still

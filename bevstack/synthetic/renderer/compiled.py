@@ -4,14 +4,23 @@ numba compiles a function together with the functions that it calls and stores t
 loads a stored result, it checks the source file of the outermost function alone. A change in
 `patterns.py` would thus leave old pictures to `shading.py`. Here the check covers every Python file
 of this package.
+
+A stored result is compiled code that runs when it is loaded, so it is loaded only from files that
+no other user can write. This module imports nothing else of bevstack: the check would not cover it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import glob
 import hashlib
-from collections.abc import Callable
+import inspect
+import os
+import warnings
+from collections.abc import Callable, Iterator
 from importlib import resources
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -58,9 +67,47 @@ def source_digest() -> str:
 
 
 def _cached(dispatcher: Any, function: _Function) -> _Function:
-    """Give a function of `numba.njit` the cache of the renderer."""
-    dispatcher._cache = _RendererCache(function)
+    """Give a function of `numba.njit` the cache of the renderer, if there is a place for it."""
+    with _private_files():
+        try:
+            dispatcher._cache = _RendererCache(function)
+        except RuntimeError:  # no folder can be written: the function is compiled by each process
+            return cast(_Function, dispatcher)
     return cast(_Function, dispatcher)
+
+
+@contextlib.contextmanager
+def _private_files() -> Iterator[None]:
+    """Create files and folders that no other user can write within the context."""
+    before = os.umask(0o077)
+    os.umask(before | 0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def find_untrusted(folder: Path, stem: str, source: Path) -> Path | None:
+    """Return the folder or a file of a cache that another user may have written, or None.
+
+    A cache beside the source, in its `__pycache__`, may belong to the owner of the source, who can
+    change what runs anyway.
+    """
+    if not hasattr(os, "getuid"):  # Windows
+        return None
+    beside = folder.parent == source.parent
+    owners = {os.getuid(), source.stat().st_uid} if beside else {os.getuid()}
+    writers = 0o002 if beside else 0o022
+    for path in (folder, *folder.glob(f"{glob.escape(stem)}.*")):
+        state = path.stat()
+        if state.st_uid not in owners or state.st_mode & writers:
+            return path
+    return None
+
+
+@functools.cache
+def _warn(sentence: str) -> None:
+    warnings.warn(f"{sentence}: functions are compiled again", stacklevel=2)
 
 
 class _RendererCache(caching.FunctionCache):
@@ -75,6 +122,7 @@ class _RendererCache(caching.FunctionCache):
 
     def __init__(self, function: Callable[..., object]) -> None:
         super().__init__(function)  # type: ignore[no-untyped-call]  # numba has no types here
+        self._source = Path(inspect.getfile(function))
         implementation: Any = self._impl
         make_file: Any = caching.IndexDataCacheFile
         self._cache_file = make_file(
@@ -82,3 +130,34 @@ class _RendererCache(caching.FunctionCache):
             filename_base=implementation.filename_base,
             source_stamp=(implementation.locator.get_source_stamp(), source_digest()),
         )
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return a stored result; None if there is none that can be trusted and read."""
+        if not self._is_trusted():
+            return None
+        inherited: Any = super()  # numba has no types here
+        try:
+            return inherited.load_overload(sig, target_context)
+        except Exception as error:  # noqa: BLE001  any error of a damaged file
+            _warn(f"a cached function in {self._cache_path} is damaged ({type(error).__name__})")
+            inherited.flush()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Store a result, unless the folder cannot be trusted."""
+        if self._is_trusted():
+            inherited: Any = super()
+            with _private_files():
+                inherited.save_overload(sig, data)
+
+    def _is_trusted(self) -> bool:
+        implementation: Any = self._impl
+        try:
+            untrusted = find_untrusted(
+                Path(self._cache_path), implementation.filename_base, self._source
+            )
+        except OSError:
+            return False
+        if untrusted is not None:
+            _warn(f"{untrusted} belongs to another user or can be written by one")
+        return untrusted is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -67,11 +68,64 @@ def test_digest_depends_on_names_and_contents_of_the_python_files(
     assert len({digest(**files) for files in packages}) == len(packages)
 
 
+def test_a_cache_that_another_user_may_have_written_is_found(tmp_path: Path):
+    source, folder = tmp_path / "code" / "patterns.py", tmp_path / "cache"
+    for path in (source.parent / "__pycache__", folder):
+        path.mkdir(parents=True)
+        (path / "patterns.f-1.py311.nbi").write_bytes(b"index")
+        (path / "other.nbi").write_bytes(b"index")
+        path.chmod(0o755)
+    source.touch()
+
+    def untrusted(place: Path) -> Path | None:
+        return compiled.find_untrusted(place, "patterns.f-1.py311", source)
+
+    beside, file = source.parent / "__pycache__", folder / "patterns.f-1.py311.nbi"
+    assert untrusted(folder) is None and untrusted(beside) is None
+    (folder / "other.nbi").chmod(0o666)  # of another function
+    assert untrusted(folder) is None
+    for mode in (0o666, 0o660):
+        file.chmod(mode)
+        assert untrusted(folder) == file
+    file.chmod(0o644)
+    folder.chmod(0o777)
+    beside.chmod(0o777)
+    assert untrusted(folder) == folder and untrusted(beside) == beside
+    folder.chmod(0o755)
+    if os.getuid() == 0:
+        os.chown(file, 12345, 12345)
+        assert untrusted(folder) == file
+        os.chown(source, 12345, 12345)
+        os.chown(beside, 12345, 12345)
+        beside.chmod(0o755)
+        assert untrusted(folder) == file and untrusted(beside) is None
+
+
+def test_damaged_and_untrusted_caches_are_compiled_again_with_a_warning(tmp_path: Path):
+    package = tmp_path / "bevstack" / "synthetic" / "renderer"
+    source = Path(compiled.__file__).parent
+    shutil.copytree(source, package, ignore=shutil.ignore_patterns("__pycache__"))
+    first, _ = _draw(tmp_path)
+    cache = package / "__pycache__"
+    for file in cache.glob("*.nbi"):
+        file.write_bytes(file.read_bytes()[:-40])
+    again, hits, warnings = _draw_with_warnings(tmp_path)
+    assert (again, hits) == (first, 0) and "is damaged" in warnings
+    assert _draw(tmp_path) == (first, 1)
+    cache.chmod(0o777)
+    again, hits, warnings = _draw_with_warnings(tmp_path)
+    assert (again, hits) == (first, 0) and "can be written by one" in warnings
+
+
 def _draw(folder: Path) -> tuple[str, int]:
     """Run PROGRAM in a folder; return the picture's digest and the number of cache hits."""
+    return _draw_with_warnings(folder)[:2]
+
+
+def _draw_with_warnings(folder: Path) -> tuple[str, int, str]:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], cwd=folder, capture_output=True, text=True, check=True
     )
     module, digest, hits = done.stdout.split()
     assert Path(module).is_relative_to(folder)
-    return digest, int(hits)
+    return digest, int(hits), done.stderr
