@@ -20,6 +20,7 @@ from pathlib import Path
 
 from bevstack.cli.options import add_allow_outside, add_classes, rename_options
 from bevstack.cli.strict_rig_option import add_strict_rig
+from bevstack.cli.tables import print_lines
 from bevstack.cli.verify_option import add_no_verify
 
 
@@ -112,4 +113,4 @@ def run(args: argparse.Namespace) -> int:
         out=args.out,
         command="bevstack " + " ".join(sys.argv[1:]),
     )
-    return 0 if judge(options, lambda line: print(line, flush=True)) else 1
+    return 0 if judge(options, lambda line: print(line, flush=True), print_lines) else 1

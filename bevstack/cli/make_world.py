@@ -88,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
         ValueError: options that are out of range or contradict each other.
         OSError: the folder holds other files or cannot be written.
     """
+    from bevstack.cli.tables import print_lines
     from bevstack.synthetic import WorldSpec, make_world, preset
 
     if (args.root is None) == (args.out is None):
@@ -105,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
         f"{summary.root}/{summary.version}: {summary.scenes} scenes, {summary.samples} samples, "
         f"{summary.annotations} boxes in {summary.seconds:.0f} s"
     )
-    for name, count in sorted(summary.annotations_per_class.items()):
-        print(f"  {name:24}{count:8}")
+    counts = sorted(summary.annotations_per_class.items())
+    print_lines([("class", "boxes"), *((name, str(count)) for name, count in counts)])
     print(f"digest {summary.digest}")
     return 0

@@ -26,6 +26,7 @@ from bevstack.cli.options import (
     rename_options,
 )
 from bevstack.cli.strict_rig_option import add_strict_rig
+from bevstack.cli.tables import print_lines
 from bevstack.cli.verify_option import add_no_verify
 
 
@@ -115,5 +116,5 @@ def run(args: argparse.Namespace) -> int:
         out=args.out,
         command="bevstack " + " ".join(sys.argv[1:]),
     )
-    study(options, lambda line: print(line, flush=True))
+    study(options, lambda line: print(line, flush=True), print_lines)
     return 0

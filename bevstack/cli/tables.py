@@ -36,6 +36,13 @@ def print_table(
     show_table(console, table)
 
 
+def print_lines(lines: Sequence[Sequence[str]]) -> None:
+    """Print a table whose first line holds the titles."""
+    from bevstack.training.progress_bar import make_console
+
+    print_table(make_console(), lines[0], lines[1:])
+
+
 def make_table(
     console: Console, titles: Sequence[str], *, text_columns: int = 1, title: str = ""
 ) -> Table:

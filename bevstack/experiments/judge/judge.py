@@ -72,10 +72,14 @@ class JudgeOptions:
 
 
 Echo = Callable[[str], None]  # shows one line to the user
+Lines = Sequence[Sequence[str]]  # titles, and then rows of cells
+EchoTable = Callable[[Lines], None]  # shows a table to the user
 
 
-def judge(options: JudgeOptions, echo: Echo) -> bool:
+def judge(options: JudgeOptions, echo: Echo, echo_table: EchoTable | None = None) -> bool:
     """Judge a detector and write ``judge.json``; return False if a control fails.
+
+    Without ``echo_table``, tables are shown as aligned text.
 
     Raises:
         ValueError: a selected row does not exist, or ``out`` holds finished rows of another model.
@@ -91,7 +95,10 @@ def judge(options: JudgeOptions, echo: Echo) -> bool:
         finished[row.name] = finish_row(row, case, options.out, inputs, echo)
     official_names = [row.name for row in rows if options.official and row.kind == MODEL]
     official = {name: finish_official(name, case, options.out, inputs) for name in official_names}
-    echo(f"\n{format_rows(finished)}\n\n{format_classes(finished)}\n")
+    for lines in (list_figures(finished), list_classes(finished)):
+        echo("")
+        (echo_table or (lambda table: echo(align(table))))(lines)
+    echo("")
     controls, goals = verdict.controls(finished, official), verdict.goals(finished)
     if len(case.scenes) < FEWEST_SCENES:
         goals = []
@@ -275,23 +282,23 @@ def versions() -> dict[str, str]:
     return {**installed, "machine": platform.machine()}
 
 
-def format_rows(rows: Mapping[str, Figures]) -> str:
-    """Format the table of all rows."""
+def list_figures(rows: Mapping[str, Figures]) -> Lines:
+    """List the figures of all rows, below their titles."""
     lines = [["", *COLUMNS, "boxes"]]
     for name, row in rows.items():
         lines.append([name, *(_figure(row[column]) for column in COLUMNS), str(row["boxes"])])
-    return _aligned(lines)
+    return lines
 
 
-def format_classes(rows: Mapping[str, Figures]) -> str:
-    """Format the table of AP by class, for all rows."""
+def list_classes(rows: Mapping[str, Figures]) -> Lines:
+    """List AP by class for all rows, below the titles."""
     names = next(iter(rows.values()))["classes"]
     lines = [["AP", *(name[:12] for name in names)]]
     for name, row in rows.items():
         lines.append(
             [name, *(_figure(row["classes"][class_name]["AP"], 3) for class_name in names)]
         )
-    return _aligned(lines)
+    return lines
 
 
 def _figure(value: float | None, digits: int = 4) -> str:
@@ -299,7 +306,7 @@ def _figure(value: float | None, digits: int = 4) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _aligned(lines: Sequence[Sequence[str]]) -> str:
+def align(lines: Lines) -> str:
     """Align the cells of a table: the first column left, the remaining ones right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(

@@ -25,10 +25,12 @@ from bevstack.experiments.finished import read_finished_file
 from bevstack.experiments.judge.figures import compute_figures, without_nan
 from bevstack.experiments.judge.judge import (
     COLUMNS,
-    format_classes,
-    format_rows,
+    EchoTable,
+    align,
     hash_file,
     hash_tables,
+    list_classes,
+    list_figures,
     versions,
 )
 from bevstack.experiments.judge.shuffled_labels import ShuffledLabels
@@ -77,8 +79,12 @@ class StudyOptions:
     command: str = ""  # the user's command line, for study.json
 
 
-def study(options: StudyOptions, echo: Callable[[str], None]) -> None:
+def study(
+    options: StudyOptions, echo: Callable[[str], None], echo_table: EchoTable | None = None
+) -> None:
     """Train and score the variants that are not finished, and write ``study.json``.
+
+    Without ``echo_table``, tables are shown as aligned text.
 
     Raises:
         ValueError: a selected variant does not exist, ``out`` holds finished variants of another
@@ -126,7 +132,10 @@ def study(options: StudyOptions, echo: Callable[[str], None]) -> None:
         "seeds": seeds,
     }
     write_text_atomically(options.out / "study.json", json.dumps(without_nan(content), indent=1))
-    echo(f"\n{format_rows(rows)}\n\n{format_classes(rows)}\n")
+    for lines in (list_figures(rows), list_classes(rows)):
+        echo("")
+        (echo_table or (lambda table: echo(align(table))))(lines)
+    echo("")
     for name, (mean, deviation) in seeds.items():
         echo(f"{name} over the seeds: {mean:.4f} +- {deviation:.4f}")
 
