@@ -10,14 +10,20 @@ from types import MappingProxyType
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bevstack.geometry import quaternion_from_rotation, se3_from_parts, transform_points
 from bevstack.tables.annotation_checks import NOT_COUNTED, points_inside
 from bevstack.tables.calibration import detection_labels
+from bevstack.tables.names import VISIBILITY_LEVELS
 from bevstack.tables.reader import Tables
 from bevstack.types import CameraAnnotations
-from bevstack.types.perspective import CAMERA_CORNER_SIGNS, UNKNOWN_ATTRIBUTE
+from bevstack.types.perspective import (
+    CAMERA_CORNER_SIGNS,
+    UNKNOWN_ATTRIBUTE,
+    UNKNOWN_VISIBILITY,
+)
 
 MIN_POINTS = 3  # default minimum of lidar and radar points in a box. Released code
 MIN_VISIBLE_SHARE = 0.2  # of a box's outline that lies inside the image. Released code
@@ -95,10 +101,20 @@ def camera_annotations(
         size[box].float(),
         torch.tensor(attributes, dtype=torch.int64)[box],
         speed[box].float(),
+        _visibility(table.visibility[rows])[box],
     )
     counts = visible.sum(1).tolist()
     cameras = zip(*(torch.split(field, counts) for field in fields), strict=True)
     return tuple(CameraAnnotations(*parts) for parts in cameras)
+
+
+def _visibility(
+    tokens: NDArray[np.str_],  # (A,) of visibility.json, or ""
+) -> Tensor:  # (A,) int64
+    """Return the level of visibility of each box; nuScenes' tokens are the levels' numbers."""
+    known = {str(level): level for level in range(1, len(VISIBILITY_LEVELS) + 1)}
+    levels = [known.get(str(token), UNKNOWN_VISIBILITY) for token in tokens]
+    return torch.tensor(levels, dtype=torch.int64)
 
 
 def outlines(

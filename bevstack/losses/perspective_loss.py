@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bevstack.config.perspective import YAW, PerspectiveConfig
+from bevstack.config.perspective import NEAREST, YAW, PerspectiveConfig
 from bevstack.losses.criterion import Losses
 from bevstack.losses.focal import sigmoid_focal_loss
 from bevstack.losses.perspective_targets import PerspectiveTargets, assign_targets
@@ -35,7 +35,7 @@ EPS = 1e-6  # lower bound of a sum of weights that divides a loss
 class PerspectiveCriterion:
     """Training loss of the perspective head, over the camera images of a batch.
 
-    - Over all locations: focal classification.
+    - Over all locations that are not ignored: focal classification.
     - At positive locations, weighted by centerness: GIoU of the image box; four disentangled corner
       losses of the 3D box; the 3D confidence, trained to exp(-mean corner error in metres); the
       attribute; the speed.
@@ -114,6 +114,8 @@ class PerspectiveCriterion:
         class_losses = sigmoid_focal_loss(
             logits, one_hot.to(logits.dtype), alpha=config.focal_alpha, gamma=config.focal_gamma
         )
+        if config.changes.choice == NEAREST or config.changes.min_visibility:
+            class_losses = class_losses.masked_fill(targets.ignored[..., None], 0.0)
         rows = (targets.image, targets.location)
         giou = giou_loss(output.ltrb_px[rows], targets.ltrb_px)
         centerness = functional.binary_cross_entropy_with_logits(

@@ -14,17 +14,24 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
-from bevstack.config.perspective import PerspectiveConfig
+from bevstack.config.perspective import NEAREST, PerspectiveConfig
+from bevstack.losses.perspective_visibility import depths_of_view
 from bevstack.models.perspective.decode import invert_intrinsics
 from bevstack.shapes import expect_shape
-from bevstack.types.perspective import UNKNOWN_ATTRIBUTE, CameraAnnotations, CameraBoxes
+from bevstack.types.perspective import (
+    UNKNOWN_ATTRIBUTE,
+    UNKNOWN_VISIBILITY,
+    CameraAnnotations,
+    CameraBoxes,
+)
 
 
 @dataclass(frozen=True)
 class PerspectiveTargets:
     """Targets of the perspective head: a class at every location, a box at positive ones."""
 
-    labels: Tensor  # (I, P) int64, K for background
+    labels: Tensor  # (I, P) int64, K for background and ignored locations
+    ignored: Tensor  # (I, P) bool, locations that learn no class: their boxes cannot be seen there
     image: Tensor  # (M,) int64
     location: Tensor  # (M,) int64
     annotation: Tensor  # (M,) int64, index within the image's true boxes
@@ -51,7 +58,10 @@ def assign_targets(
     - it lies within ``center_radius`` strides of the box's centre and inside the box (strictly);
     - the farthest side of the box is within the bounds of the location's level (inclusive).
 
-    Of several boxes, a location learns the one of smallest area; of equal areas, the first. All
+    Of several boxes, a location learns the one of smallest area; of equal areas, the first. With
+    ``config.changes.choice`` "nearest", it learns the nearest one that no other box hides there
+    (``depths_of_view``). Boxes of a lower level of visibility than ``min_visibility`` are not
+    learned. A location whose candidates are all hidden or of too low a level is ignored. All
     remaining locations are background. A box smaller than ``min_extent`` strides is enlarged to
     that size around its centre, for this choice and for its centerness. The distance to a side
     that the location lies beyond is 0 pixels.
@@ -81,15 +91,11 @@ def assign_targets(
     margin = (extent[:, None, None] - (box[..., 2:] - box[..., :2])).clamp(min=0) / 2
     fits = _near_center(true.boxes_px, locations_px, level_sizes, margin, config)
     fits &= _within_level_bounds(ltrb.amax(-1), level_sizes, config) & present[:, None]
-    area = (true.boxes_px[..., 2:] - true.boxes_px[..., :2]).prod(-1)  # (I, A)
-    area = torch.where(fits, area[:, None], torch.inf)
-    if area.shape[-1]:
-        smallest, chosen = area.min(-1)  # (I, P)
-        labels = true.labels.gather(1, chosen)
-        labels = torch.where(smallest.isfinite(), labels, config.num_classes)
-    else:
-        chosen = torch.zeros(area.shape[:2], dtype=torch.int64, device=area.device)
-        labels = torch.full_like(chosen, config.num_classes)
+    boxes = _camera_boxes(true, intrinsics.to(locations_px.device))
+    chosen, found = _choose(fits, true, boxes, present, locations_px, config)  # (I, P) each
+    labels = torch.full_like(chosen, config.num_classes)
+    if true.labels.shape[1]:
+        labels = torch.where(found, true.labels.gather(1, chosen), labels)
     image, location = (labels < config.num_classes).nonzero(as_tuple=True)
     annotation = chosen[image, location]
     positives = (image, location, annotation)
@@ -97,16 +103,44 @@ def assign_targets(
     enlarged = sides + margin[positives].repeat(1, 2)
     return PerspectiveTargets(
         labels=labels,
+        ignored=fits.any(-1) & ~found,
         image=image,
         location=location,
         annotation=annotation,
         label=labels[image, location],
         ltrb_px=sides.clamp(min=0),
         centerness=centerness(enlarged),
-        boxes=_camera_boxes(true, intrinsics.to(labels.device))[image, annotation],
+        boxes=boxes[image, annotation],
         attribute=true.attributes[image, annotation],
         speed_mps=true.speed_mps[image, annotation],
     )
+
+
+def _choose(
+    fits: Tensor,  # (I, P, A) bool, candidates
+    true: _PaddedAnnotations,
+    boxes: CameraBoxes,  # (I, A)
+    present: Tensor,  # (I, A) bool
+    locations_px: Tensor,  # (P, 2)
+    config: PerspectiveConfig,
+) -> tuple[Tensor, Tensor]:
+    """Return the box that each location learns (I, P), and True where there is one (I, P)."""
+    if not fits.shape[-1]:
+        none = torch.zeros(fits.shape[:2], dtype=torch.int64, device=fits.device)
+        return none, none.bool()
+    lowest = config.changes.min_visibility
+    if lowest:
+        known = true.visibility != UNKNOWN_VISIBILITY
+        fits = fits & ~(known & (true.visibility < lowest))[:, None]
+    if config.changes.choice == NEAREST:
+        pairs = fits.nonzero(as_tuple=True)
+        rank = torch.full(fits.shape, torch.inf, device=fits.device)
+        rank[pairs] = depths_of_view(pairs, locations_px, true.boxes_px, boxes, present)
+    else:
+        area = (true.boxes_px[..., 2:] - true.boxes_px[..., :2]).prod(-1)  # (I, A)
+        rank = torch.where(fits, area[:, None], torch.inf)
+    best, chosen = rank.min(-1)
+    return chosen, best.isfinite()
 
 
 def centerness(
@@ -130,6 +164,7 @@ class _PaddedAnnotations:
     size_m: Tensor
     attributes: Tensor
     speed_mps: Tensor
+    visibility: Tensor
 
 
 def _padded(
@@ -141,7 +176,7 @@ def _padded(
     def joined(name: str) -> Tensor:
         images = [getattr(a, name) for a in annotations or (CameraAnnotations.empty(),)]
         padded = pad_sequence(images, batch_first=True)[: len(annotations)].to(device)
-        return padded if name in ("labels", "attributes") else padded.float()
+        return padded if name in ("labels", "attributes", "visibility") else padded.float()
 
     counts = torch.tensor([len(a) for a in annotations], dtype=torch.int64, device=device)
     present = torch.arange(largest_count, device=device) < counts[:, None]

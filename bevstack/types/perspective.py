@@ -16,6 +16,7 @@ from torch import Tensor
 from bevstack.shapes import expect_shape
 
 UNKNOWN_ATTRIBUTE = -1
+UNKNOWN_VISIBILITY = 0
 # Signs of the eight corners along the object's (x, y, z): first the front face, from its top left
 # corner clockwise as viewed from behind the object, then the back face in the same order.
 CAMERA_CORNER_SIGNS = (
@@ -97,8 +98,14 @@ class CameraAnnotations:
     size_m: Tensor  # (A, 3) (length, width, height)
     attributes: Tensor  # (A,) int64, or UNKNOWN_ATTRIBUTE
     speed_mps: Tensor  # (A,) speed over ground, NaN if unknown
+    # (A,) int64, nuScenes' level over all cameras: 1 (0-40 % visible) to 4 (80-100 %), or
+    # UNKNOWN_VISIBILITY; None: all unknown, and replaced by a tensor
+    visibility: Tensor | None = None
 
     def __post_init__(self) -> None:
+        if self.visibility is None:
+            unknown = torch.full_like(self.labels, UNKNOWN_VISIBILITY)
+            object.__setattr__(self, "visibility", unknown)
         sizes = expect_shape("boxes_px", self.boxes_px, ("A", 4))
         expect_shape("labels", self.labels, ("A",), sizes)
         expect_shape("quaternion", self.quaternion, ("A", 4), sizes)
@@ -106,12 +113,18 @@ class CameraAnnotations:
         expect_shape("size_m", self.size_m, ("A", 3), sizes)
         expect_shape("attributes", self.attributes, ("A",), sizes)
         expect_shape("speed_mps", self.speed_mps, ("A",), sizes)
+        expect_shape("visibility", self.levels(), ("A",), sizes)
 
     def __len__(self) -> int:
         return int(self.labels.shape[0])
 
     def __getitem__(self, index: Tensor | slice) -> CameraAnnotations:
         return CameraAnnotations(*(part[index] for part in self._parts()))
+
+    def levels(self) -> Tensor:  # (A,) int64
+        """Return the levels of visibility."""
+        assert self.visibility is not None  # set by __post_init__
+        return self.visibility
 
     def to(self, target: torch.device | str) -> CameraAnnotations:
         """Return the annotations on a device."""
@@ -135,6 +148,7 @@ class CameraAnnotations:
             self.size_m,
             self.attributes,
             self.speed_mps,
+            self.levels(),
         )
 
 

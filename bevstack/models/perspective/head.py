@@ -16,9 +16,10 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bevstack.config.perspective import RELU, PerspectiveConfig
+from bevstack.config.perspective import RELU, SOFTPLUS, PerspectiveConfig
 from bevstack.models.layers.logits import CLASS_PRIOR
 from bevstack.models.layers.norms import build_map_norm, run_block
+from bevstack.models.perspective.predictors import build_predictor, predict
 from bevstack.shapes import expect_shape
 
 _MIN_INVERSE_DEPTH = 1e-3  # 1 / metres: beyond any depth_range_m
@@ -93,16 +94,16 @@ class PerspectiveHead(nn.Module):
         self.box2d_tower = LevelTower(config, channels=channels)
         self.box3d_tower = LevelTower(config, channels=channels)
         classes = config.num_classes
-        self.logits = _predictor(config, channels, classes)
-        self.attributes = _predictor(config, channels, config.num_attributes)
-        self.speed = _predictor(config, channels, 1)
-        self.ltrb = _predictor(config, channels, 4)
-        self.centerness = _predictor(config, channels, 1)
-        self.quaternion = _predictor(config, channels, 4 * classes)
-        self.center_offset = _predictor(config, channels, 2 * classes)
-        self.depth = _predictor(config, channels, classes, bias=False)
-        self.size = _predictor(config, channels, 3 * classes)
-        self.confidence = _predictor(config, channels, classes)
+        self.logits = build_predictor(config, channels, classes)
+        self.attributes = build_predictor(config, channels, config.num_attributes)
+        self.speed = build_predictor(config, channels, 1)
+        self.ltrb = build_predictor(config, channels, 4)
+        self.centerness = build_predictor(config, channels, 1)
+        self.quaternion = build_predictor(config, channels, 4 * classes)
+        self.center_offset = build_predictor(config, channels, 2 * classes)
+        self.depth = build_predictor(config, channels, classes, bias=False)
+        self.size = build_predictor(config, channels, 3 * classes)
+        self.confidence = build_predictor(config, channels, classes)
         strides = [float(stride) for stride in config.strides]
         self.ltrb_scales = _level_parameters(strides)
         self.center_offset_scales = _level_parameters(strides)
@@ -181,9 +182,9 @@ class PerspectiveHead(nn.Module):
         class_map = self.class_tower(features, level)
         box2d_map = self.box2d_tower(features, level)
         box3d_map = self.box3d_tower(features, level)
-        logits, attributes, speed = _predict(class_map, self.logits, self.attributes, self.speed)
-        ltrb, centerness = _predict(box2d_map, self.ltrb, self.centerness)
-        quaternion, offset, depth, size, confidence = _predict(
+        logits, attributes, speed = predict(class_map, self.logits, self.attributes, self.speed)
+        ltrb, centerness = predict(box2d_map, self.ltrb, self.centerness)
+        quaternion, offset, depth, size, confidence = predict(
             box3d_map, self.quaternion, self.center_offset, self.depth, self.size, self.confidence
         )
         if self.config.changes.speed_activation == RELU:
@@ -195,7 +196,7 @@ class PerspectiveHead(nn.Module):
         offset = offset * self.center_offset_scales[level]
         return (
             _flat(logits),
-            _flat(functional.relu(ltrb * self.ltrb_scales[level])),
+            _flat(self._sides(ltrb * self.ltrb_scales[level], level)),
             _flat(centerness).squeeze(-1),
             torch.unflatten(_flat(quaternion), -1, (4, classes)),
             torch.unflatten(_flat(offset), -1, (2, classes)),
@@ -205,6 +206,16 @@ class PerspectiveHead(nn.Module):
             _flat(attributes),
             _flat(speed).squeeze(-1),
         )
+
+    def _sides(
+        self,
+        linear: Tensor,  # (I, 4, H, W) pixels
+        level: int,
+    ) -> Tensor:  # (I, 4, H, W) pixels
+        """Return the distances to the sides; softplus keeps them and their gradient above 0."""
+        if self.config.changes.sides_activation == SOFTPLUS:
+            return functional.softplus(linear, beta=1 / self.config.strides[level])
+        return functional.relu(linear)
 
 
 class LevelTower(nn.Module):
@@ -310,37 +321,8 @@ def _ground_channels(ground: Tensor) -> Tensor:  # (I, H, W) 1 / metres, to (I, 
     return torch.stack((10 * ground, 0.5 * ground.clamp(min=0.01).log() + 1.5), 1)
 
 
-def _predictor(
-    config: PerspectiveConfig, channels: int, outputs: int, *, bias: bool = True
-) -> nn.Conv2d:
-    size = config.predictor_size
-    return nn.Conv2d(channels, outputs, size, padding=size // 2, bias=bias)
-
-
-def _predict(
-    features: Tensor,  # (I, C, H, W)
-    *predictors: nn.Conv2d,
-) -> list[Tensor]:  # each (I, outputs, H, W), float32 at least
-    """Run all predictors of a tower as one convolution, which is faster than narrow ones."""
-    weight = torch.cat([predictor.weight for predictor in predictors])
-    biases = [
-        predictor.weight.new_zeros(predictor.out_channels)
-        if predictor.bias is None
-        else predictor.bias
-        for predictor in predictors
-    ]
-    output = functional.conv2d(features, weight, torch.cat(biases), padding="same")
-    channels = [predictor.out_channels for predictor in predictors]
-    return list(torch.split(_at_least_float32(output), channels, 1))
-
-
 def _level_parameters(values: Sequence[float]) -> nn.ParameterList:
     return nn.ParameterList(nn.Parameter(torch.tensor([value])) for value in values)
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    """Convert half precision to float32: depths and pixels need more than eight bits."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _flat(x: Tensor) -> Tensor:  # (I, channels, H, W) to (I, H * W, channels)
