@@ -6,6 +6,7 @@ Letters: R decoder layers, B batch, Q queries, K classes, M matched rows.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -17,8 +18,9 @@ from bevstack.geometry import BEVGrid
 from bevstack.losses.focal import single_target_focal_loss
 from bevstack.losses.matcher import Matches, match
 from bevstack.losses.reduction import mean_over_processes
+from bevstack.losses.spread import spreads
 from bevstack.losses.targets import Targets, encode_targets
-from bevstack.models.detection3d.box_code import DecoderOutput
+from bevstack.models.detection3d.box_code import CODE_NAMES, DecoderOutput
 from bevstack.types import Annotations
 
 
@@ -30,6 +32,9 @@ class Losses(NamedTuple):
 
     total: Tensor  # () sum of all terms
     terms: Mapping[str, Tensor]  # "class_0", "box_0", ... by decoder layer; detached
+    # spread of each output over the rows that the losses train, which training watches; see
+    # ``losses.spread.spreads``
+    spreads: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class Criterion:
@@ -90,7 +95,20 @@ class Criterion:
             for name, values in named.items()
             for layer, value in enumerate(values)
         }
-        return Losses(class_losses.sum() + box_losses.sum(), terms)
+        total = class_losses.sum() + box_losses.sum()
+        return Losses(total, terms, self._spreads(output, targets, matches))
+
+    def _spreads(
+        self, output: DecoderOutput, targets: Targets, matches: Matches
+    ) -> dict[str, Tensor]:
+        """Return the spreads of the last layer's outputs over its matched queries."""
+        last = matches.layer == len(output.codes) - 1
+        sample, query = matches.sample[last], matches.query[last]
+        labels = targets.labels[sample, matches.target[last]]
+        return {
+            **spreads("class", output.logits[-1, sample, query, labels]),
+            **spreads("box", output.codes[-1, sample, query], CODE_NAMES),
+        }
 
     def _class_loss(
         self, output: DecoderOutput, targets: Targets, matches: Matches

@@ -44,7 +44,8 @@ class DetectorCriterion:
         if self.perspective is None:
             return losses
         extra = self.perspective_losses(output.perspective, batch)
-        return Losses(losses.total + extra.total, {**losses.terms, **extra.terms})
+        terms, spreads = {**losses.terms, **extra.terms}, {**losses.spreads, **extra.spreads}
+        return Losses(losses.total + extra.total, terms, spreads)
 
     def perspective_losses(self, views: PerspectiveViews | None, batch: Batch) -> Losses:
         """Compute lambda L_perspective alone.
@@ -61,7 +62,7 @@ class DetectorCriterion:
         losses = self.perspective(views.output, annotations, views.intrinsics)
         weight = self.config.perspective_weight
         terms = {name: weight * value for name, value in losses.terms.items()}
-        return Losses(weight * losses.total, terms)
+        return Losses(weight * losses.total, terms, losses.spreads)
 
     @staticmethod
     def can_match(output: BEVFormerOutput) -> Tensor:  # () bool

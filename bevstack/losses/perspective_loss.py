@@ -15,6 +15,7 @@ from torch.nn import functional
 from bevstack.config.perspective import NEAREST, YAW, PerspectiveConfig
 from bevstack.losses.criterion import Losses
 from bevstack.losses.focal import sigmoid_focal_loss
+from bevstack.losses.perspective_spreads import perspective_spreads
 from bevstack.losses.perspective_targets import PerspectiveTargets, assign_targets
 from bevstack.losses.reduction import mean_over_processes
 from bevstack.models.perspective.decode import decode_boxes, raw_boxes_at
@@ -103,7 +104,8 @@ class PerspectiveCriterion:
             **self._motion_losses(output, targets, sums),
         }
         named = {PREFIX + name: value.detach() for name, value in terms.items()}
-        return Losses(torch.stack(tuple(terms.values())).sum(), named)
+        spreads = perspective_spreads(output, targets, self.config)
+        return Losses(torch.stack(tuple(terms.values())).sum(), named, spreads)
 
     def _image_losses(
         self, output: PerspectiveOutput, targets: PerspectiveTargets, sums: Normalisers

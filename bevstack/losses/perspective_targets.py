@@ -133,7 +133,8 @@ def _choose(
         known = true.visibility != UNKNOWN_VISIBILITY
         fits = fits & ~(known & (true.visibility < lowest))[:, None]
     if config.changes.choice == NEAREST:
-        pairs = fits.nonzero(as_tuple=True)
+        image, location, box = fits.nonzero(as_tuple=True)
+        pairs = (image, location, box)
         rank = torch.full(fits.shape, torch.inf, device=fits.device)
         rank[pairs] = depths_of_view(pairs, locations_px, true.boxes_px, boxes, present)
     else:

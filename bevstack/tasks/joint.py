@@ -264,14 +264,17 @@ class JointTask:
     def losses(self, outputs: JointOutputs, batch: JointBatch) -> Losses:
         """Compute one term a task, 0 for a task without samples or labels here."""
         terms = {name: torch.zeros_like(outputs.zero.detach()) for name in self.parts}
+        spreads: dict[str, Tensor] = {}
         total = outputs.zero
         for name, found in outputs.outputs.items():
             part = self.parts[name]
             factor = part.weight * batch.scales[part.same_samples_as or name]
-            loss = factor * part.task.losses(found, outputs.labels[name]).total
+            losses = part.task.losses(found, outputs.labels[name])
+            loss = factor * losses.total
             total = total + loss
             terms[name] = loss.detach()
-        return Losses(total, terms)
+            spreads |= {f"{name}/{output}": value for output, value in losses.spreads.items()}
+        return Losses(total, terms, spreads)
 
     def evaluate(self, weights: Mapping[str, Tensor], folder: Path, group: ProcessGroup) -> Score:
         """Score weights by the figures of every task, named "<task>/<figure>"."""

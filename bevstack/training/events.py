@@ -64,6 +64,24 @@ class Skipped:
     reason: str
 
 
+@dataclass(frozen=True)
+class ConstantOutputs:
+    """Outputs of the model that did not vary over a window of steps."""
+
+    step: int  # the last of the window
+    names: tuple[str, ...]
+    num_steps: int  # of the window
+
+    @property
+    def message(self) -> str:
+        """Return a sentence for the log."""
+        return (
+            f"outputs of the model must vary with the images; got the same value at every trained "
+            f"row for {self.num_steps} steps from {', '.join(self.names)}: their branch may be "
+            "dead; lower training.learning_rate, or check its activation and labels"
+        )
+
+
 def peak_memory_bytes(device: torch.device) -> int:
     """Return the peak memory so far: of torch on the GPU, else of the process."""
     if device.type == "cuda":

@@ -36,6 +36,8 @@ class StepOutcome:
     num_images: int  # in all processes
     data_s: float
     step_s: float
+    # largest spread of each output in any pass of this process; NaN where it was not measured
+    spreads: Mapping[str, float]
 
 
 class _Pass(NamedTuple):
@@ -138,6 +140,7 @@ class OptimizerStep:
             num_images=num_images,
             data_s=data_s,
             step_s=time.perf_counter() - started,
+            spreads=_largest_spreads(passes),
         )
 
     def _run_passes(self, batches: Iterator[TaskBatch], number: int) -> tuple[list[_Pass], float]:
@@ -161,7 +164,7 @@ class OptimizerStep:
                         is_bad = result.here
                     else:
                         (result.total / self.recipe.accumulate).backward()
-                        losses = Losses(result.total.detach(), result.terms)
+                        losses = Losses(result.total.detach(), result.terms, result.spreads)
             passes.append(_Pass(batch.sample_tokens, batch.num_images, losses, is_bad))
         return passes, data_s
 
@@ -221,6 +224,19 @@ class OptimizerStep:
         for name, buffer in self.model.named_buffers():
             if name in statistics:
                 buffer.copy_(statistics[name])
+
+
+def _largest_spreads(passes: list[_Pass]) -> dict[str, float]:
+    """Return the largest spread of each output in any pass, in one transfer."""
+    found = [p.losses.spreads for p in passes if p.losses is not None]
+    names = [name for spreads in found for name in spreads]
+    if not names:
+        return {}
+    values = torch.stack([value for spreads in found for value in spreads.values()]).tolist()
+    largest: dict[str, float] = {}
+    for name, value in zip(names, values, strict=True):
+        largest[name] = float(np.fmax(largest.get(name, np.nan), value))
+    return largest
 
 
 def _bad_samples(passes: list[_Pass]) -> tuple[str, ...]:

@@ -13,8 +13,15 @@ from torch import Tensor
 
 from bevstack.tasks.task import Task
 from bevstack.training.checkpoint import RunPosition
-from bevstack.training.events import Evaluation, Skipped, StepReport, peak_memory_bytes
+from bevstack.training.events import (
+    ConstantOutputs,
+    Evaluation,
+    Skipped,
+    StepReport,
+    peak_memory_bytes,
+)
 from bevstack.training.optimizer_step import OptimizerStep, StepOutcome
+from bevstack.training.output_watch import OutputWatch
 from bevstack.training.run_logs import (
     EVALUATIONS_NAME,
     LOG_NAME,
@@ -30,11 +37,12 @@ BEST_NAME = "best.safetensors"
 
 @dataclass(frozen=True)
 class Listeners:
-    """Callbacks of the first process for steps, evaluations and skipped samples."""
+    """Callbacks of the first process for steps, evaluations, skipped samples and warnings."""
 
     step: Callable[[StepReport], None] | None = None
     evaluation: Callable[[Evaluation], None] | None = None
     skipped: Callable[[Skipped], None] | None = None
+    constant: Callable[[ConstantOutputs], None] | None = None  # outputs that do not vary
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,7 @@ class Run:
         self.start_position = start_position
         self.logs: RunLogs | None = None
         self.listeners = Listeners()
+        self._watch = OutputWatch(self.processes)
         if self.processes.is_first:
             self.logs = RunLogs(out_dir, self.recipe, steps_done=start_position.steps_done)
             self.listeners = listeners
@@ -92,6 +101,9 @@ class Run:
         self._report_skipped_samples(step, outcome)
         if not outcome.updated:
             self._handle_bad_step(step, outcome)
+        constant = self._watch.after_step(step, outcome.spreads)
+        if constant is not None:
+            self._report_constant(constant)
         samples_seen = position.samples_seen + self.recipe.batch_size
         position = replace(
             position,
@@ -202,6 +214,12 @@ class Run:
                 "training.learning_rate, check these samples, or set training.on_bad_step='skip'"
             )
         self._report_skipped(Skipped(step, tokens, reason))
+
+    def _report_constant(self, constant: ConstantOutputs) -> None:
+        if self.logs is not None:
+            self.logs.add_constant(constant)
+        if self.listeners.constant is not None:
+            self.listeners.constant(constant)
 
     def _report_skipped(self, skipped: Skipped) -> None:
         if self.logs is not None:

@@ -1,4 +1,4 @@
-"""Logs of a run: steps, evaluations and skipped samples."""
+"""Logs of a run: steps, evaluations, skipped samples and warnings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bevstack.config import TrainingConfig
 from bevstack.json_files import expect_field
-from bevstack.training.events import Evaluation, Skipped, StepReport
+from bevstack.training.events import ConstantOutputs, Evaluation, Skipped, StepReport
 from bevstack.training.jsonl import append_jsonl, open_jsonl, read_jsonl
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 LOG_NAME = "log.jsonl"
 EVALUATIONS_NAME = "evaluations.jsonl"
 SKIPPED_NAME = "skipped.jsonl"
+WARNINGS_NAME = "warnings.jsonl"
 BOARD_NAME = "tensorboard"
 
 
@@ -37,8 +38,9 @@ class RunLogs:
         self.log = folder / LOG_NAME
         self.evaluations = folder / EVALUATIONS_NAME
         self.skipped = folder / SKIPPED_NAME
+        self.warnings = folder / WARNINGS_NAME
         self._board = _open_board(folder / BOARD_NAME, steps_done) if recipe.tensorboard else None
-        for path in (self.log, self.evaluations, self.skipped):
+        for path in (self.log, self.evaluations, self.skipped, self.warnings):
             open_jsonl(path, steps_done)
 
     def add_step(self, report: StepReport) -> None:
@@ -57,6 +59,11 @@ class RunLogs:
         """Add skipped samples."""
         entry = {"step": skipped.step, "samples": list(skipped.sample_tokens)}
         append_jsonl(self.skipped, {**entry, "reason": skipped.reason})
+
+    def add_constant(self, constant: ConstantOutputs) -> None:
+        """Add a warning of outputs that do not vary."""
+        entry = {"step": constant.step, "constant_outputs": list(constant.names)}
+        append_jsonl(self.warnings, {**entry, "message": constant.message})
 
     def close(self) -> None:
         """Close TensorBoard's file."""

@@ -18,6 +18,7 @@ from bevstack.shapes import expect_shape
 from bevstack.types import Boxes3D, Detections
 
 CODE_SIZE = 10
+CODE_NAMES = ("x", "y", "length", "width", "z", "height", "sin_yaw", "cos_yaw", "vx", "vy")
 CENTER = (0, 1, 4)  # cx, cy, cz
 VELOCITY = slice(8, 10)
 NMS_CANDIDATES = 300  # (query, class) pairs a sample given to suppression, at least
