@@ -4,8 +4,8 @@ Published score (nuScenes val): NDS 0.4257 after these 24 epochs, 0.4394 after 4
 backbone starts from an FCOS detector trained on COCO (`bevstack convert-weights --backbone`).
 Boxes, grid and weights are in the LIDAR_TOP frame.
 
-Known differences from the released code: colours are clipped after photometric distortion; for
-mirrored images, the cameras are mirrored, while the released code mirrors the features back.
+Known differences from the released code: colours are clipped after photometric distortion; the
+calibration of mirrored images accounts for their padding, which the released code leaves out.
 """
 
 from bevstack.config import (

@@ -21,7 +21,9 @@ class AugmentationConfig:
     # Range of the factor on images.size, drawn uniformly. Published t1, t2, t8: 0.8 to 1.2
     resize: tuple[float, float] = (1.0, 1.0)
     resize_steps: int = 0  # number of evenly spaced factors to draw from; 0 or 1: any in the range
-    flip_images: bool = False  # mirror all images and their intrinsics with probability 1/2
+    # Mirror all images of a sample with probability 1/2; the model mirrors their features back, so
+    # cameras and boxes stay. As published
+    flip_images: bool = False
     # Mirror the whole scene with probability 1/2: images, rig, ego motion and boxes. Image features
     # and headings stay consistent. Needs the bev frame "ego". Own choice
     mirror_scene: bool = False

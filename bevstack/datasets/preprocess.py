@@ -6,7 +6,9 @@ sections 3.2 and 3.3, with these differences:
 - Every image is scaled by the largest factor that fits the configured size, so cameras may differ
   in size.
 - Values are normalised by mean and standard deviation in the configured channel order.
-- Mirroring changes the intrinsics; the released code mirrors features back.
+- Intrinsics follow mirrored images, and thereby mark them. As in the released code, the model
+  mirrors the features back before both heads. Its calibration then accounts for the padding, which
+  changes sides; that of the released code is off by the padding, up to 16 pixels.
 """
 
 from __future__ import annotations

@@ -42,6 +42,11 @@ class CameraRig:
         return int(self.camera_mask.shape[-1])
 
     @property
+    def mirrored(self) -> Tensor:  # (..., N) bool
+        """Return True for images that are mirrored left to right: their focal length is < 0."""
+        return self.intrinsics[..., 0, 0] < 0
+
+    @property
     def image_from_bev(self) -> Tensor:  # (..., N, 4, 4) float64
         """Return the homogeneous projection: (x, y, z, 1) to (u * depth, v * depth, depth, 1)."""
         image_from_cam = torch.zeros_like(self.bev_from_cam)

@@ -15,6 +15,7 @@ from bevstack.models.detection3d.bev_encoder import BEVEncoder
 from bevstack.models.detection3d.box_code import DecoderOutput
 from bevstack.models.detection3d.decoder import Decoder
 from bevstack.models.detection3d.visible_pairs import find_visible_pairs
+from bevstack.models.layers.mirroring import mirror_back
 from bevstack.models.perspective.camera_views import PerspectiveViews, run_perspective_head
 from bevstack.models.perspective.head import PerspectiveHead
 from bevstack.models.perspective.proposals import Proposals
@@ -212,7 +213,10 @@ class BEVFormerV2(nn.Module):
         *,
         padded_size: tuple[int, int],  # (H, W) pixels of the images the pyramid covers
     ) -> Tensor:  # (B, C, Y, X)
-        """Return the BEV map of one frame, from the levels of the pyramid that the encoder uses."""
+        """Return the BEV map of one frame, from the levels of the pyramid that the encoder uses.
+
+        The features of mirrored images are mirrored back (v2 specification, section 3.2).
+        """
         pairs = find_visible_pairs(
             rig,
             self.grid,
@@ -220,7 +224,8 @@ class BEVFormerV2(nn.Module):
             padded_size=padded_size,
             capacity_step=self.encoder.pair_step,
         )
-        bev: Tensor = self.encoder(pyramid[: self.encoder.num_levels], pairs, camera_slots)
+        levels = mirror_back(pyramid[: self.encoder.num_levels], rig.mirrored)
+        bev: Tensor = self.encoder(levels, pairs, camera_slots)
         return bev
 
     def run_perspective_head(

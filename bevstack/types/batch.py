@@ -27,7 +27,9 @@ class TaskLabels(Protocol):
 class Batch:
     """B clips of T frames of N cameras, padded to one size; each sample may have a different rig.
 
-    ``rig`` is expressed in the bev frame of the current frame, also for past frames.
+    ``rig`` is expressed in the bev frame of the current frame, also for past frames. It describes
+    the network's images: the focal length of mirrored ones is negative (``rig.mirrored``), and the
+    model mirrors their features back.
 
     Raises:
         ValueError: shapes that do not agree, or a field without one entry a sample.

@@ -27,7 +27,8 @@ class VisiblePairs:
 
     camera: Tensor  # (M,) int64, sample * N + camera; 0 for padding
     query: Tensor  # (M,) int64, sample * Q + cell; B * Q for padding
-    anchors: Tensor  # (M, Z, 2) float32, (x, y) in [0, 1] over the padded image, or outside it
+    # (M, Z, 2) float32, (x, y) in [0, 1] over the padded image, mirrored back, or outside it
+    anchors: Tensor
     num_cameras: Tensor  # (B, Q) int64, number of cameras that see a cell
 
 
@@ -43,7 +44,8 @@ def find_visible_pairs(
 
     An anchor is visible if it is in front of a working camera and strictly inside its image
     without the padding. Anchors outside the image keep their projected coordinates. Each sample
-    has its own rig. Computed in float64 up to the last division.
+    has its own rig. Computed in float64 up to the last division. Anchors of mirrored images are
+    mirrored back, x' = 1 - x over the padded image, as the encoder mirrors their features back.
 
     The number of pairs depends on the data, so on a GPU this waits for the device: call it outside
     a compiled graph. M is the number of pairs rounded up to a multiple of ``capacity_step``, so
@@ -64,12 +66,14 @@ def find_visible_pairs(
     uv = torch.unflatten(uv_px / uv_px.new_tensor((width, height)), 2, axes)  # (B, N, Q, Z, 2)
     cell_visible = visible.any(-1)  # (B, N, Q)
     sample, camera, cell = cell_visible.nonzero(as_tuple=True)  # (M,) each
+    x, y = uv[sample, camera, cell].unbind(-1)  # (M, Z) each
+    x = torch.where(rig.mirrored[sample, camera, None], 1 - x, x)
     padding = -sample.shape[0] % capacity_step
     return VisiblePairs(
         camera=functional.pad(sample * sizes["N"] + camera, (0, padding)),
         query=functional.pad(sample * cells + cell, (0, padding), value=sizes["B"] * cells),
         anchors=functional.pad(
-            uv[sample, camera, cell].to(torch.float32),
+            torch.stack((x, y), -1).to(torch.float32),
             (0, 0, 0, 0, 0, padding),
             value=OUTSIDE,
         ),

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bevstack.config import PerspectiveConfig
 from bevstack.geometry import CameraRig
+from bevstack.models.layers.mirroring import mirror_back
 from bevstack.models.perspective.head import (
     PerspectiveHead,
     PerspectiveOutput,
@@ -78,11 +79,11 @@ def run_perspective_head(
     expect_shape("wanted", wanted, ("B", "N"), sizes)
     (image,) = wanted.flatten().nonzero(as_tuple=True)  # (I,)
     intrinsics = rig.intrinsics.flatten(0, 1)[image]
-    mirrored = intrinsics[:, 0, 0] < 0
+    mirrored = rig.mirrored.flatten()[image]
     unmirrored = intrinsics.clone()
     unmirrored[:, 0] = padded_width * intrinsics[:, 2] - intrinsics[:, 0]
     intrinsics = torch.where(mirrored[:, None, None], unmirrored, intrinsics)
-    levels = [_mirror_back(level.flatten(0, 1)[image], mirrored) for level in pyramid]
+    levels = mirror_back([level.flatten(0, 1)[image] for level in pyramid], mirrored)
     ground = _ground(head.config, levels, intrinsics, rig.bev_from_cam.flatten(0, 1)[image])
     return PerspectiveViews(
         output=head(levels, ground),
@@ -112,13 +113,6 @@ def _ground(
         )
         ground.append(torch.unflatten(inverse_depth, 1, shape))
     return ground
-
-
-def _mirror_back(
-    maps: Tensor,  # (I, C, H, W)
-    mirrored: Tensor,  # (I,) bool
-) -> Tensor:  # (I, C, H, W)
-    return torch.where(mirrored[:, None, None, None], maps.flip(-1), maps)
 
 
 def _mirror(annotations: CameraAnnotations, width: int) -> CameraAnnotations:

@@ -1,0 +1,27 @@
+"""Undoing of mirrored images on their features (v2 specification, section 3.2).
+
+Letters: B batch, N cameras, I images, L levels, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def mirror_back(
+    levels: Sequence[Tensor],  # L x (..., C, H_l, W_l)
+    mirrored: Tensor,  # (...) bool, True where the network's image is mirrored
+) -> tuple[Tensor, ...]:  # L x (..., C, H_l, W_l)
+    """Return the features in the order of the unmirrored images, left to right.
+
+    Learned offsets, attitudes and the order of left and right are then those of real cameras.
+    Column j of a map of width W_l becomes column W_l - 1 - j, padding included. Without a mirrored
+    image, the maps are returned as they are.
+    """
+    if not bool(mirrored.any()):
+        return tuple(levels)
+    chosen = mirrored[..., None, None, None]
+    return tuple(torch.where(chosen, level.flip(-1), level) for level in levels)
