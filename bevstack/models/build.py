@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from bevstack.config import (
     Config,
+    PerspectiveConfig,
     ResNetConfig,
     config_from_json,
     config_to_json,
@@ -283,13 +284,14 @@ def _read_config(path: Path, metadata: Mapping[str, str]) -> Config:
 
 
 def _check_same_model(path: Path, expected: Config, config: Config) -> None:
-    # Weights fit a model whatever its name, training, augmentation and loss.
+    # Weights fit a model whatever its name, training, augmentation, loss and targets.
     same_training = replace(
         config,
         name=expected.name,
         training=expected.training,
         augmentation=expected.augmentation,
         loss=expected.loss,
+        perspective=_with_targets(config.perspective, expected.perspective),
     )
     differing = first_differences(expected, same_training)
     if differing:
@@ -298,6 +300,26 @@ def _check_same_model(path: Path, expected: Config, config: Config) -> None:
             f"{config.name}, which differs (given != file's): {'; '.join(differing)}. Leave the "
             "configuration out to use the file's own"
         )
+
+
+def _with_targets(
+    own: PerspectiveConfig | None, expected: PerspectiveConfig | None
+) -> PerspectiveConfig | None:
+    """Return the section with the expected choice of boxes to train on.
+
+    Sides that were learned with the other activation are a start for it: they differ by less than
+    a stride.
+    """
+    if own is None or expected is None or own.small_images is None:
+        return own
+    wanted = expected.changes
+    small_images = replace(
+        own.small_images,
+        choice=wanted.choice,
+        min_visibility=wanted.min_visibility,
+        sides_activation=wanted.sides_activation,
+    )
+    return replace(own, small_images=small_images)
 
 
 def _check_fit(path: Path, wanted: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from bevstack.config import Config
 from bevstack.models.build import load_model, save_model
 
 
@@ -39,7 +40,22 @@ def average_models(sources: Sequence[str | Path], target: str | Path) -> None:
     model, config = load_model(sources[0])
     mean = model.state_dict()
     for count, source in enumerate(sources[1:], 2):
-        for name, tensor in load_model(source, expected=config)[0].state_dict().items():
+        other, its_config = load_model(source, expected=config)
+        _check_sides(source, config, its_config)
+        for name, tensor in other.state_dict().items():
             if tensor.is_floating_point():
                 mean[name].lerp_(tensor, 1 / count)
     save_model(target, model, config, {"averaged": ", ".join(digests)})
+
+
+def _check_sides(source: str | Path, config: Config, other: Config) -> None:
+    """Refuse a mean of distances that were learned with different activations."""
+    if config.perspective is None or other.perspective is None:
+        return
+    wanted = config.perspective.changes.sides_activation
+    got = other.perspective.changes.sides_activation
+    if got != wanted:
+        raise ValueError(
+            "sources must have the same perspective.small_images.sides_activation; got "
+            f"{got!r} in {source} and {wanted!r} in the first: train them with one form"
+        )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from bevstack.config import config_from_json, config_to_json, load_config
+from bevstack.config import SmallImagePreset, config_from_json, config_to_json, load_config
 from bevstack.config.old_files import MOVED_DEFAULTS, MOVED_FIELDS, upgrade_fields
 from bevstack.models.weights import read_safetensors
 from bevstack.runtime.shipped import packaged_weights, weights_path
@@ -60,5 +61,22 @@ def test_the_packaged_weights_are_in_the_old_form_and_load() -> None:
     assert (
         stored["perspective"]["attitude"] == "yaw" and "small_images" not in stored["perspective"]
     )
-    config = config_from_json(metadata["config"])
-    assert config.perspective == load_config("tiny_cpu_t4").perspective
+    found = config_from_json(metadata["config"]).perspective
+    assert found.small_images == replace(SmallImagePreset(), **BEFORE)
+    assert replace(found, small_images=SmallImagePreset()) == load_config("tiny_cpu_t4").perspective
+
+
+# What was fixed before the fields existed: the forms of DD3D.
+BEFORE = {"sides_activation": "relu", "choice": "smallest", "min_visibility": 0}
+
+
+def test_a_file_from_before_the_fields_of_sides_and_visibility_keeps_its_meaning() -> None:
+    config = load_config("tiny_cpu_t4_brief")
+    values = json.loads(config_to_json(config))
+    for name in BEFORE:
+        del values["perspective"]["small_images"][name]
+    found = config_from_json(json.dumps(values)).perspective.small_images
+    assert found == replace(config.perspective.small_images, **BEFORE)
+    values["perspective"]["small_images"]["min_visibility"] = 3
+    found = config_from_json(json.dumps(values)).perspective.small_images
+    assert found.min_visibility == 3 and found.choice == "smallest"

@@ -50,6 +50,9 @@ def test_contradictions_are_refused(fields: dict, message: str) -> None:
         ({"confidence_power": -0.5}, r"confidence_power must be >= 0; got -0.5"),
         ({"min_extent": -1.0}, r"min_extent must be >= 0; got -1"),
         ({"full_weight_depth_m": 0.0}, r"full_weight_depth_m must be positive or None; got 0"),
+        ({"sides_activation": "exp"}, r"sides_activation must be one of \('relu', 'softplus'\)"),
+        ({"choice": "largest"}, r"choice must be one of \('nearest', 'smallest'\); got 'largest'"),
+        ({"min_visibility": 5}, r"min_visibility must lie in 0\.\.4; got 5"),
     ],
 )
 def test_contradictions_of_the_preset_are_refused(fields: dict, message: str) -> None:
