@@ -102,7 +102,8 @@ class Criterion:
         self, output: DecoderOutput, targets: Targets, matches: Matches
     ) -> dict[str, Tensor]:
         """Return the spreads of the last layer's outputs over its matched queries."""
-        last = matches.layer == len(output.codes) - 1
+        # Matches are sorted by layer and equally many in each; a mask would wait for the device.
+        last = slice(len(matches.layer) - len(matches.layer) // len(output.codes), None)
         sample, query = matches.sample[last], matches.query[last]
         labels = targets.labels[sample, matches.target[last]]
         return {

@@ -1,4 +1,4 @@
-"""Which box the pixels of a location show: the nearest one along the location's ray.
+"""The box that the pixels of a location show: the nearest one along the location's ray.
 
 Letters: I images, A true boxes (the largest number in any image), P locations, M pairs of a
 location and a box.
@@ -39,8 +39,8 @@ def depths_of_view(
     own = entry.gather(1, box[:, None]).squeeze(1)
     missed = own.isinf()
     own = torch.where(missed, boxes.depth_m[image, box], own)
-    others = entry.scatter(1, box[:, None], torch.inf).amin(1)
-    return torch.where(others < own, torch.inf, own + BEHIND_HITS_M * missed)
+    nearest_other = entry.scatter(1, box[:, None], torch.inf).amin(1)
+    return torch.where(nearest_other < own, torch.inf, own + BEHIND_HITS_M * missed)
 
 
 def _entry_depths(

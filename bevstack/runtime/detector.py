@@ -116,7 +116,7 @@ class Detector:
         return DetectorStream(self)
 
     def step_together(self, streams: Sequence[Stream], frames: Sequence[Frame]) -> list[Detections]:
-        """Run one step of several streams; those with images of one size run at once.
+        """Run one step of several streams; on a GPU, those with images of one size run at once.
 
         Raises:
             ValueError: a stream is of another detector or is given twice, the number of frames

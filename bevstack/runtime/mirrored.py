@@ -14,6 +14,7 @@ from torch import Tensor
 from bevstack.config import Config
 from bevstack.datasets.augmentation.mirror import mirror_boxes, mirror_clip, mirror_frame
 from bevstack.runtime.stream_protocol import FrameDetector, Stream, StreamState, step_each
+from bevstack.runtime.streaming import DetectorStream, step_together
 from bevstack.tracking import Tracks
 from bevstack.types import Boxes3D, Clip, Detections, Frame, Reset
 from bevstack.types.boxes import blend_yaw
@@ -163,6 +164,9 @@ class MirroredStream:
                 about the ego frame's x axis. The stream is then unchanged.
         """
         frames = (frame, mirror_frame(frame))
+        views = [view for view in self._views if isinstance(view, DetectorStream)]
+        if len(views) == len(frames):
+            return self.detector.merge(*step_together(views, frames, at_once=True))
         return self.detector.merge(*self.detector.detector.step_together(self._views, frames))
 
 

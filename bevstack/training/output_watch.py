@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from bevstack.training.events import ConstantOutputs
 from bevstack.training.processes import Processes
 
-WINDOW_STEPS = 20  # the outputs are judged after each multiple of so many steps
+WINDOW_STEPS = 20  # the outputs are judged after each multiple of this number
 MIN_STEPS = 10  # in which an output is measured, of a window
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from bevstack.models.layers.nms import suppress_in_bev
+from bevstack.models.layers.ranking import best_first
 from bevstack.shapes import expect_shape
 from bevstack.types import Boxes3D, Detections
 
@@ -84,7 +85,8 @@ def detections_from(
 ) -> list[Detections]:  # B
     """Return the best boxes of each sample from the last layer, best first; no threshold.
 
-    All (query, class) pairs are ranked together, so a query may appear with several labels. The
+    All (query, class) pairs are ranked together, so a query may appear with several labels. Pairs
+    of equal score keep the order of queries and classes, in batches of any size. The
     ``max_detections`` best pairs are taken, and boxes whose centre is farther than ``post_range_m``
     from the origin along any axis are dropped (the coder of Deformable DETR and DETR3D). Inactive
     queries detect nothing.
@@ -99,7 +101,7 @@ def detections_from(
         scores = scores.masked_fill(~output.active[..., None], -1.0)
     scores = scores.flatten(1)  # (B, Q * K)
     classes = output.logits.shape[-1]
-    scores, index = scores.topk(min(candidates, scores.shape[1]), dim=1)
+    scores, index = best_first(scores, candidates)
     limit = torch.tensor(post_range_m, device=scores.device)
     detections = []
     for sample_scores, sample_index, codes in zip(scores, index, output.codes[-1], strict=True):

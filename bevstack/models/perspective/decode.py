@@ -15,6 +15,7 @@ from torch.nn import functional
 from bevstack.config.perspective import QUATERNION, YAW, PerspectiveConfig
 from bevstack.geometry import quaternion_from_rotation
 from bevstack.models.layers.nms import keep_best
+from bevstack.models.layers.ranking import best_first
 from bevstack.models.perspective.head import PerspectiveOutput
 from bevstack.shapes import expect_shape
 from bevstack.types.perspective import CameraBoxes, pixel_rays
@@ -212,9 +213,9 @@ def _candidates(
     values, pairs, start = [], [], 0
     levels = torch.split(strength, list(output.level_sizes), 1)
     for size, level in zip(output.level_sizes, levels, strict=True):
-        best = level.flatten(1).topk(min(config.max_candidates, size * classes), dim=1)
-        values.append(best.values)
-        pairs.append(best.indices + start * classes)
+        best, index = best_first(level.flatten(1), config.max_candidates)
+        values.append(best)
+        pairs.append(index + start * classes)
         start += size
     pair = torch.cat(pairs, 1)
     return torch.cat(values, 1), pair // classes, pair % classes
