@@ -20,17 +20,18 @@ def test_the_demo_learns_and_writes_all_its_files(capsys, tmp_path):
     log = [json.loads(line) for line in (tmp_path / "train" / "log.jsonl").read_text().splitlines()]
     losses = [entry["loss"] for entry in log]
     early = sum(losses[14:25]) / 11  # the steps around the 20th
-    # Measured: 0.79. Soft targets have a loss above 0; centerness stays near 0.6 in long trainings.
-    assert sum(losses[-50:]) / 50 <= 0.85 * early
+    # Measured: 0.74. Soft targets have a loss above 0; centerness stays near 0.6 in long trainings.
+    assert sum(losses[-50:]) / 50 <= 0.8 * early
+    assert not (tmp_path / "train" / "warnings.jsonl").read_text()  # no output is constant
     summary = json.loads((tmp_path / "metrics_summary.json").read_text())
     assert f"{summary['nd_score']:.4f}" in text
     baselines = {
         name: float(re.search(rf"^{name} +(\d\.\d+)", text, re.MULTILINE)[1])
         for name in ("bird's-eye prior", "random boxes")
     }
-    assert summary["nd_score"] > 3 * max(baselines.values()), text  # measured: 3.8
-    # Measured: 0.002, and 0.0003 or less for the baselines. Overlapping boxes are kept, for recall.
-    assert summary["mean_ap"] > 0.001
+    assert summary["nd_score"] > 3 * max(baselines.values()), text  # measured: 3.5
+    # Measured: 0.005, and 0.0003 or less for the baselines. Overlapping boxes are kept, for recall.
+    assert summary["mean_ap"] > 0.002
     assert "not comparable with published nuScenes figures" in text
     for name in ("results_nusc.json", "learning_curve.png", "model.safetensors"):
         assert (tmp_path / name).stat().st_size > 1000
