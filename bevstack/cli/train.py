@@ -31,14 +31,7 @@ if TYPE_CHECKING:
 
     from bevstack.config import Config, TrainingConfig
     from bevstack.datasets.nuscenes import NuScenesDataset
-    from bevstack.training import (
-        ConstantOutputs,
-        Evaluation,
-        Listeners,
-        Skipped,
-        StepReport,
-        TrainingResult,
-    )
+    from bevstack.training import Evaluation, Listeners, Skipped, StepReport, TrainingResult
     from bevstack.training.processes import Processes
 
 
@@ -220,12 +213,7 @@ def _listeners(report: Callable[[StepReport], None], console: Console) -> Listen
         samples = ", ".join(skipped.sample_tokens)
         console.print(f"skipped at step {skipped.step}, samples {samples}: {skipped.reason}")
 
-    def print_constant(constant: ConstantOutputs) -> None:
-        console.print(f"warning at step {constant.step}: {constant.message}")
-
-    return Listeners(
-        step=report, evaluation=print_score, skipped=print_skipped, constant=print_constant
-    )
+    return Listeners(step=report, evaluation=print_score, skipped=print_skipped)
 
 
 def _print_result(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -30,6 +31,8 @@ from bevstack.training.run_logs import (
     best_figure,
     last_evaluated,
 )
+
+_LOG = logging.getLogger(__name__)
 
 WEIGHTS_NAME = "model.safetensors"
 BEST_NAME = "best.safetensors"
@@ -217,6 +220,7 @@ class Run:
 
     def _report_constant(self, constant: ConstantOutputs) -> None:
         if self.logs is not None:
+            _LOG.warning("step %d: %s", constant.step, constant.message)
             self.logs.add_constant(constant)
         if self.listeners.constant is not None:
             self.listeners.constant(constant)

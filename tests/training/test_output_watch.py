@@ -110,7 +110,7 @@ class _KilledSides(Detection3D):
 
 @pytest.mark.parametrize("activation", ["relu", "softplus"])
 def test_a_killed_branch_is_named_and_a_healthy_one_is_silent(
-    tmp_path_factory: pytest.TempPathFactory, tmp_path, activation: str
+    tmp_path_factory: pytest.TempPathFactory, tmp_path, caplog, activation: str
 ) -> None:
     perspective = changed(PERSPECTIVE, sides_activation=activation)
     recipe = dataclasses.replace(
@@ -130,8 +130,11 @@ def test_a_killed_branch_is_named_and_a_healthy_one_is_silent(
     sides = [f"perspective.sides.{side}" for side in ("bottom", "left", "right", "top")]
     if activation == "softplus":
         assert reported == [] and lines == []
+        assert not any(record.levelname == "WARNING" for record in caplog.records)
         return
     assert [list(report.names) for report in reported] == [sides]
     (entry,) = map(json.loads, lines)
     assert entry["step"] == WINDOW_STEPS and entry["constant_outputs"] == sides
     assert "perspective.sides.left" in entry["message"]
+    warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings == [f"step {WINDOW_STEPS}: {entry['message']}"]
