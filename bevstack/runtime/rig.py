@@ -172,8 +172,11 @@ def frame_from_rig(
 
     Raises:
         FileNotFoundError: an image file is missing (name the camera in ``lost`` if it is lost).
-        ValueError: an image is damaged or not of the rig's size, a name is unknown, or all cameras
-            are lost.
+        ValueError: an image is damaged or not of the rig's size, a name is unknown, all cameras
+            are lost, or times are not in microseconds.
+
+    Warns:
+        StaleCameraWarning: a camera's time is too far from the frame's, so that it counts as lost.
     """
     names = [camera.name for camera in rig.cameras]
     for name in lost:
@@ -191,10 +194,7 @@ def frame_from_rig(
         intrinsics.append(matrix)
     if all(image is None for image in loaded):
         raise ValueError(f"at least one camera must have an image; got {names}, all lost")
-    timestamps = tuple(
-        rig.timestamp_us if camera.timestamp_us is None else camera.timestamp_us
-        for camera in rig.cameras
-    )
+    timestamps = tuple(camera.timestamp_us or 0 for camera in rig.cameras)  # 0: unknown
     return Frame(
         images=loaded,
         intrinsics=torch.stack(intrinsics),

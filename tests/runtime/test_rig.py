@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,7 @@ import pytest
 
 from bevstack.geometry.rig_plausibility import ImplausibleRigWarning
 from bevstack.runtime.rig import frame_from_rig, read_rig
+from bevstack.times import StaleCameraWarning
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "rig_example.json"
 
@@ -59,6 +61,38 @@ def test_images_of_different_sizes_become_a_frame(tmp_path):
     assert frame.images[1][0, 0].tolist() == [0, 0, 250]  # RGB
     assert frame.camera_names == ("front", "rear")
     assert frame.world_from_ego is None
+
+
+def timed_frame(tmp_path, times, **fields):
+    """Return the frame of a rig file that gives the cameras' times."""
+    rig = small_rig() | fields
+    for camera, time in zip(rig["cameras"], times, strict=True):
+        camera["timestamp_us"] = time
+    images = {"front": np.zeros((30, 40, 3), np.uint8), "rear": np.zeros((30, 36, 3), np.uint8)}
+    return frame_from_rig(read_rig(write(tmp_path, rig)), images)
+
+
+def test_a_camera_whose_image_is_old_counts_as_lost(tmp_path):
+    now = 1_600_000_000_000_000
+    with pytest.warns(StaleCameraWarning, match="^rear counts as lost: its image is 5 s older"):
+        frame = timed_frame(tmp_path, (now, now - 5_000_000), timestamp_us=now)
+    assert frame.camera_mask.tolist() == [True, False]
+    with pytest.warns(StaleCameraWarning, match="^rear counts as lost"):  # than the newest image
+        assert timed_frame(tmp_path, (now, now - 5_000_000)).stale_cameras() == ("rear",)
+
+
+def test_times_of_two_units_in_a_rig_are_refused(tmp_path):
+    now = 1_600_000_000_000_000
+    with pytest.raises(ValueError, match=r"of rear must both be in .* milliseconds"):
+        timed_frame(tmp_path, (now, now // 1000), timestamp_us=now)
+    with pytest.raises(ValueError, match="nanoseconds since 1970"):
+        timed_frame(tmp_path, (None, None), timestamp_us=now * 1000)
+
+
+def test_a_camera_without_a_time_has_that_of_its_frame(tmp_path):
+    frame = timed_frame(tmp_path, (None, None))
+    for time in (0, 500_000, 9_000_000, 1_600_000_000_000_000):
+        assert replace(frame, timestamp_us=time).camera_mask.all()
 
 
 def test_arrays_may_be_given_instead_of_files(tmp_path):
