@@ -36,6 +36,8 @@ def check_usable_boxes(dataset: NuScenesDataset, config: Config) -> None:
         ValueError: no box can be learned (gives the reason), or a box has no volume, is not finite
             or has an unknown attribute (names its annotation).
     """
+    if not len(dataset):
+        raise ValueError("dataset must hold at least one sample to train on; got none")
     tables = dataset.tables
     samples = np.array(
         [tables.sample_row(dataset.sample_token(index)) for index in range(len(dataset))],
@@ -83,16 +85,26 @@ def _check_points(
 
 
 def _any_in_grid(dataset: NuScenesDataset, config: Config) -> bool:
-    """Return True as soon as a sample has a box that is learned."""
+    """Return True as soon as a sample has a box that is learned.
+
+    Raises:
+        ValueError: no sample can be read; the error of the last one.
+    """
+    fault: ValueError | None = None
+    num_read = 0
     for index in range(len(dataset)):
         try:
             annotations = dataset.frame(index, load_images=False).annotations
-        except ValueError:  # a faulty box, which a training with on_bad_sample="skip" skips
+        except ValueError as error:  # a training with on_bad_sample="skip" leaves it out
+            fault = error
             continue
+        num_read += 1
         if annotations is not None:
             inside = inside_grid(annotations, config.grid)
             if (inside.num_points != 0).any():
                 return True
+    if fault is not None and not num_read:
+        raise fault
     return False
 
 

@@ -20,6 +20,7 @@ from bevstack.evaluation.detection3d.truth import ground_truth, samples_of_split
 from bevstack.evaluation.results.box_entries import Results, columns_of_results
 from bevstack.evaluation.results.submission import Submission, read_submission
 from bevstack.files import write_text_atomically
+from bevstack.tables.classes import Classes
 from bevstack.tables.reader import Tables
 from bevstack.tables.splits import is_official
 
@@ -107,6 +108,7 @@ def evaluate_results(
     out_dir: Path | str | None = None,
     *,
     strict: bool = False,
+    classes: Classes | Path | str | None = None,
 ) -> DetectionMetrics:
     """Score results with the detection metric of nuScenes (``detection_cvpr_2019``).
 
@@ -118,13 +120,14 @@ def evaluate_results(
         out_dir: folder for ``metrics_summary.json`` and ``metrics_details.json``, in the devkit's
             form; None: nothing is written.
         strict: accept and refuse the same input as the devkit; see ``evaluate``.
+        classes: classes of categories that are not nuScenes'; see ``Tables``.
 
     Raises:
         FileNotFoundError: the results file, root, version or a table does not exist.
         ValueError: see ``load``.
         OSError: the files cannot be written.
     """
-    loaded = load(results, Tables(root, version), split, strict=strict)
+    loaded = load(results, Tables(root, version, classes=classes), split, strict=strict)
     scored = score(loaded, strict=strict)
     if out_dir is not None:
         write_metrics(Path(out_dir), scored)

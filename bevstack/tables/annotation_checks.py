@@ -7,6 +7,7 @@ import difflib
 import numpy as np
 from numpy.typing import NDArray
 
+from bevstack.json_files import shorten
 from bevstack.tables.reader import Tables
 from bevstack.vocabulary import ATTRIBUTES
 
@@ -78,12 +79,12 @@ def check_attributes(
     for name in unknown:
         rows = annotations[np.isin(column.codes[annotations], np.flatnonzero(column.names == name))]
         if len(rows):
-            closest = difflib.get_close_matches(name, ATTRIBUTES, n=1, cutoff=0.0)
+            closest = difflib.get_close_matches(name[:100], ATTRIBUTES, n=1, cutoff=0.0)
             token = str(tables.annotations.token[rows[0]])
             raise ValueError(
                 f"attribute of annotation {token!r} must be one of {', '.join(ATTRIBUTES)}; got "
-                f"{name!r}; did you mean {closest[0]!r}? Rename it in attribute.json, or empty the "
-                "attribute_tokens of its annotations"
+                f"{shorten(name)}; did you mean {closest[0]!r}? Rename it in attribute.json, or "
+                "empty the attribute_tokens of its annotations"
             )
 
 

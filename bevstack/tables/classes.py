@@ -14,6 +14,7 @@ from bevstack.vocabulary import DETECTION_CLASSES
 Classes = Mapping[str, str | None]  # category -> detection class, None for boxes to leave out
 
 _SHOWN = 12  # names in a message
+_LONGEST = 100  # characters of a name that is compared with known ones
 
 
 def read_classes(source: Classes | Path | str | None) -> Classes:
@@ -39,12 +40,13 @@ def read_classes(source: Classes | Path | str | None) -> Classes:
         if not isinstance(category, str) or not (name is None or isinstance(name, str)):
             raise ValueError(
                 f"{where} must map names of categories to names of classes or null; got "
-                f"{category!r}: {name!r}"
+                f"{shorten(category)}: {shorten(name)}"
             )
         if name is not None and name not in DETECTION_CLASSES:
             raise ValueError(
-                f"class of {category!r} in {where} must be among {', '.join(DETECTION_CLASSES)}, "
-                f"or null; got {name!r}; {suggest_class(name)}"
+                f"class of {shorten(category)} in {where} must be among "
+                f"{', '.join(DETECTION_CLASSES)}, or null; got {shorten(name)}; "
+                f"{suggest_class(name)}"
             )
     return dict(classes)
 
@@ -66,11 +68,11 @@ def classes_of_categories(
     """
     unknown = [name for name in given if name not in categories]
     if unknown:
-        closest = difflib.get_close_matches(unknown[0], categories, n=1)
+        closest = difflib.get_close_matches(unknown[0][:_LONGEST], categories, n=1)
         hint = f"; did you mean {closest[0]!r}?" if closest else ""
         raise ValueError(
             f"classes must map categories of {root}, which are {_listed(categories)}; got "
-            f"{unknown[0]!r}{hint}"
+            f"{shorten(unknown[0])}{hint}"
         )
     found = {name: given.get(name, CATEGORY_TO_CLASS.get(name)) for name in categories}
     classes = {name: found_class for name, found_class in found.items() if found_class is not None}
@@ -96,7 +98,7 @@ def classes_of_categories(
 
 def suggest_class(name: str) -> str:
     """Return the remedy for a name that is no detection class: the class that it means."""
-    folded = name.strip().lower().replace(" ", "_").replace("-", "_")
+    folded = name[:_LONGEST].strip().lower().replace(" ", "_").replace("-", "_")
     if folded in CATEGORIES and folded not in CATEGORY_TO_CLASS:
         return f"the category {folded!r} has no detection class, so leave it out"
     meant = {
@@ -115,4 +117,4 @@ def suggest_class(name: str) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+    return ", ".join(name[:_LONGEST] for name in names[:_SHOWN]) + more

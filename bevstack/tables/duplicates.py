@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bevstack.json_files import shorten
 from bevstack.tables.text import HexText, TextColumn
 
 
@@ -55,9 +56,10 @@ def check_unique(path: Path, field: str, column: TextColumn) -> None:
     rows = first_duplicate(column)
     if rows is not None:
         first, second = rows
+        value = shorten(str(column[first]))
         raise ValueError(
-            f"{field}s of {path} must be unique; got {str(column[first])!r} twice, in rows {first} "
-            f"and {second}: remove or rename one of them"
+            f"{field}s of {path} must be unique; got {value} twice, in rows {first} and {second}: "
+            "remove or rename one of them"
         )
 
 

@@ -113,7 +113,7 @@ def read_street_map(
     name = row.get("filename")
     if not isinstance(name, str):
         raise ValueError(f"filename in map.json must be text; got {ascii(name)[:80]}")
-    path = path_inside(tables.root, name, what="filename in map.json")
+    path = path_inside(tables.root, name.replace("\\", "/"), what="filename in map.json")
     return StreetMap(
         mask=_read_mask(path, low, high),
         corner_m=corner_m + low / pixels_per_m,

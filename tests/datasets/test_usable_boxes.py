@@ -113,6 +113,17 @@ def test_empty_tables_are_refused(root: Path) -> None:
         Detection3D(CONFIG, open_root(root))
 
 
+def test_the_fault_of_every_sample_is_raised(root: Path) -> None:
+    rows = read_table(root, "sample_annotation")
+    for row in rows:
+        row["size"] = [0.0, 0.0, 0.0]
+    write_tables(root, {"sample_annotation": rows})
+    with pytest.raises(ValueError, match=r"^size of annotation '\w+' .* got \[0\.0, 0\.0, 0\.0\]"):
+        Detection3D(with_training(on_bad_sample="skip"), open_root(root))
+    with pytest.raises(ValueError, match="at least one sample to train on; got none"):
+        Detection3D(CONFIG, open_root(root).select([]))
+
+
 def test_held_out_samples_need_boxes_that_are_scored(root: Path) -> None:
     train = open_root(root, scenes=["scene-0103"])
     rows = read_table(root, "sample_annotation")

@@ -51,6 +51,7 @@ def test_other_categories_are_scored_with_a_mapping(
     assert score(root, results, "--classes", str(classes), "--groups") == 0
     captured = capsys.readouterr()
     assert f"NDS: {wanted.nds:.4f}" in captured.out
+    assert evaluate_results(results, root, VERSION, "mini_val", classes=classes) == wanted
     assert "left out: dog (7 boxes)" in captured.err
 
 
