@@ -95,7 +95,7 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
     Raises:
         OSError: the folder cannot be written, or the disk is full.
     """
-    _remove_leftovers_once(str(path.parent))
+    _remove_leftovers_once(str(path.parent.absolute()))
     descriptor, temporary = _create_locked(path)
     try:
         with os.fdopen(descriptor, "wb") as file:
