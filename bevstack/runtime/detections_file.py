@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bevstack.files import write_text_atomically
 from bevstack.json_files import (
     expect_field,
     expect_integer,
@@ -24,8 +22,8 @@ from bevstack.json_files import (
     shorten,
 )
 from bevstack.types import Boxes3D, Detections
+from bevstack.types.detections import DETECTIONS_FORMAT
 
-DETECTIONS_FORMAT = "bevstack-detections-1"
 _FRAME = "ego"  # the only one
 _MAX_BYTES = 1 << 26  # 200,000 boxes
 _MAX_NUMBER = 1e9  # of metres, radians or metres per second; a greater one is no measurement
@@ -46,42 +44,13 @@ def write_detections(
     class_names: Sequence[str],
     timestamp_us: int | None,
 ) -> None:
-    """Write boxes in the ego frame; a failed write leaves no partial file.
-
-    The file holds ``{"format", "frame", "timestamp_us", "detections": [{"class", "score",
-    "center_m", "size_m" (length, width, height), "yaw_rad", "velocity_mps"}]}``. An unknown
-    velocity is null.
+    """Write boxes in the ego frame as ``Detections.save`` does.
 
     Raises:
         OSError: the file cannot be written.
         ValueError: a score, centre, size or heading is not finite.
     """
-    boxes = detections.boxes
-    entries = [
-        {
-            "class": class_names[int(detections.labels[i])],
-            "score": float(detections.scores[i]),
-            "center_m": boxes.center[i].tolist(),
-            "size_m": boxes.size[i].tolist(),
-            "yaw_rad": float(boxes.yaw[i]),
-            "velocity_mps": [None if math.isnan(v) else v for v in boxes.velocity[i].tolist()],
-        }
-        for i in range(len(detections))
-    ]
-    content = {
-        "format": DETECTIONS_FORMAT,
-        "frame": _FRAME,
-        "timestamp_us": timestamp_us,
-        "detections": entries,
-    }
-    try:
-        text = json.dumps(content, indent=1, allow_nan=False)
-    except ValueError:
-        raise ValueError(
-            f"boxes of {path} must be finite; got infinite or undefined values: check the model's "
-            "weights and its input"
-        ) from None
-    write_text_atomically(path, text)
+    replace(detections, class_names=tuple(class_names)).save(path, timestamp_us)
 
 
 def read_detections(path: Path | str) -> tuple[Detections, tuple[str, ...]]:
@@ -111,7 +80,7 @@ def read_detections(path: Path | str) -> tuple[Detections, tuple[str, ...]]:
         columns["center_m"], columns["size_m"], columns["yaw_rad"], columns["velocity_mps"]
     )
     order = torch.argsort(columns["score"], descending=True, stable=True)
-    return Detections(boxes, columns["score"], labels)[order], names
+    return Detections(boxes, columns["score"], labels, names)[order], names
 
 
 def _entries(path: Path) -> list[Any]:

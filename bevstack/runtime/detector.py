@@ -28,6 +28,7 @@ class Detector:
         >>> frame = bevstack.Frame(images=images, intrinsics=K, ego_from_cam=poses)
         >>> detections = detector.predict(frame)
         >>> detections.boxes.center, detections.scores, detections.labels
+        >>> detections.save("boxes.json")
     """
 
     def __init__(
@@ -36,6 +37,17 @@ class Detector:
         self.model = model.eval()
         self.config = config
         self.further: Mapping[str, object] = further or {}  # predictors of further tasks, by task
+
+    def __repr__(self) -> str:
+        """Return name, classes, frames, size of images, parameters and device on one line."""
+        config = self.config
+        frames = f"{len(config.frames)} frame{'s' if len(config.frames) > 1 else ''}"
+        height, width = config.images.size
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        return (
+            f"Detector({config.name}: {len(config.class_names)} classes, {frames}, images "
+            f"{height}x{width}, {parameters:,} parameters, {self.device})"
+        )
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -46,6 +58,11 @@ class Detector:
     def class_names(self) -> tuple[str, ...]:
         """Return the class names; ``Detections.labels`` index them."""
         return self.config.class_names
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Return ``class_names``."""
+        return self.class_names
 
     @property
     def device(self) -> torch.device:
@@ -158,12 +175,13 @@ class Detector:
 
     def _detections(self, output: DecoderOutput) -> list[Detections]:
         decoder = self.config.decoder
-        return detections_from(
+        found = detections_from(
             output,
             max_detections=decoder.max_detections,
             post_range_m=decoder.post_range_m,
             nms_iou=decoder.nms_iou,
         )
+        return [replace(detections, class_names=self.class_names) for detections in found]
 
     def place_in_bev(self, frame: Frame) -> Frame:
         """Return the frame with ``bev_from_ego`` set and without annotations."""

@@ -7,6 +7,7 @@ for the scene. Their mean is closer to the truth than either. Inference takes tw
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -48,6 +49,15 @@ class MirroredDetector:
         if frame != "ego":
             raise ValueError(f"grid.frame must be 'ego' for mirrored detection; got {frame!r}")
         self.detector = detector
+
+    def __repr__(self) -> str:
+        """Return the inner detector in brackets."""
+        return f"MirroredDetector({self.detector!r})"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Return ``class_names``."""
+        return self.class_names
 
     @property
     def config(self) -> Config:
@@ -118,7 +128,7 @@ class MirroredDetector:
 
     def merge(self, detections: Detections, in_mirror: Detections) -> Detections:
         """Merge the boxes of a frame with those of its mirror image, given in mirrored form."""
-        back = Detections(mirror_boxes(in_mirror.boxes), in_mirror.scores, in_mirror.labels)
+        back = replace(in_mirror, boxes=mirror_boxes(in_mirror.boxes))
         return merge_views(detections, back)[: self.config.decoder.max_detections]
 
 
@@ -189,11 +199,12 @@ def merge_views(first: Detections, second: Detections) -> Detections:
         is_alone = torch.ones(len(view), dtype=torch.bool)
         is_alone[paired] = False
         alone = view[is_alone]
-        parts.append(Detections(alone.boxes, alone.scores * ALONE, alone.labels))
+        parts.append(replace(alone, scores=alone.scores * ALONE))
     together = Detections(
         Boxes3D.concatenate([part.boxes for part in parts]),
         torch.cat([part.scores for part in parts]),
         torch.cat([part.labels for part in parts]),
+        first.class_names,
     )
     return together[together.scores.argsort(descending=True, stable=True)]
 
@@ -223,4 +234,4 @@ def _mean(first: Detections, second: Detections) -> Detections:
         blend_yaw(boxes.yaw, other_boxes.yaw, weight, weight > 0.5),
         torch.lerp(boxes.velocity, other_boxes.velocity, weight[:, None]),
     )
-    return Detections(mean, total / 2, first.labels)
+    return replace(first, boxes=mean, scores=total / 2)

@@ -45,6 +45,15 @@ class TrackedDetector:
         self.detector = detector
         self.tracking = tracking or TrackingConfig()
 
+    def __repr__(self) -> str:
+        """Return the inner detector in brackets."""
+        return f"TrackedDetector({self.detector!r})"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Return ``class_names``."""
+        return self.class_names
+
     @property
     def config(self) -> Config:
         """Return the inner detector's configuration."""
@@ -147,7 +156,7 @@ class FrameTracker:
         self._scene_token, self._clock = frame.scene_token, clock
         tracked = self.tracks.detections().transformed(invert_se3(world_from_bev))
         boxes, scores = tracked.boxes.to(torch.float32), tracked.scores.to(torch.float32)
-        return Detections(boxes, scores, tracked.labels)
+        return Detections(boxes, scores, tracked.labels, detections.class_names)
 
     def _is_elsewhere(self, frame: Frame) -> bool:
         return self._scene is not None and (

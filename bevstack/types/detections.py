@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import math
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from bevstack.files import write_text_atomically
 from bevstack.shapes import expect_shape
 from bevstack.types.boxes import Boxes3D
+
+DETECTIONS_FORMAT = "bevstack-detections-1"
 
 
 @dataclass(frozen=True)
@@ -22,6 +30,7 @@ class Detections:
     boxes: Boxes3D  # D boxes
     scores: Tensor  # (D,) 0 to 1
     labels: Tensor  # (D,) int64, index into the configuration's class names
+    class_names: tuple[str, ...] = ()  # of the labels; empty if they are not known
 
     def __post_init__(self) -> None:
         expect_shape("scores", self.scores, (len(self.boxes),))
@@ -30,19 +39,88 @@ class Detections:
     def __len__(self) -> int:
         return len(self.boxes)
 
+    def __repr__(self) -> str:
+        """Return the number of boxes of each class and the range of the scores."""
+        if not len(self):
+            return "Detections(0 boxes)"
+        names = self._names()
+        counts = ", ".join(f"{count} {name}" for name, count in Counter(names).most_common())
+        low, high = float(self.scores.min()), float(self.scores.max())
+        plural = "box" if len(self) == 1 else "boxes"
+        return f"Detections({len(self)} {plural}: {counts}; scores {high:.2f} to {low:.2f})"
+
     def __getitem__(self, index: Tensor | slice) -> Detections:
-        return Detections(self.boxes[index], self.scores[index], self.labels[index])
+        boxes, scores, labels = self.boxes[index], self.scores[index], self.labels[index]
+        return replace(self, boxes=boxes, scores=scores, labels=labels)
+
+    def to_dict(self, timestamp_us: int | None = None) -> dict[str, Any]:
+        """Return plain numbers and texts, as ``save`` writes them.
+
+        The boxes must be in the ego frame, as those of a ``Frame`` without ``bev_from_ego`` are.
+
+        Args:
+            timestamp_us: the frame's time in microseconds.
+
+        Returns:
+            ``{"format", "frame": "ego", "timestamp_us", "detections": [{"class", "score",
+            "center_m", "size_m" (length, width, height), "yaw_rad", "velocity_mps"}]}``, best
+            first. An unknown velocity is None. Without class names, "class" is "label 3".
+        """
+        columns = {
+            "score": self.scores.tolist(),
+            "center_m": self.boxes.center.tolist(),
+            "size_m": self.boxes.size.tolist(),
+            "yaw_rad": self.boxes.yaw.tolist(),
+            "velocity_mps": [
+                [None if math.isnan(value) else value for value in pair]
+                for pair in self.boxes.velocity.tolist()
+            ],
+        }
+        entries = [
+            {"class": name, **{field: column[row] for field, column in columns.items()}}
+            for row, name in enumerate(self._names())
+        ]
+        return {
+            "format": DETECTIONS_FORMAT,
+            "frame": "ego",
+            "timestamp_us": timestamp_us,
+            "detections": entries,
+        }
+
+    def save(self, path: Path | str, timestamp_us: int | None = None) -> None:
+        """Write ``to_dict`` as JSON, which ``bevstack show --results`` draws.
+
+        Raises:
+            OSError: the file cannot be written.
+            ValueError: a score, centre, size or heading is not finite.
+        """
+        try:
+            text = json.dumps(self.to_dict(timestamp_us), indent=1, allow_nan=False)
+        except ValueError:
+            raise ValueError(
+                f"boxes of {path} must be finite; got infinite or undefined values: check the "
+                "model's weights and its input"
+            ) from None
+        write_text_atomically(path, text)
+
+    def _names(self) -> list[str]:
+        """Return the class of every box."""
+        known = self.class_names
+        return [known[i] if known else f"label {i}" for i in self.labels.tolist()]
 
     def transformed(
         self,
         dst_from_src: Tensor,  # (4, 4)
     ) -> Detections:
         """Return the same detections in another upright frame."""
-        return Detections(self.boxes.transformed(dst_from_src), self.scores, self.labels)
+        return replace(self, boxes=self.boxes.transformed(dst_from_src))
 
     def to(self, device: torch.device | str) -> Detections:
         """Return the detections on a device."""
-        return Detections(self.boxes.to(device), self.scores.to(device), self.labels.to(device))
+        boxes, scores, labels = self.boxes, self.scores, self.labels
+        return replace(
+            self, boxes=boxes.to(device), scores=scores.to(device), labels=labels.to(device)
+        )
 
 
 @dataclass(frozen=True)

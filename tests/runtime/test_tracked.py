@@ -69,6 +69,17 @@ def test_a_stream_returns_the_tracks_of_its_boxes(detector, frames, wrap):
     assert resets == [Reset.START, Reset.NONE, Reset.NONE, Reset.SCENE, Reset.NONE, Reset.NONE]
 
 
+def test_detectors_print_on_one_line_and_their_boxes_carry_class_names(detector, frames):
+    text = repr(detector)
+    assert text.startswith(f"Detector({detector.config.name}: 10 classes, ")
+    assert text.endswith(" parameters, cpu)") and "\n" not in text and len(text) < 100
+    wrapped = TrackedDetector(MirroredDetector(detector))
+    assert repr(wrapped) == f"TrackedDetector(MirroredDetector({text}))"
+    assert wrapped.classes == detector.classes == detector.config.class_names
+    for boxes in (detector.predict(frames[0]), wrapped.stream().step(frames[0])):
+        assert boxes.class_names == detector.classes
+
+
 def test_a_model_without_history_is_tracked_too_and_a_new_scene_restarts_its_tracks(frames):
     detector = build(CONFIG)
     stream = TrackedDetector(detector, WIDE).stream()
