@@ -204,11 +204,11 @@ def _decode_16_bits(path: Path, data: bytes, reduction: int) -> NDArray[np.uint8
     highest = int(image.max())
     bits = next(bits for bits in _SENSOR_BITS if highest < 1 << bits)
     if bits < 16 and highest:  # a black image is black with any number
-        # The folder, not the file: Python shows the same text once.
+        # The folder and the bits, not file and value: Python shows the same text once.
         warnings.warn(
-            f"images of 16 bits should use all of them; got {highest} as the highest value of an "
-            f"image in {path.parent}: it is read as one of {bits} bits; save images with 8 bits "
-            "if brightness must not depend on each image's highest value",
+            f"images of 16 bits should use all of them; got no value above {(1 << bits) - 1} in an "
+            f"image of {path.parent}: it is read as one of {bits} bits; save images with 8 bits if "
+            "brightness must not depend on each image's highest value",
             stacklevel=3,
         )
     pixels = cv2.cvtColor((image >> (bits - 8)).astype(np.uint8), cv2.COLOR_BGR2RGB)

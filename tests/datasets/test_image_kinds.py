@@ -31,7 +31,9 @@ def test_the_bits_that_a_sensor_uses_fill_the_range(
     path = tmp_path / "camera.png"
     picture = _levels(bits)
     cv2.imwrite(str(path), picture if channels == 1 else np.dstack([picture] * 3))
-    with pytest.warns(UserWarning, match=rf"got {(1 << bits) - 1} .* it is read as one of {bits}"):
+    with pytest.warns(
+        UserWarning, match=rf"above {(1 << bits) - 1} in .* it is read as one of {bits}"
+    ):
         image = read_image(path)
     np.testing.assert_array_equal(image, np.dstack([picture >> (bits - 8)] * 3))
     assert image.max() == 255
@@ -39,6 +41,16 @@ def test_the_bits_that_a_sensor_uses_fill_the_range(
         half = read_image(path, (40, 64), reduction=2)
     expected = cv2.resize(image, (32, 20), interpolation=cv2.INTER_LINEAR_EXACT)
     np.testing.assert_array_equal(half, expected)
+
+
+def test_a_folder_of_such_images_gives_one_warning(tmp_path: Path) -> None:
+    for index in range(5):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), _levels(12) - np.minimum(_levels(12), index))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for index in range(5):
+            read_image(tmp_path / f"{index}.png")
+    assert len(caught) == 1
 
 
 @pytest.mark.parametrize("levels", [_levels(16), np.zeros((40, 64), np.uint16)])
