@@ -49,7 +49,11 @@ def evaluate_with_devkit(
     else:
         entries = results
     tokens = entries if is_official(split) else loaded.truth.boxes.sample_tokens.tolist()
-    summary, details = score({token: entries[token] for token in tokens}, tables.root, version)
+    keyframes = tables.keyframes.token[tables.reference_keyframes(loaded.samples)]
+    names = tables.samples.token[loaded.samples].tolist()
+    references = dict(zip(names, map(str, keyframes), strict=True))
+    wanted = {token: entries[token] for token in tokens}
+    summary, details = score(wanted, tables.root, version, references)
     summary["meta"] = dict(loaded.submission.meta)
     if out_dir is not None:
         write_text_atomically(Path(out_dir) / SUMMARY_NAME, json.dumps(summary, indent=2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,26 @@ from nuscenes.eval.detection.data_classes import DetectionBox, DetectionConfig
 from nuscenes.eval.detection.evaluate import DetectionEval
 
 from bevstack.evaluation.results.box_entries import Results
-from bevstack.tables.names import TABLES
+from bevstack.tables.names import LIDAR_CHANNEL, TABLES
 
 
-def score(results: Results, root: Path, version: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Compute summary and details of the metric, as the devkit writes them."""
+def score(
+    results: Results, root: Path, version: str, references: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Compute summary and details of the metric, as the devkit writes them.
+
+    Args:
+        results: the boxes by sample token.
+        root: the folder that holds the version's folder.
+        version: the folder of the tables.
+        references: token of the key frame that gives each sample its ego pose, for samples without
+            LIDAR_TOP. The devkit takes nothing but that pose from it.
+    """
     config = config_factory("detection_cvpr_2019")
     devkit = _TablesWithoutMaps(root, version)
+    for sample in devkit.sample:
+        if sample["token"] in references:
+            sample["data"].setdefault(LIDAR_CHANNEL, references[sample["token"]])
     with contextlib.redirect_stderr(io.StringIO()):  # hides the devkit's progress bar
         truth = load_gt_of_sample_tokens(devkit, list(results), DetectionBox)
     predictions = EvalBoxes.deserialize(dict(results), DetectionBox)

@@ -9,7 +9,9 @@ import pytest
 
 from bevstack.evaluation.devkit.devkit import evaluate_with_devkit
 from bevstack.evaluation.results.submission import write_submission
+from bevstack.evaluation.scoring import evaluate_results
 from tests.evaluation.test_scoring import truth_as_prediction
+from tests.tables.test_references import without_lidar
 from tests.tables.tiny_root import VERSION
 
 pytest.importorskip("nuscenes")
@@ -26,6 +28,16 @@ def test_maps_and_logs_are_not_needed(root: Path) -> None:
     for name in ("map", "log", "visibility"):
         (root / VERSION / f"{name}.json").unlink()
     assert evaluate_with_devkit(truth_as_prediction(root), root, VERSION, "mini_val").nds > 0.1
+
+
+def test_a_root_without_lidar_is_scored_from_its_cameras_poses(root: Path) -> None:
+    results = truth_as_prediction(root)
+    with_lidar = evaluate_with_devkit(results, root, VERSION, "mini_val")
+    assert with_lidar == evaluate_results(results, root, VERSION, "mini_val")
+    without_lidar(root)
+    assert evaluate_with_devkit(results, root, VERSION, "mini_val") == evaluate_results(
+        results, root, VERSION, "mini_val"
+    )
 
 
 def test_nothing_is_printed(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
