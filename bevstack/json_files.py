@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_BYTES = 1 << 24  # of a file that a person or a small program writes; 1 byte takes up to 30
-MAX_TEXT = 4096  # characters of a name; file systems take less
+MAX_TEXT = 1024  # characters of a name or path; many file systems take 255 of a name
 _MAX_DIGITS = 19  # of a whole number of 64 bits
 _DAMAGED = "the file is cut off or damaged"
 

@@ -96,10 +96,10 @@ class ColumnFile:
         self._start = 8 + int.from_bytes(self._map[:8].tobytes(), "little")
         try:
             self._header: dict[str, Any] = json.loads(self._map[8 : self._start].tobytes())
-            self.metadata: dict[str, str] = self._header.pop("__metadata__")
+            self.metadata: dict[str, str] = dict(self._header.pop("__metadata__"))
             self._checksums: dict[str, int] = json.loads(self.metadata[_CHECKSUMS_KEY])
             end = max((entry["data_offsets"][1] for entry in self._header.values()), default=0)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             raise DamagedFileError("has no column header") from None
         if self._start + end != size:
             raise DamagedFileError(f"has {size} bytes instead of {self._start + end}")
@@ -113,7 +113,9 @@ class ColumnFile:
         names = [name for name in self._header if name.startswith(prefix)]
         try:
             return {name.removeprefix(prefix): self._array(name) for name in names}
-        except (KeyError, TypeError, OverflowError):
+        except DamagedFileError:
+            raise
+        except (LookupError, TypeError, AttributeError, OverflowError, ValueError):
             raise DamagedFileError("has a damaged header") from None
 
     def _array(self, name: str) -> NDArray[Any]:

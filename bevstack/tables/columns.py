@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bevstack.json_files import parse_json, read_bytes
+from bevstack.json_files import parse_json, read_bytes, shorten
 from bevstack.tables.duplicates import check_unique
 from bevstack.tables.fields import Column, Field, Floats, Tokens
 from bevstack.tables.links import link_rows
@@ -176,13 +176,15 @@ def _parse_with_json(path: Path, kinds: Mapping[str, Field]) -> dict[str, Column
         for name, kind in kinds.items():
             if name not in row and not kind.optional:
                 raise ValueError(
-                    f"{path}: row {number} must have the field {name!r}; got {', '.join(row)}"
+                    f"{path}: row {number} must have the field {name!r}; got {', '.join(row)[:200]}"
                 )
     for name, kind in kinds.items():
         for number, row in enumerate(rows):
             if not kind.accepts(row.get(name)):
                 location = _location(path.stem, number, row["token"], name)
-                raise ValueError(f"{location} must {kind.requirement}; got {row.get(name)!r}")
+                raise ValueError(
+                    f"{location} must {kind.requirement}; got {shorten(row.get(name))}"
+                )
     return {
         name: kind.join([kind.pack([r.get(name) for r in rows])]) for name, kind in kinds.items()
     }

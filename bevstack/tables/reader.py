@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevstack.files import path_inside
+from bevstack.json_files import shorten
 from bevstack.tables.cache import Records, open_records
 from bevstack.tables.classes import Classes, classes_of_categories, read_classes
 from bevstack.tables.links import NO_ROW
@@ -158,7 +159,8 @@ class Tables:
                 closest = difflib.get_close_matches(name, index, n=3, cutoff=0.0)
                 raise ValueError(
                     f"scene must be one of the {len(index)} scenes of {self.version} in "
-                    f"{self.root}; got {name!r}; the nearest names: {', '.join(closest) or 'none'}"
+                    f"{self.root}; got {shorten(name)}; the nearest names: "
+                    f"{', '.join(closest) or 'none'}"
                 )
         return np.array([index[name] for name in names], dtype=np.int32)
 

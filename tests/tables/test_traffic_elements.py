@@ -54,9 +54,26 @@ def test_attributes_are_numbered_as_in_openlane_v2() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"category": 3}, "category of row 0 must be 1 or 2; got 3"),
-        ({"attribute": 13}, "attribute of row 0 must be 0 to 12; got 13"),
-        ({"points": [1, 2]}, "row 0 of traffic_element must have all fields"),
+        ({"category": 3}, "category of row 0 of traffic_element.json must be from 1 to 2; got 3"),
+        ({"category": True}, "category of row 0 of traffic_element.json must be a whole number"),
+        (
+            {"attribute": 13},
+            "attribute of row 0 of traffic_element.json must be from 0 to 12; got 13",
+        ),
+        (
+            {"points": [1, 2]},
+            r"points of row 0 of traffic_element.json\[0\] must be 2 numbers; got 1",
+        ),
+        ({"camera": 5}, "camera of row 0 of traffic_element.json must be a text; got 5"),
+        (
+            {"visibility": "0.9"},
+            "visibility of row 0 of traffic_element.json must be a number; got '0",
+        ),
+        (
+            {"size": [1, 2, float("nan")]},
+            r"size of row 0 of traffic_element.json\[2\] must be finite",
+        ),
+        ({"translation": [1, 2]}, "translation of row 0 of traffic_element.json must be 3 numbers"),
     ],
 )
 def test_wrong_rows_are_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:
@@ -76,3 +93,21 @@ def test_lanes_are_indexed_by_token(tmp_path: Path) -> None:
     lanes = read_lanes(write(tmp_path, "lane", [row]))
     assert list(lanes) == ["l"] and lanes["l"].scene_token == "s"
     np.testing.assert_array_equal(lanes["l"].points_m, [[0.0, 1.0], [2.0, 1.5]])
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([3], "row 0 of lane.json must be a JSON object; got 3"),
+        ([{"token": "l"}], "row 0 of lane.json must have the field 'centerline'"),
+        ([{"token": "l", "scene_token": "s", "centerline": [[1]]}], "must be 2 numbers"),
+        (
+            [{"token": 1, "scene_token": "s", "centerline": []}],
+            "token of row 0 of lane.json must be a",
+        ),
+        ([{"token": "l", "scene_token": "s", "centerline": []}] * 2, "token of row 1 .* once"),
+    ],
+)
+def test_wrong_lanes_are_refused(tmp_path: Path, rows: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_lanes(write(tmp_path, "lane", rows))

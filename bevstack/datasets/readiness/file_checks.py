@@ -13,7 +13,14 @@ from bevstack.datasets.image_sizes import image_sizes
 from bevstack.datasets.images import read_image
 from bevstack.datasets.readiness.findings import Finding, summarise_faults
 from bevstack.files import path_inside
-from bevstack.json_files import read_json
+from bevstack.json_files import (
+    expect_integer,
+    expect_list,
+    expect_object,
+    expect_text,
+    read_json,
+    shorten,
+)
 from bevstack.tables.reader import Tables
 
 MANIFEST_NAME = "official_sha256_size.json"
@@ -97,12 +104,10 @@ def check_official(root: Path, manifest: Path) -> list[Finding]:
         ValueError: the manifest has another format.
     """
     entries = read_json(manifest, "manifest", max_bytes=_MAX_MANIFEST_BYTES)
-    try:
-        known = {str(name): (str(digest), int(size)) for name, (digest, size) in entries.items()}
-    except (ValueError, TypeError, AttributeError):
-        raise ValueError(
-            f"manifest must map file names to [SHA-256, size]; got another format in {manifest}"
-        ) from None
+    known = {
+        name: _manifest_entry(f"{shorten(name)} of manifest {manifest}", entry)
+        for name, entry in expect_object(f"manifest {manifest}", entries).items()
+    }
     paths = {name: path_inside(root, name, what=f"name in {manifest}") for name in known}
     present = [name for name in known if paths[name].is_file()]
     different: dict[str, list[str]] = {}
@@ -119,6 +124,15 @@ def check_official(root: Path, manifest: Path) -> list[Finding]:
         sentence = f"{missing} of the {len(known)} official files are missing"
         findings.append(Finding(sentence, matters=False))
     return findings
+
+
+def _manifest_entry(where: str, entry: object) -> tuple[str, int]:
+    """Return the SHA-256 and the size of a file of the manifest."""
+    values = expect_list(where, entry)
+    if len(values) != 2:
+        raise ValueError(f"{where} must be [SHA-256, size]; got {shorten(values)}")
+    digest = expect_text(f"SHA-256 of {where}", values[0])
+    return digest, expect_integer(f"size of {where}", values[1], low=0)
 
 
 def _absent(tables: Tables, filenames: Iterable[str]) -> dict[str, list[str]]:

@@ -76,8 +76,8 @@ def read_columns(path: Path | str) -> ReadResults:
 def _metadata(data: bytes) -> dict[str, str]:
     """Return the metadata from the header of a safetensors file."""
     size = int.from_bytes(data[:8], "little")
-    metadata: dict[str, str] = parse_json(data[8 : 8 + size], "header").get("__metadata__", {})
-    return metadata
+    metadata: dict[str, str] | None = parse_json(data[8 : 8 + size], "header").get("__metadata__")
+    return metadata or {}
 
 
 def _check_types(boxes: BoxColumns) -> None:

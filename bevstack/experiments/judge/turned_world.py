@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,7 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from bevstack.files import replacing_folder, write_text_atomically
-from bevstack.json_files import expect_list, expect_object, read_json
+from bevstack.json_files import (
+    expect_flag,
+    expect_integer,
+    expect_list,
+    expect_number,
+    expect_object,
+    expect_text,
+    read_json,
+    shorten,
+)
 from bevstack.synthetic import WorldSpec
 from bevstack.synthetic.recording.labels import fixed_rows
 from bevstack.synthetic.recording.recording import record_scene
@@ -36,10 +46,27 @@ def world_spec(root: Path) -> WorldSpec:
     where = f"spec in the manifest of {root}"
     fields = expect_object(where, manifest.get("spec"))
     size = expect_list(f"image_size of the {where}", fields.get("image_size"))
-    try:
-        return WorldSpec(**{**fields, "image_size": tuple(size)})
-    except TypeError as error:  # an unknown field
-        raise ValueError(f"{where} must be of this generator; got {error}") from None
+    if len(size) != 2:
+        raise ValueError(f"image_size of the {where} must be 2 numbers; got {shorten(size)}")
+    for name, value in {**fields, "height": size[0], "width": size[1]}.items():
+        _check_kind(f"{name} of the {where}", name, value)
+    return WorldSpec(**{**fields, "image_size": (size[0], size[1])})
+
+
+def _check_kind(where: str, name: str, value: object) -> None:
+    """Check that a field of a specification has the kind of the field of ``WorldSpec``."""
+    kinds = {field.name: field.type for field in dataclasses.fields(WorldSpec)}
+    kind = kinds.get(name, "int" if name in ("height", "width") else None)
+    if kind is None:
+        raise ValueError(f"{where} must be a field of this generator; got {shorten(value)}")
+    if kind == "str":
+        expect_text(where, value)
+    elif kind == "bool":
+        expect_flag(where, value)
+    elif kind == "float":
+        expect_number(where, value)
+    elif kind == "int":
+        expect_integer(where, value)
 
 
 def read_manifest(root: Path) -> Mapping[str, Any]:

@@ -1,0 +1,161 @@
+"""Readers of binary files: weights, columns, images and archives."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tarfile
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from bevstack.datasets.images import read_image
+from bevstack.datasets.readiness.archives import unpack_archives
+from bevstack.evaluation.results.submission import read_submission, write_submission
+from bevstack.interop.published_files import read_published_file
+from bevstack.models.build import load_model, save_model
+from bevstack.runtime.detector import build
+from bevstack.tables.column_file import ColumnFile, DamagedFileError, write_column_file
+from tests.fuzz import documents, mutations
+from tests.fuzz.reader import Reader, write_file
+from tests.small_world import CONFIG
+
+
+def _write_columns(folder: Path) -> Sequence[bytes]:
+    path = folder / "start.safetensors"
+    write_submission(path, documents.results()["results"])
+    return [path.read_bytes()]
+
+
+def _read_columns(folder: Path, content: bytes) -> None:
+    submission = read_submission(write_file(folder / "results.safetensors", content))
+    for token in submission.sample_tokens:
+        submission.select_sample(token)
+
+
+@lru_cache(maxsize=1)
+def _model_bytes(folder: Path) -> bytes:
+    path = folder / "start.safetensors"
+    save_model(path, build(CONFIG).model, CONFIG)
+    return path.read_bytes()
+
+
+def _read_weights(folder: Path, content: bytes) -> None:
+    load_model(write_file(folder / "model.safetensors", content), verify=False)
+
+
+def _start_published(folder: Path) -> Sequence[bytes]:
+    starts = []
+    for number, wrap in enumerate((lambda t: t, lambda t: {"state_dict": t, "meta": {"a": [1]}})):
+        path = folder / f"start_{number}.pth"
+        torch.save(wrap({"module.a": torch.ones(3), "module.b": torch.zeros(2, 2)}), path)
+        starts.append(path.read_bytes())
+    return starts
+
+
+def _read_published(folder: Path, content: bytes) -> None:
+    read_published_file(write_file(folder / "published.pth", content))
+
+
+def _encode(suffix: str) -> Callable[[Path], Sequence[bytes]]:
+    def start(folder: Path) -> Sequence[bytes]:
+        rows, columns = np.mgrid[:48, :64]
+        pixels = np.stack((rows * 5, columns * 3, (rows ^ columns) * 4), -1).astype(np.uint8)
+        return [
+            cv2.imencode(suffix, pixels)[1].tobytes(),
+            cv2.imencode(suffix, pixels[:, :, 0])[1].tobytes(),
+        ]
+
+    return start
+
+
+def _read_image(folder: Path, content: bytes, *, suffix: str) -> None:
+    path = write_file(folder / f"image{suffix}", content)
+    image = read_image(path, (48, 64))
+    assert image.shape == (48, 64, 3)
+
+
+def _start_archive(folder: Path) -> Sequence[bytes]:
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        for name in ("samples/CAM_FRONT/a.jpg", "samples/CAM_BACK/b.jpg", "maps/c.png"):
+            member = tarfile.TarInfo(name)
+            member.size = 700
+            tar.addfile(member, io.BytesIO(bytes(range(250)) * 3))
+    return [data.getvalue()]
+
+
+def _read_archive(folder: Path, content: bytes) -> None:
+    outer = folder / "outer"
+    shutil.rmtree(outer, ignore_errors=True)
+    (outer / "root").mkdir(parents=True)
+    archive = write_file(outer / "a.tar", content)
+    try:
+        unpack_archives([archive], outer / "root", lambda line: None)
+    finally:
+        names = sorted(path.name for path in outer.iterdir())
+        assert names == ["a.tar", "root"], f"written outside of the root: {names}"
+        assert not Path("/tmp/planted").exists()
+
+
+def _start_column_file(folder: Path) -> Sequence[bytes]:
+    arrays = {"a.x": np.arange(6.0).reshape(2, 3), "a.y": np.arange(4, dtype=np.int32)}
+    write_column_file(folder / "start", arrays, {"tables": "x"})
+    return [(folder / "start").read_bytes()]
+
+
+def _read_column_file(folder: Path, content: bytes) -> None:
+    try:
+        ColumnFile(write_file(folder / "columns", content)).arrays("a.")
+    except DamagedFileError as error:  # a predicate: its callers put the path in front of it
+        raise ValueError(f"columns must be whole; got a file that {error}") from None
+
+
+BINARY_READERS = (
+    Reader(
+        name="weights",
+        start=lambda folder: [_model_bytes(folder)],
+        mutate=mutations.mutate_safetensors,
+        read=_read_weights,
+    ),
+    Reader(
+        name="results_columns",
+        start=_write_columns,
+        mutate=mutations.mutate_safetensors,
+        read=_read_columns,
+    ),
+    Reader(
+        name="published_weights",
+        start=_start_published,
+        mutate=mutations.mutate_bytes,
+        read=_read_published,
+    ),
+    Reader(
+        name="jpeg",
+        start=_encode(".jpg"),
+        mutate=mutations.mutate_jpeg,
+        read=partial(_read_image, suffix=".jpg"),
+    ),
+    Reader(
+        name="png",
+        start=_encode(".png"),
+        mutate=mutations.mutate_png,
+        read=partial(_read_image, suffix=".png"),
+    ),
+    Reader(
+        name="archives",
+        start=_start_archive,
+        mutate=mutations.mutate_tar,
+        read=_read_archive,
+    ),
+    Reader(
+        name="column_file",
+        start=_start_column_file,
+        mutate=mutations.mutate_safetensors,
+        read=_read_column_file,
+    ),
+)

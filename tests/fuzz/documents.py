@@ -1,0 +1,112 @@
+"""Valid documents that the fuzzed files start from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+EXAMPLE_RIG = Path(__file__).parents[2] / "docs" / "rig_example.json"
+
+
+def rigs() -> list[Any]:
+    """Return the documented rig, and a small one with lenses and images that fit into memory."""
+    camera = {
+        "name": "front",
+        "image": "front.jpg",
+        "width": 40,
+        "height": 30,
+        "intrinsics": [[50.0, 0, 20], [0, 50.0, 15], [0, 0, 1]],
+        "ego_from_cam": {"rotation_wxyz": [0.5, -0.5, 0.5, -0.5], "translation_m": [1, 0, 1.5]},
+        "distortion": {"model": "plumb_bob", "coefficients": [-0.1, 0.01, 0.0, 0.0, 0.0]},
+        "lost": False,
+        "timestamp_us": 5,
+    }
+    rear = camera | {
+        "name": "rear",
+        "ego_from_cam": [[0, 0, -1, 0], [1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1]],
+        "distortion": {"model": "equidistant", "coefficients": [0.1, 0, 0, 0]},
+    }
+    side = camera | {
+        "name": "left",
+        "distortion": {"model": "rational_polynomial", "coefficients": [0.1] * 8},
+    }
+    eye = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    top = {"format": "bevstack-rig-1", "timestamp_us": 7, "world_from_ego": eye}
+    return [
+        json.loads(EXAMPLE_RIG.read_text()),
+        top | {"cameras": [camera]},
+        top | {"cameras": [camera, rear, side]},
+    ]
+
+
+def detections() -> Any:
+    """Return the boxes of one frame."""
+    box = {
+        "class": "car",
+        "score": 0.25,
+        "center_m": [12.0, -3.0, 0.8],
+        "size_m": [4.5, 1.9, 1.6],
+        "yaw_rad": 0.3,
+        "velocity_mps": [5.0, -1.0],
+    }
+    unknown = box | {"class": "tram", "velocity_mps": [None, None]}
+    top = {"format": "bevstack-detections-1", "frame": "ego", "timestamp_us": 3}
+    return top | {"detections": [box, unknown]}
+
+
+def results() -> Any:
+    """Return results of two samples in nuScenes' format."""
+    box = {
+        "sample_token": "a",
+        "translation": [600.0, 1600.0, 1.0],
+        "size": [1.9, 4.5, 1.6],
+        "rotation": [0.7, 0.0, 0.0, 0.7],
+        "velocity": [1.0, -2.0],
+        "detection_name": "car",
+        "detection_score": 0.5,
+        "attribute_name": "vehicle.moving",
+    }
+    cone = box | {"detection_name": "traffic_cone", "attribute_name": "", "num_pts": 5}
+    other = box | {"sample_token": "b"}
+    meta = {"use_camera": True, "use_lidar": False}
+    return {"meta": meta, "results": {"a": [box, cone], "b": [other], "c": []}}
+
+
+def traffic_elements() -> Any:
+    """Return a light, a sign and a lane."""
+    light = {
+        "token": "t",
+        "instance_token": "i",
+        "sample_token": "s",
+        "sample_data_token": "d",
+        "camera": "CAM_FRONT",
+        "category": 1,
+        "attribute": 1,
+        "points": [[10.0, 20.0], [14.0, 30.0]],
+        "translation": [600.0, 1600.0, 4.0],
+        "size": [0.4, 0.3, 1.0],
+        "rotation": [1.0, 0.0, 0.0, 0.0],
+        "visibility": 0.9,
+        "lane_token": "l",
+    }
+    sign = light | {"token": "u", "category": 2, "attribute": 5}
+    lane = {"token": "l", "scene_token": "s", "centerline": [[0.0, 1.0], [5.0, 1.0]]}
+    return {"traffic_element": [light, sign], "lane": [lane]}
+
+
+def log() -> Any:
+    """Return the lines of a training log."""
+    line = {"step": 1, "loss": 2.5, "loss/class_0": 1.5, "learning_rate": 1e-3, "images": 24}
+    return [line, line | {"step": 2, "loss": None}, line | {"step": 3}]
+
+
+def finished(generator: str, spec: Any) -> Any:
+    """Return the files that a later run of a judge or a study reuses."""
+    figures = {"NDS": 0.25, "mAP": None, "boxes": 7, "classes": {"car": {"AP": 0.5}}}
+    return {
+        "row": {"marks": {"model": {"bytes": 3}}, "found": figures},
+        "plan": {"perspective_steps": 1, "num_steps": 2, "perspective_step_s": 0.5, "step_s": 1},
+        "time": 12.5,
+        "manifest": {"generator_version": generator, "spec": spec},
+    }

@@ -1,0 +1,189 @@
+"""Kinds of the documents that readers may accept, written from the formats' descriptions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bevstack.vocabulary import ATTRIBUTES, DETECTION_CLASSES
+from tests.fuzz.schema import (
+    Kind,
+    anything,
+    flag,
+    integer,
+    listing,
+    mapping,
+    members,
+    null,
+    number,
+    one_of,
+    record,
+    string,
+    text,
+)
+
+_TIME = one_of(null, integer(0))
+_POSE = one_of(
+    listing(listing(number(), 4), 4),
+    record({"rotation_wxyz": listing(number(), 4), "translation_m": listing(number(), 3)}),
+)
+_LENS = record(
+    {
+        "model": members("plumb_bob", "rational_polynomial", "equidistant"),
+        "coefficients": listing(number(), at_most=14),
+    }
+)
+_CAMERA = record(
+    {
+        "name": text,
+        "width": integer(1, 1 << 16),
+        "height": integer(1, 1 << 16),
+        "intrinsics": listing(listing(number(), 3), 3),
+        "ego_from_cam": _POSE,
+    },
+    {
+        "image": one_of(null, text),
+        "distortion": one_of(null, _LENS),
+        "lost": flag,
+        "timestamp_us": _TIME,
+    },
+)
+RIG = record(
+    {"format": members("bevstack-rig-1"), "cameras": listing(_CAMERA, at_most=64)},
+    {"timestamp_us": _TIME, "world_from_ego": one_of(null, _POSE)},
+)
+
+_VELOCITY = one_of(listing(number(), 2), listing(null, 2))
+_DETECTION = record(
+    {
+        "class": text,
+        "score": number(0, 1),
+        "center_m": listing(number(), 3),
+        "size_m": listing(number(above=0), 3),
+        "yaw_rad": number(),
+        "velocity_mps": _VELOCITY,
+    },
+    open=True,
+)
+DETECTIONS = record(
+    {"format": members("bevstack-detections-1"), "detections": listing(_DETECTION)},
+    {"frame": members("ego"), "timestamp_us": _TIME},
+    open=True,
+)
+
+
+def _velocity(place: str, value: Any) -> str | None:
+    """Accept finite numbers or NaN."""
+    finite = [0.0 if isinstance(part, float) and part != part else part for part in value]
+    return listing(number(), 2)(place, finite)
+
+
+def _whole(place: str, value: Any) -> str | None:
+    """Accept whole numbers, also those written as 5.0."""
+    whole = int(value) if isinstance(value, float) and value.is_integer() else value
+    return integer(-(2**63), 2**64 - 1)(place, whole)
+
+
+_BOX = record(
+    {
+        "sample_token": string,
+        "translation": listing(number(), 3),
+        "size": listing(number(above=0), 3),
+        "rotation": listing(number(), 4),
+        "velocity": _velocity,
+        "detection_name": members(*DETECTION_CLASSES),
+        "detection_score": number(0),
+        "attribute_name": members("", *ATTRIBUTES),
+    },
+    {"num_pts": _whole},
+    open=True,
+)
+RESULTS = record(
+    {"meta": one_of(null, mapping(anything)), "results": mapping(listing(_BOX, at_most=500))},
+    open=True,
+)
+
+
+def devkit_accepts(place: str, value: Any) -> str | None:
+    """Accept what nuscenes-devkit loads; without the devkit, anything."""
+    try:
+        from nuscenes.eval.detection.data_classes import DetectionBox
+    except ModuleNotFoundError:
+        return None
+    for token, boxes in value["results"].items():
+        for index, box in enumerate(boxes):
+            values = {k: box.get(k) for k in ("translation", "size", "rotation", "detection_score")}
+            if any(
+                np.isnan(np.array(v, dtype=float)).any() for v in values.values() if v is not None
+            ):
+                continue  # refused later, by ``check_devkit_rules``
+            try:
+                DetectionBox.deserialize(box)
+            except (AssertionError, TypeError, ValueError, KeyError) as error:
+                return f"{place} box {index} of {token!r:.40}: {error!r:.100}"
+    return None
+
+
+SPLITS = mapping(listing(string))
+_ROW = record(
+    {
+        **dict.fromkeys(
+            ("token", "instance_token", "sample_token", "sample_data_token", "camera"), string
+        ),
+        "category": integer(1, 2),
+        "attribute": integer(0, 12),
+        "points": listing(listing(number(), 2), 2),
+        "translation": listing(number(), 3),
+        "size": listing(number(), 3),
+        "rotation": listing(number(), 4),
+        "visibility": number(),
+        "lane_token": string,
+    },
+    open=True,
+)
+_LANE = record(
+    {
+        "token": string,
+        "scene_token": string,
+        "centerline": listing(one_of(*(listing(number(), n) for n in range(2, 12)))),
+    },
+    open=True,
+)
+TRAFFIC_ELEMENTS = record({"traffic_element": listing(_ROW), "lane": listing(_LANE)}, open=True)
+_LINE = record({"step": integer()}, open=True)
+_LINES = listing(_LINE)
+
+
+def log(place: str, value: Any) -> str | None:
+    """Accept lines of numbers or null."""
+    lines = value if isinstance(value, list) else [value]
+    numbers = listing(mapping(one_of(null, number())))
+    return _LINES(place, lines) or numbers(place, lines)
+
+
+def _manifest_entry(place: str, value: Any) -> str | None:
+    """Accept [SHA-256, size]."""
+    fault = listing(anything, 2)(place, value)
+    return fault or text(place, value[0]) or integer(0)(place, value[1])
+
+
+MANIFEST: Kind = mapping(_manifest_entry)
+
+
+def difference(place: str, given: Any, taken: Any) -> str | None:
+    """Return where a given document is not contained in the one that was taken, value for value.
+
+    A whole number may be taken as the float of the same value, and null as an absent section.
+    """
+    if isinstance(given, dict) and isinstance(taken, dict):
+        faults = (
+            difference(f"{place}.{key}", value, taken[key]) if key in taken else f"{place}.{key}"
+            for key, value in given.items()
+        )
+        return next(filter(None, faults), None)
+    if isinstance(given, list) and isinstance(taken, list) and len(given) == len(taken):
+        pairs = enumerate(zip(given, taken, strict=True))
+        return next(filter(None, (difference(f"{place}[{i}]", *pair) for i, pair in pairs)), None)
+    same = given == taken and isinstance(given, bool) == isinstance(taken, bool)
+    return None if same else f"{place} is {given!r:.60} and was taken as {taken!r:.60}"
