@@ -18,7 +18,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from bevstack.cli.options import add_allow_outside, add_classes, rename_options
+from bevstack.cli.options import add_allow_outside, add_classes, add_device, rename_options
 from bevstack.cli.strict_rig_option import add_strict_rig
 from bevstack.cli.tables import print_lines
 from bevstack.cli.verify_option import add_no_verify
@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights", type=Path, metavar="FILE", help="weights file, or name of packaged weights"
     )
+    add_device(parser)
     rename_options(parser, {"--max-samples": "--max-frames"})
     parser.add_argument(
         "--nuscenes", type=Path, required=True, metavar="ROOT", help="folder of the data set"
@@ -110,6 +111,7 @@ def run(args: argparse.Namespace) -> int:
         allow_outside=args.allow_outside,
         classes=args.classes,
         official=args.official,
+        device=args.device,
         out=args.out,
         command="bevstack " + " ".join(sys.argv[1:]),
     )

@@ -66,13 +66,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 @contextlib.contextmanager
-def scenes_progress() -> Iterator[Callable[[int, int], None]]:
+def scenes_progress(quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
     """Show a progress bar with the remaining time on stderr; yield the function to update it."""
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as bar:
+    with Progress(console=console, disable=quiet or not console.is_terminal) as bar:
         task = bar.add_task("scenes", total=None)
 
         def update(done: int, total: int) -> None:
@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
         if (value := getattr(args, field.name, None)) is not None
     }
     spec = preset(args.preset) if args.preset else WorldSpec()
-    with scenes_progress() as progress:
+    with scenes_progress(getattr(args, "quiet", False)) as progress:
         summary = make_world(args.root or args.out, replace(spec, **given), progress)
     print(
         f"{summary.root}/{summary.version}: {summary.scenes} scenes, {summary.samples} samples, "

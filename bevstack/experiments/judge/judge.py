@@ -32,6 +32,7 @@ from bevstack.experiments.judge.splits import open_split
 from bevstack.experiments.judge.turned_world import read_manifest
 from bevstack.files import write_text_atomically
 from bevstack.models.weights import read_safetensors
+from bevstack.runtime.devices import choose_device
 from bevstack.runtime.loading import load
 from bevstack.tables.reader import Tables
 
@@ -57,6 +58,7 @@ class JudgeOptions:
     max_samples: int | None = None  # whole scenes of at most this number of samples
     single_frame: Path | None = None  # weights of a model trained with frames (0,)
     verify: bool = True  # compare weights with their checksums
+    device: str = "cpu"  # of the models: auto, cpu, cuda or cuda:N
     allow_outside: bool = False  # the tables may name images outside of the root
     classes: Path | None = None  # classes of categories that are not nuScenes'
     official: bool = False  # also score the model's rows with nuscenes-devkit
@@ -153,6 +155,7 @@ def open_case(options: JudgeOptions) -> Case:
         train=options.train_split,
         folder=options.out,
         verify=options.verify,
+        device=choose_device(options.device),
     )
 
 

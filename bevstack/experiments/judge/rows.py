@@ -41,11 +41,12 @@ class Case:
     train: str  # split for the priors
     folder: Path  # for intermediate files
     verify: bool = True  # compare weights with their checksums
+    device: str = "cpu"  # of the models
 
     @cached_property
     def detector(self) -> Detector:
         """Load the model from its file."""
-        return load(self.weights, verify=self.verify)
+        return load(self.weights, self.device, verify=self.verify)
 
     @cached_property
     def priors(self) -> ClassPriors:
@@ -223,7 +224,7 @@ def _single_frame(case: Case, out: Path) -> None:
 
 def _single_frame_weights(case: Case, out: Path) -> None:
     assert case.single_frame_weights is not None  # list_rows checks it
-    detector = load(case.single_frame_weights, verify=case.verify)
+    detector = load(case.single_frame_weights, case.device, verify=case.verify)
     predict_dataset(detector, case.dataset, out)
 
 
