@@ -26,6 +26,7 @@ from bevstack.cli.verify_option import add_no_verify
 if TYPE_CHECKING:
     from bevstack.config import Config
     from bevstack.interop.conversion import Converted
+    from bevstack.interop.public_weights import Report
     from bevstack.interop.published_files import PublishedFile
 
 
@@ -94,9 +95,9 @@ def run(args: argparse.Namespace) -> int:
     try:
         converted = _convert(args, file, config)
     except UnmatchedError as error:
-        print(error.report.table() if args.list else error.report.summary())
+        _print_report(error.report, every_name=args.list)
         raise
-    print(converted.report.table() if args.list else converted.report.summary())
+    _print_report(converted.report, every_name=args.list)
     if file.skipped:
         shown = ", ".join(file.skipped[:5]) + (" ..." if len(file.skipped) > 5 else "")
         print(f"note: objects of other programs were left out, and not run: {shown}")
@@ -105,6 +106,18 @@ def run(args: argparse.Namespace) -> int:
     save_model(args.out, converted.model, converted.config, {"converted_from": file.name})
     print(f"{converted.config.name}: {args.out}")
     return 0
+
+
+def _print_report(report: Report, *, every_name: bool) -> None:
+    from bevstack.cli.tables import print_lines
+
+    if every_name:
+        print(report.table())
+        return
+    print_lines(report.counts())
+    print(f"left over in the file: {len(report.left_over)}")
+    if report.left_over:
+        print_lines(report.left_counts())
 
 
 def _convert(args: argparse.Namespace, file: PublishedFile, config: Config) -> Converted:

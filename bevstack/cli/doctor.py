@@ -8,8 +8,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from typing import TYPE_CHECKING
 
 from bevstack.cli.options import add_overrides
+
+if TYPE_CHECKING:
+    from bevstack.costs.backbone import ModelCount
+    from bevstack.costs.detector import ConfigCount
 
 EXIT_BROKEN = 1
 
@@ -50,19 +55,31 @@ def run(args: argparse.Namespace) -> int:
         from bevstack.costs.detector import count_config
 
         detector = count_config(load_config(args.config, args.overrides))
-        _show(detector, detector.lines(), args.json)
+        _show_counts(detector, args.json)
         return 0
     if args.model is not None:
         from bevstack.costs.backbone import count_model
 
         counts = count_model(args.model, tuple(args.size) if args.size else None)
-        _show(counts, counts.lines(), args.json)
+        _show_counts(counts, args.json)
         return 0
     from bevstack.cli.diagnosis import diagnose
 
     diagnosis = diagnose()
     _show(diagnosis, diagnosis.lines(), args.json)
     return EXIT_BROKEN if diagnosis.broken else 0
+
+
+def _show_counts(counts: ConfigCount | ModelCount, as_json: bool) -> None:
+    from bevstack.cli.tables import print_lines
+
+    heading, *notes = counts.lines()
+    if as_json:
+        _show(counts, [], as_json=True)
+        return
+    print(heading)
+    print_lines(counts.table())
+    print("\n".join(notes), end="\n" * bool(notes))
 
 
 def _show(report: object, lines: list[str], as_json: bool) -> None:

@@ -42,17 +42,17 @@ class ModelCount:
     backbone: NetworkCount  # without a head, as in a detector
 
     def lines(self) -> list[str]:
-        """Return the counts as lines of text."""
+        """Return the heading of the table."""
         height, width = self.image_size
-        title = f"{self.name}, one image of {height} x {width} px"
-        columns = f"{'':12}{'parameters':>16}{'conv + linear':>18}{'sampling':>14}{'total':>14}"
-        rows = [title, columns]
+        return [f"{self.name}, one image of {height} x {width} px"]
+
+    def table(self) -> list[tuple[str, ...]]:
+        """Return titles, and rows of the classifier and of the backbone alone."""
+        rows: list[tuple[str, ...]] = [("", "parameters", "conv + linear", "sampling", "total")]
         for label, count in (("classifier", self.classifier), ("backbone", self.backbone)):
-            rows.append(
-                f"{label:12}{count.parameters:>16,}"
-                f"{count.conv_and_linear_macs / GIGA:>13.3f} GMAC"
-                f"{count.sampling_macs / GIGA:>9.3f} GMAC{count.total_macs / GIGA:>9.3f} GMAC"
-            )
+            macs = (count.conv_and_linear_macs, count.sampling_macs, count.total_macs)
+            figures = (f"{number / GIGA:.3f} GMAC" for number in macs)
+            rows.append((label, f"{count.parameters:,}", *figures))
         return rows
 
 

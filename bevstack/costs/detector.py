@@ -34,12 +34,10 @@ class PartCount:
     stream_runs: int  # in a streaming step, which reads the past frames from memory
     training_gflop: float  # of the forward pass of a training step, all frames
 
-    def columns(self) -> str:
-        """Return the part's line of the table."""
-        return (
-            f"{self.name:<18}{self.parameters:>13,}{self.gflop:>12.1f}"
-            f"{self.clip_runs:>6}{self.stream_runs:>8}{self.training_gflop:>14.1f}"
-        )
+    def cells(self) -> tuple[str, ...]:
+        """Return the part's row of the table."""
+        runs = (f"{self.gflop:.1f}", f"{self.clip_runs}", f"{self.stream_runs}")
+        return (self.name, f"{self.parameters:,}", *runs, f"{self.training_gflop:.1f}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +73,14 @@ class ConfigCount:
         """Return the GFLOP of the forward pass of a training step."""
         return sum(part.training_gflop for part in self.parts)
 
+    def table(self) -> list[tuple[str, ...]]:
+        """Return titles, a row of each part, and their total."""
+        titles = ("part", "parameters", "GFLOP/run", "clip", "stream", "training GFLOP")
+        total = ("total", f"{self.parameters:,}", "", "", "", "")
+        return [titles, *(part.cells() for part in self.parts), total]
+
     def lines(self) -> list[str]:
-        """Return the counts as lines of text."""
+        """Return the text around the table: a heading, and then what a whole step takes."""
         height, width = self.image_size
         rows, columns = self.grid_shape
         streaming = (
@@ -85,10 +89,6 @@ class ConfigCount:
         return [
             f"{self.name}: 6 images of {height} x {width} px, {rows} x {columns} BEV cells, "
             f"{self.frames} frame{'s' * (self.frames > 1)}, {self.pairs:,} visible pairs per frame",
-            f"{'':<18}{'parameters':>13}{'GFLOP/run':>12}{'clip':>6}{'stream':>8}"
-            f"{'training GFLOP':>15}",
-            *(part.columns() for part in self.parts),
-            f"{'total':<18}{self.parameters:>13,}",
             f"GFLOP per step: clip-wise {self.clip_gflop:,.1f}; streaming {streaming}; "
             f"training, forward pass {self.training_gflop:,.1f}",
             *self._memory_line(),

@@ -40,24 +40,24 @@ class Report:
     missing: tuple[str, ...]  # our names that no published tensor fills
     left_over: tuple[str, ...]  # published names that are not used
 
-    def summary(self) -> str:
-        """Return a table of counts by the first component of our names, then of left-over names."""
+    def counts(self) -> list[tuple[str, ...]]:
+        """Return titles, and counts of our names by their first component."""
         matched = Counter(ours.partition(".")[0] for _, ours in self.matched)
         missing = Counter(name.partition(".")[0] for name in self.missing)
-        rows = [
-            f"{part:<24}{matched[part]:>9}{missing[part]:>9}" for part in {**matched, **missing}
-        ]
-        total = f"{'all':<24}{len(self.matched):>9}{len(self.missing):>9}"
+        rows = [(part, str(matched[part]), str(missing[part])) for part in {**matched, **missing}]
+        total = ("all", str(len(self.matched)), str(len(self.missing)))
+        return [("part", "matched", "missing"), *rows, total]
+
+    def left_counts(self) -> list[tuple[str, ...]]:
+        """Return titles, and counts of the left-over names by their first component."""
         left = Counter(name.partition(".")[0] for name in self.left_over)
-        return "\n".join(
-            (
-                f"{'part':<24}{'matched':>9}{'missing':>9}",
-                *rows,
-                total,
-                f"left over in the file: {len(self.left_over)}",
-                *(f"{part:<24}{count:>9}" for part, count in left.items()),
-            )
-        )
+        return [("part", "left over"), *((part, str(count)) for part, count in left.items())]
+
+    def summary(self) -> str:
+        """Return both counts as text, without titles of the left-over names."""
+        rows = [f"{part:<24}{matched:>9}{missing:>9}" for part, matched, missing in self.counts()]
+        left = [f"{part:<24}{count:>9}" for part, count in self.left_counts()[1:]]
+        return "\n".join((*rows, f"left over in the file: {len(self.left_over)}", *left))
 
     def table(self) -> str:
         """Return the report as text, one name per line."""
