@@ -87,7 +87,7 @@ LIMITS: Mapping[str, Mapping[str, float]] = MappingProxyType(
             "max_candidates": 1_000_000,
             "max_detections": 100_000,
         },
-        "perspective.small_images": {},
+        "perspective.small_images": {"min_visibility": _COUNT},
         "proposals": {"max_per_view": 100_000, "max_proposals": 100_000, "max_per_class": 100_000},
         "loss": {},
         "tracking": {},
