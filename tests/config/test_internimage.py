@@ -25,7 +25,7 @@ from bevstack.config.internimage import (
         ),
         (
             {"depths": (4, 0, 2, 1)},
-            "depths must be a positive number of layers for each of 1 to 8 stages; got (4, 0, 2, 1)",
+            "depths must be a positive number of layers for each of 1 to 8 stages; got (4, 0",
         ),
         ({"groups": (4, 8, 16)}, "groups must have one entry for each of the 4 depths; got"),
         ({"groups": (4, 8, 17, 32)}, "groups[2] must divide the stage's 256 channels; got 17"),
