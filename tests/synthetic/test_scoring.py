@@ -22,7 +22,7 @@ def score(world: Path, results: dict[str, list[dict]], folder: Path) -> dict:
     (folder / "results.json").write_text(json.dumps({"meta": META, "results": results}))
     options = {
         "--output_dir": folder,
-        "--nuscenes": world,
+        "--dataroot": world,
         "--version": SMALL.version,
         "--eval_set": "synth_val",
         "--plot_examples": 0,
