@@ -92,15 +92,15 @@ def run(args: argparse.Namespace) -> int:
     check_writable(args.out)
     config = load_config(args.config, args.overrides)
     file = read_published_file(args.file, weights=args.use, verify=args.verify)
+    if file.skipped:
+        shown = ", ".join(file.skipped[:5]) + (" ..." if len(file.skipped) > 5 else "")
+        print(f"note: objects of other programs were left out, and not run: {shown}")
     try:
         converted = _convert(args, file, config)
     except UnmatchedError as error:
         _print_report(error.report, every_name=args.list)
         raise
     _print_report(converted.report, every_name=args.list)
-    if file.skipped:
-        shown = ", ".join(file.skipped[:5]) + (" ..." if len(file.skipped) > 5 else "")
-        print(f"note: objects of other programs were left out, and not run: {shown}")
     for note in converted.notes:
         print(f"note: {note}")
     save_model(args.out, converted.model, converted.config, {"converted_from": file.name})

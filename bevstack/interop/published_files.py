@@ -115,7 +115,7 @@ def _unwrap(content: Mapping[Any, Any] | None, path: Path, weights: str | None) 
         if len(present) > 1 and weights is None:
             raise ValueError(
                 f"weights must be 'raw' or 'averaged' for a file that holds both; got no choice "
-                f"for {path}: add --weights raw or --weights averaged"
+                f"for {path}: add --use raw or --use averaged"
             )
         kind = weights if len(present) > 1 and weights is not None else present[0]
         kind_found = "averaged" if kind == "averaged" else kind_found

@@ -75,6 +75,7 @@ class OptimizerStep:
         torch.manual_seed(self.recipe.seed)  # the same first weights in every process
         self.model = task.build_model()
         if start is not None:
+            _check_fit(self.model.state_dict(), start)
             self.model.load_state_dict(start)
         self.model.to(processes.device).train()
         self.loss_module = LossModule(self.model, task, processes=processes)
@@ -243,3 +244,23 @@ def _bad_samples(passes: list[_Pass]) -> tuple[str, ...]:
     """Return the samples of passes whose predictions or loss were not finite in this process."""
     bad = [p for p in passes if p.is_bad or (p.losses and not p.losses.total.isfinite())]
     return tuple(token for a_pass in bad for token in a_pass.sample_tokens)
+
+
+def _check_fit(wanted: Mapping[str, Tensor], start: Mapping[str, Tensor]) -> None:
+    """Check names, shapes and number types of initial weights.
+
+    Raises:
+        ValueError: a tensor is missing, unknown, or of another shape or type; names the first.
+    """
+
+    def describe(tensors: Mapping[str, Tensor], name: str) -> str:
+        tensor = tensors.get(name)
+        return "none" if tensor is None else f"{tensor.dtype} of shape {tuple(tensor.shape)}"
+
+    names = sorted(wanted.keys() | start.keys())
+    wrong = [name for name in names if describe(wanted, name) != describe(start, name)]
+    if wrong:
+        raise ValueError(
+            f"initial weights must fit the model; got {describe(start, wrong[0])} instead of "
+            f"{describe(wanted, wrong[0])} for {wrong[0]} ({len(wrong)} tensors in all)"
+        )

@@ -10,7 +10,7 @@ from bevstack.losses.detector_loss import DetectorCriterion
 from bevstack.tasks.detection3d import Detection3D
 from bevstack.training.optimizer_step import OptimizerStep
 from bevstack.training.processes import Processes
-from tests.small_world import dataset, small_world
+from tests.small_world import CONFIG, dataset, small_world
 from tests.training.two_ranks import RECIPE, all_stages, one_frame
 
 
@@ -113,3 +113,23 @@ def test_dropout_of_a_step_depends_only_on_step_and_seed(root):
     optimizer_step = OptimizerStep(Detection3D(config), Processes())
     stream = make_training_loader(dataset(root), config)
     assert optimizer_step.run(stream, iter(stream), 2).loss != first.loss  # the same samples
+
+
+@pytest.mark.parametrize("change", ["missing", "unknown", "shape", "type"])
+def test_initial_weights_that_do_not_fit_are_refused_by_name(change):
+    task = Detection3D(CONFIG)
+    start = dict(task.build_model().state_dict())
+    name = sorted(start)[0]
+    if change == "missing":
+        del start[name]
+    elif change == "unknown":
+        name = "a"
+        start[name] = torch.zeros(1)
+    elif change == "shape":
+        start[name] = start[name][..., None]
+    else:
+        start[name] = start[name].double()
+    with pytest.raises(
+        ValueError, match=rf"initial weights must fit the model; .* for {name} \(1 "
+    ):
+        OptimizerStep(task, Processes(device=torch.device("cpu")), start=start)
