@@ -10,7 +10,11 @@ import torch
 from bevstack.config import Config, FPNConfig, PerspectiveConfig
 from bevstack.datasets.camera_annotations import CAMERA_ATTRIBUTES
 from bevstack.datasets.nuscenes import NuScenesDataset
-from bevstack.types.perspective import UNKNOWN_ATTRIBUTE, CameraAnnotations
+from bevstack.types.perspective import (
+    UNKNOWN_ATTRIBUTE,
+    UNKNOWN_VISIBILITY,
+    CameraAnnotations,
+)
 from bevstack.vocabulary import ATTRIBUTES, DETECTION_CLASSES
 from tests.tables.devkit import open_devkit
 from tests.tables.tiny_root import VERSION, camera_rotation, read_table, token, write_tables
@@ -150,6 +154,21 @@ def test_each_attribute_has_one_of_three_indices(root: Path) -> None:
     }
     assert found[-1] == UNKNOWN_ATTRIBUTE
     assert set(CAMERA_ATTRIBUTES) == set(ATTRIBUTES)
+
+
+def test_each_box_has_its_level_of_visibility(root: Path) -> None:
+    boxes = [
+        {"center": (0, 0, 12.0 + place), "size": (4.0, 2.0, 1.0), "visibility_token": level}
+        for place, level in enumerate(("1", "4", "", "2", "3"))
+    ]
+    found = _front(root, *boxes)
+    assert found.levels().tolist() == [1, 4, UNKNOWN_VISIBILITY, 2, 3]
+    assert found[torch.tensor([3, 0])].to("cpu").levels().tolist() == [2, 1]
+    fields = [getattr(found, name) for name in ("boxes_px", "labels", "quaternion", "center_m")]
+    fields += [getattr(found, name) for name in ("size_m", "attributes", "speed_mps")]
+    assert CameraAnnotations(*fields).levels().tolist() == [UNKNOWN_VISIBILITY] * 5
+    with pytest.raises(ValueError, match=r"visibility must have shape"):
+        CameraAnnotations(*fields, visibility=torch.ones(4, dtype=torch.int64))
 
 
 def test_an_attribute_of_another_dataset_is_unknown(root: Path) -> None:
