@@ -19,6 +19,8 @@ from bevstack.config.serialization import KIND, sections_of_type
 
 NULLS = ("null", "none")
 BOOLEANS: Mapping[str, bool] = types.MappingProxyType({"true": True, "false": False})
+MAX_DEPTH = 10  # dots of a key; the deepest field has two
+MAX_SHOWN = 80  # characters of a value in a message
 BRACKETS = {"[": "]", "(": ")"}
 
 # Text of each overridden field, by name; a section holds the overrides of its own fields.
@@ -43,9 +45,11 @@ def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise ValueError(
-                f"an override must be of the form section.field=value; got {text!r}, for example "
-                "training.learning_rate=3e-4"
+                f"an override must be of the form section.field=value; got {_shown(text)}: write "
+                "e.g. training.learning_rate=3e-4"
             )
+        if key.count(".") > MAX_DEPTH:
+            raise ValueError(f"configuration has no field {_shown(key)}")
         _insert(tree, key.strip(), value.strip())
     return typing.cast(Config, _replaced(Config, config, tree, "")) if tree else config
 
@@ -63,9 +67,13 @@ def _insert(tree: Tree, key: str, value: str) -> None:
             raise ValueError(f"{key!r} must not be set together with its section {section!r}")
         tree = inner
     if isinstance(tree.get(name), dict):
-        raise ValueError(f"{key!r} must not be set together with its own fields; got {value!r}")
+        raise ValueError(
+            f"{key!r} must not be set together with its own fields; got {_shown(value)}"
+        )
     if name in tree:
-        raise ValueError(f"{key!r} must be set once; got {tree[name]!r} and {value!r}")
+        raise ValueError(
+            f"{key!r} must be set once; got {_shown(str(tree[name]))} and {_shown(value)}"
+        )
     tree[name] = value
 
 
@@ -124,20 +132,20 @@ def _parse(hint: Any, text: str, path: str) -> Any:
 def _parse_single(kind: Any, text: str, path: str) -> Any:
     if kind is bool:
         if text.lower() not in BOOLEANS:
-            raise ValueError(f"{path} must be true or false; got {text!r}")
+            raise ValueError(f"{path} must be true or false; got {_shown(text)}")
         return BOOLEANS[text.lower()]
     if kind is int:
         try:
             return int(text)
         except ValueError:
-            raise ValueError(f"{path} must be a whole number; got {text!r}") from None
+            raise ValueError(f"{path} must be a whole number; got {_shown(text)}") from None
     if kind is float:
         try:
             number = float(text)
         except ValueError:
             number = math.nan
         if not math.isfinite(number):
-            raise ValueError(f"{path} must be a finite number; got {text!r}")
+            raise ValueError(f"{path} must be a finite number; got {_shown(text)}")
         return number
     return _unquoted(text)
 
@@ -149,7 +157,7 @@ def _parse_tuple(options: tuple[Any, ...], text: str, path: str) -> tuple[Any, .
     if len(options) == 2 and options[1] is Ellipsis:
         options = (options[0],) * len(items)
     if len(options) != len(items):
-        raise ValueError(f"{path} must hold {len(options)} values; got {text!r}")
+        raise ValueError(f"{path} must hold {len(options)} values; got {_shown(text)}")
     return tuple(
         _parse(hint, item, f"{path}[{index}]")
         for index, (hint, item) in enumerate(zip(options, items, strict=True))
@@ -184,12 +192,17 @@ def _closing(text: str, path: str) -> int:
             expected.pop()
             if not expected:
                 return position
-    raise ValueError(f"{path} must close its brackets; got {text!r}")
+    raise ValueError(f"{path} must close its brackets; got {_shown(text)}")
 
 
 def _unquoted(text: str) -> str:
     quoted = len(text) >= 2 and text[0] == text[-1] and text[0] in "'\""
     return text[1:-1] if quoted else text
+
+
+def _shown(text: str) -> str:
+    """Return a value for a message, cut if it is long."""
+    return repr(text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}...")
 
 
 def _is_null(text: str) -> bool:
@@ -215,7 +228,7 @@ def _first_key(path: str, value: str | Tree) -> str:
 
 def _section_without_field(path: str, kinds: Sequence[type], value: str) -> str:
     example = f"{path}.{_field_names(kinds[0])[0]}"
-    return f"{path!r} must be set field by field, such as {example}=...; got {value!r}"
+    return f"{path!r} must be set field by field, such as {example}=...; got {_shown(value)}"
 
 
 def _unknown(path: str, kind: type, section: str) -> str:
@@ -226,7 +239,8 @@ def _unknown(path: str, kind: type, section: str) -> str:
         return f"{path!r} must be a field of {kind.__name__}; got one of another {section}.{KIND}"
     name = path.rpartition(".")[2]
     same_name = [known for known in everywhere if known.rpartition(".")[2] == name]
-    close = same_name or difflib.get_close_matches(path, own, n=1)
+    short = [known for known in everywhere if _initials(known) == name]
+    close = same_name or short or difflib.get_close_matches(path, own, n=1)
     if not close:
         by_name = {known.rpartition(".")[2]: known for known in everywhere}
         close = difflib.get_close_matches(path, everywhere, n=1)
@@ -234,6 +248,11 @@ def _unknown(path: str, kind: type, section: str) -> str:
     remedy = f"did you mean {' or '.join(map(repr, close))}?" if close else ""
     remedy = remedy or f"known fields of {section or 'the configuration'}: {', '.join(own)}"
     return f"configuration has no field {path!r}; {remedy}"
+
+
+def _initials(path: str) -> str:
+    """Return the first letters of the words of a field's name: "lr" of "learning_rate"."""
+    return "".join(word[:1] for word in path.rpartition(".")[2].split("_"))
 
 
 def _paths(hint: Any, path: str) -> Iterator[str]:
