@@ -49,13 +49,14 @@ def check_time_unit(
             )
     rows = _camera_rows(tables, samples)
     own_times, sample_times = _times_us(tables, rows)
-    for row, own, reference in zip(rows, own_times.tolist(), sample_times.tolist(), strict=True):
-        unit = differing_unit(own, reference) if abs(own - reference) > _SUSPICIOUS_US else None
+    for index in np.flatnonzero(np.abs(own_times - sample_times) > _SUSPICIOUS_US):
+        own, reference = int(own_times[index]), int(sample_times[index])
+        unit = differing_unit(own, reference)
         if unit is not None:
             raise ValueError(
-                f"timestamp of {str(tables.keyframes.token[row])!r} in sample_data.json and of its "
-                f"sample in sample.json must both be in microseconds; got {own} and {reference}, "
-                f"one of them in {unit}: {REMEDIES[unit]}"
+                f"timestamp of {str(tables.keyframes.token[rows[index]])!r} in sample_data.json "
+                f"and of its sample in sample.json must both be in microseconds; got {own} and "
+                f"{reference}, one of them in {unit}: {REMEDIES[unit]}"
             )
 
 
