@@ -83,7 +83,7 @@ def load(
     if only_predicted and len(predicted):
         kept = samples[np.isin(np.asarray(tables.samples.token)[samples], predicted)]
         samples = kept if len(kept) else samples  # without any, the check below gives the reason
-    truth = ground_truth(tables, samples)
+    truth = ground_truth(tables, samples, strict=strict)
     _check_samples(predicted, truth, split, tables, exact=exact)
     boxes = submission.boxes if exact else order_like_truth(submission.boxes, truth)
     return Loaded(Submission(submission.meta, boxes), truth, samples)

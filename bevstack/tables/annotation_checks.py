@@ -41,14 +41,26 @@ def check_boxes(
         ValueError: one has not; names its annotation, sample, field and values.
     """
     check_numbers(tables, annotations)
-    table = tables.annotations
-    size, rotation = table.size[annotations], table.rotation[annotations]
-    outside = ((size < EDGES_M[0]) | (size > EDGES_M[1])).any(-1)
-    requirement = f"be positive and at most {EDGES_M[1]:g} m in width, length and height"
-    _refuse(tables, annotations, "size", outside, requirement)
+    check_sizes(tables, annotations)
+    rotation = tables.annotations.rotation[annotations]
     error = np.abs(np.sqrt((rotation**2).sum(-1)) - 1)
     requirement = "be a quaternion (w, x, y, z) of length 1"
     _refuse(tables, annotations, "rotation", error > MAX_LENGTH_ERROR, requirement)
+
+
+def check_sizes(
+    tables: Tables,
+    annotations: NDArray[np.int64],  # (n,) rows of Tables.annotations
+) -> None:
+    """Check that boxes have positive sizes in metres.
+
+    Raises:
+        ValueError: one has not; names its annotation, sample and size.
+    """
+    size = tables.annotations.size[annotations]
+    outside = ((size < EDGES_M[0]) | (size > EDGES_M[1])).any(-1)
+    requirement = f"be positive and at most {EDGES_M[1]:g} m in width, length and height"
+    _refuse(tables, annotations, "size", outside, requirement)
 
 
 def check_numbers(

@@ -19,7 +19,7 @@ from bevstack.tasks.detection3d import Detection3D
 from tests.small_world import CONFIG, with_training
 from tests.tables.test_annotation_checks import change
 from tests.tables.test_classes import NAMES, rename
-from tests.tables.tiny_root import VERSION, read_table, write_tables
+from tests.tables.tiny_root import VERSION, read_table, token, write_tables
 
 HEAD = "from tests.small_world import CONFIG\n"
 
@@ -133,6 +133,16 @@ def test_held_out_samples_need_boxes_that_are_scored(root: Path) -> None:
     held_out = open_root(root, scenes=["scene-0916"])
     with pytest.raises(ValueError, match=r"held-out samples .* must have a true box .* give -1"):
         Detection3D(CONFIG, train, held_out=held_out)
+
+
+def test_a_held_out_box_without_size_is_named_before_the_training(root: Path) -> None:
+    held_out = [r["sample_token"] for r in read_table(root, "sample_annotation")].index(
+        token("sample", "scene-0916", 0)
+    )
+    row = change(root, held_out, size=[0.0, 1.0, 1.0])
+    scenes = [open_root(root, scenes=[name]) for name in ("scene-0103", "scene-0916")]
+    with pytest.raises(ValueError, match=f"^size of annotation '{row['token']}'"):
+        Detection3D(with_training(on_bad_sample="skip"), scenes[0], held_out=scenes[1])
 
 
 @pytest.mark.parametrize(

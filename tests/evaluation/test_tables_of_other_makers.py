@@ -124,6 +124,17 @@ def test_a_true_box_that_is_not_finite_is_named(root: Path, field: str) -> None:
         evaluate_results(results, root, VERSION, "mini_val")
 
 
+@pytest.mark.parametrize("size", [[0.0, 4.0, 1.5], [1.9, -4.0, 1.5]])
+def test_a_true_box_without_size_is_named_unless_strict(root: Path, size: list[float]) -> None:
+    results = truth_as_prediction(root)
+    row = change(root, 0, size=size)
+    with pytest.raises(ValueError, match=rf"^size of annotation '{row['token']}' .* be positive"):
+        evaluate_results(results, root, VERSION, "mini_val")
+    tables = Tables(root, VERSION)
+    samples = samples_of_split(tables, "mini_val")
+    assert ground_truth(tables, samples, strict=True).boxes.size[0].tolist() == size
+
+
 def test_levels_of_visibility_are_read_from_their_table(root: Path) -> None:
     def levels() -> list[int]:
         tables = Tables(root, VERSION)

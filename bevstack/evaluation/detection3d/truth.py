@@ -14,7 +14,7 @@ from bevstack.evaluation.detection3d.columns import (
     BoxColumns,
     GroundTruth,
 )
-from bevstack.tables.annotation_checks import check_attributes, check_numbers
+from bevstack.tables.annotation_checks import check_attributes, check_numbers, check_sizes
 from bevstack.tables.names import BICYCLE_RACK_CATEGORY
 from bevstack.tables.reader import Tables
 from bevstack.tables.splits import scenes_of_split
@@ -38,15 +38,22 @@ def samples_of_split(tables: Tables, split: str | Sequence[str]) -> NDArray[np.i
 def ground_truth(
     tables: Tables,
     samples: NDArray[np.int64],  # (S,) rows of the sample table
+    *,
+    strict: bool = False,
 ) -> GroundTruth:
     """Read the true boxes of some samples, and the ego positions and racks that filtering needs.
 
     Samples have the given order; the boxes of one sample have the order of their table.
 
+    Args:
+        tables: the version's tables.
+        samples: the scored samples.
+        strict: accept boxes without size, as the devkit does as long as nothing matches them.
+
     Raises:
         ValueError: a sample has no reference key frame; times are not in microseconds; no sample
-            has a box of the detection classes; or a box is not finite or has an unknown attribute
-            (names the annotation).
+            has a box of the detection classes; or a box is not finite, has no size or an unknown
+            attribute (names the annotation).
     """
     check_time_unit(tables, samples)
     rows, sample = rows_of_samples(tables, samples)
@@ -58,6 +65,8 @@ def ground_truth(
             f"{len(samples)} samples of {tables.version}: {_reason(tables, rows)}"
         )
     check_numbers(tables, rows[label != UNSCORED])
+    if not strict:
+        check_sizes(tables, rows[label >= 0])
     check_attributes(tables, rows[label >= 0])
     code_from_attribute = {name: number for number, name in enumerate(ATTRIBUTES)}
     boxes, racks = rows[label >= 0], rows[label == RACK]
