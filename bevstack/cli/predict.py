@@ -3,6 +3,7 @@ r"""Predict boxes in scenes of a data set in nuScenes' format, or in your own im
   bevstack predict --config C --weights W --nuscenes ROOT --version v1.0-mini --scene scene-0103 \
       --out results.json
   bevstack predict --weights W --rig rig.json --images DIR --out results.json
+  bevstack predict --weights W --rig rig.json --frames DIR --track --out results.json
 
 A weights file holds its configuration, so --weights needs no --config. --config without --weights
 predicts with random weights, as a test of the installation. KEY=VALUE changes a field of the
@@ -25,6 +26,7 @@ from bevstack.cli.options import (
     add_overrides,
     add_scenes,
 )
+from bevstack.cli.own_images import add_drive, add_own_images, check_drive, check_own_images
 from bevstack.cli.strict_rig_option import add_strict_rig
 from bevstack.cli.verify_option import add_no_verify
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bevstack.runtime.detector import Detector
+    from bevstack.runtime.frame_source import FrameSource
     from bevstack.runtime.stream_protocol import FrameDetector
     from bevstack.tables.reader import Tables
 
@@ -64,22 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     nuscenes.add_argument(
         "--skip-missing",
         action="store_true",
-        help="skip samples whose images are missing, and print each of them",
+        help="skip samples whose images are missing, and print each of them; with --frames, a "
+        "camera whose listed image is missing counts as lost",
     )
-    images = parser.add_argument_group("your own images")
-    images.add_argument(
-        "--rig", type=Path, metavar="FILE", help="calibration of the cameras: a JSON rig file"
-    )
-    images.add_argument(
-        "--images", type=Path, metavar="DIR", help="folder with the images of the cameras"
-    )
-    images.add_argument(
-        "--lost",
-        action="append",
-        default=[],
-        metavar="CAMERA",
-        help="camera of the rig without an image; may be repeated",
-    )
+    add_own_images(parser)
+    add_drive(parser)
     add_allow_outside(parser)
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help="results file to write (JSON)"
@@ -100,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
     _check_input(args)
     check_writable(args.out)
     tables = None if args.nuscenes is None else _open_tables(args)
+    source = None if args.frames is None else _open_frames(args)
     console = make_console()
     detector: FrameDetector = _make_detector(args, console)
     if args.mirror:
@@ -110,6 +103,8 @@ def run(args: argparse.Namespace) -> int:
         from bevstack.runtime.tracked import TrackedDetector
 
         detector = TrackedDetector(detector)
+    if source is not None:
+        return _predict_frames(args, source, detector, console)
     if tables is None:
         return _predict_rig(args, detector, console)
     return _predict_nuscenes(args, tables, detector, console)
@@ -127,13 +122,13 @@ def _check_input(args: argparse.Namespace) -> None:
         raise ValueError("--version must be given with --nuscenes, e.g. v1.0-mini; got none")
     if args.nuscenes is not None and args.scene is None and args.split is None:
         raise ValueError("--scene or --split must be given with --nuscenes; got neither")
-    if args.track and args.nuscenes is None:
+    if args.track and args.images is not None:
         raise ValueError(
-            "--nuscenes must be given with --track, which needs successive frames; got --rig, "
-            "which gives one frame"
+            "--nuscenes or --frames must be given with --track, which needs successive frames; got "
+            "--images, which gives one frame"
         )
-    if args.rig is not None and args.images is None:
-        raise ValueError("--images DIR must be given with --rig; got none")
+    check_own_images(args)
+    check_drive(args)
 
 
 def _open_tables(args: argparse.Namespace) -> Tables:
@@ -144,6 +139,25 @@ def _open_tables(args: argparse.Namespace) -> Tables:
     tables = Tables(args.nuscenes, args.version, allow_outside=args.allow_outside)
     scenes_of_split(tables, args.split or args.scene)
     return tables
+
+
+def _open_frames(args: argparse.Namespace) -> FrameSource:
+    """Open the rig and list the frames, before the model is loaded."""
+    from bevstack.runtime.frame_source import open_frames
+
+    source = open_frames(
+        args.rig,
+        args.frames,
+        lost=args.lost,
+        allow_outside=args.allow_outside,
+        skip_missing=args.skip_missing,
+    )
+    if args.track and not source.has_poses:
+        raise ValueError(
+            f"world_from_ego must be given for every frame with --track; got no poses in "
+            f"{args.frames}: list them in frames.json, or leave out --track"
+        )
+    return source
 
 
 def _make_detector(args: argparse.Namespace, console: Console) -> Detector:
@@ -176,6 +190,31 @@ def _predict_rig(args: argparse.Namespace, detector: FrameDetector, console: Con
         allow_outside=args.allow_outside,
     )
     console.print(f"{count} boxes in the ego frame: {args.out}")
+    return 0
+
+
+def _predict_frames(
+    args: argparse.Namespace, source: FrameSource, detector: FrameDetector, console: Console
+) -> int:
+    from rich.progress import Progress
+
+    from bevstack.runtime.predict_frames import predict_frames
+
+    with Progress(console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("predicting", total=None)
+        summary = predict_frames(
+            detector,
+            source,
+            args.out,
+            interval_s=args.interval,
+            history=not args.no_history,
+            progress=lambda done: bar.update(task, completed=done),
+        )
+    for camera, count in summary.lost.items():
+        console.print(f"camera {camera} is lost in {count} of {summary.num_frames} frames")
+    console.print(
+        f"{summary.num_boxes} boxes in the ego frame, {summary.num_frames} frames: {args.out}"
+    )
     return 0
 
 

@@ -2,6 +2,7 @@
 
   bevstack show --results results.json --nuscenes ROOT --version v1.0-mini --out pictures
   bevstack show --results boxes.json --rig rig.json --images DIR --out pictures
+  bevstack show --results drive.json --rig rig.json --frames DIR --out pictures
 
 True boxes are drawn too, if the data set has them. The command prints the path of each picture.
 """
@@ -12,6 +13,7 @@ import argparse
 from pathlib import Path
 
 from bevstack.cli.options import add_allow_outside, add_classes, rename_options
+from bevstack.cli.own_images import add_own_images, check_own_images
 from bevstack.cli.strict_rig_option import add_strict_rig
 
 
@@ -36,25 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     selection.add_argument("--sample", metavar="TOKEN", help="draw only this sample")
     nuscenes.add_argument(
-        "--max-frames", type=int, metavar="N", help="draw only the first N samples"
+        "--max-frames", type=int, metavar="N", help="draw only the first N samples or frames"
     )
     rename_options(parser, {"--max": "--max-frames"})
     nuscenes.add_argument("--no-truth", action="store_true", help="do not draw true boxes")
     add_classes(nuscenes)
-    images = parser.add_argument_group("your own images")
-    images.add_argument(
-        "--rig", type=Path, metavar="FILE", help="calibration of the cameras: a JSON rig file"
-    )
-    images.add_argument(
-        "--images", type=Path, metavar="DIR", help="folder with the images of the cameras"
-    )
-    images.add_argument(
-        "--lost",
-        action="append",
-        default=[],
-        metavar="CAMERA",
-        help="camera of the rig without an image; may be repeated",
-    )
+    add_own_images(parser)
     add_strict_rig(parser)
     add_allow_outside(parser)
     parser.add_argument(
@@ -80,7 +69,9 @@ def run(args: argparse.Namespace) -> int:
     from bevstack.runtime.pictures import draw_results, draw_rig_results
 
     _check_input(args)
-    if args.rig is not None:
+    if args.frames is not None:
+        paths = _draw_drive(args)
+    elif args.rig is not None:
         paths = [
             draw_rig_results(
                 args.rig,
@@ -110,6 +101,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _draw_drive(args: argparse.Namespace) -> list[Path]:
+    from bevstack.runtime.frame_source import open_frames
+    from bevstack.runtime.pictures import draw_drive_results
+
+    source = open_frames(
+        args.rig, args.frames, lost=args.lost, allow_outside=args.allow_outside, skip_missing=True
+    )
+    return draw_drive_results(
+        source, args.results, args.out, max_frames=args.max_frames, min_score=args.min_score
+    )
+
+
 def _check_input(args: argparse.Namespace) -> None:
     if (args.nuscenes is None) == (args.rig is None):
         raise ValueError(
@@ -118,7 +121,6 @@ def _check_input(args: argparse.Namespace) -> None:
         )
     if args.nuscenes is not None and args.version is None:
         raise ValueError("--version must be given with --nuscenes, e.g. v1.0-mini; got none")
-    if args.rig is not None and args.images is None:
-        raise ValueError("--images DIR must be given with --rig; got none")
+    check_own_images(args)
     if args.max_frames is not None and args.max_frames < 1:
         raise ValueError(f"--max-frames must be at least 1; got {args.max_frames}")

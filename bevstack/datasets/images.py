@@ -80,6 +80,18 @@ def read_size(path: Path | str) -> tuple[int, int]:
     return _read_header(Path(path), _read(Path(path))).size
 
 
+def find_jpeg_damage(data: bytes) -> str | None:
+    """Return a reason why a JPEG in memory is damaged, None if it is whole or cannot be checked."""
+    decoder = _strict_decoder()
+    if decoder is None:
+        return None
+    try:
+        decoder.decode_jpeg(data, "RGB", strict=True)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
 def reduction_for(
     size: tuple[int, int],  # (H, W) of the image file
     scale: float,  # largest factor by which the image will be resized

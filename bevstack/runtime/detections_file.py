@@ -24,7 +24,8 @@ from bevstack.json_files import (
 from bevstack.types import Boxes3D, Detections
 from bevstack.types.detections import DETECTIONS_FORMAT
 
-_FRAME = "ego"  # the only one
+FRAMES_DETECTIONS_FORMAT = "bevstack-frames-detections-1"  # of `frame_detections_file`
+EGO_FRAME = "ego"  # the only one
 _MAX_BYTES = 1 << 26  # 200,000 boxes
 _MAX_NUMBER = 1e9  # of metres, radians or metres per second; a greater one is no measurement
 
@@ -64,23 +65,38 @@ def read_detections(path: Path | str) -> tuple[Detections, tuple[str, ...]]:
     """
     path = Path(path)
     entries = _entries(path)
-    classes = [_class_name(path, number, entry) for number, entry in enumerate(entries)]
+    names = tuple(sorted({_class_name(str(path), *numbered) for numbered in enumerate(entries)}))
+    detections = boxes_from_entries(str(path), entries, names)
+    return detections[torch.argsort(detections.scores, descending=True, stable=True)], names
+
+
+def boxes_from_entries(where: str, entries: list[Any], class_names: Sequence[str]) -> Detections:
+    """Return the boxes of JSON objects in their order; ``where`` is their place in messages.
+
+    Raises:
+        ValueError: a box lacks a field, has a value of another kind, or is of an unknown class.
+    """
+    classes = [_class_name(where, number, entry) for number, entry in enumerate(entries)]
     columns = {
         field: torch.from_numpy(
             np.array(
-                [_value(path, number, entry, field) for number, entry in enumerate(entries)],
+                [_value(where, number, entry, field) for number, entry in enumerate(entries)],
                 dtype=np.float32,
             ).reshape(-1, *shape)
         )
         for field, shape in _NUMBERS.items()
     }
-    names = tuple(sorted(set(classes)))
-    labels = torch.tensor([names.index(name) for name in classes], dtype=torch.int64)
+    for number, name in enumerate(classes):
+        if name not in class_names:
+            raise ValueError(
+                f"class of box {number} of {where} must be one of {', '.join(class_names)}; got "
+                f"{shorten(name)}"
+            )
+    labels = torch.tensor([class_names.index(name) for name in classes], dtype=torch.int64)
     boxes = Boxes3D(
         columns["center_m"], columns["size_m"], columns["yaw_rad"], columns["velocity_mps"]
     )
-    order = torch.argsort(columns["score"], descending=True, stable=True)
-    return Detections(boxes, columns["score"], labels, names)[order], names
+    return Detections(boxes, columns["score"], labels, tuple(class_names))
 
 
 def _entries(path: Path) -> list[Any]:
@@ -92,31 +108,36 @@ def _entries(path: Path) -> list[Any]:
         allow_nan=True,  # NaN is refused with its box and field
     )
     file_format = content.get("format") if isinstance(content, dict) else None
+    if file_format == FRAMES_DETECTIONS_FORMAT:
+        raise ValueError(
+            f"{path} must hold the boxes of one frame; got those of several: give --frames with "
+            "it, or read it with read_frame_detections"
+        )
     if file_format != DETECTIONS_FORMAT:
         raise ValueError(
             f"format of {path} must be {DETECTIONS_FORMAT!r}; got {shorten(file_format)}: make the "
             "file with `bevstack predict --rig`, or draw a nuScenes results file with --nuscenes"
         )
-    frame = content.get("frame", _FRAME)
-    if frame != _FRAME:
+    frame = content.get("frame", EGO_FRAME)
+    if frame != EGO_FRAME:
         raise ValueError(
-            f"frame of {path} must be {_FRAME!r}; got {shorten(frame)}: transform the boxes"
+            f"frame of {path} must be {EGO_FRAME!r}; got {shorten(frame)}: transform the boxes"
         )
     if content.get("timestamp_us") is not None:
         expect_integer(f"timestamp_us of {path}", content["timestamp_us"], low=0)
     return expect_list(f"detections of {path}", content.get("detections"))
 
 
-def _class_name(path: Path, number: int, entry: Any) -> str:
-    where = f"box {number} of {path}"
+def _class_name(place: str, number: int, entry: Any) -> str:
+    where = f"box {number} of {place}"
     name = expect_field(where, expect_object(where, entry), "class")
     return expect_text(f"class of {where}", name)
 
 
-def _value(path: Path, number: int, entry: dict[str, Any], field: str) -> NDArray[np.float64]:
+def _value(place: str, number: int, entry: dict[str, Any], field: str) -> NDArray[np.float64]:
     """Return one value of a box, checked."""
-    where = f"box {number} of {path}: {field}"
-    value = expect_field(f"box {number} of {path}", entry, field)
+    where = f"box {number} of {place}: {field}"
+    value = expect_field(f"box {number} of {place}", entry, field)
     shape = _NUMBERS[field]
     if field == "velocity_mps" and value == [None, None]:
         return np.full(shape, np.nan)

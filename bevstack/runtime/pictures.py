@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,8 @@ from bevstack.render import (
     write_picture,
 )
 from bevstack.runtime.detections_file import read_detections
+from bevstack.runtime.frame_detections_file import read_frame_detections
+from bevstack.runtime.frame_source import FrameSource
 from bevstack.runtime.rig import frame_from_rig, read_rig
 from bevstack.runtime.surroundings import SceneSurroundings
 from bevstack.tables.classes import Classes
@@ -199,6 +202,59 @@ def draw_rig_results(
     return write_picture(Path(out_dir) / f"{results_path.stem}.jpg", picture)
 
 
+def draw_drive_results(
+    source: FrameSource,
+    results_path: Path | str,
+    out_dir: Path | str,
+    *,
+    max_frames: int | None = None,
+    min_score: float = 0.2,
+    sheet: SheetStyle | None = None,
+) -> list[Path]:
+    """Draw the boxes that ``bevstack predict --rig --frames`` detected, one picture a frame.
+
+    Args:
+        source: the frames that were predicted.
+        results_path: the results file.
+        out_dir: folder for the pictures; created if missing.
+        max_frames: draw at most this number, the first ones.
+        min_score: boxes with a lower score are not drawn.
+        sheet: size of the pictures.
+
+    Returns:
+        Paths of the pictures, which are named after the results file and the frame's time.
+
+    Raises:
+        FileNotFoundError: the results or an image is missing.
+        ValueError: a file does not have its format, or the source lacks a frame of the results.
+        OSError: the folder cannot be written.
+    """
+    results_path = Path(results_path)
+    times_us = {entry.timestamp_us for entry in read_frame_detections(results_path)[0]}
+    results, class_names = read_frame_detections(results_path)
+    frames = source.frames(times_us=times_us)
+    options = PictureOptions(min_score=min_score, sheet=sheet or SheetStyle())
+    paths = []
+    for result in itertools.islice(results, max_frames):
+        frame = next(frames, None)
+        if frame is None or frame.timestamp_us != result.timestamp_us:
+            raise ValueError(
+                f"frames must hold those of {results_path}; got none at {result.timestamp_us}: "
+                "give the frames that were predicted"
+            )
+        name = f"{results_path.stem}_{result.timestamp_us}"
+        picture = draw_frame(
+            frame,
+            result.detections,
+            class_names,
+            title=name,
+            options=options,
+            identities=result.identities,
+        )
+        paths.append(write_picture(Path(out_dir) / f"{name}.jpg", picture))
+    return paths
+
+
 def _choose(
     dataset: NuScenesDataset, available: Sequence[str], samples: Sequence[str] | None
 ) -> list[tuple[int, str, str]]:
@@ -222,6 +278,7 @@ def _choose(
 
 __all__ = [
     "PictureOptions",
+    "draw_drive_results",
     "draw_frame",
     "draw_results",
     "draw_rig_results",

@@ -30,7 +30,6 @@ Optional: ``image`` (default ``<name>.jpg`` or ``<name>.png``), ``distortion``, 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +42,7 @@ from torch import Tensor
 
 from bevstack.datasets.images import read_image
 from bevstack.files import path_inside
-from bevstack.geometry import se3_from_parts
-from bevstack.geometry.camera import check_intrinsics, check_rigid
+from bevstack.geometry.camera import check_intrinsics
 from bevstack.geometry.lenses import LENS_MODELS, Lens
 from bevstack.geometry.rig_plausibility import (
     RigCameras,
@@ -52,16 +50,15 @@ from bevstack.geometry.rig_plausibility import (
     warn_of_rig_faults,
 )
 from bevstack.json_files import (
-    expect_field,
     expect_flag,
     expect_integer,
     expect_list,
     expect_numbers,
-    expect_object,
     expect_text,
     read_json,
     shorten,
 )
+from bevstack.runtime.rig_fields import check_fields, read_matrix, read_pose
 from bevstack.types import Frame
 
 FORMAT = "bevstack-rig-1"
@@ -118,7 +115,7 @@ def read_rig(path: str | Path) -> Rig:
     """
     path = Path(path)
     values = read_json(path, "rig file", allow_nan=True)  # NaN is refused with its field below
-    _check_fields(str(path), values, TOP_FIELDS, required=("format", "cameras"))
+    check_fields(str(path), values, TOP_FIELDS, required=("format", "cameras"))
     if values["format"] != FORMAT:
         raise ValueError(f"{path}: format must be {FORMAT!r}; got {shorten(values['format'])}")
     if not isinstance(values["cameras"], list) or not 0 < len(values["cameras"]) <= MAX_CAMERAS:
@@ -136,7 +133,7 @@ def read_rig(path: str | Path) -> Rig:
     return Rig(
         cameras=cameras,
         timestamp_us=0 if time_us is None else expect_integer("timestamp_us", time_us, low=0),
-        world_from_ego=None if pose is None else _pose("world_from_ego", pose),
+        world_from_ego=None if pose is None else read_pose("world_from_ego", pose),
     )
 
 
@@ -182,27 +179,47 @@ def frame_from_rig(
     for name in lost:
         if name not in names:
             raise ValueError(f"lost camera must be one of {', '.join(names)}; got {name!r}")
-    loaded: list[NDArray[np.uint8] | None] = []
-    intrinsics = []
-    for camera in rig.cameras:
-        is_lost = camera.lost or camera.name in lost
-        image = None if is_lost else _load(camera, images, allow_outside)
-        matrix = camera.intrinsics
-        if camera.lens is not None:
-            image, matrix = camera.lens.undistort(image, matrix, camera.image_size)
-        loaded.append(image)
-        intrinsics.append(matrix)
-    if all(image is None for image in loaded):
-        raise ValueError(f"at least one camera must have an image; got {names}, all lost")
-    timestamps = tuple(camera.timestamp_us or 0 for camera in rig.cameras)  # 0: unknown
+    loaded = [
+        None if camera.lost or camera.name in lost else _load(camera, images, allow_outside)
+        for camera in rig.cameras
+    ]
+    return assemble_frame(rig, loaded)
+
+
+def assemble_frame(
+    rig: Rig,
+    images: Sequence[NDArray[np.uint8] | None],  # N of (H, W, 3) RGB, None for a lost camera
+    *,
+    world_from_ego_at_camera: Tensor | None = None,  # (N, 4, 4)
+    sample_token: str = "",
+) -> Frame:
+    """Undistort images of the rig's sizes, in its order, and return them as a frame.
+
+    Raises:
+        ValueError: all cameras are lost, or times are not in microseconds.
+
+    Warns:
+        StaleCameraWarning: a camera's time is too far from the frame's, so that it counts as lost.
+    """
+    names = tuple(camera.name for camera in rig.cameras)
+    if all(image is None for image in images):
+        raise ValueError(f"at least one camera must have an image; got {list(names)}, all lost")
+    undistorted = [
+        (image, camera.intrinsics)
+        if camera.lens is None
+        else camera.lens.undistort(image, camera.intrinsics, camera.image_size)
+        for camera, image in zip(rig.cameras, images, strict=True)
+    ]
     return Frame(
-        images=loaded,
-        intrinsics=torch.stack(intrinsics),
+        images=[image for image, _ in undistorted],
+        intrinsics=torch.stack([intrinsics for _, intrinsics in undistorted]),
         ego_from_cam=torch.stack([camera.ego_from_cam for camera in rig.cameras]),
-        camera_names=tuple(names),
+        camera_names=names,
         timestamp_us=rig.timestamp_us,
-        camera_timestamp_us=timestamps,
+        camera_timestamp_us=tuple(camera.timestamp_us or 0 for camera in rig.cameras),  # 0: unknown
         world_from_ego=rig.world_from_ego,
+        world_from_ego_at_camera=world_from_ego_at_camera,
+        sample_token=sample_token,
         rig_checked=True,  # by ``read_rig``
     )
 
@@ -252,10 +269,10 @@ def _image_path(camera: RigCamera, folder: Path, allow_outside: bool) -> Path:
 def _camera(values: Any, index: int) -> RigCamera:
     where = f"cameras[{index}]"
     required = ("name", "width", "height", "intrinsics", "ego_from_cam")
-    _check_fields(where, values, CAMERA_FIELDS, required=required)
+    check_fields(where, values, CAMERA_FIELDS, required=required)
     name = expect_text(f"name of {where}", values["name"])
     where = f"camera {name!r}"
-    intrinsics = _matrix(f"{where}: intrinsics", values["intrinsics"], (3, 3))
+    intrinsics = read_matrix(f"{where}: intrinsics", values["intrinsics"], (3, 3))
     check_intrinsics(f"{where}: intrinsics", intrinsics)
     size = (values["height"], values["width"])
     whole = all(isinstance(side, int) and not isinstance(side, bool) for side in size)
@@ -270,7 +287,7 @@ def _camera(values: Any, index: int) -> RigCamera:
         image=None if image is None else expect_text(f"{where}: image", image),
         image_size=size,
         intrinsics=intrinsics,
-        ego_from_cam=_pose(f"{where}: ego_from_cam", values["ego_from_cam"]),
+        ego_from_cam=read_pose(f"{where}: ego_from_cam", values["ego_from_cam"]),
         lens=_lens(where, values.get("distortion")),
         lost=expect_flag(f"{where}: lost", values.get("lost", False)),
         timestamp_us=None
@@ -282,7 +299,7 @@ def _camera(values: Any, index: int) -> RigCamera:
 def _lens(where: str, values: Any) -> Lens | None:
     if values is None:
         return None
-    _check_fields(
+    check_fields(
         f"{where}: distortion",
         values,
         ("model", "coefficients"),
@@ -299,36 +316,4 @@ def _lens(where: str, values: Any) -> Lens | None:
     return Lens(model, tuple(numbers.tolist()), where)
 
 
-def _pose(name: str, values: Any) -> Tensor:
-    if isinstance(values, dict):
-        fields = ("rotation_wxyz", "translation_m")
-        _check_fields(name, values, fields, required=fields)
-        rotation = _matrix(f"{name}.rotation_wxyz", values["rotation_wxyz"], (4,))
-        translation = _matrix(f"{name}.translation_m", values["translation_m"], (3,))
-        try:
-            pose = se3_from_parts(rotation, translation)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
-    else:
-        pose = _matrix(name, values, (4, 4))
-    check_rigid(name, pose)
-    return pose
-
-
-def _matrix(name: str, values: Any, shape: tuple[int, ...]) -> Tensor:
-    return torch.from_numpy(expect_numbers(name, values, shape))
-
-
-def _check_fields(
-    where: str, values: Any, known: tuple[str, ...], *, required: tuple[str, ...]
-) -> None:
-    for name in expect_object(where, values):
-        if name not in known:
-            similar = difflib.get_close_matches(name[:100], known, n=1)
-            remedy = f"did you mean {similar[0]!r}?" if similar else f"known: {', '.join(known)}"
-            raise ValueError(f"{where} has no field {shorten(name)}; {remedy}")
-    for name in required:
-        expect_field(where, values, name)
-
-
-__all__ = ["FORMAT", "Rig", "RigCamera", "frame_from_rig", "read_rig"]
+__all__ = ["FORMAT", "Rig", "RigCamera", "assemble_frame", "frame_from_rig", "read_rig"]

@@ -28,6 +28,7 @@ from bevstack.runtime.rig import read_rig
 from bevstack.synthetic import WorldSpec, make_world
 from tests.conftest import shared_dir
 from tests.docs.pages import HISTORY, PAGES, Block, blocks_of
+from tests.runtime.drives import write_table, write_video
 from tests.small_world import build_once
 from tests.sources import ROOT
 
@@ -87,10 +88,31 @@ def _prepare(folder: Path) -> None:
         picture = rng.integers(0, 255, (height // 50, width // 50, 3), dtype=np.uint8)
         picture = cv2.resize(picture, (width, height))
         cv2.imwrite(str(folder / "images" / (camera.image or f"{camera.name}.jpg")), picture)
+    _prepare_drives(folder)
     data = ("--nuscenes", "nuscenes", "--version", "v1.0-mini", "--split", "mini_val")
     for name, options in (("results.json", ()), ("other.json", ("--track",))):
         command = ["-m", "bevstack", "predict", "--weights", "tiny_cpu_t4", *data, *options]
         subprocess.run([sys.executable, *command, "--out", name], cwd=folder, check=True)
+
+
+def _prepare_drives(folder: Path) -> None:
+    """Make a drive of two frames out of the images: as pictures with poses, and as videos."""
+    times_us = (1_700_000_000_000_000, 1_700_000_000_500_000)
+    videos = {}
+    (folder / "videos").mkdir()
+    for camera in read_rig(folder / "rig.json").cameras:
+        picture = folder / "images" / (camera.image or f"{camera.name}.jpg")
+        (folder / "drive" / camera.name).mkdir(parents=True)
+        for time_us in times_us:
+            shutil.copy(picture, folder / "drive" / camera.name / f"{time_us}.jpg")
+        pictures = [cv2.cvtColor(cv2.imread(str(picture)), cv2.COLOR_BGR2RGB)] * 2
+        write_video(folder / "videos" / f"{camera.name}.mp4", pictures, 2.0)
+        videos[camera.name] = {"file": f"{camera.name}.mp4", "start_us": times_us[0], "fps": 2.0}
+    poses = [{"rotation_wxyz": [1, 0, 0, 0], "translation_m": [4 * i, 0, 0]} for i in range(2)]
+    pairs = zip(times_us, poses, strict=True)
+    frames = [{"timestamp_us": time_us, "world_from_ego": pose} for time_us, pose in pairs]
+    write_table(folder / "drive", frames)
+    write_table(folder / "videos", None, videos=videos)
 
 
 @pytest.fixture

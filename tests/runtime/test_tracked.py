@@ -167,4 +167,4 @@ def test_the_command_line_writes_tracks(detector, root, tmp_path, mirror):
 def test_a_single_picture_is_not_tracked(capsys, tmp_path):
     command = ["predict", "--config", "tiny_cpu", "--rig", "rig.json", "--images", ".", "--track"]
     assert main([*command, "--out", str(tmp_path / "boxes.json")]) != 0
-    assert "--nuscenes must be given with --track" in capsys.readouterr().err
+    assert "--nuscenes or --frames must be given with --track" in capsys.readouterr().err
