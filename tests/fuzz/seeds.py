@@ -2,4 +2,11 @@
 
 from __future__ import annotations
 
-SEEDS: dict[str, tuple[int, ...]] = {}
+SEEDS: dict[str, tuple[int, ...]] = {
+    "column_file": (63, 519),  # shapes and metadata of another kind
+    "results_columns": (72,),  # no metadata
+    "splits": (108,),  # a message of 10,000 characters
+    "traffic_elements": (17, 56),  # uneven lists, a missing field
+    "finished_figures": (43,),  # a specification of another kind
+    "tables": (105, 137, 280),  # messages of up to 800,000 characters
+}

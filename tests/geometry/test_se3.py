@@ -89,3 +89,17 @@ def test_an_error_names_a_matrix_that_is_no_rigid_motion(damage):
     with pytest.raises(ValueError, match=r"ego_from_cam must be .*\[1"):
         check_rigid("ego_from_cam", pose)
     check_rigid("ego_from_cam", random_poses(3))
+
+
+def test_a_mirrored_pose_is_named_as_left_handed() -> None:
+    mirror = torch.diag(torch.tensor((1.0, -1.0, 1.0, 1.0), dtype=torch.float64))
+    for poses, place in (
+        (random_poses(3) @ mirror, r" in entry \[0\]"),
+        (mirror, r"\(determinant -1\):"),
+    ):
+        with pytest.raises(ValueError, match=r"pose must be right-handed .*left-handed.*" + place):
+            check_rigid("pose", poses)
+    scaled = torch.eye(4, dtype=torch.float64)
+    scaled[0, 0] = 1.5
+    with pytest.raises(ValueError, match=r"rigid motion .*; got a rotation error of 1.25: check"):
+        check_rigid("pose", scaled)
