@@ -268,7 +268,7 @@ def test_images_are_decoded_as_small_as_in_training(tmp_path, monkeypatch, frame
         sizes[image.shape[:2]] += 1
         return image
 
-    monkeypatch.setattr("bevstack.datasets.nuscenes.read_image", read)
+    monkeypatch.setattr("bevstack.datasets.camera_images.read_image", read)
     predict_dataset(detector, data, tmp_path / "r.json")
     # four samples of six cameras, and three of four of which two are 100x50
     assert set(sizes) == {(12, 20), (25, 50)}
