@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib.util
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -76,10 +77,12 @@ def scenes_of_split(
             *(s for s, end in OFFICIAL_SPLITS.items() if tables.version.endswith(end)),
         ]
         closest = difflib.get_close_matches(split, known, n=1)
+        example = json.dumps({split: [str(name) for name in tables.scenes.name[:1]]})
+        remedy = f"name scenes with --scene, or group them in {tables.folder / SPLITS_FILE}, "
+        remedy = f"did you mean {closest[0]!r}?" if closest else f"{remedy}e.g. {example}"
         raise ValueError(
             f"split must be one of {', '.join(known) or 'none'} for {tables.version}; got "
-            f"{split!r}"
-            + (f"; did you mean {closest[0]!r}?" if closest else "; or name the scenes")
+            f"{split!r}; {remedy}"
         )
     where = f"split {split!r} in {tables.folder / SPLITS_FILE}"
     return _listed_scenes(tables, custom[split], where)

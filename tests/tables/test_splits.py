@@ -77,6 +77,9 @@ def test_other_splits_come_from_splits_json(root: Path) -> None:
     assert scenes_of_split(tables, "synth_val") == ("scene-0916",)
     with pytest.raises(ValueError, match="got 'synth_vall'; did you mean 'synth_val'"):
         scenes_of_split(tables, "synth_vall")
+    example = r'group them in .*splits\.json, e\.g\. \{"mine": \["scene-0103"\]\}'
+    with pytest.raises(ValueError, match=example):
+        scenes_of_split(tables, "mine")
     with pytest.raises(ValueError, match="got 'scene-0404'"):
         scenes_of_split(tables, "synth_train")
     with pytest.raises(ValueError, match=r"splits in its splits\.json: synth_val, synth_train"):
