@@ -4,6 +4,7 @@ from __future__ import annotations
 
 SEEDS: dict[str, tuple[int, ...]] = {
     "column_file": (63, 519),  # shapes and metadata of another kind
+    "results": (5200,),  # a message of 10,000 characters
     "results_columns": (72,),  # no metadata
     "splits": (108,),  # a message of 10,000 characters
     "traffic_elements": (17, 56),  # uneven lists, a missing field

@@ -11,6 +11,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from bevstack.json_files import shorten
+
 NO_SAMPLE = -1  # for a box whose sample_token is not in the list of samples
 NO_ATTRIBUTE = -1
 UNKNOWN_POINTS = -1
@@ -78,7 +80,7 @@ class BoxColumns:
         """Name one box for a message, by its number and its sample."""
         sample = self.sample[row]
         number = int(np.count_nonzero(self.sample[:row] == sample))
-        return f"box {number} of sample {str(self.sample_tokens[sample])!r}"
+        return f"box {number} of sample {shorten(str(self.sample_tokens[sample]))}"
 
 
 WIDTHS = {"translation": 3, "size": 3, "rotation": 4, "velocity": 2}

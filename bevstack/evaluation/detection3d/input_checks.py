@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bevstack.evaluation.detection3d.columns import BoxColumns
 from bevstack.evaluation.detection3d.metric_config import MetricConfig
+from bevstack.json_files import shorten
 
 
 def check_predictions(boxes: BoxColumns, config: MetricConfig) -> None:
@@ -88,8 +89,8 @@ def _check_counts(boxes: BoxColumns, config: MetricConfig) -> None:
     if counts.max() > config.max_boxes:
         sample = int(np.argmax(counts > config.max_boxes))
         raise ValueError(
-            f"results of sample {str(boxes.sample_tokens[sample])!r} must be a list of at most "
-            f"{config.max_boxes} boxes; got {counts[sample]}"
+            f"results of sample {shorten(str(boxes.sample_tokens[sample]))} must be a list of at "
+            f"most {config.max_boxes} boxes; got {counts[sample]}"
         )
 
 
@@ -102,5 +103,5 @@ def _refuse(boxes: BoxColumns, field: str, requirement: str, valid: NDArray[np.b
     name = {"score": "detection_score", "named_sample": "sample_token"}.get(field, field)
     if field == "named_sample":
         known = len(boxes.sample_tokens) > values >= 0
-        values = repr(str(boxes.sample_tokens[values])) if known else "an unknown sample"
+        values = shorten(str(boxes.sample_tokens[values])) if known else "an unknown sample"
     raise ValueError(f"{name} of {boxes.describe(row)} must be {requirement}; got {values}")

@@ -76,7 +76,7 @@ def columns_of_results(results: Results, *, strict: bool = False) -> BoxColumns:
 
 def parse_entries(sample_token: str, boxes: object, *, strict: bool = False) -> Entries:
     """Parse the boxes of one sample; see ``columns_of_results``."""
-    where = f"of sample {sample_token!r}"
+    where = f"of sample {shorten(sample_token)}"
     if not isinstance(boxes, list) or len(boxes) > MAX_BOXES:
         got = f"{len(boxes)}" if isinstance(boxes, list) else shorten(boxes)
         raise ValueError(f"results {where} must be a list of at most {MAX_BOXES} boxes; got {got}")
