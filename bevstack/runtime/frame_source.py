@@ -16,7 +16,7 @@ from torch import Tensor
 from bevstack.datasets.images import read_image, read_size
 from bevstack.runtime.frame_plans import VIDEO_INTERVAL_S, DriveFiles, FramePlan
 from bevstack.runtime.frames_table import TABLE_NAME, FramesTable, read_frames_table
-from bevstack.runtime.picture_times import find_pictures, frame_times
+from bevstack.runtime.picture_times import VIDEO_SUFFIXES, find_pictures, frame_times
 from bevstack.runtime.rig import Rig, RigCamera, assemble_frame, read_rig
 from bevstack.runtime.video import VideoReader, check_video_file
 from bevstack.types import Frame
@@ -170,6 +170,11 @@ def open_frames(
     rig = rig if isinstance(rig, Rig) else read_rig(rig)
     cameras = _working_cameras(rig, lost)
     source = Path(source)
+    if source.suffix.lower() in VIDEO_SUFFIXES and not source.is_dir():
+        raise ValueError(
+            f"frames must be given as a folder or a table; got the video {source}: name it in a "
+            f"table {TABLE_NAME} with its camera, start time and frame rate"
+        )
     path = source / TABLE_NAME if source.is_dir() else source
     names = [camera.name for camera in rig.cameras]
     table = None if source.is_dir() and not path.exists() else read_frames_table(path, names)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from bevstack.runtime.rig import RigCamera
 from bevstack.times import MAX_CAMERA_AGE_S, whole_microseconds
 
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi")
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 # The digits at the end of a name, unless they are the fraction of a number of seconds.
 _TIME = re.compile(r"(?:^|[^0-9.])([0-9]{1,30})$")
@@ -85,6 +86,8 @@ def choose_times(
     step = 1e6 * interval_s
     tick = np.rint(elapsed / step)
     order = np.lexsort((np.abs(elapsed - tick * step), tick))  # the nearest of each tick first
+    spacing = float(np.median(np.diff(elapsed))) if len(elapsed) > 1 else 0.0
+    order = order[tick[order] * step <= elapsed[-1] + spacing / 2]  # no tick after the last frame
     _, first = np.unique(tick[order], return_index=True)
     return np.sort(order[first])
 
@@ -131,9 +134,11 @@ def _frame_folders(
     folder: Path, inner: Sequence[Path], cameras: Sequence[RigCamera]
 ) -> dict[str, CameraPictures]:
     if not inner:
+        has_video = any(path.suffix.lower() in VIDEO_SUFFIXES for path in folder.iterdir())
+        remedy = ": videos need a table with their start times and frame rates" * has_video
         raise ValueError(
             f"{folder} must hold a folder a camera, a folder a frame, or a table frames.json; got "
-            "no folder and no table"
+            f"no folder and no table{remedy}"
         )
     found: dict[str, list[tuple[str, Path]]] = {camera.name: [] for camera in cameras}
     for frame in inner:

@@ -55,6 +55,40 @@ def detections() -> Any:
     return top | {"detections": [box, unknown]}
 
 
+def frame_detections() -> Any:
+    """Return the boxes of two frames, some of them tracked."""
+    boxes = detections()["detections"]
+    eye = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    tracked = [box | {"track": number} for number, box in enumerate(boxes)]
+    first = {"timestamp_us": 3, "world_from_ego": eye, "lost": ["rear"], "detections": tracked}
+    second = {"timestamp_us": 9, "world_from_ego": None, "lost": [], "detections": boxes}
+    top = {"format": "bevstack-frames-detections-1", "frame": "ego", "classes": ["car", "tram"]}
+    return top | {"frames": [first, second]}
+
+
+def frame_tables() -> list[Any]:
+    """Return tables of the frames of a drive: with pictures and poses, and with videos."""
+    pose = {"rotation_wxyz": [1, 0, 0, 0], "translation_m": [4.0, 2.0, 0.0]}
+    eye = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    front = {"image": "front/5.jpg", "timestamp_us": 499_000, "world_from_ego": pose}
+    frames = [
+        {"timestamp_us": 0, "world_from_ego": eye},
+        {
+            "timestamp_us": 500_000,
+            "world_from_ego": pose,
+            "cameras": {"front": front, "rear": None},
+        },
+        {"timestamp_us": 1_000_000, "world_from_ego": pose, "cameras": {"rear": "rear/7.png"}},
+    ]
+    video = {"file": "front.mp4", "start_us": 20_000, "fps": 12.5}
+    top = {"format": "bevstack-frames-1"}
+    return [
+        top | {"frames": frames},
+        top | {"frames": frames[:1], "videos": {"front": video}},
+        top | {"videos": {"front": video, "rear": video}},
+    ]
+
+
 def results() -> Any:
     """Return results of two samples in nuScenes' format."""
     box = {

@@ -73,6 +73,37 @@ DETECTIONS = record(
 )
 
 
+_FRAME_DETECTIONS = record(
+    {"timestamp_us": integer(0), "detections": listing(_DETECTION)},
+    {"world_from_ego": one_of(null, _POSE), "lost": listing(text)},
+    open=True,
+)
+FRAME_DETECTIONS = record(
+    {
+        "format": members("bevstack-frames-detections-1"),
+        "frame": members("ego"),
+        "classes": listing(text),
+        "frames": listing(_FRAME_DETECTIONS),
+    },
+    open=True,
+)
+
+_IMAGE = record({"image": text}, {"timestamp_us": _TIME, "world_from_ego": one_of(null, _POSE)})
+_CAMERAS = record({}, {name: one_of(null, text, _IMAGE) for name in ("front", "rear")})
+_LISTED_FRAME = record(
+    {"timestamp_us": integer(0)},
+    {"world_from_ego": one_of(null, _POSE), "cameras": one_of(null, _CAMERAS)},
+)
+_VIDEO = record({"file": text, "start_us": integer(0), "fps": number(0, 1000, above=0)})
+FRAME_TABLE = record(
+    {"format": members("bevstack-frames-1")},
+    {
+        "frames": one_of(null, listing(_LISTED_FRAME)),
+        "videos": record({}, {"front": _VIDEO, "rear": _VIDEO}),
+    },
+)
+
+
 def _velocity(place: str, value: Any) -> str | None:
     """Accept finite numbers or NaN."""
     finite = [0.0 if isinstance(part, float) and part != part else part for part in value]

@@ -25,6 +25,8 @@ from bevstack.experiments.finished import read_finished_file
 from bevstack.experiments.judge.turned_world import world_spec
 from bevstack.experiments.study.study import add_time, read_plan
 from bevstack.runtime.detections_file import read_detections
+from bevstack.runtime.frame_detections_file import read_frame_detections
+from bevstack.runtime.frames_table import read_frames_table
 from bevstack.runtime.rig import frame_from_rig, read_rig
 from bevstack.synthetic import WorldSpec
 from bevstack.synthetic.spec import GENERATOR_VERSION
@@ -51,6 +53,21 @@ def _read_rig(folder: Path, content: Any) -> None:
 
 def _read_detections(folder: Path, content: Any) -> None:
     read_detections(write_file(folder / "boxes.json", content))
+
+
+def _read_frame_detections(folder: Path, content: Any) -> None:
+    """Read the boxes of many frames, with one frame a line where the document allows it."""
+    path = write_file(folder / "drive.json", content)
+    if isinstance(content, dict) and isinstance(content.get("frames"), list) and len(content) > 1:
+        head = json.dumps({key: value for key, value in content.items() if key != "frames"})
+        frames = ",\n".join(map(json.dumps, content["frames"]))
+        path.write_text(f'{head[:-1]}, "frames": [\n{frames}{chr(10) * bool(frames)}]}}\n')
+    for _ in read_frame_detections(path)[0]:
+        pass
+
+
+def _read_frame_table(folder: Path, content: Any) -> None:
+    read_frames_table(write_file(folder / "frames.json", content), ("front", "rear"))
 
 
 def _read_results(folder: Path, content: Any, *, strict: bool) -> None:
@@ -166,6 +183,20 @@ READERS = (
         mutate=_json_with_nan,
         read=_read_detections,
         kind=kinds.DETECTIONS,
+    ),
+    Reader(
+        name="frame_detections",
+        start=start_with(documents.frame_detections()),
+        mutate=_json_with_nan,
+        read=_read_frame_detections,
+        kind=kinds.FRAME_DETECTIONS,
+    ),
+    Reader(
+        name="frame_tables",
+        start=start_with(*documents.frame_tables()),
+        mutate=_json_with_nan,
+        read=_read_frame_table,
+        kind=kinds.FRAME_TABLE,
     ),
     Reader(
         name="results",

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from bevstack.runtime.frame_source import open_frames
+from bevstack.runtime.picture_times import choose_times
 from bevstack.types import Frame
 from tests.runtime.drives import write_table
 from tests.runtime.test_rig import small_rig
@@ -112,6 +113,29 @@ def test_an_interval_takes_frames_as_the_model_was_trained(tmp_path: Path) -> No
     for interval in (0.0, -1.0, float("nan"), float("inf"), 1e-9):
         with pytest.raises(ValueError, match=r"interval must be from 0.001 to 3600 s"):
             source.frames(interval_s=interval)
+
+
+@pytest.mark.parametrize(
+    ("spacing_s", "count", "interval_s", "wanted"),
+    [
+        (0.5, 8, 1.0, [0, 2, 4, 6]),
+        (0.5, 3, 0.5, [0, 1, 2]),
+        (0.5, 3, 0.1, [0, 1, 2]),
+        (0.75, 4, 0.5, [0, 1, 2, 3]),
+        (0.1, 11, 0.25, [0, 2, 5, 7, 10]),
+        (0.5, 1, 0.5, [0]),
+        (0.5, 4, 3600.0, [0]),
+    ],
+)
+def test_the_frames_nearest_to_the_interval_are_chosen(
+    spacing_s: float, count: int, interval_s: float, wanted: list[int]
+) -> None:
+    jitter = np.random.default_rng(0).integers(-3000, 3000, count)
+    times = START + np.rint(1e6 * spacing_s * np.arange(count)).astype(np.int64)
+    assert choose_times(times, interval_s).tolist() == wanted
+    jitter[0] = 0
+    if (spacing_s, interval_s) != (0.1, 0.25):  # where two frames are equally near
+        assert choose_times(times + jitter, interval_s).tolist() == wanted
 
 
 def test_a_table_gives_times_and_poses_to_pictures_found_by_time(tmp_path: Path) -> None:

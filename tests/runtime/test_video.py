@@ -154,6 +154,15 @@ def test_a_file_that_is_no_video_is_refused(
         source_in(folder)
 
 
+def test_videos_without_a_table_are_refused(tmp_path: Path) -> None:
+    folder = drive(tmp_path)
+    (folder / "frames.json").unlink()
+    with pytest.raises(ValueError, match="no table: videos need a table with their start times"):
+        source_in(folder)
+    with pytest.raises(ValueError, match=r"got the video .*front.mp4: name it in a table"):
+        open_frames(folder / "rig.json", folder / "front.mp4")
+
+
 def test_a_damaged_header_and_another_size_are_refused(tmp_path: Path) -> None:
     folder = drive(tmp_path)
     data = (folder / "front.mp4").read_bytes()

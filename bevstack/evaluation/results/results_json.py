@@ -90,6 +90,8 @@ def _name_other_kind(content: dict[str, Any]) -> str:
     """Return the remedy if the file is known to be of another kind."""
     if str(content.get("format", "")).startswith("bevstack-detections"):
         return ": these are the boxes of one frame of `bevstack predict --rig`, without samples"
+    if str(content.get("format", "")).startswith("bevstack-frames-detections"):
+        return ": these are the boxes of a drive of `bevstack predict --rig --frames`"
     if "nd_score" in content or "mean_dist_aps" in content:
         return ": these are the metrics of an evaluation; give the results that it scored"
     return ""

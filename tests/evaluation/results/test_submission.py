@@ -136,6 +136,10 @@ def test_a_cut_off_file_is_refused_with_the_byte(tmp_path: Path) -> None:
             '{"format": "bevstack-detections-1", "detections": []}',
             "these are the boxes of one frame of `bevstack predict --rig`",
         ),
+        (
+            '{"format": "bevstack-frames-detections-1", "frames": []}',
+            "these are the boxes of a drive of `bevstack predict --rig --frames`",
+        ),
         ('{"meta": {}, "nd_score": 0.1}', "these are the metrics of an evaluation"),
         ("[" * 100_000, "must be JSON; got too many nested lists or objects in"),
         ('{"meta": {}, "results": ' + "[" * 100_000, "got too many nested lists or objects in"),
