@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bevstack.json_files import expect_integer, expect_object, parse_json
 from bevstack.models.weights import (
     DamagedWeightsError,
     read_safetensors,
@@ -188,8 +189,11 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], str, RunPosition]:
         ValueError: the file is damaged or is not a checkpoint of bevstack.
     """
     tensors, metadata = _read(path)
-    recipe = json.loads(metadata["config"])["training"]
-    position = _position(path, metadata, recipe["batch_size"])
+    where = f"configuration of {path}"
+    config = expect_object(where, parse_json(metadata["config"], where, allow_nan=True))
+    recipe = expect_object(f"training in the {where}", config.get("training"))
+    size = expect_integer(f"training.batch_size in the {where}", recipe.get("batch_size"), low=1)
+    position = _position(path, metadata, size)
     weights = _with_prefix(tensors, "model.") | _with_prefix(tensors, "average.")
     return weights, metadata["config"], position
 
