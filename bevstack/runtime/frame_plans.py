@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from bevstack.runtime.picture_times import (
     reach_us,
     within,
 )
+from bevstack.runtime.pose_track import PoseTrack
 
 VIDEO_INTERVAL_S = 0.5  # between the frames of videos without a list of frames, as in nuScenes
 
@@ -30,7 +32,7 @@ class PlannedPicture(NamedTuple):
 
     source: Path | int  # an image file, or the number of a picture in the camera's video
     timestamp_us: int
-    world_from_ego: Tensor | None = None  # (4, 4) at the picture's time
+    world_from_ego: Tensor | None = None  # (4, 4) at the picture's time; None: the frame's
 
 
 class FramePlan(NamedTuple):
@@ -110,9 +112,22 @@ class DriveFiles:
             time_us = start + round(1e6 * interval_s * number)
             yield self._plan(ListedFrame(timestamp_us=time_us), (half, half))
 
+    @cached_property
+    def _track(self) -> PoseTrack:
+        posed = [(frame.timestamp_us, frame.world_from_ego) for frame in self.listed]
+        times = np.array([time_us for time_us, _ in posed], dtype=np.int64)
+        return PoseTrack(times, [pose for _, pose in posed if pose is not None])
+
     def _plan(self, frame: ListedFrame, reach: Sequence[float]) -> FramePlan:
         found = {name: self._picture(name, frame, reach) for name in self.cameras}
         pictures = {name: picture for name, picture in found.items() if picture is not None}
+        if frame.world_from_ego is not None:
+            pictures = {
+                name: picture
+                if picture.world_from_ego is not None or picture.timestamp_us == frame.timestamp_us
+                else picture._replace(world_from_ego=self._track.at(picture.timestamp_us))
+                for name, picture in pictures.items()
+            }
         return FramePlan(frame.timestamp_us, frame.world_from_ego, pictures)
 
     def _picture(

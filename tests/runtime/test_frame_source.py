@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,9 @@ def test_a_table_gives_times_and_poses_to_pictures_found_by_time(tmp_path: Path)
     assert frames[0].camera_timestamp_us == (START, START)
     assert frames[1].world_from_ego is not None
     assert frames[1].world_from_ego[:3, 3].tolist() == [7, 0, 0]
+    assert frames[1].world_from_ego_at_camera is None  # taken at the frame's time
+    poses = frames[0].world_from_ego_at_camera  # taken 0.02 s before, at 2 m in 0.48 s
+    assert poses is not None and poses[:, 0, 3].tolist() == pytest.approx([5 - 2 / 24] * 2)
     assert shown(open_frames(path, tmp_path / "frames.json")) == shown(source)
 
 
@@ -185,6 +189,16 @@ def test_pictures_are_read_when_their_frame_is_asked_for(tmp_path: Path) -> None
     (tmp_path / "front" / f"{START + STEP}.png").unlink()
     with pytest.raises(FileNotFoundError, match=rf"{START + STEP}.png"):
         next(frames)
+
+
+def test_one_frame_is_in_memory_at_a_time(tmp_path: Path) -> None:
+    times = [STEP * number for number in range(6)]
+    source = open_frames(camera_folders(tmp_path, times, times), tmp_path)
+    images = []
+    for frame in source.frames():
+        images.append(weakref.ref(frame.images[0]))
+        del frame
+    assert len(images) == 6 and all(image() is None for image in images[:-1])
 
 
 def test_an_old_picture_counts_as_lost(tmp_path: Path) -> None:

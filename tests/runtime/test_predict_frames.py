@@ -62,6 +62,25 @@ def test_a_scene_as_a_drive_gives_the_boxes_of_the_data_set(
         assert_equal(result.detections, step.detections, 1e-6)
 
 
+def test_poses_between_frames_are_close_to_those_of_the_data_set(
+    root: Path, drive: Path, tmp_path: Path
+) -> None:
+    folder = copied(drive, tmp_path)
+    table = read_table(folder)
+    for frame in table["frames"]:
+        for camera in frame["cameras"].values():
+            del camera["world_from_ego"]
+    write_table(folder, table["frames"])
+    data = dataset(root, "synth_val")
+    for index, got in enumerate(open_frames(folder / "rig.json", folder).frames()):
+        frame = data.frame(index, load_images=False)
+        assert got.camera_timestamp_us == frame.camera_timestamp_us
+        wanted, poses = frame.world_from_ego_at_camera, got.world_from_ego_at_camera
+        moved = (wanted[:, :3, 3] - frame.world_from_ego[:3, 3]).norm(dim=-1).max()
+        missed = (wanted[:, :3, 3] - poses[:, :3, 3]).norm(dim=-1).max()
+        assert moved > 0.1 and missed < 0.1 * moved  # vehicles brake and turn between key frames
+
+
 @pytest.mark.parametrize("options", [[], ["--track"], ["--track", "--mirror"]])
 def test_the_command_gives_the_stream_in_python_bit_for_bit(
     detector: Detector, drive: Path, tmp_path: Path, options: list[str]
