@@ -123,7 +123,7 @@ class TableColumns:
 
 
 def _location(table: str, row: int, token: object, field: str) -> str:
-    return f"{field} in {table}.json (row {row}, token {token!r})"
+    return f"{field} in {table}.json (row {row}, token {shorten(token)})"
 
 
 def _parse_with_msgspec(path: Path, kinds: Mapping[str, Field]) -> dict[str, Column] | None:
@@ -185,9 +185,15 @@ def _parse_with_json(path: Path, kinds: Mapping[str, Field]) -> dict[str, Column
                 raise ValueError(
                     f"{location} must {kind.requirement}; got {shorten(row.get(name))}"
                 )
-    return {
-        name: kind.join([kind.pack([r.get(name) for r in rows])]) for name, kind in kinds.items()
-    }
+    try:
+        return {
+            name: kind.join([kind.pack([r.get(name) for r in rows])])
+            for name, kind in kinds.items()
+        }
+    except UnicodeEncodeError as error:  # half of a surrogate pair, which JSON can escape
+        raise ValueError(
+            f"{path} must hold text that UTF-8 can encode; got {error.object[:20]!r}"
+        ) from None
 
 
 def _load_rows(path: Path) -> Sequence[Mapping[str, Any]]:

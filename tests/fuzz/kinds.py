@@ -216,5 +216,7 @@ def difference(place: str, given: Any, taken: Any) -> str | None:
     if isinstance(given, list) and isinstance(taken, list) and len(given) == len(taken):
         pairs = enumerate(zip(given, taken, strict=True))
         return next(filter(None, (difference(f"{place}[{i}]", *pair) for i, pair in pairs)), None)
+    if isinstance(taken, float) and isinstance(given, int) and not isinstance(given, bool):
+        given = float(given)
     same = given == taken and isinstance(given, bool) == isinstance(taken, bool)
     return None if same else f"{place} is {given!r:.60} and was taken as {taken!r:.60}"

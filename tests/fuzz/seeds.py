@@ -8,6 +8,6 @@ SEEDS: dict[str, tuple[int, ...]] = {
     "results_columns": (72,),  # no metadata
     "splits": (108,),  # a message of 10,000 characters
     "traffic_elements": (17, 56),  # uneven lists, a missing field
-    "finished_figures": (43,),  # a specification of another kind
-    "tables": (105, 137, 280),  # messages of up to 800,000 characters
+    "finished_figures": (43, 7099),  # a specification of another kind, a long message
+    "tables": (137, 5046, 6967, 7107),  # long messages, half of a surrogate pair
 }

@@ -49,7 +49,7 @@ def world_spec(root: Path) -> WorldSpec:
     if len(size) != 2:
         raise ValueError(f"image_size of the {where} must be 2 numbers; got {shorten(size)}")
     for name, value in {**fields, "height": size[0], "width": size[1]}.items():
-        _check_kind(f"{name} of the {where}", name, value)
+        _check_kind(f"{name[:60]} of the {where}", name, value)
     return WorldSpec(**{**fields, "image_size": (size[0], size[1])})
 
 
