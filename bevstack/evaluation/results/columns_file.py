@@ -68,8 +68,8 @@ def read_columns(path: Path | str) -> ReadResults:
         ) from None
     except (SafetensorError, ValueError, TypeError, KeyError) as error:
         raise ValueError(
-            f"results file must hold columns as bevstack writes them; got {error} in {path}: the "
-            "file is damaged or of another kind"
+            f"results file must hold columns as bevstack writes them; got {str(error)[:300]} in "
+            f"{path}: the file is damaged or of another kind"
         ) from None
 
 
