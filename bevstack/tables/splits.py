@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from bevstack.json_files import read_json, shorten
+from bevstack.json_files import expect_text, read_json, shorten
 from bevstack.tables.reader import Tables
 
 MINI_SPLITS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -157,6 +157,7 @@ def _custom_splits(tables: Tables) -> Mapping[str, list[str]]:
     if not isinstance(splits, dict):
         raise ValueError(f"{path} must {requirement}; got {shorten(splits)}")
     for name, scenes in splits.items():
+        expect_text(f"name of a split in {path}", name)
         if not isinstance(scenes, list) or not all(isinstance(scene, str) for scene in scenes):
             raise ValueError(
                 f"{path} must {requirement}; got {shorten(scenes)} for {name!r}: write it as "
