@@ -31,6 +31,12 @@ def check_history(detector: FrameDetector, source: FrameSource) -> None:
         ValueError: the model uses future frames; or it uses past frames, or tracks objects, and the
             frames have no poses.
     """
+    offsets = detector.config.frames
+    if offsets[-1] > 0:
+        raise ValueError(
+            f"frames of the model must not look ahead in a drive; got {offsets}: take another "
+            "model, or predict each frame by itself with --no-history"
+        )
     if detector.stream().uses_history and not source.has_poses:
         raise ValueError(
             "world_from_ego must be given for every frame, since the model uses past frames or "

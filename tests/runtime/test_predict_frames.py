@@ -22,6 +22,7 @@ from bevstack.runtime.stream_protocol import FrameDetector
 from bevstack.runtime.tracked import TrackedDetector
 from bevstack.types import Detections
 from tests.runtime.drives import export_scene, read_table, write_table
+from tests.runtime.test_streaming import temporal
 from tests.small_world import CONFIG, dataset
 
 
@@ -131,6 +132,18 @@ def test_frames_without_poses_need_no_history(
     command = [str(word) for word in [*command, "--out", tmp_path / "x.json"]]
     assert main([*command, "--track"]) == 2
     assert "world_from_ego must be given for every frame with --track" in capsys.readouterr().err
+
+
+def test_a_model_of_future_frames_predicts_a_drive_without_history(
+    drive: Path, tmp_path: Path
+) -> None:
+    looking_ahead = build(temporal(frames=(-1, 0, 1)))
+    source = open_frames(drive / "rig.json", drive)
+    with pytest.raises(ValueError, match=r"must not look ahead in a drive; got \(-1, 0, 1\)"):
+        predict_frames(looking_ahead, source, tmp_path / "o.json")
+    predict_frames(looking_ahead, source, tmp_path / "o.json", history=False)
+    first = next(source.frames())
+    assert_equal(read(tmp_path / "o.json")[0].detections, looking_ahead.predict(first))
 
 
 def test_a_camera_without_a_picture_is_lost_in_its_frame(
