@@ -101,6 +101,8 @@ class ColumnFile:
             end = max((entry["data_offsets"][1] for entry in self._header.values()), default=0)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             raise DamagedFileError("has no column header") from None
+        if not isinstance(end, int):
+            raise DamagedFileError("has no column header")
         if self._start + end != size:
             raise DamagedFileError(f"has {size} bytes instead of {self._start + end}")
 

@@ -80,7 +80,7 @@ def _number(path: Path, number: int, key: str, value: object) -> float:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(
-            f"{key} in line {number} of {path} must be a number or null; got {shorten(value)}"
+            f"{key[:60]} in line {number} of {path} must be a number or null; got {shorten(value)}"
         )
     return value
 

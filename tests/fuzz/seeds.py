@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 SEEDS: dict[str, tuple[int, ...]] = {
-    "column_file": (63, 519),  # shapes and metadata of another kind
+    "column_file": (63, 519, 4410),  # shapes and metadata of another kind
     "results": (5200,),  # a message of 10,000 characters
     "results_columns": (72, 5836),  # no metadata, a long message
     "splits": (108, 1059, 1428),  # a message of 10,000 characters
