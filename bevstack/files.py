@@ -11,7 +11,6 @@ import contextlib
 import errno
 import functools
 import hashlib
-import json
 import logging
 import os
 import re
@@ -19,7 +18,7 @@ import secrets
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -45,10 +44,9 @@ def write_atomically(
 ) -> None:
     """Write a file atomically, and create its folder if necessary.
 
-    The content goes to a temporary file beside ``path``. The temporary file replaces ``path`` only
-    when it is complete and on the disk. After an error, a full disk or a kill, an older file is
-    therefore unchanged. A temporary file that a kill left behind is removed by the next process
-    that writes into the folder.
+    The content goes to a temporary file beside ``path``, which replaces ``path`` only when it is
+    complete and on the disk. After an error or a kill, an older file is unchanged. A temporary file
+    that a kill left behind is removed by the next process that writes into the folder.
 
     Args:
         path: the file.
@@ -59,13 +57,11 @@ def write_atomically(
             ``path``.
     """
     path = Path(path)
-    try:
+    with naming(path, always=True):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
             for chunk in (content,) if isinstance(content, bytes) else content:
                 file.write(chunk)
-    except OSError as error:
-        raise type(error)(error.errno, error.strerror, str(path)) from error
     _LOG.info("wrote %s", path)
 
 
@@ -81,6 +77,22 @@ def write_text_atomically(
     """
     chunks = (text,) if isinstance(text, str) else text
     write_atomically(path, (chunk.encode() for chunk in chunks))
+
+
+@contextlib.contextmanager
+def naming(path: Path | str, *, always: bool = False) -> Iterator[None]:
+    """Add the path to an error of the operating system: Python names a file at opening alone.
+
+    Args:
+        path: the file that the block reads or writes.
+        always: replace also another path, such as that of a temporary file.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or (error.filename is not None and not always):
+            raise
+        raise type(error)(error.errno, error.strerror, str(path)) from error
 
 
 @contextlib.contextmanager
@@ -100,15 +112,17 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
-            file.flush()
-            if sync:
-                os.fsync(file.fileno())
-            if _CAN_LOCK:
-                os.replace(temporary, path)  # while the lock keeps other processes away
+            with naming(path, always=True):
+                file.flush()
+                if sync:
+                    os.fsync(file.fileno())
+                if _CAN_LOCK:
+                    os.replace(temporary, path)  # while the lock keeps other processes away
         if not _CAN_LOCK:
             os.replace(temporary, path)  # Windows moves closed files only
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the first error is the one to report
+            temporary.unlink(missing_ok=True)
         raise
 
 
@@ -127,7 +141,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     descriptor, temporary = _create_locked_folder(path)
     try:
         yield temporary
-        os.replace(temporary, path)
+        with naming(path, always=True):
+            os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         if descriptor is not None:
@@ -151,8 +166,7 @@ def scratch_folder() -> Iterator[Path]:
 def remove_leftovers(folder: Path) -> None:
     """Remove temporary files and folders that killed processes of bevstack left in a folder.
 
-    They are known by their names. Those of running processes are locked and stay, and so do those
-    that belong to another user.
+    They are known by their names. Locked ones of running processes and other users' ones stay.
     """
     if not _CAN_LOCK:
         return
@@ -232,21 +246,19 @@ def read_regular_file(path: Path | str, limit_bytes: int, *, what: str = "file")
             raise
         shown = str(path)[:300]
         raise ValueError(f"{what} must be a file; got {shown} ({error.strerror})") from None
-    state = os.fstat(descriptor)
+    with naming(path):
+        state = os.fstat(descriptor)
     if not stat.S_ISREG(state.st_mode):
         os.close(descriptor)
         kind = "a folder" if stat.S_ISDIR(state.st_mode) else "a device or pipe"
         raise ValueError(f"{what} must be a regular file; got {path}, {kind}")
-    with os.fdopen(descriptor, "rb") as file:
+    with naming(path), os.fdopen(descriptor, "rb") as file:
         if state.st_size > limit_bytes:
+            most, size = limit_bytes / 1e6, state.st_size / 1e6
             raise ValueError(
-                f"{what} must have at most {limit_bytes / 1e6:.0f} MB; got {path} with "
-                f"{state.st_size / 1e6:.0f} MB"
+                f"{what} must have at most {most:.0f} MB; got {path} with {size:.0f} MB"
             )
-        try:
-            content = file.read(state.st_size + 1)
-        except OSError as error:
-            raise type(error)(error.errno, error.strerror, str(path)) from error
+        content = file.read(state.st_size + 1)
     if len(content) != state.st_size:
         raise ValueError(
             f"{what} must not change while it is read; got {path}, which changed: read it again "
@@ -261,27 +273,6 @@ def is_private(path: Path | str) -> bool:
     return not hasattr(os, "getuid") or (state.st_uid == os.getuid() and not state.st_mode & 0o022)
 
 
-def sort_safetensors_metadata(data: bytes) -> tuple[bytes, memoryview]:
-    """Sort the metadata of a safetensors file by key.
-
-    The safetensors library writes metadata in the random order of a hash table. The same tensors
-    and metadata would give a file with a different digest each time.
-
-    Args:
-        data: the whole file. Format: 8 bytes of header size, a JSON header, padded with spaces to
-            a multiple of 8 bytes, and the tensors (safetensors README, "Format").
-
-    Returns:
-        The new header with its size, and a view of the tensors, which are not copied.
-    """
-    end = 8 + int.from_bytes(data[:8], "little")
-    header = json.loads(data[8:end])
-    header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text, memoryview(data)[end:]
-
-
 def _temporary_name(path: Path) -> Path:
     return path.with_name(f".{path.name[:40]}.bevstack-{secrets.token_hex(8)}.part")
 
@@ -294,7 +285,7 @@ def _create_locked(path: Path) -> tuple[int, Path]:
         descriptor = os.open(temporary, flags, 0o666)  # less the umask, as for ordinary files
         _lock(descriptor)
         # Before it was locked, a process that looks for leftovers may have removed it.
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError), _removed_on_error(temporary.unlink):
             if not _CAN_LOCK or os.path.samestat(os.fstat(descriptor), os.lstat(temporary)):
                 return descriptor, temporary
         os.close(descriptor)
@@ -306,12 +297,23 @@ def _create_locked_folder(path: Path, *, mode: int = 0o777) -> tuple[int | None,
         temporary.mkdir(mode)
         if not _CAN_LOCK:
             return None, temporary
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError), _removed_on_error(temporary.rmdir):
             descriptor = os.open(temporary, os.O_RDONLY)
             _lock(descriptor)
             if temporary.is_dir():
                 return descriptor, temporary
             os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _removed_on_error(remove: Callable[[], None]) -> Iterator[None]:
+    """Remove a new temporary file or folder if it cannot be examined."""
+    try:
+        yield
+    except OSError:
+        with contextlib.suppress(OSError):
+            remove()
+        raise
 
 
 def _lock(descriptor: int) -> None:

@@ -84,8 +84,11 @@ def read_bytes(
         raise ValueError(
             f"{subject} must have at most {max_bytes} bytes; got {state.st_size} in {path}"
         )
-    with open(path, "rb") as file:
-        return file.read() if max_bytes is None else file.read(max_bytes)
+    try:
+        with open(path, "rb") as file:
+            return file.read() if max_bytes is None else file.read(max_bytes)
+    except OSError as error:  # Python names the file at opening alone
+        raise type(error)(error.errno, error.strerror, str(path)) from error
 
 
 def parse_json(

@@ -27,7 +27,7 @@ from tests.sources import (
 
 # The table of DESIGN, section 3: a package imports only from lower rows and from itself.
 TABLE = (
-    ("vocabulary", "shapes", "files", "json_files", "times"),
+    ("vocabulary", "shapes", "files", "json_files", "safetensors_metadata", "times"),
     ("ops", "geometry"),
     ("config", "types"),
     ("tables", "render", "tracking", "language"),

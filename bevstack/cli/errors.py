@@ -67,5 +67,5 @@ def _explain_missing_module(error: ModuleNotFoundError) -> str | None:
 def _explain_os_error(error: OSError) -> str:
     assert error.errno is not None  # checked by ``explain``
     requirement, remedy = OS_ERRORS.get(error.errno, _OTHER_OS_ERROR)
-    path = str(error.filename) if error.filename is not None else "the output file"
+    path = str(error.filename) if error.filename is not None else "each file"
     return f"{path} must {requirement}; got {error.strerror or type(error).__name__}; {remedy}"

@@ -14,6 +14,7 @@ from pathlib import Path
 from bevstack.config.detector import Config
 from bevstack.config.overrides import with_overrides
 from bevstack.config.serialization import section_types
+from bevstack.files import naming
 
 _LOG = logging.getLogger(__name__)
 
@@ -71,7 +72,8 @@ def describe_packaged() -> dict[str, str]:
 
 def _run(path: Path) -> object:
     try:
-        return runpy.run_path(str(path)).get("CONFIG")
+        with naming(path):
+            return runpy.run_path(str(path)).get("CONFIG")
     except TypeError as error:
         raise ValueError(_with_suggestion(path, error)) from None
 

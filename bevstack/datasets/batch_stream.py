@@ -32,6 +32,9 @@ class LoadingError:
 
     def named(self) -> Exception:
         """Return the error as a built-in type, with the sample's token in its message."""
+        if isinstance(self.error, OSError) and self.error.errno is not None:
+            reason = f"{self.error.strerror} (sample {self.sample_token})"
+            return OSError(self.error.errno, reason, self.error.filename)
         types = (FileNotFoundError, OSError, ValueError)
         error_type = next(kind for kind in types if isinstance(self.error, kind))
         return error_type(f"{self.error} (sample {self.sample_token})")

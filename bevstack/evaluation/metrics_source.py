@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bevstack.evaluation.detection3d.metrics import DetectionMetrics
 from bevstack.evaluation.scoring import SOURCE_KEY, SUMMARY_NAME, Scored, write_metrics
+from bevstack.files import naming
 
 
 def write_metrics_of(
@@ -63,7 +64,8 @@ def check_owner(folder: Path, results: Path, metrics: DetectionMetrics | None = 
         return
     source = owner = None
     try:
-        summary = json.loads(path.read_bytes())
+        with naming(path):
+            summary = json.loads(path.read_bytes())
         source = summary.get(SOURCE_KEY, {}).get("results")
         owner = DetectionMetrics.from_summary(summary)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from bevstack.files import naming
+
 # Metadata key of the checksum. Readers take it out, so that a copy of the metadata has none.
 CHECKSUM_KEY = "bevstack_sha256"
 _CHUNK_BYTES = 1 << 20
@@ -63,7 +65,7 @@ def find_packaged(path: Path) -> PackagedFile | None:
 def hash_content(path: Path) -> str:
     """Return the SHA-256 of a whole file."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with naming(path), path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
@@ -71,7 +73,7 @@ def hash_content(path: Path) -> str:
 
 def _hash_header(path: Path, num_bytes: int) -> str:
     """Return the SHA-256 of a safetensors header: 8 bytes of its length, then JSON."""
-    with path.open("rb") as file:
+    with naming(path), path.open("rb") as file:
         start = file.read(8)
         length = min(int.from_bytes(start, "little"), num_bytes)
         return hashlib.sha256(start + file.read(length)).hexdigest()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bevstack.files import naming
+
 NUM_BYTES = 512  # of a file's start that `describe_start` looks at
 
 # First bytes of files written by torch.save: a zip archive, or a pickle of protocol 2 to 5.
@@ -40,7 +42,7 @@ _BINARIES = (
 
 def read_start(path: Path) -> bytes:
     """Return the first bytes of a file, for the functions below."""
-    with path.open("rb") as file:
+    with naming(path), path.open("rb") as file:
         return file.read(NUM_BYTES)
 
 

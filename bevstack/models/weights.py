@@ -13,9 +13,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from bevstack.files import sort_safetensors_metadata, write_atomically
+from bevstack.files import write_atomically
 from bevstack.models.checksum import CHECKSUM_KEY, compute_checksum, find_packaged, hash_content
 from bevstack.models.file_kinds import PICKLE_STARTS, describe_start, read_start
+from bevstack.safetensors_metadata import sort_safetensors_metadata
 
 _LOG = logging.getLogger(__name__)
 BACKBONE = "backbone."  # prefix of the weights that the tasks of a model share

@@ -21,7 +21,7 @@ from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.datasets.sampling import scene_owners
 from bevstack.evaluation.results.result_boxes import results_of_frame
 from bevstack.evaluation.results.submission import write_submission
-from bevstack.files import safe_name, write_text_atomically
+from bevstack.files import naming, safe_name, write_text_atomically
 from bevstack.json_files import expect_object, parse_json, read_bytes, read_json
 from bevstack.runtime.detections_file import write_detections
 from bevstack.runtime.rig import frame_from_rig, read_rig
@@ -60,11 +60,12 @@ def check_writable(out: Path) -> None:
     Raises:
         OSError: the folder cannot be created or written, or ``out`` is a folder.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if out.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(out))
-    with tempfile.TemporaryFile(dir=out.parent):
-        pass
+    with naming(out, always=True):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if out.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(out))
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
 
 
 def predict_dataset(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import multiprocessing
 import os
 import time
@@ -13,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from bevstack.files import replacing_folder
-from bevstack.json_files import read_json
+from bevstack.json_files import read_bytes, read_json
 from bevstack.synthetic.recording.labels import Rows, fixed_rows
 from bevstack.synthetic.recording.recording import Recording, record_scene
 from bevstack.synthetic.spec import GENERATOR_VERSION, WorldSpec, WorldSummary
@@ -106,13 +105,18 @@ def _refuse_occupied(root: Path, spec: WorldSpec) -> None:
 def _read_manifest(root: Path) -> dict[str, object] | None:
     try:
         manifest = read_json(root / MANIFEST, "manifest")
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
         return None
     return manifest if isinstance(manifest, dict) else None
 
 
 def _count_files(root: Path) -> int:
-    return sum(len(files) for _, _, files in os.walk(root))
+    return sum(len(files) for _, _, files in os.walk(root, onerror=_raise))
+
+
+def _raise(error: OSError) -> None:
+    """Raise an error that `os.walk` would ignore."""
+    raise error
 
 
 def _recordings(spec: WorldSpec, names: tuple[str, ...], part: Path) -> Iterator[Recording]:
@@ -145,7 +149,7 @@ def _write_world(part: Path, spec: WorldSpec, progress: Progress | None) -> None
     for table, rows in extra.items():
         write_json(folder / f"{table}.json", rows)
     for path in [*(f"{spec.version}/{t}.json" for t in (*TABLES, "splits", *extra))]:
-        digests[path] = hashlib.sha256((part / path).read_bytes()).hexdigest()
+        digests[path] = hashlib.sha256(read_bytes(part / path, "table", max_bytes=None)).hexdigest()
     lines = "".join(f"{digests[path]}  {path}\n" for path in sorted(digests))
     manifest = {
         "generator_version": GENERATOR_VERSION,
@@ -179,7 +183,7 @@ def _counts(tables: Rows) -> dict[str, object]:
 
 
 def _summary(root: Path, seconds: float, cpu_seconds: float) -> WorldSummary:
-    manifest = json.loads((root / MANIFEST).read_text())
+    manifest = read_json(root / MANIFEST, "manifest")
     return WorldSummary(
         root=str(root),
         version=manifest["spec"]["version"],

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bevstack.files import naming
 from bevstack.json_files import parse_json, read_bytes, shorten
 from bevstack.tables.duplicates import check_unique
 from bevstack.tables.fields import Column, Field, Floats, Tokens
@@ -155,7 +156,7 @@ def _parse_with_msgspec(path: Path, kinds: Mapping[str, Field]) -> dict[str, Col
 
 def _split_list(path: Path) -> Iterator[bytes]:
     """Split a JSON list of objects into several shorter lists."""
-    with path.open("rb") as file:
+    with naming(path), path.open("rb") as file:
         rest = file.read(_CHUNK_BYTES)
         opening = b""
         while block := file.read(_CHUNK_BYTES):

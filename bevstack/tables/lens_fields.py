@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from bevstack.json_files import read_bytes
 from bevstack.tables.fields import Field, JsonText
 
 COEFFICIENT_FIELDS = ("camera_distortion", "distortion", "distortion_coefficients")
@@ -41,7 +42,8 @@ def check_field_names(path: Path) -> None:
     Raises:
         ValueError: it has one; the message names it.
     """
-    for name in sorted({match.decode() for match in _ANY_DISTORTION.findall(path.read_bytes())}):
+    data = read_bytes(path, "table", max_bytes=None)
+    for name in sorted({match.decode() for match in _ANY_DISTORTION.findall(data)}):
         if name not in FIELDS:
             raise ValueError(
                 f"distortion in {path} must be given as {', '.join(FIELDS)}; got the field "

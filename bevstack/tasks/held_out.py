@@ -20,7 +20,7 @@ from bevstack.evaluation.detection3d.metrics import DetectionMetrics
 from bevstack.evaluation.detection3d.truth import ground_truth
 from bevstack.evaluation.results.box_entries import columns_of_results
 from bevstack.evaluation.results.result_boxes import results_of_frame
-from bevstack.files import write_text_atomically
+from bevstack.files import naming, write_text_atomically
 from bevstack.models.build import build_with_weights
 from bevstack.models.detection3d.box_code import detections_from
 from bevstack.tasks.task import ProcessGroup
@@ -138,5 +138,6 @@ def _remove_parts_of_killed_runs(folder: Path, world_size: int) -> None:
 def _read(parts: Sequence[Path]) -> Results:
     merged: Results = {}
     for part in parts:
-        merged |= json.loads(part.read_text(encoding="utf-8"))
+        with naming(part):
+            merged |= json.loads(part.read_text(encoding="utf-8"))
     return merged

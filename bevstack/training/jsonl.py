@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bevstack.files import write_text_atomically
+from bevstack.files import naming, write_text_atomically
 from bevstack.json_files import expect_integer, expect_object, parse_json, read_bytes, shorten
 
 
@@ -36,7 +36,7 @@ def append_jsonl(path: Path, entry: Mapping[str, object]) -> None:
         OSError: the file cannot be written.
     """
     plain = {key: None if _is_not_finite(value) else value for key, value in entry.items()}
-    with path.open("a", encoding="utf-8") as file:
+    with naming(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(plain, allow_nan=False) + "\n")
 
 
@@ -57,10 +57,11 @@ def read_jsonl(path: Path) -> list[dict[str, float]]:
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     """Return the lines as objects with a whole number as "step"."""
-    if not path.is_file():
+    try:
+        *lines, last = read_bytes(path, "log", max_bytes=None).split(b"\n")
+    except FileNotFoundError:
         return []
     entries = []
-    *lines, last = read_bytes(path, "log", max_bytes=None).split(b"\n")
     for number, line in enumerate([*lines, last] if last else lines, 1):
         where = f"line {number} of {path}"
         try:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bevstack.config import Config, DecoderConfig, config_to_json, first_differences
-from bevstack.files import write_text_atomically
+from bevstack.files import naming, write_text_atomically
 from bevstack.json_files import expect_number, expect_object, parse_json
 from bevstack.models.build import CONFIG_KEY, load_model
 from bevstack.models.weights import read_safetensors, write_safetensors
@@ -118,7 +118,9 @@ def ship_log(source: str | Path, target: str | Path, *, steps: int) -> int:
     if steps < 1:
         raise ValueError(f"steps must be at least 1 per line; got {steps}")
     groups: dict[int, list[dict[str, float]]] = {}
-    for number, text in enumerate(Path(source).read_text(encoding="utf-8").splitlines(), 1):
+    with naming(source):
+        lines_read = Path(source).read_text(encoding="utf-8").splitlines()
+    for number, text in enumerate(lines_read, 1):
         try:
             values = expect_object("line", parse_json(text, "line"))
             entry = {key: expect_number(key, value) for key, value in values.items()}

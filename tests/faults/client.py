@@ -30,13 +30,18 @@ class Ended:
     """End of a run."""
 
     code: int  # exit code; negative: the signal that ended it
-    calls: int  # file calls below the watched folder
+    calls: list[int]  # file calls below the watched folder: reads, writes, frees
     call: str  # the call that failed, such as "open"
     path: str  # its path
     seconds: float
     cpu_s: float
     stdout: str
     stderr: str
+
+    def num_calls(self, kinds: int) -> int:
+        """Return the number of file calls of some kinds."""
+        pairs = zip((READS, WRITES, FREES), self.calls, strict=True)
+        return sum(count for kind, count in pairs if kind & kinds)
 
 
 class Server:

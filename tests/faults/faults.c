@@ -31,7 +31,8 @@ struct State {
   char folder[PATH_MAX]; /* empty: nothing is counted */
   long at;               /* number of the call that fails; 1 is the first */
   int action, error, kinds;
-  long count;
+  long count;     /* calls of these kinds */
+  long of_kind[5]; /* calls of each kind */
   char call[32];
   char path[PATH_MAX]; /* of the call that failed */
 };
@@ -55,12 +56,13 @@ void faults_arm(const char *folder, long at, int action, int error, int kinds) {
   state->error = error;
   state->kinds = kinds;
   state->count = 0;
+  memset(state->of_kind, 0, sizeof state->of_kind);
   state->call[0] = state->path[0] = 0;
   strcpy(state->folder, folder);
 }
 
 void faults_disarm(void) { state->folder[0] = 0; }
-long faults_count(void) { return state->count; }
+long faults_count(int kind) { return state->of_kind[kind]; }
 const char *faults_call(void) { return state->call; }
 const char *faults_path(void) { return state->path; }
 
@@ -70,10 +72,12 @@ enum { KILL_NOW = -1 };
 static int fault(const char *call, int kind, const char *path) {
   size_t length;
   long number;
-  if (state == NULL || state->folder[0] == 0 || !(state->kinds & kind)) return 0;
+  if (state == NULL || state->folder[0] == 0) return 0;
   length = strlen(state->folder);
   if (strncmp(path, state->folder, length) != 0 || (path[length] != '/' && path[length] != 0))
     return 0;
+  __atomic_add_fetch(&state->of_kind[kind], 1, __ATOMIC_SEQ_CST);
+  if (!(state->kinds & kind)) return 0;
   number = __atomic_add_fetch(&state->count, 1, __ATOMIC_SEQ_CST);
   if (state->action == COUNT_ONLY || number < state->at) return 0;
   if (number > state->at) return state->action == FAIL_FROM_HERE ? state->error : 0;

@@ -37,7 +37,7 @@ def run_verb(arguments):
         return main(arguments)
     except SystemExit as end:
         return end.code
-    except BaseException:
+    except Exception:  # noqa: BLE001 - its traceback goes to the job's stderr
         traceback.print_exc()
         return 1
 
@@ -74,7 +74,7 @@ def answer(job):
     timer.join()
     return {
         "code": os.waitstatus_to_exitcode(status),
-        "calls": FAULTS.faults_count(),
+        "calls": [FAULTS.faults_count(kind) for kind in (1, 2, 4)],
         "call": FAULTS.faults_call().decode(),
         "path": os.fsdecode(FAULTS.faults_path()),
         "seconds": time.monotonic() - started,
@@ -96,7 +96,7 @@ def serve():
                 contextlib.redirect_stdout(out),
                 contextlib.redirect_stderr(errors),
             ):
-                reply = {"code": run_verb(job["arguments"]), "calls": 0, "call": "", "path": ""}
+                reply = {"code": run_verb(job["arguments"]), "calls": [], "call": "", "path": ""}
                 reply |= {"seconds": 0.0, "cpu_s": 0.0}
         else:
             reply = answer(job)

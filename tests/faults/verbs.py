@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from tests.faults.client import Server
+from tests.faults.client import Ended, Server
 
 CONFIG = """
 from tests.small_world import with_training
@@ -110,7 +110,7 @@ class Workplace:
         self.inputs, self.jobs = watched / "inputs", watched / "jobs"
         (self.inputs / "small.py").write_text(CONFIG)
         self.server = Server(watched, scratch)
-        self.calls: dict[str, int] = {}
+        self._healthy: dict[str, Ended] = {}
         self._number = 0
         for name, result, target in (
             ("make-world", "world", "world"),
@@ -133,6 +133,13 @@ class Workplace:
         """Return the command line of a verb."""
         out.mkdir(exist_ok=True)
         return VERBS[name].arguments(self.inputs, out)
+
+    def healthy(self, name: str) -> Ended:
+        """Return the end of a run without a fault, done once."""
+        if name not in self._healthy:
+            self._healthy[name] = self.server.run(self.arguments(name, self.new_job()))
+            assert self._healthy[name].code == 0
+        return self._healthy[name]
 
     def new_job(self) -> Path:
         """Return a new folder for results."""

@@ -18,8 +18,9 @@ from safetensors.numpy import load, save
 from bevstack.evaluation.detection3d.columns import BoxColumns
 from bevstack.evaluation.results.box_entries import parse_entries
 from bevstack.evaluation.results.results_json import ReadResults
-from bevstack.files import sort_safetensors_metadata, write_atomically
+from bevstack.files import naming, write_atomically
 from bevstack.json_files import expect_object, parse_json
+from bevstack.safetensors_metadata import sort_safetensors_metadata
 from bevstack.vocabulary import ATTRIBUTES, DETECTION_CLASSES
 
 SUFFIX = ".safetensors"
@@ -49,7 +50,8 @@ def read_columns(path: Path | str) -> ReadResults:
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
+        with naming(path):
+            data = path.read_bytes()
         arrays = load(data)
         metadata = _metadata(data)
         if metadata.get("format") != FORMAT:

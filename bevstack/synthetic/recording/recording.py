@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bevstack.files import naming
 from bevstack.synthetic.population.traffic import DT_S, sample_tracks
 from bevstack.synthetic.recording.camera import Picture, Sensor, freeze, take_picture, take_sweep
 from bevstack.synthetic.recording.labels import (
@@ -57,7 +58,8 @@ class _Folder:
         """Write a file and its missing folders, and store the digest."""
         target = self._root / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
+        with naming(target):
+            target.write_bytes(content)
         self.digests[path] = hashlib.sha256(content).hexdigest()
 
 
