@@ -44,9 +44,9 @@ def write_atomically(
 ) -> None:
     """Write a file atomically, and create its folder if necessary.
 
-    The content goes to a temporary file beside ``path``, which replaces ``path`` only when it is
-    complete and on the disk. After an error or a kill, an older file is unchanged. A temporary file
-    that a kill left behind is removed by the next process that writes into the folder.
+    The content goes to a temporary file beside ``path``, which replaces ``path`` only when it is on
+    the disk. After an error or a kill, an older file is unchanged. The next process that writes to
+    the folder removes a temporary file that a kill left behind.
 
     Args:
         path: the file.
@@ -254,10 +254,8 @@ def read_regular_file(path: Path | str, limit_bytes: int, *, what: str = "file")
         raise ValueError(f"{what} must be a regular file; got {path}, {kind}")
     with naming(path), os.fdopen(descriptor, "rb") as file:
         if state.st_size > limit_bytes:
-            most, size = limit_bytes / 1e6, state.st_size / 1e6
-            raise ValueError(
-                f"{what} must have at most {most:.0f} MB; got {path} with {size:.0f} MB"
-            )
+            most, found = f"{limit_bytes / 1e6:.0f}", f"{state.st_size / 1e6:.0f}"
+            raise ValueError(f"{what} must have at most {most} MB; got {path} with {found} MB")
         content = file.read(state.st_size + 1)
     if len(content) != state.st_size:
         raise ValueError(
