@@ -228,7 +228,8 @@ def _merge(parts: Path, scenes: Sequence[str], out: Path) -> None:
     for scene in scenes:
         results |= _read_part(_part_path(parts, scene))
     write_submission(out, results)
-    shutil.rmtree(parts)
+    with naming(parts):
+        shutil.rmtree(parts)
 
 
 def _read_part(part: Path) -> dict[str, list[dict[str, object]]]:

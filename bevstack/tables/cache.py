@@ -120,6 +120,9 @@ class CachedRecords:
                 arrays = _all_arrays(self._folder, self._json)
             except ValueError:
                 return None  # reading the faulty record raises the error again
+            except OSError as error:  # of a table: reading it raises the error again
+                self._warn(f"the column cache cannot be built; tables are parsed: {error}")
+                return None
             if _cache_key(self._folder) != state:
                 return None  # another program is changing the tables
             file = self._write(arrays, state)

@@ -23,6 +23,11 @@ pytestmark = [NEEDS_COMPILER, pytest.mark.slow]
     ],
 )
 def test_a_hundred_kills_leave_no_trace(work, name, seed):
-    """Run 20 chains of five kills; the ten cases are 1,000 kills in all."""
+    """Run 20 chains of five kills; the ten cases are 1,000 kills in all.
+
+    With their resumed and final runs, 70 kills took 99 s on a busy machine of two cores (train
+    2.2 s a kill, predict 0.8 s, make-world 0.9 s) and 35 s of CPU, with the start. At that rate,
+    1,000 kills take 23 minutes there.
+    """
     wrong = [kill_chain(work, name, 1000 * seed + number) for number in range(20)]
     assert [text for chain in wrong for text in chain] == []

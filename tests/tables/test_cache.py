@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import shutil
@@ -135,6 +136,31 @@ def test_tables_are_parsed_if_the_cache_cannot_be_written(
         _ = tables.scenes
     _assert_equal(tables, Tables(root, VERSION, cache=False))
     assert not list(root.rglob("*.safetensors"))
+
+
+def test_tables_are_parsed_if_the_temporary_folder_is_full(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/tmp")
+
+    monkeypatch.setattr(cache, "scratch_folder", no_space)
+    with pytest.warns(UserWarning, match="cannot be built; .*No space left on device: '/tmp'"):
+        _assert_equal(Tables(root, VERSION, cache=True), Tables(root, VERSION, cache=False))
+
+
+def test_a_table_that_cannot_be_read_is_an_error_with_or_without_a_cache(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(path: Path, *_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr("bevstack.tables.sources.TableColumns", unreadable)
+    with (
+        pytest.warns(UserWarning, match="cannot be built; .*Input/output error"),
+        pytest.raises(OSError, match="Input/output error"),
+    ):
+        _ = Tables(root, VERSION, cache=True).annotations
 
 
 def test_a_damaged_table_is_an_error_only_if_it_is_needed(root: Path) -> None:
