@@ -55,8 +55,10 @@ def predictions(folder: Path) -> dict[str, Any]:
         given = (*DATA, "--split", "synth_test", "--out", str(out), *options)
         checked_output("predict", "--weights", "tiny_cpu_t4", "--nuscenes", str(root), *given)
         given = (*DATA, "--split", "synth_test", "--results", str(out), "--json")
+        given += ("--out", str(folder / mode))
         scored = json.loads(checked_output("evaluate", "--nuscenes", str(root), *given))
-        scored.pop("eval_time", None)
+        for key in ("eval_time", "scored"):  # the seconds taken, and the results file's name
+            scored.pop(key, None)
         exact[mode] = {"results": digest_of(out), "metrics": _digest(scored)}
         figures[mode] = scored["nd_score"]
     exact["clip-wise"], figures["clip-wise"] = _clip_wise(root)
