@@ -137,16 +137,20 @@ static int fault_at_path(const char *call, int kind, int folder, const char *pat
 #define AT_DESCRIPTOR(kind, descriptor) FAIL(fault_at_descriptor(__func__, kind, descriptor), -1)
 #define KIND_OF_OPEN(flags) ((flags) & (O_WRONLY | O_RDWR | O_CREAT) ? WRITES : READS)
 
+// The mode of a file to create, which follows the flags as a variable argument; otherwise 0.
+#define MODE_AFTER(flags, mode)                \
+  mode_t mode = 0;                             \
+  if ((flags) & (O_CREAT | O_TMPFILE)) {       \
+    va_list rest;                              \
+    va_start(rest, flags);                     \
+    mode = va_arg(rest, mode_t);               \
+    va_end(rest);                              \
+  }
+
 #define OPEN(name)                                                           \
   int name(const char *path, int flags, ...) {                               \
-    mode_t mode = 0;                                                         \
     REAL(name);                                                              \
-    if (flags & (O_CREAT | O_TMPFILE)) {                                     \
-      va_list rest;                                                          \
-      va_start(rest, flags);                                                 \
-      mode = va_arg(rest, mode_t);                                           \
-      va_end(rest);                                                          \
-    }                                                                        \
+    MODE_AFTER(flags, mode)                                                  \
     FAIL(fault_at_path("open", KIND_OF_OPEN(flags), AT_FDCWD, path), -1);    \
     return real(path, flags, mode);                                          \
   }
@@ -155,14 +159,8 @@ OPEN(open64)
 
 #define OPENAT(name)                                                         \
   int name(int folder, const char *path, int flags, ...) {                   \
-    mode_t mode = 0;                                                         \
     REAL(name);                                                              \
-    if (flags & (O_CREAT | O_TMPFILE)) {                                     \
-      va_list rest;                                                          \
-      va_start(rest, flags);                                                 \
-      mode = va_arg(rest, mode_t);                                           \
-      va_end(rest);                                                          \
-    }                                                                        \
+    MODE_AFTER(flags, mode)                                                  \
     FAIL(fault_at_path("open", KIND_OF_OPEN(flags), folder, path), -1);      \
     return real(folder, path, flags, mode);                                  \
   }

@@ -99,7 +99,7 @@ def _read_archive(folder: Path, content: bytes) -> None:
     finally:
         names = sorted(path.name for path in outer.iterdir())
         assert names == ["a.tar", "root"], f"written outside of the root: {names}"
-        assert not Path("/tmp/planted").exists()
+        assert not mutations.OUTSIDE.exists()
 
 
 def _start_column_file(folder: Path) -> Sequence[bytes]:

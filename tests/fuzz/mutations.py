@@ -10,10 +10,13 @@ import copy
 import json
 import random
 import string
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 Draw = random.Random
+OUTSIDE = Path(tempfile.gettempdir()) / "bevstack_planted"  # must never be written
 
 NUMBERS = (
     *(0, -1, 1, 2, 3, 255, 1e-9, -1e-9, 0.5, -0.5, 1.5, 90, 180, 1e3, 1e6, 1e12, -1e12, 5e-324),
@@ -278,7 +281,7 @@ _TAR_FIELDS = (
         (0, 100),
         (
             b"../planted",
-            b"/tmp/planted",
+            bytes(OUTSIDE),
             b"a/../../planted",
             b"",
             b".",
@@ -291,5 +294,5 @@ _TAR_FIELDS = (
     ((156, 1), (b"0", b"1", b"2", b"3", b"4", b"5", b"6", b"7", b"x", b"L", b"K", b"g", b"\0")),
     ((157, 100), (b"../planted", b"/etc/passwd", b"")),
     ((257, 8), (b"ustar\x0000", b"ustar  \0", b"xxxxxxxx")),
-    ((345, 155), (b"..", b"/tmp", b"a/" * 70)),
+    ((345, 155), (b"..", bytes(OUTSIDE.parent), b"a/" * 70)),
 )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -142,10 +143,12 @@ def test_tables_are_parsed_if_the_temporary_folder_is_full(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_space() -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", "/tmp")
+        raise OSError(errno.ENOSPC, "No space left on device", str(root))
 
     monkeypatch.setattr(cache, "scratch_folder", no_space)
-    with pytest.warns(UserWarning, match="cannot be built; .*No space left on device: '/tmp'"):
+    with pytest.warns(
+        UserWarning, match=f"cannot be built; .*No space left on device: '{re.escape(str(root))}'"
+    ):
         _assert_equal(Tables(root, VERSION, cache=True), Tables(root, VERSION, cache=False))
 
 
