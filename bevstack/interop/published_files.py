@@ -13,7 +13,7 @@ from torch import Tensor
 from bevstack.interop.pickle_machine import Foreign
 from bevstack.interop.stored_tensors import StoredTensor
 from bevstack.interop.torch_file import open_torch_file
-from bevstack.models.file_kinds import read_start
+from bevstack.models.file_kinds import PICKLE_STARTS, read_start
 from bevstack.models.weights import read_safetensors
 
 WEIGHTS = ("raw", "averaged")
@@ -70,7 +70,8 @@ def read_published_file(
         raise ValueError(f"weights must be one of {WEIGHTS} or none; got {weights!r}")
     if not path.is_file():
         raise FileNotFoundError(f"published weights must be a file; got {path}, which is not one")
-    if path.suffix == ".safetensors" or _is_safetensors(path):
+    pickled = read_start(path).startswith(PICKLE_STARTS)
+    if _is_safetensors(path) or (path.suffix == ".safetensors" and not pickled):
         weights_read, metadata = read_safetensors(path, verify=verify)
         return PublishedFile(path.name, _without_prefixes(weights_read, path), metadata)
     with open_torch_file(path, verify=verify) as file:

@@ -106,7 +106,8 @@ def check_finite(name: str, tensor: Tensor, where: str) -> None:
     """
     if not tensor.is_floating_point() or tensor.numel() == 0 or tensor.is_meta:
         return
-    low, high = torch.aminmax(tensor)  # both are NaN if any value is
+    values = tensor.float() if tensor.itemsize == 1 else tensor  # float8 has no aminmax
+    low, high = torch.aminmax(values)  # both are NaN if any value is
     wrong = [value for value in (float(low), float(high)) if not abs(value) < float("inf")]
     if wrong:
         raise DamagedWeightsError(

@@ -102,10 +102,11 @@ def make_figure(
     labels = []
     for number, (name, values) in enumerate(curves.items()):
         color = CURVE_COLORS[number]
+        means = []
         for piece_x, piece in zip(np.split(x, starts), np.split(values, starts), strict=True):
-            mean = running_mean(piece, window)
-            _draw_curve(axes, piece_x, piece, mean, color, order=10 - number)
-        labels.append(_label(name, mean, color))
+            means.append(running_mean(piece, window))
+            _draw_curve(axes, piece_x, piece, means[-1], color, order=10 - number)
+        labels.append(_label(name, np.concatenate(means), color))
     _set_axes(axes, x, list(curves.values()), style)
     mark_stages(axes, stages)
     label_curves(figure, axes, labels)

@@ -142,13 +142,14 @@ def _frame_folders(
         )
     found: dict[str, list[tuple[str, Path]]] = {camera.name: [] for camera in cameras}
     for frame in inner:
-        names = {path.name for path in frame.iterdir()}
+        files = sorted(frame.iterdir())
+        by_name = {path.name: path for path in files}
+        by_stem = {path.stem: path for path in files if path.suffix.lower() in _SUFFIXES}
         for camera in cameras:
-            usual = [f"{camera.name}{suffix}" for suffix in _SUFFIXES]
-            for name in [camera.image] if camera.image else usual:
-                if name in names:
-                    found[camera.name].append((frame.name, frame / name))
-                    break
+            name = camera.image
+            path = by_name.get(name) if name else by_stem.get(camera.name)
+            if path is not None:
+                found[camera.name].append((frame.name, path))
     if not any(found.values()):
         raise ValueError(
             f"folders in {folder} must be named after cameras of the rig "

@@ -125,6 +125,8 @@ def test_names_that_become_one_without_their_prefixes_are_refused(tmp_path: Path
 def test_the_content_decides_the_format_and_not_the_name(tmp_path: Path) -> None:
     save_file({"a": torch.ones(2)}, tmp_path / "model.bin")
     assert torch.equal(read_published(tmp_path / "model.bin")["a"], torch.ones(2))
+    torch.save({"a": torch.ones(2)}, tmp_path / "model.safetensors")
+    assert torch.equal(read_published(tmp_path / "model.safetensors")["a"], torch.ones(2))
 
 
 def test_the_checksums_of_an_archive_are_compared_unless_the_caller_skips_it(

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from bevstack.models.checksum import PACKAGED_FILES, hash_content
 from bevstack.models.weights import (
     DamagedWeightsError,
+    check_finite,
     read_safetensors,
     read_weights_file,
     write_safetensors,
@@ -158,6 +159,14 @@ def test_a_value_that_is_not_finite_is_refused_by_name(
     for verify in (True, False):
         with pytest.raises(DamagedWeightsError, match=rf"must be finite; got {value} in b of .*"):
             read_weights_file(path, verify=verify)
+
+
+def test_float8_is_checked_too() -> None:
+    values = torch.tensor([1.0, 448.0]).to(torch.float8_e4m3fn)
+    check_finite("a", values, "x")
+    values = torch.tensor([1.0, float("nan")]).to(torch.float8_e4m3fn)
+    with pytest.raises(DamagedWeightsError, match="must be finite; got nan in a of x"):
+        check_finite("a", values, "x")
 
 
 def test_the_checksum_is_compared_unless_the_caller_skips_it(tmp_path: Path) -> None:

@@ -106,6 +106,18 @@ def test_a_stage_is_marked_where_it_begins_and_curves_start_again_there() -> Non
     assert values == {1.0, 9.0}  # no mean of both stages, no line from one to the other
 
 
+def test_a_stage_after_the_last_step_leaves_the_last_value_at_the_curve() -> None:
+    with plot_style():
+        figure = make_figure(
+            np.arange(1, 4),
+            {"total": np.array([3.0, 2.0, 1.0])},
+            CurveStyle(smoothing=1),
+            [(9, "x")],
+        )
+    texts = [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert "total 1" in texts
+
+
 def test_scores_may_be_joined_across_a_stage() -> None:
     style = CurveStyle(smoothing=1, joined=True)
     with plot_style():

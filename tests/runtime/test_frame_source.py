@@ -79,6 +79,8 @@ def test_a_folder_a_frame_gives_the_same_frames(tmp_path: Path) -> None:
         for camera, name in (("front", "ahead.png"), ("rear", "rear.png")):
             put(tmp_path / f"frame_{START + STEP * number}" / name, camera, number)
     (tmp_path / f"frame_{START + STEP}" / "rear.png").unlink()
+    last = tmp_path / f"frame_{START + 2 * STEP}" / "rear.png"
+    last.rename(last.with_suffix(".PNG"))
     source = open_frames(rig(tmp_path, image="ahead.png"), tmp_path)
     assert shown(source) == [(0, [0, 0]), (STEP, [1, None]), (2 * STEP, [2, 2])]
 

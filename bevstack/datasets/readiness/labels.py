@@ -22,7 +22,15 @@ def check_labels(tables: Tables) -> list[Finding]:
     known = np.isin(table.category.names, list(class_by_category))[table.category.codes]
     rows = np.flatnonzero(known)
     findings = []
-    if not points_inside(tables, rows).any():
+    if not len(rows):
+        findings.append(
+            Finding(
+                f"boxes must have a detection class; got none for all {len(table.token)} boxes: "
+                "map their categories with --classes FILE",
+                matters=True,
+            )
+        )
+    elif not points_inside(tables, rows).any():
         findings.append(
             Finding(
                 "boxes must have lidar or radar points to be learned and scored; got 0 for all "

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import inspect
+import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -25,7 +27,9 @@ def cached_loop(function: _Function) -> _Function:
     """
     dispatcher: Any = numba.njit(function)
     try:
-        dispatcher.enable_caching()
+        make_cache: Any = _PrivateCache
+        with _private_files():
+            dispatcher._cache = make_cache(function)
     except RuntimeError:  # no folder can be written
         return cast(_Function, dispatcher)
     folder, stem = Path(dispatcher._cache.cache_path), dispatcher._cache._impl.filename_base
@@ -39,6 +43,27 @@ def cached_loop(function: _Function) -> _Function:
         make_null: Any = caching.NullCache
         dispatcher._cache = make_null()
     return cast(_Function, dispatcher)
+
+
+class _PrivateCache(caching.FunctionCache):
+    """Cache on disk whose folder and files no other user can write."""
+
+    def save_overload(self, signature: object, data: object) -> None:
+        """Store compiled code."""
+        with _private_files():
+            save: Any = super().save_overload
+            save(signature, data)
+
+
+@contextlib.contextmanager
+def _private_files() -> Iterator[None]:
+    """Create files and folders that no other user can write within the context."""
+    before = os.umask(0o077)
+    os.umask(before | 0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def find_untrusted(folder: Path, stem: str, source: Path) -> Path | None:

@@ -108,7 +108,7 @@ def study(
         "held_out": options.held_out,
         "max_samples": options.max_samples,
         "initial_weights": hash_file(options.weights) if options.weights else None,
-        **({"classes": dict(tables.given_classes)} if tables.given_classes else {}),
+        "classes": dict(tables.given_classes or {}) or None,
     }
     for variant in select_variants(list_variants(config, options.seeds), options.only):
         path = options.out / f"{variant.name}.json"

@@ -38,6 +38,15 @@ def test_boxes_without_points_are_found(root: Path, points: int, found: bool) ->
     assert ["got 0 for all 16 boxes" in text for text in _sentences(root)] == [True] * found
 
 
+def test_boxes_of_classes_that_are_not_detected_are_found(root: Path) -> None:
+    categories = read_table(root, "category")
+    animal = next(row for row in categories if row["name"] == "animal")
+    instances = [row | {"category_token": animal["token"]} for row in read_table(root, "instance")]
+    write_tables(root, {"instance": instances})
+    (sentence,) = _sentences(root)
+    assert sentence.startswith("boxes must have a detection class; got none for all 23 boxes")
+
+
 def test_unknown_attributes_and_copied_boxes_are_found(root: Path) -> None:
     rows = read_table(root, "attribute")
     rows[2]["name"] = "walking"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 
 import numba
@@ -51,3 +52,19 @@ def test_a_loop_without_a_trusted_cache_is_compiled_and_not_stored(
     assert isinstance(loop._cache, caching.NullCache)
     assert loop(np.array([3, 1, 2], np.uint64)).tolist() == [1, 2, 0]
     assert not list(tmp_path.rglob("*.nbi"))
+
+
+def test_a_cache_made_under_a_group_writable_mask_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "made"))
+    before = os.umask(0o002)
+    try:
+        for _ in range(2):
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                loop = cached_loop(_stable_order.py_func)
+                assert loop(np.array([3, 1, 2], np.uint64)).tolist() == [1, 2, 0]
+    finally:
+        os.umask(before)
+    assert sum(loop.stats.cache_hits.values()) == 1 and list(tmp_path.rglob("*.nbi"))

@@ -122,6 +122,13 @@ def test_a_study_keeps_finished_variants_and_joins_them(
     assert run([*studied, "--only", "seed_0,shuffled_labels"]) == 0
     with pytest.raises(ValueError, match="must be of this study; got differences in minutes"):
         run([*studied, "--minutes", "1", "--only", "seed_0"])
+    # Figures of a mapping of categories are not those without it.
+    path = out / "seed_0.json"
+    stored = json.loads(path.read_text())
+    stored["marks"]["classes"] = {"animal": None}
+    path.write_text(json.dumps(stored))
+    with pytest.raises(ValueError, match="must be of this study; got differences in classes"):
+        run([*studied, "--only", "seed_0"])
 
 
 def test_variants_start_with_the_given_weights(
