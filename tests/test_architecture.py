@@ -50,6 +50,7 @@ OPEN_TO_ALL = {"__version__"}
 PICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib"}
 
 MAX_FILE_LINES = 350
+MAX_WIRING_LINES = 150  # of a file that connects a task to the training
 MAX_NATIVE_LINES = 600
 MAX_FUNCTION_LINES = 60
 MAX_TYPE_IGNORES = 20
@@ -184,6 +185,14 @@ def test_files_and_their_functions_stay_short() -> None:
         return [*([f"{length} lines"] if length > MAX_FILE_LINES else []), *long]
 
     expect_no_faults([*OWN_FILES, *TEST_FILES], faults)
+
+
+def test_the_wiring_of_a_task_stays_short() -> None:
+    shared = {"__init__", "task", "joint", "joint_model", "held_out"}
+    wiring = [p for p in (ROOT / "bevstack" / "tasks").glob("*.py") if p.stem not in shared]
+    assert wiring
+    for path in wiring:
+        assert len(path.read_text("utf-8").splitlines()) <= MAX_WIRING_LINES, path
 
 
 def test_native_files_stay_short() -> None:

@@ -13,7 +13,12 @@ from bevstack.config.model import (
 from bevstack.config.overrides import flat_fields, with_overrides
 from bevstack.config.perspective import PerspectiveConfig, ProposalConfig, SmallImagePreset
 from bevstack.config.resnet import ResNetConfig
-from bevstack.config.serialization import config_from_json, config_to_json, first_differences
+from bevstack.config.serialization import (
+    config_from_json,
+    config_to_json,
+    first_differences,
+    stored_differences,
+)
 from bevstack.config.temporal import TemporalConfig
 from bevstack.config.training import AugmentationConfig, TrainingConfig
 from bevstack.geometry import BEVGrid
@@ -41,5 +46,6 @@ __all__ = [
     "flat_fields",
     "load_config",
     "packaged_configs",
+    "stored_differences",
     "with_overrides",
 ]

@@ -8,6 +8,8 @@ import json
 import sys
 import types
 import typing
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from bevstack.config.checks import check, shown
@@ -39,6 +41,17 @@ def config_from_json(text: str) -> Config:
 def first_differences(ours: Config, theirs: Config, limit: int = 3) -> list[str]:
     """Return the first fields in which two configurations differ, as "path: ours != theirs"."""
     return list(_differences(_plain(Config, ours), _plain(Config, theirs), ""))[:limit]
+
+
+def stored_differences(ours: Config, stored: str, free: Sequence[str]) -> list[str]:
+    """Return the first fields in which a configuration differs from one stored as JSON.
+
+    The training fields named in ``free`` may differ.
+    """
+    theirs = config_from_json(stored)
+    # Replaced together, as one field may contradict another's old value.
+    values = {name: getattr(ours.training, name) for name in free}
+    return first_differences(ours, replace(theirs, training=replace(theirs.training, **values)))
 
 
 def section_types(kind: type) -> list[type]:

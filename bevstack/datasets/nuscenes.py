@@ -143,8 +143,7 @@ class NuScenesDataset:
 
     def select(self, indices: Iterable[int]) -> NuScenesDataset:
         """Return a dataset of the given samples; the rest stay available as neighbours in time."""
-        selected = object.__new__(NuScenesDataset)
-        selected.__dict__ = self.__dict__.copy()
+        selected = copy.copy(self)
         chosen = np.fromiter(indices, dtype=np.int64)
         selected._selection = self._selection[chosen]
         selected._reference = self._reference[chosen]

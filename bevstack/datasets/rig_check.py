@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from bevstack.datasets.camera_rows import camera_rows
 from bevstack.datasets.image_sizes import known_image_sizes
 from bevstack.geometry.rig_plausibility import (
     RigCameras,
@@ -43,8 +44,7 @@ def warn_of_rigs(tables: Tables, samples: Iterable[int]) -> None:
 def _cameras(tables: Tables, sample: int) -> RigCameras:
     """Return the calibrations of a sample's cameras."""
     sensors = tables.calibrated_sensors
-    rows = tables.keyframes_of(sample)
-    rows = rows[sensors.is_camera[tables.keyframes.sensor[rows]]]
+    rows = camera_rows(tables, sample)
     used = tables.keyframes.sensor[rows]
     lenses = [lens_of_sensor(tables, int(sensor)) for sensor in used]
     return RigCameras(

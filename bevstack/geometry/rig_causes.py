@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from bevstack.geometry.se3 import (
+    invert_se3,
+    quaternion_from_rotation,
+    rotation_from_quaternion,
+)
 
 Poses = NDArray[np.float64]  # (N, 4, 4) ego_from_cam
 
@@ -16,8 +23,7 @@ _OPTICAL_FROM_OPENGL = np.diag([1.0, -1.0, -1.0])  # its own inverse
 
 def _invert(poses: Poses) -> Poses:
     """Return cam_from_ego."""
-    rotation = poses[:, :3, :3].transpose(0, 2, 1)
-    return _compose(rotation, -(rotation @ poses[:, :3, 3:])[..., 0])
+    return np.asarray(invert_se3(torch.from_numpy(poses)).numpy())
 
 
 def _from_camera_axes(rotation: NDArray[np.float64]) -> Callable[[Poses], Poses]:
@@ -40,14 +46,14 @@ def _from_ego_axes(rotation: NDArray[np.float64]) -> Callable[[Poses], Poses]:
 
 def _from_xyzw(poses: Poses) -> Poses:
     """Return the poses whose quaternions were given as x, y, z, w and read as w, x, y, z."""
-    x, y, z, w = _quaternions(poses[:, :3, :3]).T
-    return _compose(_rotations(w, x, y, z), poses[:, :3, 3])
+    rotation = _rotations_of_reordered_quaternions(poses[:, :3, :3], (3, 0, 1, 2))
+    return _compose(rotation, poses[:, :3, 3])
 
 
 def _from_wxyz(poses: Poses) -> Poses:
     """Return the poses whose quaternions were given as w, x, y, z and read as x, y, z, w."""
-    w, x, y, z = _quaternions(poses[:, :3, :3])[:, [1, 2, 3, 0]].T
-    return _compose(_rotations(w, x, y, z), poses[:, :3, 3])
+    rotation = _rotations_of_reordered_quaternions(poses[:, :3, :3], (1, 2, 3, 0))
+    return _compose(rotation, poses[:, :3, 3])
 
 
 def _scaled(factor: float) -> Callable[[Poses], Poses]:
@@ -69,33 +75,13 @@ def _compose(rotation: NDArray[np.float64], position: NDArray[np.float64]) -> Po
     return poses
 
 
-def _quaternions(
+def _rotations_of_reordered_quaternions(
     rotation: NDArray[np.float64],  # (N, 3, 3)
-) -> NDArray[np.float64]:  # (N, 4) wxyz
-    """Return unit quaternions: the eigenvector of Bar-Itzhack's matrix (2000)."""
-    r = rotation
-    matrix = np.empty((len(r), 4, 4))
-    matrix[:, 0, 0] = r.trace(axis1=1, axis2=2)
-    matrix[:, 1:, 1:] = r + r.transpose(0, 2, 1) - matrix[:, :1, :1] * np.eye(3)
-    vector = np.stack(
-        (r[:, 2, 1] - r[:, 1, 2], r[:, 0, 2] - r[:, 2, 0], r[:, 1, 0] - r[:, 0, 1]), axis=1
-    )
-    matrix[:, 0, 1:] = matrix[:, 1:, 0] = vector
-    return np.asarray(np.linalg.eigh(matrix)[1][:, :, -1])
-
-
-def _rotations(
-    w: NDArray[np.float64],
-    x: NDArray[np.float64],
-    y: NDArray[np.float64],
-    z: NDArray[np.float64],
+    order: tuple[int, int, int, int],
 ) -> NDArray[np.float64]:  # (N, 3, 3)
-    rows = (
-        (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
-        (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
-        (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
-    )
-    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+    """Return the rotations whose quaternions (w, x, y, z) have these components of the given."""
+    quaternions = quaternion_from_rotation(torch.from_numpy(rotation))  # (N, 4) wxyz
+    return np.asarray(rotation_from_quaternion(quaternions[:, list(order)]).numpy())
 
 
 def _about_z(degrees: float) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bevstack.config.perspective import NEAREST, YAW, PerspectiveConfig
+from bevstack.config.perspective import YAW, PerspectiveConfig
 from bevstack.losses.criterion import Losses
 from bevstack.losses.focal import sigmoid_focal_loss
 from bevstack.losses.perspective_spreads import perspective_spreads
@@ -116,8 +116,7 @@ class PerspectiveCriterion:
         class_losses = sigmoid_focal_loss(
             logits, one_hot.to(logits.dtype), alpha=config.focal_alpha, gamma=config.focal_gamma
         )
-        if config.changes.choice == NEAREST or config.changes.min_visibility:
-            class_losses = class_losses.masked_fill(targets.ignored[..., None], 0.0)
+        class_losses = class_losses.masked_fill(targets.ignored[..., None], 0.0)
         rows = (targets.image, targets.location)
         giou = giou_loss(output.ltrb_px[rows], targets.ltrb_px)
         centerness = functional.binary_cross_entropy_with_logits(

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from bevstack.files import replacing
+from bevstack.files import naming, replacing
 from bevstack.json_files import (
     expect_field,
     expect_integer,
@@ -109,10 +109,8 @@ class FrameDetectionsWriter:
         self._write((b"\n" if self._count else b"") + _CLOSING)
 
     def _write(self, data: bytes) -> None:
-        try:
+        with naming(self._path, always=True):
             self._file.write(data)
-        except OSError as error:
-            raise type(error)(error.errno, error.strerror, str(self._path)) from error
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bevstack.datasets.images import read_image, read_size
-from bevstack.runtime.frame_plans import VIDEO_INTERVAL_S, DriveFiles, FramePlan
+from bevstack.runtime.frame_plans import DriveFiles, FramePlan
 from bevstack.runtime.frames_table import TABLE_NAME, FramesTable, read_frames_table
 from bevstack.runtime.picture_times import VIDEO_SUFFIXES, find_pictures, frame_times
 from bevstack.runtime.rig import Rig, RigCamera, assemble_frame, read_rig
@@ -285,6 +285,3 @@ def _camera_poses(plan: FramePlan, names: Sequence[str]) -> Tensor | None:  # (N
         return None
     poses = [own.get(name) for name in names]
     return torch.stack([plan.world_from_ego if pose is None else pose for pose in poses])
-
-
-__all__ = ["VIDEO_INTERVAL_S", "FrameSource", "open_frames"]

@@ -97,7 +97,8 @@ class TableColumns:
         Raises:
             ValueError: a token does not occur in ``target``.
         """
-        rows, missing, _ = link_rows(self.text(field), target.token, optional=optional)
+        rows, missing, duplicate = link_rows(self.text(field), target.token, optional=optional)
+        assert duplicate is None  # tokens are checked when a table is read
         if missing is not None:
             raise ValueError(
                 f"{self.location(missing, field)} must be a token of {target.name}.json; got "

@@ -8,13 +8,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from bevstack.config import (
-    Config,
-    TrainingConfig,
-    config_from_json,
-    config_to_json,
-    first_differences,
-)
+from bevstack.config import Config, TrainingConfig, config_to_json, stored_differences
 from bevstack.datasets.batch_stream import BatchStream, ClipLabels
 from bevstack.datasets.loader import make_training_loader
 from bevstack.datasets.nuscenes import NuScenesDataset
@@ -77,12 +71,7 @@ class Detection3D:
 
     def differences(self, stored: str, free: Sequence[str]) -> list[str]:
         """Return how a stored ``to_json`` differs."""
-        other = config_from_json(stored)
-        # Replaced together, as one field may contradict another's old value.
-        values = {name: getattr(self.recipe, name) for name in free}
-        return first_differences(
-            self.config, replace(other, training=replace(other.training, **values))
-        )
+        return stored_differences(self.config, stored, free)
 
     def build_model(self, backbone: nn.Module | None = None) -> BEVFormerV2:
         """Build the model."""
