@@ -34,7 +34,7 @@ def test_a_frame_has_the_samples_time_and_a_cameras_pose(root: Path) -> None:
         torch.testing.assert_close(
             getattr(frame.annotations.transformed(torch.eye(4)).boxes, field),
             getattr(with_lidar.annotations.transformed(moved).boxes, field),
-            atol=2e-5,
+            atol=2e-5,  # float32 of positions of up to a hundred metres
             rtol=0,
             equal_nan=True,
         )

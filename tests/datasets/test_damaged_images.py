@@ -158,7 +158,9 @@ def test_pixels_equal_those_of_opencv(tmp_path: Path, reduction: int) -> None:
 
 @pytest.mark.oracle("data_real_jpegs_reduced")
 def test_pixels_of_real_images_equal_those_of_opencv(real_root: Path) -> None:
-    for path in sorted(real_root.glob("samples/CAM_*/*.jpg"))[::5]:
+    paths = sorted(real_root.glob("samples/CAM_*/*.jpg"))[::5]
+    assert paths
+    for path in paths:
         for reduction, flags in ((1, 1), (2, 17), (4, 33)):
             expected = cv2.imread(str(path), flags)[..., ::-1]
             np.testing.assert_array_equal(read_image(path, reduction=reduction), expected)

@@ -10,8 +10,7 @@ import pytest
 
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.geometry.rig_plausibility import ImplausibleRigWarning
-from tests.conftest import shared_dir
-from tests.tables.tiny_root import VERSION, write_tiny_root
+from tests.tables.tiny_root import VERSION
 
 
 def change_calibrations(root: Path, channels: tuple[str, ...], change) -> None:
@@ -25,11 +24,6 @@ def change_calibrations(root: Path, channels: tuple[str, ...], change) -> None:
     path.write_text(json.dumps(changed))
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return write_tiny_root(tmp_path / "root")
-
-
 def warnings_of(root: Path, **options: object) -> list[str]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -41,12 +35,11 @@ def test_right_rigs_are_silent(root: Path) -> None:
     assert warnings_of(root) == []
 
 
-def test_real_scenes_are_silent() -> None:
-    shared = shared_dir()
-    tables = sorted(shared.rglob("calibrated_sensor.json")) if shared else []
+@pytest.mark.oracle("rig_real_scenes")
+def test_real_scenes_are_silent(oracle_dir: Path) -> None:
+    tables = (oracle_dir.parent / "data").rglob("calibrated_sensor.json")
     complete = [path.parent for path in tables if (path.parent / "sample_data.json").is_file()]
-    if not complete:
-        pytest.skip("no stored scenes of nuScenes")
+    assert complete
     for folder in complete:
         with warnings.catch_warnings():
             warnings.simplefilter("error", ImplausibleRigWarning)

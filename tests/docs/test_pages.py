@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -133,18 +134,29 @@ def execute(page: Path, blocks: list[Block], folder: Path) -> None:
     """
     names: dict[str, Any] = {"__name__": "page"}
     if any(block.language == "python" for block in blocks):
-        with contextlib.chdir(folder):
+        with inside(folder):
             exec(PRELUDE, names)
     for block in blocks:
         where = f"{page.relative_to(ROOT)}:{block.line}"
         try:
-            with contextlib.chdir(folder):
+            with inside(folder):
                 if block.language == "python":
                     exec(block.code, names)
                 else:
                     run_commands(block.code)
         except Exception as error:
             raise AssertionError(f"{where}\n{error}") from error
+
+
+@contextlib.contextmanager
+def inside(folder: Path) -> Iterator[None]:
+    """Make a folder the current one; ``contextlib.chdir`` needs Python 3.11."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def run_commands(code: str) -> None:

@@ -88,6 +88,7 @@ def check_rerun(work: Workplace, name: str, out: Path) -> list[str]:
 def find_faults(work, name, fault, few=None):
     """Return what is wrong after each fault; ``few``: at that many calls, spread over the run."""
     calls = range(1, work.healthy(name).num_calls(fault.kinds) + 1)
+    assert len(calls) > 0, f"no call of {name} was counted"
     if few is not None:
         draw = random.Random(few)
         part = len(calls) // few

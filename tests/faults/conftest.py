@@ -1,5 +1,6 @@
 """Server and inputs of the tests with faults, made once a process."""
 
+import os
 import shutil
 import sys
 
@@ -8,7 +9,7 @@ import pytest
 from tests.faults.verbs import Workplace
 
 NEEDS_COMPILER = pytest.mark.skipif(
-    sys.platform != "linux" or shutil.which("cc") is None,
+    sys.platform != "linux" or shutil.which(os.environ.get("CC", "cc")) is None,
     reason="the injector needs Linux and a C compiler",
 )
 

@@ -6,6 +6,7 @@ import json
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +22,6 @@ from bevstack.geometry.rig_plausibility import (
     warn_of_rig_faults,
 )
 from bevstack.synthetic.rig import make_rig
-from tests.conftest import shared_dir
 
 Poses = NDArray[np.float64]
 # Axes of an optical frame (x right, y down, z forward) in a frame x forward, y left, z up.
@@ -144,9 +144,9 @@ def test_degrees_for_radians_are_found_in_most_cameras() -> None:
     right = rig_of("n008")
     faults = find_rig_faults(replace(right, ego_from_cam=in_degrees(right.ego_from_cam)))
     assert len(faults) >= 4
-    assert all(
-        "check the calibration: angles in radians" in f.sentence for f in faults if not f.cause
-    )
+    unexplained = [fault.sentence for fault in faults if not fault.cause]
+    assert unexplained
+    assert all("check the calibration: angles in radians" in text for text in unexplained)
 
 
 @pytest.mark.parametrize(
@@ -286,11 +286,10 @@ def test_a_quaternion_that_is_none_is_named() -> None:
     assert "must have a quaternion of length 1; got 90" in find_rig_faults(given)[0].sentence
 
 
-def test_real_calibrations_are_silent() -> None:
-    shared = shared_dir()
-    tables = sorted(shared.rglob("calibrated_sensor.json")) if shared else []
-    if not tables:
-        pytest.skip("no stored tables of nuScenes")
+@pytest.mark.oracle("rig_real_calibrations")
+def test_real_calibrations_are_silent(oracle_dir: Path) -> None:
+    tables = sorted((oracle_dir.parent / "data").rglob("calibrated_sensor.json"))
+    assert tables
     for path in tables:
         sensors = {
             row["token"]: row for row in json.loads((path.parent / "sensor.json").read_text())

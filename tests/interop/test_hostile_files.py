@@ -48,17 +48,20 @@ def test_every_damage_to_an_archive_is_refused_or_leaves_the_tensors_equal(
 
 
 def test_every_damage_to_an_older_file_is_one_sentence_or_read(tmp_path: Path) -> None:
-    """The older layout has no checksums: values may differ, but their number may not."""
+    """The older layout has no checksums: values may differ, but their number may not grow."""
     tensors = {"a.weight": torch.randn(8, 5), "b": torch.randn(30)}
     path = save({"state_dict": tensors, "epoch": 3}, tmp_path / "weights.pth", old=True)
+    refused = 0
     for content in damaged_copies(path.read_bytes(), 400, seed=7):
         path.write_bytes(content)
         try:
             read = read_published(path)
         except ValueError as error:
+            refused += 1
             assert "\n" not in str(error) and len(str(error)) < 600 and str(path) in str(error)
             continue
         assert sum(tensor.numel() for tensor in read.values()) <= 70
+    assert refused > 100
 
 
 def write_archive(path: Path, pickled: bytes, storages: dict[str, bytes]) -> Path:
@@ -116,9 +119,6 @@ def test_compressed_and_overlapping_entries_are_refused(tmp_path: Path) -> None:
     expect_one_sentence(path)
 
 
-NESTED_KEY = b"(I1\nt" + b"2\x86" * 60 + b"N0}"
-
-
 @pytest.mark.parametrize(
     "pickled",
     [
@@ -138,7 +138,7 @@ NESTED_KEY = b"(I1\nt" + b"2\x86" * 60 + b"N0}"
         + b"".join(b"ccollections\nOrderedDict\n(g0\ntR" for _ in range(3000))
         + b".",
         b"\x80\x04" + b"(" * 100_000 + b".",
-        b"\x80\x04" + b"]" + b"]a" * 0 + b"\x85" * 200_000 + b".",
+        b"\x80\x04" + b"]" + b"\x85" * 200_000 + b".",
         b"I" + b"9" * 100_000 + b"\n.",
         b"\x80\x02\x82\x01.",
         b"\x80\x05\x97.",

@@ -23,7 +23,7 @@ from tests.models.drives import ALIGNMENTS, FRAMES, Drive, make_drive, temporal_
 from tests.models.perspective.test_camera_views import SIZE, perspective_config, training_batch
 from tests.models.small_models import make_batch, randomise, ring_rig
 
-EXACT = {"rtol": 1e-6, "atol": 1e-6}  # of the issue; the order of float32 sums may differ
+EXACT = {"rtol": 1e-6, "atol": 1e-6}  # the order of float32 sums may differ
 
 
 def mirror_boxes_px(annotations: CameraAnnotations, width: int) -> CameraAnnotations:
@@ -186,6 +186,7 @@ def test_past_frames_of_clips_and_streams_are_mirrored_back(alignment: str) -> N
         model.neck = _Mirror(neck)
         pixels = replace(drive, images=mirrored.images)
         wanted = model(pixels.clip(4, FRAMES))
+    # Five frames of float32, whose sums differ in their order.
     torch.testing.assert_close(clip.bev, wanted.bev, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(stream.bev, wanted.bev, rtol=1e-5, atol=1e-5)
 

@@ -26,8 +26,12 @@ ROLES = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK
 
 def read_pictures() -> tuple[Tensor, Tensor]:
     """Return the stored ImageNet pictures (P, 3, S, S), normalised, and a class (P,) of each."""
-    folder = shared_dir() / "data" / "imagenet_sample"
-    paths = sorted(folder.glob("*.JPEG"))
+    shared = shared_dir()
+    if shared is None:
+        raise FileNotFoundError(
+            "pictures of ImageNet must be stored; got neither ../shared nor $BEVSTACK_SHARED"
+        )
+    paths = sorted((shared / "data" / "imagenet_sample").glob("*.JPEG"))
     pictures = [cv2.resize(cv2.imread(str(path)), (SIZE, SIZE)) for path in paths]
     stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 64 - 2
     return stacked, torch.arange(len(paths)) % 5
