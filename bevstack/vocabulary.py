@@ -59,3 +59,42 @@ TRAFFIC_ELEMENT_ATTRIBUTES: tuple[str, ...] = (
     "slight_left",
     "slight_right",
 )
+
+# Names of traffic lights and signs that no published set has all of; `unknown` comes first.
+LAMP_COLORS: tuple[str, ...] = ("unknown", "red", "yellow", "green", "white")
+LAMP_SHAPES: tuple[str, ...] = (
+    "unknown",
+    "circle",
+    "straight",
+    "left",
+    "right",
+    "slight_left",
+    "slight_right",
+    "u_turn",
+    "pedestrian",
+    "bicycle",
+    "tram",
+)
+LAMP_STATUSES: tuple[str, ...] = ("unknown", "on", "off", "flashing")
+
+# Colours of a whole light in one image: a light is `off` if no lamp is lit.
+LIGHT_COLORS: tuple[str, ...] = ("off", "red", "yellow", "green", "red_yellow")
+
+# Meanings of signs: OpenLane-V2's nine, and three that it puts together as `unknown`.
+SIGN_MEANINGS: tuple[str, ...] = (
+    "other",
+    "go_straight",
+    "turn_left",
+    "turn_right",
+    "no_left_turn",
+    "no_right_turn",
+    "u_turn",
+    "no_u_turn",
+    "slight_left",
+    "slight_right",
+    "stop",
+    "speed_limit",
+)
+
+# Turns of the own vehicle at the next junction.
+MANOEUVRES: tuple[str, ...] = ("straight", "left", "right", "u_turn")
