@@ -87,8 +87,11 @@ class TrafficDetections:
         self, index: NDArray[np.int64] | NDArray[np.bool_] | slice
     ) -> TrafficDetections:
         """Return some of the elements."""
-        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        return TrafficDetections(**{k: v if v is None else v[index] for k, v in values.items()})
+        picked: dict[str, Any] = {}
+        for field in fields(self):
+            values = getattr(self, field.name)
+            picked[field.name] = None if values is None else values[index]
+        return TrafficDetections(**picked)
 
     @staticmethod
     def empty() -> TrafficDetections:
