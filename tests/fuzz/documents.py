@@ -129,6 +129,24 @@ def traffic_elements() -> Any:
     return {"traffic_element": [light, sign], "lane": [lane]}
 
 
+def openlane_frames(*, predicted: bool) -> Any:
+    """Return a frame with two lanes and a light in the form of OpenLane-V2, and an empty frame."""
+    lanes: list[Any] = [
+        {"id": 0, "points": [[1.0, -2.0, 0.0], [4.0, -2.0, 0.0], [7.0, -2, 0]]},
+        {"id": 1, "points": [[7.0, -2.0, 0.0], [10.5, -2.5, 0.0]]},
+    ]
+    light: Any = {"id": 7, "category": 1, "attribute": 2, "points": [[10.5, 20.0], [14, 30.0]]}
+    empty: Any = {key: [] for key in ("lane_centerline", "traffic_element")}
+    empty |= {key: [] for key in ("topology_lclc", "topology_lcte")}
+    edges: Any = {"topology_lclc": [[0, 1], [0, 0]], "topology_lcte": [[0], [1]]}
+    if predicted:
+        lanes = [lane | {"confidence": c} for lane, c in zip(lanes, (0.9, 0.4), strict=True)]
+        light |= {"confidence": 0.75}
+        edges = {"topology_lclc": [[0.0, 0.75], [0.25, 0.0]], "topology_lcte": [[0.5], [1]]}
+    frame = {"lane_centerline": lanes, "traffic_element": [light], **edges}
+    return {"val/0/315": frame, "val/0/316": empty}
+
+
 def log() -> Any:
     """Return the lines of a training log."""
     line = {"step": 1, "loss": 2.5, "loss/class_0": 1.5, "learning_rate": 1e-3, "images": 24}

@@ -182,6 +182,37 @@ _LANE = record(
     open=True,
 )
 TRAFFIC_ELEMENTS = record({"traffic_element": listing(_ROW), "lane": listing(_LANE)}, open=True)
+
+
+def openlane_frames(*, predicted: bool) -> Kind:
+    """Return the kind of OpenLane-V2's frames, true or predicted."""
+    confidence = {"confidence": number(0, 1)} if predicted else {}
+    lane = record(
+        {"id": integer(), "points": listing(listing(number(), 3)), **confidence}, open=True
+    )
+    element = record(
+        {
+            "id": integer(),
+            "category": integer(1, 2),
+            "attribute": integer(0, 12),
+            "points": listing(listing(number(), 2), 2),
+            **confidence,
+        },
+        open=True,
+    )
+    edges = listing(listing(number(0, 1)))
+    frame = record(
+        {
+            "lane_centerline": listing(lane),
+            "traffic_element": listing(element),
+            "topology_lclc": edges,
+            "topology_lcte": edges,
+        },
+        open=True,
+    )
+    return mapping(frame)
+
+
 _LINE = record({"step": integer()}, open=True)
 _LINES = listing(_LINE)
 

@@ -21,6 +21,8 @@ from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.datasets.readiness.file_checks import check_official
 from bevstack.evaluation.detection3d.truth import ground_truth, samples_of_split
 from bevstack.evaluation.results.submission import read_submission
+from bevstack.evaluation.traffic.openlane_file import read_openlane_frames
+from bevstack.evaluation.traffic.openlane_score import score_openlane
 from bevstack.experiments.finished import read_finished_file
 from bevstack.experiments.judge.turned_world import world_spec
 from bevstack.experiments.study.study import add_time, read_plan
@@ -127,6 +129,12 @@ def _read_traffic(folder: Path, content: Any) -> None:
     read_lanes(folder)
 
 
+def _read_openlane(folder: Path, content: Any, *, predicted: bool) -> None:
+    frames = read_openlane_frames(write_file(folder / "f.json", content), predicted=predicted)
+    if frames:
+        score_openlane(frames, frames)
+
+
 def _read_config(folder: Path, content: Any) -> None:
     config = config_from_json(json.dumps(content))
     text = config_to_json(config)
@@ -220,6 +228,16 @@ READERS = (
         mutate=_json,
         read=_read_traffic,
         kind=kinds.TRAFFIC_ELEMENTS,
+    ),
+    *(
+        Reader(
+            name=f"openlane_{name}",
+            start=start_with(documents.openlane_frames(predicted=predicted)),
+            mutate=_json_with_nan,
+            read=partial(_read_openlane, predicted=predicted),
+            kind=kinds.openlane_frames(predicted=predicted),
+        )
+        for name, predicted in (("truth", False), ("results", True))
     ),
     Reader(name="config", start=_config_starts, mutate=_json_with_nan, read=_read_config),
     Reader(

@@ -1,0 +1,1 @@
+"""Scores of traffic lights and signs, of their topology with lanes, and of cues over time."""
