@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bevstack.types.memory import Reset
 from bevstack.types.traffic import Lamp
 
 GO, STOP, CAUTION, UNKNOWN = "go", "stop", "caution", "unknown"
@@ -51,6 +52,7 @@ class TrafficCue:
     stop_line_s_m: float | None  # distance to its stop line, from a map or world
     sources: tuple[str, ...]  # cameras that have shown it
     map_id: str | None  # of its element in a map
+    in_force: bool = False  # of a sign that was passed and still applies
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,3 +67,25 @@ class EgoCue:
     reason: str  # one sentence, rendered from the cues
     distance_m: float | None  # along the path to the deciding stop line or element
     last_seen_s: float | None  # of the deciding element
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameCues:
+    """All cues of one frame."""
+
+    timestamp_us: int
+    elements: tuple[TrafficCue, ...]  # nearest first, signs in force last
+    ego: tuple[EgoCue, ...]  # one for each of vocabulary.MANOEUVRES, in that order
+    reset: Reset = Reset.NONE  # the reason why no earlier frame was used
+
+    def for_manoeuvre(self, manoeuvre: str) -> EgoCue:
+        """Return the summary for one manoeuvre.
+
+        Raises:
+            ValueError: the manoeuvre is not in ``vocabulary.MANOEUVRES``.
+        """
+        for cue in self.ego:
+            if cue.manoeuvre == manoeuvre:
+                return cue
+        names = ", ".join(cue.manoeuvre for cue in self.ego)
+        raise ValueError(f"manoeuvre must be one of {names}; got {manoeuvre!r}")

@@ -1,0 +1,1 @@
+"""Planning: what traffic lights and signs mean for the vehicle."""

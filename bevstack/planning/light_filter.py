@@ -1,0 +1,185 @@
+"""Hidden Markov filter of traffic lights: states, transitions, likelihoods of images.
+
+The hidden state is a colour with its flashing, times a lamp's shape. Colour and shape change
+independently, in continuous time; the transition over a time is the matrix exponential of the
+rates. L. R. Rabiner, "A Tutorial on Hidden Markov Models", Proc. IEEE 77(2), 1989, section III.A
+(forward procedure).
+
+A flashing colour has four hidden states that follow one another, two lit and two dark: the time in
+a half period is then the sum of two exponential ones (Erlang's distribution), which is closer to a
+regular flashing than a single one. Letters: E elements, C hidden
+colours, S shapes, A colours in an image (``vocabulary.LIGHT_COLORS``).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import expm
+
+from bevstack.config.cues import LightConfig
+from bevstack.vocabulary import LAMP_SHAPES, LIGHT_COLORS
+
+Floats = NDArray[np.float64]
+
+# States that a cue names, beside "unknown".
+LIGHT_STATES = (
+    "off",
+    "red",
+    "yellow",
+    "green",
+    "red_yellow",
+    "flashing_red",
+    "flashing_yellow",
+    "flashing_green",
+)
+_FLASHING = ("red", "yellow", "green")
+_PHASES = ("lit1", "lit2", "dark1", "dark2")  # of a period, in this order
+# Hidden colours: the five steady ones, then the phases of each flashing one.
+HIDDEN = (*LIGHT_STATES[:5], *(f"{c}_{p}" for c in _FLASHING for p in _PHASES))
+# Row of ``LIGHT_STATES`` for every hidden colour.
+STATE_ROWS = np.array([*range(5), *np.repeat([5, 6, 7], len(_PHASES))])
+_INITIAL = {"off": 0.04, "red": 0.40, "yellow": 0.06, "green": 0.36, "red_yellow": 0.02}
+_INITIAL_FLASHING = 0.01  # of each hidden flashing colour
+_CIRCLE = 0.6  # initial probability of a full lamp
+
+
+def initial_belief(count: int) -> Floats:  # (E, C, S)
+    """Return the belief before the first look: shares of time in common signal plans."""
+    colors = np.array([_INITIAL.get(name, _INITIAL_FLASHING) for name in HIDDEN])
+    shapes = np.full(len(LAMP_SHAPES), (1 - _CIRCLE) / (len(LAMP_SHAPES) - 1))
+    shapes[LAMP_SHAPES.index("circle")] = _CIRCLE
+    joint = np.outer(colors / colors.sum(), shapes)
+    return np.broadcast_to(joint, (count, *joint.shape)).copy()
+
+
+def color_rates(config: LightConfig) -> Floats:  # (C, C) per second, rows sum to 0
+    """Return the generator of the hidden colours: rate of each row's change into each column."""
+    rates = np.zeros((len(HIDDEN), len(HIDDEN)))
+    row = {name: index for index, name in enumerate(HIDDEN)}
+
+    def change(source: str, target: str, per_s: float) -> None:
+        rates[row[source], row[target]] += per_s
+
+    change("green", "yellow", config.green_to_yellow)
+    change("green", "red", config.green_to_red)
+    change("yellow", "red", config.yellow_to_red)
+    change("yellow", "green", config.yellow_to_green)
+    change("red", "green", config.red_to_green)
+    change("red", "red_yellow", config.red_to_red_yellow)
+    change("red", "yellow", config.red_to_yellow)
+    change("red_yellow", "green", config.red_yellow_to_green)
+    for color in _FLASHING:
+        start = config.green_to_flashing if color == "green" else config.to_flashing
+        for phase, next_phase in zip(_PHASES, (*_PHASES[1:], _PHASES[0]), strict=True):
+            change(color, f"{color}_{phase}", start / len(_PHASES))
+            change(f"{color}_{phase}", f"{color}_{next_phase}", len(_PHASES) * config.flash_hz)
+            change(f"{color}_{phase}", color, config.flashing_to_steady)
+            change(f"{color}_{phase}", "off", config.to_off)
+    for phase in _PHASES:
+        change(f"green_{phase}", "yellow", config.flashing_green_to_yellow)
+        change("off", f"yellow_{phase}", config.to_flashing / len(_PHASES))
+    for color in LIGHT_STATES[1:5]:
+        change(color, "off", config.to_off)
+        change("off", color, config.off_to_any)
+    np.fill_diagonal(rates, -rates.sum(1))
+    return rates
+
+
+@functools.lru_cache(maxsize=1024)
+def _color_transition(config: LightConfig, microseconds: int) -> Floats:
+    transition: Floats = expm(color_rates(config) * (microseconds * 1e-6))
+    transition.setflags(write=False)
+    return transition
+
+
+def color_transition(config: LightConfig, seconds: float) -> Floats:  # (C, C) rows sum to 1
+    """Return the probability of each hidden colour (column) after a time in another (row)."""
+    return _color_transition(config, round(seconds * 1e6))
+
+
+def shape_transition(config: LightConfig, seconds: float, count: int) -> Floats:  # (S, S)
+    """Return the probability of each shape (column) after a time with another (row)."""
+    kept = math.exp(-config.shape_change * seconds)
+    return kept * np.eye(count) + (1 - kept) / count
+
+
+def predict(
+    belief: Floats,  # (E, C, S)
+    color: Floats,  # (C, C)
+    shape: Floats,  # (S, S)
+) -> Floats:  # (E, C, S)
+    """Return the belief after a time without a look, from the transitions over that time."""
+    return np.asarray(color.T @ belief @ shape)
+
+
+def update(
+    belief: Floats,  # (E, C, S)
+    likelihood: Floats,  # (E, C, S) up to a factor for each element
+) -> Floats:  # (E, C, S)
+    """Return the belief after a look.
+
+    A look that the belief excludes leaves it unchanged.
+    """
+    joint = belief * likelihood
+    total = joint.sum((1, 2), keepdims=True)
+    possible = total > 0
+    return np.where(possible, joint / np.where(possible, total, 1.0), belief)
+
+
+def appearance_probabilities(config: LightConfig) -> Floats:  # (C, A)
+    """Return the probability of each colour in an image, given the hidden colour.
+
+    A lit lamp looks off with the probability of a dark half-wave.
+    """
+    table = np.zeros((len(HIDDEN), len(LIGHT_COLORS)))
+    for row, name in enumerate(HIDDEN):
+        color, _, phase = name.partition("_")
+        shown = name if name in LIGHT_COLORS else "off" if phase.startswith("dark") else color
+        table[row, LIGHT_COLORS.index(shown)] += 1 - config.dark_probability
+        table[row, LIGHT_COLORS.index("off")] += config.dark_probability
+    return table
+
+
+def look_likelihood(
+    color: Floats,  # (E, A) the head's probabilities
+    shape: Floats,  # (E, S) the head's probabilities
+    scores: Floats,  # (E,) probability that the box shows the element
+    config: LightConfig,
+) -> Floats:  # (E, C, S), 1: no information
+    """Return the likelihood of each hidden state from a head's calibrated probabilities.
+
+    By Bayes' rule the likelihood is the head's probability divided by the share of the class in its
+    training, up to a factor. A box that shows something else, or scores that carry no information,
+    have the likelihood 1. An image of an unlit light has no shape.
+    """
+    ratio = normalised(color) / np.asarray(config.head_color_prior)  # (E, A)
+    ratio = ratio * sum(config.head_color_prior)
+    shape_ratio = normalised(shape) * shape.shape[1]  # (E, S) against equal shares
+    shown = appearance_probabilities(config)  # (C, A)
+    off = LIGHT_COLORS.index("off")
+    dark = shown[:, off] * ratio[:, off, None]  # (E, C)
+    lit = ratio @ shown.T - dark  # (E, C)
+    likelihood = lit[:, :, None] * shape_ratio[:, None] + dark[:, :, None]
+    weight = (np.clip(scores, 0, 1) * (1 - config.confusion))[:, None, None]
+    mixed: Floats = weight * likelihood + (1 - weight)
+    return mixed**config.independence
+
+
+def normalised(probabilities: Floats) -> Floats:  # (E, K)
+    """Return rows that sum to 1; a row without a positive finite sum becomes equal shares."""
+    rows = np.where(np.isfinite(probabilities), np.maximum(probabilities, 0), 0)
+    total = rows.sum(1, keepdims=True)
+    return np.where(total > 0, rows / np.where(total > 0, total, 1), 1 / rows.shape[1])
+
+
+def state_probabilities(belief: Floats) -> Floats:  # (E, len(LIGHT_STATES))
+    """Return the probability of each state that a cue names."""
+    colors = belief.sum(2)
+    states = np.zeros((len(belief), len(LIGHT_STATES)))
+    for row, state in enumerate(STATE_ROWS):
+        states[:, state] += colors[:, row]
+    return states

@@ -1,0 +1,87 @@
+"""Kalman filters of elements that stand still and that move at a constant velocity.
+
+Y. Bar-Shalom, X. R. Li and T. Kirubarajan, "Estimation with Applications to Tracking and
+Navigation", 2001, sections 5.2 and 6.3.2; comparison of the two models: section 11.6.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+def predict_motion(
+    state: Floats,  # (E, 6) position and velocity
+    covariance: Floats,  # (E, 6, 6)
+    *,
+    seconds: float,
+    acceleration_mps2: float,
+) -> tuple[Floats, Floats]:  # (E, 6), (E, 6, 6)
+    """Predict moving elements after a time step of random acceleration."""
+    transition = np.eye(6)
+    transition[:3, 3:] = seconds * np.eye(3)
+    gain = np.concatenate((seconds**2 / 2 * np.eye(3), seconds * np.eye(3)))  # (6, 3)
+    noise = acceleration_mps2**2 * gain @ gain.T
+    return state @ transition.T, transition @ covariance @ transition.T + noise
+
+
+def update(
+    state: Floats,  # (K, D) whose first three components are a position
+    covariance: Floats,  # (K, D, D)
+    measured_m: Floats,  # (K, 3)
+    noise_m2: Floats,  # (K, 3, 3)
+) -> tuple[Floats, Floats, Floats]:  # (K, D), (K, D, D), (K,) log-likelihoods
+    """Correct states with measured positions; the covariance has Joseph's form."""
+    residual = measured_m - state[:, :3]
+    spread = covariance[:, :3, :3] + noise_m2
+    inverse = np.linalg.inv(spread)
+    gain = covariance[:, :, :3] @ inverse  # (K, D, 3)
+    kept = np.broadcast_to(np.eye(state.shape[1]), covariance.shape).copy()
+    kept[:, :, :3] -= gain
+    after = kept @ covariance @ kept.swapaxes(1, 2) + gain @ noise_m2 @ gain.swapaxes(1, 2)
+    distance = np.einsum("ki,kij,kj->k", residual, inverse, residual)
+    likelihood = -0.5 * (distance + np.linalg.slogdet(2 * np.pi * spread)[1])
+    corrected = state + (gain @ residual[..., None])[..., 0]
+    return corrected, np.asarray(after), np.asarray(likelihood)
+
+
+def squared_distances(
+    position_m: Floats,  # (E, 3)
+    covariance_m2: Floats,  # (E, 3, 3)
+    measured_m: Floats,  # (D, 3)
+    noise_m2: Floats,  # (D, 3, 3)
+) -> Floats:  # (E, D)
+    """Return Mahalanobis' squared distance of every element from every measurement."""
+    residual = measured_m - position_m[:, None]  # (E, D, 3)
+    spread = covariance_m2[:, None] + noise_m2  # (E, D, 3, 3)
+    solved = np.linalg.solve(spread, residual[..., None])[..., 0]
+    return np.asarray((residual * solved).sum(-1))
+
+
+def measurement_noise(
+    position_m: Floats,  # (D, 3)
+    covariance_m2: Floats,  # (D, 3, 3)
+    camera_m: Floats,  # (D, 3) place of the camera, in the same frame
+    *,
+    range_inflation: float,
+    bearing_sigma_rad: float,
+) -> Floats:  # (D, 3, 3)
+    """Return the noise of measured positions for a filter that takes errors as independent.
+
+    The standard deviation along the line of sight is multiplied, and a smallest error of the
+    direction is added. Covariances that are not positive are mended.
+    """
+    symmetric = (covariance_m2 + covariance_m2.swapaxes(1, 2)) / 2
+    values, vectors = np.linalg.eigh(np.clip(symmetric, -1e6, 1e6))
+    values = np.clip(values, 1e-6, 1e6)
+    covariance = (vectors * values[:, None]) @ vectors.swapaxes(1, 2)
+    sight = position_m - camera_m
+    distance = np.maximum(np.linalg.norm(sight, axis=1), 1e-6)
+    direction = sight / distance[:, None]
+    along = np.einsum("di,dij,dj->d", direction, covariance, direction)
+    outer = direction[:, :, None] * direction[:, None]
+    across = (bearing_sigma_rad * distance) ** 2
+    extra = (range_inflation**2 - 1) * along
+    return np.asarray(covariance + extra[:, None, None] * outer + across[:, None, None] * np.eye(3))

@@ -1,0 +1,114 @@
+"""Measurements of lights and signs in the world frame, and the images that should show them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bevstack.config.element_tracking import ElementTrackingConfig
+from bevstack.tracking import element_filter
+from bevstack.tracking.element_tracks import Elements
+from bevstack.types.rig_view import RigView
+from bevstack.types.traffic_detections import TrafficDetections
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Usable detections of one frame, in the world frame."""
+
+    row: Integers  # (D,) in the detections
+    camera: Integers  # (D,)
+    category: Integers  # (D,)
+    position_m: Floats  # (D, 3)
+    noise_m2: Floats  # (D, 3, 3)
+    yaw_rad: Floats  # (D,)
+    yaw_variance: Floats  # (D,)
+    height_m: Floats  # (D,)
+    lamp_box: NDArray[np.bool_]  # (D,)
+    scores: Floats  # (D,)
+    boxes_px: Floats  # (D, 4)
+
+
+def measure(
+    detections: TrafficDetections, view: RigView, config: ElementTrackingConfig
+) -> Measured:
+    """Return the usable detections of a frame in the world frame."""
+    numbers = (
+        detections.position_m,
+        detections.position_cov_m2.reshape(len(detections), 9),
+        detections.boxes_px,
+        detections.scores[:, None],
+    )
+    usable = np.isfinite(np.concatenate(numbers, 1)).all(1)
+    usable &= (np.abs(detections.position_m) < 1e4).all(1)
+    usable &= (detections.camera >= 0) & (detections.camera < len(view.intrinsics))
+    usable[usable] &= view.camera_mask[detections.camera[usable]]
+    usable &= (detections.boxes_px[:, 2:] > detections.boxes_px[:, :2]).all(1)
+    usable &= detections.scores >= config.update_score
+    row = np.flatnonzero(usable)
+    found = detections[row]
+    rotation, shift = view.world_from_ego[:3, :3], view.world_from_ego[:3, 3]
+    camera_m = view.ego_from_cam[found.camera, :3, 3]
+    noise = element_filter.measurement_noise(
+        found.position_m,
+        found.position_cov_m2,
+        camera_m,
+        range_inflation=config.range_inflation,
+        bearing_sigma_rad=config.bearing_sigma_rad,
+    )
+    distance = np.linalg.norm(found.position_m - camera_m, axis=1)
+    focal = view.intrinsics[found.camera, 1, 1]
+    known = np.isfinite(found.heading_rad) & np.isfinite(found.heading_std_rad)
+    ego_yaw = np.arctan2(rotation[1, 0], rotation[0, 0])
+    spread = np.clip(np.where(known, found.heading_std_rad, np.pi), 0.05, np.pi)
+    lamp = found.lamp_box if found.lamp_box is not None else np.zeros(len(row), bool)
+    return Measured(
+        row=row,
+        camera=found.camera,
+        category=found.category,
+        position_m=found.position_m @ rotation.T + shift,
+        noise_m2=rotation @ noise @ rotation.T,
+        yaw_rad=wrapped(np.where(known, found.heading_rad, 0.0) + ego_yaw),
+        yaw_variance=np.where(known, spread**2, 1e6),
+        height_m=(found.boxes_px[:, 3] - found.boxes_px[:, 1]) * distance / focal,
+        lamp_box=lamp,
+        scores=np.clip(found.scores, 0, 1),
+        boxes_px=found.boxes_px,
+    )
+
+
+def should_be_visible(
+    elements: Elements, view: RigView, config: ElementTrackingConfig
+) -> NDArray[np.bool_]:  # (E, N)
+    """Return which cameras should show each element: in the image, in range, face turned to it."""
+    ego_from_world = view.ego_from_world()
+    positions = elements.position_m @ ego_from_world[:3, :3].T + ego_from_world[:3, 3]
+    pixels, depth = view.project(positions)
+    height, width = view.image_sizes[:, 0], view.image_sizes[:, 1]
+    inside = (depth > 0.5) & (pixels >= 0).all(-1)
+    inside &= (pixels[..., 0] < width) & (pixels[..., 1] < height)
+    cameras = view.world_from_ego @ view.ego_from_cam  # (N, 4, 4)
+    sight = cameras[:, :2, 3] - elements.position_m[:, None, :2]  # (E, N, 2) to the camera
+    inside &= np.linalg.norm(sight, axis=-1) <= config.visible_range_m
+    angle = np.arctan2(sight[..., 1], sight[..., 0]) - elements.yaw_rad[:, None]
+    known = elements.yaw_variance < 0.25  # half a radian
+    faces = np.abs(wrapped(angle)) <= config.visible_face_rad
+    return np.asarray(inside & (faces | ~known[:, None]) & view.camera_mask)
+
+
+def iou(first: Floats, second: Floats) -> float:
+    """Return the intersection over union of two boxes (left, top, right, bottom)."""
+    extent = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
+    shared = float(np.prod(np.maximum(extent, 0)))
+    areas = float(np.prod(first[2:] - first[:2]) + np.prod(second[2:] - second[:2]))
+    return shared / (areas - shared) if areas > shared else 0.0
+
+
+def wrapped(angle_rad: Floats) -> Floats:
+    """Return angles within -pi..pi."""
+    return np.asarray((angle_rad + np.pi) % (2 * np.pi) - np.pi)

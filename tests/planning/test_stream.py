@@ -1,0 +1,156 @@
+"""Streams of cues on simulated drives: advice, resets, lost cameras, signs, repetition."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bevstack.planning.stream import CueStream
+from bevstack.types import Reset
+from bevstack.types.cues import FrameCues
+from bevstack.types.traffic_detections import TrafficDetections
+from tests.planning.drives import Cycle, Noise, Post, detect, pose_at, sign, view_at
+
+SPEED = 8.0
+
+
+def drive(
+    posts: list[Post],
+    seconds: float,
+    *,
+    stream: CueStream | None = None,
+    hz: float = 10,
+    drop: float = 0.0,
+    seed: int = 0,
+    speed: float = SPEED,
+    noise: Noise | None = None,
+) -> list[tuple[float, FrameCues]]:
+    """Drive straight along x and return the time and the cues of every frame."""
+    stream, rng = stream or CueStream(), np.random.default_rng(seed)
+    frames = []
+    for k in range(round(seconds * hz)):
+        time_s = k / hz
+        if k and rng.random() < drop:
+            continue
+        view = view_at(pose_at(speed * time_s), time_s)
+        frames.append((time_s, stream.step(view, detect(posts, view, time_s, rng, noise))))
+    return frames
+
+
+def test_a_red_light_ahead_gives_stop_with_its_reason() -> None:
+    (_, *_, (_, last)) = drive([Post((60.0, 0.0, 5.5))], 2.0)
+    cue = last.for_manoeuvre("straight")
+    (light,) = last.elements
+    assert cue.advice == "stop" and cue.elements == (light.id,)
+    distance = 60 - SPEED * 1.9
+    # 8 % bias of the housing's size and the filter's spread
+    assert cue.distance_m == pytest.approx(distance, rel=0.15)
+    assert cue.reason == (
+        f"stop: the light for your lane is red, {cue.distance_m:.0f} m ahead, seen now, "
+        f"{cue.probability:.2f}"
+    )
+    assert light.state[0].lamp.color == "red" and light.state[0].lamp.shape == "circle"
+    assert light.camera == "CAM_FRONT" and light.applies_to_ego > 0.8
+
+
+def test_green_needs_two_frames() -> None:
+    quiet = Noise(dark=0, confused=0, missed=0, spread=0.1)
+    frames = drive([Post((40.0, 0.0, 5.5), lambda _: "green")], 1.0, noise=quiet)
+    advice = [cues.for_manoeuvre("straight").advice for _, cues in frames]
+    assert advice[0] == "unknown"
+    assert set(advice[3:]) == {"go"}
+
+
+def test_no_light_gives_no_advice() -> None:
+    ((_, cues),) = drive([], 0.1)
+    assert [c.advice for c in cues.ego] == ["unknown"] * 4
+    assert {c.reason for c in cues.ego} == {"unknown: no light seen"}
+
+
+def test_a_lost_front_camera_gives_unknown() -> None:
+    stream = CueStream()
+    drive([Post((60.0, 0.0, 5.5))], 1.0, stream=stream)
+    lost = view_at(pose_at(8.0), 1.0, lost=("CAM_FRONT",))
+    cues = stream.step(lost, TrafficDetections.empty())
+    assert {c.reason for c in cues.ego} == {"unknown: front camera lost"}
+    back = view_at(pose_at(8.8), 1.1, lost=("CAM_BACK",))
+    cues = stream.step(back, detect([Post((60.0, 0.0, 5.5))], back, 1.1, np.random.default_rng(1)))
+    assert cues.for_manoeuvre("straight").advice == "stop"
+
+
+@pytest.mark.parametrize(
+    ("time_s", "x_m", "scene", "reset", "words"),
+    [
+        (0.5, 4.0, "scene", Reset.TIME, "time went back"),
+        (9.0, 12.0, "scene", Reset.GAP, "images came after a gap"),
+        (1.0, 400.0, "scene", Reset.JUMP, "the pose jumped"),
+        (1.0, 8.0, "another", Reset.SCENE, "the scene changed"),
+    ],
+)
+def test_jumps_clear_the_memory_and_are_named(
+    time_s: float, x_m: float, scene: str, reset: Reset, words: str
+) -> None:
+    stream = CueStream()
+    drive([Post((60.0, 0.0, 5.5), lambda _: "green")], 1.0, stream=stream)
+    cues = stream.step(view_at(pose_at(x_m), time_s, scene=scene), TrafficDetections.empty())
+    assert cues.reset == reset and not cues.elements
+    assert cues.ego[0].reason == f"unknown: no light seen; memory cleared: {words}"
+
+
+def test_a_light_keeps_its_identity_from_camera_to_camera_and_after_occlusion() -> None:
+    post = Post((40.0, 6.0, 4.5), hidden=(2.0, 3.1))
+    frames = drive([post], 5.5, noise=Noise(missed=0))
+    identities = {cue.id for _, cues in frames for cue in cues.elements if cue.visible_now}
+    sources = {camera for _, cues in frames for cue in cues.elements for camera in cue.sources}
+    assert len(identities) == 1
+    assert {"CAM_FRONT", "CAM_FRONT_LEFT"} <= sources
+    hidden = [cues.for_manoeuvre("straight") for time_s, cues in frames if 2.95 < time_s < 3.1]
+    assert hidden and all("last red" in cue.reason for cue in hidden)
+
+
+def test_runs_repeat_bit_for_bit() -> None:
+    posts = [Post((60.0, y, 5.5), Cycle(offset_s=o)) for y, o in ((0.0, 3.0), (3.5, 14.0))]
+    first, second = (drive(posts, 3.0, drop=0.3, seed=4) for _ in range(2))
+    for (_, a), (_, b) in zip(first, second, strict=True):
+        assert a.ego == b.ego
+        for left, right in zip(a.elements, b.elements, strict=True):
+            np.testing.assert_array_equal(left.position_cov_m2, right.position_cov_m2)
+            nothing = np.zeros(0)
+            assert replace(left, position_cov_m2=nothing).id == right.id
+            assert left.position_m == right.position_m
+
+
+def test_a_tail_lamp_moves_and_is_not_relevant() -> None:
+    lamp = Post((20.0, 0.5, 0.9), velocity_mps=(SPEED, 0.0))
+    frames = drive([lamp], 3.0)
+    advice = {cues.for_manoeuvre("straight").advice for _, cues in frames}
+    assert advice == {"unknown"}
+
+
+def test_a_speed_limit_stays_in_force_until_the_junction() -> None:
+    light = Post((60.0, 0.0, 5.5), lambda _: "green")
+    frames = drive([sign(30.0, -4.0, "speed_limit", 13.9), light], 9.0)
+    values = {}
+    for time_s, cues in frames:
+        limits = [c for c in cues.elements if c.in_force and c.speed_limit_mps == 13.9]
+        values[round(time_s * SPEED)] = len(limits)
+    assert not any(values[x] for x in values if x < 28)
+    assert all(values[x] == 1 for x in values if 34 < x < 58)
+    assert not any(values[x] for x in values if x > 63)
+
+
+def test_neighbouring_lanes_of_different_states_are_separated_by_place() -> None:
+    own, turn = Cycle(offset_s=20), Cycle(offset_s=2)
+    posts = [Post((80.0, 0.0, 5.5), own), Post((80.0, 3.5, 5.5), turn)]
+    frames = drive(posts, 8.0, drop=0.3)
+    for time_s, cues in itertools.islice(frames, 5, None):
+        assert own(time_s) == "red" and turn(time_s) == "green"
+        assert cues.for_manoeuvre("straight").advice == "stop", time_s
+
+
+def test_an_unknown_manoeuvre_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"manoeuvre must be one of straight, .*; got 'back'"):
+        CueStream().step(view_at(pose_at(0), 0), TrafficDetections.empty(), manoeuvre="back")
