@@ -30,6 +30,8 @@ OS_ERRORS = {
     errno.EDQUOT: ("fit in the disk quota", "free some space or choose another path"),
 }
 
+_LONGEST = 4000  # characters of a sentence
+
 _OTHER_OS_ERROR = ("be readable and writable", "check the path and the device that holds it")
 
 
@@ -46,8 +48,15 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, ImportError) and error.name is not None:
         return None
     if isinstance(error, (ValueError, OSError, ImportError, FloatingPointError)):
-        return " ".join(str(error).split())
+        return _bounded(" ".join(str(error).split()))
     return None
+
+
+def _bounded(sentence: str) -> str:
+    """Return a sentence without its middle if a quoted value makes it too long to read."""
+    if len(sentence) <= _LONGEST:
+        return sentence
+    return f"{sentence[: _LONGEST // 2]} ... {sentence[-_LONGEST // 2 :]}"
 
 
 def _explain_missing_module(error: ModuleNotFoundError) -> str | None:

@@ -12,6 +12,7 @@ from bevstack.json_files import (
     expect_number,
     expect_object,
     read_json,
+    shorten,
 )
 
 _REMEDY = "remove it, and its figures are computed again"
@@ -51,7 +52,7 @@ def read_finished_file(
 
 def _check_classes(path: Path, classes: object) -> None:
     for name, values in expect_object(f"classes of {path}", classes).items():
-        where = f"class {name!r} of {path}"
+        where = f"class {shorten(name)} of {path}"
         precision = expect_field(where, expect_object(where, values), "AP")
         if precision is not None:
             expect_number(f"AP of {where}", precision)

@@ -22,6 +22,14 @@ def test_messages_of_the_library_are_unchanged(error: Exception, sentence: str |
     assert explain(error) == (sentence or str(error))
 
 
+def test_a_sentence_that_quotes_a_whole_file_loses_its_middle() -> None:
+    sentence = explain(ValueError(f"name must be short; got {'n' * 10_000}: choose another"))
+    assert sentence is not None
+    assert len(sentence) < 4010
+    assert sentence.startswith("name must be short; got nnn")
+    assert sentence.endswith("nnn: choose another")
+
+
 @pytest.mark.parametrize(
     ("number", "requirement", "remedy"),
     [

@@ -86,7 +86,7 @@ def _judge_error(error: Exception) -> tuple[str, str]:
     system = isinstance(error, OSError) and error.errno is not None
     if raw or sentence is None or not (system or _HOUSE_STYLE.search(sentence)):
         return "raw", f"{type(error).__name__}: {message:.200} at {_place(error)}"
-    if "\n" in sentence or len(sentence) > _MAX_MESSAGE:
+    if "\n" in sentence or len(message) > _MAX_MESSAGE:  # `explain` would cut it
         return "long", f"message of {len(sentence)} characters: {message:.200} at {_place(error)}"
     return "refused", ""
 

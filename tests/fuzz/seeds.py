@@ -8,6 +8,6 @@ SEEDS: dict[str, tuple[int, ...]] = {
     "results_columns": (72, 5836),  # no metadata, a long message
     "splits": (108, 1059, 1428),  # a message of 10,000 characters
     "traffic_elements": (17, 56),  # uneven lists, a missing field
-    "finished_figures": (43, 7099),  # a specification of another kind, a long message
+    "finished_figures": (43, 1369, 2282, 7099),  # a specification of another kind, long messages
     "tables": (137, 5046, 6967, 7107),  # long messages, half of a surrogate pair
 }

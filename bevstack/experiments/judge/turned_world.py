@@ -37,10 +37,11 @@ def world_spec(root: Path) -> WorldSpec:
         ValueError: the folder holds no synthetic world, or a world of another generator version.
     """
     manifest = read_manifest(root)
-    if manifest.get("generator_version") != GENERATOR_VERSION:
+    version = manifest.get("generator_version")
+    if version != GENERATOR_VERSION:
         raise ValueError(
             f"{root} must be a synthetic world of generator {GENERATOR_VERSION}, to be rendered "
-            f"with turned cameras; got {manifest.get('generator_version')}: make the world again, "
+            f"with turned cameras; got {shorten(version)}: make the world again, "
             "or leave that row out with --only"
         )
     where = f"spec in the manifest of {root}"
