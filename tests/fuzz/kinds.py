@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import jsonschema
 import numpy as np
 
 from bevstack.vocabulary import ATTRIBUTES, DETECTION_CLASSES
@@ -22,6 +24,7 @@ from tests.fuzz.schema import (
     string,
     text,
 )
+from tests.sources import ROOT
 
 _TIME = one_of(null, integer(0))
 _POSE = one_of(
@@ -211,6 +214,18 @@ def openlane_frames(*, predicted: bool) -> Kind:
         open=True,
     )
     return mapping(frame)
+
+
+_TRAFFIC_SCHEMA = ROOT / "docs" / "traffic_frames.schema.json"
+
+
+def traffic_frames(place: str, value: Any) -> str | None:
+    """Accept what the published JSON schema accepts; 5.0 is no whole number here."""
+    validator = jsonschema.Draft202012Validator(
+        json.loads(_TRAFFIC_SCHEMA.read_text(encoding="utf-8"))
+    )
+    fault = next(validator.iter_errors(value), None)
+    return fault and f"{place}: {fault.message:.200}"
 
 
 _LINE = record({"step": integer()}, open=True)

@@ -23,6 +23,7 @@ from bevstack.evaluation.detection3d.truth import ground_truth, samples_of_split
 from bevstack.evaluation.results.submission import read_submission
 from bevstack.evaluation.traffic.openlane_file import read_openlane_frames
 from bevstack.evaluation.traffic.openlane_score import score_openlane
+from bevstack.evaluation.traffic.traffic_frames import read_traffic_frames, write_traffic_frames
 from bevstack.experiments.finished import read_finished_file
 from bevstack.experiments.judge.turned_world import world_spec
 from bevstack.experiments.study.study import add_time, read_plan
@@ -37,6 +38,7 @@ from bevstack.tables.reader import Tables
 from bevstack.tables.splits import scenes_of_split
 from bevstack.tables.traffic_elements import read_lanes, read_traffic_elements
 from bevstack.training.jsonl import read_jsonl
+from tests.evaluation.traffic import traffic_samples
 from tests.fuzz import documents, kinds, mutations
 from tests.fuzz.binary_readers import BINARY_READERS
 from tests.fuzz.mutations import Draw
@@ -133,6 +135,18 @@ def _read_openlane(folder: Path, content: Any, *, predicted: bool) -> None:
     frames = read_openlane_frames(write_file(folder / "f.json", content), predicted=predicted)
     if frames:
         score_openlane(frames, frames)
+
+
+def _start_traffic_frames(folder: Path) -> Sequence[Any]:
+    rng = np.random.default_rng(0)
+    frames = [traffic_samples.frame(rng, number, with_optional=number == 1) for number in (1, 2)]
+    write_traffic_frames(folder / "t.json", frames, {"weights": "w"})
+    return [json.loads((folder / "t.json").read_text())]
+
+
+def _read_traffic_frames(folder: Path, content: Any) -> None:
+    frames = read_traffic_frames(write_file(folder / "t.json", content))
+    write_traffic_frames(folder / "t.json", frames.frames, frames.meta)
 
 
 def _read_config(folder: Path, content: Any) -> None:
@@ -238,6 +252,13 @@ READERS = (
             kind=kinds.openlane_frames(predicted=predicted),
         )
         for name, predicted in (("truth", False), ("results", True))
+    ),
+    Reader(
+        name="traffic_frames",
+        start=_start_traffic_frames,
+        mutate=_json_with_nan,
+        read=_read_traffic_frames,
+        kind=kinds.traffic_frames,
     ),
     Reader(name="config", start=_config_starts, mutate=_json_with_nan, read=_read_config),
     Reader(
