@@ -13,7 +13,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-PRESET_NAMES = ("demo", "small", "benchmark")  # of bevstack.synthetic.presets
+PRESET_NAMES = ("demo", "small", "benchmark", "lights")  # of bevstack.synthetic.presets
 
 # Fields of WorldSpec that are options of the same name, with their help.
 NUMBERS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from bevstack.synthetic.spec import WorldSpec
+from bevstack.synthetic.spec import RICH, WorldSpec
 
 PRESETS: Mapping[str, WorldSpec] = MappingProxyType(
     {
@@ -16,6 +16,16 @@ PRESETS: Mapping[str, WorldSpec] = MappingProxyType(
         # for measurements: select on the validation scenes, use the test scenes once, at the end
         "benchmark": WorldSpec(
             train_scenes=400, val_scenes=60, test_scenes=60, samples_per_scene=10
+        ),
+        # for traffic lights and signs: neighbouring lanes with different states, 800x450 images
+        "lights": WorldSpec(
+            train_scenes=200,
+            val_scenes=30,
+            test_scenes=60,
+            samples_per_scene=10,
+            image_size=(450, 800),
+            traffic=RICH,
+            front_sweeps=True,
         ),
     }
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +11,15 @@ from numpy.typing import NDArray
 
 from bevstack.synthetic.objects.appearance_splits import APPEARANCE_SPLITS
 from bevstack.synthetic.population.blocks import block_lots, fill_blocks, plan_blocks
-from bevstack.synthetic.population.ego import drive_ego
+from bevstack.synthetic.population.ego import EgoDrive, drive_ego
 from bevstack.synthetic.population.people import add_people
 from bevstack.synthetic.population.population import Population, Role, SceneObject
+from bevstack.synthetic.population.rich_ego import drive_rich_ego
+from bevstack.synthetic.population.rich_lights import add_rich_lights
+from bevstack.synthetic.population.rich_signs import add_advertisements, add_rich_signs
+from bevstack.synthetic.population.rich_vehicles import drive_rich_vehicles
 from bevstack.synthetic.population.road_works import add_road_works, add_roamers
+from bevstack.synthetic.population.routes import ego_route, lane_graph
 from bevstack.synthetic.population.scenery import add_skyline, line_streets
 from bevstack.synthetic.population.traffic import Track, time_steps
 from bevstack.synthetic.population.traffic_control import (
@@ -29,10 +35,19 @@ from bevstack.synthetic.population.vehicles_on_street import (
     park_along_kerbs,
 )
 from bevstack.synthetic.renderer.primitives import C_INSTANCE, P_STATE, Primitives, concatenate
-from bevstack.synthetic.renderer.weather import Light, choose_weather, draw_light
+from bevstack.synthetic.renderer.weather import (
+    RICH_SHARES,
+    SHARES,
+    Light,
+    choose_weather,
+    draw_glare,
+    draw_light,
+)
 from bevstack.synthetic.rig import SensorRig, make_rig
-from bevstack.synthetic.spec import WorldSpec
+from bevstack.synthetic.spec import RICH, WorldSpec
 from bevstack.synthetic.streets.ground import Ground, draw_ground
+from bevstack.synthetic.streets.lane_graph import Key, LanePiece
+from bevstack.synthetic.streets.rich_layout import make_rich_layout
 from bevstack.synthetic.streets.roads import (
     AHEAD_M,
     BEHIND_M,
@@ -58,6 +73,14 @@ class Placement:
         """Transform points from scene to world coordinates."""
         cos, sin = np.cos(self.yaw_rad), np.sin(self.yaw_rad)
         return cos * x_m - sin * y_m + self.offset_m[0], sin * x_m + cos * y_m + self.offset_m[1]
+
+
+@dataclass(frozen=True)
+class RouteMap:
+    """Lane graph of a scene, and the ego's route through it."""
+
+    graph: Mapping[Key, LanePiece]
+    route: tuple[Key, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +109,7 @@ class Scene:
     poses: NDArray[np.float64]  # (objects, K, 3) x, y, yaw on the time grid
     lamps: NDArray[np.float64]  # (objects, K) -1 off, 0 on, 1 braking
     alive: NDArray[np.bool_]  # (objects, K)
+    lanes: RouteMap | None = None  # with the traffic of the preset `lights` alone
 
     @property
     def description(self) -> str:
@@ -136,18 +160,23 @@ def build_scene(spec: WorldSpec, name: str) -> Scene:
     duration = (spec.samples_per_scene - 1) * SAMPLE_PERIOD_S
     steps = time_steps(duration)
     hand = 1.0 if vehicle == "n008" else -1.0  # Boston drives on the right, Singapore on the left
-    layout = make_layout(rng, hand, (duration + 2.0) * TOP_SPEED_MPS)
+    travel = (duration + 2.0) * TOP_SPEED_MPS
+    weather = _choose_weather(spec, split, index)
+    rich = spec.traffic == RICH
+    if rich:
+        layout = make_rich_layout(rng, hand, travel, weather.startswith("night"))
+    else:
+        layout = make_layout(rng, hand, travel)
     blocks = plan_blocks(layout, rng)
     ground = draw_ground(layout, block_lots(blocks), rng, _drivable_points(layout))
     appearance = APPEARANCE_SPLITS[split]
     population = Population(layout, ground, steps=steps, rng=rng, appearance=appearance)
-    drive = drive_ego(population)
+    drive = drive_rich_ego(population) if rich else drive_ego(population)
     ego = drive.track
     start_s, end_s = (layout.centre.nearest_s(*ego.pose[i, :2]) for i in (0, -1))
     classes = _choose_classes(index, count, rng)
     add_classes(population, classes, (start_s, end_s), certain=index < 2)
-    drive_vehicles(population, drive.lane)
-    controls = add_traffic_control(population)
+    controls = _add_vehicles_and_controls(population, drive, rich)
     add_turning_vehicles(population)
     park_along_kerbs(population)
     add_road_works(population)
@@ -158,9 +187,9 @@ def build_scene(spec: WorldSpec, name: str) -> Scene:
     add_roamers(population)
     add_skyline(population)
     objects = tuple(population.objects)
-    digest = hashlib.sha256(f"{spec.seed}/{split}".encode()).digest()
-    phase = int.from_bytes(digest[:4], "big") / 2**32
-    light = draw_light(choose_weather(spec.weather, index, phase), rng)
+    light = draw_light(weather, rng)
+    if rich:
+        light = draw_glare(light, float(ego.pose[0, 2]), rng)
     return Scene(
         name=name,
         start_us=1_530_000_000_000_000 + int(name[-4:]) * 100_000_000 + int(rng.integers(10**6)),
@@ -181,7 +210,29 @@ def build_scene(spec: WorldSpec, name: str) -> Scene:
         poses=np.stack([o.track.pose for o in objects]),
         lamps=np.stack([_lamp_states(o) for o in objects]),
         alive=np.stack([o.track.alive for o in objects]),
+        lanes=RouteMap(lane_graph(layout), tuple(ego_route(layout, drive))) if rich else None,
     )
+
+
+def _choose_weather(spec: WorldSpec, split: str, index: int) -> str:
+    digest = hashlib.sha256(f"{spec.seed}/{split}".encode()).digest()
+    phase = int.from_bytes(digest[:4], "big") / 2**32
+    shares = RICH_SHARES if spec.traffic == RICH else SHARES
+    return choose_weather(spec.weather, index, phase, shares)
+
+
+def _add_vehicles_and_controls(
+    population: Population, drive: EgoDrive, rich: bool
+) -> Sequence[TrafficControl]:
+    """Add the traffic beside the ego, and the lights and signs; return these."""
+    if not rich:
+        drive_vehicles(population, drive.lane)
+        return add_traffic_control(population)
+    lights = add_rich_lights(population)  # before the vehicles, which may hide no pole's place
+    drive_rich_vehicles(population, drive.lane)
+    signs = add_rich_signs(population)
+    add_advertisements(population)
+    return [*lights, *signs]
 
 
 def _drivable_points(layout: RoadLayout) -> NDArray[np.float64]:

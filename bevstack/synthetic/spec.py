@@ -16,6 +16,8 @@ MINI_VAL = ("scene-0103", "scene-0916")
 _FIRST_ID = {"train": 2001, "val": 6001, "test": 8001}
 _MAX_SCENES = {"train": 3900, "val": 1900, "test": 1900}  # so that no name is in two splits
 
+SIMPLE, RICH = "simple", "rich"  # values of WorldSpec.traffic
+
 WEATHERS = ("sun", "overcast", "rain", "fog", "night", "night_rain")
 
 
@@ -42,6 +44,8 @@ class WorldSpec:
     jpeg_quality: int = 90  # 1..100
     weather: str = "mix"  # one of WEATHERS for all scenes, or "mix" (nuScenes-like shares)
     sweeps: bool = False  # also record between keyframes: cameras at 12 Hz, lidar at 20 Hz
+    traffic: str = SIMPLE  # RICH: lights, signs, lanes and looks of the preset `lights`
+    front_sweeps: bool = False  # images at 12 Hz of the front camera in the test scenes
     processes: int = field(default=1, compare=False)  # the bytes do not depend on it
 
     def __post_init__(self) -> None:
@@ -75,6 +79,7 @@ class WorldSpec:
             f"'mix' or one of {', '.join(WEATHERS)}",
             self.weather,
         )
+        _require(self.traffic in (SIMPLE, RICH), "traffic", "'simple' or 'rich'", self.traffic)
         self._check_counts()
         self._check_version()
 
@@ -133,12 +138,18 @@ class WorldSpec:
     def to_json(self) -> dict[str, object]:
         """Return the fields that determine the bytes as plain JSON values.
 
-        A `camera_yaw_deg` of 0 is left out, so that worlds from before this field compare equal.
+        Fields that later versions added are left out at their defaults, so that worlds from before
+        these fields compare equal.
         """
         values = asdict(self)
         del values["processes"]
-        if not self.camera_yaw_deg:
-            del values["camera_yaw_deg"]
+        for name, default in (
+            ("camera_yaw_deg", 0.0),
+            ("traffic", SIMPLE),
+            ("front_sweeps", False),
+        ):
+            if values[name] == default:
+                del values[name]
         values["image_size"] = list(self.image_size)
         return values
 

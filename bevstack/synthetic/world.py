@@ -139,7 +139,7 @@ def _write_world(part: Path, spec: WorldSpec, progress: Progress | None) -> None
         for table, rows in recording.rows.items():
             tables[table] += rows
         for table, rows in recording.extra_rows.items():
-            extra[table] += rows
+            extra.setdefault(table, []).extend(rows)
         digests.update(recording.digests)
         if progress is not None:
             progress(done, len(names))

@@ -103,3 +103,5 @@ TABLES: tuple[str, ...] = (
 
 # Additional tables, not in nuScenes: traffic lights and signs, and the lanes that they govern.
 TRAFFIC_ELEMENT_TABLE, LANE_TABLE = "traffic_element", "lane"
+# Additional tables of the preset `lights`: the ego's lane in each sample, and states of lights.
+EGO_LANE_TABLE, TRAFFIC_STATE_TABLE = "ego_lane", "traffic_state"

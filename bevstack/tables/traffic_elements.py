@@ -2,43 +2,61 @@
 
 nuScenes has no categories for traffic lights and signs, so the categories and attributes are those
 of OpenLane-V2. One row of `traffic_element` is one light or sign in one keyframe image. `lane`
-gives the centre lines, in the world frame, of the lanes that lights and signs govern.
+gives the centre lines, in the world frame, of the lanes that lights and signs govern. Worlds of the
+preset `lights` have more fields in both tables; in other worlds they are absent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bevstack.json_files import (
-    expect_field,
-    expect_integer,
-    expect_list,
-    expect_number,
-    expect_numbers,
-    expect_object,
-    parse_json,
-    read_bytes,
-    shorten,
-)
+from bevstack.json_files import expect_list, shorten
 from bevstack.tables.names import LANE_TABLE, TRAFFIC_ELEMENT_TABLE
-from bevstack.types.traffic import LaneCenterline, TrafficElement
-from bevstack.vocabulary import ROAD_SIGN, TRAFFIC_ELEMENT_ATTRIBUTES, TRAFFIC_LIGHT
+from bevstack.tables.traffic_rows import TrafficRow, refuse_duplicate, traffic_rows
+from bevstack.types.traffic import ROAD_USERS, Lamp, LaneCenterline, TrafficElement
+from bevstack.vocabulary import (
+    MANOEUVRES,
+    ROAD_SIGN,
+    SIGN_MEANINGS,
+    TRAFFIC_ELEMENT_ATTRIBUTES,
+    TRAFFIC_LIGHT,
+)
 
 
-def read_traffic_elements(folder: Path) -> tuple[TrafficElement, ...]:
+def read_traffic_elements(
+    folder: Path,
+    *,
+    lanes: Mapping[str, LaneCenterline] | None = None,
+    image_size: tuple[int, int] | None = None,
+) -> tuple[TrafficElement, ...]:
     """Read `traffic_element.json` of a version's folder, in row order.
+
+    Args:
+        folder: of the version.
+        lanes: of `read_lanes`; if given, every lane that an element governs must be among them.
+        image_size: (H, W) px of all images; if given, every box must lie within.
 
     Raises:
         FileNotFoundError: the folder has no such table.
-        ValueError: the file is not a list, or a row lacks a field, has a value of another kind or
-            an unknown category or attribute. Names the row and the field.
+        ValueError: the file is not a list, or a row lacks a field, has a value of another kind, an
+            unknown name or code, a box without area or outside the image, an unknown lane, or the
+            token of an earlier row. Names the row and the field.
     """
-    return tuple(_parse(row) for row in _rows(folder, TRAFFIC_ELEMENT_TABLE))
+    elements: dict[str, TrafficElement] = {}
+    for row in traffic_rows(folder, TRAFFIC_ELEMENT_TABLE):
+        element = _parse(row, image_size)
+        refuse_duplicate(row, "token", element.token, elements)
+        for token in (element.lane_token, *element.lane_tokens):
+            if lanes is not None and token and token not in lanes:
+                raise ValueError(
+                    f"{row.where('lane_token')} must be the token of a row of lane.json; "
+                    f"got {shorten(token)}"
+                )
+        elements[element.token] = element
+    return tuple(elements.values())
 
 
 def read_lanes(folder: Path) -> dict[str, LaneCenterline]:
@@ -46,80 +64,56 @@ def read_lanes(folder: Path) -> dict[str, LaneCenterline]:
 
     Raises:
         FileNotFoundError: the folder has no such table.
-        ValueError: the file is not a list, or a row lacks a field, has a value of another kind or
-            the token of an earlier row. Names the row and the field.
+        ValueError: the file is not a list, or a row lacks a field, has a value of another kind, an
+            unknown manoeuvre, a successor that is no row, or the token of an earlier row. Names the
+            row and the field.
     """
     lanes: dict[str, LaneCenterline] = {}
-    for row in _rows(folder, LANE_TABLE):
+    rows = list(traffic_rows(folder, LANE_TABLE))
+    for row in rows:
         points = expect_list(row.where("centerline"), row.field("centerline"))
         width = len(points[0]) if points and isinstance(points[0], list) else 2  # (x, y) or more
         token = row.text("token")
-        if token in lanes:
-            raise ValueError(f"{row.where('token')} must occur once; got {shorten(token)} twice")
+        refuse_duplicate(row, "token", token, lanes)
+        stops: list[float] = []
+        if row.has("stop_line_s_m"):
+            count = len(expect_list(row.where("stop_line_s_m"), row.field("stop_line_s_m")))
+            stops = row.numbers("stop_line_s_m", (count,)).tolist()
         lanes[token] = LaneCenterline(
-            token, row.text("scene_token"), row.numbers("centerline", (len(points), max(width, 2)))
+            token,
+            row.text("scene_token"),
+            row.numbers("centerline", (len(points), max(width, 2))),
+            row.texts("successors") if row.has("successors") else (),
+            tuple(stops),
+            row.texts("manoeuvres", MANOEUVRES) if row.has("manoeuvres") else (),
         )
+    for row, lane in zip(rows, lanes.values(), strict=True):
+        for successor in lane.successors:
+            if successor not in lanes:
+                raise ValueError(
+                    f"{row.where('successors')} must be tokens of rows of lane.json; "
+                    f"got {shorten(successor)}"
+                )
     return lanes
 
 
-def _read(folder: Path, table: str) -> Sequence[Any]:
-    path = folder / f"{table}.json"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"folder must hold {path.name}; got {folder}: worlds of `bevstack make-world` have "
-            "this table, nuScenes does not"
-        )
-    rows = parse_json(read_bytes(path, str(path), max_bytes=None), str(path), allow_nan=True)
-    if not isinstance(rows, list):
-        raise ValueError(f"{path} must hold a list of rows; got {type(rows).__name__}")
-    return rows
-
-
-def _rows(folder: Path, table: str) -> Iterator[_Row]:
-    for number, values in enumerate(_read(folder, table)):
-        yield _Row(f"row {number} of {table}.json", values)
-
-
-class _Row:
-    """A row of a table whose fields are checked when they are read."""
-
-    def __init__(self, place: str, values: Any) -> None:
-        self._place = place
-        self._values = expect_object(place, values)
-
-    def where(self, name: str) -> str:
-        """Return the place of a field for messages."""
-        return f"{name} of {self._place}"
-
-    def field(self, name: str) -> Any:
-        """Return a field of any kind."""
-        return expect_field(self._place, self._values, name)
-
-    def text(self, name: str) -> str:
-        """Return a field of text, which may be empty."""
-        value = self.field(name)
-        if not isinstance(value, str):
-            raise ValueError(f"{self.where(name)} must be a text; got {shorten(value)}")
-        return value
-
-    def numbers(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
-        """Return a field of finite numbers."""
-        return expect_numbers(self.where(name), self.field(name), shape)
-
-    def number(self, name: str) -> float:
-        """Return a field of one finite number."""
-        return expect_number(self.where(name), self.field(name))
-
-    def code(self, name: str, low: int, high: int) -> int:
-        """Return a field of a whole number in a range."""
-        return expect_integer(self.where(name), self.field(name), low=low, high=high)
-
-
-def _parse(row: _Row) -> TrafficElement:
+def _box(row: TrafficRow, image_size: tuple[int, int] | None) -> tuple[float, float, float, float]:
     (left, top), (right, bottom) = row.numbers("points", (2, 2)).tolist()
+    height, width = image_size if image_size is not None else (np.inf, np.inf)
+    if not (0.0 <= left <= right <= width and 0.0 <= top <= bottom <= height):
+        limits = "" if image_size is None else f" of {width}x{height} px"
+        raise ValueError(
+            f"{row.where('points')} must be two corners within the image{limits}, the upper left "
+            f"one first; got {shorten(row.field('points'))}"
+        )
+    return left, top, right, bottom
+
+
+def _parse(row: TrafficRow, image_size: tuple[int, int] | None) -> TrafficElement:
     x, y, z = row.numbers("translation", (3,)).tolist()
     width, depth, height = row.numbers("size", (3,)).tolist()
     qw, _, _, qz = row.numbers("rotation", (4,))
+    lamps: tuple[Lamp, ...] | None = row.lamps("lamps") if row.has("lamps") else None
     return TrafficElement(
         token=row.text("token"),
         instance_token=row.text("instance_token"),
@@ -128,10 +122,16 @@ def _parse(row: _Row) -> TrafficElement:
         camera=row.text("camera"),
         category=row.code("category", TRAFFIC_LIGHT, ROAD_SIGN),
         attribute=row.code("attribute", 0, len(TRAFFIC_ELEMENT_ATTRIBUTES) - 1),
-        box_px=(left, top, right, bottom),
+        box_px=_box(row, image_size),
         position_m=(x, y, z),
         size_m=(depth, width, height),
         yaw_rad=float(2 * np.arctan2(qz, qw)),
         visibility=row.number("visibility"),
         lane_token=row.text("lane_token"),
+        lane_tokens=row.texts("lane_tokens") if row.has("lane_tokens") else (),
+        lamps=lamps,
+        meaning=row.name("meaning", SIGN_MEANINGS) if row.has("meaning") else None,
+        speed_limit_mps=row.number("speed_limit_mps") if row.has("speed_limit_mps") else None,
+        manoeuvres=row.texts("manoeuvres", MANOEUVRES) if row.has("manoeuvres") else (),
+        road_user=row.name("road_user", ROAD_USERS) if row.has("road_user") else "vehicle",
     )

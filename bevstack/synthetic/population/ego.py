@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +38,7 @@ class EgoDrive:
 
     track: Track  # of the rear axle
     lane: Lane
+    turn: Turn | None = None  # that it makes or intends to make
 
 
 def drive_ego(population: Population) -> EgoDrive:
@@ -51,7 +53,7 @@ def drive_ego(population: Population) -> EgoDrive:
     layout, rng = population.layout, population.rng
     forward = [lane for lane in layout.lanes if lane.is_main and lane.is_forward]
     lane = forward[int(rng.integers(len(forward)))]
-    return EgoDrive(_drive_along(population, lane, _draw_start(population, lane)), lane)
+    return EgoDrive(drive_along(population, lane, _draw_start(population, lane)), lane)
 
 
 def _draw_start(population: Population, lane: Lane) -> float:
@@ -66,7 +68,7 @@ def _draw_start(population: Population, lane: Lane) -> float:
     return waiting[0] if waiting and rng.random() < 0.6 else anywhere
 
 
-def _drive_along(population: Population, lane: Lane, start_s_m: float) -> Track:
+def drive_along(population: Population, lane: Lane, start_s_m: float) -> Track:
     """Drive the ego straight on among the traffic of its lane; return its rear axle's track."""
     rng = population.rng
     ego = Driver(start_s_m + EGO_CENTRE_M, EGO_SIZE_M[0], float(rng.uniform(0.8, 1.1)))
@@ -99,11 +101,16 @@ def _drive_turn(population: Population) -> EgoDrive | None:
     route = Lane(turn_path(turn), limit, stops, True, True)
     duration = population.steps * DT_S - 2 * LEAD_IN_S
     reach = min(4.0 + 2.2 * duration, 60.0)
+
+    def accept(motion: NDArray[np.float64]) -> bool:
+        return _turns_on_road(population, route, motion)
+
     for _ in range(_TRIES):
         front = turn.stop.s_m - 0.5 - float(rng.uniform(0.0, reach))
         ego = Driver(front - EGO_SIZE_M[0] / 2, EGO_SIZE_M[0], float(rng.uniform(0.8, 1.05)))
-        if _turns_on_road(population, route, _motion(population, route, ego)):
-            return _drive_in_traffic(population, turn, route, ego)
+        drive = drive_in_traffic(population, turn, route, ego, accept)
+        if drive is not None:
+            return drive
     return None
 
 
@@ -124,10 +131,19 @@ def _turns_on_road(
 ) -> bool:
     """Return True if the ego turns within the scene and never leaves the carriageway."""
     lead = round(LEAD_IN_S / DT_S)
-    body = track_on_path(route.path, motion[0], motion[1], motion[2], 0.0).pose
     heading = route.path.at(motion[0] - EGO_CENTRE_M)[2][lead:-lead]
     if np.ptp(heading) < _TURNED_RAD or motion[0, -1] > route.path.length_m - AHEAD_M / 2:
         return False
+    return stays_on_road(population, route, motion)
+
+
+def stays_on_road(
+    population: Population,
+    route: Lane,
+    motion: NDArray[np.float64],  # (3, steps)
+) -> bool:
+    """Return True if the ego never leaves the carriageway."""
+    body = track_on_path(route.path, motion[0], motion[1], motion[2], 0.0).pose
     cos, sin = np.cos(body[:, 2]), np.sin(body[:, 2])
     for u in (-EGO_SIZE_M[0] / 2, 0.0, EGO_SIZE_M[0] / 2):
         for v in (-EGO_SIZE_M[1] / 2, EGO_SIZE_M[1] / 2):
@@ -137,14 +153,33 @@ def _turns_on_road(
     return True
 
 
-def _drive_in_traffic(population: Population, turn: Turn, route: Lane, ego: Driver) -> EgoDrive:
-    """Drive a turning ego among vehicles that drive straight on ahead of it and behind it."""
+def drive_in_traffic(
+    population: Population,
+    turn: Turn,
+    route: Lane,
+    ego: Driver,
+    accept: Callable[[NDArray[np.float64]], bool],
+) -> EgoDrive | None:
+    """Drive a turning ego among vehicles that drive straight on ahead of it and behind it.
+
+    Args:
+        population: receives the vehicles.
+        turn: the turn.
+        route: its path, limit and stop lines.
+        ego: the ego at the start.
+        accept: returns True for a motion (3, steps) of the ego that may be used.
+
+    Returns:
+        None, with nothing added, if the motion of the ego alone is not accepted.
+    """
     lane, signals, steps = turn.lane, population.layout.signals, population.steps
+    motion = _motion(population, route, ego)
+    if not accept(motion):
+        return None
     traffic = draw_vehicles(population, lane, keep_free=(ego.s_m - 14.0, ego.s_m + 14.0))
     traffic.sort(key=lambda vehicle: -vehicle.driver.s_m)
     ahead = [vehicle for vehicle in traffic if vehicle.driver.s_m > ego.s_m]
     behind = [vehicle for vehicle in traffic if vehicle.driver.s_m < ego.s_m]
-    motion = _motion(population, route, ego)
     if ahead:
         ahead_motion = drive_lane(lane, [vehicle.driver for vehicle in ahead], signals, steps)
         s, speed = ahead_motion[0][-1], ahead_motion[1][-1]  # of the last vehicle ahead
@@ -152,7 +187,7 @@ def _drive_in_traffic(population: Population, turn: Turn, route: Lane, ego: Driv
         before_turn = s - length / 2 < turn.stop.s_m + 3.0
         leader = Leader(np.where(before_turn, s, np.nan), speed, length)
         following = _motion(population, route, ego, leader)
-        if _turns_on_road(population, route, following):
+        if accept(following):
             motion = following
         else:
             ahead = []  # behind them, the ego would not turn within the scene
@@ -170,4 +205,4 @@ def _drive_in_traffic(population: Population, turn: Turn, route: Lane, ego: Driv
         for i, vehicle in enumerate(behind):
             add_vehicle(population, lane, vehicle, *(rows[i] for rows in behind_motion))
     rear = track_on_path(route.path, motion[0] - EGO_CENTRE_M, motion[1], motion[2], 0.0)
-    return EgoDrive(rear, lane)
+    return EgoDrive(rear, lane, turn)

@@ -41,7 +41,7 @@ def carriageways_on(layout: RoadLayout, path: Path, offset_m: float) -> list[Car
         offset_m: of the parallel, positive to the left.
     """
     carriageways = []
-    for crossing in layout.crossings:
+    for number, crossing in enumerate(layout.crossings):
         is_main = path is layout.centre
         if not is_main and path is not crossing.path:
             continue
@@ -56,7 +56,8 @@ def carriageways_on(layout: RoadLayout, path: Path, offset_m: float) -> list[Car
             on_road = (offset > -layout.right.kerb_m) & (offset < layout.left.kerb_m)
         if on_road.any():
             low, high = s[on_road].min() - _GRID_M, s[on_road].max() + _GRID_M
-            carriageways.append(Carriageway(float(low), float(high), 1 if is_main else 0))
+            phase = layout.signals.phase(number, 1 if is_main else 0)
+            carriageways.append(Carriageway(float(low), float(high), phase))
     return carriageways
 
 

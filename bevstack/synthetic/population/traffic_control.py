@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,8 +22,8 @@ from bevstack.synthetic.streets.roads import CrossStreet, Path, Side
 from bevstack.vocabulary import ROAD_SIGN, TRAFFIC_LIGHT
 
 LIGHT_SIZE_M = (0.30, 0.36, 1.05)  # depth, width, height of the housing
-_POLE = (0.26, 0.28, 0.29)
-_HIGH_M, _LOW_M = 5.4, 2.5  # lower edge of lights above the lanes and at the stop line
+POLE = (0.26, 0.28, 0.29)
+HIGH_M, LOW_M = 5.4, 2.5  # lower edge of lights above the lanes and at the stop line
 _SIGN_LOW_M = 2.0  # lower edge of a sign
 
 
@@ -44,9 +45,25 @@ class TrafficControl:
             return self.meaning
         return signals.colour(self.phase, time_s)
 
+    def paint_state(self, signals: Signals, time_s: float) -> float:
+        """Return the state of the face's paint at a time."""
+        return self.attribute(signals, time_s)
+
+    def pattern(self) -> Pattern:
+        """Return the paint of the face."""
+        return Pattern.TRAFFIC_LIGHT if self.category == TRAFFIC_LIGHT else Pattern.SIGN
+
+    def paint(self, number: int) -> tuple[float, ...]:
+        """Return both colours, state and seed of the face's paint.
+
+        Args:
+            number: index of the control; selects a sign without an attribute.
+        """
+        return (0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.0, (7 * number % 10) / 10)
+
 
 @dataclass(frozen=True)
-class _Approach:
+class Approach:
     """Parallel lanes that approach a junction along one path."""
 
     path: Path
@@ -56,16 +73,17 @@ class _Approach:
     pole_m: float  # offset of the poles
     lanes: tuple[tuple[int, float], ...]  # index and offset, from the kerb inwards
     phase: int
+    junction: int = 0  # index in `RoadLayout.crossings`
 
 
-def _roadside(population: Population, forward: bool) -> Side:
+def roadside(population: Population, forward: bool) -> Side:
     """Return the side of the main road next to the lanes of one direction."""
     layout = population.layout
     on_left = (layout.hand > 0) != forward
     return layout.left if on_left else layout.right
 
 
-def _main_lanes(population: Population, forward: bool) -> tuple[tuple[int, float], ...]:
+def main_lanes(population: Population, forward: bool) -> tuple[tuple[int, float], ...]:
     """Return index and offset of the main road's lanes in one direction, the outermost first."""
     layout = population.layout
     lanes = [
@@ -78,7 +96,7 @@ def _main_lanes(population: Population, forward: bool) -> tuple[tuple[int, float
     return tuple(sorted(lanes, key=lambda item: -abs(item[1])))
 
 
-def _approaches(population: Population) -> list[_Approach]:
+def approaches_of(population: Population) -> list[Approach]:
     """Return all approaches of all junctions."""
     layout = population.layout
     approaches = []
@@ -86,27 +104,30 @@ def _approaches(population: Population) -> list[_Approach]:
     for number, crossing in enumerate(layout.crossings):
         for forward in (True, False):
             sign = 1.0 if forward else -1.0
-            lanes = _main_lanes(population, forward)
+            lanes = main_lanes(population, forward)
             if lanes:
-                side = _roadside(population, forward)
+                side = roadside(population, forward)
                 near = crossing.centre_s_m - sign * (crossing.half_width_m + 5.4)
                 far = crossing.centre_s_m + sign * (crossing.half_width_m + 5.4)
                 pole = side.sign * (side.kerb_m + 0.55)
-                approaches.append(_Approach(layout.centre, forward, near, far, pole, lanes, 0))
+                approaches.append(
+                    Approach(layout.centre, forward, near, far, pole, lanes, 0, number)
+                )
             lane = first_cross + 2 * number + (0 if forward else 1)
-            approaches.append(_cross_approach(population, crossing, forward, lane))
+            approach = _cross_approach(population, crossing, forward, lane)
+            approaches.append(replace(approach, junction=number))
     return approaches
 
 
 def _cross_approach(
     population: Population, crossing: CrossStreet, forward: bool, lane: int
-) -> _Approach:
+) -> Approach:
     """Return the approach of one direction of a cross street."""
     layout = population.layout
     near, far = (layout.right, layout.left) if forward else (layout.left, layout.right)
     sign, middle = (1.0 if forward else -1.0), crossing.path.length_m / 2
     offset = -layout.hand * sign * crossing.half_width_m / 2
-    return _Approach(
+    return Approach(
         crossing.path,
         forward,
         middle - sign * (near.kerb_m + 5.4),
@@ -120,43 +141,43 @@ def _cross_approach(
 def add_traffic_control(population: Population) -> list[TrafficControl]:
     """Add lights at every approach of every junction and signs along the main road."""
     controls: list[TrafficControl] = []
-    for approach in _approaches(population):
+    for approach in approaches_of(population):
         controls += _add_lights(population, approach)
     for forward in (True, False):
-        if _main_lanes(population, forward):
+        if main_lanes(population, forward):
             controls += _add_signs(population, forward)
     return controls
 
 
-def _place(approach: _Approach, s_m: float, offset_m: float) -> tuple[float, float, float]:
+def place_facing(approach: Approach, s_m: float, offset_m: float) -> tuple[float, float, float]:
     """Return position and yaw of a light or sign that faces the approaching traffic."""
     x, y, heading = (float(v) for v in approach.path.at(s_m, offset_m))
     return x, y, heading + (np.pi if approach.forward else 0.0)
 
 
-def _add_lights(population: Population, approach: _Approach) -> list[TrafficControl]:
+def _add_lights(population: Population, approach: Approach) -> list[TrafficControl]:
     """Add one light above each lane beyond the junction and one on a pole at the stop line."""
     lights = []
-    x, y, yaw = _place(approach, approach.far_s_m, approach.pole_m)
+    x, y, yaw = place_facing(approach, approach.far_s_m, approach.pole_m)
     if population.reserve(x, y, yaw, (0.3, 0.3)):
         inner = approach.lanes[-1][1]
         arm_length = abs(approach.pole_m - inner) + 0.3
         direction = np.sign(inner - approach.pole_m) * (1.0 if not approach.forward else -1.0)
         parts = PrimitiveList()
-        top = _HIGH_M + LIGHT_SIZE_M[2]
-        parts.add(Pattern.PLAIN, (0, 0, 0), (0.22, 0.22, top + 0.25), _POLE, kind=Kind.POST)
+        top = HIGH_M + LIGHT_SIZE_M[2]
+        parts.add(Pattern.PLAIN, (0, 0, 0), (0.22, 0.22, top + 0.25), POLE, kind=Kind.POST)
         arm = (-0.1, direction * arm_length / 2, top + 0.05)
-        parts.add(Pattern.PLAIN, arm, (0.14, arm_length, 0.14), _POLE)
+        parts.add(Pattern.PLAIN, arm, (0.14, arm_length, 0.14), POLE)
         population.scenery.append(place_at(parts.finish(), x, y, yaw))
         for lane, offset in approach.lanes:
-            px, py, _ = _place(approach, approach.far_s_m, offset)
-            lights.append(_light(lane, (px, py, _HIGH_M), yaw, approach.phase))
-    x, y, yaw = _place(approach, approach.near_s_m, approach.pole_m)
+            px, py, _ = place_facing(approach, approach.far_s_m, offset)
+            lights.append(_light(lane, (px, py, HIGH_M), yaw, approach.phase))
+    x, y, yaw = place_facing(approach, approach.near_s_m, approach.pole_m)
     if population.reserve(x, y, yaw, (0.3, 0.3)):
         parts = PrimitiveList()
-        parts.add(Pattern.PLAIN, (-0.2, 0, 0), (0.14, 0.14, 3.6), _POLE, kind=Kind.POST)
+        parts.add(Pattern.PLAIN, (-0.2, 0, 0), (0.14, 0.14, 3.6), POLE, kind=Kind.POST)
         population.scenery.append(place_at(parts.finish(), x, y, yaw))
-        lights.append(_light(approach.lanes[0][0], (x, y, _LOW_M), yaw, approach.phase))
+        lights.append(_light(approach.lanes[0][0], (x, y, LOW_M), yaw, approach.phase))
     return lights
 
 
@@ -177,12 +198,12 @@ def _light(
 def _add_signs(population: Population, forward: bool) -> list[TrafficControl]:
     """Add signs on poles at the kerb, for the outermost lane of one direction."""
     layout, rng = population.layout, population.rng
-    side, lane = _roadside(population, forward), _main_lanes(population, forward)[0][0]
+    side, lane = roadside(population, forward), main_lanes(population, forward)[0][0]
     signs = []
     s = float(rng.uniform(10.0, 60.0))
     while s < layout.centre.length_m - 10.0:
-        approach = _Approach(layout.centre, forward, s, s, 0.0, (), 0)
-        x, y, yaw = _place(approach, s, side.sign * (side.kerb_m + 0.5))
+        approach = Approach(layout.centre, forward, s, s, 0.0, (), 0)
+        x, y, yaw = place_facing(approach, s, side.sign * (side.kerb_m + 0.5))
         meaning = int(rng.choice([0, 4, 5, 6, 7, 8, 9, 10, 11, 12], p=[0.28] + [0.08] * 9))
         width = float(rng.uniform(0.7, 0.95))
         yaw += float(rng.normal(0, 0.06))
@@ -190,7 +211,7 @@ def _add_signs(population: Population, forward: bool) -> list[TrafficControl]:
         if free and population.reserve(x, y, yaw, (0.3, 0.3)):
             parts = PrimitiveList()
             top = _SIGN_LOW_M + width
-            parts.add(Pattern.PLAIN, (-0.06, 0, 0), (0.08, 0.08, top), _POLE, kind=Kind.POST)
+            parts.add(Pattern.PLAIN, (-0.06, 0, 0), (0.08, 0.08, top), POLE, kind=Kind.POST)
             population.scenery.append(place_at(parts.finish(), x, y, yaw))
             signs.append(
                 TrafficControl(
@@ -206,16 +227,17 @@ def _add_signs(population: Population, forward: bool) -> list[TrafficControl]:
     return signs
 
 
-def control_parts(controls: list[TrafficControl], first_instance: int) -> Primitives:
+def control_parts(controls: Sequence[TrafficControl], first_instance: int) -> Primitives:
     """Return one primitive per control in the scene frame; instances start at `first_instance`."""
     parts = []
     for number, control in enumerate(controls):
-        pattern = Pattern.TRAFFIC_LIGHT if control.category == TRAFFIC_LIGHT else Pattern.SIGN
         plate = PrimitiveList()
         x, y, z = control.centre_m
-        plate.add(pattern, (0, 0, z - control.size_m[2] / 2), control.size_m, (0.1, 0.1, 0.1))
+        plate.add(
+            control.pattern(), (0, 0, z - control.size_m[2] / 2), control.size_m, (0.1, 0.1, 0.1)
+        )
         placed = place_at(plate.finish(), x, y, control.yaw_rad)
         placed.codes[:, C_INSTANCE] = first_instance + number
-        placed.paint[:, -1] = (7 * number % 10) / 10  # selects a sign without an attribute
+        placed.paint[:] = control.paint(number)
         parts.append(placed)
     return concatenate(parts)

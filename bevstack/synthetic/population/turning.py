@@ -32,6 +32,13 @@ class Turn:
     exit_lane: Lane
     exit_s_m: float
 
+    @property
+    def manoeuvre(self) -> str:
+        """Return "left" or "right"."""
+        before = float(self.lane.path.at(self.stop.s_m)[2])
+        after = float(self.exit_lane.path.at(self.exit_s_m)[2])
+        return "left" if np.sin(after - before) > 0 else "right"
+
 
 def add_turning_vehicles(population: Population) -> int:
     """Add vehicles that turn without a collision; return their number."""

@@ -36,15 +36,19 @@ class Vehicle:
 def drive_vehicles(population: Population, ego_lane: Lane) -> None:
     """Add the traffic of every lane except the ego's."""
     for lane in population.layout.lanes:
-        if lane is ego_lane:
-            continue
-        order = sorted(draw_vehicles(population, lane), key=lambda v: -v.driver.s_m)
-        if not order:
-            continue
-        drivers = [vehicle.driver for vehicle in order]
-        s, speed, braking = drive_lane(lane, drivers, population.layout.signals, population.steps)
-        for i, vehicle in enumerate(order):
-            add_vehicle(population, lane, vehicle, s[i], speed[i], braking[i])
+        if lane is not ego_lane:
+            drive_vehicles_of_lane(population, lane)
+
+
+def drive_vehicles_of_lane(population: Population, lane: Lane) -> None:
+    """Add the traffic of one lane, which drives straight on."""
+    order = sorted(draw_vehicles(population, lane), key=lambda v: -v.driver.s_m)
+    if not order:
+        return
+    drivers = [vehicle.driver for vehicle in order]
+    s, speed, braking = drive_lane(lane, drivers, population.layout.signals, population.steps)
+    for i, vehicle in enumerate(order):
+        add_vehicle(population, lane, vehicle, s[i], speed[i], braking[i])
 
 
 def _draw_models(rng: np.random.Generator) -> list[ObjectModel]:

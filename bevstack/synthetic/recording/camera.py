@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bevstack.synthetic.population.traffic import sample_tracks
 from bevstack.synthetic.renderer.ground_light import darken_ground, mirror_in_ground
+from bevstack.synthetic.renderer.lens_light import add_glare, add_glow
 from bevstack.synthetic.renderer.primitives import (
     C_INSTANCE,
     G_X,
@@ -103,7 +104,7 @@ def _set_controls(
     near = np.nonzero(distance < _REACH_M)[0]
     paint = parts.paint[near]
     signals = scene.layout.signals
-    paint[:, P_STATE] = [scene.controls[i].attribute(signals, time_s) for i in near]
+    paint[:, P_STATE] = [scene.controls[i].paint_state(signals, time_s) for i in near]
     return Primitives(parts.geometry[near], parts.codes[near], paint)
 
 
@@ -193,6 +194,11 @@ def take_picture(scene: Scene, moment: Moment, camera: CameraMount, sensor: Sens
         mirror_in_ground(owner, depth, rotation, intrinsics, wet, linear)
     if scene.light.is_night or scene.light.is_wet:
         _bloom(linear, factor)
+    if scene.light.glow:
+        add_glow(linear, owner, parts.codes)
+    if scene.light.glare:
+        sun_px = _project_direction(scene.light.sun, rotation, intrinsics)
+        add_glare(linear, owner, sun_px, scene.light.glare)
     image = np.empty((height // factor, width // factor, 3), np.uint8)
     develop(linear, factor, sensor.gains, sensor.noise, *sensor.noise_at, image)
     see_through_drops(image, sensor.drops)
@@ -207,6 +213,16 @@ def take_picture(scene: Scene, moment: Moment, camera: CameraMount, sensor: Sens
         visible[objects:],
         unoccluded[objects:],
     )
+
+
+def _project_direction(
+    direction: NDArray[np.float64],  # (3,) scene frame
+    rotation: NDArray[np.float64],  # (3, 3) scene_from_cam
+    intrinsics: NDArray[np.float64],  # (3, 3)
+) -> tuple[float, float] | None:
+    """Return the column and row of a point at infinity; None behind the camera."""
+    x, y, z = intrinsics @ (rotation.T @ direction)
+    return (float(x / z), float(y / z)) if z > 0.1 else None
 
 
 def _cos_sin(yaw_rad: float) -> tuple[float, float]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bevstack.synthetic.population.population import Role
 from bevstack.synthetic.population.traffic import sample_tracks
+from bevstack.synthetic.recording.readings import SensorReading, sensor_readings
 from bevstack.synthetic.rig import RADAR_MOUNTS, yaw_to_quaternion
 from bevstack.synthetic.scene import SAMPLE_PERIOD_S, Scene
 from bevstack.tables.names import (
@@ -83,41 +86,18 @@ def sample_time_us(scene: Scene, index: int) -> int:
     return scene.start_us + int(index * SAMPLE_PERIOD_S * 1e6)
 
 
-@dataclass(frozen=True)
-class SensorReading:
-    """One reading of a sensor, at a keyframe or between two keyframes."""
-
-    since_start_us: int  # nominal time, without the time offset of the sensor
-    sample: int  # index; between two keyframes, that of the second
-    is_key: bool
-
-
-def sensor_readings(samples: int, between: int) -> list[SensorReading]:
-    """Return all readings of one sensor in order of time.
-
-    Args:
-        samples: number of keyframes.
-        between: readings between two keyframes, evenly spaced.
-    """
-    period_us = int(SAMPLE_PERIOD_S * 1e6)
-    readings = []
-    for sample in range(samples):
-        for step in range(between if sample else 0, 0, -1):
-            time_us = sample * period_us - step * period_us // (between + 1)
-            readings.append(SensorReading(time_us, sample, False))
-        readings.append(SensorReading(sample * period_us, sample, True))
-    return readings
-
-
 def scene_rows(
-    scene: Scene, sightings: list[Sighting], between: int = 0, lidar_between: int = 0
+    scene: Scene,
+    sightings: list[Sighting],
+    between: Mapping[str, int] = MappingProxyType({}),
+    lidar_between: int = 0,
 ) -> Rows:
     """Return all rows of one scene.
 
     Args:
         scene: the scene.
         sightings: one per sample.
-        between: camera images between two keyframes.
+        between: images between two keyframes, by channel; 0 for an absent one.
         lidar_between: revolutions of the lidar between two keyframes.
     """
     tables = empty_tables()
@@ -205,10 +185,14 @@ def ego_pose_at(scene: Scene, time_s: float) -> tuple[list[float], list[float]]:
 
 
 def _add_sensor_data(
-    tables: Rows, scene: Scene, tokens: list[str], between: int, lidar_between: int
+    tables: Rows,
+    scene: Scene,
+    tokens: list[str],
+    between: Mapping[str, int],
+    lidar_between: int,
 ) -> None:
     for camera in scene.rig.cameras:
-        readings = sensor_readings(len(tokens), between)
+        readings = sensor_readings(len(tokens), between.get(camera.channel, 0))
         _add_channel(tables, scene, tokens, camera.channel, camera.time_offset_us, readings)
     readings = sensor_readings(len(tokens), lidar_between)
     _add_channel(tables, scene, tokens, LIDAR_CHANNEL, 0, readings)

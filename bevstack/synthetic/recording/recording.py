@@ -17,24 +17,31 @@ from bevstack.synthetic.recording.camera import Picture, Sensor, freeze, take_pi
 from bevstack.synthetic.recording.labels import (
     Row,
     Rows,
-    SensorReading,
     Sighting,
     data_filename,
     ego_pose_at,
     scene_rows,
-    sensor_readings,
 )
+from bevstack.synthetic.recording.readings import SensorReading, sensor_readings
 from bevstack.synthetic.recording.traffic_element_labels import control_rows, lane_rows
+from bevstack.synthetic.recording.traffic_tables import ego_lane_rows, state_rows
 from bevstack.synthetic.renderer.weather import Drop, draw_drops, draw_rain_field
 from bevstack.synthetic.scene import SAMPLE_PERIOD_S, Scene, build_scene
 from bevstack.synthetic.spec import WorldSpec
 from bevstack.synthetic.streets.ground import ROAD, TEXELS_PER_M
-from bevstack.tables.names import LANE_TABLE, LIDAR_CHANNEL, TRAFFIC_ELEMENT_TABLE
+from bevstack.tables.names import (
+    EGO_LANE_TABLE,
+    LANE_TABLE,
+    LIDAR_CHANNEL,
+    TRAFFIC_ELEMENT_TABLE,
+    TRAFFIC_STATE_TABLE,
+)
 from bevstack.tables.writer import make_token
 
 _NOISE_LEVELS = 2.2  # standard deviation of the sensor noise, in units of 0..255
 SWEEPS_BETWEEN = 5  # camera images between two keyframes: 12 Hz with the keyframes
 LIDAR_SWEEPS_BETWEEN = 9  # revolutions of the lidar between two keyframes: 20 Hz with the keyframes
+FRONT_CAMERA = "CAM_FRONT"
 _CAN_PERIOD_S = 0.02  # 50 Hz
 
 
@@ -43,7 +50,7 @@ class Recording:
     """Table rows of a scene and digests of its files."""
 
     rows: Rows  # of the 13 tables
-    extra_rows: Rows  # of `traffic_element` and `lane`
+    extra_rows: Rows  # of `traffic_element`, `lane` and further traffic tables
     digests: dict[str, str]  # path below the root -> SHA-256 of the bytes
 
 
@@ -112,14 +119,17 @@ def record_scene(spec: WorldSpec, name: str, root: Path) -> Recording:
     folder = _Folder(root)
     draws = SensorDraws(spec, scene)
     extra: Rows = {TRAFFIC_ELEMENT_TABLE: [], LANE_TABLE: lane_rows(scene)}
+    if scene.lanes is not None:
+        extra[EGO_LANE_TABLE] = ego_lane_rows(scene, scene.lanes)
+        extra[TRAFFIC_STATE_TABLE] = state_rows(scene)
     sightings = [
         _record_sample(spec, scene, index, folder, draws, extra[TRAFFIC_ELEMENT_TABLE])
         for index in range(scene.samples)
     ]
-    between = SWEEPS_BETWEEN if spec.sweeps else 0
-    for reading in sensor_readings(scene.samples, between):
-        for number in range(len(scene.rig.cameras)):
-            if not reading.is_key:
+    between = _images_between(spec, scene)
+    for reading in sensor_readings(scene.samples, SWEEPS_BETWEEN):
+        for number, camera in enumerate(scene.rig.cameras):
+            if not reading.is_key and between[camera.channel]:
                 _record_picture(spec, scene, number, reading, folder, draws)
     lidar_between = LIDAR_SWEEPS_BETWEEN if spec.sweeps else 0
     for reading in sensor_readings(scene.samples, lidar_between):
@@ -129,6 +139,17 @@ def record_scene(spec: WorldSpec, name: str, root: Path) -> Recording:
     _record_map(scene, folder, rows)
     _record_can_bus(scene, folder)
     return Recording(rows, extra, folder.digests)
+
+
+def _images_between(spec: WorldSpec, scene: Scene) -> dict[str, int]:
+    """Return the number of images of each camera between two keyframes."""
+    front = spec.front_sweeps and spec.split_of(scene.name)[0] == "test"
+    return {
+        camera.channel: SWEEPS_BETWEEN
+        if spec.sweeps or (front and camera.channel == FRONT_CAMERA)
+        else 0
+        for camera in scene.rig.cameras
+    }
 
 
 def _record_sample(

@@ -9,6 +9,7 @@ from bevstack.synthetic.population.traffic import sample_tracks
 from bevstack.synthetic.population.traffic_control import TrafficControl
 from bevstack.synthetic.recording.camera import Picture, camera_pose
 from bevstack.synthetic.recording.labels import Row, sample_time_us
+from bevstack.synthetic.recording.traffic_tables import element_fields, rich_lane_rows
 from bevstack.synthetic.rig import CameraMount, yaw_to_quaternion
 from bevstack.synthetic.scene import Scene
 from bevstack.tables.writer import make_token
@@ -26,6 +27,8 @@ def lane_token(scene: Scene, lane: int) -> str:
 
 def lane_rows(scene: Scene) -> list[Row]:
     """Return the rows of all lanes of a scene, with centre lines in driving direction."""
+    if scene.lanes is not None:
+        return rich_lane_rows(scene, scene.lanes)
     rows: list[Row] = []
     for index, lane in enumerate(scene.layout.lanes):
         s = np.arange(0.0, lane.path.length_m, _LANE_STEP_M)
@@ -97,6 +100,7 @@ def _row(
         "rotation": list(yaw_to_quaternion(control.yaw_rad + scene.placement.yaw_rad)),
         "visibility": share,
         "lane_token": lane_token(scene, control.lane),
+        **element_fields(scene, control, time_s),
     }
 
 

@@ -12,6 +12,11 @@ from __future__ import annotations
 import math
 
 from bevstack.synthetic.renderer.compiled import compiled, inlined
+from bevstack.synthetic.renderer.lamp_patterns import (
+    paint_advertisement,
+    paint_head,
+    paint_numbered_sign,
+)
 from bevstack.synthetic.renderer.sign_patterns import paint_light, paint_sign
 
 _Colour = tuple[float, float, float]
@@ -302,4 +307,10 @@ def paint(
         return paint_sign(face, u, v, state, seed)
     if pattern == 17:  # lamp in the first colour; a negative state is off
         return c[0], c[1], c[2], 1.0 if state >= 0.0 else 0.0
+    if pattern == 20:
+        return paint_head(face, u, v, c, d, state)
+    if pattern == 21:
+        return paint_numbered_sign(face, u, v, c, state)
+    if pattern == 22:
+        return paint_advertisement(face, u, v, along, up, c, d, state, seed)
     return c[0], c[1], c[2], 0.0

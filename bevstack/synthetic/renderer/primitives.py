@@ -58,6 +58,9 @@ class Pattern(IntEnum):
     LAMP = 17
     TRAFFIC_LIGHT = 18
     SIGN = 19
+    LIGHT_HEAD = 20
+    NUMBERED_SIGN = 21
+    ADVERTISEMENT = 22
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def paint_light(face: int, u: float, v: float, state: float) -> tuple[float, flo
 
 
 @inlined
-def _arrow(along: float, across: float, start: float) -> bool:
+def arrow(along: float, across: float, start: float) -> bool:
     """Return True if a point lies in an arrow that ends at along = 0.8."""
     if start < along < 0.25:
         return abs(across) < 0.16
@@ -47,12 +47,12 @@ def _arrow(along: float, across: float, start: float) -> bool:
 
 
 @compiled
-def _symbol(kind: int, x: float, y: float) -> bool:
+def symbol(kind: int, x: float, y: float) -> bool:
     """Return True if a point lies in the arrow of a sign."""
     if kind in (_RIGHT, _NO_RIGHT, _SLIGHT_RIGHT):
         x = -x
     if kind == _STRAIGHT:
-        return _arrow(y, x, -0.75)
+        return arrow(y, x, -0.75)
     if kind in (_U_TURN, _NO_U_TURN):
         if abs(x - 0.40) < 0.14:
             return -0.75 < y < 0.45
@@ -63,8 +63,8 @@ def _symbol(kind: int, x: float, y: float) -> bool:
         return y > -0.70 and abs(x + 0.40) < 0.6 * (y + 0.70)
     if kind in (_SLIGHT_LEFT, _SLIGHT_RIGHT):
         along, across = 0.7071 * (y - x), 0.7071 * (y + x)
-        return _arrow(along, across, -0.2) or (abs(x - 0.14) < 0.15 and -0.75 < y < -0.05)
-    return _arrow(-x, y - 0.15, -0.50) or (abs(x - 0.36) < 0.15 and -0.75 < y < 0.30)
+        return arrow(along, across, -0.2) or (abs(x - 0.14) < 0.15 and -0.75 < y < -0.05)
+    return arrow(-x, y - 0.15, -0.50) or (abs(x - 0.36) < 0.15 and -0.75 < y < 0.30)
 
 
 @compiled
@@ -97,7 +97,7 @@ def paint_sign(
         return white if abs(y) < 0.20 and abs(x) < 0.70 else ring
     forbids = kind in (_NO_LEFT, _NO_RIGHT, _NO_U_TURN)
     if not forbids:
-        return white if _symbol(kind, x, y) else (0.04, 0.22, 0.68, 0.06)
+        return white if symbol(kind, x, y) else (0.04, 0.22, 0.68, 0.06)
     if 0.66 < radius < 1.0 or (radius < 0.8 and abs(x + y) < 0.15):
         return ring
-    return (0.05, 0.05, 0.05, 0.0) if _symbol(kind, 1.25 * x, 1.25 * y) else white
+    return (0.05, 0.05, 0.05, 0.0) if symbol(kind, 1.25 * x, 1.25 * y) else white

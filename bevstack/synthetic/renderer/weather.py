@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import cv2
@@ -25,7 +25,7 @@ from bevstack.synthetic.renderer.shading import (
 )
 
 # Share of each weather in a "mix"; nuScenes has about 12 % of night and 20 % of rain.
-_SHARES = (
+SHARES = (
     ("sun", 0.40),
     ("overcast", 0.24),
     ("rain", 0.16),
@@ -33,6 +33,16 @@ _SHARES = (
     ("night", 0.10),
     ("night_rain", 0.03),
 )
+# The same for the preset `lights`: night is where lamps glow and blend.
+RICH_SHARES = (
+    ("sun", 0.36),
+    ("overcast", 0.18),
+    ("rain", 0.12),
+    ("fog", 0.06),
+    ("night", 0.20),
+    ("night_rain", 0.08),
+)
+_GLARE_SHARE = 0.45  # of the sunny scenes with `draw_glare`
 _GOLDEN = 0.6180339887498949
 _TILE = 512  # px of the fields of noise and of rain
 
@@ -59,6 +69,8 @@ class Light:
     sun: NDArray[np.float64]  # (3,) unit vector towards the sun, scene frame
     exposure: NDArray[np.float64]  # (3,) gain and white balance, RGB
     noise: float  # of the sensor, relative to its level by day
+    glare: float = 0.0  # veiling glare around the sun: its share of white at the sun
+    glow: bool = False  # lit lamps of traffic lights glow in dark or wet air
 
     @property
     def words(self) -> str:
@@ -82,7 +94,9 @@ class Light:
         return float(direct / (direct + self.values[L_AMBIENT]))
 
 
-def choose_weather(requested: str, index: int, phase: float) -> str:
+def choose_weather(
+    requested: str, index: int, phase: float, shares: Sequence[tuple[str, float]] = SHARES
+) -> str:
     """Return the weather of one scene of a split.
 
     In a mix, successive scenes step through the shares by the golden ratio, so that even a small
@@ -92,15 +106,16 @@ def choose_weather(requested: str, index: int, phase: float) -> str:
         requested: "mix", or the weather to return.
         index: of the scene in its split.
         phase: 0..1, the position of the split's first scene in the shares.
+        shares: of each weather in a mix.
     """
     if requested != "mix":
         return requested
     draw = (phase + index * _GOLDEN) % 1.0
-    for weather, share in _SHARES:
+    for weather, share in shares:
         if draw < share:
             return weather
         draw -= share
-    return _SHARES[0][0]
+    return shares[0][0]
 
 
 def draw_light(weather: str, rng: np.random.Generator) -> Light:
@@ -125,6 +140,26 @@ def draw_light(weather: str, rng: np.random.Generator) -> Light:
         exposure=exposure,
         noise=float(rng.uniform(2.0, 3.5)) if weather.startswith("night") else 1.0,
     )
+
+
+def draw_glare(light: Light, heading_rad: float, rng: np.random.Generator) -> Light:
+    """Let lamps glow, and in many sunny scenes put a low sun ahead, behind the lights.
+
+    Args:
+        light: of the scene.
+        heading_rad: of the ego at the start, scene frame.
+        rng: source of the draws.
+    """
+    light = replace(light, glow=light.is_night or light.is_wet or light.weather == "fog")
+    if light.weather != "sun" or rng.random() > _GLARE_SHARE:
+        return light
+    azimuth = heading_rad + float(rng.normal(0.0, 0.22))
+    elevation = np.deg2rad(rng.uniform(9.0, 24.0))
+    flat = np.cos(elevation)
+    sun = np.array([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation)])
+    values = light.values.copy()
+    values[L_SUN_X : L_SUN_X + 3] = sun
+    return replace(light, values=values, sun=sun, glare=float(rng.uniform(0.35, 0.9)))
 
 
 def _set_sky(

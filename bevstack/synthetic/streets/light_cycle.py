@@ -23,6 +23,10 @@ class Signals:
         """Return the duration of one cycle."""
         return self.main_s + self.cross_s + 2 * self.clear_s
 
+    def phase(self, junction: int, movement: int) -> int:
+        """Return the phase of a movement (0 main road, 1 cross street), equal at all junctions."""
+        return movement
+
     def is_red(self, phase: int, time_s: float) -> bool:
         """Return True if the vehicles of a phase must wait, at red or yellow."""
         t = (time_s + self.offset_s) % self.cycle_s

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bevstack.synthetic import WorldSpec, make_world
-from bevstack.synthetic.recording.labels import sensor_readings
+from bevstack.synthetic.recording.readings import sensor_readings
 
 SPEC = WorldSpec(
     seed=4,

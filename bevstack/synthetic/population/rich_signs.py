@@ -1,0 +1,98 @@
+"""Signs and advertisements of the preset `lights`: near enough to each other to be read."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bevstack.synthetic.population.population import Population
+from bevstack.synthetic.population.rich_control import RichSign
+from bevstack.synthetic.population.scenery import place_at
+from bevstack.synthetic.population.traffic_control import (
+    POLE,
+    Approach,
+    main_lanes,
+    place_facing,
+    roadside,
+)
+from bevstack.synthetic.renderer.primitives import P_SEED, Kind, Pattern, PrimitiveList
+from bevstack.vocabulary import ROAD_SIGN, SIGN_MEANINGS, TRAFFIC_ELEMENT_ATTRIBUTES
+
+_LOW_M = 1.9  # lower edge of a sign
+_NAMES = SIGN_MEANINGS[1:]  # not "other"
+_SHARES = (*(0.072,) * 9, 0.11, 0.242)  # stop, speed limit
+_LIMITS_KMH = (20, 30, 40, 50, 60, 70, 80)
+_GROUNDS = ((0.05, 0.05, 0.06), (0.9, 0.9, 0.88), (0.08, 0.12, 0.35), (0.35, 0.06, 0.08))
+_LIT = ((1.0, 0.05, 0.04), (0.06, 0.95, 0.35), (1.0, 0.6, 0.04), (0.95, 0.95, 0.9))
+
+
+def add_rich_signs(population: Population) -> list[RichSign]:
+    """Add signs on poles at the kerb, for the outermost lane of each direction."""
+    signs: list[RichSign] = []
+    for forward in (True, False):
+        if main_lanes(population, forward):
+            signs += _add_signs(population, forward)
+    return signs
+
+
+def _add_signs(population: Population, forward: bool) -> list[RichSign]:
+    layout, rng = population.layout, population.rng
+    side, lane = roadside(population, forward), main_lanes(population, forward)[0][0]
+    signs = []
+    s = float(rng.uniform(5.0, 25.0))
+    while s < layout.centre.length_m - 10.0:
+        approach = Approach(layout.centre, forward, s, s, 0.0, (), 0)
+        x, y, yaw = place_facing(approach, s, side.sign * (side.kerb_m + 0.5))
+        name = str(rng.choice(_NAMES, p=_SHARES))
+        limit = int(rng.choice(_LIMITS_KMH)) if name == "speed_limit" else 0
+        width = round(float(rng.uniform(0.75, 1.15)), 3)
+        yaw += float(rng.normal(0, 0.06))
+        free = not layout.junction_mask(np.array(s), 7.0)
+        if free and population.reserve(x, y, yaw, (0.3, 0.3)):
+            parts = PrimitiveList()
+            top = _LOW_M + width
+            parts.add(Pattern.PLAIN, (-0.06, 0, 0), (0.08, 0.08, top), POLE, kind=Kind.POST)
+            population.scenery.append(place_at(parts.finish(), x, y, yaw))
+            known = name in TRAFFIC_ELEMENT_ATTRIBUTES
+            signs.append(
+                RichSign(
+                    category=ROAD_SIGN,
+                    lane=lane,
+                    centre_m=(x, y, _LOW_M + width / 2),
+                    size_m=(0.04, width, width),
+                    yaw_rad=yaw,
+                    meaning=TRAFFIC_ELEMENT_ATTRIBUTES.index(name) if known else 0,
+                    name=name,
+                    speed_limit_kmh=limit,
+                )
+            )
+        s += float(rng.uniform(14.0, 42.0))
+    return signs
+
+
+def add_advertisements(population: Population) -> None:
+    """Add lit shop signs and advertisements behind the sidewalks; they are not annotated."""
+    layout, rng = population.layout, population.rng
+    for side in (layout.left, layout.right):
+        s = float(rng.uniform(5.0, 25.0))
+        while s < layout.centre.length_m - 10.0:
+            beside = side.back_m + float(rng.uniform(0.2, 1.6))
+            x, y, heading = (float(v) for v in layout.centre.at(s, side.sign * beside))
+            yaw = heading + np.pi * float(rng.integers(2)) + float(rng.normal(0, 0.15))
+            if population.reserve(x, y, yaw, (0.3, 0.6)):
+                _add_advertisement(population, x, y, yaw)
+            s += float(rng.uniform(12.0, 50.0))
+
+
+def _add_advertisement(population: Population, x_m: float, y_m: float, yaw_rad: float) -> None:
+    rng = population.rng
+    low, height = float(rng.uniform(2.2, 4.6)), float(rng.uniform(0.5, 1.3))
+    width = height * float(rng.choice([1.0, 1.0, 1.8]))
+    ground = _GROUNDS[int(rng.integers(len(_GROUNDS)))]
+    lit = _LIT[int(rng.choice(len(_LIT), p=[0.35, 0.35, 0.2, 0.1]))]
+    parts = PrimitiveList()
+    parts.add(Pattern.PLAIN, (-0.1, 0, 0), (0.12, 0.12, low + height), POLE, kind=Kind.POST)
+    size = (0.16, width, height)
+    parts.add(Pattern.ADVERTISEMENT, (0, 0, low), size, ground, colour2=lit)
+    placed = place_at(parts.finish(), x_m, y_m, yaw_rad)
+    placed.paint[1, P_SEED] = rng.random()
+    population.scenery.append(placed)
