@@ -160,13 +160,8 @@ def build_scene(spec: WorldSpec, name: str) -> Scene:
     duration = (spec.samples_per_scene - 1) * SAMPLE_PERIOD_S
     steps = time_steps(duration)
     hand = 1.0 if vehicle == "n008" else -1.0  # Boston drives on the right, Singapore on the left
-    travel = (duration + 2.0) * TOP_SPEED_MPS
-    weather = _choose_weather(spec, split, index)
-    rich = spec.traffic == RICH
-    if rich:
-        layout = make_rich_layout(rng, hand, travel, weather.startswith("night"))
-    else:
-        layout = make_layout(rng, hand, travel)
+    weather, rich = _choose_weather(spec, split, index), spec.traffic == RICH
+    layout = _make_layout(rng, hand, (duration + 2.0) * TOP_SPEED_MPS, weather if rich else None)
     blocks = plan_blocks(layout, rng)
     ground = draw_ground(layout, block_lots(blocks), rng, _drivable_points(layout))
     appearance = APPEARANCE_SPLITS[split]
@@ -188,8 +183,7 @@ def build_scene(spec: WorldSpec, name: str) -> Scene:
     add_skyline(population)
     objects = tuple(population.objects)
     light = draw_light(weather, rng)
-    if rich:
-        light = draw_glare(light, float(ego.pose[0, 2]), rng)
+    light = draw_glare(light, float(ego.pose[0, 2]), rng) if rich else light
     return Scene(
         name=name,
         start_us=1_530_000_000_000_000 + int(name[-4:]) * 100_000_000 + int(rng.integers(10**6)),
@@ -212,6 +206,15 @@ def build_scene(spec: WorldSpec, name: str) -> Scene:
         alive=np.stack([o.track.alive for o in objects]),
         lanes=RouteMap(lane_graph(layout), tuple(ego_route(layout, drive))) if rich else None,
     )
+
+
+def _make_layout(
+    rng: np.random.Generator, hand: float, travel_m: float, rich_weather: str | None
+) -> RoadLayout:
+    """Draw the streets of a scene; the weather is given for those of the preset `lights`."""
+    if rich_weather is None:
+        return make_layout(rng, hand, travel_m)
+    return make_rich_layout(rng, hand, travel_m, rich_weather.startswith("night"))
 
 
 def _choose_weather(spec: WorldSpec, split: str, index: int) -> str:
