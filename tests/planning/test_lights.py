@@ -1,0 +1,140 @@
+"""Names of lights over time: accuracy, false green, delays, flashing, the asymmetric rule."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bevstack.config.cues import LightConfig
+from bevstack.planning.lights import (
+    STATE_NAMES,
+    LightLooks,
+    LightMemory,
+    update_lights,
+)
+from bevstack.vocabulary import LAMP_SHAPES, LIGHT_COLORS
+from tests.planning.light_cycles import ROW, Run, run_cycles
+
+CONFIG = LightConfig()
+
+
+@pytest.fixture(scope="module")
+def cycles() -> Run:
+    """Return 150 lights over 45 s at 10 Hz, with 30 % of the frames dropped."""
+    return run_cycles(150, 450, seed=1)
+
+
+@pytest.fixture(scope="module")
+def flashes() -> Run:
+    """Return 200 lights over 2 s at 10 Hz, half of them flashing, no frame dropped."""
+    return run_cycles(200, 21, drop=0.0, flashing=0.5, seed=2)
+
+
+def test_states_are_right_per_element_second(cycles: Run) -> None:
+    assert (cycles.truth == cycles.named)[10:].mean() >= 0.97
+
+
+def test_green_is_hardly_ever_named_at_red(cycles: Run) -> None:
+    red = cycles.truth == ROW["red"]
+    red_s = red.sum() / cycles.hz
+    false_s = (red & (cycles.named == ROW["green"])).sum() / cycles.hz
+    assert red_s >= 3000
+    assert false_s / red_s < 1e-3
+
+
+def test_changes_are_named_soon(cycles: Run) -> None:
+    delays = {state: cycles.delays_s(state) for state in ("red", "yellow", "green")}
+    assert all(len(values) > 50 for values in delays.values())
+    assert np.median(delays["red"]) <= 0.2 and delays["red"].mean() <= 0.2
+    assert np.median(delays["green"]) <= 0.4 and delays["green"].mean() <= 0.4
+
+
+def test_flashing_is_distinguished_from_steady_within_two_seconds(flashes: Run) -> None:
+    truth, named = flashes.truth[-1], flashes.named[-1]
+    flashing = truth >= ROW["flashing_red"]
+    assert (truth == named)[flashing].mean() >= 0.9
+    assert (named < ROW["flashing_red"])[~flashing].mean() >= 0.9
+
+
+def test_flashing_is_not_guessed_from_two_images_a_second() -> None:
+    run = run_cycles(60, 20, hz=2, drop=0.0, flashing=0.5, seed=3)
+    assert not (
+        np.isin(run.named, [ROW[f"flashing_{c}"] for c in ("red", "yellow", "green")])
+    ).any()
+    assert not run.memory.flashing_observable(9_500_000, CONFIG).any()
+
+
+def test_flashing_is_observable_at_eight_hertz_and_not_at_five() -> None:
+    for hz, expected in ((8.0, True), (12.0, True), (5.0, False)):
+        run = run_cycles(3, round(2 * hz) + 1, hz=hz, drop=0.0)
+        assert (run.memory.flashing_observable(2_000_000, CONFIG) == expected).all(), hz
+
+
+def look(color: str, certainty: float = 0.96, seen: bool = True) -> LightLooks:
+    scores = np.full((1, len(LIGHT_COLORS)), (1 - certainty) / 4)
+    scores[0, LIGHT_COLORS.index(color)] = certainty
+    shape = np.full((1, len(LAMP_SHAPES)), 0.02)
+    shape[0, LAMP_SHAPES.index("circle")] = 0.8
+    return LightLooks(np.array([seen]), scores, shape, np.array([0.98]))
+
+
+def names(looks: list[tuple[float, LightLooks]], config: LightConfig = CONFIG) -> list[str]:
+    memory, result = LightMemory.start(1, 0), []
+    for time_s, item in looks:
+        memory = update_lights(memory, item, round(time_s * 1e6), config)
+        result.append(STATE_NAMES[int(memory.named[0])])
+    return result
+
+
+GREEN = [(0.1 * k, look("green")) for k in range(10)]
+
+
+def test_one_strong_frame_ends_green_and_two_start_it() -> None:
+    found = names([*GREEN, (1.0, look("red")), (1.1, look("green")), (1.2, look("green"))])
+    assert found[0] == "unknown" and found[2:10] == ["green"] * 8
+    assert found[10] == "red"
+    assert found[11] == "unknown"
+
+
+def test_a_weak_frame_or_a_dark_one_does_not_end_green() -> None:
+    assert names([*GREEN, (1.0, look("red", 0.4))])[-1] == "green"
+    assert names([*GREEN, (1.0, look("off"))])[-1] == "green"
+
+
+def test_green_is_kept_for_a_second_without_a_look_and_not_longer() -> None:
+    hidden = look("green", seen=False)
+    assert names([*GREEN, (1.8, hidden)])[-1] == "green"
+    assert names([*GREEN, (1.8, hidden), (1.95, hidden)])[-1] == "unknown"
+
+
+def test_green_never_starts_from_memory() -> None:
+    """The rates expect green after red; without a look, it is not named."""
+    config = replace(CONFIG, red_to_green=10.0, stale_after_s=30.0)
+    red = [(0.1 * k, look("red")) for k in range(5)]
+    hidden = [(1.0 + k, look("red", seen=False)) for k in range(10)]
+    assert "green" not in names([*red, *hidden], config)
+
+
+def test_a_stale_light_names_its_last_state() -> None:
+    memory = LightMemory.start(1, 0)
+    for k in range(5):
+        memory = update_lights(memory, look("red"), 100_000 * k, CONFIG)
+    memory = update_lights(memory, look("red", seen=False), 2_000_000, CONFIG)
+    assert STATE_NAMES[int(memory.named[0])] == "unknown"
+    assert STATE_NAMES[int(memory.last_known[0])] == "red"
+
+
+def test_times_that_go_back_are_refused() -> None:
+    memory = update_lights(LightMemory.start(1, 0), look("red"), 100_000, CONFIG)
+    with pytest.raises(ValueError, match=r"must not lie before .*; got 50000"):
+        update_lights(memory, look("red"), 50_000, CONFIG)
+
+
+@pytest.mark.slow
+def test_false_green_stays_rare_over_many_cycles() -> None:
+    run = run_cycles(400, 1500, seed=8)
+    red = run.truth == ROW["red"]
+    assert red.sum() / run.hz > 20_000
+    assert (red & (run.named == ROW["green"])).sum() / red.sum() < 1e-3
