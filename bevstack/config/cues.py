@@ -83,8 +83,8 @@ class LightConfig:
 class RelevanceConfig:
     """Evidence that an element governs the vehicle (``bevstack.planning.relevance``).
 
-    Each piece gives log-odds and can be switched off. Log-odds are limited, so that no single piece
-    but the map and a passed element decides alone.
+    Each piece gives log-odds and can be switched off. Log-odds are limited, so that heading, place,
+    motion or the head alone never decide.
     """
 
     use_heading: bool = True  # the face looks at the vehicle
@@ -113,11 +113,13 @@ class RelevanceConfig:
     curvature_reach_m: float = 25.0  # the path is straight beyond it
     min_height_m: float = 2.0  # of a light above the road; tail lamps and signs on cars are lower
     height_sigma_m: float = 0.3
-    arrow_log_odds: float = 4.0
-    superseded_log_odds: float = -2.5  # of a full lamp beside an arrow for the manoeuvre
-    junction_gap_m: float = 30.0  # along the path, between lights of two junctions
-    further_log_odds: float = -4.0
+    # These exclude an element although its place is right, so they exceed the sum of heading,
+    # place, height and agreement, which is about 6 for a light above the own lane.
+    arrow_log_odds: float = -8.0  # of an arrow against the manoeuvre, or a lamp for people
+    superseded_log_odds: float = -8.0  # of a full lamp beside an arrow for the manoeuvre
+    further_log_odds: float = -8.0  # of a light behind the next junction
     passed_log_odds: float = -12.0
+    junction_gap_m: float = 30.0  # along the path, between lights of two junctions
     agreement_log_odds: float = 2.0
     learned_weight: float = 1.0
     learned_limit: float = 6.0
@@ -128,7 +130,9 @@ class RelevanceConfig:
     limit: float = 3.5  # of heading, lateral position and motion
 
     def __post_init__(self) -> None:
-        signed = ("prior_log_odds", "superseded_log_odds", "further_log_odds", "passed_log_odds")
+        signed = tuple(
+            f"{name}_log_odds" for name in ("prior", "arrow", "superseded", "further", "passed")
+        )
         _check_numbers("relevance", self, signed)
 
 

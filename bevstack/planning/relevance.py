@@ -193,20 +193,21 @@ def motion_log_odds(around: Surroundings, config: RelevanceConfig) -> Floats:  #
 
 
 def arrow_log_odds(around: Surroundings, config: RelevanceConfig) -> Floats:  # (E, M)
-    """Return evidence 4: arrows govern their manoeuvres alone; full lamps govern all."""
-    factors = np.ones((len(LAMP_SHAPES), len(MANOEUVRES)))
-    against = math.exp(-config.arrow_log_odds)
+    """Return evidence 4: arrows govern their manoeuvres alone; full lamps govern all.
+
+    It is the mean over the possible shapes.
+    """
+    table = np.zeros((len(LAMP_SHAPES), len(MANOEUVRES)))
     for row, shape in enumerate(LAMP_SHAPES):
         for column, manoeuvre in enumerate(MANOEUVRES):
             if shape in _NOT_FOR_CARS:
-                factors[row, column] = against
+                table[row, column] = config.arrow_log_odds
             elif shape in _ARROWS:
                 governs = manoeuvre in _ARROWS[shape]
-                factors[row, column] = math.e if governs else against
-    cars = np.log(np.maximum(_shares(around.shape) @ factors, 1e-30))
+                table[row, column] = 1.0 if governs else config.arrow_log_odds
     people = np.clip(np.nan_to_num(around.pedestrian), 0, 1)[:, None]
-    factor = people * against + (1 - people)
-    return np.asarray(np.where(around.is_light[:, None], cars + np.log(factor), 0.0))
+    mean = _shares(around.shape) @ table + people * config.arrow_log_odds
+    return np.asarray(np.where(around.is_light[:, None], mean, 0.0))
 
 
 def superseded_log_odds(
