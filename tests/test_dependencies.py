@@ -52,7 +52,10 @@ def distributions_of(files: list[Path]) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("files", "extras"),
-    [(PACKAGE_FILES, ("nuscenes", "tensorboard")), ((*TEST_FILES, *PROGRAM_FILES), tuple(EXTRAS))],
+    [
+        (PACKAGE_FILES, ("nuscenes", "tensorboard", "maps")),
+        ((*TEST_FILES, *PROGRAM_FILES), tuple(EXTRAS)),
+    ],
     ids=["package", "tests and programs"],
 )
 def test_every_imported_package_is_declared(files: list[Path], extras: tuple[str, ...]) -> None:

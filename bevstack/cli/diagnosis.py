@@ -26,6 +26,7 @@ MODULES = {
 EXTRAS = {
     "nuscenes": ("nuscenes-devkit", "splits train, val and test; reference in tests"),
     "tensorboard": ("tensorboard", "logs of a training for TensorBoard"),
+    "maps": ("lanelet2", "traffic lights and lanes of a Lanelet2 map"),
 }
 
 

@@ -12,6 +12,7 @@ EXIT_BROKEN_PIPE = 141
 MODULE_EXTRAS = (
     ("nuscenes", "nuscenes"),
     ("tensorboard", "tensorboard"),
+    ("lanelet2", "maps"),
 )
 
 # Errors of the operating system: errno -> (requirement on the path, remedy).
