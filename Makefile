@@ -16,7 +16,7 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 VENV ?= .venv
 # Packages beside the base that `make install` and the tests take. All three are named, although dev
-# holds the other two: pip reads an extra inside of an extra late, after it has downloaded packages
+# holds the first two: pip reads an extra inside of an extra late, after it has downloaded packages
 # that the devkit's numpy<2 then rules out.
 EXTRAS ?= test,nuscenes,dev
 OLDEST_TORCH = torch==2.11.0

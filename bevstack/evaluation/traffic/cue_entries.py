@@ -77,6 +77,7 @@ _TRAFFIC_CUE: dict[str, FieldReader] = {
     "stop_line_s_m": optional(expect_number),
     "sources": tuple_of(text),
     "map_id": optional(text),
+    "in_force": expect_flag,
 }
 _EGO_CUE: dict[str, FieldReader] = {
     "timestamp_us": _timestamp,
