@@ -4,6 +4,7 @@ from bevstack.render.animation import write_animation
 from bevstack.render.bev_view import BEVView, draw_bev
 from bevstack.render.camera_view import draw_camera, draw_lost_camera
 from bevstack.render.canvas import Canvas, Rect
+from bevstack.render.element_marks import ElementMark, TrafficLayer, cue_marks, true_marks
 from bevstack.render.files import write_picture
 from bevstack.render.layers import (
     PREDICTED,
@@ -27,11 +28,14 @@ __all__ = [
     "BoxStyle",
     "Canvas",
     "CurveStyle",
+    "ElementMark",
     "Rect",
     "Selection",
     "SheetStyle",
     "Surroundings",
+    "TrafficLayer",
     "choose_detections",
+    "cue_marks",
     "draw_bev",
     "draw_camera",
     "draw_learning_curve",
@@ -39,6 +43,7 @@ __all__ = [
     "draw_sheet",
     "make_layers",
     "select_detections",
+    "true_marks",
     "write_animation",
     "write_picture",
 ]

@@ -14,6 +14,8 @@ from bevstack.render.camera_view import text_height
 from bevstack.render.canvas import Canvas, Rect, text_size
 from bevstack.render.clipping import clip_polygon, clip_segments, image_borders
 from bevstack.render.colors import LANE, MUTED, PANEL, RGB, ROAD, RULE, SHADOW, TRAIL
+from bevstack.render.element_bev import ElementDrawing, draw_lanes, draw_marks
+from bevstack.render.element_marks import ElementMark
 from bevstack.render.labels import Label, LabelPlacer
 from bevstack.render.layers import BoxLayer, as_array
 from bevstack.render.surroundings import Surroundings
@@ -73,8 +75,12 @@ def draw_bev(
     *,
     surroundings: Surroundings | None = None,  # in the ego frame
     shadow: BoxLayer | None = None,  # boxes to compare with, drawn as grey areas below all boxes
+    elements: Sequence[ElementMark] = (),  # in the ego frame
 ) -> Canvas:
     """Draw boxes from above, with range rings, the ego vehicle, headings and velocity arrows.
+
+    Lights and signs are drawn over the boxes, and the lanes and stop lines of those that govern
+    the own lane below them.
 
     The line from a box's centre to its front shows its heading. The arrow ends where the object
     will be after ``arrows.ARROW_S``. Boxes that stand or have no velocity get no arrow. A box with
@@ -94,6 +100,8 @@ def draw_bev(
         for outline_m in shadow.corners()[:, :4, :2]:
             canvas.polygon(_clip_polygon(view.to_pixels(outline_m), canvas), SHADOW, 1.0)
     _draw_trail(canvas, view, surroundings)
+    drawing = ElementDrawing(canvas, view.to_pixels, lambda part: _clip_segments(part, canvas))
+    draw_lanes(drawing, elements)
     _draw_ego(canvas, view)
     for layer in layers:
         for index in reversed(range(len(layer))):  # the best score last, so that it is on top
@@ -101,6 +109,7 @@ def draw_bev(
     drawn = (*layers, shadow) if shadow is not None else tuple(layers)
     placer = LabelPlacer(canvas, text_height(view.width_px))
     _occupy(placer, canvas, view, drawn, surroundings)
+    draw_marks(drawing, elements, placer)
     _number_boxes(placer, canvas, view, layers, class_names)
     return canvas
 

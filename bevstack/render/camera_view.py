@@ -20,6 +20,8 @@ from bevstack.render.clipping import (
     visible_segments,
 )
 from bevstack.render.colors import BLACK, MUTED, PANEL, RGB, WHITE
+from bevstack.render.element_marks import ElementMark
+from bevstack.render.element_view import draw_elements, label_elements, occupy_elements
 from bevstack.render.labels import Label, LabelPlacer, bounding_rect
 from bevstack.render.layers import BoxLayer, as_array
 
@@ -49,16 +51,18 @@ def draw_camera(
     class_names: tuple[str, ...],
     *,
     name: str = "",
+    elements: Sequence[ElementMark] = (),  # with boxes in pixels of this image
+    true_elements: Sequence[ElementMark] = (),  # to compare with: corners without labels
 ) -> Canvas:
-    """Draw boxes on a camera image, far ones first.
+    """Draw boxes on a camera image, far ones first, and lights and signs over them.
 
     Each box shows its twelve edges, a tinted front face, and a line on the ground from its centre
     to its front; of a style that is ``ground_only``, the outline on the ground and that line. If
     the style has arrows, a moving box gets one on the ground, from its front to the front's
     position after ``arrows.ARROW_S``. Boxes are cut at a plane in front of the camera; a box behind
     that plane is not drawn.
-    Labels are placed in the order of score, then of depth, and cover no box. A label without free
-    space is left out.
+    Labels are placed in the order of score, then of depth, and cover no box, light or sign. Those
+    of lights and signs come first. A label without free space is left out.
 
     Raises:
         ValueError: A label has no class name.
@@ -74,7 +78,13 @@ def draw_camera(
     ]
     for item in sorted(items, key=lambda item: -item.depth_m):
         _draw_box(canvas, item, intrinsics, class_names)
-    _label_boxes(canvas, sorted(items, key=_label_order), class_names, cap_px)
+    draw_elements(canvas, elements, true_elements)
+    placer = LabelPlacer(canvas, cap_px)
+    for item in items:
+        placer.occupy(item.edges.reshape(-1, 2))
+    occupy_elements(placer, canvas, (*elements, *true_elements))
+    label_elements(placer, canvas, elements)
+    _label_boxes(placer, canvas, sorted(items, key=_label_order), class_names, cap_px)
     return canvas
 
 
@@ -193,12 +203,13 @@ def _label_order(item: _Item) -> tuple[float, float]:
 
 
 def _label_boxes(
-    canvas: Canvas, items: Sequence[_Item], class_names: tuple[str, ...], cap_px: float
+    placer: LabelPlacer,
+    canvas: Canvas,
+    items: Sequence[_Item],
+    class_names: tuple[str, ...],
+    cap_px: float,
 ) -> None:
     """Write each box's label beside it, unless it would cover a box or a label."""
-    placer = LabelPlacer(canvas, cap_px)
-    for item in items:
-        placer.occupy(item.edges.reshape(-1, 2))
     for item in items:
         outline = item.edges.reshape(-1, 2)
         high = bounding_rect(outline, canvas.bounds).height >= _MIN_LABELLED * cap_px

@@ -27,6 +27,28 @@ CLASS_COLORS: Mapping[str, RGB] = MappingProxyType(
         "truck": (213, 156, 0),  # orange
     }
 )
+# States of traffic lights; signs have one colour. Words and lamps beside the boxes state them too.
+STATE_COLORS: Mapping[str, RGB] = MappingProxyType(
+    {
+        "red": (255, 76, 70),
+        "yellow": (255, 200, 0),
+        "green": (36, 214, 118),
+        "red_yellow": (255, 140, 30),
+        "white": (255, 255, 255),
+        "off": (150, 156, 168),
+        "unknown": (188, 194, 206),
+        "sign": (104, 178, 255),
+    }
+)
+# Advice of a cue: ground and text, whose contrast is 4.5 or more (a test computes it).
+ADVICE_COLORS: Mapping[str, tuple[RGB, RGB]] = MappingProxyType(
+    {
+        "go": ((0, 122, 64), (255, 255, 255)),
+        "stop": ((200, 24, 30), (255, 255, 255)),
+        "caution": ((255, 196, 0), (0, 0, 0)),
+        "unknown": ((86, 94, 108), (255, 255, 255)),
+    }
+)
 # Learning curves, on white: Okabe and Ito's colour-blind-safe set without its yellow, which is too
 # pale for a line on white.
 CURVE_COLORS: tuple[RGB, ...] = (
@@ -38,6 +60,8 @@ CURVE_COLORS: tuple[RGB, ...] = (
     (86, 180, 233),
     (230, 159, 0),
 )
+
+HOUSING: RGB = (16, 17, 20)  # ground of a drawn lamp
 
 WHITE: RGB = (255, 255, 255)
 BLACK: RGB = (0, 0, 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import cv2
@@ -22,6 +22,8 @@ class Label(NamedTuple):
     text: str
     color: RGB
     outline: NDArray[np.float64]  # (P, 2) pixels, corners of the drawn object
+    # draws an icon before the text, from its centre in continuous pixels and its radius
+    icon: Callable[[Canvas, tuple[float, float], float], None] | None = None
 
 
 class LabelPlacer:
@@ -52,7 +54,7 @@ class LabelPlacer:
         A label that is not directly above gets a thin vertical line to its object. Return False
         if there is no free place.
         """
-        height, width = text_size(label.text, self._cap_px)
+        height, width = self._size(label)
         bounds = bounding_rect(label.outline, self._canvas.bounds)
         middle = (bounds.left + bounds.right) // 2
         for rect in _places_above(bounds, height, width):
@@ -71,7 +73,7 @@ class LabelPlacer:
 
     def write_beside(self, label: Label) -> bool:
         """Write a label at a side of an object; return False if there is no free place."""
-        height, width = text_size(label.text, self._cap_px)
+        height, width = self._size(label)
         bounds = bounding_rect(label.outline, self._canvas.bounds)
         for rect in _places_beside(bounds, height, width):
             if self._is_free(rect):
@@ -79,11 +81,25 @@ class LabelPlacer:
                 return True
         return False
 
+    def _size(self, label: Label) -> tuple[int, int]:
+        """Return height and width of a label; an icon is as wide as the text is high."""
+        height, width = text_size(label.text, self._cap_px)
+        return height, width + (height if label.icon is not None else 0)
+
     def _write(self, label: Label, rect: Rect, opacity: float = PLATE_OPACITY) -> None:
         plate = BLACK if opacity else None
+        left = rect.left
+        if label.icon is not None:
+            icon = Rect(rect.left, rect.top, rect.left + rect.height, rect.bottom)
+            if plate is not None:
+                self._canvas.fill(icon, plate, opacity)
+            center = (icon.left + icon.width / 2, icon.top + icon.height / 2)
+            label.icon(self._canvas, center, 0.42 * icon.height)
+            self._canvas.texts.append(icon)
+            left = icon.right
         self._canvas.text(
             label.text,
-            rect.left,
+            left,
             rect.top,
             self._cap_px,
             text_color(label.color),

@@ -20,6 +20,7 @@ from bevstack.render.colors import (
     WHITE,
     class_color,
 )
+from bevstack.render.element_marks import TrafficLayer
 from bevstack.render.layers import BoxLayer
 from bevstack.render.surroundings import Surroundings
 
@@ -32,7 +33,7 @@ _MAX_LISTED = 12
 class _Entry:
     text: str
     color: RGB
-    swatch: str  # "line", "block", "frame", or "" for text alone
+    swatch: str  # "line", "block", "frame", "corners", or "" for text alone
 
 
 def draw_legend(
@@ -41,6 +42,7 @@ def draw_legend(
     width_px: int,
     cap_px: float,
     surroundings: Surroundings | None = None,
+    traffic: TrafficLayer | None = None,
 ) -> Canvas | None:
     """Draw the legend in as many rows as it needs; return None if there is no layer."""
     if not layers:
@@ -50,6 +52,7 @@ def draw_legend(
     gap_px = round(1.2 * cap_px)
     placed, left, row = [], 0, 0
     entries = _entries(layers, class_names) + _ground_entries(surroundings or Surroundings())
+    entries += [] if traffic is None else _traffic_entries(traffic)
     for entry in entries:
         indent = swatch_px if entry.swatch else 0
         text = fit_text(entry.text, cap_px, width_px - indent)
@@ -95,6 +98,13 @@ def _ground_entries(surroundings: Surroundings) -> list[_Entry]:
     return entries
 
 
+def _traffic_entries(traffic: TrafficLayer) -> list[_Entry]:
+    entries = [_Entry("light or sign; thick frame or ring: for the own lane", WHITE, "frame")]
+    if traffic.predicted is not None:
+        entries.append(_Entry("corners: true light or sign", WHITE, "corners"))
+    return entries
+
+
 def _draw_swatch(
     canvas: Canvas, entry: _Entry, left: int, top: int, width_px: int, height_px: int
 ) -> None:
@@ -113,5 +123,12 @@ def _draw_swatch(
         canvas.line(np.array([[left + 2.0, middle], [right, middle]]), entry.color, 2)
     elif entry.swatch == "frame":
         canvas.line(np.concatenate((corners, corners[:1])), entry.color, 1)
+    elif entry.swatch == "corners":
+        for index in range(4):
+            ends = [
+                corners[index] + 0.3 * (corners[k % 4] - corners[index])
+                for k in (index - 1, index + 1)
+            ]
+            canvas.line(np.stack((ends[0], corners[index], ends[1])), entry.color, 1)
     elif entry.swatch == "block":
         canvas.polygon(corners, entry.color, 1.0)

@@ -15,6 +15,8 @@ from bevstack.render.bev_view import BEVView, draw_bev
 from bevstack.render.camera_view import draw_camera, draw_lost_camera, text_height
 from bevstack.render.canvas import Canvas, Image, fit_text, text_size
 from bevstack.render.colors import BACKGROUND, MUTED, WHITE
+from bevstack.render.cue_panel import draw_cue_panel
+from bevstack.render.element_marks import ElementMark, TrafficLayer
 from bevstack.render.layers import BoxLayer, BoxStyle, as_array
 from bevstack.render.legend import draw_legend
 from bevstack.render.surroundings import Surroundings
@@ -58,6 +60,7 @@ def draw_sheet(
     caption: str = "",
     style: SheetStyle | None = None,
     surroundings: Surroundings | None = None,  # in the ego frame
+    traffic: TrafficLayer | None = None,  # lights and signs, in the ego frame
 ) -> Canvas:
     """Draw one frame: every camera with its boxes, and views from above.
 
@@ -69,14 +72,16 @@ def draw_sheet(
     in one scale, in the colours of their classes; below the predicted boxes the true ones are grey
     areas. Two views stand below the cameras, or beside a single camera; one view beside them.
     Sheets of one rig with one list of up to 12 classes are equal in size, whatever they show, so
-    they can be the frames of a film.
+    they can be the frames of a film. With ``traffic``, a panel above the cameras shows the cue for
+    the vehicle and enlarged pictures of the elements that it follows from; true and predicted
+    elements stand in the view of their kind.
 
     Raises:
         ValueError: A label has no class name.
     """
     style = style or SheetStyle()
     cells = arrange_cameras(frame.camera_names, frame.num_cameras)
-    tiles = _draw_tiles(frame, layers, class_names, style)
+    tiles = _draw_tiles(frame, layers, class_names, style, traffic)
     cameras = _assemble(tiles, cells, style.tile_width_px)
     cap_px = text_height(style.tile_width_px * 5 // 4)
     below = len(layers) == 2 and cameras.bounds.width > style.tile_width_px
@@ -91,11 +96,12 @@ def draw_sheet(
         y_range_m=style.y_range_m,
         grid_m=style.grid_m,
     )
-    views = _draw_views(frame, layers, class_names, view, surroundings, cap_px)
+    views = _draw_views(frame, layers, class_names, view, surroundings, cap_px, traffic)
     body = _stack((cameras, _beside(views))) if below else _beside((cameras, *views))
-    legend = draw_legend(layers, class_names, body.bounds.width, cap_px, surroundings)
+    legend = draw_legend(layers, class_names, body.bounds.width, cap_px, surroundings, traffic)
     header = _draw_header(title, caption, body.bounds.width, cap_px)
-    parts = (header, body, legend)
+    panel = None if traffic is None else draw_cue_panel(frame, traffic, body.bounds.width, cap_px)
+    parts = (header, panel, body, legend)
     return _framed(_stack([part for part in parts if part is not None]))
 
 
@@ -112,18 +118,31 @@ def _draw_views(
     view: BEVView,
     surroundings: Surroundings | None,
     cap_px: float,
+    traffic: TrafficLayer | None,
 ) -> list[Canvas]:
     """Draw one view from above for predicted and one for true boxes, or one for all layers."""
+    traffic = traffic or TrafficLayer()
     if frame.bev_from_ego is not None:
         ego_from_bev = invert_se3(frame.bev_from_ego)
         layers = [layer.transformed(ego_from_bev) for layer in layers]
     if len(layers) != 2:
-        return [draw_bev(layers, class_names, view, surroundings=surroundings)]
+        marks = traffic.marks
+        return [draw_bev(layers, class_names, view, surroundings=surroundings, elements=marks)]
     true, predicted = layers
     views = []
-    for layer, shadow in ((predicted, true), (true, None)):
+    for layer, shadow, marks in (
+        (predicted, true, traffic.predicted or ()),
+        (true, None, traffic.true),
+    ):
         plain = replace(layer, style=replace(_IN_OWN_VIEW, name=layer.style.name))
-        drawn = draw_bev([plain], class_names, view, surroundings=surroundings, shadow=shadow)
+        drawn = draw_bev(
+            [plain],
+            class_names,
+            view,
+            surroundings=surroundings,
+            shadow=shadow,
+            elements=marks,
+        )
         heading = _draw_header(f"{layer.style.name} boxes", "", view.width_px, cap_px)
         assert heading is not None  # it has a title
         views.append(_stack((heading, drawn)))
@@ -147,6 +166,7 @@ def _draw_tiles(
     layers: Sequence[BoxLayer],
     class_names: tuple[str, ...],
     style: SheetStyle,
+    traffic: TrafficLayer | None,
 ) -> list[Canvas]:
     assert frame.camera_mask is not None  # set by Frame
     cam_from_bev = as_array(invert_se3(frame.bev_from_cam()))
@@ -159,9 +179,35 @@ def _draw_tiles(
             tiles.append(draw_lost_camera(lost_size, name))
             continue
         resized, matrix = fit_image(image, intrinsics[index], style.tile_width_px)
-        pose = cam_from_bev[index]
-        tiles.append(draw_camera(resized, matrix, pose, layers, class_names, name=name))
+        labelled, corners = _marks_in(frame, index, traffic, resized.shape[1] / image.shape[1])
+        tiles.append(
+            draw_camera(
+                resized,
+                matrix,
+                cam_from_bev[index],
+                layers,
+                class_names,
+                name=name,
+                elements=labelled,
+                true_elements=corners,
+            )
+        )
     return tiles
+
+
+def _marks_in(
+    frame: Frame, index: int, traffic: TrafficLayer | None, scale: float
+) -> tuple[list[ElementMark], list[ElementMark]]:
+    """Return the marks of one camera that get labels, and true ones to compare with, scaled."""
+    if traffic is None:
+        return [], []
+    channel = (frame.camera_names[index] if frame.camera_names else "") or f"camera {index}"
+    compared = () if traffic.predicted is None else traffic.true
+    labelled, corners = (
+        [mark.scaled(scale) for mark in marks if mark.box_px is not None and mark.camera == channel]
+        for marks in (traffic.marks, compared)
+    )
+    return labelled, corners
 
 
 def _lost_size(frame: Frame, width_px: int) -> tuple[int, int]:
