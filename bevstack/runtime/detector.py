@@ -17,6 +17,7 @@ from bevstack.models.build import DETECTION3D, build_model, build_with_weights
 from bevstack.models.detection3d.box_code import DecoderOutput, detections_from
 from bevstack.runtime.stream_protocol import Stream
 from bevstack.runtime.streaming import DetectorStream, check_has_camera, step_together
+from bevstack.runtime.with_cues import add_cues, step_with_cues, without_cues
 from bevstack.types import Batch, BEVMemory, Clip, Detections, Frame
 
 
@@ -127,10 +128,12 @@ class Detector:
     def stream(self) -> Stream:
         """Return a new stream for one vehicle's frames in order of time; it keeps their history.
 
+        With the task "traffic" its ``state`` holds cues of lights and signs, too.
+
         Raises:
             ValueError: the model uses future frames.
         """
-        return DetectorStream(self)
+        return add_cues(DetectorStream(self), self)
 
     def step_together(self, streams: Sequence[Stream], frames: Sequence[Frame]) -> list[Detections]:
         """Run one step of several streams; on a GPU, those with images of one size run at once.
@@ -139,12 +142,13 @@ class Detector:
             ValueError: a stream is of another detector or is given twice, the number of frames
                 differs, or a stream refuses its frame. All streams are then unchanged.
         """
-        own = [s for s in streams if isinstance(s, DetectorStream) and s.detector is self]
+        inner = [without_cues(stream) for stream in streams]
+        own = [s for s in inner if isinstance(s, DetectorStream) and s.detector is self]
         if len(own) != len(streams):
             raise ValueError(
                 f"streams must be of this detector; got {len(streams) - len(own)} of another one"
             )
-        return step_together(own, frames)
+        return step_with_cues(streams, frames, lambda: step_together(own, frames))
 
     def prepare(self, frame: Frame) -> PreparedClip:
         """Prepare a single frame as model input."""

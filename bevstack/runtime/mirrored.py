@@ -16,6 +16,7 @@ from bevstack.config import Config
 from bevstack.datasets.augmentation.mirror import mirror_boxes, mirror_clip, mirror_frame
 from bevstack.runtime.stream_protocol import FrameDetector, Stream, StreamState, step_each
 from bevstack.runtime.streaming import DetectorStream, step_together
+from bevstack.runtime.with_cues import add_cues, without_cues
 from bevstack.tracking import Tracks
 from bevstack.types import Boxes3D, Clip, Detections, Frame, Reset
 from bevstack.types.boxes import blend_yaw
@@ -110,13 +111,15 @@ class MirroredDetector:
         inner = self.detector
         return self.merge(inner.predict_clip(clip), inner.predict_clip(mirror_clip(clip)))
 
-    def stream(self) -> MirroredStream:
+    def stream(self) -> Stream:
         """Return a new stream, which keeps the history of both views.
+
+        Cues of lights and signs, if the inner detector gives any, come from the frame alone.
 
         Raises:
             ValueError: the model uses future frames.
         """
-        return MirroredStream(self)
+        return add_cues(MirroredStream(self), self)
 
     def step_together(self, streams: Sequence[Stream], frames: Sequence[Frame]) -> list[Detections]:
         """Run one step of several streams, one after the other; each runs its two views at once.
@@ -144,7 +147,7 @@ class MirroredStream:
     def __init__(self, detector: MirroredDetector) -> None:
         self.detector = detector
         inner = detector.detector
-        self._views = (inner.stream(), inner.stream())
+        self._views = (without_cues(inner.stream()), without_cues(inner.stream()))
 
     @property
     def uses_history(self) -> bool:

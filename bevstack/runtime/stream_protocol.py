@@ -9,6 +9,8 @@ from typing import Protocol
 from bevstack.config import Config
 from bevstack.tracking import Tracks
 from bevstack.types import Clip, Detections, Frame, Reset
+from bevstack.types.cues import EgoCue, TrafficCue
+from bevstack.types.traffic_detections import TrafficDetections
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +23,11 @@ class StreamState:
     reset: Reset  # the reason why the step used no history, or Reset.NONE
     tracks: Tracks = field(default_factory=Tracks.empty)  # highest score first, in the world frame
     stale_cameras: tuple[str, ...] = ()  # lost in this step, since their images are too old
+    # Lights and signs, if the detector has the task "traffic" (``with_cues``).
+    cues: tuple[TrafficCue, ...] = ()  # nearest first, signs in force last
+    ego_cues: tuple[EgoCue, ...] = ()  # one for each of vocabulary.MANOEUVRES, in that order
+    cue_reset: Reset = Reset.NONE  # the reason why the cues used no history, or NONE
+    elements: TrafficDetections | None = None  # of this frame alone; None: no such task
 
 
 class Stream(Protocol):

@@ -13,6 +13,7 @@ from bevstack.config.tracking import TrackingConfig
 from bevstack.geometry import invert_se3
 from bevstack.runtime.stream_clock import StreamClock
 from bevstack.runtime.stream_protocol import FrameDetector, Stream, StreamState, step_each
+from bevstack.runtime.with_cues import add_cues, without_cues
 from bevstack.tracking import TrackedScene, Tracks, update_tracks
 from bevstack.types import Clip, Detections, Frame, Reset
 
@@ -97,9 +98,9 @@ class TrackedDetector:
         """
         return self.detector.predict_clip(clip)
 
-    def stream(self) -> TrackedStream:
-        """Return a new stream that tracks."""
-        return TrackedStream(self)
+    def stream(self) -> Stream:
+        """Return a new stream that tracks, and gives cues if the inner detector does."""
+        return add_cues(TrackedStream(self), self)
 
     def step_together(self, streams: Sequence[Stream], frames: Sequence[Frame]) -> list[Detections]:
         """Run one step of several streams, one after the other.
@@ -191,7 +192,7 @@ class TrackedStream:
 
     def __init__(self, detector: TrackedDetector) -> None:
         self.detector = detector
-        self._stream = detector.detector.stream()
+        self._stream = without_cues(detector.detector.stream())
         self._tracker = FrameTracker(detector.tracking)
 
     @property

@@ -27,6 +27,7 @@ from bevstack.types.frame_checks import (
     check_camera_times,
     check_images,
     check_limit,
+    check_manoeuvre,
     check_names,
     check_text,
     float_tensor,
@@ -85,6 +86,7 @@ class Frame:
     # a camera whose own time differs more from the reference time counts as lost
     max_camera_age_s: float = MAX_CAMERA_AGE_S
     rig_checked: bool = False  # True if its source has warned of an implausible rig
+    manoeuvre: str = ""  # that the navigation commands, of vocabulary.MANOEUVRES; "": unknown
 
     def __post_init__(self) -> None:
         count = check_images(self.images)
@@ -117,6 +119,7 @@ class Frame:
                 )
         check_text("sample_token", self.sample_token)
         check_text("scene_token", self.scene_token)
+        check_manoeuvre(self.manoeuvre)
         check_limit("max_camera_age_s", self.max_camera_age_s)
         if camera_times:
             check_one_unit(time_us, camera_times, self._labels())

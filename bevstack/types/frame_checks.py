@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bevstack.shapes import expect_shape
 from bevstack.times import whole_microseconds
+from bevstack.vocabulary import MANOEUVRES
 
 
 def check_images(images: Sequence[NDArray[np.uint8] | None]) -> int:
@@ -136,6 +137,19 @@ def check_text(name: str, value: object) -> None:
     """
     if not isinstance(value, str):
         raise ValueError(f"{name} must be a text; got {value!r}")
+
+
+def check_manoeuvre(value: object) -> None:
+    """Check that a commanded manoeuvre is known, or empty.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if value != "" and value not in MANOEUVRES:
+        raise ValueError(
+            f"manoeuvre must be one of {', '.join(MANOEUVRES)}, or empty if it is unknown; "
+            f"got {value!r}"
+        )
 
 
 def check_limit(name: str, value: object) -> None:

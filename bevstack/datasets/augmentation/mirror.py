@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -60,6 +61,7 @@ def mirror_frame(frame: Frame) -> Frame:
         ego_from_cam=_LEFT_RIGHT @ frame.ego_from_cam @ _COLUMNS,
         camera_names=tuple(_mirrored_role(name) for name in frame.camera_names),
         rig_checked=True,  # the rig itself is checked, not its mirror image
+        manoeuvre=_SWAPPED.get(frame.manoeuvre, frame.manoeuvre),
         world_from_ego=_mirror_pose(frame.world_from_ego),
         world_from_ego_at_camera=_mirror_pose(frame.world_from_ego_at_camera),
         bev_from_ego=_mirror_bev(frame.bev_from_ego),
@@ -80,6 +82,7 @@ def mirror_boxes(boxes: Boxes3D) -> Boxes3D:
     return Boxes3D(center, boxes.size, -boxes.yaw, velocity)
 
 
+_SWAPPED = MappingProxyType({"LEFT": "RIGHT", "RIGHT": "LEFT", "left": "right", "right": "left"})
 _LEFT_RIGHT = torch.diag(torch.tensor((1.0, -1.0, 1.0, 1.0), dtype=torch.float64))  # y -> -y
 _COLUMNS = torch.diag(torch.tensor((-1.0, 1.0, 1.0, 1.0), dtype=torch.float64))  # a camera's x
 
@@ -113,8 +116,7 @@ def _mirror_intrinsics(
 
 def _mirrored_role(name: str) -> str:
     """Return the role of a camera's mirror image."""
-    swapped = {"LEFT": "RIGHT", "RIGHT": "LEFT", "left": "right", "right": "left"}
-    return "_".join(swapped.get(part, part) for part in name.split("_"))
+    return "_".join(_SWAPPED.get(part, part) for part in name.split("_"))
 
 
 def _mirror_annotations(annotations: Annotations) -> Annotations:

@@ -1,0 +1,342 @@
+"""Cues from traffic lights and signs beside the boxes of any detector's streams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol, runtime_checkable
+
+import torch
+
+from bevstack.config import Config
+from bevstack.config.cues import CueConfig
+from bevstack.planning.stream import CueStream
+from bevstack.runtime.stream_protocol import FrameDetector, Stream, StreamState
+from bevstack.tracking import Tracks
+from bevstack.types import Clip, Detections, Frame, Reset
+from bevstack.types.cues import FrameCues
+from bevstack.types.rig_view import RigView
+from bevstack.types.traffic_detections import TrafficDetections
+from bevstack.types.traffic_map import TrafficMap
+
+TRAFFIC = "traffic"  # name of the task
+
+
+@runtime_checkable
+class TrafficPredictor(Protocol):
+    """Interface of a predictor of lights and signs in single frames, whatever computes them."""
+
+    def predict(self, frame: Frame) -> TrafficDetections:
+        """Detect lights and signs in the frame's front cameras, best first; none if all are lost.
+
+        Raises:
+            ValueError: the predictor cannot use the frame.
+        """
+        ...
+
+    def fingerprint(self) -> str:
+        """Return a digest of the weights and the configuration."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class CueSource:
+    """All that the cues of a stream come from; each stream has a state of its own."""
+
+    predictor: TrafficPredictor
+    config: CueConfig = field(default_factory=CueConfig)
+    traffic_map: TrafficMap | None = None  # lights and lanes, in the world frame
+
+    @property
+    def mode(self) -> str:
+        """Return the parameters of the cues; sources of different modes give different cues."""
+        return f"cues({self.config}, map={self.traffic_map is not None})"
+
+    def new_cuer(self) -> FrameCuer:
+        """Return the state of a new stream."""
+        return FrameCuer(self)
+
+
+class FrameCuer:
+    """Cues of one vehicle's frames in order of time.
+
+    The state is dropped, and ``FrameCues.reset`` gives the reason, if the scene changes, time goes
+    back or jumps ahead, the pose jumps or the cameras change. A frame without a pose or without a
+    time has no history: each is then the first of its stream, and nothing is remembered.
+
+    Args:
+        source: predictor, parameters and map.
+    """
+
+    def __init__(self, source: CueSource) -> None:
+        self.source = source
+        self._stream = self._new_stream()
+        self._cues: FrameCues | None = None
+        self._elements = TrafficDetections.empty()
+
+    @property
+    def cues(self) -> FrameCues | None:
+        """Return the cues after the last step; None before the first."""
+        return self._cues
+
+    @property
+    def elements(self) -> TrafficDetections:
+        """Return the elements of the last frame."""
+        return self._elements
+
+    def detect(self, frame: Frame) -> TrafficDetections:
+        """Detect the elements of a frame; the state stays.
+
+        Raises:
+            ValueError: the predictor cannot use the frame.
+        """
+        return self.source.predictor.predict(frame)
+
+    def step(self, frame: Frame, elements: TrafficDetections | None = None) -> FrameCues:
+        """Return the cues of the next frame.
+
+        Args:
+            frame: the frame; its ``manoeuvre`` is the one that the navigation commands.
+            elements: of ``detect``, if they are computed already.
+
+        Raises:
+            ValueError: the predictor cannot use the frame. The state is then unchanged.
+        """
+        found = self.detect(frame) if elements is None else elements
+        command = frame.manoeuvre or None
+        if frame.world_from_ego is None or not frame.timestamp_us:
+            self._stream = self._new_stream()
+            view = RigView.from_frame(_at_origin(frame))
+            self._cues = self._new_stream().step(view, found, manoeuvre=command)
+        else:
+            self._cues = self._stream.step(frame, found, manoeuvre=command)
+        self._elements = found
+        return self._cues
+
+    def state(self, boxes: StreamState) -> StreamState:
+        """Return the knowledge of a stream of boxes with the cues of the last step."""
+        if self._cues is None:
+            return boxes
+        return replace(
+            boxes,
+            cues=self._cues.elements,
+            ego_cues=self._cues.ego,
+            cue_reset=self._cues.reset,
+            elements=self._elements,
+        )
+
+    def _new_stream(self) -> CueStream:
+        return CueStream(self.source.config, traffic_map=self.source.traffic_map)
+
+
+class CuedStream:
+    """Stream that gives boxes and cues; ``add_cues`` makes it of any stream of boxes.
+
+    Args:
+        boxes: the stream of boxes.
+        cuer: the cues of the same vehicle.
+    """
+
+    def __init__(self, boxes: Stream, cuer: FrameCuer) -> None:
+        self.boxes = boxes
+        self.cuer = cuer
+
+    @property
+    def uses_history(self) -> bool:
+        """Return True if earlier frames affect the boxes; cues use them wherever poses are given."""
+        return self.boxes.uses_history
+
+    @property
+    def reset(self) -> Reset:
+        """Return the reason why the boxes of the last step used no history, or ``Reset.NONE``."""
+        return self.boxes.reset
+
+    @property
+    def tracks(self) -> Tracks:
+        """Return the tracks of the boxes."""
+        return self.boxes.tracks
+
+    @property
+    def state(self) -> StreamState:
+        """Return all that the stream knows after the last step."""
+        return self.cuer.state(self.boxes.state)
+
+    def step(self, frame: Frame) -> Detections:
+        """Detect objects, lights and signs in the next frame; return the boxes of objects.
+
+        Raises:
+            ValueError: the stream of boxes or the predictor refuses the frame. Both are then
+                unchanged.
+        """
+        return step_with_cues([self], [frame], lambda: [self.boxes.step(frame)])[0]
+
+    def look(self, frame: Frame) -> FrameCues:
+        """Update the cues alone, with images that came between two steps; boxes stay.
+
+        Front cameras often run faster than the whole rig. The frame has all cameras of the rig,
+        those without a new image as lost ones.
+
+        Raises:
+            ValueError: the predictor cannot use the frame. The cues are then unchanged.
+        """
+        return self.cuer.step(frame)
+
+
+class CueDetector:
+    """Detector of boxes whose streams give cues from traffic lights and signs, too.
+
+    ``bevstack.load`` of weights with both tasks needs no such step. This class joins the detector
+    of one file and the predictor of another one, or changes the parameters of the cues.
+
+    Args:
+        detector: the detector of the boxes; tracked, mirrored and recorded ones work too.
+        predictor: the predictor of lights and signs.
+        config: tracking of elements, states, relevance and advice.
+        traffic_map: lights and lanes in the world frame, optional.
+
+    Example:
+        >>> traffic = load_tasks("lights.safetensors")["traffic"]
+        >>> stream = CueDetector(bevstack.load("tiny_cpu_t4"), traffic).stream()
+        >>> boxes = stream.step(frame)
+        >>> stream.state.ego_cues[0].advice, stream.state.ego_cues[0].reason
+    """
+
+    def __init__(
+        self,
+        detector: FrameDetector,
+        predictor: TrafficPredictor,
+        config: CueConfig | None = None,
+        *,
+        traffic_map: TrafficMap | None = None,
+    ) -> None:
+        self.detector = detector
+        self.cue_source = CueSource(
+            predictor=predictor, config=config or CueConfig(), traffic_map=traffic_map
+        )
+
+    def __repr__(self) -> str:
+        """Return the inner detector in brackets."""
+        return f"CueDetector({self.detector!r})"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Return ``class_names``."""
+        return self.class_names
+
+    @property
+    def config(self) -> Config:
+        """Return the inner detector's configuration."""
+        return self.detector.config
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Return the class names; ``Detections.labels`` index them."""
+        return self.detector.class_names
+
+    @property
+    def mode(self) -> str:
+        """Return the inference mode of the boxes, which cues do not change."""
+        return self.detector.mode
+
+    def fingerprint(self) -> str:
+        """Return the inner detector's digest."""
+        return self.detector.fingerprint()
+
+    def predict(self, frame: Frame) -> Detections:
+        """Detect objects in one frame, without cues.
+
+        Raises:
+            ValueError: the inner detector refuses the frame.
+        """
+        return self.detector.predict(frame)
+
+    def predict_batch(self, frames: Sequence[Frame]) -> list[Detections]:
+        """Detect objects in several frames, without cues.
+
+        Raises:
+            ValueError: the inner detector refuses the frames.
+        """
+        return self.detector.predict_batch(frames)
+
+    def predict_clip(self, clip: Clip) -> Detections:
+        """Detect objects in a clip's current frame, without cues.
+
+        Raises:
+            ValueError: the inner detector refuses the clip.
+        """
+        return self.detector.predict_clip(clip)
+
+    def stream(self) -> Stream:
+        """Return a new stream, whose ``state`` holds cues after each step.
+
+        Raises:
+            ValueError: the model of the boxes uses future frames.
+        """
+        return add_cues(without_cues(self.detector.stream()), self)
+
+    def step_together(self, streams: Sequence[Stream], frames: Sequence[Frame]) -> list[Detections]:
+        """Run one step of several streams; boxes as the inner detector computes them together.
+
+        Raises:
+            ValueError: the number of frames differs, or a stream refuses its frame.
+        """
+        inner = [without_cues(stream) for stream in streams]
+        return step_with_cues(streams, frames, lambda: self.detector.step_together(inner, frames))
+
+
+def find_cue_source(detector: FrameDetector) -> CueSource | None:
+    """Return the source of a detector's cues, however it is wrapped; None if it gives none."""
+    inner: object = detector
+    while inner is not None:
+        source = getattr(inner, "cue_source", None)
+        if isinstance(source, CueSource):
+            return source
+        predictor = getattr(inner, "further", {}).get(TRAFFIC)
+        if isinstance(predictor, TrafficPredictor):
+            return CueSource(predictor=predictor)
+        inner = getattr(inner, "detector", None)
+    return None
+
+
+def add_cues(stream: Stream, detector: FrameDetector) -> Stream:
+    """Return a stream that also gives the cues of a detector, if it gives any."""
+    source = find_cue_source(detector)
+    return stream if source is None else CuedStream(stream, source.new_cuer())
+
+
+def without_cues(stream: Stream) -> Stream:
+    """Return the stream of the boxes alone."""
+    return stream.boxes if isinstance(stream, CuedStream) else stream
+
+
+def step_with_cues(
+    streams: Sequence[Stream],
+    frames: Sequence[Frame],
+    step_boxes: Callable[[], list[Detections]],
+) -> list[Detections]:
+    """Run one step of several streams; if a frame is refused, no stream advances.
+
+    Args:
+        streams: streams with cues, or without.
+        frames: one frame a stream.
+        step_boxes: runs the step of the streams' boxes, and refuses what does not fit.
+
+    Raises:
+        ValueError: a predictor or ``step_boxes`` refuses a frame.
+    """
+    cued = [
+        (stream.cuer, frame, stream.cuer.detect(frame))
+        for stream, frame in zip(streams, frames, strict=False)  # ``step_boxes`` checks the number
+        if isinstance(stream, CuedStream)
+    ]
+    detections = step_boxes()
+    for cuer, frame, elements in cued:
+        cuer.step(frame, elements)
+    return detections
+
+
+def _at_origin(frame: Frame) -> Frame:
+    """Return a frame without a pose as one at the origin of the world."""
+    return replace(
+        frame, world_from_ego=torch.eye(4, dtype=torch.float64), world_from_ego_at_camera=None
+    )
