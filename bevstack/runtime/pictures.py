@@ -19,6 +19,7 @@ from bevstack.render import (
     Selection,
     SheetStyle,
     Surroundings,
+    TrafficLayer,
     choose_detections,
     draw_sheet,
     make_layers,
@@ -61,6 +62,7 @@ def draw_frame(
     options: PictureOptions | None = None,
     identities: Tensor | None = None,  # (D,) int64, tracks of the detections
     surroundings: Surroundings | None = None,  # in the ego frame
+    traffic: TrafficLayer | None = None,  # in the ego frame
 ) -> NDArray[np.uint8]:  # (H, W, 3) RGB
     """Draw the cameras and the views from above of a frame with predicted and true boxes.
 
@@ -89,6 +91,7 @@ def draw_frame(
         caption=caption,
         style=options.sheet,
         surroundings=surroundings,
+        traffic=traffic,
     )
     return canvas.pixels
 

@@ -143,7 +143,7 @@ class CuedStream:
 
     @property
     def uses_history(self) -> bool:
-        """Return True if earlier frames affect the boxes; cues use them wherever poses are given."""
+        """Return True if earlier frames affect the boxes; cues use them if there are poses."""
         return self.boxes.uses_history
 
     @property
