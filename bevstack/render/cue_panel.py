@@ -73,7 +73,8 @@ def _draw_advice(canvas: Canvas, cue: EgoCue | None, traffic: TrafficLayer, cap_
     below = f"to go {cue.manoeuvre}".replace("_", "-") if cue is not None else ""
     if traffic.predicted is None:
         below = "lights and signs"
-    width = max(text_size("CAUTION", word_cap)[1], text_size(below, cap_px)[1]) + round(2 * cap_px)
+    widths = [text_size(name.upper(), word_cap)[1] for name in ADVICE_COLORS]
+    width = max(*widths, text_size(below, cap_px)[1]) + round(2 * cap_px)
     canvas.fill(Rect(0, 0, width, height), ground)
     word_height, word_width = text_size(word, word_cap)
     line = text_size(below, cap_px)[0] if below else 0

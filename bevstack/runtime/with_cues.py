@@ -205,8 +205,8 @@ class CueDetector:
         self,
         detector: FrameDetector,
         predictor: TrafficPredictor,
-        config: CueConfig | None = None,
         *,
+        config: CueConfig | None = None,
         traffic_map: TrafficMap | None = None,
     ) -> None:
         self.detector = detector
