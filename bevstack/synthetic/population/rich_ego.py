@@ -14,14 +14,15 @@ from bevstack.synthetic.population.ego import (
     stays_on_road,
 )
 from bevstack.synthetic.population.population import Population
-from bevstack.synthetic.population.traffic import Driver
+from bevstack.synthetic.population.traffic import LEAD_IN_S, Driver
 from bevstack.synthetic.population.turning import turn_path, turns_at
 from bevstack.synthetic.streets.rich_layout import movement_of
-from bevstack.synthetic.streets.roads import AHEAD_M, BEHIND_M, Lane
+from bevstack.synthetic.streets.roads import AHEAD_M, BEHIND_M, Lane, StopLine
 from bevstack.synthetic.streets.signal_plan import ACROSS, NEAR
 
 _TURN_SHARE = 0.5
 _TRIES = 6
+_HARD_BRAKING = 8.0  # twice a hard deceleration, m/s^2
 _AT_LINE_M = 1.5  # from the front of a waiting ego to its stop line
 
 
@@ -56,7 +57,15 @@ def _draw_front(population: Population, lane: Lane) -> float:
     stop = stops[0]
     if signals.is_red(stop.phase, 0.0) and rng.random() < 0.3:
         return stop.s_m - _AT_LINE_M
-    return stop.s_m - float(rng.uniform(6.0, 62.0))
+    least = _least_gap_m(population, stop, lane.speed_limit_mps)
+    return stop.s_m - float(rng.uniform(least, 62.0))
+
+
+def _least_gap_m(population: Population, stop: StopLine, limit_mps: float) -> float:
+    """Return the distance from the stop line in which the ego can stop if its light is red."""
+    signals = population.layout.signals
+    is_red = any(signals.is_red(stop.phase, time_s) for time_s in (-LEAD_IN_S, 0.0))
+    return limit_mps**2 / _HARD_BRAKING + 3.0 if is_red else 6.0
 
 
 def _drive_turn(population: Population) -> EgoDrive | None:
@@ -81,7 +90,8 @@ def _drive_turn(population: Population) -> EgoDrive | None:
 
     for _ in range(_TRIES):
         waits = layout.signals.is_red(turn.stop.phase, 0.0) and rng.random() < 0.3
-        gap = _AT_LINE_M if waits else float(rng.uniform(2.0, 45.0))
+        least = _least_gap_m(population, turn.stop, limit)
+        gap = _AT_LINE_M if waits else float(rng.uniform(least, 36.0))
         start = turn.stop.s_m - gap - EGO_SIZE_M[0] / 2
         ego = Driver(start, EGO_SIZE_M[0], float(rng.uniform(0.8, 1.05)))
         drive = drive_in_traffic(population, turn, route, ego, accept)

@@ -18,8 +18,9 @@ from bevstack.synthetic.streets.lane_graph import (
     connection_key,
     piece_key,
 )
-from bevstack.synthetic.streets.rich_layout import junction_of
+from bevstack.synthetic.streets.rich_layout import junction_of, movement_of
 from bevstack.synthetic.streets.roads import RoadLayout
+from bevstack.synthetic.streets.signal_plan import ACROSS, NEAR
 
 _SEARCH_M = 3.0  # around the end of a turn
 
@@ -75,7 +76,10 @@ def ego_route(layout: RoadLayout, drive: EgoDrive) -> list[Key]:
             _, exit_lane = _index(layout, drive.turn)
             route.append(connection_key(index, junction, exit_lane))
             return _follow(layout, route, exit_lane, junction)
-        route.append(connection_key(index, junction, index))
+        if movement_of(drive.lane) in (ACROSS, NEAR):
+            route = []  # the ego starts behind a junction that its lane does not lead across
+        else:
+            route.append(connection_key(index, junction, index))
     return [*route, piece_key(index, len(drive.lane.stop_lines))]
 
 
