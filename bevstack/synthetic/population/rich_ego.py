@@ -58,7 +58,9 @@ def _draw_front(population: Population, lane: Lane) -> float:
     if signals.is_red(stop.phase, 0.0) and rng.random() < 0.3:
         return stop.s_m - _AT_LINE_M
     least = _least_gap_m(population, stop, lane.speed_limit_mps)
-    return stop.s_m - float(rng.uniform(least, 62.0))
+    before = max((s.s_m for s in lane.stop_lines if s.s_m < stop.s_m), default=-np.inf)
+    most = min(62.0, stop.s_m - before - 6.0)  # not before the stop line of another junction
+    return stop.s_m - float(rng.uniform(least, most))
 
 
 def _least_gap_m(population: Population, stop: StopLine, limit_mps: float) -> float:
