@@ -16,6 +16,7 @@ from tests.sources import PACKAGE_FILES, PROGRAM_FILES, ROOT, TEST_FILES
 DISTRIBUTIONS = {
     "cv2": "opencv-python-headless",
     "PIL": "pillow",
+    "yaml": "pyyaml",
     "nuscenes": "nuscenes-devkit",
     "pyquaternion": "nuscenes-devkit",  # which needs it and passes it on
 }

@@ -41,6 +41,7 @@ from bevstack.training.jsonl import read_jsonl
 from tests.evaluation.traffic import traffic_samples
 from tests.fuzz import documents, kinds, mutations
 from tests.fuzz.binary_readers import BINARY_READERS
+from tests.fuzz.label_readers import LABEL_READERS
 from tests.fuzz.mutations import Draw
 from tests.fuzz.reader import Reader, start_with, write_file
 from tests.tables.tiny_root import VERSION, write_tiny_root
@@ -278,4 +279,5 @@ READERS = (
         kind=kinds.MANIFEST,
     ),
     *BINARY_READERS,
+    *LABEL_READERS,
 )
