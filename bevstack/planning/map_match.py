@@ -17,6 +17,7 @@ from bevstack.vocabulary import MANOEUVRES, TRAFFIC_LIGHT
 Floats = NDArray[np.float64]
 
 _LANES_AHEAD = 8  # successions of lanes that are followed
+_ANY_HEIGHT_M = 100.0  # standard deviation of a height that is not known
 _SAME_WAY_RAD = 0.8  # angle between the vehicle and its lane
 
 
@@ -47,7 +48,8 @@ def match_map(
     if traffic_map is None or not traffic_map.lights or not count:
         return MapMatch(tuple(map_ids), governs, stop_line)
     places = np.array([item.position_m for item in traffic_map.lights], np.float64)
-    noise = np.broadcast_to(config.map_sigma_m**2 * np.eye(3), (len(places), 3, 3))
+    noise = np.tile(config.map_sigma_m**2 * np.eye(3), (len(places), 1, 1))
+    noise[[not item.height_known for item in traffic_map.lights], 2, 2] = _ANY_HEIGHT_M**2
     distance = squared_distances(elements.position_m, elements.covariance_m2, places, noise)
     is_light = elements.category == TRAFFIC_LIGHT
     allowed = (distance <= config.map_gate) & is_light[:, None]

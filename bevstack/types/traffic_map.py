@@ -22,7 +22,7 @@ class MapLight:
 
     map_id: str
     position_m: tuple[float, float, float]  # centre, in the world frame
-    yaw_rad: float | None = None  # direction that it faces, in the world frame; None: unknown
+    height_known: bool = True  # False: z of the position is of no use
     lanes: tuple[str, ...] = ()  # ids of ``TrafficMap.lanes`` that it governs
     manoeuvres: tuple[str, ...] = ()  # that it governs; (): all
     stop_line_m: Points | None = None  # (P, 2), in the world frame
