@@ -2,6 +2,7 @@
 
 The scores equal those of nuscenes-devkit 1.2 to the last bit and take seconds; the devkit is not
 needed. The command writes metrics_summary.json and metrics_details.json in the devkit's format.
+With --openlane it scores lanes, lights, signs and their topology as OpenLane-V2 does.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bevstack.cli.evaluate_traffic import add_openlane, run_openlane
 from bevstack.cli.options import add_classes, add_scenes, rename_options
 
 if TYPE_CHECKING:
@@ -29,11 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--nuscenes",
         type=Path,
-        required=True,
         metavar="ROOT",
         help="folder of the data set",
     )
-    parser.add_argument("--version", required=True, help="folder of the tables, e.g. v1.0-mini")
+    parser.add_argument("--version", help="folder of the tables, e.g. v1.0-mini")
     add_scenes(parser, required=False, purpose="score")
     parser.add_argument(
         "--only-predicted",
@@ -42,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "needs no --split or --scene",
     )
     add_classes(parser)
+    add_openlane(parser)
     parser.add_argument(
         "--out",
         type=Path,
@@ -98,6 +100,8 @@ def run(args: argparse.Namespace) -> int:
         ValueError: results that are not of the format or lack samples, or no such split or scene.
         OSError: the metrics cannot be written.
     """
+    if args.openlane is not None:
+        return run_openlane(args)
     from bevstack.evaluation.metrics_source import check_owner, write_metrics_of
     from bevstack.tables.reader import Tables
 
@@ -128,6 +132,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_input(args: argparse.Namespace) -> None:
     """Check the options that depend on each other; afterwards ``--results`` is set."""
+    if args.truth is not None:
+        raise ValueError("--truth must be given with --openlane; got no --openlane")
+    for option in ("nuscenes", "version"):
+        if getattr(args, option) is None:
+            raise ValueError(f"--{option} must be given; got none")
     if (args.file is None) == (args.results is None):
         given = [str(path) for path in (args.file, args.results) if path is not None]
         raise ValueError(f"one results file must be given; got {' and '.join(given) or 'none'}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import re
 import shlex
@@ -29,6 +30,7 @@ from bevstack.runtime.rig import read_rig
 from bevstack.synthetic import WorldSpec, make_world
 from tests.conftest import shared_dir
 from tests.docs.pages import HISTORY, PAGES, Block, blocks_of
+from tests.fuzz.documents import openlane_frames
 from tests.runtime.drives import write_table, write_video
 from tests.small_world import build_once
 from tests.sources import ROOT
@@ -90,6 +92,8 @@ def _prepare(folder: Path) -> None:
         picture = cv2.resize(picture, (width, height))
         cv2.imwrite(str(folder / "images" / (camera.image or f"{camera.name}.jpg")), picture)
     _prepare_drives(folder)
+    for name, predicted in (("openlane_truth.json", False), ("openlane_results.json", True)):
+        (folder / name).write_text(json.dumps(openlane_frames(predicted=predicted)))
     data = ("--nuscenes", "nuscenes", "--version", "v1.0-mini", "--split", "mini_val")
     for name, options in (("results.json", ()), ("other.json", ("--track",))):
         command = ["-m", "bevstack", "predict", "--weights", "tiny_cpu_t4", *data, *options]

@@ -118,16 +118,20 @@ def box_distance(
 def interpolated_precision(
     hits: Bools,  # (P,) True: the prediction is right; in order of descending score
     num_truth: int,
+    weights: Ints | None = None,  # (P,) number of times that each prediction counts; None: once
 ) -> float:
     """Return the average precision over the 11 recalls 0, 0.1, ..., 1.
 
     The precision at a level is the highest one at any recall that is at least the level. Without
     predictions and true elements the average precision is 1; with either alone it is 0.
     """
+    if weights is not None:
+        hits, weights = hits[weights > 0], weights[weights > 0]
     if not len(hits) and not num_truth:
         return 1.0
-    found: NDArray[np.float32] = np.cumsum(hits, dtype=np.float32)
-    precision: NDArray[np.float32] = found / np.arange(1, len(hits) + 1, dtype=np.float32)
+    counts = np.ones(len(hits), np.int64) if weights is None else weights
+    found = np.cumsum(hits * counts).astype(np.float32)
+    precision = found / np.cumsum(counts).astype(np.float32)
     divisor = num_truth if num_truth else np.finfo(np.float32).eps
     recall = found / np.float32(divisor)
     best_after = np.maximum.accumulate(precision[::-1])[::-1]
