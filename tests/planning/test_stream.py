@@ -154,3 +154,43 @@ def test_neighbouring_lanes_of_different_states_are_separated_by_place() -> None
 def test_an_unknown_manoeuvre_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"manoeuvre must be one of straight, .*; got 'back'"):
         CueStream().step(view_at(pose_at(0), 0), TrafficDetections.empty(), manoeuvre="back")
+
+
+@pytest.mark.slow
+def test_two_lanes_that_differ_over_many_drives() -> None:
+    """10 Hz with 30 % of the frames dropped; beside lights, a tail lamp, a sign, a cross street."""
+    advice: list[tuple[str, str]] = []
+    relevance: list[bool] = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        own = int(rng.integers(2))
+        plans = [
+            Cycle(rng.uniform(8, 12), 3.5, rng.uniform(8, 12), rng.uniform(0, 25)) for _ in "ab"
+        ]
+        places = [3.5 * (own - lane) for lane in range(2)]
+        posts = [Post((90.0, y, 5.5), plan) for y, plan in zip(places, plans, strict=True)]
+        posts += [
+            Post((98.0, -9.0, 5.0), plans[1], yaw_rad=np.pi / 2),
+            Post((15.0, 0.4, 0.9), velocity_mps=(7.0, 0.0)),
+            sign(40.0, -4.0, "speed_limit", 13.9),
+        ]
+        stream = CueStream()
+        for k in range(150):
+            time_s, x = 0.1 * k, min(0.7 * k, 68.0)
+            if rng.random() < 0.3:
+                continue
+            view = view_at(pose_at(x), time_s)
+            cues = stream.step(view, detect(posts, view, time_s, rng))
+            wanted = {"red": "stop", "yellow": "caution", "green": "go"}[plans[own](time_s)]
+            advice.append((wanted, cues.for_manoeuvre("straight").advice))
+            if plans[0](time_s) == plans[1](time_s):
+                continue
+            for cue in cues.elements:
+                near = [abs(cue.position_m[1] - y) < 1.2 for y in places]
+                if cue.kind == "light" and abs(cue.position_m[0] + x - 90) < 6 and any(near):
+                    relevance.append((cue.applies_to_ego >= 0.5) == near[own])
+    assert not any(pair == ("stop", "go") for pair in advice)
+    assert np.mean([wanted == given for wanted, given in advice]) >= 0.95
+    known = [given for wanted, given in advice if wanted in ("go", "stop")]
+    assert np.mean([given in ("go", "stop") for given in known]) >= 0.9
+    assert len(relevance) > 500 and np.mean(relevance) >= 0.95
