@@ -11,7 +11,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bevstack.cli.evaluate_traffic import add_openlane, run_openlane
+from bevstack.cli.evaluate_traffic import (
+    add_openlane,
+    add_traffic,
+    run_openlane,
+    run_traffic,
+)
 from bevstack.cli.options import add_classes, add_scenes, rename_options
 
 if TYPE_CHECKING:
@@ -44,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_classes(parser)
     add_openlane(parser)
+    add_traffic(parser)
     parser.add_argument(
         "--out",
         type=Path,
@@ -102,6 +108,8 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.openlane is not None:
         return run_openlane(args)
+    if args.traffic is not None:
+        return run_traffic(args)
     from bevstack.evaluation.metrics_source import check_owner, write_metrics_of
     from bevstack.tables.reader import Tables
 

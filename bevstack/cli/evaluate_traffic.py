@@ -10,6 +10,7 @@ from bevstack.cli.evaluate_tables import format_figure
 
 if TYPE_CHECKING:
     from bevstack.evaluation.traffic.openlane_score import OpenLaneScores
+    from bevstack.evaluation.traffic.root_score import TrafficScores
 
 
 def add_openlane(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +25,124 @@ def add_openlane(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--truth", type=Path, metavar="FILE", help="JSON file of the true frames for --openlane"
     )
+
+
+def add_traffic(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--traffic``."""
+    parser.add_argument(
+        "--traffic",
+        type=Path,
+        metavar="FILE",
+        help="score traffic lights, signs and cues instead of boxes: elements.json or cues.json of "
+        "`bevstack predict`; needs --nuscenes, --version, --split or --scene, and --out",
+    )
+
+
+def run_traffic(args: argparse.Namespace) -> int:
+    """Score the elements and cues of ``--traffic``; print tables, write ``traffic_metrics.json``.
+
+    Raises:
+        FileNotFoundError: a file or table does not exist.
+        ValueError: an option is missing, the file is malformed, or it lacks samples of the split.
+        OSError: the metrics cannot be written.
+    """
+    from bevstack.evaluation.traffic.root_score import score_root, write_traffic_metrics
+    from bevstack.evaluation.traffic.root_truth import read_root_truth
+    from bevstack.evaluation.traffic.traffic_frames import read_traffic_frames
+    from bevstack.tables.reader import Tables
+
+    for option in ("nuscenes", "version", "out"):
+        if getattr(args, option) is None:
+            raise ValueError(f"--{option} must be given with --traffic; got none")
+    if not (args.split or args.scene):
+        raise ValueError("--split or --scene must be given with --traffic; got none")
+    if args.results or args.file or args.against:
+        raise ValueError("--traffic must be given without results of boxes; got both")
+    file = read_traffic_frames(args.traffic)
+    tables = Tables(args.nuscenes, args.version, classes=args.classes)
+    scores = score_root(file, read_root_truth(tables, args.split or args.scene), draws=args.draws)
+    path = write_traffic_metrics(args.out, scores)
+    if args.json:
+        print(path.read_text(encoding="utf-8"))
+    else:
+        print_traffic(scores)
+        print(f"metrics: {path}")
+    return 0
+
+
+def print_traffic(scores: TrafficScores) -> None:
+    """Print average precision by attribute and height, the cues' scores, and intervals."""
+    from bevstack.cli.tables import print_table
+    from bevstack.evaluation.analysis.bootstrap import FEWEST_SCENES
+    from bevstack.training.progress_bar import make_console
+    from bevstack.vocabulary import TRAFFIC_ELEMENT_ATTRIBUTES
+
+    console = make_console()
+    ranges = scores.elements.by_height
+    titles = ("attribute", "AP", "true", *(f"{bounds.name} px" for bounds, _ in ranges))
+    lines = [
+        (
+            TRAFFIC_ELEMENT_ATTRIBUTES[p.attribute],
+            format_figure(p.value),
+            str(p.num_truth),
+            *(format_figure(some[p.attribute].value) for _, some in ranges),
+        )
+        for p in scores.elements.attributes
+    ]
+    print_table(console, titles, lines)
+    console.print()
+    print_table(console, ("score", "value"), _figures(scores))
+    if scores.intervals:
+        console.print()
+        rows = [
+            (i.name, format_figure(i.value), f"{format_figure(i.low)} to {format_figure(i.high)}")
+            for i in scores.intervals
+        ]
+        print_table(console, ("figure", "value", "95 % of draws"), rows)
+    if scores.num_scenes < FEWEST_SCENES:
+        console.print(
+            f"note: {scores.num_scenes} scenes are too few for reliable intervals; "
+            f"{FEWEST_SCENES} are needed"
+        )
+
+
+def _figures(scores: TrafficScores) -> list[tuple[str, str]]:
+    """Return the names and values of the single figures."""
+    from bevstack.evaluation.traffic.element_scores import color_accuracy, macro
+
+    elements = scores.elements
+    figures = [
+        ("DET_t, all 13 attributes", elements.det_t),
+        ("macro AP, attributes with true elements", macro(list(elements.attributes))),
+        ("macro AP of signs from 10 px", macro(list(elements.signs))),
+        ("colour given a match, from 6 px", color_accuracy(elements.confusion)),
+    ]
+    if scores.states and scores.relevance and scores.advice:
+        figures += [
+            (f"state accuracy over {scores.states.element_s:.1f} s", scores.states.accuracy),
+            (
+                f"false green per red second, {scores.states.red_s:.1f} s",
+                scores.states.false_green_per_red_s,
+            ),
+            ("delay to red, median, s", scores.states.red_delay_median_s),
+            ("delay to green, median, s", scores.states.green_delay_median_s),
+            ("flashing or steady", scores.states.flashing_accuracy),
+            (
+                f"relevant light chosen, {scores.relevance.num_moments} moments",
+                scores.relevance.choice_accuracy,
+            ),
+            (
+                f"go or stop given, {scores.advice.known_s:.1f} s known",
+                scores.advice.given_share,
+            ),
+            ("go per red second", scores.advice.false_go_per_red_s),
+        ]
+    figures += [
+        (f"distance error at {e.low_m:g}-{e.high_m:g} m, {e.count} lights", e.median_relative)
+        for e in scores.distances
+        if e.count
+    ]
+    return [(name, format_figure(value)) for name, value in figures]
 
 
 def run_openlane(args: argparse.Namespace) -> int:

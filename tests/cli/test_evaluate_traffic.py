@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from bevstack.cli.main import main
-from tests.fuzz.documents import openlane_frames
+from bevstack.evaluation.traffic.traffic_frames import TrafficFrame, write_traffic_frames
+from tests.fuzz.documents import openlane_frames, traffic_elements
+from tests.tables.tiny_root import VERSION, token, write_tiny_root
 
 
 @pytest.fixture
@@ -44,6 +46,36 @@ def test_only_json_is_printed_on_request(
     assert list(json.loads(capsys.readouterr().out)) == ["scores", "AP_t"]
 
 
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Write a root with one light in the first sample of a scene, and empty predictions."""
+    root = write_tiny_root(tmp_path / "root")
+    samples = [token("sample", "scene-0103", number) for number in range(4)]
+    row = traffic_elements()["traffic_element"][0] | {"sample_token": samples[0]}
+    (root / VERSION / "traffic_element.json").write_text(json.dumps([row]))
+    frames = [
+        TrafficFrame(timestamp_us=number, cameras=("CAM_FRONT",), sample_token=sample)
+        for number, sample in enumerate(samples)
+    ]
+    write_traffic_frames(tmp_path / "elements.json", frames, {})
+    return root
+
+
+def test_elements_of_a_root_are_scored(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = str(tmp_path / "elements.json"), str(tmp_path / "out")
+    data = ["--nuscenes", str(root), "--version", VERSION, "--draws", "5", "--out", out]
+    assert main(["evaluate", "--traffic", file, *data, "--scene", "scene-0103"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["red", "0.0000", "1"] in [line[:3] for line in lines]
+    metrics = json.loads((tmp_path / "out" / "traffic_metrics.json").read_text())
+    assert metrics["AP"] == {"red": {"AP": 0.0, "true": 1, "predicted": 0}}
+    assert metrics["DET_t"] == pytest.approx(12 / 13) and metrics["states"] is None
+    assert main(["evaluate", "--traffic", file, *data, "--scene", "scene-0916"]) == 2
+    assert "must hold a frame for every sample of the split" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -52,6 +84,8 @@ def test_only_json_is_printed_on_request(
         ("--openlane R --truth T --out O --version v", "--truth and --out alone; got --version"),
         ("--openlane T --truth R --out O", "must be 0 or 1; got 0.75"),
         ("--openlane R --truth no --out O", "truth file must exist; got no file no"),
+        ("--traffic T --nuscenes N --version v --split s", "--out must be given with --traffic"),
+        ("--traffic T --nuscenes N --version v --out O", "--split or --scene must be given"),
         ("--truth T --results R", "--truth must be given with --openlane; got no --openlane"),
         ("--results R --version v --split s", "--nuscenes must be given; got none"),
     ],

@@ -26,6 +26,7 @@ import numpy as np
 import pytest
 
 from bevstack.cli.main import main
+from bevstack.evaluation.traffic.traffic_frames import TrafficFrame, write_traffic_frames
 from bevstack.runtime.rig import read_rig
 from bevstack.synthetic import WorldSpec, make_world
 from tests.conftest import shared_dir
@@ -94,6 +95,12 @@ def _prepare(folder: Path) -> None:
     _prepare_drives(folder)
     for name, predicted in (("openlane_truth.json", False), ("openlane_results.json", True)):
         (folder / name).write_text(json.dumps(openlane_frames(predicted=predicted)))
+    samples = json.loads((folder / "nuscenes" / "v1.0-mini" / "sample.json").read_text())
+    frames = [
+        TrafficFrame(timestamp_us=s["timestamp"], cameras=("CAM_FRONT",), sample_token=s["token"])
+        for s in samples
+    ]
+    write_traffic_frames(folder / "elements.json", frames, {})
     data = ("--nuscenes", "nuscenes", "--version", "v1.0-mini", "--split", "mini_val")
     for name, options in (("results.json", ()), ("other.json", ("--track",))):
         command = ["-m", "bevstack", "predict", "--weights", "tiny_cpu_t4", *data, *options]

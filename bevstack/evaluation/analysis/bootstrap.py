@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,22 @@ class Interval:
         With few scenes the draws are too alike: with a single one, every interval is a point.
         """
         return self.excludes_zero and self.num_scenes >= FEWEST_SCENES
+
+
+class SceneFigures(Protocol):
+    """Figures as a function of the scenes' weights."""
+
+    num_scenes: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the F figures."""
+
+    def figures(
+        self,
+        weights: NDArray[np.int64],  # (C,) number of times that each scene counts
+    ) -> Floats:  # (F,)
+        """Compute the figures listed in ``names``."""
 
 
 class Resampler:
@@ -113,7 +129,7 @@ class Resampler:
 
 
 def intervals(
-    resampler: Resampler, *, draws: int = DRAWS, seed: int = 0, level: float = LEVEL
+    resampler: SceneFigures, *, draws: int = DRAWS, seed: int = 0, level: float = LEVEL
 ) -> tuple[Interval, ...]:
     """Return percentile intervals of every figure; equal seeds give equal intervals."""
     drawn = [resampler.figures(weights) for weights in _weights(resampler, draws, seed)]
@@ -121,8 +137,8 @@ def intervals(
 
 
 def difference_intervals(
-    first: Resampler,
-    second: Resampler,
+    first: SceneFigures,
+    second: SceneFigures,
     *,
     draws: int = DRAWS,
     seed: int = 0,
@@ -253,24 +269,26 @@ def _weighted_means(values: Floats, weight: Floats) -> Floats:
     return means
 
 
-def _weights(resampler: Resampler, draws: int, seed: int) -> list[NDArray[np.int64]]:
+def _weights(resampler: SceneFigures, draws: int, seed: int) -> list[NDArray[np.int64]]:
     """Draw the weights of the scenes: for each draw, the number of times each scene was drawn."""
     generator, count = np.random.default_rng(seed), resampler.num_scenes
     scenes = generator.integers(0, count, (draws, count))
     return [np.bincount(row, minlength=count) for row in scenes]
 
 
-def _ones(resampler: Resampler) -> NDArray[np.int64]:
+def _ones(resampler: SceneFigures) -> NDArray[np.int64]:
     """Return the weights that count each scene once."""
     return np.ones(resampler.num_scenes, dtype=np.int64)
 
 
 def _intervals(
-    resampler: Resampler, value: Floats, drawn: Floats, level: float
+    resampler: SceneFigures, value: Floats, drawn: Floats, level: float
 ) -> tuple[Interval, ...]:
     """Return the interval of each figure from its values in all draws, (draws, F)."""
     tail = 50 * (1 - level)
-    low, high = np.nanpercentile(drawn, [tail, 100 - tail], axis=0)
+    known = ~np.isnan(drawn).all(axis=0)  # figures that some draw defines
+    low, high = np.full_like(value, np.nan), np.full_like(value, np.nan)
+    low[known], high[known] = np.nanpercentile(drawn[:, known], [tail, 100 - tail], axis=0)
     columns: Sequence[Floats] = (value, low, high)
     return tuple(
         Interval(

@@ -1,0 +1,177 @@
+"""Scores of elements and cues on a small hand-made split: perfect, late and wrong predictions."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bevstack.evaluation.traffic.root_score import score_root, write_traffic_metrics
+from bevstack.evaluation.traffic.root_truth import RootTruth
+from bevstack.evaluation.traffic.traffic_frames import TrafficFrame, TrafficFrames
+from bevstack.types.cues import EgoCue
+from bevstack.types.traffic import EgoLane, ElementTimeline, Lamp, TrafficElement
+from bevstack.types.traffic_detections import TrafficDetections
+from bevstack.vocabulary import LIGHT_COLORS
+from tests.evaluation.traffic import traffic_samples
+
+# Two scenes of four keyframes, 0.5 s apart. Light "own" governs the ego's lane, "next" the lane
+# beside it; they show different colours, and both change after 1 s.
+STEP_US, CHANGE_US = 500_000, 1_000_000
+COLORS = {"own": ("red", "green"), "next": ("green", "red")}
+BOXES = {"own": (10.0, 10.0, 20.0, 40.0), "next": (60.0, 10.0, 70.0, 40.0)}
+PLACES = {"own": (20.0, 0.0, 5.0), "next": (20.0, 15.0, 5.0)}
+
+
+def color_at(light: str, number: int) -> str:
+    return COLORS[light][number * STEP_US >= CHANGE_US]
+
+
+def truth() -> RootTruth:
+    tokens = [f"{scene}{number}" for scene in "ab" for number in range(4)]
+    timelines = {
+        f"{light}-{scene}": ElementTimeline(
+            f"{light}-{scene}",
+            scene,
+            np.array([0, CHANGE_US]),
+            tuple((Lamp(color),) for color in COLORS[light]),
+        )
+        for light in COLORS
+        for scene in "ab"
+    }
+    elements = {
+        token: [
+            TrafficElement(
+                token=f"{light}{token}",
+                instance_token=f"{light}-{token[0]}",
+                sample_token=token,
+                category=1,
+                attribute={"red": 1, "green": 2}[color_at(light, int(token[1]))],
+                box_px=BOXES[light],
+                camera="CAM_FRONT",
+                position_m=PLACES[light],
+                lane_token=f"lane-{light}",
+            )
+            for light in COLORS
+        ]
+        for token in tokens
+    }
+    return RootTruth(
+        tokens=tuple(tokens),
+        scene=np.array([0] * 4 + [1] * 4),
+        scene_tokens=("a", "b"),
+        ego_position_m=np.zeros((8, 3)),
+        elements=elements,
+        timelines=timelines,
+        ego_lanes={token: EgoLane(token, "lane-own", "straight") for token in tokens},
+    )
+
+
+def frame(token: str) -> TrafficFrame:
+    """Return the perfect prediction of a sample."""
+    number, rng = int(token[1]), np.random.default_rng(0)
+    names = [color_at(light, number) for light in COLORS]
+    colors = np.array([[float(name == c) for c in LIGHT_COLORS] for name in names])
+    elements = dataclasses.replace(
+        traffic_samples.detections(rng, 2, with_optional=False),
+        boxes_px=np.array(list(BOXES.values())),
+        category=np.ones(2, np.int64),
+        color=colors,
+        position_m=np.array(list(PLACES.values())),
+    )
+    cues = tuple(
+        dataclasses.replace(
+            traffic_samples.cue(rng, number * STEP_US),
+            id=f"{light} {token[0]}",
+            state_name=name,
+            box_px=BOXES[light],
+            position_m=PLACES[light],
+            applies_to_ego=float(light == "own"),
+        )
+        for light, name in zip(COLORS, names, strict=True)
+    )
+    ego = EgoCue(
+        timestamp_us=number * STEP_US,
+        manoeuvre="straight",
+        advice="stop" if names[0] == "red" else "go",
+        probability=1.0,
+        elements=(),
+        reason="a light",
+        distance_m=None,
+        last_seen_s=None,
+    )
+    return TrafficFrame(
+        timestamp_us=number * STEP_US,
+        cameras=("CAM_FRONT",),
+        sample_token=token,
+        elements=elements,
+        cues=cues,
+        ego_cues=(ego,),
+    )
+
+
+def frames(**changes: TrafficFrame) -> TrafficFrames:
+    some = [changes.get(token, frame(token)) for token in truth().tokens]
+    return TrafficFrames(frames=tuple(reversed(some)), meta={})
+
+
+def test_perfect_predictions_have_perfect_scores(tmp_path: Path) -> None:
+    scores = score_root(frames(), truth(), draws=20)
+    assert scores.elements.det_t == 1.0 and scores.states is not None
+    assert scores.states.accuracy == 1.0 and scores.states.false_green_per_red_s == 0.0
+    # Four lights for 1.5 s each, of which red shows for 1 s or 0.5 s.
+    assert scores.states.element_s == pytest.approx(6.0)
+    assert scores.states.red_s == pytest.approx(3.0)
+    assert scores.relevance is not None and scores.relevance.num_moments == 8
+    assert scores.relevance.choice_accuracy == scores.relevance.decision_accuracy == 1.0
+    assert scores.advice is not None and scores.advice.given_share == 1.0
+    assert scores.advice.false_go_per_red_s == 0.0
+    assert sum(error.count for error in scores.distances) == 16
+    assert {i.name: i.low for i in scores.intervals}["state accuracy"] == 1.0
+    assert not any(i.is_beyond_chance for i in scores.intervals)  # two scenes are too few
+    content = json.loads(write_traffic_metrics(tmp_path, scores).read_text())
+    assert content["DET_t"] == 1.0 and content["AP"]["red"] == {
+        "AP": 1.0,
+        "true": 8,
+        "predicted": 8,
+    }
+    assert content["macro_AP_signs_from_10_px"] is None
+    assert content["color_confusion"]["red"]["red"] == 8
+
+
+def test_a_wrong_frame_costs_what_it_holds() -> None:
+    good = frame("a0")
+    (own, next_lane), (ego,) = good.cues, good.ego_cues
+    wrong = dataclasses.replace(
+        good,
+        elements=TrafficDetections.empty(),
+        cues=(
+            dataclasses.replace(own, state_name="green", applies_to_ego=0.2),
+            dataclasses.replace(next_lane, state_name="unknown"),
+        ),
+        ego_cues=(dataclasses.replace(ego, advice="go"),),
+    )
+    scores = score_root(frames(a0=wrong), truth(), draws=0)
+    assert scores.states is not None and scores.relevance is not None and scores.advice is not None
+    assert scores.states.accuracy == pytest.approx((6.0 - 2 * 0.5) / 6.0)
+    assert scores.states.false_green_per_red_s == pytest.approx(0.5 / 3.0)
+    assert scores.advice.false_go_per_red_s == pytest.approx(0.5 / 2.0)
+    assert scores.relevance.choice_accuracy == 1.0  # 0.2 is still the highest
+    assert scores.relevance.decision_accuracy == pytest.approx(15 / 16)
+    assert scores.elements.attributes[1].value == pytest.approx(9 / 11, abs=1e-6)  # recall 7/8
+    assert scores.intervals == ()
+
+
+def test_elements_without_cues_have_no_scores_over_time() -> None:
+    bare = {t: dataclasses.replace(frame(t), cues=(), ego_cues=()) for t in truth().tokens}
+    scores = score_root(frames(**bare), truth(), draws=0)
+    assert scores.states is None and scores.elements.det_t == 1.0
+
+
+def test_a_missing_sample_is_named() -> None:
+    file = TrafficFrames(frames=frames().frames[:-1], meta={})
+    with pytest.raises(ValueError, match="none for 1 of 8, the first 'a0'"):
+        score_root(file, truth())
