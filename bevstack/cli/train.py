@@ -22,6 +22,7 @@ from bevstack.cli.options import (
     add_scenes,
 )
 from bevstack.cli.strict_rig_option import add_strict_rig
+from bevstack.cli.train_traffic import add_traffic
 from bevstack.cli.verify_option import add_no_verify
 
 if TYPE_CHECKING:
@@ -31,8 +32,12 @@ if TYPE_CHECKING:
 
     from bevstack.config import Config, TrainingConfig
     from bevstack.datasets.nuscenes import NuScenesDataset
+    from bevstack.tasks.task import Task
     from bevstack.training import Evaluation, Listeners, Skipped, StepReport, TrainingResult
     from bevstack.training.processes import Processes
+
+# Names of figures in messages; figures of lights and signs keep theirs
+NAMES = {"nds": "NDS", "map": "mAP", "detection3d/nds": "NDS", "detection3d/map": "mAP"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,6 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="initial weights of this configuration, from convert-weights or another training",
     )
+    add_traffic(parser)
     add_no_verify(parser)
     add_strict_rig(parser)
     parser.add_argument(
@@ -98,7 +104,6 @@ def run(args: argparse.Namespace) -> int:
     """
     from bevstack.evaluation.analysis.bootstrap import FEWEST_SCENES
     from bevstack.runtime.devices import choose_device
-    from bevstack.tasks.detection3d import Detection3D
     from bevstack.training import train
     from bevstack.training.processes import join_processes, leave_processes
     from bevstack.training.progress_bar import make_console, training_progress
@@ -116,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
     shared = set(dataset.scene_names) & set(held_out.scene_names if held_out else ())
     if shared:
         console.print(f"note: held-out scenes are also trained on: {', '.join(sorted(shared))}")
-    task = Detection3D(config, dataset, held_out=held_out)
+    task = _task(args, config, dataset, held_out)
     _print_plan(args, config, dataset, held_out, processes, console)
     if args.dry_run:
         return 0
@@ -134,12 +139,27 @@ def run(args: argparse.Namespace) -> int:
             start=args.weights,
             verify=args.verify,
             processes=processes,
-            listeners=_listeners(report, console),
+            listeners=_listeners(report, console, task.headline),
         )
     leave_processes()
     if processes.is_first:
-        _print_result(result, recipe, args.out, console)
+        _print_result(result, recipe, args.out, console, task.headline)
     return 0
+
+
+def _task(
+    args: argparse.Namespace,
+    config: Config,
+    dataset: NuScenesDataset,
+    held_out: NuScenesDataset | None,
+) -> Task:
+    """Build the task of the boxes, or the joint task of boxes, lights and signs."""
+    from bevstack.cli.train_traffic import make_joint_task
+    from bevstack.tasks.detection3d import Detection3D
+
+    if config.traffic is None:
+        return Detection3D(config, dataset, held_out=held_out)
+    return make_joint_task(args, config, dataset, held_out)
 
 
 def _config(args: argparse.Namespace) -> Config:
@@ -198,15 +218,17 @@ def _print_plan(
             console.print(line)
 
 
-def _listeners(report: Callable[[StepReport], None], console: Console) -> Listeners:
+def _listeners(report: Callable[[StepReport], None], console: Console, headline: str) -> Listeners:
     from bevstack.training import Listeners
 
     def print_score(evaluation: Evaluation) -> None:
         figures = evaluation.score.figures
-        best = ", highest NDS so far" if evaluation.is_best else ""
+        best = f", highest {NAMES.get(headline, headline)} so far" if evaluation.is_best else ""
+        shown = [name for name in figures if name in NAMES or name.startswith("traffic/")]
+        text = ", ".join(f"{NAMES.get(name, name)} {figures[name]:.4f}" for name in shown)
         console.print(
             f"held-out scenes after step {evaluation.step} ({evaluation.elapsed_s:.0f} s of "
-            f"training): NDS {figures['nds']:.4f}, mAP {figures['map']:.4f}{best}"
+            f"training): {text}{best}"
         )
 
     def print_skipped(skipped: Skipped) -> None:
@@ -217,12 +239,13 @@ def _listeners(report: Callable[[StepReport], None], console: Console) -> Listen
 
 
 def _print_result(
-    result: TrainingResult, recipe: TrainingConfig, out: Path, console: Console
+    result: TrainingResult, recipe: TrainingConfig, out: Path, console: Console, headline: str
 ) -> None:
     from bevstack.render.plots import missing_matplotlib
     from bevstack.training.curve_plots import write_learning_curve, write_score_curve
 
     curve, scores = out / "learning_curve.png", out / "score_curve.png"
+    curves = {"NDS": "nds", "mAP": "map"} if headline == "nds" else {headline: headline}
     console.print(f"weights: {result.weights}\nlog: {result.log}")
     problem = missing_matplotlib()
     if problem is not None:
@@ -230,5 +253,5 @@ def _print_result(
         return
     write_learning_curve(result.log, curve, recipe)
     console.print(f"curve: {curve}")
-    if write_score_curve(result.evaluations, scores, {"NDS": "nds", "mAP": "map"}, recipe):
+    if write_score_curve(result.evaluations, scores, curves, recipe):
         console.print(f"best weights: {result.best}\nscores: {result.evaluations}, {scores}")

@@ -20,6 +20,7 @@ from bevstack.config.serialization import (
     stored_differences,
 )
 from bevstack.config.temporal import TemporalConfig
+from bevstack.config.traffic import TrafficConfig
 from bevstack.config.training import AugmentationConfig, TrainingConfig
 from bevstack.geometry import BEVGrid
 
@@ -38,6 +39,7 @@ __all__ = [
     "ResNetConfig",
     "SmallImagePreset",
     "TemporalConfig",
+    "TrafficConfig",
     "TrainingConfig",
     "config_from_json",
     "config_to_json",

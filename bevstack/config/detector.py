@@ -17,6 +17,7 @@ from bevstack.config.model import (
 from bevstack.config.perspective import PerspectiveConfig, ProposalConfig
 from bevstack.config.resnet import ResNetConfig
 from bevstack.config.temporal import TemporalConfig
+from bevstack.config.traffic import TrafficConfig
 from bevstack.config.training import AugmentationConfig, TrainingConfig
 from bevstack.geometry import BEVGrid
 from bevstack.vocabulary import DETECTION_CLASSES
@@ -41,6 +42,7 @@ class Config:
     perspective: PerspectiveConfig | None = None  # None: no perspective supervision
     # None: learned queries only. Proposals need the perspective head.
     proposals: ProposalConfig | None = None
+    traffic: TrafficConfig | None = None  # None: no lights and signs
     loss: LossConfig = field(default_factory=LossConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -77,6 +79,7 @@ class Config:
         requirement = f"be at most fpn.num_outputs = {self.fpn.num_outputs}"
         check("encoder.num_levels", enough, requirement, levels)
         self._check_perspective()
+        self._check_traffic()
         symmetric = self.grid.frame == "ego" or not self.augmentation.mirror_scene
         requirement = "be False for the bev frame 'lidar', whose x axis points to the right"
         check("augmentation.mirror_scene", symmetric, requirement, self.augmentation.mirror_scene)
@@ -95,6 +98,14 @@ class Config:
         several = len(frames) > 1
         requirement = "be given for several frames" if several else "be None for frames (0,)"
         check("temporal", (self.temporal is not None) == several, requirement, self.temporal)
+
+    def _check_traffic(self) -> None:
+        traffic = self.traffic
+        if traffic is None:
+            return
+        most = self.training.batch_size
+        requirement = f"be at most training.batch_size = {most}"
+        check("traffic.samples", traffic.samples <= most, requirement, traffic.samples)
 
     def _check_perspective(self) -> None:
         perspective = self.perspective

@@ -137,8 +137,27 @@ def count_config(config: str | Config, *, pairs: int | None = None) -> ConfigCou
         pairs=pairs,
         looks_ahead=config.frames[-1] > 0,
         frame_memory_bytes=memory_numbers * FLOAT32_BYTES,
-        parts=tuple(parts),
+        parts=(*parts, *_traffic_part(config)),
     )
+
+
+def _traffic_part(config: Config) -> tuple[PartCount, ...]:
+    """Return the traffic head with its own pass through the backbone, if there is one."""
+    from bevstack.costs.traffic import count_traffic
+
+    if config.traffic is None:
+        return ()
+    count = count_traffic(config)
+    gflop = 2 * sum(work.total for work in count.passes) / GIGA
+    part = PartCount(
+        name="traffic",
+        parameters=count.parameters,
+        gflop=gflop,
+        clip_runs=1,
+        stream_runs=1,
+        training_gflop=gflop,
+    )
+    return (part,)
 
 
 def nominal_rig(config: Config) -> CameraRig:

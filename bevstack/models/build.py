@@ -102,6 +102,7 @@ def _fingerprint(config: Config) -> int:
         training=defaults.training,
         augmentation=defaults.augmentation,
         loss=defaults.loss,
+        traffic=None,
     )
     digest = hashlib.sha256(config_to_json(relevant).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
@@ -284,13 +285,14 @@ def _read_config(path: Path, metadata: Mapping[str, str]) -> Config:
 
 
 def _check_same_model(path: Path, expected: Config, config: Config) -> None:
-    # Weights fit a model whatever its name, training, augmentation, loss and targets.
+    # Weights fit a model whatever its name, training, augmentation, loss, targets and traffic head.
     same_training = replace(
         config,
         name=expected.name,
         training=expected.training,
         augmentation=expected.augmentation,
         loss=expected.loss,
+        traffic=expected.traffic,
         perspective=_with_targets(config.perspective, expected.perspective),
     )
     differing = first_differences(expected, same_training)

@@ -116,6 +116,11 @@ def check_finite(name: str, tensor: Tensor, where: str) -> None:
         )
 
 
+def joint_name(task: str, name: str) -> str:
+    """Return the name in a joint model of a weight of one task's model."""
+    return name if name.startswith(BACKBONE) else f"tasks.{task}.{name}"
+
+
 def task_weights(weights: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     """Return the weights of one task's model, of those of a joint model."""
     prefix = f"tasks.{name}."

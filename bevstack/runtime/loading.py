@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -13,12 +14,13 @@ from bevstack.models.build import DETECTION3D, list_tasks, model_from_file, read
 from bevstack.models.weights import WeightsFile, read_weights_file, task_weights
 from bevstack.runtime.detector import Detector
 from bevstack.runtime.shipped import weights_path
+from bevstack.runtime.traffic_predictor import TrafficPredictor
 
 # Makes a predictor of weights, of the task's configuration as JSON, and for a device.
 PredictorLoader = Callable[[Mapping[str, Tensor], str, torch.device], object]
 
 # Tasks of the package besides 3D detection. A user's own tasks are given to ``load``.
-PREDICTORS: Mapping[str, PredictorLoader] = {}
+PREDICTORS: Mapping[str, PredictorLoader] = MappingProxyType({"traffic": TrafficPredictor.load})
 
 
 def load(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,12 @@ from bevstack.config import TrainingConfig
 from bevstack.json_files import expect_object, parse_json
 from bevstack.losses.criterion import Losses
 from bevstack.models.build import CONFIG_KEY, FORMAT, FORMAT_KEY, TASKS_KEY, list_tasks
-from bevstack.models.weights import read_weights_file, task_weights, write_safetensors
+from bevstack.models.weights import (
+    joint_name,
+    read_weights_file,
+    task_weights,
+    write_safetensors,
+)
 from bevstack.tasks.joint_model import JointModel
 from bevstack.tasks.task import Batches, ProcessGroup, Score, Sharding, Task
 
@@ -30,14 +36,15 @@ class JointPart:
 
     task: Task
     weight: float = 1.0  # of its loss
-    num_samples: int = 1  # of a step, over all processes; without ``same_samples_as``
+    # of a step, over all processes, without ``same_samples_as``; 0: the task keeps its weights
+    num_samples: int = 1
     same_samples_as: str | None = None  # name of the other task
 
     def __post_init__(self) -> None:
         if not self.weight > 0:
             raise ValueError(f"weight must be positive; got {self.weight}")
-        if self.num_samples < 1:
-            raise ValueError(f"num_samples must be at least 1; got {self.num_samples}")
+        if self.num_samples < 0:
+            raise ValueError(f"num_samples must be at least 0; got {self.num_samples}")
 
     @property
     def name(self) -> str:
@@ -111,7 +118,8 @@ class JointTask:
     The first task builds the backbone. In every pass each task that has samples or labels computes
     its loss; the backbone runs once for each set of images. The loss is the weighted sum over the
     tasks, its terms are one a task, and a task without samples or labels in this process adds
-    nothing. The model with the highest headline figure of the first task is the best.
+    nothing. The model with the highest headline figure of the first task with held-out samples is
+    the best.
 
     Args:
         parts: the tasks, with distinct names.
@@ -125,11 +133,13 @@ class JointTask:
     def __init__(self, parts: Sequence[JointPart], recipe: TrainingConfig) -> None:
         self.parts = {part.name: part for part in parts}
         self.recipe = recipe
+        # A task alone with its view runs the stages of the backbone that it needs.
+        self._shared = Counter(part.task.view for part in parts)
         self._check(parts)
-        first = parts[0].task
         self.names = tuple(self.parts)
-        self.headline = f"{parts[0].name}/{first.headline}"
-        self.has_held_out = all(part.task.has_held_out for part in parts)
+        first = next((part for part in parts if part.task.has_held_out), parts[0])
+        self.headline = f"{first.name}/{first.task.headline}"
+        self.has_held_out = first.task.has_held_out
         self.sharding = Sharding((), run_equally_often=False)
         self.view = parts[0].task.view
         self.all_parts_run = False
@@ -190,12 +200,20 @@ class JointTask:
         return JointModel(backbone, models)
 
     def read_weights(self, path: Path, *, verify: bool = True) -> Mapping[str, Tensor]:
-        """Read initial weights."""
+        """Read initial weights; tasks that the file does not have start from the seed."""
         _, tensors, metadata = read_weights_file(path, verify=verify)
         found = list_tasks(path, metadata)
-        if found != self.names:
+        if found == self.names:
+            return tensors
+        if not set(found) < set(self.names):
             raise ValueError(f"weights must be of the tasks {self.names}; got {path} of {found}")
-        return tensors
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.recipe.seed)
+            weights: dict[str, Tensor] = self.build_model().state_dict()
+        for name in found:
+            stored = self.parts[name].task.read_weights(path, verify=verify)
+            weights |= {joint_name(name, key): value for key, value in stored.items()}
+        return weights
 
     def write_model(
         self, path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str]
@@ -212,7 +230,7 @@ class JointTask:
         streams: dict[str, Batches | None] = {}
         scales: dict[str, float] = {}
         for name, part in self.parts.items():
-            if part.same_samples_as is not None:
+            if part.same_samples_as is not None or not part.num_samples:
                 continue
             members = _members(part.num_samples // recipe.accumulate, group)
             scales[name] = group.world_size / members.world_size
@@ -247,13 +265,14 @@ class JointTask:
                 if given is None:
                     continue
                 view, network = part.task.view, model.tasks[name]
-                if view not in views:
+                if view not in views and self._shared[view] > 1:
                     views[view] = model.backbone(part.task.images(network, given))
                 labels[name] = given
                 outputs[name] = part.task.forward(
-                    network, given, views[view], first_stage=first_stage
+                    network, given, views.get(view), first_stage=first_stage
                 )
-        return JointOutputs(outputs, labels, next(model.parameters()).sum() * 0)
+        # Of the last parameter, which is a task's: an optimiser shrinks what has a gradient of 0.
+        return JointOutputs(outputs, labels, list(model.parameters())[-1].sum() * 0)
 
     def are_finite(self, outputs: JointOutputs) -> Tensor:
         """Return True if the outputs can be scored."""
@@ -281,6 +300,7 @@ class JointTask:
         scores = {
             name: part.task.evaluate(task_weights(weights, name), folder, group)
             for name, part in self.parts.items()
+            if part.task.has_held_out
         }
         figures = {
             f"{name}/{figure}": value

@@ -231,14 +231,26 @@ class InternImage(nn.Module):
         Raises:
             ValueError: ``images`` is not (B, 3, H, W).
         """
+        return self.run_stages(images, self.config.out_indices)
+
+    def run_stages(
+        self,
+        images: Tensor,  # (B, 3, H, W)
+        stages: Sequence[int],  # ascending
+    ) -> tuple[Tensor, ...]:  # len(stages) x (B, C_l, H_l, W_l), contiguous
+        """Return the maps of given stages; later stages do not run.
+
+        Raises:
+            ValueError: ``images`` is not (B, 3, H, W).
+        """
         expect_shape("images", images, ("B", 3, "H", "W"))
         x = self.patch_embed(images)  # (B, H/4, W/4, C)
         maps = []
         for index, stage in enumerate(self.levels):
             x = stage(x)
-            if index in self.config.out_indices:
+            if index in stages:
                 maps.append(x.permute(0, 3, 1, 2).contiguous())
-            if index == self.config.out_indices[-1]:
+            if index == stages[-1]:
                 break
             downsample = stage.downsample
             assert isinstance(downsample, nn.Module)  # only the last stage has none

@@ -5,6 +5,8 @@ Letters: B batch, H W image, C channels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -108,13 +110,25 @@ class ResNet(nn.Module):
         Raises:
             ValueError: ``images`` is not (B, 3, H, W).
         """
+        return self.run_stages(images, self.config.out_indices)
+
+    def run_stages(
+        self,
+        images: Tensor,  # (B, 3, H, W)
+        stages: Sequence[int],  # ascending
+    ) -> tuple[Tensor, ...]:  # len(stages) x (B, C_l, H_l, W_l)
+        """Return the maps of given stages; later stages do not run.
+
+        Raises:
+            ValueError: ``images`` is not (B, 3, H, W).
+        """
         expect_shape("images", images, ("B", 3, "H", "W"))
         x = functional.relu(self.bn1(self.conv1(images)))
         x = functional.max_pool2d(x, 3, stride=2, padding=1)
         maps = []
-        for index in range(self.config.out_indices[-1] + 1):
+        for index in range(stages[-1] + 1):
             for block in self.get_submodule(f"layer{index + 1}").children():
                 x = run_block(block, x, checkpointed=self.config.activation_checkpointing)
-            if index in self.config.out_indices:
+            if index in stages:
                 maps.append(x)
         return tuple(maps)

@@ -1,0 +1,156 @@
+"""Augmentation of the traffic view: light, zoom and mirror; colours keep their hue.
+
+Mirroring swaps left and right in signs, arrows and manoeuvres. A mirrored U-turn exists nowhere, so
+its labels become unknown.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bevstack.config.traffic import TrafficConfig
+from bevstack.datasets.traffic_view.front_view import Crop
+from bevstack.types.traffic_batch import UNKNOWN, TrafficTargets
+from bevstack.vocabulary import LAMP_SHAPES, MANOEUVRES, SIGN_MEANINGS
+
+EXPOSURE_STOPS = 0.8  # largest change of exposure, as a power of two
+GAMMA = (0.8, 1.25)
+CONTRAST = (0.75, 1.3)
+BRIGHTNESS = 20.0
+SATURATION = (0.6, 1.4)
+HIDE_MOTION = 0.3  # share of the samples without the own motion
+_PAIRS = {"left": "right", "right": "left"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrafficAugmentation:
+    """Augmentation of one sample; the defaults change nothing."""
+
+    zoom: float = 1.0
+    across: float = 0.5  # place of the crop in what the zoom leaves over, 0 left to 1 right
+    down: float = 0.5  # 0 top to 1 bottom
+    mirror: bool = False
+    gain: float = 1.0
+    gamma: float = 1.0
+    contrast: float = 1.0
+    brightness: float = 0.0
+    saturation: float = 1.0
+    hide_motion: bool = False  # the first frame of a stream has no known motion
+
+    def crop(self, whole: Crop) -> Crop:
+        """Return the zoomed crop: part of ``whole`` at its size, or all of it smaller."""
+        height, width = whole.bottom - whole.top, whole.right - whole.left
+        if self.zoom <= 1:
+            size = (
+                max(1, round(whole.size[0] * self.zoom)),
+                max(1, round(whole.size[1] * self.zoom)),
+            )
+            return replace(whole, size=size)
+        rows, columns = max(1, round(height / self.zoom)), max(1, round(width / self.zoom))
+        top = whole.top + round((height - rows) * self.down)
+        left = whole.left + round((width - columns) * self.across)
+        return Crop(left, top, left + columns, top + rows, whole.size)
+
+    def change_light(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:  # (H, W, 3) RGB
+        """Change exposure, gamma, contrast, brightness and saturation."""
+        values = np.arange(256, dtype=np.float64) / 255
+        values = np.clip(values * self.gain, 0, 1) ** self.gamma * 255
+        values = (values - 127.5) * self.contrast + 127.5 + self.brightness
+        table = np.rint(np.clip(values, 0, 255)).astype(np.uint8)
+        changed = cv2.LUT(image, table)
+        if self.saturation != 1:
+            gray = cv2.cvtColor(changed, cv2.COLOR_RGB2GRAY)
+            gray = cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB)
+            changed = cv2.addWeighted(changed, self.saturation, gray, 1 - self.saturation, 0)
+        return np.asarray(changed, np.uint8)
+
+
+def draw_traffic_augmentation(
+    config: TrafficConfig, rng: np.random.Generator
+) -> TrafficAugmentation:
+    """Draw the augmentation of one sample; every parameter is drawn, used or not."""
+    low, high = (math.log(side) for side in config.scale)
+    zoom = math.exp(rng.uniform(low, high))
+    across, down, mirror, motion = rng.uniform(size=4)
+    stops = rng.uniform(-EXPOSURE_STOPS, EXPOSURE_STOPS)
+    gamma = math.exp(rng.uniform(math.log(GAMMA[0]), math.log(GAMMA[1])))
+    contrast, saturation = rng.uniform(*CONTRAST), rng.uniform(*SATURATION)
+    brightness = rng.uniform(-BRIGHTNESS, BRIGHTNESS)
+    place = TrafficAugmentation(
+        zoom=zoom,
+        across=float(across),
+        down=float(down),
+        mirror=bool(mirror < 0.5 and config.mirror),
+        hide_motion=bool(motion < HIDE_MOTION),
+    )
+    if not config.photometric:
+        return place
+    return replace(
+        place,
+        gain=float(2**stops),
+        gamma=gamma,
+        contrast=float(contrast),
+        brightness=float(brightness),
+        saturation=float(saturation),
+    )
+
+
+def swapped_name(name: str) -> str | None:
+    """Return the name of the mirror image of an arrow, meaning or turn; None for a U-turn."""
+    if name in ("u_turn", "no_u_turn"):
+        return None
+    return "_".join(_PAIRS.get(part, part) for part in name.split("_"))
+
+
+def mirror_targets(targets: TrafficTargets, widths: Tensor) -> TrafficTargets:
+    """Mirror labels with their images.
+
+    Args:
+        targets: the labels.
+        widths: (M,) pixels, of the images.
+    """
+    left, top, right, bottom = targets.boxes_px.unbind(1)
+    width = widths.to(left.dtype)[targets.image]
+    columns = [_swapped_index(MANOEUVRES)[place] for place in range(len(MANOEUVRES))]
+    relevance = targets.relevance[:, [max(column, 0) for column in columns]].clone()
+    relevance[:, [place for place, column in enumerate(columns) if column < 0]] = UNKNOWN
+    return replace(
+        targets,
+        boxes_px=torch.stack((width - right, top, width - left, bottom), 1),
+        shape=_swapped(targets.shape, LAMP_SHAPES),
+        meaning=_swapped(targets.meaning, SIGN_MEANINGS),
+        aspect_rad=-targets.aspect_rad,
+        relevance=relevance,
+    )
+
+
+def mirror_camera(
+    intrinsics: Tensor,  # (3, 3)
+    ego_from_cam: Tensor,  # (4, 4)
+    width: int,
+) -> tuple[Tensor, Tensor]:
+    """Return the calibration of the mirror image of a camera: u' = W - u, y' = -y of the ego."""
+    mirrored = intrinsics.clone()
+    mirrored[0, 1] = -intrinsics[0, 1]
+    mirrored[0, 2] = width - intrinsics[0, 2]
+    rows = ego_from_cam.new_tensor((1.0, -1.0, 1.0, 1.0))
+    columns = ego_from_cam.new_tensor((-1.0, 1.0, 1.0, 1.0))
+    return mirrored, rows[:, None] * ego_from_cam * columns
+
+
+def _swapped_index(names: tuple[str, ...]) -> list[int]:
+    """Return the index of each name's mirror image; -1 if it has none."""
+    swapped = [swapped_name(name) for name in names]
+    return [UNKNOWN if name is None else names.index(name) for name in swapped]
+
+
+def _swapped(classes: Tensor, names: tuple[str, ...]) -> Tensor:
+    table = torch.tensor([*_swapped_index(names), UNKNOWN])  # the last one stands for -1
+    return table[classes]

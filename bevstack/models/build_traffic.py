@@ -1,0 +1,89 @@
+"""Building of the traffic model from a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bevstack.config import Config
+from bevstack.config.traffic import TrafficConfig
+from bevstack.models.backbones.internimage import InternImage
+from bevstack.models.backbones.resnet import ResNet
+from bevstack.models.build import build_backbone, list_tasks
+from bevstack.models.traffic.model import TrafficModel
+from bevstack.models.weights import BACKBONE, read_weights_file, task_weights
+
+
+def traffic_section(config: Config) -> TrafficConfig:
+    """Return the traffic section of a configuration.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if config.traffic is None:
+        raise ValueError(
+            f"configuration must have the section traffic; got {config.name} without it: choose "
+            "one such as tiny_cpu_t4_traffic"
+        )
+    return config.traffic
+
+
+def build_traffic_model(
+    config: Config, backbone: InternImage | ResNet | None = None
+) -> TrafficModel:
+    """Build the traffic model, with initial weights and in training mode.
+
+    Args:
+        config: the detector, with a traffic section.
+        backbone: the detector's backbone, to share it; None builds one.
+
+    Raises:
+        ValueError: the configuration has no traffic section.
+    """
+    section = traffic_section(config)
+    backbone = build_backbone(config) if backbone is None else backbone
+    return TrafficModel(section, backbone, grid=config.grid, bev_channels=config.fpn.channels)
+
+
+def read_traffic_weights(path: Path, config: Config, *, verify: bool = True) -> dict[str, Tensor]:
+    """Read weights of the traffic model; of a file without this task, those of the backbone.
+
+    The rest then starts from the seed of the recipe.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged.
+    """
+    _, tensors, metadata = read_weights_file(path, verify=verify)
+    if "traffic" in list_tasks(path, metadata):
+        return task_weights(tensors, "traffic")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.training.seed)
+        fresh: dict[str, Tensor] = build_traffic_model(config).state_dict()
+    shared = {
+        name: value.to(fresh[name].dtype)
+        for name, value in tensors.items()
+        if name.startswith(BACKBONE) and name in fresh
+    }
+    return {**fresh, **shared}
+
+
+def traffic_model_with(
+    weights: Mapping[str, Tensor], config: Config, device: torch.device
+) -> TrafficModel:
+    """Build a separate traffic model with given weights, in evaluation mode.
+
+    Draws no random numbers. Weights of half precision become float32.
+    """
+    with torch.device("meta"):
+        model = build_traffic_model(config)
+    wanted = model.state_dict()
+    fitting = {
+        name: value.to(device, wanted[name].dtype) if name in wanted else value
+        for name, value in weights.items()
+    }
+    model.load_state_dict(fitting, assign=True)
+    return model.eval()

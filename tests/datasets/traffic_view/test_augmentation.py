@@ -1,0 +1,136 @@
+"""Augmentation of the traffic view: pixels, labels and calibration move together."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from bevstack.datasets.traffic_view.augmentation import (
+    TrafficAugmentation,
+    draw_traffic_augmentation,
+    mirror_targets,
+    swapped_name,
+)
+from bevstack.types.traffic import EgoLane, Lamp, LaneCenterline
+from bevstack.vocabulary import LAMP_SHAPES, MANOEUVRES, SIGN_MEANINGS
+from tests.models.traffic.cases import CONFIG, camera, element, project, sample
+
+POINT = (7.0, 0.9, 2.4)
+
+
+def marked(view):
+    """Return the camera with a white rectangle where a light is, and the light."""
+    light = element(view, POINT, lane_token="l0", manoeuvres=("left",), yaw=math.pi - 0.3)
+    left, top, right, bottom = (round(side) for side in light.box_px)
+    image = np.zeros_like(view.image)
+    image[top:bottom, left:right] = 255
+    box = (float(left), float(top), float(right), float(bottom))
+    return dataclasses.replace(view, image=image), dataclasses.replace(light, box_px=box)
+
+
+def bright_box(image):
+    """Return the box (left, top, right, bottom) of the bright pixels of a view (3, H, W)."""
+    bright = image.mean(0) > (image.max() + image.min()) / 2
+    rows, columns = bright.nonzero(as_tuple=True)
+    bounds = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    return torch.stack([torch.as_tensor(bound) for bound in bounds]).float()
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("zoom", [0.8, 1.0, 1.25])
+def test_a_pixel_and_its_label_move_together(mirror, zoom):
+    view, light = marked(camera((120, 160), focal=150.0))
+    config = dataclasses.replace(CONFIG, rows=(0.05, 0.95), max_width_px=150)
+    augmentation = TrafficAugmentation(zoom=zoom, across=0.3, down=0.6, mirror=mirror)
+    found = sample(view, [light], augmentation=augmentation, config=config)
+    box = found.targets.boxes_px[0]
+    # within a pixel, by which resampling blurs an edge
+    assert (bright_box(found.images[0]) - box).abs().max() <= 1.0
+    # the calibration of the view projects the light's centre into its box
+    point = np.array(POINT) * ([1, -1, 1] if mirror else [1, 1, 1])
+    center, depth = project(found.cameras[0], point)
+    middle = (box[:2] + box[2:]) / 2
+    assert np.abs(center - middle.numpy()).max() <= 1.0
+    assert float(found.targets.depth_m[0]) == pytest.approx(depth, abs=1e-4)
+
+
+def test_a_place_in_the_view_maps_back_to_the_image():
+    view, light = marked(camera((120, 160), focal=150.0))
+    config = dataclasses.replace(CONFIG, rows=(0.05, 0.95), max_width_px=150)
+    augmentation = TrafficAugmentation(zoom=1.2, across=0.3, down=0.6)
+    found = sample(view, [light], augmentation=augmentation, config=config)
+    a, b, left, top = found.image_from_view[0].tolist()
+    x0, y0, x1, y1 = found.targets.boxes_px[0].tolist()
+    back = (a * x0 + left, b * y0 + top, a * x1 + left, b * y1 + top)
+    assert back == pytest.approx(light.box_px, abs=1e-3)
+
+
+def test_a_mirror_swaps_left_and_right_of_everything():
+    view, light = marked(camera((120, 160), focal=150.0))
+    arrow = dataclasses.replace(light, lamps=(Lamp("green", "left"),))
+    sign = element(view, (9, -2, 2), category=2, attribute=0, meaning="no_right_turn", lamps=None)
+    turn = element(view, (9, -1, 2), category=2, attribute=0, meaning="u_turn", lamps=None)
+    lane = LaneCenterline("l0", "", np.zeros((2, 2)), manoeuvres=("left", "straight", "u_turn"))
+    given = {"ego_lanes": [EgoLane("s0", "l0", "left")], "lanes": {"l0": lane}}
+    plain = sample(view, [arrow, sign, turn], **given)
+    mirrored = sample(
+        view, [arrow, sign, turn], augmentation=TrafficAugmentation(mirror=True), **given
+    )
+    assert plain.targets.shape[0] == LAMP_SHAPES.index("left")
+    assert mirrored.targets.shape[0] == LAMP_SHAPES.index("right")
+    assert plain.targets.meaning[1] == SIGN_MEANINGS.index("no_right_turn")
+    assert mirrored.targets.meaning[1] == SIGN_MEANINGS.index("no_left_turn")
+    assert mirrored.targets.meaning[2] == -1  # there is no mirrored U-turn
+    names = [dict(zip(MANOEUVRES, row.tolist(), strict=True)) for row in plain.targets.relevance]
+    assert names[0] == {"straight": 0, "left": 1, "right": -1, "u_turn": 0}
+    back = dict(zip(MANOEUVRES, mirrored.targets.relevance[0].tolist(), strict=True))
+    assert back == {"straight": 0, "left": -1, "right": 1, "u_turn": -1}
+    torch.testing.assert_close(mirrored.targets.aspect_rad, -plain.targets.aspect_rad)
+    assert mirrored.ego_motion.tolist() == pytest.approx([8.0, -0.01, 1.0])
+
+
+def test_mirroring_twice_changes_only_u_turns():
+    view, light = marked(camera((120, 160), focal=150.0))
+    targets = sample(view, [light]).targets
+    widths = torch.tensor([160])
+    again = mirror_targets(mirror_targets(targets, widths), widths)
+    torch.testing.assert_close(again.boxes_px, targets.boxes_px)
+    assert torch.equal(again.shape, targets.shape)
+
+
+@pytest.mark.parametrize("names", [LAMP_SHAPES, SIGN_MEANINGS, MANOEUVRES])
+def test_every_name_has_a_mirror_image_of_its_own(names):
+    swapped = [swapped_name(name) for name in names]
+    known = [name for name in swapped if name is not None]
+    assert len(set(known)) == len(known) and set(known) <= set(names)
+    assert [n for n, s in zip(names, swapped, strict=True) if s is None] == [
+        n for n in names if "u_turn" in n
+    ]
+
+
+def test_a_change_of_light_keeps_the_hue():
+    rng = np.random.default_rng(0)
+    config = dataclasses.replace(CONFIG, scale=(1.0, 1.0))
+    lamps = {"red": (200, 30, 20), "yellow": (220, 170, 30), "green": (30, 190, 120)}
+    for _ in range(50):
+        augmentation = draw_traffic_augmentation(config, rng)
+        hues = {}
+        for name, color in lamps.items():
+            changed = augmentation.change_light(np.full((1, 1, 3), color, np.uint8))
+            hues[name] = int(cv2.cvtColor(changed, cv2.COLOR_RGB2HSV)[0, 0, 0]) * 2  # degrees
+        red = min(hues["red"], 360 - hues["red"])
+        # red, yellow and green stay apart, as saturated channels bend hues towards each other
+        assert red < 30 < hues["yellow"] < 75 < hues["green"] < 190
+
+
+def test_the_drawn_parameters_depend_on_the_generator_alone():
+    first, second = (
+        draw_traffic_augmentation(CONFIG, np.random.default_rng((3, 1, 7))) for _ in range(2)
+    )
+    assert first == second
+    assert first != draw_traffic_augmentation(CONFIG, np.random.default_rng((3, 1, 8)))

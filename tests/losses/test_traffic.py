@@ -1,0 +1,109 @@
+"""Losses of the traffic head against formulas, and on batches without labels or images."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from bevstack.geometry import BEVGrid
+from bevstack.losses.traffic import box_loss, center_focal_loss, laplace_loss, traffic_losses
+from bevstack.models.backbones.internimage import InternImage
+from bevstack.models.traffic.model import TrafficModel
+from bevstack.types.traffic_batch import TrafficTargets
+from tests.models.traffic.cases import CONFIG, two_rigs
+from tests.small_world import CONFIG as DETECTOR
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    backbone = InternImage(DETECTOR.backbone)
+    return TrafficModel(CONFIG, backbone, grid=BEVGrid(shape=(10, 12)), bev_channels=8)
+
+
+def test_objectness_is_the_focal_loss_of_centers():
+    logits = torch.tensor([2.0, -1.0, 0.5, 3.0])
+    heat = torch.tensor([1.0, 0.0, 0.6, 0.0])
+    counts = torch.tensor([True, True, True, False])
+    wanted = 0.0
+    for logit, value in zip(logits[:3].tolist(), heat[:3].tolist(), strict=True):
+        p = 1 / (1 + math.exp(-logit))
+        if value == 1:
+            wanted -= (1 - p) ** 2 * math.log(p)
+        else:
+            wanted -= (1 - value) ** 4 * p**2 * math.log(1 - p)
+    assert float(center_focal_loss(logits, heat, counts)) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_box_loss_is_generalised_iou_and_distances():
+    predicted = torch.tensor([[0.0, 0.0, 4.0, 4.0], [10.0, 10.0, 12.0, 14.0]])
+    wanted = torch.tensor([[2.0, 0.0, 6.0, 4.0], [10.0, 10.0, 12.0, 14.0]])
+    # 8 of 24 shared, hull 24; sides differ by 2 / 4 in left and right: smooth L1 of beta 0.2
+    first = 1 - 8 / 24 + 0.5 * (2 * (0.5 - 0.1)) / 4
+    torch.testing.assert_close(box_loss(predicted, wanted), torch.tensor([first, 0.0]))
+    apart = box_loss(torch.tensor([[0.0, 0, 1, 1]]), torch.tensor([[3.0, 0, 4, 1]]))
+    assert float(apart) > 1  # boxes that do not touch still attract each other
+
+
+def test_laplace_loss_is_least_at_the_true_spread():
+    error = torch.full((200,), 0.3)
+    spreads = torch.linspace(-3, 1, 200)
+    best = spreads[laplace_loss(error, spreads).argmin()]
+    assert float(best) == pytest.approx(math.log(0.3), abs=0.03)  # the grid's step
+
+
+def test_every_part_of_the_head_gets_a_gradient(model):
+    batch = two_rigs()
+    model.train().zero_grad()
+    losses = traffic_losses(model(batch.views, batch.targets), batch, CONFIG)
+    losses.total.backward()
+    assert losses.total.isfinite()
+    assert float(losses.terms["relevance"]) > 0  # one light governs the own lane
+    without = {name for name, p in model.named_parameters() if p.grad is None}
+    # stages of the backbone that the head does not use
+    assert all(name.startswith("backbone.levels.") for name in without)
+
+
+def test_a_batch_without_labels_has_only_negatives(model):
+    batch = dataclasses.replace(two_rigs(), targets=TrafficTargets.empty())
+    losses = traffic_losses(model(batch.views, batch.targets), batch, CONFIG)
+    assert losses.total.isfinite()
+    positive = {name for name, term in losses.terms.items() if float(term) != 0}
+    assert positive == {"objectness", "score"}
+
+
+def test_unknown_labels_give_no_loss_and_no_gradient(model):
+    batch = two_rigs()
+    unknown = torch.full_like(batch.targets.color, -1)
+    nan = torch.full_like(batch.targets.depth_m, math.nan)
+    targets = dataclasses.replace(
+        batch.targets,
+        color=unknown,
+        shape=unknown,
+        pedestrian=unknown,
+        meaning=unknown,
+        depth_m=nan,
+        aspect_rad=nan,
+        relevance=torch.full_like(batch.targets.relevance, -1),
+    )
+    batch = dataclasses.replace(batch, targets=targets)
+    model.zero_grad()
+    losses = traffic_losses(model(batch.views, targets), batch, CONFIG)
+    losses.total.backward()
+    learned = {name for name, term in losses.terms.items() if float(term) != 0}
+    assert learned == {"objectness", "score", "box", "refined_box"}
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+def test_yellow_counts_as_the_configuration_sets():
+    from bevstack.losses.traffic import _class_loss
+
+    logits = torch.tensor([[0.0, 2.0, 0.0], [0.0, 0.0, 1.0]])
+    labels = torch.tensor([1, 2])
+    weights = torch.tensor([1.0, 1.0, 4.0])
+    entropy = -logits.log_softmax(1)[[0, 1], labels]
+    wanted = (entropy[0] + 4 * entropy[1]) / 5
+    torch.testing.assert_close(_class_loss(logits, labels, weights), wanted)
