@@ -271,8 +271,7 @@ class JointTask:
                 outputs[name] = part.task.forward(
                     network, given, views.get(view), first_stage=first_stage
                 )
-        # Of the last parameter, which is a task's: an optimiser shrinks what has a gradient of 0.
-        return JointOutputs(outputs, labels, list(model.parameters())[-1].sum() * 0)
+        return JointOutputs(outputs, labels, next(model.parameters()).sum() * 0)
 
     def are_finite(self, outputs: JointOutputs) -> Tensor:
         """Return True if the outputs can be scored."""
@@ -284,7 +283,8 @@ class JointTask:
         """Compute one term a task, 0 for a task without samples or labels here."""
         terms = {name: torch.zeros_like(outputs.zero.detach()) for name in self.parts}
         spreads: dict[str, Tensor] = {}
-        total = outputs.zero
+        # An optimiser shrinks a parameter of gradient 0, so a loss does without that zero.
+        total = outputs.zero.detach() if outputs.outputs else outputs.zero
         for name, found in outputs.outputs.items():
             part = self.parts[name]
             factor = part.weight * batch.scales[part.same_samples_as or name]

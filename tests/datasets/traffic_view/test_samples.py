@@ -56,7 +56,7 @@ def test_the_view_is_never_enlarged():
     assert whole_crop((225, 400), config).size == (112, 400)
 
 
-def test_labels_lie_where_the_table_says(samples):
+def test_labels_lie_where_the_table_puts_them(samples):
     elements = read_traffic_elements(samples.dataset.tables.folder)
     wanted = [e for e in elements if e.camera == "CAM_FRONT"]
     count = 0
