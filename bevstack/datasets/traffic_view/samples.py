@@ -124,8 +124,7 @@ class FrontSamples:
         ego_from_cam = ego_from_sensor(tables, sensors)
         names = [str(name) for name in tables.calibrated_sensors.channel[sensors]]
         stale = is_stale(tables, rows, self.dataset.max_camera_age_s)
-        reference = tables.reference_keyframes(np.array([sample]))
-        world_from_ego = world_from_ego_at(tables, reference)[0]
+        world_from_ego = self.world_from_ego(index)
         moved = invert_se3(world_from_ego) @ world_from_ego_at(tables, rows) @ ego_from_cam
         found = []
         for camera in choose_front_cameras(names, ego_from_cam, self.config.num_cameras):
@@ -136,13 +135,25 @@ class FrontSamples:
             found.append(FrontCamera(image, intrinsics, moved[camera], camera, names[camera]))
         return found, world_from_ego
 
+    def world_from_ego(self, index: int) -> Tensor:  # (4, 4) float64
+        """Return the pose of the vehicle at the reference time of a sample."""
+        return self._pose(self.dataset.tables.sample_row(self.token(index)))
+
     def _ego_motion(self, index: int) -> Tensor:  # (3,)
-        now = self.dataset.frame(index, False)
-        before = self.dataset.neighbour(index, -1, False, annotated=False)
-        if before is None or before.world_from_ego is None or now.world_from_ego is None:
+        """Return speed, curvature and 1 since the sample before; zeros for a scene's first."""
+        samples = self.dataset.tables.samples
+        row = self.dataset.tables.sample_row(self.token(index))
+        ordered = self.dataset.tables.samples_of_scene(int(samples.scene[row]))
+        place = int(np.flatnonzero(ordered == row)[0])
+        if place == 0:
             return torch.zeros(3)
-        elapsed_s = (now.timestamp_us - before.timestamp_us) * 1e-6
-        return path_of_motion(invert_se3(before.world_from_ego), now.world_from_ego, elapsed_s)
+        before = int(ordered[place - 1])
+        elapsed_s = float(samples.timestamp_us[row] - samples.timestamp_us[before]) * 1e-6
+        return path_of_motion(invert_se3(self._pose(before)), self._pose(row), elapsed_s)
+
+    def _pose(self, row: int) -> Tensor:  # (4, 4) float64
+        tables = self.dataset.tables
+        return world_from_ego_at(tables, tables.reference_keyframes(np.array([row])))[0]
 
 
 def prepare_sample(

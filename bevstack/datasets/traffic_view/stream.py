@@ -72,7 +72,7 @@ class TrafficStream:
         self.epoch_length = order.epoch_length
         self.skipped: list[SkippedSample] = []
         self._loader = DataLoader(
-            _Augmented(samples, factors, recipe),
+            _Augmented(samples, factors, recipe=recipe),
             batch_sampler=order,
             num_workers=recipe.num_workers,
             collate_fn=_stack,
@@ -148,7 +148,7 @@ class _Augmented(Dataset[tuple[TrafficSample, tuple[SkippedSample, ...]] | Loadi
     """Dataset of augmented samples by (epoch, position)."""
 
     def __init__(
-        self, samples: FrontSamples, factors: NDArray[np.float64], recipe: TrainingConfig
+        self, samples: FrontSamples, factors: NDArray[np.float64], *, recipe: TrainingConfig
     ) -> None:
         self._samples, self._factors, self._recipe = samples, factors, recipe
         self._order: tuple[int, NDArray[np.int64]] | None = None
