@@ -129,6 +129,25 @@ def traffic_elements() -> Any:
     return {"traffic_element": [light, sign], "lane": [lane]}
 
 
+def rich_traffic() -> Any:
+    """Return the traffic tables of the preset `lights`: all fields, states and an ego lane."""
+    tables = traffic_elements()
+    lamp = {"color": "red", "shape": "left", "status": "on"}
+    light, sign = tables["traffic_element"]
+    light |= {"lane_tokens": ["l"], "lamps": [lamp], "manoeuvres": ["left"]}
+    light |= {"road_user": "vehicle", "orientation": "vertical", "is_dark": False}
+    sign |= {"meaning": "speed_limit", "speed_limit_mps": 8.3333}
+    lane = tables["lane"][0]
+    lane |= {"successors": ["l"], "stop_line_s_m": [4.0], "manoeuvres": ["straight"]}
+    state = {"instance_token": "i", "scene_token": "s", "timestamp_us": [5, 9]}
+    state |= {"lamps": [[lamp], []], "flash_hz": 1.5, "flash_offset_us": 3}
+    ego = {"sample_token": "s", "lane_token": "l", "manoeuvre": "left", "stop_line_m": 3.5}
+    return tables | {
+        "traffic_state": [state],
+        "ego_lane": [ego | {"stop_line_m": None}, ego | {"sample_token": "t"}],
+    }
+
+
 def openlane_frames(*, predicted: bool) -> Any:
     """Return a frame with two lanes and a light in the form of OpenLane-V2, and an empty frame."""
     lanes: list[Any] = [

@@ -184,6 +184,37 @@ _LANE = record(
     },
     open=True,
 )
+_STATE = record(
+    {
+        "instance_token": string,
+        "scene_token": string,
+        "timestamp_us": listing(integer(0)),
+        "lamps": listing(
+            listing(record(dict.fromkeys(("color", "shape", "status"), string), open=True))
+        ),
+        "flash_hz": number(0.0),
+        "flash_offset_us": integer(0),
+    },
+    open=True,
+)
+_EGO_LANE = record(
+    {
+        "sample_token": string,
+        "lane_token": string,
+        "manoeuvre": members("straight", "left", "right", "u_turn"),
+        "stop_line_m": one_of(null, number()),
+    },
+    open=True,
+)
+RICH_TRAFFIC = record(
+    {
+        "traffic_element": listing(_ROW),
+        "lane": listing(_LANE),
+        "traffic_state": listing(_STATE),
+        "ego_lane": listing(_EGO_LANE),
+    },
+    open=True,
+)
 TRAFFIC_ELEMENTS = record({"traffic_element": listing(_ROW), "lane": listing(_LANE)}, open=True)
 
 

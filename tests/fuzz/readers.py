@@ -37,6 +37,7 @@ from bevstack.synthetic.world import MANIFEST
 from bevstack.tables.reader import Tables
 from bevstack.tables.splits import scenes_of_split
 from bevstack.tables.traffic_elements import read_lanes, read_traffic_elements
+from bevstack.tables.traffic_states import read_ego_lanes, read_timelines
 from bevstack.training.jsonl import read_jsonl
 from tests.evaluation.traffic import traffic_samples
 from tests.fuzz import documents, kinds, mutations
@@ -130,6 +131,16 @@ def _read_traffic(folder: Path, content: Any) -> None:
         write_file(folder / f"{name}.json", tables.get(name))
     read_traffic_elements(folder)
     read_lanes(folder)
+
+
+def _read_rich_traffic(folder: Path, content: Any) -> None:
+    tables = content if isinstance(content, dict) else {"traffic_state": content}
+    for name in ("traffic_element", "lane", "traffic_state", "ego_lane"):
+        write_file(folder / f"{name}.json", tables.get(name))
+    lanes = read_lanes(folder)
+    read_traffic_elements(folder, lanes=lanes, image_size=(900, 1600))
+    read_timelines(folder)
+    read_ego_lanes(folder, lanes=lanes)
 
 
 def _read_openlane(folder: Path, content: Any, *, predicted: bool) -> None:
@@ -260,6 +271,13 @@ READERS = (
         mutate=_json_with_nan,
         read=_read_traffic_frames,
         kind=kinds.traffic_frames,
+    ),
+    Reader(
+        name="rich_traffic",
+        start=start_with(documents.rich_traffic()),
+        mutate=_json,
+        read=_read_rich_traffic,
+        kind=kinds.RICH_TRAFFIC,
     ),
     Reader(name="config", start=_config_starts, mutate=_json_with_nan, read=_read_config),
     Reader(

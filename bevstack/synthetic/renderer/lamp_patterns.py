@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 from bevstack.synthetic.renderer.compiled import compiled, inlined
-from bevstack.synthetic.renderer.sign_patterns import paint_sign, symbol
+from bevstack.synthetic.renderer.sign_patterns import paint_sign
 
 _Colour = tuple[float, float, float]
 _Paint = tuple[float, float, float, float]  # red, green, blue, emission
@@ -37,6 +37,14 @@ def _person(x: float, y: float, walks: bool) -> bool:
     return abs(abs(x) - 0.50 * (-0.15 - y) - 0.06) < 0.12 and -0.85 < y <= -0.10
 
 
+@inlined
+def _thick_arrow(along: float, across: float) -> bool:
+    """Return True if a point lies in an arrow that fills a lamp, so that it is seen from afar."""
+    if -0.82 < along < 0.10:
+        return abs(across) < 0.24
+    return 0.10 <= along < 0.92 and abs(across) < 1.0 * (0.92 - along)
+
+
 @compiled
 def _lamp(lit: bool, colour: int, shape: int, x: float, y: float) -> _Paint:
     """Return the paint of a point (x, y in -1..1) of a lamp: 0 red, 1 yellow, 2 green."""
@@ -45,11 +53,10 @@ def _lamp(lit: bool, colour: int, shape: int, x: float, y: float) -> _Paint:
     if shape == _PEDESTRIAN:
         inside = _person(x, y, colour == 2)
     elif shape in (_STRAIGHT, _LEFT, _RIGHT):
-        # signs of `symbol`: 4 straight on; for the sides a plain arrow turned by 90 degrees
         along, across = (y, x) if shape == _STRAIGHT else (-x, y)
         if shape == _RIGHT:
             along = -along
-        inside = radius < 0.95 and symbol(4, across * 0.92, along * 0.92)
+        inside = radius < 0.95 and _thick_arrow(along, across)
     if not inside:
         return 0.04, 0.04, 0.045, 0.0
     core = 0.22 if radius < 0.22 and shape != _PEDESTRIAN else 0.0

@@ -22,7 +22,7 @@ _ONE_LANE_SHARE = 0.03  # of layouts with one lane in the ego's direction that a
 _TURN_LANE_SHARE = 0.9  # of directions with two lanes or more that have lanes for turns alone
 _WALK_MPS = 1.3
 _CHANGE_SHARE = 0.7  # of junctions whose lights change near the start of the scene
-_CHANGE_S = (-1.5, 5.0)  # time of that change
+_START_S, _END_S = (-3.0, 3.0), (0.0, 6.0)  # times of that change: green starts or ends
 
 
 def make_rich_layout(
@@ -88,13 +88,13 @@ def _place_changes(signals: RichSignals, rng: np.random.Generator) -> RichSignal
     offsets = list(signals.offsets_s)
     movements, shares = [THROUGH, CROSS], [0.8, 0.2]
     if signals.across_s:
-        movements, shares = [THROUGH, ACROSS, CROSS], [0.48, 0.40, 0.12]
+        movements, shares = [THROUGH, ACROSS, CROSS], [0.52, 0.40, 0.08]
     for junction in range(len(offsets)):
         if rng.random() < _CHANGE_SHARE:
-            change = signals.green(int(rng.choice(movements, p=shares)))[int(rng.random() < 0.6)]
-            offsets[junction] = round(
-                (change - float(rng.uniform(*_CHANGE_S))) % signals.cycle_s, 3
-            )
+            ends = bool(rng.random() < 0.6)
+            change = signals.green(int(rng.choice(movements, p=shares)))[int(ends)]
+            start = change - float(rng.uniform(*(_END_S if ends else _START_S)))
+            offsets[junction] = round(start % signals.cycle_s, 3)
     return replace(signals, offsets_s=tuple(offsets))
 
 
