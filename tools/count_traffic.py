@@ -1,13 +1,11 @@
 """Print how many lights and signs the front camera sees in each split of a world.
 
-python tools/count_traffic.py ROOT [VERSION]
-
 The world must have the traffic of the preset `lights`.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from dataclasses import fields
 from pathlib import Path
 
@@ -15,10 +13,12 @@ from bevstack.synthetic.traffic_counts import TrafficCounts, count_traffic
 
 
 def main() -> None:
-    """Print a table with one row a count and one column a split."""
-    if len(sys.argv) not in (2, 3):
-        raise SystemExit(__doc__)
-    counts = count_traffic(Path(sys.argv[1]), (*sys.argv[2:], "v1.0-synth")[0])
+    """Print a table with one row for each count and one column for each split."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("root", type=Path, help="root folder of the world")
+    parser.add_argument("--version", default="v1.0-synth", help="folder of the tables")
+    args = parser.parse_args()
+    counts = count_traffic(args.root, args.version)
     print(f"{'':16}", *(f"{split:>12}" for split in counts))
     for field in fields(TrafficCounts):
         values = (getattr(count, field.name) for count in counts.values())
