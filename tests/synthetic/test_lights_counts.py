@@ -17,7 +17,7 @@ from tests.tables.test_traffic_elements import ROW
 def test_the_test_split_of_lights_is_large_enough_for_claims(tmp_path: Path) -> None:
     """Make the 60 test scenes: more than 1,000 lights, 100 yellow and 200 moments that differ.
 
-    The spec's limits: with fewer rows or moments, no accuracy can be told from chance.
+    The spec's limits: with fewer rows or moments, an accuracy may be chance.
     """
     spec = replace(preset("lights"), train_scenes=0, val_scenes=0, front_sweeps=False)
     make_world(tmp_path / "world", spec)
