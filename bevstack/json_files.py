@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_BYTES = 1 << 24  # of a file that a person or a small program writes; 1 byte takes up to 30
+_GROWTH = 1 << 16  # bytes by which a file may grow while it is read
 MAX_TEXT = 1024  # characters of a name or path; many file systems take 255 of a name
 _MAX_DIGITS = 19  # of a whole number of 64 bits
 _DAMAGED = "the file is cut off or damaged"
@@ -86,7 +87,9 @@ def read_bytes(
         )
     try:
         with open(path, "rb") as file:
-            return file.read() if max_bytes is None else file.read(max_bytes)
+            # A count reserves memory: a little more than the size, not the limit.
+            size = None if max_bytes is None else min(max_bytes, state.st_size + _GROWTH)
+            return file.read(size)
     except OSError as error:  # Python names the file at opening alone
         raise type(error)(error.errno, error.strerror, str(path)) from error
 

@@ -24,6 +24,7 @@ from bevstack.config import (
     first_differences,
 )
 from bevstack.config.perspective import BOX
+from bevstack.json_files import shorten
 from bevstack.models.backbones.fpn import FPN
 from bevstack.models.backbones.internimage import InternImage
 from bevstack.models.backbones.resnet import ResNet
@@ -204,7 +205,9 @@ def model_from_file(
     path, tensors, metadata = file
     tasks = list_tasks(path, metadata)
     if DETECTION3D not in tasks:
-        raise ValueError(f"weights must be of the task {DETECTION3D}; got {path} of {tasks}")
+        raise ValueError(
+            f"weights must be of the task {DETECTION3D}; got {path} of {shorten(tasks)}"
+        )
     config = _read_config(path, metadata)
     if len(tasks) > 1:
         tensors = task_weights(tensors, DETECTION3D)
@@ -276,7 +279,7 @@ def _read_config(path: Path, metadata: Mapping[str, str]) -> Config:
     if metadata.get(FORMAT_KEY) != FORMAT or CONFIG_KEY not in metadata:
         raise ValueError(
             f"weights must hold their configuration, as format {FORMAT!r}; got {path} with format "
-            f"{metadata.get(FORMAT_KEY)!r}: write it with save_model"
+            f"{shorten(metadata.get(FORMAT_KEY))}: write it with save_model"
         )
     try:
         return config_from_json(read_task_config(path, metadata, DETECTION3D))

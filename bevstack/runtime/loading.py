@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bevstack.config import Config
+from bevstack.json_files import shorten
 from bevstack.models.build import DETECTION3D, list_tasks, model_from_file, read_task_config
 from bevstack.models.weights import WeightsFile, read_weights_file, task_weights
 from bevstack.runtime.detector import Detector
@@ -82,8 +83,8 @@ def load_tasks(
     found |= _load_further(file, torch.device(device), predictors)
     if not found:
         raise ValueError(
-            f"predictors must hold a loader of one of the tasks {names} of {file.path}; got "
-            f"{sorted(predictors or ())}"
+            f"predictors must hold a loader of one of the tasks {shorten(names)} of {file.path}; "
+            f"got {sorted(predictors or ())}"
         )
     return found
 

@@ -7,6 +7,7 @@ SEEDS: dict[str, tuple[int, ...]] = {
     "results": (5200,),  # a message of 10,000 characters
     "results_columns": (72, 5836),  # no metadata, a long message
     "splits": (108, 1059, 1428),  # a message of 10,000 characters
+    "weights": (1089,),  # a long message
     "traffic_elements": (17, 56),  # uneven lists, a missing field
     "finished_figures": (43, 1369, 2282, 7099),  # a specification of another kind, long messages
     "tables": (137, 5046, 6967, 7107),  # long messages, half of a surrogate pair
