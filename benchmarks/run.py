@@ -10,7 +10,7 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks import attention, data, evaluate, losses, model, ops, threads
+from benchmarks import attention, data, evaluate, losses, model, ops, threads, traffic
 
 PARTS = {
     "attention": attention,
@@ -20,6 +20,7 @@ PARTS = {
     "model": model,
     "ops": ops,
     "threads": threads,
+    "traffic": traffic,
 }
 
 

@@ -26,12 +26,13 @@ SIZES = ("t", "s", "b", "l", "xl")
 RELEASED = ("bevformerv2_r50_t1_base", *(f"bevformerv2_r50_t{t}" for t in (1, 2, 8)))
 PAPER = tuple(f"bevformerv2_internimage_{size}_t{t}" for size in SIZES for t in (1, 8))
 BIDIRECTIONAL = "bevformerv2_internimage_xl_bidirectional"
+TRAFFIC = ("tiny_cpu_t4_traffic", "bevformerv2_internimage_xl_t8_traffic")
 TINY = ("tiny_cpu", "tiny_cpu_t4", "tiny_cpu_t4_brief")
 NUSCENES_TRAINING_SAMPLES = 28_130
 
 
 def test_the_package_holds_all_documented_configurations() -> None:
-    expected = {*RELEASED, *PAPER, BIDIRECTIONAL, *TINY}
+    expected = {*RELEASED, *PAPER, BIDIRECTIONAL, *TINY, *TRAFFIC}
     assert set(packaged_configs()) == expected
 
 

@@ -10,6 +10,7 @@ import torch
 from bevstack.config import load_config, packaged_configs
 from bevstack.costs.detector import ConfigCount, count_config
 from bevstack.models.build import build_model
+from bevstack.models.build_traffic import build_traffic_model
 
 README = Path(__file__).resolve().parent.parent.parent / "configs" / "README.md"
 # The authors' NDS: headers of the released configurations; arXiv 2211.10439, tables 1 and 3.
@@ -27,6 +28,7 @@ PUBLISHED = {
 IN_THE_SLOW_SUITE = {
     *(f"bevformerv2_internimage_{size}_t1" for size in ("s", "b", "l", "xl")),
     *(f"bevformerv2_internimage_{size}_t8" for size in ("t", "s", "l", "xl")),
+    "bevformerv2_internimage_xl_t8_traffic",
 }
 
 
@@ -68,10 +70,14 @@ def test_a_row_holds_the_counts_of_the_code(name: str) -> None:
 
 @pytest.mark.parametrize("name", packaged_configs())
 def test_every_configuration_builds_without_allocation(name: str) -> None:
+    config = load_config(name)
     with torch.device("meta"):
-        model = build_model(load_config(name))
+        model = build_model(config)
+        traffic = None if config.traffic is None else build_traffic_model(config, model.backbone)
     assert all(tensor.is_meta for tensor in model.state_dict().values())
-    assert table()[name][1] == f"{sum(p.numel() for p in model.parameters()):,}"
+    parts = [*model.parameters(), *(() if traffic is None else traffic.parameters())]
+    count = sum(p.numel() for p in dict.fromkeys(parts))  # the backbone once
+    assert table()[name][1] == f"{count:,}"
 
 
 @pytest.mark.parametrize("name", packaged_configs())
