@@ -16,16 +16,32 @@ from pathlib import Path
 
 import torch
 
+from bevstack.config import Config
 from bevstack.datasets.clips import load_clip
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.datasets.sampling import scene_owners
 from bevstack.evaluation.results.result_boxes import results_of_frame
 from bevstack.evaluation.results.submission import write_submission
+from bevstack.evaluation.traffic.traffic_frames import (
+    TrafficFrame,
+    writing_traffic_frames,
+)
 from bevstack.files import naming, safe_name, write_text_atomically
 from bevstack.json_files import expect_object, parse_json, read_bytes, read_json
 from bevstack.runtime.detections_file import write_detections
+from bevstack.runtime.predict_cues import (
+    CueOptions,
+    CueRecorder,
+    SceneCues,
+    copy_cues_part,
+    describe_cues,
+    recording_cues,
+    require_cue_source,
+    write_cues_part,
+)
 from bevstack.runtime.rig import frame_from_rig, read_rig
-from bevstack.runtime.stream_protocol import FrameDetector
+from bevstack.runtime.stream_protocol import FrameDetector, Stream, StreamState
+from bevstack.runtime.with_cues import find_cue_source, without_cues
 from bevstack.types import Detections, Frame, Reset
 
 _LOG = logging.getLogger(__name__)
@@ -76,6 +92,7 @@ def predict_dataset(
     skip_missing: bool = False,
     shard: Shard | None = None,
     progress: Progress | None = None,
+    cues: CueOptions | None = None,
 ) -> list[str]:
     """Predict every sample of a data set and write a nuScenes submission.
 
@@ -86,20 +103,25 @@ def predict_dataset(
     in ``<out>.parts``, which a restarted run reuses. The first process merges them in the order of
     the tables, so the submission does not depend on the number of processes.
 
+    With ``cues``, the lights and signs of each frame and their cues are written, too, to a file of
+    their own. Images are then decoded at full size.
+
     Returns:
         Tokens of the samples that were skipped because an image file is missing.
 
     Raises:
         FileNotFoundError: images are missing and ``skip_missing`` is off; names the samples.
-        ValueError: ``<out>.parts`` holds scenes of another model or data set.
+        ValueError: ``<out>.parts`` holds scenes of another model or data set, or ``cues`` are
+            wanted of a detector that gives none.
     """
     shard = shard or Shard()
+    scene_cues = None if cues is None else SceneCues(require_cue_source(detector), cues)
     dataset = dataset.without_annotations()
     missing = dataset.missing_images()
     if missing and not skip_missing:
         raise FileNotFoundError(_describe_missing(missing))
     parts = out.with_name(out.name + ".parts")
-    _open_parts(parts, fingerprint(detector, dataset), shard)
+    _open_parts(parts, fingerprint(detector, dataset, scene_cues), shard)
     scenes = dataset.scene_indices()
     owners = scene_owners([len(indices) for indices in scenes.values()], shard.world_size)
     own_scenes = [s for s, owner in zip(scenes.items(), owners, strict=True) if owner == shard.rank]
@@ -112,12 +134,17 @@ def predict_dataset(
         _LOG.info("scene %s: %s", scene, state)
         if not is_finished:
             complete = [i for i in indices if dataset.sample_token(i) not in missing]
-            _predict_scene(detector, dataset, complete, part, skip_missing)
+            recorder = None
+            if scene_cues is not None:
+                recorder = scene_cues.recorder(dataset, complete, skip_missing)
+            _predict_scene(detector, dataset, complete, part, skip_missing, recorder)
         done += len(indices)
         if progress is not None:
             progress(done, total)
     shard.barrier()
     if shard.rank == 0:
+        if cues is not None:
+            _merge_cues(parts, list(scenes), cues, detector)
         _merge(parts, list(scenes), out)
     shard.barrier()
     return sorted(missing)
@@ -131,19 +158,26 @@ def predict_rig(
     *,
     lost: Sequence[str] = (),
     allow_outside: bool = False,
+    cues: Path | None = None,
 ) -> int:
     """Predict one frame of a rig and write its boxes, in the ego frame, as JSON.
+
+    ``cues`` is a further file, for lights and signs and what they mean for the vehicle.
 
     Returns:
         The number of boxes.
 
     Raises:
         FileNotFoundError: the rig file or an image is missing.
-        ValueError: the rig file or an image is damaged, they do not fit, or every camera is lost.
+        ValueError: the rig file or an image is damaged, they do not fit, every camera is lost, or
+            ``cues`` are wanted of a detector that gives none.
         OSError: ``out`` cannot be written.
     """
     rig = read_rig(rig_path)
-    detections = detector.predict(frame_from_rig(rig, images, lost, allow_outside=allow_outside))
+    with recording_cues(detector, cues) as record:
+        frame = frame_from_rig(rig, images, lost, allow_outside=allow_outside)
+        detections = detector.predict(frame)
+        record(frame)
     write_detections(out, detections, detector.class_names, rig.timestamp_us)
     return len(detections)
 
@@ -156,6 +190,7 @@ class StreamStep:
     detections: Detections  # best first, in the frame's bev frame
     seconds: float  # from the frame in memory to its boxes in memory: preparation and model
     reset: Reset  # reason why no history was used, or NONE
+    state: StreamState  # all that the stream knows after the step, cues among them
 
 
 def stream_scene(
@@ -172,18 +207,19 @@ def stream_scene(
     scenes = dataset.scene_indices()
     if scene not in scenes:
         raise ValueError(f"scene must be one of {', '.join(scenes)}; got {scene!r}")
-    return _stream_frames(detector, dataset, scenes[scene])
+    images_for = detector.config if find_cue_source(detector) is None else None
+    return _stream_frames(detector.stream(), dataset, scenes[scene], images_for)
 
 
 def _stream_frames(
-    detector: FrameDetector, dataset: NuScenesDataset, indices: Iterable[int]
+    stream: Stream, dataset: NuScenesDataset, indices: Iterable[int], images_for: Config | None
 ) -> Iterator[StreamStep]:
-    stream = detector.stream()
     for index in indices:
-        frame = dataset.frame(index, images_for=detector.config)
+        frame = dataset.frame(index, images_for=images_for)
         started = time.perf_counter()
         detections = stream.step(frame)  # the boxes are on the CPU, so the device has finished
-        yield StreamStep(frame, detections, time.perf_counter() - started, stream.reset)
+        seconds = time.perf_counter() - started
+        yield StreamStep(frame, detections, seconds, stream.reset, stream.state)
 
 
 def _predict_scene(
@@ -192,28 +228,37 @@ def _predict_scene(
     indices: Sequence[int],
     part: Path,
     skip_missing: bool,
+    recorder: CueRecorder | None,
 ) -> None:
+    images_for = detector.config if recorder is None else None
     if detector.config.frames[-1] > 0:
-        predictions = _predict_clips(detector, dataset, indices, skip_missing)
+        predictions = _predict_clips(detector, dataset, indices, images_for, skip_missing)
     else:
-        steps = _stream_frames(detector, dataset, indices)
+        stream = without_cues(detector.stream())  # the recorder computes them
+        steps = _stream_frames(stream, dataset, indices, images_for)
         predictions = ((step.frame, step.detections) for step in steps)
     names = detector.class_names
-    results = {
-        frame.sample_token: results_of_frame(detections, frame, names)
-        for frame, detections in predictions
-    }
-    write_text_atomically(part, json.dumps(results))
+    results: dict[str, list[dict[str, object]]] = {}
+    cues: list[TrafficFrame] = []
+    for frame, detections in predictions:
+        results[frame.sample_token] = results_of_frame(detections, frame, names)
+        cues += () if recorder is None else recorder.step(frame)
+    if recorder is not None:
+        cues += recorder.finish()
+        write_cues_part(_cues_part(part), cues)
+    write_text_atomically(part, json.dumps(results))  # last: a scene with this file is finished
 
 
 def _predict_clips(
-    detector: FrameDetector, dataset: NuScenesDataset, indices: Iterable[int], skip_missing: bool
+    detector: FrameDetector,
+    dataset: NuScenesDataset,
+    indices: Iterable[int],
+    images_for: Config | None,
+    skip_missing: bool,
 ) -> Iterator[tuple[Frame, Detections]]:
-    config = detector.config
+    frames = detector.config.frames
     for index in indices:
-        clip = load_clip(
-            dataset, index, config.frames, images_for=config, skip_missing=skip_missing
-        )
+        clip = load_clip(dataset, index, frames, images_for=images_for, skip_missing=skip_missing)
         yield clip.current, detector.predict_clip(clip)
 
 
@@ -221,6 +266,20 @@ def _part_path(parts: Path, scene: str) -> Path:
     """Return the file of a finished scene, beside the manifest, whatever the scene's name."""
     name = "manifest/" if scene == "manifest" else scene  # not the file of ``_open_parts``
     return parts / f"{safe_name(name)}.json"
+
+
+def _cues_part(part: Path) -> Path:
+    """Return the file of a finished scene's cues, in a folder of its own, whatever its name."""
+    return part.parent / "cues" / part.name
+
+
+def _merge_cues(
+    parts: Path, scenes: Sequence[str], cues: CueOptions, detector: FrameDetector
+) -> None:
+    meta = describe_cues(detector, sweeps=cues.sweeps)
+    with writing_traffic_frames(cues.out, meta) as writer:
+        for scene in scenes:
+            copy_cues_part(_cues_part(_part_path(parts, scene)), writer)
 
 
 def _merge(parts: Path, scenes: Sequence[str], out: Path) -> None:
@@ -254,9 +313,12 @@ def _open_parts(parts: Path, expected: str, shard: Shard) -> None:
         )
 
 
-def fingerprint(detector: FrameDetector, dataset: NuScenesDataset) -> str:
-    """Hash the detector's fingerprint, the inference mode and the sample tokens."""
+def fingerprint(
+    detector: FrameDetector, dataset: NuScenesDataset, cues: SceneCues | None = None
+) -> str:
+    """Hash the detector's fingerprint, the inference mode, that of cues, and the sample tokens."""
     digest = hashlib.sha256(f"{detector.fingerprint()} {detector.mode}".encode())
+    digest.update(b"" if cues is None else cues.fingerprint().encode())
     for index in range(len(dataset)):
         digest.update(dataset.sample_token(index).encode())
     return digest.hexdigest()

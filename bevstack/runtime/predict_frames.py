@@ -11,7 +11,9 @@ from torch import Tensor
 
 from bevstack.runtime.frame_detections_file import writing_frame_detections
 from bevstack.runtime.frame_source import FrameSource
+from bevstack.runtime.predict_cues import recording_cues
 from bevstack.runtime.stream_protocol import FrameDetector, Stream
+from bevstack.runtime.with_cues import without_cues
 from bevstack.types import Detections, Frame
 
 
@@ -53,6 +55,7 @@ def predict_frames(
     interval_s: float | None = None,
     history: bool = True,
     progress: Callable[[int], None] | None = None,
+    cues: Path | None = None,
 ) -> DriveSummary:
     """Predict the frames of a drive in order of time and write their boxes, in the ego frame.
 
@@ -67,11 +70,13 @@ def predict_frames(
             of frames the default is the interval of the model's past frames.
         history: False to predict each frame by itself, without stream and memory.
         progress: is called with the number of frames after each of them.
+        cues: a further file, for lights and signs and what they mean for the vehicle.
 
     Raises:
         FileNotFoundError: a picture does not exist any more.
-        ValueError: the frames have no poses and the model needs them (``check_history``), or a
-            picture or video is damaged; the message names the file.
+        ValueError: the frames have no poses and the model needs them (``check_history``), a
+            picture or video is damaged (the message names the file), or ``cues`` are wanted of a
+            detector that gives none.
         OSError: ``out`` cannot be written.
     """
     if history:
@@ -79,13 +84,17 @@ def predict_frames(
     temporal = detector.config.temporal
     if interval_s is None and temporal is not None and not source.files.lists_frames:
         interval_s = temporal.frame_interval_s
-    stream = detector.stream() if history else None
+    stream = without_cues(detector.stream()) if history else None
     lost: Counter[str] = Counter()
     num_frames = num_boxes = 0
-    with writing_frame_detections(out, detector.class_names) as writer:
+    with (
+        recording_cues(detector, cues, history=history) as record,
+        writing_frame_detections(out, detector.class_names) as writer,
+    ):
         for frame in source.frames(interval_s=interval_s):
             detections = detector.predict(frame) if stream is None else stream.step(frame)
             writer.add(frame, detections, _identities(stream, detections))
+            record(frame)
             num_frames += 1
             num_boxes += len(detections)
             lost.update(_lost_cameras(frame))

@@ -17,26 +17,29 @@ from bevstack.tables.annotation_checks import check_boxes, points_inside
 from bevstack.tables.classes import suggest_class
 from bevstack.tables.lenses import lens_from_text
 from bevstack.tables.reader import Tables
+from bevstack.tables.records import SensorReadings
 from bevstack.types import Annotations, Boxes3D
 from bevstack.vocabulary import DETECTION_CLASSES
 
 
 def world_from_ego_at(
     tables: Tables,
-    keyframes: NDArray[np.int32] | NDArray[np.int64],  # (n,) rows of Tables.keyframes
+    rows: NDArray[np.int32] | NDArray[np.int64],  # (n,) of Tables.keyframes, or of ``readings``
+    readings: SensorReadings | None = None,  # such as Tables.sweeps
 ) -> Tensor:  # (n, 4, 4) float64
-    """Return the ego pose at the timestamp of each key frame.
+    """Return the ego pose at the timestamp of each key frame or sweep.
 
     Raises:
-        ValueError: a pose has a quaternion of zero length; the message names the key frame.
+        ValueError: a pose has a quaternion of zero length; the message names the reading.
     """
-    rotation = tables.keyframes.rotation[keyframes]
-    for row in np.asarray(keyframes)[np.abs(rotation).max(-1, initial=0) == 0]:
+    readings = tables.keyframes if readings is None else readings
+    rotation = readings.rotation[rows]
+    for row in np.asarray(rows)[np.abs(rotation).max(-1, initial=0) == 0]:
         raise ValueError(
-            f"ego pose of sample_data {str(tables.keyframes.token[row])!r} must have a rotation of "
+            f"ego pose of sample_data {str(readings.token[row])!r} must have a rotation of "
             "non-zero length; got (0, 0, 0, 0): correct it in ego_pose.json"
         )
-    translation = torch.from_numpy(tables.keyframes.translation[keyframes])
+    translation = torch.from_numpy(readings.translation[rows])
     return se3_from_parts(torch.from_numpy(rotation), translation)
 
 

@@ -1,0 +1,207 @@
+"""Cues of a data set or drive: collected frame by frame, and written beside the boxes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bevstack.datasets.nuscenes import NuScenesDataset
+from bevstack.datasets.sweeps import FrontSweeps, front_sweeps
+from bevstack.evaluation.traffic.traffic_frames import (
+    TrafficFrame,
+    TrafficFramesWriter,
+    frame_from_json,
+    frame_to_json,
+    writing_traffic_frames,
+)
+from bevstack.files import write_text_atomically
+from bevstack.json_files import expect_list, parse_json, read_bytes
+from bevstack.runtime.stream_protocol import FrameDetector
+from bevstack.runtime.with_cues import CueSource, FrameCuer, find_cue_source
+from bevstack.types import Frame
+
+_END_US = 1 << 62  # later than any frame
+
+
+def cues_path(out: Path) -> Path:
+    """Return the file of the cues beside a results file: ``results_cues.json``."""
+    return out.with_name(f"{out.stem}_cues.json")
+
+
+def require_cue_source(detector: FrameDetector) -> CueSource:
+    """Return the source of a detector's cues.
+
+    Raises:
+        ValueError: the detector gives none.
+    """
+    source = find_cue_source(detector)
+    if source is None:
+        raise ValueError(
+            f"weights must have the task 'traffic' to give cues; got {detector.config.name} "
+            "without it: predict boxes alone, or take other weights"
+        )
+    return source
+
+
+@dataclass(frozen=True, kw_only=True)
+class CueOptions:
+    """File of the cues, and the images that they come from."""
+
+    out: Path
+    sweeps: bool = False  # the front camera's images between the key frames, too
+
+
+@dataclass(frozen=True)
+class SceneCues:
+    """Recorders of cues for the scenes of a data set."""
+
+    source: CueSource
+    options: CueOptions
+
+    def fingerprint(self) -> str:
+        """Return a digest of all that the cues depend on, besides the images."""
+        images = "sweeps" if self.options.sweeps else "key frames"
+        return f"{self.source.predictor.fingerprint()} {self.source.mode} {images}"
+
+    def recorder(
+        self, dataset: NuScenesDataset, indices: Sequence[int], skip_missing: bool
+    ) -> CueRecorder:
+        """Return the recorder of a scene's samples.
+
+        Raises:
+            ValueError: images between the key frames are wanted, and there are none.
+        """
+        sweeps = front_sweeps(dataset, indices) if self.options.sweeps and indices else None
+        return CueRecorder(self.source.new_cuer(), sweeps, skip_missing=skip_missing)
+
+
+def describe_cues(detector: FrameDetector, *, sweeps: bool) -> dict[str, str]:
+    """Return the texts that describe cues in their file."""
+    return {"model": detector.config.name, "images": "sweeps" if sweeps else "key frames"}
+
+
+class CueRecorder:
+    """Cues of the frames of one stream, in order of time.
+
+    Args:
+        cuer: the state of the stream.
+        sweeps: images between the key frames, which update the cues, too; None: none.
+        skip_missing: leave out images between the key frames whose file is missing.
+    """
+
+    def __init__(
+        self, cuer: FrameCuer, sweeps: FrontSweeps | None = None, *, skip_missing: bool = False
+    ) -> None:
+        self._cuer = cuer
+        self._sweeps = sweeps
+        self._skip_missing = skip_missing
+        self._last_us = 0
+
+    def step(self, frame: Frame) -> Iterator[TrafficFrame]:
+        """Yield the cues of all images before a key frame, and of the key frame.
+
+        Raises:
+            FileNotFoundError: an image between the key frames is missing.
+            ValueError: an image is damaged.
+        """
+        yield from self._look_until(frame.timestamp_us)
+        yield self._cue(frame)
+        self._last_us = frame.timestamp_us + 1
+
+    def finish(self) -> Iterator[TrafficFrame]:
+        """Yield the cues of the images after the last key frame.
+
+        Raises:
+            FileNotFoundError: an image between the key frames is missing.
+            ValueError: an image is damaged.
+        """
+        yield from self._look_until(_END_US)
+
+    def _look_until(self, end_us: int) -> Iterator[TrafficFrame]:
+        if self._sweeps is None:
+            return
+        for frame in self._sweeps.between(self._last_us, end_us, skip_missing=self._skip_missing):
+            yield self._cue(frame)
+
+    def _cue(self, frame: Frame) -> TrafficFrame:
+        self._cuer.step(frame)
+        return traffic_frame(frame, self._cuer)
+
+
+def traffic_frame(frame: Frame, cuer: FrameCuer) -> TrafficFrame:
+    """Return the entry of a frame, whose cues are those of the last step."""
+    cues = cuer.cues
+    assert cues is not None  # the frame was given to ``step``
+    names = frame.camera_names or ("",) * frame.num_cameras
+    pose = frame.world_from_ego
+    return TrafficFrame(
+        timestamp_us=frame.timestamp_us,
+        cameras=tuple(name or f"camera {index}" for index, name in enumerate(names)),
+        sample_token=frame.sample_token,
+        scene_token=frame.scene_token,
+        world_from_ego=None if pose is None else np.asarray(pose.numpy(), np.float64),
+        elements=cuer.elements,
+        cues=cues.elements,
+        ego_cues=cues.ego,
+    )
+
+
+@contextlib.contextmanager
+def recording_cues(
+    detector: FrameDetector, out: Path | None, *, history: bool = True
+) -> Iterator[Callable[[Frame], None]]:
+    """Yield a function that writes the cues of the next frame of a drive.
+
+    Args:
+        detector: a detector that gives cues.
+        out: the file, which gets its name when the block ends without an error; None: none.
+        history: False: each frame is the first of its stream.
+
+    Raises:
+        ValueError: the detector gives no cues.
+        OSError: the file cannot be written.
+    """
+    if out is None:
+        yield lambda frame: None
+        return
+    source = require_cue_source(detector)
+    stream = source.new_cuer()
+    with writing_traffic_frames(out, describe_cues(detector, sweeps=False)) as writer:
+
+        def record(frame: Frame) -> None:
+            cuer = stream if history else source.new_cuer()
+            cuer.step(frame)
+            writer.add(traffic_frame(frame, cuer))
+
+        yield record
+
+
+def write_cues_part(path: Path, frames: list[TrafficFrame]) -> None:
+    """Write the cues of a finished scene.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text_atomically(path, json.dumps([frame_to_json(frame) for frame in frames]))
+
+
+def copy_cues_part(path: Path, writer: TrafficFramesWriter) -> None:
+    """Copy the cues of a finished scene to the results.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged.
+        OSError: the results cannot be written.
+    """
+    data = read_bytes(path, "part of the cues", max_bytes=None)
+    entries = expect_list(
+        f"part of the cues {path}", parse_json(data, "part of the cues", place=f" in {path}")
+    )
+    for number, entry in enumerate(entries):
+        writer.add(frame_from_json(f"frame {number} of {path}", entry))
