@@ -1,9 +1,10 @@
-r"""Predict boxes in scenes of a data set in nuScenes' format, or in your own images.
+r"""Predict boxes, lights and signs in scenes of a data set, or in your own images.
 
   bevstack predict --config C --weights W --nuscenes ROOT --version v1.0-mini --scene scene-0103 \
       --out results.json
   bevstack predict --weights W --rig rig.json --images DIR --out results.json
   bevstack predict --weights W --rig rig.json --frames DIR --track --out results.json
+  bevstack predict --weights W --images DIR --out elements.json
 
 A weights file holds its configuration, so --weights needs no --config. --config without --weights
 predicts with random weights, as a test of the installation. KEY=VALUE changes a field of the
@@ -11,6 +12,10 @@ configuration; with --weights alone, a field that keeps the shapes of the weight
 decoder.max_detections=50. Scenes are streamed: the model keeps a memory of past frames. Under
 `torchrun` the processes share the scenes of a split, and a killed run continues with the unfinished
 scenes.
+
+With weights that have the task "traffic", a second file beside the results holds traffic lights,
+signs and the advice that follows from them. Pictures without calibration (--images alone) give
+lights and signs only.
 """
 
 from __future__ import annotations
@@ -28,6 +33,13 @@ from bevstack.cli.options import (
 )
 from bevstack.cli.own_images import add_drive, add_own_images, check_drive, check_own_images
 from bevstack.cli.strict_rig_option import add_strict_rig
+from bevstack.cli.traffic_options import (
+    SWEEPS,
+    add_traffic,
+    check_pictures,
+    check_traffic,
+    is_pictures,
+)
 from bevstack.cli.verify_option import add_no_verify
 
 if TYPE_CHECKING:
@@ -72,6 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_own_images(parser)
     add_drive(parser)
+    add_traffic(parser)
     add_allow_outside(parser)
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help="results file to write (JSON)"
@@ -91,6 +104,8 @@ def run(args: argparse.Namespace) -> int:
 
     _check_input(args)
     check_writable(args.out)
+    if is_pictures(args):
+        return _predict_pictures(args, make_console())
     tables = None if args.nuscenes is None else _open_tables(args)
     source = None if args.frames is None else _open_frames(args)
     console = make_console()
@@ -103,16 +118,25 @@ def run(args: argparse.Namespace) -> int:
         from bevstack.runtime.tracked import TrackedDetector
 
         detector = TrackedDetector(detector)
+    cues = _cues_file(args, detector)
     if source is not None:
-        return _predict_frames(args, source, detector, console)
-    if tables is None:
-        return _predict_rig(args, detector, console)
-    return _predict_nuscenes(args, tables, detector, console)
+        result = _predict_frames(args, source, detector, console, cues)
+    elif tables is None:
+        result = _predict_rig(args, detector, console, cues)
+    else:
+        result = _predict_nuscenes(args, tables, detector, console, cues)
+    if cues is not None:
+        console.print(f"lights, signs and cues: {cues}")
+    return result
 
 
 def _check_input(args: argparse.Namespace) -> None:
     if args.config is None and args.weights is None:
         raise ValueError("--config or --weights must be given; got neither")
+    check_traffic(args)
+    if is_pictures(args):
+        check_pictures(args)
+        return
     if (args.nuscenes is None) == (args.rig is None):
         raise ValueError(
             "either --nuscenes ROOT or --rig FILE must be given; "
@@ -178,7 +202,47 @@ def _make_detector(args: argparse.Namespace, console: Console) -> Detector:
     return detector
 
 
-def _predict_rig(args: argparse.Namespace, detector: FrameDetector, console: Console) -> int:
+def _cues_file(args: argparse.Namespace, detector: FrameDetector) -> Path | None:
+    """Return the file of the cues; None if the weights give none, or none are wanted."""
+    from bevstack.runtime.predict import check_writable
+    from bevstack.runtime.predict_cues import cues_path, require_cue_source
+    from bevstack.runtime.with_cues import find_cue_source
+
+    if args.no_cues:
+        return None
+    if args.cues is None and args.traffic_rate != SWEEPS and find_cue_source(detector) is None:
+        return None
+    require_cue_source(detector)
+    path: Path = args.cues or cues_path(args.out)
+    check_writable(path)
+    return path
+
+
+def _predict_pictures(args: argparse.Namespace, console: Console) -> int:
+    from rich.progress import Progress
+
+    from bevstack.runtime.devices import choose_device
+    from bevstack.runtime.predict_pictures import list_pictures, load_traffic, predict_pictures
+
+    list_pictures(args.images)  # before the model is loaded
+    predictor = load_traffic(args.weights, choose_device(args.device), verify=args.verify)
+    with Progress(console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("predicting", total=None)
+        summary = predict_pictures(
+            predictor,
+            args.images,
+            args.out,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    console.print(
+        f"{summary.num_elements} lights and signs, {summary.num_pictures} pictures: {args.out}"
+    )
+    return 0
+
+
+def _predict_rig(
+    args: argparse.Namespace, detector: FrameDetector, console: Console, cues: Path | None
+) -> int:
     from bevstack.runtime.predict import predict_rig
 
     count = predict_rig(
@@ -188,13 +252,18 @@ def _predict_rig(args: argparse.Namespace, detector: FrameDetector, console: Con
         args.out,
         lost=args.lost,
         allow_outside=args.allow_outside,
+        cues=cues,
     )
     console.print(f"{count} boxes in the ego frame: {args.out}")
     return 0
 
 
 def _predict_frames(
-    args: argparse.Namespace, source: FrameSource, detector: FrameDetector, console: Console
+    args: argparse.Namespace,
+    source: FrameSource,
+    detector: FrameDetector,
+    console: Console,
+    cues: Path | None,
 ) -> int:
     from rich.progress import Progress
 
@@ -209,6 +278,7 @@ def _predict_frames(
             interval_s=args.interval,
             history=not args.no_history,
             progress=lambda done: bar.update(task, completed=done),
+            cues=cues,
         )
     for camera, count in summary.lost.items():
         console.print(f"camera {camera} is lost in {count} of {summary.num_frames} frames")
@@ -219,12 +289,17 @@ def _predict_frames(
 
 
 def _predict_nuscenes(
-    args: argparse.Namespace, tables: Tables, detector: FrameDetector, console: Console
+    args: argparse.Namespace,
+    tables: Tables,
+    detector: FrameDetector,
+    console: Console,
+    cues: Path | None,
 ) -> int:
     from rich.progress import Progress
 
     from bevstack.datasets.nuscenes import NuScenesDataset
     from bevstack.runtime.predict import join_processes, predict_dataset
+    from bevstack.runtime.predict_cues import CueOptions
 
     config = detector.config
     dataset = NuScenesDataset(
@@ -245,6 +320,7 @@ def _predict_nuscenes(
             skip_missing=args.skip_missing,
             shard=shard,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
+            cues=None if cues is None else CueOptions(cues, sweeps=args.traffic_rate == SWEEPS),
         )
     if shard.rank == 0:
         for token in skipped:

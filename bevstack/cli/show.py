@@ -1,10 +1,13 @@
-"""Draw the boxes of a results file on the camera images and in the bird's-eye view.
+"""Draw boxes, lights and signs on the camera images and in the bird's-eye view.
 
   bevstack show --results results.json --nuscenes ROOT --version v1.0-mini --out pictures
   bevstack show --results boxes.json --rig rig.json --images DIR --out pictures
   bevstack show --results drive.json --rig rig.json --frames DIR --out pictures
+  bevstack show --nuscenes ROOT --version v1.0-synth --out pictures
 
-True boxes are drawn too, if the data set has them. The command prints the path of each picture.
+True boxes, lights and signs are drawn too, if the data set has them; without --results, alone. If
+there is a file of cues beside the results, its lights, signs and advice are drawn. The command
+prints the path of each picture.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from pathlib import Path
 from bevstack.cli.options import add_allow_outside, add_classes, rename_options
 from bevstack.cli.own_images import add_own_images, check_own_images
 from bevstack.cli.strict_rig_option import add_strict_rig
+from bevstack.vocabulary import MANOEUVRES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,9 +26,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--results",
         type=Path,
-        required=True,
         metavar="FILE",
-        help="results file of `bevstack predict`",
+        help="results file of `bevstack predict` (default with --nuscenes: draw the truth alone)",
+    )
+    parser.add_argument(
+        "--cues",
+        type=Path,
+        metavar="FILE",
+        help="file of lights, signs and cues of `bevstack predict` (default: beside the results)",
+    )
+    parser.add_argument(
+        "--manoeuvre",
+        choices=MANOEUVRES,
+        help="turn at the next junction whose advice is shown (default: that of the data set, else "
+        "straight)",
     )
     nuscenes = parser.add_argument_group("images of a data set in nuScenes' format")
     nuscenes.add_argument("--nuscenes", type=Path, metavar="ROOT", help="folder of the data set")
@@ -81,6 +96,8 @@ def run(args: argparse.Namespace) -> int:
                 lost=args.lost,
                 min_score=args.min_score,
                 allow_outside=args.allow_outside,
+                cues=args.cues,
+                manoeuvre=args.manoeuvre or "",
             )
         ]
     else:
@@ -96,6 +113,8 @@ def run(args: argparse.Namespace) -> int:
             with_truth=not args.no_truth,
             classes=args.classes,
             allow_outside=args.allow_outside,
+            cues=args.cues,
+            manoeuvre=args.manoeuvre or "",
         )
     print("\n".join(map(str, paths)))
     return 0
@@ -109,7 +128,13 @@ def _draw_drive(args: argparse.Namespace) -> list[Path]:
         args.rig, args.frames, lost=args.lost, allow_outside=args.allow_outside, skip_missing=True
     )
     return draw_drive_results(
-        source, args.results, args.out, max_frames=args.max_frames, min_score=args.min_score
+        source,
+        args.results,
+        args.out,
+        max_frames=args.max_frames,
+        min_score=args.min_score,
+        cues=args.cues,
+        manoeuvre=args.manoeuvre or "",
     )
 
 
@@ -122,5 +147,9 @@ def _check_input(args: argparse.Namespace) -> None:
     if args.nuscenes is not None and args.version is None:
         raise ValueError("--version must be given with --nuscenes, e.g. v1.0-mini; got none")
     check_own_images(args)
+    if args.results is None and args.rig is not None:
+        raise ValueError("--results FILE must be given with --rig; got none")
+    if args.results is None and args.no_truth:
+        raise ValueError("--results FILE must be given with --no-truth; got neither to draw")
     if args.max_frames is not None and args.max_frames < 1:
         raise ValueError(f"--max-frames must be at least 1; got {args.max_frames}")

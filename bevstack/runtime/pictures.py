@@ -30,6 +30,11 @@ from bevstack.runtime.frame_detections_file import read_frame_detections
 from bevstack.runtime.frame_source import FrameSource
 from bevstack.runtime.rig import frame_from_rig, read_rig
 from bevstack.runtime.surroundings import SceneSurroundings
+from bevstack.runtime.traffic_pictures import (
+    find_predicted_traffic,
+    find_true_traffic,
+    traffic_layer,
+)
 from bevstack.tables.classes import Classes
 from bevstack.tables.reader import Tables
 from bevstack.types import Detections, Frame
@@ -109,7 +114,7 @@ def _describe(detections: Detections, selection: Selection, options: PictureOpti
 def draw_results(
     root: Path | str,
     version: str,
-    results_path: Path | str,
+    results_path: Path | str | None,
     out_dir: Path | str,
     *,
     scenes: Sequence[str] | None = None,
@@ -120,13 +125,18 @@ def draw_results(
     classes: Classes | Path | str | None = None,
     sheet: SheetStyle | None = None,
     allow_outside: bool = False,
+    cues: Path | None = None,
+    manoeuvre: str = "",
 ) -> list[Path]:
     """Draw the samples of a results file, in the ego frame, one picture each.
+
+    True lights and signs are drawn if the data set has their table, predicted ones and the cue if
+    there is a file of cues.
 
     Args:
         root: folder of a data set in nuScenes' format.
         version: folder of its tables.
-        results_path: results file of the nuScenes detection task.
+        results_path: results file of the nuScenes detection task; None: draw the truth alone.
         out_dir: folder for the pictures; created if missing.
         scenes: draw only samples of these scenes.
         samples: draw only samples with these tokens.
@@ -136,6 +146,8 @@ def draw_results(
         classes: classes of categories that are not nuScenes'; see ``Tables``.
         sheet: size of the pictures.
         allow_outside: the tables are trusted, and may name images outside of ``root``.
+        cues: file of cues; None: the one beside the results, if there is one.
+        manoeuvre: whose advice the panel shows; "": that of the tables, else going straight.
 
     Returns:
         Paths of the pictures, ``<scene>_<key frame>.jpg`` made a ``safe_name``, in the order of the
@@ -146,12 +158,15 @@ def draw_results(
         ValueError: a scene or sample does not exist, or there is no sample to draw.
         OSError: the folder cannot be written.
     """
-    submission = read_submission(results_path)
+    submission = None if results_path is None else read_submission(results_path)
+    predicted = find_predicted_traffic(None if results_path is None else Path(results_path), cues)
     tables = Tables(root, version, classes=classes, allow_outside=allow_outside)
     dataset = NuScenesDataset(tables, scenes=scenes)
     if not with_truth:
         dataset = dataset.without_annotations()
-    chosen = _choose(dataset, submission.sample_tokens, samples)[:max_samples]
+    available = None if submission is None else submission.sample_tokens
+    chosen = _choose(dataset, available, samples)[:max_samples]
+    truth = find_true_traffic(tables) if with_truth else None
     around: dict[str, SceneSurroundings] = {}
     options = PictureOptions(
         min_score=min_score, with_truth=with_truth, sheet=sheet or SheetStyle()
@@ -161,7 +176,9 @@ def draw_results(
         frame = dataset.frame(index)
         assert frame.world_from_ego is not None  # the tables hold every pose
         bev_from_world = invert_se3(frame.world_from_ego)
-        detections = submission.select_sample(frame.sample_token).detections(bev_from_world)
+        detections = None
+        if submission is not None:
+            detections = submission.select_sample(frame.sample_token).detections(bev_from_world)
         if scene not in around:  # keep one scene's map in memory
             around = {scene: SceneSurroundings(dataset, scene)}
         picture = draw_frame(
@@ -171,6 +188,7 @@ def draw_results(
             title=name,
             options=options,
             surroundings=around[scene].around(frame),
+            traffic=traffic_layer(frame, predicted, truth, manoeuvre=manoeuvre),
         )
         paths.append(write_picture(Path(out_dir) / f"{safe_name(name)}.jpg", picture))
     return paths
@@ -186,6 +204,8 @@ def draw_rig_results(
     min_score: float = 0.2,
     sheet: SheetStyle | None = None,
     allow_outside: bool = False,
+    cues: Path | None = None,
+    manoeuvre: str = "",
 ) -> Path:
     """Draw the boxes that ``bevstack predict --rig`` detected in one frame of a rig.
 
@@ -201,7 +221,15 @@ def draw_rig_results(
     detections, class_names = read_detections(results_path)
     frame = frame_from_rig(read_rig(rig_path), images, lost, allow_outside=allow_outside)
     options = PictureOptions(min_score=min_score, sheet=sheet or SheetStyle())
-    picture = draw_frame(frame, detections, class_names, title=results_path.stem, options=options)
+    predicted = find_predicted_traffic(results_path, cues)
+    picture = draw_frame(
+        frame,
+        detections,
+        class_names,
+        title=results_path.stem,
+        options=options,
+        traffic=traffic_layer(frame, predicted, manoeuvre=manoeuvre),
+    )
     return write_picture(Path(out_dir) / f"{results_path.stem}.jpg", picture)
 
 
@@ -213,6 +241,8 @@ def draw_drive_results(
     max_frames: int | None = None,
     min_score: float = 0.2,
     sheet: SheetStyle | None = None,
+    cues: Path | None = None,
+    manoeuvre: str = "",
 ) -> list[Path]:
     """Draw the boxes that ``bevstack predict --rig --frames`` detected, one picture a frame.
 
@@ -223,6 +253,8 @@ def draw_drive_results(
         max_frames: draw at most this number, the first ones.
         min_score: boxes with a lower score are not drawn.
         sheet: size of the pictures.
+        cues: file of cues; None: the one beside the results, if there is one.
+        manoeuvre: whose advice the panel shows; "": going straight.
 
     Returns:
         Paths of the pictures, which are named after the results file and the frame's time.
@@ -235,6 +267,7 @@ def draw_drive_results(
     results_path = Path(results_path)
     times_us = {entry.timestamp_us for entry in read_frame_detections(results_path)[0]}
     results, class_names = read_frame_detections(results_path)
+    predicted = find_predicted_traffic(results_path, cues)
     frames = source.frames(times_us=times_us)
     options = PictureOptions(min_score=min_score, sheet=sheet or SheetStyle())
     paths = []
@@ -253,17 +286,23 @@ def draw_drive_results(
             title=name,
             options=options,
             identities=result.identities,
+            traffic=traffic_layer(frame, predicted, manoeuvre=manoeuvre),
         )
         paths.append(write_picture(Path(out_dir) / f"{name}.jpg", picture))
     return paths
 
 
 def _choose(
-    dataset: NuScenesDataset, available: Sequence[str], samples: Sequence[str] | None
+    dataset: NuScenesDataset, available: Sequence[str] | None, samples: Sequence[str] | None
 ) -> list[tuple[int, str, str]]:
-    """Return index, scene and name of the samples to draw, in the order of the data set."""
+    """Return index, scene and name of the samples to draw, in the order of the data set.
+
+    Without results (``available`` is None), all samples are available.
+    """
     for token in samples or ():
         dataset.index_of(token)  # raises an error that names the token
+    if available is None:
+        available = [dataset.sample_token(index) for index in range(len(dataset))]
     wanted = set(available) if samples is None else set(samples)
     named = [
         (index, scene, f"{scene}_{number:03d}")

@@ -48,7 +48,7 @@ def require_cue_source(detector: FrameDetector) -> CueSource:
     return source
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class CueOptions:
     """File of the cues, and the images that they come from."""
 

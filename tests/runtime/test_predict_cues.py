@@ -11,8 +11,8 @@ import pytest
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.datasets.sweeps import front_sweeps
 from bevstack.evaluation.traffic.traffic_frames import read_traffic_frames
-from bevstack.runtime.predict import CueOptions, Shard, predict_dataset, stream_scene
-from bevstack.runtime.predict_cues import cues_path
+from bevstack.runtime.predict import Shard, predict_dataset, stream_scene
+from bevstack.runtime.predict_cues import CueOptions, cues_path
 from bevstack.runtime.with_cues import CueDetector
 from bevstack.synthetic import WorldSpec, make_world
 from bevstack.types import Frame
@@ -57,7 +57,7 @@ def detector(color: str = "red") -> CueDetector:
 def test_cues_of_every_sample_stand_beside_the_boxes(dataset, tmp_path) -> None:
     out = tmp_path / "results.json"
     assert cues_path(out) == tmp_path / "results_cues.json"
-    predict_dataset(detector(), dataset, out, cues=CueOptions(out=cues_path(out)))
+    predict_dataset(detector(), dataset, out, cues=CueOptions(cues_path(out)))
     boxes = json.loads(out.read_text())["results"]
     found = read_traffic_frames(cues_path(out))
     assert [frame.sample_token for frame in found.frames] == list(boxes)
@@ -76,7 +76,7 @@ def test_cues_of_every_sample_stand_beside_the_boxes(dataset, tmp_path) -> None:
 
 def test_sweeps_give_cues_at_twelve_hertz_and_boxes_at_key_frames(dataset, tmp_path) -> None:
     out, cues = tmp_path / "results.json", tmp_path / "cues.json"
-    predict_dataset(detector(), dataset, out, cues=CueOptions(out=cues, sweeps=True))
+    predict_dataset(detector(), dataset, out, cues=CueOptions(cues, sweeps=True))
     frames = read_traffic_frames(cues).frames
     assert len(json.loads(out.read_text())["results"]) == len(dataset) == 4
     assert sum(bool(frame.sample_token) for frame in frames) == 4
@@ -116,19 +116,19 @@ def test_worlds_without_sweeps_are_refused_in_one_sentence(tmp_path_factory, tmp
             detector(),
             samples,
             tmp_path / "r.json",
-            cues=CueOptions(out=tmp_path / "c.json", sweeps=True),
+            cues=CueOptions(tmp_path / "c.json", sweeps=True),
         )
 
 
 def test_a_killed_run_continues_and_gives_the_same_cues(dataset, tmp_path) -> None:
     whole, cues = tmp_path / "whole.json", tmp_path / "whole_cues.json"
-    predict_dataset(detector(), dataset, whole, cues=CueOptions(out=cues))
+    predict_dataset(detector(), dataset, whole, cues=CueOptions(cues))
     out = tmp_path / "results.json"
 
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
-    options = CueOptions(out=cues_path(out))
+    options = CueOptions(cues_path(out))
     with pytest.raises(KeyboardInterrupt):
         predict_dataset(detector(), dataset, out, cues=options, progress=stop)
     assert not out.exists() and not cues_path(out).exists()
@@ -145,7 +145,7 @@ def test_parts_of_other_cues_are_refused(dataset, tmp_path) -> None:
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
-    options = CueOptions(out=cues_path(out))
+    options = CueOptions(cues_path(out))
     with pytest.raises(KeyboardInterrupt):
         predict_dataset(detector(), dataset, out, cues=options, progress=stop)
     for other, cues in ((detector("green"), options), (detector(), None)):
@@ -156,7 +156,7 @@ def test_parts_of_other_cues_are_refused(dataset, tmp_path) -> None:
 def test_cues_of_weights_without_the_task_are_refused(dataset, tmp_path) -> None:
     with pytest.raises(ValueError, match="weights must have the task 'traffic' to give cues"):
         predict_dataset(
-            BoxDetector(), dataset, tmp_path / "r.json", cues=CueOptions(out=tmp_path / "c.json")
+            BoxDetector(), dataset, tmp_path / "r.json", cues=CueOptions(tmp_path / "c.json")
         )
     assert list(tmp_path.iterdir()) == []
 
@@ -174,7 +174,7 @@ def test_processes_share_the_scenes_of_the_cues(dataset, tmp_path) -> None:
         def barrier(self) -> None:
             return None
 
-    out, options = tmp_path / "r.json", CueOptions(out=tmp_path / "c.json")
+    out, options = tmp_path / "r.json", CueOptions(tmp_path / "c.json")
     parts = tmp_path / "r.json.parts"
     first = detector()
 
