@@ -98,7 +98,13 @@ def _draw_words(
         lines.append((text, cap_px, MUTED))
     elif traffic.predicted is not None:
         lines.append(("no cue for this frame", _REASON_LINES * cap_px, WHITE))
-    if traffic.true or traffic.true_state:
+    if traffic.predicted is None:
+        state = traffic.true_state or "no light in view"
+        lines.append((f"for the own lane: {state}", _REASON_LINES * cap_px, WHITE))
+        if traffic.manoeuvre:
+            turn = traffic.manoeuvre.replace("_", "-")
+            lines.append((f"intended at the next junction: {turn}", cap_px, MUTED))
+    elif traffic.true or traffic.true_state:
         state = traffic.true_state or "no light in view"
         lines.append((f"truth for the own lane: {state}", cap_px, MUTED))
     heights = [text_size(text, cap)[0] for text, cap, _ in lines]

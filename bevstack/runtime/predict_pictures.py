@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bevstack.datasets.images import read_image
 from bevstack.runtime.loading import load_tasks
-from bevstack.runtime.with_cues import TRAFFIC, TrafficPredictor
+from bevstack.runtime.with_cues import TRAFFIC, ElementPredictor
 from bevstack.tables.picture_elements import write_picture_elements
 from bevstack.types import Frame
 from bevstack.types.labelled_images import LabelledImage
@@ -46,7 +46,7 @@ class PictureSummary:
 
 def load_traffic(
     weights: str | Path, device: str | torch.device = "cpu", *, verify: bool = True
-) -> TrafficPredictor:
+) -> ElementPredictor:
     """Load the predictor of lights and signs of a weights file, whatever else the file holds.
 
     Raises:
@@ -55,7 +55,7 @@ def load_traffic(
     """
     found = load_tasks(weights, device, verify=verify)
     predictor = found.get(TRAFFIC)
-    if not isinstance(predictor, TrafficPredictor):
+    if not isinstance(predictor, ElementPredictor):
         raise ValueError(
             f"weights must have the task {TRAFFIC!r}; got {weights} of {', '.join(found)}: take "
             "other weights, or give --rig FILE to predict boxes"
@@ -64,7 +64,7 @@ def load_traffic(
 
 
 def predict_pictures(
-    predictor: TrafficPredictor,
+    predictor: ElementPredictor,
     folder: Path,
     out: Path,
     *,

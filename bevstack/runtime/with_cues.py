@@ -20,14 +20,20 @@ from bevstack.types.traffic_detections import TrafficDetections
 from bevstack.types.traffic_map import TrafficMap
 
 TRAFFIC = "traffic"  # name of the task
+_MOTION_US = 400_000  # span from which the own motion follows: curvature needs some way
 
 
 @runtime_checkable
-class TrafficPredictor(Protocol):
+class ElementPredictor(Protocol):
     """Interface of a predictor of lights and signs in single frames, whatever computes them."""
 
-    def predict(self, frame: Frame) -> TrafficDetections:
+    def predict(self, frame: Frame, previous: Frame | None = None) -> TrafficDetections:
         """Detect lights and signs in the frame's front cameras, best first; none if all are lost.
+
+        Args:
+            frame: the frame.
+            previous: an earlier frame of the drive, whose pose gives the own motion; its images
+                are not used.
 
         Raises:
             ValueError: the predictor cannot use the frame.
@@ -43,7 +49,7 @@ class TrafficPredictor(Protocol):
 class CueSource:
     """All that the cues of a stream come from; each stream has a state of its own."""
 
-    predictor: TrafficPredictor
+    predictor: ElementPredictor
     config: CueConfig = field(default_factory=CueConfig)
     traffic_map: TrafficMap | None = None  # lights and lanes, in the world frame
 
@@ -73,6 +79,7 @@ class FrameCuer:
         self._stream = self._new_stream()
         self._cues: FrameCues | None = None
         self._elements = TrafficDetections.empty()
+        self._past: tuple[Frame, ...] = ()  # of the drive so far, oldest first, without images
 
     @property
     def cues(self) -> FrameCues | None:
@@ -90,7 +97,7 @@ class FrameCuer:
         Raises:
             ValueError: the predictor cannot use the frame.
         """
-        return self.source.predictor.predict(frame)
+        return self.source.predictor.predict(frame, self._previous(frame))
 
     def step(self, frame: Frame, elements: TrafficDetections | None = None) -> FrameCues:
         """Return the cues of the next frame.
@@ -105,11 +112,12 @@ class FrameCuer:
         found = self.detect(frame) if elements is None else elements
         command = frame.manoeuvre or None
         if frame.world_from_ego is None or not frame.timestamp_us:
-            self._stream = self._new_stream()
+            self._stream, self._past = self._new_stream(), ()
             view = RigView.from_frame(_at_origin(frame))
             self._cues = self._new_stream().step(view, found, manoeuvre=command)
         else:
             self._cues = self._stream.step(frame, found, manoeuvre=command)
+            self._remember(frame, self._cues.reset)
         self._elements = found
         return self._cues
 
@@ -124,6 +132,22 @@ class FrameCuer:
             cue_reset=self._cues.reset,
             elements=self._elements,
         )
+
+    def _previous(self, frame: Frame) -> Frame | None:
+        """Return the newest frame that is old enough for the motion since to be known."""
+        if not self._past or self._past[-1].scene_token != frame.scene_token:
+            return None
+        ages_us = [frame.timestamp_us - past.timestamp_us for past in self._past]
+        if not 0 < ages_us[-1] <= 1e6 * self.source.config.max_gap_s:
+            return None
+        old = [past for past, age in zip(self._past, ages_us, strict=True) if age >= _MOTION_US]
+        return old[-1] if old else self._past[0]
+
+    def _remember(self, frame: Frame, reset: Reset) -> None:
+        past = () if reset is not Reset.NONE else self._past
+        oldest_us = frame.timestamp_us - 2 * _MOTION_US
+        kept = tuple(f for f in past[:-1] if f.timestamp_us >= oldest_us) + past[-1:]
+        self._past = (*kept, _without_images(frame))
 
     def _new_stream(self) -> CueStream:
         return CueStream(self.source.config, traffic_map=self.source.traffic_map)
@@ -204,7 +228,7 @@ class CueDetector:
     def __init__(
         self,
         detector: FrameDetector,
-        predictor: TrafficPredictor,
+        predictor: ElementPredictor,
         *,
         config: CueConfig | None = None,
         traffic_map: TrafficMap | None = None,
@@ -292,7 +316,7 @@ def find_cue_source(detector: FrameDetector) -> CueSource | None:
         if isinstance(source, CueSource):
             return source
         predictor = getattr(inner, "further", {}).get(TRAFFIC)
-        if isinstance(predictor, TrafficPredictor):
+        if isinstance(predictor, ElementPredictor):
             return CueSource(predictor=predictor)
         inner = getattr(inner, "detector", None)
     return None
@@ -333,6 +357,17 @@ def step_with_cues(
     for cuer, frame, elements in cued:
         cuer.step(frame, elements)
     return detections
+
+
+def _without_images(frame: Frame) -> Frame:
+    """Return the poses of a frame."""
+    return replace(
+        frame,
+        images=[None] * frame.num_cameras,
+        camera_mask=None,
+        annotations=None,
+        camera_annotations=None,
+    )
 
 
 def _at_origin(frame: Frame) -> Frame:

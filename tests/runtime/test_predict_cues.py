@@ -34,7 +34,7 @@ SPEC = WorldSpec(
 class AheadPredictor(KnowingPredictor):
     """A predictor that sees a red light 30 m ahead in every frame of any rig."""
 
-    def predict(self, frame: Frame) -> TrafficDetections:
+    def predict(self, frame: Frame, previous: Frame | None = None) -> TrafficDetections:
         self.frames.append(frame.timestamp_us)
         front = frame.camera_names.index("CAM_FRONT")
         if frame.images[front] is None:

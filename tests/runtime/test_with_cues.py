@@ -189,3 +189,16 @@ def test_arrays_of_the_state_are_those_of_the_frame() -> None:
     stream.step(frame)
     assert stream.state.elements is not None
     np.testing.assert_array_equal(stream.state.elements.camera, [0])
+
+
+def test_the_own_motion_comes_from_a_frame_that_is_some_way_back() -> None:
+    predictor = KnowingPredictor()
+    stream = CueDetector(BoxDetector(), predictor).stream()
+    drive(stream)
+    stream.step(street_frame(1.2, scene="elsewhere"))
+    ages = [
+        None if before is None else round((now - before) * 1e-6, 3)
+        for now, before in zip(predictor.frames, predictor.previous_us, strict=True)
+    ]
+    # the oldest frame until one is 0.4 s old; none of another scene
+    assert ages == [None, 0.1, 0.2, 0.3, *[0.4] * 8, None]

@@ -89,9 +89,11 @@ class KnowingPredictor:
     ) -> None:
         self.color, self.shape, self.changes = color, shape, changes or {}
         self.frames: list[int] = []
+        self.previous_us: list[int | None] = []
 
-    def predict(self, frame: Frame) -> TrafficDetections:
+    def predict(self, frame: Frame, previous: Frame | None = None) -> TrafficDetections:
         self.frames.append(frame.timestamp_us)
+        self.previous_us.append(None if previous is None else previous.timestamp_us)
         if frame.images[0] is None:
             return TrafficDetections.empty()
         time_s = (frame.timestamp_us - START_US) * 1e-6
