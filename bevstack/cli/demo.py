@@ -2,8 +2,9 @@
 
 The demo makes the scene, predicts boxes frame by frame with the model's memory of past frames, and
 tracks them. It prints the scores (nuScenes detection metric) without and with tracking and the
-time per frame, and draws predicted and true boxes as animations and as still pictures. It needs no
-data set and no GPU.
+time per frame, and draws predicted and true boxes as animations and as still pictures. With weights
+that have the task "traffic", it draws and scores lights, signs and cues, too. It needs no data set
+and no GPU.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ UNTRACKED = "results_untracked.json"
 SEED = 24  # a sunny day, a bend and two junctions with traffic lights
 NUM_FRAMES, NUM_FRAMES_QUICK = 30, 4  # key frames, 0.5 s apart
 NUM_STILLS = 4
+TRAFFIC = "traffic"  # task of the weights
 ANIMATIONS = ("demo.gif", "demo.webp")  # for every program; smaller and in all colours
 TILE_WIDTH_PX = 320  # width of a camera's picture in the animations
 SECONDS_EACH = 0.25  # duration of a frame in the animations, twice as fast as real time
@@ -92,6 +94,10 @@ def run(args: argparse.Namespace) -> int:
     tracked, identities = _track(untracked, detector, console)
     loaded = _score(untracked, tracked, detector, dataset, args.out, console)
     _print_limits_of_scores(loaded, console)
+    if TRAFFIC in detector.tasks:
+        from bevstack.cli.demo_traffic import print_traffic
+
+        print_traffic(tracked, dataset, args.out, console)
     _draw(tracked, identities, dataset, args.out, console)
     return 0
 
@@ -261,9 +267,11 @@ def _draw(
     from bevstack.render import SheetStyle, write_animation, write_picture
     from bevstack.runtime.pictures import PictureOptions, draw_frame
     from bevstack.runtime.surroundings import SceneSurroundings
+    from bevstack.runtime.traffic_pictures import find_true_traffic, state_layer
 
     scene = dataset.scene_names[0]
     surroundings = SceneSurroundings(dataset, scene)
+    truth = find_true_traffic(dataset.tables)
 
     def sheet(index: int, options: PictureOptions) -> Image:
         step = steps[index]
@@ -275,6 +283,7 @@ def _draw(
             options=options,
             identities=identities[index],
             surroundings=surroundings.around(step.frame),
+            traffic=state_layer(step.frame, step.state, truth),
         )
 
     options = PictureOptions(min_score=_score_threshold(steps))

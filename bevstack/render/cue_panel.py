@@ -19,7 +19,7 @@ _LINES = 6  # height of the panel in lines of the sheet's text
 _WORD_LINES = 2.4  # height of the advice's capitals in capitals of the sheet's text
 _REASON_LINES = 1.45
 _CROPS = 3  # enlarged elements at most
-_CROP_ZOOM = 2.2  # side of the cut-out relative to the longer side of an element
+_CROP_ZOOM = 1.5  # side of the cut-out relative to the longer side of an element
 _MIN_CUT_PX = 12.0  # of the image as given
 
 
@@ -92,7 +92,9 @@ def _draw_words(
     """Write the reason, its figures and the advice for the other manoeuvres."""
     lines = []
     if cue is not None:
-        lines = [(cue.reason, _REASON_LINES * cap_px, WHITE), (_figures(cue), cap_px, WHITE)]
+        lines = [(cue.reason, _REASON_LINES * cap_px, WHITE)]
+        if cue.distance_m is not None and f"{cue.distance_m:.0f} m" not in cue.reason:
+            lines.append((_figures(cue), cap_px, WHITE))
         further = [c for c in traffic.ego_cues if c is not cue]
         text = "   ".join(f"{c.manoeuvre}: {c.advice}" for c in further).replace("_", "-")
         lines.append((text, cap_px, MUTED))

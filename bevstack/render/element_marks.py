@@ -82,9 +82,12 @@ class TrafficLayer:
         return self.true if self.predicted is None else self.predicted
 
 
-def cue_marks(cues: Sequence[TrafficCue]) -> tuple[ElementMark, ...]:
-    """Return the marks of cues, in their order."""
-    return tuple(_cue_mark(cue) for cue in cues)
+def cue_marks(cues: Sequence[TrafficCue], manoeuvre: str = "") -> tuple[ElementMark, ...]:
+    """Return the marks of cues, in their order; they govern the vehicle for a manoeuvre.
+
+    Without a manoeuvre, it is the one that was commanded when the cues were computed.
+    """
+    return tuple(_cue_mark(cue, manoeuvre) for cue in cues)
 
 
 def true_marks(
@@ -109,12 +112,12 @@ def true_marks(
     return tuple(marks)
 
 
-def _cue_mark(cue: TrafficCue) -> ElementMark:
+def _cue_mark(cue: TrafficCue, manoeuvre: str) -> ElementMark:
     is_light = cue.kind == "light"
     name = cue.state_name if is_light else cue.meaning or "sign"
     if cue.speed_limit_mps is not None:
         name = f"speed limit {cue.speed_limit_mps * 3.6:.0f}"
-    governs = cue.applies_to_ego >= _RELEVANT
+    governs = manoeuvre in cue.applies_to if manoeuvre else cue.applies_to_ego >= _RELEVANT
     return ElementMark(
         kind=cue.kind,
         name=_words(name),

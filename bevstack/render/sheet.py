@@ -29,6 +29,8 @@ _ROLES = (
 )
 _GAP_PX = 6
 _IN_OWN_VIEW = BoxStyle(name="", fill_opacity=0.25, thickness=1.15)
+# Lights and signs count ahead; true ones in cameras that look farther aside have no counterpart.
+_AHEAD_RAD = math.radians(75.0)
 _DEFAULT_ASPECT = 9 / 16  # height / width of tiles if all cameras are lost
 
 
@@ -202,7 +204,9 @@ def _marks_in(
     if traffic is None:
         return [], []
     channel = (frame.camera_names[index] if frame.camera_names else "") or f"camera {index}"
-    compared = () if traffic.predicted is None else traffic.true
+    axis = frame.ego_from_cam[index, :2, 2]
+    looks_ahead = abs(math.atan2(float(axis[1]), float(axis[0]))) <= _AHEAD_RAD
+    compared = traffic.true if traffic.predicted is not None and looks_ahead else ()
     labelled, corners = (
         [mark.scaled(scale) for mark in marks if mark.box_px is not None and mark.camera == channel]
         for marks in (traffic.marks, compared)

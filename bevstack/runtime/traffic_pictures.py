@@ -166,10 +166,11 @@ def _layer(
     manoeuvre: str,
 ) -> TrafficLayer:
     true = TrafficLayer() if truth is None else truth.layer(frame)
+    manoeuvre = manoeuvre or true.manoeuvre
     return TrafficLayer(
-        predicted=None if cues is None else cue_marks(cues),
+        predicted=None if cues is None else cue_marks(cues, manoeuvre),
         true=true.true,
         ego_cues=ego_cues,
-        manoeuvre=manoeuvre or true.manoeuvre,
+        manoeuvre=manoeuvre,
         true_state=true.true_state,
     )

@@ -66,6 +66,7 @@ def test_marks_of_cues_have_words_for_states_and_signs() -> None:
         "no left turn",
     ]
     assert [m.governs for m in marks] == [True, False, True, True]
+    assert not any(m.governs for m in cue_marks(cues, "left"))  # they apply to going straight
     assert marks[0].caption == "flashing yellow 30 m 0.98"
     assert [m.color for m in marks[:3]] == [STATE_COLORS[n] for n in ("yellow", "unknown", "sign")]
 
