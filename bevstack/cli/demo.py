@@ -89,7 +89,8 @@ def run(args: argparse.Namespace) -> int:
     console = make_console()
     detector = _load(args, console)
     args.out.mkdir(parents=True, exist_ok=True)
-    dataset = _make_scene(args.out, _world_spec(args.seed, args.quick), detector, console)
+    spec = _world_spec(args.seed, args.quick, lights=TRAFFIC in detector.tasks)
+    dataset = _make_scene(args.out, spec, detector, console)
     untracked = _stream(detector, dataset, console)
     tracked, identities = _track(untracked, detector, console)
     loaded = _score(untracked, tracked, detector, dataset, args.out, console)
@@ -97,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     if TRAFFIC in detector.tasks:
         from bevstack.cli.demo_traffic import print_traffic
 
-        print_traffic(tracked, dataset, args.out, console)
+        print_traffic(tracked, detector, dataset, args.out, split=SPLIT)
     _draw(tracked, identities, dataset, args.out, console)
     return 0
 
@@ -120,7 +121,7 @@ def _load(args: argparse.Namespace, console: Console) -> Detector:
     return detector
 
 
-def _world_spec(seed: int, quick: bool) -> WorldSpec:
+def _world_spec(seed: int, quick: bool, *, lights: bool = False) -> WorldSpec:
     from bevstack.synthetic import PRESETS, WorldSpec
 
     preset_seeds = {spec.seed for spec in PRESETS.values()}
@@ -131,9 +132,13 @@ def _world_spec(seed: int, quick: bool) -> WorldSpec:
             f"got {seed}"
         )
     count = NUM_FRAMES_QUICK if quick else NUM_FRAMES
-    return WorldSpec(
+    spec = WorldSpec(
         seed=seed, train_scenes=0, val_scenes=0, test_scenes=1, samples_per_scene=count
     )
+    if not lights:
+        return spec
+    look = PRESETS["lights"]  # far lights are readable only in larger images
+    return dataclasses.replace(spec, traffic=look.traffic, image_size=look.image_size)
 
 
 def _make_scene(
@@ -142,7 +147,8 @@ def _make_scene(
     from bevstack.datasets.nuscenes import NuScenesDataset
     from bevstack.synthetic import make_world
 
-    root = out / f"world_{spec.seed}_{spec.samples_per_scene}"
+    look = "_lights" if TRAFFIC in detector.tasks else ""
+    root = out / f"world_{spec.seed}_{spec.samples_per_scene}{look}"
     with console.status("making a synthetic scene"):
         summary = make_world(root, spec)
     dataset = NuScenesDataset(

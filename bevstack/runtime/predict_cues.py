@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +21,9 @@ from bevstack.evaluation.traffic.traffic_frames import (
 )
 from bevstack.files import write_text_atomically
 from bevstack.json_files import expect_list, parse_json, read_bytes
-from bevstack.runtime.stream_protocol import FrameDetector
-from bevstack.runtime.with_cues import CueSource, FrameCuer, find_cue_source
-from bevstack.types import Frame
+from bevstack.runtime.stream_protocol import FrameDetector, StreamState
+from bevstack.runtime.with_cues import CueSource, ElementPredictor, FrameCuer, find_cue_source
+from bevstack.types import Frame, Reset
 
 _END_US = 1 << 62  # later than any frame
 
@@ -129,25 +129,35 @@ class CueRecorder:
             yield self._cue(frame)
 
     def _cue(self, frame: Frame) -> TrafficFrame:
-        self._cuer.step(frame)
-        return traffic_frame(frame, self._cuer)
+        return _step(self._cuer, frame)
 
 
-def traffic_frame(frame: Frame, cuer: FrameCuer) -> TrafficFrame:
-    """Return the entry of a frame, whose cues are those of the last step."""
-    cues = cuer.cues
-    assert cues is not None  # the frame was given to ``step``
+def traffic_frame(frame: Frame, state: StreamState, predictor: ElementPredictor) -> TrafficFrame:
+    """Return the entry of a frame with the elements and cues of a stream's state.
+
+    Its cameras are those that the predictor looks at: elements in the remaining ones are no misses.
+
+    Raises:
+        ValueError: the stream gives no cues, or an element is in another camera.
+    """
+    if state.elements is None:
+        raise ValueError("the stream's state must hold elements; got None: it gives no cues")
     names = frame.camera_names or ("",) * frame.num_cameras
+    cameras = list(predictor.camera_indices(frame))
+    indices = state.elements.camera.tolist()
+    if not set(indices) <= set(cameras):
+        raise ValueError(f"elements must be in the cameras {cameras}; got {sorted(set(indices))}")
+    own = np.array([cameras.index(index) for index in indices], np.int64)
     pose = frame.world_from_ego
     return TrafficFrame(
         timestamp_us=frame.timestamp_us,
-        cameras=tuple(name or f"camera {index}" for index, name in enumerate(names)),
+        cameras=tuple(names[index] or f"camera {index}" for index in cameras),
         sample_token=frame.sample_token,
         scene_token=frame.scene_token,
         world_from_ego=None if pose is None else np.asarray(pose.numpy(), np.float64),
-        elements=cuer.elements,
-        cues=cues.elements,
-        ego_cues=cues.ego,
+        elements=replace(state.elements, camera=own),
+        cues=state.cues,
+        ego_cues=state.ego_cues,
     )
 
 
@@ -174,11 +184,16 @@ def recording_cues(
     with writing_traffic_frames(out, describe_cues(detector, sweeps=False)) as writer:
 
         def record(frame: Frame) -> None:
-            cuer = stream if history else source.new_cuer()
-            cuer.step(frame)
-            writer.add(traffic_frame(frame, cuer))
+            writer.add(_step(stream if history else source.new_cuer(), frame))
 
         yield record
+
+
+def _step(cuer: FrameCuer, frame: Frame) -> TrafficFrame:
+    """Return the entry of a stream's next frame."""
+    cuer.step(frame)
+    state = cuer.state(StreamState(reset=Reset.NONE))
+    return traffic_frame(frame, state, cuer.source.predictor)
 
 
 def write_cues_part(path: Path, frames: list[TrafficFrame]) -> None:

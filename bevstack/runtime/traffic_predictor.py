@@ -74,6 +74,11 @@ class TrafficPredictor:
             output = self.model(views)
         return decode(output, views, self.section, self.model.calibration)[0]
 
+    def camera_indices(self, frame: Frame) -> list[int]:
+        """Return the cameras of the frame that ``predict`` looks at, lost ones included."""
+        names = frame.camera_names or ("",) * frame.num_cameras
+        return choose_front_cameras(names, frame.ego_from_cam, self.section.num_cameras)
+
     def fingerprint(self) -> str:
         """Return a digest of the weights and the configuration."""
         digest = hashlib.sha256(config_to_json(self.config).encode())

@@ -40,6 +40,10 @@ class ElementPredictor(Protocol):
         """
         ...
 
+    def camera_indices(self, frame: Frame) -> Sequence[int]:
+        """Return the cameras of the frame that ``predict`` looks at, lost ones included."""
+        ...
+
     def fingerprint(self) -> str:
         """Return a digest of the weights and the configuration."""
         ...

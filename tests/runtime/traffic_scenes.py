@@ -102,6 +102,9 @@ class KnowingPredictor:
             color = later if time_s >= start_s - 1e-6 else color
         return seen_light(frame, color, self.shape)
 
+    def camera_indices(self, frame: Frame) -> list[int]:
+        return [frame.camera_names.index("CAM_FRONT")]
+
     def fingerprint(self) -> str:
         return json.dumps([self.color, self.shape, sorted(self.changes.items())])
 
