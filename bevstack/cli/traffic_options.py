@@ -35,7 +35,7 @@ def is_pictures(args: argparse.Namespace) -> bool:
 
 
 def check_traffic(args: argparse.Namespace) -> None:
-    """Check that the options of lights and signs fit the others.
+    """Check that the options of lights and signs fit the remaining ones.
 
     Raises:
         ValueError: two options exclude each other, or one is of no use.

@@ -21,8 +21,9 @@ from bevstack.evaluation.traffic.traffic_frames import (
 )
 from bevstack.files import write_text_atomically
 from bevstack.json_files import expect_list, parse_json, read_bytes
+from bevstack.runtime.frame_cuer import CueSource, ElementPredictor, FrameCuer
 from bevstack.runtime.stream_protocol import FrameDetector, StreamState
-from bevstack.runtime.with_cues import CueSource, ElementPredictor, FrameCuer, find_cue_source
+from bevstack.runtime.with_cues import find_cue_source
 from bevstack.types import Frame, Reset
 
 _END_US = 1 << 62  # later than any frame

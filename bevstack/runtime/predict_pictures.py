@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from bevstack.datasets.images import read_image
+from bevstack.runtime.frame_cuer import TRAFFIC, ElementPredictor
 from bevstack.runtime.loading import load_tasks
-from bevstack.runtime.with_cues import TRAFFIC, ElementPredictor
 from bevstack.tables.picture_elements import write_picture_elements
 from bevstack.types import Frame
 from bevstack.types.labelled_images import LabelledImage

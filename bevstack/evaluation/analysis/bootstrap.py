@@ -288,7 +288,8 @@ def _intervals(
     tail = 50 * (1 - level)
     known = ~np.isnan(drawn).all(axis=0)  # figures that some draw defines
     low, high = np.full_like(value, np.nan), np.full_like(value, np.nan)
-    low[known], high[known] = np.nanpercentile(drawn[:, known], [tail, 100 - tail], axis=0)
+    if known.any():
+        low[known], high[known] = np.nanpercentile(drawn[:, known], [tail, 100 - tail], axis=0)
     columns: Sequence[Floats] = (value, low, high)
     return tuple(
         Interval(
