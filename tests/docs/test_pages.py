@@ -40,8 +40,13 @@ RUNNABLE = [page for page in PAGES if not page.is_relative_to(HISTORY)]
 COPIED = ("benchmarks", "configs", "data", "docs", "tools", "visualize", "weights")
 LANGUAGES = {"sh", "python", "json", "console", ""}
 MARKS = {"", "slow", "elsewhere"}
+TRAIN_TRAFFIC = (
+    "bevstack train --config tiny_cpu_t4_traffic --nuscenes lights --version v1.0-synth "
+    "--split synth_train --held-out synth_val --weights tiny_cpu_t4.safetensors --out run --resume"
+)
 # Lines of `sh elsewhere` blocks, and the tests that run the same.
 ELSEWHERE = {
+    TRAIN_TRAFFIC: "tests/tasks/test_traffic.py",
     "pip install torch 'setuptools>=77.0.3' ninja": "Makefile",
     "pip install --no-build-isolation '.[nuscenes]'": "tests/test_packaging.py",
     "bevstack build-ops": "tests/cli/test_build_ops.py",
