@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from bevstack.render.canvas import Canvas, Image, Rect, fit_text, text_size
-from bevstack.render.colors import ADVICE_COLORS, MUTED, PANEL, WHITE
+from bevstack.render.colors import ADVICE_COLORS, MUTED, PANEL, RGB, WHITE
 from bevstack.render.element_marks import ElementMark, TrafficLayer
 from bevstack.render.lamp_glyphs import draw_glyph
 from bevstack.types import Frame
@@ -17,7 +17,8 @@ from bevstack.vocabulary import MANOEUVRES
 
 _LINES = 6  # height of the panel in lines of the sheet's text
 _WORD_LINES = 2.4  # height of the advice's capitals in capitals of the sheet's text
-_REASON_LINES = 1.45
+_REASON_LINES = 1.8
+_MAX_REASON = 2  # lines of text
 _CROPS = 3  # enlarged elements at most
 _CROP_ZOOM = 1.5  # side of the cut-out relative to the longer side of an element
 _MIN_CUT_PX = 12.0  # of the image as given
@@ -90,32 +91,47 @@ def _draw_words(
     canvas: Canvas, cue: EgoCue | None, traffic: TrafficLayer, area: Rect, cap_px: float
 ) -> None:
     """Write the reason, its figures and the advice for the other manoeuvres."""
-    lines = []
+    large = _REASON_LINES * cap_px
+    lines: list[tuple[str, float, RGB]] = []
     if cue is not None:
-        lines = [(cue.reason, _REASON_LINES * cap_px, WHITE)]
+        lines = [(text, large, WHITE) for text in wrap_text(cue.reason, large, area.width)]
         if cue.distance_m is not None and f"{cue.distance_m:.0f} m" not in cue.reason:
             lines.append((_figures(cue), cap_px, WHITE))
         further = [c for c in traffic.ego_cues if c is not cue]
         text = "   ".join(f"{c.manoeuvre}: {c.advice}" for c in further).replace("_", "-")
         lines.append((text, cap_px, MUTED))
     elif traffic.predicted is not None:
-        lines.append(("no cue for this frame", _REASON_LINES * cap_px, WHITE))
+        lines.append(("no cue for this frame", large, WHITE))
+    state = traffic.true_state or "no light in view"
     if traffic.predicted is None:
-        state = traffic.true_state or "no light in view"
-        lines.append((f"for the own lane: {state}", _REASON_LINES * cap_px, WHITE))
+        lines.append((f"for the own lane: {state}", large, WHITE))
         if traffic.manoeuvre:
             turn = traffic.manoeuvre.replace("_", "-")
             lines.append((f"intended at the next junction: {turn}", cap_px, MUTED))
     elif traffic.true or traffic.true_state:
-        state = traffic.true_state or "no light in view"
         lines.append((f"truth for the own lane: {state}", cap_px, MUTED))
+    while sum(text_size(text, cap)[0] for text, cap, _ in lines) > area.height:
+        lines.pop()
     heights = [text_size(text, cap)[0] for text, cap, _ in lines]
-    top = area.top + max((area.height - sum(heights)) // 2, 0)
+    top = area.top + (area.height - sum(heights)) // 2
     for (text, cap, color), height in zip(lines, heights, strict=True):
         fitted = fit_text(text, cap, area.width)
         if fitted:
             canvas.text(fitted, area.left, top, cap, color)
         top += height
+
+
+def wrap_text(string: str, cap_px: float, width_px: int) -> list[str]:
+    """Return a text in lines that fit a width, at most two; the last one may be too long."""
+    lines: list[str] = []
+    for word in string.split():
+        joined = f"{lines[-1]} {word}" if lines else word
+        fits = text_size(joined, cap_px)[1] <= width_px
+        if lines and (fits or len(lines) == _MAX_REASON):
+            lines[-1] = joined
+        else:
+            lines.append(word)
+    return lines
 
 
 def _figures(cue: EgoCue) -> str:

@@ -114,14 +114,15 @@ def true_marks(
 
 def _cue_mark(cue: TrafficCue, manoeuvre: str) -> ElementMark:
     is_light = cue.kind == "light"
-    name = cue.state_name if is_light else cue.meaning or "sign"
+    lamps = tuple(belief.lamp for belief in cue.state if belief.lamp.status != "off")
+    name = " ".join((cue.state_name, *_shapes(lamps))) if is_light else cue.meaning or "sign"
     if cue.speed_limit_mps is not None:
         name = f"speed limit {cue.speed_limit_mps * 3.6:.0f}"
     governs = manoeuvre in cue.applies_to if manoeuvre else cue.applies_to_ego >= _RELEVANT
     return ElementMark(
         kind=cue.kind,
         name=_words(name),
-        lamps=tuple(belief.lamp for belief in cue.state if belief.lamp.status != "off"),
+        lamps=lamps,
         meaning=cue.meaning or "",
         camera=cue.camera or "",
         box_px=cue.box_px,
@@ -176,9 +177,13 @@ def _light_name(element: TrafficElement) -> str:
     lamps = _lamps(element)
     if not lamps:
         return "off" if element.lamps is not None else "unknown"
-    shapes = {lamp.shape for lamp in lamps} - {"circle", "unknown"}
     flashing = "flashing " if any(lamp.status == "flashing" for lamp in lamps) else ""
-    return _words(flashing + " ".join((_state_color(lamps, ""), *sorted(shapes))))
+    return _words(flashing + " ".join((_state_color(lamps, ""), *_shapes(lamps))))
+
+
+def _shapes(lamps: Sequence[Lamp]) -> list[str]:
+    """Return the shapes that are worth a word."""
+    return sorted({lamp.shape for lamp in lamps} - {"circle", "unknown"})
 
 
 def _meaning(element: TrafficElement) -> str:

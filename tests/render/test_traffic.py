@@ -9,9 +9,9 @@ import pytest
 
 from bevstack.render import TrafficLayer, cue_marks, draw_bev, draw_sheet, make_layers, true_marks
 from bevstack.render.bev_view import BEVView
-from bevstack.render.canvas import Canvas
+from bevstack.render.canvas import Canvas, text_size
 from bevstack.render.colors import ADVICE_COLORS, PANEL, STATE_COLORS
-from bevstack.render.cue_panel import draw_cue_panel
+from bevstack.render.cue_panel import draw_cue_panel, wrap_text
 from bevstack.render.element_marks import ElementMark
 from bevstack.render.element_view import draw_elements
 from bevstack.render.lamp_glyphs import draw_glyph
@@ -190,3 +190,18 @@ def test_elements_stand_at_their_places_from_above() -> None:
     assert abs(rows - row).max() < 40 and abs(columns - column).max() < 60
     stop_row = int(view.to_pixels(np.array([30.0, 0.0]))[1])
     assert changed[stop_row - 2 : stop_row + 3, 198:203].any()
+
+
+def test_a_long_reason_takes_two_lines_and_loses_no_word() -> None:
+    reason = "unknown: the light for your lane was seen 1.4 s ago; memory cleared: time went back"
+    width = text_size(reason, 9.0)[1] * 2 // 3
+    lines = wrap_text(reason, 9.0, width)
+    assert len(lines) == 2 and " ".join(lines) == reason
+    assert all(text_size(line, 9.0)[1] <= width for line in lines)
+    assert wrap_text(reason, 9.0, 10_000) == [reason]
+    assert len(wrap_text(reason, 9.0, width // 4)) == 2  # the rest of the last line is cut
+
+
+def test_lamps_with_an_arrow_are_named_with_it() -> None:
+    (mark,) = cue_marks([make_cue(lamps=(Lamp("red", "left"),))])
+    assert mark.caption == "red left 30 m 0.98"
