@@ -18,7 +18,9 @@ from bevstack.types.traffic_detections import TrafficDetections
 from bevstack.types.traffic_map import TrafficMap
 
 TRAFFIC = "traffic"  # name of the task
-_MOTION_US = 400_000  # span from which the own motion follows: curvature needs some way
+# The own motion follows from the pose this long before, as between the key frames of training
+_MOTION_US = 500_000
+_MIN_MOTION_US = _MOTION_US // 2  # over less, curvature is noise: the motion counts as unknown
 
 
 @runtime_checkable
@@ -136,14 +138,14 @@ class FrameCuer:
         )
 
     def _previous(self, frame: Frame) -> Frame | None:
-        """Return the newest frame that is old enough for the motion since to be known."""
+        """Return the frame whose age is nearest to 0.5 s; None if no pose is old enough."""
         if not self._past or self._past[-1].scene_token != frame.scene_token:
             return None
         ages_us = [frame.timestamp_us - past.timestamp_us for past in self._past]
         if not 0 < ages_us[-1] <= 1e6 * self.source.config.max_gap_s:
             return None
-        old = [past for past, age in zip(self._past, ages_us, strict=True) if age >= _MOTION_US]
-        return old[-1] if old else self._past[0]
+        nearest = min(range(len(ages_us)), key=lambda row: abs(ages_us[row] - _MOTION_US))
+        return self._past[nearest] if ages_us[nearest] >= _MIN_MOTION_US else None
 
     def _remember(self, frame: Frame, reset: Reset) -> None:
         past = () if reset is not Reset.NONE else self._past

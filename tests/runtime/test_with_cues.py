@@ -191,7 +191,7 @@ def test_arrays_of_the_state_are_those_of_the_frame() -> None:
     np.testing.assert_array_equal(stream.state.elements.camera, [0])
 
 
-def test_the_own_motion_comes_from_a_frame_that_is_some_way_back() -> None:
+def test_the_own_motion_comes_from_the_frame_half_a_second_back() -> None:
     predictor = KnowingPredictor()
     stream = CueDetector(BoxDetector(), predictor).stream()
     drive(stream)
@@ -200,5 +200,5 @@ def test_the_own_motion_comes_from_a_frame_that_is_some_way_back() -> None:
         None if before is None else round((now - before) * 1e-6, 3)
         for now, before in zip(predictor.frames, predictor.previous_us, strict=True)
     ]
-    # the oldest frame until one is 0.4 s old; none of another scene
-    assert ages == [None, 0.1, 0.2, 0.3, *[0.4] * 8, None]
+    # none until one is 0.25 s old, then that nearest to 0.5 s; none of another scene
+    assert ages == [None, None, None, 0.3, 0.4, *[0.5] * 7, None]
