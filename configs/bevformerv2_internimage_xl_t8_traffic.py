@@ -23,6 +23,7 @@ CONFIG = replace(
         roi_image_cells=20,
         max_candidates=100,
         max_elements=60,
+        speed_limits_kmh=(20, 30, 40, 50, 60, 70, 80),
         samples=8,
     ),
 )

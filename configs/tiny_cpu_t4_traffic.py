@@ -11,7 +11,9 @@ from bevstack.configs.tiny_cpu_t4 import CONFIG as T4
 CONFIG = replace(
     T4,
     name="tiny_cpu_t4_traffic",
-    traffic=TrafficConfig(train_backbone=False, samples=4),
+    traffic=TrafficConfig(
+        train_backbone=False, samples=4, speed_limits_kmh=(20, 30, 40, 50, 60, 70, 80)
+    ),
     training=replace(
         T4.training,
         num_steps=12_000,

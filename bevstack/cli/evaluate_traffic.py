@@ -116,6 +116,7 @@ def _figures(scores: TrafficScores) -> list[tuple[str, str]]:
         ("macro AP, attributes with true elements", macro(list(elements.attributes))),
         ("macro AP of signs from 10 px", macro(list(elements.signs))),
         ("colour given a match, from 6 px", color_accuracy(elements.confusion)),
+        ("speed limit given a match, from 16 px", elements.numbers.accuracy),
     ]
     if scores.states and scores.relevance and scores.advice:
         figures += [

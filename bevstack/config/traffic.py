@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from bevstack.config.checks import check
 from bevstack.config.limits import check_section
 
+KMH_PER_MPS = 3.6
 MAX_STAGE = 3  # of a backbone, at stride 32
 
 
@@ -34,6 +35,7 @@ class TrafficConfig:
     score_threshold: float = 0.03  # lowest score of a prediction
     nms_iou: float = 0.4  # overlap of boxes of one kind above which the worse one is dropped
     bearing_std_px: float = 0.7  # standard deviation of a box's centre, across the line of sight
+    speed_limits_kmh: tuple[int, ...] = ()  # numbers on signs that are read; empty: none
     # Labels
     min_height_px: float = 5.0  # lower elements are neither positive nor negative
     min_visibility: float = 0.3  # nor are elements of which less is visible
@@ -85,6 +87,9 @@ class TrafficConfig:
         ascending = list(self.stages) == sorted(set(self.stages)) and len(self.stages) > 0
         inside = ascending and self.stages[0] == 0 and self.stages[-1] <= MAX_STAGE
         check("traffic.stages", inside, f"ascend from 0 to at most {MAX_STAGE}", self.stages)
+        limits = self.speed_limits_kmh
+        distinct = list(limits) == sorted(set(limits)) and all(limit > 0 for limit in limits)
+        check("traffic.speed_limits_kmh", distinct, "ascend from above 0", limits)
         cells = self.roi_image_cells
         check("traffic.roi_image_cells", cells % 4 == 0, "be a multiple of 4", cells)
         check("traffic.channels", self.channels % 8 == 0, "be a multiple of 8", self.channels)

@@ -62,5 +62,8 @@ def count_traffic(config: Config) -> TrafficCount:
         inputs = torch.empty(regions, model.regions.num_inputs)
         inner, hidden = run_and_count(model.regions.trunk, inputs)
         last, _ = run_and_count(model.regions.output, hidden)
+        passes = [backbone, dense, pixels, inner, last]
+        if model.regions.speed_limit is not None:
+            passes.append(run_and_count(model.regions.speed_limit, hidden)[0])
     own = count_parameters(model) - count_parameters(model.backbone)
-    return TrafficCount(own, (backbone, dense, pixels, inner, last), size)
+    return TrafficCount(own, tuple(passes), size)

@@ -49,6 +49,7 @@ def traffic_losses(output: TrafficOutput, batch: TrafficBatch, config: TrafficCo
         "shape": config.factor_weight,
         "pedestrian": config.factor_weight,
         "meaning": config.factor_weight,
+        "speed_limit": config.factor_weight,
         "depth": config.place_weight,
         "aspect": config.place_weight,
         "relevance": config.relevance_weight,
@@ -152,10 +153,16 @@ def _region_terms(
             prediction.pedestrian[rows], torch.where(sign, -1, wanted.pedestrian)
         ),
         "meaning": _class_loss(prediction.meaning[rows], torch.where(sign, wanted.meaning, -1)),
+        **_number_terms(prediction.speed_limit[rows], wanted.speed_limit),
         "depth": _known_mean(depth, wanted.depth_m.isfinite()),
         "aspect": _known_mean(aspect, wanted.aspect_rad.isfinite()),
         "relevance": _binary_loss(output.relevance[rows], wanted.relevance),
     }
+
+
+def _number_terms(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Return the loss of the numbers of speed limits; none if the head reads no numbers."""
+    return {"speed_limit": _class_loss(logits, labels)} if logits.shape[1] else {}
 
 
 def _class_loss(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:

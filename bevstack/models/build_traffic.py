@@ -51,24 +51,35 @@ def build_traffic_model(
 def read_traffic_weights(path: Path, config: Config, *, verify: bool = True) -> dict[str, Tensor]:
     """Read weights of the traffic model; of a file without this task, those of the backbone.
 
-    The rest then starts from the seed of the recipe.
+    The rest then starts from the seed of the recipe. So do the numbers of speed limits, if the file
+    reads none and the configuration does.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged.
     """
     _, tensors, metadata = read_weights_file(path, verify=verify)
+    stored: dict[str, Tensor] = {}
     if "traffic" in list_tasks(path, metadata):
-        return task_weights(tensors, "traffic")
+        stored = dict(task_weights(tensors, "traffic"))
+        if not traffic_section(config).speed_limits_kmh or any(map(_is_number, stored)):
+            return stored
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
         fresh: dict[str, Tensor] = build_traffic_model(config).state_dict()
+    if stored:
+        return {**{name: value for name, value in fresh.items() if _is_number(name)}, **stored}
     shared = {
         name: value.to(fresh[name].dtype)
         for name, value in tensors.items()
         if name.startswith(BACKBONE) and name in fresh
     }
     return {**fresh, **shared}
+
+
+def _is_number(name: str) -> bool:
+    """Return True for weights that read the numbers of speed limits."""
+    return name.startswith("regions.speed_limit.")
 
 
 def traffic_model_with(

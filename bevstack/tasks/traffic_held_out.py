@@ -62,6 +62,7 @@ def evaluate_traffic(
         "sign_map": signs,
         **colors,
         "color_accuracy": color_accuracy(scores.confusion),
+        "speed_limit_accuracy": scores.numbers.accuracy,
         "det_t": scores.det_t,
     }
     return Score({name: value for name, value in figures.items() if not np.isnan(value)}, scores)

@@ -31,6 +31,7 @@ class TrafficTargets:
     shape: Tensor  # (E,) int64, of LAMP_SHAPES
     pedestrian: Tensor  # (E,) int64, 1 if for pedestrians
     meaning: Tensor  # (E,) int64, of SIGN_MEANINGS
+    speed_limit: Tensor  # (E,) int64, of TrafficConfig.speed_limits_kmh
     depth_m: Tensor  # (E,) float32, along the optical axis
     aspect_rad: Tensor  # (E,) float32, turn of the face from the camera, 0 if it looks there
     relevance: Tensor  # (E, len(MANOEUVRES)) int64, 1 if it governs the own vehicle
@@ -62,7 +63,7 @@ class TrafficTargets:
         none = torch.zeros(0, dtype=torch.bool)
         boxes, relevance = torch.zeros(0, 4), torch.zeros(0, len(MANOEUVRES), dtype=torch.int64)
         return TrafficTargets(
-            whole, boxes, whole, none, whole, whole, whole, whole, real, real, relevance
+            whole, boxes, whole, none, whole, whole, whole, whole, whole, real, real, relevance
         )
 
     @staticmethod

@@ -67,6 +67,26 @@ def test_every_part_of_the_head_gets_a_gradient(model):
     assert all(name.startswith("backbone.levels.") for name in without)
 
 
+def test_the_number_of_a_speed_limit_is_learned():
+    config = dataclasses.replace(CONFIG, speed_limits_kmh=(30, 50))
+    batch = two_rigs(config)
+    numbers = TrafficModel(
+        config, InternImage(DETECTOR.backbone), grid=BEVGrid(shape=(10, 12)), bev_channels=8
+    ).train()
+
+    def loss(limit):
+        targets = dataclasses.replace(batch.targets, speed_limit=torch.tensor([-1, limit, -1]))
+        given = dataclasses.replace(batch, targets=targets)
+        torch.manual_seed(1)  # the true boxes among the regions are shifted at random
+        return traffic_losses(numbers(batch.views, targets), given, config)
+
+    assert float(loss(-1).terms["speed_limit"]) == 0
+    term = loss(1)
+    assert 0 < float(term.terms["speed_limit"]) < 2
+    term.total.backward()
+    assert numbers.regions.speed_limit.weight.grad.abs().sum() > 0
+
+
 def test_a_batch_without_labels_has_only_negatives(model):
     batch = dataclasses.replace(two_rigs(), targets=TrafficTargets.empty())
     losses = traffic_losses(model(batch.views, batch.targets), batch, CONFIG)

@@ -106,6 +106,19 @@ def test_samples_without_a_front_camera_give_no_loss_and_no_error(root):
     assert task.stack([None, None]) is None
 
 
+def test_weights_without_numbers_start_a_head_that_reads_numbers(tmp_path):
+    torch.manual_seed(4)
+    plain, numbers = settings(), settings(dataclasses.replace(SECTION, speed_limits_kmh=(30, 50)))
+    before = Traffic(plain).build_model().state_dict()
+    Traffic(plain).write_model(tmp_path / "plain.safetensors", before, {})
+    assert Traffic(plain).read_weights(tmp_path / "plain.safetensors").keys() == before.keys()
+    found = Traffic(numbers).read_weights(tmp_path / "plain.safetensors")
+    Traffic(numbers).build_model().load_state_dict(dict(found))
+    added = {"regions.speed_limit.weight", "regions.speed_limit.bias"}
+    assert found.keys() - before.keys() == added
+    assert all(torch.equal(found[name], value) for name, value in before.items())
+
+
 def test_a_configuration_without_lights_is_refused_by_name():
     with pytest.raises(ValueError, match="must have the section traffic; got small"):
         Traffic(CONFIG)

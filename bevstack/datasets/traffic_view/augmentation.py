@@ -1,7 +1,7 @@
 """Augmentation of the traffic view: light, zoom and mirror; colours keep their hue.
 
-Mirroring swaps left and right in signs, arrows and manoeuvres. A mirrored U-turn exists nowhere, so
-its labels become unknown.
+Mirroring swaps left and right in signs, arrows and manoeuvres. A mirrored U-turn and a mirrored
+number exist nowhere, so their labels become unknown.
 """
 
 from __future__ import annotations
@@ -126,6 +126,7 @@ def mirror_targets(targets: TrafficTargets, widths: Tensor) -> TrafficTargets:
         boxes_px=torch.stack((width - right, top, width - left, bottom), 1),
         shape=_swapped(targets.shape, LAMP_SHAPES),
         meaning=_swapped(targets.meaning, SIGN_MEANINGS),
+        speed_limit=torch.full_like(targets.speed_limit, UNKNOWN),
         aspect_rad=-targets.aspect_rad,
         relevance=relevance,
     )

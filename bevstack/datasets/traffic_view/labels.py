@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bevstack.config.traffic import TrafficConfig
+from bevstack.config.traffic import KMH_PER_MPS, TrafficConfig
 from bevstack.datasets.traffic_view.front_view import Crop
 from bevstack.geometry import invert_se3
 from bevstack.tables.names import EGO_LANE_TABLE
@@ -141,6 +141,14 @@ def class_of_meaning(element: TrafficElement) -> int:
     return SIGN_MEANINGS.index(name) if name in SIGN_MEANINGS else UNKNOWN
 
 
+def class_of_speed_limit(element: TrafficElement, limits_kmh: Sequence[int]) -> int:
+    """Return the index of a sign's number among the limits; -1 if it has none or another one."""
+    if element.speed_limit_mps is None:
+        return UNKNOWN
+    number = round(element.speed_limit_mps * KMH_PER_MPS)
+    return limits_kmh.index(number) if number in limits_kmh else UNKNOWN
+
+
 def label_image(
     elements: Sequence[TrafficElement],
     index: ElementIndex,
@@ -178,6 +186,9 @@ def label_image(
         shape=torch.tensor([class_of_shape(element) for element in chosen]),
         pedestrian=torch.tensor([_pedestrian(element) for element in chosen]),
         meaning=torch.tensor([class_of_meaning(element) for element in chosen]),
+        speed_limit=torch.tensor(
+            [class_of_speed_limit(element, config.speed_limits_kmh) for element in chosen]
+        ),
         depth_m=torch.tensor([depth for depth, _ in places]),
         aspect_rad=torch.tensor([aspect for _, aspect in places]),
         relevance=torch.tensor([index.relevance(element) for element in chosen]),

@@ -35,13 +35,14 @@ class ElementColumns:
     color: Ints  # (N,) index into LIGHT_COLORS; NO_COLOR of signs and if unknown
     lamp_box: Bools  # (N,) True: the box surrounds the lit lamp alone
     distance_m: Floats  # (N,) from the vehicle; NaN: unknown
+    speed_limit_mps: Floats  # (N,) number on a sign; NaN: none, or not read
     visibility: Floats  # (N,) 0..1 if true; ones if predicted
     scores: Floats  # (N,) of the attribute; ones if true
 
     def __post_init__(self) -> None:
         for name in ("boxes_px", "category", "attribute", "color", "lamp_box", "distance_m"):
             self._expect_length(name)
-        for name in ("visibility", "scores"):
+        for name in ("speed_limit_mps", "visibility", "scores"):
             self._expect_length(name)
 
     def _expect_length(self, name: str) -> None:
@@ -71,6 +72,7 @@ class ElementColumns:
             color=self.color[rows],
             lamp_box=self.lamp_box[rows],
             distance_m=self.distance_m[rows],
+            speed_limit_mps=self.speed_limit_mps[rows],
             visibility=self.visibility[rows],
             scores=self.scores[rows],
         )
@@ -95,6 +97,10 @@ def true_columns(
         color=np.array([true_color(e) for e in elements], np.int64),
         lamp_box=np.array([e.box_convention == LAMP for e in elements], np.bool_),
         distance_m=np.linalg.norm(gaps, axis=1),
+        speed_limit_mps=np.array(
+            [np.nan if e.speed_limit_mps is None else e.speed_limit_mps for e in elements],
+            np.float64,
+        ),
         visibility=np.array([e.visibility for e in elements], np.float64),
         scores=np.ones(count),
     )
@@ -123,6 +129,10 @@ def predicted_columns(
         np.zeros(len(some), np.bool_) if some.lamp_box is None else some.lamp_box
         for some in detections
     ]
+    limits = [
+        np.full(len(some), np.nan) if some.speed_limit_mps is None else some.speed_limit_mps
+        for some in detections
+    ]
     boxes = np.concatenate([np.zeros((0, 4)), *(some.boxes_px for some in detections)])
     positions = np.concatenate([np.zeros((0, 3)), *(some.position_m for some in detections)])
     return ElementColumns(
@@ -133,6 +143,7 @@ def predicted_columns(
         color=np.where(is_light, _joined(colors, np.int64), NO_COLOR)[order],
         lamp_box=_joined(lamp_boxes, np.bool_)[order],
         distance_m=np.linalg.norm(positions, axis=1)[order],
+        speed_limit_mps=_joined(limits, np.float64)[order],
         visibility=np.ones(len(image)),
         scores=_joined([c for _, c in attributes], np.float64)[order],
     )

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,8 @@ HEIGHT_EDGES_PX = (0.0, 4.0, 6.0, 8.0, 10.0, 16.0, 24.0, np.inf)
 DISTANCE_EDGES_M = (0.0, 10.0, 20.0, 30.0, 50.0, 80.0, np.inf)
 MIN_VISIBILITY = 0.3
 LIGHT_HEIGHT_PX, SIGN_HEIGHT_PX = 6.0, 10.0  # from which lights and signs can be read
+NUMBER_HEIGHT_PX = 16.0  # from which the number of a speed limit can be read
+_SAME_NUMBER_MPS = 0.14  # half of 1 km/h
 LIGHT_ATTRIBUTES = tuple(map(TRAFFIC_ELEMENT_ATTRIBUTES.index, ("red", "green", "yellow")))
 SIGN_ATTRIBUTES = tuple(range(4, NUM_ATTRIBUTES))  # the nine meanings
 ALL_ATTRIBUTES = tuple(range(NUM_ATTRIBUTES))
@@ -77,6 +80,18 @@ class Precision:
     value: float  # NaN without true elements
     num_truth: int
     num_predictions: int  # right and wrong ones
+
+
+class ReadNumbers(NamedTuple):
+    """The numbers of matched signs for speed limits."""
+
+    right: int
+    total: int
+
+    @property
+    def accuracy(self) -> float:
+        """Return the share that was read; NaN without any."""
+        return self.right / self.total if self.total else float("nan")
 
 
 class MatchedElements:
@@ -171,6 +186,21 @@ class MatchedElements:
         counts = np.bincount(cells, weight, minlength=len(LIGHT_COLORS) ** 2)
         return counts.astype(np.int64).reshape(len(LIGHT_COLORS), len(LIGHT_COLORS))
 
+    def read_numbers(self, min_height_px: float = NUMBER_HEIGHT_PX) -> ReadNumbers:
+        """Count the numbers of matched signs for speed limits; one that was not read is wrong.
+
+        A sign is matched whatever its meaning. Signs below the height or hardly visible are not
+        counted.
+        """
+        truth, predictions = self.truth, self.predictions
+        rows = np.flatnonzero(self.by_category != NO_MATCH)
+        true_rows = self.by_category[rows]
+        kept = np.isfinite(truth.speed_limit_mps) & (truth.height_px >= min_height_px)
+        kept &= self.visible
+        rows, true_rows = rows[kept[true_rows]], true_rows[kept[true_rows]]
+        error = predictions.speed_limit_mps[rows] - truth.speed_limit_mps[true_rows]
+        return ReadNumbers(int((np.abs(error) < _SAME_NUMBER_MPS).sum()), len(rows))
+
     def _match(self, truth_label: Ints, prediction_label: Ints) -> Ints:
         same = truth_label[self._pairs.truth] == prediction_label[self._pairs.prediction]
         pairs = type(self._pairs)(self._pairs.truth[same], self._pairs.prediction[same])
@@ -208,6 +238,7 @@ class ElementScores:
     by_distance: tuple[tuple[Range, tuple[Precision, ...]], ...]
     confusion: Ints  # of colours, from 6 px
     by_convention: tuple[tuple[str, tuple[Precision, ...]], ...]  # "housing", "lamp"
+    numbers: ReadNumbers  # of speed limits, from 16 px
 
     @property
     def det_t(self) -> float:
@@ -228,6 +259,7 @@ def score_elements(matched: MatchedElements) -> ElementScores:
         by_distance=tuple(_ranges(matched, DISTANCES)),
         confusion=matched.color_confusion(),
         by_convention=tuple(_conventions(matched)),
+        numbers=matched.read_numbers(),
     )
 
 

@@ -130,6 +130,10 @@ def metrics_to_json(scores: TrafficScores) -> dict[str, Any]:
         "AP_by_distance_m": {bounds.name: _by_name(p) for bounds, p in elements.by_distance},
         "AP_by_box_convention": {name: _by_name(p) for name, p in elements.by_convention},
         "color_given_match": color_accuracy(elements.confusion),
+        "speed_limit_given_match_from_16_px": {
+            "accuracy": elements.numbers.accuracy,
+            "true": elements.numbers.total,
+        },
         "color_confusion": {
             true: dict(zip(LIGHT_COLORS, row, strict=True))
             for true, row in zip(LIGHT_COLORS, elements.confusion.tolist(), strict=True)

@@ -9,13 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bevstack.config.traffic import TrafficConfig
+from bevstack.config.traffic import KMH_PER_MPS, TrafficConfig
 from bevstack.models.layers.nms import suppress
 from bevstack.models.traffic.calibration import Calibration
 from bevstack.models.traffic.model import TrafficOutput
 from bevstack.types.traffic_batch import LAMP_ONLY, SIGN, TrafficViews
 from bevstack.types.traffic_detections import TrafficDetections
-from bevstack.vocabulary import ROAD_SIGN, TRAFFIC_LIGHT
+from bevstack.vocabulary import ROAD_SIGN, SIGN_MEANINGS, TRAFFIC_LIGHT
+
+LEAST_SHARE = 0.5  # a less probable number counts as not read
 
 
 @torch.no_grad()
@@ -29,7 +31,7 @@ def decode(
     scores = calibration.score(output.region.score, output.regions.kind)
     kept = [_best_of_image(output, scores, image, config) for image in range(len(views.image_size))]
     chosen = torch.cat([*kept, torch.zeros(0, dtype=torch.int64, device=scores.device)])
-    detections = _detections(output, views, calibration, scores, chosen)
+    detections = _detections(output, views, calibration, scores, chosen, config)
     samples = _array(views.sample[output.regions.image[chosen]])
     parts = [detections[samples == row] for row in range(len(views.ego_motion))]
     return [part[np.argsort(-part.scores, kind="stable")] for part in parts]
@@ -51,6 +53,7 @@ def _detections(
     calibration: Calibration,
     scores: Tensor,
     rows: Tensor,  # (E,)
+    config: TrafficConfig,
 ) -> TrafficDetections:
     image, kind = output.regions.image[rows], output.regions.kind[rows]
     region, place = output.region, output.place
@@ -77,7 +80,21 @@ def _detections(
         relevance=_array(relevance.double()),
         lamp_box=_array(kind == LAMP_ONLY),
         pedestrian=_array(pedestrian),
+        speed_limit_mps=_numbers(output, rows, config) if config.speed_limits_kmh else None,
     )
+
+
+def _numbers(
+    output: TrafficOutput,
+    rows: Tensor,  # (E,)
+    config: TrafficConfig,
+) -> NDArray[np.float64]:  # (E,)
+    """Return the number of every sign that is most probably a speed limit; NaN: none was read."""
+    shares, best = output.region.speed_limit[rows].double().softmax(1).max(1)
+    limits_mps = best.new_tensor(config.speed_limits_kmh).double()[best] / KMH_PER_MPS
+    is_limit = output.region.meaning[rows].argmax(1) == SIGN_MEANINGS.index("speed_limit")
+    is_limit &= (output.regions.kind[rows] == SIGN) & (shares > LEAST_SHARE)
+    return _array(torch.where(is_limit, limits_mps, torch.nan))
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:

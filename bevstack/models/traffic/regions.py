@@ -34,6 +34,7 @@ class RegionOutput:
     shape: Tensor  # (R, len(LAMP_SHAPES)) logits
     pedestrian: Tensor  # (R,) logit
     meaning: Tensor  # (R, len(SIGN_MEANINGS)) logits
+    speed_limit: Tensor  # (R, len(TrafficConfig.speed_limits_kmh)) logits
     depth: Tensor  # (R, 2) correction of the logarithm of the depth, and log of its spread
     aspect: Tensor  # (R, 2) turn of the face from the camera, rad, and log of its spread
     hidden: Tensor  # (R, D)
@@ -68,6 +69,9 @@ class RegionHead(nn.Module):
         self.output = nn.Linear(hidden, sum(_SPLIT))
         nn.init.normal_(self.output.weight, std=0.01)
         nn.init.zeros_(self.output.bias)
+        # Apart, so that weights without numbers fit a configuration without them
+        limits = len(config.speed_limits_kmh)
+        self.speed_limit = nn.Linear(hidden, limits) if limits else None
 
     def forward(
         self,
@@ -93,10 +97,17 @@ class RegionHead(nn.Module):
             shape=shape,
             pedestrian=pedestrian[:, 0],
             meaning=meaning,
+            speed_limit=self._read_number(hidden),
             depth=_bounded(depth),
             aspect=_bounded(aspect),
             hidden=hidden,
         )
+
+    def _read_number(self, hidden: Tensor) -> Tensor:  # (R, D) to (R, K)
+        if self.speed_limit is None:
+            return hidden.new_zeros(len(hidden), 0)
+        logits: Tensor = self.speed_limit(hidden)
+        return logits.float()
 
 
 def sample_boxes(

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from bevstack.config import TrainingConfig
+from bevstack.datasets.traffic_view.augmentation import TrafficAugmentation
 from bevstack.datasets.traffic_view.balance import balanced_order, repeat_factors, state_presence
 from bevstack.datasets.traffic_view.front_view import (
     choose_front_cameras,
@@ -93,6 +94,22 @@ def test_colour_and_shape_come_from_lamps_or_else_from_the_attribute():
     assert LAMP_SHAPES[class_of_shape(old)] == "circle"
     sign = element(view, (9, 0, 2), lamps=None, category=2, attribute=5)
     assert class_of_color(sign) == class_of_shape(sign) == -1
+
+
+def test_the_number_of_a_speed_limit_is_one_of_the_configured_ones():
+    view = camera()
+    sign = {"category": 2, "attribute": 0, "lamps": None, "meaning": "speed_limit"}
+    signs = [
+        element(view, (9, 1.5 * side, 2), token=str(side), speed_limit_mps=speed, **sign)
+        for side, speed in ((-1, 8.3333), (0, 13.8889), (1, 25.0))
+    ]
+    config = dataclasses.replace(CONFIG, speed_limits_kmh=(30, 50))
+    plain = sample(view, [*signs, element(view, (12, 0, 4))], config=config)
+    assert plain.targets.speed_limit.tolist() == [0, 1, -1, -1]  # 90 km/h is not configured
+    mirrored = sample(view, signs, config=config, augmentation=TrafficAugmentation(mirror=True))
+    assert mirrored.targets.speed_limit.tolist() == [-1] * 3  # mirrored digits
+    with pytest.raises(ValueError, match="speed_limits_kmh must ascend"):
+        dataclasses.replace(CONFIG, speed_limits_kmh=(50, 30))
 
 
 def test_an_element_governs_the_own_lane_for_the_manoeuvres_it_names():

@@ -37,6 +37,11 @@ def columns(rng: np.random.Generator, count: int, *, predicted: bool) -> Element
         color=np.where(category == 1, rng.integers(0, 4, count), -1),
         lamp_box=rng.random(count) < 0.3,
         distance_m=rng.uniform(0, 100, count),
+        speed_limit_mps=np.where(
+            (category == 2) & (rng.random(count) < 0.7),
+            rng.integers(2, 5, count) * 10 / 3.6,
+            np.nan,
+        ),
         visibility=np.ones(count) if predicted else rng.choice([0.1, 0.3, 0.9], count),
         scores=rng.choice([0.1, 0.4, 0.4, 0.8], count) if predicted else np.ones(count),
     )
@@ -181,3 +186,19 @@ def test_detections_of_frames_become_columns_in_the_order_of_their_images() -> N
     assert (found.attribute[row], found.scores[row]) == (attributes[0], confidences[0])
     assert found.distance_m[row] == pytest.approx(float(np.linalg.norm(frames[0].position_m[0])))
     assert len(predicted_columns([], [])) == 0
+
+
+def test_numbers_of_speed_limits_are_counted_given_a_match() -> None:
+    rng = np.random.default_rng(8)
+    truth, guess = columns(rng, 90, predicted=False), columns(rng, 90, predicted=True)
+    right = total = 0
+    for row, t in taken(truth, guess, "category").items():
+        height = truth.boxes_px[t, 3] - truth.boxes_px[t, 1]
+        if np.isnan(truth.speed_limit_mps[t]) or height < 6 or truth.visibility[t] < 0.3:
+            continue
+        total += 1
+        right += bool(abs(guess.speed_limit_mps[row] - truth.speed_limit_mps[t]) * 3.6 < 0.5)
+    found = MatchedElements(truth, guess).read_numbers(6.0)
+    assert found == (right, total) and 0 < right < total
+    assert found.accuracy == right / total
+    assert np.isnan(MatchedElements(truth, guess).read_numbers(100.0).accuracy)

@@ -19,6 +19,7 @@ from bevstack.models.traffic.place import locate
 from bevstack.models.traffic.regions import RegionOutput, sample_boxes
 from bevstack.models.traffic.relevance import sample_bev
 from bevstack.types.traffic_batch import LIGHT, SIGN
+from bevstack.vocabulary import ROAD_SIGN, SIGN_MEANINGS
 from tests.models.traffic.cases import CONFIG, camera, element, sample, two_rigs
 from tests.small_world import CONFIG as DETECTOR
 
@@ -47,6 +48,7 @@ def region_output(boxes, depth=0.0, log_spread=-2.0, aspect=0.0):
         shape=torch.zeros(count, 11),
         pedestrian=zeros,
         meaning=torch.zeros(count, 12),
+        speed_limit=torch.zeros(count, 0),
         depth=pair(depth, log_spread),
         aspect=pair(aspect, log_spread),
         hidden=torch.zeros(count, CONFIG.roi_channels),
@@ -141,6 +143,35 @@ def test_relevance_takes_the_bev_map_at_the_element(model):
         plain, with_map = model(batch.views), model(batch.views, bev=maps)
     assert not torch.allclose(plain.relevance, with_map.relevance)
     torch.testing.assert_close(plain.region.color, with_map.region.color)
+
+
+def test_numbers_of_speed_limits_are_read_from_signs_for_speed_limits():
+    config = dataclasses.replace(CONFIG, speed_limits_kmh=(30, 50), score_threshold=0)
+    torch.manual_seed(0)
+    backbone = InternImage(DETECTOR.backbone)
+    numbers = TrafficModel(config, backbone, grid=GRID, bev_channels=8).eval()
+    batch = two_rigs()
+    with torch.no_grad():
+        output = numbers(batch.views)
+    region, regions = output.region, output.regions
+    meaning = torch.zeros_like(region.meaning)
+    meaning[:, SIGN_MEANINGS.index("speed_limit")] = 5.0
+    limit = torch.tensor([[0.0, 4.0]]).repeat(len(meaning), 1)
+    limit[regions.image == 1] = 0.0  # equally probable: not read
+    kind = torch.where(torch.arange(len(limit)) % 2 == 0, SIGN, LIGHT)
+
+    def decoded(**fields):
+        changed = dataclasses.replace(region, **fields)
+        given = output._replace(region=changed, regions=regions._replace(kind=kind))
+        return decode(given, batch.views, config, numbers.calibration)
+
+    first, second = decoded(meaning=meaning, speed_limit=limit)
+    sign = first.category == ROAD_SIGN
+    assert sign.any() and not sign.all()
+    np.testing.assert_allclose(first.speed_limit_mps[sign], 50 / 3.6)
+    assert np.isnan(first.speed_limit_mps[~sign]).all() and np.isnan(second.speed_limit_mps).all()
+    no_limits, _ = decoded(meaning=-meaning, speed_limit=limit)
+    assert np.isnan(no_limits.speed_limit_mps).all()
 
 
 def test_temperature_makes_probabilities_fit_frequencies():
