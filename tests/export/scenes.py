@@ -62,17 +62,21 @@ def random_objects(rng: np.random.Generator, count: int, *, tracks: bool) -> Pla
     """Return objects of random classes; a tenth of detections has no velocity."""
     velocity = rng.normal(size=(count, 2)) * rng.choice((0, 1, 12), (count, 1))
     root = rng.normal(size=(count, 4, 4))
-    if not tracks:
+    identity = rng.choice(1000, count, replace=False)
+    classes = rng.choice(len(DETECTION_CLASSES), count)
+    if tracks:  # a track keeps its class
+        classes = identity % len(DETECTION_CLASSES)
+    else:
         velocity[rng.random(count) < 0.1] = np.nan
     return PlanningObjects(
-        class_names=tuple(rng.choice(DETECTION_CLASSES, count).tolist()),
+        class_names=tuple(DETECTION_CLASSES[index] for index in classes),
         scores=rng.random(count),
         center=rng.uniform(-1, 1, (count, 3)) * (80, 80, 4),
         size=rng.uniform(0.2, 15, (count, 3)),
         yaw=rng.uniform(-math.pi, math.pi, count),
         velocity=velocity,
         covariance=root @ root.swapaxes(-1, -2) if tracks else None,
-        identity=rng.choice(1000, count, replace=False) if tracks else None,
+        identity=identity if tracks else None,
         last_seen_us=np.full(count, START_US) if tracks else None,
         turn_rate=rng.normal(0, 0.2, count) if tracks else None,
         turn_rate_std=rng.uniform(0, 0.1, count) if tracks else None,

@@ -6,7 +6,9 @@ own conventions exist only in its file.
 
 from __future__ import annotations
 
+import itertools
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -237,6 +239,25 @@ class PlanningFrame:
     @property
     def _turn(self) -> Floats:  # (2, 2)
         return self.world_from_ego[:2, :2]
+
+
+def check_one_drive(frames: Sequence[PlanningFrame]) -> None:
+    """Check that frames follow one another in one drive.
+
+    Raises:
+        ValueError: they do not.
+    """
+    for earlier, later in itertools.pairwise(frames):
+        if earlier.drive != later.drive:
+            raise ValueError(
+                f"frames must be of one drive; got {earlier.drive!r} and {later.drive!r}: export "
+                "each drive to its own file"
+            )
+        if earlier.timestamp_us >= later.timestamp_us:
+            raise ValueError(
+                f"frames must be in order of time; got {later.timestamp_us} us after "
+                f"{earlier.timestamp_us} us"
+            )
 
 
 def rotated_to_object(
