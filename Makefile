@@ -71,8 +71,13 @@ $(VENV)/.torch: $(VENV)/.torch-wanted
 $(VENV)/.installed-%: $(VENV)/.torch $(BUILD_INPUTS)
 	PATH="$(abspath $(VENV))/bin:$$PATH" $(VENV)/bin/python -m pip install --no-build-isolation \
 	  -e '.$(if $(filter base,$*),,[$*])'
+	$(if $(filter base,$*),,$(VENV)/bin/python -m pip install --no-deps $(VCD))
 	$(VENV)/bin/bevstack doctor
 	@touch $(VENV)/.installed-base $@
+
+# Reader of exported OpenLABEL. Without its dependencies: the tests need none of them, and they take
+# 536 MB.
+VCD = vcd==6.0.3
 
 # Waiting threads sleep: spinning ones take the processor from those that work.
 THREADS = OMP_NUM_THREADS=$(CORES) OMP_WAIT_POLICY=passive

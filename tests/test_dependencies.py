@@ -19,9 +19,14 @@ DISTRIBUTIONS = {
     "yaml": "pyyaml",
     "nuscenes": "nuscenes-devkit",
     "pyquaternion": "nuscenes-devkit",  # which needs it and passes it on
+    "osi3": "osi-python",
+    "osi3trace": "osi-python",
+    "mcap_ros2": "mcap-ros2-support",
+    "google": "protobuf",
 }
 # Imported only where it is installed, with a remedy or a skip if it is not.
-OPTIONAL = {"mmcv", "mmdet", "mmengine", "transformers", "timm"}
+# vcd: make installs it without its dependencies of 536 MB, which no extra can express.
+OPTIONAL = {"mmcv", "mmdet", "mmengine", "transformers", "timm", "vcd"}
 OWN = {"bevstack", "tests", "ops", "benchmarks", "tools", "visualize", "data", "configs", "setup"}
 tomllib = pytest.importorskip("tomllib")  # from Python 3.11 on
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -54,7 +59,7 @@ def distributions_of(files: list[Path]) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("files", "extras"),
     [
-        (PACKAGE_FILES, ("nuscenes", "tensorboard", "maps")),
+        (PACKAGE_FILES, ("nuscenes", "tensorboard", "maps", "ros", "export")),
         ((*TEST_FILES, *PROGRAM_FILES), tuple(EXTRAS)),
     ],
     ids=["package", "tests and programs"],

@@ -18,6 +18,7 @@ PROGRAM = (
     '#!/bin/sh\necho "$(basename "$0") $*" >> "{log}"\ncase "$*" in *--dry-run*) exit 1;; esac\n'
 )
 TORCH, BASE, ALL = "install torch==2.13.0", "-e .", "-e .[test,nuscenes,dev]"
+VCD = "install --no-deps vcd==6.0.3"
 
 
 @pytest.fixture
@@ -51,12 +52,12 @@ def test_the_demo_installs_the_base_and_the_tests_add_their_packages(make) -> No
     calls, _ = make("demo")
     assert installs(calls) == [TORCH, BASE]
     assert calls[-1] == "bevstack demo --out out/demo"
-    assert installs(make("install")[0]) == [ALL]
+    assert installs(make("install")[0]) == [ALL, VCD]
     assert installs(make("demo")[0]) == installs(make("install")[0]) == []
 
 
 def test_after_the_tests_the_demo_installs_nothing(make) -> None:
-    assert installs(make("install")[0]) == [TORCH, ALL]
+    assert installs(make("install")[0]) == [TORCH, ALL, VCD]
     calls, output = make("train-demo")
     assert calls == ["bevstack train-demo --out out/train_demo"] and PAGE not in output
 

@@ -13,6 +13,9 @@ MODULE_EXTRAS = (
     ("nuscenes", "nuscenes"),
     ("tensorboard", "tensorboard"),
     ("lanelet2", "maps"),
+    ("rosbags", "ros"),
+    ("mcap", "ros"),
+    ("osi3", "export"),
 )
 
 # Errors of the operating system: errno -> (requirement on the path, remedy).

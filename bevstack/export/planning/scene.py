@@ -78,9 +78,11 @@ class PlanningObjects:
             raise ValueError(f"objects.size must be positive; got {self.size.min():g}")
         if not ((self.scores >= 0) & (self.scores <= 1)).all():
             raise ValueError(f"objects.scores must be from 0 to 1; got {self.scores.tolist()}")
-        if self.identity is not None and len(np.unique(self.identity)) < count:
+        identity = self.identity
+        if identity is not None and (len(np.unique(identity)) < count or (identity < 0).any()):
             raise ValueError(
-                f"objects.identity must be unique in a frame; got {self.identity.tolist()}"
+                "objects.identity must be unique in a frame and not negative; got "
+                f"{identity.tolist()}"
             )
 
     def __len__(self) -> int:

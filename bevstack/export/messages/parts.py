@@ -1,0 +1,104 @@
+"""Messages that every format shares: header, pose, covariance, transform, text."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bevstack.export.messages.store import MessageStore
+from bevstack.geometry import quaternion_from_rotation
+
+Floats = NDArray[np.float64]
+
+
+def make_time(store: MessageStore, timestamp_us: int) -> Any:
+    """Return a time of microseconds, exactly."""
+    seconds, micros = divmod(timestamp_us, 1_000_000)
+    return store["builtin_interfaces/Time"](sec=seconds, nanosec=1000 * micros)
+
+
+def make_header(store: MessageStore, timestamp_us: int, frame_id: str) -> Any:
+    """Return a header; that of ROS 1 counts from 0."""
+    sequence = {"seq": 0} if store.is_ros1 else {}
+    stamp = make_time(store, timestamp_us)
+    return store["std_msgs/Header"](**sequence, stamp=stamp, frame_id=frame_id)
+
+
+def make_vector(store: MessageStore, values: Floats) -> Any:
+    """Return a vector of three numbers."""
+    x, y, z = values.tolist()
+    return store["geometry_msgs/Vector3"](x=x, y=y, z=z)
+
+
+def make_pose(store: MessageStore, position: Floats, yaw_rad: float) -> Any:
+    """Return a pose of an upright object."""
+    x, y, z = position.tolist()
+    turn = {"x": 0.0, "y": 0.0, "z": math.sin(yaw_rad / 2), "w": math.cos(yaw_rad / 2)}
+    return store["geometry_msgs/Pose"](
+        position=store["geometry_msgs/Point"](x=x, y=y, z=z),
+        orientation=store["geometry_msgs/Quaternion"](**turn),
+    )
+
+
+def planar_covariance(
+    block: Floats | None,  # (2, 2) of x and y
+) -> Floats:  # (36,) row by row
+    """Return the covariance of (x, y, z, rx, ry, rz); 0 where it is unknown, as ROS has it."""
+    covariance = np.zeros((6, 6))
+    if block is not None:
+        covariance[:2, :2] = block
+    return covariance.ravel()
+
+
+def make_pose_with_covariance(
+    store: MessageStore, position: Floats, yaw_rad: float, block: Floats | None
+) -> Any:
+    """Return a pose and the covariance of its x and y in the same frame."""
+    return store["geometry_msgs/PoseWithCovariance"](
+        pose=make_pose(store, position, yaw_rad),
+        covariance=planar_covariance(block),
+    )
+
+
+def make_twist_with_covariance(
+    store: MessageStore,
+    velocity: Floats,  # (2,)
+    block: Floats | None,  # (2, 2)
+    turn_rate: float,
+) -> Any:
+    """Return a velocity and its covariance in the object's axes, and its turn rate."""
+    linear = make_vector(store, np.array((*velocity, 0.0)))
+    angular = make_vector(store, np.array((0.0, 0.0, turn_rate)))
+    return store["geometry_msgs/TwistWithCovariance"](
+        twist=store["geometry_msgs/Twist"](linear=linear, angular=angular),
+        covariance=planar_covariance(block),
+    )
+
+
+def make_transform(
+    store: MessageStore,
+    timestamp_us: int,
+    parent_from_child: Floats,  # (4, 4)
+    frames: tuple[str, str],  # parent, child
+) -> Any:
+    """Return a message for /tf with one transform."""
+    w, x, y, z = quaternion_from_rotation(torch.from_numpy(parent_from_child[:3, :3])).tolist()
+    transform = store["geometry_msgs/Transform"](
+        translation=make_vector(store, parent_from_child[:3, 3]),
+        rotation=store["geometry_msgs/Quaternion"](x=x, y=y, z=z, w=w),
+    )
+    stamped = store["geometry_msgs/TransformStamped"](
+        header=make_header(store, timestamp_us, frames[0]),
+        child_frame_id=frames[1],
+        transform=transform,
+    )
+    return store["tf2_msgs/TFMessage"](transforms=[stamped])
+
+
+def make_text(store: MessageStore, text: str) -> Any:
+    """Return a text."""
+    return store["std_msgs/String"](data=text)

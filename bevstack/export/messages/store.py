@@ -1,0 +1,97 @@
+"""A store of message types: a distribution's own, and those of ``definitions``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bevstack.export.messages.definitions import (
+    AUTOWARE_GROUPS,
+    AUTOWARE_MESSAGES,
+    AUTOWARE_VERSIONS,
+    TF_MESSAGE,
+    VISION_MESSAGES_ROS1,
+    VISION_MESSAGES_ROS2,
+)
+
+if TYPE_CHECKING:
+    from rosbags.typesys.store import Typestore
+
+ROS1_DISTROS = ("noetic",)
+ROS2_DISTROS = ("humble", "iron", "jazzy", "kilted")
+DISTROS = (*ROS1_DISTROS, *ROS2_DISTROS)
+DEFAULT_DISTRO = "humble"
+DEFAULT_AUTOWARE = "1.8"
+
+
+@dataclass(frozen=True)
+class MessageStore:
+    """Message types of one distribution, and their serialisation."""
+
+    distro: str  # of DISTROS
+    autoware: str  # of AUTOWARE_VERSIONS
+    types: Typestore
+
+    @property
+    def is_ros1(self) -> bool:
+        """Return True for a distribution of ROS 1."""
+        return self.distro in ROS1_DISTROS
+
+    def __getitem__(self, name: str) -> Any:
+        """Return the class of a type such as "std_msgs/String"; it takes the fields by keyword.
+
+        Raises:
+            ValueError: the distribution does not have the type.
+        """
+        full = full_name(name)
+        if full not in self.types.types:
+            raise ValueError(f"message type must be one of {self.distro}; got {name!r}")
+        return self.types.types[full]
+
+    def to_bytes(self, message: Any) -> bytes:
+        """Return a message as it stands in a bag: CDR in ROS 2."""
+        serialise = self.types.serialize_ros1 if self.is_ros1 else self.types.serialize_cdr
+        return bytes(serialise(message, message.__msgtype__))
+
+    def definition(self, name: str) -> str:
+        """Return the text of a type and of all types that it uses, as bags hold it."""
+        text, _ = self.types.generate_msgdef(full_name(name), ros_version=1 if self.is_ros1 else 2)
+        return text
+
+
+def open_store(distro: str = DEFAULT_DISTRO, autoware: str = DEFAULT_AUTOWARE) -> MessageStore:
+    """Return the types of a distribution, of Autoware (ROS 2 alone) and of vision_msgs.
+
+    Raises:
+        ModuleNotFoundError: rosbags is not installed (the extra ``ros``).
+        ValueError: the distribution or the version is unknown.
+    """
+    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+    if distro not in DISTROS:
+        raise ValueError(f"distro must be one of {', '.join(DISTROS)}; got {distro!r}")
+    if autoware not in AUTOWARE_VERSIONS:
+        raise ValueError(
+            f"autoware must be one of {', '.join(AUTOWARE_VERSIONS)}; got {autoware!r}"
+        )
+    ros = 1 if distro in ROS1_DISTROS else 2
+    types = get_typestore(Stores[f"ROS{ros}_{distro.upper()}"])
+    added: dict[str, Any] = {}
+    for name, text in _added_messages(ros, autoware).items():
+        if name not in types.types:
+            added |= get_types_from_msg(text, name)
+    types.register(added)
+    return MessageStore(distro, autoware, types)
+
+
+def full_name(name: str) -> str:
+    """Return "std_msgs/msg/String" for "std_msgs/String"."""
+    return name if "/msg/" in name else name.replace("/", "/msg/")
+
+
+def _added_messages(ros: int, autoware: str) -> Mapping[str, str]:
+    if ros == 1:
+        return {**VISION_MESSAGES_ROS1, **TF_MESSAGE}
+    groups = AUTOWARE_GROUPS.get(autoware, AUTOWARE_GROUPS["1.8"])
+    return {**AUTOWARE_MESSAGES, **groups, **VISION_MESSAGES_ROS2}
