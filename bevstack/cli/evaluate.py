@@ -2,6 +2,7 @@
 
 The scores equal those of nuscenes-devkit 1.2 to the last bit and take seconds; the devkit is not
 needed. The command writes metrics_summary.json and metrics_details.json in the devkit's format.
+With --tracking it scores tracks by AMOTA, also as the devkit does.
 With --openlane it scores lanes, lights, signs and their topology as OpenLane-V2 does.
 """
 
@@ -11,6 +12,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bevstack.cli.evaluate_tracks import add_tracking, run_tracking
 from bevstack.cli.evaluate_traffic import (
     add_openlane,
     add_traffic,
@@ -48,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "needs no --split or --scene",
     )
     add_classes(parser)
+    add_tracking(parser)
     add_openlane(parser)
     add_traffic(parser)
     parser.add_argument(
@@ -110,6 +113,8 @@ def run(args: argparse.Namespace) -> int:
         return run_openlane(args)
     if args.traffic is not None:
         return run_traffic(args)
+    if args.tracking:
+        return run_tracking(args)
     from bevstack.evaluation.metrics_source import check_owner, write_metrics_of
     from bevstack.tables.reader import Tables
 

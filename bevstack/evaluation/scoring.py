@@ -84,7 +84,7 @@ def load(
         kept = samples[np.isin(np.asarray(tables.samples.token)[samples], predicted)]
         samples = kept if len(kept) else samples  # without any, the check below gives the reason
     truth = ground_truth(tables, samples, strict=strict)
-    _check_samples(predicted, truth, split, tables, exact=exact)
+    check_samples(predicted, truth, split, tables, exact=exact)
     boxes = submission.boxes if exact else order_like_truth(submission.boxes, truth)
     return Loaded(Submission(submission.meta, boxes), truth, samples)
 
@@ -221,7 +221,7 @@ def _curve_lists(curve: Curve) -> Mapping[str, list[float]]:
     return {name: values.tolist() for name, values in columns.items()}
 
 
-def _check_samples(
+def check_samples(
     tokens: NDArray[np.str_],
     truth: GroundTruth,
     split: str | Sequence[str] | None,
@@ -229,7 +229,11 @@ def _check_samples(
     *,
     exact: bool,
 ) -> None:
-    """Check that results cover every sample of a split, and only those if ``exact``."""
+    """Check that results cover every sample of a split, and only those if ``exact``.
+
+    Raises:
+        ValueError: samples are missing, or belong to another split or version.
+    """
     if split is None:
         split_name = f"the version {tables.version}"
     else:

@@ -14,29 +14,43 @@ from bevstack.evaluation.detection3d.columns import BoxColumns
 from bevstack.evaluation.detection3d.metric_config import MetricConfig
 from bevstack.json_files import shorten
 
+DETECTION_SCORE = "detection_score"
 
-def check_predictions(boxes: BoxColumns, config: MetricConfig) -> None:
-    """Check that a detector can have predicted every box.
+
+def check_predictions(
+    boxes: BoxColumns, config: MetricConfig, *, score_field: str = DETECTION_SCORE
+) -> None:
+    """Check that a detector or a tracker can have predicted every box.
+
+    Args:
+        boxes: the predictions.
+        config: gives the limit of boxes per sample.
+        score_field: name of the scores; those of tracks may be negative.
 
     Raises:
         ValueError: too many boxes in a sample; a box that names another sample than the one that
             lists it; a value that is not finite (a velocity may be NaN); a size that is not
-            positive; a quaternion of zero length; a negative score. Names the first such box.
+            positive; a quaternion of zero length; a negative score of a detection. Names the first
+        such box.
     """
+    signed = score_field != DETECTION_SCORE
     _check_counts(boxes, config)
     for field, requirement in (
         ("translation", "finite"),
         ("size", "positive and finite"),
         ("rotation", "a finite quaternion of non-zero length"),
-        ("score", "a number of at least 0"),
+        ("score", "a finite number" if signed else "a number of at least 0"),
         ("velocity", "finite, or NaN if it is unknown"),
         ("named_sample", "the sample whose list holds the box"),
     ):
         if not _surely_valid(boxes, field):
-            _refuse(boxes, field, requirement, _valid_rows(boxes, field))
+            valid = _valid_rows(boxes, field, signed=signed)
+            _refuse(boxes, field, requirement, valid, score_field)
 
 
-def check_devkit_rules(boxes: BoxColumns, config: MetricConfig) -> None:
+def check_devkit_rules(
+    boxes: BoxColumns, config: MetricConfig, *, score_field: str = DETECTION_SCORE
+) -> None:
     """Check that nuscenes-devkit would accept the boxes when it loads and filters them.
 
     Raises:
@@ -49,7 +63,7 @@ def check_devkit_rules(boxes: BoxColumns, config: MetricConfig) -> None:
     for field in ("translation", "size", "rotation", "score"):
         values = getattr(boxes, field)
         valid = ~np.isnan(values.reshape(len(boxes), -1)).any(-1)
-        _refuse(boxes, field, "numbers, not NaN", valid)
+        _refuse(boxes, field, "numbers, not NaN", valid, score_field)
 
 
 def _surely_valid(boxes: BoxColumns, field: str) -> bool:
@@ -64,8 +78,8 @@ def _surely_valid(boxes: BoxColumns, field: str) -> bool:
     return field == "translation" or bool((values >= 0 if field == "score" else values > 0).all())
 
 
-def _valid_rows(boxes: BoxColumns, field: str) -> NDArray[np.bool_]:
-    """Return True for each box whose field is valid."""
+def _valid_rows(boxes: BoxColumns, field: str, *, signed: bool = False) -> NDArray[np.bool_]:
+    """Return True for each box whose field is valid; with ``signed``, scores may be negative."""
     values = getattr(boxes, field)
     valid: NDArray[np.bool_]
     if field == "named_sample":
@@ -73,7 +87,7 @@ def _valid_rows(boxes: BoxColumns, field: str) -> NDArray[np.bool_]:
     elif field == "velocity":
         valid = ~np.isinf(values).any(-1)
     elif field == "score":
-        valid = (values >= 0) & np.isfinite(values)
+        valid = ((values >= 0) | signed) & np.isfinite(values)
     elif field == "size":
         valid = np.isfinite(values).all(-1) & (values > 0).all(-1)
     elif field == "rotation":
@@ -94,13 +108,15 @@ def _check_counts(boxes: BoxColumns, config: MetricConfig) -> None:
         )
 
 
-def _refuse(boxes: BoxColumns, field: str, requirement: str, valid: NDArray[np.bool_]) -> None:
+def _refuse(
+    boxes: BoxColumns, field: str, requirement: str, valid: NDArray[np.bool_], score_field: str
+) -> None:
     """Raise an error that names the first invalid box, if there is one."""
     if valid.all():
         return
     row = int(np.argmin(valid))
     values = getattr(boxes, field)[row].tolist()
-    name = {"score": "detection_score", "named_sample": "sample_token"}.get(field, field)
+    name = {"score": score_field, "named_sample": "sample_token"}.get(field, field)
     if field == "named_sample":
         known = len(boxes.sample_tokens) > values >= 0
         values = shorten(str(boxes.sample_tokens[values])) if known else "an unknown sample"

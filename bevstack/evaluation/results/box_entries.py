@@ -25,21 +25,31 @@ Results = Mapping[str, Sequence[Mapping[str, object]]]  # sample token -> its bo
 
 _MAX_NAME = 100  # characters of a name that a similar one is searched for
 _INT64 = (1 << 63) - 1
-_TRACKING = ": these boxes are of the tracking task; give results of the detection task"
-
+NO_SCORE = -1.0  # the devkit's score of a box without one
 MAX_BOXES = 500  # per sample; the metric refuses more
 LABEL_FROM_NAME = {name: label for label, name in enumerate(DETECTION_CLASSES)}
 CODE_FROM_ATTRIBUTE = {"": NO_ATTRIBUTE, **{name: code for code, name in enumerate(ATTRIBUTES)}}
 
-_FIELDS = (
-    "sample_token",
-    "translation",
-    "size",
-    "rotation",
-    "velocity",
-    "detection_name",
-    "detection_score",
-    "attribute_name",
+
+class BoxForm(NamedTuple):
+    """Fields of a box in the files of one task."""
+
+    name: str  # field of the class
+    score: str  # field of the score
+    label_from_name: Mapping[str, int]  # class name -> index into DETECTION_CLASSES
+    fields: tuple[str, ...]  # fields that every box must have
+    foreign: str  # field that only boxes of the other task have
+    remedy: str  # last part of the message about such a box
+
+
+_COMMON_FIELDS = ("sample_token", "translation", "size", "rotation", "velocity")
+DETECTION_FORM = BoxForm(
+    name="detection_name",
+    score="detection_score",
+    label_from_name=LABEL_FROM_NAME,
+    fields=(*_COMMON_FIELDS, "detection_name", "detection_score", "attribute_name"),
+    foreign="tracking_name",
+    remedy=": these boxes are of the tracking task; give results of the detection task",
 )
 
 
@@ -74,30 +84,44 @@ def columns_of_results(results: Results, *, strict: bool = False) -> BoxColumns:
     return assemble(list(results), pieces)
 
 
-def parse_entries(sample_token: str, boxes: object, *, strict: bool = False) -> Entries:
-    """Parse the boxes of one sample; see ``columns_of_results``."""
+def parse_entries(
+    sample_token: str,
+    boxes: object,
+    *,
+    strict: bool = False,
+    form: BoxForm = DETECTION_FORM,
+) -> Entries:
+    """Parse the boxes of one sample; see ``columns_of_results``.
+
+    A score that the form does not require is -1 if it is absent.
+    """
     where = f"of sample {shorten(sample_token)}"
     if not isinstance(boxes, list) or len(boxes) > MAX_BOXES:
         got = f"{len(boxes)}" if isinstance(boxes, list) else shorten(boxes)
         raise ValueError(f"results {where} must be a list of at most {MAX_BOXES} boxes; got {got}")
     if strict:
-        boxes = [_as_devkit(b) if isinstance(b, dict) else b for b in boxes]
+        boxes = [_as_devkit(b, form.score) if isinstance(b, dict) else b for b in boxes]
     for number, box in enumerate(boxes):
-        absent = [field for field in _FIELDS if not isinstance(box, dict) or field not in box]
+        absent = [field for field in form.fields if not isinstance(box, dict) or field not in box]
         if absent:
             raise ValueError(
                 f"box {number} {where} must have the field {absent[0]!r}; got "
                 f"{', '.join(box)[:200] if isinstance(box, dict) else shorten(box)}"
-                f"{_TRACKING if isinstance(box, dict) and 'tracking_name' in box else ''}"
+                f"{form.remedy if isinstance(box, dict) and form.foreign in box else ''}"
             )
 
     def numbers(field: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
         return _numbers([b[field] for b in boxes], field, shape, where, booleans=strict)
 
-    names = [_known(b["detection_name"], LABEL_FROM_NAME, "detection_name", where) for b in boxes]
-    attributes = [
-        _known(b["attribute_name"], CODE_FROM_ATTRIBUTE, "attribute_name", where) for b in boxes
-    ]
+    def codes(field: str, known: Mapping[str, int]) -> NDArray[np.int8]:
+        places = (f"of box {number} {where}" for number in range(len(boxes)))
+        pairs = zip(boxes, places, strict=True)
+        return np.array([_known(b[field], known, field, p) for b, p in pairs], dtype=np.int8)
+
+    attribute = np.full(len(boxes), NO_ATTRIBUTE, dtype=np.int8)
+    if "attribute_name" in form.fields:
+        attribute = codes("attribute_name", CODE_FROM_ATTRIBUTE)
+    scores = [b.get(form.score, NO_SCORE) for b in boxes]
     points = _whole_numbers([b.get("num_pts", UNKNOWN_POINTS) for b in boxes], "num_pts", where)
     return Entries(
         counts=[len(boxes)],
@@ -106,9 +130,9 @@ def parse_entries(sample_token: str, boxes: object, *, strict: bool = False) -> 
         size=numbers("size", (3,)),
         rotation=numbers("rotation", (4,)),
         velocity=numbers("velocity", (2,)),
-        score=numbers("detection_score", ()),
-        label=np.array(names, dtype=np.int8),
-        attribute=np.array(attributes, dtype=np.int8),
+        score=_numbers(scores, form.score, (), where, booleans=strict),
+        label=codes(form.name, form.label_from_name),
+        attribute=attribute,
         num_points=points,
     )
 
@@ -184,10 +208,10 @@ def _nearest(value: object, known: Mapping[str, int]) -> str | None:
     return next(iter(difflib.get_close_matches(value, filter(None, known), n=1, cutoff=0.75)), None)
 
 
-def _as_devkit(box: Mapping[str, Any]) -> dict[str, Any]:
+def _as_devkit(box: Mapping[str, Any], score: str) -> dict[str, Any]:
     """Return a box with its score and number of points converted as the devkit converts them."""
-    converted = {"detection_score": -1.0, **box}
-    for field, convert in (("detection_score", float), ("num_pts", int)):
+    converted = {score: NO_SCORE, **box}
+    for field, convert in ((score, float), ("num_pts", int)):
         with contextlib.suppress(ValueError, TypeError, OverflowError):  # refused by its own kind
             if field in converted:
                 converted[field] = convert(converted[field])

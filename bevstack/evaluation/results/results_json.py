@@ -57,15 +57,25 @@ def _read_exact(data: bytes, path: Path, *, strict: bool) -> ReadResults:
     content = parse_json(
         data, "results file", place=f" in {path}", allow_nan=True, unique_keys=False
     )
+    meta, results = results_object(content, path)
+    return ReadResults(meta, columns_of_results(results, strict=strict))
+
+
+def results_object(content: Any, path: Path) -> tuple[dict[str, object], dict[str, Any]]:
+    """Return the fields "meta" and "results" of a parsed file.
+
+    Raises:
+        ValueError: the file is something else; names what it is.
+    """
     results = _results_of(content, path)
     meta = content["meta"]
     if not isinstance(meta, dict) and meta is not None:
         raise ValueError(f"meta of {path} must be an object or null; got {shorten(meta)}")
-    return ReadResults(meta or {}, columns_of_results(results, strict=strict))
+    return meta or {}, results
 
 
 def _results_of(content: Any, path: Path) -> dict[str, Any]:
-    """Return the field "results", or raise an error that names what the file is instead."""
+    """Return the field "results"; see ``results_object``."""
     if not isinstance(content, dict):
         kind = f"a list of {len(content)}" if isinstance(content, list) else shorten(content)
         raise ValueError(f"results file must be {_FORM}; got {kind} in {path}")

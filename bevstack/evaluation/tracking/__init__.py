@@ -1,0 +1,1 @@
+"""The tracking metric of nuScenes (AMOTA), and files of tracks in nuScenes' format."""
