@@ -9,6 +9,8 @@ from bevstack.config.limits import check_section
 
 KMH_PER_MPS = 3.6
 MAX_STAGE = 3  # of a backbone, at stride 32
+SHUFFLE_COLORS, SWAP_SIDES = "shuffle_colors", "swap_sides"
+CONTROLS = ("", SHUFFLE_COLORS, SWAP_SIDES)  # wrong labels, in training alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,9 @@ class TrafficConfig:
     scale: tuple[float, float] = (0.8, 1.25)  # range of the zoom, drawn uniformly in its logarithm
     # Exponent of repeat-factor sampling (LVIS, arXiv 1908.03195, 2.3); 0: every frame once
     balance: float = 0.5
+    # For controls only, whose scores must collapse. "shuffle_colors": each light's colour is drawn
+    # at random; "swap_sides": left and right of arrows, meanings and turns are swapped, not images
+    control: str = ""
 
     def __post_init__(self) -> None:
         check_section("traffic", self)
@@ -90,6 +95,8 @@ class TrafficConfig:
         limits = self.speed_limits_kmh
         distinct = list(limits) == sorted(set(limits)) and all(limit > 0 for limit in limits)
         check("traffic.speed_limits_kmh", distinct, "ascend from above 0", limits)
+        known = self.control in CONTROLS
+        check("traffic.control", known, f"be one of {CONTROLS}", self.control)
         cells = self.roi_image_cells
         check("traffic.roi_image_cells", cells % 4 == 0, "be a multiple of 4", cells)
         check("traffic.channels", self.channels % 8 == 0, "be a multiple of 8", self.channels)

@@ -49,14 +49,19 @@ def evaluate_traffic(
     the macro average precision of signs from 10 px.
     """
     scores = score_images(predict_held_out(weights, config, held_out, group.device))
+    known = figures_of_scores(scores)
+    return Score({name: value for name, value in known.items() if not np.isnan(value)}, scores)
+
+
+def figures_of_scores(scores: ElementScores) -> dict[str, float]:
+    """Return the single figures by name; NaN for one without true elements."""
     lights, signs = macro(list(scores.lights)), macro(list(scores.signs))
     known = [value for value in (lights, signs) if not np.isnan(value)]
     colors = {
         f"ap_{TRAFFIC_ELEMENT_ATTRIBUTES[row]}": precision.value
         for row, precision in zip((1, 2, 3), scores.lights, strict=True)
-        if precision.num_truth
     }
-    figures = {
+    return {
         "headline": float(np.mean(known)) if known else 0.0,
         "light_map": lights,
         "sign_map": signs,
@@ -65,7 +70,6 @@ def evaluate_traffic(
         "speed_limit_accuracy": scores.numbers.accuracy,
         "det_t": scores.det_t,
     }
-    return Score({name: value for name, value in figures.items() if not np.isnan(value)}, scores)
 
 
 def score_images(images: Sequence[PredictedImage]) -> ElementScores:

@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bevstack.config.traffic import TrafficConfig
+from bevstack.config.traffic import SHUFFLE_COLORS, SWAP_SIDES, TrafficConfig
 from bevstack.datasets.traffic_view.front_view import Crop
 from bevstack.types.traffic_batch import UNKNOWN, TrafficTargets
-from bevstack.vocabulary import LAMP_SHAPES, MANOEUVRES, SIGN_MEANINGS
+from bevstack.vocabulary import LAMP_SHAPES, LIGHT_COLORS, MANOEUVRES, SIGN_MEANINGS
 
 EXPOSURE_STOPS = 0.8  # largest change of exposure, as a power of two
 GAMMA = (0.8, 1.25)
@@ -43,6 +43,8 @@ class TrafficAugmentation:
     brightness: float = 0.0
     saturation: float = 1.0
     hide_motion: bool = False  # the first frame of a stream has no known motion
+    swap_sides: bool = False  # a control: see TrafficConfig.control
+    color_seed: int | None = None  # a control: of the random colours; None: the true ones
 
     def crop(self, whole: Crop) -> Crop:
         """Return the zoomed crop: part of ``whole`` at its size, or all of it smaller."""
@@ -89,6 +91,8 @@ def draw_traffic_augmentation(
         down=float(down),
         mirror=bool(mirror < 0.5 and config.mirror),
         hide_motion=bool(motion < HIDE_MOTION),
+        swap_sides=config.control == SWAP_SIDES,
+        color_seed=int(rng.integers(2**31)) if config.control == SHUFFLE_COLORS else None,
     )
     if not config.photometric:
         return place
@@ -118,18 +122,32 @@ def mirror_targets(targets: TrafficTargets, widths: Tensor) -> TrafficTargets:
     """
     left, top, right, bottom = targets.boxes_px.unbind(1)
     width = widths.to(left.dtype)[targets.image]
+    return replace(
+        swap_sides(targets),
+        boxes_px=torch.stack((width - right, top, width - left, bottom), 1),
+        speed_limit=torch.full_like(targets.speed_limit, UNKNOWN),
+        aspect_rad=-targets.aspect_rad,
+    )
+
+
+def swap_sides(targets: TrafficTargets) -> TrafficTargets:
+    """Swap left and right in arrows, meanings and manoeuvres; boxes stay."""
     columns = [_swapped_index(MANOEUVRES)[place] for place in range(len(MANOEUVRES))]
     relevance = targets.relevance[:, [max(column, 0) for column in columns]].clone()
     relevance[:, [place for place, column in enumerate(columns) if column < 0]] = UNKNOWN
     return replace(
         targets,
-        boxes_px=torch.stack((width - right, top, width - left, bottom), 1),
         shape=_swapped(targets.shape, LAMP_SHAPES),
         meaning=_swapped(targets.meaning, SIGN_MEANINGS),
-        speed_limit=torch.full_like(targets.speed_limit, UNKNOWN),
-        aspect_rad=-targets.aspect_rad,
         relevance=relevance,
     )
+
+
+def draw_colors(targets: TrafficTargets, seed: int) -> TrafficTargets:
+    """Replace every known colour by one that is drawn uniformly from all of them."""
+    drawn = np.random.default_rng(seed).integers(len(LIGHT_COLORS), size=len(targets))
+    known = targets.color >= 0
+    return replace(targets, color=torch.where(known, torch.from_numpy(drawn), targets.color))
 
 
 def mirror_camera(

@@ -17,8 +17,10 @@ from bevstack.datasets.camera_rows import camera_rows
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.datasets.traffic_view.augmentation import (
     TrafficAugmentation,
+    draw_colors,
     mirror_camera,
     mirror_targets,
+    swap_sides,
 )
 from bevstack.datasets.traffic_view.front_view import (
     Crop,
@@ -184,6 +186,10 @@ def prepare_sample(
         maps.append(crop.image_from_view())
         widths.append(crop.size[1])
     joint = TrafficTargets.concatenate(targets)
+    if augmentation.color_seed is not None:
+        joint = draw_colors(joint, augmentation.color_seed)
+    if augmentation.swap_sides:
+        joint = swap_sides(joint)
     if augmentation.hide_motion:
         ego_motion = torch.zeros(3)
     if augmentation.mirror:

@@ -17,7 +17,7 @@ from bevstack.datasets.traffic_view.augmentation import (
     swapped_name,
 )
 from bevstack.types.traffic import EgoLane, Lamp, LaneCenterline
-from bevstack.vocabulary import LAMP_SHAPES, MANOEUVRES, SIGN_MEANINGS
+from bevstack.vocabulary import LAMP_SHAPES, LIGHT_COLORS, MANOEUVRES, SIGN_MEANINGS
 from tests.models.traffic.cases import CONFIG, camera, element, project, sample
 
 POINT = (7.0, 0.9, 2.4)
@@ -92,6 +92,42 @@ def test_a_mirror_swaps_left_and_right_of_everything():
     assert back == {"straight": 0, "left": -1, "right": 1, "u_turn": -1}
     torch.testing.assert_close(mirrored.targets.aspect_rad, -plain.targets.aspect_rad)
     assert mirrored.ego_motion.tolist() == pytest.approx([8.0, -0.01, 1.0])
+
+
+def test_controls_change_labels_and_leave_images():
+    view, light = marked(camera((120, 160), focal=150.0))
+    arrow = dataclasses.replace(light, lamps=(Lamp("green", "left"),))
+    sign = element(view, (9, -2, 2), category=2, attribute=0, meaning="turn_left", lamps=None)
+    lane = LaneCenterline("l0", "", np.zeros((2, 2)), manoeuvres=("left", "straight", "right"))
+    given = {"ego_lanes": [EgoLane("s0", "l0", "left")], "lanes": {"l0": lane}}
+    plain = sample(view, [arrow, sign], **given)
+
+    def labels_with(control, seed=0):
+        config = dataclasses.replace(
+            CONFIG, control=control, photometric=False, mirror=False, scale=(1.0, 1.0)
+        )
+        drawn = draw_traffic_augmentation(config, np.random.default_rng(seed))
+        found = sample(view, [arrow, sign], augmentation=drawn, **given)
+        assert torch.equal(found.images[0], plain.images[0])
+        return {f.name: getattr(found.targets, f.name) for f in dataclasses.fields(found.targets)}
+
+    labels_without = labels_with("")
+    swapped = labels_with("swap_sides")
+    changed = {n for n, v in swapped.items() if not torch.equal(v, labels_without[n])}
+    assert changed == {"shape", "meaning", "relevance"}
+    assert swapped["shape"][0] == LAMP_SHAPES.index("right")
+    assert SIGN_MEANINGS[int(swapped["meaning"][1])] == "turn_right"
+    columns = [MANOEUVRES.index(name) for name in ("left", "right")]
+    assert labels_without["relevance"][0, columns].tolist() == [1, 0]
+    assert swapped["relevance"][0, columns].tolist() == [0, 1]
+    shuffled = [labels_with("shuffle_colors", seed) for seed in range(40)]
+    for labels in shuffled:
+        different = {n for n, v in labels.items() if not torch.equal(v, labels_without[n])}
+        assert different <= {"color"} and labels["color"][1] == -1  # a sign has no colour
+    # all colours are drawn; forty draws of five miss one with a probability of 7e-4
+    assert {int(labels["color"][0]) for labels in shuffled} == set(range(len(LIGHT_COLORS)))
+    with pytest.raises(ValueError, match="control must be one of"):
+        dataclasses.replace(CONFIG, control="shuffle")
 
 
 def test_mirroring_twice_changes_only_u_turns():
