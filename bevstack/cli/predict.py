@@ -33,6 +33,7 @@ from bevstack.cli.options import (
 )
 from bevstack.cli.own_images import add_drive, add_own_images, check_drive, check_own_images
 from bevstack.cli.strict_rig_option import add_strict_rig
+from bevstack.cli.track_options import add_track, check_tracks, track_options
 from bevstack.cli.traffic_options import (
     SWEEPS,
     add_traffic,
@@ -66,11 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="predict also the mirror image of each frame and average both; takes twice the time",
     )
-    model.add_argument(
-        "--track",
-        action="store_true",
-        help="track objects from frame to frame, which smooths boxes and keeps hidden objects",
-    )
+    add_track(model)
     add_strict_rig(parser)
     nuscenes = parser.add_argument_group("images of a data set in nuScenes' format")
     nuscenes.add_argument("--nuscenes", type=Path, metavar="ROOT", help="folder of the data set")
@@ -153,6 +150,7 @@ def _check_input(args: argparse.Namespace) -> None:
         )
     check_own_images(args)
     check_drive(args)
+    check_tracks(args)
 
 
 def _open_tables(args: argparse.Namespace) -> Tables:
@@ -321,9 +319,12 @@ def _predict_nuscenes(
             shard=shard,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
             cues=None if cues is None else CueOptions(cues, sweeps=args.traffic_rate == SWEEPS),
+            tracks=track_options(args),
         )
     if shard.rank == 0:
         for token in skipped:
             console.print(f"skipped sample {token}: images are missing")
         console.print(f"{len(dataset) - len(skipped)} samples: {args.out}")
+        if args.tracks is not None:
+            console.print(f"tracks: {args.tracks}")
     return 0

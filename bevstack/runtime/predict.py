@@ -39,6 +39,7 @@ from bevstack.runtime.predict_cues import (
     require_cue_source,
     write_cues_part,
 )
+from bevstack.runtime.predict_tracks import TrackOptions, merge_tracks, recorded
 from bevstack.runtime.rig import frame_from_rig, read_rig
 from bevstack.runtime.stream_protocol import FrameDetector, Stream, StreamState
 from bevstack.runtime.with_cues import find_cue_source, without_cues
@@ -93,6 +94,7 @@ def predict_dataset(
     shard: Shard | None = None,
     progress: Progress | None = None,
     cues: CueOptions | None = None,
+    tracks: TrackOptions | None = None,
 ) -> list[str]:
     """Predict every sample of a data set and write a nuScenes submission.
 
@@ -104,7 +106,7 @@ def predict_dataset(
     the tables, so the submission does not depend on the number of processes.
 
     With ``cues``, the lights and signs of each frame and their cues are written, too, to a file of
-    their own. Images are then decoded at full size.
+    their own. Images are then decoded at full size. ``tracks`` are a further file.
 
     Returns:
         Tokens of the samples that were skipped because an image file is missing.
@@ -112,7 +114,7 @@ def predict_dataset(
     Raises:
         FileNotFoundError: images are missing and ``skip_missing`` is off; names the samples.
         ValueError: ``<out>.parts`` holds scenes of another model or data set, or ``cues`` are
-            wanted of a detector that gives none.
+            wanted of a detector that gives none, or ``tracks`` of one that does not track.
     """
     shard = shard or Shard()
     scene_cues = None if cues is None else SceneCues(require_cue_source(detector), cues)
@@ -121,7 +123,8 @@ def predict_dataset(
     if missing and not skip_missing:
         raise FileNotFoundError(_describe_missing(missing))
     parts = out.with_name(out.name + ".parts")
-    _open_parts(parts, fingerprint(detector, dataset, scene_cues), shard)
+    mark = "" if tracks is None else tracks.fingerprint()
+    _open_parts(parts, fingerprint(detector, dataset, scene_cues) + mark, shard)
     scenes = dataset.scene_indices()
     owners = scene_owners([len(indices) for indices in scenes.values()], shard.world_size)
     own_scenes = [s for s, owner in zip(scenes.items(), owners, strict=True) if owner == shard.rank]
@@ -137,7 +140,7 @@ def predict_dataset(
             recorder = None
             if scene_cues is not None:
                 recorder = scene_cues.recorder(dataset, complete, skip_missing)
-            _predict_scene(detector, dataset, complete, part, skip_missing, recorder)
+            _predict_scene(detector, dataset, complete, part, skip_missing, recorder, tracks)
         done += len(indices)
         if progress is not None:
             progress(done, total)
@@ -145,6 +148,8 @@ def predict_dataset(
     if shard.rank == 0:
         if cues is not None:
             _merge_cues(parts, list(scenes), cues, detector)
+        if tracks is not None:
+            merge_tracks([_part_path(parts, scene) for scene in scenes], tracks)
         _merge(parts, list(scenes), out)
     shard.barrier()
     return sorted(missing)
@@ -229,6 +234,7 @@ def _predict_scene(
     part: Path,
     skip_missing: bool,
     recorder: CueRecorder | None,
+    tracks: TrackOptions | None,
 ) -> None:
     images_for = detector.config if recorder is None else None
     if detector.config.frames[-1] > 0:
@@ -236,6 +242,8 @@ def _predict_scene(
     else:
         stream = without_cues(detector.stream())  # the recorder computes them
         steps = _stream_frames(stream, dataset, indices, images_for)
+        if tracks is not None:
+            steps = recorded(steps, tracks, detector.class_names, part)
         predictions = ((step.frame, step.detections) for step in steps)
     names = detector.class_names
     results: dict[str, list[dict[str, object]]] = {}

@@ -18,7 +18,7 @@ from bevstack.tracking import TrackedScene, Tracks, update_tracks
 from bevstack.types import Clip, Detections, Frame, Reset
 
 # After these resets the tracked objects are not around the vehicle any more.
-_RESTARTS = (Reset.START, Reset.SCENE, Reset.TIME, Reset.JUMP)
+RESTARTS = (Reset.START, Reset.SCENE, Reset.TIME, Reset.JUMP)
 
 
 class TrackedDetector:
@@ -228,5 +228,5 @@ class TrackedStream:
         require_pose(frame)
         detections = self._stream.step(frame)
         # A model without history never reports a reset: the tracker checks the frames itself.
-        tracked = self._tracker.step(frame, detections, restart=self.reset in _RESTARTS)
+        tracked = self._tracker.step(frame, detections, restart=self.reset in RESTARTS)
         return tracked[: self.detector.config.decoder.max_detections]

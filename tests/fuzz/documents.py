@@ -107,6 +107,24 @@ def results() -> Any:
     return {"meta": meta, "results": {"a": [box, cone], "b": [other], "c": []}}
 
 
+def tracks() -> Any:
+    """Return tracks of two samples in nuScenes' format; one has no score."""
+    unscored = {
+        "sample_token": "a",
+        "translation": [600.0, 1600.0, 1.0],
+        "size": [1.9, 4.5, 1.6],
+        "rotation": [0.7, 0.0, 0.0, 0.7],
+        "velocity": [1.0, -2.0],
+        "tracking_id": "7",
+        "tracking_name": "car",
+    }
+    scored = unscored | {"tracking_id": "8", "tracking_name": "pedestrian", "num_pts": 5}
+    scored |= {"tracking_score": 0.5}
+    other = scored | {"sample_token": "b"}
+    meta = {"use_camera": True, "use_lidar": False}
+    return {"meta": meta, "results": {"a": [unscored, scored], "b": [other], "c": []}}
+
+
 def traffic_elements() -> Any:
     """Return a light, a sign and a lane."""
     light = {

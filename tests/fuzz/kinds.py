@@ -138,6 +138,28 @@ RESULTS = record(
     open=True,
 )
 
+_TRACKED_CLASSES = ("bicycle", "bus", "car", "motorcycle", "pedestrian", "trailer", "truck")
+_TRACKED_BOX = record(
+    {
+        "sample_token": string,
+        "translation": listing(number(), 3),
+        "size": listing(number(above=0), 3),
+        "rotation": listing(number(), 4),
+        "velocity": _velocity,
+        "tracking_id": text,
+        "tracking_name": members(*_TRACKED_CLASSES),
+    },
+    {"tracking_score": number(), "num_pts": _whole},
+    open=True,
+)
+TRACKS = record(
+    {
+        "meta": one_of(null, mapping(anything)),
+        "results": mapping(listing(_TRACKED_BOX, at_most=500)),
+    },
+    open=True,
+)
+
 
 def devkit_accepts(place: str, value: Any) -> str | None:
     """Accept what nuscenes-devkit loads; without the devkit, anything."""

@@ -21,6 +21,7 @@ from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.datasets.readiness.file_checks import check_official
 from bevstack.evaluation.detection3d.truth import ground_truth, samples_of_split
 from bevstack.evaluation.results.submission import read_submission
+from bevstack.evaluation.tracking.track_file import read_tracks, write_tracks
 from bevstack.evaluation.traffic.openlane_file import read_openlane_frames
 from bevstack.evaluation.traffic.openlane_score import score_openlane
 from bevstack.evaluation.traffic.traffic_frames import read_traffic_frames, write_traffic_frames
@@ -82,6 +83,14 @@ def _read_results(folder: Path, content: Any, *, strict: bool) -> None:
         return
     for token in submission.sample_tokens:
         submission.select_sample(token).detections(torch.eye(4, dtype=torch.float64))
+
+
+def _read_tracks(folder: Path, content: Any) -> None:
+    path = write_file(folder / "tracks.json", content)
+    submission = read_tracks(path)
+    if isinstance(content, dict):
+        write_tracks(path, content["results"], submission.meta)
+        assert len(read_tracks(path).boxes) == len(submission.boxes)
 
 
 def _start_root(folder: Path) -> Sequence[Any]:
@@ -245,6 +254,13 @@ READERS = (
         mutate=_json_with_nan,
         read=partial(_read_results, strict=True),
         kind=kinds.devkit_accepts,
+    ),
+    Reader(
+        name="tracks",
+        start=start_with(documents.tracks()),
+        mutate=_json_with_nan,
+        read=_read_tracks,
+        kind=kinds.TRACKS,
     ),
     Reader(name="splits", start=_start_splits, mutate=_json, read=_read_splits, kind=kinds.SPLITS),
     Reader(name="tables", start=_start_tables, mutate=_mutate_rows, read=_read_tables),
