@@ -11,6 +11,8 @@ the median, and a share is that of the frame of the boxes.
 from __future__ import annotations
 
 import argparse
+import resource
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +21,7 @@ import torch
 
 from benchmarks.timing import load, machine, medians
 from bevstack.config import Config, load_config
+from bevstack.costs.traffic import NATIVE_SIZE
 from bevstack.models.build import build_model
 from bevstack.models.build_traffic import build_traffic_model, traffic_section
 from bevstack.runtime.detector import Detector
@@ -42,17 +45,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", default="tiny_cpu_t4_traffic", help="a configuration")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch (default 1)")
     parser.add_argument("--seconds", type=float, default=20.0, help="duration (default 20)")
+    parser.add_argument(
+        "--once",
+        action="store_true",
+        help="one frame of the traffic head alone, 900x1600: processor time and peak memory",
+    )
 
 
-def noise_frame(number: int) -> Frame:
+def noise_frame(number: int, size: tuple[int, int] = SIZE) -> Frame:
     """Return a frame of noise from a nuScenes-like rig that stands still, 0.5 s apart."""
-    mounts = make_rig("n015", SIZE, None).cameras
+    mounts = make_rig("n015", size, None).cameras
     rng = np.random.default_rng(number)
     poses = np.repeat(np.eye(4)[None], len(mounts), 0)
     for pose, mount in zip(poses, mounts, strict=True):
         pose[:3, :3], pose[:3, 3] = mount.ego_from_cam_rotation, mount.ego_from_cam_translation_m
     return Frame(
-        images=[rng.integers(0, 256, (*SIZE, 3), np.uint8) for _ in mounts],
+        images=[rng.integers(0, 256, (*size, 3), np.uint8) for _ in mounts],
         intrinsics=torch.from_numpy(np.stack([mount.intrinsics for mount in mounts])),
         ego_from_cam=torch.from_numpy(poses),
         camera_names=tuple(mount.channel for mount in mounts),
@@ -67,6 +75,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     config = load_config(arguments.config)
+    if arguments.once:
+        return run_once(config)
     stream = Detector(build_model(replace(config, traffic=None)).eval(), config).stream()
     frames = [noise_frame(number) for number in range(4)]
     for frame in frames[:-1]:
@@ -102,6 +112,25 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "threads": arguments.threads,
         "boxes_ms": round(frame_ms, 1),
         "views": rows,
+    }
+
+
+def run_once(config: Config) -> dict[str, Any]:
+    """Measure one frame of the traffic head alone, with random weights."""
+    section = traffic_section(config)
+    predictor = make_predictor(config, section.rows, section.stages)
+    start_s = time.process_time()
+    predictor.predict(noise_frame(0, NATIVE_SIZE))
+    spent_s = time.process_time() - start_s
+    memory_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"{config.name}: {spent_s:.0f} s of processor time, {memory_gib:.1f} GiB at the most")
+    return {
+        "machine": machine(),
+        "config": config.name,
+        "image_size": list(NATIVE_SIZE),
+        "cameras": section.num_cameras,
+        "process_s": round(spent_s, 1),
+        "peak_memory_gib": round(memory_gib, 2),
     }
 
 

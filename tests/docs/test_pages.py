@@ -44,9 +44,14 @@ TRAIN_TRAFFIC = (
     "bevstack train --config tiny_cpu_t4_traffic --nuscenes lights --version v1.0-synth "
     "--split synth_train --held-out synth_val --weights tiny_cpu_t4.safetensors --out run --resume"
 )
+CALIBRATE_TRAFFIC = (
+    "python tools/calibrate_traffic.py --weights run/best.safetensors --nuscenes lights "
+    "--version v1.0-synth --split synth_val --out calibrated.safetensors"
+)
 # Lines of `sh elsewhere` blocks, and the tests that run the same.
 ELSEWHERE = {
     TRAIN_TRAFFIC: "tests/tasks/test_traffic.py",
+    CALIBRATE_TRAFFIC: "tests/tasks/test_calibration.py",
     "pip install torch 'setuptools>=77.0.3' ninja": "Makefile",
     "pip install --no-build-isolation '.[nuscenes]'": "tests/test_packaging.py",
     "bevstack build-ops": "tests/cli/test_build_ops.py",

@@ -48,39 +48,51 @@ def fit_temperature(
     logits: Tensor,  # (R, K), or (R,) of a yes-or-no factor
     labels: Tensor,  # (R,) int64
 ) -> float:
-    """Return the temperature of the highest likelihood; 1 without labels."""
+    """Return the temperature of the highest likelihood in [0.2, 5]; 1 without labels.
+
+    The negative log-likelihood is convex in the inverse temperature, which is found by bisection.
+    """
     if not len(labels):
         return 1.0
-    log_temperature = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([log_temperature], max_iter=_STEPS, line_search_fn="strong_wolfe")
     values = logits.detach().double()
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        scaled = values / log_temperature.exp()
-        if values.dim() == 2:
-            loss = functional.cross_entropy(scaled, labels)
+    low, high = 1 / _STRONGEST_TEMPERATURE, 1 / _WEAKEST_TEMPERATURE
+    for _ in range(_STEPS):
+        middle = torch.tensor((low + high) / 2, dtype=torch.float64, requires_grad=True)
+        with torch.enable_grad():
+            (slope,) = torch.autograd.grad(negative_log_likelihood(values * middle, labels), middle)
+        if float(slope) < 0:
+            low = float(middle.detach())
         else:
-            loss = functional.binary_cross_entropy_with_logits(scaled, labels.double())
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
+            high = float(middle.detach())
+    return 2 / (low + high)
 
-    with torch.enable_grad():
-        optimizer.step(closure)  # type: ignore[no-untyped-call]
-    fitted = float(log_temperature.detach().exp())
-    return min(max(fitted, _WEAKEST_TEMPERATURE), _STRONGEST_TEMPERATURE)
+
+def negative_log_likelihood(
+    logits: Tensor,  # (R, K), or (R,) of a yes-or-no factor
+    labels: Tensor,  # (R,) int64
+) -> Tensor:  # ()
+    """Return the mean over the elements."""
+    if logits.dim() == 2:
+        return functional.cross_entropy(logits, labels)
+    return functional.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
 
 
 def fit_platt(
     logits: Tensor,  # (R,)
     labels: Tensor,  # (R,) bool
 ) -> tuple[float, float]:
-    """Return scale and offset of the highest likelihood; (1, 0) unless both labels occur."""
+    """Return scale and offset of the highest likelihood; (1, 0) unless both labels occur.
+
+    Labels are smoothed as in Platt's "Probabilistic Outputs for Support Vector Machines" (1999),
+    section 2.2: otherwise the scale of separable scores would be infinite.
+    """
     if not bool(labels.any()) or bool(labels.all()):
         return 1.0, 0.0
     parameters = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([parameters], max_iter=_STEPS, line_search_fn="strong_wolfe")
-    values, wanted = logits.detach().double(), labels.double()
+    values, count = logits.detach().double(), labels.sum().double()
+    high, low = (count + 1) / (count + 2), 1 / (len(labels) - count + 2)
+    wanted = torch.where(labels, high, low)
 
     def closure() -> Tensor:
         optimizer.zero_grad()

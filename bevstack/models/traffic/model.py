@@ -80,7 +80,7 @@ class TrafficModel(nn.Module):
         Args:
             views: images of the front cameras.
             targets: labels, in training.
-            bev: the BEV map of the same samples; None: relevance is judged without it.
+            bev: a BEV map of the same samples; None, as in training: relevance is judged without.
         """
         dense = self.dense(self.run_backbone(views.images))
         regions = find_regions(dense, views.image_size, self.config.max_candidates)

@@ -1,7 +1,8 @@
 """Relevance: does an element govern the own vehicle's path, for each of its manoeuvres.
 
-Inputs are what a vehicle knows: the element as predicted, its position, the own motion and, if
-there is one, the BEV map. The manoeuvre is the column of the result. Letters: R regions, B samples.
+Inputs are what a vehicle knows: the element as predicted, its position and the own motion. The
+manoeuvre is the column of the result. A caller may add a BEV map of the same samples; neither
+training nor the predictors of this package do. Letters: R regions, B samples.
 """
 
 from __future__ import annotations
