@@ -69,6 +69,16 @@ def extension_text(frame: PlanningFrame) -> str:
     return json.dumps(extension_entry(frame), allow_nan=False)
 
 
+def extension_document(frames: Sequence[PlanningFrame]) -> str:
+    """Return the extensions of frames as one JSON document.
+
+    Raises:
+        ValueError: a value is not finite.
+    """
+    lines = ",\n".join(map(extension_text, frames))
+    return f'{{"format": "{EXTENSION_FORMAT}", "frames": [\n{lines}\n]}}\n'
+
+
 def write_extension(path: Path, frames: Sequence[PlanningFrame]) -> Path:
     """Write the extensions of frames beside a file, and return the new file's path.
 
@@ -77,8 +87,7 @@ def write_extension(path: Path, frames: Sequence[PlanningFrame]) -> Path:
         ValueError: a value is not finite.
     """
     beside = path.with_name(path.name + EXTENSION_SUFFIX)
-    lines = ",\n".join(map(extension_text, frames))
-    write_text_atomically(beside, f'{{"format": "{EXTENSION_FORMAT}", "frames": [\n{lines}\n]}}\n')
+    write_text_atomically(beside, extension_document(frames))
     return beside
 
 
