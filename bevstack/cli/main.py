@@ -89,6 +89,11 @@ VERBS = (
         summary="draw predicted and true boxes in the images and in the bird's-eye view",
     ),
     Verb(
+        name="export",
+        module="bevstack.cli.export",
+        summary="write boxes, tracks, paths and cues in a format that planners read",
+    ),
+    Verb(
         name="judge",
         module="bevstack.cli.judge",
         summary="score a detector beside baselines it must beat and controls it must fail",

@@ -20,6 +20,7 @@ ISSUED_VERBS = (
     "evaluate",
     "predict",
     "show",
+    "export",
     "judge",
     "study",
     "config",

@@ -1,0 +1,279 @@
+"""Frames of planning out of the files of ``bevstack predict``: boxes or tracks, and cues."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from bevstack.config.tracking import TrackingConfig
+from bevstack.evaluation.detection3d.columns import BoxColumns
+from bevstack.evaluation.results.submission import is_columns, read_submission
+from bevstack.evaluation.tracking.track_file import read_tracks
+from bevstack.evaluation.traffic.traffic_frames import TrafficFrame, read_traffic_frames
+from bevstack.export.planning.scene import Floats, Ints, PlanningFrame, PlanningObjects
+from bevstack.geometry import (
+    rotation_from_quaternion,
+    se3_from_parts,
+    yaw_from_rotation,
+)
+from bevstack.json_files import read_bytes
+from bevstack.planning.paths import PredictedPaths, estimate_turn_rate, predict_paths
+from bevstack.tables.reader import Tables
+from bevstack.tracking import TrackedScene, update_tracks
+from bevstack.types import Boxes3D, Detections
+from bevstack.vocabulary import DETECTION_CLASSES
+
+TURN_WINDOW_S = 2.0  # of the headings that give a track's turn rate
+
+
+class _Boxes(NamedTuple):
+    """The boxes of a file in the world frame, and the rows of each sample."""
+
+    detections: Detections  # float64
+    identity: Ints | None  # of tracks
+    rows: Mapping[str, Ints]
+
+
+def read_planning_frames(
+    results: Path,
+    tables: Tables,
+    *,
+    scenes: Sequence[str] | None = None,
+    cues: Path | None = None,
+    tracking: TrackingConfig | None = None,
+) -> list[PlanningFrame]:
+    """Return the frames of a results file, scene by scene in order of time.
+
+    A file with identities gives tracks without covariances, one without gives detections.
+    Tracks get paths; their turn rates follow from their headings of the last 2 s. Identities hold
+    within a scene.
+
+    Args:
+        results: results of detection, or a file of tracks.
+        tables: the data set of the results.
+        scenes: names of the scenes; None: all that the results touch.
+        cues: the file of lights, signs and cues, which must hold every frame.
+        tracking: track the detections first, which gives identities and covariances; None: do not.
+
+    Raises:
+        FileNotFoundError: a file does not exist.
+        ValueError: a file is malformed, lacks a sample, or has identities already although
+            ``tracking`` is given; or a scene is unknown.
+    """
+    boxes = _read_boxes(results)
+    if tracking is not None and boxes.identity is not None:
+        raise ValueError(
+            f"results to track must have no identities; got tracks in {results}: leave out --track"
+        )
+    found_cues = None if cues is None else _read_cues(cues)
+    frames = []
+    for name, samples in _samples_of_scenes(tables, boxes.rows, scenes, results):
+        if tracking is not None:
+            objects = _track_scene(tables, samples, boxes, tracking)
+        else:
+            objects = _known_objects(tables, samples, boxes)
+        for sample, frame_objects in zip(samples.tolist(), objects, strict=True):
+            frames.append(_frame(tables, sample, name, frame_objects, found_cues))
+    return frames
+
+
+def _frame(
+    tables: Tables,
+    sample: int,
+    scene_name: str,
+    objects: PlanningObjects,
+    cues: Mapping[str, TrafficFrame] | None,
+) -> PlanningFrame:
+    token = str(np.asarray(tables.samples.token)[sample])
+    if cues is not None and token not in cues:
+        raise ValueError(
+            f"cues must hold a frame for every sample; got none for {token!r} of {scene_name}: "
+            "predict the same scenes"
+        )
+    return PlanningFrame(
+        timestamp_us=int(tables.samples.timestamp_us[sample]),
+        world_from_ego=_pose(tables, sample).numpy(),
+        objects=objects,
+        drive=scene_name,
+        sample_token=token,
+        paths=None if objects.identity is None else _paths(objects),
+        cues=() if cues is None else cues[token].cues,
+        ego_cues=() if cues is None else cues[token].ego_cues,
+    )
+
+
+def _paths(objects: PlanningObjects) -> PredictedPaths:
+    """Return the paths of tracks; an unknown covariance counts as 0, and only grows from there."""
+    count = len(objects)
+    state = np.concatenate((objects.center[:, :2], np.nan_to_num(objects.velocity)), 1)
+    unknown = np.zeros((count, 4, 4))
+    rate, deviation = objects.turn_rate, objects.turn_rate_std
+    assert rate is not None and deviation is not None  # of every track here
+    covariance = unknown if objects.covariance is None else objects.covariance
+    return predict_paths(state, covariance, objects.yaw, rate, deviation)
+
+
+def _read_boxes(path: Path) -> _Boxes:
+    """Read results of detection or tracks, distinguished by the key of the identities."""
+    remedy = "make it with `bevstack predict`"
+    tracks = not is_columns(path) and b'"tracking_id"' in read_bytes(
+        path, "results file", remedy=remedy, max_bytes=None
+    )
+    identity = None
+    if tracks:
+        submission = read_tracks(path)
+        columns, identity = submission.boxes, submission.identity
+        names = submission.identities
+        # Our own numbers stay as they are; other texts are numbered in the order of the file.
+        if all(name.isascii() and name.isdigit() and len(name) < 19 for name in names):
+            identity = np.array([int(name) for name in names], dtype=np.int64)[identity]
+    else:
+        columns = read_submission(path).boxes
+    order = np.argsort(columns.sample, kind="stable")
+    ends = np.cumsum(np.bincount(columns.sample, minlength=len(columns.sample_tokens)))
+    parts = np.split(order, ends[:-1]) if len(ends) else []
+    rows = dict(zip(columns.sample_tokens.tolist(), parts, strict=True))
+    return _Boxes(_detections(columns), identity, rows)
+
+
+def _detections(columns: BoxColumns) -> Detections:
+    rotation = rotation_from_quaternion(torch.from_numpy(columns.rotation))
+    boxes = Boxes3D(
+        center=torch.from_numpy(columns.translation),
+        size=torch.from_numpy(columns.size[:, [1, 0, 2]]),
+        yaw=yaw_from_rotation(rotation),
+        velocity=torch.from_numpy(columns.velocity),
+    )
+    scores = torch.from_numpy(np.clip(columns.score, 0, 1))
+    labels = torch.from_numpy(columns.label.astype(np.int64))
+    return Detections(boxes, scores, labels, DETECTION_CLASSES)
+
+
+def _read_cues(path: Path) -> dict[str, TrafficFrame]:
+    frames = read_traffic_frames(path).frames
+    return {frame.sample_token: frame for frame in frames if frame.sample_token}
+
+
+def _samples_of_scenes(
+    tables: Tables, rows: Mapping[str, Ints], scenes: Sequence[str] | None, path: Path
+) -> Iterator[tuple[str, Ints]]:
+    """Yield the name and the samples of each scene, which the results must hold completely."""
+    tokens = np.asarray(tables.samples.token)
+    names = np.asarray(tables.scenes.name)
+    if scenes is None:
+        touched = sorted({int(tables.samples.scene[tables.sample_row(token)]) for token in rows})
+    else:
+        touched = tables.scene_rows(scenes).tolist()
+    if not touched:
+        raise ValueError(f"results must hold at least one sample; got none in {path}")
+    for scene in touched:
+        samples = tables.samples_of_scene(scene)
+        missing = [token for token in tokens[samples].tolist() if token not in rows]
+        if missing:
+            raise ValueError(
+                f"results must hold every sample of {names[scene]}; got none for {len(missing)} of "
+                f"{len(samples)} in {path}, the first {missing[0]!r}: predict the whole scene"
+            )
+        yield str(names[scene]), samples
+
+
+def _known_objects(tables: Tables, samples: Ints, boxes: _Boxes) -> Iterator[PlanningObjects]:
+    """Yield the objects of a scene's samples as the file holds them."""
+    turns = _TurnRates()
+    tokens = np.asarray(tables.samples.token)
+    for sample in samples.tolist():
+        rows = boxes.rows[str(tokens[sample])]
+        pose = _pose(tables, sample)
+        picked = boxes.detections[torch.from_numpy(rows)]
+        inverse = torch.linalg.inv(pose)
+        objects = PlanningObjects.from_detections(picked, ego_from_bev=inverse)
+        if boxes.identity is not None:
+            identity = boxes.identity[rows]
+            turns.add(int(tables.samples.timestamp_us[sample]), identity, picked.boxes.yaw.numpy())
+            rate, deviation = turns.estimate(identity)
+            objects = _with_identity(objects, identity, rate, deviation)
+        yield objects
+
+
+def _with_identity(
+    objects: PlanningObjects, identity: Ints, rate: Floats, deviation: Floats
+) -> PlanningObjects:
+    return PlanningObjects(
+        class_names=objects.class_names,
+        scores=objects.scores,
+        center=objects.center,
+        size=objects.size,
+        yaw=objects.yaw,
+        velocity=objects.velocity,
+        identity=identity,
+        turn_rate=rate,
+        turn_rate_std=deviation,
+    )
+
+
+def _track_scene(
+    tables: Tables, samples: Ints, boxes: _Boxes, tracking: TrackingConfig
+) -> Iterator[PlanningObjects]:
+    """Yield the tracks of a scene after each of its samples."""
+    state: TrackedScene | None = None
+    turns = _TurnRates()
+    tokens = np.asarray(tables.samples.token)
+    for sample in samples.tolist():
+        time_us = int(tables.samples.timestamp_us[sample])
+        pose = _pose(tables, sample)
+        detections = boxes.detections[torch.from_numpy(boxes.rows[str(tokens[sample])])]
+        best_first = detections.scores.argsort(descending=True, stable=True)
+        state = update_tracks(
+            state,
+            detections[best_first],
+            ego_position=pose[:2, 3],
+            timestamp_us=time_us,
+            config=tracking,
+        )
+        tracks = state.tracks
+        seen = (tracks.last_seen_us == time_us).numpy()
+        turns.add(time_us, tracks.identity.numpy()[seen], tracks.yaw.numpy()[seen])
+        rate, deviation = turns.estimate(tracks.identity.numpy())
+        yield PlanningObjects.from_tracks(tracks, pose, turn_rate=rate, turn_rate_std=deviation)
+
+
+class _TurnRates:
+    """Headings of a scene's tracks in the last seconds, and the turn rates that follow."""
+
+    def __init__(self) -> None:
+        self._headings: defaultdict[int, list[tuple[float, float]]] = defaultdict(list)
+        self._now_s = 0.0
+
+    def add(self, timestamp_us: int, identity: Ints, yaw: Floats) -> None:
+        """Add the headings of a frame, in the world frame."""
+        self._now_s = timestamp_us / 1e6
+        for number, heading in zip(identity.tolist(), yaw.tolist(), strict=True):
+            self._headings[number].append((self._now_s, heading))
+
+    def estimate(self, identity: Ints) -> tuple[Floats, Floats]:
+        """Return turn rates and deviations of tracks, in radians per second."""
+        found = []
+        for number in identity.tolist():
+            recent = itertools.dropwhile(
+                lambda entry: entry[0] < self._now_s - TURN_WINDOW_S, self._headings[number]
+            )
+            entries = np.array(list(recent)).reshape(-1, 2)
+            found.append(estimate_turn_rate(entries[:, 0], entries[:, 1]))
+        rates = np.array(found).reshape(-1, 2)
+        return rates[:, 0], rates[:, 1]
+
+
+def _pose(tables: Tables, sample: int) -> torch.Tensor:  # (4, 4) float64
+    """Return world_from_ego of a sample."""
+    row = int(tables.reference_keyframes(np.array([sample]))[0])
+    keyframes = tables.keyframes
+    return se3_from_parts(
+        torch.from_numpy(np.array(keyframes.rotation[row])),
+        torch.from_numpy(np.array(keyframes.translation[row])),
+    )
