@@ -21,6 +21,7 @@ MODULES = {
     "nuscenes-devkit": "nuscenes",
     "opencv-python-headless": "cv2",
     "pillow": "PIL",
+    "PyYAML": "yaml",
 }
 # Extra of bevstack -> its main distribution and its purpose.
 EXTRAS = {
