@@ -101,6 +101,7 @@ LIMITS: Mapping[str, Mapping[str, float]] = MappingProxyType(
             "max_candidates": 4_096,
             "max_elements": 4_096,
             "samples": 65_536,
+            "speed_limits_kmh": 1_000,
         },
         "loss": {},
         "tracking": {},
