@@ -88,7 +88,7 @@ def test_without_matplotlib_a_training_ends_well(
     weights = tmp_path / "model.safetensors"
     result = TrainingResult(weights, log, 0, tmp_path / "evaluations.jsonl", None)
     monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
-    _print_result(result, RECIPE, tmp_path, make_console())
+    _print_result(result, RECIPE, tmp_path, make_console(), "nds")
     output = capsys.readouterr().out
     assert "no curve is drawn: plots must have matplotlib; got " in output
     assert "pip install matplotlib" in output and not list(tmp_path.glob("*.png"))
