@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bevstack.cli.evaluate_pictures import add_picture_scores, run_pictures
 from bevstack.cli.evaluate_tracks import add_tracking, run_tracking
 from bevstack.cli.evaluate_traffic import (
     add_openlane,
@@ -53,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_tracking(parser)
     add_openlane(parser)
     add_traffic(parser)
+    add_picture_scores(parser)
     parser.add_argument(
         "--out",
         type=Path,
@@ -111,6 +113,8 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.openlane is not None:
         return run_openlane(args)
+    if args.pictures is not None or args.elements is not None:
+        return run_pictures(args)
     if args.traffic is not None:
         return run_traffic(args)
     if args.tracking:

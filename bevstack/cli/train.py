@@ -21,7 +21,9 @@ from bevstack.cli.options import (
     add_overrides,
     add_scenes,
 )
+from bevstack.cli.pictures_option import add_pictures
 from bevstack.cli.strict_rig_option import add_strict_rig
+from bevstack.cli.train_pictures import check_pictures, make_picture_task
 from bevstack.cli.train_traffic import add_traffic
 from bevstack.cli.verify_option import add_no_verify
 
@@ -37,18 +39,22 @@ if TYPE_CHECKING:
     from bevstack.training.processes import Processes
 
 # Names of figures in messages; figures of lights and signs keep theirs
-NAMES = {"nds": "NDS", "map": "mAP", "detection3d/nds": "NDS", "detection3d/map": "mAP"}
+NAMES = {
+    "headline": "mean AP",
+    "nds": "NDS",
+    "map": "mAP",
+    "detection3d/nds": "NDS",
+    "detection3d/map": "mAP",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``bevstack train``."""
     add_config(parser, required=True)
     add_overrides(parser)
-    parser.add_argument(
-        "--nuscenes", type=Path, required=True, metavar="ROOT", help="folder of the data set"
-    )
-    parser.add_argument("--version", required=True, help="folder of the tables, e.g. v1.0-mini")
-    add_scenes(parser, required=True, purpose="train on")
+    parser.add_argument("--nuscenes", type=Path, metavar="ROOT", help="folder of the data set")
+    parser.add_argument("--version", help="folder of the tables, e.g. v1.0-mini")
+    add_scenes(parser, required=False, purpose="train on")
     held_out = parser.add_mutually_exclusive_group()
     held_out.add_argument(
         "--held-out",
@@ -76,6 +82,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="initial weights of this configuration, from convert-weights or another training",
     )
     add_traffic(parser)
+    add_pictures(
+        parser.add_argument_group("labelled pictures of lights and signs, instead of a data set"),
+        purpose="train on",
+        many=True,
+    )
     add_no_verify(parser)
     add_strict_rig(parser)
     parser.add_argument(
@@ -102,35 +113,23 @@ def run(args: argparse.Namespace) -> int:
         FloatingPointError: a loss or gradient is not finite.
         ValueError: options or files that do not fit.
     """
-    from bevstack.evaluation.analysis.bootstrap import FEWEST_SCENES
     from bevstack.runtime.devices import choose_device
     from bevstack.training import train
     from bevstack.training.processes import join_processes, leave_processes
     from bevstack.training.progress_bar import make_console, training_progress
 
+    check_pictures(args)
     config = _config(args)
     processes = join_processes(choose_device(args.device))
     console = make_console()
     console.quiet = not processes.is_first
-    dataset = _dataset(args, config, args.split or args.scene)
-    held_out = args.held_out or args.held_out_scene
-    held_out = held_out and _dataset(args, config, held_out)
-    if held_out is None and config.training.evaluate_every:
-        console.print("note: without --held-out, the training is not evaluated")
-        config = replace(config, training=replace(config.training, evaluate_every=0))
-    shared = set(dataset.scene_names) & set(held_out.scene_names if held_out else ())
-    if shared:
-        console.print(f"note: held-out scenes are also trained on: {', '.join(sorted(shared))}")
-    task = _task(args, config, dataset, held_out)
-    _print_plan(args, config, dataset, held_out, processes, console)
+    if args.pictures:
+        task: Task = make_picture_task(args, config, console)
+    else:
+        task = _task_of_dataset(args, config, processes, console)
     if args.dry_run:
         return 0
-    if held_out is not None and len(held_out.scene_names) < FEWEST_SCENES:
-        console.print(
-            f"note: {len(held_out.scene_names)} held-out scenes are too few to tell which weights "
-            f"are best; {FEWEST_SCENES} are needed"
-        )
-    recipe = config.training
+    recipe = task.recipe
     with training_progress(console, recipe.num_steps, recipe.log_every) as report:
         result = train(
             task,
@@ -145,6 +144,31 @@ def run(args: argparse.Namespace) -> int:
     if processes.is_first:
         _print_result(result, recipe, args.out, console, task.headline)
     return 0
+
+
+def _task_of_dataset(
+    args: argparse.Namespace, config: Config, processes: Processes, console: Console
+) -> Task:
+    """Open the data set, print the plan and notes, and build the task."""
+    from bevstack.evaluation.analysis.bootstrap import FEWEST_SCENES
+
+    dataset = _dataset(args, config, args.split or args.scene)
+    held_out = args.held_out or args.held_out_scene
+    held_out = held_out and _dataset(args, config, held_out)
+    if held_out is None and config.training.evaluate_every:
+        console.print("note: without --held-out, the training is not evaluated")
+        config = replace(config, training=replace(config.training, evaluate_every=0))
+    shared = set(dataset.scene_names) & set(held_out.scene_names if held_out else ())
+    if shared:
+        console.print(f"note: held-out scenes are also trained on: {', '.join(sorted(shared))}")
+    task = _task(args, config, dataset, held_out)
+    _print_plan(args, config, dataset, held_out, processes, console)
+    if not args.dry_run and held_out is not None and len(held_out.scene_names) < FEWEST_SCENES:
+        console.print(
+            f"note: {len(held_out.scene_names)} held-out scenes are too few to tell which weights "
+            f"are best; {FEWEST_SCENES} are needed"
+        )
+    return task
 
 
 def _task(
@@ -224,7 +248,11 @@ def _listeners(report: Callable[[StepReport], None], console: Console, headline:
     def print_score(evaluation: Evaluation) -> None:
         figures = evaluation.score.figures
         best = f", highest {NAMES.get(headline, headline)} so far" if evaluation.is_best else ""
-        shown = [name for name in figures if name in NAMES or name.startswith("traffic/")]
+        shown = [
+            name
+            for name in figures
+            if name in NAMES or ("/" in name and not name.startswith("detection3d/"))
+        ]
         text = ", ".join(f"{NAMES.get(name, name)} {figures[name]:.4f}" for name in shown)
         console.print(
             f"held-out scenes after step {evaluation.step} ({evaluation.elapsed_s:.0f} s of "

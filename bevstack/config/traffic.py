@@ -53,6 +53,7 @@ class TrafficConfig:
     mirror: bool = True
     photometric: bool = True  # exposure, brightness, contrast, saturation; never hue
     scale: tuple[float, float] = (0.8, 1.25)  # range of the zoom, drawn uniformly in its logarithm
+    window_px: int = 0  # side of the part of a single picture that a step trains on; 0: all of it
     # Exponent of repeat-factor sampling (LVIS, arXiv 1908.03195, 2.3); 0: every frame once
     balance: float = 0.5
     # For controls only, whose scores must collapse. "shuffle_colors": each light's colour is drawn
@@ -87,6 +88,7 @@ class TrafficConfig:
             check(f"traffic.{name}", 0 <= value <= 1, "lie in [0, 1]", value)
         top, bottom = self.rows
         check("traffic.rows", 0 <= top < bottom <= 1, "ascend within [0, 1]", self.rows)
+        check("traffic.window_px", self.window_px >= 0, "be at least 0", self.window_px)
         low, high = self.scale
         check("traffic.scale", 0 < low <= high, "ascend and be above 0", self.scale)
         ascending = list(self.stages) == sorted(set(self.stages)) and len(self.stages) > 0

@@ -11,29 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from bevstack.datasets.images import read_image
+from bevstack.datasets.traffic_view.pictures import level_camera
 from bevstack.runtime.frame_cuer import TRAFFIC, ElementPredictor
 from bevstack.runtime.loading import load_tasks
+from bevstack.tables.detected_pictures import labelled_image
 from bevstack.tables.picture_elements import write_picture_elements
 from bevstack.types import Frame
-from bevstack.types.labelled_images import LabelledImage
-from bevstack.types.traffic import HOUSING, LAMP, TrafficElement
-from bevstack.types.traffic_detections import TrafficDetections
-from bevstack.vocabulary import LAMP_SHAPES, TRAFFIC_ELEMENT_ATTRIBUTES, TRAFFIC_LIGHT
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
-# Camera that a picture without calibration is taken for: 53 degrees wide, as a phone's or a front
-# camera's. Distances follow from it, boxes and states do not.
-_FOCAL_PER_WIDTH = 1.0
-_HEIGHT_M = 1.5
-# OpenLane-V2's attribute of an arrow lamp, in files that annotate arrows of lit lamps.
-_ARROW_ATTRIBUTES = {
-    "straight": "go_straight",
-    "left": "turn_left",
-    "right": "turn_right",
-    "u_turn": "u_turn",
-    "slight_left": "slight_left",
-    "slight_right": "slight_right",
-}
 
 
 @dataclass(frozen=True)
@@ -114,13 +99,7 @@ def picture_frame(
     picture: NDArray[np.uint8],  # (H, W, 3)
 ) -> Frame:
     """Return a picture as the frame of a level front camera with a usual angle of view."""
-    height, width = picture.shape[:2]
-    focal = _FOCAL_PER_WIDTH * max(height, width)
-    pose = torch.eye(4, dtype=torch.float64)
-    # columns: right, down and forward in the ego frame
-    pose[:3, :3] = torch.tensor([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
-    pose[2, 3] = _HEIGHT_M
-    intrinsics = torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1.0]])
+    intrinsics, pose = level_camera((int(picture.shape[0]), int(picture.shape[1])))
     return Frame(
         images=[picture],
         intrinsics=intrinsics[None],
@@ -128,43 +107,3 @@ def picture_frame(
         camera_names=("CAM_FRONT",),
         rig_checked=True,
     )
-
-
-def labelled_image(path: str, size: tuple[int, ...], elements: TrafficDetections) -> LabelledImage:
-    """Return predicted elements of one picture with OpenLane-V2's attributes, best first."""
-    attributes, confidences = elements.openlane_attributes()
-    arrows = np.array([_arrow(name) for name in LAMP_SHAPES])
-    is_lamp = np.zeros(len(elements), bool) if elements.lamp_box is None else elements.lamp_box
-    if len(elements):
-        shape = elements.shape.argmax(axis=1)
-        probability = elements.shape.max(axis=1)
-        is_arrow = (elements.category == TRAFFIC_LIGHT) & is_lamp & (arrows[shape] >= 0)
-        attributes = np.where(is_arrow, arrows[shape], attributes)
-        confidences = np.where(is_arrow, elements.scores * probability, confidences)
-    order = np.argsort(-confidences, kind="stable")
-    height, width = size[:2]
-    rows = []
-    for number, row in enumerate(order.tolist()):
-        left, top, right, bottom = elements.boxes_px[row].tolist()
-        rows.append(
-            TrafficElement(
-                token=str(number),
-                category=int(elements.category[row]),
-                attribute=int(attributes[row]),
-                box_px=(left, top, right, bottom),
-                sample_data_token=path,
-                box_convention=LAMP if is_lamp[row] else HOUSING,
-            )
-        )
-    return LabelledImage(
-        path=path,
-        size=(int(height), int(width)),
-        elements=tuple(rows),
-        scores=tuple(confidences[order].tolist()),
-    )
-
-
-def _arrow(shape: str) -> int:
-    """Return the attribute of an arrow lamp; -1 for a lamp that is no arrow."""
-    name = _ARROW_ATTRIBUTES.get(shape)
-    return -1 if name is None else TRAFFIC_ELEMENT_ATTRIBUTES.index(name)

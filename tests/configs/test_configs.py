@@ -26,7 +26,7 @@ SIZES = ("t", "s", "b", "l", "xl")
 RELEASED = ("bevformerv2_r50_t1_base", *(f"bevformerv2_r50_t{t}" for t in (1, 2, 8)))
 PAPER = tuple(f"bevformerv2_internimage_{size}_t{t}" for size in SIZES for t in (1, 8))
 BIDIRECTIONAL = "bevformerv2_internimage_xl_bidirectional"
-TRAFFIC = ("tiny_cpu_t4_traffic", "bevformerv2_internimage_xl_t8_traffic")
+TRAFFIC = ("tiny_cpu_t4_traffic", "traffic_lights_real", "bevformerv2_internimage_xl_t8_traffic")
 TINY = ("tiny_cpu", "tiny_cpu_t4", "tiny_cpu_t4_brief")
 NUSCENES_TRAINING_SAMPLES = 28_130
 

@@ -53,6 +53,9 @@ class TrafficSample:
     ego_motion: Tensor  # (3,)
     targets: TrafficTargets  # ``image`` counts from 0 in this sample
     sample_token: str
+    # (M, len(BOX_KINDS)) bool, kinds whose every visible element has a label; None: lights and
+    # signs, and lamps in images that have a lamp's box
+    labelled: Tensor | None = None
 
 
 class FrontSamples:
@@ -167,24 +170,28 @@ def prepare_sample(
     ego_motion: Tensor,  # (3,)
     augmentation: TrafficAugmentation | None = None,
     labels: tuple[ElementIndex, Tensor] | None = None,  # with world_from_ego (4, 4)
+    crop: Crop | None = None,
 ) -> TrafficSample:
-    """Crop, augment and normalise the images of a sample, and move its labels with them."""
+    """Crop, augment and normalise the images of a sample, and move its labels with them.
+
+    ``crop`` is the part of every image that is seen; None: the augmentation's of the whole view.
+    """
     augmentation = augmentation or TrafficAugmentation()
     views, prepared, maps, targets, widths = [], [], [], [], []
     for number, camera in enumerate(cameras):
         height, width = camera.image.shape[:2]
-        crop = augmentation.crop(whole_crop((height, width), config))
-        pixels = augmentation.change_light(crop.cut(camera.image))
-        moved = _moved(camera, crop)
+        seen = crop or augmentation.crop(whole_crop((height, width), config))
+        pixels = augmentation.change_light(seen.cut(camera.image))
+        moved = _moved(camera, seen)
         if labels is not None:
-            targets.append(_labels(labels, token, camera, crop, config, number))
+            targets.append(_labels(labels, token, camera, seen, config, number))
         if augmentation.mirror:
             pixels = np.ascontiguousarray(pixels[:, ::-1])
-            moved = _mirrored(moved, crop)
+            moved = _mirrored(moved, seen)
         views.append(normalise(pixels, images))
         prepared.append(moved)
-        maps.append(crop.image_from_view())
-        widths.append(crop.size[1])
+        maps.append(seen.image_from_view())
+        widths.append(seen.size[1])
     joint = TrafficTargets.concatenate(targets)
     if augmentation.color_seed is not None:
         joint = draw_colors(joint, augmentation.color_seed)
@@ -230,6 +237,9 @@ def stack_samples(samples: Sequence[TrafficSample]) -> TrafficBatch:
     labelled[:, LAMP_ONLY] = False
     own_lamps = torch.cat([target.image[target.kind == LAMP_ONLY] for target in targets])
     labelled[own_lamps, LAMP_ONLY] = True
+    for sample, start, count in zip(samples, first, counts, strict=False):
+        if sample.labelled is not None:
+            labelled[int(start) : int(start) + count] = sample.labelled
     return TrafficBatch(
         views,
         TrafficTargets.concatenate(targets),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,10 +13,15 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from bevstack.config import TrainingConfig
+from bevstack.config.traffic import TrafficConfig
 from bevstack.datasets.batch_stream import LoadingError, SkippedSample
 from bevstack.datasets.collate import PreparedClip
-from bevstack.datasets.traffic_view.augmentation import draw_traffic_augmentation
+from bevstack.datasets.traffic_view.augmentation import (
+    TrafficAugmentation,
+    draw_traffic_augmentation,
+)
 from bevstack.datasets.traffic_view.balance import balanced_order, repeat_factors, state_presence
+from bevstack.datasets.traffic_view.labels import ElementIndex
 from bevstack.datasets.traffic_view.samples import FrontSamples, TrafficSample, stack_samples
 from bevstack.datasets.worker_process import initialise_worker
 from bevstack.types import Clip
@@ -26,6 +32,27 @@ REPLACEMENTS = 10  # samples tried instead of one that cannot be read
 _Key = tuple[int, int]  # epoch, and position in it
 
 
+class ViewSamples(Protocol):
+    """Samples of the traffic view: front cameras of a data set, or single pictures."""
+
+    @property
+    def index(self) -> ElementIndex | None:
+        """Return the labels; None: there are none."""
+
+    @property
+    def config(self) -> TrafficConfig:
+        """Return the traffic section."""
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+
+    def token(self, index: int) -> str:
+        """Return the token of a sample."""
+
+    def prepare(self, index: int, augmentation: TrafficAugmentation | None = None) -> TrafficSample:
+        """Read a sample and prepare it with its labels."""
+
+
 class TrafficStream:
     """Endless stream of augmented batches with labels; a function of recipe and position alone.
 
@@ -33,7 +60,7 @@ class TrafficStream:
     lists the samples that were left out so far.
 
     Args:
-        samples: the front cameras with labels.
+        samples: front cameras or pictures, with labels.
         recipe: batch size, passes, seed and workers.
         start: samples that the run has used before, over all processes.
         rank: number of this process among ``world_size``.
@@ -46,7 +73,7 @@ class TrafficStream:
 
     def __init__(
         self,
-        samples: FrontSamples,
+        samples: ViewSamples,
         recipe: TrainingConfig,
         *,
         start: int = 0,
@@ -148,7 +175,7 @@ class _Augmented(Dataset[tuple[TrafficSample, tuple[SkippedSample, ...]] | Loadi
     """Dataset of augmented samples by (epoch, position)."""
 
     def __init__(
-        self, samples: FrontSamples, factors: NDArray[np.float64], *, recipe: TrainingConfig
+        self, samples: ViewSamples, factors: NDArray[np.float64], *, recipe: TrainingConfig
     ) -> None:
         self._samples, self._factors, self._recipe = samples, factors, recipe
         self._order: tuple[int, NDArray[np.int64]] | None = None
