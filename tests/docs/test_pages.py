@@ -48,10 +48,32 @@ CALIBRATE_TRAFFIC = (
     "python tools/calibrate_traffic.py --weights run/best.safetensors --nuscenes lights "
     "--version v1.0-synth --split synth_val --out calibrated.safetensors"
 )
+TRAIN_PICTURES = (
+    "bevstack train --config traffic_lights_real --pictures "
+    "kr=traffic_lights/kr:yolo:lamp:day --pictures cinta=traffic_lights/cinta:yolo:housing "
+    "--fold 0/5 --weights world.safetensors --out real --resume"
+)
+PREDICT_PICTURES = (
+    "bevstack predict --images traffic_lights/kr --weights real/model.safetensors --out "
+    "real/kr.json"
+)
+SCORE_PICTURES = (
+    "bevstack evaluate --pictures kr=traffic_lights/kr:yolo:lamp:day --fold 0/5 --elements "
+    "real/kr.json --out real/scores_kr"
+)
+STUDY_PICTURES = (
+    "OMP_NUM_THREADS=1 python tools/study_real_lights.py --pictures "
+    "kr=traffic_lights/kr:yolo:lamp:day --pictures cinta=traffic_lights/cinta:yolo:housing "
+    "--world world.safetensors --boxes tiny_cpu_t4.safetensors --out study --steps 1000"
+)
 # Lines of `sh elsewhere` blocks, and the tests that run the same.
 ELSEWHERE = {
     TRAIN_TRAFFIC: "tests/tasks/test_traffic.py",
     CALIBRATE_TRAFFIC: "tests/tasks/test_calibration.py",
+    TRAIN_PICTURES: "tests/cli/test_pictures.py",
+    PREDICT_PICTURES: "tests/cli/test_pictures.py",
+    SCORE_PICTURES: "tests/cli/test_pictures.py",
+    STUDY_PICTURES: "tests/test_programs.py",
     "pip install torch 'setuptools>=77.0.3' ninja": "Makefile",
     "pip install --no-build-isolation '.[nuscenes]'": "tests/test_packaging.py",
     "bevstack build-ops": "tests/cli/test_build_ops.py",
