@@ -90,5 +90,5 @@ def test_the_option_names_set_folder_format_convention_and_light():
     ],
 )
 def test_options_that_do_not_fit_are_refused(arguments, message, capsys):
-    assert main(arguments) == 1
+    assert main(arguments) == 2
     assert message in capsys.readouterr().err
