@@ -138,10 +138,10 @@ def score_pictures(
             num_truth=count,
             num_groups=held,
             model=own,
-            rule=others,
+            rule=remaining,
             difference=difference,
         )
-        for own, others, difference, (count, held) in zip(*parts, counts, strict=True)
+        for own, remaining, difference, (count, held) in zip(*parts, counts, strict=True)
     )
 
 
