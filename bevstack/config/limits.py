@@ -102,6 +102,7 @@ LIMITS: Mapping[str, Mapping[str, float]] = MappingProxyType(
             "max_elements": 4_096,
             "samples": 65_536,
             "speed_limits_kmh": 1_000,
+            "window_px": 16_384,
         },
         "loss": {},
         "tracking": {},
