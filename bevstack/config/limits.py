@@ -94,6 +94,7 @@ LIMITS: Mapping[str, Mapping[str, float]] = MappingProxyType(
             "max_width_px": 16_384,
             "stages": 7,
             "channels": 1_024,
+            "pixel_channels": 1_024,
             "num_convs": 16,
             "roi_channels": 8_192,
             "roi_map_cells": 16,

@@ -28,6 +28,7 @@ class TrafficConfig:
     stages: tuple[int, ...] = (0, 1)  # of the backbone; stage s has stride 4 * 2 ** s
     train_backbone: bool = True  # False: losses of lights and signs do not change the backbone
     channels: int = 48  # of the map at stride 4
+    pixel_channels: int = 0  # of two convolutions from the image to the map; 0: none
     num_convs: int = 2  # of the dense tower, 3x3
     roi_channels: int = 96  # hidden units of the classifier of regions
     roi_map_cells: int = 4  # cells a side that a region samples from the map
@@ -101,4 +102,6 @@ class TrafficConfig:
         check("traffic.control", known, f"be one of {CONTROLS}", self.control)
         cells = self.roi_image_cells
         check("traffic.roi_image_cells", cells % 4 == 0, "be a multiple of 4", cells)
+        pixels = self.pixel_channels
+        check("traffic.pixel_channels", pixels % 8 == 0, "be a multiple of 8, or 0", pixels)
         check("traffic.channels", self.channels % 8 == 0, "be a multiple of 8", self.channels)

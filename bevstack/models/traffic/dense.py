@@ -43,7 +43,11 @@ class Regions(NamedTuple):
 
 
 class DenseHead(nn.Module):
-    """A top-down path from the backbone's stages to stride 4, and 3x3 convolutions on top."""
+    """A top-down path from the backbone's stages to stride 4, and 3x3 convolutions on top.
+
+    With ``pixel_channels``, two convolutions of stride 2 add what the image itself shows: a lamp of
+    few pixels may be lost in a backbone that is trained for boxes alone.
+    """
 
     def __init__(self, config: TrafficConfig, *, in_channels: Sequence[int]) -> None:
         super().__init__()
@@ -52,6 +56,7 @@ class DenseHead(nn.Module):
             nn.Sequential(nn.Conv2d(c, channels, 1), nn.GroupNorm(_NORM_GROUPS, channels))
             for c in in_channels
         )
+        self.pixels = _pixel_branch(config.pixel_channels, channels)
         layers: list[nn.Module] = []
         for _ in range(config.num_convs):
             layers.append(nn.Conv2d(channels, channels, 3, padding=1, bias=False))
@@ -67,6 +72,7 @@ class DenseHead(nn.Module):
     def forward(
         self,
         maps: Sequence[Tensor],  # of strides 4, 8, ...: (M, C_l, H_l, W_l)
+        images: Tensor,  # (M, 3, H, W) from which they were made
     ) -> DenseOutput:
         """Predict at every location of the finest map."""
         merged: Tensor | None = None
@@ -76,9 +82,23 @@ class DenseHead(nn.Module):
                 x = x + functional.interpolate(merged, size=x.shape[-2:])
             merged = x
         assert merged is not None  # there is at least one stage: TrafficConfig checks it
+        if self.pixels is not None:
+            merged = merged + self.pixels(images)
         features = self.tower(functional.relu(merged))
         logits = self.logits(features).float()
         return DenseOutput(features, logits, _boxes(self.boxes(features).float()))
+
+
+def _pixel_branch(hidden: int, channels: int) -> nn.Sequential | None:
+    if not hidden:
+        return None
+    return nn.Sequential(
+        nn.Conv2d(3, hidden, 3, stride=2, padding=1, bias=False),
+        nn.GroupNorm(_NORM_GROUPS, hidden),
+        nn.ReLU(),
+        nn.Conv2d(hidden, channels, 3, stride=2, padding=1, bias=False),
+        nn.GroupNorm(_NORM_GROUPS, channels),
+    )
 
 
 def cell_centers(height: int, width: int, device: torch.device) -> Tensor:  # (H, W, 2) u, v

@@ -82,7 +82,7 @@ class TrafficModel(nn.Module):
             targets: labels, in training.
             bev: a BEV map of the same samples; None, as in training: relevance is judged without.
         """
-        dense = self.dense(self.run_backbone(views.images))
+        dense = self.dense(self.run_backbone(views.images), views.images)
         regions = find_regions(dense, views.image_size, self.config.max_candidates)
         if targets is not None:
             regions = _with_true_boxes(regions, targets, dense)

@@ -13,7 +13,7 @@ from bevstack.geometry import BEVGrid
 from bevstack.models.backbones.internimage import InternImage
 from bevstack.models.traffic.calibration import Calibration, calibrate, fit_platt, fit_temperature
 from bevstack.models.traffic.decode import decode
-from bevstack.models.traffic.dense import DenseOutput, Regions, find_regions
+from bevstack.models.traffic.dense import DenseHead, DenseOutput, Regions, find_regions
 from bevstack.models.traffic.model import BEVMap, TrafficModel
 from bevstack.models.traffic.place import locate
 from bevstack.models.traffic.regions import RegionOutput, sample_boxes
@@ -196,3 +196,19 @@ def test_fitted_temperatures_change_the_predictions():
     after = calibration.score(logits, torch.tensor([LIGHT, LIGHT]))
     assert not torch.allclose(before, after)
     assert "score_scale" in calibration.state_dict()
+
+
+def test_pixels_of_the_image_reach_the_cells_above_them():
+    config = dataclasses.replace(CONFIG, pixel_channels=8)
+    torch.manual_seed(0)
+    head = DenseHead(config, in_channels=[16]).eval()
+    maps = [torch.zeros(1, 16, 12, 16)]
+    images = torch.zeros(1, 3, 48, 64)
+    lit = images.clone()
+    lit[..., 20, 32] = 5.0  # the pixel at the centre of cell (5, 8)
+    before, after = (head.pixels[3](head.pixels[0](image)) for image in (images, lit))
+    changed = (after != before).any(1)[0]
+    rows, columns = changed.nonzero(as_tuple=True)
+    assert (rows.float().mean(), columns.float().mean()) == (5, 8)
+    assert not torch.equal(head(maps, lit).logits, head(maps, images).logits)
+    assert DenseHead(CONFIG, in_channels=[16]).pixels is None
