@@ -57,7 +57,7 @@ def count_traffic(config: Config) -> TrafficCount:
     with shapes_only(model):
         images = torch.empty(section.num_cameras, 3, *size)
         backbone, maps = run_and_count(_Stages(model.backbone, section.stages), images)
-        dense, _ = run_and_count(model.dense, maps)
+        dense, _ = run_and_count(model.dense, maps, images)
         pixels, _ = run_and_count(model.regions.pixels, torch.empty(regions, 3, cells, cells))
         inputs = torch.empty(regions, model.regions.num_inputs)
         inner, hidden = run_and_count(model.regions.trunk, inputs)
