@@ -12,11 +12,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from bevstack.config import Config
 from bevstack.datasets.augmentation.mirror import mirror_boxes, mirror_clip, mirror_frame
-from bevstack.runtime.stream_protocol import FrameDetector, Stream, StreamState, step_each
+from bevstack.runtime.stream_protocol import FrameDetector, Stream, StreamState
 from bevstack.runtime.streaming import DetectorStream, step_together
 from bevstack.runtime.with_cues import add_cues, without_cues
+from bevstack.runtime.wrapped import WrappedDetector
 from bevstack.tracking import Tracks
 from bevstack.types import Boxes3D, Clip, Detections, Frame, Reset
 from bevstack.types.boxes import blend_yaw
@@ -27,7 +27,7 @@ REACH_M, REACH_PER_M = 1.0, 0.1  # greatest distance between two boxes of one ob
 ALONE = 0.7  # factor on the score of a box that only one of the two views has
 
 
-class MirroredDetector:
+class MirroredDetector(WrappedDetector):
     """Detector that merges its boxes of a frame with those of the frame's mirror image.
 
     For models trained with ``augmentation.mirror_scene``, or as good on mirrored scenes for another
@@ -49,35 +49,7 @@ class MirroredDetector:
         frame = detector.config.grid.frame
         if frame != "ego":
             raise ValueError(f"grid.frame must be 'ego' for mirrored detection; got {frame!r}")
-        self.detector = detector
-
-    def __repr__(self) -> str:
-        """Return the inner detector in brackets."""
-        return f"MirroredDetector({self.detector!r})"
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Return ``class_names``."""
-        return self.class_names
-
-    @property
-    def config(self) -> Config:
-        """Return the inner detector's configuration."""
-        return self.detector.config
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Return the class names; ``Detections.labels`` index them."""
-        return self.detector.class_names
-
-    @property
-    def mode(self) -> str:
-        """Return the inference mode, with that of the inner detector."""
-        return f"MirroredDetector({self.detector.mode})"
-
-    def fingerprint(self) -> str:
-        """Return the inner detector's digest."""
-        return self.detector.fingerprint()
+        super().__init__(detector)
 
     def predict(self, frame: Frame) -> Detections:
         """Detect objects in one frame, like ``FrameDetector.predict``, at twice the cost.
@@ -120,14 +92,6 @@ class MirroredDetector:
             ValueError: the model uses future frames.
         """
         return add_cues(MirroredStream(self), self)
-
-    def step_together(self, streams: Sequence[Stream], frames: Sequence[Frame]) -> list[Detections]:
-        """Run one step of several streams, one after the other; each runs its two views at once.
-
-        Raises:
-            ValueError: the number of frames differs, or a stream refuses its frame.
-        """
-        return step_each(streams, frames)
 
     def merge(self, detections: Detections, in_mirror: Detections) -> Detections:
         """Merge the boxes of a frame with those of its mirror image, given in mirrored form."""

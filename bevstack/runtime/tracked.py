@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from bevstack.config import Config
 from bevstack.config.tracking import TrackingConfig
 from bevstack.geometry import invert_se3
 from bevstack.runtime.stream_clock import StreamClock
-from bevstack.runtime.stream_protocol import FrameDetector, Stream, StreamState, step_each
+from bevstack.runtime.stream_protocol import FrameDetector, Stream, StreamState
 from bevstack.runtime.with_cues import add_cues, without_cues
+from bevstack.runtime.wrapped import WrappedDetector
 from bevstack.tracking import TrackedScene, Tracks, update_tracks
-from bevstack.types import Clip, Detections, Frame, Reset
+from bevstack.types import Detections, Frame, Reset
 
 # After these resets the tracked objects are not around the vehicle any more.
 RESTARTS = (Reset.START, Reset.SCENE, Reset.TIME, Reset.JUMP)
 
 
-class TrackedDetector:
+class TrackedDetector(WrappedDetector):
     """Detector whose streams return tracks instead of each frame's own boxes.
 
     Positions, velocities, sizes, headings and scores are those of ``bevstack.tracking``. Several
@@ -43,72 +42,17 @@ class TrackedDetector:
 
     def __init__(self, detector: FrameDetector, tracking: TrackingConfig | None = None) -> None:
         detector.stream()  # raises if the model has no streams
-        self.detector = detector
+        super().__init__(detector)
         self.tracking = tracking or TrackingConfig()
-
-    def __repr__(self) -> str:
-        """Return the inner detector in brackets."""
-        return f"TrackedDetector({self.detector!r})"
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Return ``class_names``."""
-        return self.class_names
-
-    @property
-    def config(self) -> Config:
-        """Return the inner detector's configuration."""
-        return self.detector.config
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Return the class names; ``Detections.labels`` index them."""
-        return self.detector.class_names
 
     @property
     def mode(self) -> str:
         """Return the inference mode, with that of the inner detector and the tracking section."""
         return f"TrackedDetector({self.detector.mode}, {self.tracking})"
 
-    def fingerprint(self) -> str:
-        """Return the inner detector's digest."""
-        return self.detector.fingerprint()
-
-    def predict(self, frame: Frame) -> Detections:
-        """Detect objects in one frame, without history; no tracking takes place.
-
-        Raises:
-            ValueError: the inner detector refuses the frame.
-        """
-        return self.detector.predict(frame)
-
-    def predict_batch(self, frames: Sequence[Frame]) -> list[Detections]:
-        """Detect objects in several frames, each without history; no tracking takes place.
-
-        Raises:
-            ValueError: the inner detector refuses the frames.
-        """
-        return self.detector.predict_batch(frames)
-
-    def predict_clip(self, clip: Clip) -> Detections:
-        """Detect objects in a clip's current frame; no tracking takes place.
-
-        Raises:
-            ValueError: the inner detector refuses the clip.
-        """
-        return self.detector.predict_clip(clip)
-
     def stream(self) -> Stream:
         """Return a new stream that tracks, and gives cues if the inner detector does."""
         return add_cues(TrackedStream(self), self)
-
-    def step_together(self, streams: Sequence[Stream], frames: Sequence[Frame]) -> list[Detections]:
-        """Run one step of several streams, one after the other.
-
-        Raises:
-            ValueError: the number of frames differs, or a stream refuses its frame.
-        """
-        return step_each(streams, frames)
 
 
 class FrameTracker:

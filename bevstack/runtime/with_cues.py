@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bevstack.config import Config
 from bevstack.config.cues import CueConfig
 from bevstack.runtime.frame_cuer import TRAFFIC, CueSource, ElementPredictor, FrameCuer
 from bevstack.runtime.stream_protocol import FrameDetector, Stream, StreamState
+from bevstack.runtime.wrapped import WrappedDetector
 from bevstack.tracking import Tracks
-from bevstack.types import Clip, Detections, Frame, Reset
+from bevstack.types import Detections, Frame, Reset
 from bevstack.types.cues import FrameCues
 from bevstack.types.traffic_map import TrafficMap
 
@@ -67,11 +67,12 @@ class CuedStream:
         return self.cuer.step(frame)
 
 
-class CueDetector:
+class CueDetector(WrappedDetector):
     """Detector of boxes whose streams give cues from traffic lights and signs, too.
 
     ``bevstack.load`` of weights with both tasks needs no such step. This class joins the detector
-    of one file and the predictor of another one, or changes the parameters of the cues.
+    of one file and the predictor of another one, or changes the parameters of the cues. Calls
+    without a stream return boxes alone.
 
     Args:
         detector: the detector of the boxes; tracked, mirrored and recorded ones work too.
@@ -94,62 +95,15 @@ class CueDetector:
         config: CueConfig | None = None,
         traffic_map: TrafficMap | None = None,
     ) -> None:
-        self.detector = detector
+        super().__init__(detector)
         self.cue_source = CueSource(
             predictor=predictor, config=config or CueConfig(), traffic_map=traffic_map
         )
-
-    def __repr__(self) -> str:
-        """Return the inner detector in brackets."""
-        return f"CueDetector({self.detector!r})"
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Return ``class_names``."""
-        return self.class_names
-
-    @property
-    def config(self) -> Config:
-        """Return the inner detector's configuration."""
-        return self.detector.config
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Return the class names; ``Detections.labels`` index them."""
-        return self.detector.class_names
 
     @property
     def mode(self) -> str:
         """Return the inference mode of the boxes, which cues do not change."""
         return self.detector.mode
-
-    def fingerprint(self) -> str:
-        """Return the inner detector's digest."""
-        return self.detector.fingerprint()
-
-    def predict(self, frame: Frame) -> Detections:
-        """Detect objects in one frame, without cues.
-
-        Raises:
-            ValueError: the inner detector refuses the frame.
-        """
-        return self.detector.predict(frame)
-
-    def predict_batch(self, frames: Sequence[Frame]) -> list[Detections]:
-        """Detect objects in several frames, without cues.
-
-        Raises:
-            ValueError: the inner detector refuses the frames.
-        """
-        return self.detector.predict_batch(frames)
-
-    def predict_clip(self, clip: Clip) -> Detections:
-        """Detect objects in a clip's current frame, without cues.
-
-        Raises:
-            ValueError: the inner detector refuses the clip.
-        """
-        return self.detector.predict_clip(clip)
 
     def stream(self) -> Stream:
         """Return a new stream, whose ``state`` holds cues after each step.

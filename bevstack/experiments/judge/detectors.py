@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bevstack.config import Config, ProposalConfig
+from bevstack.config import ProposalConfig
 from bevstack.datasets.collate import stack_clips
 from bevstack.evaluation.baselines.lifting import ClassPriors, ImageBoxes, lift_boxes
 from bevstack.geometry import CameraRig, invert_se3
@@ -15,43 +15,25 @@ from bevstack.models.perspective.camera_views import PerspectiveViews, run_persp
 from bevstack.models.perspective.decode import detect
 from bevstack.models.perspective.proposals import find_proposals
 from bevstack.runtime.detector import Detector
-from bevstack.runtime.stream_protocol import FrameDetector, Stream, StreamState, step_each
+from bevstack.runtime.stream_protocol import FrameDetector, Stream, StreamState
+from bevstack.runtime.wrapped import WrappedDetector
 from bevstack.tracking import Tracks
 from bevstack.types import Boxes3D, Clip, Detections, Frame, Reset
 
 
-class FrameByFrame:
+class FrameByFrame(WrappedDetector):
     """A detector that treats every frame as the first of a stream (``FrameDetector``).
 
     Args:
         detector: the detector of the boxes in each frame.
     """
 
-    def __init__(self, detector: Detector) -> None:
-        self.detector = detector
-
-    @property
-    def config(self) -> Config:
-        """Return the inner detector's configuration."""
-        return self.detector.config
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Return the class names; ``Detections.labels`` index them."""
-        return self.detector.class_names
+    detector: Detector
 
     @property
     def mode(self) -> str:
         """Return the inference mode: the name of the class."""
         return type(self).__name__
-
-    def fingerprint(self) -> str:
-        """Return the inner detector's digest."""
-        return self.detector.fingerprint()
-
-    def predict(self, frame: Frame) -> Detections:
-        """Detect objects in one frame, in its bev frame; boxes come best first."""
-        return self.detector.predict(frame)
 
     def predict_batch(self, frames: Sequence[Frame]) -> list[Detections]:
         """Detect objects in several frames."""
@@ -64,10 +46,6 @@ class FrameByFrame:
     def stream(self) -> Stream:
         """Return a stream that keeps no history."""
         return MemorylessStream(self)
-
-    def step_together(self, streams: Sequence[Stream], frames: Sequence[Frame]) -> list[Detections]:
-        """Run one step of several streams, one after the other."""
-        return step_each(streams, frames)
 
 
 class MemorylessStream:
