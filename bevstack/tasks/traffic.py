@@ -11,7 +11,12 @@ from torch import Tensor, nn
 
 from bevstack.config import Config, TrainingConfig, config_to_json, stored_differences
 from bevstack.datasets.traffic_view.samples import FrontSamples
-from bevstack.datasets.traffic_view.stream import TASK, TrafficClipLabels, TrafficStream
+from bevstack.datasets.traffic_view.stream import (
+    TASK,
+    TrafficClipLabels,
+    TrafficStream,
+    ViewSamples,
+)
 from bevstack.losses.criterion import Losses
 from bevstack.losses.traffic import traffic_losses
 from bevstack.models.backbones.internimage import InternImage, InternImageBlock
@@ -23,10 +28,7 @@ from bevstack.models.build_traffic import (
     traffic_section,
 )
 from bevstack.models.traffic.model import TrafficModel, TrafficOutput
-from bevstack.models.weights import (
-    joint_name,
-    write_safetensors,
-)
+from bevstack.models.weights import joint_name, write_safetensors
 from bevstack.tasks.task import ProcessGroup, Score, Sharding
 from bevstack.tasks.traffic_held_out import evaluate_traffic
 from bevstack.types.traffic_batch import TrafficBatch
@@ -54,7 +56,7 @@ class Traffic(TrafficClipLabels):
     ) -> None:
         self.section = traffic_section(config)
         self.config = config
-        self.own_samples = samples
+        self.own_samples: ViewSamples | None = samples
         self.held_out = held_out
         self.names = (TASK,)
         self.headline = "headline"

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bevstack.config import Config, TrainingConfig
+from bevstack.config import Config
 from bevstack.datasets.images import read_image
 from bevstack.datasets.traffic_view.pictures import PictureSamples, PictureSet
 from bevstack.datasets.traffic_view.samples import stack_samples
-from bevstack.datasets.traffic_view.stream import TrafficStream
 from bevstack.evaluation.baselines.color_blobs import find_color_blobs
 from bevstack.evaluation.traffic.picture_scores import PictureFigures
 from bevstack.files import path_inside
@@ -45,28 +44,9 @@ class PictureTraffic(Traffic):
         held_out: PictureSamples | None = None,
     ) -> None:
         super().__init__(config)
-        self.pictures = pictures
+        self.own_samples = pictures
         self.held_out_pictures = held_out
         self.has_held_out = held_out is not None
-
-    def make_batches(
-        self,
-        recipe: TrainingConfig,
-        group: ProcessGroup,
-        *,
-        start: int,
-        labels: Sequence[object] = (),
-    ) -> TrafficStream:
-        """Build the stream of training batches."""
-        assert self.pictures is not None and not labels
-        return TrafficStream(
-            self.pictures,
-            recipe,
-            start=start,
-            rank=group.rank,
-            world_size=group.world_size,
-            pin_memory=group.device.type == "cuda",
-        )
 
     def evaluate(self, weights: Mapping[str, Tensor], folder: Path, group: ProcessGroup) -> Score:
         """Score weights on the held-out pictures; every process computes the same.
