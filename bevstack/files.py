@@ -1,14 +1,13 @@
-"""Safe files: atomic writing, removal of leftovers, names from data as names of files, reading.
+"""Safe files: atomic writing, removal of leftovers, names from data as names of files.
 
 Names that come out of tables, rig files or archives are never trusted. ``safe_name`` turns such a
 name into the name of a file to write, ``path_inside`` into the path of a file to read, and
-``read_regular_file`` reads it.
+``file_bytes.read_bytes`` reads it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import hashlib
 import logging
@@ -16,7 +15,6 @@ import os
 import re
 import secrets
 import shutil
-import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -34,8 +32,6 @@ MAX_NAME_BYTES = 255  # of one part of a path, on the file systems in use
 MAX_PATH_BYTES = 4000
 _PLAIN_NAME_BYTES = 150  # leaves room for an ending and for the name of a temporary file
 _LEFTOVER = re.compile(r"\..*\.bevstack-[0-9a-f]{16}\.part")
-# An error of a path that names no file at all, rather than a missing or forbidden one.
-_NO_PATH = (errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.ENXIO)
 
 
 def write_atomically(
@@ -226,43 +222,6 @@ def path_inside(
             "(allow_outside=True) if you trust the file that holds it"
         )
     return root / name
-
-
-def read_regular_file(path: Path | str, limit_bytes: int, *, what: str = "file") -> bytes:
-    """Read a file that is neither a device, a pipe nor a folder, and not too large.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: it is no regular file, or larger than the limit.
-        OSError: it cannot be read.
-    """
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    try:
-        descriptor = os.open(path, flags)  # without O_NONBLOCK, opening a pipe would wait
-    except ValueError:
-        raise ValueError(f"{what} must be the path of a file; got {str(path)!a}") from None
-    except OSError as error:
-        if error.errno not in _NO_PATH:
-            raise
-        shown = str(path)[:300]
-        raise ValueError(f"{what} must be a file; got {shown} ({error.strerror})") from None
-    with naming(path):
-        state = os.fstat(descriptor)
-    if not stat.S_ISREG(state.st_mode):
-        os.close(descriptor)
-        kind = "a folder" if stat.S_ISDIR(state.st_mode) else "a device or pipe"
-        raise ValueError(f"{what} must be a regular file; got {path}, {kind}")
-    with naming(path), os.fdopen(descriptor, "rb") as file:
-        if state.st_size > limit_bytes:
-            most, found = f"{limit_bytes / 1e6:.0f}", f"{state.st_size / 1e6:.0f}"
-            raise ValueError(f"{what} must have at most {most} MB; got {path} with {found} MB")
-        content = file.read(state.st_size + 1)
-    if len(content) != state.st_size:
-        raise ValueError(
-            f"{what} must not change while it is read; got {path}, which changed: read it again "
-            "when its writer has finished"
-        )
-    return content
 
 
 def is_private(path: Path | str) -> bool:

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import reprlib
-import stat
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -20,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_BYTES = 1 << 24  # of a file that a person or a small program writes; 1 byte takes up to 30
-_GROWTH = 1 << 16  # bytes by which a file may grow while it is read
+from bevstack.file_bytes import MAX_BYTES, read_bytes
+
 MAX_TEXT = 1024  # characters of a name or path; many file systems take 255 of a name
 _MAX_DIGITS = 19  # of a whole number of 64 bits
 _DAMAGED = "the file is cut off or damaged"
@@ -45,7 +43,7 @@ def read_json(
         path: the file.
         subject: the kind of file, such as "rig file".
         remedy: the last part of the message about a missing file.
-        max_bytes: the greatest size of the file.
+        max_bytes: the greatest size of the file; its values take up to 30 times as much memory.
         allow_nan: accept NaN, infinity and numbers of any size.
 
     Raises:
@@ -55,43 +53,6 @@ def read_json(
     """
     data = read_bytes(path, subject, remedy=remedy, max_bytes=max_bytes)
     return parse_json(data, subject, place=f" in {path}", allow_nan=allow_nan)
-
-
-def read_bytes(
-    path: Path | str,
-    subject: str,
-    *,
-    remedy: str = "check the path",
-    max_bytes: int | None = MAX_BYTES,
-) -> bytes:
-    """Read a whole regular file of at most ``max_bytes``.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: not a regular file (a folder, a device, a pipe), or a larger one.
-        OSError: the file cannot be read; the error names it.
-    """
-    try:
-        state = os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(f"{subject} must exist; got no file {path}: {remedy}") from None
-    except ValueError as error:  # a NUL byte
-        raise ValueError(f"path of the {subject} must be valid; got {error}") from None
-    if not stat.S_ISREG(state.st_mode):
-        raise ValueError(
-            f"{subject} must be a regular file; got {path}, a {_kind_of_file(state.st_mode)}"
-        )
-    if max_bytes is not None and state.st_size > max_bytes:
-        raise ValueError(
-            f"{subject} must have at most {max_bytes} bytes; got {state.st_size} in {path}"
-        )
-    try:
-        with open(path, "rb") as file:
-            # A count reserves memory: a little more than the size, not the limit.
-            size = None if max_bytes is None else min(max_bytes, state.st_size + _GROWTH)
-            return file.read(size)
-    except OSError as error:  # Python names the file at opening alone
-        raise type(error)(error.errno, error.strerror, str(path)) from error
 
 
 def parse_json(
@@ -231,12 +192,6 @@ def _is_finite(value: float) -> bool:
         return math.isfinite(value)
     except OverflowError:  # a whole number beyond the largest float
         return False
-
-
-def _kind_of_file(mode: int) -> str:
-    if stat.S_ISDIR(mode):
-        return "folder"
-    return "pipe or socket" if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else "device"
 
 
 class _RefusedValueError(ValueError):

@@ -3,7 +3,6 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pytest
 
 from bevstack.files import (
     path_inside,
-    read_regular_file,
     remove_leftovers,
     replacing,
     replacing_folder,
@@ -218,26 +216,3 @@ def test_a_name_that_no_file_can_have_is_refused(
     with pytest.raises(ValueError, match=r"^image must (be the name|have at most 255)") as caught:
         path_inside(tmp_path, name, what="image", allow_outside=allow_outside)
     assert len(str(caught.value)) < 500
-
-
-def test_only_regular_files_of_bounded_size_are_read(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"12345")
-    (tmp_path / "link").symlink_to("a")
-    assert read_regular_file(tmp_path / "link", 5) == b"12345"
-    with pytest.raises(ValueError, match=r"image must have at most 0 MB; got .*a with"):
-        read_regular_file(tmp_path / "a", 4, what="image")
-    with pytest.raises(FileNotFoundError):
-        read_regular_file(tmp_path / "none", 5)
-
-
-def test_devices_pipes_folders_and_broken_paths_are_refused_at_once(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "loop").symlink_to("loop")
-    os.symlink("/dev/zero", tmp_path / "zero")
-    with socket.socket(socket.AF_UNIX) as opened:
-        opened.bind(str(tmp_path / "socket"))
-    names = ("pipe", "loop", "zero", "socket", "x" * 300, ".")
-    for path in (*(tmp_path / name for name in names), "/dev/zero", f"{tmp_path}/a\0b"):
-        with pytest.raises(ValueError, match=r"image must be .*file; got") as caught:
-            read_regular_file(path, 1000, what="image")
-        assert len(str(caught.value)) < 500

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevstack.datasets.image_header import ImageHeader, find_fault, is_complete, read_header
-from bevstack.files import read_regular_file
+from bevstack.file_bytes import read_bytes
 
 MAX_PIXELS = 1 << 25  # 8192 x 4096; an image is 100 MB when it is decoded
 MAX_FILE_BYTES = 1 << 28
@@ -109,12 +109,7 @@ def reduction_for(
 
 
 def _read(path: Path) -> bytes:
-    try:
-        return read_regular_file(path, MAX_FILE_BYTES, what="image")
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"image must exist; got no file {path}: complete the dataset"
-        ) from None
+    return read_bytes(path, "image", remedy="complete the dataset", max_bytes=MAX_FILE_BYTES)
 
 
 def _read_header(path: Path, data: bytes) -> ImageHeader:

@@ -26,8 +26,9 @@ from bevstack.evaluation.traffic.traffic_frames import (
     TrafficFrame,
     writing_traffic_frames,
 )
+from bevstack.file_bytes import read_bytes
 from bevstack.files import naming, safe_name, write_text_atomically
-from bevstack.json_files import expect_object, parse_json, read_bytes, read_json
+from bevstack.json_files import expect_object, parse_json, read_json
 from bevstack.runtime.detections_file import write_detections
 from bevstack.runtime.predict_cues import (
     CueOptions,

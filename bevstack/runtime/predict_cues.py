@@ -19,8 +19,9 @@ from bevstack.evaluation.traffic.traffic_frames import (
     frame_to_json,
     writing_traffic_frames,
 )
+from bevstack.file_bytes import read_bytes
 from bevstack.files import write_text_atomically
-from bevstack.json_files import expect_list, parse_json, read_bytes
+from bevstack.json_files import expect_list, parse_json
 from bevstack.runtime.frame_cuer import CueSource, ElementPredictor, FrameCuer
 from bevstack.runtime.stream_protocol import FrameDetector, StreamState
 from bevstack.runtime.with_cues import find_cue_source

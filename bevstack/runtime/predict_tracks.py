@@ -10,8 +10,9 @@ from typing import Protocol, TypeVar
 
 from bevstack.evaluation.tracking.track_entries import track_entries
 from bevstack.evaluation.tracking.track_file import write_tracks
+from bevstack.file_bytes import read_bytes
 from bevstack.files import write_text_atomically
-from bevstack.json_files import expect_object, parse_json, read_bytes
+from bevstack.json_files import expect_object, parse_json
 from bevstack.runtime.stream_protocol import StreamState
 from bevstack.runtime.tracked import RESTARTS
 from bevstack.types import Detections, Frame, Reset

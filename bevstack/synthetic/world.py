@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from bevstack.file_bytes import read_bytes
 from bevstack.files import replacing_folder
-from bevstack.json_files import read_bytes, read_json
+from bevstack.json_files import read_json
 from bevstack.synthetic.recording.labels import Rows, fixed_rows
 from bevstack.synthetic.recording.recording import Recording, record_scene
 from bevstack.synthetic.spec import GENERATOR_VERSION, WorldSpec, WorldSummary

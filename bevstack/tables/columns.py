@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bevstack.file_bytes import read_bytes
 from bevstack.files import naming
-from bevstack.json_files import parse_json, read_bytes, shorten
+from bevstack.json_files import parse_json, shorten
 from bevstack.tables.duplicates import check_unique
 from bevstack.tables.fields import Column, Field, Floats, Tokens
 from bevstack.tables.links import link_rows

@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from bevstack.json_files import read_bytes
+from bevstack.file_bytes import read_bytes
 from bevstack.tables.fields import Field, JsonText
 
 COEFFICIENT_FIELDS = ("camera_distortion", "distortion", "distortion_coefficients")

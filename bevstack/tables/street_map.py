@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bevstack.files import path_inside, read_regular_file
+from bevstack.file_bytes import read_bytes
+from bevstack.files import path_inside
 from bevstack.json_files import read_json
 from bevstack.tables.map_expansion import read_lane_borders
 from bevstack.tables.names import LANE_TABLE
@@ -159,7 +160,7 @@ def _read_mask(
     nothing = np.zeros((0, 0), np.uint8)
     if not path.exists():
         return nothing
-    content = read_regular_file(path, MAX_BYTES, what="the map's mask")
+    content = read_bytes(path, "the map's mask", max_bytes=MAX_BYTES)
     height, width = png_size(content, str(path))
     columns = range(min(int(low[0]), width), min(int(high[0]), width))
     rows = range(height - min(int(high[1]), height), height - min(int(low[1]), height))

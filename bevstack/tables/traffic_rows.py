@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bevstack.file_bytes import read_bytes
 from bevstack.json_files import (
     expect_field,
     expect_integer,
@@ -17,7 +18,6 @@ from bevstack.json_files import (
     expect_numbers,
     expect_object,
     parse_json,
-    read_bytes,
     shorten,
 )
 from bevstack.types.traffic import Lamp

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bevstack.file_bytes import read_bytes
 from bevstack.files import naming, write_text_atomically
-from bevstack.json_files import expect_integer, expect_object, parse_json, read_bytes, shorten
+from bevstack.json_files import expect_integer, expect_object, parse_json, shorten
 
 
 def open_jsonl(path: Path, steps_done: int) -> None:

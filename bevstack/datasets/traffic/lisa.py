@@ -15,7 +15,8 @@ from pathlib import Path
 
 from bevstack.datasets.traffic.labels import Counts, look_up_lamps, make_light
 from bevstack.datasets.traffic.xml_documents import parse_number
-from bevstack.json_files import expect_text, read_bytes, shorten
+from bevstack.file_bytes import read_bytes
+from bevstack.json_files import expect_text, shorten
 from bevstack.types.labelled_images import LabelledImage, LabelledImages
 from bevstack.types.traffic import HOUSING, LAMP, Lamp, TrafficElement
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
-from bevstack.json_files import read_bytes, shorten
+from bevstack.file_bytes import read_bytes
+from bevstack.json_files import shorten
 
 MAX_BYTES = 1 << 22
 _MAX_DEPTH = 16

@@ -11,7 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bevstack.json_files import read_bytes, shorten
+from bevstack.file_bytes import read_bytes
+from bevstack.json_files import shorten
 
 MAX_BYTES = 1 << 26
 _MAX_DEPTH = 16

@@ -16,7 +16,8 @@ from bevstack.datasets.images import read_size
 from bevstack.datasets.traffic.labels import Box, Counts, make_light, parse_light_name
 from bevstack.datasets.traffic.xml_documents import parse_number
 from bevstack.datasets.traffic.yaml_documents import Yaml, read_yaml
-from bevstack.json_files import expect_field, expect_object, expect_text, read_bytes, shorten
+from bevstack.file_bytes import read_bytes
+from bevstack.json_files import expect_field, expect_object, expect_text, shorten
 from bevstack.types.labelled_images import LabelledImage, LabelledImages
 from bevstack.types.traffic import BOX_CONVENTIONS, TrafficElement
 

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from bevstack.evaluation.detection3d.columns import BoxColumns
 from bevstack.evaluation.results.box_entries import columns_of_results
-from bevstack.json_files import parse_json, read_bytes, shorten
+from bevstack.file_bytes import read_bytes
+from bevstack.json_files import parse_json, shorten
 
 _FORM = "an object with 'meta' and 'results'"
 

@@ -26,7 +26,8 @@ from bevstack.evaluation.results.box_entries import (
 from bevstack.evaluation.results.results_json import results_object
 from bevstack.evaluation.results.submission import CAMERA_META, is_columns, write_submission
 from bevstack.evaluation.tracking.tracking_config import TRACKING_CLASSES
-from bevstack.json_files import MAX_TEXT, parse_json, read_bytes, shorten
+from bevstack.file_bytes import read_bytes
+from bevstack.json_files import MAX_TEXT, parse_json, shorten
 from bevstack.vocabulary import DETECTION_CLASSES
 
 _LOG = logging.getLogger(__name__)

@@ -17,12 +17,12 @@ from bevstack.evaluation.results.submission import is_columns, read_submission
 from bevstack.evaluation.tracking.track_file import read_tracks
 from bevstack.evaluation.traffic.traffic_frames import TrafficFrame, read_traffic_frames
 from bevstack.export.planning.scene import Floats, Ints, PlanningFrame, PlanningObjects
+from bevstack.file_bytes import read_bytes
 from bevstack.geometry import (
     rotation_from_quaternion,
     se3_from_parts,
     yaw_from_rotation,
 )
-from bevstack.json_files import read_bytes
 from bevstack.planning.paths import PredictedPaths, estimate_turn_rate, predict_paths
 from bevstack.tables.reader import Tables
 from bevstack.tracking import TrackedScene, update_tracks
