@@ -15,6 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from bevstack.cli.options import add_classes
 from bevstack.experiments.learning_curve import CurveOptions, draw_curve
 
 
@@ -40,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="N",
         help="score on whole scenes of at most N samples in total",
     )
+    add_classes(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     args = parser.parse_args(arguments)
     options = CurveOptions(
@@ -49,6 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         version=args.version,
         held_out=args.held_out,
         max_samples=args.max_frames,
+        classes=args.classes,
         out=args.out,
     )
     draw_curve(options, lambda line: print(line, flush=True))

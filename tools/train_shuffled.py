@@ -12,6 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from bevstack.cli.options import add_classes
 from bevstack.config import load_config
 from bevstack.experiments.shuffled_training import train_shuffled
 from bevstack.tables.reader import Tables
@@ -19,7 +20,7 @@ from bevstack.training.processes import join_processes, leave_processes
 from bevstack.training.progress_bar import make_console
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run the control."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -29,14 +30,15 @@ def main() -> int:
     parser.add_argument("--version", required=True, help="folder of the tables")
     parser.add_argument("--split", required=True, help="scenes to train on")
     parser.add_argument("--held-out", required=True, metavar="SPLIT", help="scenes to score on")
+    add_classes(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     processes = join_processes("cpu")
     console = make_console()
     console.quiet = not processes.is_first
     result = train_shuffled(
         load_config(args.config),
-        Tables(args.nuscenes, args.version),
+        Tables(args.nuscenes, args.version, classes=args.classes),
         args.out,
         split=args.split,
         held_out=args.held_out,

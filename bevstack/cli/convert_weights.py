@@ -20,8 +20,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bevstack.cli.options import add_config, add_overrides, rename_options
-from bevstack.cli.verify_option import add_no_verify
+from bevstack.cli.options import add_config, add_no_verify, add_overrides, rename_options
 
 if TYPE_CHECKING:
     from bevstack.config import Config

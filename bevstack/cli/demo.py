@@ -18,8 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bevstack.cli.options import add_device, rename_options
-from bevstack.cli.verify_option import add_no_verify
+from bevstack.cli.options import add_device, add_no_verify, rename_options
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -18,10 +18,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from bevstack.cli.options import add_allow_outside, add_classes, add_device, rename_options
-from bevstack.cli.strict_rig_option import add_strict_rig
+from bevstack.cli.options import (
+    add_allow_outside,
+    add_classes,
+    add_device,
+    add_no_verify,
+    add_strict_rig,
+    rename_options,
+)
 from bevstack.cli.tables import print_lines
-from bevstack.cli.verify_option import add_no_verify
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -113,6 +113,25 @@ def add_classes(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def add_no_verify(parser: argparse._ActionsContainer) -> None:
+    """Declare ``--no-verify``, which sets ``verify`` to False."""
+    parser.add_argument(
+        "--no-verify",
+        dest="verify",
+        action="store_false",
+        help="do not compare weights with the checksum in their file",
+    )
+
+
+def add_strict_rig(parser: argparse._ActionsContainer) -> None:
+    """Declare ``--strict-rig``, which ``main`` applies to the warnings of the verb."""
+    parser.add_argument(
+        "--strict-rig",
+        action="store_true",
+        help="refuse a rig that cannot be, instead of warning of it",
+    )
+
+
 def add_common(parser: argparse.ArgumentParser) -> None:
     """Declare the options of every verb; a verb inside of a verb keeps those of the outer one."""
     common = parser.add_argument_group("options of every verb")

@@ -28,11 +28,12 @@ from bevstack.cli.options import (
     add_allow_outside,
     add_config,
     add_device,
+    add_no_verify,
     add_overrides,
     add_scenes,
+    add_strict_rig,
 )
 from bevstack.cli.own_images import add_drive, add_own_images, check_drive, check_own_images
-from bevstack.cli.strict_rig_option import add_strict_rig
 from bevstack.cli.track_options import add_track, check_tracks, track_options
 from bevstack.cli.traffic_options import (
     SWEEPS,
@@ -41,7 +42,6 @@ from bevstack.cli.traffic_options import (
     check_traffic,
     is_pictures,
 )
-from bevstack.cli.verify_option import add_no_verify
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -15,9 +15,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bevstack.cli.options import add_allow_outside, add_classes, rename_options
+from bevstack.cli.options import (
+    add_allow_outside,
+    add_classes,
+    add_strict_rig,
+    rename_options,
+)
 from bevstack.cli.own_images import add_own_images, check_own_images
-from bevstack.cli.strict_rig_option import add_strict_rig
 from bevstack.vocabulary import MANOEUVRES
 
 

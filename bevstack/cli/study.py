@@ -22,12 +22,12 @@ from bevstack.cli.options import (
     add_allow_outside,
     add_classes,
     add_config,
+    add_no_verify,
     add_overrides,
+    add_strict_rig,
     rename_options,
 )
-from bevstack.cli.strict_rig_option import add_strict_rig
 from bevstack.cli.tables import print_lines
-from bevstack.cli.verify_option import add_no_verify
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

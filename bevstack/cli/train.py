@@ -18,14 +18,14 @@ from bevstack.cli.options import (
     add_classes,
     add_config,
     add_device,
+    add_no_verify,
     add_overrides,
     add_scenes,
+    add_strict_rig,
 )
 from bevstack.cli.pictures_option import add_pictures
-from bevstack.cli.strict_rig_option import add_strict_rig
 from bevstack.cli.train_pictures import check_pictures, make_picture_task
 from bevstack.cli.train_traffic import add_traffic
-from bevstack.cli.verify_option import add_no_verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from bevstack.config import Config, TrainingConfig
     from bevstack.datasets.nuscenes import NuScenesDataset
+    from bevstack.tables.reader import Tables
     from bevstack.tasks.task import Task
     from bevstack.training import Evaluation, Listeners, Skipped, StepReport, TrainingResult
     from bevstack.training.processes import Processes
@@ -151,10 +152,14 @@ def _task_of_dataset(
 ) -> Task:
     """Open the data set, print the plan and notes, and build the task."""
     from bevstack.evaluation.analysis.bootstrap import FEWEST_SCENES
+    from bevstack.tables.reader import Tables
 
-    dataset = _dataset(args, config, args.split or args.scene)
+    tables = Tables(
+        args.nuscenes, args.version, classes=args.classes, allow_outside=args.allow_outside
+    )
+    dataset = _dataset(tables, config, args.split or args.scene)
     held_out = args.held_out or args.held_out_scene
-    held_out = held_out and _dataset(args, config, held_out)
+    held_out = held_out and _dataset(tables, config, held_out)
     if held_out is None and config.training.evaluate_every:
         console.print("note: without --held-out, the training is not evaluated")
         config = replace(config, training=replace(config.training, evaluate_every=0))
@@ -202,13 +207,9 @@ def _config(args: argparse.Namespace) -> Config:
     return replace(config, training=config.training.with_num_steps(args.steps))
 
 
-def _dataset(args: argparse.Namespace, config: Config, split: str | list[str]) -> NuScenesDataset:
+def _dataset(tables: Tables, config: Config, split: str | list[str]) -> NuScenesDataset:
     from bevstack.datasets.nuscenes import NuScenesDataset
-    from bevstack.tables.reader import Tables
 
-    tables = Tables(
-        args.nuscenes, args.version, classes=args.classes, allow_outside=args.allow_outside
-    )
     return NuScenesDataset(
         tables,
         scenes=None if isinstance(split, str) else split,

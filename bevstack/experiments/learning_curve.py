@@ -42,6 +42,7 @@ class CurveOptions:
     version: str  # folder of the tables
     held_out: str  # scenes to score on
     max_samples: int | None = None  # score on whole scenes of at most this number of samples
+    classes: Path | None = None  # classes of categories that are not nuScenes'
     out: Path
 
 
@@ -49,11 +50,11 @@ def draw_curve(options: CurveOptions, echo: Callable[[str], None]) -> None:
     """Score the checkpoints that have no point yet, and write ``curve.json`` and ``curve.png``.
 
     Raises:
-        ValueError: a file is not a checkpoint.
+        ValueError: a file is not a checkpoint, or ``classes`` is damaged.
         FileNotFoundError: a checkpoint, the tables or the split do not exist.
     """
     initialise_worker(0)
-    tables = Tables(options.nuscenes, options.version)
+    tables = Tables(options.nuscenes, options.version, classes=options.classes)
     options.out.mkdir(parents=True, exist_ok=True)
     points = [score(path, tables, options, echo) for path in sorted(options.checkpoints)]
     points.sort(key=lambda point: point["cpu_seconds"])

@@ -11,6 +11,7 @@ import torch.distributed.run
 from bevstack.cli.main import main
 from bevstack.cli.train import add_arguments
 from bevstack.models.build import load_model
+from bevstack.tables.reader import Tables
 from tests.small_world import SPEC, small_world
 
 HEAD = "import dataclasses\nfrom tests.small_world import CONFIG as SMALL\n"
@@ -68,6 +69,19 @@ def test_without_held_out_scenes_nothing_is_evaluated_and_a_note_states_it(
     assert "note: without --held-out, the training is not evaluated\n" in text
     assert ("no evaluation\n" in text) == bool(more)
     assert not (tmp_path / "out" / "best.safetensors").exists()
+
+
+def test_tables_are_opened_once_for_training_and_held_out_scenes(root, tmp_path, monkeypatch):
+    opened = []
+    construct = Tables.__init__
+
+    def count(self, *arguments, **options):
+        opened.append(arguments)
+        construct(self, *arguments, **options)
+
+    monkeypatch.setattr(Tables, "__init__", count)
+    assert main(command(root, tmp_path, "--dry-run", "--held-out", "synth_val", num_steps=4)) == 0
+    assert opened == [(root, SPEC.version)]
 
 
 def test_scenes_may_be_named_instead_of_splits(root, tmp_path, capsys):

@@ -40,3 +40,20 @@ def test_every_checkpoint_is_a_point_and_scored_once(
 
     monkeypatch.setattr(learning_curve, "predict_dataset", refuse)
     assert program.main(command) == 0
+
+
+def test_classes_of_other_categories_are_given_to_the_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+
+    def record(*_: object, classes: Path | None) -> None:
+        given.append(classes)
+
+    monkeypatch.setattr(learning_curve, "Tables", record)
+    where = ["--nuscenes", "root", "--version", SPEC.version, "--held-out", "synth_val"]
+    command = ["none.safetensors", *where, "--processes", "1", "--out", str(tmp_path / "curve")]
+    for more in ([], ["--classes", "map.json"]):
+        with pytest.raises(FileNotFoundError, match=r"none\.safetensors"):
+            program.main([*command, *more])
+    assert given == [None, Path("map.json")]
