@@ -105,9 +105,10 @@ def print_comparison(
     difference = f"{escape(other)}\nminus {escape(name)}"
     table = make_table(console, ("figure", difference, f"{100 * LEVEL:g} % of draws", ""))
     for interval in differences:
-        spread = f"{interval.low:+.4f} to {interval.high:+.4f}"
+        low, high = _format_difference(interval.low), _format_difference(interval.high)
         verdict = "beyond chance" if interval.is_beyond_chance else ""
-        table.add_row(interval.name, f"{interval.value:+.4f}", spread, verdict)
+        value = _format_difference(interval.value)
+        table.add_row(interval.name, value, f"{low} to {high}", verdict)
     show_table(console, table)
     count = differences[0].num_scenes
     if count < FEWEST_SCENES:
@@ -120,6 +121,11 @@ def print_comparison(
 def format_figure(value: float) -> str:
     """Return a score with four digits, or a dash for NaN: the class has no such error."""
     return "-" if value != value else f"{value:.4f}"
+
+
+def _format_difference(value: float) -> str:
+    """Return a difference with its sign, or a dash for NaN: a figure is undefined."""
+    return "-" if value != value else f"{value:+.4f}"
 
 
 def _colour(precision: float) -> str:

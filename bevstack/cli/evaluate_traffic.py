@@ -10,7 +10,9 @@ from bevstack.cli.evaluate_tables import format_figure
 
 if TYPE_CHECKING:
     from bevstack.evaluation.traffic.openlane_score import OpenLaneScores
-    from bevstack.evaluation.traffic.root_score import TrafficScores
+    from bevstack.evaluation.traffic.root_figures import RootMatches
+    from bevstack.evaluation.traffic.root_score import TrafficComparison, TrafficScores
+    from bevstack.evaluation.traffic.root_truth import RootTruth
 
 
 def add_openlane(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +36,8 @@ def add_traffic(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="score traffic lights, signs and cues instead of boxes: elements.json or cues.json of "
-        "`bevstack predict`; needs --nuscenes, --version, --split or --scene, and --out",
+        "`bevstack predict`; needs --nuscenes, --version, --split or --scene, and --out; --against "
+        "compares with another such file",
     )
 
 
@@ -46,28 +49,60 @@ def run_traffic(args: argparse.Namespace) -> int:
         ValueError: an option is missing, the file is malformed, or it lacks samples of the split.
         OSError: the metrics cannot be written.
     """
-    from bevstack.evaluation.traffic.root_score import score_root, write_traffic_metrics
+    from bevstack.evaluation.traffic.root_figures import match_root
+    from bevstack.evaluation.traffic.root_score import score_matches, write_traffic_metrics
     from bevstack.evaluation.traffic.root_truth import read_root_truth
     from bevstack.evaluation.traffic.traffic_frames import read_traffic_frames
     from bevstack.tables.reader import Tables
 
+    _check_traffic(args)
+    file = read_traffic_frames(args.traffic)
+    tables = Tables(args.nuscenes, args.version, classes=args.classes)
+    truth = read_root_truth(tables, args.split or args.scene)
+    matches = match_root(file, truth)
+    comparison = None if args.against is None else _compare(args, matches, truth)
+    scores = score_matches(matches, len(truth.tokens), draws=args.draws)
+    path = write_traffic_metrics(args.out, scores, comparison)
+    if args.json:
+        print(path.read_text(encoding="utf-8"))
+    else:
+        print_traffic(scores)
+        if comparison is not None:
+            _print_comparison(args, comparison)
+        print(f"metrics: {path}")
+    return 0
+
+
+def _check_traffic(args: argparse.Namespace) -> None:
     for option in ("nuscenes", "version", "out"):
         if getattr(args, option) is None:
             raise ValueError(f"--{option} must be given with --traffic; got none")
     if not (args.split or args.scene):
         raise ValueError("--split or --scene must be given with --traffic; got none")
-    if args.results or args.file or args.against:
+    if args.results or args.file:
         raise ValueError("--traffic must be given without results of boxes; got both")
-    file = read_traffic_frames(args.traffic)
-    tables = Tables(args.nuscenes, args.version, classes=args.classes)
-    scores = score_root(file, read_root_truth(tables, args.split or args.scene), draws=args.draws)
-    path = write_traffic_metrics(args.out, scores)
-    if args.json:
-        print(path.read_text(encoding="utf-8"))
-    else:
-        print_traffic(scores)
-        print(f"metrics: {path}")
-    return 0
+    if args.against is not None and args.draws < 1:
+        raise ValueError(f"--draws must be at least 1 with --against; got {args.draws}")
+
+
+def _compare(args: argparse.Namespace, matches: RootMatches, truth: RootTruth) -> TrafficComparison:
+    """Compare the file of ``--against`` with the scored one."""
+    from bevstack.evaluation.traffic.root_figures import compare_roots, match_root
+    from bevstack.evaluation.traffic.root_score import TrafficComparison
+    from bevstack.evaluation.traffic.traffic_frames import read_traffic_frames
+
+    other = match_root(read_traffic_frames(args.against), truth)
+    differences = compare_roots(matches, other, draws=args.draws)
+    return TrafficComparison(file=args.against.name, differences=differences)
+
+
+def _print_comparison(args: argparse.Namespace, comparison: TrafficComparison) -> None:
+    from bevstack.cli.evaluate_tables import print_comparison
+    from bevstack.training.progress_bar import make_console
+
+    console = make_console()
+    console.print()
+    print_comparison(console, args.traffic.name, comparison.file, comparison.differences)
 
 
 def print_traffic(scores: TrafficScores) -> None:

@@ -76,6 +76,23 @@ def test_elements_of_a_root_are_scored(
     assert "must hold a frame for every sample of the split" in capsys.readouterr().err
 
 
+def test_another_file_is_compared_over_shared_draws_of_scenes(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = str(tmp_path / "elements.json"), str(tmp_path / "out")
+    data = ["--nuscenes", str(root), "--version", VERSION, "--draws", "5", "--out", out]
+    other = ["--against", str(tmp_path / "other.json")]
+    (tmp_path / "other.json").write_bytes((tmp_path / "elements.json").read_bytes())
+    assert main(["evaluate", "--traffic", file, *data, "--scene", "scene-0103", *other]) == 0
+    text = capsys.readouterr().out
+    assert "minus elements.json" in text and "scenes are too few" in text
+    assert not any("beyond" in line for line in text.splitlines() if "AP" in line)
+    against = json.loads((tmp_path / "out" / "traffic_metrics.json").read_text())["against"]
+    assert against["file"] == "other.json"
+    found = {i["name"]: i["value"] for i in against["differences"]}
+    assert found["macro AP"] == 0.0 and found["AP green >=6 px"] is None  # no true element
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -86,6 +103,10 @@ def test_elements_of_a_root_are_scored(
         ("--openlane R --truth no --out O", "truth file must exist; got no file no"),
         ("--traffic T --nuscenes N --version v --split s", "--out must be given with --traffic"),
         ("--traffic T --nuscenes N --version v --out O", "--split or --scene must be given"),
+        (
+            "--traffic T --nuscenes N --version v --split s --out O --against R --draws 0",
+            "--draws must be at least 1 with --against; got 0",
+        ),
         ("--truth T --results R", "--truth must be given with --openlane; got no --openlane"),
         ("--results R --version v --split s", "--nuscenes must be given; got none"),
     ],

@@ -132,7 +132,8 @@ def _prepare(folder: Path) -> None:
         TrafficFrame(timestamp_us=s["timestamp"], cameras=("CAM_FRONT",), sample_token=s["token"])
         for s in samples
     ]
-    write_traffic_frames(folder / "elements.json", frames, {})
+    for name in ("elements.json", "other_elements.json"):
+        write_traffic_frames(folder / name, frames, {})
     data = ("--nuscenes", "nuscenes", "--version", "v1.0-mini", "--split", "mini_val")
     for name, options in (("results.json", ()), ("other.json", ("--track",))):
         command = ["-m", "bevstack", "predict", "--weights", "tiny_cpu_t4", *data, *options]

@@ -147,7 +147,7 @@ def difference_intervals(
     """Return intervals of the differences "second minus first", over draws that both share.
 
     With shared draws the difficulty of the scenes cancels out, so much smaller differences are
-    detected than with two separate intervals.
+    detected than with two separate intervals. Two infinite values of one sign differ by 0.
 
     Raises:
         ValueError: the two resamplers have different numbers of scenes.
@@ -158,9 +158,10 @@ def difference_intervals(
             f"{second.num_scenes}"
         )
     drawn = [
-        second.figures(weights) - first.figures(weights) for weights in _weights(first, draws, seed)
+        _minus(second.figures(weights), first.figures(weights))
+        for weights in _weights(first, draws, seed)
     ]
-    value = second.figures(_ones(second)) - first.figures(_ones(first))
+    value = _minus(second.figures(_ones(second)), first.figures(_ones(first)))
     return _intervals(first, value, np.stack(drawn), level)
 
 
@@ -276,6 +277,12 @@ def _weights(resampler: SceneFigures, draws: int, seed: int) -> list[NDArray[np.
     return [np.bincount(row, minlength=count) for row in scenes]
 
 
+def _minus(second: Floats, first: Floats) -> Floats:
+    """Return the difference; 0 for equal values, also for infinite ones."""
+    equal = second == first
+    return np.where(equal, 0.0, np.where(equal, 0.0, second) - np.where(equal, 0.0, first))
+
+
 def _ones(resampler: SceneFigures) -> NDArray[np.int64]:
     """Return the weights that count each scene once."""
     return np.ones(resampler.num_scenes, dtype=np.int64)
@@ -287,9 +294,17 @@ def _intervals(
     """Return the interval of each figure from its values in all draws, (draws, F)."""
     tail = 50 * (1 - level)
     known = ~np.isnan(drawn).all(axis=0)  # figures that some draw defines
+    infinite = np.isinf(drawn).any(axis=0)
     low, high = np.full_like(value, np.nan), np.full_like(value, np.nan)
-    if known.any():
-        low[known], high[known] = np.nanpercentile(drawn[:, known], [tail, 100 - tail], axis=0)
+    if (known & ~infinite).any():
+        finite = drawn[:, known & ~infinite]
+        bounds = np.nanpercentile(finite, [tail, 100 - tail], axis=0)
+        low[known & ~infinite], high[known & ~infinite] = bounds
+    for column in np.flatnonzero(infinite):  # between infinite values nothing can be interpolated
+        ordered = np.sort(drawn[~np.isnan(drawn[:, column]), column])
+        last = len(ordered) - 1
+        low[column] = ordered[int(np.floor(tail / 100 * last))]
+        high[column] = ordered[int(np.ceil((1 - tail / 100) * last))]
     columns: Sequence[Floats] = (value, low, high)
     return tuple(
         Interval(

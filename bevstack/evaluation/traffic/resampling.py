@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from bevstack.evaluation.traffic.cue_scores import RELEVANT, RelevanceMoment
 from bevstack.evaluation.traffic.element_scores import (
     ALL_ATTRIBUTES,
     LIGHT_ATTRIBUTES,
@@ -22,7 +23,7 @@ from bevstack.evaluation.traffic.element_scores import (
     color_accuracy,
     macro,
 )
-from bevstack.evaluation.traffic.state_scores import StateSums
+from bevstack.evaluation.traffic.state_scores import StateSums, delay_quantile
 from bevstack.vocabulary import TRAFFIC_ELEMENT_ATTRIBUTES
 
 Floats = NDArray[np.float64]
@@ -92,3 +93,66 @@ class StateFigures:
         return np.array(
             [correct / total if total else np.nan, false / red if red else np.nan], np.float64
         )
+
+
+class DelayFigures:
+    """Delays of the reports of red and green in some scenes; infinite where the change was missed.
+
+    Args:
+        sums: of each scene.
+    """
+
+    def __init__(self, sums: Sequence[StateSums]) -> None:
+        self.num_scenes = len(sums)
+        self._delays_s = [[s.red_delays_s for s in sums], [s.green_delays_s for s in sums]]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of ``figures``."""
+        ends = ("median, s", "95 %, s")
+        return tuple(f"delay to {color}, {end}" for color in ("red", "green") for end in ends)
+
+    def figures(self, weights: Ints) -> Floats:  # (4,)
+        """Compute the figures listed in ``names``; NaN without a counted change."""
+        values = []
+        for scenes_s in self._delays_s:
+            pairs = zip(scenes_s, weights.tolist(), strict=True)
+            drawn = [delay for delays, weight in pairs for delay in delays * weight]
+            values += [delay_quantile(drawn, 0.5), delay_quantile(drawn, 0.95)]
+        return np.array(values, np.float64)
+
+
+class RelevanceFigures:
+    """Accuracy of relevance in some scenes, over moments in which neighbouring lanes differ.
+
+    Args:
+        moments: of each scene.
+    """
+
+    def __init__(self, moments: Sequence[Sequence[RelevanceMoment]]) -> None:
+        self.num_scenes = len(moments)
+        rows = [_relevance_sums([m for m in some if m.lanes_differ]) for some in moments]
+        self._sums = np.array(rows, np.float64).reshape(-1, 4)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of ``figures``."""
+        return ("relevant light chosen", "relevance right for a light")
+
+    def figures(self, weights: Ints) -> Floats:  # (2,)
+        """Compute the figures listed in ``names``; NaN without such a moment."""
+        chosen, moments, right, lights = weights @ self._sums
+        return np.array(
+            [chosen / moments if moments else np.nan, right / lights if lights else np.nan],
+            np.float64,
+        )
+
+
+def _relevance_sums(moments: Sequence[RelevanceMoment]) -> tuple[int, int, int, int]:
+    """Return the right choices, the moments, the right decisions and the lights."""
+    return (
+        sum(bool(m.governs[int(m.relevance.argmax())]) for m in moments),
+        len(moments),
+        sum(int(((m.relevance >= RELEVANT) == m.governs).sum()) for m in moments),
+        sum(len(m.governs) for m in moments),
+    )

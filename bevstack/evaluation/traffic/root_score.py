@@ -20,30 +20,17 @@ from bevstack.evaluation.traffic.cue_scores import (
     score_advice,
     score_relevance,
 )
-from bevstack.evaluation.traffic.cue_truth import (
-    advice_times,
-    distance_pairs,
-    relevance_moments,
-    reported_states,
-    scenes_with_cues,
-)
-from bevstack.evaluation.traffic.element_columns import predicted_columns
+from bevstack.evaluation.traffic.cue_truth import advice_times, distance_pairs
 from bevstack.evaluation.traffic.element_scores import (
     ElementScores,
-    MatchedElements,
     Precision,
     color_accuracy,
     macro,
     score_elements,
 )
-from bevstack.evaluation.traffic.resampling import ElementFigures, StateFigures
-from bevstack.evaluation.traffic.root_truth import RootTruth, key_frames
-from bevstack.evaluation.traffic.state_scores import (
-    StateScores,
-    StateSums,
-    score_states,
-    sum_states,
-)
+from bevstack.evaluation.traffic.root_figures import RootMatches, match_root
+from bevstack.evaluation.traffic.root_truth import RootTruth
+from bevstack.evaluation.traffic.state_scores import StateScores, StateSums, score_states
 from bevstack.evaluation.traffic.traffic_frames import TrafficFrames
 from bevstack.files import write_text_atomically
 from bevstack.vocabulary import LIGHT_COLORS, TRAFFIC_ELEMENT_ATTRIBUTES
@@ -65,6 +52,14 @@ class TrafficScores:
     intervals: tuple[Interval, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrafficComparison:
+    """The figures of another file minus those of the scored one."""
+
+    file: str  # name of the other file
+    differences: tuple[Interval, ...]  # over draws of scenes that both share
+
+
 def score_root(file: TrafficFrames, truth: RootTruth, *, draws: int = DRAWS) -> TrafficScores:
     """Score the elements and cues of a file.
 
@@ -77,24 +72,26 @@ def score_root(file: TrafficFrames, truth: RootTruth, *, draws: int = DRAWS) -> 
     Raises:
         ValueError: a sample of the split has no frame.
     """
-    keys = key_frames(file, truth)
-    predicted = predicted_columns([frame.elements for frame in keys.frames], keys.images)
-    matched = MatchedElements(keys.truth, predicted)
-    num_scenes = len(truth.scene_tokens)
-    figures = ElementFigures(matched, scene=keys.image_scene, num_scenes=num_scenes)
-    found = list(intervals(figures, draws=draws)) if draws else []
-    has_cues = any(frame.cues or frame.ego_cues for frame in file.frames)
-    scenes = scenes_with_cues(file.frames, truth) if has_cues else []
-    sums = [sum_states(reported_states(scene)) for scene in scenes]
-    if sums and draws:
-        found += intervals(StateFigures(sums), draws=draws)
+    return score_matches(match_root(file, truth), len(truth.tokens), draws=draws)
+
+
+def score_matches(matches: RootMatches, num_samples: int, *, draws: int = DRAWS) -> TrafficScores:
+    """Score the matched elements and cues of a file.
+
+    Args:
+        matches: of ``match_root``.
+        num_samples: number of samples of the truth.
+        draws: random draws of scenes for each interval; 0: no intervals.
+    """
+    scenes, has_cues = matches.scenes, matches.has_cues
     pairs = np.concatenate([np.zeros((0, 2)), *(distance_pairs(scene) for scene in scenes)])
-    moments = [moment for scene in scenes for moment in relevance_moments(scene)]
+    moments = [moment for some in matches.moments for moment in some]
+    found = [i for f in matches.figures() for i in intervals(f, draws=draws)] if draws else []
     return TrafficScores(
-        num_samples=len(truth.tokens),
-        num_scenes=num_scenes,
-        elements=score_elements(matched),
-        states=score_states(sum(sums, start=StateSums())) if has_cues else None,
+        num_samples=num_samples,
+        num_scenes=matches.num_scenes,
+        elements=score_elements(matches.elements),
+        states=score_states(sum(matches.sums, start=StateSums())) if has_cues else None,
         relevance=score_relevance(moments) if has_cues else None,
         advice=score_advice([advice_times(scene) for scene in scenes]) if has_cues else None,
         distances=distance_errors(pairs[:, 0], pairs[:, 1]) if has_cues else (),
@@ -102,14 +99,24 @@ def score_root(file: TrafficFrames, truth: RootTruth, *, draws: int = DRAWS) -> 
     )
 
 
-def write_traffic_metrics(folder: Path, scores: TrafficScores) -> Path:
+def write_traffic_metrics(
+    folder: Path, scores: TrafficScores, comparison: TrafficComparison | None = None
+) -> Path:
     """Write ``traffic_metrics.json`` and return its path.
+
+    Args:
+        folder: created if needed.
+        scores: of the file.
+        comparison: with another file, under the key "against"; None: no such key.
 
     Raises:
         OSError: the folder cannot be written.
     """
     path = folder / METRICS_NAME
-    write_text_atomically(path, json.dumps(metrics_to_json(scores), indent=1) + "\n")
+    content = metrics_to_json(scores)
+    if comparison is not None:
+        content["against"] = _defined(dataclasses.asdict(comparison))
+    write_text_atomically(path, json.dumps(content, indent=1) + "\n")
     return path
 
 

@@ -133,17 +133,25 @@ def score_states(sums: StateSums) -> StateScores:
         accuracy=_share(sums.correct_s, sums.element_s),
         red_s=sums.red_s,
         false_green_per_red_s=_share(sums.false_green_s, sums.red_s),
-        red_delay_median_s=_quantile(sums.red_delays_s, 0.5),
-        red_delay_95_s=_quantile(sums.red_delays_s, 0.95),
+        red_delay_median_s=delay_quantile(sums.red_delays_s, 0.5),
+        red_delay_95_s=delay_quantile(sums.red_delays_s, 0.95),
         red_missed=_missed(sums.red_delays_s),
-        green_delay_median_s=_quantile(sums.green_delays_s, 0.5),
-        green_delay_95_s=_quantile(sums.green_delays_s, 0.95),
+        green_delay_median_s=delay_quantile(sums.green_delays_s, 0.5),
+        green_delay_95_s=delay_quantile(sums.green_delays_s, 0.95),
         green_missed=_missed(sums.green_delays_s),
         flashing_accuracy=float(np.mean(flashing)),
         num_flashing=sums.flashing_count,
         num_not_observable=sums.not_observable,
         num_changes=len(sums.red_delays_s) + len(sums.green_delays_s),
     )
+
+
+def delay_quantile(delays_s: Sequence[float], share: float) -> float:
+    """Return the least delay that at least a share of the delays does not exceed; NaN of none."""
+    if not delays_s:
+        return float("nan")
+    rank = int(np.ceil(share * len(delays_s))) - 1
+    return sorted(delays_s)[rank]
 
 
 def _seconds(report: ReportedStates) -> StateSums:
@@ -263,10 +271,3 @@ def _share(part: float, whole: float) -> float:
 
 def _missed(delays_s: Sequence[float]) -> float:
     return _share(float(np.isinf(delays_s).sum()), len(delays_s))
-
-
-def _quantile(delays_s: Sequence[float], share: float) -> float:
-    if not delays_s:
-        return float("nan")
-    rank = int(np.ceil(share * len(delays_s))) - 1
-    return sorted(delays_s)[rank]

@@ -125,3 +125,29 @@ def test_submissions_of_other_scenes_are_not_compared() -> None:
     )
     with pytest.raises(ValueError, match="must cover the same scenes; got 5 and 6"):
         difference_intervals(first, second)
+
+
+class MedianDelay:
+    """The upper median of one delay a scene; infinite if too many are."""
+
+    names = ("delay",)
+
+    def __init__(self, delays_s: list[float]) -> None:
+        self.delays_s = np.array(delays_s)
+        self.num_scenes = len(delays_s)
+
+    def figures(self, weights: np.ndarray) -> np.ndarray:
+        ordered = np.sort(np.repeat(self.delays_s, weights))
+        return ordered[len(ordered) // 2 :][:1]
+
+
+def test_infinite_figures_have_bounds_and_equal_ones_no_difference() -> None:
+    missed = MedianDelay([0.25, 0.5, 0.75, np.inf, 1.0])
+    (found,) = intervals(missed, draws=200)
+    assert (found.value, found.low, found.high) == (0.75, 0.25, np.inf)
+    (same,) = difference_intervals(missed, MedianDelay(list(missed.delays_s)), draws=200)
+    assert (same.value, same.low, same.high) == (0.0, 0.0, 0.0)
+    (worse,) = difference_intervals(MedianDelay([0.25] * 5), missed, draws=200)
+    assert (worse.value, worse.low, worse.high) == (0.5, 0.0, np.inf)
+    (all_missed,) = intervals(MedianDelay([np.inf] * 3), draws=20)
+    assert (all_missed.value, all_missed.low, all_missed.high) == (np.inf, np.inf, np.inf)

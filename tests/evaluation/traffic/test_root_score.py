@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bevstack.evaluation.traffic.root_figures import compare_roots, match_root
 from bevstack.evaluation.traffic.root_score import score_root, write_traffic_metrics
 from bevstack.evaluation.traffic.root_truth import RootTruth
 from bevstack.evaluation.traffic.traffic_frames import TrafficFrame, TrafficFrames
@@ -30,8 +31,8 @@ def color_at(light: str, number: int) -> str:
     return COLORS[light][number * STEP_US >= CHANGE_US]
 
 
-def truth() -> RootTruth:
-    tokens = [f"{scene}{number}" for scene in "ab" for number in range(4)]
+def truth(scenes: str = "ab") -> RootTruth:
+    tokens = [f"{scene}{number}" for scene in scenes for number in range(4)]
     timelines = {
         f"{light}-{scene}": ElementTimeline(
             f"{light}-{scene}",
@@ -40,7 +41,7 @@ def truth() -> RootTruth:
             tuple((Lamp(color),) for color in COLORS[light]),
         )
         for light in COLORS
-        for scene in "ab"
+        for scene in scenes
     }
     elements = {
         token: [
@@ -61,9 +62,9 @@ def truth() -> RootTruth:
     }
     return RootTruth(
         tokens=tuple(tokens),
-        scene=np.array([0] * 4 + [1] * 4),
-        scene_tokens=("a", "b"),
-        ego_position_m=np.zeros((8, 3)),
+        scene=np.repeat(np.arange(len(scenes)), 4),
+        scene_tokens=tuple(scenes),
+        ego_position_m=np.zeros((len(tokens), 3)),
         elements=elements,
         timelines=timelines,
         ego_lanes={token: EgoLane(token, "lane-own", "straight") for token in tokens},
@@ -130,7 +131,9 @@ def test_perfect_predictions_have_perfect_scores(tmp_path: Path) -> None:
     assert scores.advice is not None and scores.advice.given_share == 1.0
     assert scores.advice.false_go_per_red_s == 0.0
     assert sum(error.count for error in scores.distances) == 16
-    assert {i.name: i.low for i in scores.intervals}["state accuracy"] == 1.0
+    lowest = {i.name: i.low for i in scores.intervals}
+    assert lowest["state accuracy"] == lowest["relevant light chosen"] == 1.0
+    assert lowest["delay to red, median, s"] == lowest["delay to green, 95 %, s"] == 0.0
     assert not any(i.is_beyond_chance for i in scores.intervals)  # two scenes are too few
     content = json.loads(write_traffic_metrics(tmp_path, scores).read_text())
     assert content["DET_t"] == 1.0 and content["AP"]["red"] == {
@@ -169,6 +172,47 @@ def test_elements_without_cues_have_no_scores_over_time() -> None:
     bare = {t: dataclasses.replace(frame(t), cues=(), ego_cues=()) for t in truth().tokens}
     scores = score_root(frames(**bare), truth(), draws=0)
     assert scores.states is None and scores.elements.det_t == 1.0
+
+
+def late(token: str) -> TrafficFrame:
+    """Return a prediction that reports each change of the own light one frame late."""
+    good = frame(token)
+    own, beside = good.cues
+    before = color_at("own", max(int(token[1]) - 1, 0))
+    wrong = dataclasses.replace(own, state_name=before, applies_to_ego=0.2)
+    return dataclasses.replace(good, cues=(wrong, dataclasses.replace(beside, applies_to_ego=0.3)))
+
+
+@pytest.mark.parametrize(("scenes", "is_called"), [("abcdefghi", False), ("abcdefghij", True)])
+def test_a_worse_file_is_called_worse_on_ten_scenes_alone(scenes: str, is_called: bool) -> None:
+    own = truth(scenes)
+    good = match_root(TrafficFrames(frames=tuple(map(frame, own.tokens)), meta={}), own)
+    worse = match_root(TrafficFrames(frames=tuple(map(late, own.tokens)), meta={}), own)
+    found = {i.name: i for i in compare_roots(good, worse, draws=20)}
+    # The change comes at 1 s and is reported at 1.5 s, in every scene and draw.
+    delay = found["delay to green, median, s"]
+    assert (delay.value, delay.low, delay.high) == pytest.approx((0.5, 0.5, 0.5))
+    assert found["relevant light chosen"].value == -1.0
+    assert found["relevance right for a light"].value == -0.5  # 0.2 of the own light is wrong
+    assert found["macro AP"].value == 0.0 and not found["macro AP"].is_beyond_chance
+    for name in ("delay to green, median, s", "relevant light chosen", "state accuracy"):
+        assert found[name].is_beyond_chance == is_called, name
+        assert found[name].num_scenes == len(scenes)
+    back = {i.name: i.value for i in compare_roots(worse, good, draws=1)}
+    assert back["delay to green, median, s"] == pytest.approx(-0.5)
+
+
+def test_a_file_without_cues_is_compared_by_its_elements() -> None:
+    own = truth()
+    bare = [dataclasses.replace(frame(t), cues=(), ego_cues=()) for t in own.tokens]
+    matches = [
+        match_root(TrafficFrames(frames=tuple(some), meta={}), own)
+        for some in (bare, list(map(frame, own.tokens)))
+    ]
+    names = [i.name for i in compare_roots(*matches, draws=2)]
+    assert "macro AP" in names and not any("delay" in name for name in names)
+    with pytest.raises(ValueError, match="draws must be at least 1 for a comparison; got 0"):
+        compare_roots(*matches, draws=0)
 
 
 def test_a_missing_sample_is_named() -> None:
