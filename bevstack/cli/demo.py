@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bevstack.evaluation.scoring import Loaded
     from bevstack.render.canvas import Image
     from bevstack.runtime.detector import Detector
-    from bevstack.runtime.predict import StreamStep
+    from bevstack.runtime.scene_stream import StreamStep
     from bevstack.synthetic import WorldSpec
 
 WEIGHTS = "tiny_cpu_t4"
@@ -165,7 +165,7 @@ def _make_scene(
 
 
 def _stream(detector: Detector, dataset: NuScenesDataset, console: Console) -> list[StreamStep]:
-    from bevstack.runtime.predict import stream_scene
+    from bevstack.runtime.scene_stream import stream_scene
     from bevstack.types import Reset
 
     with console.status("streaming the scene through the model"):

@@ -34,12 +34,20 @@ from bevstack.cli.options import (
     add_strict_rig,
 )
 from bevstack.cli.own_images import add_drive, add_own_images, check_drive, check_own_images
-from bevstack.cli.track_options import add_track, check_tracks, track_options
+from bevstack.cli.predict_inputs import (
+    open_frames,
+    open_tables,
+    run_frames,
+    run_nuscenes,
+    run_pictures,
+    run_rig,
+)
+from bevstack.cli.track_options import add_track, check_tracks
 from bevstack.cli.traffic_options import (
-    SWEEPS,
     add_traffic,
     check_pictures,
     check_traffic,
+    cue_options,
     is_pictures,
 )
 
@@ -47,9 +55,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bevstack.runtime.detector import Detector
-    from bevstack.runtime.frame_source import FrameSource
     from bevstack.runtime.stream_protocol import FrameDetector
-    from bevstack.tables.reader import Tables
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -102,9 +108,9 @@ def run(args: argparse.Namespace) -> int:
     _check_input(args)
     check_writable(args.out)
     if is_pictures(args):
-        return _predict_pictures(args, make_console())
-    tables = None if args.nuscenes is None else _open_tables(args)
-    source = None if args.frames is None else _open_frames(args)
+        return run_pictures(args, make_console())
+    tables = None if args.nuscenes is None else open_tables(args)
+    source = None if args.frames is None else open_frames(args)
     console = make_console()
     detector: FrameDetector = _make_detector(args, console)
     if args.mirror:
@@ -115,15 +121,15 @@ def run(args: argparse.Namespace) -> int:
         from bevstack.runtime.tracked import TrackedDetector
 
         detector = TrackedDetector(detector)
-    cues = _cues_file(args, detector)
+    cues = cue_options(args, detector)
     if source is not None:
-        result = _predict_frames(args, source, detector, console, cues)
+        result = run_frames(args, source, detector, console, cues)
     elif tables is None:
-        result = _predict_rig(args, detector, console, cues)
+        result = run_rig(args, detector, console, cues)
     else:
-        result = _predict_nuscenes(args, tables, detector, console, cues)
+        result = run_nuscenes(args, tables, detector, console, cues)
     if cues is not None:
-        console.print(f"lights, signs and cues: {cues}")
+        console.print(f"lights, signs and cues: {cues.out}")
     return result
 
 
@@ -153,35 +159,6 @@ def _check_input(args: argparse.Namespace) -> None:
     check_tracks(args)
 
 
-def _open_tables(args: argparse.Namespace) -> Tables:
-    """Open the tables and look the scenes up, before the model is loaded."""
-    from bevstack.tables.reader import Tables
-    from bevstack.tables.splits import scenes_of_split
-
-    tables = Tables(args.nuscenes, args.version, allow_outside=args.allow_outside)
-    scenes_of_split(tables, args.split or args.scene)
-    return tables
-
-
-def _open_frames(args: argparse.Namespace) -> FrameSource:
-    """Open the rig and list the frames, before the model is loaded."""
-    from bevstack.runtime.frame_source import open_frames
-
-    source = open_frames(
-        args.rig,
-        args.frames,
-        lost=args.lost,
-        allow_outside=args.allow_outside,
-        skip_missing=args.skip_missing,
-    )
-    if args.track and not source.has_poses:
-        raise ValueError(
-            f"world_from_ego must be given for every frame with --track; got no poses in "
-            f"{args.frames}: list them in frames.json, or leave out --track"
-        )
-    return source
-
-
 def _make_detector(args: argparse.Namespace, console: Console) -> Detector:
     from bevstack.config import load_config, with_overrides
     from bevstack.runtime.detector import build, with_config
@@ -198,133 +175,3 @@ def _make_detector(args: argparse.Namespace, console: Console) -> Detector:
     if expected is None and args.overrides:
         return with_config(detector, with_overrides(detector.config, args.overrides))
     return detector
-
-
-def _cues_file(args: argparse.Namespace, detector: FrameDetector) -> Path | None:
-    """Return the file of the cues; None if the weights give none, or none are wanted."""
-    from bevstack.runtime.predict import check_writable
-    from bevstack.runtime.predict_cues import cues_path, require_cue_source
-    from bevstack.runtime.with_cues import find_cue_source
-
-    if args.no_cues:
-        return None
-    if args.cues is None and args.traffic_rate != SWEEPS and find_cue_source(detector) is None:
-        return None
-    require_cue_source(detector)
-    path: Path = args.cues or cues_path(args.out)
-    check_writable(path)
-    return path
-
-
-def _predict_pictures(args: argparse.Namespace, console: Console) -> int:
-    from rich.progress import Progress
-
-    from bevstack.runtime.devices import choose_device
-    from bevstack.runtime.predict_pictures import list_pictures, load_traffic, predict_pictures
-
-    list_pictures(args.images)  # before the model is loaded
-    predictor = load_traffic(args.weights, choose_device(args.device), verify=args.verify)
-    with Progress(console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("predicting", total=None)
-        summary = predict_pictures(
-            predictor,
-            args.images,
-            args.out,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
-    console.print(
-        f"{summary.num_elements} lights and signs, {summary.num_pictures} pictures: {args.out}"
-    )
-    return 0
-
-
-def _predict_rig(
-    args: argparse.Namespace, detector: FrameDetector, console: Console, cues: Path | None
-) -> int:
-    from bevstack.runtime.predict import predict_rig
-
-    count = predict_rig(
-        detector,
-        args.rig,
-        args.images,
-        args.out,
-        lost=args.lost,
-        allow_outside=args.allow_outside,
-        cues=cues,
-    )
-    console.print(f"{count} boxes in the ego frame: {args.out}")
-    return 0
-
-
-def _predict_frames(
-    args: argparse.Namespace,
-    source: FrameSource,
-    detector: FrameDetector,
-    console: Console,
-    cues: Path | None,
-) -> int:
-    from rich.progress import Progress
-
-    from bevstack.runtime.predict_frames import predict_frames
-
-    with Progress(console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("predicting", total=None)
-        summary = predict_frames(
-            detector,
-            source,
-            args.out,
-            interval_s=args.interval,
-            history=not args.no_history,
-            progress=lambda done: bar.update(task, completed=done),
-            cues=cues,
-        )
-    for camera, count in summary.lost.items():
-        console.print(f"camera {camera} is lost in {count} of {summary.num_frames} frames")
-    console.print(
-        f"{summary.num_boxes} boxes in the ego frame, {summary.num_frames} frames: {args.out}"
-    )
-    return 0
-
-
-def _predict_nuscenes(
-    args: argparse.Namespace,
-    tables: Tables,
-    detector: FrameDetector,
-    console: Console,
-    cues: Path | None,
-) -> int:
-    from rich.progress import Progress
-
-    from bevstack.datasets.nuscenes import NuScenesDataset
-    from bevstack.runtime.predict import join_processes, predict_dataset
-    from bevstack.runtime.predict_cues import CueOptions
-
-    config = detector.config
-    dataset = NuScenesDataset(
-        tables,
-        scenes=args.scene,
-        split=args.split,
-        bev_frame=config.grid.frame,
-        class_names=config.class_names,
-    )
-    shard = join_processes()
-    quiet = shard.rank != 0 or not console.is_terminal
-    with Progress(console=console, disable=quiet) as bar:
-        task = bar.add_task("predicting", total=None)
-        skipped = predict_dataset(
-            detector,
-            dataset,
-            args.out,
-            skip_missing=args.skip_missing,
-            shard=shard,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-            cues=None if cues is None else CueOptions(cues, sweeps=args.traffic_rate == SWEEPS),
-            tracks=track_options(args),
-        )
-    if shard.rank == 0:
-        for token in skipped:
-            console.print(f"skipped sample {token}: images are missing")
-        console.print(f"{len(dataset) - len(skipped)} samples: {args.out}")
-        if args.tracks is not None:
-            console.print(f"tracks: {args.tracks}")
-    return 0

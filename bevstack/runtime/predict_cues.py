@@ -22,6 +22,7 @@ from bevstack.evaluation.traffic.traffic_frames import (
 from bevstack.file_bytes import read_bytes
 from bevstack.files import write_text_atomically
 from bevstack.json_files import expect_list, parse_json
+from bevstack.runtime.commands import Commands
 from bevstack.runtime.frame_cuer import CueSource, ElementPredictor, FrameCuer
 from bevstack.runtime.stream_protocol import FrameDetector, StreamState
 from bevstack.runtime.with_cues import find_cue_source
@@ -52,10 +53,11 @@ def require_cue_source(detector: FrameDetector) -> CueSource:
 
 @dataclass(frozen=True)
 class CueOptions:
-    """File of the cues, and the images that they come from."""
+    """File of the cues, the images that they come from, and the commands of the navigation."""
 
     out: Path
     sweeps: bool = False  # the front camera's images between the key frames, too
+    commands: Commands | None = None  # None: the frames' own manoeuvres, if they have any
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,9 @@ class SceneCues:
     def fingerprint(self) -> str:
         """Return a digest of all that the cues depend on, besides the images."""
         images = "sweeps" if self.options.sweeps else "key frames"
-        return f"{self.source.predictor.fingerprint()} {self.source.mode} {images}"
+        commands = self.options.commands
+        commanded = "" if commands is None else f" {commands.fingerprint()}"
+        return f"{self.source.predictor.fingerprint()} {self.source.mode} {images}{commanded}"
 
     def recorder(
         self, dataset: NuScenesDataset, indices: Sequence[int], skip_missing: bool
@@ -79,12 +83,19 @@ class SceneCues:
             ValueError: images between the key frames are wanted, and there are none.
         """
         sweeps = front_sweeps(dataset, indices) if self.options.sweeps and indices else None
-        return CueRecorder(self.source.new_cuer(), sweeps, skip_missing=skip_missing)
+        return CueRecorder(
+            self.source.new_cuer(),
+            sweeps,
+            skip_missing=skip_missing,
+            commands=self.options.commands,
+        )
 
 
-def describe_cues(detector: FrameDetector, *, sweeps: bool) -> dict[str, str]:
+def describe_cues(detector: FrameDetector, options: CueOptions) -> dict[str, str]:
     """Return the texts that describe cues in their file."""
-    return {"model": detector.config.name, "images": "sweeps" if sweeps else "key frames"}
+    images = "sweeps" if options.sweeps else "key frames"
+    text = {"model": detector.config.name, "images": images}
+    return text if options.commands is None else {**text, "manoeuvre": options.commands.summary}
 
 
 class CueRecorder:
@@ -94,14 +105,21 @@ class CueRecorder:
         cuer: the state of the stream.
         sweeps: images between the key frames, which update the cues, too; None: none.
         skip_missing: leave out images between the key frames whose file is missing.
+        commands: the manoeuvres that the navigation commands; None: those of the frames.
     """
 
     def __init__(
-        self, cuer: FrameCuer, sweeps: FrontSweeps | None = None, *, skip_missing: bool = False
+        self,
+        cuer: FrameCuer,
+        sweeps: FrontSweeps | None = None,
+        *,
+        skip_missing: bool = False,
+        commands: Commands | None = None,
     ) -> None:
         self._cuer = cuer
         self._sweeps = sweeps
         self._skip_missing = skip_missing
+        self._commands = commands
         self._last_us = 0
 
     def step(self, frame: Frame) -> Iterator[TrafficFrame]:
@@ -109,7 +127,7 @@ class CueRecorder:
 
         Raises:
             FileNotFoundError: an image between the key frames is missing.
-            ValueError: an image is damaged.
+            ValueError: an image is damaged, or the commands start later.
         """
         yield from self._look_until(frame.timestamp_us)
         yield self._cue(frame)
@@ -131,7 +149,7 @@ class CueRecorder:
             yield self._cue(frame)
 
     def _cue(self, frame: Frame) -> TrafficFrame:
-        return _step(self._cuer, frame)
+        return _step(self._cuer, frame, self._commands)
 
 
 def traffic_frame(frame: Frame, state: StreamState, predictor: ElementPredictor) -> TrafficFrame:
@@ -165,35 +183,37 @@ def traffic_frame(frame: Frame, state: StreamState, predictor: ElementPredictor)
 
 @contextlib.contextmanager
 def recording_cues(
-    detector: FrameDetector, out: Path | None, *, history: bool = True
+    detector: FrameDetector, options: CueOptions | None, *, history: bool = True
 ) -> Iterator[Callable[[Frame], None]]:
     """Yield a function that writes the cues of the next frame of a drive.
 
     Args:
         detector: a detector that gives cues.
-        out: the file, which gets its name when the block ends without an error; None: none.
+        options: the file, which gets its name when the block ends without an error, and the
+            commands; None: no file.
         history: False: each frame is the first of its stream.
 
     Raises:
         ValueError: the detector gives no cues.
         OSError: the file cannot be written.
     """
-    if out is None:
+    if options is None:
         yield lambda frame: None
         return
     source = require_cue_source(detector)
     stream = source.new_cuer()
-    with writing_traffic_frames(out, describe_cues(detector, sweeps=False)) as writer:
+    with writing_traffic_frames(options.out, describe_cues(detector, options)) as writer:
 
         def record(frame: Frame) -> None:
-            writer.add(_step(stream if history else source.new_cuer(), frame))
+            cuer = stream if history else source.new_cuer()
+            writer.add(_step(cuer, frame, options.commands))
 
         yield record
 
 
-def _step(cuer: FrameCuer, frame: Frame) -> TrafficFrame:
+def _step(cuer: FrameCuer, frame: Frame, commands: Commands | None) -> TrafficFrame:
     """Return the entry of a stream's next frame."""
-    cuer.step(frame)
+    cuer.step(frame if commands is None else commands.give_to(frame))
     state = cuer.state(StreamState(reset=Reset.NONE))
     return traffic_frame(frame, state, cuer.source.predictor)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bevstack.runtime.frame_detections_file import writing_frame_detections
 from bevstack.runtime.frame_source import FrameSource
-from bevstack.runtime.predict_cues import recording_cues
+from bevstack.runtime.predict_cues import CueOptions, recording_cues
 from bevstack.runtime.stream_protocol import FrameDetector, Stream
 from bevstack.runtime.with_cues import without_cues
 from bevstack.types import Detections, Frame
@@ -55,7 +55,7 @@ def predict_frames(
     interval_s: float | None = None,
     history: bool = True,
     progress: Callable[[int], None] | None = None,
-    cues: Path | None = None,
+    cues: CueOptions | None = None,
 ) -> DriveSummary:
     """Predict the frames of a drive in order of time and write their boxes, in the ego frame.
 
@@ -70,7 +70,8 @@ def predict_frames(
             of frames the default is the interval of the model's past frames.
         history: False to predict each frame by itself, without stream and memory.
         progress: is called with the number of frames after each of them.
-        cues: a further file, for lights and signs and what they mean for the vehicle.
+        cues: a further file, for lights and signs and what they mean for the vehicle; its option
+            ``sweeps`` has no effect.
 
     Raises:
         FileNotFoundError: a picture does not exist any more.

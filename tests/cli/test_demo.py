@@ -144,7 +144,7 @@ def test_its_pictures_show_map_path_and_tracks(
 ) -> None:
     """Draw again from the demo's own steps, and look at what is drawn."""
     from bevstack.runtime import pictures
-    from bevstack.runtime.predict import stream_scene
+    from bevstack.runtime.scene_stream import stream_scene
     from bevstack.training.progress_bar import make_console
 
     seen: list[dict[str, Any]] = []

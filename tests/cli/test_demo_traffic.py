@@ -12,7 +12,7 @@ import bevstack
 from bevstack.cli.demo_traffic import print_traffic
 from bevstack.cli.main import main
 from bevstack.models.build import build_model, save_model
-from bevstack.runtime.predict import stream_scene
+from bevstack.runtime.scene_stream import stream_scene
 from tests.runtime.traffic_weights import write_both
 from tests.small_world import CONFIG, SPEC, dataset, small_world
 

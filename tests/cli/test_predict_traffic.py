@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -94,7 +95,13 @@ def test_rigs_and_drives_give_cues_too(root, weights, tmp_path, capsys) -> None:
     rig = write_rig(data, SCENE, tmp_path / "rig.json")
     drive = export_scene(data, SCENE, tmp_path / "drive")
     out = tmp_path / "drive.json"
-    assert predict(weights, out, "--rig", str(rig), "--frames", str(drive)) == 0
+    start_us = data.frame(data.scene_indices()[SCENE][0], load_images=False).timestamp_us
+    route = {"timestamp_us": start_us, "manoeuvre": "right"}
+    commands = tmp_path / "route.json"
+    commands.write_text(json.dumps({"format": "bevstack-manoeuvres-1", "manoeuvres": [route]}))
+    with_commands = ["--rig", str(rig), "--frames", str(drive), "--manoeuvres", str(commands)]
+    assert predict(weights, out, *with_commands) == 0
+    assert read_traffic_frames(tmp_path / "drive_cues.json").meta["manoeuvre"] == "route.json"
     frames = read_traffic_frames(tmp_path / "drive_cues.json").frames
     assert len(frames) == SPEC.samples_per_scene
     assert frames[0].cameras == ("CAM_FRONT",)
@@ -109,7 +116,9 @@ def test_rigs_and_drives_give_cues_too(root, weights, tmp_path, capsys) -> None:
     frame = data.frame(data.scene_indices()[SCENE][0])
     for name, image in zip(frame.camera_names, frame.images, strict=True):
         cv2.imwrite(str(images / f"{name}.png"), image[..., ::-1])
-    assert predict(weights, tmp_path / "one.json", "--rig", str(rig), "--images", str(images)) == 0
+    one_frame = ["--rig", str(rig), "--images", str(images), "--manoeuvre", "left"]
+    assert predict(weights, tmp_path / "one.json", *one_frame) == 0
+    assert read_traffic_frames(tmp_path / "one_cues.json").meta["manoeuvre"] == "left"
     (one,) = read_traffic_frames(tmp_path / "one_cues.json").frames
     assert len(one.ego_cues) == len(MANOEUVRES)
     show = ["show", "--results", str(tmp_path / "one.json"), "--rig", str(rig)]
@@ -148,6 +157,10 @@ def test_single_pictures_give_a_file_of_elements(root, tmp_path, boxes, capsys) 
             "--rig FILE must be given with --track; got single",
         ),
         (["--images", ".", "--cues", "c"], "--rig FILE must be given with --cues"),
+        (["--images", ".", "--manoeuvre", "left"], "--rig FILE must be given with --manoeuvre"),
+        (["--images", ".", "--manoeuvres", "m"], "--rig FILE must be given with --manoeuvres"),
+        (["--manoeuvre", "left", "--no-cues"], "--manoeuvre and --no-cues must not be given"),
+        (["--manoeuvres", "m", "--no-cues"], "--manoeuvres and --no-cues must not be given"),
         (["--cues", "c", "--no-cues"], "--cues and --no-cues must not be given together"),
         (["--traffic-rate", "sweeps"], "--nuscenes ROOT must be given with --traffic-rate sweeps"),
         (["--cues", "o.json"], "--cues must differ from --out; got o.json for both"),
@@ -175,6 +188,7 @@ def test_weights_without_the_task_are_refused_where_lights_are_wanted(
         ["--images", str(folder)],
         [*in_scene(root), "--cues", str(tmp_path / "c.json")],
         [*in_scene(root), "--traffic-rate", "sweeps"],
+        [*in_scene(root), "--manoeuvre", "left"],
     ):
         assert predict(weights, out, *arguments) == 2
         error = capsys.readouterr().err

@@ -27,12 +27,14 @@ import pytest
 
 from bevstack.cli.main import main
 from bevstack.evaluation.traffic.traffic_frames import TrafficFrame, write_traffic_frames
+from bevstack.runtime.commands import MANOEUVRES_FORMAT
 from bevstack.runtime.rig import read_rig
 from bevstack.synthetic import WorldSpec, make_world
 from tests.conftest import shared_dir
 from tests.docs.pages import HISTORY, PAGES, Block, blocks_of
 from tests.fuzz.documents import openlane_frames
 from tests.runtime.drives import write_table, write_video
+from tests.runtime.traffic_weights import write_both
 from tests.small_world import build_once
 from tests.sources import ROOT
 
@@ -158,6 +160,11 @@ def _prepare_drives(folder: Path) -> None:
     frames = [{"timestamp_us": time_us, "world_from_ego": pose} for time_us, pose in pairs]
     write_table(folder / "drive", frames)
     write_table(folder / "videos", None, videos=videos)
+    commands = zip(times_us, ("straight", "left"), strict=True)
+    entries = [{"timestamp_us": time_us, "manoeuvre": name} for time_us, name in commands]
+    route = {"format": MANOEUVRES_FORMAT, "manoeuvres": entries}
+    (folder / "manoeuvres.json").write_text(json.dumps(route))
+    write_both(folder / "traffic.safetensors")
 
 
 @pytest.fixture

@@ -11,8 +11,10 @@ import pytest
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.datasets.sweeps import front_sweeps
 from bevstack.evaluation.traffic.traffic_frames import read_traffic_frames
-from bevstack.runtime.predict import Shard, predict_dataset, stream_scene
+from bevstack.runtime.finished_scenes import Shard
+from bevstack.runtime.predict import predict_dataset
 from bevstack.runtime.predict_cues import CueOptions, cues_path
+from bevstack.runtime.scene_stream import stream_scene
 from bevstack.runtime.with_cues import CueDetector
 from bevstack.synthetic import WorldSpec, make_world
 from bevstack.types import Frame

@@ -16,8 +16,8 @@ from bevstack.runtime.detector import Detector, build
 from bevstack.runtime.frame_detections_file import FrameDetections, read_frame_detections
 from bevstack.runtime.frame_source import open_frames
 from bevstack.runtime.mirrored import MirroredDetector
-from bevstack.runtime.predict import stream_scene
 from bevstack.runtime.predict_frames import predict_frames
+from bevstack.runtime.scene_stream import stream_scene
 from bevstack.runtime.stream_protocol import FrameDetector
 from bevstack.runtime.tracked import TrackedDetector
 from bevstack.types import Detections

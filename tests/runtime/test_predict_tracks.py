@@ -12,8 +12,9 @@ from bevstack.config.tracking import TrackingConfig
 from bevstack.evaluation.tracking.track_file import read_tracks
 from bevstack.evaluation.tracking.tracking_scoring import load_tracks, score_tracks
 from bevstack.runtime.detector import build
-from bevstack.runtime.predict import StreamStep, predict_dataset
+from bevstack.runtime.predict import predict_dataset
 from bevstack.runtime.predict_tracks import TrackOptions, recorded
+from bevstack.runtime.scene_stream import StreamStep
 from bevstack.runtime.stream_protocol import StreamState
 from bevstack.runtime.tracked import TrackedDetector
 from bevstack.tables.reader import Tables

@@ -7,7 +7,7 @@ import torch
 
 from bevstack.config import TemporalConfig
 from bevstack.runtime.detector import build
-from bevstack.runtime.predict import stream_scene
+from bevstack.runtime.scene_stream import stream_scene
 from bevstack.types import Reset
 from tests.small_world import CONFIG, dataset, small_world
 

@@ -80,7 +80,7 @@ def test_the_part_of_a_scene_called_manifest_is_no_manifest(
     root: Path, tmp_path: Path, detector: Detector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _change(root, "scene", 0, name="manifest")
-    monkeypatch.setattr("bevstack.runtime.predict._merge", lambda *_: None)
+    monkeypatch.setattr("bevstack.runtime.predict.merge_results", lambda *_: None)
     dataset = NuScenesDataset(root, VERSION, scenes=["manifest"]).select([0])
     for _ in range(2):  # the second call continues the first
         predict_dataset(detector, dataset, tmp_path / "r.json")
