@@ -1,0 +1,72 @@
+"""The study of cues: a replay of recorded detections gives the cues of the first run."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from bevstack.config.cues import CueConfig
+from bevstack.datasets.nuscenes import NuScenesDataset
+from bevstack.evaluation.traffic.traffic_frames import read_traffic_frames
+from bevstack.runtime.predict import predict_dataset
+from bevstack.runtime.predict_cues import CueOptions
+from bevstack.synthetic import make_world
+from tests.runtime.test_predict_cues import SPEC, detector
+from tests.small_world import build_once
+from tools import study_cues as program
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """Return the data set and the file of its cues."""
+    root = build_once(
+        tmp_path_factory, "sweeps_world", lambda folder: make_world(folder / "world", SPEC)
+    )
+    dataset = NuScenesDataset(root / "world", SPEC.version, split="synth_test")
+    folder = tmp_path_factory.mktemp("study")
+    cues = folder / "cues.json"
+    predict_dataset(detector(), dataset, folder / "r.json", cues=CueOptions(cues, sweeps=True))
+    return dataset, cues
+
+
+def test_a_replay_of_all_frames_gives_the_recorded_cues(recorded):
+    dataset, cues = recorded
+    first = read_traffic_frames(cues).frames
+    scenes = list(program.scene_frames(dataset))
+    predictor = program.RecordedElements(first)
+    again = program.Variant(CueConfig()).replay(scenes, predictor, seed=0)
+    assert [frame.cues for frame in again] == [frame.cues for frame in first]
+    assert [frame.ego_cues for frame in again] == [frame.ego_cues for frame in first]
+    assert [frame.sample_token for frame in again] == [frame.sample_token for frame in first]
+
+
+def test_a_dropped_frame_holds_the_report_before_it(recorded):
+    dataset, cues = recorded
+    scenes = list(program.scene_frames(dataset))
+    predictor = program.RecordedElements(read_traffic_frames(cues).frames)
+    frames = program.Variant(CueConfig(), dropped=0.5).replay(scenes, predictor, seed=1)
+    times = [frame.timestamp_us for scene in scenes for frame in scene]
+    assert [frame.timestamp_us for frame in frames] == times
+    held = [row for row, frame in enumerate(frames) if not len(frame.elements)]
+    assert 0.2 < len(held) / len(frames) < 0.8
+    for row in held:
+        assert frames[row].cues == frames[row - 1].cues
+    assert len(frames[0].elements)  # a scene starts with a frame
+    starts = np.cumsum([0, *(len(scene) for scene in scenes[:-1])])
+    assert not set(held) & set(starts.tolist())
+
+
+def test_the_table_has_a_row_for_each_piece_of_evidence(recorded, tmp_path, monkeypatch, capsys):
+    dataset, cues = recorded
+    out = tmp_path / "study.json"
+    options = ["--cues", cues, "--nuscenes", dataset.root, "--version", SPEC.version]
+    options += ["--split", "synth_test", "--json", out]
+    monkeypatch.setattr(sys, "argv", ["study_cues.py", *map(str, options)])
+    program.main()
+    rows = json.loads(out.read_text())
+    assert len(program.EVIDENCE) == 8
+    assert {f"without {name.removeprefix('use_')}" for name in program.EVIDENCE} < set(rows)
+    assert capsys.readouterr().out.count("\n") == 1 + len(rows)

@@ -1,0 +1,166 @@
+"""Replay the cues of recorded detections: with dropped frames, and without pieces of evidence.
+
+    python tools/study_cues.py --cues results_cues.json --nuscenes ROOT --version V
+        --split synth_test --json cues.json
+
+`bevstack predict --traffic-rate sweeps` writes the detections. Each row of the table is another
+`CueConfig` or another loss of frames on the same detections. A dropped frame is not processed: the
+report before it is held.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bevstack.config.cues import CueConfig, RelevanceConfig
+from bevstack.datasets.nuscenes import NuScenesDataset
+from bevstack.datasets.sweeps import front_sweeps
+from bevstack.evaluation.traffic.root_score import TrafficScores, metrics_to_json, score_root
+from bevstack.evaluation.traffic.root_truth import read_root_truth
+from bevstack.evaluation.traffic.traffic_frames import (
+    TrafficFrame,
+    TrafficFrames,
+    read_traffic_frames,
+)
+from bevstack.files import write_text_atomically
+from bevstack.runtime.frame_cuer import CueSource, FrameCuer
+from bevstack.runtime.predict_cues import traffic_frame
+from bevstack.runtime.stream_protocol import StreamState
+from bevstack.types import Frame, Reset
+from bevstack.types.traffic_detections import TrafficDetections
+
+DROPPED = 0.3  # share of the frames
+EVIDENCE = tuple(name for name in RelevanceConfig.__annotations__ if name.startswith("use_"))
+_FIGURES = ("state_accuracy", "false_green_per_red_s", "red_delay_s", "green_delay_s", "relevance")
+
+
+class RecordedElements:
+    """The detections of a file as a predictor; it implements ``ElementPredictor``."""
+
+    def __init__(self, frames: Sequence[TrafficFrame]) -> None:
+        self._frames = {frame.timestamp_us: frame for frame in frames}
+
+    def predict(self, frame: Frame, previous: Frame | None = None) -> TrafficDetections:
+        """Return the recorded elements of the frame's time, in the frame's cameras."""
+        recorded = self._frames[frame.timestamp_us]
+        cameras = np.array(self.camera_indices(frame), np.int64)
+        return replace(recorded.elements, camera=cameras[recorded.elements.camera])
+
+    def camera_indices(self, frame: Frame) -> list[int]:
+        """Return the frame's cameras that were looked at."""
+        return [frame.camera_names.index(n) for n in self._frames[frame.timestamp_us].cameras]
+
+    def fingerprint(self) -> str:
+        """Return a name: recorded elements have no weights."""
+        return "recorded"
+
+
+@dataclass
+class Variant:
+    """One row of the table: parameters, and the frames that it sees."""
+
+    config: CueConfig
+    dropped: float = 0.0
+
+    def replay(
+        self, scenes: Sequence[Sequence[Frame]], predictor: RecordedElements, seed: int
+    ) -> list[TrafficFrame]:
+        """Return the frames with the cues of this row."""
+        rng = np.random.default_rng(seed)
+        source = CueSource(predictor=predictor, config=self.config)
+        found: list[TrafficFrame] = []
+        for scene in scenes:
+            cuer, last = FrameCuer(source), None
+            for frame in scene:
+                if last is not None and rng.random() < self.dropped:
+                    last = replace(
+                        last,
+                        timestamp_us=frame.timestamp_us,
+                        sample_token=frame.sample_token,
+                        elements=TrafficDetections.empty(),
+                    )
+                else:
+                    cuer.step(frame)
+                    last = traffic_frame(
+                        frame, cuer.state(StreamState(reset=Reset.NONE)), predictor
+                    )
+                found.append(last)
+        return found
+
+
+def variants() -> dict[str, Variant]:
+    """Return the rows of the table by name."""
+    whole = CueConfig()
+    rows = {"all": Variant(whole), "30 % of the frames dropped": Variant(whole, DROPPED)}
+    for name in EVIDENCE:
+        without = replace(whole.relevance, **{name: False})
+        rows[f"without {name.removeprefix('use_')}"] = Variant(replace(whole, relevance=without))
+    off: Mapping[str, Any] = dict.fromkeys(EVIDENCE, False)
+    for name in ("use_heading", "use_learned"):
+        alone = RelevanceConfig(**{**off, name: True})
+        rows[f"{name.removeprefix('use_')} alone"] = Variant(replace(whole, relevance=alone))
+    return rows
+
+
+def scene_frames(dataset: NuScenesDataset) -> Iterator[list[Frame]]:
+    """Yield the frames of every scene in order of time, without pixels."""
+    for indices in dataset.scene_indices().values():
+        frames = [without_pixels(dataset.frame(index)) for index in indices]
+        sweeps = front_sweeps(dataset, indices)
+        frames += [without_pixels(frame) for frame in sweeps.between(0, 1 << 62)]
+        yield sorted(frames, key=lambda frame: frame.timestamp_us)
+
+
+def without_pixels(frame: Frame) -> Frame:
+    """Return a frame whose images are one black pixel, repeated: their sizes alone count."""
+    black = np.zeros((1, 1, 3), np.uint8)
+    images = [None if i is None else np.broadcast_to(black, i.shape) for i in frame.images]
+    return replace(frame, images=images, annotations=None, camera_annotations=None)
+
+
+def figures_of(scores: TrafficScores) -> tuple[float, ...]:
+    """Return the figures of the printed table, in the order of its columns."""
+    assert scores.states is not None and scores.relevance is not None  # the file has cues
+    return (
+        scores.states.accuracy,
+        scores.states.false_green_per_red_s,
+        scores.states.red_delay_median_s,
+        scores.states.green_delay_median_s,
+        scores.relevance.choice_accuracy,
+    )
+
+
+def main() -> None:
+    """Replay every row, print the table and write it."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--cues", type=Path, required=True, help="file of `bevstack predict`")
+    parser.add_argument("--nuscenes", type=Path, required=True, metavar="ROOT")
+    parser.add_argument("--version", required=True)
+    parser.add_argument("--split", required=True)
+    parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="file to write")
+    parser.add_argument("--seed", type=int, default=0, help="of the dropped frames")
+    args = parser.parse_args()
+    dataset = NuScenesDataset(args.nuscenes, args.version, split=args.split)
+    truth = read_root_truth(dataset.tables, args.split)
+    recorded = read_traffic_frames(args.cues)
+    predictor = RecordedElements(recorded.frames)
+    scenes = list(scene_frames(dataset))
+    print(f"{'':28}", *(f"{name:>22}" for name in _FIGURES))
+    content = {}
+    for name, variant in variants().items():
+        frames = variant.replay(scenes, predictor, args.seed)
+        scores = score_root(TrafficFrames(frames=tuple(frames), meta=recorded.meta), truth, draws=0)
+        content[name] = metrics_to_json(scores)
+        print(f"{name:28}", *(f"{value:22.4f}" for value in figures_of(scores)), flush=True)
+    write_text_atomically(args.json, json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
