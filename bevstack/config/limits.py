@@ -99,6 +99,7 @@ LIMITS: Mapping[str, Mapping[str, float]] = MappingProxyType(
             "roi_channels": 8_192,
             "roi_map_cells": 16,
             "roi_image_cells": 64,
+            "number_cells": 128,
             "max_candidates": 4_096,
             "max_elements": 4_096,
             "samples": 65_536,

@@ -33,6 +33,7 @@ class TrafficConfig:
     roi_channels: int = 96  # hidden units of the classifier of regions
     roi_map_cells: int = 4  # cells a side that a region samples from the map
     roi_image_cells: int = 12  # cells a side that a region samples from the image
+    number_cells: int = 24  # the same, for the reader of numbers on signs
     max_candidates: int = 48  # peaks of an image that become regions
     max_elements: int = 32  # predictions of an image
     score_threshold: float = 0.03  # lowest score of a prediction
@@ -73,6 +74,7 @@ class TrafficConfig:
             "roi_channels",
             "roi_map_cells",
             "roi_image_cells",
+            "number_cells",
             "max_candidates",
             "max_elements",
             "bearing_std_px",
@@ -102,6 +104,8 @@ class TrafficConfig:
         check("traffic.control", known, f"be one of {CONTROLS}", self.control)
         cells = self.roi_image_cells
         check("traffic.roi_image_cells", cells % 4 == 0, "be a multiple of 4", cells)
+        cells = self.number_cells
+        check("traffic.number_cells", cells % 4 == 0, "be a multiple of 4", cells)
         pixels = self.pixel_channels
         check("traffic.pixel_channels", pixels % 8 == 0, "be a multiple of 8, or 0", pixels)
         check("traffic.channels", self.channels % 8 == 0, "be a multiple of 8", self.channels)

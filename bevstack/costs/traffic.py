@@ -64,6 +64,11 @@ def count_traffic(config: Config) -> TrafficCount:
         last, _ = run_and_count(model.regions.output, hidden)
         passes = [backbone, dense, pixels, inner, last]
         if model.regions.speed_limit is not None:
-            passes.append(run_and_count(model.regions.speed_limit, hidden)[0])
+            reader = model.regions.speed_limit
+            seen, inputs = run_and_count(
+                reader.pixels, torch.empty(regions, 3, reader.cells, reader.cells)
+            )
+            read, _ = run_and_count(reader.output, torch.cat((inputs, hidden), 1))
+            passes += [seen, read]
     own = count_parameters(model) - count_parameters(model.backbone)
     return TrafficCount(own, tuple(passes), size)

@@ -130,6 +130,7 @@ def _parse(row: TrafficRow, image_size: tuple[int, int] | None) -> TrafficElemen
         lane_token=row.text("lane_token"),
         lane_tokens=row.texts("lane_tokens") if row.has("lane_tokens") else (),
         lamps=lamps,
+        is_dark=row.flag("is_dark") if row.has("is_dark") else False,
         meaning=row.name("meaning", SIGN_MEANINGS) if row.has("meaning") else None,
         speed_limit_mps=row.number("speed_limit_mps") if row.has("speed_limit_mps") else None,
         manoeuvres=row.texts("manoeuvres", MANOEUVRES) if row.has("manoeuvres") else (),

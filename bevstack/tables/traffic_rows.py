@@ -84,6 +84,13 @@ class TrafficRow:
         """Return a field of a whole number in a range."""
         return expect_integer(self.where(name), self.field(name), low=low, high=high)
 
+    def flag(self, name: str) -> bool:
+        """Return a field that is true or false."""
+        value = self.field(name)
+        if not isinstance(value, bool):
+            raise ValueError(f"{self.where(name)} must be true or false; got {shorten(value)}")
+        return value
+
     def lamps(self, name: str) -> tuple[Lamp, ...]:
         """Return a field that is a list of lamps."""
         return read_lamps(self.where(name), self.field(name))

@@ -69,6 +69,7 @@ class TrafficElement:
     lane_token: str = ""  # of the lane it governs, or of the first of several
     lane_tokens: tuple[str, ...] = ()  # of all lanes it governs
     lamps: tuple[Lamp, ...] | None = None  # the lit ones of a light; (): off; None: unknown
+    is_dark: bool = False  # the image shows its lit lamps dark, between two half-waves of LEDs
     meaning: str | None = None  # of a sign, of SIGN_MEANINGS; None: only the attribute is known
     speed_limit_mps: float | None = None  # of a sign for a speed limit
     manoeuvres: tuple[str, ...] = ()  # that it governs, of MANOEUVRES; (): all or unknown

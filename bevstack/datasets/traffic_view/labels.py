@@ -109,10 +109,13 @@ class ElementIndex:
 def class_of_color(element: TrafficElement) -> int:
     """Return the index into LIGHT_COLORS; -1 for a sign or an unknown colour.
 
-    Without lamps the colour is that of the attribute.
+    Without lamps the colour is that of the attribute. A light whose lit lamps the image shows dark
+    is off, as one image cannot distinguish the two; a filter over time does.
     """
     if element.category == ROAD_SIGN:
         return UNKNOWN
+    if element.is_dark:
+        return LIGHT_COLORS.index("off")
     if element.lamps is not None:
         shown = tuple(lamp for lamp in element.lamps if lamp.color in ("red", "yellow", "green"))
         return LIGHT_COLORS.index(light_color(shown)) if shown or not element.lamps else UNKNOWN
@@ -125,7 +128,7 @@ def class_of_shape(element: TrafficElement) -> int:
 
     Lights without lamps in their labels are circles.
     """
-    if element.category == ROAD_SIGN or element.lamps == ():
+    if element.category == ROAD_SIGN or element.lamps == () or element.is_dark:
         return UNKNOWN
     if element.lamps is None:
         return LAMP_SHAPES.index("circle")

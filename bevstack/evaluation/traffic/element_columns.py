@@ -36,7 +36,7 @@ class ElementColumns:
     lamp_box: Bools  # (N,) True: the box surrounds the lit lamp alone
     distance_m: Floats  # (N,) from the vehicle; NaN: unknown
     speed_limit_mps: Floats  # (N,) number on a sign; NaN: none, or not read
-    visibility: Floats  # (N,) 0..1 if true; ones if predicted
+    visibility: Floats  # (N,) 0..1 if true, 0 of lamps shown dark; ones if predicted
     scores: Floats  # (N,) of the attribute; ones if true
 
     def __post_init__(self) -> None:
@@ -101,7 +101,8 @@ def true_columns(
             [np.nan if e.speed_limit_mps is None else e.speed_limit_mps for e in elements],
             np.float64,
         ),
-        visibility=np.array([e.visibility for e in elements], np.float64),
+        # The state of a lamp that is lit and dark in the image cannot be read from the image
+        visibility=np.array([0.0 if e.is_dark else e.visibility for e in elements], np.float64),
         scores=np.ones(count),
     )
 

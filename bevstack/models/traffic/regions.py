@@ -19,6 +19,7 @@ from bevstack.vocabulary import LAMP_SHAPES, LIGHT_COLORS, SIGN_MEANINGS
 
 MAP_MARGIN = 2.0  # sides of the sampled square or rectangle over those of the box
 IMAGE_MARGIN = 1.25
+NUMBER_MARGIN = 1.0
 _SPLIT = (1, 4, len(LIGHT_COLORS), len(LAMP_SHAPES), 1, len(SIGN_MEANINGS), 2, 2)
 _MAX_LOG_SPREAD, _MIN_LOG_SPREAD = 1.0, -4.0
 _GEOMETRY = 6 + len(BOX_KINDS)
@@ -70,8 +71,7 @@ class RegionHead(nn.Module):
         nn.init.normal_(self.output.weight, std=0.01)
         nn.init.zeros_(self.output.bias)
         # Apart, so that weights without numbers fit a configuration without them
-        limits = len(config.speed_limits_kmh)
-        self.speed_limit = nn.Linear(hidden, limits) if limits else None
+        self.speed_limit = NumberReader(config) if config.speed_limits_kmh else None
 
     def forward(
         self,
@@ -97,17 +97,52 @@ class RegionHead(nn.Module):
             shape=shape,
             pedestrian=pedestrian[:, 0],
             meaning=meaning,
-            speed_limit=self._read_number(hidden),
+            speed_limit=self._read_number(hidden, views, regions),
             depth=_bounded(depth),
             aspect=_bounded(aspect),
             hidden=hidden,
         )
 
-    def _read_number(self, hidden: Tensor) -> Tensor:  # (R, D) to (R, K)
+    def _read_number(self, hidden: Tensor, views: TrafficViews, regions: Regions) -> Tensor:
         if self.speed_limit is None:
             return hidden.new_zeros(len(hidden), 0)
-        logits: Tensor = self.speed_limit(hidden)
+        logits: Tensor = self.speed_limit(hidden, views, regions)
         return logits.float()
+
+
+class NumberReader(nn.Module):
+    """The number on a sign for a speed limit, from finer samples of the image.
+
+    A digit is a third of a sign wide, so the samples that show its kind are too coarse for it.
+    """
+
+    def __init__(self, config: TrafficConfig) -> None:
+        super().__init__()
+        self.cells = config.number_cells
+        self.pixels = nn.Sequential(
+            nn.Conv2d(3, 16, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+        )
+        inputs = 32 * (self.cells // 4) ** 2 + config.roi_channels
+        self.output = nn.Sequential(
+            nn.Linear(inputs, config.roi_channels),
+            nn.ReLU(),
+            nn.Linear(config.roi_channels, len(config.speed_limits_kmh)),
+        )
+
+    def forward(
+        self,
+        hidden: Tensor,  # (R, D) of the regions
+        views: TrafficViews,
+        regions: Regions,
+    ) -> Tensor:  # (R, len(TrafficConfig.speed_limits_kmh))
+        """Return logits of the numbers."""
+        samples = sample_boxes(views.images, regions, self.cells, margin=NUMBER_MARGIN, stride_px=1)
+        logits: Tensor = self.output(torch.cat((self.pixels(samples), hidden), 1))
+        return logits
 
 
 def sample_boxes(
