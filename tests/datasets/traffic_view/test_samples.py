@@ -89,6 +89,8 @@ def test_colour_and_shape_come_from_lamps_or_else_from_the_attribute():
     assert LIGHT_COLORS[class_of_color(red_yellow)] == "red_yellow"
     off = element(view, (9, 0, 2), lamps=(), attribute=0)
     assert LIGHT_COLORS[class_of_color(off)] == "off" and class_of_shape(off) == -1
+    dark = element(view, (9, 0, 2), lamps=(Lamp("red"),), is_dark=True)  # an LED's half-wave
+    assert LIGHT_COLORS[class_of_color(dark)] == "off" and class_of_shape(dark) == -1
     old = element(view, (9, 0, 2), lamps=None, attribute=3)
     assert LIGHT_COLORS[class_of_color(old)] == "yellow"
     assert LAMP_SHAPES[class_of_shape(old)] == "circle"

@@ -8,7 +8,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from bevstack.evaluation.traffic.element_columns import ElementColumns, predicted_columns
+from bevstack.evaluation.traffic.element_columns import (
+    ElementColumns,
+    predicted_columns,
+    true_columns,
+)
 from bevstack.evaluation.traffic.element_scores import (
     DISTANCES,
     HEIGHTS,
@@ -18,6 +22,7 @@ from bevstack.evaluation.traffic.element_scores import (
     macro,
     score_elements,
 )
+from bevstack.types.traffic import Lamp, TrafficElement
 from tests.evaluation.traffic import traffic_samples
 from tests.evaluation.traffic.openlane_loops import eleven_points
 
@@ -202,3 +207,18 @@ def test_numbers_of_speed_limits_are_counted_given_a_match() -> None:
     assert found == (right, total) and 0 < right < total
     assert found.accuracy == right / total
     assert np.isnan(MatchedElements(truth, guess).read_numbers(100.0).accuracy)
+
+
+def test_a_lit_lamp_that_the_image_shows_dark_is_neutral_whatever_is_predicted():
+    light = TrafficElement(
+        token="a", category=1, attribute=1, box_px=(10, 10, 18, 30), lamps=(Lamp("red"),)
+    )
+    here, place = np.zeros(1, np.int64), np.zeros((1, 3))
+    bright = true_columns([light], here, place)
+    dark = true_columns([dataclasses.replace(light, is_dark=True)], here, place)
+    for color in (0, 1):
+        guess = dataclasses.replace(bright, color=np.array([color]), attribute=np.array([color]))
+        scores = score_elements(MatchedElements(dark, guess))
+        assert scores.confusion.sum() == 0
+        assert sum(p.num_truth + p.num_predictions for p in scores.lights) == 0
+    assert score_elements(MatchedElements(bright, bright)).confusion.sum() == 1
