@@ -138,7 +138,7 @@ def figures_of(scores: TrafficScores) -> tuple[float, ...]:
 
 
 def main() -> None:
-    """Replay every row, print the table and write it."""
+    """Run every row, print the table and write it."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--cues", type=Path, required=True, help="file of `bevstack predict`")
     parser.add_argument("--nuscenes", type=Path, required=True, metavar="ROOT")
