@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import io
 import logging
 import os
 import re
@@ -18,7 +19,10 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 try:
     import fcntl
@@ -55,9 +59,9 @@ def write_atomically(
     path = Path(path)
     with naming(path, always=True):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as file:
-            for chunk in (content,) if isinstance(content, bytes) else content:
-                file.write(chunk)
+    with replacing(path) as file:
+        for chunk in (content,) if isinstance(content, bytes) else content:
+            file.write(chunk)
     _LOG.info("wrote %s", path)
 
 
@@ -91,6 +95,36 @@ def naming(path: Path | str, *, always: bool = False) -> Iterator[None]:
         raise type(error)(error.errno, error.strerror, str(path)) from error
 
 
+class _NamedFile(io.FileIO):
+    """File whose errors name the path that it will get."""
+
+    def __init__(self, descriptor: int, path: Path) -> None:
+        self._path = path
+        with naming(path, always=True):
+            super().__init__(descriptor, "wb")
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        with naming(self._path, always=True):
+            return super().write(data)
+
+    def close(self) -> None:
+        with naming(self._path, always=True):
+            super().close()
+
+
+@contextlib.contextmanager
+def _naming_below(temporary: Path, path: Path) -> Iterator[None]:
+    """Replace the path of a temporary folder in errors by the one that it will get."""
+    try:
+        yield
+    except OSError as error:
+        named = Path(str(error.filename))
+        if error.errno is None or not named.is_relative_to(temporary):
+            raise
+        final = str(path / named.relative_to(temporary))
+        raise type(error)(error.errno, error.strerror, final) from error
+
+
 @contextlib.contextmanager
 def replacing(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
     """Yield a new temporary file, which replaces ``path`` if the block ends without an error.
@@ -101,12 +135,13 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
             power failure the file may then be empty.
 
     Raises:
-        OSError: the folder cannot be written, or the disk is full.
+        OSError: the folder cannot be written, or the disk is full; the error names ``path``.
     """
     _remove_leftovers_once(str(path.parent.absolute()))
-    descriptor, temporary = _create_locked(path)
+    with naming(path, always=True):
+        descriptor, temporary = _create_locked(path)
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with io.BufferedWriter(_NamedFile(descriptor, path)) as file:
             yield file
             with naming(path, always=True):
                 file.flush()
@@ -115,7 +150,8 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
                 if _CAN_LOCK:
                     os.replace(temporary, path)  # while the lock keeps other processes away
         if not _CAN_LOCK:
-            os.replace(temporary, path)  # Windows moves closed files only
+            with naming(path, always=True):
+                os.replace(temporary, path)  # Windows moves closed files only
     except BaseException:
         with contextlib.suppress(OSError):  # the first error is the one to report
             temporary.unlink(missing_ok=True)
@@ -130,13 +166,16 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         path: the folder; must be absent or empty. Its parents are created.
 
     Raises:
-        OSError: the folder cannot be created, or ``path`` holds files.
+        OSError: the folder cannot be created, or ``path`` holds files. An error of a file in the
+            new folder names it as if the folder had its final name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path.parent)
-    descriptor, temporary = _create_locked_folder(path)
+    with naming(path, always=True):
+        descriptor, temporary = _create_locked_folder(path)
     try:
-        yield temporary
+        with _naming_below(temporary, path):
+            yield temporary
         with naming(path, always=True):
             os.replace(temporary, path)
     finally:

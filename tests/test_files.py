@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import resource
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from bevstack.files import (
+    naming,
     path_inside,
     remove_leftovers,
     replacing,
     replacing_folder,
     safe_name,
     scratch_folder,
+    write_atomically,
     write_text_atomically,
 )
 
@@ -58,6 +62,51 @@ def test_the_error_of_a_full_disk_has_its_number_and_path(
         write_text_atomically(tmp_path / "a.txt", "x")
     assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "a.txt"))
     assert os.listdir(tmp_path) == []
+
+
+@contextlib.contextmanager
+def small_files() -> Iterator[None]:
+    """Let the system refuse files of over 10,000 bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("size", [10_001, 50_000])  # refused at the flush, or at the write
+def test_an_error_of_a_write_names_the_final_path(tmp_path: Path, size: int) -> None:
+    with pytest.raises(OSError) as caught, small_files(), replacing(tmp_path / "a") as file:
+        file.write(b"1" * (size - 2000))
+        file.write(b"2" * 2000)
+    assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(tmp_path / "a"))
+    with (
+        pytest.raises(OSError) as caught,
+        small_files(),
+        replacing_folder(tmp_path / "b") as part,
+        naming(part / "c" / "d"),
+    ):
+        (part / "c").mkdir()
+        (part / "c" / "d").write_bytes(b"1" * size)
+    assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(tmp_path / "b/c/d"))
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_error_of_another_file_names_that_file(tmp_path: Path) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield b"1"
+        yield (tmp_path / "missing").read_bytes()
+
+    with pytest.raises(FileNotFoundError) as caught:
+        write_atomically(tmp_path / "a", chunks())
+    assert caught.value.filename == str(tmp_path / "missing")
+    with pytest.raises(FileNotFoundError) as caught, replacing_folder(tmp_path / "b") as part:
+        (tmp_path / "missing").read_bytes()
+    assert caught.value.filename == str(tmp_path / "missing")
+    with pytest.raises(FileNotFoundError) as caught, replacing_folder(tmp_path / "b") as part:
+        (part / "missing").read_bytes()
+    assert caught.value.filename == str(tmp_path / "b" / "missing")
 
 
 def test_permissions_equal_those_of_ordinary_files(tmp_path: Path) -> None:

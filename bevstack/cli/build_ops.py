@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 from types import ModuleType
 
-from bevstack.files import scratch_folder
+from bevstack.files import scratch_folder, write_text_atomically
 
 EXIT_FAILED = 1
 
@@ -115,7 +115,7 @@ def register_for_uninstall(package: Path) -> None:
         built = [f"{package.name}/{path.name}" for path in sorted(package.glob("_C.*"))]
         added = [f"{name},," for name in built if name not in names]
         text = "\n".join([*listed, *added]) + "\n"
-        Path(str(file.locate())).write_text(text, encoding="utf-8")
+        write_text_atomically(str(file.locate()), text)
 
 
 def kernels_in_use() -> list[str]:

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from bevstack.files import naming, replacing
+from bevstack.files import replacing
 from bevstack.json_files import (
     expect_field,
     expect_integer,
@@ -62,8 +62,8 @@ class FrameDetections:
 class FrameDetectionsWriter:
     """Writer of the frames of one file; ``writing_frame_detections`` yields one."""
 
-    def __init__(self, file: BinaryIO, path: Path, *, class_names: Sequence[str]) -> None:
-        self._file, self._path = file, path
+    def __init__(self, file: BinaryIO, *, class_names: Sequence[str]) -> None:
+        self._file = file
         self._class_names = tuple(class_names)
         self._count = 0
         head = {
@@ -71,7 +71,7 @@ class FrameDetectionsWriter:
             "frame": EGO_FRAME,
             "classes": list(class_names),
         }
-        self._write(json.dumps(head)[:-1].encode() + b", " + _OPENING)
+        self._file.write(json.dumps(head)[:-1].encode() + b", " + _OPENING)
 
     def add(self, frame: Frame, detections: Detections, identities: Tensor | None = None) -> None:
         """Write the boxes of the next frame, which are in the ego frame.
@@ -101,16 +101,12 @@ class FrameDetectionsWriter:
                 f"boxes of the frame at {frame.timestamp_us} must be finite; got infinite or "
                 "undefined values: check the model's weights and its input"
             ) from None
-        self._write((b",\n" if self._count else b"") + line)
+        self._file.write((b",\n" if self._count else b"") + line)
         self._count += 1
 
     def finish(self) -> None:
         """Write the end of the file."""
-        self._write((b"\n" if self._count else b"") + _CLOSING)
-
-    def _write(self, data: bytes) -> None:
-        with naming(self._path, always=True):
-            self._file.write(data)
+        self._file.write((b"\n" if self._count else b"") + _CLOSING)
 
 
 @contextlib.contextmanager
@@ -124,7 +120,7 @@ def writing_frame_detections(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
-        writer = FrameDetectionsWriter(file, path, class_names=class_names)
+        writer = FrameDetectionsWriter(file, class_names=class_names)
         yield writer
         writer.finish()
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -70,6 +75,51 @@ def test_every_format_is_written_twice_with_equal_bytes(
     assert written[0] == written[1] and all(written[0])
     kind = "tracked boxes" if options else "detections"
     assert f" {kind} in 4 frames: " in capsys.readouterr().out
+
+
+@contextlib.contextmanager
+def small_files() -> Iterator[None]:
+    """Let the system refuse files of over 200 bytes, as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "options"),
+    [
+        ("nuscenes", "tracks.json", ()),
+        ("openlabel", "drive.json", ()),
+        ("autoware", "drive.mcap", ()),
+        ("vision_msgs", "bag.bag", ("--distro", "noetic")),  # the scratch file of drive.bag
+        ("osi", "drive.osi", ()),
+        ("apollo", "drive/obstacles_000000.pb.txt", ()),
+    ],
+)
+def test_a_failing_write_names_the_file_and_leaves_none(
+    root: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    file: str,
+    options: tuple[str, ...],
+) -> None:
+    if name in EXTRAS:
+        pytest.importorskip(EXTRAS[name], reason=f"needs {EXTRAS[name]}")
+    results = write_results(tmp_path / "results.json", tracks=False)
+    out = tmp_path / "out"
+    out.mkdir()
+    target = "drive.bag" if name == "vision_msgs" else NAMES[name][0]
+    command = arguments(root, results, "--format", name, *options, "--out", str(out / target))
+    with small_files():
+        assert main(command) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert os.strerror(errno.EFBIG) in error and f"/{file} must" in error
+    assert ".part/" not in error or ".scratch." in error
+    assert list(out.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ from bevstack.evaluation.traffic.entry_fields import (
     text_or_empty,
     tuple_of,
 )
-from bevstack.files import naming, replacing
+from bevstack.files import replacing
 from bevstack.json_files import (
     expect_integer,
     expect_list,
@@ -90,11 +90,11 @@ class TrafficFrames:
 class TrafficFramesWriter:
     """Writer of the frames of one file; ``writing_traffic_frames`` yields one."""
 
-    def __init__(self, file: BinaryIO, path: Path, *, meta: Mapping[str, str]) -> None:
-        self._file, self._path = file, path
+    def __init__(self, file: BinaryIO, *, meta: Mapping[str, str]) -> None:
+        self._file = file
         self._count = 0
         head = json.dumps({"format": TRAFFIC_FORMAT, "meta": dict(meta)})
-        self._write(head[:-1].encode() + b', "frames": [\n')
+        self._file.write(head[:-1].encode() + b', "frames": [\n')
 
     def add(self, frame: TrafficFrame) -> None:
         """Write the next frame.
@@ -116,16 +116,12 @@ class TrafficFramesWriter:
                 f"elements and cues of the frame at {frame.timestamp_us} must be finite; got "
                 "infinite or undefined values: check the model's weights and its input"
             ) from None
-        self._write((b",\n" if self._count else b"") + line)
+        self._file.write((b",\n" if self._count else b"") + line)
         self._count += 1
 
     def finish(self) -> None:
         """Write the end of the file."""
-        self._write((b"\n" if self._count else b"") + b"]}\n")
-
-    def _write(self, data: bytes) -> None:
-        with naming(self._path, always=True):
-            self._file.write(data)
+        self._file.write((b"\n" if self._count else b"") + b"]}\n")
 
 
 @contextlib.contextmanager
@@ -141,7 +137,7 @@ def writing_traffic_frames(path: Path, meta: Mapping[str, str]) -> Iterator[Traf
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
-        writer = TrafficFramesWriter(file, path, meta=meta)
+        writer = TrafficFramesWriter(file, meta=meta)
         yield writer
         writer.finish()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 
 from bevstack import __version__
 from bevstack.export.messages.store import MessageStore, full_name
-from bevstack.files import replacing, scratch_folder, write_atomically
+from bevstack.files import naming, replacing, scratch_folder, write_atomically
 
 SUFFIX_OF_ROS = {1: ".bag", 2: ".mcap"}
 
@@ -81,7 +80,8 @@ def _write_ros1(path: Path, publications: Iterable[Publication], store: MessageS
 
     count = 0
     with scratch_folder() as folder:
-        with Writer(folder / "bag.bag") as writer:
+        bag = folder / "bag.bag"
+        with naming(bag), Writer(bag) as writer:
             connections: dict[str, Any] = {}
             for topic, timestamp_us, message in publications:
                 if topic not in connections:
@@ -90,6 +90,10 @@ def _write_ros1(path: Path, publications: Iterable[Publication], store: MessageS
                     )
                 writer.write(connections[topic], 1000 * timestamp_us, store.to_bytes(message))
                 count += 1
-        with io.FileIO(folder / "bag.bag") as file:
-            write_atomically(path, iter(lambda: file.read(1 << 20), b""))
+        write_atomically(path, _chunks(bag))
     return count
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with naming(path), path.open("rb") as file:
+        yield from iter(lambda: file.read(1 << 20), b"")

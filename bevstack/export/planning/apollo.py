@@ -18,7 +18,7 @@ import numpy as np
 
 from bevstack.export.planning.extension import extension_document
 from bevstack.export.planning.scene import PlanningFrame, check_one_drive
-from bevstack.files import replacing_folder
+from bevstack.files import naming, replacing_folder
 from bevstack.types.cues import TrafficCue
 
 MODULE = "bevstack"
@@ -71,10 +71,15 @@ def write_apollo(path: Path, frames: Sequence[PlanningFrame]) -> int:
             ):
                 if fields is not None:
                     text = "".join(_lines(fields, 0))
-                    (folder / f"{kind}_{number:06d}.pb.txt").write_text(text, encoding="utf-8")
+                    _write(folder / f"{kind}_{number:06d}.pb.txt", text)
                     count += 1
-        (folder / EXTENSION_NAME).write_text(extension_document(frames), encoding="utf-8")
+        _write(folder / EXTENSION_NAME, extension_document(frames))
     return count
+
+
+def _write(path: Path, text: str) -> None:
+    with naming(path):
+        path.write_text(text, encoding="utf-8")
 
 
 def obstacle_ids(frame: PlanningFrame, first: int = 0) -> list[int]:
