@@ -31,6 +31,7 @@ from bevstack.models.backbones.resnet import ResNet
 from bevstack.models.bevformer import BEVFormerV2
 from bevstack.models.detection3d.bev_encoder import BEVEncoder
 from bevstack.models.detection3d.decoder import Decoder
+from bevstack.models.fit import fitted_weights
 from bevstack.models.perspective.head import PerspectiveHead
 from bevstack.models.perspective.proposals import find_proposals
 from bevstack.models.temporal.fusion import TemporalFusion
@@ -48,7 +49,6 @@ FORMAT_KEY = "format"
 CONFIG_KEY = "config"
 TASKS_KEY = "tasks"  # JSON list of names; absent: 3D detection alone
 DETECTION3D = "detection3d"
-_HALF_TYPES = (torch.float16, torch.bfloat16)
 
 
 def build_model(config: Config, backbone: InternImage | ResNet | None = None) -> BEVFormerV2:
@@ -216,10 +216,7 @@ def model_from_file(
     with torch.device("meta"):  # draws and allocates nothing: the file's tensors become the weights
         model = build_model(config)
     wanted = model.state_dict()
-    _check_fit(path, wanted, tensors)
-    widened = _widened(tensors, wanted)
-    _check_types(path, wanted, widened)
-    model.load_state_dict(widened, assign=True)
+    model.load_state_dict(fitted_weights(str(path), tensors, wanted), assign=True)
     return model.eval(), config
 
 
@@ -252,27 +249,6 @@ def read_task_config(path: str | Path, metadata: Mapping[str, str], task: str) -
         return json.dumps(json.loads(metadata[CONFIG_KEY])["tasks"][task]["task"])
     except (KeyError, TypeError, ValueError, RecursionError):
         raise ValueError(f"{path} must hold the configuration of the task {task!r}") from None
-
-
-def _widened(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Convert tensors of half precision to the model's dtype, which is lossless."""
-    return {
-        name: tensor.to(wanted[name].dtype)
-        if tensor.dtype in _HALF_TYPES and wanted[name].is_floating_point()
-        else tensor
-        for name, tensor in tensors.items()
-    }
-
-
-def _check_types(path: Path, wanted: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> None:
-    wrong = next((name for name in sorted(got) if got[name].dtype != wanted[name].dtype), None)
-    if wrong is not None:
-        must = str(wanted[wrong].dtype).removeprefix("torch.")
-        halves = ", float16 or bfloat16" if wanted[wrong].is_floating_point() else ""
-        raise ValueError(
-            f"weights must be {must}{halves}; got {str(got[wrong].dtype).removeprefix('torch.')} "
-            f"in {wrong} of {path}: convert its tensors to {must} and write them with save_model"
-        )
 
 
 def _read_config(path: Path, metadata: Mapping[str, str]) -> Config:
@@ -325,19 +301,3 @@ def _with_targets(
         sides_activation=wanted.sides_activation,
     )
     return replace(own, small_images=small_images)
-
-
-def _check_fit(path: Path, wanted: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> None:
-    missing = sorted(wanted.keys() - got.keys())
-    unknown = sorted(got.keys() - wanted.keys())
-    reshaped = sorted(k for k in wanted.keys() & got.keys() if wanted[k].shape != got[k].shape)
-    for names, fault in (
-        (missing, "lacks"),
-        (unknown, "also has"),
-        (reshaped, "has other sizes of"),
-    ):
-        if names:
-            raise ValueError(
-                f"weights must fit the model of their configuration; got {path}, which {fault} "
-                f"{', '.join(names[:3])}{' ...' if len(names) > 3 else ''} ({len(names)} in all)"
-            )

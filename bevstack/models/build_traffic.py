@@ -13,6 +13,7 @@ from bevstack.config.traffic import TrafficConfig
 from bevstack.models.backbones.internimage import InternImage
 from bevstack.models.backbones.resnet import ResNet
 from bevstack.models.build import build_backbone, list_tasks
+from bevstack.models.fit import fitted_weights
 from bevstack.models.traffic.model import TrafficModel
 from bevstack.models.weights import BACKBONE, read_weights_file, task_weights
 
@@ -88,13 +89,12 @@ def traffic_model_with(
     """Build a separate traffic model with given weights, in evaluation mode.
 
     Draws no random numbers. Weights of half precision become float32.
+
+    Raises:
+        ValueError: the weights do not fit the model of the configuration.
     """
     with torch.device("meta"):
         model = build_traffic_model(config)
-    wanted = model.state_dict()
-    fitting = {
-        name: value.to(device, wanted[name].dtype) if name in wanted else value
-        for name, value in weights.items()
-    }
-    model.load_state_dict(fitting, assign=True)
+    fitted = fitted_weights("the task 'traffic' of the file", weights, model.state_dict())
+    model.load_state_dict({k: v.to(device) for k, v in fitted.items()}, assign=True)
     return model.eval()

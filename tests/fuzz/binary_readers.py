@@ -19,9 +19,11 @@ from bevstack.evaluation.results.submission import read_submission, write_submis
 from bevstack.interop.published_files import read_published_file
 from bevstack.models.build import load_model, save_model
 from bevstack.runtime.detector import build
+from bevstack.runtime.loading import load_tasks
 from bevstack.tables.column_file import ColumnFile, DamagedFileError, write_column_file
 from tests.fuzz import documents, mutations
 from tests.fuzz.reader import Reader, write_file
+from tests.runtime.traffic_weights import write_both
 from tests.small_world import CONFIG
 
 
@@ -46,6 +48,16 @@ def _model_bytes(folder: Path) -> bytes:
 
 def _read_weights(folder: Path, content: bytes) -> None:
     load_model(write_file(folder / "model.safetensors", content), verify=False)
+
+
+def _start_both(folder: Path) -> Sequence[bytes]:
+    """Return weights of boxes and lights on one backbone, and of lights alone."""
+    path = folder / "start.safetensors"
+    return [write_both(path, boxes=boxes).read_bytes() for boxes in (True, False)]
+
+
+def _read_both(folder: Path, content: bytes) -> None:
+    load_tasks(write_file(folder / "model.safetensors", content), verify=False)
 
 
 def _start_published(folder: Path) -> Sequence[bytes]:
@@ -121,6 +133,12 @@ BINARY_READERS = (
         start=lambda folder: [_model_bytes(folder)],
         mutate=mutations.mutate_safetensors,
         read=_read_weights,
+    ),
+    Reader(
+        name="weights_of_tasks",
+        start=_start_both,
+        mutate=mutations.mutate_safetensors,
+        read=_read_both,
     ),
     Reader(
         name="results_columns",
