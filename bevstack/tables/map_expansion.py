@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevstack.files import path_inside
-from bevstack.json_files import read_json
+from bevstack.json_files import expect_list, expect_number, expect_object, read_json, shorten
 
 Points = NDArray[np.float64]  # (P, 2) metres, world frame
 
 LAYERS = ("road_divider", "lane_divider")
 MAX_BYTES = 1 << 28  # of a city's file; the largest of version 1.3 has 40 MB
+_LARGEST_M = 1e8  # of a coordinate; ten times the largest of UTM
 
 
 def read_lane_borders(root: Path, location: str) -> tuple[Points, ...]:
@@ -42,13 +43,78 @@ def read_lane_borders(root: Path, location: str) -> tuple[Points, ...]:
         ) from error
 
 
+def rows_of(content: Any, layer: str) -> list[dict[str, Any]]:
+    """Return the records of a layer.
+
+    Raises:
+        KeyError: there is no such layer.
+        TypeError: the content is not an object.
+        ValueError: the layer is not a list of objects.
+    """
+    return [expect_object(f"a record of {layer}", r) for r in expect_list(layer, content[layer])]
+
+
+def text_of(row: dict[str, Any], name: str) -> str:
+    """Return a field that names a record.
+
+    Raises:
+        KeyError: there is no such field.
+        ValueError: it is not text.
+    """
+    return as_text(name, row[name])
+
+
+def as_text(name: str, value: object) -> str:
+    """Return the name of a record.
+
+    Raises:
+        ValueError: it is not text.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"{name} must be text; got {shorten(value)}")
+    return value
+
+
+def coordinate(name: str, value: object) -> float:
+    """Return a coordinate in metres.
+
+    Raises:
+        ValueError: it is no number, or no place on Earth in any projection.
+    """
+    number = expect_number(name, value)
+    if abs(number) > _LARGEST_M:
+        raise ValueError(f"{name} must be at most {_LARGEST_M:g} m; got {number:g}")
+    return number
+
+
+def read_nodes(content: Any) -> dict[str, tuple[float, float]]:
+    """Return the places of the nodes by token, in metres.
+
+    Raises:
+        KeyError: a field is missing.
+        TypeError: the content is not an object.
+        ValueError: a value is of another kind.
+    """
+    return {
+        text_of(row, "token"): (coordinate("x", row["x"]), coordinate("y", row["y"]))
+        for row in rows_of(content, "node")
+    }
+
+
+def places(nodes: dict[str, tuple[float, float]], tokens: object) -> Points:
+    """Return the places of the listed nodes, (P, 2) metres.
+
+    Raises:
+        KeyError: there is no such node.
+        ValueError: not a list of names.
+    """
+    found = [nodes[as_text("a node", token)] for token in expect_list("nodes", tokens)]
+    return np.array(found, np.float64).reshape(-1, 2)
+
+
 def _lines(content: Any) -> list[Points]:
-    nodes = {node["token"]: (float(node["x"]), float(node["y"])) for node in content["node"]}
-    lines = {line["token"]: line["node_tokens"] for line in content["line"]}
-    found = []
-    for layer in LAYERS:
-        for divider in content[layer]:
-            points = np.array([nodes[token] for token in lines[divider["line_token"]]], np.float64)
-            if len(points) > 1:
-                found.append(points)
-    return found
+    nodes = read_nodes(content)
+    lines = {text_of(row, "token"): row["node_tokens"] for row in rows_of(content, "line")}
+    dividers = [row for layer in LAYERS for row in rows_of(content, layer)]
+    found = [places(nodes, lines[text_of(row, "line_token")]) for row in dividers]
+    return [points for points in found if len(points) > 1]

@@ -7,6 +7,7 @@ line of each lane as arcs and straight pieces, and `connectivity` the lanes that
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevstack.files import path_inside
-from bevstack.json_files import read_json
-from bevstack.tables.map_expansion import MAX_BYTES
+from bevstack.json_files import expect_list, expect_number, expect_object, read_json
+from bevstack.tables.map_expansion import (
+    MAX_BYTES,
+    as_text,
+    coordinate,
+    places,
+    read_nodes,
+    rows_of,
+    text_of,
+)
 from bevstack.types.traffic_map import MapLight, TrafficMap
 
 Points = NDArray[np.float64]
 
 _STEP_M = 1.0  # between points of a centre line
+_LONGEST_M = 1e7  # of all centre lines of a city together
+_SMALLEST_RADIUS_M = 0.1
 _BENDS = {"L": 1.0, "S": 0.0, "R": -1.0}  # sign of the curvature of a piece
 
 
@@ -48,33 +59,45 @@ def read_map_lights(root: Path, location: str) -> TrafficMap | None:
 
 
 def _traffic_map(content: Any) -> TrafficMap:
-    nodes = {node["token"]: (float(node["x"]), float(node["y"])) for node in content["node"]}
-    polygons = {row["token"]: row["exterior_node_tokens"] for row in content["polygon"]}
-    lanes = {
-        token: np.concatenate([_arcs(part) for part in parts])
-        for token, parts in content["arcline_path_3"].items()
-        if parts
+    nodes = read_nodes(content)
+    polygons = {
+        text_of(row, "token"): row["exterior_node_tokens"] for row in rows_of(content, "polygon")
     }
+    paths = {
+        token: [expect_object("a path", part) for part in expect_list("arcline_path_3", parts)]
+        for token, parts in expect_object("arcline_path_3", content["arcline_path_3"]).items()
+    }
+    _check_length(paths)
+    lanes = {token: np.concatenate([_arcs(p) for p in ps]) for token, ps in paths.items() if ps}
     stop_lines: dict[str, list[Points]] = {}
-    for row in content["stop_line"]:
-        corners = np.array([nodes[token] for token in polygons[row["polygon_token"]]], np.float64)
-        for token in row.get("traffic_light_tokens", ()):
+    for row in rows_of(content, "stop_line"):
+        corners = places(nodes, polygons[text_of(row, "polygon_token")])
+        for token in _names("traffic_light_tokens", row.get("traffic_light_tokens", [])):
             stop_lines.setdefault(token, []).append(corners)
+    connectivity = expect_object("connectivity", content["connectivity"])
     return TrafficMap(
-        lights=tuple(_light(row, stop_lines, lanes) for row in content["traffic_light"]),
+        lights=tuple(_light(row, stop_lines, lanes) for row in rows_of(content, "traffic_light")),
         lanes=lanes,
         successors={
-            token: tuple(row["outgoing"]) for token, row in content["connectivity"].items()
+            token: _names("outgoing", expect_object("connectivity", row)["outgoing"])
+            for token, row in connectivity.items()
         },
     )
 
 
-def _light(row: Any, stop_lines: dict[str, list[Points]], lanes: dict[str, Points]) -> MapLight:
-    areas = stop_lines.get(row["token"], [])
-    pose = row["pose"]
+def _names(name: str, values: object) -> tuple[str, ...]:
+    return tuple(as_text(f"one of {name}", value) for value in expect_list(name, values))
+
+
+def _light(
+    row: dict[str, Any], stop_lines: dict[str, list[Points]], lanes: dict[str, Points]
+) -> MapLight:
+    token = text_of(row, "token")
+    areas = stop_lines.get(token, [])
+    pose = expect_object("pose", row["pose"])
     return MapLight(
-        map_id=str(row["token"]),
-        position_m=(float(pose["tx"]), float(pose["ty"]), 0.0),
+        map_id=token,
+        position_m=(coordinate("tx", pose["tx"]), coordinate("ty", pose["ty"]), 0.0),
         height_known=False,
         lanes=tuple(
             token for token, line in lanes.items() if any(_crosses(line, area) for area in areas)
@@ -83,14 +106,28 @@ def _light(row: Any, stop_lines: dict[str, list[Points]], lanes: dict[str, Point
     )
 
 
-def _arcs(part: Any) -> Points:  # (P, 2)
+def _check_length(paths: dict[str, list[dict[str, Any]]]) -> None:
+    """Raise ValueError if the paths are longer than any city's: they become points."""
+    total_m = 0.0
+    for part in itertools.chain.from_iterable(paths.values()):
+        lengths = expect_list("segment_length", part["segment_length"])
+        total_m += sum(abs(expect_number("segment_length", length)) for length in lengths)
+    if total_m > _LONGEST_M:
+        raise ValueError(f"arcline_path_3 must have at most {_LONGEST_M:g} m; got {total_m:g}")
+
+
+def _arcs(part: dict[str, Any]) -> Points:  # (P, 2)
     """Return the points of a path of three arcs or straight pieces, from its start pose."""
-    x, y, heading = (float(value) for value in part["start_pose"])
+    start = expect_list("start_pose", part["start_pose"])
+    x, y, heading = (coordinate("start_pose", value) for value in start)
+    radius_m = expect_number("radius", part["radius"])
+    if radius_m < _SMALLEST_RADIUS_M:
+        raise ValueError(f"radius must be at least {_SMALLEST_RADIUS_M} m; got {radius_m:g}")
     points = [(x, y)]
-    for letter, length in zip(part["shape"], part["segment_length"], strict=True):
-        curvature = _BENDS[letter] / float(part["radius"])
-        count = max(int(np.ceil(float(length) / _STEP_M)), 1)
-        step = float(length) / count
+    for letter, length in zip(text_of(part, "shape"), part["segment_length"], strict=True):
+        curvature = _BENDS[letter] / radius_m
+        count = max(int(np.ceil(length / _STEP_M)), 1)
+        step = length / count
         for _ in range(count):
             middle = heading + curvature * step / 2
             chord = step * np.sinc(curvature * step / 2 / np.pi)

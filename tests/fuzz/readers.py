@@ -44,6 +44,7 @@ from tests.evaluation.traffic import traffic_samples
 from tests.fuzz import documents, kinds, mutations
 from tests.fuzz.binary_readers import BINARY_READERS
 from tests.fuzz.label_readers import LABEL_READERS
+from tests.fuzz.map_readers import MAP_READERS
 from tests.fuzz.mutations import Draw
 from tests.fuzz.reader import Reader, start_with, write_file
 from tests.tables.tiny_root import VERSION, write_tiny_root
@@ -314,4 +315,5 @@ READERS = (
     ),
     *BINARY_READERS,
     *LABEL_READERS,
+    *MAP_READERS,
 )

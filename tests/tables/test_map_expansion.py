@@ -83,6 +83,10 @@ def test_borders_are_lanes_of_a_scene_in_that_city(tmp_path: Path) -> None:
         {"line": None},
         {"lane_divider": [{"token": "d", "line_token": "none"}]},
         {"node": 5},
+        {"node": {}},
+        {"node": [{"token": f"n{i}", "x": "nan", "y": 0.0} for i in range(6)]},
+        {"node": [{"token": f"n{i}", "x": 1e9, "y": 0.0} for i in range(6)]},
+        {"line": [{"token": "l0", "node_tokens": "n0"}]},
     ],
 )
 def test_damaged_expansion_is_refused_by_name(tmp_path: Path, change: dict[str, object]) -> None:

@@ -105,3 +105,25 @@ def test_a_missing_expansion_is_none_and_a_damaged_one_is_refused(tmp_path: Path
     write(tmp_path, city)
     with pytest.raises(ValueError, match=r"map expansion must hold .*connectivity.*town\.json"):
         read_map_lights(tmp_path, "town")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"radius": 0.0}, "radius must be at least"),  # a division by zero
+        ({"radius": "900"}, "radius must be a number"),
+        ({"segment_length": [0.0, 1e12, 0.0]}, "arcline_path_3 must have at most 1e.07 m"),
+        ({"segment_length": [1.0]}, "zip"),
+        ({"start_pose": [0.0, 0.0]}, "not enough values"),
+        ({"start_pose": [0.0, 1e9, 0.0]}, "start_pose must be at most 1e.08 m"),
+        ({"shape": "LXR"}, "KeyError 'X'"),
+    ],
+)
+def test_a_path_without_end_or_shape_is_refused_at_once(
+    tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    city = content()
+    city["arcline_path_3"]["b"][0].update(change)
+    write(tmp_path, city)
+    with pytest.raises(ValueError, match=rf"map expansion must hold .*{message}.*town\.json"):
+        read_map_lights(tmp_path, "town")
