@@ -15,12 +15,11 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from bevstack.json_files import expect_integer, expect_object, parse_json
+from bevstack.json_files import expect_integer, expect_number, expect_object, parse_json
 from bevstack.models.weights import (
     DamagedWeightsError,
     read_safetensors,
@@ -242,12 +241,18 @@ def _gathered(optimizer_step: OptimizerStep) -> dict[str, Tensor]:
 
 def _position(path: Path, metadata: Mapping[str, str], batch_size: int) -> RunPosition:
     """Restore the saved position; the first checkpoints stored only the number of steps."""
+    where = f"position in {path}"
     try:
-        state: dict[str, Any] = json.loads(metadata["state"])
-        steps = int(state["steps_done"])
+        state = expect_object(where, parse_json(metadata["state"], where))
+        steps = expect_integer("steps_done", state.get("steps_done"), low=0)
         values = {"steps_done": steps, "samples_seen": steps * batch_size, **state}
+        for name, value in values.items():
+            if name == "elapsed_s":
+                expect_number(name, value)
+            else:
+                expect_integer(name, value, low=0)
         return RunPosition(**values)
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError):
         raise DamagedWeightsError(
             f"{path} must hold the position of its run; got {metadata['state'][:60]!r}"
         ) from None

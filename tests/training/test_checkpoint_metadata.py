@@ -43,7 +43,12 @@ def test_another_configuration_is_refused(tmp_path: Path, config: str, message: 
 
 
 def test_another_position_is_refused(tmp_path: Path) -> None:
-    for state in ("[]", "{}", "[" * 100_000, '{"steps_done": "x"}'):
+    changes = (
+        *('"steps_done": "x"', '"steps_done": "5"', '"steps_done": 2.5', '"steps_done": -1'),
+        *('"steps_done": Infinity', '"steps_done": 3, "epoch": "1"', '"steps_done": 3, "new": 1'),
+        *('"steps_done": 3, "elapsed_s": "x"', '"steps_done": 3, "samples_seen": null'),
+    )
+    for state in ("[]", "{}", "[" * 100_000, *(f"{{{change}}}" for change in changes)):
         path = write(tmp_path / "a.safetensors", '{"training": {"batch_size": 4}}', state)
         with pytest.raises(ValueError, match="must hold the position of its run"):
             read_weights(path)
