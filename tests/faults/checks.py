@@ -12,6 +12,7 @@ from tests.faults.client import FAIL_FROM_HERE, FAIL_ONCE, KILL, WRITES, Ended, 
 from tests.faults.verbs import Workplace, differences
 
 TEMPORARY = re.compile(r"\.(.*)\.bevstack-[0-9a-f]{16}\.part")
+NAMED_TEMPORARY = re.compile(r"/\.(?!scratch\.)[^/]*\.bevstack-[0-9a-f]{16}\.part")  # in a message
 EIO = Fault(action=FAIL_ONCE, error=errno.EIO)
 ENOSPC = Fault(action=FAIL_FROM_HERE, error=errno.ENOSPC, kinds=WRITES)
 SIGKILL = Fault(action=KILL)
@@ -27,7 +28,7 @@ def leftovers(work: Workplace) -> list[str]:
 def faults_of_message(work: Workplace, name: str, out: Path, ended: Ended, error: int) -> list[str]:
     """Return the faults of the message of a run that a file error ended."""
     faults = []
-    start = f"bevstack {name}: error: "
+    start = f"bevstack {work.arguments(name, out)[0]}: error: "
     last = ended.stderr.strip().splitlines()[-1:]
     if "Traceback" in ended.stderr or not last or not last[0].startswith(start):
         return [f"message must be one sentence; got {ended.stderr[-1500:]!r}"]
@@ -39,6 +40,8 @@ def faults_of_message(work: Workplace, name: str, out: Path, ended: Ended, error
         faults.append(f"message must hold the cause {os.strerror(error)!r}; got {sentence!r}")
     if not any(text in sentence for text in names_of(ended.path, out)):
         faults.append(f"message must name {ended.path}; got {sentence!r}")
+    if NAMED_TEMPORARY.search(sentence):
+        faults.append(f"message must not name temporary files; got {sentence!r}")
     return faults
 
 
