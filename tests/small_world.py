@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import shutil
 from collections.abc import Callable
@@ -56,7 +55,7 @@ def run_folder(factory: pytest.TempPathFactory) -> Path:
     return base if base.name.startswith("pytest-") else base.parent
 
 
-def build_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> Path:
+def build_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], object]) -> Path:
     """Return a folder that is built once a run: by the first worker, while the rest wait.
 
     The tests of a module are spread over workers. Without this, each worker would build the folder.
@@ -74,11 +73,8 @@ def build_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path
 
 def small_world(factory: pytest.TempPathFactory) -> Path:
     """Return the root of the world, which the workers of one run share."""
-    root = run_folder(factory) / "small_world"
-    with contextlib.suppress(OSError):  # another worker finished first; its world is identical
-        make_world(root, SPEC)
-    make_world(root, SPEC)
-    return root
+    folder = build_once(factory, "small_world", lambda folder: make_world(folder / "world", SPEC))
+    return folder / "world"
 
 
 def dataset(root: Path, split: str = "synth_train") -> NuScenesDataset:

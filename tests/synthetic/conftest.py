@@ -6,6 +6,7 @@ import pytest
 
 from bevstack.synthetic import WorldSpec, make_world
 from bevstack.synthetic.scene import Scene, build_scene
+from tests.small_world import build_once
 
 # Many short scenes, not few long ones: a prior learns from the number of layouts.
 SMALL = WorldSpec(
@@ -15,10 +16,11 @@ SMALL = WorldSpec(
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the root of the world of SMALL."""
-    root = tmp_path_factory.mktemp("synthetic") / "world"
-    make_world(root, SMALL)
-    return root
+    """Return the root of the world of SMALL, which the workers of one run share."""
+    folder = build_once(
+        tmp_path_factory, "synthetic_world", lambda folder: make_world(folder / "world", SMALL)
+    )
+    return folder / "world"
 
 
 @pytest.fixture(scope="session")

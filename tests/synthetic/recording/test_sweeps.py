@@ -11,6 +11,7 @@ import pytest
 
 from bevstack.synthetic import WorldSpec, make_world
 from bevstack.synthetic.recording.readings import sensor_readings
+from tests.small_world import build_once
 
 SPEC = WorldSpec(
     seed=4,
@@ -25,9 +26,10 @@ SPEC = WorldSpec(
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sweeps") / "world"
-    make_world(folder, SPEC)
-    return folder
+    folder = build_once(
+        tmp_path_factory, "recorded_sweeps", lambda folder: make_world(folder / "world", SPEC)
+    )
+    return folder / "world"
 
 
 def test_five_images_lie_between_two_keyframes_and_belong_to_the_second():
