@@ -8,7 +8,7 @@ trust have no message: they are JSON texts on topics of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -153,9 +153,9 @@ def make_detected_objects(
     """Return DetectedObjects; detections have no id."""
     known = ~np.isnan(frame.objects.velocity).any(1)
     spread = frame.objects.covariance is not None
-    found = []
-    for row in range(len(frame.objects)):
-        kinematics = store["autoware_perception_msgs/DetectedObjectKinematics"](
+
+    def kinematics(row: int) -> Any:
+        return store["autoware_perception_msgs/DetectedObjectKinematics"](
             pose_with_covariance=_pose(frame, store, row),
             has_position_covariance=spread,
             orientation_availability=_availability(frame, row),
@@ -163,43 +163,26 @@ def make_detected_objects(
             has_twist=bool(known[row]),
             has_twist_covariance=spread and bool(known[row]),
         )
-        found.append(
-            store["autoware_perception_msgs/DetectedObject"](
-                existence_probability=float(frame.objects.scores[row]),
-                classification=_classification(frame, store, row, options),
-                kinematics=kinematics,
-                shape=_shape(frame, store, row),
-            )
-        )
-    header = make_header(store, frame.timestamp_us, BASE_LINK)
-    return store["autoware_perception_msgs/DetectedObjects"](header=header, objects=found)
+
+    return _make_objects("Detected", frame, store, options, kinematics)
 
 
 def make_tracked_objects(
     frame: PlanningFrame, store: MessageStore, options: AutowareOptions
 ) -> Any:
     """Return TrackedObjects; the frame's objects must have identities."""
-    found = []
-    for row, key in enumerate(frame.object_ids()):
+
+    def kinematics(row: int) -> Any:
         velocity = np.nan_to_num(frame.objects.velocity[row])
-        kinematics = store["autoware_perception_msgs/TrackedObjectKinematics"](
+        return store["autoware_perception_msgs/TrackedObjectKinematics"](
             pose_with_covariance=_pose(frame, store, row),
             twist_with_covariance=_twist(frame, store, row),
             acceleration_with_covariance=_no_acceleration(store),
             orientation_availability=_availability(frame, row),
             is_stationary=bool(np.hypot(*velocity) < STANDING_MPS),
         )
-        found.append(
-            store["autoware_perception_msgs/TrackedObject"](
-                object_id=_uuid(store, key.bytes),
-                existence_probability=float(frame.objects.scores[row]),
-                classification=_classification(frame, store, row, options),
-                kinematics=kinematics,
-                shape=_shape(frame, store, row),
-            )
-        )
-    header = make_header(store, frame.timestamp_us, BASE_LINK)
-    return store["autoware_perception_msgs/TrackedObjects"](header=header, objects=found)
+
+    return _make_objects("Tracked", frame, store, options, kinematics)
 
 
 def make_predicted_objects(
@@ -209,37 +192,54 @@ def make_predicted_objects(
 
     A path starts with the present pose, as Autoware's own do, and stays at the object's height.
     """
-    assert frame.paths is not None  # checked by ``publications``
-    nanoseconds = round(frame.paths.time_step_s * 1e9)
+    paths = frame.paths
+    assert paths is not None  # checked by ``publications``
+    nanoseconds = round(paths.time_step_s * 1e9)
     step = store["builtin_interfaces/Duration"](
         sec=nanoseconds // 1_000_000_000, nanosec=nanoseconds % 1_000_000_000
     )
-    found = []
-    for row, key in enumerate(frame.object_ids()):
-        x_y_yaw = zip(frame.paths.position[row], frame.paths.yaw[row], strict=True)
+
+    def kinematics(row: int) -> Any:
+        x_y_yaw = zip(paths.position[row], paths.yaw[row], strict=True)
         height = frame.objects.center[row, 2]
         poses = [make_pose(store, frame.objects.center[row], float(frame.objects.yaw[row]))]
         poses += [make_pose(store, np.array((*xy, height)), float(yaw)) for xy, yaw in x_y_yaw]
         path = store["autoware_perception_msgs/PredictedPath"](
             path=poses, time_step=step, confidence=1.0
         )
-        kinematics = store["autoware_perception_msgs/PredictedObjectKinematics"](
+        return store["autoware_perception_msgs/PredictedObjectKinematics"](
             initial_pose_with_covariance=_pose(frame, store, row),
             initial_twist_with_covariance=_twist(frame, store, row),
             initial_acceleration_with_covariance=_no_acceleration(store),
             predicted_paths=[path],
         )
-        found.append(
-            store["autoware_perception_msgs/PredictedObject"](
-                object_id=_uuid(store, key.bytes),
-                existence_probability=float(frame.objects.scores[row]),
-                classification=_classification(frame, store, row, options),
-                kinematics=kinematics,
-                shape=_shape(frame, store, row),
-            )
+
+    return _make_objects("Predicted", frame, store, options, kinematics)
+
+
+def _make_objects(
+    kind: str,
+    frame: PlanningFrame,
+    store: MessageStore,
+    options: AutowareOptions,
+    kinematics: Callable[[int], Any],
+) -> Any:
+    """Return the message of all objects: "Detected", or with their ids "Tracked", "Predicted"."""
+    ids: list[dict[str, Any]] = [{} for _ in range(len(frame.objects))]
+    if kind != "Detected":
+        ids = [{"object_id": _uuid(store, key.bytes)} for key in frame.object_ids()]
+    found = [
+        store[f"autoware_perception_msgs/{kind}Object"](
+            existence_probability=float(frame.objects.scores[row]),
+            classification=_classification(frame, store, row, options),
+            kinematics=kinematics(row),
+            shape=_shape(frame, store, row),
+            **own,
         )
+        for row, own in enumerate(ids)
+    ]
     header = make_header(store, frame.timestamp_us, BASE_LINK)
-    return store["autoware_perception_msgs/PredictedObjects"](header=header, objects=found)
+    return store[f"autoware_perception_msgs/{kind}Objects"](header=header, objects=found)
 
 
 def _pose(frame: PlanningFrame, store: MessageStore, row: int) -> Any:
