@@ -70,13 +70,26 @@ def check_owner(folder: Path, results: Path, metrics: DetectionMetrics | None = 
         owner = DetectionMetrics.from_summary(summary)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass  # damaged, or written by another program
-    if source == relative_name(results, folder):
-        return
     same = metrics is None or (owner is not None and owner.figures() == metrics.figures())
-    if source is None and same:
+    if source is not None or not same:
+        refuse_other_owner(folder, results, source)
+
+
+def refuse_other_owner(folder: Path, results: Path, owner: object) -> None:
+    """Check that the owner of a folder's metrics is a results file.
+
+    Args:
+        folder: it holds metrics.
+        results: the results file.
+        owner: the name of the file that the metrics are of; anything but a text: unknown.
+
+    Raises:
+        FileExistsError: the metrics are of another file, or of an unknown one.
+    """
+    if owner == relative_name(results, folder):
         return
-    name = f"metrics of {source}" if isinstance(source, str) else "metrics of an unknown file"
+    name = f"metrics of {owner}" if isinstance(owner, str) else "metrics of an unknown file"
     raise FileExistsError(
-        f"{path} must not be of another results file than {results}; got {name}: give another "
-        "--out DIR, or remove it"
+        f"{folder / SUMMARY_NAME} must not be of another results file than {results}; got {name}: "
+        "give another --out DIR, or remove it"
     )

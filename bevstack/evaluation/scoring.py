@@ -72,8 +72,7 @@ def load(
         ValueError: the results are not of the format or lack samples of the split; the split or a
             scene does not exist; the split has no true boxes; or the tables are inconsistent.
     """
-    every_sample = np.arange(len(tables.samples.token))
-    samples = every_sample if split is None else samples_of_split(tables, split)
+    samples = rows_of_samples(tables, split)
     if isinstance(results, (Path, str)):
         submission = read_submission(results, strict=strict)
     else:
@@ -87,6 +86,19 @@ def load(
     check_samples(predicted, truth, split, tables, exact=exact)
     boxes = submission.boxes if exact else order_like_truth(submission.boxes, truth)
     return Loaded(Submission(submission.meta, boxes), truth, samples)
+
+
+def rows_of_samples(
+    tables: Tables, split: str | Sequence[str] | None
+) -> NDArray[np.int64]:  # (S,) rows of the sample table
+    """Return the samples of a split or of scenes; of the whole version for None.
+
+    Raises:
+        ValueError: the split or a scene does not exist.
+    """
+    if split is None:
+        return np.arange(len(tables.samples.token))
+    return samples_of_split(tables, split)
 
 
 def score(loaded: Loaded, config: MetricConfig | None = None, *, strict: bool = False) -> Scored:

@@ -11,10 +11,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bevstack.evaluation.detection3d.truth import samples_of_split
-from bevstack.evaluation.metrics_source import relative_name
+from bevstack.evaluation.metrics_source import refuse_other_owner, relative_name
 from bevstack.evaluation.results.box_entries import Results
-from bevstack.evaluation.scoring import DETAILS_NAME, SOURCE_KEY, SUMMARY_NAME, check_samples
+from bevstack.evaluation.scoring import (
+    DETAILS_NAME,
+    SOURCE_KEY,
+    SUMMARY_NAME,
+    check_samples,
+    rows_of_samples,
+)
 from bevstack.evaluation.tracking.class_scores import ClassScores
 from bevstack.evaluation.tracking.track_file import TrackSubmission, parse_tracks, read_tracks
 from bevstack.evaluation.tracking.track_truth import (
@@ -70,8 +75,7 @@ def load_tracks(
         ValueError: the tracks are not of the format or lack samples of the split; the split or a
             scene does not exist; or the tables are inconsistent.
     """
-    every_sample = np.arange(len(tables.samples.token))
-    samples = every_sample if split is None else samples_of_split(tables, split)
+    samples = rows_of_samples(tables, split)
     if isinstance(results, (Path, str)):
         submission = read_tracks(results, strict=strict)
     else:
@@ -217,10 +221,4 @@ def check_tracking_owner(folder: Path, results: Path) -> None:
             owner = content.get(SOURCE_KEY, {}).get("results")
         except (ValueError, AttributeError):
             pass  # damaged, or written by another program
-    if owner == relative_name(results, folder):
-        return
-    name = f"metrics of {owner}" if isinstance(owner, str) else "metrics of an unknown file"
-    raise FileExistsError(
-        f"{folder / SUMMARY_NAME} must not be of another results file than {results}; got {name}: "
-        "give another --out DIR, or remove it"
-    )
+    refuse_other_owner(folder, results, owner)
