@@ -59,7 +59,23 @@ def read_image(
     if reduction not in _FLAGS:
         raise ValueError(f"reduction must be one of 1, 2, 4, 8; got {reduction}")
     path = Path(path)
-    data = _read(path)
+    return decode_image(_read(path), path, size, reduction=reduction)
+
+
+def decode_image(
+    data: bytes, path: Path, size: tuple[int, int] | None = None, *, reduction: int = 1
+) -> NDArray[np.uint8]:  # (H / reduction, W / reduction, 3)
+    """Decode the bytes of an image file to RGB, as ``read_image`` does.
+
+    Args:
+        data: the bytes.
+        path: name of the image in messages.
+        size: the (height, width) that the image must have.
+        reduction: see ``read_image``.
+
+    Raises:
+        ValueError: see ``read_image``.
+    """
     header = _checked_header(path, data, size, reduction)
     if header.kind == "JPEG" and _strict_decoder() is not None:
         return _decode_jpeg(path, data, header, reduction)

@@ -69,38 +69,80 @@ class Lens:
         Raises:
             ValueError: the size of a fisheye's image is unknown.
         """
-        matrix = intrinsics.numpy()
-        distortion = np.asarray(self.coefficients)
-        new_matrix = matrix
-        if self.is_fisheye:
-            if min(image_size) < 1:
-                raise ValueError(
-                    f"{self.where}: width and height must be known for the lens model "
-                    f"{self.model!r}; got {image_size[1]}x{image_size[0]}"
-                )
-            new_matrix = cv2.fisheye.estimateNewCameraMatrixForUndistortRectify(
-                matrix, distortion, image_size[::-1], np.eye(3), balance=0.0
-            )
+        new_matrix = self._new_matrix(intrinsics, image_size)
         if image is not None:
-            old, new = _reduced(matrix, reduction), _reduced(new_matrix, reduction)
-            image = self._remap(image, old, distortion, new)
+            old, new = _reduced(intrinsics.numpy(), reduction), _reduced(new_matrix, reduction)
+            image = _remap(image, self._maps(old, new, (image.shape[0], image.shape[1])))
         reduced = np.array(new_matrix, dtype=np.float64)
         reduced[:2] /= reduction  # pixel coordinates are continuous here, see CameraRig
         return image, torch.from_numpy(reduced)
 
-    def _remap(
+    def undistorter(
         self,
-        image: NDArray[np.uint8],
-        matrix: NDArray[np.float64],
-        distortion: NDArray[np.float64],
-        new_matrix: NDArray[np.float64],
-    ) -> NDArray[np.uint8]:
-        size = (image.shape[1], image.shape[0])
+        intrinsics: Tensor,  # (3, 3) float64, pixels, of the distorted image
+        image_size: tuple[int, int],  # (H, W)
+    ) -> Undistorter:
+        """Return the undistortion of a camera's images of one size; it gives equal pixels.
+
+        Raises:
+            ValueError: see ``undistort``.
+        """
+        new_matrix = self._new_matrix(intrinsics, image_size)
+        maps = self._maps(intrinsics.numpy(), new_matrix, image_size)
+        return Undistorter(maps, torch.from_numpy(np.array(new_matrix, dtype=np.float64)))
+
+    def _new_matrix(
+        self, intrinsics: Tensor, image_size: tuple[int, int]
+    ) -> NDArray[np.float64]:  # (3, 3)
+        matrix: NDArray[np.float64] = intrinsics.numpy()
+        if not self.is_fisheye:
+            return matrix
+        if min(image_size) < 1:
+            raise ValueError(
+                f"{self.where}: width and height must be known for the lens model "
+                f"{self.model!r}; got {image_size[1]}x{image_size[0]}"
+            )
+        coefficients = np.asarray(self.coefficients)
+        return np.asarray(
+            cv2.fisheye.estimateNewCameraMatrixForUndistortRectify(
+                matrix, coefficients, image_size[::-1], np.eye(3), balance=0.0
+            ),
+            dtype=np.float64,
+        )
+
+    def _maps(
+        self,
+        matrix: NDArray[np.float64],  # (3, 3)
+        new_matrix: NDArray[np.float64],  # (3, 3)
+        size: tuple[int, int],  # (H, W)
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:  # (H, W) each
         rectify = (
             cv2.fisheye.initUndistortRectifyMap if self.is_fisheye else cv2.initUndistortRectifyMap
         )
-        maps = rectify(matrix, distortion, np.eye(3), new_matrix, size, cv2.CV_32FC1)
-        return np.asarray(cv2.remap(image, *maps, cv2.INTER_LINEAR), dtype=np.uint8)
+        distortion = np.asarray(self.coefficients)
+        across, down = rectify(matrix, distortion, np.eye(3), new_matrix, size[::-1], cv2.CV_32FC1)
+        return np.asarray(across, dtype=np.float32), np.asarray(down, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Undistorter:
+    """Undistortion of a camera whose images come one after the other: maps are computed once."""
+
+    maps: tuple[NDArray[np.float32], NDArray[np.float32]]  # (H, W) each
+    intrinsics: Tensor  # (3, 3) float64, of the undistorted image
+
+    def apply(
+        self,
+        image: NDArray[np.uint8],  # (H, W, 3)
+    ) -> NDArray[np.uint8]:  # (H, W, 3)
+        """Return the undistorted pinhole image."""
+        return _remap(image, self.maps)
+
+
+def _remap(
+    image: NDArray[np.uint8], maps: tuple[NDArray[np.float32], NDArray[np.float32]]
+) -> NDArray[np.uint8]:
+    return np.asarray(cv2.remap(image, *maps, cv2.INTER_LINEAR), dtype=np.uint8)
 
 
 def _reduced(
