@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,19 +15,17 @@ from bevstack.evaluation.results.submission import is_columns, read_submission
 from bevstack.evaluation.tracking.track_file import read_tracks
 from bevstack.evaluation.traffic.traffic_frames import TrafficFrame, read_traffic_frames
 from bevstack.export.planning.scene import Floats, Ints, PlanningFrame, PlanningObjects
+from bevstack.export.planning.track_paths import TurnRates, paths_of_tracks
 from bevstack.file_bytes import read_bytes
 from bevstack.geometry import (
     rotation_from_quaternion,
     se3_from_parts,
     yaw_from_rotation,
 )
-from bevstack.planning.paths import PredictedPaths, estimate_turn_rate, predict_paths
 from bevstack.tables.reader import Tables
 from bevstack.tracking import TrackedScene, update_tracks
 from bevstack.types import Boxes3D, Detections
 from bevstack.vocabulary import DETECTION_CLASSES
-
-TURN_WINDOW_S = 2.0  # of the headings that give a track's turn rate
 
 
 class _Boxes(NamedTuple):
@@ -102,21 +98,10 @@ def _frame(
         objects=objects,
         drive=scene_name,
         sample_token=token,
-        paths=None if objects.identity is None else _paths(objects),
+        paths=None if objects.identity is None else paths_of_tracks(objects),
         cues=() if cues is None else cues[token].cues,
         ego_cues=() if cues is None else cues[token].ego_cues,
     )
-
-
-def _paths(objects: PlanningObjects) -> PredictedPaths:
-    """Return the paths of tracks; an unknown covariance counts as 0, and only grows from there."""
-    count = len(objects)
-    state = np.concatenate((objects.center[:, :2], np.nan_to_num(objects.velocity)), 1)
-    unknown = np.zeros((count, 4, 4))
-    rate, deviation = objects.turn_rate, objects.turn_rate_std
-    assert rate is not None and deviation is not None  # of every track here
-    covariance = unknown if objects.covariance is None else objects.covariance
-    return predict_paths(state, covariance, objects.yaw, rate, deviation)
 
 
 def _read_boxes(path: Path) -> _Boxes:
@@ -185,7 +170,7 @@ def _samples_of_scenes(
 
 def _known_objects(tables: Tables, samples: Ints, boxes: _Boxes) -> Iterator[PlanningObjects]:
     """Yield the objects of a scene's samples as the file holds them."""
-    turns = _TurnRates()
+    turns = TurnRates()
     tokens = np.asarray(tables.samples.token)
     for sample in samples.tolist():
         rows = boxes.rows[str(tokens[sample])]
@@ -222,7 +207,7 @@ def _track_scene(
 ) -> Iterator[PlanningObjects]:
     """Yield the tracks of a scene after each of its samples."""
     state: TrackedScene | None = None
-    turns = _TurnRates()
+    turns = TurnRates()
     tokens = np.asarray(tables.samples.token)
     for sample in samples.tolist():
         time_us = int(tables.samples.timestamp_us[sample])
@@ -241,32 +226,6 @@ def _track_scene(
         turns.add(time_us, tracks.identity.numpy()[seen], tracks.yaw.numpy()[seen])
         rate, deviation = turns.estimate(tracks.identity.numpy())
         yield PlanningObjects.from_tracks(tracks, pose, turn_rate=rate, turn_rate_std=deviation)
-
-
-class _TurnRates:
-    """Headings of a scene's tracks in the last seconds, and the turn rates that follow."""
-
-    def __init__(self) -> None:
-        self._headings: defaultdict[int, list[tuple[float, float]]] = defaultdict(list)
-        self._now_s = 0.0
-
-    def add(self, timestamp_us: int, identity: Ints, yaw: Floats) -> None:
-        """Add the headings of a frame, in the world frame."""
-        self._now_s = timestamp_us / 1e6
-        for number, heading in zip(identity.tolist(), yaw.tolist(), strict=True):
-            self._headings[number].append((self._now_s, heading))
-
-    def estimate(self, identity: Ints) -> tuple[Floats, Floats]:
-        """Return turn rates and deviations of tracks, in radians per second."""
-        found = []
-        for number in identity.tolist():
-            recent = itertools.dropwhile(
-                lambda entry: entry[0] < self._now_s - TURN_WINDOW_S, self._headings[number]
-            )
-            entries = np.array(list(recent)).reshape(-1, 2)
-            found.append(estimate_turn_rate(entries[:, 0], entries[:, 1]))
-        rates = np.array(found).reshape(-1, 2)
-        return rates[:, 0], rates[:, 1]
 
 
 def _pose(tables: Tables, sample: int) -> torch.Tensor:  # (4, 4) float64
