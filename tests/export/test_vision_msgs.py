@@ -105,7 +105,7 @@ def test_a_bag_of_ros_1_is_read_back_with_types_from_the_bag(tmp_path: Path) -> 
 
 def test_the_suffix_names_the_kind_of_bag(tmp_path: Path, store: MessageStore) -> None:
     frames = random_drive(tracks=True, seed=13, count=1)
-    with pytest.raises(ValueError, match=r"bag of jazzy must end in .mcap; got .*\.bag"):
+    with pytest.raises(ValueError, match=r"bag of jazzy must end in .mcap or .db3; got .*\.bag"):
         write_vision_msgs(tmp_path / "drive.bag", frames, store)
     with pytest.raises(ValueError, match=r"bag of noetic must end in .bag; got .*\.mcap"):
         write_vision_msgs(tmp_path / "drive.mcap", frames, open_store("noetic"))
