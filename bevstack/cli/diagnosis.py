@@ -28,7 +28,7 @@ EXTRAS = {
     "nuscenes": ("nuscenes-devkit", "splits train, val and test; reference in tests"),
     "tensorboard": ("tensorboard", "logs of a training for TensorBoard"),
     "maps": ("lanelet2", "traffic lights and lanes of a Lanelet2 map"),
-    "ros": ("rosbags", "export to bags of ROS: Autoware, vision_msgs"),
+    "ros": ("rosbags", "bags of ROS: the node, drives, Autoware, vision_msgs"),
     "export": ("osi-python", "export to ASAM OSI"),
 }
 

@@ -94,6 +94,16 @@ VERBS = (
         summary="write boxes, tracks, paths and cues in a format that planners read",
     ),
     Verb(
+        name="make-bag",
+        module="bevstack.cli.make_bag",
+        summary="write a drive of a data set as a bag of ROS messages",
+    ),
+    Verb(
+        name="node",
+        module="bevstack.cli.node",
+        summary="run the inference node on a bag: boxes, tracks, cues and diagnostics",
+    ),
+    Verb(
         name="judge",
         module="bevstack.cli.judge",
         summary="score a detector beside baselines it must beat and controls it must fail",

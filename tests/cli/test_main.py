@@ -21,6 +21,8 @@ ISSUED_VERBS = (
     "predict",
     "show",
     "export",
+    "make-bag",
+    "node",
     "judge",
     "study",
     "config",

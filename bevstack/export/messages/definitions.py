@@ -79,6 +79,9 @@ AUTOWARE_MESSAGES: Mapping[str, str] = MappingProxyType(
         _AUTOWARE + "TrafficLightElement": (
             "uint8 color\nuint8 shape\nuint8 status\nfloat32 confidence"
         ),
+        "autoware_internal_debug_msgs/msg/Float64Stamped": (
+            "builtin_interfaces/Time stamp\nfloat64 data"
+        ),
         _AUTOWARE + "TrafficLightGroupArray": (
             "builtin_interfaces/Time stamp\n"
             "autoware_perception_msgs/TrafficLightGroup[] traffic_light_groups"

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from bevstack.export.messages.definitions import (
     AUTOWARE_GROUPS,
     AUTOWARE_MESSAGES,
@@ -95,3 +97,31 @@ def _added_messages(ros: int, autoware: str) -> Mapping[str, str]:
         return {**VISION_MESSAGES_ROS1, **TF_MESSAGE}
     groups = AUTOWARE_GROUPS.get(autoware, AUTOWARE_GROUPS["1.8"])
     return {**AUTOWARE_MESSAGES, **groups, **VISION_MESSAGES_ROS2}
+
+
+def make_blank(store: MessageStore, name: str) -> Any:
+    """Return a message of zeros, empty texts and empty lists, whose fields may then be set.
+
+    For messages whose fields differ between distributions, such as Marker.
+    """
+    from rosbags.interfaces import Nodetype
+
+    fields: dict[str, Any] = {}
+    definition: Any = store.types.fielddefs[full_name(name)][1]  # nested without end
+    for field, (kind, detail) in definition:
+        if kind == Nodetype.NAME:
+            fields[field] = make_blank(store, str(detail))
+        elif kind == Nodetype.BASE:
+            fields[field] = _blank_value(str(detail[0]))
+        else:
+            inner_kind, inner = detail[0]
+            is_number = inner_kind == Nodetype.BASE and str(inner[0]) != "string"
+            count = int(detail[1]) if kind == Nodetype.ARRAY else 0
+            fields[field] = np.zeros(count, dtype=str(inner[0])) if is_number else []
+    return store[name](**fields)
+
+
+def _blank_value(kind: str) -> Any:
+    if kind == "string":
+        return ""
+    return False if kind == "bool" else 0.0 if kind.startswith("float") else 0

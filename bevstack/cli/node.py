@@ -1,0 +1,122 @@
+r"""Run the inference node: images, calibrations and motion in, boxes, tracks and cues out.
+
+  bevstack node --weights W --bag drive.mcap --sync --out results.mcap
+  bevstack node --weights W --params node.yaml --bag drive.mcap --sync --out results.mcap
+
+--bag replays a bag of ROS 1 or ROS 2 through the node, with the bag's own time. With --sync every
+message is processed in order, and the same bag gives the same bytes. The file of parameters is one
+of ROS 2; --set changes single ones. docs/node.md lists parameters, topics and diagnostics.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bevstack.cli.make_bag import ROS1_DISTROS, ROS2_DISTROS, default_distro
+from bevstack.cli.options import add_device, add_no_verify
+
+if TYPE_CHECKING:
+    from bevstack.export.messages.status import Status
+    from bevstack.runtime.node.core import NodeCore
+    from bevstack.runtime.node.parameters import Parameters
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``bevstack node``."""
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="weights file, or name of packaged weights",
+    )
+    add_no_verify(parser)
+    add_device(parser)
+    parser.add_argument(
+        "--params", type=Path, metavar="FILE", help="YAML file of parameters, as ROS 2 has them"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a parameter, after those of the file; lists as a,b,c; may be repeated",
+    )
+    bag = parser.add_argument_group("bags")
+    bag.add_argument(
+        "--bag", type=Path, required=True, metavar="FILE", help="bag to replay: .mcap, .db3, .bag"
+    )
+    bag.add_argument(
+        "--sync", action="store_true", help="process every message in order, at any speed"
+    )
+    bag.add_argument(
+        "--out", type=Path, metavar="FILE", help="bag for the results: .mcap, .db3 or .bag"
+    )
+    bag.add_argument(
+        "--distro",
+        choices=(*ROS1_DISTROS, *ROS2_DISTROS),
+        help="distribution of ROS of the results (default: humble, for a .bag noetic)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the node and print its numbers and the last diagnostics.
+
+    Raises:
+        FileNotFoundError: the weights, the parameters or the bag do not exist.
+        ModuleNotFoundError: the extra ``ros`` is not installed.
+        ValueError: a parameter is wrong, the bag is damaged or has other topics.
+        OSError: the results cannot be written.
+    """
+    from bevstack.export.messages.bag import check_bag_path, write_bag
+    from bevstack.export.messages.bag_reader import BagReader
+    from bevstack.export.messages.store import open_store
+    from bevstack.runtime.devices import choose_device
+    from bevstack.runtime.loading import load
+    from bevstack.runtime.predict import check_writable
+    from bevstack.runtime.ros.replay import BagReplay
+    from bevstack.runtime.ros.wiring import make_node
+
+    parameters = _parameters(args)
+    store = open_store(args.distro or default_distro(args.out or Path()))
+    if args.out is not None:
+        check_bag_path(args.out, store)
+        check_writable(args.out)
+    if not args.sync:
+        raise ValueError("--sync must be given with --bag; got none: add --sync")
+    with BagReader(args.bag, store) as bag:
+        detector = load(args.weights, choose_device(args.device), verify=args.verify)
+        parts = make_node(detector, parameters, store, model=str(args.weights), times=False)
+        published = BagReplay(parts, bag).publications()
+        if args.out is None:
+            count = sum(1 for _ in published)
+        else:
+            count = write_bag(args.out, published, store)
+        last_us = bag.span_ns[1] // 1000
+    where = "" if args.out is None else f": {args.out}"
+    _print_numbers(parts.core, parts.diagnostician.statuses(last_us), f"{count} messages{where}")
+    return 0
+
+
+def _parameters(args: argparse.Namespace) -> Parameters:
+    from bevstack.runtime.node.parameters import Parameters, parse_setting, read_parameters
+
+    parameters = Parameters() if args.params is None else read_parameters(args.params)
+    for text in args.set:
+        parameters.set(*parse_setting(text))
+    return parameters
+
+
+def _print_numbers(core: NodeCore, statuses: list[Status], written: str) -> None:
+    from bevstack.cli.tables import print_table
+    from bevstack.training.progress_bar import make_console
+
+    counts = core.counts
+    print(
+        f"{counts.windows} windows, {counts.steps} results, {counts.blind} without a camera, "
+        f"{counts.refused} refused, {counts.restarts} restarts; {written}"
+    )
+    rows = [(status.name, status.level_name, status.message) for status in statuses]
+    print_table(make_console(), ("task", "level", "message"), rows, text_columns=3)

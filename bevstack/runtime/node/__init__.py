@@ -1,0 +1,1 @@
+"""The inference node without ROS: messages in, boxes, tracks, cues and diagnostics out."""

@@ -1,0 +1,1 @@
+"""The node with ROS: messages to its inputs, results to messages, and transports."""
