@@ -10,12 +10,13 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks import attention, data, evaluate, losses, model, ops, threads, traffic
+from benchmarks import attention, data, evaluate, health, losses, model, ops, threads, traffic
 
 PARTS = {
     "attention": attention,
     "data": data,
     "evaluate": evaluate,
+    "health": health,
     "losses": losses,
     "model": model,
     "ops": ops,

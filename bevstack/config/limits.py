@@ -108,6 +108,12 @@ LIMITS: Mapping[str, Mapping[str, float]] = MappingProxyType(
         },
         "loss": {},
         "tracking": {},
+        "health": {
+            "width_px": 16_384,
+            "lasting_pictures": 1_000,
+            "motion_pairs": 1_000,
+            "min_points": 100_000,
+        },
         "augmentation": {"resize": 16, "resize_steps": _COUNT},
         "training": {
             "num_steps": _COUNT,

@@ -4,20 +4,22 @@ A file is one JSON object with one frame a line, so that it is written and read 
 
     {"format": "bevstack-frames-detections-1", "frame": "ego", "classes": ["car", ...], "frames": [
     {"timestamp_us": 1700000000000000, "world_from_ego": [[...], ...], "lost": ["CAM_BACK"],
+     "health": {"CAM_FRONT": "ok", ...},
      "detections": [{"class": "car", "score": 0.5, ..., "track": 3}]},
     ...
     ]}
 
 Boxes are as in a file of one frame (``detections_file``), in the ego frame of their time; ``track``
-is there if objects were tracked, ``world_from_ego`` is null without poses.
+is there if objects were tracked, ``world_from_ego`` is null without poses. ``health`` is the state
+of each camera (``CameraState``); it is left out if the cameras were not watched.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -41,7 +43,9 @@ from bevstack.runtime.detections_file import (
     boxes_from_entries,
 )
 from bevstack.runtime.rig_fields import read_pose
+from bevstack.runtime.stream_protocol import NO_HEALTH
 from bevstack.types import Detections, Frame
+from bevstack.types.health import CameraState
 
 _OPENING, _CLOSING = b'"frames": [\n', b"]}\n"
 _MAX_LINE_BYTES = 1 << 24  # of one frame: 50,000 boxes
@@ -57,6 +61,7 @@ class FrameDetections:
     lost_cameras: tuple[str, ...]  # names of the cameras that gave no image, or too old a one
     detections: Detections  # in the ego frame, best first
     identities: Tensor | None = None  # (D,) int64, tracks of the boxes; None: not tracked
+    health: Mapping[str, CameraState] = field(default_factory=dict)  # empty: not watched
 
 
 class FrameDetectionsWriter:
@@ -73,7 +78,13 @@ class FrameDetectionsWriter:
         }
         self._file.write(json.dumps(head)[:-1].encode() + b", " + _OPENING)
 
-    def add(self, frame: Frame, detections: Detections, identities: Tensor | None = None) -> None:
+    def add(
+        self,
+        frame: Frame,
+        detections: Detections,
+        identities: Tensor | None = None,  # (D,)
+        health: Mapping[str, CameraState] = NO_HEALTH,
+    ) -> None:
         """Write the boxes of the next frame, which are in the ego frame.
 
         Raises:
@@ -92,6 +103,7 @@ class FrameDetectionsWriter:
             "timestamp_us": frame.timestamp_us,
             "world_from_ego": None if pose is None else pose.tolist(),
             "lost": [name for name, is_working in mask if not is_working],
+            **({"health": {n: state.value for n, state in health.items()}} if health else {}),
             "detections": boxes,
         }
         try:
@@ -234,5 +246,19 @@ def _frame(where: str, values: Any, class_names: tuple[str, ...]) -> FrameDetect
             expect_text(f"lost of {where}", name) for name in expect_list(f"lost of {where}", lost)
         ),
         detections=detections[order],
+        health=_health(where, values.get("health", {})),
         identities=None if identities is None else identities[order],
     )
+
+
+def _health(where: str, values: Any) -> Mapping[str, CameraState]:
+    known = {state.value: state for state in CameraState}
+    states = {}
+    for name, value in expect_object(f"health of {where}", values).items():
+        text = expect_text(f"health of {where}", value)
+        if text not in known:
+            raise ValueError(
+                f"health of {where} must hold one of {', '.join(known)}; got {shorten(text)}"
+            )
+        states[name] = known[text]
+    return states

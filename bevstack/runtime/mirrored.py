@@ -6,20 +6,27 @@ for the scene. Their mean is closer to the truth than either. Inference takes tw
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from bevstack.datasets.augmentation.mirror import mirror_boxes, mirror_clip, mirror_frame
-from bevstack.runtime.stream_protocol import FrameDetector, Stream, StreamState
+from bevstack.runtime.stream_protocol import (
+    FrameDetector,
+    Stream,
+    StreamState,
+    admit,
+    ignore_health,
+)
 from bevstack.runtime.streaming import DetectorStream, step_together
 from bevstack.runtime.with_cues import add_cues, without_cues
 from bevstack.runtime.wrapped import WrappedDetector
 from bevstack.tracking import Tracks
 from bevstack.types import Boxes3D, Clip, Detections, Frame, Reset
 from bevstack.types.boxes import blend_yaw
+from bevstack.types.health import CameraState
 
 # Chosen on 200 samples of the synthetic validation split, where NDS changes by 0.002 at most with
 # a reach of 1 to 2 m + 0.1 to 0.2 of the distance, or a factor of 0.6 to 0.8.
@@ -111,7 +118,8 @@ class MirroredStream:
     def __init__(self, detector: MirroredDetector) -> None:
         self.detector = detector
         inner = detector.detector
-        self._views = (without_cues(inner.stream()), without_cues(inner.stream()))
+        # The cameras are judged once, in the frame itself.
+        self._views = (without_cues(inner.stream()), ignore_health(without_cues(inner.stream())))
 
     @property
     def uses_history(self) -> bool:
@@ -133,6 +141,19 @@ class MirroredStream:
         """Return all that the stream knows after the last step."""
         return self._views[0].state
 
+    @property
+    def health(self) -> Mapping[str, CameraState]:
+        """Return the state of each camera in the last frame, also if it was refused."""
+        return self._views[0].state.health
+
+    def admit(self, frame: Frame) -> Frame:
+        """Judge the cameras of the next frame; return it with unusable cameras masked."""
+        return admit(self._views[0], frame)
+
+    def ignore_health(self) -> None:
+        """Judge no camera from now on."""
+        ignore_health(self._views[0])
+
     def step(self, frame: Frame) -> Detections:
         """Detect objects in the next frame, like ``DetectorStream.step``.
 
@@ -140,6 +161,7 @@ class MirroredStream:
             ValueError: ``DetectorStream.step`` refuses the frame, or its bev frame is not symmetric
                 about the ego frame's x axis. The stream is then unchanged.
         """
+        frame = self.admit(frame)
         frames = (frame, mirror_frame(frame))
         views = [view for view in self._views if isinstance(view, DetectorStream)]
         if len(views) == len(frames):

@@ -35,7 +35,7 @@ from bevstack.runtime.predict_cues import (
 )
 from bevstack.runtime.predict_tracks import TrackOptions, merge_tracks, recorded
 from bevstack.runtime.scene_stream import stream_frames
-from bevstack.runtime.stream_protocol import FrameDetector
+from bevstack.runtime.stream_protocol import FrameDetector, ignore_health
 from bevstack.runtime.with_cues import without_cues
 from bevstack.types import Detections, Frame
 
@@ -140,7 +140,8 @@ def _predict_scene(
     if detector.config.frames[-1] > 0:
         predictions = _predict_clips(detector, dataset, indices, images_for, skip_missing)
     else:
-        stream = without_cues(detector.stream())  # the recorder computes them
+        # The recorder computes the cues. Scores are those of the detector, whatever the pictures.
+        stream = ignore_health(without_cues(detector.stream()))
         steps = stream_frames(stream, dataset, indices, images_for)
         if tracks is not None:
             steps = recorded(steps, tracks, detector.class_names, part)

@@ -7,14 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from bevstack.runtime.frame_detections_file import writing_frame_detections
 from bevstack.runtime.frame_source import FrameSource
 from bevstack.runtime.predict_cues import CueOptions, recording_cues
-from bevstack.runtime.stream_protocol import FrameDetector, Stream
+from bevstack.runtime.stream_protocol import NO_HEALTH, FrameDetector, Stream, admit
 from bevstack.runtime.with_cues import without_cues
-from bevstack.types import Detections, Frame
+from bevstack.types import Boxes3D, Detections, Frame
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,9 @@ def predict_frames(
         writing_frame_detections(out, detector.class_names) as writer,
     ):
         for frame in source.frames(interval_s=interval_s):
-            detections = detector.predict(frame) if stream is None else stream.step(frame)
-            writer.add(frame, detections, _identities(stream, detections))
+            detections = detector.predict(frame) if stream is None else _step(stream, frame)
+            health = NO_HEALTH if stream is None else stream.state.health
+            writer.add(frame, detections, _identities(stream, detections), health)
             record(frame)
             num_frames += 1
             num_boxes += len(detections)
@@ -102,6 +104,15 @@ def predict_frames(
             if progress is not None:
                 progress(num_frames)
     return DriveSummary(num_frames, num_boxes, dict(sorted(lost.items())))
+
+
+def _step(stream: Stream, frame: Frame) -> Detections:
+    """Return the boxes of a step; none, and no step, if every camera was judged unusable."""
+    usable = admit(stream, frame).camera_mask
+    assert usable is not None and frame.camera_mask is not None  # Frame sets them
+    if bool(frame.camera_mask.any()) and not bool(usable.any()):
+        return Detections(Boxes3D.empty(), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
+    return stream.step(frame)
 
 
 def _identities(stream: Stream | None, detections: Detections) -> Tensor | None:  # (D,)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from types import MappingProxyType
+from typing import Protocol, runtime_checkable
 
 from bevstack.config import Config
 from bevstack.tracking import Tracks
 from bevstack.types import Clip, Detections, Frame, Reset
 from bevstack.types.cues import EgoCue, TrafficCue
+from bevstack.types.health import CameraState
 from bevstack.types.traffic_detections import TrafficDetections
+
+NO_HEALTH: Mapping[str, CameraState] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +27,8 @@ class StreamState:
     reset: Reset  # the reason why the step used no history, or Reset.NONE
     tracks: Tracks = field(default_factory=Tracks.empty)  # highest score first, in the world frame
     stale_cameras: tuple[str, ...] = ()  # lost in this step, since their images are too old
+    # State of each camera in this frame; empty if the stream does not watch the cameras.
+    health: Mapping[str, CameraState] = field(default_factory=dict)
     # Lights and signs, if the detector has the task "traffic" (``with_cues``).
     cues: tuple[TrafficCue, ...] = ()  # nearest first, signs in force last
     ego_cues: tuple[EgoCue, ...] = ()  # one for each of vocabulary.MANOEUVRES, in that order
@@ -60,6 +66,36 @@ class Stream(Protocol):
             ValueError: the stream cannot use the frame. The stream is then unchanged.
         """
         ...
+
+
+@runtime_checkable
+class WatchingStream(Protocol):
+    """Stream that judges its cameras, and masks those that are not usable."""
+
+    @property
+    def health(self) -> Mapping[str, CameraState]:
+        """Return the state of each camera in the last frame, also if it was refused."""
+        ...
+
+    def admit(self, frame: Frame) -> Frame:
+        """Judge the cameras of the next frame; return it with unusable cameras masked."""
+        ...
+
+    def ignore_health(self) -> None:
+        """Judge no camera from now on; recorded data is then used as it is."""
+        ...
+
+
+def admit(stream: object, frame: Frame) -> Frame:
+    """Return the next frame of a stream, with unusable cameras masked if it watches them."""
+    return stream.admit(frame) if isinstance(stream, WatchingStream) else frame
+
+
+def ignore_health(stream: Stream) -> Stream:
+    """Return the stream, which judges no camera from now on."""
+    if isinstance(stream, WatchingStream):
+        stream.ignore_health()
+    return stream
 
 
 class FrameDetector(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
@@ -11,11 +11,13 @@ import torch
 from bevstack.config import Config
 from bevstack.datasets.collate import PreparedClip, pad_images, stack_clips
 from bevstack.models.bevformer import BEVFormerOutput
+from bevstack.runtime.health import HealthMonitor
 from bevstack.runtime.rig_watch import RigWatch
 from bevstack.runtime.stream_clock import StreamClock
-from bevstack.runtime.stream_protocol import StreamState
+from bevstack.runtime.stream_protocol import NO_HEALTH, StreamState
 from bevstack.tracking import Tracks
 from bevstack.types import Batch, BEVMemory, Detections, Frame, Reset
+from bevstack.types.health import CameraState
 
 
 class StreamedModel(Protocol):
@@ -50,8 +52,8 @@ class DetectorStream:
 
     Frames may come at any rate. History advances by steps of ``temporal.frame_interval_s``; a frame
     in between uses the history of the steps before it. After each step ``reset`` holds the reason
-    why no history was used, or ``Reset.NONE``. ``state`` also names the cameras that count as lost
-    because their images are too old.
+    why no history was used, or ``Reset.NONE``. ``health`` holds the state of each camera in the
+    last frame; those that are not usable count as lost. ``state`` has all of it, too.
 
     Raises:
         ValueError: the model uses future frames.
@@ -76,6 +78,7 @@ class DetectorStream:
         self.clock = StreamClock()  # of the last frames
         self._stale_cameras: tuple[str, ...] = ()
         self.rig_watch = RigWatch()
+        self.monitor: HealthMonitor | None = HealthMonitor()
 
     @property
     def uses_history(self) -> bool:
@@ -90,14 +93,28 @@ class DetectorStream:
     @property
     def state(self) -> StreamState:
         """Return all that the stream knows after the last step."""
-        return StreamState(reset=self.reset, stale_cameras=self._stale_cameras)
+        return StreamState(reset=self.reset, stale_cameras=self._stale_cameras, health=self.health)
+
+    @property
+    def health(self) -> Mapping[str, CameraState]:
+        """Return the state of each camera in the last frame, also if it was refused."""
+        return NO_HEALTH if self.monitor is None else self.monitor.states
+
+    def admit(self, frame: Frame) -> Frame:
+        """Judge the cameras of the next frame; return it with unusable cameras masked."""
+        return frame if self.monitor is None else self.monitor.admit(frame)
+
+    def ignore_health(self) -> None:
+        """Judge no camera from now on."""
+        self.monitor = None
 
     def step(self, frame: Frame) -> Detections:
         """Detect objects in the next frame; boxes are as for ``Detector.predict``.
 
         Raises:
-            ValueError: every camera is lost, the times are not in microseconds, or the model uses
-                past frames and the frame has no pose or no time. The stream is then unchanged.
+            ValueError: every camera is lost or not usable, the times are not in microseconds, or
+                the model uses past frames and the frame has no pose or no time. Its history is then
+                unchanged.
         """
         return step_together([self], [frame])[0]
 
@@ -129,6 +146,7 @@ def step_together(
     """
     _check_streams(streams, frames)
     detector = streams[0].detector
+    frames = [stream.admit(frame) for stream, frame in zip(streams, frames, strict=True)]
     inputs = [_step_input(stream, frame) for stream, frame in zip(streams, frames, strict=True)]
     if at_once is None:
         at_once = detector.device.type != "cpu"
@@ -168,7 +186,7 @@ class _StepInput(NamedTuple):
 
 
 def _step_input(stream: DetectorStream, frame: Frame) -> _StepInput:
-    check_has_camera("frame", frame)
+    check_has_camera("frame", frame, stream.health)
     if stream.uses_history:
         _check_pose_and_time(stream, frame)
     stream.rig_watch.check(frame)
@@ -187,17 +205,22 @@ def _step_input(stream: DetectorStream, frame: Frame) -> _StepInput:
     return _StepInput(padded, memory, clock, False)
 
 
-def check_has_camera(name: str, frame: Frame) -> None:
+def check_has_camera(
+    name: str, frame: Frame, health: Mapping[str, CameraState] = NO_HEALTH
+) -> None:
     """Check that a frame has a camera that is not lost.
 
     Raises:
-        ValueError: all cameras are lost; the message gives the age of the first stale one.
+        ValueError: all cameras are lost; the message gives the age of the first stale one, or the
+            states of all.
     """
     assert frame.camera_mask is not None  # Frame sets it
     if bool(frame.camera_mask.any()):
         return
     stale = frame.stale_cameras()
-    reason = f" ({stale[0]} is {frame.describe_age(stale[0])})" if stale else ""
+    states = [f"{label} is {state.value}" for label, state in health.items()]
+    reason = f" ({', '.join(states)})" if states else ""
+    reason = f" ({stale[0]} is {frame.describe_age(stale[0])})" if stale else reason
     raise ValueError(f"{name} must have a working camera; all are lost{reason}: skip this frame")
 
 

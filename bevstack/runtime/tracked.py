@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -10,11 +11,18 @@ from torch import Tensor
 from bevstack.config.tracking import TrackingConfig
 from bevstack.geometry import invert_se3
 from bevstack.runtime.stream_clock import StreamClock
-from bevstack.runtime.stream_protocol import FrameDetector, Stream, StreamState
+from bevstack.runtime.stream_protocol import (
+    FrameDetector,
+    Stream,
+    StreamState,
+    admit,
+    ignore_health,
+)
 from bevstack.runtime.with_cues import add_cues, without_cues
 from bevstack.runtime.wrapped import WrappedDetector
 from bevstack.tracking import TrackedScene, Tracks, update_tracks
 from bevstack.types import Detections, Frame, Reset
+from bevstack.types.health import CameraState
 
 # After these resets the tracked objects are not around the vehicle any more.
 RESTARTS = (Reset.START, Reset.SCENE, Reset.TIME, Reset.JUMP)
@@ -161,6 +169,19 @@ class TrackedStream:
     def state(self) -> StreamState:
         """Return all that the stream knows after the last step."""
         return replace(self._stream.state, tracks=self.tracks)
+
+    @property
+    def health(self) -> Mapping[str, CameraState]:
+        """Return the state of each camera in the last frame, also if it was refused."""
+        return self._stream.state.health
+
+    def admit(self, frame: Frame) -> Frame:
+        """Judge the cameras of the next frame; return it with unusable cameras masked."""
+        return admit(self._stream, frame)
+
+    def ignore_health(self) -> None:
+        """Judge no camera from now on."""
+        ignore_health(self._stream)
 
     def step(self, frame: Frame) -> Detections:
         """Track the objects in the next frame; boxes are as for ``DetectorStream.step``.

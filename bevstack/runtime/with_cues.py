@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from bevstack.config.cues import CueConfig
 from bevstack.runtime.frame_cuer import TRAFFIC, CueSource, ElementPredictor, FrameCuer
-from bevstack.runtime.stream_protocol import FrameDetector, Stream, StreamState
+from bevstack.runtime.stream_protocol import (
+    FrameDetector,
+    Stream,
+    StreamState,
+    admit,
+    ignore_health,
+)
 from bevstack.runtime.wrapped import WrappedDetector
 from bevstack.tracking import Tracks
 from bevstack.types import Detections, Frame, Reset
 from bevstack.types.cues import FrameCues
+from bevstack.types.health import CameraState
 from bevstack.types.traffic_map import TrafficMap
 
 
@@ -45,6 +52,19 @@ class CuedStream:
     def state(self) -> StreamState:
         """Return all that the stream knows after the last step."""
         return self.cuer.state(self.boxes.state)
+
+    @property
+    def health(self) -> Mapping[str, CameraState]:
+        """Return the state of each camera in the last frame, also if it was refused."""
+        return self.boxes.state.health
+
+    def admit(self, frame: Frame) -> Frame:
+        """Judge the cameras of the next frame; return it with unusable cameras masked."""
+        return admit(self.boxes, frame)
+
+    def ignore_health(self) -> None:
+        """Judge no camera from now on."""
+        ignore_health(self.boxes)
 
     def step(self, frame: Frame) -> Detections:
         """Detect objects, lights and signs in the next frame; return the boxes of objects.
@@ -163,11 +183,11 @@ def step_with_cues(
     Raises:
         ValueError: a predictor or ``step_boxes`` refuses a frame.
     """
-    cued = [
-        (stream.cuer, frame, stream.cuer.detect(frame))
-        for stream, frame in zip(streams, frames, strict=False)  # ``step_boxes`` checks the number
-        if isinstance(stream, CuedStream)
-    ]
+    cued = []
+    for stream, given in zip(streams, frames, strict=False):  # ``step_boxes`` checks the number
+        if isinstance(stream, CuedStream):
+            frame = stream.admit(given)
+            cued.append((stream.cuer, frame, stream.cuer.detect(frame)))
     detections = step_boxes()
     for cuer, frame, elements in cued:
         cuer.step(frame, elements)

@@ -29,6 +29,7 @@ from bevstack.types.frame_checks import (
     check_limit,
     check_manoeuvre,
     check_names,
+    check_rejected,
     check_text,
     float_tensor,
     mask_tensor,
@@ -86,6 +87,8 @@ class Frame:
     # a camera whose own time differs more from the reference time counts as lost
     max_camera_age_s: float = MAX_CAMERA_AGE_S
     rig_checked: bool = False  # True if its source has warned of an implausible rig
+    # Cameras whose picture was refused: it has another encoding or size than the calibration.
+    rejected_cameras: tuple[str, ...] = ()
     manoeuvre: str = ""  # that the navigation commands, of vocabulary.MANOEUVRES; "": unknown
 
     def __post_init__(self) -> None:
@@ -122,7 +125,7 @@ class Frame:
         check_manoeuvre(self.manoeuvre)
         check_limit("max_camera_age_s", self.max_camera_age_s)
         if camera_times:
-            check_one_unit(time_us, camera_times, self._labels())
+            check_one_unit(time_us, camera_times, self.camera_labels())
 
     def _check_annotations(self, count: int) -> None:
         if not isinstance(self.annotations, (Annotations, type(None))):
@@ -140,6 +143,9 @@ class Frame:
     def _set_mask(self, count: int) -> None:
         has_image = torch.tensor([image is not None for image in self.images])
         mask = has_image if self.camera_mask is None else mask_tensor(self.camera_mask, count)
+        rejected = check_rejected(self.rejected_cameras, self.camera_labels())
+        object.__setattr__(self, "rejected_cameras", rejected)
+        mask = mask & torch.tensor([name not in rejected for name in self.camera_labels()])
         if bool((mask & ~has_image).any()):
             index = int((mask & ~has_image).nonzero()[0])
             raise ValueError(
@@ -148,15 +154,15 @@ class Frame:
         stale = torch.tensor([abs(age) > self.max_camera_age_s for age in self.camera_ages_s()])
         for index in (mask & stale).nonzero().flatten().tolist():
             warnings.warn(
-                f"{self._labels()[index]} counts as lost: its image is "
+                f"{self.camera_labels()[index]} counts as lost: its image is "
                 f"{describe_age(self.camera_ages_s()[index])} (limit {self.max_camera_age_s:g} s)",
                 StaleCameraWarning,
                 stacklevel=4,  # the caller of the generated constructor
             )
         object.__setattr__(self, "camera_mask", mask & ~stale)
 
-    def _labels(self) -> list[str]:
-        """Return a name for each camera in messages."""
+    def camera_labels(self) -> list[str]:
+        """Return a name for each camera: its role, or "camera 0" and so on without one."""
         names = self.camera_names or [""] * len(self.images)
         return [name or f"camera {index}" for index, name in enumerate(names)]
 
@@ -168,13 +174,13 @@ class Frame:
 
     def describe_age(self, camera: str) -> str:
         """Describe the age of a camera's image, such as "5 s older than its frame"."""
-        return describe_age(self.camera_ages_s()[self._labels().index(camera)])
+        return describe_age(self.camera_ages_s()[self.camera_labels().index(camera)])
 
     def stale_cameras(self) -> tuple[str, ...]:
         """Return the cameras whose image is older than the limit, and which count as lost."""
         return tuple(
             name
-            for name, age in zip(self._labels(), self.camera_ages_s(), strict=True)
+            for name, age in zip(self.camera_labels(), self.camera_ages_s(), strict=True)
             if abs(age) > self.max_camera_age_s
         )
 

@@ -91,6 +91,23 @@ def check_names(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
+def check_rejected(
+    names: Sequence[str],
+    labels: Sequence[str],  # N
+) -> tuple[str, ...]:
+    """Return the names of the rejected cameras as a tuple.
+
+    Raises:
+        ValueError: the frame has no camera of such a name.
+    """
+    for name in names:
+        if name not in labels:
+            raise ValueError(
+                f"rejected_cameras must be cameras of the frame, {', '.join(labels)}; got {name!r}"
+            )
+    return tuple(names)
+
+
 def check_camera_times(times: Sequence[int]) -> tuple[int, ...]:
     """Return the cameras' times as a tuple of integers.
 

@@ -150,8 +150,9 @@ def _prepare_drives(folder: Path) -> None:
     for camera in read_rig(folder / "rig.json").cameras:
         picture = folder / "images" / (camera.image or f"{camera.name}.jpg")
         (folder / "drive" / camera.name).mkdir(parents=True)
-        for time_us in times_us:
-            shutil.copy(picture, folder / "drive" / camera.name / f"{time_us}.jpg")
+        for number, time_us in enumerate(times_us):  # the same content twice would be frozen
+            shifted = np.roll(cv2.imread(str(picture)), 8 * number, axis=1)
+            cv2.imwrite(str(folder / "drive" / camera.name / f"{time_us}.jpg"), shifted)
         pictures = [cv2.cvtColor(cv2.imread(str(picture)), cv2.COLOR_BGR2RGB)] * 2
         write_video(folder / "videos" / f"{camera.name}.mp4", pictures, 2.0)
         videos[camera.name] = {"file": f"{camera.name}.mp4", "start_us": times_us[0], "fps": 2.0}

@@ -18,6 +18,7 @@ from bevstack.runtime.frame_detections_file import (
     writing_frame_detections,
 )
 from bevstack.types import Boxes3D, Detections, Frame
+from bevstack.types.health import CameraState
 
 CLASSES = ("car", "pedestrian")
 TIMES = (1_700_000_000_000_000, 1_700_000_000_500_000, 1_700_000_001_000_000)
@@ -178,3 +179,17 @@ def test_files_of_one_frame_and_of_many_are_distinguished(tmp_path: Path) -> Non
         read_detections(write(tmp_path / "a.json"))
     with pytest.raises(FileNotFoundError, match="results file must exist"):
         read(tmp_path / "absent.json")
+
+
+def test_the_states_of_cameras_are_read_as_they_were_written(tmp_path: Path) -> None:
+    states = {"front": CameraState.OK, "rear": CameraState.MISSING}
+    path = tmp_path / "a.json"
+    with writing_frame_detections(path, CLASSES) as writer:
+        writer.add(frame(TIMES[0]), boxes(1), health=states)
+        writer.add(frame(TIMES[1]), boxes(1))
+    written = [entry.get("health") for entry in json.loads(path.read_text())["frames"]]
+    assert written == [{"front": "ok", "rear": "missing"}, None]
+    assert [one.health for one in read(path)] == [states, {}]
+    edit(path, lambda content: content["frames"][0]["health"].update(rear="lost"))
+    with pytest.raises(ValueError, match=r"health of frame 0 .* must hold one of .*'lost'"):
+        read(path)

@@ -20,6 +20,7 @@ from bevstack.vocabulary import (
     TRAFFIC_LIGHT,
 )
 from tests.render.scenes import pose_of_camera
+from tests.runtime.health.frames import texture
 from tests.small_world import CONFIG
 
 SIZE = (90, 160)  # of the images
@@ -42,7 +43,7 @@ def street_frame(
     world_from_ego = torch.eye(4, dtype=torch.float64)
     world_from_ego[0, 3] = SPEED_MPS * time_s
     poses = [pose_of_camera(yaw, (1.5, 0.0, 1.5)) for yaw in (0, 180)]
-    image = np.full((*SIZE, 3), 90, np.uint8)
+    image = texture(round(10 * time_s), SIZE)
     return Frame(
         images=[None if name in lost else image for name in NAMES],
         intrinsics=np.stack([INTRINSICS] * len(NAMES)),

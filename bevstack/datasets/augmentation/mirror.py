@@ -60,6 +60,7 @@ def mirror_frame(frame: Frame) -> Frame:
         intrinsics=_mirror_intrinsics(frame.intrinsics, torch.tensor(widths)),
         ego_from_cam=_LEFT_RIGHT @ frame.ego_from_cam @ _COLUMNS,
         camera_names=tuple(_mirrored_role(name) for name in frame.camera_names),
+        rejected_cameras=tuple(_mirrored_role(name) for name in frame.rejected_cameras),
         rig_checked=True,  # the rig itself is checked, not its mirror image
         manoeuvre=_SWAPPED.get(frame.manoeuvre, frame.manoeuvre),
         world_from_ego=_mirror_pose(frame.world_from_ego),
