@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bevstack.synthetic import WorldSpec
 from bevstack.synthetic.population.people import time_to_step_out
 from bevstack.synthetic.population.population import Role
 from bevstack.synthetic.population.traffic import DT_S, LEAD_IN_S
-from bevstack.synthetic.scene import Scene, build_scene
+from bevstack.synthetic.scene import Scene
 from bevstack.synthetic.streets.light_cycle import Signals
 from bevstack.synthetic.streets.roads import Path
 
@@ -36,11 +35,9 @@ def on_zebra(zebra, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return (np.abs(along) < (s1 - s0) / 2) & (across > low) & (across < high)
 
 
-def test_zebra_crossings_are_empty_while_the_vehicles_there_have_green():
-    spec = WorldSpec(seed=8, train_scenes=40, samples_per_scene=31)
+def test_zebra_crossings_are_empty_while_the_vehicles_there_have_green(scenes: list[Scene]):
     crossed, waited = [0, 0], 0
-    for name in spec.split_scenes["train"]:
-        scene = build_scene(spec, name)
+    for scene in scenes:
         times = np.arange(scene.poses.shape[1]) * DT_S - LEAD_IN_S
         signals, areas = scene.layout.signals, zebras(scene)
         green = [np.array([not signals.is_red(p, t) for t in times]) for p in (0, 1)]
@@ -50,7 +47,7 @@ def test_zebra_crossings_are_empty_while_the_vehicles_there_have_green():
             track, crosses = item.track, False
             for zebra in areas:
                 inside = on_zebra(zebra, *track.pose[:, :2].T) & track.alive
-                assert not (inside & green[zebra[-1]]).any(), (name, zebra[-1])
+                assert not (inside & green[zebra[-1]]).any(), (scene.name, zebra[-1])
                 crosses |= bool(inside.any())
                 crossed[zebra[-1]] += bool(inside.any())
             stands = (track.speed_mps == 0.0) & track.alive

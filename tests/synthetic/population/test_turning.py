@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
-from bevstack.synthetic import WorldSpec
 from bevstack.synthetic.population.collision_check import rectangles_overlap
 from bevstack.synthetic.population.population import Role
 from bevstack.synthetic.population.traffic import DT_S, LEAD_IN_S
-from bevstack.synthetic.scene import Scene, build_scene
+from bevstack.synthetic.scene import Scene
 from bevstack.synthetic.streets.ground import ROAD
 
 EGO = (4.6, 1.9)  # length and width; its centre is 1.3 m ahead of the rear axle
 
 
-def test_some_vehicles_turn_at_junctions_slowly_and_along_their_heading():
-    spec = WorldSpec(seed=3, train_scenes=14, samples_per_scene=31)
+def test_some_vehicles_turn_at_junctions_slowly_and_along_their_heading(scenes: list[Scene]):
     turned = 0
-    for name in spec.split_scenes["train"]:
-        scene = build_scene(spec, name)
+    for scene in scenes:
         if not scene.layout.crossings:
             continue
         for item in scene.objects:
@@ -41,13 +37,6 @@ def test_some_vehicles_turn_at_junctions_slowly_and_along_their_heading():
             heading = track.pose[1:, 2][track.alive[1:] & track.alive[:-1]][moving]
             assert np.cos(direction - heading).min() > 0.95
     assert turned >= 3
-
-
-@pytest.fixture(scope="module")
-def scenes() -> list[Scene]:
-    """Build scenes of ten seconds, some with junctions."""
-    spec = WorldSpec(seed=2, train_scenes=40, samples_per_scene=21)
-    return [build_scene(spec, name) for name in spec.split_scenes["train"]]
 
 
 def turns(scene: Scene) -> bool:
