@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from bevstack.models.weights import (
     task_weights,
     write_safetensors,
 )
+from bevstack.tasks.joint_batches import JointBatch, JointBatches, first_members
 from bevstack.tasks.joint_model import JointModel
 from bevstack.tasks.task import Batches, ProcessGroup, Score, Sharding, Task
 
@@ -50,58 +51,6 @@ class JointPart:
     def name(self) -> str:
         """Return the task's name."""
         return self.task.names[0]
-
-
-@dataclass(frozen=True)
-class JointBatch:
-    """Batches of the tasks that bring samples; None where this process has none in this pass."""
-
-    parts: Mapping[str, Any]  # by task
-    scales: Mapping[str, float] = field(default_factory=dict)  # of losses: processes over owners
-
-    @property
-    def sample_tokens(self) -> tuple[str, ...]:
-        """Return the names of all samples."""
-        return tuple(t for part in self.parts.values() if part for t in part.sample_tokens)
-
-    @property
-    def num_images(self) -> int:
-        """Return the number of images of all tasks."""
-        return sum(part.num_images for part in self.parts.values() if part)
-
-    def to(self, device: torch.device | str) -> JointBatch:
-        """Return the batch on a device."""
-        return replace(self, parts={n: p and p.to(device) for n, p in self.parts.items()})
-
-
-class JointBatches:
-    """Streams of several tasks, one batch of each a pass.
-
-    Args:
-        streams: by task; None where this process has no samples of it.
-        scales: factors of the losses by task.
-    """
-
-    def __init__(self, streams: Mapping[str, Batches | None], scales: Mapping[str, float]) -> None:
-        self.streams = streams
-        self.scales = scales
-
-    @property
-    def epoch_length(self) -> int:
-        """Return the longest epoch of the tasks, in samples."""
-        return max(stream.epoch_length for stream in self.streams.values() if stream)
-
-    @property
-    def skipped(self) -> Sequence[tuple[str, str]]:
-        """Return the skipped samples of all tasks."""
-        return [s for stream in self.streams.values() if stream for s in stream.skipped]
-
-    def __iter__(self) -> Iterator[JointBatch]:
-        """Yield one batch of every task."""
-        running = {name: stream and iter(stream) for name, stream in self.streams.items()}
-        while True:
-            parts = {name: batches and next(batches) for name, batches in running.items()}
-            yield JointBatch(parts, self.scales)
 
 
 class JointOutputs(NamedTuple):
@@ -232,7 +181,7 @@ class JointTask:
         for name, part in self.parts.items():
             if part.same_samples_as is not None or not part.num_samples:
                 continue
-            members = _members(part.num_samples // recipe.accumulate, group)
+            members = first_members(part.num_samples // recipe.accumulate, group)
             scales[name] = group.world_size / members.world_size
             streams[name] = None
             if members.rank < members.world_size:
@@ -315,25 +264,6 @@ def _labels_of(part: JointPart, owner: str, samples: Any) -> Any:
     if samples is None or part.name == owner:
         return samples if part.name == owner else None
     return samples.labels.get(part.name) if part.same_samples_as == owner else None
-
-
-@dataclass(frozen=True)
-class _Members:
-    """The first processes of a group, which share samples that are fewer than the processes."""
-
-    rank: int
-    world_size: int
-    device: torch.device
-
-    def barrier(self) -> None:
-        """Refuse, because the remaining processes would not come."""
-        raise RuntimeError("the processes of one task cannot wait for each other")
-
-
-def _members(per_pass: int, group: ProcessGroup) -> ProcessGroup:
-    if per_pass >= group.world_size:
-        return group  # the loader refuses what cannot be shared evenly
-    return _Members(group.rank, per_pass, group.device)
 
 
 def _differing(path: str, ours: Any, theirs: Any) -> Iterator[str]:
