@@ -10,7 +10,18 @@ import argparse
 import json
 from pathlib import Path
 
-from benchmarks import attention, data, evaluate, health, losses, model, ops, threads, traffic
+from benchmarks import (
+    attention,
+    data,
+    evaluate,
+    health,
+    losses,
+    model,
+    ops,
+    threads,
+    tracking,
+    traffic,
+)
 
 PARTS = {
     "attention": attention,
@@ -21,6 +32,7 @@ PARTS = {
     "model": model,
     "ops": ops,
     "threads": threads,
+    "tracking": tracking,
     "traffic": traffic,
 }
 

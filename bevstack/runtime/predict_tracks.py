@@ -58,6 +58,8 @@ def recorded(
 ) -> Iterator[_Step]:
     """Yield the steps of a scene, and write their tracks when the last one is done.
 
+    All tracks with a box in the sample are written, also those that the step's boxes leave out
+    because objects without a box have higher scores.
     Identities are unique within the scene, even where tracking starts again.
 
     Raises:
@@ -75,7 +77,7 @@ def recorded(
             )
         restarts += bool(results) and step.reset in RESTARTS
         results[step.frame.sample_token] = track_entries(
-            tracks[:count],
+            tracks,
             step.frame.sample_token,
             step.frame.timestamp_us,
             class_names,

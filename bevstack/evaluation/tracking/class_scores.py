@@ -130,17 +130,31 @@ def thresholds(
     Raises:
         ValueError: see ``score_class``.
     """
-    unknown = np.full(config.num_levels, np.nan)
-    kinds = accumulate(pairs, -np.inf, config.distance_m)[2]
-    scores = np.sort(pairs.score[_shares_match(pairs, kinds)])[::-1]
-    count = len(pairs.object)
-    if not len(scores):
-        return unknown, unknown
+    scores, count = matched_scores(pairs, config), len(pairs.object)
     if len(scores) > count:
         raise ValueError(
             f"boxes of a sample must have different identities; got {len(scores)} matched boxes "
             f"of {name} for {count} true ones: give each box of a sample its own tracking_id"
         )
+    return thresholds_by_level(scores, count, config)
+
+
+def matched_scores(pairs: ClassPairs, config: TrackingMetricConfig) -> Floats:  # (K,)
+    """Return the scores of the boxes that match if no score is too low."""
+    kinds = accumulate(pairs, -np.inf, config.distance_m)[2]
+    return pairs.score[_shares_match(pairs, kinds)]
+
+
+def thresholds_by_level(
+    scores: Floats,  # (K,) of matched boxes
+    count: int,  # true boxes
+    config: TrackingMetricConfig,
+) -> tuple[Floats, Floats]:  # (L,), (L,)
+    """Return the score threshold of each recall level, from recall 1 downwards, and the levels."""
+    if not len(scores):
+        unknown = np.full(config.num_levels, np.nan)
+        return unknown, unknown
+    scores = np.sort(scores)[::-1]
     recall = np.arange(1, len(scores) + 1) / count
     levels = config.recall_levels()
     values = np.interp(levels, recall, scores, right=0)

@@ -10,22 +10,20 @@ import numpy as np
 import torch
 
 from bevstack.config.tracking import TrackingConfig
-from bevstack.evaluation.detection3d.columns import BoxColumns
 from bevstack.evaluation.results.submission import is_columns, read_submission
+from bevstack.evaluation.tracking.offline import (
+    rows_by_sample,
+    track_samples,
+    world_detections,
+    world_from_ego,
+)
 from bevstack.evaluation.tracking.track_file import read_tracks
 from bevstack.evaluation.traffic.traffic_frames import TrafficFrame, read_traffic_frames
 from bevstack.export.planning.scene import Floats, Ints, PlanningFrame, PlanningObjects
 from bevstack.export.planning.track_paths import TurnRates, paths_of_tracks
 from bevstack.file_bytes import read_bytes
-from bevstack.geometry import (
-    rotation_from_quaternion,
-    se3_from_parts,
-    yaw_from_rotation,
-)
 from bevstack.tables.reader import Tables
-from bevstack.tracking import TrackedScene, update_tracks
-from bevstack.types import Boxes3D, Detections
-from bevstack.vocabulary import DETECTION_CLASSES
+from bevstack.types import Detections
 
 
 class _Boxes(NamedTuple):
@@ -94,7 +92,7 @@ def _frame(
         )
     return PlanningFrame(
         timestamp_us=int(tables.samples.timestamp_us[sample]),
-        world_from_ego=_pose(tables, sample).numpy(),
+        world_from_ego=world_from_ego(tables, sample).numpy(),
         objects=objects,
         drive=scene_name,
         sample_token=token,
@@ -120,24 +118,7 @@ def _read_boxes(path: Path) -> _Boxes:
             identity = np.array([int(name) for name in names], dtype=np.int64)[identity]
     else:
         columns = read_submission(path).boxes
-    order = np.argsort(columns.sample, kind="stable")
-    ends = np.cumsum(np.bincount(columns.sample, minlength=len(columns.sample_tokens)))
-    parts = np.split(order, ends[:-1]) if len(ends) else []
-    rows = dict(zip(columns.sample_tokens.tolist(), parts, strict=True))
-    return _Boxes(_detections(columns), identity, rows)
-
-
-def _detections(columns: BoxColumns) -> Detections:
-    rotation = rotation_from_quaternion(torch.from_numpy(columns.rotation))
-    boxes = Boxes3D(
-        center=torch.from_numpy(columns.translation),
-        size=torch.from_numpy(columns.size[:, [1, 0, 2]]),
-        yaw=yaw_from_rotation(rotation),
-        velocity=torch.from_numpy(columns.velocity),
-    )
-    scores = torch.from_numpy(np.clip(columns.score, 0, 1))
-    labels = torch.from_numpy(columns.label.astype(np.int64))
-    return Detections(boxes, scores, labels, DETECTION_CLASSES)
+    return _Boxes(world_detections(columns), identity, rows_by_sample(columns))
 
 
 def _read_cues(path: Path) -> dict[str, TrafficFrame]:
@@ -174,7 +155,7 @@ def _known_objects(tables: Tables, samples: Ints, boxes: _Boxes) -> Iterator[Pla
     tokens = np.asarray(tables.samples.token)
     for sample in samples.tolist():
         rows = boxes.rows[str(tokens[sample])]
-        pose = _pose(tables, sample)
+        pose = world_from_ego(tables, sample)
         picked = boxes.detections[torch.from_numpy(rows)]
         inverse = torch.linalg.inv(pose)
         objects = PlanningObjects.from_detections(picked, ego_from_bev=inverse)
@@ -206,33 +187,12 @@ def _track_scene(
     tables: Tables, samples: Ints, boxes: _Boxes, tracking: TrackingConfig
 ) -> Iterator[PlanningObjects]:
     """Yield the tracks of a scene after each of its samples."""
-    state: TrackedScene | None = None
     turns = TurnRates()
-    tokens = np.asarray(tables.samples.token)
-    for sample in samples.tolist():
-        time_us = int(tables.samples.timestamp_us[sample])
-        pose = _pose(tables, sample)
-        detections = boxes.detections[torch.from_numpy(boxes.rows[str(tokens[sample])])]
-        best_first = detections.scores.argsort(descending=True, stable=True)
-        state = update_tracks(
-            state,
-            detections[best_first],
-            ego_position=pose[:2, 3],
-            timestamp_us=time_us,
-            config=tracking,
-        )
+    states = track_samples(boxes.detections, boxes.rows, tables, samples, tracking)
+    for sample, state in zip(samples.tolist(), states, strict=True):
+        time_us, pose = state.timestamp_us, world_from_ego(tables, sample)
         tracks = state.tracks
         seen = (tracks.last_seen_us == time_us).numpy()
         turns.add(time_us, tracks.identity.numpy()[seen], tracks.yaw.numpy()[seen])
         rate, deviation = turns.estimate(tracks.identity.numpy())
         yield PlanningObjects.from_tracks(tracks, pose, turn_rate=rate, turn_rate_std=deviation)
-
-
-def _pose(tables: Tables, sample: int) -> torch.Tensor:  # (4, 4) float64
-    """Return world_from_ego of a sample."""
-    row = int(tables.reference_keyframes(np.array([sample]))[0])
-    keyframes = tables.keyframes
-    return se3_from_parts(
-        torch.from_numpy(np.array(keyframes.rotation[row])),
-        torch.from_numpy(np.array(keyframes.translation[row])),
-    )
