@@ -9,15 +9,14 @@ from bevstack.synthetic.population.rich_control import RichSign
 from bevstack.synthetic.population.scenery import place_at
 from bevstack.synthetic.population.traffic_control import (
     POLE,
-    Approach,
+    SignSpacing,
     main_lanes,
-    place_facing,
-    roadside,
+    place_signs,
 )
 from bevstack.synthetic.renderer.primitives import P_SEED, Kind, Pattern, PrimitiveList
 from bevstack.vocabulary import ROAD_SIGN, SIGN_MEANINGS, TRAFFIC_ELEMENT_ATTRIBUTES
 
-_LOW_M = 1.9  # lower edge of a sign
+_SPACING = SignSpacing(low_m=1.9, first_m=(5.0, 25.0), gap_m=(14.0, 42.0))
 _NAMES = SIGN_MEANINGS[1:]  # not "other"
 _SHARES = (*(0.072,) * 9, 0.11, 0.242)  # stop, speed limit
 _LIMITS_KMH = (20, 30, 40, 50, 60, 70, 80)
@@ -34,39 +33,29 @@ def add_rich_signs(population: Population) -> list[RichSign]:
     return signs
 
 
+def _draw_sign(rng: np.random.Generator) -> tuple[tuple[str, int], float]:
+    """Draw the name, the number of a speed limit, and the width in metres."""
+    name = str(rng.choice(_NAMES, p=_SHARES))
+    limit = int(rng.choice(_LIMITS_KMH)) if name == "speed_limit" else 0
+    return (name, limit), round(float(rng.uniform(0.75, 1.15)), 3)
+
+
 def _add_signs(population: Population, forward: bool) -> list[RichSign]:
-    layout, rng = population.layout, population.rng
-    side, lane = roadside(population, forward), main_lanes(population, forward)[0][0]
-    signs = []
-    s = float(rng.uniform(5.0, 25.0))
-    while s < layout.centre.length_m - 10.0:
-        approach = Approach(layout.centre, forward, s, s, 0.0, (), 0)
-        x, y, yaw = place_facing(approach, s, side.sign * (side.kerb_m + 0.5))
-        name = str(rng.choice(_NAMES, p=_SHARES))
-        limit = int(rng.choice(_LIMITS_KMH)) if name == "speed_limit" else 0
-        width = round(float(rng.uniform(0.75, 1.15)), 3)
-        yaw += float(rng.normal(0, 0.06))
-        free = not layout.junction_mask(np.array(s), 7.0)
-        if free and population.reserve(x, y, yaw, (0.3, 0.3)):
-            parts = PrimitiveList()
-            top = _LOW_M + width
-            parts.add(Pattern.PLAIN, (-0.06, 0, 0), (0.08, 0.08, top), POLE, kind=Kind.POST)
-            population.scenery.append(place_at(parts.finish(), x, y, yaw))
-            known = name in TRAFFIC_ELEMENT_ATTRIBUTES
-            signs.append(
-                RichSign(
-                    category=ROAD_SIGN,
-                    lane=lane,
-                    centre_m=(x, y, _LOW_M + width / 2),
-                    size_m=(0.04, width, width),
-                    yaw_rad=yaw,
-                    meaning=TRAFFIC_ELEMENT_ATTRIBUTES.index(name) if known else 0,
-                    name=name,
-                    speed_limit_kmh=limit,
-                )
-            )
-        s += float(rng.uniform(14.0, 42.0))
-    return signs
+    return [
+        RichSign(
+            category=ROAD_SIGN,
+            lane=plate.lane,
+            centre_m=plate.centre_m,
+            size_m=plate.size_m,
+            yaw_rad=plate.yaw_rad,
+            meaning=TRAFFIC_ELEMENT_ATTRIBUTES.index(name)
+            if name in TRAFFIC_ELEMENT_ATTRIBUTES
+            else 0,
+            name=name,
+            speed_limit_kmh=limit,
+        )
+        for (name, limit), plate in place_signs(population, forward, _SPACING, _draw_sign)
+    ]
 
 
 def add_advertisements(population: Population) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -24,7 +25,8 @@ from bevstack.vocabulary import ROAD_SIGN, TRAFFIC_LIGHT
 LIGHT_SIZE_M = (0.30, 0.36, 1.05)  # depth, width, height of the housing
 POLE = (0.26, 0.28, 0.29)
 HIGH_M, LOW_M = 5.4, 2.5  # lower edge of lights above the lanes and at the stop line
-_SIGN_LOW_M = 2.0  # lower edge of a sign
+
+_Face = TypeVar("_Face")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,36 +197,81 @@ def _light(
     )
 
 
-def _add_signs(population: Population, forward: bool) -> list[TrafficControl]:
-    """Add signs on poles at the kerb, for the outermost lane of one direction."""
+@dataclass(frozen=True, kw_only=True)
+class SignSpacing:
+    """Height and distances of the signs along a street, in metres; low and high ends of draws."""
+
+    low_m: float  # lower edge of a sign
+    first_m: tuple[float, float]  # from the start of the street to the first sign
+    gap_m: tuple[float, float]  # from sign to sign
+
+
+class SignPlate(NamedTuple):
+    """Place of a sign."""
+
+    lane: int  # that it governs
+    centre_m: tuple[float, float, float]  # scene frame
+    size_m: tuple[float, float, float]  # depth, width, height
+    yaw_rad: float
+
+
+def place_signs(
+    population: Population,
+    forward: bool,
+    spacing: SignSpacing,
+    draw: Callable[[np.random.Generator], tuple[_Face, float]],
+) -> Iterator[tuple[_Face, SignPlate]]:
+    """Add poles at the kerb of the outermost lane of one direction, and yield their signs.
+
+    Args:
+        population: of the scene; the poles join its scenery.
+        forward: True for the lanes in the direction of the main road.
+        spacing: of the signs.
+        draw: draws the face of a sign and its width in metres.
+
+    Yields:
+        Face and place of each sign for which there is room.
+    """
     layout, rng = population.layout, population.rng
     side, lane = roadside(population, forward), main_lanes(population, forward)[0][0]
-    signs = []
-    s = float(rng.uniform(10.0, 60.0))
+    s = float(rng.uniform(*spacing.first_m))
     while s < layout.centre.length_m - 10.0:
         approach = Approach(layout.centre, forward, s, s, 0.0, (), 0)
         x, y, yaw = place_facing(approach, s, side.sign * (side.kerb_m + 0.5))
-        meaning = int(rng.choice([0, 4, 5, 6, 7, 8, 9, 10, 11, 12], p=[0.28] + [0.08] * 9))
-        width = float(rng.uniform(0.7, 0.95))
+        face, width = draw(rng)
         yaw += float(rng.normal(0, 0.06))
         free = not layout.junction_mask(np.array(s), 7.0)
         if free and population.reserve(x, y, yaw, (0.3, 0.3)):
             parts = PrimitiveList()
-            top = _SIGN_LOW_M + width
+            top = spacing.low_m + width
             parts.add(Pattern.PLAIN, (-0.06, 0, 0), (0.08, 0.08, top), POLE, kind=Kind.POST)
             population.scenery.append(place_at(parts.finish(), x, y, yaw))
-            signs.append(
-                TrafficControl(
-                    category=ROAD_SIGN,
-                    lane=lane,
-                    centre_m=(x, y, _SIGN_LOW_M + width / 2),
-                    size_m=(0.04, width, width),
-                    yaw_rad=yaw,
-                    meaning=meaning,
-                )
-            )
-        s += float(rng.uniform(25.0, 90.0))
-    return signs
+            centre = (x, y, spacing.low_m + width / 2)
+            yield face, SignPlate(lane, centre, (0.04, width, width), yaw)
+        s += float(rng.uniform(*spacing.gap_m))
+
+
+_SIGN_SPACING = SignSpacing(low_m=2.0, first_m=(10.0, 60.0), gap_m=(25.0, 90.0))
+
+
+def _draw_sign(rng: np.random.Generator) -> tuple[int, float]:
+    meaning = int(rng.choice([0, 4, 5, 6, 7, 8, 9, 10, 11, 12], p=[0.28] + [0.08] * 9))
+    return meaning, float(rng.uniform(0.7, 0.95))
+
+
+def _add_signs(population: Population, forward: bool) -> list[TrafficControl]:
+    """Add signs on poles at the kerb, for the outermost lane of one direction."""
+    return [
+        TrafficControl(
+            category=ROAD_SIGN,
+            lane=plate.lane,
+            centre_m=plate.centre_m,
+            size_m=plate.size_m,
+            yaw_rad=plate.yaw_rad,
+            meaning=meaning,
+        )
+        for meaning, plate in place_signs(population, forward, _SIGN_SPACING, _draw_sign)
+    ]
 
 
 def control_parts(controls: Sequence[TrafficControl], first_instance: int) -> Primitives:
