@@ -123,18 +123,16 @@ def _arcs(part: dict[str, Any]) -> Points:  # (P, 2)
     radius_m = expect_number("radius", part["radius"])
     if radius_m < _SMALLEST_RADIUS_M:
         raise ValueError(f"radius must be at least {_SMALLEST_RADIUS_M} m; got {radius_m:g}")
-    points = [(x, y)]
+    pieces = [np.array([[x, y]])]
     for letter, length in zip(text_of(part, "shape"), part["segment_length"], strict=True):
-        curvature = _BENDS[letter] / radius_m
         count = max(int(np.ceil(length / _STEP_M)), 1)
-        step = length / count
-        for _ in range(count):
-            middle = heading + curvature * step / 2
-            chord = step * np.sinc(curvature * step / 2 / np.pi)
-            x, y = x + chord * np.cos(middle), y + chord * np.sin(middle)
-            heading += curvature * step
-            points.append((x, y))
-    return np.array(points, np.float64)
+        step, turn = length / count, length / count * _BENDS[letter] / radius_m
+        middles = heading + turn * (np.arange(count) + 0.5)
+        chord = step * np.sinc(turn / 2 / np.pi)
+        moves = chord * np.stack((np.cos(middles), np.sin(middles)), 1)
+        pieces.append(pieces[-1][-1] + moves.cumsum(0))
+        heading += turn * count
+    return np.concatenate(pieces)
 
 
 def _crosses(line: Points, area: Points) -> bool:

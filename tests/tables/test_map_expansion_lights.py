@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,39 @@ def test_arcs_end_at_their_end_pose(tmp_path: Path) -> None:
     line = found.lanes["a"]
     np.testing.assert_allclose(line[-1], (10, 10), atol=1e-9)
     np.testing.assert_allclose(np.linalg.norm(line - (0, 10), axis=1), 10, atol=1e-9)
+
+
+def test_points_of_a_path_are_those_of_a_loop_over_its_steps(tmp_path: Path) -> None:
+    """A loop from the geometry: each step of at most 1 m is the chord of its part of an arc."""
+    city = content()
+    start, radius, lengths = [3.0, -2.0, 0.7], 20.0, [7.3, 0.0, 12.5]
+    part = {"start_pose": start, "radius": radius, "segment_length": lengths}
+    city["arcline_path_3"] = {"a": [{**part, "shape": "RSL"}]}
+    write(tmp_path, city)
+    found = read_map_lights(tmp_path, "town")
+    assert found is not None
+    x, y, heading = start
+    wanted = [(x, y)]
+    for sign, length in zip((-1, 0, 1), lengths, strict=True):
+        count = max(int(np.ceil(length)), 1)
+        for _ in range(count):
+            turn = sign * length / count / radius
+            chord = 2 * radius * np.sin(abs(turn) / 2) if sign else length / count
+            x += chord * np.cos(heading + turn / 2)
+            y += chord * np.sin(heading + turn / 2)
+            heading += turn
+            wanted.append((x, y))
+    np.testing.assert_allclose(found.lanes["a"], wanted, atol=1e-12)  # sums of 22 steps
+
+
+def test_lanes_of_a_thousand_kilometres_are_read_in_a_moment(tmp_path: Path) -> None:
+    city = content()
+    city["arcline_path_3"]["c"][0]["segment_length"] = [0.0, 1e6, 0.0]
+    write(tmp_path, city)
+    before = time.process_time()
+    found = read_map_lights(tmp_path, "town")
+    assert found is not None and len(found.lanes["c"]) == 1_000_003
+    assert time.process_time() - before < 3  # a loop over the steps took 6 s
 
 
 def test_elements_take_the_maps_identity_without_its_height(tmp_path: Path) -> None:
