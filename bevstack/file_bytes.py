@@ -37,13 +37,14 @@ def read_bytes(
     """
     descriptor = _open(path, subject, remedy)
     try:
-        size = _checked_size(os.fstat(descriptor), path, subject, max_bytes)
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            content = file.read(size)
+        try:
+            size = _checked_size(os.fstat(descriptor), path, subject, max_bytes)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                content = file.read(size)
+        finally:
+            os.close(descriptor)
     except OSError as error:  # Python names the file at opening alone
         raise type(error)(error.errno, error.strerror, str(path)) from error
-    finally:
-        os.close(descriptor)
     if len(content) != size:
         raise ValueError(
             f"{subject} must not change while it is read; got {path}, which was cut off: read it "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from pathlib import Path
@@ -52,6 +53,23 @@ def test_devices_pipes_folders_and_broken_paths_are_refused_at_once(tmp_path: Pa
         with pytest.raises(ValueError, match=r"image must be .*file; got") as caught:
             read_bytes(path, "image", max_bytes=1000)
         assert kind in str(caught.value) and len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("call", ["fstat", "close"])
+def test_an_error_after_the_opening_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    (tmp_path / "a").write_bytes(b"12")
+    real = getattr(os, call)
+
+    def fail(descriptor: int) -> None:
+        real(descriptor)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patched, pytest.raises(OSError) as caught:
+        patched.setattr(os, call, fail)
+        read_bytes(tmp_path / "a", "thing")
+    assert (caught.value.errno, caught.value.filename) == (errno.EIO, str(tmp_path / "a"))
 
 
 def test_no_descriptor_stays_open(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from bevstack.cli.evaluate_traffic import (
     run_traffic,
 )
 from bevstack.cli.options import add_classes, add_scenes, rename_options
+from bevstack.file_bytes import read_bytes
 
 if TYPE_CHECKING:
     from bevstack.evaluation.scoring import Scored
@@ -138,7 +139,7 @@ def run(args: argparse.Namespace) -> int:
         only_predicted=args.only_predicted,
     )
     if args.json:
-        print(summary.read_text(encoding="utf-8"))
+        print(read_bytes(summary, "metrics").decode())
     else:
         _print_scores(args, scored)
     _analyse(args, tables, scored, other, out)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bevstack.cli.evaluate_tables import format_figure
 from bevstack.cli.pictures_option import add_pictures
+from bevstack.file_bytes import read_bytes
 
 if TYPE_CHECKING:
     from bevstack.evaluation.analysis.bootstrap import Interval
@@ -52,7 +53,7 @@ def run_pictures(args: argparse.Namespace) -> int:
     scores = score_pictures(pictures.images, predicted, rule, pictures.groups, draws=args.draws)
     path = write_picture_metrics(args.out, scores, pictures.name)
     if args.json:
-        print(path.read_text(encoding="utf-8"))
+        print(read_bytes(path, "metrics").decode())
     else:
         print_picture_scores(scores, len(pictures.images), len(set(pictures.groups)))
         print(f"metrics: {path}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from bevstack.file_bytes import read_bytes
+
 if TYPE_CHECKING:
     from bevstack.evaluation.tracking.tracking_scoring import ScoredTracks
 
@@ -54,7 +56,7 @@ def run_tracking(args: argparse.Namespace) -> int:
     )
     summary = write_tracking_metrics(out, scored, results=results)
     if args.json:
-        print(summary.read_text(encoding="utf-8"))
+        print(read_bytes(summary, "metrics").decode())
     else:
         print_tracking(scored)
         print(f"metrics: {summary}")

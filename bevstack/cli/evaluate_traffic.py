@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bevstack.cli.evaluate_tables import format_figure
+from bevstack.file_bytes import read_bytes
 
 if TYPE_CHECKING:
     from bevstack.evaluation.traffic.openlane_score import OpenLaneScores
@@ -64,7 +65,7 @@ def run_traffic(args: argparse.Namespace) -> int:
     scores = score_matches(matches, len(truth.tokens), draws=args.draws)
     path = write_traffic_metrics(args.out, scores, comparison)
     if args.json:
-        print(path.read_text(encoding="utf-8"))
+        print(read_bytes(path, "metrics").decode())
     else:
         print_traffic(scores)
         if comparison is not None:
@@ -202,7 +203,7 @@ def run_openlane(args: argparse.Namespace) -> int:
     scores = score_openlane(truth, predictions)
     path = write_openlane_scores(args.out, scores)
     if args.json:
-        print(path.read_text(encoding="utf-8"))
+        print(read_bytes(path, "metrics").decode())
     else:
         _print_openlane(scores)
         print(f"scores: {path}")

@@ -26,7 +26,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from bevstack.files import replacing
+from bevstack.files import naming, replacing
 from bevstack.json_files import (
     expect_field,
     expect_integer,
@@ -168,7 +168,7 @@ def _head(path: Path) -> dict[str, Any] | None:
     """Return the first line's fields, or None if the file does not have one frame a line."""
     if not path.is_file():
         return None
-    with path.open("rb") as file:
+    with naming(path), path.open("rb") as file:
         line = file.readline(_MAX_LINE_BYTES)
     if not line.endswith(_OPENING):
         return None
@@ -195,7 +195,7 @@ def _class_names(path: Path, head: object) -> tuple[str, ...]:
 
 def _lines(path: Path) -> Iterator[Any]:
     """Yield the frames of a file with one a line; check that it is whole."""
-    with path.open("rb") as file:
+    with naming(path), path.open("rb") as file:
         file.readline(_MAX_LINE_BYTES)
         number = 0
         while (line := file.readline(_MAX_LINE_BYTES + 1)) != _CLOSING:

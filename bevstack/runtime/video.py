@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevstack.datasets.images import find_jpeg_damage
+from bevstack.files import naming
 
 # First bytes of the accepted containers. Playlists, which name further files, are none of them.
 _MKV, _AVI = b"\x1a\x45\xdf\xa3", (b"RIFF", b"AVI ")
@@ -184,7 +185,7 @@ def check_video_file(path: Path, camera: str) -> None:
         )
     if not stat.S_ISREG(path.stat().st_mode):
         raise ValueError(f"video of {camera} must be a regular file; got {path}")
-    with path.open("rb") as file:
+    with naming(path), path.open("rb") as file:
         start = file.read(12)
     is_avi = (start[:4], start[8:12]) == _AVI
     if not (start[:4] == _MKV or is_avi or start[4:8] in _MP4_BOXES):

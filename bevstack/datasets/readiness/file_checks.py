@@ -12,7 +12,7 @@ import numpy as np
 from bevstack.datasets.image_sizes import image_sizes
 from bevstack.datasets.images import read_image
 from bevstack.datasets.readiness.findings import Finding, summarise_faults
-from bevstack.files import path_inside
+from bevstack.files import naming, path_inside
 from bevstack.json_files import (
     expect_integer,
     expect_list,
@@ -157,7 +157,7 @@ def _has_digest(path: Path, digest: str, size: int) -> bool:
     if _size(path) != size:
         return False
     actual = hashlib.sha256()
-    with path.open("rb") as file:
+    with naming(path), path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
             actual.update(block)
     return actual.hexdigest() == digest
