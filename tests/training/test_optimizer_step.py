@@ -133,3 +133,15 @@ def test_initial_weights_that_do_not_fit_are_refused_by_name(change):
         ValueError, match=rf"initial weights must fit the model; .* for {name} \(1 "
     ):
         OptimizerStep(task, Processes(device=torch.device("cpu")), start=start)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_initial_weights_in_half_precision_are_widened(dtype):
+    task = Detection3D(CONFIG)
+    halves = {
+        name: value.to(dtype) if value.is_floating_point() else value
+        for name, value in task.build_model().state_dict().items()
+    }
+    step = OptimizerStep(task, Processes(device=torch.device("cpu")), start=halves)
+    for name, value in step.model.state_dict().items():
+        assert torch.equal(value, halves[name].to(value.dtype)), name
