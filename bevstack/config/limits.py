@@ -111,6 +111,8 @@ LIMITS: Mapping[str, Mapping[str, float]] = MappingProxyType(
         "health": {
             "width_px": 16_384,
             "lasting_pictures": 1_000,
+            "cover_pictures": 1_000,
+            "cover_level": 255,
             "motion_pairs": 1_000,
             "min_points": 100_000,
         },

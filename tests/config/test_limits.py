@@ -15,6 +15,7 @@ from bevstack.config import (
     load_config,
     packaged_configs,
 )
+from bevstack.config.health import HealthConfig
 from bevstack.config.limits import LIMITS, MAX_VALUES
 from bevstack.config.serialization import section_types
 from bevstack.config.tracking import TrackingConfig
@@ -24,7 +25,7 @@ from bevstack.models.weights import write_safetensors
 WHOLE = load_config("tiny_cpu_t4")
 FIELDS = [
     (kind, field.name, str(typing.get_type_hints(kind)[field.name]))
-    for kind in (*section_types(Config), TrackingConfig)
+    for kind in (*section_types(Config), TrackingConfig, HealthConfig)
     for field in dataclasses.fields(kind)
 ]
 
@@ -121,6 +122,10 @@ def test_a_weights_file_with_such_a_configuration_is_refused(tmp_path):
         (lambda: ResNetConfig(base_channels=True), r"base_channels must be a whole number"),
         (lambda: Config(name="x", grid={}), r"grid must be BEVGrid; got \{\}"),
         (lambda: TrackingConfig(reach_m=float("nan")), r"tracking\.reach_m must be finite"),
+        (lambda: HealthConfig(width_px=0), r"health\.width_px must be positive"),
+        (lambda: HealthConfig(covered_share=1.5), r"health\.covered_share must be at most 1"),
+        (lambda: HealthConfig(motion_pairs=10**6), r"health\.motion_pairs must be at most"),
+        (lambda: HealthConfig(black_level=-1.0), r"health\.black_level must be finite and not"),
     ],
 )
 def test_values_of_another_kind_are_refused_by_field(make, message):

@@ -70,6 +70,9 @@ STUDY_PICTURES = (
 )
 # Lines of `sh elsewhere` blocks, and the tests that run the same.
 ELSEWHERE = {
+    "python -m benchmarks.run health --scenes 180 --pictures drives --json health.json": (
+        "tests/benchmarks/test_health.py"
+    ),
     TRAIN_TRAFFIC: "tests/tasks/test_traffic.py",
     CALIBRATE_TRAFFIC: "tests/tasks/test_calibration.py",
     TRAIN_PICTURES: "tests/cli/test_pictures.py",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bevstack.config.health import HealthConfig
+from bevstack.runtime.health.covers import CoverWatch
 from bevstack.runtime.health.ego_path import EgoPath
 from bevstack.runtime.health.pictures import (
     difference,
@@ -52,6 +53,7 @@ class _Lasting:
 class _Camera:
     """Memory of one camera."""
 
+    cover: CoverWatch
     arrival: Arrival = field(default_factory=Arrival)
     content: Look | None = None  # the first picture of the present content
     clarity: _Lasting = field(default_factory=_Lasting)
@@ -105,7 +107,7 @@ class HealthMonitor:
         )
 
     def _judge(self, frame: Frame, index: int, label: str) -> CameraState:
-        camera = self._cameras.setdefault(label, _Camera())
+        camera = self._cameras.setdefault(label, _Camera(CoverWatch(self.config)))
         limit_ms = self.config.max_camera_age_ms
         self._looks.pop(index, None)
         state, camera.arrival = judge_arrival(frame, index, camera.arrival, limit_ms)
@@ -126,6 +128,8 @@ class HealthMonitor:
         state = self._judge_content(look, camera)
         if state is not CameraState.OK:
             return state
+        if camera.cover.is_covered(look):
+            return CameraState.BLURRED
         clarity = judge_clarity(statistics, self.config)
         camera.clarity = camera.clarity.followed_by(clarity, look.time_us)
         if clarity is not CameraState.OK and camera.clarity.lasts(look.time_us, self.config):

@@ -159,6 +159,23 @@ def test_content_that_stays_while_the_vehicle_stands_is_ok():
     assert set(run(frames)[1]) == {(OK, OK)}
 
 
+def test_a_patch_that_stays_while_the_street_moves_is_a_covered_lens():
+    """Cover 3/4 of the picture, which keeps sharp edges beside the patch."""
+
+    def covered(number):
+        picture = texture(number)
+        noise = np.random.default_rng(number).normal(0, 2, (HEIGHT, 96, 3))
+        picture[:, :96] = np.clip(60 + noise, 0, 255)
+        return picture
+
+    frames = [frame(n, images=[covered(n), texture(n)]) for n in range(24)]
+    _, states = run([*frames, *(frame(n) for n in range(24, 40))])
+    front = [one for one, _ in states]
+    # 0.83 m a frame: every third picture counts, and the sixth of them is frame 15.
+    assert set(front[:15]) == {OK} and set(front[15:24]) == {CameraState.BLURRED}
+    assert front[39] is OK
+
+
 def noisy(number):
     noise = np.random.default_rng(number).normal(0, 40, (HEIGHT, WIDTH, 3))
     return np.clip(texture(number) + noise, 0, 255).astype(np.uint8)
