@@ -25,8 +25,9 @@ DISTRIBUTIONS = {
     "google": "protobuf",
 }
 # Imported only where it is installed, with a remedy or a skip if it is not.
+# _typeshed: known to type checkers alone.
 # vcd: make installs it without its dependencies of 536 MB, which no extra can express.
-OPTIONAL = {"mmcv", "mmdet", "mmengine", "transformers", "timm", "vcd"}
+OPTIONAL = {"mmcv", "mmdet", "mmengine", "transformers", "timm", "vcd", "_typeshed"}
 OWN = {"bevstack", "tests", "ops", "benchmarks", "tools", "visualize", "data", "configs", "setup"}
 tomllib = pytest.importorskip("tomllib")  # from Python 3.11 on
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
