@@ -37,8 +37,10 @@ def write_swept_root(root: Path) -> Path:
             sweep["filename"] = row["filename"].replace("samples", "sweeps")[:-4] + f"_{number}.jpg"
             path = root / sweep["filename"]
             path.parent.mkdir(parents=True, exist_ok=True)
-            noise = rng.integers(0, 255, (6, 10, 3), dtype=np.uint8)
-            cv2.imwrite(str(path), cv2.resize(noise, (row["width"], row["height"])))
+            # Sharp blocks: smooth pictures over a second are those of a blurred camera.
+            blocks = rng.integers(0, 255, (12, 20, 3), dtype=np.uint8)
+            size = (row["width"], row["height"])
+            cv2.imwrite(str(path), cv2.resize(blocks, size, interpolation=cv2.INTER_NEAREST))
             readings.append(sweep)
             poses.append(pose)
     write_tables(root, {"sample_data": readings, "ego_pose": poses})

@@ -24,6 +24,14 @@ class InputState(Enum):
     OUT_OF_ORDER = "out_of_order"
     LATE = "late"
     STALE = "stale"
+    # Of the picture, which the stream judges (``types.health.CameraState``)
+    BLURRED = "blurred"
+    NOISE = "noise"
+    TURNED = "turned"
+    SWAPPED = "swapped"
+    FROZEN = "frozen"
+    OVER_EXPOSED = "over_exposed"
+    BLACK = "black"
     MISSING = "missing"
     NO_TRANSFORM = "no_transform"
     WAITING_CAMERA_INFO = "waiting_camera_info"
@@ -37,9 +45,18 @@ class InputState(Enum):
     @property
     def loses_camera(self) -> bool:
         """Return True if the camera cannot be used, not just some of its images."""
-        return self.severity >= InputState.MISSING.severity
+        return self.severity >= InputState.BLURRED.severity
 
 
+PICTURE_REASONS: Mapping[InputState, str] = {
+    InputState.BLURRED: "pictures are blurred or covered: clean the lens",
+    InputState.NOISE: "pictures are mostly noise: check the camera",
+    InputState.TURNED: "pictures do not move as the calibration predicts: calibrate the rig again",
+    InputState.SWAPPED: "pictures move as another camera's: check the topics and cables",
+    InputState.FROZEN: "the picture stays the same while the vehicle moves: restart the camera",
+    InputState.OVER_EXPOSED: "pictures are saturated: check the exposure",
+    InputState.BLACK: "pictures are black: check the lens cap and the exposure",
+}
 STATE_OF_ARRIVAL: Mapping[Arrival, InputState] = {
     Arrival.DUPLICATE: InputState.DUPLICATE,
     Arrival.OUT_OF_ORDER: InputState.OUT_OF_ORDER,

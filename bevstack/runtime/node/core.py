@@ -11,12 +11,11 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
 from bevstack.runtime.node.cameras import (
+    PICTURE_REASONS,
     STATE_OF_ARRIVAL,
     CameraInput,
     CameraStatus,
@@ -26,9 +25,11 @@ from bevstack.runtime.node.inputs import CameraInfo, Image, Odometry, Transform
 from bevstack.runtime.node.motion import Motion
 from bevstack.runtime.node.parameters import Parameters
 from bevstack.runtime.node.pixels import check_image
+from bevstack.runtime.node.records import Counts, Faults
 from bevstack.runtime.node.steps import Assembled, Gathered, Stepper, StepResult, assemble, gather
 from bevstack.runtime.node.windows import Arrival, Synchroniser, Window
 from bevstack.runtime.stream_protocol import FrameDetector
+from bevstack.types.health import USABLE, CameraState
 
 BACK_US, AHEAD_US = 500_000, 5_000_000  # jumps of the clock beyond these start another drive
 _FUTURE_US = 500_000  # a stamp may be ahead of the clock by this
@@ -46,33 +47,6 @@ def locked(method: _Method) -> _Method:
             return method(self, *args, **keywords)
 
     return cast(_Method, hold)
-
-
-@dataclass
-class Counts:
-    """Numbers since the start."""
-
-    windows: int = 0  # closed
-    steps: int = 0  # with a result
-    skipped: int = 0  # windows that a newer one replaced
-    blind: int = 0  # windows without a working camera
-    refused: int = 0  # frames that the detector refused
-    too_old: int = 0  # results that were not published
-    without_pose: int = 0
-    restarts: int = 0  # of another drive
-    undecodable: Counter[str] = field(default_factory=Counter)  # messages by topic
-
-
-@dataclass
-class Faults:
-    """The last reasons, for diagnostics, each with its time on the node's clock."""
-
-    step: tuple[int, str] | None = None  # the last step failed
-    pose: tuple[int, str] | None = None
-    blind: tuple[int, str] | None = None
-    restart: tuple[int, str] | None = None
-    message: tuple[int, str] | None = None  # a message could not be decoded
-    rig: str = ""  # warning of an implausible rig
 
 
 class NodeCore:
@@ -290,6 +264,13 @@ class NodeCore:
         for name, reason in assembled.refused.items():
             self.cameras[name].fault(InputState.REJECTED, reason, now_us)
 
+    def _record_health(self, health: Mapping[str, CameraState], now_us: int) -> None:
+        """Record what the stream found in pictures; times are judged by the node itself."""
+        for name, found in health.items():
+            state = InputState(found.value)
+            if state in PICTURE_REASONS:
+                self.cameras[name].fault(state, PICTURE_REASONS[state], now_us)
+
     @locked
     def _record_blind(self, assembled: Assembled, now_us: int) -> None:
         self._record_refused(assembled, now_us)
@@ -302,9 +283,11 @@ class NodeCore:
         self._record_refused(assembled, now_us)
         if result.drive != self._drive:
             return None
+        self._record_health(result.state.health, now_us)
         frame = result.frame
         for name, image in zip(frame.camera_names, frame.images, strict=True):
-            self.cameras[name].used += image is not None
+            usable = result.state.health.get(name, CameraState.OK) in USABLE
+            self.cameras[name].used += image is not None and usable
         self.counts.steps += 1
         self.last_result, self._last_us = result, result.timestamp_us
         self.faults.step = self.faults.blind = None
@@ -316,6 +299,7 @@ class NodeCore:
     @locked
     def _fail(self, error: Exception, now_us: int) -> None:
         self.counts.refused += 1
+        self._record_health(self._stepper.health, now_us)
         self.faults.step = (now_us, " ".join(str(error).split())[:500] or type(error).__name__)
         if not isinstance(error, ValueError):  # the state after such an error is unknown
             self._must_restart = True

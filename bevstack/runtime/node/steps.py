@@ -26,6 +26,7 @@ from bevstack.runtime.tracked import RESTARTS, FrameTracker
 from bevstack.runtime.with_cues import CuedStream
 from bevstack.tracking import Tracks
 from bevstack.types import Detections, Frame
+from bevstack.types.health import CameraState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +145,7 @@ def assemble(gathered: Gathered) -> Assembled:
         world_from_ego_at_camera=gathered.world_from_ego_at_camera,
         sample_token=str(gathered.timestamp_us),
         scene_token=gathered.drive,
+        rejected_cameras=tuple(refused),
     )
     return Assembled(frame, refused)
 
@@ -210,6 +212,11 @@ class Stepper:
         self._track = track
         self._stream: Stream = detector.stream()
         self._tracker = FrameTracker(TrackingConfig())
+
+    @property
+    def health(self) -> Mapping[str, CameraState]:
+        """Return the state of each camera in the last frame, also if it was refused."""
+        return self._stream.state.health
 
     def restart(self) -> None:
         """Forget history, tracks and cues."""

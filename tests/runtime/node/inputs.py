@@ -124,7 +124,7 @@ JPEGS = [jpeg(seed) for seed in range(4)]
 
 def file_image(camera: str, stamp_us: int, data: bytes | None = None) -> FileImage:
     """Return a compressed image."""
-    data = JPEGS[stamp_us // 1000 % len(JPEGS)] if data is None else data
+    data = JPEGS[stamp_us // PERIOD_US % len(JPEGS)] if data is None else data
     name = f"{camera.lower()}_optical_frame"
     return FileImage(timestamp_us=stamp_us, frame_id=name, format="jpeg", data=data)
 
