@@ -15,6 +15,7 @@ MODULE_EXTRAS = (
     ("lanelet2", "maps"),
     ("rosbags", "ros"),
     ("mcap", "ros"),
+    ("cyclonedds", "ros"),
     ("osi3", "export"),
 )
 

@@ -101,7 +101,12 @@ VERBS = (
     Verb(
         name="node",
         module="bevstack.cli.node",
-        summary="run the inference node on a bag: boxes, tracks, cues and diagnostics",
+        summary="run the inference node, on a bag or on the topics of ROS 2",
+    ),
+    Verb(
+        name="play-bag",
+        module="bevstack.cli.play_bag",
+        summary="play a bag on the topics of ROS 2, for the node",
     ),
     Verb(
         name="judge",

@@ -2,10 +2,13 @@ r"""Run the inference node: images, calibrations and motion in, boxes, tracks an
 
   bevstack node --weights W --bag drive.mcap --sync --out results.mcap
   bevstack node --weights W --params node.yaml --bag drive.mcap --sync --out results.mcap
+  bevstack node --weights W --dds
 
---bag replays a bag of ROS 1 or ROS 2 through the node, with the bag's own time. With --sync every
-message is processed in order, and the same bag gives the same bytes. The file of parameters is one
-of ROS 2; --set changes single ones. docs/node.md lists parameters, topics and diagnostics.
+--dds runs the node on the topics of ROS 2 until it is interrupted, with Cyclone DDS and without an
+installation of ROS; `bevstack play-bag` plays a bag for it. --bag replays a bag of ROS 1 or ROS 2
+through the node, with the bag's own time. With --sync every message is processed in order, and the
+same bag gives the same bytes. The file of parameters is one of ROS 2; --set changes single ones.
+docs/node.md lists parameters, topics and diagnostics.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bevstack.cli.dds_options import add_dds, ended_by_interrupt
 from bevstack.cli.make_bag import ROS1_DISTROS, ROS2_DISTROS, default_distro
 from bevstack.cli.options import add_device, add_no_verify
 
@@ -45,9 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a parameter, after those of the file; lists as a,b,c; may be repeated",
     )
     bag = parser.add_argument_group("bags")
-    bag.add_argument(
-        "--bag", type=Path, required=True, metavar="FILE", help="bag to replay: .mcap, .db3, .bag"
-    )
+    bag.add_argument("--bag", type=Path, metavar="FILE", help="bag to replay: .mcap, .db3, .bag")
     bag.add_argument(
         "--sync", action="store_true", help="process every message in order, at any speed"
     )
@@ -59,6 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=(*ROS1_DISTROS, *ROS2_DISTROS),
         help="distribution of ROS of the results (default: humble, for a .bag noetic)",
     )
+    live = parser.add_argument_group("topics of ROS 2")
+    live.add_argument("--dds", action="store_true", help="subscribe and publish by DDS")
+    add_dds(live)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -70,6 +75,13 @@ def run(args: argparse.Namespace) -> int:
         ValueError: a parameter is wrong, the bag is damaged or has other topics.
         OSError: the results cannot be written.
     """
+    if (args.bag is None) == (not args.dds):
+        given = "neither" if args.bag is None else "both"
+        raise ValueError(f"either --bag FILE or --dds must be given; got {given}")
+    return _run_dds(args) if args.dds else _replay(args)
+
+
+def _replay(args: argparse.Namespace) -> int:
     from bevstack.export.messages.bag import check_bag_path, write_bag
     from bevstack.export.messages.bag_reader import BagReader
     from bevstack.export.messages.store import open_store
@@ -97,6 +109,30 @@ def run(args: argparse.Namespace) -> int:
         last_us = bag.span_ns[1] // 1000
     where = "" if args.out is None else f": {args.out}"
     _print_numbers(parts.core, parts.diagnostician.statuses(last_us), f"{count} messages{where}")
+    return 0
+
+
+def _run_dds(args: argparse.Namespace) -> int:
+    from bevstack.export.messages.store import open_store
+    from bevstack.runtime.devices import choose_device
+    from bevstack.runtime.loading import load
+    from bevstack.runtime.ros.dds import DdsTransport
+    from bevstack.runtime.ros.dds_node import DdsNode
+    from bevstack.runtime.ros.wiring import make_node
+
+    if args.sync or args.out is not None:
+        raise ValueError("--sync and --out must be given with --bag; got --dds")
+    parameters = _parameters(args)
+    store = open_store(args.distro or ROS2_DISTROS[0])
+    detector = load(args.weights, choose_device(args.device), verify=args.verify)
+    transport = DdsTransport(store, domain=args.domain, interface=args.interface)
+    parts = make_node(detector, parameters, store, model=str(args.weights), times=True)
+    node = DdsNode(parts, transport)
+    with ended_by_interrupt() as ended:
+        node.start()
+        print(f"active on domain {args.domain}, interface {args.interface}", flush=True)
+        node.run_until(ended)
+    print(f"{parts.core.counts.steps} results, {parts.core.counts.skipped} windows skipped")
     return 0
 
 

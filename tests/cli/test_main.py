@@ -23,6 +23,7 @@ ISSUED_VERBS = (
     "export",
     "make-bag",
     "node",
+    "play-bag",
     "judge",
     "study",
     "config",

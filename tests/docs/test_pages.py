@@ -68,11 +68,15 @@ STUDY_PICTURES = (
     "kr=traffic_lights/kr:yolo:lamp:day --pictures cinta=traffic_lights/cinta:yolo:housing "
     "--world world.safetensors --boxes tiny_cpu_t4.safetensors --out study --steps 1000"
 )
+RUN_NODE = "bevstack node --weights tiny_cpu_t4 --dds --set use_sim_time=true"
+PLAY_BAG = "bevstack play-bag --bag drive.mcap"
 # Lines of `sh elsewhere` blocks, and the tests that run the same.
 ELSEWHERE = {
     "python -m benchmarks.run health --scenes 180 --pictures drives --json health.json": (
         "tests/benchmarks/test_health.py"
     ),
+    RUN_NODE: "tests/cli/test_node_dds.py",
+    PLAY_BAG: "tests/cli/test_node_dds.py",
     TRAIN_TRAFFIC: "tests/tasks/test_traffic.py",
     CALIBRATE_TRAFFIC: "tests/tasks/test_calibration.py",
     TRAIN_PICTURES: "tests/cli/test_pictures.py",

@@ -55,6 +55,7 @@ class BagReader:
                 f"{path}"
             )
         self.path = path
+        self.store = store
         with self._named_errors():
             self._reader: AnyReader = AnyReader([path], default_typestore=store.types)
             self._reader.open()

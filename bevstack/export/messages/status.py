@@ -55,3 +55,27 @@ def make_stamped_number(store: MessageStore, timestamp_us: int, number: float) -
         return store["std_msgs/Float64"](data=number)
     kind = store["autoware_internal_debug_msgs/Float64Stamped"]
     return kind(stamp=make_time(store, timestamp_us), data=number)
+
+
+def make_transition_event(
+    store: MessageStore,
+    timestamp_us: int,
+    transition: tuple[int, str],
+    ends: Sequence[tuple[int, str]],
+) -> Any:
+    """Return a transition of a managed node of ROS 2.
+
+    Args:
+        store: types of ROS 2.
+        timestamp_us: time of the transition.
+        transition: its number and label.
+        ends: number and label of the states before and after.
+    """
+    start, goal = (store["lifecycle_msgs/State"](id=number, label=name) for number, name in ends)
+    number, label = transition
+    return store["lifecycle_msgs/TransitionEvent"](
+        timestamp=1000 * timestamp_us,
+        transition=store["lifecycle_msgs/Transition"](id=number, label=label),
+        start_state=start,
+        goal_state=goal,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,23 @@ class MessageStore:
         """Return a message as it stands in a bag: CDR in ROS 2."""
         serialise = self.types.serialize_ros1 if self.is_ros1 else self.types.serialize_cdr
         return bytes(serialise(message, message.__msgtype__))
+
+    def from_bytes(self, data: bytes, name: str) -> Any:
+        """Return the message of bytes as they stand in a bag: CDR in ROS 2.
+
+        Raises:
+            ValueError: the bytes are no message of the type.
+        """
+        from rosbags.serde import SerdeError
+
+        read = self.types.deserialize_ros1 if self.is_ros1 else self.types.deserialize_cdr
+        broken = (ValueError, IndexError, AssertionError, TypeError, OverflowError, struct.error)
+        try:
+            return read(data, full_name(name))
+        except (SerdeError, MemoryError, *broken) as error:
+            raise ValueError(
+                f"message must be a {name}; got {len(data)} other bytes: check the sender's type"
+            ) from error
 
     def definition(self, name: str) -> str:
         """Return the text of a type and of all types that it uses, as bags hold it."""

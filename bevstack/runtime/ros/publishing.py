@@ -75,6 +75,15 @@ class ResultPublisher:
         """Return a topic below the node's name."""
         return f"/{self.parameters['node_name']}/{name}"
 
+    def advertised(self) -> list[tuple[str, str]]:
+        """Return the topics that results may come on, with their types."""
+        autoware = "autoware_perception_msgs/"
+        return [
+            (self.topic(name), type_name)
+            for name, type_name in TOPICS.items()
+            if not (self.store.is_ros1 and type_name.startswith(autoware))
+        ]
+
     def results(self, result: StepResult, now_us: int) -> Iterator[Publication]:
         """Yield the messages of a result; each has the stamp of the reference camera."""
         detections = self._detections(result)

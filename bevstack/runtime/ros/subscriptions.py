@@ -16,25 +16,11 @@ from bevstack.runtime.ros.decoding import (
     odometry_from,
     transforms_from,
 )
+from bevstack.runtime.ros.quality import SENSOR_DATA, Quality
 
 CLOCK_TOPIC, TF_TOPIC, TF_STATIC_TOPIC = "/clock", "/tf", "/tf_static"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Quality:
-    """Quality of service of a topic.
-
-    A reliable subscriber gets nothing from a best-effort publisher, and one that wants latched
-    messages nothing from a volatile one; the other way round works.
-    """
-
-    depth: int
-    reliable: bool
-    latched: bool = False  # "transient local": late subscribers get the last messages
-
-
-SENSOR_DATA = Quality(depth=5, reliable=False)
-RESULTS = Quality(depth=1, reliable=True)
 Deliver = Callable[[NodeCore, Any, int], None]  # message, time on the node's clock
 
 
