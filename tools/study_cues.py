@@ -5,7 +5,7 @@
 
 `bevstack predict --traffic-rate sweeps` writes the detections. Each row of the table is another
 `CueConfig` or another loss of frames on the same detections. A dropped frame is not processed: the
-report before it is held.
+report before it is held. The navigation's command is the intended manoeuvre of `ego_lane.json`.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from bevstack.runtime.frame_cuer import CueSource, FrameCuer
 from bevstack.runtime.predict_cues import traffic_frame
 from bevstack.runtime.stream_protocol import StreamState
 from bevstack.types import Frame, Reset
+from bevstack.types.traffic import EgoLane
 from bevstack.types.traffic_detections import TrafficDetections
 
 DROPPED = 0.3  # share of the frames
@@ -109,13 +110,30 @@ def variants() -> dict[str, Variant]:
     return rows
 
 
-def scene_frames(dataset: NuScenesDataset) -> Iterator[list[Frame]]:
-    """Yield the frames of every scene in order of time, without pixels."""
+def scene_frames(
+    dataset: NuScenesDataset, lanes: Mapping[str, EgoLane] | None = None
+) -> Iterator[list[Frame]]:
+    """Yield the frames of every scene in order of time, without pixels.
+
+    Args:
+        dataset: the samples.
+        lanes: the intended manoeuvre of each sample, which is commanded until the next one; None:
+            no commands.
+    """
     for indices in dataset.scene_indices().values():
         frames = [without_pixels(dataset.frame(index)) for index in indices]
         sweeps = front_sweeps(dataset, indices)
         frames += [without_pixels(frame) for frame in sweeps.between(0, 1 << 62)]
-        yield sorted(frames, key=lambda frame: frame.timestamp_us)
+        yield list(commanded(sorted(frames, key=lambda frame: frame.timestamp_us), lanes or {}))
+
+
+def commanded(frames: Sequence[Frame], lanes: Mapping[str, EgoLane]) -> Iterator[Frame]:
+    """Yield frames with the manoeuvre of their sample, or of the sample before them."""
+    manoeuvre = ""
+    for frame in frames:
+        if frame.sample_token in lanes:
+            manoeuvre = lanes[frame.sample_token].manoeuvre
+        yield replace(frame, manoeuvre=manoeuvre)
 
 
 def without_pixels(frame: Frame) -> Frame:
@@ -151,7 +169,7 @@ def main() -> None:
     truth = read_root_truth(dataset.tables, args.split)
     recorded = read_traffic_frames(args.cues)
     predictor = RecordedElements(recorded.frames)
-    scenes = list(scene_frames(dataset))
+    scenes = list(scene_frames(dataset, truth.ego_lanes))
     print(f"{'':28}", *(f"{name:>22}" for name in _FIGURES))
     content = {}
     for name, variant in variants().items():

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from bevstack.runtime.scene_stream import StreamStep
     from bevstack.synthetic import WorldSpec
 
-WEIGHTS = "tiny_cpu_t4"
+WEIGHTS = "tiny_cpu_t4_traffic"
 SPLIT = "synth_test"
 RESULTS = "results_nusc.json"  # with tracking
 UNTRACKED = "results_untracked.json"

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from bevstack.runtime.scene_stream import StreamStep
 
 CUES = "cues.json"
-_DRAWS = 200  # of scenes for intervals; one scene has none
+_DRAWS = 0  # of scenes for intervals: one scene has none
 
 
 def print_traffic(

@@ -55,7 +55,7 @@ def test_values_that_are_no_configuration_are_returned_unchanged(values: object)
 
 def test_the_packaged_weights_are_in_the_old_form_and_load() -> None:
     """Loading does not rewrite the file, so its digest stays."""
-    assert packaged_weights() == ["tiny_cpu_t4"]
+    assert "tiny_cpu_t4" in packaged_weights()
     _, metadata = read_safetensors(weights_path("tiny_cpu_t4"))
     stored = json.loads(metadata["config"])
     assert (

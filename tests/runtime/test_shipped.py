@@ -9,7 +9,7 @@ import torch
 
 import bevstack
 from bevstack.models.build import build_model, save_model
-from bevstack.models.weights import read_safetensors
+from bevstack.models.weights import read_safetensors, task_weights
 from bevstack.runtime import shipped
 from bevstack.runtime.shipped import packaged_weights, weights_path
 from bevstack.training.release import MAX_BYTES, ship_weights
@@ -49,6 +49,15 @@ def test_packaged_weights_are_the_files_of_the_folder_and_small_enough() -> None
         assert floating == {torch.float16}
         assert all(metadata.get(key) for key in ORIGIN), path
         assert bevstack.load(path.stem).config.name
+
+
+def test_lights_leave_the_packaged_boxes_as_they_were() -> None:
+    """The training of the lights keeps the boxes' weights, so their scores stay the same."""
+    boxes, _ = read_safetensors(weights_path("tiny_cpu_t4"))
+    both, _ = read_safetensors(weights_path("tiny_cpu_t4_traffic"))
+    kept = task_weights(both, "detection3d")
+    assert kept.keys() == boxes.keys()
+    assert all(torch.equal(kept[name], tensor) for name, tensor in boxes.items())
 
 
 def test_a_name_gives_the_file_of_the_package(package: Path) -> None:
