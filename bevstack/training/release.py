@@ -10,11 +10,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bevstack.config import Config, DecoderConfig, config_to_json, first_differences
+from bevstack.config import (
+    Config,
+    DecoderConfig,
+    config_from_json,
+    config_to_json,
+    first_differences,
+)
 from bevstack.files import naming, write_text_atomically
 from bevstack.json_files import expect_number, expect_object, parse_json
-from bevstack.models.build import CONFIG_KEY, load_model
-from bevstack.models.weights import read_safetensors, write_safetensors
+from bevstack.models.build import CONFIG_KEY, list_tasks, load_model, read_task_config
+from bevstack.models.build_traffic import traffic_model_with
+from bevstack.models.weights import read_safetensors, task_weights, write_safetensors
 
 MAX_BYTES = 12_000_000  # greatest size of a weights file in the repository
 
@@ -62,8 +69,10 @@ def ship_weights(
     """
     tensors, metadata = read_safetensors(source)
     halved = {name: _halved(name, tensor) for name, tensor in tensors.items()}
-    _, config = load_model(source)  # raises if the file is not a complete model
-    if decoder is not None:
+    config = _check_complete(Path(source), tensors, metadata)
+    if decoder is not None and config is None:
+        raise ValueError(f"decoder must be None for a file without boxes; got one for {source}")
+    if decoder is not None and config is not None:
         metadata = {**metadata, **_selection_metadata(config, decoder)}
     changed = sorted(k for k, text in provenance.items() if metadata.get(k, text) != text)
     if changed:
@@ -83,6 +92,21 @@ def ship_weights(
         num_bytes=Path(target).stat().st_size,
         largest_change=max(_change(tensors[name], halved[name]) for name in halved),
     )
+
+
+def _check_complete(
+    source: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
+) -> Config | None:
+    """Return the configuration of the boxes; None if the file holds lights and signs alone.
+
+    Raises:
+        ValueError: the file does not hold a whole model.
+    """
+    if list_tasks(source, metadata) != ("traffic",):
+        return load_model(source)[1]
+    config = config_from_json(read_task_config(source, metadata, "traffic"))
+    traffic_model_with(task_weights(tensors, "traffic"), config, torch.device("cpu"))
+    return None
 
 
 def _selection_metadata(config: Config, decoder: DecoderConfig) -> dict[str, str]:

@@ -13,10 +13,14 @@ from pathlib import Path
 import pytest
 import torch
 
+import bevstack
 from bevstack.models.build import build_model, load_model, save_model
 from bevstack.models.weights import read_safetensors, write_safetensors
+from bevstack.runtime.traffic_predictor import TrafficPredictor
+from bevstack.tasks.traffic import Traffic
 from bevstack.training.release import ship_log, ship_weights
 from tests.models.small_models import make_batch, small_config
+from tests.runtime.traffic_weights import BOTH as LIGHTS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ORIGIN = {"data_digest": "0123abc", "command": "bevstack train --config small", "revision": "f00"}
@@ -55,6 +59,27 @@ def test_shipped_weights_have_half_the_size_and_load_as_float32(
         got, wanted_output = loaded(make_batch(1, 3)), original(make_batch(1, 3))
     # Weights are rounded by a relative 2**-12 at most; the errors of some tens of layers add up.
     torch.testing.assert_close(got.bev, wanted_output.bev, rtol=0.02, atol=0.02)
+
+
+def test_lights_alone_are_shipped_and_load(tmp_path: Path) -> None:
+    torch.manual_seed(6)
+    task = Traffic(LIGHTS)
+    before = task.build_model().state_dict()
+    task.write_model(tmp_path / "lights.safetensors", before, {})
+    target = tmp_path / "small.safetensors"
+    ship_weights(tmp_path / "lights.safetensors", target, ORIGIN)
+    predictor = bevstack.load_tasks(target)["traffic"]
+    assert isinstance(predictor, TrafficPredictor)
+    for name, value in predictor.model.state_dict().items():
+        wanted = before[name]
+        assert torch.equal(value, wanted.half().float() if wanted.is_floating_point() else wanted)
+    tensors, metadata = read_safetensors(tmp_path / "lights.safetensors")
+    del tensors[sorted(tensors)[0]]
+    write_safetensors(tmp_path / "lights.safetensors", tensors, metadata)
+    with pytest.raises(ValueError, match="must"):
+        ship_weights(tmp_path / "lights.safetensors", target, ORIGIN)
+    with pytest.raises(ValueError, match="decoder must be None for a file without boxes"):
+        ship_weights(target, tmp_path / "b.safetensors", ORIGIN, decoder=small_config().decoder)
 
 
 def test_shipping_again_changes_nothing(trained: Path, tmp_path: Path) -> None:
