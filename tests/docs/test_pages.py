@@ -70,6 +70,14 @@ STUDY_PICTURES = (
 )
 RUN_NODE = "bevstack node --weights tiny_cpu_t4 --dds --set use_sim_time=true"
 PLAY_BAG = "bevstack play-bag --bag drive.mcap"
+SHIPPED_PICTURES = {
+    "bevstack train --config traffic_lights_real --pictures "
+    "kr=traffic_lights/kr:yolo:lamp:day --pictures cinta=traffic_lights/cinta:yolo:housing "
+    "--fold 0/3 --weights tiny_cpu_t4_traffic.safetensors --out real training.num_steps=1500",
+    "bevstack predict --images traffic_lights/kr --weights traffic_lights_real --out kr.json",
+    "bevstack evaluate --pictures kr=traffic_lights/kr:yolo:lamp:day --fold 0/3 "
+    "--elements kr.json --out scores_kr",
+}
 # Lines of `sh elsewhere` blocks, and the tests that run the same.
 ELSEWHERE = {
     "python -m benchmarks.run health --scenes 180 --pictures drives --json health.json": (
@@ -82,6 +90,7 @@ ELSEWHERE = {
     TRAIN_PICTURES: "tests/cli/test_pictures.py",
     PREDICT_PICTURES: "tests/cli/test_pictures.py",
     SCORE_PICTURES: "tests/cli/test_pictures.py",
+    **dict.fromkeys(SHIPPED_PICTURES, "tests/cli/test_pictures.py"),
     STUDY_PICTURES: "tests/test_programs.py",
     "pip install torch 'setuptools>=77.0.3' ninja": "Makefile",
     "pip install --no-build-isolation '.[nuscenes]'": "tests/test_packaging.py",
