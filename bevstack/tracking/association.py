@@ -25,3 +25,28 @@ def associate(
     track_rows, box_rows = torch.from_numpy(rows), torch.from_numpy(columns)
     paired = allowed[track_rows, box_rows]
     return track_rows[paired], box_rows[paired]
+
+
+def choose_starts(
+    centers: Tensor,  # (D, 2) metres, of a frame's boxes
+    scores: Tensor,  # (D,)
+    labels: Tensor,  # (D,)
+    has_track: Tensor,  # (D,) bool
+    gap_m: float,
+) -> Tensor:  # (D,) bool
+    """Choose the boxes that start a track: those without a track that are no duplicates.
+
+    A duplicate lies nearer than the gap to a box of its class that has a track or starts one. The
+    best boxes choose first, as in greedy non-maximum suppression by the distance of centres
+    (T. Yin et al., arXiv 2006.11275). There, duplicates are removed; here they may continue a
+    track, so that two objects which come close to each other both keep theirs.
+    """
+    near = torch.cdist(centers, centers) < gap_m
+    near &= labels[:, None] == labels
+    blocked = has_track | near[:, has_track].any(1)
+    starts = torch.zeros_like(has_track)
+    for row in scores.argsort(descending=True, stable=True).tolist():
+        if not blocked[row]:
+            starts[row] = True
+            blocked |= near[row]
+    return starts

@@ -16,7 +16,7 @@ from torch import Tensor
 from bevstack.config.tracking import TrackingConfig
 from bevstack.shapes import expect_shape
 from bevstack.tracking import kalman
-from bevstack.tracking.association import associate
+from bevstack.tracking.association import associate, choose_starts
 from bevstack.tracking.tracks import TrackedScene, Tracks
 from bevstack.types import Boxes3D, Detections
 from bevstack.types.boxes import blend_yaw
@@ -52,7 +52,9 @@ def update_tracks(
     exact = Detections(exact_boxes, detections.scores.to(torch.float64), detections.labels)
     ego_position = ego_position.to(torch.float64)
     if previous is None:
-        first = _start_tracks(exact, ego_position, timestamp_us, config, 0)
+        first = _start_tracks(
+            exact[_starts(exact, [], config)], ego_position, timestamp_us, config, 0
+        )
         return TrackedScene(_best_first(first), timestamp_us, len(first))
     seconds = (timestamp_us - previous.timestamp_us) * 1e-6
     if seconds < 0:
@@ -72,7 +74,7 @@ def update_tracks(
     updated = replace(updated, last_seen_us=torch.full_like(updated.last_seen_us, timestamp_us))
     unmatched = predicted[_remaining(len(predicted), track_rows)]
     unseen = _decay_unseen(unmatched, seconds, timestamp_us, config)
-    new_boxes = exact[_remaining(len(exact), box_rows)]
+    new_boxes = exact[_starts(exact, box_rows, config)]
     # A box without a track has less support than one that continues a track.
     new_boxes = Detections(new_boxes.boxes, new_boxes.scores * config.new_score, new_boxes.labels)
     new = _start_tracks(new_boxes, ego_position, timestamp_us, config, previous.num_objects)
@@ -88,6 +90,17 @@ def _associate(
     reach = config.reach_m + config.reach_per_m * ranges / 2
     same_class = predicted.labels[:, None] == detections.labels
     return associate(track_centers, box_centers, same_class, reach)
+
+
+def _starts(
+    detections: Detections, box_rows: Tensor | list[int], config: TrackingConfig
+) -> Tensor:  # (D,) bool
+    """Choose the boxes that start a track; those of the given rows have one."""
+    has_track = ~_remaining(len(detections), box_rows)
+    centers = detections.boxes.center[:, :2]
+    return choose_starts(
+        centers, detections.scores, detections.labels, has_track, config.start_gap_m
+    )
 
 
 def _update(
@@ -188,7 +201,7 @@ def _norm(vectors: Tensor) -> Tensor:
     return norm
 
 
-def _remaining(count: int, taken: Tensor) -> Tensor:  # (count,) bool
+def _remaining(count: int, taken: Tensor | list[int]) -> Tensor:  # (count,) bool
     remaining = torch.ones(count, dtype=torch.bool)
     remaining[taken] = False
     return remaining

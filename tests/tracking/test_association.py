@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from bevstack.tracking.association import associate
+from bevstack.tracking.association import associate, choose_starts
 
 
 def best_by_search(predicted, detected, same_class, reach_m):
@@ -59,3 +59,29 @@ def test_a_box_at_the_reach_or_of_another_class_is_no_pair():
     assert len(associate(predicted, detected, same, torch.tensor([[5.0]]))[0]) == 0
     assert len(associate(predicted, detected, same, torch.tensor([[5.01]]))[0]) == 1
     assert len(associate(predicted, detected, ~same, torch.tensor([[5.01]]))[0]) == 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_starts_are_those_of_greedy_suppression_around_boxes_with_a_track(seed):
+    draw = torch.Generator().manual_seed(seed)
+    centers = torch.rand(30, 2, generator=draw, dtype=torch.float64) * 6
+    scores, labels = torch.rand(30, generator=draw), torch.randint(0, 2, (30,), generator=draw)
+    has_track = torch.rand(30, generator=draw) < 0.2
+    owners = set(has_track.nonzero()[:, 0].tolist())
+    wanted = set()
+    for row in sorted(set(range(30)) - owners, key=lambda row: -float(scores[row])):
+        same = [other for other in owners | wanted if labels[other] == labels[row]]
+        if all(math.dist(centers[row], centers[other]) >= 0.8 for other in same):
+            wanted.add(row)
+    starts = choose_starts(centers, scores, labels, has_track, 0.8)
+    assert set(starts.nonzero()[:, 0].tolist()) == wanted
+    assert 0 < len(wanted) < 30 - len(owners)
+
+
+def test_without_a_gap_every_box_without_a_track_starts_one():
+    has_track = torch.tensor([False, True, False])
+    same = torch.zeros(3, 2, dtype=torch.float64)
+    starts = choose_starts(same, torch.ones(3), torch.zeros(3).long(), has_track, 0.0)
+    assert starts.tolist() == [True, False, True]
+    none = choose_starts(same[:0], torch.ones(0), torch.zeros(0).long(), has_track[:0], 1.0)
+    assert none.tolist() == []

@@ -24,6 +24,7 @@ ODD = TrackingConfig(
     first_speed_sigma_mps=2.0,
     reach_m=1.5,
     reach_per_m=0.05,
+    start_gap_m=4.5,
     score_half_life_s=0.7,
     yaw_half_life_s=1.3,
     size_half_life_s=0.9,
@@ -95,6 +96,7 @@ class Loop:
 
     def __init__(self, config):
         self.config, self.tracks, self.time_us, self.count = config, None, 0, 0
+        self.skipped = 0  # boxes that start no track, near another box
 
     def noise(self, box, ego):
         c, sight = self.config, box["xy"] - ego
@@ -142,7 +144,7 @@ class Loop:
         previous, self.tracks = self.tracks, []
         seconds, self.time_us = (time_us - self.time_us) * 1e-6, time_us
         if previous is None:
-            self.tracks = [self.start(box, ego, 1) for box in boxes]
+            self.tracks = [self.start(box, ego, 1) for box in self.starting(boxes, set())]
             return
         motion = np.eye(4)
         motion[0, 2] = motion[1, 3] = seconds
@@ -169,9 +171,23 @@ class Loop:
             elif time_us - track["last_seen_us"] <= c.max_unseen_s * 1e6:
                 track["score"] *= 0.5 ** (seconds / c.unseen_half_life_s)
                 self.tracks.append(track)
-        for j, box in enumerate(boxes):
-            if j not in taken:
-                self.tracks.append(self.start(box, ego, c.new_score))
+        for box in self.starting(boxes, taken):
+            self.tracks.append(self.start(box, ego, c.new_score))
+
+    def starting(self, boxes, taken):
+        """Return the boxes that start a track, in their order."""
+        owners, chosen = [boxes[j] for j in taken], []
+        for j in sorted(set(range(len(boxes))) - taken, key=lambda j: -boxes[j]["score"]):
+            if all(
+                box["label"] != boxes[j]["label"]
+                or math.dist(box["xy"], boxes[j]["xy"]) >= self.config.start_gap_m
+                for box in owners
+            ):
+                owners.append(boxes[j])
+                chosen.append(j)
+            else:
+                self.skipped += 1
+        return [boxes[j] for j in sorted(chosen)]
 
     def updated(self, track, box, ego, seconds):
         c, state, covariance = self.config, track["state"], track["covariance"]
@@ -213,8 +229,9 @@ def assert_same(tracks, wanted):
 @pytest.mark.parametrize("seed", range(5))
 def test_tracks_are_those_of_a_loop(seed):
     detections, positions = crowd(seed)
-    loop, updated, unseen, ended = Loop(ODD), 0, 0, 0
-    scenes = run(detections, positions=positions)
+    config = replace(ODD, start_gap_m=9.0)  # large, so that boxes of a crowd are duplicates
+    loop, updated, unseen, ended = Loop(config), 0, 0, 0
+    scenes = run(detections, positions=positions, config=config)
     for boxes, ego, time_us, scene in zip(detections, positions, TIMES_US, scenes, strict=True):
         named, known = loop.count, len(loop.tracks or [])
         loop.step(boxes, ego, time_us)
@@ -225,7 +242,18 @@ def test_tracks_are_those_of_a_loop(seed):
         updated += sum(track["last_seen_us"] == time_us for track in old)
         unseen += sum(track["last_seen_us"] < time_us for track in old)
         ended += known - len(old)
-    assert updated > 30 and unseen > 30 and ended > 0  # every case occurs
+    assert updated > 30 and unseen > 30 and ended > 0 and loop.skipped > 0  # every case occurs
+
+
+def test_a_duplicate_starts_no_track_but_two_objects_that_meet_keep_theirs():
+    config = replace(ODD, start_gap_m=1.0)
+    apart = boxes_of([[9.0, 0, 0], [9.0, 1.1, 0], [9.0, 0.8, 0]], scores=[0.9, 0.95, 0.8])
+    close = boxes_of([[9.0, 0.2, 0], [9.0, 0.8, 0], [9.5, 0.5, 0]], scores=[0.9, 0.8, 1.0])
+    other = boxes_of([[9.0, 0.2, 0], [9.0, 0.3, 0]], labels=[0, 1])
+    first, second, third = run([apart, close, other], config=config)
+    assert sorted(first.tracks.identity.tolist()) == [0, 1]
+    assert sorted(second.tracks.identity.tolist()) == [0, 1]
+    assert len(third.tracks) == 3  # a box of another class is no duplicate
 
 
 def test_an_object_that_is_hidden_for_a_moment_keeps_its_identity():
