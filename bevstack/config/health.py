@@ -23,6 +23,10 @@ class HealthConfig:
     max_camera_age_ms: float = 150.0
     width_px: int = 256  # of the reduced pictures; narrower ones keep their size
 
+    # Mask noisy, blurred, swapped and turned cameras, too. They are named in any case; how often
+    # these states are wrong on clean drives is not measured yet.
+    mask_slow_states: bool = False
+
     # Brightness of one picture.
     # Black if 99 % of the pixels lie below: 65 at night in the synthetic world, 4 to 7 under a cap.
     black_level: float = 20.0

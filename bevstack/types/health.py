@@ -30,3 +30,5 @@ class CameraState(enum.Enum):
 
 # States in which a detector may attend to the camera.
 USABLE = frozenset({CameraState.OK, CameraState.LATE, CameraState.DUPLICATE})
+# States that several pictures show; HealthConfig.mask_slow_states masks their cameras, too.
+SLOW = frozenset({CameraState.NOISE, CameraState.BLURRED, CameraState.SWAPPED, CameraState.TURNED})

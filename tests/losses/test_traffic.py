@@ -84,7 +84,7 @@ def test_the_number_of_a_speed_limit_is_learned():
     term = loss(1)
     assert 0 < float(term.terms["speed_limit"]) < 2
     term.total.backward()
-    assert numbers.regions.speed_limit.weight.grad.abs().sum() > 0
+    assert numbers.regions.speed_limit.output[0].weight.grad.abs().sum() > 0
 
 
 def test_a_batch_without_labels_has_only_negatives(model):

@@ -71,22 +71,8 @@ def test_full_disk_leaves_the_old_file_whole_and_no_other(
 
 
 def _limit_file_size(patch: pytest.MonkeyPatch, fail) -> None:
-    """Make writing fail for files opened from a handle, as on a full disk."""
-    real = os.fdopen
-
-    class Full:
-        def __init__(self, handle: int, mode: str) -> None:
-            self.file = real(handle, mode)
-
-        def __enter__(self) -> Full:
-            return self
-
-        def __exit__(self, *error: object) -> None:
-            self.file.close()
-
-        write = staticmethod(fail)
-
-    patch.setattr(os, "fdopen", Full)
+    """Make writing fail for the files of ``write_atomically``, as on a full disk."""
+    patch.setattr("bevstack.files._NamedFile.write", fail)
 
 
 def test_folder_that_does_not_exist_is_made(tmp_path: Path) -> None:

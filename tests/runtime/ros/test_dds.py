@@ -102,7 +102,8 @@ def test_a_bag_that_another_process_plays_goes_through_the_node(
     received = sum(camera.received for camera in core.cameras.values())
     assert received == 96 and core.counts.steps + core.counts.skipped >= 14
     assert core.counts.steps >= 8 and not core.counts.undecodable
-    assert all(len(frame.camera_names) == 6 for frame in detector.frames)
+    # The calibration of a camera may arrive after the first frame
+    assert len(detector.frames[-1].camera_names) == 6
 
 
 def test_wrong_settings_are_named(store: MessageStore) -> None:
