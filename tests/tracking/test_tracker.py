@@ -1,7 +1,7 @@
 """Tracks of boxes, against a loop written from the comments of ``TrackingConfig``."""
 
 import math
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -245,17 +245,6 @@ def test_tracks_are_those_of_a_loop(seed):
     assert updated > 30 and unseen > 30 and ended > 0 and loop.skipped > 0  # every case occurs
 
 
-def test_a_duplicate_starts_no_track_but_two_objects_that_meet_keep_theirs():
-    config = replace(ODD, start_gap_m=1.0)
-    apart = boxes_of([[9.0, 0, 0], [9.0, 1.1, 0], [9.0, 0.8, 0]], scores=[0.9, 0.95, 0.8])
-    close = boxes_of([[9.0, 0.2, 0], [9.0, 0.8, 0], [9.5, 0.5, 0]], scores=[0.9, 0.8, 1.0])
-    other = boxes_of([[9.0, 0.2, 0], [9.0, 0.3, 0]], labels=[0, 1])
-    first, second, third = run([apart, close, other], config=config)
-    assert sorted(first.tracks.identity.tolist()) == [0, 1]
-    assert sorted(second.tracks.identity.tolist()) == [0, 1]
-    assert len(third.tracks) == 3  # a box of another class is no duplicate
-
-
 def test_an_object_that_is_hidden_for_a_moment_keeps_its_identity():
     seen, nothing = boxes_of([[10.0, 0, 1]], velocity=[[2.0, 0.0]]), boxes_of([])
     later = boxes_of([[13.0, 0, 1]], velocity=[[2.0, 0.0]])
@@ -328,14 +317,6 @@ def test_frames_without_boxes_are_accepted(frames):
     *_, last = run(detections)
     assert len(last.tracks) == max(frames)
     assert len(last.tracks.detections()) == len(last.tracks)
-
-
-def test_a_box_at_the_vehicle_and_a_repeated_timestamp_give_finite_tracks():
-    here = boxes_of([[0.0, 0, 0]])
-    *_, last = run([here, here, here], (0, 0, 500_000))
-    assert len(last.tracks) == 1
-    for field in fields(Tracks):
-        assert bool(getattr(last.tracks, field.name).isfinite().all())
 
 
 def test_time_that_goes_back_is_refused():
