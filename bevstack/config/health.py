@@ -14,8 +14,8 @@ class HealthConfig:
     """Thresholds that turn times and pictures into the state of a camera.
 
     Pictures are judged in grey, reduced to ``width_px``: damage that vanishes at that size does not
-    matter to a detector either. Levels are those of 8-bit grey, 0 to 255. docs/health.md has the
-    measured rates.
+    matter to a detector either. Levels are those of 8-bit grey, 0 to 255. False alarms and
+    detection rates are not measured yet (docs/health.md).
     """
 
     # A picture older than this is late, and its own pose compensates the motion. nuScenes' cameras

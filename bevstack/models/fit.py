@@ -26,9 +26,22 @@ def fitted_weights(
         ValueError: a weight is missing, unknown, of another size or of another dtype.
     """
     _check_fit(where, wanted, weights)
-    widened = _widened(weights, wanted)
+    widened = widen_halves(weights, wanted)
     _check_types(where, wanted, widened)
     return widened
+
+
+def widen_halves(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Convert tensors of half precision to the model's dtype, which is lossless.
+
+    Tensors that the model lacks, or has in another kind, stay as they are.
+    """
+    return {
+        name: tensor.to(wanted[name].dtype)
+        if tensor.dtype in _HALF_TYPES and name in wanted and wanted[name].is_floating_point()
+        else tensor
+        for name, tensor in tensors.items()
+    }
 
 
 def _check_fit(where: str, wanted: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> None:
@@ -45,16 +58,6 @@ def _check_fit(where: str, wanted: Mapping[str, Tensor], got: Mapping[str, Tenso
                 f"weights must fit the model of their configuration; got {where}, which {fault} "
                 f"{', '.join(names[:3])}{' ...' if len(names) > 3 else ''} ({len(names)} in all)"
             )
-
-
-def _widened(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Convert tensors of half precision to the model's dtype, which is lossless."""
-    return {
-        name: tensor.to(wanted[name].dtype)
-        if tensor.dtype in _HALF_TYPES and wanted[name].is_floating_point()
-        else tensor
-        for name, tensor in tensors.items()
-    }
 
 
 def _check_types(where: str, wanted: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> None:

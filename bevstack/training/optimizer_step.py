@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bevstack.losses.criterion import Losses
+from bevstack.models.fit import widen_halves
 from bevstack.tasks.task import Batches, NotFinite, Task, TaskBatch
 from bevstack.training.ema import WeightAverage
 from bevstack.training.loss_module import LossModule
@@ -75,8 +76,9 @@ class OptimizerStep:
         torch.manual_seed(self.recipe.seed)  # the same first weights in every process
         self.model = task.build_model()
         if start is not None:
-            start = {name: _widened(tensor) for name, tensor in start.items()}
-            _check_fit(self.model.state_dict(), start)
+            wanted = self.model.state_dict()
+            start = widen_halves(start, wanted)
+            _check_fit(wanted, start)
             self.model.load_state_dict(start)
         self.model.to(processes.device).train()
         self.loss_module = LossModule(self.model, task, processes=processes)
@@ -245,11 +247,6 @@ def _bad_samples(passes: list[_Pass]) -> tuple[str, ...]:
     """Return the samples of passes whose predictions or loss were not finite in this process."""
     bad = [p for p in passes if p.is_bad or (p.losses and not p.losses.total.isfinite())]
     return tuple(token for a_pass in bad for token in a_pass.sample_tokens)
-
-
-def _widened(tensor: Tensor) -> Tensor:
-    """Return a tensor of half precision, as packaged weights have, in float32; any other as is."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def _check_fit(wanted: Mapping[str, Tensor], start: Mapping[str, Tensor]) -> None:

@@ -30,5 +30,10 @@ class CameraState(enum.Enum):
 
 # States in which a detector may attend to the camera.
 USABLE = frozenset({CameraState.OK, CameraState.LATE, CameraState.DUPLICATE})
-# States that several pictures show; HealthConfig.mask_slow_states masks their cameras, too.
+# States that several pictures show.
 SLOW = frozenset({CameraState.NOISE, CameraState.BLURRED, CameraState.SWAPPED, CameraState.TURNED})
+
+
+def used_states(*, mask_slow_states: bool) -> frozenset[CameraState]:
+    """Return the states whose cameras a stream attends to; see ``HealthConfig``."""
+    return USABLE if mask_slow_states else USABLE | SLOW

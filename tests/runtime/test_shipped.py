@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,15 @@ def test_packaged_weights_are_the_files_of_the_folder_and_small_enough() -> None
         if "detection3d" in tasks:
             assert bevstack.load(path.stem).config.name
         assert set(bevstack.load_tasks(path)) == set(tasks)
+
+
+@pytest.mark.parametrize(
+    ("card", "name"),
+    [("weights/README.md", "tiny_cpu_t4"), ("docs/lights.md", "tiny_cpu_t4_traffic")],
+)
+def test_a_card_has_the_digest_of_its_file(card: str, name: str) -> None:
+    digest = hashlib.sha256(weights_path(name).read_bytes()).hexdigest()
+    assert f"SHA-256 `{digest}`" in (ROOT / card).read_text("utf-8")
 
 
 def test_lights_leave_the_packaged_boxes_as_they_were() -> None:

@@ -14,6 +14,7 @@ from bevstack.evaluation.traffic.traffic_frames import read_traffic_frames
 from bevstack.runtime.predict import predict_dataset
 from bevstack.runtime.predict_cues import CueOptions
 from bevstack.synthetic import make_world
+from bevstack.types.traffic import EgoLane
 from tests.runtime.test_predict_cues import SPEC, detector
 from tests.small_world import build_once
 from tools import study_cues as program
@@ -57,6 +58,22 @@ def test_a_dropped_frame_holds_the_report_before_it(recorded):
     assert len(frames[0].elements)  # a scene starts with a frame
     starts = np.cumsum([0, *(len(scene) for scene in scenes[:-1])])
     assert not set(held) & set(starts.tolist())
+
+
+def test_a_commanded_manoeuvre_holds_until_the_next_sample(recorded):
+    dataset, _ = recorded
+    tokens = [dataset.sample_token(index) for index in range(2)]
+    lanes = {
+        tokens[0]: EgoLane(tokens[0], "a", "left"),
+        tokens[1]: EgoLane(tokens[1], "b", "right"),
+    }
+    scenes = list(program.scene_frames(dataset, lanes))
+    wanted = ""
+    for frame in scenes[0]:
+        wanted = {tokens[0]: "left", tokens[1]: "right"}.get(frame.sample_token, wanted)
+        assert frame.manoeuvre == wanted
+    assert {frame.manoeuvre for frame in scenes[0]} == {"left", "right"}
+    assert {frame.manoeuvre for frame in scenes[1]} == {""}  # no lane is known
 
 
 def test_the_table_has_a_row_for_each_piece_of_evidence(recorded, tmp_path, monkeypatch, capsys):

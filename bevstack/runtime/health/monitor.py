@@ -22,7 +22,7 @@ from bevstack.runtime.health.pictures import (
 from bevstack.runtime.health.rig_motion import Look, RigMotion
 from bevstack.runtime.health.times import Arrival, judge_arrival
 from bevstack.types import Frame
-from bevstack.types.health import SLOW, USABLE, CameraState
+from bevstack.types.health import USABLE, CameraState, used_states
 
 _NONE: Mapping[str, CameraState] = MappingProxyType({})
 
@@ -152,8 +152,8 @@ class HealthMonitor:
     def _mask(self, frame: Frame, states: list[CameraState]) -> Frame:
         late = [index for index, state in enumerate(states) if state is CameraState.LATE]
         poses = self._late_poses(frame, late)
-        kept = USABLE if self.config.mask_slow_states else USABLE | SLOW
-        usable = [state in kept for state in states]
+        used = used_states(mask_slow_states=self.config.mask_slow_states)
+        usable = [state in used for state in states]
         for index in late:
             usable[index] = poses is not None
         assert frame.camera_mask is not None  # Frame sets it

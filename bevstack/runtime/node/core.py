@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
+from bevstack.config.health import HealthConfig
 from bevstack.runtime.node.cameras import (
     PICTURE_REASONS,
     STATE_OF_ARRIVAL,
@@ -29,10 +30,11 @@ from bevstack.runtime.node.records import Counts, Faults
 from bevstack.runtime.node.steps import Assembled, Gathered, Stepper, StepResult, assemble, gather
 from bevstack.runtime.node.windows import Arrival, Synchroniser, Window
 from bevstack.runtime.stream_protocol import FrameDetector
-from bevstack.types.health import USABLE, CameraState
+from bevstack.types.health import CameraState, used_states
 
 BACK_US, AHEAD_US = 500_000, 5_000_000  # jumps of the clock beyond these start another drive
 _FUTURE_US = 500_000  # a stamp may be ahead of the clock by this
+_USED = used_states(mask_slow_states=HealthConfig().mask_slow_states)  # as streams do by default
 
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
@@ -286,7 +288,7 @@ class NodeCore:
         self._record_health(result.state.health, now_us)
         frame = result.frame
         for name, image in zip(frame.camera_names, frame.images, strict=True):
-            usable = result.state.health.get(name, CameraState.OK) in USABLE
+            usable = result.state.health.get(name, CameraState.OK) in _USED
             self.cameras[name].used += image is not None and usable
         self.counts.steps += 1
         self.last_result, self._last_us = result, result.timestamp_us
