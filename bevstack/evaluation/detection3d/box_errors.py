@@ -32,9 +32,11 @@ def yaws(
     A quaternion of zero length has heading 0.
     """
     heading = np.matmul(rotation_matrices(rotation), np.array([1.0, 0.0, 0.0]))
-    # Contiguous: on strided arrays numpy computes arctan2 differently, with different last bits.
-    y, x = np.ascontiguousarray(heading[:, 1]), np.ascontiguousarray(heading[:, 0])
-    angles: Floats = np.arctan2(y, x)
+    # Contiguous and apart: for arrays that are strided, or that touch each other in memory, numpy
+    # takes another routine of arctan2, whose last bits differ.
+    y, x, out = np.empty((3, len(heading) + 1))[:, :-1]
+    y[:], x[:] = heading[:, 1], heading[:, 0]
+    angles: Floats = np.arctan2(y, x, out=out)
     return angles
 
 

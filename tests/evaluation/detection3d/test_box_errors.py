@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -76,3 +77,22 @@ def test_scale_iou_is_one_for_equal_sizes_and_falls_with_volume() -> None:
 )
 def test_cumulative_means_leave_out_unknown_values(values: tuple, wanted: tuple) -> None:
     assert cumulative_means(np.array(values, dtype=float)).tolist() == list(wanted)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_headings_do_not_depend_on_the_place_of_arrays_in_memory(
+    monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """Arrays that touch would be computed by another routine of numpy, with other last bits."""
+    calls = []
+    arctan2 = np.arctan2
+
+    def record(*arrays: np.ndarray, out: np.ndarray) -> np.ndarray:
+        starts = [array.__array_interface__["data"][0] for array in (*arrays, out)]
+        calls.append(sorted((start, start + out.nbytes) for start in starts))
+        return arctan2(*arrays, out=out)
+
+    monkeypatch.setattr(np, "arctan2", record)
+    yaws(np.random.default_rng(0).normal(size=(count, 4)))
+    (bounds,) = calls
+    assert all(end < start for (_, end), (start, _) in itertools.pairwise(bounds))
