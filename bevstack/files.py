@@ -1,15 +1,9 @@
-"""Safe files: atomic writing, removal of leftovers, names from data as names of files.
-
-Names that come out of tables, rig files or archives are never trusted. ``safe_name`` turns such a
-name into the name of a file to write, ``path_inside`` into the path of a file to read, and
-``file_bytes.read_bytes`` reads it.
-"""
+"""Safe files: atomic writing and removal of leftovers."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import io
 import logging
 import os
@@ -32,9 +26,6 @@ else:
     _CAN_LOCK = True
 
 _LOG = logging.getLogger(__name__)
-MAX_NAME_BYTES = 255  # of one part of a path, on the file systems in use
-MAX_PATH_BYTES = 4000
-_PLAIN_NAME_BYTES = 150  # leaves room for an ending and for the name of a temporary file
 _LEFTOVER = re.compile(r"\..*\.bevstack-[0-9a-f]{16}\.part")
 
 
@@ -159,11 +150,12 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
+def replacing_folder(path: Path, *, replaces_full: bool = False) -> Iterator[Path]:
     """Yield a new folder, which gets the name ``path`` if the block ends without an error.
 
     Args:
         path: the folder; must be absent or empty. Its parents are created.
+        replaces_full: remove a folder at ``path`` that holds files, when the new one is whole.
 
     Raises:
         OSError: the folder cannot be created, or ``path`` holds files. An error of a file in the
@@ -177,11 +169,16 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         with _naming_below(temporary, path):
             yield temporary
         with naming(path, always=True):
-            os.replace(temporary, path)
+            if replaces_full and path.is_dir() and not path.is_symlink() and any(path.iterdir()):
+                old = _temporary_name(path)
+                os.rename(path, old)
+                os.replace(temporary, path)
+                _remove_tree(old)
+            else:
+                os.replace(temporary, path)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if descriptor is not None:
-            os.close(descriptor)
+        _remove_tree(temporary)
+        _close(descriptor)
 
 
 @contextlib.contextmanager
@@ -193,9 +190,8 @@ def scratch_folder() -> Iterator[Path]:
     try:
         yield temporary
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if descriptor is not None:
-            os.close(descriptor)
+        _remove_tree(temporary)
+        _close(descriptor)
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -209,58 +205,6 @@ def remove_leftovers(folder: Path) -> None:
         for entry in entries:
             if _LEFTOVER.fullmatch(entry.name) and not entry.is_symlink():
                 _remove_unlocked(Path(entry.path), is_folder=entry.is_dir())
-
-
-def safe_name(name: str) -> str:
-    """Return a name from a table, such as a scene's, as the name of a file.
-
-    Letters, digits, "-", "_", "+", "=", "@" and inner spaces and points stay. A name with other
-    characters, or a long one, is changed and gets a part of its SHA-256, so that different names
-    stay different.
-    """
-    plain = re.sub(r"[^\w\-+=@. ]", "_", name).strip(". ")
-    plain = plain.encode(errors="replace")[:_PLAIN_NAME_BYTES].decode(errors="ignore").strip(". ")
-    if plain == name and plain:
-        return plain
-    digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:8]
-    return f"{plain or 'unnamed'}-{digest}"
-
-
-def path_inside(
-    root: Path, name: str, *, what: str = "file name", allow_outside: bool = False
-) -> Path:
-    """Return the path of a file that a table, a rig file or a manifest names.
-
-    The name must be relative and without "..", with either kind of separator. Links that the user
-    made below ``root`` may lead to another disk: nothing but the user's own hand makes them.
-
-    Args:
-        root: the folder that the name is relative to.
-        name: the untrusted name.
-        what: subject of the error message.
-        allow_outside: accept absolute names and "..", because the user trusts the file.
-
-    Raises:
-        ValueError: the name leads out of ``root`` or cannot be a name.
-    """
-    shown = ascii(name if len(name) <= 100 else name[:100] + "...")
-    parts = name.replace("\\", "/").split("/")
-    if not name.strip() or "\0" in name or not _is_encodable(name):
-        raise ValueError(f"{what} must be the name of a file below {root}; got {shown}")
-    if len(name) > 60 and (
-        len(os.fsencode(name)) > MAX_PATH_BYTES
-        or any(len(os.fsencode(part)) > MAX_NAME_BYTES for part in parts)
-    ):
-        raise ValueError(
-            f"{what} must have at most {MAX_NAME_BYTES} bytes a part and {MAX_PATH_BYTES} in all; "
-            f"got {shown}"
-        )
-    if not allow_outside and (parts[0] == "" or parts[0][1:2] == ":" or ".." in parts):
-        raise ValueError(
-            f"{what} must lie inside {root}; got {shown}: correct it, or give --allow-outside "
-            "(allow_outside=True) if you trust the file that holds it"
-        )
-    return root / name
 
 
 def is_private(path: Path | str) -> bool:
@@ -325,6 +269,19 @@ def _remove_leftovers_once(folder: str) -> None:
     remove_leftovers(Path(folder))
 
 
+def _remove_tree(path: Path) -> None:
+    """Remove a folder; what cannot be removed stays for the next process."""
+    with contextlib.suppress(OSError):  # of fstat and close, which rmtree does not ignore
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _close(lock: int | None) -> None:
+    """Close the lock of a temporary folder, which holds no data that could be lost."""
+    if lock is not None:
+        with contextlib.suppress(OSError):
+            os.close(lock)
+
+
 def _remove_unlocked(path: Path, *, is_folder: bool) -> None:
     access = os.O_RDONLY if is_folder else os.O_RDWR | os.O_NONBLOCK
     with contextlib.suppress(OSError):
@@ -337,11 +294,3 @@ def _remove_unlocked(path: Path, *, is_folder: bool) -> None:
                 path.unlink()
         finally:
             os.close(descriptor)
-
-
-def _is_encodable(name: str) -> bool:
-    try:
-        os.fsencode(name)
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -27,7 +27,7 @@ from tests.sources import (
 
 # The table of DESIGN, section 3: a package imports only from lower rows and from itself.
 TABLE = (
-    ("vocabulary", "shapes", "files", "file_bytes", "safetensors_metadata", "times"),
+    ("vocabulary", "shapes", "file_names", "files", "file_bytes", "safetensors_metadata", "times"),
     ("ops", "geometry", "json_files"),
     ("config", "types"),
     ("tables", "render", "tracking", "language"),

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from bevstack.file_names import path_inside, safe_name
 from bevstack.files import (
     naming,
-    path_inside,
     remove_leftovers,
     replacing,
     replacing_folder,
-    safe_name,
     scratch_folder,
     write_atomically,
     write_text_atomically,
@@ -265,3 +264,33 @@ def test_a_name_that_no_file_can_have_is_refused(
     with pytest.raises(ValueError, match=r"^image must (be the name|have at most 255)") as caught:
         path_inside(tmp_path, name, what="image", allow_outside=allow_outside)
     assert len(str(caught.value)) < 500
+
+
+def test_a_full_folder_is_replaced_on_request_alone(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        with replacing_folder(tmp_path / "drive", replaces_full=name == "b") as part:
+            (part / name).write_bytes(b"1")
+    assert os.listdir(tmp_path) == ["drive"] and os.listdir(tmp_path / "drive") == ["b"]
+    with pytest.raises(OSError) as caught, replacing_folder(tmp_path / "drive") as part:
+        (part / "c").write_bytes(b"1")
+    assert caught.value.filename == str(tmp_path / "drive")
+    assert os.listdir(tmp_path) == ["drive"] and os.listdir(tmp_path / "drive") == ["b"]
+
+
+def test_a_scratch_folder_that_cannot_be_removed_is_no_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bevstack.files.shutil.rmtree", fail)
+        with scratch_folder() as folder:
+            pass
+        assert folder.is_dir()
+    remove_leftovers(folder.parent)  # as the next process does
+    assert not folder.exists()
+    with monkeypatch.context() as patch, scratch_folder() as folder:
+        patch.setattr("bevstack.files.shutil.rmtree", lambda path, **_: os.rmdir(path))
+        patch.setattr("bevstack.files.os.close", fail)
+    assert not folder.exists()

@@ -268,7 +268,7 @@ def _draw(
     out: Path,
     console: Console,
 ) -> None:
-    from bevstack.files import safe_name
+    from bevstack.file_names import safe_name
     from bevstack.render import SheetStyle, write_animation, write_picture
     from bevstack.runtime.pictures import PictureOptions, draw_frame
     from bevstack.runtime.surroundings import SceneSurroundings

@@ -161,6 +161,8 @@ def _check_input(args: argparse.Namespace) -> None:
     args.results = args.results or args.file
     if not (args.split or args.scene or args.only_predicted):
         raise ValueError("--split, --scene or --only-predicted must be given; got none")
+    if args.against is not None and args.draws < 1:
+        raise ValueError(f"--draws must be at least 1 with --against; got {args.draws}")
 
 
 def _score(args: argparse.Namespace, results: Path, tables: Tables) -> Scored:

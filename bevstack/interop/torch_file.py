@@ -8,12 +8,13 @@ import mmap
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, BinaryIO, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bevstack.files import naming
 from bevstack.interop.pickle_machine import ForeignCallError, PickleFaultError
 from bevstack.interop.stored_tensors import Storage, StoredTensor, read_object
 from bevstack.interop.torch_archive import ArchiveFaultError, TorchArchive
@@ -83,7 +84,7 @@ def open_torch_file(path: Path, *, verify: bool = True) -> Iterator[TorchFile]:
             f"which is {kind[0]}: {kind[1]}"
         )
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        with path.open("rb") as file, _map(file, path) as data:
             yield _open(data, verify)
     except ForeignCallError as error:
         raise ValueError(
@@ -97,6 +98,11 @@ def open_torch_file(path: Path, *, verify: bool = True) -> Iterator[TorchFile]:
             f"published weights must be a whole file written by torch.save; got {path}, which is "
             f"damaged or of another kind ({reason}): download it again"
         ) from None
+
+
+def _map(file: BinaryIO, path: Path) -> mmap.mmap:
+    with naming(path, always=True):
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def _open(data: mmap.mmap, verify: bool) -> TorchFile:

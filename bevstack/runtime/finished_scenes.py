@@ -13,7 +13,8 @@ import torch
 from bevstack.evaluation.results.submission import write_submission
 from bevstack.evaluation.traffic.traffic_frames import writing_traffic_frames
 from bevstack.file_bytes import read_bytes
-from bevstack.files import naming, safe_name, write_text_atomically
+from bevstack.file_names import safe_name
+from bevstack.files import naming, write_text_atomically
 from bevstack.json_files import expect_object, parse_json, read_json
 from bevstack.runtime.predict_cues import CueOptions, copy_cues_part, describe_cues
 from bevstack.runtime.stream_protocol import FrameDetector

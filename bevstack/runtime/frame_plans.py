@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from bevstack.files import path_inside
+from bevstack.file_names import path_inside
 from bevstack.runtime.frames_table import FramesTable, ListedFrame, ListedImage, ListedVideo
 from bevstack.runtime.picture_times import (
     CameraPictures,

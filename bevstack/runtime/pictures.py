@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.evaluation.results.submission import read_submission
-from bevstack.files import safe_name
+from bevstack.file_names import safe_name
 from bevstack.geometry import invert_se3
 from bevstack.render import (
     Selection,

@@ -41,7 +41,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bevstack.datasets.images import read_image
-from bevstack.files import path_inside
+from bevstack.file_names import path_inside
 from bevstack.geometry.camera import check_intrinsics
 from bevstack.geometry.lenses import LENS_MODELS, Lens
 from bevstack.geometry.rig_plausibility import (

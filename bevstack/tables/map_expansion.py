@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bevstack.files import path_inside
+from bevstack.file_names import path_inside
 from bevstack.json_files import expect_list, expect_number, expect_object, read_json, shorten
 
 Points = NDArray[np.float64]  # (P, 2) metres, world frame

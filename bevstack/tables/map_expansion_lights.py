@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bevstack.files import path_inside
+from bevstack.file_names import path_inside
 from bevstack.json_files import expect_list, expect_number, expect_object, read_json
 from bevstack.tables.map_expansion import (
     MAX_BYTES,

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bevstack.files import path_inside
+from bevstack.file_names import path_inside
 from bevstack.json_files import shorten
 from bevstack.tables.cache import Records, open_records
 from bevstack.tables.classes import Classes, classes_of_categories, read_classes

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevstack.file_bytes import read_bytes
-from bevstack.files import path_inside
+from bevstack.file_names import path_inside
 from bevstack.json_files import read_json
 from bevstack.tables.map_expansion import read_lane_borders
 from bevstack.tables.names import LANE_TABLE

@@ -15,7 +15,7 @@ from bevstack.datasets.traffic_view.pictures import PictureSamples, PictureSet
 from bevstack.datasets.traffic_view.samples import stack_samples
 from bevstack.evaluation.baselines.color_blobs import find_color_blobs
 from bevstack.evaluation.traffic.picture_scores import PictureFigures
-from bevstack.files import path_inside
+from bevstack.file_names import path_inside
 from bevstack.models.build_traffic import traffic_model_with, traffic_section
 from bevstack.models.traffic.decode import decode
 from bevstack.tables.detected_pictures import labelled_image

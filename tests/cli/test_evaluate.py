@@ -125,6 +125,13 @@ def test_another_submission_is_checked_before_anything_is_written(
     assert not out.exists()
 
 
+def test_a_comparison_needs_draws(
+    whole_root: Path, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = evaluate(results, whole_root, "--against", str(results), "--draws", "0")
+    expect_refusal(capsys, code, "--draws must be at least 1 with --against; got 0")
+
+
 def test_results_without_a_box_are_noted(
     whole_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

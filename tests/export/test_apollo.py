@@ -171,11 +171,25 @@ def test_a_light_has_the_color_that_forbids_most(
     assert lights(dataclasses.replace(frame, cues=(other,)), 1) is None
 
 
+def test_an_earlier_export_is_replaced(tmp_path: Path) -> None:
+    frames = random_drive(tracks=True, seed=20, count=3)
+    write_apollo(tmp_path / "drive", frames)
+    write_apollo(tmp_path / "drive", frames[:1])
+    write_apollo(tmp_path / "new", frames[:1])
+    written = {
+        name: {file.name: file.read_text() for file in (tmp_path / name).iterdir()}
+        for name in ("drive", "new")
+    }
+    assert written["drive"] == written["new"] and len(written["new"]) < 5
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["drive", "new"]
+
+
 def test_wrong_input_is_one_sentence(tmp_path: Path) -> None:
     (frame,) = random_drive(tracks=True, seed=19, count=1)
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match=str(tmp_path)):
+    with pytest.raises(ValueError, match=f"got {tmp_path}, which holds 'file'"):
         write_apollo(tmp_path, [frame])
+    assert (tmp_path / "file").exists()
     large = np.arange(len(frame.objects)) + (1 << 31)
     assert len(large)
     objects = dataclasses.replace(frame.objects, identity=large)

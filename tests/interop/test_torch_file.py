@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import enum
+import errno
 import os
 import pathlib
 import subprocess
@@ -212,3 +213,16 @@ def test_functions_and_classes_of_any_name_are_not_called(
     save(content, tmp_path / "weights.pth")
     assert torch.equal(read_published(tmp_path / "weights.pth")["a"], torch.ones(1))
     assert not list(tmp_path.glob("planted*"))
+
+
+def test_a_file_that_cannot_be_mapped_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+    path = save({"a": torch.ones(2)}, tmp_path / "a.pth")
+    monkeypatch.setattr("bevstack.interop.torch_file.mmap.mmap", fail)
+    with pytest.raises(OSError) as caught:
+        read_published_file(path)
+    assert caught.value.filename == str(path)

@@ -12,7 +12,8 @@ import numpy as np
 from bevstack.datasets.image_sizes import image_sizes
 from bevstack.datasets.images import read_image
 from bevstack.datasets.readiness.findings import Finding, summarise_faults
-from bevstack.files import naming, path_inside
+from bevstack.file_names import path_inside
+from bevstack.files import naming
 from bevstack.json_files import (
     expect_integer,
     expect_list,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
-from bevstack.files import path_inside
+from bevstack.file_names import path_inside
 
 MAX_EXPANSION = 50  # unpacked bytes for a byte of a gzipped archive; nuScenes' tables need 7
 MIN_LIMIT_BYTES = 1 << 26  # small archives of tables may expand more

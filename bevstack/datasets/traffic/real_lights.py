@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevstack.datasets.images import read_image
-from bevstack.files import path_inside
+from bevstack.file_names import path_inside
 from bevstack.types.labelled_images import LabelledImage
 
 MAX_SKEW_DEG = 10.0  # of a picture that is used in training

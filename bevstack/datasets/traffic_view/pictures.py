@@ -27,7 +27,7 @@ from bevstack.datasets.traffic_view.augmentation import TrafficAugmentation
 from bevstack.datasets.traffic_view.front_view import FRONT, Crop, FrontCamera, whole_crop
 from bevstack.datasets.traffic_view.labels import ElementIndex
 from bevstack.datasets.traffic_view.samples import TrafficSample, prepare_sample
-from bevstack.files import path_inside
+from bevstack.file_names import path_inside
 from bevstack.types.labelled_images import LabelledImage
 from bevstack.types.traffic import LAMP, TrafficElement
 from bevstack.types.traffic_batch import BOX_KINDS, LAMP_ONLY, LIGHT, SIGN

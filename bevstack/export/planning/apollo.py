@@ -9,6 +9,7 @@ message: they stand in ``extension.json``.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -23,6 +24,7 @@ from bevstack.types.cues import TrafficCue
 
 MODULE = "bevstack"
 EXTENSION_NAME = "extension.json"
+_FILE_NAME = re.compile(r"(obstacles|lights|prediction)_\d{6,}\.pb\.txt|extension\.json")
 _MAX_ID = (1 << 31) - 1  # of an int32
 # PerceptionObstacle.Type and SubType.
 TYPES = MappingProxyType(
@@ -50,17 +52,20 @@ class Name(NamedTuple):
 
 
 def write_apollo(path: Path, frames: Sequence[PlanningFrame]) -> int:
-    """Write the frames of one drive into a new folder, and return the number of messages.
+    """Write the frames of one drive into a folder, and return the number of messages.
 
-    Detections get ids that count up over the drive, so that none is used twice.
+    Detections get ids that count up over the drive, so that none is used twice. A folder that an
+    earlier export wrote is replaced.
 
     Raises:
-        OSError: the folder holds files or cannot be written.
-        ValueError: the frames are not of one drive in order of time, or an id is too large.
+        OSError: the folder cannot be written.
+        ValueError: the frames are not of one drive in order of time, an id is too large, or the
+            folder holds files that are not of this format.
     """
     check_one_drive(frames)
+    _check_folder(path)
     count, next_id = 0, 0
-    with replacing_folder(path) as folder:
+    with replacing_folder(path, replaces_full=True) as folder:
         for number, frame in enumerate(frames):
             ids = obstacle_ids(frame, next_id)
             next_id += len(ids)
@@ -75,6 +80,17 @@ def write_apollo(path: Path, frames: Sequence[PlanningFrame]) -> int:
                     count += 1
         _write(folder / EXTENSION_NAME, extension_document(frames))
     return count
+
+
+def _check_folder(path: Path) -> None:
+    """Check that nothing but an earlier export would be replaced."""
+    names = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
+    foreign = [name for name in names if not _FILE_NAME.fullmatch(name)]
+    if foreign:
+        raise ValueError(
+            f"a folder for Apollo messages must be new, empty or an earlier export; got {path}, "
+            f"which holds {foreign[0]!r}: give another folder"
+        )
 
 
 def _write(path: Path, text: str) -> None:
