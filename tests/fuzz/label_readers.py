@@ -20,7 +20,7 @@ from bevstack.datasets.traffic.lisa import COLUMNS
 from bevstack.datasets.traffic.openlane_v2 import read_openlane_frame
 from bevstack.tables.picture_elements import read_picture_elements, write_picture_elements
 from tests.datasets.traffic import published
-from tests.fuzz import mutations
+from tests.fuzz import label_kinds, mutations
 from tests.fuzz.kinds import anything, members
 from tests.fuzz.reader import Reader, start_with, write_file
 from tests.fuzz.schema import integer, listing, mapping, null, number, one_of, record, text
@@ -193,7 +193,7 @@ def _json_reader(name: str, file: str, *starts: Any, kind: Any = None) -> Reader
 
 
 LABEL_READERS = (
-    _json_reader("bstld", "train.yaml", _BSTLD),
+    _json_reader("bstld", "train.yaml", _BSTLD, kind=label_kinds.BSTLD),
     _json_reader(
         "bdd100k", "det.json", published.bdd100k(), {"frames": published.bdd100k("R")}, kind=BDD100K
     ),
@@ -212,9 +212,27 @@ LABEL_READERS = (
         read=_read_elements,
         kind=ELEMENTS,
     ),
-    Reader(name="lisa", start=start_with(_LISA), mutate=_json, read=_read_lisa),
-    Reader(name="s2tld", start=start_with(_S2TLD), mutate=_json, read=_read_s2tld),
-    Reader(name="yolo", start=start_with(_YOLO), mutate=_json, read=_read_yolo),
+    Reader(
+        name="lisa", start=start_with(_LISA), mutate=_json, read=_read_lisa, kind=label_kinds.lisa
+    ),
+    Reader(
+        name="s2tld",
+        start=start_with(_S2TLD),
+        mutate=_json,
+        read=_read_s2tld,
+        kind=label_kinds.s2tld,
+    ),
+    Reader(
+        name="yolo", start=start_with(_YOLO), mutate=_json, read=_read_yolo, kind=label_kinds.yolo
+    ),
+    *(
+        Reader(name=name, start=start_with(start), mutate=_json, read=read_one, kind=kind)
+        for name, start, read_one, kind in (
+            ("lisa", _LISA, _read_lisa, label_kinds.lisa),
+            ("s2tld", _S2TLD, _read_s2tld, label_kinds.s2tld),
+            ("yolo", _YOLO, _read_yolo, label_kinds.yolo),
+        )
+    ),
     Reader(
         name="bstld_bytes",
         start=start_with(published.BSTLD.encode()),

@@ -41,7 +41,7 @@ from bevstack.tables.traffic_elements import read_lanes, read_traffic_elements
 from bevstack.tables.traffic_states import read_ego_lanes, read_timelines
 from bevstack.training.jsonl import read_jsonl
 from tests.evaluation.traffic import traffic_samples
-from tests.fuzz import documents, kinds, mutations
+from tests.fuzz import documents, kinds, mutations, table_kinds
 from tests.fuzz.binary_readers import BINARY_READERS
 from tests.fuzz.label_readers import LABEL_READERS
 from tests.fuzz.map_readers import MAP_READERS
@@ -264,7 +264,13 @@ READERS = (
         kind=kinds.TRACKS,
     ),
     Reader(name="splits", start=_start_splits, mutate=_json, read=_read_splits, kind=kinds.SPLITS),
-    Reader(name="tables", start=_start_tables, mutate=_mutate_rows, read=_read_tables),
+    Reader(
+        name="tables",
+        start=_start_tables,
+        mutate=_mutate_rows,
+        read=_read_tables,
+        kind=table_kinds.table,
+    ),
     Reader(
         name="traffic_elements",
         start=start_with(documents.traffic_elements()),
@@ -305,6 +311,7 @@ READERS = (
         start=start_with(documents.finished(GENERATOR_VERSION, WorldSpec().to_json())),
         mutate=_json,
         read=_read_finished,
+        kind=table_kinds.FINISHED,
     ),
     Reader(
         name="official_manifest",

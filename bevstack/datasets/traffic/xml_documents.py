@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,8 @@ from bevstack.json_files import shorten
 
 MAX_BYTES = 1 << 22
 _MAX_DEPTH = 16
+# Python's float() also takes 1_0, digits of other scripts, and names such as "inf".
+_DECIMAL = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 
 
 @dataclass
@@ -53,10 +56,9 @@ def parse_number(where: str, text: object) -> float:
     Raises:
         ValueError: the text is no finite number.
     """
-    try:
-        value = float(text) if isinstance(text, str) and len(text) <= 64 else float("nan")
-    except ValueError:
-        value = float("nan")
+    value = float("nan")
+    if isinstance(text, str) and len(text) <= 64 and _DECIMAL.fullmatch(text):
+        value = float(text)
     if not abs(value) < 1e12:
         raise ValueError(f"{where} must be a finite number; got {shorten(text)}")
     return value

@@ -13,6 +13,7 @@ import pytest
 from bevstack.datasets.traffic import read
 from bevstack.datasets.traffic.labels import OCCLUDED_VISIBILITY, light_attribute
 from bevstack.datasets.traffic.openlane_v2 import read_openlane_frame
+from bevstack.datasets.traffic.xml_documents import parse_number
 from bevstack.types.traffic import Lamp
 from bevstack.vocabulary import ROAD_SIGN, TRAFFIC_ELEMENT_ATTRIBUTES
 from tests.datasets.traffic import published
@@ -230,3 +231,10 @@ def test_a_light_of_unknown_colour_has_the_attribute_of_its_arrow() -> None:
         )
     ]
     assert names == ["turn_left", "red", "unknown", "unknown", "unknown"]
+
+
+@pytest.mark.parametrize("text", ["1_0", "\u0661", "inf", "0x1", "1e", "", None, 5])
+def test_numbers_are_plain_decimal_text(text: object) -> None:
+    with pytest.raises(ValueError, match="a side must be a finite number; got"):
+        parse_number("a side", text)
+    assert [parse_number("a side", good) for good in (" 1.5 ", "-2", ".5e1")] == [1.5, -2.0, 5.0]
