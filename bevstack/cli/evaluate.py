@@ -3,6 +3,7 @@
 The scores equal those of nuscenes-devkit 1.2 to the last bit and take seconds; the devkit is not
 needed. The command writes metrics_summary.json and metrics_details.json in the devkit's format.
 With --tracking it scores tracks by AMOTA, also as the devkit does.
+With --corruptions it predicts with the given weights, under corrupted images, and scores that.
 With --openlane it scores lanes, lights, signs and their topology as OpenLane-V2 does.
 """
 
@@ -12,6 +13,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bevstack.cli.evaluate_corruptions import add_corruptions, run_corruptions
 from bevstack.cli.evaluate_pictures import add_picture_scores, run_pictures
 from bevstack.cli.evaluate_tracks import add_tracking, run_tracking
 from bevstack.cli.evaluate_traffic import (
@@ -56,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_openlane(parser)
     add_traffic(parser)
     add_picture_scores(parser)
+    add_corruptions(parser)
     parser.add_argument(
         "--out",
         type=Path,
@@ -114,6 +117,8 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.openlane is not None:
         return run_openlane(args)
+    if args.corruptions is not None:
+        return run_corruptions(args)
     if args.pictures is not None or args.elements is not None:
         return run_pictures(args)
     if args.traffic is not None:
@@ -152,6 +157,10 @@ def _check_input(args: argparse.Namespace) -> None:
     """Check the options that depend on each other; afterwards ``--results`` is set."""
     if args.truth is not None:
         raise ValueError("--truth must be given with --openlane; got no --openlane")
+    for option in ("weights", "reference", "as_published", "health", "mirror", "track"):
+        if getattr(args, option):
+            name = "--" + option.replace("_", "-")
+            raise ValueError(f"{name} must be given with --corruptions; got no --corruptions")
     for option in ("nuscenes", "version"):
         if getattr(args, option) is None:
             raise ValueError(f"--{option} must be given; got none")

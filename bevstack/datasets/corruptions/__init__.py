@@ -1,0 +1,18 @@
+"""Corruptions of camera images: weather, light, blur, colours and lost cameras."""
+
+from bevstack.datasets.corruptions.catalogue import (
+    CORRUPTIONS,
+    LEVELS,
+    Corruption,
+    find_corruptions,
+)
+from bevstack.datasets.corruptions.frames import corrupt_frame, lost_cameras
+
+__all__ = [
+    "CORRUPTIONS",
+    "LEVELS",
+    "Corruption",
+    "corrupt_frame",
+    "find_corruptions",
+    "lost_cameras",
+]

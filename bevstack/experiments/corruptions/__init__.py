@@ -1,0 +1,1 @@
+"""The RoboBEV benchmark of corrupted images, made while a detector is scored."""

@@ -1,0 +1,149 @@
+"""The benchmark of corrupted images on a small world, with the packaged weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bevstack.cli.main import main
+from bevstack.datasets.corruptions import CORRUPTIONS, LEVELS
+from bevstack.experiments.corruptions import benchmark
+from bevstack.experiments.corruptions.frames import CorruptedFrames, share_of_cameras
+from bevstack.runtime.shipped import weights_path
+from tests.small_world import SPEC, dataset, small_world
+
+NAMES = ("FrameLost", "Brightness")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_world(tmp_path_factory)
+
+
+def make_options(root: Path, out: Path, **changes: Any) -> benchmark.CorruptionOptions:
+    values: dict[str, Any] = {
+        "model": weights_path("tiny_cpu_t4"),
+        "nuscenes": root,
+        "version": SPEC.version,
+        "scenes": [dataset(root, "synth_val").scene_names[0]],
+        "corruptions": tuple(CORRUPTIONS[name] for name in NAMES),
+        "out": out,
+    }
+    return benchmark.CorruptionOptions(**values | changes)
+
+
+@pytest.fixture(scope="module")
+def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run the benchmark once; the scene has three samples."""
+    out = tmp_path_factory.mktemp("corruptions")
+    lines: list[str] = []
+    benchmark.score_corruptions(make_options(root, out), lines.append)
+    names = ["clean", *(f"{name}_{level}" for name in NAMES for level in LEVELS)]
+    assert [line.split()[0] for line in lines] == names
+    assert not list((out / "results").iterdir())
+    return out
+
+
+def test_file_has_all_figures_rates_and_the_share_of_cameras(root: Path, finished: Path) -> None:
+    content = json.loads((finished / "corruptions.json").read_text())
+    clean = content["clean"]
+    assert clean["NDS"] > 0.1 and list(content["corruptions"]) == list(NAMES)
+    for name, row in content["corruptions"].items():
+        scores = [row[level]["NDS"] for level in LEVELS]
+        assert row["RR"] == pytest.approx(sum(scores) / (3 * clean["NDS"])) and row["CE"] is None
+        assert scores[0] != clean["NDS"] and len(set(scores)) == 3, name
+        assert all(len(row[level]["classes"]) == 10 for level in LEVELS)
+    rates = [row["RR"] for row in content["corruptions"].values()]
+    assert content["mRR"] == pytest.approx(sum(rates) / 2) and content["mCE"] is None
+    lost = content["corruptions"]["FrameLost"]
+    assert 0 <= lost["hard"]["cameras"] <= lost["easy"]["cameras"] < 1
+    assert content["corruptions"]["Brightness"]["hard"]["cameras"] == 1
+    assert content["data"]["samples"] == 3 and len(content["model"]["sha256"]) == 64
+
+
+def test_finished_runs_are_reused_and_missing_ones_give_the_same_figures(
+    root: Path, finished: Path
+) -> None:
+    path = finished / "corruptions.json"
+    before = json.loads(path.read_text())
+    (finished / "runs" / "FrameLost_moderate.json").unlink()
+    lines: list[str] = []
+    after = benchmark.score_corruptions(make_options(root, finished), lines.append)
+    assert [line.split()[0] for line in lines if "already" not in line] == ["FrameLost_moderate"]
+    for content in (before, after):
+        content["corruptions"]["FrameLost"]["moderate"]["seconds"] = 0
+    assert json.loads(json.dumps(after)) == before
+
+
+def test_reference_itself_has_an_mce_of_one(root: Path, finished: Path) -> None:
+    path = finished / "corruptions.json"
+    content = benchmark.score_corruptions(
+        make_options(root, finished, reference=path), lambda line: None
+    )
+    assert content["mCE"] == 1 and content["reference"] == "tiny_cpu_t4.safetensors"
+    assert {row["CE"] for row in content["corruptions"].values()} == {1.0}
+
+
+def test_runs_of_other_options_and_other_references_are_refused(
+    root: Path, finished: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="must be of this model and these data; got differences"):
+        benchmark.score_corruptions(make_options(root, finished, as_published=True), print)
+    path = finished / "corruptions.json"
+    with pytest.raises(ValueError, match="must have as_published True, as this run; got False"):
+        options = make_options(root, tmp_path, as_published=True, reference=path)
+        benchmark.score_corruptions(options, print)
+    other = [dataset(root, "synth_val").scene_names[1]]
+    with pytest.raises(ValueError, match="must have samples_sha256"):
+        benchmark.score_corruptions(
+            make_options(root, tmp_path, scenes=other, reference=path), print
+        )
+    with pytest.raises(ValueError, match="must have the field 'Fog'"):
+        benchmark.score_corruptions(
+            make_options(root, tmp_path, corruptions=(CORRUPTIONS["Fog"],), reference=path), print
+        )
+
+
+def test_share_of_cameras_is_that_of_the_corrupted_frames(root: Path) -> None:
+    samples = dataset(root, "synth_val")
+    for name in ("CameraCrash", "FrameLost", "Snow"):
+        corruption = CORRUPTIONS[name]
+        corrupted = CorruptedFrames(samples, corruption, level="easy")
+        images = [i for n in range(len(samples)) for i in corrupted.frame(n).images]
+        share = sum(image is not None for image in images) / len(images)
+        assert share_of_cameras(samples, corruption, "easy") == pytest.approx(share)
+
+
+def test_command_prints_the_table_of_finished_runs(
+    root: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene = dataset(root, "synth_val").scene_names[0]
+    where = ["--nuscenes", str(root), "--version", SPEC.version, "--scene", scene]
+    command = ["evaluate", "--corruptions", "brightness,FrameLost", "--weights", "tiny_cpu_t4"]
+    command += [*where, "--device", "cpu", "--out", str(finished)]
+    assert main(command) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    starts = [line[0] for line in lines if line]
+    assert starts.count("Brightness") == 1 and starts.count("FrameLost") == 4  # costs of levels
+    assert ["note:", "CE", "needs", "--reference,"] in [line[:4] for line in lines]
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["format"] == "bevstack-corruptions-1"
+
+
+def test_unfit_options_are_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ["--nuscenes", str(root), "--version", SPEC.version, "--split", "synth_val"]
+    weights = ["--weights", "tiny_cpu_t4", "--out", "x"]
+    for options, wanted in (
+        (["--corruptions", "all", *where], "--weights must be given with --corruptions"),
+        (["--corruptions", "all", *weights, *where[:4]], "--split or --scene must be given"),
+        (["--corruptions", "Snou", *weights, *where], "did you mean Snow"),
+        (["--corruptions", "all", *weights, *where, "r.json"], "without a results file"),
+        (["--corruptions", "all", *weights, *where, "--groups"], "must be given without --groups"),
+        (["r.json", *where, "--health"], "--health must be given with --corruptions"),
+        (["r.json", *where, "--weights", "w"], "--weights must be given with --corruptions"),
+    ):
+        assert main(["evaluate", *options]) == 2, options
+        assert wanted in capsys.readouterr().err, options
