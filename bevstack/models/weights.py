@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -139,6 +142,8 @@ def _read(path: Path, verify: bool) -> tuple[dict[str, Tensor], dict[str, str], 
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, KeyError, TypeError, RuntimeError, ValueError) as error:
         raise DamagedWeightsError(_fault(path, error)) from None
+    except OSError as error:
+        raise _named(path, error) from None
     stored = metadata.pop(CHECKSUM_KEY, None)
     packaged = find_packaged(path) if stored is None else None
     if packaged is not None:
@@ -147,6 +152,19 @@ def _read(path: Path, verify: bool) -> tuple[dict[str, Tensor], dict[str, str], 
     elif stored is not None and verify and compute_checksum(tensors, metadata) != stored:
         raise DamagedWeightsError(_mismatch(path, "that it was written with"))
     return tensors, metadata, stored is not None or packaged is not None
+
+
+def _named(path: Path, error: OSError) -> OSError:
+    """Return the error with its number and the file, which safetensors leaves out or mistakes.
+
+    It calls every file that it cannot open missing.
+    """
+    stated = re.search(r"\(os error (\d+)\)", str(error))
+    number = int(stated[1]) if stated else error.errno
+    if number is None or number == errno.ENOENT:
+        with path.open("rb"):  # raises the cause, if it lasts
+            number = errno.EIO
+    return OSError(number, os.strerror(number), str(path))
 
 
 def _mismatch(path: Path, origin: str) -> str:

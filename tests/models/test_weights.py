@@ -227,3 +227,24 @@ def test_files_of_other_kinds_are_named(tmp_path: Path, content: bytes, kind: st
     with pytest.raises(ValueError, match=kind) as caught:
         read_safetensors(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [
+        (OSError("Cannot allocate memory (os error 12)"), errno.ENOMEM),
+        (FileNotFoundError("No such file or directory: somewhere"), errno.EIO),
+    ],
+)
+def test_an_error_of_the_disk_names_the_file_and_the_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, number: int
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error  # as safetensors does, without a number and without a name
+
+    path = tmp_path / "a.safetensors"
+    save_file(TENSORS, path)
+    monkeypatch.setattr("bevstack.models.weights.safe_open", fail)
+    with pytest.raises(OSError) as caught:
+        read_safetensors(path)
+    assert (caught.value.errno, caught.value.filename) == (number, str(path))
