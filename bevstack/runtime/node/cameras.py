@@ -14,6 +14,9 @@ from bevstack.runtime.node.windows import Arrival
 _RECENT_US = 1_000_000  # a fault is shown for this long
 _KEPT_IMAGES = 10
 _RATE_OVER = 10  # images
+_LONGEST_NAME = 60  # of a frame in a message
+_IN_A_ROW = 2  # windows: one alone may be chance
+_EXPLAINED_BY = ("late", "out_of_order", "stale", "rejected")  # an image that did come
 
 
 class InputState(Enum):
@@ -77,6 +80,7 @@ class CameraStatus:
     used: int
     faults: Mapping[str, int]  # number of images by the state that they had
     calibration_changes: int
+    frame_fault: str = ""  # images and calibration name different frames
 
 
 @dataclass
@@ -100,12 +104,17 @@ class CameraInput:
     _images: dict[int, Image] = field(default_factory=dict)
     _arrivals_us: deque[int] = field(default_factory=lambda: deque(maxlen=_RATE_OVER))
     _faults: dict[InputState, tuple[int, str]] = field(default_factory=dict)  # time, reason
+    _image_frame: str | None = None  # of the last good image
+    _absence: tuple[InputState, int, str] | None = None  # state, time, reason
+    _absent: int = 0  # windows in a row without an image
+    _lagging: int = 0  # windows in a row with an image that came after the other cameras'
 
     def clear(self) -> None:
         """Forget images and faults, at the start of another drive."""
         self._images.clear()
         self._arrivals_us.clear()
         self._faults.clear()
+        self._absence, self._absent, self._lagging = None, 0, 0
 
     def set_info(self, info: CameraInfo, *, rectified: bool) -> None:
         """Take a calibration; one that is known already changes nothing.
@@ -122,10 +131,12 @@ class CameraInput:
     def arrived(self, now_us: int) -> None:
         """Count an image, whatever comes of it."""
         self.received += 1
+        self._absent = 0
         self._arrivals_us.append(now_us)
 
     def keep(self, image: Image) -> None:
         """Keep an image for its window."""
+        self._image_frame = image.frame_id
         self._images[image.timestamp_us] = image
         while len(self._images) > _KEPT_IMAGES:
             del self._images[min(self._images)]
@@ -142,6 +153,27 @@ class CameraInput:
         """Record a fault."""
         self.counts[state] += 1
         self._faults[state] = (now_us, reason)
+        if state.value in _EXPLAINED_BY:
+            self._absence = None  # the image was not missing
+
+    def absent(self, now_us: int) -> None:
+        """Record a window without an image of this camera: it is late, or missing if it goes on."""
+        self._absent += 1
+        self.counts[InputState.MISSING] += 1
+        if self._absent < _IN_A_ROW or not self._is_overdue(now_us):
+            reason = "no image came in time for the last window"
+            if self._absence is None or self._absence[0] is not InputState.MISSING:
+                self._absence = (InputState.LATE, now_us, reason)
+            return
+        reason = f"no image on {self.topic} in {self._absent} windows: check the camera"
+        self._absence = (InputState.MISSING, now_us, f"{reason} and its driver")
+
+    def lag(self, lag_us: int, limit_us: float, now_us: int) -> None:
+        """Record a window whose image came this much later than those of the other cameras."""
+        self._lagging = self._lagging + 1 if lag_us > limit_us else 0
+        if self._lagging >= _IN_A_ROW:
+            reason = f"images come {lag_us / 1000:.0f} ms later than those of the other cameras"
+            self.fault(InputState.LATE, f"{reason}, which wait: check the driver", now_us)
 
     def status(self, now_us: int, silent_us: int) -> CameraStatus:
         """Return the state: the most severe fault of the last second, or silence."""
@@ -151,6 +183,8 @@ class CameraInput:
             for state, (at_us, reason) in self._faults.items()
             if now_us - at_us <= _RECENT_US
         ]
+        if self._absence is not None and now_us - self._absence[1] <= _RECENT_US:
+            found.append((self._absence[0], self._absence[2]))
         if age_us is None or age_us > silent_us:
             since = "yet" if age_us is None else f"for {age_us / 1e6:.1f} s"
             found.append(
@@ -173,7 +207,27 @@ class CameraInput:
                 for state, count in sorted(self.counts.items(), key=lambda item: item[0].severity)
             },
             calibration_changes=self.calibration_changes,
+            frame_fault=self._frame_fault(),
         )
+
+    def _frame_fault(self) -> str:
+        """Return a warning if the images name another frame than the calibration; else ""."""
+        if self.calibration is None or self._image_frame is None:
+            return ""
+        image, own = self._image_frame, self.calibration.info.frame_id
+        if image.lstrip("/") == own.lstrip("/"):
+            return ""
+        return (
+            f"{self.name}: header.frame_id must be the same in images and camera_info; got "
+            f"{image[:_LONGEST_NAME]!r} and {own[:_LONGEST_NAME]!r}, which counts: check the topics"
+        )
+
+    def _is_overdue(self, now_us: int) -> bool:
+        """Return True if two images should have come by the camera's own rate."""
+        times = self._arrivals_us
+        if len(times) < 2:
+            return bool(times)
+        return now_us - times[-1] > 2 * (times[-1] - times[0]) / (len(times) - 1)
 
     def _rate_hz(self) -> float | None:
         if len(self._arrivals_us) < 2:

@@ -156,7 +156,7 @@ class NodeCore:
     def advance(self, now_us: int) -> None:
         """Move the node's clock; a jump starts another drive."""
         before = self._now_us
-        self._now_us = now_us
+        self._now_us = self.motion.now_us = now_us
         if before is None:
             return
         if now_us < before - BACK_US:
@@ -171,6 +171,7 @@ class NodeCore:
         self._take_up_parameters()
         windows = self._synchroniser.close_due(now_us, self.motion.poses_until_us)
         self.counts.windows += len(windows)
+        self.counts.dropped = self._synchroniser.dropped
         return windows
 
     @locked
@@ -189,8 +190,7 @@ class NodeCore:
     def skip(self, window: Window) -> None:
         """Drop a window, because a newer one is due."""
         self.counts.skipped += 1
-        for name, stamp_us in window.stamps_us.items():
-            self.cameras[name].take(stamp_us)
+        self._drop(window)
 
     def step(self, window: Window, now_us: int) -> StepResult | None:
         """Run a window; None if there is no result, for a reason that is recorded."""
@@ -219,9 +219,16 @@ class NodeCore:
     @locked
     def is_too_old(self, result: StepResult, now_us: int) -> bool:
         """Return True, and count it, if a result must not be published any more."""
-        too_old = now_us - result.timestamp_us > self.parameters.microseconds("max_age_ms")
+        return self._is_old(result.timestamp_us, now_us)
+
+    def _is_old(self, time_us: int, now_us: int) -> bool:
+        too_old: bool = now_us - time_us > self.parameters.microseconds("max_age_ms")
         self.counts.too_old += too_old
         return too_old
+
+    def _drop(self, window: Window) -> None:
+        for name, stamp_us in window.stamps_us.items():
+            self.cameras[name].take(stamp_us)
 
     def _fault_of_stamp(self, stamp_us: int, now_us: int) -> tuple[InputState, str] | None:
         age_us = now_us - stamp_us
@@ -247,9 +254,14 @@ class NodeCore:
         if self._last_us is not None and time_us <= self._last_us:
             self.skip(window)
             return None
+        if self._is_old(time_us, now_us):
+            self._drop(window)
+            return None
         for name in self._synchroniser.expected(now_us) - window.stamps_us.keys():
-            reason = f"no image in the window of {window.first_us / 1e6:.3f} s"
-            self.cameras[name].fault(InputState.LATE, reason, now_us)
+            self.cameras[name].absent(now_us)
+        limit_us = self.parameters.microseconds("late_after_ms")
+        for name, lag_us in window.lags_us().items():
+            self.cameras[name].lag(lag_us, limit_us, now_us)
         if not self._drive:
             self._drive = f"drive {self.counts.restarts} at {window.first_us}"
         return gather(

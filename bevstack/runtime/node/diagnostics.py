@@ -121,7 +121,7 @@ class Diagnostician:
             message,
             *self._stages(result),
             ("steps", counts.steps),
-            ("skipped", counts.skipped),
+            ("skipped", counts.skipped + counts.dropped),
             ("without_camera", counts.blind),
             ("refused", counts.refused),
             ("too_old", counts.too_old),
@@ -130,10 +130,9 @@ class Diagnostician:
         )
 
     def _stages(self, result: StepResult | None) -> Iterator[tuple[str, object]]:
-        known = self.times and result is not None
-        for stage in ("images", "model", "tracking", "total"):
-            value = f"{result.times_ms[stage]:.1f}" if known and result else _NOT_KNOWN
-            yield f"{stage}_ms", value
+        times_ms = result.times_ms if self.times and result is not None else {}
+        for stage in ("images", "model", "tracking", "total", "cycle"):
+            yield f"{stage}_ms", f"{times_ms[stage]:.1f}" if stage in times_ms else _NOT_KNOWN
 
     def _motion(self, now_us: int) -> Status:
         motion, faults = self.core.motion, self.core.faults
@@ -162,7 +161,8 @@ class Diagnostician:
 
     def _calibration(self, cameras: list[CameraStatus]) -> Status:
         changes = sum(camera.calibration_changes for camera in cameras)
-        rig = self.core.faults.rig
+        frames = [camera.frame_fault for camera in cameras if camera.frame_fault]
+        rig = self.core.faults.rig or (frames[0] if frames else "")
         level = WARN if rig or changes else OK
         message = rig or (f"{changes} changes since the start" if changes else "constant")
         return self._status(

@@ -57,8 +57,8 @@ class Lifecycle:
     """State of a node, changed by transitions.
 
     Args:
-        work: what each transition does, by its label. If it raises a ``ValueError`` or ``OSError``,
-            the state stays as it was, and the reason is kept.
+        work: what each transition does, by its label. If it raises a ``ValueError``, ``OSError``,
+            ``RuntimeError`` or ``MemoryError``, the state stays, and the reason is kept.
         listener: is called after each transition that succeeded.
     """
 
@@ -84,7 +84,7 @@ class Lifecycle:
         transition = possible[label]
         try:
             self._work.get(label, _nothing)()
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:
             self.reason = f"{label} failed: {' '.join(str(error).split())}"
             return Change(self.state, self.reason)
         self.state, self.reason = transition.goal, ""

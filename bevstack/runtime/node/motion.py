@@ -10,6 +10,7 @@ from bevstack.runtime.node.parameters import Parameters
 from bevstack.runtime.node.transforms import PoseBuffer, PoseGap, StaticTree, pose_from_parts
 
 STANDING = "none"
+_AHEAD_US, _BEHIND_US = 500_000, 10_000_000  # of a pose's stamp, from the node's time
 
 
 class Motion:
@@ -27,6 +28,7 @@ class Motion:
         self.poses = PoseBuffer(
             max_extrapolation_s=1e-6 * parameters.microseconds("max_extrapolation_ms")
         )
+        self.now_us: int | None = None  # the node's time; None: it has not started
         self.last_error = ""
         self.errors = self.gaps = self.static_changes = 0
 
@@ -41,7 +43,7 @@ class Motion:
         try:
             self._check_frames(message.parent, message.child)
             pose = pose_from_parts("odometry", message.translation_m, message.rotation_wxyz)
-            self.poses.add(message.timestamp_us, pose)
+            self._add("odometry", message.timestamp_us, pose)
         except ValueError as error:
             self._count(error)
 
@@ -57,7 +59,7 @@ class Motion:
             elif self.source == "tf" and parent == self.odom_frame:
                 child_from_base = self.fixed.lookup(child, self.base_frame)
                 if child_from_base is not None:
-                    self.poses.add(message.timestamp_us, pose @ child_from_base)
+                    self._add(what, message.timestamp_us, pose @ child_from_base)
         except ValueError as error:
             self._count(error)
 
@@ -77,6 +79,16 @@ class Motion:
     def ego_from_optical(self, frame_id: str) -> Tensor | None:  # (4, 4)
         """Return the place of a camera's frame on the vehicle; None if it is not known."""
         return self.fixed.lookup(self.base_frame, frame_id.lstrip("/"))
+
+    def _add(self, what: str, timestamp_us: int, world_from_ego: Tensor) -> None:
+        """Keep a pose; one of another time would push all good ones out."""
+        ahead_us = 0 if self.now_us is None else timestamp_us - self.now_us
+        if not -_BEHIND_US <= ahead_us <= _AHEAD_US:
+            raise ValueError(
+                f"stamp of {what} must be near the node's time; got {ahead_us / 1e6:+.1f} s: "
+                "synchronise the clocks, or set use_sim_time and play bags with --clock"
+            )
+        self.poses.add(timestamp_us, world_from_ego)
 
     def _check_frames(self, parent: str, child: str) -> None:
         if (parent.lstrip("/"), child.lstrip("/")) != (self.odom_frame, self.base_frame):

@@ -88,6 +88,9 @@ DECLARED: tuple[Parameter, ...] = (
     _number("max_camera_time_diff_ms", 60.0, (0, 500), "largest difference of stamps in a window"),
     _number("max_extrapolation_ms", 50.0, (0, 1_000), "pose beyond the newest one's time"),
     _number("max_age_ms", 1_000.0, (1, 60_000), "older results are not published"),
+    _number(
+        "late_after_ms", 40.0, (1, 10_000), "images that come this much after the rest: a warning"
+    ),
     _number("silent_after_ms", 1_000.0, (10, 60_000), "a camera without images is missing then"),
     _number("score_threshold", 0.0, (0, 1), "boxes and tracks below it are not published"),
     _number("diagnostics_rate_hz", 2.0, (1, 10), "rate of /diagnostics"),
@@ -104,6 +107,7 @@ DECLARED: tuple[Parameter, ...] = (
         choices=("map", "hash"),
     ),
 )
+QOS_OVERRIDES = "qos_overrides."  # as ROS 2 names them
 _BY_NAME: Mapping[str, Parameter] = MappingProxyType({p.name: p for p in DECLARED})
 
 
@@ -119,6 +123,7 @@ class Parameters:
 
     def __init__(self, values: Mapping[str, object] | None = None) -> None:
         self._values: dict[str, Value] = {p.name: p.default for p in DECLARED}
+        self._overrides: dict[str, object] = {}
         self._is_configured = False
         for name, value in (values or {}).items():
             self.set(name, value)
@@ -147,6 +152,9 @@ class Parameters:
         Raises:
             ValueError: the name is unknown, the value is wrong, or the parameter is read-only.
         """
+        if name.startswith(QOS_OVERRIDES) and not self._is_configured:
+            self._overrides[name.removeprefix(QOS_OVERRIDES)] = value
+            return
         declared = _BY_NAME.get(name)
         if declared is None:
             near = difflib.get_close_matches(name, _BY_NAME, n=2)
@@ -159,6 +167,11 @@ class Parameters:
                 "it again with the value in its file"
             )
         self._values[name] = converted
+
+    @property
+    def qos_overrides(self) -> Mapping[str, object]:
+        """Return the given values by TOPIC.subscription.POLICY or TOPIC.publisher.POLICY."""
+        return MappingProxyType(self._overrides)
 
     @property
     def reference_camera(self) -> str:
@@ -204,8 +217,7 @@ class Parameters:
 def read_parameters(path: Path, node_name: str = "bevstack") -> Parameters:
     """Read a file of parameters as ``ros2 run --params-file`` takes it.
 
-    Sections ``/**`` and those of the node are read, the latter last. A setting of ROS' own, such as
-    ``qos_overrides``, is left out.
+    Sections ``/**`` and those of the node are read, the latter last.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -230,9 +242,8 @@ def read_parameters(path: Path, node_name: str = "bevstack") -> Parameters:
                 f"{shorten(section)}"
             )
         values.update(_flattened(inner))
-    ours = {name: v for name, v in values.items() if not name.startswith("qos_overrides.")}
     try:
-        return Parameters(ours)
+        return Parameters(values)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 

@@ -13,9 +13,10 @@ class Counts:
     windows: int = 0  # closed
     steps: int = 0  # with a result
     skipped: int = 0  # windows that a newer one replaced
+    dropped: int = 0  # windows that waited while a step computed, beyond a number
     blind: int = 0  # windows without a working camera
     refused: int = 0  # frames that the detector refused
-    too_old: int = 0  # results that were not published
+    too_old: int = 0  # windows not computed, and results not published
     without_pose: int = 0
     restarts: int = 0  # of another drive
     undecodable: Counter[str] = field(default_factory=Counter)  # messages by topic

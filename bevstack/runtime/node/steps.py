@@ -41,7 +41,7 @@ class StepResult:
     state: StreamState
     pose_gap: str  # reason why the frame has no pose; "": it has one
     warnings: tuple[str, ...]  # of the model's input, such as an implausible rig
-    times_ms: Mapping[str, float]  # by stage: images, model, tracking, total
+    times_ms: Mapping[str, float]  # images, model, tracking, total, and cycle after the first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +212,7 @@ class Stepper:
         self._track = track
         self._stream: Stream = detector.stream()
         self._tracker = FrameTracker(TrackingConfig())
+        self._last_started: float | None = None
 
     @property
     def health(self) -> Mapping[str, CameraState]:
@@ -240,6 +241,7 @@ class Stepper:
             self._tracker.step(frame, detections, restart=self._stream.reset in RESTARTS)
             tracks = self._tracker.tracks
         finished = self.clock()
+        last, self._last_started = self._last_started, started
         return StepResult(
             timestamp_us=frame.timestamp_us,
             drive=gathered.drive,
@@ -254,6 +256,7 @@ class Stepper:
                 "model": 1e3 * (predicted - ready),
                 "tracking": 1e3 * (finished - predicted),
                 "total": 1e3 * (finished - started),
+                **({} if last is None else {"cycle": 1e3 * (started - last)}),
             },
         )
 

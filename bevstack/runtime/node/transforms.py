@@ -18,6 +18,7 @@ _UNIT = 1e-2  # a quaternion's length may differ from 1 by this
 _MAX_METRES = 1e8
 _MAX_DEPTH = 32
 _MAX_FRAMES = 1000
+_MAX_POSES = 10_000  # 1 kHz over the length of the buffer
 
 
 def pose_from_parts(what: str, translation_m: Floats, rotation_wxyz: Floats) -> Tensor:  # (4, 4)
@@ -131,6 +132,7 @@ class PoseBuffer:
         self._times_us.insert(place, timestamp_us)
         self._poses.insert(place, world_from_ego)
         oldest = bisect.bisect_left(self._times_us, self._times_us[-1] - self.length_us)
+        oldest = max(oldest, len(self._times_us) - _MAX_POSES)
         del self._times_us[:oldest], self._poses[:oldest]
 
     def at(self, timestamp_us: int) -> Tensor | PoseGap:  # (4, 4) world_from_ego

@@ -14,6 +14,7 @@ from enum import Enum
 from types import MappingProxyType
 
 _MAX_OPEN = 8  # windows; the oldest closes when there are more
+_MAX_WAITING = 64  # while a step computes, none closes; the oldest is dropped then
 
 
 class Arrival(Enum):
@@ -31,6 +32,7 @@ class Window:
 
     opened_at_us: int  # on the node's clock
     stamps_us: dict[str, int] = field(default_factory=dict)  # by camera
+    arrivals_us: dict[str, int] = field(default_factory=dict)  # by camera, on the node's clock
 
     @property
     def first_us(self) -> int:
@@ -41,6 +43,17 @@ class Window:
     def last_us(self) -> int:
         """Return the latest stamp."""
         return max(self.stamps_us.values())
+
+    def add(self, camera: str, stamp_us: int, now_us: int) -> None:
+        """Add the image of a camera."""
+        self.stamps_us[camera] = stamp_us
+        self.arrivals_us[camera] = now_us
+
+    def lags_us(self) -> dict[str, int]:
+        """Return the time from stamp to arrival of each camera, beyond that of the middle one."""
+        ages = {name: at_us - self.stamps_us[name] for name, at_us in self.arrivals_us.items()}
+        middle = sorted(ages.values())[(len(ages) - 1) // 2] if ages else 0
+        return {name: age - middle for name, age in ages.items()}
 
     def fits(self, stamp_us: int, tolerance_us: int) -> bool:
         """Return True if a stamp is close to all stamps of the window."""
@@ -77,6 +90,7 @@ class Synchroniser:
         self.tolerance_us = tolerance_us
         self.timeout_us = timeout_us
         self.silent_us = silent_us
+        self.dropped = 0  # windows, since the start
         self._open: list[Window] = []  # in the order of their stamps
         self._last_closed: Window | None = None
         self._last_stamp_us: dict[str, int] = {}
@@ -99,16 +113,21 @@ class Synchroniser:
         last_us = self._last_stamp_us.get(camera)
         if last_us is not None and stamp_us <= last_us:
             return Arrival.DUPLICATE if stamp_us == last_us else Arrival.OUT_OF_ORDER
+        if not self.expected(now_us):
+            self._last_closed = None  # all cameras were silent: it is a start
         self._last_stamp_us[camera] = stamp_us
         self._last_arrival_us[camera] = now_us
         if self._is_late(camera, stamp_us):
             return Arrival.LATE
         for window in self._open:
             if camera not in window.stamps_us and window.fits(stamp_us, self.tolerance_us):
-                window.stamps_us[camera] = stamp_us
+                window.add(camera, stamp_us, now_us)
                 return Arrival.TAKEN
-        self._open.append(Window(now_us, {camera: stamp_us}))
+        self._open.append(Window(now_us, {camera: stamp_us}, {camera: now_us}))
         self._open.sort(key=lambda window: window.first_us)
+        if len(self._open) > _MAX_WAITING:
+            self._close(1)
+            self.dropped += 1
         return Arrival.TAKEN
 
     def close_due(self, now_us: int, poses_until_us: int | None = None) -> list[Window]:
@@ -160,7 +179,7 @@ class Synchroniser:
     def _is_complete(self, window: Window, now_us: int) -> bool:
         if len(window.stamps_us) == len(self.cameras):
             return True
-        # Before a first window has closed, the cameras that start later are waited for.
+        # At a start, the cameras that come later are waited for.
         if self._last_closed is None:
             return False
         return self.expected(now_us) <= window.stamps_us.keys()

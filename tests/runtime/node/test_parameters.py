@@ -42,6 +42,7 @@ def test_a_file_of_ros_2_is_read(tmp_path: Path) -> None:
     assert found.image_topic("rear") == "/rear/image_raw"
     assert found.info_topic("rear") == "/rear/camera_info" and found.reference_camera == "front"
     assert found["max_age_ms"] == Parameters()["max_age_ms"]
+    assert dict(found.qos_overrides) == {"/tf.subscription.depth": "5"}
 
 
 @pytest.mark.parametrize(

@@ -127,3 +127,20 @@ def test_a_standing_vehicle_needs_no_pose() -> None:
     found = motion.at(123)
     assert isinstance(found, torch.Tensor) and torch.equal(found, torch.eye(4).double())
     assert motion.poses_until_us is None
+
+
+@pytest.mark.parametrize(("offset_s", "text"), [(1_000, "+1000.0 s"), (-11, "-11.0 s")])
+def test_a_pose_of_another_time_is_refused_and_the_good_ones_stay(offset_s: int, text: str) -> None:
+    motion = Motion(Parameters())
+    motion.now_us = START_US
+    motion.add_odometry(odometry(START_US))
+    motion.add_odometry(odometry(START_US + offset_s * 1_000_000))
+    assert len(motion.poses) == 1 and motion.poses.last_us == START_US and motion.errors == 1
+    assert f"stamp of odometry must be near the node's time; got {text}: sync" in motion.last_error
+
+
+def test_poses_of_any_rate_are_bounded() -> None:
+    buffer, still = PoseBuffer(), pose()
+    for time_us in range(0, 30_000, 2):
+        buffer.add(time_us, still)
+    assert len(buffer) == 10_000 and buffer.last_us == 29_998
