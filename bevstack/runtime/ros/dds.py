@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from bevstack.export.messages.bag import LATCHED_TOPICS, Publication
 from bevstack.export.messages.store import MessageStore, full_name
+from bevstack.runtime.ros.loopback import received_on_loopback
 from bevstack.runtime.ros.quality import RESULTS, Quality
 
 if TYPE_CHECKING:
@@ -51,8 +53,10 @@ class DdsTransport:
             raise ValueError(f"distro must be one of ROS 2 for DDS; got {store.distro!r}")
         self.store = store
         try:
-            self._domain = Domain(domain, _configuration(interface))
-            self._participant: DomainParticipant = DomainParticipant(domain)
+            limited = received_on_loopback() if interface == LOOPBACK else nullcontext()
+            with limited:
+                self._domain = Domain(domain, _configuration(interface))
+                self._participant: DomainParticipant = DomainParticipant(domain)
         except DDSException as error:
             raise ValueError(
                 f"interface must be one of this machine that is up; got {interface!r} ({error})"
