@@ -1,19 +1,21 @@
 r"""Run the inference node: images, calibrations and motion in, boxes, tracks and cues out.
 
   bevstack node --weights W --bag drive.mcap --sync --out results.mcap
-  bevstack node --weights W --params node.yaml --bag drive.mcap --sync --out results.mcap
+  bevstack node --weights W --params node.yaml --bag drive.mcap --rate 0.5 --out results.mcap
   bevstack node --weights W --dds
 
 --dds runs the node on the topics of ROS 2 until it is interrupted, with Cyclone DDS and without an
 installation of ROS; `bevstack play-bag` plays a bag for it. --bag replays a bag of ROS 1 or ROS 2
-through the node, with the bag's own time. With --sync every message is processed in order, and the
-same bag gives the same bytes. The file of parameters is one of ROS 2; --set changes single ones.
-docs/node.md lists parameters, topics and diagnostics.
+through the node, with the bag's own time, at the pace of its recording times --rate: as on a
+vehicle, the newest images win. With --sync every message is processed in order, at any speed, and
+the same bag gives the same bytes. The file of parameters is one of ROS 2; --set changes single
+ones. docs/node.md lists parameters, topics and diagnostics.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,7 @@ from bevstack.cli.make_bag import ROS1_DISTROS, ROS2_DISTROS, default_distro
 from bevstack.cli.options import add_device, add_no_verify
 
 if TYPE_CHECKING:
+    from bevstack.export.messages.bag import Publication
     from bevstack.export.messages.status import Status
     from bevstack.runtime.node.core import NodeCore
     from bevstack.runtime.node.parameters import Parameters
@@ -52,6 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     bag.add_argument("--bag", type=Path, metavar="FILE", help="bag to replay: .mcap, .db3, .bag")
     bag.add_argument(
         "--sync", action="store_true", help="process every message in order, at any speed"
+    )
+    bag.add_argument(
+        "--rate", type=float, metavar="R", help="factor on the pace, without --sync (default: 1)"
     )
     bag.add_argument(
         "--out", type=Path, metavar="FILE", help="bag for the results: .mcap, .db3 or .bag"
@@ -88,20 +94,26 @@ def _replay(args: argparse.Namespace) -> int:
     from bevstack.runtime.devices import choose_device
     from bevstack.runtime.loading import load
     from bevstack.runtime.predict import check_writable
+    from bevstack.runtime.ros.live_bag import LiveBag
     from bevstack.runtime.ros.replay import BagReplay
     from bevstack.runtime.ros.wiring import make_node
 
+    if args.sync and args.rate is not None:
+        raise ValueError(f"--rate must be given without --sync; got {args.rate:g}")
     parameters = _parameters(args)
     store = open_store(args.distro or default_distro(args.out or Path()))
     if args.out is not None:
         check_bag_path(args.out, store)
         check_writable(args.out)
-    if not args.sync:
-        raise ValueError("--sync must be given with --bag; got none: add --sync")
-    with BagReader(args.bag, store) as bag:
+    with BagReader(args.bag, store) as bag, ended_by_interrupt() as ended:
         detector = load(args.weights, choose_device(args.device), verify=args.verify)
-        parts = make_node(detector, parameters, store, model=str(args.weights), times=False)
-        published = BagReplay(parts, bag).publications()
+        times = not args.sync  # else the same bag gives the same bytes
+        parts = make_node(detector, parameters, store, model=str(args.weights), times=times)
+        if args.sync:
+            published = BagReplay(parts, bag).publications()
+        else:
+            player = LiveBag(parts, bag, rate=1.0 if args.rate is None else args.rate)
+            published = _announced(player.publications(ended))
         if args.out is None:
             count = sum(1 for _ in published)
         else:
@@ -110,6 +122,18 @@ def _replay(args: argparse.Namespace) -> int:
     where = "" if args.out is None else f": {args.out}"
     _print_numbers(parts.core, parts.diagnostician.statuses(last_us), f"{count} messages{where}")
     return 0
+
+
+def _announced(published: Iterator[Publication]) -> Iterator[Publication]:
+    """Print a line at the first result."""
+    from bevstack.runtime.ros.publishing import DIAGNOSTICS_TOPIC
+
+    is_first = True
+    for publication in published:
+        if is_first and publication.topic != DIAGNOSTICS_TOPIC:
+            is_first = False
+            print(f"first result at {publication.timestamp_us / 1e6:.3f} s", flush=True)
+        yield publication
 
 
 def _run_dds(args: argparse.Namespace) -> int:
@@ -151,8 +175,9 @@ def _print_numbers(core: NodeCore, statuses: list[Status], written: str) -> None
 
     counts = core.counts
     print(
-        f"{counts.windows} windows, {counts.steps} results, {counts.blind} without a camera, "
-        f"{counts.refused} refused, {counts.restarts} restarts; {written}"
+        f"{counts.windows} windows, {counts.steps} results, {counts.skipped} skipped, "
+        f"{counts.blind} without a camera, {counts.refused} refused, {counts.restarts} restarts; "
+        f"{written}"
     )
     rows = [(status.name, status.level_name, status.message) for status in statuses]
     print_table(make_console(), ("task", "level", "message"), rows, text_columns=3)

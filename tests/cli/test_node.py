@@ -41,7 +41,7 @@ def test_a_bag_is_replayed_with_parameters_of_a_file_and_of_the_command_line(
     printed = capsys.readouterr().out
     found = read_mcap(tmp_path / "out.mcap")
     assert printed.startswith(
-        "3 windows, 3 results, 0 without a camera, 0 refused, 0 restarts; "
+        "3 windows, 3 results, 0 skipped, 0 without a camera, 0 refused, 0 restarts; "
         f"{len(found)} messages: {tmp_path / 'out.mcap'}\n"
     )
     assert "bevstack: camera_SIDE_LEFT" in printed and "poses from odometry" in printed
@@ -50,11 +50,29 @@ def test_a_bag_is_replayed_with_parameters_of_a_file_and_of_the_command_line(
     assert main(command) == 0 and "messages\n" in capsys.readouterr().out
 
 
+def test_a_bag_is_played_at_its_own_pace(
+    files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights, bag = files
+    settings = ("--set", CAMERAS, "--set", "sync_timeout_ms=2000", "--set", "max_age_ms=60000")
+    command = ["node", "--weights", weights, "--bag", bag, "--rate", "0.5", *settings]
+    assert main([*command, "--out", str(tmp_path / "out.mcap")]) == 0
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert first.startswith("first result at 16000000")
+    counts = [int(word) for word in second.split() if word.isdigit()]
+    windows, results, skipped, _, refused, _ = counts[:6]
+    # Every second picture of this bag is the same: if the one between is skipped, it is frozen.
+    assert windows == results + skipped + refused and results >= 1, second
+    topics = {message.topic for message in read_mcap(tmp_path / "out.mcap")}
+    assert {"/bevstack/objects", "/bevstack/latency/input_age_ms", "/diagnostics"} <= topics
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (("--sync", "--set", "cameras=x"), "must hold one of the topics /x/image_raw/compressed; "),
-        ((), "--sync must be given with --bag"),
+        (("--sync", "--rate", "2"), "--rate must be given without --sync; got 2"),
+        (("--set", CAMERAS, "--rate", "0"), "rate must be positive and finite; got 0"),
         (("--sync", "--set", "cameras=a,a"), "parameter cameras must be distinct names"),
         (("--sync", "--set", "trak=true"), "got 'trak': did you mean track"),
         (("--sync", "--set", CAMERAS, "--out", "a.bin"), "bag of humble must end in .mcap or .db3"),

@@ -51,10 +51,17 @@ def make_diagnostics(store: MessageStore, timestamp_us: int, statuses: Sequence[
 
 def make_stamped_number(store: MessageStore, timestamp_us: int, number: float) -> Any:
     """Return a number with its time, as Autoware's nodes publish latencies; ROS 1 has no time."""
+    kind = store[number_type(store)]
     if store.is_ros1:
-        return store["std_msgs/Float64"](data=number)
-    kind = store["autoware_internal_debug_msgs/Float64Stamped"]
+        return kind(data=number)
     return kind(stamp=make_time(store, timestamp_us), data=number)
+
+
+def number_type(store: MessageStore) -> str:
+    """Return the type of a number with its time."""
+    if store.is_ros1:
+        return "std_msgs/msg/Float64"
+    return "autoware_internal_debug_msgs/msg/Float64Stamped"
 
 
 def make_transition_event(

@@ -56,8 +56,9 @@ class DdsNode:
         if parameters["use_sim_time"]:
             transport.subscribe(CLOCK_TOPIC, _CLOCK_TYPE, _CLOCK_QUALITY, self._take_clock)
         for topic, type_name in parts.publisher.advertised():
-            transport.advertise(topic, type_name)
-        transport.advertise(DIAGNOSTICS_TOPIC, "diagnostic_msgs/msg/DiagnosticArray")
+            transport.advertise(topic, type_name, parts.publisher.quality(topic))
+        quality = parts.publisher.quality(DIAGNOSTICS_TOPIC)
+        transport.advertise(DIAGNOSTICS_TOPIC, "diagnostic_msgs/msg/DiagnosticArray", quality)
 
     def start(self) -> None:
         """Start the node: configure and activate it.

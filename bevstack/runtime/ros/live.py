@@ -48,6 +48,7 @@ class LiveNode:
     _ended: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
     _simulated_us: int | None = None
+    _is_stepping: bool = False
 
     def start(self) -> None:
         """Start the threads."""
@@ -69,6 +70,17 @@ class LiveNode:
     def has_ended(self) -> bool:
         """Return True after ``stop``, or after a fault of the program."""
         return self._ended.is_set()
+
+    @property
+    def is_busy(self) -> bool:
+        """Return True while a window waits or is computed.
+
+        Simulated time may have ended: then nothing is waited for.
+        """
+        if self.has_ended:
+            return False
+        waits = not self._is_simulated and self.parts.core.next_deadline_us() is not None
+        return waits or self._wake.is_set() or self._is_stepping
 
     def now_us(self) -> int | None:
         """Return the node's time; None if simulated time has not started."""
@@ -119,6 +131,7 @@ class LiveNode:
         core = self.parts.core
         while not self._ended.is_set():
             self._wake.wait(_IDLE_S)
+            self._is_stepping = True  # before the wish to wake is taken back
             self._wake.clear()
             now_us = self.now_us()
             windows = [] if now_us is None else core.close_due(now_us)
@@ -130,6 +143,7 @@ class LiveNode:
                 for publication in self.parts.step(window, now_us, self._finished_us):
                     if self.state is State.ACTIVE:
                         self.publish(publication)
+            self._is_stepping = False
 
     def _finished_us(self) -> int:
         now_us = self.now_us()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -13,7 +14,12 @@ import torch
 from bevstack.evaluation.traffic.cue_entries import cue_to_json
 from bevstack.export.messages.bag import Publication
 from bevstack.export.messages.parts import make_header, make_text, make_time
-from bevstack.export.messages.status import Status, make_diagnostics, make_stamped_number
+from bevstack.export.messages.status import (
+    Status,
+    make_diagnostics,
+    make_stamped_number,
+    number_type,
+)
 from bevstack.export.messages.store import MessageStore
 from bevstack.export.planning.autoware import (
     AutowareOptions,
@@ -28,6 +34,7 @@ from bevstack.export.planning.track_paths import TurnRates, paths_of_tracks
 from bevstack.export.planning.vision_msgs import make_detections
 from bevstack.runtime.node.parameters import Parameters
 from bevstack.runtime.node.steps import StepResult
+from bevstack.runtime.ros.quality import PUBLISHER, RESULTS, Quality, overridden
 from bevstack.tracking import Tracks
 
 DIAGNOSTICS_TOPIC = "/diagnostics"
@@ -43,7 +50,9 @@ TOPICS: Mapping[str, str] = MappingProxyType(
         "traffic_cues": "std_msgs/msg/String",
     }
 )
-LATENCIES = ("images", "model", "tracking", "total", "input_age")
+# Milliseconds; "total" is up to the boxes and tracks, "messages" the making of their messages,
+# "cycle" from the start of the step before, "input_age" from the stamp to the publication.
+LATENCIES = ("images", "model", "tracking", "total", "messages", "cycle", "input_age")
 
 
 class ResultPublisher:
@@ -78,14 +87,37 @@ class ResultPublisher:
     def advertised(self) -> list[tuple[str, str]]:
         """Return the topics that results may come on, with their types."""
         autoware = "autoware_perception_msgs/"
+        number = number_type(self.store)
+        latencies = {f"latency/{name}_ms": number for name in LATENCIES if self.times}
         return [
             (self.topic(name), type_name)
-            for name, type_name in TOPICS.items()
+            for name, type_name in {**TOPICS, **latencies}.items()
             if not (self.store.is_ros1 and type_name.startswith(autoware))
         ]
 
+    def quality(self, topic: str) -> Quality:
+        """Return the quality of a published topic.
+
+        Raises:
+            ValueError: a value among the parameters is wrong.
+        """
+        return overridden(RESULTS, topic, PUBLISHER, self.parameters.qos_overrides)
+
     def results(self, result: StepResult, now_us: int) -> Iterator[Publication]:
         """Yield the messages of a result; each has the stamp of the reference camera."""
+        if not self.times:
+            yield from self._results(result, now_us)
+            return
+        started = time.perf_counter()
+        yield from list(self._results(result, now_us))
+        messages_ms = 1e3 * (time.perf_counter() - started)
+        age_ms = (now_us - result.timestamp_us) / 1000 + messages_ms
+        times_ms = {**result.times_ms, "messages": messages_ms, "input_age": age_ms}
+        for name in [name for name in LATENCIES if name in times_ms]:
+            message = make_stamped_number(self.store, now_us, times_ms[name])
+            yield self._publish(f"latency/{name}_ms", now_us, message)
+
+    def _results(self, result: StepResult, now_us: int) -> Iterator[Publication]:
         detections = self._detections(result)
         yield self._publish("detections", now_us, make_detections(detections, self.store))
         autoware = not self.store.is_ros1
@@ -104,12 +136,6 @@ class ResultPublisher:
         markers = make_markers(shown, self.store, self.parameters["base_frame"])
         yield self._publish("markers", now_us, markers)
         yield from self._traffic(result, detections, now_us)
-        if self.times:
-            ages = {"input_age": (now_us - result.timestamp_us) / 1000}
-            for name in LATENCIES:
-                number = {**result.times_ms, **ages}[name]
-                message = make_stamped_number(self.store, now_us, number)
-                yield self._publish(f"latency/{name}_ms", now_us, message)
 
     def empty(self, timestamp_us: int, now_us: int) -> Iterator[Publication]:
         """Yield empty lists, if the parameters ask for them when no camera works."""

@@ -6,13 +6,14 @@ any speed and on any day.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bevstack.export.messages.bag import Publication
 from bevstack.export.messages.bag_reader import BagReader, RawMessage
 from bevstack.runtime.node.core import AHEAD_US, BACK_US, NodeCore
 from bevstack.runtime.node.diagnostics import Diagnostician
+from bevstack.runtime.node.parameters import Parameters
 from bevstack.runtime.node.windows import Window
 from bevstack.runtime.ros.publishing import ResultPublisher
 from bevstack.runtime.ros.subscriptions import (
@@ -80,6 +81,24 @@ def check_topics(bag: BagReader, wanted: Sequence[Subscription]) -> None:
         )
 
 
+def clocked_topics(
+    bag: BagReader, parameters: Parameters, topics: Collection[str]
+) -> frozenset[str]:
+    """Return topics of the node, with /clock for simulated time.
+
+    Raises:
+        ValueError: the parameters want simulated time, and the bag has none.
+    """
+    if not parameters["use_sim_time"]:
+        return frozenset(topics)
+    if CLOCK_TOPIC not in bag.topics:
+        raise ValueError(
+            f"{bag.path} must hold {CLOCK_TOPIC} for use_sim_time; got none: leave use_sim_time "
+            "out, the bag's own times serve as clock"
+        )
+    return frozenset((*topics, CLOCK_TOPIC))
+
+
 class BagReplay:
     """Replay of one bag.
 
@@ -98,11 +117,7 @@ class BagReplay:
         check_topics(bag, wanted)
         self._by_topic: Mapping[str, Subscription] = {s.topic: s for s in wanted}
         self._simulated = bool(parts.core.parameters["use_sim_time"])
-        if self._simulated and CLOCK_TOPIC not in bag.topics:
-            raise ValueError(
-                f"{bag.path} must hold {CLOCK_TOPIC} for use_sim_time; got none: leave "
-                "use_sim_time out, the bag's own times serve as clock"
-            )
+        self._topics = clocked_topics(bag, parts.core.parameters, self._by_topic)
         self._period_us = round(1e6 / parts.core.parameters["diagnostics_rate_hz"])
         self._next_status_us = 0
         self._now_us: int | None = None
@@ -115,8 +130,7 @@ class BagReplay:
         """
         core = self.parts.core
         now_us: int | None = None
-        topics = {*self._by_topic, *([CLOCK_TOPIC] if self._simulated else [])}
-        for raw in self.bag.messages(topics):
+        for raw in self.bag.messages(self._topics):
             now_us = self._time_of(raw, now_us)
             subscription = self._by_topic.get(raw.topic)
             if now_us is None:  # simulated time has not started: only fixed frames are taken

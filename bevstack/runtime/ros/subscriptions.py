@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bevstack.runtime.node.core import NodeCore
@@ -16,7 +16,7 @@ from bevstack.runtime.ros.decoding import (
     odometry_from,
     transforms_from,
 )
-from bevstack.runtime.ros.quality import SENSOR_DATA, Quality
+from bevstack.runtime.ros.quality import SENSOR_DATA, SUBSCRIPTION, Quality, overridden
 
 CLOCK_TOPIC, TF_TOPIC, TF_STATIC_TOPIC = "/clock", "/tf", "/tf_static"
 
@@ -35,7 +35,19 @@ class Subscription:
 
 
 def subscriptions(parameters: Parameters) -> list[Subscription]:
-    """Return all topics that a node of given parameters subscribes, but for the clock."""
+    """Return all topics that a node of given parameters subscribes, but for the clock.
+
+    Raises:
+        ValueError: a quality of service among the parameters is wrong.
+    """
+    given = parameters.qos_overrides
+    return [
+        replace(own, quality=overridden(own.quality, own.topic, SUBSCRIPTION, given))
+        for own in _default_subscriptions(parameters)
+    ]
+
+
+def _default_subscriptions(parameters: Parameters) -> list[Subscription]:
     found = [
         Subscription(
             topic=TF_STATIC_TOPIC,

@@ -6,8 +6,10 @@ from bevstack.export.messages.store import MessageStore
 from bevstack.runtime.node.core import NodeCore
 from bevstack.runtime.node.diagnostics import Diagnostician
 from bevstack.runtime.node.parameters import Parameters
-from bevstack.runtime.ros.publishing import ResultPublisher
+from bevstack.runtime.ros.publishing import DIAGNOSTICS_TOPIC, ResultPublisher
+from bevstack.runtime.ros.quality import check_topics_of
 from bevstack.runtime.ros.replay import NodeParts
+from bevstack.runtime.ros.subscriptions import subscriptions
 from bevstack.runtime.stream_protocol import FrameDetector
 from bevstack.vocabulary import DETECTION_CLASSES
 
@@ -41,4 +43,13 @@ def make_node(
     parameters.configured()
     core = NodeCore(detector, parameters)
     publisher = ResultPublisher(store, parameters, class_names=detector.class_names, times=times)
+    _check_qualities(parameters, publisher)
     return NodeParts(core, publisher, Diagnostician(core, model=model, times=times))
+
+
+def _check_qualities(parameters: Parameters, publisher: ResultPublisher) -> None:
+    subscribed = [subscription.topic for subscription in subscriptions(parameters)]
+    published = [DIAGNOSTICS_TOPIC, *(topic for topic, _ in publisher.advertised())]
+    check_topics_of(parameters.qos_overrides, subscribed, published)
+    for topic in published:
+        publisher.quality(topic)
