@@ -110,7 +110,7 @@ if __name__ == "__main__":
         package_dir=MAPPED,
         package_data={
             "bevstack": ["py.typed"],
-            "": ["*.json", "*.safetensors", *builder.SOURCE_KINDS],
+            "": ["*.json", "*.safetensors", "*.rviz", "*.yaml", *builder.SOURCE_KINDS],
         },
         exclude_package_data={"bevstack": [builder.RECORD_NAME]},  # from an older build in place
         **extension_arguments(),

@@ -25,9 +25,10 @@ DISTRIBUTIONS = {
     "google": "protobuf",
 }
 # Imported only where it is installed, with a remedy or a skip if it is not.
+# launch: of an installation of ROS 2, which reads the launch file.
 # _typeshed: known to type checkers alone.
 # vcd: make installs it without its dependencies of 536 MB, which no extra can express.
-OPTIONAL = {"mmcv", "mmdet", "mmengine", "transformers", "timm", "vcd", "_typeshed"}
+OPTIONAL = {"mmcv", "mmdet", "mmengine", "transformers", "timm", "vcd", "launch", "_typeshed"}
 OWN = {"bevstack", "tests", "ops", "benchmarks", "tools", "visualize", "data", "configs", "setup"}
 tomllib = pytest.importorskip("tomllib")  # from Python 3.11 on
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]

@@ -85,6 +85,7 @@ ELSEWHERE = {
     ),
     RUN_NODE: "tests/cli/test_node_dds.py",
     PLAY_BAG: "tests/cli/test_node_dds.py",
+    "ros2 launch ros/bevstack_launch.py weights:=tiny_cpu_t4": "tests/runtime/ros/test_share.py",
     TRAIN_TRAFFIC: "tests/tasks/test_traffic.py",
     CALIBRATE_TRAFFIC: "tests/tasks/test_calibration.py",
     TRAIN_PICTURES: "tests/cli/test_pictures.py",
