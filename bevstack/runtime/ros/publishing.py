@@ -138,8 +138,9 @@ class ResultPublisher:
         yield from self._traffic(result, detections, now_us)
 
     def empty(self, timestamp_us: int, now_us: int) -> Iterator[Publication]:
-        """Yield empty lists, if the parameters ask for them when no camera works."""
-        if not self.parameters["publish_empty_on_error"]:
+        """Yield empty lists, if the parameters ask for them when no camera works; none too old."""
+        is_old = now_us - timestamp_us > self.parameters.microseconds("max_age_ms")
+        if is_old or not self.parameters["publish_empty_on_error"]:
             return
         header = make_header(self.store, timestamp_us, self.parameters["base_frame"])
         kind = self.store["vision_msgs/Detection3DArray"]
