@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Play the bag, and return and print the figures."""
+    """Measure the node on the bag, and return and print the figures."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "results.mcap"
         start_s, printed = play(arguments, path)

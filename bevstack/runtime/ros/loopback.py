@@ -19,7 +19,7 @@ _INTERFACE = b"lo"
 
 @contextlib.contextmanager
 def received_on_loopback() -> Iterator[None]:
-    """Bind the UDP sockets that are opened meanwhile to the loopback interface.
+    """Limit the UDP sockets that are opened meanwhile to the loopback interface.
 
     Warns:
         UserWarning: the system does not allow it.

@@ -77,7 +77,7 @@ class Soak:
         self.free_us = START_US  # the end of the step that runs
 
     def run(self, seconds: int) -> None:
-        """Feed messages; compute the newest window, skip the earlier ones; publish diagnostics."""
+        """Give messages; compute the newest window, skip the earlier ones; publish diagnostics."""
         core = self.parts.core
         for _ in range(10 * seconds):
             messages = sorted(cycle(self.store, self.cycles), key=lambda m: m.timestamp_us)
@@ -135,8 +135,9 @@ def test_memory_of_python_does_not_grow_in_seconds() -> None:
     finally:
         tracemalloc.stop()
     soak.check()
-    # A cycle's decoded images are 0.05 MB, and 40 of them came.
-    assert growth < 0.1 * MEGABYTE
+    # 40 cycles of images are 0.6 MB, 15 decoded frames 0.7 MB. The health of the cameras looks at
+    # the last 25 s and still fills: 0.11 MB.
+    assert growth < 0.3 * MEGABYTE
 
 
 @pytest.mark.slow  # minutes: half an hour of simulated time
