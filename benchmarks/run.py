@@ -22,6 +22,7 @@ from benchmarks import (
     threads,
     tracking,
     traffic,
+    uncertainty,
 )
 
 PARTS = {
@@ -36,6 +37,7 @@ PARTS = {
     "threads": threads,
     "tracking": tracking,
     "traffic": traffic,
+    "uncertainty": uncertainty,
 }
 
 

@@ -29,8 +29,8 @@ from tests.sources import (
 TABLE = (
     ("vocabulary", "shapes", "file_names", "files", "file_bytes", "safetensors_metadata", "times"),
     ("ops", "geometry", "json_files"),
-    ("config", "types"),
-    ("tables", "render", "tracking", "language"),
+    ("config", "types", "calibration_file"),
+    ("tables", "render", "tracking", "language", "uncertainty"),
     ("datasets", "models", "evaluation", "synthetic"),
     ("losses", "costs"),
     ("tasks", "planning"),

@@ -20,6 +20,7 @@ from bevstack.cli.options import add_allow_outside
 
 if TYPE_CHECKING:
     from bevstack.export.planning.scene import PlanningFrame
+    from bevstack.uncertainty import BoxCalibration
 
 FORMATS = ("nuscenes", "autoware", "openlabel", "osi", "apollo", "vision_msgs")
 ROS_FORMATS = ("autoware", "vision_msgs")
@@ -52,6 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--track", action="store_true", help="track the boxes first, for identities and paths"
+    )
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="weights that made the results: their calibration gives the boxes' uncertainty",
     )
     ros = parser.add_argument_group("bags (autoware, vision_msgs)")
     ros.add_argument("--distro", choices=DISTROS, help="distribution of ROS (default: humble)")
@@ -91,7 +98,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         FileNotFoundError: the results, the cues or the data set do not exist.
         ModuleNotFoundError: an extra of the format is not installed.
-        ValueError: options that do not fit, a malformed file, or several scenes for one drive.
+        ValueError: options that do not fit, a malformed file, several scenes for one drive, or
+            weights without a calibration.
         OSError: the file cannot be written.
     """
     from bevstack.config.tracking import TrackingConfig
@@ -106,6 +114,7 @@ def run(args: argparse.Namespace) -> int:
         scenes=None if args.scene is None else [args.scene],
         cues=args.cues,
         tracking=TrackingConfig() if args.track else None,
+        calibration=None if args.weights is None else _read_calibration(args.weights),
     )
     names = sorted({frame.drive for frame in frames})
     if args.format != "nuscenes" and len(names) > 1:
@@ -118,6 +127,24 @@ def run(args: argparse.Namespace) -> int:
     kind = "detections" if frames[0].objects.identity is None else "tracked boxes"
     print(f"{count} {kind} in {len(frames)} frames: {args.out}")
     return 0
+
+
+def _read_calibration(weights: Path) -> BoxCalibration:
+    from bevstack.calibration_file import calibration_path
+    from bevstack.runtime.shipped import weights_path
+    from bevstack.uncertainty.calibration import read_box_calibration
+    from bevstack.vocabulary import DETECTION_CLASSES
+
+    path = weights_path(weights)
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights file {path}: check the path")
+    found = read_box_calibration(path, DETECTION_CLASSES)
+    if found is None:
+        raise ValueError(
+            f"--weights must have a calibration of boxes; got none in {calibration_path(path)}: "
+            "fit it with tools/calibrate_boxes.py, or leave out --weights"
+        )
+    return found
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -23,6 +23,7 @@ from bevstack.json_files import (
 )
 from bevstack.types import Boxes3D, Detections
 from bevstack.types.detections import DETECTIONS_FORMAT
+from bevstack.types.uncertainty import BoxUncertainty
 
 FRAMES_DETECTIONS_FORMAT = "bevstack-frames-detections-1"  # of `frame_detections_file`
 EGO_FRAME = "ego"  # the only one
@@ -74,7 +75,8 @@ def boxes_from_entries(where: str, entries: list[Any], class_names: Sequence[str
     """Return the boxes of JSON objects in their order; ``where`` is their place in messages.
 
     Raises:
-        ValueError: a box lacks a field, has a value of another kind, or is of an unknown class.
+        ValueError: a box lacks a field, has a value of another kind, or is of an unknown class; or
+            only some boxes have an uncertainty.
     """
     classes = [_class_name(where, number, entry) for number, entry in enumerate(entries)]
     columns = {
@@ -96,7 +98,14 @@ def boxes_from_entries(where: str, entries: list[Any], class_names: Sequence[str
     boxes = Boxes3D(
         columns["center_m"], columns["size_m"], columns["yaw_rad"], columns["velocity_mps"]
     )
-    return Detections(boxes, columns["score"], labels, tuple(class_names))
+    uncertainty = None
+    if any("uncertainty" in entry for entry in entries):
+        found = [
+            expect_field(f"box {number} of {where}", entry, "uncertainty")
+            for number, entry in enumerate(entries)
+        ]
+        uncertainty = BoxUncertainty.from_entries(where, found)
+    return Detections(boxes, columns["score"], labels, tuple(class_names), uncertainty)
 
 
 def _entries(path: Path) -> list[Any]:

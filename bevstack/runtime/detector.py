@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from bevstack.config import Config, config_to_json
 from bevstack.datasets.collate import PreparedClip, prepare_clip, stack_clips
@@ -19,6 +20,7 @@ from bevstack.runtime.stream_protocol import Stream
 from bevstack.runtime.streaming import DetectorStream, check_has_camera, step_together
 from bevstack.runtime.with_cues import add_cues, step_with_cues, without_cues
 from bevstack.types import Batch, BEVMemory, Clip, Detections, Frame
+from bevstack.uncertainty import BoxCalibration
 
 
 class Detector:
@@ -33,11 +35,17 @@ class Detector:
     """
 
     def __init__(
-        self, model: BEVFormerV2, config: Config, *, further: Mapping[str, object] | None = None
+        self,
+        model: BEVFormerV2,
+        config: Config,
+        *,
+        further: Mapping[str, object] | None = None,
+        calibration: BoxCalibration | None = None,
     ) -> None:
         self.model = model.eval()
         self.config = config
         self.further: Mapping[str, object] = further or {}  # predictors of further tasks, by task
+        self.calibration = calibration  # of the boxes' uncertainty; None: boxes have none
 
     def __repr__(self) -> str:
         """Return name, classes, frames, size of images, parameters and device on one line."""
@@ -175,6 +183,11 @@ class Detector:
             else boxes.transformed(invert_se3(nominal_bev_from_ego(self.config.grid.frame)))
             for boxes, frame in zip(in_grid, frames, strict=True)
         ]
+        if self.calibration is not None:
+            detections = [
+                self.calibration.calibrated(boxes, _ego_position(frame))
+                for boxes, frame in zip(detections, frames, strict=True)
+            ]
         return detections, output
 
     def _detections(self, output: DecoderOutput) -> list[Detections]:
@@ -195,6 +208,12 @@ class Detector:
         return replace(frame, bev_from_ego=bev_from_ego, annotations=None)
 
 
+def _ego_position(frame: Frame) -> Tensor:  # (2,) metres, in the bev frame of the boxes
+    if frame.bev_from_ego is None:
+        return torch.zeros(2, dtype=torch.float64)
+    return frame.bev_from_ego[:2, 3].to("cpu", torch.float64)
+
+
 def build(config: Config, device: str | torch.device = "cpu") -> Detector:
     """Build a detector with random weights, drawn from the configuration's seed."""
     with torch.random.fork_rng(devices=[]):
@@ -205,6 +224,8 @@ def build(config: Config, device: str | torch.device = "cpu") -> Detector:
 
 def with_config(detector: Detector, config: Config) -> Detector:
     """Return a detector of the same weights with another configuration, e.g. other thresholds.
+
+    It has no calibration, which holds for the weights' own configuration alone.
 
     Raises:
         ValueError: the configuration's model has other tensors than the detector's.

@@ -16,6 +16,7 @@ from bevstack.models.weights import WeightsFile, read_weights_file, task_weights
 from bevstack.runtime.detector import Detector
 from bevstack.runtime.shipped import weights_path
 from bevstack.runtime.traffic_predictor import TrafficPredictor
+from bevstack.uncertainty.calibration import read_box_calibration
 
 # Makes a predictor of weights, of the task's configuration as JSON, and for a device.
 PredictorLoader = Callable[[Mapping[str, Tensor], str, torch.device], object]
@@ -31,6 +32,7 @@ def load(
     expected: Config | None = None,
     predictors: Mapping[str, PredictorLoader] | None = None,
     verify: bool = True,
+    calibrated: bool = True,
 ) -> Detector:
     """Load a detector from a weights file, which holds its configuration.
 
@@ -41,22 +43,25 @@ def load(
         expected: refuse weights of another configuration.
         predictors: loaders of further tasks, by name, besides those of the package.
         verify: False skips the checksum of the file, but no other check.
+        calibrated: False leaves out the calibration beside the file.
 
     Returns:
         The detector. Its ``further`` holds the predictor of every further task of the file that
-        has a loader.
+        has a loader. Its boxes have an uncertainty if the file of calibrations beside the weights
+        holds one of boxes (docs/uncertainty.md).
 
     Raises:
         FileNotFoundError: there is no such file or name. The message lists the names.
         ValueError: the file is damaged or pickled, it has no task of 3D detection
             (``load_tasks`` loads any), a value is not finite, the weights do not fit their
             configuration, or the configuration is not the expected one (names the first differing
-            fields).
+            fields); or the calibration beside the file is malformed or of other weights.
     """
     file = read_weights_file(weights_path(weights), verify=verify)
     model, config = model_from_file(file, expected=expected)
     further = _load_further(file, torch.device(device), predictors)
-    return Detector(model.to(device), config, further=further)
+    calibration = read_box_calibration(file.path, config.class_names) if calibrated else None
+    return Detector(model.to(device), config, further=further, calibration=calibration)
 
 
 def load_tasks(
@@ -79,7 +84,8 @@ def load_tasks(
     found: dict[str, object] = {}
     if DETECTION3D in names:
         model, config = model_from_file(file)
-        found[DETECTION3D] = Detector(model.to(device), config)
+        calibration = read_box_calibration(file.path, config.class_names)
+        found[DETECTION3D] = Detector(model.to(device), config, calibration=calibration)
     found |= _load_further(file, torch.device(device), predictors)
     if not found:
         raise ValueError(

@@ -13,6 +13,7 @@ from bevstack.types import Clip, Detections, Frame, Reset
 from bevstack.types.cues import EgoCue, TrafficCue
 from bevstack.types.health import CameraState
 from bevstack.types.traffic_detections import TrafficDetections
+from bevstack.uncertainty import BoxCalibration
 
 NO_HEALTH: Mapping[str, CameraState] = MappingProxyType({})
 
@@ -163,6 +164,16 @@ class FrameDetector(Protocol):
             ValueError: a stream refuses its frame. A detector that runs them at once leaves all
                 streams unchanged then.
         """
+        ...
+
+
+@runtime_checkable
+class CalibratedDetector(Protocol):
+    """Detector whose boxes have an uncertainty that is fitted for it and for its tracks."""
+
+    @property
+    def calibration(self) -> BoxCalibration | None:
+        """Return the calibration; None: the boxes have no uncertainty."""
         ...
 
 

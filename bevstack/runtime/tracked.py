@@ -12,6 +12,7 @@ from bevstack.config.tracking import TrackingConfig
 from bevstack.geometry import invert_se3
 from bevstack.runtime.stream_clock import StreamClock
 from bevstack.runtime.stream_protocol import (
+    CalibratedDetector,
     FrameDetector,
     Stream,
     StreamState,
@@ -23,6 +24,8 @@ from bevstack.runtime.wrapped import WrappedDetector
 from bevstack.tracking import TrackedScene, Tracks, update_tracks
 from bevstack.types import Detections, Frame, Reset
 from bevstack.types.health import CameraState
+from bevstack.types.uncertainty import BoxUncertainty
+from bevstack.uncertainty import BoxCalibration
 
 # After these resets the tracked objects are not around the vehicle any more.
 RESTARTS = (Reset.START, Reset.SCENE, Reset.TIME, Reset.JUMP)
@@ -63,6 +66,18 @@ class TrackedDetector(WrappedDetector):
         return add_cues(TrackedStream(self), self)
 
 
+def calibration_of_tracks(
+    detector: FrameDetector, tracking: TrackingConfig
+) -> BoxCalibration | None:
+    """Return the calibration of the tracks of a detector's boxes; None: they have no uncertainty.
+
+    A calibration holds for the boxes of the weights alone, not for those of a ``MirroredDetector``,
+    and for the settings of tracking that it was fitted with.
+    """
+    found = detector.calibration if isinstance(detector, CalibratedDetector) else None
+    return found if found is not None and found.tracking == tracking else None
+
+
 class FrameTracker:
     """Tracker of the boxes of one vehicle's frames, from any detector.
 
@@ -70,10 +85,15 @@ class FrameTracker:
 
     Args:
         tracking: noise, association distances, and how fast old measurements lose weight.
+        calibration: of the tracks' uncertainty; None: tracks have none.
     """
 
-    def __init__(self, tracking: TrackingConfig) -> None:
+    def __init__(
+        self, tracking: TrackingConfig, *, calibration: BoxCalibration | None = None
+    ) -> None:
         self.tracking = tracking
+        self._calibration = calibration
+        self._uncertainty: BoxUncertainty | None = None  # of the tracks after the last step
         self._scene: TrackedScene | None = None
         self._scene_token = ""
         self._clock = StreamClock()
@@ -81,7 +101,9 @@ class FrameTracker:
     @property
     def tracks(self) -> Tracks:
         """Return all tracks after the last step, highest score first, in the world frame."""
-        return Tracks.empty() if self._scene is None else self._scene.tracks
+        if self._scene is None:
+            return Tracks.empty()
+        return replace(self._scene.tracks, uncertainty=self._uncertainty)
 
     def step(self, frame: Frame, detections: Detections, *, restart: bool = False) -> Detections:
         """Update the tracks with a frame; return them as boxes in its bev frame, in their order.
@@ -99,17 +121,30 @@ class FrameTracker:
         clock = self._clock.advanced(frame)
         exact = Detections(detections.boxes.to(torch.float64), detections.scores, detections.labels)
         assert frame.world_from_ego is not None  # require_pose checks it
+        ego_position = frame.world_from_ego[:2, 3]
         self._scene = update_tracks(
             None if restart or self._is_elsewhere(frame) else self._scene,
             exact.transformed(world_from_bev),
-            ego_position=frame.world_from_ego[:2, 3],
+            ego_position=ego_position,
             timestamp_us=frame.timestamp_us,
             config=self.tracking,
         )
         self._scene_token, self._clock = frame.scene_token, clock
+        if self._calibration is not None:
+            tracks = self._scene.tracks
+            self._uncertainty = self._calibration.track_uncertainty(
+                replace(tracks.detections(), class_names=detections.class_names),
+                tracks.covariance,
+                seen=tracks.last_seen_us == frame.timestamp_us,
+                ego_position=ego_position,
+            )
         tracked = self.tracks.detections().transformed(invert_se3(world_from_bev))
-        boxes, scores = tracked.boxes.to(torch.float32), tracked.scores.to(torch.float32)
-        return Detections(boxes, scores, tracked.labels, detections.class_names)
+        return replace(
+            tracked,
+            boxes=tracked.boxes.to(torch.float32),
+            scores=tracked.scores.to(torch.float32),
+            class_names=detections.class_names,
+        )
 
     def _is_elsewhere(self, frame: Frame) -> bool:
         return self._scene is not None and (
@@ -145,7 +180,8 @@ class TrackedStream:
     def __init__(self, detector: TrackedDetector) -> None:
         self.detector = detector
         self._stream = without_cues(detector.detector.stream())
-        self._tracker = FrameTracker(detector.tracking)
+        calibration = calibration_of_tracks(detector.detector, detector.tracking)
+        self._tracker = FrameTracker(detector.tracking, calibration=calibration)
 
     @property
     def uses_history(self) -> bool:

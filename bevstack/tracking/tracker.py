@@ -68,7 +68,8 @@ def update_tracks(
         seconds=seconds,
         acceleration_mps2=config.acceleration_mps2,
     )
-    predicted = replace(previous.tracks, state=state, covariance=covariance)
+    # Calibrated uncertainty is that of the frame before: it does not take part.
+    predicted = replace(previous.tracks, state=state, covariance=covariance, uncertainty=None)
     track_rows, box_rows = _associate(predicted, exact, ego_position, config)
     updated = _update(predicted[track_rows], exact[box_rows], ego_position, seconds, config)
     updated = replace(updated, last_seen_us=torch.full_like(updated.last_seen_us, timestamp_us))

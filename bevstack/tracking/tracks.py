@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from bevstack.shapes import expect_shape
 from bevstack.types import Boxes3D, Detections
+from bevstack.types.uncertainty import BoxUncertainty
 
 
 @dataclass(frozen=True)
@@ -29,37 +31,42 @@ class Tracks:
     scores: Tensor  # (M,) float64, 0 to 1
     labels: Tensor  # (M,) int64, index into the configuration's class names
     last_seen_us: Tensor  # (M,) int64, time of the object's last box
+    # Calibrated, in the frame of the tracks; None: unknown. The tracker itself uses ``covariance``.
+    uncertainty: BoxUncertainty | None = None
 
     def __post_init__(self) -> None:
         count = len(self.identity)
         for name, axes in _AXES.items():
             expect_shape(name, getattr(self, name), (count, *axes))
+        if self.uncertainty is not None:
+            expect_shape("uncertainty.state", self.uncertainty.state, (count, 4, 4))
 
     def __len__(self) -> int:
         return len(self.identity)
 
     def __getitem__(self, index: Tensor | slice) -> Tracks:
-        return Tracks(*(getattr(self, field.name)[index] for field in fields(self)))
+        columns: dict[str, Any] = {name: getattr(self, name)[index] for name in _AXES}
+        known = None if self.uncertainty is None else self.uncertainty[index]
+        return Tracks(**columns, uncertainty=known)
 
     @staticmethod
     def empty() -> Tracks:
         """Return tracks of no objects."""
         integers = {"identity", "labels", "last_seen_us"}
-        return Tracks(
-            **{
-                name: torch.zeros(
-                    0, *axes, dtype=torch.int64 if name in integers else torch.float64
-                )
-                for name, axes in _AXES.items()
-            }
-        )
+        columns: dict[str, Any] = {
+            name: torch.zeros(0, *axes, dtype=torch.int64 if name in integers else torch.float64)
+            for name, axes in _AXES.items()
+        }
+        return Tracks(**columns)
 
     @staticmethod
     def concatenate(parts: Sequence[Tracks]) -> Tracks:
         """Concatenate several sets of tracks."""
-        return Tracks(
-            *(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Tracks))
-        )
+        columns: dict[str, Any] = {
+            name: torch.cat([getattr(part, name) for part in parts]) for name in _AXES
+        }
+        known = BoxUncertainty.concatenate([part.uncertainty for part in parts])
+        return Tracks(**columns, uncertainty=known)
 
     def detections(self) -> Detections:
         """Return the objects as float64 boxes in the frame of the tracks, in their order."""
@@ -69,7 +76,7 @@ class Tracks:
             yaw=self.yaw,
             velocity=self.state[:, 2:],
         )
-        return Detections(boxes, self.scores, self.labels)
+        return Detections(boxes, self.scores, self.labels, uncertainty=self.uncertainty)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from torch import Tensor
 from bevstack.files import write_text_atomically
 from bevstack.shapes import expect_shape
 from bevstack.types.boxes import Boxes3D
+from bevstack.types.uncertainty import BoxUncertainty
 
 DETECTIONS_FORMAT = "bevstack-detections-1"
 
@@ -31,10 +32,14 @@ class Detections:
     scores: Tensor  # (D,) 0 to 1
     labels: Tensor  # (D,) int64, index into the configuration's class names
     class_names: tuple[str, ...] = ()  # of the labels; empty if they are not known
+    # In the frame of the boxes; None: the weights have no calibration for this kind of stream.
+    uncertainty: BoxUncertainty | None = None
 
     def __post_init__(self) -> None:
         expect_shape("scores", self.scores, (len(self.boxes),))
         expect_shape("labels", self.labels, (len(self.boxes),))
+        if self.uncertainty is not None:
+            expect_shape("uncertainty.state", self.uncertainty.state, (len(self.boxes), 4, 4))
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -51,7 +56,8 @@ class Detections:
 
     def __getitem__(self, index: Tensor | slice) -> Detections:
         boxes, scores, labels = self.boxes[index], self.scores[index], self.labels[index]
-        return replace(self, boxes=boxes, scores=scores, labels=labels)
+        known = None if self.uncertainty is None else self.uncertainty[index]
+        return replace(self, boxes=boxes, scores=scores, labels=labels, uncertainty=known)
 
     def to_dict(self, timestamp_us: int | None = None) -> dict[str, Any]:
         """Return plain numbers and texts, as ``save`` writes them.
@@ -64,7 +70,8 @@ class Detections:
         Returns:
             ``{"format", "frame": "ego", "timestamp_us", "detections": [{"class", "score",
             "center_m", "size_m" (length, width, height), "yaw_rad", "velocity_mps"}]}``, best
-            first. An unknown velocity is None. Without class names, "class" is "label 3".
+            first. An unknown velocity is None. Without class names, "class" is "label 3". With a
+            calibration, each box has the key "uncertainty" too: see ``BoxUncertainty.to_entries``.
         """
         columns = {
             "score": self.scores.tolist(),
@@ -80,6 +87,11 @@ class Detections:
             {"class": name, **{field: column[row] for field, column in columns.items()}}
             for row, name in enumerate(self._names())
         ]
+        if self.uncertainty is not None:
+            known = self.uncertainty.to_entries()
+            entries = [
+                {**entry, "uncertainty": own} for entry, own in zip(entries, known, strict=True)
+            ]
         return {
             "format": DETECTIONS_FORMAT,
             "frame": "ego",
@@ -113,13 +125,19 @@ class Detections:
         dst_from_src: Tensor,  # (4, 4)
     ) -> Detections:
         """Return the same detections in another upright frame."""
-        return replace(self, boxes=self.boxes.transformed(dst_from_src))
+        known = None if self.uncertainty is None else self.uncertainty.transformed(dst_from_src)
+        return replace(self, boxes=self.boxes.transformed(dst_from_src), uncertainty=known)
 
     def to(self, device: torch.device | str) -> Detections:
         """Return the detections on a device."""
         boxes, scores, labels = self.boxes, self.scores, self.labels
+        known = None if self.uncertainty is None else self.uncertainty.to(device)
         return replace(
-            self, boxes=boxes.to(device), scores=scores.to(device), labels=labels.to(device)
+            self,
+            boxes=boxes.to(device),
+            scores=scores.to(device),
+            labels=labels.to(device),
+            uncertainty=known,
         )
 
 

@@ -58,13 +58,16 @@ def reliabilities(
     by_label = scored.by_label()
     classes = [(name, by_label[DETECTION_CLASSES.index(name)].rows) for name in config.class_names]
     return tuple(
-        _reliability(name, predictions.score[rows], correct[rows], bins)
+        reliability(name, predictions.score[rows], correct[rows], bins)
         for name, rows in [(ALL, scored.rows), *classes]
     )
 
 
-def _reliability(
-    name: str, score: NDArray[np.float64], correct: NDArray[np.bool_], bins: int
+def reliability(
+    name: str,
+    score: NDArray[np.float64],  # (M,) 0 to 1
+    correct: NDArray[np.bool_],  # (M,)
+    bins: int = BINS,
 ) -> Reliability:
     """Sort boxes into bins by score and compute mean score and precision of each bin."""
     bin_index = np.clip((score * bins).astype(np.int64), 0, bins - 1)

@@ -55,12 +55,15 @@ def planar_covariance(
 
 
 def make_pose_with_covariance(
-    store: MessageStore, position: Floats, yaw_rad: float, block: Floats | None
+    store: MessageStore,
+    position: Floats,  # (3,)
+    yaw_rad: float,
+    covariance: Floats | None,  # (6, 6) of x, y, z, rx, ry, rz in the same frame
 ) -> Any:
-    """Return a pose and the covariance of its x and y in the same frame."""
+    """Return a pose with its covariance; 0 where it is unknown, as ROS has it."""
+    known = np.zeros((6, 6)) if covariance is None else covariance
     return store["geometry_msgs/PoseWithCovariance"](
-        pose=make_pose(store, position, yaw_rad),
-        covariance=planar_covariance(block),
+        pose=make_pose(store, position, yaw_rad), covariance=known.ravel()
     )
 
 

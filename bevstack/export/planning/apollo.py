@@ -21,6 +21,7 @@ from bevstack.export.planning.extension import extension_document
 from bevstack.export.planning.scene import PlanningFrame, check_one_drive
 from bevstack.files import naming, replacing_folder
 from bevstack.types.cues import TrafficCue
+from bevstack.types.uncertainty import BoxUncertainty
 
 MODULE = "bevstack"
 EXTENSION_NAME = "extension.json"
@@ -195,8 +196,15 @@ def _obstacle(frame: PlanningFrame, row: int, number: int) -> dict[str, Any]:
         ):
             solid = np.zeros((3, 3))
             solid[:2, :2] = block
+            if objects.uncertainty is not None and name == "position_covariance":
+                solid[2, 2] = _ground_variance(objects.uncertainty, row)
             fields[name] = solid.ravel().tolist()
     return fields
+
+
+def _ground_variance(uncertainty: BoxUncertainty, row: int) -> float:
+    """Return the variance of the height of a box's lower face, which is Apollo's position."""
+    return float(uncertainty.elevation_m2[row] + uncertainty.size_m2[row, 2] / 4)
 
 
 def _points(frame: PlanningFrame, row: int) -> list[dict[str, Any]]:

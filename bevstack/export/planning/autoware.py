@@ -230,7 +230,7 @@ def _make_objects(
         ids = [{"object_id": _uuid(store, key.bytes)} for key in frame.object_ids()]
     found = [
         store[f"autoware_perception_msgs/{kind}Object"](
-            existence_probability=float(frame.objects.scores[row]),
+            existence_probability=float(frame.objects.existence[row]),
             classification=_classification(frame, store, row, options),
             kinematics=kinematics(row),
             shape=_shape(frame, store, row),
@@ -244,8 +244,8 @@ def _make_objects(
 
 def _pose(frame: PlanningFrame, store: MessageStore, row: int) -> Any:
     objects = frame.objects
-    block = None if objects.covariance is None else objects.covariance[row, :2, :2]
-    return make_pose_with_covariance(store, objects.center[row], float(objects.yaw[row]), block)
+    spread = objects.pose_covariance(row)
+    return make_pose_with_covariance(store, objects.center[row], float(objects.yaw[row]), spread)
 
 
 def _twist(frame: PlanningFrame, store: MessageStore, row: int) -> Any:

@@ -27,6 +27,7 @@ def extension_entry(frame: PlanningFrame) -> dict[str, Any]:
     ``objects`` holds one entry an object in the order of the frame; unknown values are null.
     """
     objects = frame.objects
+    known = None if objects.uncertainty is None else objects.uncertainty.to_entries()
     ids = frame.object_ids()
     entries: list[dict[str, Any]] = []
     for row in range(len(objects)):
@@ -38,6 +39,7 @@ def extension_entry(frame: PlanningFrame) -> dict[str, Any]:
                 "class": objects.class_names[row],
                 "velocity_mps": velocity.tolist() if np.isfinite(velocity).all() else None,
                 "state_covariance": _value(objects.covariance, row),
+                "uncertainty": None if known is None else known[row],
                 "last_seen_us": _value(objects.last_seen_us, row),
                 "turn_rate_radps": _value(objects.turn_rate, row),
             }

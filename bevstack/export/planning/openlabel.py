@@ -119,6 +119,18 @@ def _objects(frame: PlanningFrame) -> list[tuple[str, str, str, _Data]]:
                 _vector("position_covariance", covariance[:2, :2].ravel().tolist()),
                 _vector("velocity_covariance", covariance[2:, 2:].ravel().tolist()),
             ]
+        if objects.uncertainty is not None:
+            entry = objects.uncertainty[row : row + 1].to_entries()[0]
+            data["vec"].append(_vector("size_variance_m2", entry["size_variance_m2"]))
+            data["num"] += [
+                {"name": name, "val": entry[name]}
+                for name in (
+                    "existence_probability",
+                    "elevation_variance_m2",
+                    "yaw_variance_rad2",
+                    "flip_probability",
+                )
+            ]
         if frame.paths is not None:
             data["mat"] = [_path(frame, row)]
         found.append((str(key), name, objects.class_names[row], data))

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import torch
 
 from bevstack.export.planning.extension import write_extension
 from bevstack.export.planning.osi_traffic import add_traffic, set_vector
@@ -124,7 +125,7 @@ def _fill(item: Any, frame: PlanningFrame, row: int, shift: np.ndarray[Any, Any]
     objects = frame.objects
     if objects.identity is not None:
         item.header.tracking_id.value = int(objects.identity[row])
-    item.header.existence_probability = float(objects.scores[row])
+    item.header.existence_probability = float(objects.existence[row])
     seen = objects.last_seen_us is None or objects.last_seen_us[row] >= frame.timestamp_us
     item.header.measurement_state = MEASURED if seen else PREDICTED
     base = item.base
@@ -140,3 +141,10 @@ def _fill(item: Any, frame: PlanningFrame, row: int, shift: np.ndarray[Any, Any]
         item.base_rmse.position.x, item.base_rmse.position.y = spread[:2].tolist()
         if moves:
             item.base_rmse.velocity.x, item.base_rmse.velocity.y = spread[2:].tolist()
+    if objects.uncertainty is not None:
+        known = objects.uncertainty[row : row + 1].to(torch.float64)
+        rmse = item.base_rmse
+        rmse.position.z = float(known.elevation_m2.sqrt())
+        rmse.orientation.yaw = float(known.yaw_rad2.sqrt())
+        deviations = known.size_m2[0].sqrt().tolist()
+        rmse.dimension.length, rmse.dimension.width, rmse.dimension.height = deviations

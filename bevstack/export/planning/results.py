@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,8 @@ from bevstack.export.planning.track_paths import TurnRates, paths_of_tracks
 from bevstack.file_bytes import read_bytes
 from bevstack.tables.reader import Tables
 from bevstack.types import Detections
+from bevstack.uncertainty import BoxCalibration
+from bevstack.vocabulary import DETECTION_CLASSES
 
 
 class _Boxes(NamedTuple):
@@ -41,6 +44,7 @@ def read_planning_frames(
     scenes: Sequence[str] | None = None,
     cues: Path | None = None,
     tracking: TrackingConfig | None = None,
+    calibration: BoxCalibration | None = None,
 ) -> list[PlanningFrame]:
     """Return the frames of a results file, scene by scene in order of time.
 
@@ -54,13 +58,17 @@ def read_planning_frames(
         scenes: names of the scenes; None: all that the results touch.
         cues: the file of lights, signs and cues, which must hold every frame.
         tracking: track the detections first, which gives identities and covariances; None: do not.
+        calibration: gives detections, and tracks with ``tracking``, their uncertainty; None: no.
 
     Raises:
         FileNotFoundError: a file does not exist.
         ValueError: a file is malformed, lacks a sample, or has identities already although
-            ``tracking`` is given; or a scene is unknown.
+            ``tracking`` or ``calibration`` is given; or a scene is unknown, or the calibration is
+            of other settings of tracking.
     """
     boxes = _read_boxes(results)
+    if calibration is not None:
+        _check_calibration(results, boxes, calibration, tracking)
     if tracking is not None and boxes.identity is not None:
         raise ValueError(
             f"results to track must have no identities; got tracks in {results}: leave out --track"
@@ -69,9 +77,9 @@ def read_planning_frames(
     frames = []
     for name, samples in _samples_of_scenes(tables, boxes.rows, scenes, results):
         if tracking is not None:
-            objects = _track_scene(tables, samples, boxes, tracking)
+            objects = _track_scene(tables, samples, boxes, tracking, calibration)
         else:
-            objects = _known_objects(tables, samples, boxes)
+            objects = _known_objects(tables, samples, boxes, calibration)
         for sample, frame_objects in zip(samples.tolist(), objects, strict=True):
             frames.append(_frame(tables, sample, name, frame_objects, found_cues))
     return frames
@@ -121,6 +129,20 @@ def _read_boxes(path: Path) -> _Boxes:
     return _Boxes(world_detections(columns), identity, rows_by_sample(columns))
 
 
+def _check_calibration(
+    results: Path, boxes: _Boxes, calibration: BoxCalibration, tracking: TrackingConfig | None
+) -> None:
+    if boxes.identity is not None:
+        raise ValueError(
+            f"results to calibrate must be detections; got tracks in {results}, whose covariances "
+            "the file does not hold: export the detections with --track"
+        )
+    if tracking not in (None, calibration.tracking):
+        raise ValueError(
+            f"tracking must be that of the calibration, {calibration.tracking}; got {tracking}"
+        )
+
+
 def _read_cues(path: Path) -> dict[str, TrafficFrame]:
     frames = read_traffic_frames(path).frames
     return {frame.sample_token: frame for frame in frames if frame.sample_token}
@@ -149,7 +171,9 @@ def _samples_of_scenes(
         yield str(names[scene]), samples
 
 
-def _known_objects(tables: Tables, samples: Ints, boxes: _Boxes) -> Iterator[PlanningObjects]:
+def _known_objects(
+    tables: Tables, samples: Ints, boxes: _Boxes, calibration: BoxCalibration | None
+) -> Iterator[PlanningObjects]:
     """Yield the objects of a scene's samples as the file holds them."""
     turns = TurnRates()
     tokens = np.asarray(tables.samples.token)
@@ -157,6 +181,8 @@ def _known_objects(tables: Tables, samples: Ints, boxes: _Boxes) -> Iterator[Pla
         rows = boxes.rows[str(tokens[sample])]
         pose = world_from_ego(tables, sample)
         picked = boxes.detections[torch.from_numpy(rows)]
+        if calibration is not None:
+            picked = calibration.calibrated(picked, pose[:2, 3])
         inverse = torch.linalg.inv(pose)
         objects = PlanningObjects.from_detections(picked, ego_from_bev=inverse)
         if boxes.identity is not None:
@@ -184,7 +210,11 @@ def _with_identity(
 
 
 def _track_scene(
-    tables: Tables, samples: Ints, boxes: _Boxes, tracking: TrackingConfig
+    tables: Tables,
+    samples: Ints,
+    boxes: _Boxes,
+    tracking: TrackingConfig,
+    calibration: BoxCalibration | None,
 ) -> Iterator[PlanningObjects]:
     """Yield the tracks of a scene after each of its samples."""
     turns = TurnRates()
@@ -195,4 +225,12 @@ def _track_scene(
         seen = (tracks.last_seen_us == time_us).numpy()
         turns.add(time_us, tracks.identity.numpy()[seen], tracks.yaw.numpy()[seen])
         rate, deviation = turns.estimate(tracks.identity.numpy())
+        if calibration is not None:
+            known = calibration.track_uncertainty(
+                replace(tracks.detections(), class_names=DETECTION_CLASSES),
+                tracks.covariance,
+                seen=tracks.last_seen_us == time_us,
+                ego_position=pose[:2, 3],
+            )
+            tracks = replace(tracks, uncertainty=known)
         yield PlanningObjects.from_tracks(tracks, pose, turn_rate=rate, turn_rate_std=deviation)

@@ -24,6 +24,7 @@ from bevstack.tracking import Tracks
 from bevstack.types import Detections
 from bevstack.types.cues import EgoCue, TrafficCue
 from bevstack.types.sectors import SectorTrust
+from bevstack.types.uncertainty import BoxUncertainty
 from bevstack.vocabulary import DETECTION_CLASSES
 
 Floats = NDArray[np.float64]
@@ -43,12 +44,15 @@ class PlanningObjects:
     """
 
     class_names: tuple[str, ...]  # N, of DETECTION_CLASSES
-    scores: Floats  # (N,) 0 to 1; a probability of existence only if the detector is calibrated
+    scores: Floats  # (N,) 0 to 1, of the detector or tracker; see ``existence``
     center: Floats  # (N, 3) metres, centre of gravity
     size: Floats  # (N, 3) metres, (length, width, height)
     yaw: Floats  # (N,) radians, counter-clockwise about z
     velocity: Floats  # (N, 2) metres per second over ground, along x and y; NaN where unknown
-    covariance: Floats | None = None  # (N, 4, 4) of x, y, vx, vy; None: unknown
+    # (N, 4, 4) of x, y, vx, vy: calibrated, or of the tracker alone; None: unknown
+    covariance: Floats | None = None
+    # Calibrated, in the ego frame, with ``covariance`` as its state; None: no calibration.
+    uncertainty: BoxUncertainty | None = None
     identity: Ints | None = None  # (N,) of tracks, unique in the frame; None: detections
     last_seen_us: Ints | None = None  # (N,) time of a track's last box; None: that of the frame
     turn_rate: Floats | None = None  # (N,) radians per second; None: unknown
@@ -68,6 +72,10 @@ class PlanningObjects:
             if not known.all():
                 row = int(np.argwhere(~known)[0, 0])
                 raise ValueError(f"objects.{name} must be finite; got {value[row]} in object {row}")
+        if self.uncertainty is not None and len(self.uncertainty) != count:
+            raise ValueError(
+                f"objects.uncertainty must be of {count} objects; got {len(self.uncertainty)}"
+            )
         for row, class_name in enumerate(self.class_names):
             if class_name not in DETECTION_CLASSES:
                 raise ValueError(
@@ -89,6 +97,26 @@ class PlanningObjects:
         """Return N."""
         return len(self.class_names)
 
+    @property
+    def existence(self) -> Floats:  # (N,)
+        """Return the probabilities that the objects exist; the scores without a calibration."""
+        known = self.uncertainty
+        return self.scores if known is None else known.existence.to(torch.float64).numpy()
+
+    def pose_covariance(self, row: int) -> Floats | None:  # (6, 6)
+        """Return the covariance of an object's (x, y, z, rx, ry, rz), 0 where it is unknown.
+
+        None: nothing is known. The variance of rz is that of the heading modulo pi.
+        """
+        if self.covariance is None:
+            return None
+        pose = np.zeros((6, 6))
+        pose[:2, :2] = self.covariance[row, :2, :2]
+        if self.uncertainty is not None:
+            pose[2, 2] = float(self.uncertainty.elevation_m2[row])
+            pose[5, 5] = float(self.uncertainty.yaw_rad2[row])
+        return pose
+
     @staticmethod
     def from_detections(
         detections: Detections,
@@ -101,9 +129,10 @@ class PlanningObjects:
             ValueError: a box is not finite, or its class is unknown.
         """
         detections = detections.to("cpu")
-        boxes = detections.boxes.to(torch.float64)
+        boxes, known = detections.boxes.to(torch.float64), detections.uncertainty
         if ego_from_bev is not None:
             boxes = boxes.transformed(ego_from_bev)
+            known = None if known is None else known.transformed(ego_from_bev)
         return PlanningObjects(
             class_names=tuple(class_names[label] for label in detections.labels.tolist()),
             scores=detections.scores.to(torch.float64).numpy(),
@@ -111,6 +140,8 @@ class PlanningObjects:
             size=boxes.size.numpy(),
             yaw=boxes.yaw.numpy(),
             velocity=boxes.velocity.numpy(),
+            covariance=None if known is None else known.state.to(torch.float64).numpy(),
+            uncertainty=known,
         )
 
     @staticmethod
@@ -130,6 +161,10 @@ class PlanningObjects:
         ego_from_world = invert_se3(world_from_ego.to(torch.float64))
         boxes = tracks.detections().boxes.transformed(ego_from_world)
         both = torch.kron(torch.eye(2, dtype=torch.float64), ego_from_world[:2, :2])
+        known = (
+            None if tracks.uncertainty is None else tracks.uncertainty.transformed(ego_from_world)
+        )
+        state = (both @ tracks.covariance @ both.T) if known is None else known.state
         return PlanningObjects(
             class_names=tuple(class_names[label] for label in tracks.labels.tolist()),
             scores=tracks.scores.numpy(),
@@ -137,7 +172,8 @@ class PlanningObjects:
             size=boxes.size.numpy(),
             yaw=boxes.yaw.numpy(),
             velocity=boxes.velocity.numpy(),
-            covariance=(both @ tracks.covariance @ both.T).numpy(),
+            covariance=state.numpy(),
+            uncertainty=known,
             identity=tracks.identity.numpy(),
             last_seen_us=tracks.last_seen_us.numpy(),
             turn_rate=turn_rate,

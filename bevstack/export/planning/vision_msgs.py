@@ -75,8 +75,8 @@ def make_detections(frame: PlanningFrame, store: MessageStore) -> Any:
 
 def _hypothesis(frame: PlanningFrame, store: MessageStore, row: int) -> Any:
     objects = frame.objects
-    block = None if objects.covariance is None else objects.covariance[row, :2, :2]
-    pose = make_pose_with_covariance(store, objects.center[row], float(objects.yaw[row]), block)
+    spread = objects.pose_covariance(row)
+    pose = make_pose_with_covariance(store, objects.center[row], float(objects.yaw[row]), spread)
     name, score = objects.class_names[row], float(objects.scores[row])
     kind = store["vision_msgs/ObjectHypothesisWithPose"]
     if store.is_ros1:

@@ -22,7 +22,7 @@ from bevstack.runtime.node.pixels import decode
 from bevstack.runtime.node.transforms import PoseGap
 from bevstack.runtime.node.windows import Window
 from bevstack.runtime.stream_protocol import FrameDetector, Stream, StreamState
-from bevstack.runtime.tracked import RESTARTS, FrameTracker
+from bevstack.runtime.tracked import RESTARTS, FrameTracker, calibration_of_tracks
 from bevstack.runtime.with_cues import CuedStream
 from bevstack.tracking import Tracks
 from bevstack.types import Detections, Frame
@@ -211,7 +211,7 @@ class Stepper:
         self.clock = clock
         self._track = track
         self._stream: Stream = detector.stream()
-        self._tracker = FrameTracker(TrackingConfig())
+        self._tracker = self._new_tracker()
         self._last_started: float | None = None
 
     @property
@@ -222,7 +222,12 @@ class Stepper:
     def restart(self) -> None:
         """Forget history, tracks and cues."""
         self._stream = self.detector.stream()
-        self._tracker = FrameTracker(self._tracker.tracking)
+        self._tracker = self._new_tracker()
+
+    def _new_tracker(self) -> FrameTracker:
+        tracking = TrackingConfig()
+        calibration = calibration_of_tracks(self.detector, tracking)
+        return FrameTracker(tracking, calibration=calibration)
 
     def step(self, frame: Frame, gathered: Gathered, started: float) -> StepResult:
         """Detect and track the objects of a frame, and update its cues.
