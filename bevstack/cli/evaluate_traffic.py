@@ -172,6 +172,11 @@ def _figures(scores: TrafficScores) -> list[tuple[str, str]]:
                 f"go or stop given, {scores.advice.known_s:.1f} s known",
                 scores.advice.given_share,
             ),
+            (
+                f"right one of both, {scores.advice.go_or_stop_due_s:.1f} s red or green",
+                scores.advice.right_share,
+            ),
+            ("unknown where the state is known", scores.advice.unknown_share),
             ("go per red second", scores.advice.false_go_per_red_s),
         ]
     figures += [

@@ -17,6 +17,7 @@ Bools = NDArray[np.bool_]
 
 RELEVANT = 0.5  # probability from which an element counts as relevant
 WANTED_ADVICE_SHARE = 0.90
+GO_STATES = ("green",)  # that call for go; red ones call for stop, the remaining ones for caution
 # Distances in metres around which errors are averaged: low end, high end.
 DISTANCE_BANDS_M = ((0, 10), (10, 15), (15, 25), (25, 40), (40, 60), (60, 100))
 
@@ -86,6 +87,9 @@ class AdviceScores:
 
     known_s: float  # seconds in which the true state is known
     given_share: float  # of them, with the advice go or stop; at least 0.90 is wanted
+    unknown_share: float  # of them, with the advice unknown
+    go_or_stop_due_s: float  # of them, in which go or stop is right, not caution
+    right_share: float  # of those, with the right one of both
     red_s: float
     false_go_per_red_s: float  # share of the red seconds with the advice go
     green_s: float
@@ -94,14 +98,17 @@ class AdviceScores:
 
 def score_advice(parts: Sequence[AdviceTimes]) -> AdviceScores:
     """Score the advice of several scenes by seconds."""
-    known = given = red = false_go = green = false_stop = 0.0
+    known = given = no_advice = due = right = red = false_go = green = false_stop = 0.0
     for part in parts:
         seconds = np.diff(part.timestamp_us) * 1e-6
         states, advice = (np.array(v)[: len(seconds)] for v in (part.states, part.advice))
         is_red, is_green = np.isin(states, RED_STATES), np.isin(states, GREEN_STATES)
-        is_known = states != UNKNOWN
+        is_known, calls_for_go = states != UNKNOWN, np.isin(states, GO_STATES)
         known += seconds[is_known].sum()
         given += seconds[is_known & np.isin(advice, (GO, STOP))].sum()
+        no_advice += seconds[is_known & (advice == UNKNOWN)].sum()
+        due += seconds[is_red | calls_for_go].sum()
+        right += seconds[(is_red & (advice == STOP)) | (calls_for_go & (advice == GO))].sum()
         red += seconds[is_red].sum()
         false_go += seconds[is_red & (advice == GO)].sum()
         green += seconds[is_green].sum()
@@ -109,6 +116,9 @@ def score_advice(parts: Sequence[AdviceTimes]) -> AdviceScores:
     return AdviceScores(
         known_s=float(known),
         given_share=_share(given, known),
+        unknown_share=_share(no_advice, known),
+        go_or_stop_due_s=float(due),
+        right_share=_share(right, due),
         red_s=float(red),
         false_go_per_red_s=_share(false_go, red),
         green_s=float(green),

@@ -195,7 +195,8 @@ def _lights_of_cues(frames: Sequence[TrafficFrame], truth: RootTruth) -> dict[st
         ]
         for cue in frame.cues:
             near = [e for e in elements if e.camera == cue.camera]
-            if cue.box_px is None or cue.kind != "light" or not near:
+            held = cue.timestamp_us != frame.timestamp_us  # its box is of an earlier image
+            if cue.box_px is None or cue.kind != "light" or held or not near:
                 continue
             boxes = np.array([e.box_px for e in near])
             distance = box_distance(boxes, np.broadcast_to(cue.box_px, boxes.shape))

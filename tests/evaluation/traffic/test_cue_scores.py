@@ -49,13 +49,18 @@ def test_advice_equals_a_loop_over_intervals(seed: int) -> None:
         )
         for _ in range(2)
     ]
-    sums = dict.fromkeys(("known", "given", "red", "false_go", "green", "false_stop"), 0.0)
+    names = ("known", "given", "unknown", "due", "right", "red", "false_go", "green", "false_stop")
+    sums = dict.fromkeys(names, 0.0)
+    due = {"red": "stop", "flashing_red": "stop", "green": "go"}  # the remaining ones: caution
     for part in parts:
         for i in range(19):
             seconds = (part.timestamp_us[i + 1] - part.timestamp_us[i]) / 1e6
             advice, state = part.advice[i], part.states[i]
             sums["known"] += seconds * (state != "unknown")
             sums["given"] += seconds * (state != "unknown" and advice in ("go", "stop"))
+            sums["unknown"] += seconds * (state != "unknown" and advice == "unknown")
+            sums["due"] += seconds * (state in due)
+            sums["right"] += seconds * (state in due and advice == due[state])
             sums["red"] += seconds * (state in ("red", "flashing_red"))
             sums["false_go"] += seconds * (state in ("red", "flashing_red") and advice == "go")
             sums["green"] += seconds * (state == "green")
@@ -63,10 +68,24 @@ def test_advice_equals_a_loop_over_intervals(seed: int) -> None:
     scores = score_advice(parts)
     assert scores.known_s == pytest.approx(sums["known"])
     assert scores.given_share == pytest.approx(sums["given"] / sums["known"])
+    assert scores.unknown_share == pytest.approx(sums["unknown"] / sums["known"])
+    assert scores.go_or_stop_due_s == pytest.approx(sums["due"])
+    assert scores.right_share == pytest.approx(sums["right"] / sums["due"])
     assert scores.red_s == pytest.approx(sums["red"])
     assert scores.false_go_per_red_s == pytest.approx(sums["false_go"] / sums["red"])
     assert scores.false_stop_per_green_s == pytest.approx(sums["false_stop"] / sums["green"])
     assert math.isnan(score_advice([]).given_share)
+
+
+def test_go_is_not_due_while_green_flashes() -> None:
+    """The table of advice gives caution to flashing green, though it counts as green elsewhere."""
+    times = np.array([0, 1_000_000, 3_000_000])
+    part = AdviceTimes(
+        timestamp_us=times, advice=("caution", "go", "go"), states=("flashing_green", "green", "")
+    )
+    scores = score_advice([part])
+    assert scores.go_or_stop_due_s == 2.0 and scores.right_share == 1.0
+    assert scores.green_s == 3.0 and scores.given_share == pytest.approx(2 / 3)
 
 
 def test_distance_errors_are_relative_to_the_true_distance() -> None:

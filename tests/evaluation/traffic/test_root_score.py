@@ -145,6 +145,24 @@ def test_perfect_predictions_have_perfect_scores(tmp_path: Path) -> None:
     assert content["color_confusion"]["red"]["red"] == 8
 
 
+def test_a_cue_that_is_held_over_a_lost_image_does_not_name_a_light() -> None:
+    """A cue's box is of its own image: the vehicle has moved since then."""
+    late = {}
+    for token in ("a1", "a2", "a3"):
+        cues = frame("a0").cues  # of 0 s, with the boxes of the lights swapped
+        boxes = reversed([cue.box_px for cue in cues])
+        held = [
+            dataclasses.replace(cue, id=f"{cue.id} new", box_px=box)
+            for cue, box in zip(cues, boxes, strict=True)
+        ]
+        late[token] = dataclasses.replace(frame(token), cues=tuple(held))
+    scores = score_root(frames(**late), truth("a"), draws=0)
+    assert scores.states is not None
+    # 0.5 s of both lights are right; afterwards, no cue belongs to a light.
+    assert scores.states.element_s == pytest.approx(3.0)
+    assert scores.states.accuracy == pytest.approx(1.0 / 3.0)
+
+
 def test_a_wrong_frame_costs_what_it_holds() -> None:
     good = frame("a0")
     (own, next_lane), (ego,) = good.cues, good.ego_cues
