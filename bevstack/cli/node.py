@@ -141,7 +141,7 @@ def _run_dds(args: argparse.Namespace) -> int:
     from bevstack.runtime.devices import choose_device
     from bevstack.runtime.loading import load
     from bevstack.runtime.ros.dds import DdsTransport
-    from bevstack.runtime.ros.dds_node import DdsNode
+    from bevstack.runtime.ros.managed_node import ManagedNode
     from bevstack.runtime.ros.wiring import make_node
 
     if args.sync or args.out is not None:
@@ -151,7 +151,7 @@ def _run_dds(args: argparse.Namespace) -> int:
     detector = load(args.weights, choose_device(args.device), verify=args.verify)
     transport = DdsTransport(store, domain=args.domain, interface=args.interface)
     parts = make_node(detector, parameters, store, model=str(args.weights), times=True)
-    node = DdsNode(parts, transport)
+    node = ManagedNode(parts, transport)
     with ended_by_interrupt() as ended:
         node.start()
         print(f"active on domain {args.domain}, interface {args.interface}", flush=True)

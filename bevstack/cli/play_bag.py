@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from bevstack.export.messages.bag_reader import BagReader
     from bevstack.export.messages.store import open_store
     from bevstack.runtime.ros.dds import DdsTransport
-    from bevstack.runtime.ros.dds_node import play
+    from bevstack.runtime.ros.player import play
 
     store = open_store()
     with BagReader(args.bag, store) as bag, ended_by_interrupt() as ended:

@@ -19,7 +19,7 @@ from bevstack.export.messages.store import MessageStore, open_store
 from bevstack.runtime.node.lifecycle import State
 from bevstack.runtime.node.parameters import Parameters
 from bevstack.runtime.ros.dds import DdsTransport
-from bevstack.runtime.ros.dds_node import DdsNode
+from bevstack.runtime.ros.managed_node import ManagedNode
 from bevstack.runtime.ros.quality import RESULTS, SENSOR_DATA
 from bevstack.runtime.ros.wiring import make_node
 from bevstack.tables.reader import Tables
@@ -72,7 +72,7 @@ def test_a_bag_that_another_process_plays_goes_through_the_node(
     # The processors of a test are shared: a message may come a second late.
     settings = {"use_sim_time": True, "sync_timeout_ms": 400, "max_age_ms": 10_000}
     parts = make_node(detector, Parameters(settings), store, model="fake", times=True)
-    node = DdsNode(parts, transport)
+    node = ManagedNode(parts, transport)
     events: list[str] = []
     transport.subscribe(
         "/bevstack/transition_event",
