@@ -7,6 +7,7 @@
 #                                               packages of the tests too, the demos do not.
 #   make test-ops TORCH=torch==2.11.0           operators and models on another torch
 #   make test-numpy2                            everything with the newest numpy
+#   make test-ros                               the node with programs of ROS, on Debian 12
 #   PYTHON=python3.12 make demo                 another interpreter
 #   make demo TORCH_INDEX=URL                   torch from another index, e.g. its small CPU build:
 #                                               see https://pytorch.org/get-started/locally/
@@ -34,7 +35,7 @@ PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n $(JOBS) --dist wor
 
 BUILD_INPUTS := pyproject.toml setup.py $(shell find ops -type f 2>/dev/null)
 
-.PHONY: install install-base demo train-demo test test-all lint pytest pytest-all test-ops test-numpy2 clean FORCE
+.PHONY: install install-base demo train-demo test test-all lint pytest pytest-all test-ops test-numpy2 test-ros clean FORCE
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed-$(or $(EXTRAS),base)
@@ -119,6 +120,17 @@ test-ops:
 	$(call copy_sources,build/test-ops)
 	BEVSTACK_SHARED='$(SHARED)' $(MAKE) -C build/test-ops pytest \
 	  TORCH='$(OPS_TORCH)' EXTRAS=test TEST_PATHS='tests/ops tests/models'
+
+# Programs of ROS by other authors, of apt and npm, and a network of its own for them: its only
+# interface is the loopback, where DDS finds its peers by multicast.
+ROS_PEERS = build/ros_peers
+ROS_TESTS ?= tests/ros_peers
+ROS_NETWORK = ip link set lo up multicast on && ip route add 224.0.0.0/4 dev lo
+
+test-ros: install
+	sh tests/ros_peers/install.sh $(ROS_PEERS) $(VENV)
+	unshare --net --map-root-user sh -c '$(ROS_NETWORK) && exec env OMP_NUM_THREADS=1 \
+	  BEVSTACK_ROS_PEERS=$(ROS_PEERS) $(VENV)/bin/python -m pytest -q $(ROS_TESTS)'
 
 # The devkit pins numpy<2 though its metric runs with numpy 2: installed without its pins.
 DEVKIT = nuscenes-devkit==1.2.0 descartes

@@ -3,9 +3,11 @@ r"""Run the inference node: images, calibrations and motion in, boxes, tracks an
   bevstack node --weights W --bag drive.mcap --sync --out results.mcap
   bevstack node --weights W --params node.yaml --bag drive.mcap --rate 0.5 --out results.mcap
   bevstack node --weights W --dds
+  bevstack node --weights W --rospy
 
 --dds runs the node on the topics of ROS 2 until it is interrupted, with Cyclone DDS and without an
-installation of ROS; `bevstack play-bag` plays a bag for it. --bag replays a bag of ROS 1 or ROS 2
+installation of ROS; `bevstack play-bag` plays a bag for it. --rospy does the same on the topics of
+ROS 1, with rospy; `rosbag play --clock` plays a bag. --bag replays a bag of ROS 1 or ROS 2
 through the node, with the bag's own time, at the pace of its recording times --rate: as on a
 vehicle, the newest images win. With --sync every message is processed in order, at any speed, and
 the same bag gives the same bytes. The file of parameters is one of ROS 2; --set changes single
@@ -15,6 +17,7 @@ ones. docs/node.md lists parameters, topics and diagnostics.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,8 +29,10 @@ from bevstack.cli.options import add_device, add_no_verify
 if TYPE_CHECKING:
     from bevstack.export.messages.bag import Publication
     from bevstack.export.messages.status import Status
+    from bevstack.export.messages.store import MessageStore
     from bevstack.runtime.node.core import NodeCore
     from bevstack.runtime.node.parameters import Parameters
+    from bevstack.runtime.ros.transport import Transport
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,8 +72,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=(*ROS1_DISTROS, *ROS2_DISTROS),
         help="distribution of ROS of the results (default: humble, for a .bag noetic)",
     )
-    live = parser.add_argument_group("topics of ROS 2")
-    live.add_argument("--dds", action="store_true", help="subscribe and publish by DDS")
+    live = parser.add_argument_group("topics")
+    live.add_argument(
+        "--dds", action="store_true", help="subscribe and publish topics of ROS 2, by DDS"
+    )
+    live.add_argument(
+        "--rospy",
+        action="store_true",
+        help="subscribe and publish topics of ROS 1, by rospy, on this machine alone unless ROS_IP "
+        "or ROS_HOSTNAME is set",
+    )
     add_dds(live)
 
 
@@ -77,14 +90,18 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         FileNotFoundError: the weights, the parameters or the bag do not exist.
-        ModuleNotFoundError: the extra ``ros`` is not installed.
+        ModuleNotFoundError: the extra ``ros`` is not installed, or rospy.
         ValueError: a parameter is wrong, the bag is damaged or has other topics.
         OSError: the results cannot be written.
     """
-    if (args.bag is None) == (not args.dds):
-        given = "neither" if args.bag is None else "both"
-        raise ValueError(f"either --bag FILE or --dds must be given; got {given}")
-    return _run_dds(args) if args.dds else _replay(args)
+    given = {"--bag": args.bag is not None, "--dds": args.dds, "--rospy": args.rospy}
+    chosen = [option for option, is_given in given.items() if is_given]
+    if len(chosen) != 1:
+        raise ValueError(
+            "one of --bag FILE, --dds and --rospy must be given; got "
+            f"{' and '.join(chosen) or 'none'}"
+        )
+    return _replay(args) if args.bag is not None else _run_live(args, chosen[0])
 
 
 def _replay(args: argparse.Namespace) -> int:
@@ -136,28 +153,50 @@ def _announced(published: Iterator[Publication]) -> Iterator[Publication]:
         yield publication
 
 
-def _run_dds(args: argparse.Namespace) -> int:
+def _run_live(args: argparse.Namespace, option: str) -> int:
     from bevstack.export.messages.store import open_store
     from bevstack.runtime.devices import choose_device
     from bevstack.runtime.loading import load
-    from bevstack.runtime.ros.dds import DdsTransport
     from bevstack.runtime.ros.managed_node import ManagedNode
     from bevstack.runtime.ros.wiring import make_node
 
     if args.sync or args.out is not None:
-        raise ValueError("--sync and --out must be given with --bag; got --dds")
+        raise ValueError(f"--sync and --out must be given with --bag; got {option}")
     parameters = _parameters(args)
-    store = open_store(args.distro or ROS2_DISTROS[0])
+    store = open_store(args.distro or (ROS2_DISTROS if args.dds else ROS1_DISTROS)[0])
     detector = load(args.weights, choose_device(args.device), verify=args.verify)
-    transport = DdsTransport(store, domain=args.domain, interface=args.interface)
+    open_topics = _open_dds if args.dds else _open_rospy
+    transport, place = open_topics(args, store, parameters)
     parts = make_node(detector, parameters, store, model=str(args.weights), times=True)
     node = ManagedNode(parts, transport)
     with ended_by_interrupt() as ended:
         node.start()
-        print(f"active on domain {args.domain}, interface {args.interface}", flush=True)
+        print(f"active on {place}", flush=True)
         node.run_until(ended)
     print(f"{parts.core.counts.steps} results, {parts.core.counts.skipped} windows skipped")
     return 0
+
+
+def _open_dds(
+    args: argparse.Namespace, store: MessageStore, parameters: Parameters
+) -> tuple[Transport, str]:
+    from bevstack.runtime.ros.dds import DdsTransport
+
+    transport = DdsTransport(store, domain=args.domain, interface=args.interface)
+    return transport, f"domain {args.domain}, interface {args.interface}"
+
+
+def _open_rospy(
+    args: argparse.Namespace, store: MessageStore, parameters: Parameters
+) -> tuple[Transport, str]:
+    from bevstack.runtime.ros.rospy import RospyTransport
+
+    if not os.environ.keys() & {"ROS_IP", "ROS_HOSTNAME"}:
+        os.environ["ROS_IP"] = "127.0.0.1"  # rospy has no other way to keep to this machine
+    transport = RospyTransport(store, name=parameters["node_name"])
+    if transport.uses_simulated_time:
+        parameters.set("use_sim_time", True)
+    return transport, f"the topics of ROS 1 as /{parameters['node_name']}"
 
 
 def _parameters(args: argparse.Namespace) -> Parameters:

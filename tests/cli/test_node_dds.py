@@ -53,8 +53,9 @@ def test_a_played_bag_gives_results_and_an_interrupt_ends_the_node(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((), "either --bag FILE or --dds must be given; got neither"),
-        (("--bag", "a.mcap", "--dds"), "either --bag FILE or --dds must be given; got both"),
+        ((), "one of --bag FILE, --dds and --rospy must be given; got none"),
+        (("--bag", "a.mcap", "--dds"), "--dds and --rospy must be given; got --bag and --dds"),
+        (("--rospy", "--out", "a.bag"), "--sync and --out must be given with --bag; got --rospy"),
         (("--dds", "--sync"), "--sync and --out must be given with --bag; got --dds"),
         (("--dds", "--interface", "none0", "--domain", "75"), "interface must be one of this"),
     ],

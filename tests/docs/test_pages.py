@@ -70,6 +70,12 @@ STUDY_PICTURES = (
 )
 RUN_NODE = "bevstack node --weights tiny_cpu_t4 --dds --set use_sim_time=true"
 PLAY_BAG = "bevstack play-bag --bag drive.mcap"
+RUN_ROS1_NODE = "bevstack node --weights tiny_cpu_t4 --rospy --set use_sim_time=true"
+FIND_ROSPY = (
+    "echo /usr/lib/python3/dist-packages > "
+    '"$(python -c \'import sysconfig; print(sysconfig.get_path("purelib"))\')/rospy.pth"'
+)
+INSTALL_ROSPY = "sudo apt install python3-rospy python3-rosbag python3-rosmaster"
 SHIPPED_PICTURES = {
     "bevstack train --config traffic_lights_real --pictures "
     "kr=traffic_lights/kr:yolo:lamp:day --pictures cinta=traffic_lights/cinta:yolo:housing "
@@ -86,6 +92,11 @@ ELSEWHERE = {
     RUN_NODE: "tests/cli/test_node_dds.py",
     PLAY_BAG: "tests/cli/test_node_dds.py",
     "ros2 launch ros/bevstack_launch.py weights:=tiny_cpu_t4": "tests/runtime/ros/test_share.py",
+    RUN_ROS1_NODE: "tests/ros_peers/test_ros1.py",
+    "rosbag play --clock drive.bag": "tests/ros_peers/test_ros1.py",
+    "rosmaster --core &": "tests/ros_peers/test_ros1.py",
+    INSTALL_ROSPY: "tests/ros_peers/install.sh",
+    FIND_ROSPY: "tests/ros_peers/install.sh",
     TRAIN_TRAFFIC: "tests/tasks/test_traffic.py",
     CALIBRATE_TRAFFIC: "tests/tasks/test_calibration.py",
     TRAIN_PICTURES: "tests/cli/test_pictures.py",

@@ -8,7 +8,7 @@ with plain CDR, as ROS 2's own middleware has it. rosbags turns messages into by
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from bevstack.export.messages.bag import LATCHED_TOPICS, Publication
 from bevstack.export.messages.store import MessageStore, full_name
 from bevstack.runtime.ros.loopback import received_on_loopback
 from bevstack.runtime.ros.quality import RESULTS, Quality
+from bevstack.runtime.ros.transport import Receive
 
 if TYPE_CHECKING:
     from cyclonedds.domain import DomainParticipant
@@ -29,7 +30,6 @@ _BASES: Mapping[str, str] = MappingProxyType(
     | {f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
     | {"byte": "uint8", "char": "uint8", "octet": "uint8"}
 )
-Receive = Callable[[bytes], None]
 
 
 class DdsTransport:
@@ -67,6 +67,11 @@ class DdsTransport:
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Return False: nothing but ``close`` ends the topics."""
+        return False
 
     def subscribe(self, topic: str, type_name: str, quality: Quality, receive: Receive) -> None:
         """Give the bytes of each message of a topic to a function, once ``start`` is called."""

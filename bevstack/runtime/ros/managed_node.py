@@ -1,4 +1,4 @@
-"""The node on DDS: topics of ROS 2 without an installation of it."""
+"""The node on topics of ROS, with the states of a managed node."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from bevstack.export.messages.bag import Publication
 from bevstack.export.messages.status import make_transition_event
 from bevstack.runtime.node.lifecycle import Lifecycle, State, Transition
 from bevstack.runtime.node.warm_up import warm_up
-from bevstack.runtime.ros.dds import DdsTransport
 from bevstack.runtime.ros.live import LiveNode, wall_clock_us
 from bevstack.runtime.ros.publishing import DIAGNOSTICS_TOPIC
 from bevstack.runtime.ros.quality import Quality
 from bevstack.runtime.ros.replay import NodeParts
 from bevstack.runtime.ros.subscriptions import CLOCK_TOPIC, Subscription, subscriptions
+from bevstack.runtime.ros.transport import Transport
 
 _CLOCK_TYPE = "rosgraph_msgs/msg/Clock"
 _CLOCK_QUALITY = Quality(depth=1, reliable=False)
 
 
 class ManagedNode:
-    """A live node whose messages come and go by DDS.
+    """A live node whose messages come and go on topics.
 
     Args:
         parts: the node.
         transport: the topics.
     """
 
-    def __init__(self, parts: NodeParts, transport: DdsTransport) -> None:
+    def __init__(self, parts: NodeParts, transport: Transport) -> None:
         self.live = LiveNode(parts, transport.publish, state=State.UNCONFIGURED)
         self.lifecycle = Lifecycle(
             {
@@ -69,7 +69,7 @@ class ManagedNode:
 
     def run_until(self, ended: threading.Event) -> None:
         """Wait for an event, or for a fault of the program, which is raised again; then stop."""
-        while not ended.wait(0.1) and not self.live.has_ended:
+        while not ended.wait(0.1) and not self.live.has_ended and not self._transport.has_ended:
             pass
         self.lifecycle.change("shutdown")
         self._transport.close()
@@ -93,7 +93,9 @@ class ManagedNode:
         self.live.stop()
 
     def _announce(self, transition: Transition) -> None:
-        """Publish a transition, with the time of the system."""
+        """Publish a transition, with the time of the system; ROS 1 has no message for it."""
+        if self._store.is_ros1:
+            return
         time_us = wall_clock_us()
         ends = [(state.value, state.label) for state in (transition.start, transition.goal)]
         message = make_transition_event(
