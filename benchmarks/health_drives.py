@@ -81,7 +81,7 @@ def drives(spec: WorldSpec, split: str, folder: Path | None) -> Iterator[Drive]:
     With ``spec.sweeps`` they have all pictures at 12 Hz, else two successive ones every 0.5 s.
     """
     for name in spec.split_scenes[split]:
-        path = None if folder is None else folder / f"{name}_{fingerprint(spec)}.npz"
+        path = None if folder is None else folder / f"{name}_{fingerprint(spec, split)}.npz"
         if path is not None and path.is_file():
             yield read_drive(path)
             continue
@@ -92,11 +92,15 @@ def drives(spec: WorldSpec, split: str, folder: Path | None) -> Iterator[Drive]:
         yield drive
 
 
-def fingerprint(spec: WorldSpec) -> str:
-    """Return a text that names the settings of a world's pictures."""
+def fingerprint(spec: WorldSpec, split: str) -> str:
+    """Return a text that names the settings of a split's pictures.
+
+    The number of its scenes is one of them: it decides which scene shows which rare class.
+    """
     height, width = spec.image_size
     rate = "all" if spec.sweeps else "pairs"
-    return f"{spec.seed}_{width}x{height}_{spec.samples_per_scene}_{spec.weather}_{rate}"
+    count = len(spec.split_scenes[split])
+    return f"{spec.seed}_{width}x{height}_{spec.samples_per_scene}_{spec.weather}_{rate}_{count}"
 
 
 def render_drive(spec: WorldSpec, name: str) -> Drive:

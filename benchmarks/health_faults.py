@@ -226,7 +226,7 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
         "over_exposed": _fault(over_exposed, _S.OVER_EXPOSED, strengths=(8.0, 16.0)),
         "frozen": _fault(frozen, _S.FROZEN),
         "blurred": _fault(blurred, _S.BLURRED, strengths=(8.0, 16.0), limit_s=5.0),
-        "covered": _fault(covered, _S.BLURRED, strengths=(0.7, 1.0), limit_s=5.0),
+        "covered": _fault(covered, _S.COVERED, strengths=(0.7, 1.0), limit_s=5.0),
         "noise": _fault(noisy, _S.NOISE, strengths=(15.0, 60.0), limit_s=5.0),
         "swapped": _fault(swapped, _S.SWAPPED, limit_s=5.0, from_start=True),
         # A camera whose picture does not fit its calibration may also be called swapped.

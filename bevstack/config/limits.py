@@ -111,10 +111,12 @@ LIMITS: Mapping[str, Mapping[str, float]] = MappingProxyType(
         "health": {
             "width_px": 16_384,
             "lasting_pictures": 1_000,
+            "min_side_px": 16_384,
             "cover_pictures": 1_000,
             "cover_level": 255,
             "motion_pairs": 1_000,
             "min_points": 100_000,
+            "max_turned": 1_000,
         },
         "augmentation": {"resize": 16, "resize_steps": _COUNT},
         "training": {

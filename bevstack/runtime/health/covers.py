@@ -12,7 +12,7 @@ from bevstack.config.health import HealthConfig
 from bevstack.runtime.health.rig_motion import Look
 
 _CELLS = (16, 9)  # columns, rows
-_SPACING_M = 2.5  # least way between two pictures: the last six cover 12 m of the street
+_SPACING_M = 1.4  # least way between two pictures: the last six cover 7 m of the street
 
 
 class CoverWatch:

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from bevstack.config.health import HealthConfig
+from bevstack.runtime.health.clarity import Measured, RigClarity
 from bevstack.runtime.health.covers import CoverWatch
 from bevstack.runtime.health.ego_path import EgoPath
 from bevstack.runtime.health.pictures import (
     difference,
     judge_brightness,
-    judge_clarity,
     measure_picture,
     reduce_picture,
 )
@@ -25,28 +25,8 @@ from bevstack.types import Frame
 from bevstack.types.health import USABLE, CameraState, used_states
 
 _NONE: Mapping[str, CameraState] = MappingProxyType({})
-
-
-@dataclass(frozen=True)
-class _Lasting:
-    """Evidence for one state over successive pictures."""
-
-    state: CameraState = CameraState.OK
-    since_us: int = 0
-    pictures: int = 0
-
-    def followed_by(self, state: CameraState, time_us: int) -> _Lasting:
-        """Return the evidence after the next picture."""
-        if state is not self.state:
-            return _Lasting(state, time_us, 1)
-        return replace(self, pictures=self.pictures + 1)
-
-    def lasts(self, time_us: int, config: HealthConfig) -> bool:
-        """Return True if the evidence is long enough."""
-        return (
-            time_us - self.since_us >= 1e6 * config.lasting_s
-            and self.pictures >= config.lasting_pictures
-        )
+# Pictures whose points tell nothing about the calibration.
+_UNCLEAR = frozenset({CameraState.NOISE, CameraState.BLURRED, CameraState.COVERED})
 
 
 @dataclass
@@ -56,7 +36,6 @@ class _Camera:
     cover: CoverWatch
     arrival: Arrival = field(default_factory=Arrival)
     content: Look | None = None  # the first picture of the present content
-    clarity: _Lasting = field(default_factory=_Lasting)
 
 
 class HealthMonitor:
@@ -88,7 +67,17 @@ class HealthMonitor:
             self._start()
         self._path.add(frame)
         labels = frame.camera_labels()
+        self._measured.clear()
+        self._covered.clear()
         states = [self._judge(frame, index, label) for index, label in enumerate(labels)]
+        states = self._clarity.judge(states, self._measured, labels)
+        if len(self._covered) <= max(1, len(labels) // 2):  # more of them: fog or darkness
+            for index in self._covered:
+                if states[index] is CameraState.OK:
+                    states[index] = CameraState.COVERED
+        for index in self._measured:
+            if states[index] in _UNCLEAR:
+                del self._looks[index]
         states = self._motion.judge(states, self._looks, labels)
         self.states = MappingProxyType(dict(zip(labels, states, strict=True)))
         self._last, self._admitted = frame, self._mask(frame, states)
@@ -97,7 +86,10 @@ class HealthMonitor:
     def _start(self) -> None:
         self._cameras: dict[str, _Camera] = {}
         self._looks: dict[int, Look] = {}
+        self._measured: dict[int, Measured] = {}
+        self._covered: set[int] = set()
         self._path = EgoPath()
+        self._clarity = RigClarity(self.config)
         self._motion = RigMotion(self.config)
 
     def _is_elsewhere(self, frame: Frame) -> bool:
@@ -129,11 +121,8 @@ class HealthMonitor:
         if state is not CameraState.OK:
             return state
         if camera.cover.is_covered(look):
-            return CameraState.BLURRED
-        clarity = judge_clarity(statistics, self.config)
-        camera.clarity = camera.clarity.followed_by(clarity, look.time_us)
-        if clarity is not CameraState.OK and camera.clarity.lasts(look.time_us, self.config):
-            return clarity
+            self._covered.add(index)
+        self._measured[index] = Measured(statistics, look.time_us)
         self._looks[index] = look
         return CameraState.OK
 
@@ -152,7 +141,7 @@ class HealthMonitor:
     def _mask(self, frame: Frame, states: list[CameraState]) -> Frame:
         late = [index for index, state in enumerate(states) if state is CameraState.LATE]
         poses = self._late_poses(frame, late)
-        used = used_states(mask_slow_states=self.config.mask_slow_states)
+        used = used_states(mask_hints=self.config.mask_hints)
         usable = [state in used for state in states]
         for index in late:
             usable[index] = poses is not None

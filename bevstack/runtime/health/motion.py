@@ -28,7 +28,6 @@ _PYRAMID = 3  # levels: a point moves by up to 50 pixels
 _KERNEL_PX = 0.3  # scale of the robust weights: points are tracked to 0.2 pixels
 _PRIOR_RAD = 0.14  # 8 degrees: keeps the fit finite where the points leave a rotation open
 _STEPS = 4  # of Gauss-Newton; the problem is nearly linear
-_QUIET = 1.5  # standard deviations: a first step below this ends the fit
 _MOVING_PX = 0.7  # a point that moves less has no direction
 
 
@@ -134,14 +133,13 @@ def fit_turn(motions: Collection[PointMotion], view: View) -> TurnFit:
     moving = geometry.is_moving()
     backward = geometry.away_rad() < -_MOVING_PX / 2 * geometry.pixel_rad
     share = float(backward[moving].mean()) if moving.any() else 0.0
-    rotation, information = np.zeros(3), np.zeros((2, 3, 3))
+    rotation, prior = np.zeros(3), np.eye(3) / _PRIOR_RAD**2
     for _ in range(_STEPS):
         turned = geometry.turned(_matrix(rotation))
         information, gradient = _normal_equations(turned)
-        prior = np.eye(3) / _PRIOR_RAD**2
         step = np.linalg.solve(information.sum(0) + prior, gradient.sum(0) + prior @ rotation)
         rotation = rotation - step
-        if _length(rotation, information.sum(0)) < _QUIET or float(np.linalg.norm(step)) < 1e-4:
+        if float(np.linalg.norm(step)) < 1e-4:
             break
     turned = geometry.turned(_matrix(rotation))
     information, gradient = _normal_equations(turned)

@@ -13,6 +13,7 @@ from bevstack.types.health import CameraState
 
 _SATURATED = 250  # level from which a pixel counts as saturated
 _EDGES = 97.0  # percentile: 3 % of the pixels of a street lie at clear edges
+_COARSE = 4  # reduction of the coarse band, which lies between 2 and 8 pixels
 _STEP = 2  # every second row and column suffices for percentiles
 # Second difference along rows and columns: it vanishes on edges along either (Immerkaer 1996, Fast
 # Noise Variance Estimation). The median replaces the mean, since textures are not noise.
@@ -26,9 +27,10 @@ class PictureStatistics:
 
     bright: float  # 99th percentile
     saturated: float  # share of the pixels
-    detail: float  # edges in the finest band of the picture
-    sharpness: float  # edges in the finest band, divided by those in the next band
+    sharpness: float  # edges in the finest band of the picture, divided by those in the next band
+    texture: float  # edges in a coarse band, which a blurred picture still shows
     noise: float  # standard deviation
+    size: tuple[int, int]  # (h, w) pixels
 
 
 def reduce_picture(
@@ -63,13 +65,16 @@ def measure_picture(
     coarse = cv2.GaussianBlur(levels, (0, 0), 2.0)
     detail = _percentile(np.abs(levels - fine), _EDGES)
     band = _percentile(np.abs(fine - coarse), _EDGES)
+    small = cv2.resize(levels, None, fx=1 / _COARSE, fy=1 / _COARSE, interpolation=cv2.INTER_AREA)
+    texture = np.abs(small - cv2.GaussianBlur(small, (0, 0), 2.0))
     noise = np.abs(cv2.filter2D(levels, -1, _NOISE_MASK))
     return PictureStatistics(
         bright=_percentile(levels, 99.0),
         saturated=float((grey[::_STEP, ::_STEP] >= _SATURATED).mean()),
-        detail=detail,
         sharpness=detail / (band + 0.5),  # half a level: a picture without edges has no sharpness
+        texture=_percentile(texture, _EDGES, step=1),
         noise=_percentile(noise, 50.0) / _NOISE_GAIN,
+        size=(grey.shape[0], grey.shape[1]),
     )
 
 
@@ -79,15 +84,6 @@ def judge_brightness(statistics: PictureStatistics, config: HealthConfig) -> Cam
         return CameraState.BLACK
     if statistics.saturated > config.saturated_share:
         return CameraState.OVER_EXPOSED
-    return CameraState.OK
-
-
-def judge_clarity(statistics: PictureStatistics, config: HealthConfig) -> CameraState:
-    """Return NOISE, BLURRED or OK; one picture alone is no evidence, see ``LastingState``."""
-    if statistics.noise > config.noise_level:
-        return CameraState.NOISE
-    if statistics.sharpness < config.min_sharpness or statistics.detail < config.min_detail:
-        return CameraState.BLURRED
     return CameraState.OK
 
 
@@ -101,7 +97,7 @@ def difference(
     return float(cv2.absdiff(grey, earlier).mean())
 
 
-def _percentile(values: NDArray[np.float32], percent: float) -> float:
-    sampled = values[::_STEP, ::_STEP].ravel()
+def _percentile(values: NDArray[np.float32], percent: float, step: int = _STEP) -> float:
+    sampled = values[::step, ::step].ravel()
     index = min(len(sampled) - 1, int(len(sampled) * percent / 100))
     return float(np.partition(sampled, index)[index])

@@ -74,6 +74,7 @@ class _Examined:
     due_us: int = 0  # time of the next examination
     motions: deque[PointMotion] = field(default_factory=deque)
     edges: deque[NDArray[np.float64]] = field(default_factory=deque)  # as many, by deviation
+    is_suspect: bool = False  # the last examination showed a turned camera
     state: CameraState = CameraState.OK
 
 
@@ -82,6 +83,7 @@ class RigMotion:
 
     Each camera is examined every ``motion_period_s``, one after the other, if two pictures follow
     each other within ``max_pair_s`` and the vehicle drives. A state lasts until the evidence ends.
+    A turned camera must show in two successive examinations.
 
     Args:
         config: thresholds.
@@ -107,9 +109,12 @@ class RigMotion:
         for label in examined:
             self._cameras[label].state = self._conclude(label, views)
         result = list(states)
-        for index, label in enumerate(labels):
-            if index in looks and self._cameras[label].state is not CameraState.OK:
-                result[index] = self._cameras[label].state
+        found = {index: self._cameras[labels[index]].state for index in looks}
+        turned = [index for index, state in found.items() if state is CameraState.TURNED]
+        if len(turned) > self.config.max_turned:  # then the poses are wrong, not the cameras
+            found.update(dict.fromkeys(turned, CameraState.OK))
+        for index, state in found.items():
+            result[index] = result[index] if state is CameraState.OK else state
         return result
 
     def _examine(self, label: str, look: Look | None, phase: float) -> bool:
@@ -121,7 +126,7 @@ class RigMotion:
         if not _same_view(look.view, last.view):
             camera.motions.clear()
             camera.edges.clear()
-            camera.state = CameraState.OK
+            camera.is_suspect, camera.state = False, CameraState.OK
             return False
         elapsed_s = 1e-6 * (look.time_us - last.time_us)
         if not 0 < elapsed_s <= self.config.max_pair_s or look.grey.shape != last.grey.shape:
@@ -150,9 +155,11 @@ class RigMotion:
             return self._cameras[label].state
         if self._find_swapped(label, views) is not None:
             return CameraState.SWAPPED
-        is_turned = self._is_tilted(fit_tilt(self._cameras[label].edges))
+        camera = self._cameras[label]
+        is_turned = self._is_tilted(fit_tilt(camera.edges))
         is_turned = is_turned or self._is_turned(fit_turn(motions, views[label]))
-        return CameraState.TURNED if is_turned else CameraState.OK
+        was_suspect, camera.is_suspect = camera.is_suspect, is_turned
+        return CameraState.TURNED if is_turned and was_suspect else CameraState.OK
 
     def _is_enough(self, motions: Collection[PointMotion]) -> bool:
         points = sum(len(motion.before) for motion in motions)

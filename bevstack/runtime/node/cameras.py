@@ -27,10 +27,12 @@ class InputState(Enum):
     OUT_OF_ORDER = "out_of_order"
     LATE = "late"
     STALE = "stale"
-    # Of the picture, which the stream judges (``types.health.CameraState``)
+    # Of the picture, which the stream judges (``types.health.CameraState``); it uses covered and
+    # turned cameras all the same
+    COVERED = "covered"
+    TURNED = "turned"
     BLURRED = "blurred"
     NOISE = "noise"
-    TURNED = "turned"
     SWAPPED = "swapped"
     FROZEN = "frozen"
     OVER_EXPOSED = "over_exposed"
@@ -52,7 +54,8 @@ class InputState(Enum):
 
 
 PICTURE_REASONS: Mapping[InputState, str] = {
-    InputState.BLURRED: "pictures are blurred or covered: clean the lens",
+    InputState.COVERED: "most of the picture stays while the vehicle moves: clean the lens",
+    InputState.BLURRED: "pictures are blurred: clean the lens",
     InputState.NOISE: "pictures are mostly noise: check the camera",
     InputState.TURNED: "pictures do not move as the calibration predicts: calibrate the rig again",
     InputState.SWAPPED: "pictures move as another camera's: check the topics and cables",

@@ -34,7 +34,7 @@ from bevstack.types.health import CameraState, used_states
 
 BACK_US, AHEAD_US = 500_000, 5_000_000  # jumps of the clock beyond these start another drive
 _FUTURE_US = 500_000  # a stamp may be ahead of the clock by this
-_USED = used_states(mask_slow_states=HealthConfig().mask_slow_states)  # as streams do by default
+_USED = used_states(mask_hints=HealthConfig().mask_hints)  # as streams do by default
 
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])

@@ -171,9 +171,21 @@ def test_a_patch_that_stays_while_the_street_moves_is_a_covered_lens():
     frames = [frame(n, images=[covered(n), texture(n)]) for n in range(24)]
     _, states = run([*frames, *(frame(n) for n in range(24, 40))])
     front = [one for one, _ in states]
-    # 0.83 m a frame: every third picture counts, and the sixth of them is frame 15.
-    assert set(front[:15]) == {OK} and set(front[15:24]) == {CameraState.BLURRED}
+    # 0.83 m a frame: every second picture counts, and the sixth of them is frame 10.
+    assert set(front[:10]) == {OK} and set(front[10:24]) == {CameraState.COVERED}
     assert front[39] is OK
+
+
+def test_what_covers_both_cameras_of_a_rig_is_the_weather():
+    """Make the pictures grey in fog: they stay, but no lens is to blame."""
+
+    def foggy(number):
+        return (200 + texture(number) / 64).astype(np.uint8)
+
+    frames = [frame(n, images=[foggy(n), foggy(n + 5)]) for n in range(24)]
+    assert set(run(frames)[1]) == {(OK, OK)}
+    alone = [frame(n, images=[foggy(n), texture(n)]) for n in range(24)]
+    assert run(alone)[1][-1] == (CameraState.COVERED, OK)
 
 
 def noisy(number):
@@ -191,8 +203,9 @@ def blurred(number):
     ("damage", "state"), [(noisy, CameraState.NOISE), (blurred, CameraState.BLURRED)]
 )
 def test_noise_and_blur_need_a_second_of_evidence(damage, state):
-    frames = [frame(n, images=[damage(n), texture(n)]) for n in range(20)]
-    _, states = run([*frames, frame(20)])
+    before = [frame(n) for n in range(4)]
+    frames = [frame(n, images=[damage(n), texture(n)]) for n in range(4, 24)]
+    _, states = run([*before, *frames, frame(24)])
     front = [one for one, _ in states]
-    assert set(front[:12]) == {OK}  # 12 intervals of 83 ms are the first full second
-    assert set(front[12:20]) == {state} and front[20] is OK
+    assert set(front[:16]) == {OK}  # 12 intervals of 83 ms are the first full second
+    assert set(front[16:24]) == {state} and front[24] is OK

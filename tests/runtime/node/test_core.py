@@ -17,7 +17,7 @@ from bevstack.runtime.node.cameras import PICTURE_REASONS, InputState
 from bevstack.runtime.node.core import NodeCore
 from bevstack.runtime.node.diagnostics import Diagnostician
 from bevstack.runtime.node.inputs import Image
-from bevstack.types.health import CameraState
+from bevstack.types.health import HINTS, CameraState
 from tests.runtime.node.feeding import FAULTS, Feed, healthy, killed
 from tests.runtime.node.inputs import (
     CAMERAS,
@@ -295,7 +295,8 @@ def test_a_skipped_window_leaves_no_image_behind() -> None:
 def test_every_state_of_a_stream_is_one_of_the_node() -> None:
     assert {state.value for state in CameraState} <= {state.value for state in InputState}
     pictures = {state for state in InputState if state in PICTURE_REASONS}
-    assert all(state.loses_camera for state in pictures)
+    hints = {InputState(state.value) for state in HINTS}  # named, and their cameras are used
+    assert {state for state in pictures if not state.loses_camera} == hints
     assert {state.value for state in pictures} == {
         state.value
         for state in CameraState
