@@ -86,7 +86,7 @@ SHIPPED_PICTURES = {
 }
 # Lines of `sh elsewhere` blocks, and the tests that run the same.
 ELSEWHERE = {
-    "python -m benchmarks.run health --scenes 180 --pictures drives --json health.json": (
+    "python -m benchmarks.run health --scenes 84 --pictures drives --json health.json": (
         "tests/benchmarks/test_health.py"
     ),
     RUN_NODE: "tests/cli/test_node_dds.py",
