@@ -16,7 +16,7 @@ from bevstack.config.health import HealthConfig
 from bevstack.runtime.health.pictures import PictureStatistics
 from bevstack.types.health import CameraState
 
-_MIN_OTHERS = 2  # cameras that tell what the scene offers
+_MIN_REST = 2  # cameras that tell what the scene offers
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,9 @@ class RigClarity:
         """Return the states with those of noisy and blurred cameras filled in."""
         result = list(states)
         for index, own in measured.items():
-            others = [one.statistics for other, one in measured.items() if other != index]
+            rest = [one.statistics for other, one in measured.items() if other != index]
             past = self._past.setdefault(labels[index], _Past())
-            found = self._compare(own.statistics, past, others)
+            found = self._compare(own.statistics, past, rest)
             past.evidence = past.evidence.followed_by(found, own.time_us)
             if found is CameraState.OK:
                 past.add(own, self._config)
@@ -100,7 +100,7 @@ class RigClarity:
         return result
 
     def _compare(
-        self, own: PictureStatistics, past: _Past, others: Sequence[PictureStatistics]
+        self, own: PictureStatistics, past: _Past, rest: Sequence[PictureStatistics]
     ) -> CameraState:
         config = self._config
         if min(own.size) < config.min_side_px:
@@ -109,9 +109,9 @@ class RigClarity:
         if past.pictures >= config.lasting_pictures:
             noise.append(past.noise)
             sharpness.append(past.sharpness)
-        if len(others) >= _MIN_OTHERS:
-            noise.append(float(np.median([one.noise for one in others])))
-            sharpness.append(float(np.median([one.sharpness for one in others])))
+        if len(rest) >= _MIN_REST:
+            noise.append(float(np.median([one.noise for one in rest])))
+            sharpness.append(float(np.median([one.sharpness for one in rest])))
         if not noise:
             return CameraState.OK
         if own.noise > max(config.noise_level, config.noise_ratio * max(noise)):

@@ -47,8 +47,8 @@ def moments(before, after, size=LARGE, cameras=1):
     rows = []
     for number in range(32):
         kind = before if number < 12 else after
-        others = [clear(10 * number + i, size) for i in range(1, cameras)]
-        rows.append([kind(10 * number, size), *others])
+        rest = [clear(10 * number + i, size) for i in range(1, cameras)]
+        rows.append([kind(10 * number, size), *rest])
     return rows
 
 
