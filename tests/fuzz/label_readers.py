@@ -212,19 +212,6 @@ LABEL_READERS = (
         read=_read_elements,
         kind=ELEMENTS,
     ),
-    Reader(
-        name="lisa", start=start_with(_LISA), mutate=_json, read=_read_lisa, kind=label_kinds.lisa
-    ),
-    Reader(
-        name="s2tld",
-        start=start_with(_S2TLD),
-        mutate=_json,
-        read=_read_s2tld,
-        kind=label_kinds.s2tld,
-    ),
-    Reader(
-        name="yolo", start=start_with(_YOLO), mutate=_json, read=_read_yolo, kind=label_kinds.yolo
-    ),
     *(
         Reader(name=name, start=start_with(start), mutate=_json, read=read_one, kind=kind)
         for name, start, read_one, kind in (

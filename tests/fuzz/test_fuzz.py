@@ -19,6 +19,11 @@ FEW = 16
 MANY = 10_000
 
 
+def test_every_reader_has_a_name_of_its_own() -> None:
+    names = [reader.name for reader in READERS]
+    assert sorted(set(names)) == sorted(names)
+
+
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
 def test_a_few_mutated_files_are_read_or_refused(reader: Reader, tmp_path: Path) -> None:
     outcome = run_reader(reader, tmp_path, (*range(FEW), *SEEDS.get(reader.name, ())))
