@@ -34,7 +34,7 @@ def faults_of_message(work: Workplace, name: str, out: Path, ended: Ended, error
         return [f"message must be one sentence; got {ended.stderr[-1500:]!r}"]
     sentence = last[0]
     # After an error, Python's rmtree closes the folder twice and reports the second error.
-    is_rmtree = ended.call == "close" and ended.path.endswith(".parts")
+    is_rmtree = ended.call == "close" and parts_of(ended.path) is not None
     cause = errno.EBADF if is_rmtree and os.strerror(errno.EBADF) in sentence else error
     if os.strerror(cause) not in sentence:
         faults.append(f"message must hold the cause {os.strerror(error)!r}; got {sentence!r}")
@@ -46,12 +46,22 @@ def faults_of_message(work: Workplace, name: str, out: Path, ended: Ended, error
 
 
 def names_of(path: str, out: Path) -> set[str]:
-    """Return the names that a message may give a path: a temporary file has that of its target."""
-    name = Path(path).name
+    """Return the names that a message may give a path: a temporary file has that of its target.
+
+    An error while the folder of finished scenes is removed names that folder.
+    """
+    name, parts = Path(path).name, parts_of(path)
+    if parts is not None:
+        return {name, parts}
     if re.fullmatch(r"#\d+ \(deleted\)", name):  # the trial of ``check_writable`` has no name
         return {f"{out}/"}
     temporary = TEMPORARY.fullmatch(name)
     return {temporary[1] if temporary else name}
+
+
+def parts_of(path: str) -> str | None:
+    """Return the name of the folder of finished scenes that holds a path or is it."""
+    return next((part for part in Path(path).parts if part.endswith(".parts")), None)
 
 
 def check_fault(work: Workplace, name: str, fault: Fault) -> list[str]:

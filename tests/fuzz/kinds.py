@@ -138,6 +138,12 @@ RESULTS = record(
     open=True,
 )
 
+
+def identity(place: str, value: Any) -> str | None:
+    """Accept any text but the empty one; it is compared, never read."""
+    return None if isinstance(value, str) and value else f"{place} is {value!r:.60}, no text"
+
+
 _TRACKED_CLASSES = ("bicycle", "bus", "car", "motorcycle", "pedestrian", "trailer", "truck")
 _TRACKED_BOX = record(
     {
@@ -146,7 +152,7 @@ _TRACKED_BOX = record(
         "size": listing(number(above=0), 3),
         "rotation": listing(number(), 4),
         "velocity": _velocity,
-        "tracking_id": text,
+        "tracking_id": identity,
         "tracking_name": members(*_TRACKED_CLASSES),
     },
     {"tracking_score": number(), "num_pts": _whole},

@@ -58,7 +58,8 @@ def read_bdd100k(path: Path | str) -> LabelledImages:
     images: list[LabelledImage] = []
     for file in files_below(Path(path), ".json"):
         single: list[Any] = []
-        for index, row in enumerate(stream_list(file, f"BDD100K file {file.name}", "frames")):
+        entries = stream_list(file, f"BDD100K file {file.name}", "frames", may_be_bare=True)
+        for index, row in enumerate(entries):
             where = f"frame {index} of {file.name}"
             frame = expect_object(where, row)
             if "name" not in frame and "objects" in frame:

@@ -25,9 +25,14 @@ _PLAIN = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
 
 
 def stream_list(
-    path: Path | str, subject: str, key: str, *, max_item_bytes: int = MAX_ITEM_BYTES
+    path: Path | str,
+    subject: str,
+    key: str,
+    *,
+    may_be_bare: bool = False,
+    max_item_bytes: int = MAX_ITEM_BYTES,
 ) -> Iterator[Any]:
-    """Yield the items of a list that is the whole file, or the field ``key`` of its object.
+    """Yield the items of a list that is the field ``key`` of the file's object.
 
     Every item is checked as ``parse_json`` does. Other fields of the object are read and left out.
 
@@ -35,6 +40,7 @@ def stream_list(
         path: the file.
         subject: what the file is, for messages.
         key: the field with the list.
+        may_be_bare: accept a file that is the list itself.
         max_item_bytes: the greatest length of one item or of another field.
 
     Raises:
@@ -50,7 +56,9 @@ def stream_list(
     if not stat.S_ISREG(state.st_mode):
         raise ValueError(f"{subject} must be a regular file; got {path}")
     with naming(path), open(path, "rb") as file:
-        yield from _Scanner(file, subject, path=str(path), limit=max_item_bytes).items(key)
+        yield from _Scanner(file, subject, path=str(path), limit=max_item_bytes).items(
+            key, may_be_bare
+        )
 
 
 class _Scanner:
@@ -61,15 +69,16 @@ class _Scanner:
         self._decode = codecs.getincrementaldecoder("utf-8-sig")().decode
         self._text, self._at, self._ended = "", 0, False
 
-    def items(self, key: str) -> Iterator[Any]:
+    def items(self, key: str, may_be_bare: bool) -> Iterator[Any]:
         """Yield the items of the list, and check that nothing follows the document."""
         opening = self._next()
-        if opening == "[":
+        if opening == "[" and may_be_bare:
             yield from self._list()
         elif opening == "{":
             yield from self._object(key)
         else:
-            self._refuse(f"must hold a list, or an object with the field {key!r}")
+            either = "a list, or " if may_be_bare else ""
+            self._refuse(f"must hold {either}an object with the field {key!r}")
         if self._peek():
             self._refuse("must be JSON and nothing else")
 

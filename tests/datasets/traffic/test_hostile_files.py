@@ -96,13 +96,13 @@ def test_broken_xml_is_refused(tmp_path: Path, text: str, message: str) -> None:
 def test_a_broken_list_is_refused(tmp_path: Path, text: str, message: str) -> None:
     path = write(tmp_path / "a.json", text)
     with pytest.raises(ValueError, match=message):
-        list(stream_list(path, "file", "frames"))
+        list(stream_list(path, "file", "frames", may_be_bare=True))
 
 
 def test_items_over_the_limit_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", json.dumps(["x" * 5_000_000]))
     with pytest.raises(ValueError, match="must have values of at most 1000000 bytes"):
-        list(stream_list(path, "file", "frames", max_item_bytes=1_000_000))
+        list(stream_list(path, "file", "frames", may_be_bare=True, max_item_bytes=1_000_000))
 
 
 def test_a_long_list_is_read_in_the_memory_of_a_few_items(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_a_long_list_is_read_in_the_memory_of_a_few_items(tmp_path: Path) -> Non
     path = write(tmp_path / "a.json", {"first": {"frames": [1]}, "frames": items, "last": 1.5})
     size = path.stat().st_size
     tracemalloc.start()
-    for index, item in enumerate(stream_list(path, "file", "frames")):
+    for index, item in enumerate(stream_list(path, "file", "frames", may_be_bare=True)):
         assert item == items[index]
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -130,3 +130,10 @@ def test_a_long_list_is_read_in_the_memory_of_a_few_items(tmp_path: Path) -> Non
 def test_broken_csv_is_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read(write(tmp_path / "BOX.csv", text), "lisa")
+
+
+def test_a_bare_list_is_refused_where_the_format_has_an_object(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text("[]")
+    with pytest.raises(ValueError, match="file must hold an object with the field 'images'"):
+        list(stream_list(path, "file", "images"))
