@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+_NEAREST_M = 1.0  # smallest range: nearer elements were passed, and hardly have a direction
+
 
 def predict_motion(
     state: Floats,  # (E, 6) position and velocity
@@ -56,6 +58,34 @@ def squared_distances(
     """Return Mahalanobis' squared distance of every element from every measurement."""
     residual = measured_m - position_m[:, None]  # (E, D, 3)
     spread = covariance_m2[:, None] + noise_m2  # (E, D, 3, 3)
+    solved = np.linalg.solve(spread, residual[..., None])[..., 0]
+    return np.asarray((residual * solved).sum(-1))
+
+
+def seen_distances(
+    position_m: Floats,  # (E, 3)
+    covariance_m2: Floats,  # (E, 3, 3)
+    measured_m: Floats,  # (D, 3)
+    noise_m2: Floats,  # (D, 3, 3)
+    camera_m: Floats,  # (D, 3) of each measurement
+) -> Floats:  # (E, D)
+    """Return Mahalanobis' squared distance in direction and logarithm of the range.
+
+    Errors of a measured range grow with it. Seen from the camera, a far measurement with an error
+    of a third of its range does not agree with an element at a tenth of it; as a normal
+    distribution in metres, it agrees with all that lies near the camera. For small gaps the
+    result is that of ``squared_distances``.
+    """
+    old = position_m[:, None] - camera_m  # (E, D, 3) lines of sight
+    new = measured_m - camera_m  # (D, 3)
+    old_m = np.maximum(np.linalg.norm(old, axis=-1, keepdims=True), _NEAREST_M)
+    new_m = np.maximum(np.linalg.norm(new, axis=-1, keepdims=True), _NEAREST_M)
+    old, new = old / old_m, new / new_m
+    middle = old + new
+    middle = middle / np.maximum(np.linalg.norm(middle, axis=-1, keepdims=True), 1e-9)
+    residual = new - old + np.log(new_m / old_m) * middle
+    # Directions and logarithms change with a position by its change divided by the range.
+    spread = covariance_m2[:, None] / old_m[..., None] ** 2 + noise_m2 / new_m[..., None] ** 2
     solved = np.linalg.solve(spread, residual[..., None])[..., 0]
     return np.asarray((residual * solved).sum(-1))
 

@@ -26,6 +26,7 @@ class Measured:
     category: Integers  # (D,)
     position_m: Floats  # (D, 3)
     noise_m2: Floats  # (D, 3, 3)
+    camera_m: Floats  # (D, 3) place of the camera
     yaw_rad: Floats  # (D,)
     yaw_variance: Floats  # (D,)
     height_m: Floats  # (D,)
@@ -73,6 +74,7 @@ def measure(
         category=found.category,
         position_m=found.position_m @ rotation.T + shift,
         noise_m2=rotation @ noise @ rotation.T,
+        camera_m=camera_m @ rotation.T + shift,
         yaw_rad=wrapped(np.where(known, found.heading_rad, 0.0) + ego_yaw),
         yaw_variance=np.where(known, spread**2, 1e6),
         height_m=(found.boxes_px[:, 3] - found.boxes_px[:, 1]) * distance / focal,

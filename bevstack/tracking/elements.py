@@ -109,15 +109,13 @@ def _associate(
     elements: Elements, measured: Measured, here: Integers, config: ElementTrackingConfig
 ) -> tuple[Integers, Integers]:  # (P,) rows of elements, (P,) rows of the measured
     """Assign boxes of one image to elements, at most one to each (Hungarian method)."""
-    found, noise = measured.position_m[here], measured.noise_m2[here]
-    cost = element_filter.squared_distances(
-        elements.position_m, elements.covariance_m2, found, noise
-    )
+    seen = measured.position_m[here], measured.noise_m2[here], measured.camera_m[here]
+    cost = element_filter.seen_distances(elements.position_m, elements.covariance_m2, *seen)
     moving = elements.moving_log_odds >= config.moving_prior_log_odds - 0.5
     cost[moving] = np.minimum(
         cost[moving],
-        element_filter.squared_distances(
-            elements.motion[moving, :3], elements.motion_covariance[moving, :3, :3], found, noise
+        element_filter.seen_distances(
+            elements.motion[moving, :3], elements.motion_covariance[moving, :3, :3], *seen
         ),
     )
     ratio = np.log(np.maximum(measured.height_m[here], 1e-3)) - np.log(

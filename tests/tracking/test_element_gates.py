@@ -1,0 +1,79 @@
+"""Which boxes may continue an element: gates in direction and distance from the camera."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from bevstack.config.element_tracking import ElementTrackingConfig
+from bevstack.tracking import element_filter
+from bevstack.tracking.element_tracks import ElementScene
+from bevstack.tracking.elements import update_elements
+from tests.planning.drives import Noise, Post, detect, pose_at, view_at
+
+CONFIG = ElementTrackingConfig()
+RNG = np.random.default_rng(5)
+UNSURE = Noise(missed=0, distance=0.22)  # of the distance, as the packaged weights are
+CAMERA = np.array([1.5, 0.0, 1.6])  # of the front camera of ``view_at``
+
+
+def covariances(count: int) -> NDArray[np.float64]:
+    roots = RNG.normal(size=(count, 3, 3))
+    return roots @ roots.swapaxes(1, 2) + 0.1 * np.eye(3)
+
+
+def test_distances_seen_from_a_camera_equal_a_loop() -> None:
+    places, spreads = RNG.normal(size=(3, 3)) * 20, covariances(3)
+    found, noise, cameras = RNG.normal(size=(2, 3)) * 20, covariances(2), RNG.normal(size=(2, 3))
+    got = element_filter.seen_distances(places, spreads, found, noise, cameras)
+    for e in range(3):
+        for d in range(2):
+            old, new = places[e] - cameras[d], found[d] - cameras[d]
+            far, near = np.linalg.norm(old), np.linalg.norm(new)
+            middle = old / far + new / near
+            gap = new / near - old / far + np.log(near / far) * middle / np.linalg.norm(middle)
+            spread = spreads[e] / far**2 + noise[d] / near**2
+            assert got[e, d] == pytest.approx(gap @ np.linalg.inv(spread) @ gap, rel=1e-9)
+
+
+def test_small_gaps_are_those_of_the_plain_distance() -> None:
+    place, spread = np.array([[60.0, 5, 4]]), covariances(1)
+    found = place + RNG.normal(size=(1, 3)) * 1e-3
+    seen = element_filter.seen_distances(place, spread, found, spread, np.zeros((1, 3)))
+    plain = element_filter.squared_distances(place, spread, found, spread)
+    assert seen[0, 0] == pytest.approx(plain[0, 0], rel=1e-2)  # of second order in 1e-3
+
+
+def test_an_element_at_the_camera_and_one_behind_it_have_finite_distances() -> None:
+    places = np.array([[1.5, 0, 1.6], [-28.5, 0, 1.6]])
+    found, spread = np.array([[31.5, 0, 1.6]]), np.tile(0.3 * np.eye(3), (2, 1, 1))
+    got = element_filter.seen_distances(places, spread, found, spread[:1], CAMERA[None])
+    assert np.isfinite(got).all() and (got > CONFIG.gate).all()
+
+
+def scene_of(post: Post, time_s: float, start: ElementScene | None = None) -> ElementScene:
+    view = view_at(pose_at(0.0), time_s)
+    found = detect([post], view, time_s, np.random.default_rng(1), UNSURE)
+    return update_elements(start, found[:1], view, CONFIG)
+
+
+@pytest.mark.parametrize("near_m", [(2.5, 0.8, 2.2), (5.0, 1.5, 2.8), (-4.0, 0.5, 2.0)])
+def test_a_far_box_does_not_continue_an_element_beside_the_vehicle(
+    near_m: tuple[float, float, float],
+) -> None:
+    """Errors of the distance grow with it: a far box is uncertain by as much as it is far."""
+    start = scene_of(Post((30.0, 6.0, 4.0)), 0.0)
+    near = replace(
+        start.elements,
+        position_m=np.array([near_m]),
+        covariance_m2=np.diag([0.3, 0.1, 0.02])[None],
+        motion=np.array([[*near_m, 0.0, 0.0, 0.0]]),
+        motion_covariance=np.diag([0.3, 0.1, 0.02, 9.0, 9.0, 0.1])[None],
+    )
+    after = scene_of(Post((90.0, 5.0, 5.8)), 0.1, replace(start, elements=near))
+    assert len(after.elements) == 2
+    np.testing.assert_allclose(after.elements.position_m[0], near_m)
+    assert after.rows[:, 0].tolist() == [-1, 0]
