@@ -24,6 +24,7 @@ MAX_TEXT = 1024  # characters of a name or path; many file systems take 255 of a
 _MAX_DIGITS = 19  # of a whole number of 64 bits
 _DAMAGED = "the file is cut off or damaged"
 
+_MAX_SHOWN = 500  # characters of a shortened value: lists of lists of texts are long even so
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict, _SHORT.maxtuple = 3, 8, 8, 8
 _SHORT.maxstring, _SHORT.maxother, _SHORT.maxlong = 80, 80, 40
@@ -106,9 +107,10 @@ def parse_json(
 def shorten(value: object) -> str:
     """Return a value for a message: on one line, and shortened if it is long or deep."""
     try:
-        return " ".join(_SHORT.repr(value).split())
+        text = " ".join(_SHORT.repr(value).split())
     except (ValueError, RecursionError):  # a number of too many digits
         return f"a very long {type(value).__name__}"
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
 def expect_object(where: str, value: object) -> dict[str, Any]:

@@ -119,3 +119,7 @@ def test_a_message_quotes_at_most_a_short_part_of_a_value() -> None:
         deep = [deep]
     for value in (deep, "a" * 10**6, list(range(10**5)), 10**10_000, {"a": "x\n" * 50}):
         assert len(shorten(value)) < 200 and "\n" not in shorten(value)
+
+
+def test_lists_of_lists_of_texts_are_shortened() -> None:
+    assert len(shorten([[["a" * 100] * 9] * 9] * 9)) <= 503

@@ -233,6 +233,8 @@ def list_tasks(path: str | Path, metadata: Mapping[str, str]) -> tuple[str, ...]
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{TASKS_KEY} must be a JSON list of names; got {text[:60]!r} in {path}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"{TASKS_KEY} must name each task once; got {text[:60]!r} in {path}")
     return tuple(names)
 
 

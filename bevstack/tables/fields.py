@@ -56,24 +56,39 @@ class Numbers(Field):
 
 
 class Integers(Numbers):
-    """Whole numbers; with ``or_null`` also null, which becomes 0."""
+    """Whole numbers.
 
-    requirement = "be a whole number"
+    Args:
+        low: the smallest one; None: any of 64 bits.
+        or_null: accept null, which becomes 0.
+    """
+
     dtype = np.int64
 
-    def __init__(self, *, or_null: bool = False) -> None:
-        self._or_null = or_null
+    def __init__(self, *, low: int | None = None, or_null: bool = False) -> None:
+        self._or_null, self._low = or_null, low
+        limit = "" if low is None else f" of {low} or more"
+        self.requirement = f"be a whole number{limit}"
         self.json_type = int | None if or_null else int
 
     def accepts(self, value: object) -> bool:
         """Return True for a whole number of 64 bits."""
         if value is None:
             return self._or_null
-        return isinstance(value, int) and not isinstance(value, bool) and value in _INT64
+        if not isinstance(value, int) or isinstance(value, bool) or value not in _INT64:
+            return False
+        return self._low is None or value >= self._low
 
     def pack(self, values: Values) -> NDArray[np.int64]:
-        """Pack values into an array, null as 0."""
-        return super().pack([value or 0 for value in values] if None in values else values)
+        """Pack values into an array, null as 0.
+
+        Raises:
+            ValueError: a number is below the smallest one, which msgspec does not check.
+        """
+        packed = super().pack([value or 0 for value in values] if None in values else values)
+        if self._low is not None and len(packed) and packed.min() < self._low:
+            raise ValueError(f"numbers must {self.requirement}; got {packed.min()}")
+        return packed
 
 
 class Flags(Numbers):

@@ -108,8 +108,8 @@ class JsonRecords:
         """Return the key frames and the sweeps."""
         fields: dict[str, Field] = {
             **{f"{n}_token": Tokens() for n in ("sample", "calibrated_sensor", "ego_pose")},
-            **{name: Integers(or_null=True) for name in ("height", "width")},
-            **{"is_key_frame": Flags(), "filename": Paths(), "timestamp": Integers()},
+            **{name: Integers(low=0, or_null=True) for name in ("height", "width")},
+            **{"is_key_frame": Flags(), "filename": Paths(), "timestamp": Integers(low=0)},
         }
         table = self._table("sample_data", fields)
         poses = self._table("ego_pose", {"translation": Floats(3), "rotation": Floats(4)})
@@ -193,7 +193,7 @@ class JsonRecords:
 
     @cached_property
     def _sample_table(self) -> TableColumns:
-        return self._table("sample", {"timestamp": Integers(), "scene_token": Tokens()})
+        return self._table("sample", {"timestamp": Integers(low=0), "scene_token": Tokens()})
 
     @cached_property
     def _sensor_table(self) -> TableColumns:

@@ -23,7 +23,7 @@ def decimal(place: str, value: Any) -> str | None:
 
 def scalar(place: str, value: Any) -> str | None:
     """Accept any text that is not empty; JSON's other scalars are texts, too."""
-    good = not isinstance(value, (list, dict)) and str(value).strip()
+    good = not isinstance(value, (list, dict)) and str(value)
     return None if good else f"{place} is {value!r:.60}, no text"
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from bevstack.models.build import TASKS_KEY, list_tasks
 from bevstack.models.checksum import PACKAGED_FILES, hash_content
 from bevstack.models.weights import (
     DamagedWeightsError,
@@ -248,3 +249,8 @@ def test_an_error_of_the_disk_names_the_file_and_the_cause(
     with pytest.raises(OSError) as caught:
         read_safetensors(path)
     assert (caught.value.errno, caught.value.filename) == (number, str(path))
+
+
+def test_a_task_is_named_once() -> None:
+    with pytest.raises(ValueError, match=r"must name each task once; got '\[\"a\", \"a\"\]' in b"):
+        list_tasks("b", {TASKS_KEY: '["a", "a"]'})

@@ -251,7 +251,9 @@ def test_an_error_names_a_duplicate_token(root: Path) -> None:
         ("sample_annotation", "num_lidar_pts", 2.5, "must be a whole number; got 2.5"),
         ("ego_pose", "translation", [float("inf"), 0.0, 0.0], "must be finite"),
         ("sample_data", "filename", None, "must be a string; got None"),
-        ("sample", "timestamp", "noon", "must be a whole number; got 'noon'"),
+        ("sample", "timestamp", "noon", "must be a whole number of 0 or more; got 'noon'"),
+        ("sample_data", "timestamp", -5, "must be a whole number of 0 or more; got -5"),
+        ("sample_data", "width", -80, "must be a whole number of 0 or more; got -80"),
     ],
 )
 def test_an_error_names_a_value_of_the_wrong_kind(

@@ -216,7 +216,7 @@ def frame_from_json(where: str, value: Any) -> TrafficFrame:
 
 def _meta(where: str, value: Any) -> dict[str, str]:
     values = expect_object(where, value)
-    return {name: text_or_empty(f"{name} of {where}", item) for name, item in values.items()}
+    return {name: text_or_empty(f"{name[:60]} of {where}", item) for name, item in values.items()}
 
 
 def _timestamp(where: str, value: Any) -> int:

@@ -38,7 +38,7 @@ def world_spec(root: Path) -> WorldSpec:
     """
     manifest = read_manifest(root)
     version = manifest.get("generator_version")
-    if version != GENERATOR_VERSION:
+    if version != GENERATOR_VERSION or isinstance(version, (bool, float)):
         raise ValueError(
             f"{root} must be a synthetic world of generator {GENERATOR_VERSION}, to be rendered "
             f"with turned cameras; got {shorten(version)}: make the world again, "
