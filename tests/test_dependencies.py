@@ -27,8 +27,12 @@ DISTRIBUTIONS = {
 # Imported only where it is installed, with a remedy or a skip if it is not.
 # launch: of an installation of ROS 2, which reads the launch file.
 # _typeshed: known to type checkers alone.
+# rospy, rosgraph, genpy and the packages of messages: of an installation of ROS 1.
+# imagecorruptions: of an environment of its own, since it needs numpy < 2.
 # vcd: make installs it without its dependencies of 536 MB, which no extra can express.
-OPTIONAL = {"mmcv", "mmdet", "mmengine", "transformers", "timm", "vcd", "launch", "_typeshed"}
+ROS = {"launch", "rospy", "rosgraph", "genpy", "diagnostic_msgs", "visualization_msgs"}
+OPTIONAL = {"mmcv", "mmdet", "mmengine", "transformers", "timm", "vcd", "_typeshed"}
+OPTIONAL |= {"imagecorruptions", *ROS}
 OWN = {"bevstack", "tests", "ops", "benchmarks", "tools", "visualize", "data", "configs", "setup"}
 tomllib = pytest.importorskip("tomllib")  # from Python 3.11 on
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]

@@ -67,8 +67,8 @@ class HealthMonitor:
             self._start()
         self._path.add(frame)
         labels = frame.camera_labels()
-        self._measured.clear()
-        self._covered.clear()
+        for memory in (self._looks, self._measured, self._covered):
+            memory.clear()
         states = [self._judge(frame, index, label) for index, label in enumerate(labels)]
         states = self._clarity.judge(states, self._measured, labels)
         if len(self._covered) <= max(1, len(labels) // 2):  # more of them: fog or darkness
@@ -101,7 +101,6 @@ class HealthMonitor:
     def _judge(self, frame: Frame, index: int, label: str) -> CameraState:
         camera = self._cameras.setdefault(label, _Camera(CoverWatch(self.config)))
         limit_ms = self.config.max_camera_age_ms
-        self._looks.pop(index, None)
         state, camera.arrival = judge_arrival(frame, index, camera.arrival, limit_ms)
         if state not in USABLE or state is CameraState.DUPLICATE:
             return state
