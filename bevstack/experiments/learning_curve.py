@@ -76,10 +76,17 @@ def score(
 ) -> Point:
     """Return the point of one checkpoint; score it unless the point is finished."""
     path = options.out / f"{checkpoint.stem}.json"
-    digest = hash_file(checkpoint)
+    marks = {
+        "sha256": hash_file(checkpoint),
+        "held_out": options.held_out,
+        "max_samples": options.max_samples,
+        "processes": options.processes,
+        "data": f"{tables.root.name}/{tables.version}",
+        "classes": None if options.classes is None else hash_file(options.classes),
+    }
     if path.is_file():
         finished: Point = expect_object(str(path), read_json(path, "point of the curve"))
-        if finished.get("sha256") == digest:
+        if finished.get("inputs") == marks:
             for name in ("cpu_seconds", "samples", "NDS", "mAP"):
                 expect_number(f"{name} of {path}", expect_field(str(path), finished, name))
             return finished
@@ -96,7 +103,7 @@ def score(
             "steps": position.steps_done,
             "cpu_seconds": position.elapsed_s * options.processes,
             "samples": len(dataset),
-            "sha256": digest,
+            "inputs": marks,
             **{name: value for name, value in figures.items() if name != "groups"},
         }
     )

@@ -19,7 +19,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bevstack.json_files import expect_integer, expect_number, expect_object, parse_json
+from bevstack.json_files import (
+    expect_integer,
+    expect_number,
+    expect_object,
+    parse_json,
+    shorten,
+)
 from bevstack.models.weights import (
     DamagedWeightsError,
     read_safetensors,
@@ -208,7 +214,11 @@ def _read(path: Path, verify: bool = True) -> tuple[dict[str, Tensor], dict[str,
 
 
 def restore(optimizer_step: OptimizerStep, state: TrainingState) -> None:
-    """Load saved state, sharded as in ``optimizer_step``; learning rates stay as constructed."""
+    """Load saved state, sharded as in ``optimizer_step``; learning rates stay as constructed.
+
+    Raises:
+        DamagedWeightsError: a value of the optimizer belongs to no parameter, or has another shape.
+    """
     load_full_state_dict(optimizer_step.model, state.model)
     if optimizer_step.average is not None:
         optimizer_step.average.load(state.average)
@@ -216,9 +226,20 @@ def restore(optimizer_step: OptimizerStep, state: TrainingState) -> None:
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     restored: dict[int, dict[str, Tensor]] = {}
     for key, value in state.optimizer.items():
-        index, name = key.split(".", 1)
-        sharded = shard_like(value, parameters[int(index)])
-        restored.setdefault(int(index), {})[name] = sharded
+        index, _, name = key.partition(".")
+        if not (name and index.isdecimal() and int(index) < len(parameters)):
+            raise DamagedWeightsError(
+                "optimizer values of a checkpoint must be named by the number of one of "
+                f"{len(parameters)} parameters; got {shorten(key)}: use an earlier checkpoint"
+            )
+        parameter = parameters[int(index)]
+        if value.dim() and value.shape != parameter.shape:
+            raise DamagedWeightsError(
+                f"optimizer value {shorten(key)} of a checkpoint must have the shape "
+                f"{tuple(parameter.shape)} of its parameter; got {tuple(value.shape)}: use an "
+                "earlier checkpoint"
+            )
+        restored.setdefault(int(index), {})[name] = shard_like(value, parameter)
     optimizer.load_state_dict({**optimizer.state_dict(), "state": restored})
 
 

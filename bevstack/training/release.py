@@ -135,15 +135,21 @@ def ship_log(source: str | Path, target: str | Path, *, steps: int) -> int:
 
     Raises:
         FileNotFoundError: ``source`` does not exist.
-        ValueError: ``steps`` is below 1, or a line of the source is not an object of numbers; the
-            message names the line.
+        ValueError: ``steps`` is below 1, the source is not UTF-8 text, or a line of the source is
+            not an object of numbers; the message names the line.
         OSError: ``target`` cannot be written.
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1 per line; got {steps}")
     groups: dict[int, list[dict[str, float]]] = {}
-    with naming(source):
-        lines_read = Path(source).read_text(encoding="utf-8").splitlines()
+    try:
+        with naming(source):
+            lines_read = Path(source).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"training log must be UTF-8 text; got {source}, which has {error.reason} at byte "
+            f"{error.start}"
+        ) from None
     for number, text in enumerate(lines_read, 1):
         try:
             values = expect_object("line", parse_json(text, "line"))

@@ -40,6 +40,9 @@ def test_every_checkpoint_is_a_point_and_scored_once(
 
     monkeypatch.setattr(learning_curve, "predict_dataset", refuse)
     assert program.main(command) == 0
+    for other in (["--processes", "3"], ["--held-out", "synth_train"], ["--max-samples", "3"]):
+        with pytest.raises(AssertionError, match="scored again"):  # the point is of other inputs
+            program.main([*command, *other])
 
 
 def test_classes_of_other_categories_are_given_to_the_tables(

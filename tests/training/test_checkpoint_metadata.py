@@ -8,8 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from bevstack.models.weights import write_safetensors
-from bevstack.training.checkpoint import FORMAT, read_weights
+from bevstack.models.weights import DamagedWeightsError, write_safetensors
+from bevstack.tasks.detection3d import Detection3D
+from bevstack.training.checkpoint import (
+    FORMAT,
+    RunPosition,
+    TrainingState,
+    read_weights,
+    restore,
+)
+from bevstack.training.optimizer_step import OptimizerStep
+from bevstack.training.processes import Processes
+from tests.small_world import CONFIG
 
 STATE = json.dumps({"steps_done": 3})
 
@@ -52,3 +62,22 @@ def test_another_position_is_refused(tmp_path: Path) -> None:
         path = write(tmp_path / "a.safetensors", '{"training": {"batch_size": 4}}', state)
         with pytest.raises(ValueError, match="must hold the position of its run"):
             read_weights(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("x.exp_avg", torch.ones(2), "must be named by the number of one of .* got 'x.exp_avg'"),
+        ("99999.exp_avg", torch.ones(2), "must be named by the number of one of"),
+        ("0", torch.ones(2), "must be named by the number of one of"),
+        ("0.exp_avg", torch.ones(1, 2, 3, 4, 5), "0.exp_avg' of a checkpoint must have the shape"),
+    ],
+)
+def test_a_value_of_no_parameter_is_refused(key: str, value: torch.Tensor, message: str) -> None:
+    step = OptimizerStep(Detection3D(CONFIG), Processes())
+    position = RunPosition(steps_done=1, samples_seen=2, elapsed_s=0.0)
+    state = TrainingState(
+        position=position, model=step.model.state_dict(), optimizer={key: value}, average={}
+    )
+    with pytest.raises(DamagedWeightsError, match=message):
+        restore(step, state)

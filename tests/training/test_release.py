@@ -171,6 +171,9 @@ def test_a_shortened_log_has_the_mean_of_several_steps_per_line(tmp_path: Path) 
         ship_log(log, short, steps=2)
     with pytest.raises(ValueError, match="steps must be at least 1 per line; got 0"):
         ship_log(log, short, steps=0)
+    log.write_bytes(b'{"step": 1}\n\xff\n')
+    with pytest.raises(ValueError, match="training log must be UTF-8 text; got "):
+        ship_log(log, short, steps=2)
     assert len(short.read_text().splitlines()) == 3  # unchanged
 
 
