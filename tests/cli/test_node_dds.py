@@ -16,6 +16,7 @@ pytest.importorskip("cyclonedds", reason="needs cyclonedds: pip install 'bevstac
 from bevstack.cli.main import main
 from tests.cli.test_make_bag import root  # noqa: F401  a fixture
 from tests.cli.test_node import CAMERAS, files  # noqa: F401  a fixture
+from tests.runtime.ros.domains import own_domain
 
 
 def test_a_played_bag_gives_results_and_an_interrupt_ends_the_node(
@@ -23,10 +24,11 @@ def test_a_played_bag_gives_results_and_an_interrupt_ends_the_node(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     weights, bag = files
+    domain = str(own_domain(4))
     ends: list[float] = []
 
     def play() -> None:
-        options = ("--bag", bag, "--domain", "74", "--wait", "90", "--rate", "0.5")
+        options = ("--bag", bag, "--domain", domain, "--wait", "90", "--rate", "0.5")
         command = [sys.executable, "-m", "bevstack", "play-bag", *options]
         done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
         assert done.stdout == f"55 messages of {bag}\n", done.stderr
@@ -39,11 +41,11 @@ def test_a_played_bag_gives_results_and_an_interrupt_ends_the_node(
     # The processors of a test are shared: a message may come seconds late.
     settings = ("use_sim_time=true", CAMERAS, "sync_timeout_ms=400", "max_age_ms=20000")
     options = [word for setting in settings for word in ("--set", setting)]
-    assert main(["node", "--weights", weights, "--dds", "--domain", "74", *options]) == 0
+    assert main(["node", "--weights", weights, "--dds", "--domain", domain, *options]) == 0
     assert ends and time.monotonic() - ends[0] < 10  # 2 s on a processor of its own
     thread.join()
     printed = capsys.readouterr().out
-    assert "active on domain 74, interface lo\n" in printed
+    assert f"active on domain {domain}, interface lo\n" in printed
     (line,) = (line for line in printed.splitlines() if "windows skipped" in line)
     results, skipped = (int(word) for word in line.split() if word.isdigit())
     # Three windows; on busy processors images may be lost, as best-effort topics allow.

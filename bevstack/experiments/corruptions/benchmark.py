@@ -20,7 +20,7 @@ from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.evaluation.corruption_scores import corruption_errors, mean_of, resilience_rates
 from bevstack.evaluation.scoring import load, score
 from bevstack.experiments.corruptions.blind import BlindFrameDetector
-from bevstack.experiments.corruptions.frames import CorruptedFrames, share_of_cameras
+from bevstack.experiments.corruptions.frames import corrupted_frames, share_of_cameras
 from bevstack.experiments.corruptions.reference import FORMAT, read_reference
 from bevstack.experiments.judge.figures import Figures, overall, without_nan
 from bevstack.experiments.judge.judge import (
@@ -168,7 +168,7 @@ def _finish_run(
     # Scenes of a stopped run are in a folder of this name; those of other inputs must not be used.
     mark = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:12]
     results = options.out / "results" / f"{name}_{mark}.json"
-    corrupted = CorruptedFrames(
+    corrupted = corrupted_frames(
         dataset,
         corruption,
         level=LEVELS[0] if corruption is None else level,

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from bevstack.config import Config
 from bevstack.datasets.corruptions import Corruption, corrupt_frame, lost_cameras
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.experiments.judge.disturbances import ChangedFrames
 from bevstack.types import Frame
 
 
-class CorruptedFrames(ChangedFrames):
-    """The same samples, with images decoded at full size and then corrupted.
+def corrupted_frames(
+    dataset: NuScenesDataset,
+    corruption: Corruption | None,
+    *,
+    level: str = "easy",
+    black: bool = False,
+) -> ChangedFrames:
+    """Decode the images of all samples at full size and corrupt them.
 
     Args:
         dataset: source of the samples.
@@ -19,43 +24,12 @@ class CorruptedFrames(ChangedFrames):
         black: lost cameras give black pictures; see ``corrupt_frame``.
     """
 
-    def __init__(
-        self,
-        dataset: NuScenesDataset,
-        corruption: Corruption | None,
-        *,
-        level: str = "easy",
-        black: bool = False,
-    ) -> None:
-        def change(_: int, frame: Frame) -> Frame:
-            if corruption is None:
-                return frame
-            return corrupt_frame(frame, corruption, level, black=black)
+    def change(_: int, frame: Frame) -> Frame:
+        if corruption is None:
+            return frame
+        return corrupt_frame(frame, corruption, level, black=black)
 
-        super().__init__(dataset, change)
-
-    def frame(
-        self,
-        index: int,
-        load_images: bool = True,
-        *,
-        camera_annotations: bool = False,
-        images_for: Config | None = None,
-    ) -> Frame:
-        """Load one sample at full size, whatever ``images_for`` is, and corrupt it."""
-        return super().frame(index, load_images, camera_annotations=camera_annotations)
-
-    def neighbour(
-        self,
-        index: int,
-        offset: int,
-        load_images: bool = True,
-        *,
-        annotated: bool = True,
-        images_for: Config | None = None,
-    ) -> Frame | None:
-        """Load a sample before or after this one like ``frame``."""
-        return super().neighbour(index, offset, load_images, annotated=annotated)
+    return ChangedFrames(dataset, change, full_size=True)
 
 
 def share_of_cameras(dataset: NuScenesDataset, corruption: Corruption, level: str) -> float:

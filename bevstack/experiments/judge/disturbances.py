@@ -42,11 +42,15 @@ class ChangedFrames(DerivedDataset):
     Args:
         dataset: source of the samples.
         change: function that changes a frame.
+        full_size: decode images at full size, whatever ``images_for`` is.
     """
 
-    def __init__(self, dataset: NuScenesDataset, change: Change) -> None:
+    def __init__(
+        self, dataset: NuScenesDataset, change: Change, *, full_size: bool = False
+    ) -> None:
         super().__init__(dataset)
         self._change = change
+        self._full_size = full_size
 
     def frame(
         self,
@@ -57,8 +61,9 @@ class ChangedFrames(DerivedDataset):
         images_for: Config | None = None,
     ) -> Frame:
         """Load one sample and change it."""
+        size = None if self._full_size else images_for
         frame = super().frame(
-            index, load_images, camera_annotations=camera_annotations, images_for=images_for
+            index, load_images, camera_annotations=camera_annotations, images_for=size
         )
         return self._change(index, frame)
 
@@ -72,9 +77,8 @@ class ChangedFrames(DerivedDataset):
         images_for: Config | None = None,
     ) -> Frame | None:
         """Load a sample before or after this one and change it."""
-        frame = super().neighbour(
-            index, offset, load_images, annotated=annotated, images_for=images_for
-        )
+        size = None if self._full_size else images_for
+        frame = super().neighbour(index, offset, load_images, annotated=annotated, images_for=size)
         return frame and self._change(self.index_of(frame.sample_token), frame)
 
 

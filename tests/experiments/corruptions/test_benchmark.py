@@ -11,7 +11,7 @@ import pytest
 from bevstack.cli.main import main
 from bevstack.datasets.corruptions import CORRUPTIONS, LEVELS
 from bevstack.experiments.corruptions import benchmark
-from bevstack.experiments.corruptions.frames import CorruptedFrames, share_of_cameras
+from bevstack.experiments.corruptions.frames import corrupted_frames, share_of_cameras
 from bevstack.runtime.shipped import weights_path
 from tests.small_world import SPEC, dataset, small_world
 
@@ -111,7 +111,7 @@ def test_share_of_cameras_is_that_of_the_corrupted_frames(root: Path) -> None:
     samples = dataset(root, "synth_val")
     for name in ("CameraCrash", "FrameLost", "Snow"):
         corruption = CORRUPTIONS[name]
-        corrupted = CorruptedFrames(samples, corruption, level="easy")
+        corrupted = corrupted_frames(samples, corruption, level="easy")
         images = [i for n in range(len(samples)) for i in corrupted.frame(n).images]
         share = sum(image is not None for image in images) / len(images)
         assert share_of_cameras(samples, corruption, "easy") == pytest.approx(share)

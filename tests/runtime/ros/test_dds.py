@@ -25,6 +25,7 @@ from bevstack.runtime.ros.wiring import make_node
 from bevstack.tables.reader import Tables
 from tests.export.drives import SCENE, VERSION_NAME, write_swept_root
 from tests.runtime.node.inputs import FakeDetector
+from tests.runtime.ros.domains import own_domain
 
 PEER = Path(__file__).with_name("dds_peer.py")
 NUMBER = 20
@@ -37,7 +38,7 @@ def store() -> MessageStore:
 
 
 def test_a_peer_with_its_own_types_exchanges_all_messages(store: MessageStore) -> None:
-    transport = DdsTransport(store, domain=71)
+    transport = DdsTransport(store, domain=own_domain(0))
     received: list[tuple[int, bytes]] = []
 
     def receive(data: bytes) -> None:
@@ -53,7 +54,7 @@ def test_a_peer_with_its_own_types_exchanges_all_messages(store: MessageStore) -
     transport.subscribe("/CAM_FRONT/image_raw/compressed", IMAGE, SENSOR_DATA, receive)
     transport.advertise("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")
     transport.start()
-    command = [sys.executable, str(PEER), str(NUMBER), "71"]
+    command = [sys.executable, str(PEER), str(NUMBER), str(own_domain(0))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
     transport.close()
     assert done.returncode == 0, done.stderr
@@ -68,7 +69,7 @@ def test_a_bag_that_another_process_plays_goes_through_the_node(
     root = write_swept_root(tmp_path / "root")
     write_drive_bag(tmp_path / "d.mcap", Tables(root, VERSION_NAME), SCENE, store)
     detector = FakeDetector()
-    transport = DdsTransport(store, domain=72)
+    transport = DdsTransport(store, domain=own_domain(1))
     # The processors of a test are shared: a message may come a second late.
     settings = {"use_sim_time": True, "sync_timeout_ms": 400, "max_age_ms": 10_000}
     parts = make_node(detector, Parameters(settings), store, model="fake", times=True)
@@ -87,7 +88,7 @@ def test_a_bag_that_another_process_plays_goes_through_the_node(
     ended = threading.Event()
     runner = threading.Thread(target=node.run_until, args=(ended,))
     runner.start()
-    options = ("--bag", str(tmp_path / "d.mcap"), "--rate", "0.2", "--domain", "72")
+    options = ("--bag", str(tmp_path / "d.mcap"), "--rate", "0.2", "--domain", str(own_domain(1)))
     command = [sys.executable, "-m", "bevstack", "play-bag", *options, "--wait", "60"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
     assert done.returncode == 0, done.stderr
@@ -107,6 +108,6 @@ def test_a_bag_that_another_process_plays_goes_through_the_node(
 
 def test_wrong_settings_are_named(store: MessageStore) -> None:
     with pytest.raises(ValueError, match="interface must be one of this machine that is up; got"):
-        DdsTransport(store, domain=73, interface="no_such0")
+        DdsTransport(store, domain=own_domain(2), interface="no_such0")
     with pytest.raises(ValueError, match="distro must be one of ROS 2 for DDS; got 'noetic'"):
         DdsTransport(open_store("noetic"))

@@ -16,6 +16,7 @@ from bevstack.export.messages.store import open_store
 from bevstack.runtime.ros import loopback
 from bevstack.runtime.ros.dds import DdsTransport
 from bevstack.runtime.ros.quality import SENSOR_DATA
+from tests.runtime.ros.domains import own_domain
 from tests.runtime.ros.sockets import receivers
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="tables of Linux")
@@ -30,7 +31,7 @@ def test_a_socket_on_all_addresses_is_found() -> None:
 
 def test_a_transport_on_the_loopback_interface_receives_there_alone() -> None:
     before = len(receivers())
-    transport = DdsTransport(open_store(), domain=77)
+    transport = DdsTransport(open_store(), domain=own_domain(3))
     transport.subscribe("/a", "std_msgs/msg/String", SENSOR_DATA, print)
     transport.advertise("/b", "std_msgs/msg/String")
     transport.start()
