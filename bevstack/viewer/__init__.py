@@ -1,0 +1,1 @@
+"""Viewer: moments of a drive as plain arrays, and what shows them."""
