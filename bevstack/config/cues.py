@@ -43,8 +43,14 @@ class LightConfig:
     off_to_any: float = 1 / 300  # to each of the steady colours
     to_flashing: float = 1 / 1200  # of the same colour; of off: to flashing yellow
     flashing_to_steady: float = 1 / 120
-    flash_hz: float = 1.3  # 1-2 Hz by most standards; lit and dark halves of equal length
+    # Two speeds of flashing stand for all: 1-2 Hz by most standards, halves of equal length.
+    flash_slow_hz: float = 1.1
+    flash_fast_hz: float = 1.7
     shape_change: float = 1 / 600  # one lamp of a housing follows another shape
+    # Shares of time before the first look: off, red, yellow, green, red and yellow; then those of
+    # flashing red, yellow and green, which an operator or a fault switches on.
+    steady_prior: tuple[float, ...] = (0.04, 0.40, 0.06, 0.36, 0.02)
+    flashing_prior: tuple[float, ...] = (0.04, 0.04, 0.04)
     # Probability that an image shows a lit lamp as off: half-waves of LED lamps, shutter beats.
     dark_probability: float = 0.03
     # Probability that a frame's scores carry no information although they look certain.
@@ -61,8 +67,9 @@ class LightConfig:
     green_looks: int = 2  # consistent frames before green is named
     green_span_s: float = 0.2  # or this span of consistent frames, if images come fast
     stale_after_s: float = 1.0  # without a look, the state is unknown
-    # Images that come at this rate or faster, over this span, show flashing.
-    flashing_span_s: float = 1.5
+    # Images that come at this rate or faster, over this span, show flashing: it is longer than a
+    # dark half-wave of LED lamps and shorter than the dark half of most that flash.
+    flashing_span_s: float = 0.4
     flashing_min_hz: float = 8.0
     flashing_gap_s: float = 0.6  # a longer pause starts the span again
     # Images may come 12 % later than their rate demands.
@@ -70,9 +77,10 @@ class LightConfig:
 
     def __post_init__(self) -> None:
         _check_numbers("lights", self)
-        prior = self.head_color_prior
-        positive = len(prior) == 5 and all(value > 0 for value in prior)
-        check("lights.head_color_prior", positive, "hold five positive shares", prior)
+        for name, count in (("head_color_prior", 5), ("steady_prior", 5), ("flashing_prior", 3)):
+            shares = getattr(self, name)
+            positive = len(shares) == count and all(0 < share < math.inf for share in shares)
+            check(f"lights.{name}", positive, f"hold {count} positive shares", shares)
         for name in ("dark_probability", "confusion"):
             value = getattr(self, name)
             check(f"lights.{name}", 0 < value < 0.5, "be between 0 and 0.5", value)

@@ -85,7 +85,7 @@ def update_memory(
     )
     names = scene.elements.identity.tolist()
     known = {} if memory is None else _rows(memory.scene.elements.identity.tolist())
-    lights = LightMemory.start(len(names), view.timestamp_us)
+    lights = LightMemory.start(len(names), view.timestamp_us, config.lights)
     impressions = Impressions.start(len(names))
     if memory is not None:
         # New elements take a row behind the known ones.

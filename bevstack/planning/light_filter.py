@@ -5,10 +5,11 @@ independently, in continuous time; the transition over a time is the matrix expo
 rates. L. R. Rabiner, "A Tutorial on Hidden Markov Models", Proc. IEEE 77(2), 1989, section III.A
 (forward procedure).
 
-A flashing colour has four hidden states that follow one another, two lit and two dark: the time in
-a half period is then the sum of two exponential ones (Erlang's distribution), which is closer to a
-regular flashing than a single one. Letters: E elements, C hidden
-colours, S shapes, A colours in an image (``vocabulary.LIGHT_COLORS``).
+A flashing colour has hidden states for each speed of flashing: the stages of its lit half of a
+period, then those of its dark half. The time in a half is the sum of as many exponential times as
+it has stages (Erlang's distribution), so that a half that is far too long or too short tells a
+lamp that flashes from one that is lit, off, or dark in single exposures. Letters: E elements, C
+hidden colours, S shapes, A colours in an image (``vocabulary.LIGHT_COLORS``).
 """
 
 from __future__ import annotations
@@ -37,19 +38,22 @@ LIGHT_STATES = (
     "flashing_green",
 )
 _FLASHING = ("red", "yellow", "green")
-_PHASES = ("lit1", "lit2", "dark1", "dark2")  # of a period, in this order
+_SPEEDS = ("slow", "fast")
+_STAGES = 4  # of a half: its length varies by half of its mean, 1 / sqrt(4)
+_PHASES = tuple(f"{half}{stage}" for half in ("lit", "dark") for stage in range(_STAGES))
+_FLASH_STATES = tuple(f"{speed}_{phase}" for speed in _SPEEDS for phase in _PHASES)
 # Hidden colours: the five steady ones, then the phases of each flashing one.
-HIDDEN = (*LIGHT_STATES[:5], *(f"{c}_{p}" for c in _FLASHING for p in _PHASES))
+HIDDEN = (*LIGHT_STATES[:5], *(f"{c}_{state}" for c in _FLASHING for state in _FLASH_STATES))
 # Row of ``LIGHT_STATES`` for every hidden colour.
-STATE_ROWS = np.array([*range(5), *np.repeat([5, 6, 7], len(_PHASES))])
-_INITIAL = {"off": 0.04, "red": 0.40, "yellow": 0.06, "green": 0.36, "red_yellow": 0.02}
-_INITIAL_FLASHING = 0.01  # of each hidden flashing colour
+STATE_ROWS = np.array([*range(5), *np.repeat([5, 6, 7], len(_FLASH_STATES))])
 _CIRCLE = 0.6  # initial probability of a full lamp
 
 
-def initial_belief(count: int) -> Floats:  # (E, C, S)
+def initial_belief(count: int, config: LightConfig) -> Floats:  # (E, C, S)
     """Return the belief before the first look: shares of time in common signal plans."""
-    colors = np.array([_INITIAL.get(name, _INITIAL_FLASHING) for name in HIDDEN])
+    states = np.array((*config.steady_prior, *config.flashing_prior))
+    members = np.bincount(STATE_ROWS)
+    colors = (states / members)[STATE_ROWS]
     shapes = np.full(len(LAMP_SHAPES), (1 - _CIRCLE) / (len(LAMP_SHAPES) - 1))
     shapes[LAMP_SHAPES.index("circle")] = _CIRCLE
     joint = np.outer(colors / colors.sum(), shapes)
@@ -74,14 +78,17 @@ def color_rates(config: LightConfig) -> Floats:  # (C, C) per second, rows sum t
     change("red_yellow", "green", config.red_yellow_to_green)
     for color in _FLASHING:
         start = config.green_to_flashing if color == "green" else config.to_flashing
-        for phase, next_phase in zip(_PHASES, (*_PHASES[1:], _PHASES[0]), strict=True):
-            change(color, f"{color}_{phase}", start / len(_PHASES))
-            change(f"{color}_{phase}", f"{color}_{next_phase}", len(_PHASES) * config.flash_hz)
-            change(f"{color}_{phase}", color, config.flashing_to_steady)
-            change(f"{color}_{phase}", "off", config.to_off)
-    for phase in _PHASES:
-        change(f"green_{phase}", "yellow", config.flashing_green_to_yellow)
-        change("off", f"yellow_{phase}", config.to_flashing / len(_PHASES))
+        for speed, hz in zip(_SPEEDS, (config.flash_slow_hz, config.flash_fast_hz), strict=True):
+            for phase, next_phase in zip(_PHASES, (*_PHASES[1:], _PHASES[0]), strict=True):
+                state = f"{color}_{speed}_{phase}"
+                change(color, state, start / len(_FLASH_STATES))
+                change(state, f"{color}_{speed}_{next_phase}", 2 * _STAGES * hz)
+                change(state, color, config.flashing_to_steady)
+                change(state, "off", config.to_off)
+                if color == "green":
+                    change(state, "yellow", config.flashing_green_to_yellow)
+                if color == "yellow":
+                    change("off", state, config.to_flashing / len(_FLASH_STATES))
     for color in LIGHT_STATES[1:5]:
         change(color, "off", config.to_off)
         change("off", color, config.off_to_any)
@@ -137,8 +144,8 @@ def appearance_probabilities(config: LightConfig) -> Floats:  # (C, A)
     """
     table = np.zeros((len(HIDDEN), len(LIGHT_COLORS)))
     for row, name in enumerate(HIDDEN):
-        color, _, phase = name.partition("_")
-        shown = name if name in LIGHT_COLORS else "off" if phase.startswith("dark") else color
+        color = name.partition("_")[0]
+        shown = name if name in LIGHT_COLORS else "off" if "dark" in name else color
         table[row, LIGHT_COLORS.index(shown)] += 1 - config.dark_probability
         table[row, LIGHT_COLORS.index("off")] += config.dark_probability
     return table

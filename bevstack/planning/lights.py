@@ -23,7 +23,7 @@ Integers = NDArray[np.int64]
 
 STATE_NAMES = (*LIGHT_STATES, "unknown")
 UNKNOWN_STATE = STATE_NAMES.index("unknown")
-_GREEN = STATE_NAMES.index("green")
+_GREEN, _FLASHING_GREEN = (STATE_NAMES.index(name) for name in ("green", "flashing_green"))
 _ENDING = [LIGHT_COLORS.index(name) for name in ("red", "yellow", "red_yellow")]
 _NEVER = np.iinfo(np.int64).min // 4  # a time before all images
 _PACE_LOOKS = 10  # looks over which the share of quick ones is averaged
@@ -66,14 +66,14 @@ class LightMemory:
         return LightMemory(*(getattr(self, item.name)[rows] for item in fields(self)))
 
     @staticmethod
-    def start(count: int, timestamp_us: int) -> LightMemory:
+    def start(count: int, timestamp_us: int, config: LightConfig | None = None) -> LightMemory:
         """Return the memory of lights that no image has shown."""
 
         def constant(value: int) -> Integers:
             return np.full(count, value, np.int64)
 
         return LightMemory(
-            belief=light_filter.initial_belief(count),
+            belief=light_filter.initial_belief(count, config or LightConfig()),
             updated_us=constant(timestamp_us),
             looked_us=constant(_NEVER),
             looks=constant(0),
@@ -188,9 +188,11 @@ def _name(
         (now - memory.green_since_us >= config.green_span_s * 1e6) & (memory.green_looks >= 2)
     )
     starts = looks.seen & confirmed & (probability >= config.green_probability)
-    likely &= (best != _GREEN) | starts | (memory.named == _GREEN)
+    is_green = (best == _GREEN) | (best == _FLASHING_GREEN)
+    holds = (memory.named == _GREEN) | ((memory.named == _FLASHING_GREEN) & (best != _GREEN))
+    likely &= ~is_green | starts | holds
     frame = looks.color[:, _ENDING] * np.clip(looks.scores, 0, 1)[:, None]
-    ends = looks.seen & (frame.sum(1) >= config.strong_frame) & (best == _GREEN)
+    ends = looks.seen & (frame.sum(1) >= config.strong_frame) & is_green
     ending = np.array([STATE_NAMES.index(LIGHT_COLORS[color]) for color in _ENDING])
     stale = (memory.looks == 0) | ((now - memory.looked_us) * 1e-6 > config.stale_after_s)
 

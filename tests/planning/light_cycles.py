@@ -44,17 +44,24 @@ def run_cycles(
     hz: float = 10.0,
     drop: float = 0.3,
     flashing: float = 0.0,
+    dark: str = "random",
     seed: int = 0,
     config: LightConfig | None = None,
 ) -> Run:
-    """Simulate lights with the errors of a head: noisy logits, dark lamps, random frames."""
+    """Simulate lights with the errors of a head: noisy logits, dark lamps, random frames.
+
+    Lit lamps look dark in 3 % of the frames; with ``dark="led"`` in 7 %, independent of each other;
+    with "beat" whenever a frame falls into the dark 18 % of the mains' half-waves, so that dark
+    frames may follow one another.
+    """
     config, rng = config or LightConfig(), np.random.default_rng(seed)
     green, yellow, red = (rng.uniform(a, b, lights) for a, b in ((15, 30), (2.5, 5), (15, 35)))
     start, offset, flash_hz = (rng.uniform(a, b, lights) for a, b in ((0, 60), (0, 1), (1, 2)))
     kind = np.where(rng.random(lights) < flashing, rng.integers(1, 4, lights), 0)
     shape = np.full((lights, len(LAMP_SHAPES)), 0.02)
     shape[:, LAMP_SHAPES.index("circle")] = 0.8
-    memory, truths, names = LightMemory.start(lights, 0), [], []
+    mains_hz = rng.choice([100.0, 120.0], lights) + rng.uniform(0.7, 5.0, lights)
+    memory, truths, names = LightMemory.start(lights, 0, config), [], []
     for k in range(frames):
         time_s = k / hz
         phase = (start + time_s) % (green + yellow + red)
@@ -64,7 +71,9 @@ def run_cycles(
         truth = np.where(kind > 0, ROW["flashing_red"] - 1 + kind, steady)
         lit = (time_s * flash_hz + offset) % 1 < 0.5
         shown = np.where(kind > 0, np.where(lit, kind, ROW["off"]), steady)
-        shown = np.where(rng.random(lights) < 0.03, ROW["off"], shown)
+        is_dark = rng.random(lights) < (0.07 if dark == "led" else 0.03)
+        is_dark = (time_s * mains_hz + offset) % 1 < 0.18 if dark == "beat" else is_dark
+        shown = np.where(is_dark, ROW["off"], shown)
         logits = rng.normal(0, 1, (lights, 5))
         logits[np.arange(lights), shown] += rng.normal(5, 1.5, lights)
         wrong = rng.random(lights) < 0.01

@@ -42,7 +42,7 @@ def test_the_filter_equals_an_enumeration_of_all_paths() -> None:
 
 
 def test_the_whole_filter_equals_an_enumeration_over_the_real_states() -> None:
-    """Two steps of the real model: 17 colours, their flashing phases and two shapes."""
+    """Two steps of the real model: all hidden colours and shapes."""
     seconds = (0.1, 0.3)
     color = [light_filter.color_transition(CONFIG, s) for s in seconds]
     shape = [light_filter.shape_transition(CONFIG, s, len(LAMP_SHAPES)) for s in seconds]
@@ -52,7 +52,7 @@ def test_the_whole_filter_equals_an_enumeration_over_the_real_states() -> None:
         light_filter.look_likelihood(scores[k : k + 1], shown[k : k + 1], np.array([0.9]), CONFIG)
         for k in range(2)
     ]
-    belief = light_filter.initial_belief(1)
+    belief = light_filter.initial_belief(1, CONFIG)
     start = belief[0]
     for k in range(2):
         belief = light_filter.update(light_filter.predict(belief, color[k], shape[k]), looks[k])
@@ -89,6 +89,11 @@ def test_red_and_yellow_can_be_excluded() -> None:
     assert rates[HIDDEN.index("red"), HIDDEN.index("red_yellow")] == 0
 
 
+def shown_color(hidden: str) -> str:
+    """Return the colour of a lit hidden state, by its name."""
+    return hidden if hidden in LIGHT_COLORS else hidden.split("_")[0]
+
+
 def test_the_likelihood_is_the_posterior_divided_by_the_prior() -> None:
     """With sure scores, no confusion and independent frames, by Bayes' rule in a loop."""
     config = replace(
@@ -100,7 +105,7 @@ def test_the_likelihood_is_the_posterior_divided_by_the_prior() -> None:
     off = LIGHT_COLORS.index("off")
     for e, c, s in itertools.product(range(3), range(len(HIDDEN)), range(len(LAMP_SHAPES))):
         name = HIDDEN[c]
-        lit = "off" if name == "off" or "dark" in name else name.split("_lit")[0]
+        lit = "off" if name == "off" or "dark" in name else shown_color(name)
         ratio = [color[e, a] / config.head_color_prior[a] for a in range(len(LIGHT_COLORS))]
         dark = config.dark_probability
         expected = dark * ratio[off] + (1 - dark) * ratio[LIGHT_COLORS.index(lit)] * (
@@ -121,3 +126,54 @@ def test_states_collect_the_phases_of_flashing() -> None:
     states = light_filter.state_probabilities(belief)[0]
     for index, state in enumerate(LIGHT_STATES):
         assert states[index] == pytest.approx(belief[0, index == STATE_ROWS].sum()), state
+
+
+def flashing_by_paths(shown: list[str], seconds: float, config: LightConfig) -> float:
+    """Return the probability of flashing red from sure images, over all paths of two models.
+
+    The paths run over red, off and the phases of flashing red alone, in a loop over steps.
+    """
+    names = [h for h in HIDDEN if h in ("red", "off") or h.startswith("red_slow")]
+    names += [h for h in HIDDEN if h.startswith("red_fast")]
+    rows = [HIDDEN.index(name) for name in names]
+    step = light_filter.color_transition(config, seconds)
+    start = light_filter.initial_belief(1, config)[0].sum(1)
+    weight = {name: float(start[row]) for name, row in zip(names, rows, strict=True)}
+    for number, color in enumerate(shown):
+        moved = dict.fromkeys(names, 0.0)
+        for (one, i), (two, j) in itertools.product(zip(names, rows, strict=True), repeat=2):
+            share = (1.0 if one == two else 0.0) if number == 0 else float(step[i, j])
+            moved[two] += weight[one] * share
+        for name in names:
+            dark = name == "off" or "dark" in name
+            seen = {"off": config.dark_probability, "red": 1 - config.dark_probability}
+            moved[name] *= (1.0 if color == "off" else 0.0) if dark else seen[color]
+        weight = moved
+    total = sum(weight.values())
+    return sum(v for name, v in weight.items() if name not in ("red", "off")) / total
+
+
+def test_one_dark_half_of_a_period_shows_flashing() -> None:
+    """The real filter on sure images equals the loop: lit, then dark for as long as LEDs are not.
+
+    The two differ by the remaining colours, which a sure image of "off" excludes up to LEDs: 3e-3.
+    """
+    config = replace(CONFIG, confusion=1e-9, independence=1.0, dark_probability=0.03)
+    shape = np.full((1, len(LAMP_SHAPES)), 1 / len(LAMP_SHAPES))
+    for dark in range(6):
+        shown = ["red"] * 6 + ["off"] * dark
+        belief = light_filter.initial_belief(1, config)
+        for number, color in enumerate(shown):
+            scores = np.full((1, len(LIGHT_COLORS)), 1e-9)
+            scores[0, LIGHT_COLORS.index(color)] = 1.0
+            if number:
+                moved = light_filter.color_transition(config, 1 / 12)
+                belief = light_filter.predict(belief, moved, np.eye(len(LAMP_SHAPES)))
+            looked = light_filter.look_likelihood(scores, shape, np.ones(1), config)
+            belief = light_filter.update(belief, looked)
+        states = light_filter.state_probabilities(belief)[0]
+        flashing = states[LIGHT_STATES.index("flashing_red")]
+        assert flashing == pytest.approx(flashing_by_paths(shown, 1 / 12, config), abs=3e-3)
+        # One dark exposure is no flashing; a dark quarter of a second is.
+        assert flashing < 0.5 if dark <= 1 else True
+        assert flashing > 0.9 if dark in (3, 4) else True

@@ -58,6 +58,34 @@ def test_flashing_is_distinguished_from_steady_within_two_seconds(flashes: Run) 
     assert (named < ROW["flashing_red"])[~flashing].mean() >= 0.9
 
 
+def test_flashing_is_named_within_its_first_period() -> None:
+    """At 12 Hz half of the flashing lights have their name after 0.6 s, nine of ten after 1 s."""
+    run = run_cycles(300, 24, hz=12.0, drop=0.0, flashing=1.0, seed=4)
+    right = run.truth == run.named
+    first_s = np.where(right.any(0), right.argmax(0) / run.hz, np.inf)
+    assert np.median(first_s) <= 0.6 and np.quantile(first_s, 0.9) <= 1.0
+    assert right[12:].mean() >= 0.9
+
+
+@pytest.mark.parametrize(("dark", "most"), [("random", 0.001), ("led", 0.002), ("beat", 0.01)])
+def test_dark_exposures_hardly_ever_become_flashing(dark: str, most: float) -> None:
+    """Share of the time in which a steady light is named flashing, over 3,000 s at 12 Hz."""
+    run = run_cycles(150, 240, hz=12.0, drop=0.0, dark=dark, seed=5)
+    flashing = (run.named >= ROW["flashing_red"]) & (run.named <= ROW["flashing_green"])
+    assert flashing.mean() < most
+
+
+def test_flashing_green_obeys_the_rule_of_green() -> None:
+    """It is named after two successive images of green alone, and one of red ends it."""
+    off, green = look("off"), look("green")
+    period = [off, off, off, off, green, green, green, green]
+    frames = [(k / 12, period[k % 8]) for k in range(37)]
+    found = names([*frames, (37 / 12, look("red"))])
+    assert found[35] == "flashing_green" and found[37] == "red"
+    first = found.index("flashing_green")
+    assert [frames[first - 1][1], frames[first][1]] == [green, green]
+
+
 def test_flashing_is_not_guessed_from_two_images_a_second() -> None:
     run = run_cycles(60, 20, hz=2, drop=0.0, flashing=0.5, seed=3)
     assert not (
