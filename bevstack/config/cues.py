@@ -67,9 +67,9 @@ class LightConfig:
     green_looks: int = 2  # consistent frames before green is named
     green_span_s: float = 0.2  # or this span of consistent frames, if images come fast
     stale_after_s: float = 1.0  # without a look, the state is unknown
-    # Images that come at this rate or faster, over this span, show flashing: it is longer than a
-    # dark half-wave of LED lamps and shorter than the dark half of most that flash.
-    flashing_span_s: float = 0.4
+    # Images that come at this rate or faster, over this span, show flashing: three images at the
+    # lowest rate. The evidence itself then decides.
+    flashing_span_s: float = 0.25
     flashing_min_hz: float = 8.0
     flashing_gap_s: float = 0.6  # a longer pause starts the span again
     # Images may come 12 % later than their rate demands.

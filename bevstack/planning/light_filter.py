@@ -46,7 +46,7 @@ _FLASH_STATES = tuple(f"{speed}_{phase}" for speed in _SPEEDS for phase in _PHAS
 HIDDEN = (*LIGHT_STATES[:5], *(f"{c}_{state}" for c in _FLASHING for state in _FLASH_STATES))
 # Row of ``LIGHT_STATES`` for every hidden colour.
 STATE_ROWS = np.array([*range(5), *np.repeat([5, 6, 7], len(_FLASH_STATES))])
-_CIRCLE = 0.6  # initial probability of a full lamp
+_CIRCLE = 0.6  # share of full lamps
 
 
 def initial_belief(count: int, config: LightConfig) -> Floats:  # (E, C, S)
@@ -54,10 +54,15 @@ def initial_belief(count: int, config: LightConfig) -> Floats:  # (E, C, S)
     states = np.array((*config.steady_prior, *config.flashing_prior))
     members = np.bincount(STATE_ROWS)
     colors = (states / members)[STATE_ROWS]
+    joint = np.outer(colors / colors.sum(), shape_shares())
+    return np.broadcast_to(joint, (count, *joint.shape)).copy()
+
+
+def shape_shares() -> Floats:  # (S,)
+    """Return the shares of the lamps' shapes, among lights and in the head's training."""
     shapes = np.full(len(LAMP_SHAPES), (1 - _CIRCLE) / (len(LAMP_SHAPES) - 1))
     shapes[LAMP_SHAPES.index("circle")] = _CIRCLE
-    joint = np.outer(colors / colors.sum(), shapes)
-    return np.broadcast_to(joint, (count, *joint.shape)).copy()
+    return shapes
 
 
 def color_rates(config: LightConfig) -> Floats:  # (C, C) per second, rows sum to 0
@@ -165,7 +170,9 @@ def look_likelihood(
     """
     ratio = normalised(color) / np.asarray(config.head_color_prior)  # (E, A)
     ratio = ratio * sum(config.head_color_prior)
-    shape_ratio = normalised(shape) * shape.shape[1]  # (E, S) against equal shares
+    # Over lamps of all shapes this ratio is 1 on average, as that of a dark image: a shape that is
+    # read from the housing of a dark lamp must not look like light.
+    shape_ratio = normalised(shape) / shape_shares()  # (E, S)
     shown = appearance_probabilities(config)  # (C, A)
     off = LIGHT_COLORS.index("off")
     dark = shown[:, off] * ratio[:, off, None]  # (E, C)

@@ -109,9 +109,23 @@ def test_the_likelihood_is_the_posterior_divided_by_the_prior() -> None:
         ratio = [color[e, a] / config.head_color_prior[a] for a in range(len(LIGHT_COLORS))]
         dark = config.dark_probability
         expected = dark * ratio[off] + (1 - dark) * ratio[LIGHT_COLORS.index(lit)] * (
-            1.0 if lit == "off" else shape[e, s] * len(LAMP_SHAPES)
+            1.0 if lit == "off" else shape[e, s] / (0.6 if LAMP_SHAPES[s] == "circle" else 0.04)
         )
         np.testing.assert_allclose(got[e, c, s], expected, rtol=1e-9)
+
+
+def test_a_shape_read_from_the_housing_of_a_dark_lamp_is_no_light() -> None:
+    """The shape is no evidence for lit lamps on average over the shapes that lamps have."""
+    color = np.array([[0.84, 0.03, 0.12, 0.01, 0.0]])
+    shape = np.full((1, len(LAMP_SHAPES)), 0.001)
+    shape[0, LAMP_SHAPES.index("circle")] = 0.99
+    looked = light_filter.look_likelihood(color, shape, np.ones(1), CONFIG)
+    plain = light_filter.look_likelihood(
+        color, light_filter.shape_shares()[None], np.ones(1), CONFIG
+    )
+    prior = light_filter.initial_belief(1, CONFIG)
+    shown = (prior * looked).sum(2) / (prior * plain).sum(2)
+    np.testing.assert_allclose(shown, 1, atol=0.05)
 
 
 def test_a_box_of_score_zero_is_no_evidence() -> None:
