@@ -13,7 +13,13 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-PRESET_NAMES = ("demo", "small", "benchmark", "lights")  # of bevstack.synthetic.presets
+PRESET_NAMES = (
+    "demo",
+    "small",
+    "benchmark",
+    "lights",
+    "lights_drives",
+)  # of bevstack.synthetic.presets
 
 # Fields of WorldSpec that are options of the same name, with their help.
 NUMBERS = (

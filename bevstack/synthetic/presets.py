@@ -27,6 +27,17 @@ PRESETS: Mapping[str, WorldSpec] = MappingProxyType(
             traffic=RICH,
             front_sweeps=True,
         ),
+        # for lights over time: drives as long as those of nuScenes, in the front camera alone
+        "lights_drives": WorldSpec(
+            seed=1,
+            train_scenes=0,
+            val_scenes=15,
+            test_scenes=75,
+            samples_per_scene=40,
+            image_size=(450, 800),
+            traffic=RICH,
+            drives=True,
+        ),
     }
 )
 

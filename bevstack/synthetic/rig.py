@@ -7,13 +7,14 @@ jitter, a model that ignores the calibration is wrong by some pixels in every sc
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bevstack.vocabulary import CAMERA_CHANNELS
 
+FRONT_CAMERA = "CAM_FRONT"
 NATIVE_SIZE = (900, 1600)  # (H, W) px of the nominal intrinsics
 
 
@@ -164,6 +165,12 @@ _TIME_OFFSET_US = {
     "CAM_BACK_LEFT": 0,
     "CAM_BACK_RIGHT": -20000,
 }
+
+
+def front_alone(rig: SensorRig) -> SensorRig:
+    """Return a rig without the cameras that do not look ahead."""
+    cameras = tuple(camera for camera in rig.cameras if camera.channel == FRONT_CAMERA)
+    return replace(rig, cameras=cameras)
 
 
 def quaternion_to_matrix(

@@ -43,7 +43,7 @@ from bevstack.synthetic.renderer.weather import (
     draw_glare,
     draw_light,
 )
-from bevstack.synthetic.rig import SensorRig, make_rig
+from bevstack.synthetic.rig import SensorRig, front_alone, make_rig
 from bevstack.synthetic.spec import RICH, WorldSpec
 from bevstack.synthetic.streets.ground import Ground, draw_ground
 from bevstack.synthetic.streets.lane_graph import Key, LanePiece
@@ -157,11 +157,13 @@ def build_scene(spec: WorldSpec, name: str) -> Scene:
     vehicle = spec.rig if spec.rig != "mix" else str(rng.choice(["n015", "n008"]))
     jitter = rng if spec.calibration_jitter else None
     rig = make_rig(vehicle, spec.image_size, jitter, camera_yaw_deg=spec.camera_yaw_deg)
+    rig = front_alone(rig) if spec.drives else rig
     duration = (spec.samples_per_scene - 1) * SAMPLE_PERIOD_S
     steps = time_steps(duration)
     hand = 1.0 if vehicle == "n008" else -1.0  # Boston drives on the right, Singapore on the left
     weather, rich = _choose_weather(spec, split, index), spec.traffic == RICH
-    layout = _make_layout(rng, hand, (duration + 2.0) * TOP_SPEED_MPS, weather if rich else None)
+    travel_m = (duration + 2.0) * TOP_SPEED_MPS
+    layout = _make_layout(rng, hand, travel_m, weather if rich else None, spec.drives)
     blocks = plan_blocks(layout, rng)
     ground = draw_ground(layout, block_lots(blocks), rng, _drivable_points(layout))
     appearance = APPEARANCE_SPLITS[split]
@@ -209,12 +211,17 @@ def build_scene(spec: WorldSpec, name: str) -> Scene:
 
 
 def _make_layout(
-    rng: np.random.Generator, hand: float, travel_m: float, rich_weather: str | None
+    rng: np.random.Generator,
+    hand: float,
+    travel_m: float,
+    rich_weather: str | None,
+    waits: bool,
 ) -> RoadLayout:
     """Draw the streets of a scene; the weather is given for those of the preset `lights`."""
     if rich_weather is None:
         return make_layout(rng, hand, travel_m)
-    return make_rich_layout(rng, hand, travel_m, rich_weather.startswith("night"))
+    night = rich_weather.startswith("night")
+    return make_rich_layout(rng, hand, travel_m, night=night, waits=waits)
 
 
 def _choose_weather(spec: WorldSpec, split: str, index: int) -> str:

@@ -46,6 +46,8 @@ class WorldSpec:
     sweeps: bool = False  # also record between keyframes: cameras at 12 Hz, lidar at 20 Hz
     traffic: str = SIMPLE  # RICH: lights, signs, lanes and looks of the preset `lights`
     front_sweeps: bool = False  # images at 12 Hz of the front camera in the test scenes
+    # Lights over time: the front camera alone, at 12 Hz in all scenes, and more lights at red.
+    drives: bool = False
     processes: int = field(default=1, compare=False)  # the bytes do not depend on it
 
     def __post_init__(self) -> None:
@@ -147,6 +149,7 @@ class WorldSpec:
             ("camera_yaw_deg", 0.0),
             ("traffic", SIMPLE),
             ("front_sweeps", False),
+            ("drives", False),
         ):
             if values[name] == default:
                 del values[name]

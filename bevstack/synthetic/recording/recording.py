@@ -26,6 +26,7 @@ from bevstack.synthetic.recording.readings import SensorReading, sensor_readings
 from bevstack.synthetic.recording.traffic_element_labels import control_rows, lane_rows
 from bevstack.synthetic.recording.traffic_tables import ego_lane_rows, state_rows
 from bevstack.synthetic.renderer.weather import Drop, draw_drops, draw_rain_field
+from bevstack.synthetic.rig import FRONT_CAMERA
 from bevstack.synthetic.scene import SAMPLE_PERIOD_S, Scene, build_scene
 from bevstack.synthetic.spec import WorldSpec
 from bevstack.synthetic.streets.ground import ROAD, TEXELS_PER_M
@@ -41,7 +42,6 @@ from bevstack.tables.writer import make_token
 _NOISE_LEVELS = 2.2  # standard deviation of the sensor noise, in units of 0..255
 SWEEPS_BETWEEN = 5  # camera images between two keyframes: 12 Hz with the keyframes
 LIDAR_SWEEPS_BETWEEN = 9  # revolutions of the lidar between two keyframes: 20 Hz with the keyframes
-FRONT_CAMERA = "CAM_FRONT"
 _CAN_PERIOD_S = 0.02  # 50 Hz
 
 
@@ -144,6 +144,7 @@ def record_scene(spec: WorldSpec, name: str, root: Path) -> Recording:
 def _images_between(spec: WorldSpec, scene: Scene) -> dict[str, int]:
     """Return the number of images of each camera between two keyframes."""
     front = spec.front_sweeps and spec.split_of(scene.name)[0] == "test"
+    front |= spec.drives
     return {
         camera.channel: SWEEPS_BETWEEN
         if spec.sweeps or (front and camera.channel == FRONT_CAMERA)

@@ -23,10 +23,13 @@ _TURN_LANE_SHARE = 0.9  # of directions with two lanes or more that have lanes f
 _WALK_MPS = 1.3
 _CHANGE_SHARE = 0.7  # of junctions whose lights change near the start of the scene
 _START_S, _END_S = (-3.0, 3.0), (0.0, 6.0)  # times of that change: green starts or ends
+# Times at which the main road's green of all junctions starts or ends in drives: the ego mostly
+# meets red, waits, and goes on green.
+_WAITS_START_S, _WAITS_END_S, _WAITS_SHARE = (8.0, 18.0), (-1.0, 4.0), 0.95
 
 
 def make_rich_layout(
-    rng: np.random.Generator, hand: float, travel_m: float, night: bool
+    rng: np.random.Generator, hand: float, travel_m: float, *, night: bool, waits: bool = False
 ) -> RoadLayout:
     """Draw the streets of a scene with the lights of the preset `lights`.
 
@@ -35,13 +38,14 @@ def make_rich_layout(
         hand: +1 if traffic drives on the right, -1 if it drives on the left.
         travel_m: longest distance that the ego may drive.
         night: True makes flashing lights more frequent.
+        waits: True lets the ego meet most lights at red.
     """
     layout = make_layout(rng, hand, travel_m)
     for _ in range(_TRIES):
         if _is_useful(layout, rng):
             break
         layout = make_layout(rng, hand, travel_m)
-    return _assign_movements(layout, rng, night)
+    return _assign_movements(layout, rng, night, waits)
 
 
 def _is_useful(layout: RoadLayout, rng: np.random.Generator) -> bool:
@@ -53,7 +57,9 @@ def _is_useful(layout: RoadLayout, rng: np.random.Generator) -> bool:
     return forward > 1 or rng.random() < _ONE_LANE_SHARE
 
 
-def _assign_movements(layout: RoadLayout, rng: np.random.Generator, night: bool) -> RoadLayout:
+def _assign_movements(
+    layout: RoadLayout, rng: np.random.Generator, night: bool, waits: bool
+) -> RoadLayout:
     """Give every stop line the phase of its movement, and the layout a signal plan."""
     movements: dict[int, int] = {}
     main = range(len(layout.lane_offsets_m))
@@ -75,7 +81,7 @@ def _assign_movements(layout: RoadLayout, rng: np.random.Generator, night: bool)
         night=night,
         walk_s=walk_s,
     )
-    signals = _place_changes(signals, rng)
+    signals = (_place_waits if waits else _place_changes)(signals, rng)
     lanes = [
         _with_phases(layout, index, signals, movements.get(index, CROSS))
         for index in range(len(layout.lanes))
@@ -95,6 +101,17 @@ def _place_changes(signals: RichSignals, rng: np.random.Generator) -> RichSignal
             change = signals.green(int(rng.choice(movements, p=shares)))[int(ends)]
             start = change - float(rng.uniform(*(_END_S if ends else _START_S)))
             offsets[junction] = round(start % signals.cycle_s, 3)
+    return replace(signals, offsets_s=tuple(offsets))
+
+
+def _place_waits(signals: RichSignals, rng: np.random.Generator) -> RichSignals:
+    """Let the main road have red at the start of most scenes."""
+    offsets = []
+    for _ in signals.offsets_s:
+        ends = bool(rng.random() >= _WAITS_SHARE)
+        change_s = float(rng.uniform(*(_WAITS_END_S if ends else _WAITS_START_S)))
+        start = signals.green(THROUGH)[int(ends)] - change_s
+        offsets.append(round(start % signals.cycle_s, 3))
     return replace(signals, offsets_s=tuple(offsets))
 
 
