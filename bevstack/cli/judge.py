@@ -22,9 +22,10 @@ from bevstack.cli.options import (
     add_allow_outside,
     add_classes,
     add_device,
+    add_max_samples,
     add_no_verify,
+    add_only,
     add_strict_rig,
-    rename_options,
 )
 from bevstack.cli.tables import print_lines
 
@@ -38,7 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights", type=Path, metavar="FILE", help="weights file, or name of packaged weights"
     )
     add_device(parser)
-    rename_options(parser, {"--max-samples": "--max-frames"})
     parser.add_argument(
         "--nuscenes", type=Path, required=True, metavar="ROOT", help="folder of the data set"
     )
@@ -50,20 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SPLIT",
         help="split that the priors are learned from (default: %(default)s)",
     )
-    parser.add_argument(
-        "--only",
-        type=lambda text: [name for name in text.split(",") if name],
-        default=[],
-        metavar="NAME,...",
-        help="compute only these rows: names, kinds, or beginnings of names that end in _",
-    )
-    parser.add_argument(
-        "--max-frames",
-        dest="max_samples",
-        type=int,
-        metavar="N",
-        help="score only the first scenes, with at most N samples in total",
-    )
+    add_only(parser, "rows: names, kinds, or beginnings of names that end in _")
+    add_max_samples(parser)
     parser.add_argument(
         "--single-frame",
         type=Path,

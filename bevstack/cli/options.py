@@ -54,6 +54,29 @@ def rename_options(parser: argparse.ArgumentParser, old_names: Mapping[str, str]
         parser.old_names = MappingProxyType(dict(old_names))
 
 
+def add_only(parser: argparse.ArgumentParser, names: str) -> None:
+    """Declare ``--only``, a list of names; ``names`` is the rest of its help."""
+    parser.add_argument(
+        "--only",
+        type=lambda text: [name for name in text.split(",") if name],
+        default=[],
+        metavar="NAME,...",
+        help=f"compute only these {names}",
+    )
+
+
+def add_max_samples(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--max-frames``, stored as ``max_samples``, with its earlier spelling."""
+    rename_options(parser, {"--max-samples": "--max-frames"})
+    parser.add_argument(
+        "--max-frames",
+        dest="max_samples",
+        type=int,
+        metavar="N",
+        help="score only the first scenes, with at most N samples in total",
+    )
+
+
 def add_config(parser: argparse._ActionsContainer, *, required: bool = False) -> None:
     """Declare ``--config``."""
     parser.add_argument(

@@ -22,10 +22,11 @@ from bevstack.cli.options import (
     add_allow_outside,
     add_classes,
     add_config,
+    add_max_samples,
     add_no_verify,
+    add_only,
     add_overrides,
     add_strict_rig,
-    rename_options,
 )
 from bevstack.cli.tables import print_lines
 
@@ -34,7 +35,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``bevstack study``."""
     add_config(parser, required=True)
     add_overrides(parser)
-    rename_options(parser, {"--max-samples": "--max-frames"})
     parser.add_argument(
         "--nuscenes", type=Path, required=True, metavar="ROOT", help="folder of the data set"
     )
@@ -65,20 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="number of seeds of the unchanged detector (default: %(default)s)",
     )
-    parser.add_argument(
-        "--only",
-        type=lambda text: [name for name in text.split(",") if name],
-        default=[],
-        metavar="NAME,...",
-        help="compute only these variants: names, or beginnings of names that end in _",
-    )
-    parser.add_argument(
-        "--max-frames",
-        dest="max_samples",
-        type=int,
-        metavar="N",
-        help="score only the first scenes, with at most N samples in total",
-    )
+    add_only(parser, "variants: names, or beginnings of names that end in _")
+    add_max_samples(parser)
     parser.add_argument(
         "--out",
         type=Path,

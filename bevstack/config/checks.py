@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import fields
+from typing import Any
+
 MAX_SHOWN = 240  # characters of a value in a message
 
 
@@ -19,6 +23,21 @@ def check(name: str, holds: bool, requirement: str, got: object) -> None:
     """
     if not holds:
         raise ValueError(f"{name} must {requirement}; got {shown(got)}")
+
+
+def check_finite_fields(
+    section: str,
+    config: Any,  # a dataclass
+) -> None:
+    """Check that every field of a section is a finite number of at least 0.
+
+    Raises:
+        ValueError: a field is not; the message names it.
+    """
+    for name in (field.name for field in fields(config)):
+        value = getattr(config, name)
+        finite = isinstance(value, int | float) and 0 <= value < math.inf
+        check(f"{section}.{name}", finite, "be finite and not negative", value)
 
 
 def shown(value: object) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
-from bevstack.config.checks import check
+from bevstack.config.checks import check, check_finite_fields
 from bevstack.config.limits import check_section
 
 
@@ -54,10 +53,7 @@ class TrackingConfig:
 
     def __post_init__(self) -> None:
         check_section("tracking", self)
-        for name in (field.name for field in fields(self)):
-            value = getattr(self, name)
-            finite = isinstance(value, int | float) and 0 <= value < math.inf
-            check(f"tracking.{name}", finite, "be finite and not negative", value)
+        check_finite_fields("tracking", self)
         for name in (
             "range_sigma_m",
             "bearing_sigma_m",
