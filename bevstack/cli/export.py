@@ -58,7 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights",
         type=Path,
         metavar="FILE",
-        help="weights that made the results: their calibration gives the boxes' uncertainty",
+        help="weights that made the results: their calibration gives the boxes' uncertainty "
+        "and the trust in sectors",
     )
     ros = parser.add_argument_group("bags (autoware, vision_msgs)")
     ros.add_argument("--distro", choices=DISTROS, help="distribution of ROS (default: humble)")
@@ -104,7 +105,9 @@ def run(args: argparse.Namespace) -> int:
     """
     from bevstack.config.tracking import TrackingConfig
     from bevstack.export.planning.results import read_planning_frames
+    from bevstack.runtime.shipped import weights_path
     from bevstack.tables.reader import Tables
+    from bevstack.uncertainty.sectors import read_sector_model
 
     _check(args)
     tables = Tables(args.nuscenes, args.version, allow_outside=args.allow_outside)
@@ -115,6 +118,7 @@ def run(args: argparse.Namespace) -> int:
         cues=args.cues,
         tracking=TrackingConfig() if args.track else None,
         calibration=None if args.weights is None else _read_calibration(args.weights),
+        sectors=None if args.weights is None else read_sector_model(weights_path(args.weights)),
     )
     names = sorted({frame.drive for frame in frames})
     if args.format != "nuscenes" and len(names) > 1:

@@ -81,15 +81,21 @@ class Lens:
         self,
         intrinsics: Tensor,  # (3, 3) float64, pixels, of the distorted image
         image_size: tuple[int, int],  # (H, W)
+        reduction: int = 1,
     ) -> Undistorter:
         """Return the undistortion of a camera's images of one size; it gives equal pixels.
+
+        Its images were decoded at a fraction of their size, as for ``undistort``.
 
         Raises:
             ValueError: see ``undistort``.
         """
         new_matrix = self._new_matrix(intrinsics, image_size)
-        maps = self._maps(intrinsics.numpy(), new_matrix, image_size)
-        return Undistorter(maps, torch.from_numpy(np.array(new_matrix, dtype=np.float64)))
+        old, new = _reduced(intrinsics.numpy(), reduction), _reduced(new_matrix, reduction)
+        maps = self._maps(old, new, (image_size[0] // reduction, image_size[1] // reduction))
+        matrix = np.array(new_matrix, dtype=np.float64)
+        matrix[:2] /= reduction  # pixel coordinates are continuous here, see CameraRig
+        return Undistorter(maps, torch.from_numpy(matrix))
 
     def _new_matrix(
         self, intrinsics: Tensor, image_size: tuple[int, int]

@@ -23,6 +23,7 @@ from bevstack.json_files import (
 )
 from bevstack.types import Boxes3D, Detections
 from bevstack.types.detections import DETECTIONS_FORMAT
+from bevstack.types.sectors import SectorTrust
 from bevstack.types.uncertainty import BoxUncertainty
 
 FRAMES_DETECTIONS_FORMAT = "bevstack-frames-detections-1"  # of `frame_detections_file`
@@ -45,14 +46,16 @@ def write_detections(
     detections: Detections,  # in the ego frame
     class_names: Sequence[str],
     timestamp_us: int | None,
+    *,
+    sectors: SectorTrust | None = None,
 ) -> None:
-    """Write boxes in the ego frame as ``Detections.save`` does.
+    """Write boxes in the ego frame as ``Detections.save`` does, with the trust in sectors if known.
 
     Raises:
         OSError: the file cannot be written.
         ValueError: a score, centre, size or heading is not finite.
     """
-    replace(detections, class_names=tuple(class_names)).save(path, timestamp_us)
+    replace(detections, class_names=tuple(class_names)).save(path, timestamp_us, sectors=sectors)
 
 
 def read_detections(path: Path | str) -> tuple[Detections, tuple[str, ...]]:

@@ -16,11 +16,14 @@ from bevstack.geometry import invert_se3, nominal_bev_from_ego
 from bevstack.models.bevformer import BEVFormerOutput, BEVFormerV2
 from bevstack.models.build import DETECTION3D, build_model, build_with_weights
 from bevstack.models.detection3d.box_code import DecoderOutput, detections_from
-from bevstack.runtime.stream_protocol import Stream
+from bevstack.runtime.stream_protocol import NO_HEALTH, Stream
 from bevstack.runtime.streaming import DetectorStream, check_has_camera, step_together
 from bevstack.runtime.with_cues import add_cues, step_with_cues, without_cues
 from bevstack.types import Batch, BEVMemory, Clip, Detections, Frame
+from bevstack.types.sectors import SectorTrust
 from bevstack.uncertainty import BoxCalibration
+from bevstack.uncertainty.sector_watch import SectorWatch
+from bevstack.uncertainty.sectors import SectorModel
 
 
 class Detector:
@@ -41,11 +44,13 @@ class Detector:
         *,
         further: Mapping[str, object] | None = None,
         calibration: BoxCalibration | None = None,
+        sector_model: SectorModel | None = None,
     ) -> None:
         self.model = model.eval()
         self.config = config
         self.further: Mapping[str, object] = further or {}  # predictors of further tasks, by task
         self.calibration = calibration  # of the boxes' uncertainty; None: boxes have none
+        self.sector_model = sector_model  # of the trust in sectors; None: there is none
 
     def __repr__(self) -> str:
         """Return name, classes, frames, size of images, parameters and device on one line."""
@@ -143,6 +148,19 @@ class Detector:
         """
         return add_cues(DetectorStream(self), self)
 
+    def sector_watch(self) -> SectorWatch | None:
+        """Return a new judge of the sectors; None: the weights have no calibration of them."""
+        return None if self.sector_model is None else SectorWatch(self.sector_model)
+
+    def sector_trust(self, frame: Frame) -> SectorTrust | None:
+        """Return the trust in the sectors around a frame's vehicle, in its ego frame.
+
+        It is that of the first frame of a stream whose cameras are all judged OK or lost. None: the
+        weights have no calibration of sectors.
+        """
+        watch = self.sector_watch()
+        return None if watch is None else watch.look(frame, NO_HEALTH)
+
     def step_together(self, streams: Sequence[Stream], frames: Sequence[Frame]) -> list[Detections]:
         """Run one step of several streams; on a GPU, those with images of one size run at once.
 
@@ -225,7 +243,7 @@ def build(config: Config, device: str | torch.device = "cpu") -> Detector:
 def with_config(detector: Detector, config: Config) -> Detector:
     """Return a detector of the same weights with another configuration, e.g. other thresholds.
 
-    It has no calibration, which holds for the weights' own configuration alone.
+    It has no calibrations, which hold for the weights' own configuration alone.
 
     Raises:
         ValueError: the configuration's model has other tensors than the detector's.

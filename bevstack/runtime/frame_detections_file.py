@@ -4,14 +4,16 @@ A file is one JSON object with one frame a line, so that it is written and read 
 
     {"format": "bevstack-frames-detections-1", "frame": "ego", "classes": ["car", ...], "frames": [
     {"timestamp_us": 1700000000000000, "world_from_ego": [[...], ...], "lost": ["CAM_BACK"],
-     "health": {"CAM_FRONT": "ok", ...},
+     "health": {"CAM_FRONT": "ok", ...}, "sectors": {"trust": [[...], ...], "range_edges_m": [...]},
      "detections": [{"class": "car", "score": 0.5, ..., "track": 3}]},
     ...
     ]}
 
 Boxes are as in a file of one frame (``detections_file``), in the ego frame of their time; ``track``
 is there if objects were tracked, ``world_from_ego`` is null without poses. ``health`` is the state
-of each camera (``CameraState``); it is left out if the cameras were not watched.
+of each camera (``CameraState``); it is left out if the cameras were not watched. ``sectors`` is the
+trust by bearing and range (``SectorTrust``); it is left out if the weights have no calibration of
+it.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ from bevstack.runtime.rig_fields import read_pose
 from bevstack.runtime.stream_protocol import NO_HEALTH
 from bevstack.types import Detections, Frame
 from bevstack.types.health import CameraState
+from bevstack.types.sectors import SectorTrust
 
 _OPENING, _CLOSING = b'"frames": [\n', b"]}\n"
 _MAX_LINE_BYTES = 1 << 24  # of one frame: 50,000 boxes
@@ -62,6 +65,7 @@ class FrameDetections:
     detections: Detections  # in the ego frame, best first
     identities: Tensor | None = None  # (D,) int64, tracks of the boxes; None: not tracked
     health: Mapping[str, CameraState] = field(default_factory=dict)  # empty: not watched
+    sectors: SectorTrust | None = None  # None: no calibration
 
 
 class FrameDetectionsWriter:
@@ -84,6 +88,7 @@ class FrameDetectionsWriter:
         detections: Detections,
         identities: Tensor | None = None,  # (D,)
         health: Mapping[str, CameraState] = NO_HEALTH,
+        sectors: SectorTrust | None = None,
     ) -> None:
         """Write the boxes of the next frame, which are in the ego frame.
 
@@ -104,6 +109,7 @@ class FrameDetectionsWriter:
             "world_from_ego": None if pose is None else pose.tolist(),
             "lost": [name for name, is_working in mask if not is_working],
             **({"health": {n: state.value for n, state in health.items()}} if health else {}),
+            **({} if sectors is None else {"sectors": sectors.to_entry()}),
             "detections": boxes,
         }
         try:
@@ -248,7 +254,12 @@ def _frame(where: str, values: Any, class_names: tuple[str, ...]) -> FrameDetect
         detections=detections[order],
         health=_health(where, values.get("health", {})),
         identities=None if identities is None else identities[order],
+        sectors=_sectors(where, values.get("sectors")),
     )
+
+
+def _sectors(where: str, value: Any) -> SectorTrust | None:
+    return None if value is None else SectorTrust.from_entry(f"sectors of {where}", value)
 
 
 def _health(where: str, values: Any) -> Mapping[str, CameraState]:

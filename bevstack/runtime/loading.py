@@ -17,6 +17,7 @@ from bevstack.runtime.detector import Detector
 from bevstack.runtime.shipped import weights_path
 from bevstack.runtime.traffic_predictor import TrafficPredictor
 from bevstack.uncertainty.calibration import read_box_calibration
+from bevstack.uncertainty.sectors import read_sector_model
 
 # Makes a predictor of weights, of the task's configuration as JSON, and for a device.
 PredictorLoader = Callable[[Mapping[str, Tensor], str, torch.device], object]
@@ -43,12 +44,13 @@ def load(
         expected: refuse weights of another configuration.
         predictors: loaders of further tasks, by name, besides those of the package.
         verify: False skips the checksum of the file, but no other check.
-        calibrated: False leaves out the calibration beside the file.
+        calibrated: False leaves out the calibrations beside the file.
 
     Returns:
         The detector. Its ``further`` holds the predictor of every further task of the file that
         has a loader. Its boxes have an uncertainty if the file of calibrations beside the weights
-        holds one of boxes (docs/uncertainty.md).
+        holds one of boxes, and its streams trust in sectors if it holds one of sectors
+        (docs/uncertainty.md).
 
     Raises:
         FileNotFoundError: there is no such file or name. The message lists the names.
@@ -60,8 +62,13 @@ def load(
     file = read_weights_file(weights_path(weights), verify=verify)
     model, config = model_from_file(file, expected=expected)
     further = _load_further(file, torch.device(device), predictors)
-    calibration = read_box_calibration(file.path, config.class_names) if calibrated else None
-    return Detector(model.to(device), config, further=further, calibration=calibration)
+    return Detector(
+        model.to(device),
+        config,
+        further=further,
+        calibration=read_box_calibration(file.path, config.class_names) if calibrated else None,
+        sector_model=read_sector_model(file.path) if calibrated else None,
+    )
 
 
 def load_tasks(
@@ -84,8 +91,12 @@ def load_tasks(
     found: dict[str, object] = {}
     if DETECTION3D in names:
         model, config = model_from_file(file)
-        calibration = read_box_calibration(file.path, config.class_names)
-        found[DETECTION3D] = Detector(model.to(device), config, calibration=calibration)
+        found[DETECTION3D] = Detector(
+            model.to(device),
+            config,
+            calibration=read_box_calibration(file.path, config.class_names),
+            sector_model=read_sector_model(file.path),
+        )
     found |= _load_further(file, torch.device(device), predictors)
     if not found:
         raise ValueError(

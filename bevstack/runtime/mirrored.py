@@ -27,6 +27,7 @@ from bevstack.tracking import Tracks
 from bevstack.types import Boxes3D, Clip, Detections, Frame, Reset
 from bevstack.types.boxes import blend_yaw
 from bevstack.types.health import CameraState
+from bevstack.types.sectors import SectorTrust
 
 # Chosen on 200 samples of the synthetic validation split, where NDS changes by 0.002 at most with
 # a reach of 1 to 2 m + 0.1 to 0.2 of the distance, or a factor of 0.6 to 0.8.
@@ -138,13 +139,21 @@ class MirroredStream:
 
     @property
     def state(self) -> StreamState:
-        """Return all that the stream knows after the last step."""
-        return self._views[0].state
+        """Return all that the stream knows after the last step.
+
+        A calibration of sectors holds for the boxes of one view alone.
+        """
+        return replace(self._views[0].state, sectors=None)
 
     @property
     def health(self) -> Mapping[str, CameraState]:
         """Return the state of each camera in the last frame, also if it was refused."""
         return self._views[0].state.health
+
+    @property
+    def sectors(self) -> SectorTrust | None:
+        """Return the trust in the sectors around the vehicle; None: it is not known."""
+        return self.state.sectors
 
     def admit(self, frame: Frame) -> Frame:
         """Judge the cameras of the next frame; return it with unusable cameras masked."""

@@ -13,7 +13,13 @@ from torch import Tensor
 from bevstack.runtime.frame_detections_file import writing_frame_detections
 from bevstack.runtime.frame_source import FrameSource
 from bevstack.runtime.predict_cues import CueOptions, recording_cues
-from bevstack.runtime.stream_protocol import NO_HEALTH, FrameDetector, Stream, admit
+from bevstack.runtime.stream_protocol import (
+    NO_HEALTH,
+    FrameDetector,
+    Stream,
+    admit,
+    sector_trust,
+)
 from bevstack.runtime.with_cues import without_cues
 from bevstack.types import Boxes3D, Detections, Frame
 
@@ -96,7 +102,8 @@ def predict_frames(
         for frame in source.frames(interval_s=interval_s):
             detections = detector.predict(frame) if stream is None else _step(stream, frame)
             health = NO_HEALTH if stream is None else stream.state.health
-            writer.add(frame, detections, _identities(stream, detections), health)
+            sectors = sector_trust(detector, frame) if stream is None else stream.state.sectors
+            writer.add(frame, detections, _identities(stream, detections), health, sectors)
             record(frame)
             num_frames += 1
             num_boxes += len(detections)

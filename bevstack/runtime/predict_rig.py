@@ -8,7 +8,7 @@ from pathlib import Path
 from bevstack.runtime.detections_file import write_detections
 from bevstack.runtime.predict_cues import CueOptions, recording_cues
 from bevstack.runtime.rig import frame_from_rig, read_rig
-from bevstack.runtime.stream_protocol import FrameDetector
+from bevstack.runtime.stream_protocol import FrameDetector, sector_trust
 
 
 def predict_rig(
@@ -40,5 +40,11 @@ def predict_rig(
         frame = frame_from_rig(rig, images, lost, allow_outside=allow_outside)
         detections = detector.predict(frame)
         record(frame)
-    write_detections(out, detections, detector.class_names, rig.timestamp_us)
+    write_detections(
+        out,
+        detections,
+        detector.class_names,
+        rig.timestamp_us,
+        sectors=sector_trust(detector, frame),
+    )
     return len(detections)

@@ -12,6 +12,7 @@ from bevstack.tracking import Tracks
 from bevstack.types import Clip, Detections, Frame, Reset
 from bevstack.types.cues import EgoCue, TrafficCue
 from bevstack.types.health import CameraState
+from bevstack.types.sectors import SectorTrust
 from bevstack.types.traffic_detections import TrafficDetections
 from bevstack.uncertainty import BoxCalibration
 
@@ -30,6 +31,8 @@ class StreamState:
     stale_cameras: tuple[str, ...] = ()  # lost in this step, since their images are too old
     # State of each camera in this frame; empty if the stream does not watch the cameras.
     health: Mapping[str, CameraState] = field(default_factory=dict)
+    # Trust around the vehicle; None: the weights have no calibration of sectors that holds here.
+    sectors: SectorTrust | None = None
     # Lights and signs, if the detector has the task "traffic" (``with_cues``).
     cues: tuple[TrafficCue, ...] = ()  # nearest first, signs in force last
     ego_cues: tuple[EgoCue, ...] = ()  # one for each of vocabulary.MANOEUVRES, in that order
@@ -175,6 +178,23 @@ class CalibratedDetector(Protocol):
     def calibration(self) -> BoxCalibration | None:
         """Return the calibration; None: the boxes have no uncertainty."""
         ...
+
+
+@runtime_checkable
+class SectorDetector(Protocol):
+    """Detector that may have a calibration of the trust in sectors."""
+
+    def sector_trust(self, frame: Frame) -> SectorTrust | None:
+        """Return the trust in the sectors of a single frame; None: there is no calibration."""
+        ...
+
+
+def sector_trust(detector: FrameDetector, frame: Frame) -> SectorTrust | None:
+    """Return the trust in the sectors of a frame that a detector predicts without a stream.
+
+    None: the weights have no calibration of sectors, or it does not hold for the detector's boxes.
+    """
+    return detector.sector_trust(frame) if isinstance(detector, SectorDetector) else None
 
 
 def step_each(streams: Sequence[Stream], frames: Sequence[Frame]) -> list[Detections]:

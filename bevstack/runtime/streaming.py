@@ -18,6 +18,8 @@ from bevstack.runtime.stream_protocol import NO_HEALTH, StreamState
 from bevstack.tracking import Tracks
 from bevstack.types import Batch, BEVMemory, Detections, Frame, Reset
 from bevstack.types.health import CameraState
+from bevstack.types.sectors import SectorTrust
+from bevstack.uncertainty.sector_watch import SectorWatch
 
 
 class StreamedModel(Protocol):
@@ -31,6 +33,10 @@ class StreamedModel(Protocol):
     @property
     def device(self) -> torch.device:
         """Return the device that holds the model's weights."""
+        ...
+
+    def sector_watch(self) -> SectorWatch | None:
+        """Return a new judge of the sectors; None: the weights have no calibration of them."""
         ...
 
     def prepare(self, frame: Frame) -> PreparedClip:
@@ -53,7 +59,8 @@ class DetectorStream:
     Frames may come at any rate. History advances by steps of ``temporal.frame_interval_s``; a frame
     in between uses the history of the steps before it. After each step ``reset`` holds the reason
     why no history was used, or ``Reset.NONE``. ``health`` holds the state of each camera in the
-    last frame; those that are not usable count as lost. ``state`` has all of it, too.
+    last frame; those that are not usable count as lost. ``sectors`` holds the trust in the sectors
+    around the vehicle. ``state`` has all of it, too.
 
     Raises:
         ValueError: the model uses future frames.
@@ -79,6 +86,8 @@ class DetectorStream:
         self._stale_cameras: tuple[str, ...] = ()
         self.rig_watch = RigWatch()
         self.monitor: HealthMonitor | None = HealthMonitor()
+        self.sectors: SectorTrust | None = None  # of the last frame, also if it was refused
+        self._sector_watch = detector.sector_watch()
 
     @property
     def uses_history(self) -> bool:
@@ -93,7 +102,12 @@ class DetectorStream:
     @property
     def state(self) -> StreamState:
         """Return all that the stream knows after the last step."""
-        return StreamState(reset=self.reset, stale_cameras=self._stale_cameras, health=self.health)
+        return StreamState(
+            reset=self.reset,
+            stale_cameras=self._stale_cameras,
+            health=self.health,
+            sectors=self.sectors,
+        )
 
     @property
     def health(self) -> Mapping[str, CameraState]:
@@ -102,7 +116,10 @@ class DetectorStream:
 
     def admit(self, frame: Frame) -> Frame:
         """Judge the cameras of the next frame; return it with unusable cameras masked."""
-        return frame if self.monitor is None else self.monitor.admit(frame)
+        admitted = frame if self.monitor is None else self.monitor.admit(frame)
+        if self._sector_watch is not None:
+            self.sectors = self._sector_watch.look(admitted, self.health)
+        return admitted
 
     def ignore_health(self) -> None:
         """Judge no camera from now on."""

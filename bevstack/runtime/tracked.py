@@ -24,6 +24,7 @@ from bevstack.runtime.wrapped import WrappedDetector
 from bevstack.tracking import TrackedScene, Tracks, update_tracks
 from bevstack.types import Detections, Frame, Reset
 from bevstack.types.health import CameraState
+from bevstack.types.sectors import SectorTrust
 from bevstack.types.uncertainty import BoxUncertainty
 from bevstack.uncertainty import BoxCalibration
 
@@ -210,6 +211,11 @@ class TrackedStream:
     def health(self) -> Mapping[str, CameraState]:
         """Return the state of each camera in the last frame, also if it was refused."""
         return self._stream.state.health
+
+    @property
+    def sectors(self) -> SectorTrust | None:
+        """Return the trust in the sectors around the vehicle; None: it is not known."""
+        return self.state.sectors
 
     def admit(self, frame: Frame) -> Frame:
         """Judge the cameras of the next frame; return it with unusable cameras masked."""

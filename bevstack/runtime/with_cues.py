@@ -18,6 +18,7 @@ from bevstack.tracking import Tracks
 from bevstack.types import Detections, Frame, Reset
 from bevstack.types.cues import FrameCues
 from bevstack.types.health import CameraState
+from bevstack.types.sectors import SectorTrust
 from bevstack.types.traffic_map import TrafficMap
 
 
@@ -57,6 +58,11 @@ class CuedStream:
     def health(self) -> Mapping[str, CameraState]:
         """Return the state of each camera in the last frame, also if it was refused."""
         return self.boxes.state.health
+
+    @property
+    def sectors(self) -> SectorTrust | None:
+        """Return the trust in the sectors around the vehicle; None: it is not known."""
+        return self.state.sectors
 
     def admit(self, frame: Frame) -> Frame:
         """Judge the cameras of the next frame; return it with unusable cameras masked."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from bevstack.files import write_text_atomically
 from bevstack.shapes import expect_shape
 from bevstack.types.boxes import Boxes3D
+from bevstack.types.sectors import SectorTrust
 from bevstack.types.uncertainty import BoxUncertainty
 
 DETECTIONS_FORMAT = "bevstack-detections-1"
@@ -59,13 +60,16 @@ class Detections:
         known = None if self.uncertainty is None else self.uncertainty[index]
         return replace(self, boxes=boxes, scores=scores, labels=labels, uncertainty=known)
 
-    def to_dict(self, timestamp_us: int | None = None) -> dict[str, Any]:
+    def to_dict(
+        self, timestamp_us: int | None = None, sectors: SectorTrust | None = None
+    ) -> dict[str, Any]:
         """Return plain numbers and texts, as ``save`` writes them.
 
         The boxes must be in the ego frame, as those of a ``Frame`` without ``bev_from_ego`` are.
 
         Args:
             timestamp_us: the frame's time in microseconds.
+            sectors: trust in the sectors around the vehicle; None leaves out the key "sectors".
 
         Returns:
             ``{"format", "frame": "ego", "timestamp_us", "detections": [{"class", "score",
@@ -96,10 +100,17 @@ class Detections:
             "format": DETECTIONS_FORMAT,
             "frame": "ego",
             "timestamp_us": timestamp_us,
+            **({} if sectors is None else {"sectors": sectors.to_entry()}),
             "detections": entries,
         }
 
-    def save(self, path: Path | str, timestamp_us: int | None = None) -> None:
+    def save(
+        self,
+        path: Path | str,
+        timestamp_us: int | None = None,
+        *,
+        sectors: SectorTrust | None = None,
+    ) -> None:
         """Write ``to_dict`` as JSON, which ``bevstack show --results`` draws.
 
         Raises:
@@ -107,7 +118,7 @@ class Detections:
             ValueError: a score, centre, size or heading is not finite.
         """
         try:
-            text = json.dumps(self.to_dict(timestamp_us), indent=1, allow_nan=False)
+            text = json.dumps(self.to_dict(timestamp_us, sectors), indent=1, allow_nan=False)
         except ValueError:
             raise ValueError(
                 f"boxes of {path} must be finite; got infinite or undefined values: check the "

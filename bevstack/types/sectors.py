@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bevstack.json_files import expect_field, expect_list, expect_number, expect_object
+
 RANGE_EDGES_M = (0.0, 15.0, 30.0, 50.0)
-NUM_BEARINGS = 8
+# Names of eight bearings, counter-clockwise.
+BEARINGS = (
+    "front",
+    "front_left",
+    "left",
+    "back_left",
+    "back",
+    "back_right",
+    "right",
+    "front_right",
+)
+NUM_BEARINGS = len(BEARINGS)
 
 
 @dataclass(frozen=True)
@@ -42,6 +56,28 @@ class SectorTrust:
                 "SectorTrust.range_edges_m must ascend from 0 or more; got "
                 f"{list(self.range_edges_m)}"
             )
+
+    def to_entry(self) -> dict[str, Any]:
+        """Return plain numbers, as files and messages hold them."""
+        return {"trust": self.trust.tolist(), "range_edges_m": list(self.range_edges_m)}
+
+    @staticmethod
+    def from_entry(where: str, value: object) -> SectorTrust:
+        """Return the trust of a JSON object; ``where`` is its place in messages.
+
+        Raises:
+            ValueError: a field is missing, of another kind or out of range.
+        """
+        entry = expect_object(where, value)
+        rows = [
+            [expect_number(f"trust of {where}", number) for number in expect_list(where, row)]
+            for row in expect_list(where, expect_field(where, entry, "trust"))
+        ]
+        edges = expect_list(where, expect_field(where, entry, "range_edges_m"))
+        if len({len(row) for row in rows}) != 1:
+            raise ValueError(f"trust of {where} must have rows of one length; got {len(rows)} rows")
+        numbers = tuple(expect_number(f"range_edges_m of {where}", edge) for edge in edges)
+        return SectorTrust(np.array(rows, dtype=np.float64), numbers)
 
     def at(self, x_m: float, y_m: float) -> float:
         """Return the trust at a point of the ego frame; 0 beyond the last range."""

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 from bevstack.config.tracking import TrackingConfig
+from bevstack.datasets.nuscenes import NuScenesDataset
+from bevstack.export.planning.extension import extension_entry
 from bevstack.export.planning.results import read_planning_frames
 from bevstack.export.planning.scene import PlanningFrame
 from bevstack.tables.reader import Tables
+from bevstack.uncertainty.sector_watch import SectorWatch
 from tests.export.result_files import (
     OTHER_SCENE,
     SCENE,
@@ -24,6 +27,7 @@ from tests.export.result_files import (
     write_results,
 )
 from tests.tables.tiny_root import token, write_tiny_root
+from tests.uncertainty.rigs import odd_sector_model
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +127,17 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path, tables: Tables) -> No
     path.write_text(json.dumps(content | {"results": {"no such": []}}))
     with pytest.raises(ValueError, match=r"sample_token must be a sample of v1\.0-mini"):
         read_planning_frames(path, tables)
+
+
+def test_sectors_follow_from_the_rig_and_its_motion(tmp_path: Path, tables: Tables) -> None:
+    path = write_results(tmp_path / "r.json", tracks=False)
+    assert read_planning_frames(path, tables)[0].sectors is None
+    model = odd_sector_model()
+    frames = read_planning_frames(path, tables, sectors=model)
+    data, watch = NuScenesDataset(tables, scenes=[SCENE]), SectorWatch(model)
+    assert len(data) == sum(frame.drive == SCENE for frame in frames) > 1
+    for index, frame in enumerate(f for f in frames if f.drive == SCENE):
+        wanted = watch.look(data.frame(index), {})  # with its pictures
+        assert frame.sectors is not None
+        assert np.array_equal(frame.sectors.trust, wanted.trust)
+    assert extension_entry(frames[0])["sectors"]["trust"] == frames[0].sectors.trust.tolist()

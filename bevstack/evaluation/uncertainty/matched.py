@@ -88,7 +88,7 @@ def match_results(
             f"{len(samples)} in {results}: predict the whole split"
         )
     boxes = world_detections(columns)
-    detected, tracked = _Collector(truth), _Collector(truth)
+    detected, tracked = BoxCollector(truth), BoxCollector(truth)
     number = {token: index for index, token in enumerate(truth.boxes.sample_tokens.tolist())}
     for scene in np.unique(tables.samples.scene[samples]).tolist():
         own = tables.samples_of_scene(scene)
@@ -129,7 +129,7 @@ def _axes(centers: Tensor, ego_position: Tensor) -> Tensor:
     return sight_axes(centers - ego_position, torch.zeros(2, dtype=torch.float64))
 
 
-class _Collector:
+class BoxCollector:
     """Boxes of one kind, sample by sample."""
 
     def __init__(self, truth: GroundTruth) -> None:

@@ -52,13 +52,8 @@ def extension_entry(frame: PlanningFrame) -> dict[str, Any]:
         "predicted_paths": _paths(frame),
         "cues": [cue_to_json(cue) for cue in frame.cues],
         "ego_cues": [cue_to_json(cue) for cue in frame.ego_cues],
-        "sectors": None,
+        "sectors": None if frame.sectors is None else frame.sectors.to_entry(),
     }
-    if frame.sectors is not None:
-        entry["sectors"] = {
-            "trust": frame.sectors.trust.tolist(),
-            "range_edges_m": list(frame.sectors.range_edges_m),
-        }
     return entry
 
 

@@ -21,11 +21,13 @@ from bevstack.evaluation.tracking.offline import (
 from bevstack.evaluation.tracking.track_file import read_tracks
 from bevstack.evaluation.traffic.traffic_frames import TrafficFrame, read_traffic_frames
 from bevstack.export.planning.scene import Floats, Ints, PlanningFrame, PlanningObjects
+from bevstack.export.planning.sectors import sector_trusts
 from bevstack.export.planning.track_paths import TurnRates, paths_of_tracks
 from bevstack.file_bytes import read_bytes
 from bevstack.tables.reader import Tables
 from bevstack.types import Detections
 from bevstack.uncertainty import BoxCalibration
+from bevstack.uncertainty.sectors import SectorModel
 from bevstack.vocabulary import DETECTION_CLASSES
 
 
@@ -45,6 +47,7 @@ def read_planning_frames(
     cues: Path | None = None,
     tracking: TrackingConfig | None = None,
     calibration: BoxCalibration | None = None,
+    sectors: SectorModel | None = None,
 ) -> list[PlanningFrame]:
     """Return the frames of a results file, scene by scene in order of time.
 
@@ -59,6 +62,7 @@ def read_planning_frames(
         cues: the file of lights, signs and cues, which must hold every frame.
         tracking: track the detections first, which gives identities and covariances; None: do not.
         calibration: gives detections, and tracks with ``tracking``, their uncertainty; None: no.
+        sectors: gives frames the trust in sectors, for results with every camera; None: no.
 
     Raises:
         FileNotFoundError: a file does not exist.
@@ -80,8 +84,10 @@ def read_planning_frames(
             objects = _track_scene(tables, samples, boxes, tracking, calibration)
         else:
             objects = _known_objects(tables, samples, boxes, calibration)
+        trusts = {} if sectors is None else sector_trusts(tables, name, sectors)
         for sample, frame_objects in zip(samples.tolist(), objects, strict=True):
-            frames.append(_frame(tables, sample, name, frame_objects, found_cues))
+            frame = _frame(tables, sample, name, frame_objects, found_cues)
+            frames.append(replace(frame, sectors=trusts.get(frame.sample_token)))
     return frames
 
 

@@ -26,7 +26,7 @@ class Calibration:
     """
 
     info: CameraInfo  # that it follows from
-    size: tuple[int, int]  # (H, W) of the images that belong to it
+    size: tuple[int, int]  # (H, W) of the images that belong to it, as they are decoded
     intrinsics: Tensor  # (3, 3) float64, pixels, of the pinhole image
     camera_from_optical: Tensor  # (3, 3) float64
     undistorter: Undistorter | None  # None: images are used as they are
@@ -68,13 +68,14 @@ class Calibration:
         )
 
 
-def calibration_from_info(info: CameraInfo, *, rectified: bool) -> Calibration:
+def calibration_from_info(info: CameraInfo, *, rectified: bool, reduction: int = 1) -> Calibration:
     """Return the calibration that a message states.
 
     Args:
         info: the message.
         rectified: images are rectified already: P holds their intrinsics, and R turns the frame of
             the message into theirs. Else K and D describe them.
+        reduction: images are decoded at this fraction of their size, which it divides.
 
     Raises:
         ValueError: a field is impossible; the message names it and the remedy.
@@ -92,11 +93,13 @@ def calibration_from_info(info: CameraInfo, *, rectified: bool) -> Calibration:
     size, intrinsics = _cropped(info, torch.from_numpy(np.array(matrix, dtype=np.float64)))
     check_intrinsics(f"camera_info.{name}", intrinsics)
     lens = None if rectified else _lens(info)
-    undistorter = None if lens is None else lens.undistorter(intrinsics, size)
+    undistorter = None if lens is None else lens.undistorter(intrinsics, size, reduction)
+    pinhole = intrinsics.clone()
+    pinhole[:2] /= reduction  # a power of two: exact
     return Calibration(
         info=info,
-        size=size,
-        intrinsics=intrinsics if undistorter is None else undistorter.intrinsics,
+        size=(size[0] // reduction, size[1] // reduction),
+        intrinsics=pinhole if undistorter is None else undistorter.intrinsics,
         camera_from_optical=torch.from_numpy(np.array(rotation, dtype=np.float64)),
         undistorter=undistorter,
     )

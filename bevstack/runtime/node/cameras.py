@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from bevstack.config import Config
+from bevstack.datasets.preprocess import decoding_reduction
 from bevstack.runtime.node.calibration import Calibration, calibration_from_info
 from bevstack.runtime.node.inputs import CameraInfo, Image
 from bevstack.runtime.node.windows import Arrival
@@ -99,7 +101,9 @@ class CameraInput:
     name: str
     topic: str
     info_topic: str
-    calibration: Calibration | None = None
+    calibration: Calibration | None = None  # of images of full size
+    decoded: Calibration | None = None  # of the images as they are decoded
+    reduction: int = 1  # they are decoded at this fraction of their size
     calibration_changes: int = 0
     received: int = 0
     used: int = 0
@@ -119,8 +123,16 @@ class CameraInput:
         self._faults.clear()
         self._absence, self._absent, self._lagging = None, 0, 0
 
-    def set_info(self, info: CameraInfo, *, rectified: bool) -> None:
+    def set_info(
+        self, info: CameraInfo, *, rectified: bool, images_for: Config | None = None
+    ) -> None:
         """Take a calibration; one that is known already changes nothing.
+
+        Args:
+            info: the calibration.
+            rectified: see ``calibration_from_info``.
+            images_for: decode images only as finely as this configuration needs; None: at full
+                size.
 
         Raises:
             ValueError: the calibration is impossible.
@@ -128,8 +140,15 @@ class CameraInput:
         if self.calibration is not None and self.calibration.is_of(info):
             return
         calibration = calibration_from_info(info, rectified=rectified)
+        reduction = 1
+        if images_for is not None:
+            images, augmentation = images_for.images, images_for.augmentation
+            reduction = decoding_reduction(calibration.size, images, augmentation)
+        self.decoded = calibration
+        if reduction > 1:
+            self.decoded = calibration_from_info(info, rectified=rectified, reduction=reduction)
         self.calibration_changes += self.calibration is not None
-        self.calibration = calibration
+        self.calibration, self.reduction = calibration, reduction
 
     def arrived(self, now_us: int) -> None:
         """Count an image, whatever comes of it."""

@@ -26,14 +26,20 @@ from bevstack.runtime.node.inputs import CameraInfo, Image, Odometry, Transform
 from bevstack.runtime.node.motion import Motion
 from bevstack.runtime.node.parameters import Parameters
 from bevstack.runtime.node.pixels import check_image
-from bevstack.runtime.node.records import Counts, Faults
-from bevstack.runtime.node.steps import Assembled, Gathered, Stepper, StepResult, assemble, gather
+from bevstack.runtime.node.records import AHEAD_US, BACK_US, Counts, Faults, fault_of_stamp
+from bevstack.runtime.node.steps import (
+    Assembled,
+    Gathered,
+    Stepper,
+    StepResult,
+    assemble,
+    config_of_images,
+    gather,
+)
 from bevstack.runtime.node.windows import Arrival, Synchroniser, Window
 from bevstack.runtime.stream_protocol import FrameDetector
 from bevstack.types.health import CameraState, used_states
 
-BACK_US, AHEAD_US = 500_000, 5_000_000  # jumps of the clock beyond these start another drive
-_FUTURE_US = 500_000  # a stamp may be ahead of the clock by this
 _USED = used_states(mask_hints=HealthConfig().mask_hints)  # as streams do by default
 
 
@@ -85,6 +91,7 @@ class NodeCore:
         self._synchroniser = self._new_synchroniser()
         self._stepper = Stepper(detector, track=parameters["track"], clock=clock)
         self._clock = clock
+        self._images_for = config_of_images(detector, parameters["image_transport"])
         self.lock = threading.RLock()  # of all but the computation of a step
         self._step_lock = threading.Lock()
         self._must_restart = False  # history and tracks, before the next step
@@ -98,7 +105,8 @@ class NodeCore:
         self.advance(now_us)
         own = self.cameras[camera]
         own.arrived(now_us)
-        fault = self._fault_of_stamp(image.timestamp_us, now_us)
+        max_age_us = self.parameters.microseconds("max_age_ms")
+        fault = fault_of_stamp(image.timestamp_us, now_us, max_age_us)
         if fault is not None:
             own.fault(*fault, now_us)
             return
@@ -121,7 +129,8 @@ class NodeCore:
         self.advance(now_us)
         own = self.cameras[camera]
         try:
-            own.set_info(info, rectified=self.parameters["images_rectified"])
+            rectified = self.parameters["images_rectified"]
+            own.set_info(info, rectified=rectified, images_for=self._images_for)
         except ValueError as error:
             own.fault(InputState.REJECTED, str(error), now_us)
 
@@ -169,7 +178,10 @@ class NodeCore:
         """Return the windows to step, in the order of their stamps."""
         self.advance(now_us)
         self._take_up_parameters()
-        windows = self._synchroniser.close_due(now_us, self.motion.poses_until_us)
+        waiting = [name for name, camera in self.cameras.items() if camera.calibration is None]
+        windows = self._synchroniser.close_due(
+            now_us, self.motion.poses_until_us, uncalibrated=waiting
+        )
         self.counts.windows += len(windows)
         self.counts.dropped = self._synchroniser.dropped
         return windows
@@ -229,20 +241,6 @@ class NodeCore:
     def _drop(self, window: Window) -> None:
         for name, stamp_us in window.stamps_us.items():
             self.cameras[name].take(stamp_us)
-
-    def _fault_of_stamp(self, stamp_us: int, now_us: int) -> tuple[InputState, str] | None:
-        age_us = now_us - stamp_us
-        if stamp_us <= 0:
-            return InputState.REJECTED, "header.stamp must be set; got 0: set it in the driver"
-        if age_us < -_FUTURE_US or age_us > 60 * AHEAD_US:
-            return (
-                InputState.REJECTED,
-                f"header.stamp must be near the node's time; got {-age_us / 1e6:+.1f} s: "
-                "synchronise the clocks, or set use_sim_time and play bags with --clock",
-            )
-        if age_us > self.parameters.microseconds("max_age_ms"):
-            return InputState.STALE, f"an image came {age_us / 1e6:.2f} s after its stamp"
-        return None
 
     @locked
     def _gather(self, window: Window, now_us: int) -> Gathered | None:

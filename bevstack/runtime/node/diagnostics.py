@@ -9,6 +9,7 @@ from bevstack.runtime.node.cameras import CameraStatus
 from bevstack.runtime.node.core import NodeCore
 from bevstack.runtime.node.steps import StepResult
 from bevstack.types import Reset
+from bevstack.types.sectors import BEARINGS
 
 _SHOWN_US = 2_000_000  # a passing fault is shown for this long
 _NOT_KNOWN = "n/a"  # not 0: no step has run, or times are not measured
@@ -48,6 +49,7 @@ class Diagnostician:
             self._motion(now_us),
             self._calibration(cameras),
             self._messages(now_us),
+            self._sectors(now_us),
             *self._traffic(),
             self._status(
                 "model",
@@ -182,6 +184,22 @@ class Diagnostician:
             fault[1] if fault is not None and recent else "all messages were decoded",
             *((topic, count) for topic, count in sorted(counts.items())),
         )
+
+    def _sectors(self, now_us: int) -> Status:
+        result = self.core.last_result
+        silent_us = self.core.parameters.microseconds("silent_after_ms")
+        if result is None or now_us - result.timestamp_us > 2 * silent_us:
+            return self._status("sectors", OK, "not known without a result")
+        trust = result.state.sectors
+        if trust is None:
+            remedy = "fit it with tools/calibrate_sectors.py"
+            return self._status("sectors", OK, f"the weights have no calibration of it: {remedy}")
+        count = len(trust.trust)
+        names = BEARINGS if count == len(BEARINGS) else [f"bearing_{i}" for i in range(count)]
+        worst = names[int(trust.trust.mean(1).argmin())].replace("_", " ")
+        rows = zip(names, trust.trust.tolist(), strict=True)
+        texts = ((name, " ".join(f"{value:.2f}" for value in row)) for name, row in rows)
+        return self._status("sectors", OK, f"from near to far; least: {worst}", *texts)
 
     def _traffic(self) -> Iterator[Status]:
         result = self.core.last_result

@@ -60,14 +60,19 @@ def check_image(image: Image) -> tuple[int, int]:  # (H, W)
     return _check_file(image) if isinstance(image, FileImage) else _check_pixels(image)
 
 
-def decode(image: Image) -> Pixels:  # (H, W, 3)
+def decode(image: Image, *, reduction: int = 1) -> Pixels:  # (H, W, 3)
     """Return the pixels of a checked image as RGB.
+
+    Args:
+        image: the image.
+        reduction: decode a compressed image at this fraction of its size; see ``read_image``.
 
     Raises:
         ValueError: the image is damaged.
     """
     if isinstance(image, FileImage):
-        return decode_image(image.data, Path(f"the message in {image.frame_id}"))
+        name = Path(f"the message in {image.frame_id}")
+        return decode_image(image.data, name, reduction=reduction)
     height, width = image.size
     layout = ENCODINGS[image.encoding]
     rows = height * layout.rows[0] // layout.rows[1]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bevstack.config import Config
 from bevstack.config.tracking import TrackingConfig
 from bevstack.geometry.se3 import se3_from_parts
 from bevstack.runtime.node.calibration import Calibration
@@ -21,9 +22,9 @@ from bevstack.runtime.node.motion import Motion
 from bevstack.runtime.node.pixels import decode
 from bevstack.runtime.node.transforms import PoseGap
 from bevstack.runtime.node.windows import Window
-from bevstack.runtime.stream_protocol import FrameDetector, Stream, StreamState
+from bevstack.runtime.stream_protocol import FrameDetector, Stream, StreamState, sector_trust
 from bevstack.runtime.tracked import RESTARTS, FrameTracker, calibration_of_tracks
-from bevstack.runtime.with_cues import CuedStream
+from bevstack.runtime.with_cues import CuedStream, find_cue_source
 from bevstack.tracking import Tracks
 from bevstack.types import Detections, Frame
 from bevstack.types.health import CameraState
@@ -50,7 +51,8 @@ class GatheredCamera:
 
     name: str
     message: Image | None  # None: it has none in this window
-    calibration: Calibration
+    calibration: Calibration  # of the image as it is decoded
+    reduction: int  # the image is decoded at this fraction of its size
     ego_from_cam: Tensor  # (4, 4)
     stamp_us: int  # of the message; without one, that of the window
 
@@ -75,6 +77,14 @@ class Assembled:
     refused: Mapping[str, str]  # reason by camera
 
 
+def config_of_images(detector: FrameDetector, transport: str) -> Config | None:
+    """Return the configuration that compressed images are decoded for; None: at full size.
+
+    ``bevstack predict`` decodes the files of a data set in the same way. Lights need full size.
+    """
+    return detector.config if transport == "compressed" and not find_cue_source(detector) else None
+
+
 def gather(
     window: Window,
     cameras: Mapping[str, CameraInput],
@@ -93,12 +103,13 @@ def gather(
         stamp_us = window.stamps_us.get(name)
         message = camera.take(stamp_us)
         place = _place(camera, motion, has_image=stamp_us is not None, now_us=now_us)
-        if camera.calibration is not None and place is not None:
+        if camera.decoded is not None and place is not None:
             found.append(
                 GatheredCamera(
                     name=name,
                     message=message,
-                    calibration=camera.calibration,
+                    calibration=camera.decoded,
+                    reduction=camera.reduction,
                     ego_from_cam=place,
                     stamp_us=time_us if stamp_us is None else stamp_us,
                 )
@@ -128,7 +139,9 @@ def assemble(gathered: Gathered) -> Assembled:
         image = None
         if camera.message is not None:
             try:
-                image = camera.calibration.rectify(decode(camera.message))
+                image = camera.calibration.rectify(
+                    decode(camera.message, reduction=camera.reduction)
+                )
             except ValueError as error:
                 refused[camera.name] = str(error)
         images.append(image)
@@ -241,6 +254,8 @@ class Stepper:
             detections = self._detect(frame)
         predicted = self.clock()
         state = self._stream.state
+        if not self._uses_stream(frame):
+            state = replace(state, sectors=sector_trust(self.detector, frame))
         tracks: Tracks | None = None
         if self._track and frame.world_from_ego is not None:
             self._tracker.step(frame, detections, restart=self._stream.reset in RESTARTS)
@@ -265,9 +280,12 @@ class Stepper:
             },
         )
 
+    def _uses_stream(self, frame: Frame) -> bool:
+        return frame.world_from_ego is not None or not self._stream.uses_history
+
     def _detect(self, frame: Frame) -> Detections:
         """Run the stream; a frame without a pose that the model's history needs runs alone."""
-        if frame.world_from_ego is not None or not self._stream.uses_history:
+        if self._uses_stream(frame):
             return self._stream.step(frame)
         if isinstance(self._stream, CuedStream):
             self._stream.look(frame)

@@ -130,19 +130,31 @@ class Synchroniser:
             self.dropped += 1
         return Arrival.TAKEN
 
-    def close_due(self, now_us: int, poses_until_us: int | None = None) -> list[Window]:
+    def close_due(
+        self,
+        now_us: int,
+        poses_until_us: int | None = None,
+        *,
+        uncalibrated: Collection[str] = (),
+    ) -> list[Window]:
         """Close and return the windows that are due, in the order of their stamps.
 
         Args:
             now_us: on the node's clock.
             poses_until_us: a complete window with a later stamp waits for its pose, until its time
                 is over. None: windows wait for no pose.
+            uncalibrated: cameras without a calibration yet. The first window of a drive waits for
+                theirs, until its time is over.
         """
         due = [
             index
             for index, window in enumerate(self._open)
             if now_us >= window.opened_at_us + self.timeout_us
-            or (self._is_complete(window, now_us) and _has_pose(window, poses_until_us))
+            or (
+                self._is_complete(window, now_us)
+                and _has_pose(window, poses_until_us)
+                and not (self._last_closed is None and window.stamps_us.keys() & set(uncalibrated))
+            )
         ]
         count = max(due[-1] + 1 if due else 0, len(self._open) - _MAX_OPEN)
         return self._close(count)

@@ -42,7 +42,8 @@ class DdsTransport:
 
     Raises:
         ModuleNotFoundError: cyclonedds is not installed (the extra ``ros``).
-        ValueError: the store is of ROS 1, or the interface does not exist.
+        ValueError: the store is of ROS 1, the interface does not exist, or the process has a
+            transport on the domain already.
     """
 
     def __init__(self, store: MessageStore, *, domain: int = 0, interface: str = LOOPBACK) -> None:
@@ -58,6 +59,11 @@ class DdsTransport:
                 self._domain = Domain(domain, _configuration(interface))
                 self._participant: DomainParticipant = DomainParticipant(domain)
         except DDSException as error:
+            if error.code == DDSException.DDS_RETCODE_PRECONDITION_NOT_MET:
+                raise ValueError(
+                    f"domain must belong to one transport in a process; got {domain} twice: use "
+                    "the first one for all topics, or another domain"
+                ) from None
             raise ValueError(
                 f"interface must be one of this machine that is up; got {interface!r} ({error})"
             ) from None

@@ -15,6 +15,7 @@ from bevstack.runtime.ros.quality import RESULTS, Quality
 from bevstack.runtime.ros.subscriptions import CLOCK_TOPIC
 
 _CLOCK_TYPE = "rosgraph_msgs/msg/Clock"
+_SETTLE_S = 2.0  # longest time to wait for the subscribers after the first one
 
 
 def play(
@@ -54,6 +55,8 @@ def play(
         transport.advertise(CLOCK_TOPIC, _CLOCK_TYPE, RESULTS)
     images = [topic for topic, name in bag.topics.items() if name.endswith("Image")]
     _wait_for(lambda: any(transport.num_readers(topic) for topic in images), wait_s)
+    # The first subscriber is rarely the last: a node has one for each camera.
+    _wait_for(lambda: all(transport.num_readers(topic) for topic in known), min(wait_s, _SETTLE_S))
     count, started, first_ns = 0, time.monotonic(), None
     for raw in bag.messages(known):
         first_ns = raw.time_ns if first_ns is None else first_ns

@@ -48,6 +48,7 @@ TOPICS: Mapping[str, str] = MappingProxyType(
         "detections": "vision_msgs/msg/Detection3DArray",
         "markers": "visualization_msgs/msg/MarkerArray",
         "traffic_cues": "std_msgs/msg/String",
+        "sectors": "std_msgs/msg/String",
     }
 )
 # Milliseconds; "total" is up to the boxes and tracks, "messages" the making of their messages,
@@ -135,6 +136,10 @@ class ResultPublisher:
                 yield self._publish("predicted", now_us, predicted)
         markers = make_markers(shown, self.store, self.parameters["base_frame"])
         yield self._publish("markers", now_us, markers)
+        sectors = result.state.sectors
+        if sectors is not None:
+            entry = {"timestamp_us": result.timestamp_us, **sectors.to_entry()}
+            yield self._publish("sectors", now_us, make_text(self.store, json.dumps(entry)))
         yield from self._traffic(result, detections, now_us)
 
     def empty(self, timestamp_us: int, now_us: int) -> Iterator[Publication]:
@@ -191,6 +196,7 @@ class ResultPublisher:
             paths=None if objects.identity is None else paths_of_tracks(objects),
             cues=result.state.cues,
             ego_cues=result.state.ego_cues,
+            sectors=result.state.sectors,
         )
 
     def _traffic(

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from bevstack.export.messages.bag import Publication
 from bevstack.export.messages.bag_reader import BagReader, RawMessage
-from bevstack.runtime.node.core import AHEAD_US, BACK_US, NodeCore
+from bevstack.runtime.node.core import NodeCore
 from bevstack.runtime.node.diagnostics import Diagnostician
 from bevstack.runtime.node.parameters import Parameters
+from bevstack.runtime.node.records import AHEAD_US, BACK_US
 from bevstack.runtime.node.windows import Window
 from bevstack.runtime.ros.publishing import ResultPublisher
 from bevstack.runtime.ros.subscriptions import (

@@ -143,3 +143,12 @@ def test_windows_that_wait_while_a_step_computes_are_bounded() -> None:
         assert rig.add("a", time, time) is Arrival.TAKEN
     assert rig.dropped == 100 - 64
     assert stamps(rig.close_all())[0] == {"a": 36_000}
+
+
+def test_the_first_window_of_a_drive_waits_for_calibrations_until_the_deadline() -> None:
+    for now, waiting, wanted in ((111, "b", 0), (112, "", 1), (159, "b", 0), (160, "b", 1)):
+        rig = made("ab")
+        feed(rig, ("a", 100), ("b", 110))
+        assert len(rig.close_due(now, uncalibrated=waiting)) == wanted
+    feed(rig, ("a", 200), ("b", 210))
+    assert len(rig.close_due(211, uncalibrated="b")) == 1  # a camera without one costs no time
