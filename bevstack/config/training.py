@@ -31,6 +31,11 @@ class AugmentationConfig:
     photometric: bool = False
     # Probability, for each sample, that one camera is missing in all frames. Own choice
     camera_dropout: float = 0.0
+    # Probability, for each sample, that all its images are corrupted: by one of the six kinds of
+    # nuScenes-C that change pictures (colours, low light, motion blur, brightness, fog, snow), at
+    # one of its three levels. Lost cameras are ``camera_dropout``. A detector that has seen them in
+    # training finds more under them (RoboBEV, arXiv 2304.06719). Own choice
+    corruption: float = 0.0
     grid_mask: float = 0.0  # probability of GridMask on the current frame. Published: 0.7
     # BEV data augmentation (BDA) of points and boxes in the bev frame
     rotate_deg: float = 0.0  # largest rotation about z, in degrees; drawn uniformly from +- this
@@ -48,7 +53,7 @@ class AugmentationConfig:
                 "be (low, high) with 0 < low <= high",
                 (low, high),
             )
-        for name in ("camera_dropout", "grid_mask"):
+        for name in ("camera_dropout", "corruption", "grid_mask"):
             value = getattr(self, name)
             check(f"augmentation.{name}", 0 <= value <= 1, "lie in [0, 1]", value)
         check("augmentation.rotate_deg", self.rotate_deg >= 0, "be >= 0", self.rotate_deg)

@@ -6,6 +6,8 @@ BEVFormer v2 specification, section 3.
 - Colours: one draw per image.
 - Grid mask: one draw for all cameras of the current frame.
 - Camera dropout: the camera is lost in all frames.
+- Corruption: one kind and level for all cameras and all frames of a sample; noise, flakes and
+  fields of fog are drawn for each image.
 
 Every draw is a function of (seed, epoch, sample index) alone, so that neither the number of workers
 nor a restart changes it.
@@ -24,7 +26,10 @@ from torch import Tensor
 from bevstack.config import AugmentationConfig
 from bevstack.datasets.augmentation.grid_mask import GridMask, draw_grid_mask
 from bevstack.datasets.augmentation.photometric import PhotometricDistortion, draw_photometric
+from bevstack.datasets.corruptions import CORRUPTIONS, LEVELS, Corruption, corrupt_image
 from bevstack.types import Annotations, Boxes3D, Clip, Frame
+
+PICTURE_CORRUPTIONS = tuple(kind for kind in CORRUPTIONS.values() if not kind.loses_cameras)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +117,40 @@ class PixelAugmentation:
         stream = self._stream("camera_dropout")
         is_lost, camera = stream.uniform() < self.config.camera_dropout, stream.uniform()
         return int(camera * num_cameras) if is_lost else None
+
+    def corruption(self) -> tuple[Corruption, str] | None:
+        """Draw the corruption of all images of the sample, and its level; None: there is none."""
+        if not self.config.corruption:
+            return None
+        stream = self._stream("corruption")
+        is_corrupted = stream.uniform() < self.config.corruption
+        kind, level = (
+            int(stream.integers(len(PICTURE_CORRUPTIONS))),
+            int(stream.integers(len(LEVELS))),
+        )
+        return (PICTURE_CORRUPTIONS[kind], LEVELS[level]) if is_corrupted else None
+
+    def corrupt(self, clip: Clip) -> Clip:
+        """Return the clip with corrupted images, if one is drawn; unchanged otherwise."""
+        drawn = self.corruption()
+        if drawn is None:
+            return clip
+        frames = [
+            None if frame is None else self._corrupt_frame(frame, offset, *drawn)
+            for frame, offset in zip(clip.frames, clip.offsets, strict=True)
+        ]
+        return Clip(tuple(frames), clip.offsets)
+
+    def _corrupt_frame(
+        self, frame: Frame, offset: int, corruption: Corruption, level: str
+    ) -> Frame:
+        images = [
+            None
+            if image is None
+            else corrupt_image(image, corruption, level, self._stream("noise", offset, camera))
+            for camera, image in enumerate(frame.images)
+        ]
+        return replace(frame, images=images)
 
     def _stream(self, name: str, *position: int) -> np.random.Generator:
         key = (zlib.crc32(name.encode()), *(2 * abs(part) + (part < 0) for part in position))

@@ -47,7 +47,7 @@ def corrupt_frame(
     images = [
         None
         if image is None
-        else _change(image, corruption, level, generator(corruption, level, frame, name))
+        else corrupt_image(image, corruption, level, generator(corruption, level, frame, name))
         for image, name in zip(frame.images, cameras, strict=True)
     ]
     return replace(frame, images=images)
@@ -94,8 +94,15 @@ def _generator(*key: str) -> np.random.Generator:
     return np.random.default_rng(np.frombuffer(digest, dtype="<u4"))
 
 
-def _change(image: Image, corruption: Corruption, level: str, rng: np.random.Generator) -> Image:
-    assert corruption.change is not None  # checked by the caller
+def corrupt_image(
+    image: Image, corruption: Corruption, level: str, rng: np.random.Generator
+) -> Image:
+    """Return a picture under a corruption that does not lose cameras.
+
+    Raises:
+        ValueError: there is no such level.
+    """
+    assert corruption.change is not None  # documented
     scale = image.shape[1] / PUBLISHED_WIDTH_PX
     return corruption.change(image, corruption.severity(level), rng, scale)
 
