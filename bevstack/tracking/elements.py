@@ -72,7 +72,7 @@ def update_elements(
     for camera in np.unique(measured.camera):
         here = np.flatnonzero(measured.camera == camera)
         pairs = _associate(elements, measured, here, config)
-        elements = _correct(elements, measured, pairs, config)
+        elements = _correct(elements, measured, pairs, seconds, config)
         rows[pairs[0], camera] = measured.row[pairs[1]]
         new = _unexplained(measured, here, pairs[1], config)
         if len(new):
@@ -137,6 +137,7 @@ def _correct(
     elements: Elements,
     measured: Measured,
     pairs: tuple[Integers, Integers],
+    seconds: float,
     config: ElementTrackingConfig,
 ) -> Elements:
     rows, found = pairs
@@ -165,7 +166,8 @@ def _correct(
         yaw_variance=np.maximum((1 - gain) * old.yaw_variance, 0.05**2),
         height_m=measured.height_m[found],
         lamp_box=measured.lamp_box[found],
-        existence_log_odds=old.existence_log_odds + _support(measured.scores[found]),
+        existence_log_odds=old.existence_log_odds
+        + _support(measured.scores[found], config.missed_per_s * seconds),
         cameras=old.cameras | np.left_shift(1, measured.camera[found]),
     )
     order = np.arange(len(elements))
@@ -173,10 +175,13 @@ def _correct(
     return Elements.concatenate([elements, changed])[order]
 
 
-def _support(scores: Floats) -> Floats:
-    """Return the log-odds that a box adds: its own and 1.5 for its place, from 0 to 1.5."""
+def _support(scores: Floats, loss: float) -> Floats:
+    """Return the log-odds that a box adds: its own and 1.5 for its place, at most 1.5.
+
+    A weak box takes as much as a missed look at most, so that it does not keep a false element.
+    """
     clipped = np.clip(scores, 1e-3, 1 - 1e-3)
-    return np.asarray(np.clip(np.log(clipped / (1 - clipped)) + 1.5, 0.0, 1.5))
+    return np.asarray(np.clip(np.log(clipped / (1 - clipped)) + 1.5, -loss, 1.5))
 
 
 def _unexplained(

@@ -125,6 +125,24 @@ def test_an_element_that_is_gone_ends_after_some_seconds_in_view() -> None:
     assert len(scene.elements) == 0
 
 
+def test_weak_boxes_do_not_keep_an_element() -> None:
+    """Boxes of score 0.06 end it as fast as none; boxes of score 0.4 keep it."""
+    post, rng = Post((80.0, 0.0, 5.0)), np.random.default_rng(4)
+    confidences = {}
+    for score in (0.06, 0.4):
+        scene = track([post], 2.0, speed=1.0)
+        for step in range(1, 21):
+            time_s = 2.0 + 0.1 * step
+            view = view_at(pose_at(1.0 * time_s), time_s)
+            weak = detect([post], view, time_s, rng, QUIET)
+            weak = replace(weak, scores=np.full(len(weak), score))
+            scene = update_elements(scene, weak, view, CONFIG)
+        confidences[score] = scene.elements.confidence[0]
+    gone = track([], 2.0, speed=1.0, start=track([post], 2.0, speed=1.0), first_s=2.0)
+    assert confidences[0.06] == pytest.approx(gone.elements.confidence[0], abs=0.05)
+    assert confidences[0.4] > 0.95 > confidences[0.06]
+
+
 def test_a_lost_camera_takes_no_existence_away() -> None:
     scene = track([Post((80.0, 0.0, 5.0))], 2.0, speed=1.0)
     blind = track([], 3.0, lost=NAMES, speed=1.0, start=scene, first_s=2.0)
