@@ -5,7 +5,8 @@
 
 `bevstack predict --traffic-rate sweeps` writes the detections. Each row of the table is another
 `CueConfig` or another loss of frames on the same detections. A dropped frame is not processed: the
-report before it is held. The navigation's command is the intended manoeuvre of `ego_lane.json`.
+report before it is held. The navigation's command is the intended manoeuvre of `ego_lane.json`;
+`--no-command` takes straight on for all frames. `--rows` takes some rows alone.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bevstack.config.cues import CueConfig, RelevanceConfig
+from bevstack.config.cues import CueConfig, EvidenceWeights, RelevanceConfig
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.datasets.sweeps import front_sweeps
 from bevstack.evaluation.traffic.root_score import TrafficScores, metrics_to_json, score_root
@@ -103,11 +104,27 @@ def variants() -> dict[str, Variant]:
     for name in EVIDENCE:
         without = replace(whole.relevance, **{name: False})
         rows[f"without {name.removeprefix('use_')}"] = Variant(replace(whole, relevance=without))
+    ones = EvidenceWeights(**{**dict.fromkeys(asdict(EvidenceWeights()), 1.0), "offset": 0.0})
+    equal = replace(whole, relevance=replace(whole.relevance, with_head=ones))
+    rows["all with the factor 1"] = Variant(equal)
     off: Mapping[str, Any] = dict.fromkeys(EVIDENCE, False)
     for name in ("use_heading", "use_learned"):
         alone = RelevanceConfig(**{**off, name: True})
         rows[f"{name.removeprefix('use_')} alone"] = Variant(replace(whole, relevance=alone))
     return rows
+
+
+def chosen_variants(names: Sequence[str] | None) -> dict[str, Variant]:
+    """Return the rows of the given names; None: all.
+
+    Raises:
+        ValueError: there is no such row.
+    """
+    rows = variants()
+    unknown = [name for name in names or () if name not in rows]
+    if unknown:
+        raise ValueError(f"--rows must be of {', '.join(rows)}; got {unknown[0]!r}")
+    return rows if names is None else {name: rows[name] for name in names}
 
 
 def scene_frames(
@@ -163,16 +180,18 @@ def main() -> None:
     parser.add_argument("--version", required=True)
     parser.add_argument("--split", required=True)
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="file to write")
+    parser.add_argument("--no-command", action="store_true", help="command no manoeuvre")
+    parser.add_argument("--rows", nargs="+", metavar="NAME", help="rows of the table (default all)")
     parser.add_argument("--seed", type=int, default=0, help="of the dropped frames")
     args = parser.parse_args()
     dataset = NuScenesDataset(args.nuscenes, args.version, split=args.split)
     truth = read_root_truth(dataset.tables, args.split)
     recorded = read_traffic_frames(args.cues)
     predictor = RecordedElements(recorded.frames)
-    scenes = list(scene_frames(dataset, truth.ego_lanes))
+    scenes = list(scene_frames(dataset, None if args.no_command else truth.ego_lanes))
     print(f"{'':28}", *(f"{name:>22}" for name in _FIGURES))
     content = {}
-    for name, variant in variants().items():
+    for name, variant in chosen_variants(args.rows).items():
         frames = variant.replay(scenes, predictor, args.seed)
         scores = score_root(TrafficFrames(frames=tuple(frames), meta=recorded.meta), truth, draws=0)
         content[name] = metrics_to_json(scores)

@@ -88,6 +88,28 @@ class LightConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EvidenceWeights:
+    """Factors of pieces of evidence for elements whose relevance the head predicts, too.
+
+    The head has seen place, heading and arrow in the same image, so the pieces repeat part of its
+    evidence. ``tools/fit_relevance.py`` fitted these on the validation drives of `lights_drives`
+    with the packaged weights; 1 is no change. Lamps for people are excluded with the factor 1.
+    """
+
+    heading: float = 0.15
+    lateral: float = 0.0
+    motion: float = 1.0  # not fitted: it rejects tail lamps
+    arrow: float = 0.0
+    nearest: float = 1.0  # not fitted: it rejects lights that were passed
+    agreement: float = 0.0
+    learned: float = 1.14
+    offset: float = -0.72  # log-odds beside the prior
+
+    def __post_init__(self) -> None:
+        _check_numbers("relevance.with_head", self, ("offset",))
+
+
+@dataclass(frozen=True, kw_only=True)
 class RelevanceConfig:
     """Evidence that an element governs the vehicle (``bevstack.planning.relevance``).
 
@@ -129,8 +151,8 @@ class RelevanceConfig:
     passed_log_odds: float = -12.0
     junction_gap_m: float = 30.0  # along the path, between lights of two junctions
     agreement_log_odds: float = 2.0
-    learned_weight: float = 1.0
     learned_limit: float = 6.0
+    with_head: EvidenceWeights = field(default_factory=EvidenceWeights)  # if the head predicts it
     map_log_odds: float = 8.0
     map_sigma_m: float = 1.0  # error of a light's place in the map
     map_gate: float = 16.27  # 0.999 quantile of chi-square with three degrees of freedom

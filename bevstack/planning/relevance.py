@@ -7,13 +7,13 @@ can be switched off in ``RelevanceConfig``. Letters: E elements, M manoeuvres, S
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf
 
-from bevstack.config.cues import RelevanceConfig
+from bevstack.config.cues import EvidenceWeights, RelevanceConfig
 from bevstack.planning.lights import UNKNOWN_STATE
 from bevstack.vocabulary import LAMP_SHAPES, MANOEUVRES
 
@@ -102,17 +102,18 @@ def weigh_evidence(around: Surroundings, config: RelevanceConfig) -> Evidence:
     if config.use_motion:
         marks &= motion > _CANDIDATE
     junction = junctions(around, marks, config)
+    people = piece(config.use_arrow, people_log_odds(around, config))
     if config.use_arrow:
         arrow = arrow + superseded_log_odds(around, junction, lateral, config)
     known = around.map_governs != 0 if config.use_map else np.zeros_like(nothing, bool)
     agreement = agreement_log_odds(
         around,
         junction,
-        piece(config.use_lateral, lateral) + piece(config.use_arrow, arrow),
+        piece(config.use_lateral, lateral) + piece(config.use_arrow, arrow) + people,
         config,
     )
     learned = np.clip(around.learned, -config.learned_limit, config.learned_limit)
-    return Evidence(
+    evidence = Evidence(
         heading=piece(config.use_heading, heading),
         # A map that knows the lanes of a light overrides its place and the agreement.
         lateral=np.where(known, 0.0, piece(config.use_lateral, lateral)),
@@ -120,9 +121,26 @@ def weigh_evidence(around: Surroundings, config: RelevanceConfig) -> Evidence:
         arrow=piece(config.use_arrow, arrow),
         nearest=piece(config.use_nearest, nearest_log_odds(around, junction, config)),
         agreement=np.where(known, 0.0, piece(config.use_agreement, agreement)),
-        learned=piece(config.use_learned, config.learned_weight * learned),
+        learned=piece(config.use_learned, learned),
         map=piece(config.use_map, config.map_log_odds * around.map_governs),
     )
+    evidence = _beside_head(evidence, config.with_head)
+    return replace(evidence, arrow=evidence.arrow + people)
+
+
+def _beside_head(evidence: Evidence, weights: EvidenceWeights) -> Evidence:
+    """Weigh the pieces of elements whose relevance the head predicts."""
+    predicted = (np.nan_to_num(evidence.learned) != 0).any(1, keepdims=True)  # (E, 1)
+    factors = asdict(weights)
+    offset = np.where(predicted, factors.pop("offset"), 0.0)
+    pieces = {
+        name: np.where(predicted, factor, 1.0) * getattr(evidence, name)
+        for name, factor in factors.items()
+    }
+    # A map decides against all of them.
+    known = evidence.map != 0
+    pieces["learned"] = np.where(known, evidence.learned, pieces["learned"] + offset)
+    return replace(evidence, **pieces)
 
 
 def path_distance_m(around: Surroundings) -> Floats:  # (E,)
@@ -200,14 +218,19 @@ def arrow_log_odds(around: Surroundings, config: RelevanceConfig) -> Floats:  # 
     table = np.zeros((len(LAMP_SHAPES), len(MANOEUVRES)))
     for row, shape in enumerate(LAMP_SHAPES):
         for column, manoeuvre in enumerate(MANOEUVRES):
-            if shape in _NOT_FOR_CARS:
-                table[row, column] = config.arrow_log_odds
-            elif shape in _ARROWS:
+            if shape in _ARROWS:
                 governs = manoeuvre in _ARROWS[shape]
                 table[row, column] = 1.0 if governs else config.arrow_log_odds
-    people = np.clip(np.nan_to_num(around.pedestrian), 0, 1)[:, None]
-    mean = _shares(around.shape) @ table + people * config.arrow_log_odds
+    mean = _shares(around.shape) @ table
     return np.asarray(np.where(around.is_light[:, None], mean, 0.0))
+
+
+def people_log_odds(around: Surroundings, config: RelevanceConfig) -> Floats:  # (E,)
+    """Return the part of evidence 4 that lamps for people, bicycles and trams lose."""
+    rows = [LAMP_SHAPES.index(name) for name in _NOT_FOR_CARS]
+    share = _shares(around.shape)[:, rows].sum(1)
+    share = share + np.clip(np.nan_to_num(around.pedestrian), 0, 1)
+    return np.where(around.is_light, share * config.arrow_log_odds, 0.0)
 
 
 def superseded_log_odds(

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bevstack.config.cues import RelevanceConfig
+from bevstack.config.cues import EvidenceWeights, RelevanceConfig
 from bevstack.planning.lights import STATE_NAMES
 from bevstack.planning.relevance import Evidence, Surroundings, path_offset_m, weigh_evidence
 from bevstack.vocabulary import LAMP_SHAPES, MANOEUVRES
 
 CONFIG = RelevanceConfig()
 LEFT, STRAIGHT = MANOEUVRES.index("left"), MANOEUVRES.index("straight")
+PIECES = ("heading", "lateral", "motion", "arrow", "nearest", "agreement", "learned")
+PLAIN = EvidenceWeights(**dict.fromkeys(PIECES, 1.0), offset=0.0)
 SWITCHES = tuple(item.name for item in fields(CONFIG) if item.name.startswith("use_"))
 
 
@@ -117,8 +119,9 @@ def test_a_piece_that_is_switched_off_is_zero(name: str) -> None:
         map_governs=np.array([[0.0] * 4, [0.0] * 4, [1.0] * 4, [0.0] * 4]),
     )
     piece = name.removeprefix("use_")
-    on = getattr(weigh_evidence(lights, CONFIG), piece)
-    off = getattr(weigh_evidence(lights, replace(CONFIG, **{name: False})), piece)
+    whole = replace(CONFIG, with_head=PLAIN)
+    on = getattr(weigh_evidence(lights, whole), piece)
+    off = getattr(weigh_evidence(lights, replace(whole, **{name: False})), piece)
     assert np.abs(on).max() > 0.1
     assert not off.any()
     assert {item.name for item in fields(Evidence)} == {s.removeprefix("use_") for s in SWITCHES}
@@ -129,6 +132,33 @@ def test_the_sum_is_that_of_the_pieces_and_the_prior() -> None:
     evidence = weigh_evidence(lights, CONFIG)
     total = CONFIG.prior_log_odds + sum(getattr(evidence, item.name) for item in fields(evidence))
     np.testing.assert_allclose(evidence.log_odds(CONFIG), total)
+
+
+def test_pieces_beside_the_head_have_their_factors() -> None:
+    """By a sum in a loop; an element without the head's log-odds keeps the plain pieces."""
+    learned = np.array([[0.7, -2.0, 0.3, 0.1], [0.0] * 4])
+    lights = around([(30.0, 0.2, 5.5), (30.0, 3.6, 5.5)], states=["red", "green"], learned=learned)
+    factors = EvidenceWeights(
+        heading=0.5, lateral=0.25, motion=2.0, arrow=0.0, nearest=1.0, learned=3.0, offset=-0.5
+    )
+    before = weigh_evidence(lights, replace(CONFIG, with_head=PLAIN))
+    after = weigh_evidence(lights, replace(CONFIG, with_head=factors))
+    for row, column in np.ndindex(2, len(MANOEUVRES)):
+        total = CONFIG.prior_log_odds + (factors.offset if row == 0 else 0.0)
+        for name in PIECES:
+            factor = getattr(factors, name) if row == 0 else 1.0
+            total += factor * getattr(before, name)[row, column]
+        people = -8.0 * 0.01 * 3 / lights.shape[row].sum()  # three shapes that are not for cars
+        total += people * (1 - (factors.arrow if row == 0 else 1.0))
+        got = after.log_odds(CONFIG)[row, column]
+        np.testing.assert_allclose(got, total, atol=1e-9)
+
+
+def test_a_lamp_for_people_is_excluded_beside_the_head() -> None:
+    learned = np.full((1, len(MANOEUVRES)), 3.0)
+    walk = around([(30.0, 0.0, 3.5)], pedestrian=np.array([0.99]), learned=learned)
+    assert relevance(walk)[0] < 0.1
+    assert relevance(around([(30.0, 0.0, 3.5)], learned=learned))[0] > 0.8
 
 
 def test_a_passed_light_is_not_relevant() -> None:
