@@ -78,7 +78,7 @@ def unweighted(config: CueConfig) -> CueConfig:
 def collect(
     scenes: Sequence[Sequence[Frame]], predictor: RecordedElements, truth: RootTruth
 ) -> list[Moment]:
-    """Replay recorded detections and return the evidence at the key frames."""
+    """Return the evidence at the key frames of recorded detections."""
     config, moments = unweighted(CueConfig()), []
     for frames in scenes:
         memory: CueMemory | None = None

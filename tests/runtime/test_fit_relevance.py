@@ -56,8 +56,8 @@ def test_a_moment_is_scored_without_its_own_fold() -> None:
     held = program.held_out(some, folds=2)
     names = sorted({moment.scene for moment in some})
     for number in (0, 1):
-        others = [m for m in some if names.index(m.scene) % 2 != number]
-        expected = program.fit(others)
+        remaining = [m for m in some if names.index(m.scene) % 2 != number]
+        expected = program.fit(remaining)
         own = [w for m, w in zip(some, held, strict=True) if names.index(m.scene) % 2 == number]
         assert own and all(np.array_equal(weights, expected) for weights in own)
 
