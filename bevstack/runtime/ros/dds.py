@@ -99,7 +99,7 @@ class DdsTransport:
         from cyclonedds.topic import Topic
 
         with self._lock:
-            if topic not in self._writers:
+            if topic not in self._writers and not self._ended.is_set():
                 handle = Topic(self._participant, f"rt{topic}", self._type(type_name))
                 self._writers[topic] = DataWriter(self._participant, handle, qos=_qos(quality))
 
@@ -129,13 +129,16 @@ class DdsTransport:
         return [len(reader.get_matched_publications()) for reader, _ in self._readers]
 
     def close(self) -> None:
-        """Stop receiving, and leave the domain."""
+        """Stop receiving, and leave the domain, which another transport may then use."""
         self._ended.set()
         if self._thread is not None:
             self._thread.join(1.0)
         self._readers.clear()
         with self._lock:
             self._writers.clear()
+            # Cyclone DDS deletes what no name holds any more.
+            self.__dict__.pop("_participant", None)
+            self.__dict__.pop("_domain", None)
 
     def _receive(self) -> None:
         from cyclonedds.core import InstanceState, ReadCondition, SampleState, ViewState, WaitSet

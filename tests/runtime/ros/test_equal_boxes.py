@@ -174,3 +174,8 @@ def test_a_second_transport_on_a_domain_is_named() -> None:
     with pytest.raises(ValueError, match=f"one transport in a process; got {domain} twice"):
         DdsTransport(store, domain=domain)
     first.close()
+    first.close()
+    first.publish_bytes("/a", "std_msgs/msg/String", b"")  # nothing, as it is closed
+    second = DdsTransport(store, domain=domain)
+    second.advertise("/a", "std_msgs/msg/String")
+    second.close()

@@ -11,15 +11,22 @@ import pytest
 pytest.importorskip("rosbags", reason="needs rosbags: pip install 'bevstack[ros]'")
 
 from bevstack.export.drive_bag import write_drive_bag
+from bevstack.export.messages.bag import write_bag
+from bevstack.export.messages.bag_reader import BagReader
 from bevstack.export.messages.store import open_store
 from bevstack.runtime.detector import Detector, build
+from bevstack.runtime.loading import load
 from bevstack.runtime.node.diagnostics import Diagnostician
+from bevstack.runtime.node.parameters import Parameters
+from bevstack.runtime.ros.replay import BagReplay
+from bevstack.runtime.ros.wiring import make_node
 from bevstack.tables.reader import Tables
 from bevstack.types.sectors import SectorTrust
-from tests.export.bags import stamp_us
+from tests.export.bags import read_mcap, stamp_us
 from tests.export.drives import SCENE, VERSION_NAME, write_swept_root
 from tests.runtime.ros.bags import copy_bag, on_topic, replay
 from tests.runtime.test_streaming import temporal
+from tests.runtime.traffic_weights import write_both
 from tests.uncertainty.rigs import odd_sector_model
 
 
@@ -81,3 +88,26 @@ def test_weights_without_a_calibration_publish_none_and_name_the_remedy(bag: Pat
     assert result is not None
     status = sectors_of(parts.core, result.timestamp_us + 1000)
     assert status.message.startswith("the weights have no calibration of it: fit it with")
+
+
+def test_another_reader_decodes_every_topic_of_the_node(bag: Path, tmp_path: Path) -> None:
+    loaded = load(write_both(tmp_path / "both.safetensors"))
+    detector = Detector(
+        loaded.model, loaded.config, further=loaded.further, sector_model=odd_sector_model()
+    )
+    store = open_store()
+    parts = make_node(detector, Parameters({"light_ids": "hash"}), store, model="model", times=True)
+    with BagReader(bag, store) as reader:
+        published = list(BagReplay(parts, reader).publications())
+    write_bag(tmp_path / "all.mcap", published, store)
+    found = read_mcap(tmp_path / "all.mcap")
+    assert len(found) == len(published)
+    advertised = {topic for topic, _ in parts.publisher.advertised()}
+    # Random weights may see no light, and those are not published then.
+    lights = {"/bevstack/traffic_lights"} - {p.topic for p in published}
+    assert {read.topic for read in found} == (advertised | {"/diagnostics"}) - lights
+    texts = [read.message.data for read in found if read.topic == "/bevstack/sectors"]
+    wanted = [message.data for message in on_topic(published, "sectors")]
+    assert texts == wanted and len(texts) > 10
+    boxes = [len(read.message.detections) for read in found if "detections" in read.topic]
+    assert boxes == [len(message.detections) for message in on_topic(published, "detections")]
