@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         path = Path(folder) / "results.mcap"
         start_s, printed = play(arguments, path)
         latencies = read_latencies(path)
-    found = figures(latencies)
+    found = figures(latencies, rate=arguments.rate)
     print(f"start to first result {start_s:.1f} s; {printed}")
     for name, row in found["latency_ms"].items():
         print(f"{name:10}p50 {row['p50']:8.1f} ms   p99 {row['p99']:8.1f} ms")
@@ -104,8 +104,10 @@ def read_latencies(path: Path) -> dict[str, list[float]]:
     return found
 
 
-def figures(latencies: Mapping[str, list[float]]) -> dict[str, Any]:
+def figures(latencies: Mapping[str, list[float]], *, rate: float = 1.0) -> dict[str, Any]:
     """Return percentiles of the published times, of overhead and of waiting.
+
+    The age of the input is in the bag's time, which passes ``rate`` times as fast as ours.
 
     Raises:
         ValueError: there are fewer than two results.
@@ -116,6 +118,7 @@ def figures(latencies: Mapping[str, list[float]]) -> dict[str, Any]:
     rows = {name: np.array(values)[-(count - 1) :] for name, values in latencies.items()}
     steps = rows["total"] + rows["messages"]
     rows["overhead"] = steps - rows["model"]
+    rows["input_age"] = (rows["input_age"] - rows["messages"]) / rate + rows["messages"]
     rows["waiting"] = rows["input_age"] - steps
     return {
         "results": count - 1,

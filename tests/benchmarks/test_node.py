@@ -29,6 +29,10 @@ def test_overhead_and_waiting_follow_from_the_published_times() -> None:
         "cycle": [100.0, 120.0],  # from the second result on
         "input_age": [1200.0, 150.0, 260.0],
     }
+    # At half the pace, 145 ms of the bag's time between the stamp and the end are 290 ms of ours.
+    slow = figures(latencies, rate=0.5)["latency_ms"]
+    assert slow["input_age"]["p50"] == pytest.approx((2 * 145 + 5 + 2 * 245 + 15) / 2)
+    assert slow["waiting"]["p50"] == pytest.approx((295 - 110 + 505 - 220) / 2)
     found = figures(latencies)
     assert found["results"] == 2  # the first one is left out
     rows = found["latency_ms"]
