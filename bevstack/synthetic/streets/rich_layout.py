@@ -25,7 +25,7 @@ _CHANGE_SHARE = 0.7  # of junctions whose lights change near the start of the sc
 _START_S, _END_S = (-3.0, 3.0), (0.0, 6.0)  # times of that change: green starts or ends
 # Times at which the main road's green of all junctions starts or ends in drives: the ego mostly
 # meets red, waits, and goes on green.
-_WAITS_START_S, _WAITS_END_S, _WAITS_SHARE = (8.0, 18.0), (-1.0, 4.0), 0.95
+_WAITS_START_S, _WAITS_END_S, _WAITS_SHARE = (8.0, 18.0), (-1.0, 4.0), 0.85
 
 
 def make_rich_layout(
