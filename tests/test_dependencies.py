@@ -23,6 +23,7 @@ DISTRIBUTIONS = {
     "osi3trace": "osi-python",
     "mcap_ros2": "mcap-ros2-support",
     "google": "protobuf",
+    "open3d": "open3d-cpu",
 }
 # Imported only where it is installed, with a remedy or a skip if it is not.
 # launch: of an installation of ROS 2, which reads the launch file.
@@ -65,7 +66,7 @@ def distributions_of(files: list[Path]) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("files", "extras"),
     [
-        (PACKAGE_FILES, ("nuscenes", "tensorboard", "maps", "ros", "export")),
+        (PACKAGE_FILES, ("nuscenes", "tensorboard", "maps", "ros", "export", "view", "open3d")),
         ((*TEST_FILES, *PROGRAM_FILES), tuple(EXTRAS)),
     ],
     ids=["package", "tests and programs"],

@@ -19,6 +19,7 @@ from bevstack import __version__
 # Distributions whose module has another name: distribution -> module.
 MODULES = {
     "nuscenes-devkit": "nuscenes",
+    "open3d-cpu": "open3d",
     "opencv-python-headless": "cv2",
     "pillow": "PIL",
     "PyYAML": "yaml",
@@ -30,6 +31,8 @@ EXTRAS = {
     "maps": ("lanelet2", "traffic lights and lanes of a Lanelet2 map"),
     "ros": ("rosbags", "bags of ROS: the node, drives, Autoware, vision_msgs"),
     "export": ("osi-python", "export to ASAM OSI"),
+    "view": ("viser", "drives in the browser"),
+    "open3d": ("open3d-cpu", "pictures and windows of drives with Open3D"),
 }
 
 

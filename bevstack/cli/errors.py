@@ -17,6 +17,8 @@ MODULE_EXTRAS = (
     ("mcap", "ros"),
     ("cyclonedds", "ros"),
     ("osi3", "export"),
+    ("viser", "view"),
+    ("open3d", "open3d"),
 )
 
 # Errors of the operating system: errno -> (requirement on the path, remedy).

@@ -89,6 +89,11 @@ VERBS = (
         summary="draw predicted and true boxes in the images and in the bird's-eye view",
     ),
     Verb(
+        name="view",
+        module="bevstack.cli.view",
+        summary="see a drive in the browser, with results, errors and camera pictures",
+    ),
+    Verb(
         name="export",
         module="bevstack.cli.export",
         summary="write boxes, tracks, paths and cues in a format that planners read",

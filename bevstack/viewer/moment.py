@@ -6,7 +6,7 @@ picture, shows the same moment. Letters: D predicted boxes, N true boxes, L matc
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import IntEnum
 
 import numpy as np
@@ -48,6 +48,10 @@ class BoxArrays:
 
     def __len__(self) -> int:
         return len(self.label)
+
+    def __getitem__(self, rows: Indices | Flags) -> BoxArrays:
+        """Return the boxes of some rows."""
+        return BoxArrays(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
     def corners(self) -> Floats:  # (D, 8, 3)
         """Return the corners in the order of `bevstack.types.boxes.CORNER_SIGNS`."""
@@ -162,6 +166,11 @@ class Moment:
         """Return True for each predicted box with enough score and one of the labels."""
         predicted = self.predicted[model]
         return (predicted.score >= min_score) & is_among(predicted.boxes.label, labels)
+
+    def shown_true(self, labels: frozenset[int]) -> Flags:  # (N,)
+        """Return True for each true box with one of the labels."""
+        assert self.true is not None  # the caller shows true boxes
+        return is_among(self.true.label, labels)
 
     def predicted_kinds(self, model: int, distance_m: float) -> Indices:  # (D,)
         """Return the ``ErrorKind`` of each predicted box at a matching distance.

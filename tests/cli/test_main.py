@@ -20,6 +20,7 @@ ISSUED_VERBS = (
     "evaluate",
     "predict",
     "show",
+    "view",
     "export",
     "make-bag",
     "node",

@@ -84,6 +84,12 @@ SHIPPED_PICTURES = {
     "bevstack evaluate --pictures kr=traffic_lights/kr:yolo:lamp:day --fold 0/3 "
     "--elements kr.json --out scores_kr",
 }
+VIEW_IN_BROWSER = {
+    "bevstack view --results results.json --nuscenes nuscenes --version v1.0-mini",
+    "bevstack view --results results.json --against other.json --nuscenes nuscenes "
+    "--version v1.0-mini",
+    "bevstack view --nuscenes nuscenes --version v1.0-mini",
+}
 # Lines of `sh elsewhere` blocks, and the tests that run the same.
 ELSEWHERE = {
     "python -m benchmarks.run health --scenes 84 --pictures drives --json health.json": (
@@ -106,6 +112,7 @@ ELSEWHERE = {
     STUDY_PICTURES: "tests/test_programs.py",
     "pip install torch 'setuptools>=77.0.3' ninja": "Makefile",
     "pip install --no-build-isolation '.[nuscenes]'": "tests/test_packaging.py",
+    **dict.fromkeys(VIEW_IN_BROWSER, "tests/cli/test_view.py"),
     "bevstack build-ops": "tests/cli/test_build_ops.py",
     "bevstack doctor": "tests/cli/test_doctor.py",
     "python tools/overfit.py --out overfit": "tests/cli/test_train_demo.py",
