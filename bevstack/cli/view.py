@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve the viewer until it is interrupted.
+    """Show the drive until it is interrupted, or save pictures of it.
 
     Raises:
         FileNotFoundError: the results, the data set or a table does not exist.

@@ -72,7 +72,7 @@ class Clients:
             strip.show(moment, state)
 
     def _click(self, event: viser.SceneClickEvent) -> None:
-        """Pick the first box on the ray of a click, or none."""
+        """Select the first box on the ray of a click, or none."""
         if self._viewer.shown is None:
             return
         moment, state = self._viewer.shown
