@@ -84,12 +84,8 @@ SHIPPED_PICTURES = {
     "bevstack evaluate --pictures kr=traffic_lights/kr:yolo:lamp:day --fold 0/3 "
     "--elements kr.json --out scores_kr",
 }
-VIEW_IN_BROWSER = {
-    "bevstack view --results results.json --nuscenes nuscenes --version v1.0-mini",
-    "bevstack view --results results.json --against other.json --nuscenes nuscenes "
-    "--version v1.0-mini",
-    "bevstack view --nuscenes nuscenes --version v1.0-mini",
-}
+_RESULTS = ("", " --results results.json", " --results results.json --against other.json")
+VIEW_IN_BROWSER = [f"bevstack view{r} --nuscenes nuscenes --version v1.0-mini" for r in _RESULTS]
 # Lines of `sh elsewhere` blocks, and the tests that run the same.
 ELSEWHERE = {
     "python -m benchmarks.run health --scenes 84 --pictures drives --json health.json": (
