@@ -79,7 +79,7 @@ def driving_clip(config: Config) -> Batch:
 
 def single_frame(clip: Batch, slot: int) -> Batch:
     """Return one frame of a clip, as the input of a streaming step."""
-    part = slice(slot, slot + 1)
+    part = slice(slot, slot + 1 or None)
     slot_from_current = invert_se3(clip.world_from_bev[:, slot]) @ clip.world_from_bev[:, -1]
     return replace(
         clip,

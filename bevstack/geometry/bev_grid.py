@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bevstack.geometry.constants import constant
+
 FRAMES = ("ego", "lidar")
 
 
@@ -73,16 +75,22 @@ class BEVGrid:
         x, y, z = (high - low for low, high in ranges)
         return (x, y, z)
 
-    def cell_centers(self, dtype: torch.dtype = torch.float32) -> Tensor:  # (Y*X, 2)
+    def cell_centers(
+        self, dtype: torch.dtype = torch.float32, *, device: torch.device | None = None
+    ) -> Tensor:  # (Y*X, 2)
         """Return the normalised (x, y) of each cell centre, row-major: index = row * X + column."""
         rows, columns = self.shape
-        y = (torch.arange(rows, dtype=dtype) + 0.5) / rows
-        x = (torch.arange(columns, dtype=dtype) + 0.5) / columns
+        y = (torch.arange(rows, dtype=dtype, device=device) + 0.5) / rows
+        x = (torch.arange(columns, dtype=dtype, device=device) + 0.5) / columns
         grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
         return torch.stack((grid_x, grid_y), -1).reshape(-1, 2)
 
     def pillar_points(
-        self, num_heights: int, dtype: torch.dtype = torch.float32
+        self,
+        num_heights: int,
+        dtype: torch.dtype = torch.float32,
+        *,
+        device: torch.device | None = None,
     ) -> Tensor:  # (Y*X, Z, 3) normalised
         """Return the anchors of each cell's pillar, lowest first.
 
@@ -93,10 +101,11 @@ class BEVGrid:
         """
         extent_z = self.extent_m[2]
         if num_heights == 1:
-            z = torch.full((1,), 0.5, dtype=dtype)
+            z = torch.full((1,), 0.5, dtype=dtype, device=device)
         else:
-            z = torch.linspace(0.5, extent_z - 0.5, num_heights, dtype=dtype) / extent_z
-        xy = self.cell_centers(dtype)
+            z = torch.linspace(0.5, extent_z - 0.5, num_heights, dtype=dtype, device=device)
+            z = z / extent_z
+        xy = self.cell_centers(dtype, device=device)
         cells = xy.shape[0]
         xy = xy[:, None].expand(cells, num_heights, 2)
         return torch.cat((xy, z[None, :, None].expand(cells, num_heights, 1)), -1)
@@ -106,14 +115,16 @@ class BEVGrid:
         normalised: Tensor,  # (..., 3)
     ) -> Tensor:  # (..., 3) metres in the bev frame
         """Convert normalised coordinates to metres."""
-        return normalised * normalised.new_tensor(self.extent_m) + normalised.new_tensor(self.low_m)
+        extent, low = constant(normalised, self.extent_m), constant(normalised, self.low_m)
+        return normalised * extent + low
 
     def to_normalised(
         self,
         points_m: Tensor,  # (..., 3) metres in the bev frame
     ) -> Tensor:  # (..., 3)
         """Convert metres to normalised coordinates, 0 to 1 inside the grid."""
-        return (points_m - points_m.new_tensor(self.low_m)) / points_m.new_tensor(self.extent_m)
+        extent, low = constant(points_m, self.extent_m), constant(points_m, self.low_m)
+        return (points_m - low) / extent
 
     def contains(
         self,

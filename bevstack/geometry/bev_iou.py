@@ -30,7 +30,7 @@ def bev_iou(
     areas = first[..., 2] * first[..., 3] + second[..., 2] * second[..., 3]
     limits = torch.finfo(areas.dtype)
     # The side integrals of disjoint boxes cancel only up to rounding.
-    shared = torch.where(shared > ROUNDING_STEPS * limits.eps * areas, shared, 0.0)
+    shared = shared.masked_fill(~(shared > ROUNDING_STEPS * limits.eps * areas), 0.0)
     return shared / (areas - shared).clamp(min=limits.tiny)
 
 

@@ -51,7 +51,7 @@ class CameraRig:
         """Return the homogeneous projection: (x, y, z, 1) to (u * depth, v * depth, depth, 1)."""
         image_from_cam = torch.zeros_like(self.bev_from_cam)
         image_from_cam[..., :3, :3] = self.intrinsics
-        image_from_cam[..., 3, 3] = 1.0
+        image_from_cam[..., 3, 3].fill_(1.0)  # assigned numbers are copied from the host
         return image_from_cam @ invert_se3(self.bev_from_cam)
 
     def project(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bevstack.geometry.constants import constant
 from bevstack.shapes import expect_shape
 
 
@@ -84,7 +85,7 @@ def se3_from_parts(
     expect_shape("rotation", rotation, ("...", 3, 3))
     expect_shape("translation", translation, ("...", 3))
     upper = torch.cat((rotation, translation[..., None]), -1)
-    last_row = upper.new_tensor((0.0, 0.0, 0.0, 1.0)).expand(*upper.shape[:-2], 1, 4)
+    last_row = constant(upper, (0.0, 0.0, 0.0, 1.0)).expand(*upper.shape[:-2], 1, 4)
     return torch.cat((upper, last_row), -2)
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bevstack.models.layers.nms import pairwise_iou
+from bevstack.models.layers.nms import image_iou
 from bevstack.models.traffic.dense import STRIDE_PX, Regions, cell_centers
 from bevstack.types.traffic_batch import BOX_KINDS, TrafficTargets, TrafficViews
 
@@ -97,7 +97,7 @@ def region_targets(
         return RegionTargets(torch.full_like(regions.kind, -1), counts)
     same = regions.image[:, None] == targets.image
     same &= regions.kind[:, None] == targets.kind
-    overlap = pairwise_iou(regions.boxes_px, targets.boxes_px) * same  # (R, E)
+    overlap = image_iou(regions.boxes_px[:, None], targets.boxes_px) * same  # (R, E)
     learned = overlap * ~targets.ignored
     best, element = learned.max(1)
     element = torch.where(best > POSITIVE_IOU, element, -1)

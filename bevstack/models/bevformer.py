@@ -16,6 +16,7 @@ from bevstack.models.detection3d.box_code import DecoderOutput
 from bevstack.models.detection3d.decoder import Decoder
 from bevstack.models.detection3d.visible_pairs import find_visible_pairs
 from bevstack.models.layers.mirroring import mirror_back
+from bevstack.models.layers.sizes import Bounds, Sizes
 from bevstack.models.perspective.camera_views import PerspectiveViews, run_perspective_head
 from bevstack.models.perspective.head import PerspectiveHead
 from bevstack.models.perspective.proposals import Proposals
@@ -41,6 +42,7 @@ class ProposalFinder(Protocol):
         rig: CameraRig,  # leading axes (B,)
         *,
         bev_augmentation: Tensor | None = None,  # (B, 3, 3), augmented_bev_from_bev
+        sizes: Sizes | None = None,
     ) -> Proposals:
         """Return the proposals of every sample."""
         ...
@@ -55,6 +57,9 @@ class BEVFormerOutput:
     memory: BEVMemory | None  # for the next step; None if the batch is no step of streams
     perspective: PerspectiveViews | None = None  # current frame; None if the head did not run
     resets: Tensor | None = None  # (B,) int64, codes of Reset; None for a model of one frame
+    # (4,) int64, largest counts, in the order of the fields of Bounds; the output is complete if no
+    # count exceeds the bound that was given
+    counts: Tensor | None = None
 
 
 class BEVFormerV2(nn.Module):
@@ -112,6 +117,8 @@ class BEVFormerV2(nn.Module):
         batch: Batch,
         memory: BEVMemory | None = None,
         maps: Sequence[Tensor] | None = None,  # (B * N, C_l, H_l, W_l) of every backbone stage
+        *,
+        bounds: Bounds | None = None,
     ) -> BEVFormerOutput:
         """Detect objects in the current frame of every sample.
 
@@ -126,18 +133,24 @@ class BEVFormerV2(nn.Module):
         ``maps`` are the backbone's output for the current frame's images, if it has run on them
         already for another task; otherwise it runs here.
 
+        With ``bounds`` the host neither waits for the device nor copies to it, and every call runs
+        the same operators on the same shapes; all frames and cameras run, also missing ones. The
+        outputs are equal, if ``counts`` exceed no bound. Without bounds less is computed.
+
         Raises:
             ValueError: the batch holds neither a clip of the model's frames nor one frame, or the
                 memory is of another model, rig size or number of streams.
         """
+        sizes = Sizes(bounds)
         images, rig = self.current_frame(batch, memory)
-        past = self.encode_history(batch, memory)
+        past = self.encode_history(batch, memory, sizes)
         pyramid = self.extract_pyramid(images, maps)
-        views = self.run_perspective_head(pyramid, rig, batch)
-        bev, next_memory = self.encode_bev(pyramid, rig, batch, past, memory)
-        decoded = self.decoder(bev, self.find_proposals(views, rig, batch))
+        views = self.run_perspective_head(pyramid, rig, batch, sizes)
+        bev, next_memory = self.encode_bev(pyramid, rig, batch, past, memory, sizes)
+        decoded = self.decoder(bev, self.find_proposals(views, rig, batch, sizes))
         resets = None if past is None else past.resets
-        return BEVFormerOutput(bev, decoded, next_memory, views, resets)
+        counts = sizes.largest(bev.device)
+        return BEVFormerOutput(bev, decoded, next_memory, views, resets, counts)
 
     def current_frame(self, batch: Batch, memory: BEVMemory | None) -> tuple[Tensor, CameraRig]:
         """Return images (B, N, 3, H, W), black for lost cameras, and the rig (B,).
@@ -153,7 +166,9 @@ class BEVFormerV2(nn.Module):
         rig = batch.rig[:, slot]
         return blacken_lost(batch.images[:, slot], rig.camera_mask), rig
 
-    def encode_history(self, batch: Batch, memory: BEVMemory | None) -> PastFrames | None:
+    def encode_history(
+        self, batch: Batch, memory: BEVMemory | None, sizes: Sizes
+    ) -> PastFrames | None:
         """Return the maps of the other frames, without gradient; None for a model of one frame.
 
         As in the released code this runs before the current frame, which in training changes the
@@ -163,10 +178,10 @@ class BEVFormerV2(nn.Module):
             return None
         height, width = image_size(batch)
         pixels = max(1, int(batch.images.shape[2]) * height * width)
-        encode = partial(self.encode_frames, padded_size=(height, width))
+        encode = partial(self.encode_frames, padded_size=(height, width), sizes=sizes)
         count = max(1, self.pixels_per_pass // pixels)
         with evaluation_mode(self):
-            return self.history.align(encode, batch, memory, frames_per_pass=count)
+            return self.history.align(encode, batch, memory, frames_per_pass=count, sizes=sizes)
 
     def encode_frames(
         self,
@@ -175,11 +190,12 @@ class BEVFormerV2(nn.Module):
         camera_slots: Tensor,  # (F, N) int64
         *,
         padded_size: tuple[int, int],  # (H, W) pixels
+        sizes: Sizes,
     ) -> Tensor:  # (F, C, Y, X)
         """Return the BEV maps of frames, from their images or from a pyramid made before."""
         if isinstance(images, Tensor):
             images = self.extract_pyramid(blacken_lost(images, rig.camera_mask))
-        return self.encode(images, rig, camera_slots, padded_size=padded_size)
+        return self.encode(images, rig, camera_slots, padded_size=padded_size, sizes=sizes)
 
     def encode_bev(
         self,
@@ -188,12 +204,15 @@ class BEVFormerV2(nn.Module):
         batch: Batch,
         past: PastFrames | None,
         memory: BEVMemory | None,
+        sizes: Sizes | None = None,
     ) -> tuple[Tensor, BEVMemory | None]:
         """Return the fused, augmented BEV map (B, C, Y, X), and the memory for the next step.
 
         The memory is None if the batch is no step of streams.
         """
-        bev = self.encode(pyramid, rig, batch.camera_slots, padded_size=image_size(batch))
+        bev = self.encode(
+            pyramid, rig, batch.camera_slots, padded_size=image_size(batch), sizes=sizes
+        )
         augmented = resample_bev(bev, batch.bev_augmentation, self.grid)
         if self.history is None or past is None:
             return augmented, None
@@ -203,7 +222,9 @@ class BEVFormerV2(nn.Module):
         if not self.history.is_stream_step(batch):
             return fused, None
         levels = pyramid[: self.encoder.num_levels]
-        return fused, self.history.next_memory(batch, memory, past.check, levels=levels, bev=bev)
+        return fused, self.history.next_memory(
+            batch, memory, past.check, levels=levels, bev=bev, sizes=sizes
+        )
 
     def encode(
         self,
@@ -212,6 +233,7 @@ class BEVFormerV2(nn.Module):
         camera_slots: Tensor,  # (B, N) int64
         *,
         padded_size: tuple[int, int],  # (H, W) pixels of the images the pyramid covers
+        sizes: Sizes | None = None,
     ) -> Tensor:  # (B, C, Y, X)
         """Return the BEV map of one frame, from the levels of the pyramid that the encoder uses.
 
@@ -223,8 +245,9 @@ class BEVFormerV2(nn.Module):
             num_heights=self.encoder.num_heights,
             padded_size=padded_size,
             capacity_step=self.encoder.pair_step,
+            sizes=sizes,
         )
-        levels = mirror_back(pyramid[: self.encoder.num_levels], rig.mirrored)
+        levels = mirror_back(pyramid[: self.encoder.num_levels], rig.mirrored, sizes)
         bev: Tensor = self.encoder(levels, pairs, camera_slots)
         return bev
 
@@ -233,6 +256,7 @@ class BEVFormerV2(nn.Module):
         pyramid: Sequence[Tensor],  # L x (B, N, C, H_l, W_l)
         rig: CameraRig,  # leading axes (B,)
         batch: Batch,
+        sizes: Sizes | None = None,
     ) -> PerspectiveViews | None:
         """Return the perspective head's output; None without a head, or if its output is not used.
 
@@ -243,22 +267,29 @@ class BEVFormerV2(nn.Module):
         """
         if self.perspective_head is None or not (self.training or self.propose):
             return None
-        wanted = rig.camera_mask
-        if batch.camera_annotations is not None and self.propose is None:
+        wanted: Tensor | None = rig.camera_mask
+        if sizes is not None and sizes.bounds is not None:
+            wanted = None  # the number of working cameras depends on the data
+        elif batch.camera_annotations is not None and self.propose is None:
             counts = [[len(camera) for camera in sample] for sample in batch.camera_annotations]
-            wanted = wanted & (torch.tensor(counts, device=wanted.device) > 0)
+            has_boxes = torch.tensor(counts, device=rig.camera_mask.device) > 0
+            wanted = rig.camera_mask & has_boxes
         width = int(batch.images.shape[-1])
         return run_perspective_head(
-            self.perspective_head, pyramid, rig, wanted=wanted, padded_width=width
+            self.perspective_head, pyramid, rig, wanted=wanted, padded_width=width, sizes=sizes
         )
 
     def find_proposals(
-        self, views: PerspectiveViews | None, rig: CameraRig, batch: Batch
+        self,
+        views: PerspectiveViews | None,
+        rig: CameraRig,
+        batch: Batch,
+        sizes: Sizes | None = None,
     ) -> Proposals | None:
         """Return proposals from the current frame's cameras, without gradient; None if not used."""
         if self.propose is None or views is None:
             return None
-        return self.propose(views, rig, bev_augmentation=batch.bev_augmentation)
+        return self.propose(views, rig, bev_augmentation=batch.bev_augmentation, sizes=sizes)
 
     def extract_pyramid(
         self,

@@ -16,6 +16,7 @@ from bevstack.geometry import invert_se3, nominal_bev_from_ego
 from bevstack.models.bevformer import BEVFormerOutput, BEVFormerV2
 from bevstack.models.build import DETECTION3D, build_model, build_with_weights
 from bevstack.models.detection3d.box_code import DecoderOutput, detections_from
+from bevstack.runtime.bounded import BoundedModel
 from bevstack.runtime.stream_protocol import NO_HEALTH, Stream
 from bevstack.runtime.streaming import DetectorStream, check_has_camera, step_together
 from bevstack.runtime.with_cues import add_cues, step_with_cues, without_cues
@@ -51,6 +52,7 @@ class Detector:
         self.further: Mapping[str, object] = further or {}  # predictors of further tasks, by task
         self.calibration = calibration  # of the boxes' uncertainty; None: boxes have none
         self.sector_model = sector_model  # of the trust in sectors; None: there is none
+        self._bounded = BoundedModel(self.model)
 
     def __repr__(self) -> str:
         """Return name, classes, frames, size of images, parameters and device on one line."""
@@ -193,7 +195,9 @@ class Detector:
             memory: the history of each sample's stream; None if streams start here.
         """
         with torch.inference_mode():
-            output = self.model(batch.to(self.device), memory)
+            # Bounds save waiting for a GPU. On a CPU exact sizes are less work.
+            forward = self.model if self.device.type == "cpu" else self._bounded
+            output = forward(batch.to(self.device), memory)
             in_grid = [boxes.to("cpu") for boxes in self._detections(output.decoder)]
         detections = [
             boxes

@@ -212,7 +212,7 @@ def _step_input(stream: DetectorStream, frame: Frame) -> _StepInput:
     memory = stream.memory
     if memory is None or memory.rig is None or memory.padded_size is None:
         return _StepInput(prepared, memory, clock, False)
-    height, width = memory.padded_size[0].tolist()
+    height, width = memory.padded_size[0]
     images = prepared.images
     same_count = images.shape[1] == memory.rig.num_cameras
     if not same_count or images.shape[-2] > height or images.shape[-1] > width:
@@ -267,4 +267,4 @@ def _check_streams(streams: Sequence[DetectorStream], frames: Sequence[Frame]) -
 def _select_row(memory: BEVMemory | None, row: int) -> BEVMemory | None:
     if memory is None or memory.batch_size == 1:
         return memory
-    return memory.select(torch.tensor([row], device=memory.valid.device))
+    return memory.select(torch.tensor([row]))

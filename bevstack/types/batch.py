@@ -12,6 +12,7 @@ from torch import Tensor
 from bevstack.geometry import CameraRig
 from bevstack.shapes import expect_shape
 from bevstack.types.detections import Annotations
+from bevstack.types.memory import sequence_ids
 from bevstack.types.perspective import CameraAnnotations
 
 
@@ -48,10 +49,13 @@ class Batch:
     # B x N, for the images of the current frame. 2D boxes follow the augmented images: they are
     # clipped and mirrored with them. Rotations and centres stay those of the real camera.
     camera_annotations: tuple[tuple[CameraAnnotations, ...], ...] | None = None
+    sequence_id: Tensor = field(init=False)  # (B,) int64, of scene_tokens
     # labels of further tasks for the same samples, by task; a task without labels here is absent
     labels: Mapping[str, TaskLabels] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        numbers = sequence_ids(self.scene_tokens).to(self.images.device)
+        object.__setattr__(self, "sequence_id", numbers)
         sizes = expect_shape("images", self.images, ("B", "T", "N", 3, "H", "W"))
         expect_shape("rig.intrinsics", self.rig.intrinsics, ("B", "T", "N", 3, 3), sizes)
         expect_shape("frame_valid", self.frame_valid, ("B", "T"), sizes)

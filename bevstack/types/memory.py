@@ -29,7 +29,7 @@ class Reset(IntEnum):
 
 @dataclass(frozen=True)
 class BEVMemory:
-    """Past frames of B independent streams, newest last: tensors only, batch first.
+    """Past frames of B independent streams, newest last, batch first.
 
     A model's ``forward`` takes the memory and returns an updated one; nothing else holds state.
     Slot s holds the frame that is S - 1 - s steps of ``temporal.frame_interval_s`` older than the
@@ -49,17 +49,19 @@ class BEVMemory:
     world_from_bev: Tensor  # (B, S, 4, 4) float64
     timestamp_us: Tensor  # (B, S) int64
     sequence_id: Tensor  # (B,) int64, the scene of each row: see sequence_ids
-    fingerprint: Tensor  # (B,) int64, of the configuration of the model that computed the features
+    # B numbers, of the configuration of the model that computed the features; on the host, so that
+    # checking them waits for no device
+    fingerprint: tuple[int, ...]
     rig: CameraRig | None = None  # leading axes (B, S), each slot in the bev frame of its own frame
     camera_slots: Tensor | None = None  # (B, S, N) int64, as in Batch
-    padded_size: Tensor | None = None  # (B, 2) int64, pixels (H, W) that the features cover
+    padded_size: tuple[tuple[int, int], ...] | None = None  # B x (H, W) pixels the features cover
 
     def __post_init__(self) -> None:
         sizes = expect_shape("valid", self.valid, ("B", "S"))
         expect_shape("world_from_bev", self.world_from_bev, ("B", "S", 4, 4), sizes)
         expect_shape("timestamp_us", self.timestamp_us, ("B", "S"), sizes)
         expect_shape("sequence_id", self.sequence_id, ("B",), sizes)
-        expect_shape("fingerprint", self.fingerprint, ("B",), sizes)
+        _expect_rows("fingerprint", self.fingerprint, sizes["B"])
         for level, feature in enumerate(self.features):
             if tuple(feature.shape[:2]) != (sizes["B"], sizes["S"]):
                 raise ValueError(
@@ -74,7 +76,7 @@ class BEVMemory:
         if self.rig is not None and self.camera_slots is not None and self.padded_size is not None:
             expect_shape("rig.camera_mask", self.rig.camera_mask, ("B", "S", "N"), sizes)
             expect_shape("camera_slots", self.camera_slots, ("B", "S", "N"), sizes)
-            expect_shape("padded_size", self.padded_size, ("B", 2), sizes)
+            _expect_rows("padded_size", self.padded_size, sizes["B"])
 
     @property
     def batch_size(self) -> int:
@@ -96,7 +98,13 @@ class BEVMemory:
         rows: Tensor,  # (R,) int64
     ) -> BEVMemory:
         """Return the streams of the given batch rows, in that order."""
-        return self._map(lambda tensor: tensor[rows])
+        host_rows: list[int] = rows.tolist()
+        sizes = self.padded_size
+        return self._with_tensors(
+            [tensor[rows] for tensor in self._tensors()],
+            tuple(self.fingerprint[row] for row in host_rows),
+            None if sizes is None else tuple(sizes[row] for row in host_rows),
+        )
 
     @staticmethod
     def concatenate(memories: Sequence[BEVMemory]) -> BEVMemory:
@@ -118,7 +126,12 @@ class BEVMemory:
             raise ValueError(f"memories must have features of one size; got {sorted(shapes)}")
         parts = [memory._tensors() for memory in memories]
         concatenated = [torch.cat(tensors) for tensors in zip(*parts, strict=True)]
-        return memories[0]._with_tensors(concatenated)
+        sizes = [size for memory in memories for size in memory.padded_size or ()]
+        return memories[0]._with_tensors(
+            concatenated,
+            tuple(number for memory in memories for number in memory.fingerprint),
+            None if memories[0].padded_size is None else tuple(sizes),
+        )
 
     def detach(self) -> BEVMemory:
         """Return the memory detached from the autograd graph."""
@@ -147,33 +160,34 @@ class BEVMemory:
         return tensors
 
     def _tensors(self) -> list[Tensor]:
-        row_tensors = [self.sequence_id, self.fingerprint]
-        if self.padded_size is not None:
-            row_tensors += [self.padded_size]
-        return self.frame_tensors() + row_tensors
+        return [*self.frame_tensors(), self.sequence_id]
 
-    def _with_tensors(self, tensors: Sequence[Tensor]) -> BEVMemory:
-        """Return a memory of this layout from tensors in the order of ``_tensors``."""
+    def _with_tensors(
+        self,
+        tensors: Sequence[Tensor],  # in the order of ``_tensors``
+        fingerprint: tuple[int, ...] | None = None,  # None: that of this memory
+        padded_size: tuple[tuple[int, int], ...] | None = None,  # None: that of this memory
+    ) -> BEVMemory:
+        """Return a memory of this layout from tensors, which may have another number of rows."""
         levels = len(self.features)
-        valid, world_from_bev, timestamp_us, *rest = tensors[levels:]
-        features = tuple(tensors[:levels])
-        if self.rig is None:
-            sequence_id, fingerprint = rest
-            return BEVMemory(
-                features, valid, world_from_bev, timestamp_us, sequence_id, fingerprint
-            )
-        *calibration, slots, sequence_id, fingerprint, padded_size = rest
+        valid, world_from_bev, timestamp_us, *calibration, sequence_id = tensors[levels:]
+        *rig, slots = calibration or (None,)
         return BEVMemory(
-            features,
+            tuple(tensors[:levels]),
             valid,
             world_from_bev,
             timestamp_us,
             sequence_id,
-            fingerprint,
-            CameraRig(*calibration),
+            self.fingerprint if fingerprint is None else fingerprint,
+            None if self.rig is None else CameraRig(*rig),
             slots,
-            padded_size,
+            self.padded_size if padded_size is None else padded_size,
         )
+
+
+def _expect_rows(name: str, rows: Sequence[object], count: int) -> None:
+    if len(rows) != count:
+        raise ValueError(f"{name} must hold one entry a stream ({count}); got {len(rows)}")
 
 
 def sequence_ids(scene_tokens: Sequence[str]) -> Tensor:  # (B,) int64

@@ -88,6 +88,9 @@ _RESULTS = ("", " --results results.json", " --results results.json --against ot
 VIEW_IN_BROWSER = [f"bevstack view{r} --nuscenes nuscenes --version v1.0-mini" for r in _RESULTS]
 # Lines of `sh elsewhere` blocks, and the tests that run the same.
 ELSEWHERE = {
+    "python -m benchmarks.run forward --config bevformerv2_internimage_xl_t1 --lines": (
+        "tests/benchmarks/test_forward.py"
+    ),
     "python -m benchmarks.run health --scenes 84 --pictures drives --json health.json": (
         "tests/benchmarks/test_health.py"
     ),

@@ -32,10 +32,10 @@ def make_memory(batch, levels=2, seed=0, cameras=4, slots=3, with_rig=True):
         noise(slots, 4, 4, dtype=torch.float64),
         torch.randint(0, 10**15, (batch, slots), generator=generator),
         torch.arange(batch),
-        torch.full((batch,), 7),
+        (7,) * batch,
         rig if with_rig else None,
         torch.randint(0, 6, (batch, *frames), generator=generator) if with_rig else None,
-        torch.tensor((64, 96)).repeat(batch, 1) if with_rig else None,
+        tuple((64 + row, 96) for row in range(batch)) if with_rig else None,
     )
 
 
@@ -53,7 +53,7 @@ def test_selecting_from_concatenated_memories_returns_each_stream(with_rig):
         assert torch.equal(back.rig.bev_from_cam, two.rig.bev_from_cam.flip(0))
         assert torch.equal(back.rig.camera_mask, two.rig.camera_mask.flip(0))
         assert torch.equal(back.camera_slots, two.camera_slots.flip(0))
-        assert torch.equal(back.padded_size, two.padded_size)
+        assert back.padded_size == two.padded_size[::-1]
     else:
         assert back.rig is None
 
@@ -62,10 +62,8 @@ def test_detach_cuts_the_gradient_and_to_moves_every_tensor():
     memory = make_memory(2)
     assert not any(f.requires_grad for f in memory.detach().features)
     moved = memory.to("meta")
-    devices = {
-        t.device.type for t in (*moved.frame_tensors(), moved.sequence_id, moved.fingerprint)
-    }
-    assert devices | {moved.padded_size.device.type} == {"meta"}
+    assert {t.device.type for t in (*moved.frame_tensors(), moved.sequence_id)} == {"meta"}
+    assert (moved.fingerprint, moved.padded_size) == (memory.fingerprint, memory.padded_size)
 
 
 def test_bytes_per_frame_equal_the_size_of_its_tensors():
@@ -90,8 +88,10 @@ def test_errors_name_levels_slots_and_sizes_that_differ():
         replace(memory, features=(torch.zeros(1, 3, 2),))
     with pytest.raises(ValueError, match="must be given together"):
         replace(memory, camera_slots=None)
-    with pytest.raises(ValueError, match=r"padded_size must have shape \(B=2, 2\)"):
-        replace(memory, padded_size=torch.zeros(3, 2))
+    with pytest.raises(ValueError, match=r"padded_size must hold one entry a stream \(2\); got 3"):
+        replace(memory, padded_size=((64, 96),) * 3)
+    with pytest.raises(ValueError, match=r"fingerprint must hold one entry a stream \(2\); got 1"):
+        replace(memory, fingerprint=(7,))
 
 
 def test_each_scene_has_its_own_reproducible_number():

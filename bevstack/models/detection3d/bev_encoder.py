@@ -114,7 +114,7 @@ class BEVEncoder(nn.Module):
         spatial_shapes = [(int(level.shape[-2]), int(level.shape[-1])) for level in pyramid]
         query = self.bev_embedding.expand(camera_slots.shape[0], -1, -1)
         pos = self.positional_encoding()
-        cell_centers = self.grid.cell_centers().to(query.device)
+        cell_centers = self.grid.cell_centers(device=query.device)
         for layer in self.layers:
             inputs = (query, pos, cell_centers, self.grid.shape, value, spatial_shapes, pairs)
             if self.activation_checkpointing and torch.is_grad_enabled():

@@ -64,7 +64,8 @@ class DetectionHead(nn.Module):
         """
         logits = self.class_branches[layer](state)
         raw = self.box_branches[layer](state).to(reference_points.dtype)  # (B, Q, 10)
-        refined = (raw[..., CENTER] + inverse_sigmoid(reference_points)).sigmoid()
+        shift = torch.stack([raw[..., part] for part in CENTER], -1)
+        refined = (shift + inverse_sigmoid(reference_points)).sigmoid()
         cx, cy, cz = self.grid.to_metres(refined).unbind(-1)
         head, tail = raw[..., 2:4], raw[..., 5:CODE_SIZE]
         codes = torch.cat((torch.stack((cx, cy), -1), head, cz[..., None], tail), -1)

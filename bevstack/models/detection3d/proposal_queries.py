@@ -9,7 +9,6 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from bevstack.models.detection3d.box_code import CENTER, CODE_SIZE, encode
 from bevstack.models.layers.logits import CLASS_PRIOR, inverse_sigmoid
@@ -85,13 +84,15 @@ class ProposalQueries(nn.Module):
         """
         assert self.num_classes is not None  # called only if queries start from boxes
         valid = proposals.valid[..., None]
-        code = torch.where(valid, encode(proposals.boxes).detach(), 0.0)
-        code[..., CENTER] = 0
+        code = encode(proposals.boxes).detach().masked_fill(~valid, 0.0)
+        for part in CENTER:
+            code[..., part].zero_()
         rise = inverse_sigmoid(proposals.scores.detach()) - math.log(
             CLASS_PRIOR / (1 - CLASS_PRIOR)
         )
-        one_hot = functional.one_hot(proposals.labels, self.num_classes)
-        return torch.where(valid, rise[..., None] * one_hot, 0.0), code
+        classes = torch.arange(self.num_classes, device=rise.device)
+        one_hot = proposals.labels[..., None] == classes
+        return (rise[..., None] * one_hot).masked_fill(~valid, 0.0), code
 
 
 def proposal_reference_points(
@@ -101,7 +102,7 @@ def proposal_reference_points(
 
     An empty row must not hold NaN: attention multiplies it by 0, and 0 * NaN is NaN.
     """
-    return torch.where(proposals.valid[..., None], proposals.reference_points.detach(), 0.5)
+    return proposals.reference_points.detach().masked_fill(~proposals.valid[..., None], 0.5)
 
 
 def sine_embedding(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from bevstack.geometry import constant
 from bevstack.models.detection3d.visible_pairs import VisiblePairs
 from bevstack.models.layers.deformable_attention import (
     float32_linear,
@@ -88,7 +89,8 @@ class SpatialCrossAttention(nn.Module):
         samples = (self.num_heads, self.num_levels, self.cross_points)
         offsets = float32_linear(self.sampling_offsets, query)
         offsets = torch.unflatten(offsets, -1, (*samples, 2))  # (M, H, L, P, 2)
-        widths_heights = offsets.new_tensor([(width, height) for height, width in spatial_shapes])
+        sides = [side for height, width in spatial_shapes for side in (width, height)]
+        widths_heights = constant(offsets, sides).view(-1, 2)  # (L, 2)
         repeats = self.cross_points // self.num_heights
         anchors = pairs.anchors.to(offsets.dtype).repeat(1, repeats, 1)  # (M, P, 2): p mod Z
         locations = anchors[:, None, None] + offsets / widths_heights[:, None]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from bevstack.geometry import constant
 from bevstack.models.layers.deformable_attention import (
     float32_linear,
     init_projection,
@@ -69,7 +70,7 @@ class TemporalSelfAttention(nn.Module):
         weights = logits.unflatten(-1, queues).softmax(-1) / self.self_queues
         # (B, Q, H, 1, U * P, 2)
         offsets = torch.unflatten(offsets, -1, (self.num_heads, 1, -1, 2))
-        cells = offsets.new_tensor(grid_shape[::-1])
+        cells = constant(offsets, grid_shape[::-1])
         locations = reference_points[:, None, None, None].to(offsets.dtype) + offsets / cells
         value = self.value_proj(query).unflatten(-1, (self.num_heads, -1))
         sampled = ms_deform_attn(value, [grid_shape], locations, weights.flatten(-2).unsqueeze(-2))

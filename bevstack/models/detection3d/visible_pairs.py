@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bevstack.geometry import BEVGrid, CameraRig
+from bevstack.geometry import BEVGrid, CameraRig, constant
+from bevstack.models.layers.sizes import Sizes
 from bevstack.shapes import expect_shape
 
 OUTSIDE = -16.0  # image widths: coordinate of the anchors of padding rows
@@ -39,6 +40,7 @@ def find_visible_pairs(
     num_heights: int,
     padded_size: tuple[int, int],  # (H, W) pixels of the images the features cover
     capacity_step: int = 1,
+    sizes: Sizes | None = None,
 ) -> VisiblePairs:
     """Project every pillar into every camera (BEVFormer, arXiv 2203.17270, section 3.3).
 
@@ -47,35 +49,50 @@ def find_visible_pairs(
     has its own rig. Computed in float64 up to the last division. Anchors of mirrored images are
     mirrored back, x' = 1 - x over the padded image, as the encoder mirrors their features back.
 
-    The number of pairs depends on the data, so on a GPU this waits for the device: call it outside
-    a compiled graph. M is the number of pairs rounded up to a multiple of ``capacity_step``, so
-    that code compiled for one M serves many frames and rigs. No pair is dropped.
+    The number of pairs depends on the data. Without bounds in ``sizes`` the host waits for it: M is
+    the number of pairs rounded up to a multiple of ``capacity_step``, so that code compiled for one
+    M serves many frames and rigs, and no pair is dropped. With bounds M is the bound times B.
 
     Raises:
         ValueError: the rig's leading axes are not (B,), or ``capacity_step`` is below 1.
     """
     if capacity_step < 1:
         raise ValueError(f"capacity_step must be positive; got {capacity_step}")
-    sizes = expect_shape("rig.camera_mask", rig.camera_mask, ("B", "N"))
-    anchors = grid.pillar_points(num_heights, torch.float64).to(rig.intrinsics.device)  # (Q, Z, 3)
-    cells = anchors.shape[0]
+    sizes = Sizes() if sizes is None else sizes
+    shape = expect_shape("rig.camera_mask", rig.camera_mask, ("B", "N"))
+    anchors = grid.pillar_points(num_heights, torch.float64, device=rig.intrinsics.device)
+    cells = anchors.shape[0]  # anchors (Q, Z, 3)
     uv_px, depth_m = rig.project(grid.to_metres(anchors).flatten(0, 1))  # (B, N, Q * Z, ...)
     axes = (cells, num_heights)
     visible = torch.unflatten(rig.visible(uv_px, depth_m), -1, axes)  # (B, N, Q, Z)
     height, width = padded_size
-    uv = torch.unflatten(uv_px / uv_px.new_tensor((width, height)), 2, axes)  # (B, N, Q, Z, 2)
+    uv = torch.unflatten(uv_px / constant(uv_px, (width, height)), 2, axes)  # (B, N, Q, Z, 2)
     cell_visible = visible.any(-1)  # (B, N, Q)
-    sample, camera, cell = cell_visible.nonzero(as_tuple=True)  # (M,) each
+    rows = _visible_rows(cell_visible, sizes, capacity_step)  # (M, 3)
+    missing = rows[:, 0] < 0
+    sample, camera, cell = rows.clamp(min=0).unbind(-1)  # (M,) each
     x, y = uv[sample, camera, cell].unbind(-1)  # (M, Z) each
     x = torch.where(rig.mirrored[sample, camera, None], 1 - x, x)
-    padding = -sample.shape[0] % capacity_step
+    inside = torch.stack((x, y), -1).to(torch.float32)
     return VisiblePairs(
-        camera=functional.pad(sample * sizes["N"] + camera, (0, padding)),
-        query=functional.pad(sample * cells + cell, (0, padding), value=sizes["B"] * cells),
-        anchors=functional.pad(
-            torch.stack((x, y), -1).to(torch.float32),
-            (0, 0, 0, 0, 0, padding),
-            value=OUTSIDE,
-        ),
+        camera=(sample * shape["N"] + camera).masked_fill(missing, 0),
+        query=(sample * cells + cell).masked_fill(missing, shape["B"] * cells),
+        anchors=inside.masked_fill(missing[:, None, None], OUTSIDE),
         num_cameras=cell_visible.sum(1),
     )
+
+
+def _visible_rows(
+    cell_visible: Tensor,  # (B, N, Q) bool
+    sizes: Sizes,
+    capacity_step: int,
+) -> Tensor:  # (M, 3) int64
+    """Return sample, camera and cell of every visible pair, and -1 in padding rows."""
+    samples = cell_visible.shape[0]
+    if sizes.bounds is not None:
+        most = cell_visible.flatten(1).sum(1).amax() if samples else cell_visible.sum()
+        capacity = sizes.choose("pairs", most) * samples
+        return torch.nonzero_static(cell_visible, size=capacity, fill_value=-1)
+    rows = cell_visible.nonzero()
+    sizes.note("pairs", cell_visible.flatten(1).sum(1).amax() if samples else rows.sum())
+    return functional.pad(rows, (0, 0, 0, -rows.shape[0] % capacity_step), value=-1)

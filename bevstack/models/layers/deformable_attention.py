@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bevstack.geometry import constant
 from bevstack.ops import ms_deform_attn
 
 
@@ -96,9 +97,8 @@ class DeformableAttention(nn.Module):
         heads = (self.num_heads, 1, self.num_points)  # one level
         offsets = torch.unflatten(float32_linear(self.sampling_offsets, query), -1, (*heads, 2))
         weights = self.attention_weights(query).unflatten(-1, heads).softmax(-1)
-        locations = reference_points[:, :, None, None, None] + offsets / offsets.new_tensor(
-            (columns, rows)
-        )
+        cells = constant(offsets, (columns, rows))
+        locations = reference_points[:, :, None, None, None] + offsets / cells
         value = self.value_proj(value).unflatten(-1, (self.num_heads, -1))
         sampled = ms_deform_attn(value, [map_shape], locations, weights)
         output: Tensor = self.output_proj(sampled)

@@ -10,10 +10,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from bevstack.models.layers.sizes import Sizes
+
 
 def mirror_back(
     levels: Sequence[Tensor],  # L x (..., C, H_l, W_l)
     mirrored: Tensor,  # (...) bool, True where the network's image is mirrored
+    sizes: Sizes | None = None,
 ) -> tuple[Tensor, ...]:  # L x (..., C, H_l, W_l)
     """Return the features in the order of the unmirrored images, left to right.
 
@@ -21,7 +24,8 @@ def mirror_back(
     Column j of a map of width W_l becomes column W_l - 1 - j, padding included. Without a mirrored
     image, the maps are returned as they are.
     """
-    if not bool(mirrored.any()):
+    sizes = Sizes() if sizes is None else sizes
+    if not sizes.choose("mirrored", mirrored.sum()):
         return tuple(levels)
     chosen = mirrored[..., None, None, None]
     return tuple(torch.where(chosen, level.flip(-1), level) for level in levels)

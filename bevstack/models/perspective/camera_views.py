@@ -14,6 +14,7 @@ from torch import Tensor
 from bevstack.config import PerspectiveConfig
 from bevstack.geometry import CameraRig
 from bevstack.models.layers.mirroring import mirror_back
+from bevstack.models.layers.sizes import Sizes
 from bevstack.models.perspective.head import (
     PerspectiveHead,
     PerspectiveOutput,
@@ -67,23 +68,27 @@ def run_perspective_head(
     pyramid: Sequence[Tensor],  # L x (B, N, C, H_l, W_l)
     rig: CameraRig,  # leading axes (B,)
     *,
-    wanted: Tensor,  # (B, N) bool, True for images to run the head on
+    wanted: Tensor | None,  # (B, N) bool, True for images to run the head on; None: all
     padded_width: int,  # pixels of the images the features cover
+    sizes: Sizes | None = None,
 ) -> PerspectiveViews:
     """Run the perspective head on the wanted images, with mirroring undone; there may be none.
 
     Raises:
         ValueError: ``wanted`` is not (B, N), or the pyramid does not fit the head.
     """
-    sizes = expect_shape("rig.camera_mask", rig.camera_mask, ("B", "N"))
-    expect_shape("wanted", wanted, ("B", "N"), sizes)
-    (image,) = wanted.flatten().nonzero(as_tuple=True)  # (I,)
+    shape = expect_shape("rig.camera_mask", rig.camera_mask, ("B", "N"))
+    if wanted is None:
+        image = torch.arange(shape["B"] * shape["N"], device=rig.camera_mask.device)
+    else:
+        expect_shape("wanted", wanted, ("B", "N"), shape)
+        (image,) = wanted.flatten().nonzero(as_tuple=True)  # (I,)
     intrinsics = rig.intrinsics.flatten(0, 1)[image]
     mirrored = rig.mirrored.flatten()[image]
     unmirrored = intrinsics.clone()
     unmirrored[:, 0] = padded_width * intrinsics[:, 2] - intrinsics[:, 0]
     intrinsics = torch.where(mirrored[:, None, None], unmirrored, intrinsics)
-    levels = mirror_back([level.flatten(0, 1)[image] for level in pyramid], mirrored)
+    levels = mirror_back([level.flatten(0, 1)[image] for level in pyramid], mirrored, sizes)
     ground = _ground(head.config, levels, intrinsics, rig.bev_from_cam.flatten(0, 1)[image])
     return PerspectiveViews(
         output=head(levels, ground),
@@ -103,7 +108,7 @@ def _ground(
     """Return the inverse depth of the ground at all locations; None for a head without ground."""
     if config.changes.ground_z_m is None:
         return None
-    cam_from_image = torch.linalg.inv(intrinsics)
+    cam_from_image = torch.linalg.inv_ex(intrinsics).inverse  # inv waits to check for errors
     ground = []
     for level, stride in zip(levels, config.strides, strict=True):
         shape = (int(level.shape[-2]), int(level.shape[-1]))

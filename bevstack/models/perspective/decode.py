@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from bevstack.config.perspective import QUATERNION, YAW, PerspectiveConfig
-from bevstack.geometry import quaternion_from_rotation
+from bevstack.geometry import constant, quaternion_from_rotation
 from bevstack.models.layers.nms import keep_best
 from bevstack.models.layers.ranking import best_first
+from bevstack.models.layers.sizes import Sizes
 from bevstack.models.perspective.head import PerspectiveOutput
 from bevstack.shapes import expect_shape
 from bevstack.types.perspective import CameraBoxes, pixel_rays
@@ -55,7 +56,7 @@ def invert_intrinsics(
         ValueError: ``intrinsics`` is not (..., 3, 3).
     """
     expect_shape("intrinsics", intrinsics, ("...", 3, 3))
-    cam_from_image: Tensor = torch.linalg.inv(intrinsics.double())
+    cam_from_image: Tensor = torch.linalg.inv_ex(intrinsics.double()).inverse  # inv would wait
     return cam_from_image.float()
 
 
@@ -71,7 +72,7 @@ def egocentric_from_allocentric(
     """
     z = functional.normalize(ray, dim=-1)
     down = torch.zeros_like(z)
-    down[..., 1] = 1
+    down[..., 1].fill_(1)
     y = functional.normalize(down - z[..., 1:2] * z, dim=-1)
     x = torch.linalg.cross(y, z)
     cam_from_ray = quaternion_from_rotation(torch.stack((x, y, z), -1))
@@ -90,7 +91,7 @@ def egocentric_from_yaw(
     half = (yaw_rad + torch.atan2(ray[..., 0], ray[..., 2])) / 2
     zero = torch.zeros_like(half)
     about_down = torch.stack((half.cos(), zero, half.sin(), zero), -1)
-    ahead = half.new_tensor((0.5, 0.5, -0.5, 0.5))  # x forward, y left, z up to z, -x, -y
+    ahead = constant(half, (0.5, 0.5, -0.5, 0.5))  # x forward, y left, z up to z, -x, -y
     return _product(about_down, ahead.expand_as(about_down))
 
 
@@ -112,11 +113,13 @@ def decode_boxes(
     scale = config.focal_factor_px * torch.linalg.vector_norm(focal, dim=-1)
     depth = raw.depth / scale if config.changes.ground_z_m is None else raw.depth
     near, far = config.depth_range_m
-    canonical = raw.size.new_tensor(config.canonical_size_m)[labels]  # (..., 3)
+    sizes_m = [size for sizes in config.canonical_size_m for size in sizes]
+    canonical = constant(raw.size, sizes_m).view(-1, 3)[labels]  # (..., 3)
     code = raw.quaternion
     code = code if config.changes.attitude == QUATERNION else code[..., :2]
     undefined = (code == 0).all(-1, keepdim=True)
-    code = torch.where(undefined, torch.eye(1, code.shape[-1]).to(code)[0], code)
+    no_rotation = torch.eye(1, code.shape[-1], dtype=code.dtype, device=code.device)[0]
+    code = torch.where(undefined, no_rotation, code)
     ray = pixel_rays(center, cam_from_image)
     if config.changes.attitude == YAW:
         attitude = egocentric_from_yaw(torch.atan2(code[..., 1], code[..., 0]), ray)
@@ -151,6 +154,9 @@ def detect(
     output: PerspectiveOutput,
     intrinsics: Tensor,  # (I, 3, 3) pixels, of the images that ``output`` refers to
     config: PerspectiveConfig,
+    sizes: Sizes | None = None,
+    *,
+    max_detections: int | None = None,  # None: the configured number
 ) -> PerspectiveDetections:
     """Return the best boxes of every image after non-maximum suppression within each class.
 
@@ -182,7 +188,8 @@ def detect(
         labels=label,
         valid=valid,
         iou=config.nms_iou,
-        count=config.max_detections,
+        count=config.max_detections if max_detections is None else max_detections,
+        sizes=sizes,
     )  # (I, D), -1 where there is none
     valid_rows, index = index >= 0, index.clamp(min=0)
     at = (image[:, : index.shape[1]], location.gather(1, index), label.gather(1, index))

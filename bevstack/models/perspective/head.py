@@ -55,9 +55,9 @@ class PerspectiveOutput:
     @property
     def levels(self) -> Tensor:  # (P,) int64
         """Return the level of every location."""
-        counts = torch.tensor(self.level_sizes, device=self.locations_px.device)
-        return torch.arange(len(counts), device=counts.device).repeat_interleave(
-            counts, output_size=self.locations_px.shape[0]
+        device = self.locations_px.device
+        return torch.cat(
+            [torch.full((n,), level, device=device) for level, n in enumerate(self.level_sizes)]
         )
 
 

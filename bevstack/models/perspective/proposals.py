@@ -6,15 +6,16 @@ perspective head ran on, D detections an image, P proposals a sample.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from bevstack.config import PerspectiveConfig, ProposalConfig
-from bevstack.geometry import BEVGrid, CameraRig, transform_points
+from bevstack.geometry import BEVGrid, CameraRig, constant, transform_points
 from bevstack.models.layers.nms import suppress_in_bev
+from bevstack.models.layers.sizes import Sizes
 from bevstack.models.perspective.camera_views import PerspectiveViews
 from bevstack.models.perspective.decode import PerspectiveDetections, detect
 from bevstack.shapes import expect_shape
@@ -52,6 +53,7 @@ def find_proposals(
     perspective: PerspectiveConfig,
     config: ProposalConfig,
     bev_augmentation: Tensor | None = None,  # (B, 3, 3), augmented_bev_from_bev
+    sizes: Sizes | None = None,
 ) -> Proposals:
     """Return the best boxes of all cameras of each sample as proposals, without gradient.
 
@@ -70,13 +72,18 @@ def find_proposals(
     Raises:
         ValueError: shapes that do not agree.
     """
-    sizes = expect_shape("rig.camera_mask", rig.camera_mask, ("B", "N"))
+    shape = expect_shape("rig.camera_mask", rig.camera_mask, ("B", "N"))
     expect_shape("views.image", views.image, (views.output.logits.shape[0],))
     if bev_augmentation is not None:
-        expect_shape("bev_augmentation", bev_augmentation, ("B", 3, 3), sizes)
-        bev_augmentation = bev_augmentation[views.image // sizes["N"]]
-    per_view = replace(perspective, max_detections=config.max_per_view)
-    detections = detect(views.output, views.intrinsics, per_view)
+        expect_shape("bev_augmentation", bev_augmentation, ("B", 3, 3), shape)
+        bev_augmentation = bev_augmentation[views.image // shape["N"]]
+    detections = detect(
+        views.output,
+        views.intrinsics,
+        perspective,
+        sizes,
+        max_detections=config.max_per_view,
+    )
     bev_from_cam = rig.bev_from_cam.flatten(0, 1)[views.image]
     boxes = _boxes_in_bev(detections, bev_from_cam, bev_augmentation)
     valid = detections.valid & (detections.scores >= config.score_threshold)
@@ -84,12 +91,12 @@ def find_proposals(
     valid = valid & boxes.isfinite().all(-1) & grid.contains(boxes)
 
     def by_sample(rows: Tensor) -> Tensor:  # (I, D, ...) to (B, N * D, ...)
-        cameras = rows.new_zeros(sizes["B"] * sizes["N"], *rows.shape[1:])
+        cameras = rows.new_zeros(shape["B"] * shape["N"], *rows.shape[1:])
         cameras[views.image] = rows
-        return torch.unflatten(cameras, 0, (sizes["B"], sizes["N"])).flatten(1, 2)
+        return torch.unflatten(cameras, 0, (shape["B"], shape["N"])).flatten(1, 2)
 
     parts = (boxes, detections.labels, detections.scores, valid)
-    return _select(*(by_sample(part) for part in parts), grid=grid, config=config)
+    return _select(*(by_sample(part) for part in parts), grid=grid, config=config, sizes=sizes)
 
 
 def _boxes_in_bev(
@@ -102,7 +109,7 @@ def _boxes_in_bev(
     The velocity has the predicted speed and the direction of the heading.
     """
     center = transform_points(bev_from_cam, detections.boxes.centers().double())
-    heading = rotate(detections.boxes.quaternion.double(), center.new_tensor((1.0, 0.0, 0.0)))
+    heading = rotate(detections.boxes.quaternion.double(), constant(center, (1.0, 0.0, 0.0)))
     heading = heading @ bev_from_cam[:, :3, :3].transpose(1, 2)
     size = detections.boxes.size_m.double()
     if augmentation is not None:
@@ -122,6 +129,7 @@ def _select(
     *,
     grid: BEVGrid,
     config: ProposalConfig,
+    sizes: Sizes | None,
 ) -> Proposals:
     """Sort boxes by score, suppress, and cut or pad them to ``config.max_proposals`` rows."""
 
@@ -132,8 +140,8 @@ def _select(
 
     index = scores.masked_fill(~valid, -1.0).argsort(dim=1, descending=True, stable=True)
     boxes, labels, scores, valid = reorder(index)
-    footprints = boxes[..., (0, 1, 3, 4, 6)]
-    valid = suppress_in_bev(footprints, labels, valid=valid, iou=config.bev_nms_iou)
+    footprints = torch.cat((boxes[..., :2], boxes[..., 3:5], boxes[..., 6:7]), -1)
+    valid = suppress_in_bev(footprints, labels, valid=valid, iou=config.bev_nms_iou, sizes=sizes)
     if config.max_per_class is not None:
         valid = _first_of_each_class(valid, labels, config.max_per_class)
     index = (~valid).to(torch.uint8).argsort(dim=1, stable=True)[:, : config.max_proposals]
@@ -141,9 +149,9 @@ def _select(
     boxes, labels, scores, valid = (
         functional.pad(part, (0, 0) * (part.dim() - 2) + (0, missing)) for part in reorder(index)
     )
-    boxes = torch.where(valid[..., None], boxes, 0.0)
+    boxes = boxes.masked_fill(~valid[..., None], 0.0)
     center, size, yaw, velocity = torch.split(boxes, [3, 3, 1, 2], -1)
-    reference_points = torch.where(valid[..., None], grid.to_normalised(center), 0.5)
+    reference_points = grid.to_normalised(center).masked_fill(~valid[..., None], 0.5)
     return Proposals(
         reference_points=reference_points.clamp(0, 1),  # z may lie outside the grid's range
         valid=valid,

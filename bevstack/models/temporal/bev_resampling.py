@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bevstack.geometry import BEVGrid, invert_se3
+from bevstack.geometry import BEVGrid, constant, invert_se3
 from bevstack.shapes import expect_shape
 
 
@@ -62,9 +62,9 @@ def resample_bev(
 
 def _cells(grid: BEVGrid, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Return cell centres (Q, 2), low corner (2,) and extent (2,), in metres, float64."""
-    low = torch.tensor(grid.low_m[:2], dtype=torch.float64, device=device)
-    extent = torch.tensor(grid.extent_m[:2], dtype=torch.float64, device=device)
-    return grid.cell_centers(torch.float64).to(device) * extent + low, low, extent
+    cells = grid.cell_centers(torch.float64, device=device)
+    low, extent = constant(cells, grid.low_m[:2]), constant(cells, grid.extent_m[:2])
+    return cells * extent + low, low, extent
 
 
 def _sample(
@@ -103,7 +103,7 @@ def align_history(
         expect_shape("bev_augmentation", bev_augmentation, ("B", 3, 3), sizes)
         current_from_augmented = torch.zeros_like(old_from_new[:, 0])
         current_from_augmented[:, :3, :3] = torch.linalg.inv(bev_augmentation.to(old_from_new))
-        current_from_augmented[:, 3, 3] = 1.0
+        current_from_augmented[:, 3, 3].fill_(1.0)
         old_from_new = old_from_new @ current_from_augmented[:, None]
     warped = warp_bev(maps.flatten(0, 1), old_from_new.flatten(0, 1), grid)
     return torch.unflatten(warped, 0, maps.shape[:2])

@@ -35,7 +35,8 @@ def source_slots(
     if not 0 <= current < frames:
         raise ValueError(f"current must be one of the {frames} slots, from 0; got {current}")
     slots = torch.arange(frames, device=valid.device)
-    existing = torch.where(valid, slots, current)  # (B, T), the current slot for missing ones
+    # (B, T), the current slot for missing ones
+    existing = slots.expand_as(valid).masked_fill(~valid, current)
     # For older slots, the nearest existing one is the minimum from there to the current slot.
     older = existing[:, : current + 1].flip(1).cummin(1).values.flip(1)
     newer = existing[:, current:].cummax(1).values

@@ -12,18 +12,20 @@ import torch
 from torch import Tensor
 
 from bevstack.config.temporal import TemporalConfig
-from bevstack.geometry import BEVGrid, CameraRig, invert_se3
+from bevstack.geometry import BEVGrid, CameraRig, constant, invert_se3
+from bevstack.models.layers.sizes import Sizes
 from bevstack.models.temporal.bev_resampling import align_history, resample_bev
 from bevstack.models.temporal.fusion import TemporalFusion
 from bevstack.models.temporal.memory_update import advance_memory, start_memory
 from bevstack.models.temporal.past_frames import (
     FramePoses,
     PastFrames,
+    choose_frames,
     encode_in_passes,
     image_size,
 )
 from bevstack.models.temporal.reset_rules import StreamCheck, check_clip, check_stream
-from bevstack.types import Batch, BEVMemory, Reset, sequence_ids
+from bevstack.types import Batch, BEVMemory, Reset
 
 # The function that the model gives to its history: from images (F, N, 3, H, W), or from their
 # pyramid L x (F, N, C, H_l, W_l) as a memory holds it, with rig (F,) and camera slots (F, N), to
@@ -41,7 +43,7 @@ class History:
 
     In clips, future frames are handled in the same way. History has neither weights nor state. The
     model calls it without gradient and in evaluation mode, and gives it one function that encodes
-    frames. Missing frames cost nothing.
+    frames. Missing frames cost nothing, except with bounds of sizes, which let all frames run.
 
     Args:
         config: the temporal section of the configuration.
@@ -108,16 +110,16 @@ class History:
             raise ValueError(
                 f"memory must hold one stream a sample, {batch.batch_size}; got {memory.batch_size}"
             )
-        fingerprints = set(memory.fingerprint.tolist()) | {self.fingerprint}
+        fingerprints = {*memory.fingerprint, self.fingerprint}
         if len(fingerprints) > 1 or memory.num_slots != self.num_slots:
             raise ValueError(
                 f"memory must be of this model, fingerprint {self.fingerprint} and "
                 f"{self.num_slots} slots; got one of another model, fingerprints "
-                f"{memory.fingerprint.tolist()} and {memory.num_slots} slots: {remedy}"
+                f"{list(memory.fingerprint)} and {memory.num_slots} slots: {remedy}"
             )
         if memory.rig is None or memory.padded_size is None:
             return  # BEV maps: they fit any rig
-        stored = {(memory.rig.num_cameras, *size) for size in memory.padded_size.tolist()}
+        stored = {(memory.rig.num_cameras, *size) for size in memory.padded_size}
         wanted = (int(batch.images.shape[2]), *image_size(batch))
         if stored - {wanted}:
             raise ValueError(
@@ -132,16 +134,17 @@ class History:
         memory: BEVMemory | None,
         *,
         frames_per_pass: int,  # frames to encode in one call
+        sizes: Sizes,
     ) -> PastFrames:
         """Return the maps of a clip's past frames; for a batch of one frame, those in memory."""
         if batch.images.shape[1] > 1:
-            return self._from_clip(encode, batch, frames_per_pass)
+            return self._from_clip(encode, batch, frames_per_pass, sizes)
         if memory is not None:
-            return self._from_memory(encode, batch, memory, frames_per_pass)
-        valid = self._offsets(batch.images.device).eq(0).expand(batch.batch_size, -1)
+            return self._from_memory(encode, batch, memory, frames_per_pass, sizes)
+        valid = self._offsets(batch.timestamp_us).eq(0).expand(batch.batch_size, -1)
         resets = torch.full_like(batch.timestamp_us[:, 0], Reset.START)
-        row, slot = (valid & False).nonzero(as_tuple=True)  # F = 0
-        return PastFrames(valid, resets, row, slot, None, None)
+        none = resets[:0]  # F = 0
+        return PastFrames(valid, resets, none, none, None, None)
 
     def is_stream_step(self, batch: Batch) -> bool:
         """Return True if the batch is a step of streams: one frame, and no future frames used."""
@@ -155,16 +158,19 @@ class History:
         *,
         levels: Sequence[Tensor],  # L x (B, N, C, H_l, W_l), those the BEV encoder uses
         bev: Tensor,  # (B, C, Y, X), not augmented
+        sizes: Sizes | None = None,
     ) -> BEVMemory:
         """Return the memory for the next step."""
         newest = self._current_frame(batch, levels, bev)
         if memory is None or check is None:
             return start_memory(newest, self.num_slots)
-        return advance_memory(memory, newest, check, self.config)
+        return advance_memory(memory, newest, check, self.config, sizes)
 
-    def _from_clip(self, encode: Encode, batch: Batch, frames_per_pass: int) -> PastFrames:
+    def _from_clip(
+        self, encode: Encode, batch: Batch, frames_per_pass: int, sizes: Sizes
+    ) -> PastFrames:
         usable, resets = check_clip(batch, self.config, self.frames)
-        row, slot = (usable & self._offsets(usable.device).ne(0)).nonzero(as_tuple=True)
+        row, slot = choose_frames(usable, self.fusion.current, sizes)
         world_from_current = batch.world_from_bev[:, self.fusion.current]
         warp = self.config.alignment == "warp"
 
@@ -180,11 +186,16 @@ class History:
         return PastFrames(usable, resets, row, slot, maps, None)
 
     def _from_memory(
-        self, encode: Encode, batch: Batch, memory: BEVMemory, frames_per_pass: int
+        self,
+        encode: Encode,
+        batch: Batch,
+        memory: BEVMemory,
+        frames_per_pass: int,
+        sizes: Sizes,
     ) -> PastFrames:
         check = check_stream(memory, batch, self.config)
         memory_slot, exists = self._memory_slots(memory, check)
-        row, slot = exists.nonzero(as_tuple=True)
+        row, slot = choose_frames(exists, self.fusion.current, sizes)
 
         def encode_aligned(row: Tensor, slot: Tensor) -> Tensor:  # (F, C, Y, X)
             index = (row, memory_slot[row, slot])
@@ -198,12 +209,12 @@ class History:
             return self._resample(bev, poses, batch.bev_augmentation)
 
         maps = encode_in_passes(encode_aligned, row, slot, frames_per_pass)
-        valid = exists | self._offsets(exists.device).eq(0)
+        valid = exists | self._offsets(memory_slot).eq(0)
         return PastFrames(valid, check.resets, row, slot, maps, check)
 
     def _memory_slots(self, memory: BEVMemory, check: StreamCheck) -> tuple[Tensor, Tensor]:
         """Return the memory slot of each offset (B, T), and True if it holds a frame (B, T)."""
-        offsets = self._offsets(check.steps.device)
+        offsets = self._offsets(check.steps)
         last = memory.num_slots - 1
         source = last + offsets + check.steps[:, None]
         exists = (source <= last) & (check.resets == Reset.NONE)[:, None] & (offsets < 0)
@@ -228,19 +239,18 @@ class History:
 
     def _current_frame(self, batch: Batch, levels: Sequence[Tensor], bev: Tensor) -> BEVMemory:
         """Return the current frame as a memory of one slot."""
-        device = batch.images.device
         frame = (
             torch.ones_like(batch.frame_valid),
             batch.world_from_bev,
             batch.timestamp_us,
-            sequence_ids(batch.scene_tokens).to(device),
-            torch.full((batch.batch_size,), self.fingerprint, device=device),
+            batch.sequence_id,
+            (self.fingerprint,) * batch.batch_size,
         )
         if self.config.alignment == "warp":
             return BEVMemory((bev.detach()[:, None],), *frame)
         features = tuple(level.detach()[:, None] for level in levels)
-        size = torch.tensor(image_size(batch), device=device).expand(batch.batch_size, 2)
-        return BEVMemory(features, *frame, batch.rig, batch.camera_slots[:, None], size)
+        sizes = (image_size(batch),) * batch.batch_size
+        return BEVMemory(features, *frame, batch.rig, batch.camera_slots[:, None], sizes)
 
-    def _offsets(self, device: torch.device) -> Tensor:  # (T,)
-        return torch.tensor(self.frames, device=device)
+    def _offsets(self, like: Tensor) -> Tensor:  # (T,) int64
+        return constant(like, self.frames)

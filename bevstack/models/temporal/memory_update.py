@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bevstack.config.temporal import TemporalConfig
+from bevstack.models.layers.sizes import Sizes
 from bevstack.models.temporal.reset_rules import StreamCheck, step_us
 from bevstack.types import BEVMemory, Reset
 
@@ -31,6 +32,7 @@ def advance_memory(
     newest: BEVMemory,  # S = 1, the current frame
     check: StreamCheck,
     config: TemporalConfig,
+    sizes: Sizes | None = None,
 ) -> BEVMemory:
     """Return the memory after a frame, updated row by row.
 
@@ -40,12 +42,13 @@ def advance_memory(
     discarded otherwise. So a stream of 10 Hz has a history of 2 Hz. After a reset only the new
     frame remains.
 
-    Costs a copy of the features, unless the new frame is discarded in every row.
+    Costs a copy of the features. Without bounds in ``sizes`` there is none if the new frame is
+    discarded in every row.
     """
     slots = torch.arange(memory.num_slots, device=check.steps.device)
-    shift = torch.where(check.resets == Reset.NONE, check.steps, memory.num_slots)
+    shift = check.steps.masked_fill(check.resets != Reset.NONE, memory.num_slots)
     stored = (shift > 0) | _closer_to_interval(memory, newest, config)
-    if not bool(stored.any()):
+    if (sizes is None or sizes.bounds is None) and not bool(stored.any()):
         return memory
     source = slots + shift[:, None]  # (B, S)
     exists = source < memory.num_slots
@@ -61,10 +64,9 @@ def _with_newest(
     newest: BEVMemory,
     stored: Tensor,  # (B,) bool, rows that take the new frame
 ) -> BEVMemory:
-    (rows,) = stored.nonzero(as_tuple=True)
-    chosen = newest.select(rows)
-    for old, new in zip(shifted.frame_tensors(), chosen.frame_tensors(), strict=True):
-        old[rows, -1] = new[:, 0].to(old.dtype)
+    for old, new in zip(shifted.frame_tensors(), newest.frame_tensors(), strict=True):
+        chosen = stored.view(-1, *(1 for _ in old.shape[2:]))
+        old[:, -1] = torch.where(chosen, new[:, 0].to(old.dtype), old[:, -1])
     return replace(
         shifted,
         sequence_id=newest.sequence_id,

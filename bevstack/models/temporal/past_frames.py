@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from bevstack.geometry import invert_se3
+from bevstack.models.layers.sizes import Sizes
 from bevstack.models.temporal.reset_rules import StreamCheck
 from bevstack.types import Batch
 
@@ -87,6 +88,25 @@ def blacken_lost(
 ) -> Tensor:  # (B, N, 3, H, W)
     """Return the images with those of lost cameras set to zero, even where they were NaN."""
     return images.masked_fill(~camera_mask[..., None, None, None], 0.0)
+
+
+def choose_frames(
+    exists: Tensor,  # (B, T) bool
+    current: int,  # slot of the current frame
+    sizes: Sizes,
+) -> tuple[Tensor, Tensor]:  # (F,) int64 each
+    """Return row and slot of the existing past frames; with bounds, of all past frames."""
+    batch, frames = exists.shape
+    device = exists.device
+    if sizes.bounds is None:
+        past = exists & torch.arange(frames, device=device).ne(current)
+        row, slot = past.nonzero(as_tuple=True)
+        return row, slot
+    slots = torch.cat(
+        (torch.arange(current, device=device), torch.arange(current + 1, frames, device=device))
+    )
+    rows = torch.arange(batch, device=device)
+    return rows[:, None].expand(-1, len(slots)).flatten(), slots.repeat(batch)
 
 
 def encode_in_passes(

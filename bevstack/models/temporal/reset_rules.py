@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from bevstack.config.temporal import TemporalConfig
-from bevstack.types import Batch, BEVMemory, Reset, sequence_ids
+from bevstack.geometry import constant
+from bevstack.types import Batch, BEVMemory, Reset
 
 # Shorter times count as this much where a speed is computed: clocks jitter, and the pose of an
 # image that is sent twice may be estimated a second time.
@@ -54,13 +55,13 @@ def check_clip(batch: Batch, config: TemporalConfig, frames: Sequence[int]) -> C
         reasons = torch.full_like(resets, Reset.NONE)
         for slot in outwards:
             failure = _failure(batch, config, frames, last, slot)
-            failure = torch.where(usable[:, slot], failure, Reset.NONE)
+            failure = failure.masked_fill(~usable[:, slot], Reset.NONE)
             reasons = torch.where(reasons == Reset.NONE, failure, reasons)
             usable[:, slot] &= reasons == Reset.NONE
-            last = torch.where(usable[:, slot], slot, last)
+            last = last.masked_fill(usable[:, slot], slot)
         resets = torch.where(resets == Reset.NONE, reasons, resets)
     alone = usable.sum(1) == 1
-    return ClipCheck(usable, torch.where(alone & (resets == Reset.NONE), Reset.START, resets))
+    return ClipCheck(usable, resets.masked_fill(alone & (resets == Reset.NONE), Reset.START))
 
 
 def check_stream(
@@ -84,10 +85,10 @@ def check_stream(
         (Reset.GAP, steps >= memory.num_slots),
         (Reset.JUMP, jumps),
         (Reset.TIME, elapsed_us < 0),
-        (Reset.SCENE, sequence_ids(batch.scene_tokens).to(steps.device) != memory.sequence_id),
+        (Reset.SCENE, batch.sequence_id != memory.sequence_id),
         (Reset.START, ~memory.valid[:, -1]),
     ):
-        resets = torch.where(applies, reason, resets)
+        resets = resets.masked_fill(applies, reason)
     return StreamCheck(steps.clamp(min=0), resets)
 
 
@@ -104,15 +105,15 @@ def _failure(
     slot: int,
 ) -> Tensor:  # (B,) int64, codes of Reset
     rows = torch.arange(batch.batch_size, device=last.device)
-    offsets = torch.tensor(frames, device=last.device)
+    offsets = constant(last, frames)
     steps = offsets[last] - frames[slot]  # (B,) negative into the future
     elapsed_us = (batch.timestamp_us[rows, last] - batch.timestamp_us[:, slot]) * steps.sign()
     nominal_us = steps.abs() * step_us(config)
     seconds = torch.where(elapsed_us == 0, nominal_us, elapsed_us) / 1e6
     poses = batch.world_from_bev
     jumps = _jumps(poses[rows, last], poses[:, slot], seconds, config)
-    failure = torch.where(jumps, Reset.JUMP, torch.full_like(elapsed_us, Reset.NONE))
-    return torch.where(elapsed_us < 0, Reset.TIME, failure)
+    failure = torch.full_like(elapsed_us, Reset.NONE).masked_fill(jumps, Reset.JUMP)
+    return failure.masked_fill(elapsed_us < 0, Reset.TIME)
 
 
 def _jumps(

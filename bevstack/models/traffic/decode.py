@@ -44,7 +44,9 @@ def _best_of_image(
     rows = own.nonzero()[:, 0]
     rows = rows[scores[rows].argsort(descending=True, stable=True)]
     boxes, kinds = output.region.boxes_px[rows], output.regions.kind[rows]
-    return rows[suppress(boxes, kinds, iou=config.nms_iou)][: config.max_elements]
+    everything = torch.ones_like(kinds, dtype=torch.bool)[None]
+    kept = suppress(boxes[None], kinds[None], valid=everything, iou=config.nms_iou)[0]
+    return rows[kept][: config.max_elements]
 
 
 def _detections(

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from bevstack.models.layers import nms as perspective_nms
-from bevstack.models.layers.nms import keep_best, pairwise_iou, suppress
+from bevstack.models.layers.nms import image_iou, keep_best, suppress
+from bevstack.models.layers.sizes import Bounds, Sizes
 from tests.models.perspective.test_decode import naive_iou
 
 
@@ -30,7 +31,9 @@ def naive_greedy(boxes: Tensor, labels: Tensor, iou: float) -> list[bool]:
 def test_suppression_is_the_greedy_one(count: int, iou: float) -> None:
     boxes = some_boxes(count, seed=count)
     labels = torch.arange(count) % 3
-    assert suppress(boxes, labels, iou=iou).tolist() == naive_greedy(boxes, labels, iou)
+    valid = torch.ones(1, count, dtype=torch.bool)
+    got = suppress(boxes[None], labels[None], valid=valid, iou=iou)
+    assert got[0].tolist() == naive_greedy(boxes, labels, iou)
 
 
 def test_long_chains_settle_and_blocks_of_rows_change_nothing(monkeypatch) -> None:
@@ -38,18 +41,28 @@ def test_long_chains_settle_and_blocks_of_rows_change_nothing(monkeypatch) -> No
     left = torch.arange(41.0) * 4
     boxes = torch.stack((left, torch.zeros(41), left + 7, torch.ones(41)), -1)
     labels = torch.zeros(41, dtype=torch.int64)
-    monkeypatch.setattr(perspective_nms, "ROWS_AT_ONCE", 6)
-    assert suppress(boxes, labels, iou=0.2).tolist() == [i % 2 == 0 for i in range(41)]
+    monkeypatch.setattr(perspective_nms, "PAIRS_AT_ONCE", 6 * 41)
+    valid = torch.ones(1, 41, dtype=torch.bool)
+    sizes = Sizes()
+    got = suppress(boxes[None], labels[None], valid=valid, iou=0.2, sizes=sizes)
+    assert got[0].tolist() == [i % 2 == 0 for i in range(41)]
+    rounds = int(sizes.largest(boxes.device)[2])
+    for bound, settled in ((rounds, True), (rounds - 1, False)):
+        bounds = Bounds(pairs=0, candidates=41, rounds=bound, mirrored=0)
+        fixed = Sizes(bounds)
+        again = suppress(boxes[None], labels[None], valid=valid, iou=0.2, sizes=fixed)
+        assert bounds.holds(Bounds(*fixed.largest(boxes.device).tolist())) == settled
+        assert torch.equal(again, got) or not settled
 
 
 def test_overlap_equals_loops_and_boxes_without_area_overlap_nothing() -> None:
     first, second = some_boxes(7, seed=1), some_boxes(9, seed=2)
     second[0, 2] = second[0, 0]
     second[1, 2:] = second[1, :2]
-    got = pairwise_iou(first, second)
+    got = image_iou(first[:, None], second)
     wanted = [[naive_iou(a, b) for b in second.tolist()] for a in first.tolist()]
     torch.testing.assert_close(got, torch.tensor(wanted))
-    assert not pairwise_iou(second[1:2], second[1:2]).any()
+    assert not image_iou(second[1:2], second[1:2]).any()
 
 
 def test_the_best_by_rank_are_returned_in_the_order_of_scores() -> None:

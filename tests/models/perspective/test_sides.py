@@ -70,7 +70,9 @@ def test_boxes_with_sides_suppress_each_other_and_dead_ones_do_not() -> None:
     labels = torch.zeros(2, dtype=torch.int64)
     for sides, kept in ((0.0, [True, True]), (0.5, [True, False])):
         box = torch.tensor((8.0 - sides, 8 - sides, 8 + sides, 8 + sides))
-        assert suppress(torch.stack((box, box)), labels, iou=0.5).tolist() == kept
+        boxes = torch.stack((box, box))[None]
+        valid = torch.ones(1, 2, dtype=torch.bool)
+        assert suppress(boxes, labels[None], valid=valid, iou=0.5).tolist() == [kept]
 
 
 def test_our_own_configurations_cannot_die_and_published_ones_are_as_published() -> None:
