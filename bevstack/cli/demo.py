@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bevstack.cli.options import add_device, add_no_verify, rename_options
+from bevstack.cli.options import add_device, add_no_verify, add_precision, rename_options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -68,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="seed of the scene (default: %(default)s)",
     )
     add_device(parser)
+    add_precision(parser)
     rename_options(parser, {"--model": "--weights"})
     parser.add_argument(
         "--quick",
@@ -112,7 +113,8 @@ def _load(args: argparse.Namespace, console: Console) -> Detector:
             f"the packaged weights {WEIGHTS} must be installed; got none; train a model with "
             "`make train-demo` and use it with --weights out/train_demo/model.safetensors"
         )
-    detector = load(args.weights, choose_device(args.device), verify=args.verify)
+    device = choose_device(args.device)
+    detector = load(args.weights, device, verify=args.verify, precision=args.precision)
     parameters = sum(p.numel() for p in detector.model.parameters()) / 1e6
     frames = detector.config.frames
     history = f"history of {-frames[0]} frames" if frames[0] else "no history"

@@ -24,12 +24,13 @@ from typing import TYPE_CHECKING
 
 from bevstack.cli.dds_options import add_dds, ended_by_interrupt
 from bevstack.cli.make_bag import ROS1_DISTROS, ROS2_DISTROS, default_distro
-from bevstack.cli.options import add_device, add_no_verify
+from bevstack.cli.options import add_device, add_no_verify, add_precision
 
 if TYPE_CHECKING:
     from bevstack.export.messages.bag import Publication
     from bevstack.export.messages.status import Status
     from bevstack.export.messages.store import MessageStore
+    from bevstack.runtime.detector import Detector
     from bevstack.runtime.node.core import NodeCore
     from bevstack.runtime.node.parameters import Parameters
     from bevstack.runtime.ros.transport import Transport
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_no_verify(parser)
     add_device(parser)
+    add_precision(parser)
     parser.add_argument(
         "--params", type=Path, metavar="FILE", help="YAML file of parameters, as ROS 2 has them"
     )
@@ -108,8 +110,6 @@ def _replay(args: argparse.Namespace) -> int:
     from bevstack.export.messages.bag import check_bag_path, write_bag
     from bevstack.export.messages.bag_reader import BagReader
     from bevstack.export.messages.store import open_store
-    from bevstack.runtime.devices import choose_device
-    from bevstack.runtime.loading import load
     from bevstack.runtime.predict import check_writable
     from bevstack.runtime.ros.live_bag import LiveBag
     from bevstack.runtime.ros.replay import BagReplay
@@ -123,7 +123,7 @@ def _replay(args: argparse.Namespace) -> int:
         check_bag_path(args.out, store)
         check_writable(args.out)
     with BagReader(args.bag, store) as bag, ended_by_interrupt() as ended:
-        detector = load(args.weights, choose_device(args.device), verify=args.verify)
+        detector = _load_detector(args)
         times = not args.sync  # else the same bag gives the same bytes
         parts = make_node(detector, parameters, store, model=str(args.weights), times=times)
         if args.sync:
@@ -141,6 +141,14 @@ def _replay(args: argparse.Namespace) -> int:
     return 0
 
 
+def _load_detector(args: argparse.Namespace) -> Detector:
+    from bevstack.runtime.devices import choose_device
+    from bevstack.runtime.loading import load
+
+    device = choose_device(args.device)
+    return load(args.weights, device, verify=args.verify, precision=args.precision)
+
+
 def _announced(published: Iterator[Publication]) -> Iterator[Publication]:
     """Print a line at the first result."""
     from bevstack.runtime.ros.publishing import DIAGNOSTICS_TOPIC
@@ -155,8 +163,6 @@ def _announced(published: Iterator[Publication]) -> Iterator[Publication]:
 
 def _run_live(args: argparse.Namespace, option: str) -> int:
     from bevstack.export.messages.store import open_store
-    from bevstack.runtime.devices import choose_device
-    from bevstack.runtime.loading import load
     from bevstack.runtime.ros.managed_node import ManagedNode
     from bevstack.runtime.ros.wiring import make_node
 
@@ -164,7 +170,7 @@ def _run_live(args: argparse.Namespace, option: str) -> int:
         raise ValueError(f"--sync and --out must be given with --bag; got {option}")
     parameters = _parameters(args)
     store = open_store(args.distro or (ROS2_DISTROS if args.dds else ROS1_DISTROS)[0])
-    detector = load(args.weights, choose_device(args.device), verify=args.verify)
+    detector = _load_detector(args)
     open_topics = _open_dds if args.dds else _open_rospy
     transport, place = open_topics(args, store, parameters)
     parts = make_node(detector, parameters, store, model=str(args.weights), times=True)

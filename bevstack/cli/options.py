@@ -105,6 +105,17 @@ def add_device(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--device", default="auto", metavar="DEVICE", help=DEVICE_HELP)
 
 
+def add_precision(parser: argparse._ActionsContainer) -> None:
+    """Declare ``--precision``."""
+    parser.add_argument(
+        "--precision",
+        default="float32",
+        metavar="NAME",
+        help="arithmetic of the 3D detector: float32, bfloat16, auto (bfloat16 if the hardware "
+        "computes it), and on a GPU tf32 and float16 (default: %(default)s)",
+    )
+
+
 def add_scenes(parser: argparse._ActionsContainer, *, required: bool, purpose: str) -> None:
     """Declare ``--split`` and ``--scene``, of which one is given; ``purpose`` is a verb."""
     scenes = parser.add_mutually_exclusive_group(required=required)

@@ -30,6 +30,7 @@ from bevstack.cli.options import (
     add_device,
     add_no_verify,
     add_overrides,
+    add_precision,
     add_scenes,
     add_strict_rig,
 )
@@ -68,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_no_verify(model)
     add_device(model)
+    add_precision(model)
     model.add_argument(
         "--mirror",
         action="store_true",
@@ -170,8 +172,14 @@ def _make_detector(args: argparse.Namespace, console: Console) -> Detector:
     if args.weights is None:
         assert expected is not None  # checked by _check_input
         console.print("note: without --weights, weights are random and boxes have no meaning")
-        return build(expected, device)
-    detector = load(args.weights, device, expected=expected, verify=args.verify)
+        return build(expected, device, precision=args.precision)
+    detector = load(
+        args.weights,
+        device,
+        expected=expected,
+        verify=args.verify,
+        precision=args.precision,
+    )
     if expected is None and args.overrides:
         return with_config(detector, with_overrides(detector.config, args.overrides))
     return detector

@@ -17,6 +17,7 @@ from bevstack.models.bevformer import BEVFormerOutput, BEVFormerV2
 from bevstack.models.build import DETECTION3D, build_model, build_with_weights
 from bevstack.models.detection3d.box_code import DecoderOutput, detections_from
 from bevstack.runtime.bounded import BoundedModel
+from bevstack.runtime.precision import FLOAT32, cast_weights, choose_precision, computing_in
 from bevstack.runtime.stream_protocol import NO_HEALTH, Stream
 from bevstack.runtime.streaming import DetectorStream, check_has_camera, step_together
 from bevstack.runtime.with_cues import add_cues, step_with_cues, without_cues
@@ -46,8 +47,11 @@ class Detector:
         further: Mapping[str, object] | None = None,
         calibration: BoxCalibration | None = None,
         sector_model: SectorModel | None = None,
+        precision: str = FLOAT32,
     ) -> None:
         self.model = model.eval()
+        self.precision = choose_precision(precision, self.device)
+        cast_weights(self.model, self.precision)
         self.config = config
         self.further: Mapping[str, object] = further or {}  # predictors of further tasks, by task
         self.calibration = calibration  # of the boxes' uncertainty; None: boxes have none
@@ -88,7 +92,7 @@ class Detector:
     @property
     def mode(self) -> str:
         """Return the inference mode; detectors of different modes give different results."""
-        return "Detector"
+        return "Detector" if self.precision == FLOAT32 else f"Detector({self.precision})"
 
     def fingerprint(self) -> str:
         """Return a digest of the weights and the configuration."""
@@ -194,7 +198,7 @@ class Detector:
             frames: the current frame of each sample.
             memory: the history of each sample's stream; None if streams start here.
         """
-        with torch.inference_mode():
+        with torch.inference_mode(), computing_in(self.precision, self.device):
             # Bounds save waiting for a GPU. On a CPU exact sizes are less work.
             forward = self.model if self.device.type == "cpu" else self._bounded
             output = forward(batch.to(self.device), memory)
@@ -236,12 +240,14 @@ def _ego_position(frame: Frame) -> Tensor:  # (2,) metres, in the bev frame of t
     return frame.bev_from_ego[:2, 3].to("cpu", torch.float64)
 
 
-def build(config: Config, device: str | torch.device = "cpu") -> Detector:
+def build(
+    config: Config, device: str | torch.device = "cpu", *, precision: str = FLOAT32
+) -> Detector:
     """Build a detector with random weights, drawn from the configuration's seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
         model = build_model(config)
-    return Detector(model.to(device), config)
+    return Detector(model.to(device), config, precision=precision)
 
 
 def with_config(detector: Detector, config: Config) -> Detector:
@@ -268,4 +274,4 @@ def with_config(detector: Detector, config: Config) -> Detector:
             "only fields of inference, or train with the changed configuration"
         )
     model = build_with_weights(weights, config, detector.device)
-    return Detector(model, config, further=detector.further)
+    return Detector(model, config, further=detector.further, precision=detector.precision)

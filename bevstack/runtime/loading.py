@@ -14,6 +14,7 @@ from bevstack.json_files import shorten
 from bevstack.models.build import DETECTION3D, list_tasks, model_from_file, read_task_config
 from bevstack.models.weights import WeightsFile, read_weights_file, task_weights
 from bevstack.runtime.detector import Detector
+from bevstack.runtime.precision import FLOAT32, choose_precision
 from bevstack.runtime.shipped import weights_path
 from bevstack.runtime.traffic_predictor import TrafficPredictor
 from bevstack.uncertainty.calibration import read_box_calibration
@@ -34,6 +35,7 @@ def load(
     predictors: Mapping[str, PredictorLoader] | None = None,
     verify: bool = True,
     calibrated: bool = True,
+    precision: str = FLOAT32,
 ) -> Detector:
     """Load a detector from a weights file, which holds its configuration.
 
@@ -45,6 +47,8 @@ def load(
         predictors: loaders of further tasks, by name, besides those of the package.
         verify: False skips the checksum of the file, but no other check.
         calibrated: False leaves out the calibrations beside the file.
+        precision: of the arithmetic of 3D detection: "float32", "bfloat16", "auto", and on a GPU
+            "tf32" and "float16". Further tasks compute in float32.
 
     Returns:
         The detector. Its ``further`` holds the predictor of every further task of the file that
@@ -57,8 +61,10 @@ def load(
         ValueError: the file is damaged or pickled, it has no task of 3D detection
             (``load_tasks`` loads any), a value is not finite, the weights do not fit their
             configuration, or the configuration is not the expected one (names the first differing
-            fields); or the calibration beside the file is malformed or of other weights.
+            fields); the calibration beside the file is malformed or of other weights; or the device
+            does not compute in the precision.
     """
+    precision = choose_precision(precision, device)
     file = read_weights_file(weights_path(weights), verify=verify)
     model, config = model_from_file(file, expected=expected)
     further = _load_further(file, torch.device(device), predictors)
@@ -68,6 +74,7 @@ def load(
         further=further,
         calibration=read_box_calibration(file.path, config.class_names) if calibrated else None,
         sector_model=read_sector_model(file.path) if calibrated else None,
+        precision=precision,
     )
 
 
