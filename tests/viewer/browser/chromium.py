@@ -16,7 +16,7 @@ import pytest
 _FLAGS = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 _LOOPBACK = {"127.0.0.1", "localhost", "[::1]"}
 SIZE = {"width": 1060, "height": 440}
-TIMEOUT_MS = 600_000  # a machine that does much else draws a frame in seconds
+TIMEOUT_MS = 180_000  # a machine that does much else draws a frame in seconds
 
 
 @dataclass
