@@ -61,7 +61,7 @@ from bevstack.types.traffic_detections import TrafficDetections
 TRAFFIC_FORMAT = "bevstack-traffic-1"
 ELEMENTS_NAME, CUES_NAME = "elements.json", "cues.json"
 
-_MAX_BYTES = 1 << 28  # 10,000 frames of 10 elements
+_MAX_BYTES = 2**31  # 90 drives of 20 s at 12 Hz are 1.3 GB
 _REMEDY = "make it with `bevstack predict`"
 
 
