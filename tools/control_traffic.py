@@ -24,7 +24,7 @@ from bevstack.datasets.traffic_view.front_view import FrontCamera
 from bevstack.datasets.traffic_view.labels import class_of_shape
 from bevstack.datasets.traffic_view.samples import FrontSamples
 from bevstack.models.build import read_task_config
-from bevstack.models.layers.nms import pairwise_iou
+from bevstack.models.layers.nms import image_iou
 from bevstack.models.weights import read_weights_file, task_weights
 from bevstack.tasks.traffic_held_out import (
     PredictedImage,
@@ -61,7 +61,7 @@ def arrow_accuracy(images: list[PredictedImage]) -> tuple[int, int]:
         found = torch.from_numpy(image.detections.boxes_px)
         for element in image.truth:
             shape = class_of_shape(element)
-            overlap = pairwise_iou(torch.tensor([element.box_px], dtype=found.dtype), found)[0]
+            overlap = image_iou(torch.tensor(element.box_px, dtype=found.dtype), found)
             if shape not in SIDES or not len(found) or float(overlap.max()) < MATCH_IOU:
                 continue
             shares = image.detections.shape[int(overlap.argmax()), SIDES]

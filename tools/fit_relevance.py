@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -44,6 +45,8 @@ from bevstack.runtime.stream_protocol import StreamState
 from bevstack.types import Frame, Reset
 from bevstack.types.rig_view import RigView
 from bevstack.vocabulary import MANOEUVRES
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # of the repository
 from tools.study_cues import RecordedElements, scene_frames
 
 Floats = NDArray[np.float64]

@@ -124,7 +124,14 @@ def test_a_host_that_is_not_of_this_machine_is_refused(
 def test_the_server_listens_on_loopback_alone_and_leaves_no_port_open(folder: Path) -> None:
     pytest.importorskip("viser")
     command = [sys.executable, "-m", "bevstack", *words(folder, "--port", "0")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a shell's background jobs ignore SIGINT, and their children inherit it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stdout is not None and process.stderr is not None
     try:
         address = process.stdout.readline().strip()

@@ -124,6 +124,7 @@ def test_images_are_decoded_as_in_offline_prediction(
     assert {i.shape[0] for i in result.frame.images if i is not None} == {height}
 
 
+@pytest.mark.slow  # DDS loses messages where other tests take the processor
 @pytest.mark.parametrize("raw", [False, True])
 def test_live_results_over_dds_equal_those_of_offline_prediction(
     root: Path, detector: Detector, tmp_path: Path, raw: bool
