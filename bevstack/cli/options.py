@@ -77,6 +77,16 @@ def add_max_samples(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_cues(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--cues``, a file that is read."""
+    parser.add_argument(
+        "--cues",
+        type=Path,
+        metavar="FILE",
+        help="file of lights, signs and cues of `bevstack predict` (default: beside the results)",
+    )
+
+
 def add_config(parser: argparse._ActionsContainer, *, required: bool = False) -> None:
     """Declare ``--config``."""
     parser.add_argument(

@@ -18,6 +18,7 @@ from pathlib import Path
 from bevstack.cli.options import (
     add_allow_outside,
     add_classes,
+    add_cues,
     add_strict_rig,
     rename_options,
 )
@@ -33,12 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="results file of `bevstack predict` (default with --nuscenes: draw the truth alone)",
     )
-    parser.add_argument(
-        "--cues",
-        type=Path,
-        metavar="FILE",
-        help="file of lights, signs and cues of `bevstack predict` (default: beside the results)",
-    )
+    add_cues(parser)
     parser.add_argument(
         "--manoeuvre",
         choices=MANOEUVRES,

@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bevstack.cli.options import add_allow_outside, add_classes
+from bevstack.cli.options import add_allow_outside, add_classes, add_cues
 from bevstack.vocabulary import MANOEUVRES
 
 if TYPE_CHECKING:
@@ -33,12 +33,7 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--against", type=Path, metavar="FILE", help="results of a second model to compare with"
     )
-    parser.add_argument(
-        "--cues",
-        type=Path,
-        metavar="FILE",
-        help="file of lights, signs and cues of `bevstack predict` (default: beside the results)",
-    )
+    add_cues(parser)
     parser.add_argument(
         "--manoeuvre",
         choices=MANOEUVRES,
