@@ -8,6 +8,8 @@ import socket
 
 import viser
 
+from bevstack.viewer.browser.origins import SERVE, checked_origins
+
 TITLE = "bevstack"
 
 
@@ -15,14 +17,22 @@ def start_server(host: str, port: int) -> viser.ViserServer:
     """Start the server on exactly this port; 0 takes a free one.
 
     Nothing leaves the machine: lights come from the scene, not from pictures of a network, and a
-    request of a browser for a public address is not answered.
+    request of a browser for a public address is not answered. Pages of other websites are refused.
 
     Raises:
         ValueError: the port is in use, or the host is no address of this machine.
+        RuntimeError: the server would not check the pages that connect.
     """
     _check_free(host, port)
-    with contextlib.redirect_stdout(io.StringIO()):  # viser prints its address in a frame
+    quiet = contextlib.redirect_stdout(io.StringIO())  # viser prints its address in a frame
+    with quiet, checked_origins(host) as starts:
         server = viser.ViserServer(host=host, port=port, label=TITLE, verbose=False)
+    if not starts:
+        stop_server(server)
+        raise RuntimeError(
+            f"viser must start its server by {SERVE}; got version {viser.__version__}, which does "
+            "not and so lets every website connect: install the one that pyproject.toml names"
+        )
     if port and server.get_port() != port:  # taken between the check and the start
         stop_server(server)
         raise ValueError(_in_use(port))

@@ -49,10 +49,15 @@ class Chromium:
     def __init__(self, browser: Any) -> None:
         self._browser = browser
 
-    def open(self, address: str) -> Tab:
-        """Open an address and wait for the camera strip."""
+    def new_page(self) -> Any:
+        """Open an empty page."""
         page = self._browser.new_context(viewport=SIZE, accept_downloads=True).new_page()
         page.set_default_timeout(TIMEOUT_MS)
+        return page
+
+    def open(self, address: str) -> Tab:
+        """Open an address and wait for the camera strip."""
+        page = self.new_page()
         tab = Tab(page)
 
         def route(found: Any) -> None:
