@@ -8,6 +8,7 @@
 #   make test-ops TORCH=torch==2.11.0           operators and models on another torch
 #   make test-numpy2                            everything with the newest numpy
 #   make test-ros                               the node with programs of ROS, on Debian 12
+#   make test-rerun                             recordings, with rerun's own reader
 #   PYTHON=python3.12 make demo                 another interpreter
 #   make demo TORCH_INDEX=URL                   torch from another index, e.g. its small CPU build:
 #                                               see https://pytorch.org/get-started/locally/
@@ -35,7 +36,7 @@ PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n $(JOBS) --dist wor
 
 BUILD_INPUTS := pyproject.toml setup.py $(shell find ops -type f 2>/dev/null)
 
-.PHONY: install install-base demo train-demo test test-all lint pytest pytest-all test-ops test-numpy2 test-ros clean FORCE
+.PHONY: install install-base demo train-demo test test-all lint pytest pytest-all test-ops test-numpy2 test-ros test-rerun clean FORCE
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed-$(or $(EXTRAS),base)
@@ -143,6 +144,12 @@ test-numpy2:
 	build/test-numpy2/.venv/bin/python -m pip install --upgrade 'numpy>=2' $(DEVKIT_NEEDS)
 	build/test-numpy2/.venv/bin/python -m pip install --no-deps $(DEVKIT)
 	BEVSTACK_SHARED='$(SHARED)' $(MAKE) -C build/test-numpy2 pytest EXTRAS=test
+
+# rerun needs numpy 2, which the devkit's pins exclude.
+test-rerun:
+	$(call copy_sources,build/test-rerun)
+	BEVSTACK_SHARED='$(SHARED)' $(MAKE) -C build/test-rerun pytest EXTRAS=test,rerun \
+	  TEST_PATHS='tests/viewer/test_rerun_file.py'
 
 clean:
 	rm -rf $(VENV) build dist out *.egg-info bevstack/*.so bevstack/_C.json .pytest_cache .mypy_cache .ruff_cache

@@ -24,6 +24,7 @@ DISTRIBUTIONS = {
     "mcap_ros2": "mcap-ros2-support",
     "google": "protobuf",
     "open3d": "open3d-cpu",
+    "rerun": "rerun-sdk",
 }
 # Imported only where it is installed, with a remedy or a skip if it is not.
 # launch: of an installation of ROS 2, which reads the launch file.
@@ -66,7 +67,7 @@ def distributions_of(files: list[Path]) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("files", "extras"),
     [
-        (PACKAGE_FILES, ("nuscenes", "tensorboard", "maps", "ros", "export", "view", "open3d")),
+        (PACKAGE_FILES, tuple(EXTRAS.keys() - {"test", "dev"})),
         ((*TEST_FILES, *PROGRAM_FILES), tuple(EXTRAS)),
     ],
     ids=["package", "tests and programs"],

@@ -20,6 +20,7 @@ from bevstack import __version__
 MODULES = {
     "nuscenes-devkit": "nuscenes",
     "open3d-cpu": "open3d",
+    "rerun-sdk": "rerun",
     "opencv-python-headless": "cv2",
     "pillow": "PIL",
     "PyYAML": "yaml",
@@ -33,6 +34,7 @@ EXTRAS = {
     "export": ("osi-python", "export to ASAM OSI"),
     "view": ("viser", "drives in the browser"),
     "open3d": ("open3d-cpu", "pictures and windows of drives with Open3D"),
+    "rerun": ("rerun-sdk", "recordings of drives for rerun's viewer"),
 }
 
 

@@ -19,6 +19,7 @@ MODULE_EXTRAS = (
     ("osi3", "export"),
     ("viser", "view"),
     ("open3d", "open3d"),
+    ("rerun", "rerun"),
 )
 
 # Errors of the operating system: errno -> (requirement on the path, remedy).

@@ -4,10 +4,12 @@
   bevstack view --results a.json --against b.json --nuscenes ROOT --version v1.0-mini
   bevstack view --nuscenes ROOT --version v1.0-synth --scene NAME
   bevstack view --results results.json --nuscenes ROOT --version v1.0-mini --save drive.mp4
+  bevstack view --results results.json --nuscenes ROOT --version v1.0-mini --record drive.rrd
 
 Without --results, the true boxes are shown alone. The command prints one address; open it in a
 browser on this machine. Nothing is loaded from the network. It ends with Ctrl-C. --save writes
-pictures instead and prints their paths, --window opens a window of this machine's display.
+pictures instead and prints their paths, --window opens a window of this machine's display, and
+--record writes a recording for rerun's viewer.
 """
 
 from __future__ import annotations
@@ -59,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
         return _save(args, source, state)
     if args.window:
         return _open_window(source, state)
+    if args.record is not None:
+        return _record(args, source, state)
     return _serve(args, source, state)
 
 
@@ -97,6 +101,16 @@ def _save(args: argparse.Namespace, source: MomentSource, state: ViewState) -> i
     else:
         renderer = OpenCVRenderer(tuple(args.size))
     print("\n".join(map(str, save_pictures(source, state, args.save, renderer))))
+    return 0
+
+
+def _record(args: argparse.Namespace, source: MomentSource, state: ViewState) -> int:
+    from bevstack.viewer.rerun_file import record_moments
+
+    indices = range(source.count(state.scene))
+    moments = (source.moment(state.scene, index) for index in indices)
+    count = record_moments(moments, args.record, state)
+    print(f"{count} frames: {args.record}")
     return 0
 
 

@@ -102,7 +102,9 @@ def add_server(parser: argparse.ArgumentParser) -> None:
 
 def add_pictures(parser: argparse.ArgumentParser) -> None:
     """Declare the options of saved pictures and of the window."""
-    pictures = parser.add_argument_group("pictures and a window, instead of the browser")
+    pictures = parser.add_argument_group(
+        "pictures, a window or a recording, instead of the browser"
+    )
     pictures.add_argument(
         "--save",
         type=Path,
@@ -127,6 +129,12 @@ def add_pictures(parser: argparse.ArgumentParser) -> None:
     pictures.add_argument(
         "--window", action="store_true", help="show the frame in a window of Open3D"
     )
+    pictures.add_argument(
+        "--record",
+        type=Path,
+        metavar="FILE.rrd",
+        help="write the scene as a recording for rerun's viewer",
+    )
 
 
 def check_inputs(args: argparse.Namespace) -> None:
@@ -141,12 +149,27 @@ def check_inputs(args: argparse.Namespace) -> None:
         raise ValueError("--version must be given with --nuscenes, e.g. v1.0-mini; got none")
     if args.against is not None and args.results is None:
         raise ValueError("--results FILE must be given with --against; got none")
-    if args.save is not None and args.window:
-        raise ValueError("--save and --window must not be given together; got both")
+    _check_outputs(args)
     if not all(64 <= side <= 8192 for side in args.size):
         raise ValueError(f"--size must be from 64 to 8192 pixels; got {list(args.size)}")
     if not 0 <= args.port <= 65535:
         raise ValueError(f"--port must be from 0 to 65535; got {args.port}")
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    given = [name for name in ("save", "window", "record") if getattr(args, name)]
+    if len(given) > 1:
+        names = " and ".join(f"--{name}" for name in given)
+        raise ValueError(f"{names} must not be given together; got {len(given)} of them")
+    if args.record is None:
+        return
+    if args.record.suffix == ".mcap":
+        raise ValueError(
+            f"--record must be a file of rerun, FILE.rrd; got {args.record}: the node writes MCAP, "
+            "`bevstack node --bag DRIVE.mcap --out FILE.mcap`"
+        )
+    if args.record.suffix != ".rrd":
+        raise ValueError(f"--record must be a name that ends with .rrd; got {args.record}")
 
 
 def recorded_source(args: argparse.Namespace) -> RecordedSource:

@@ -89,7 +89,7 @@ class Drawing:
 
 def draw(moment: Moment, state: ViewState) -> Drawing:
     """Return the primitives of a moment in the given state of the view."""
-    solids: list[Solids] = [_ego()]
+    solids: list[Solids] = [ego_solid()]
     lines: list[Lines] = []
     points: list[Points] = []
     if "grid" in state.layers:
@@ -128,7 +128,8 @@ def draw(moment: Moment, state: ViewState) -> Drawing:
     )
 
 
-def _ego() -> Solids:
+def ego_solid() -> Solids:
+    """Return the outline of the vehicle."""
     forward = EGO_LENGTH_M / 2 - EGO_REAR_OVERHANG_M
     return Solids(
         name="ego",

@@ -161,6 +161,7 @@ class Moment:
     traffic: TrafficLayer | None = None
     sectors: SectorTrust | None = None
     trails: tuple[Trail, ...] = ()
+    notes: tuple[str, ...] = ()  # of a live stream: states of cameras and of the node
 
     def shown(self, model: int, min_score: float, labels: frozenset[int]) -> Flags:  # (D,)
         """Return True for each predicted box with enough score and one of the labels."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from bevstack.evaluation.detection3d.precision_recall import ERROR_NAMES
 from bevstack.render.colors import ADVICE_COLORS, class_color
+from bevstack.types.cues import EgoCue
 from bevstack.viewer.coloring import ERROR_COLORS, MODEL_COLORS, TRUTH, css, score_colors
 from bevstack.viewer.moment import NO_MATCH, ErrorKind, Indices, Moment
 from bevstack.viewer.picking import picked_row
@@ -34,14 +35,11 @@ _KINDS = {
 
 def cue_html(moment: Moment) -> str:
     """Return the advice for the vehicle: colour, distance, age and trust; "" without any."""
-    traffic = moment.traffic
-    if traffic is None or not traffic.ego_cues:
+    cue, traffic = _shown_cue(moment), moment.traffic
+    if cue is None or traffic is None:
         return ""
-    wanted = traffic.manoeuvre or traffic.ego_cues[0].manoeuvre
-    cue = next((c for c in traffic.ego_cues if c.manoeuvre == wanted), traffic.ego_cues[0])
     ground, ink = ADVICE_COLORS[cue.advice]
-    distance = "" if cue.distance_m is None else f" in {cue.distance_m:.0f} m"
-    age = "not seen" if cue.last_seen_s is None else f"{cue.last_seen_s:.1f} s ago"
+    distance, age = _distance(cue), _age(cue)
     truth = f" &middot; true light: {html.escape(traffic.true_state)}" if traffic.true_state else ""
     return (
         f'<div id="cue" style="{_FONT};padding:6px 10px;border-radius:6px;'
@@ -49,6 +47,28 @@ def cue_html(moment: Moment) -> str:
         f'<div style="font-size:18px;font-weight:600">{html.escape(cue.advice)}{distance}</div>'
         f"<div>{html.escape(cue.manoeuvre)} &middot; trust {cue.probability:.2f} &middot; "
         f"{age}{truth}</div><div>{html.escape(cue.reason)}</div></div>"
+    )
+
+
+def cue_text(moment: Moment) -> str:
+    """Return the advice for the vehicle as one paragraph; "" without any."""
+    cue = _shown_cue(moment)
+    if cue is None:
+        return ""
+    return (
+        f"{cue.advice}{_distance(cue)} ({cue.manoeuvre}, trust {cue.probability:.2f}, "
+        f"{_age(cue)}): {cue.reason}"
+    )
+
+
+def notes_html(moment: Moment) -> str:
+    """Return the notes on cameras and on the node; "" without any."""
+    if not moment.notes:
+        return ""
+    lines = "".join(f"<div>{html.escape(note)}</div>" for note in moment.notes)
+    return (
+        f'<div id="notes" style="{_FONT};padding:6px 10px;border-radius:6px;'
+        f'background:#5a4614;color:#ffe9b8;overflow-wrap:anywhere">{lines}</div>'
     )
 
 
@@ -129,6 +149,23 @@ def details_html(moment: Moment, state: ViewState) -> str:
     facts += _history(moment, picked.model, int(boxes.identity[row]))
     lines = "".join(f"<tr><td>{name}&ensp;</td><td>{value}</td></tr>" for name, value in facts)
     return _panel(f'<b style="font-size:15px">{html.escape(title)}</b><table>{lines}</table>')
+
+
+def _shown_cue(moment: Moment) -> EgoCue | None:
+    """Return the cue of the commanded manoeuvre, else the first one; None without any."""
+    traffic = moment.traffic
+    if traffic is None or not traffic.ego_cues:
+        return None
+    wanted = traffic.manoeuvre or traffic.ego_cues[0].manoeuvre
+    return next((c for c in traffic.ego_cues if c.manoeuvre == wanted), traffic.ego_cues[0])
+
+
+def _distance(cue: EgoCue) -> str:
+    return "" if cue.distance_m is None else f" in {cue.distance_m:.0f} m"
+
+
+def _age(cue: EgoCue) -> str:
+    return "not seen" if cue.last_seen_s is None else f"{cue.last_seen_s:.1f} s ago"
 
 
 def _errors(moment: Moment, state: ViewState, row: int) -> list[tuple[str, str]]:

@@ -32,6 +32,7 @@ from bevstack.runtime.rig import read_rig
 from bevstack.synthetic import WorldSpec, make_world
 from tests.conftest import shared_dir
 from tests.docs.pages import HISTORY, PAGES, Block, blocks_of
+from tests.docs.viewer_lines import VIEWER_LINES
 from tests.fuzz.documents import openlane_frames
 from tests.runtime.drives import write_table, write_video
 from tests.runtime.traffic_weights import write_both
@@ -84,8 +85,6 @@ SHIPPED_PICTURES = {
     "bevstack evaluate --pictures kr=traffic_lights/kr:yolo:lamp:day --fold 0/3 "
     "--elements kr.json --out scores_kr",
 }
-_RESULTS = ("", " --results results.json", " --results results.json --against other.json")
-VIEW_IN_BROWSER = [f"bevstack view{r} --nuscenes nuscenes --version v1.0-mini" for r in _RESULTS]
 # Lines of `sh elsewhere` blocks, and the tests that run the same.
 ELSEWHERE = {
     "python -m benchmarks.run forward --config bevformerv2_internimage_xl_t1 --lines": (
@@ -111,7 +110,7 @@ ELSEWHERE = {
     STUDY_PICTURES: "tests/test_programs.py",
     "pip install torch 'setuptools>=77.0.3' ninja": "Makefile",
     "pip install --no-build-isolation '.[nuscenes]'": "tests/test_packaging.py",
-    **dict.fromkeys(VIEW_IN_BROWSER, "tests/cli/test_view.py"),
+    **VIEWER_LINES,
     "bevstack build-ops": "tests/cli/test_build_ops.py",
     "bevstack doctor": "tests/cli/test_doctor.py",
     "python tools/overfit.py --out overfit": "tests/cli/test_train_demo.py",

@@ -1,0 +1,13 @@
+"""Lines of the pages that open the viewer, with the tests that run the same."""
+
+from __future__ import annotations
+
+_DATA = "--nuscenes nuscenes --version v1.0-mini"
+_RESULTS = ("", " --results results.json", " --results results.json --against other.json")
+VIEWER_LINES = {
+    **{f"bevstack view{given} {_DATA}": "tests/cli/test_view.py" for given in _RESULTS},
+    f"bevstack view --results results.json {_DATA} --record drive.rrd": (
+        "tests/viewer/test_rerun_file.py"
+    ),
+    "rerun drive.rrd": "tests/viewer/test_rerun_file.py",
+}
