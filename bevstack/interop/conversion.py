@@ -26,6 +26,7 @@ from bevstack.interop.public_weights import Rename, Report, convert_weights
 from bevstack.interop.published_files import PublishedFile
 from bevstack.models.bevformer import BEVFormerV2
 from bevstack.models.build import build_model
+from bevstack.models.skeleton import skeleton
 
 BOX_CONVENTIONS = ("legacy", "modern")
 DETECTOR = "pts_bbox_head."  # prefix of the names of a published BEV head
@@ -133,7 +134,7 @@ def backbone_from_public(
     Raises:
         ValueError: see ``convert_backbone``.
     """
-    with torch.device("meta"):
+    with skeleton():
         expected = build_model(config).state_dict()
     expected = {name: value for name, value in expected.items() if name.startswith("backbone.")}
     missing: tuple[str, ...] = ()
@@ -209,7 +210,7 @@ def match_query_groups(
 def _convert_detector(
     published: Mapping[str, Tensor], config: Config, boxes: str, allowed: Allowed
 ) -> tuple[dict[str, Tensor], Report]:
-    with torch.device("meta"):
+    with skeleton():
         expected = build_model(config).state_dict()
     return convert_weights(
         published,

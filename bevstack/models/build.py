@@ -34,6 +34,7 @@ from bevstack.models.detection3d.decoder import Decoder
 from bevstack.models.fit import fitted_weights
 from bevstack.models.perspective.head import PerspectiveHead
 from bevstack.models.perspective.proposals import find_proposals
+from bevstack.models.skeleton import skeleton
 from bevstack.models.temporal.fusion import TemporalFusion
 from bevstack.models.temporal.history import History
 from bevstack.models.weights import (
@@ -151,7 +152,7 @@ def build_with_weights(
 
     Draws no random numbers, so that a training is not affected.
     """
-    with torch.device("meta"):
+    with skeleton():
         model = build_model(config)
     model.load_state_dict({name: w.to(device) for name, w in weights.items()}, assign=True)
     return model.eval()
@@ -213,7 +214,7 @@ def model_from_file(
         tensors = task_weights(tensors, DETECTION3D)
     if expected is not None:
         _check_same_model(path, expected, config)
-    with torch.device("meta"):  # draws and allocates nothing: the file's tensors become the weights
+    with skeleton():  # draws and allocates nothing: the file's tensors become the weights
         model = build_model(config)
     wanted = model.state_dict()
     model.load_state_dict(fitted_weights(str(path), tensors, wanted), assign=True)

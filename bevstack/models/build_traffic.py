@@ -14,6 +14,7 @@ from bevstack.models.backbones.internimage import InternImage
 from bevstack.models.backbones.resnet import ResNet
 from bevstack.models.build import build_backbone, list_tasks
 from bevstack.models.fit import fitted_weights
+from bevstack.models.skeleton import skeleton
 from bevstack.models.traffic.model import TrafficModel
 from bevstack.models.weights import BACKBONE, read_weights_file, task_weights
 
@@ -93,7 +94,7 @@ def traffic_model_with(
     Raises:
         ValueError: the weights do not fit the model of the configuration.
     """
-    with torch.device("meta"):
+    with skeleton():
         model = build_traffic_model(config)
     fitted = fitted_weights("the task 'traffic' of the file", weights, model.state_dict())
     model.load_state_dict({k: v.to(device) for k, v in fitted.items()}, assign=True)

@@ -16,6 +16,7 @@ from bevstack.geometry import invert_se3, nominal_bev_from_ego
 from bevstack.models.bevformer import BEVFormerOutput, BEVFormerV2
 from bevstack.models.build import DETECTION3D, build_model, build_with_weights
 from bevstack.models.detection3d.box_code import DecoderOutput, detections_from
+from bevstack.models.skeleton import skeleton
 from bevstack.runtime.bounded import BoundedModel
 from bevstack.runtime.precision import FLOAT32, cast_weights, choose_precision, computing_in
 from bevstack.runtime.stream_protocol import NO_HEALTH, Stream
@@ -259,7 +260,7 @@ def with_config(detector: Detector, config: Config) -> Detector:
         ValueError: the configuration's model has other tensors than the detector's.
     """
     weights = detector.model.state_dict()
-    with torch.device("meta"):
+    with skeleton():
         wanted = build_model(config).state_dict()
     shapes, needed = (
         {name: tuple(tensor.shape) for name, tensor in tensors.items()}

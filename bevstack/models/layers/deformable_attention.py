@@ -45,10 +45,10 @@ def init_sampling(
     for linear in (sampling_offsets, attention_weights):
         nn.init.zeros_(linear.weight)
         nn.init.zeros_(linear.bias)
-    angle = torch.arange(num_heads) * (2 * math.pi / num_heads)
+    angle = torch.arange(num_heads, device="cpu") * (2 * math.pi / num_heads)
     direction = torch.stack((angle.cos(), angle.sin()), -1)  # (H, 2)
     direction = direction / direction.abs().amax(-1, keepdim=True)
-    distance = torch.arange(1, num_points + 1)
+    distance = torch.arange(1, num_points + 1, device="cpu")
     bias = direction[:, None, None] * distance[:, None]  # (H, 1, P, 2)
     repeats = sampling_offsets.out_features // bias.numel()
     with torch.no_grad():
