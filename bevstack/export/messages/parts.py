@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -36,12 +35,23 @@ def make_vector(store: MessageStore, values: Floats) -> Any:
 
 def make_pose(store: MessageStore, position: Floats, yaw_rad: float) -> Any:
     """Return a pose of an upright object."""
-    x, y, z = position.tolist()
-    turn = {"x": 0.0, "y": 0.0, "z": math.sin(yaw_rad / 2), "w": math.cos(yaw_rad / 2)}
-    return store["geometry_msgs/Pose"](
-        position=store["geometry_msgs/Point"](x=x, y=y, z=z),
-        orientation=store["geometry_msgs/Quaternion"](**turn),
-    )
+    return make_poses(store, position[None], np.array([yaw_rad]))[0]
+
+
+def make_poses(
+    store: MessageStore,
+    positions: Floats,  # (N, 3)
+    yaws_rad: Floats,  # (N,)
+) -> list[Any]:
+    """Return poses of upright objects."""
+    pose, point = store["geometry_msgs/Pose"], store["geometry_msgs/Point"]
+    quaternion = store["geometry_msgs/Quaternion"]
+    half = yaws_rad / 2
+    turns = zip(np.sin(half).tolist(), np.cos(half).tolist(), strict=True)
+    return [
+        pose(position=point(x=x, y=y, z=z), orientation=quaternion(x=0.0, y=0.0, z=sin, w=cos))
+        for (x, y, z), (sin, cos) in zip(positions.tolist(), turns, strict=True)
+    ]
 
 
 def planar_covariance(
@@ -74,8 +84,8 @@ def make_twist_with_covariance(
     turn_rate: float,
 ) -> Any:
     """Return a velocity and its covariance in the object's axes, and its turn rate."""
-    linear = make_vector(store, np.array((*velocity, 0.0)))
-    angular = make_vector(store, np.array((0.0, 0.0, turn_rate)))
+    vector, (along, left) = store["geometry_msgs/Vector3"], velocity.tolist()
+    linear, angular = vector(x=along, y=left, z=0.0), vector(x=0.0, y=0.0, z=turn_rate)
     return store["geometry_msgs/TwistWithCovariance"](
         twist=store["geometry_msgs/Twist"](linear=linear, angular=angular),
         covariance=planar_covariance(block),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,6 +36,9 @@ class MessageStore:
     distro: str  # of DISTROS
     autoware: str  # of AUTOWARE_VERSIONS
     types: Typestore
+    _classes: dict[str, Any] = dataclasses.field(
+        default_factory=dict, repr=False, compare=False
+    )  # by name
 
     @property
     def is_ros1(self) -> bool:
@@ -47,10 +51,14 @@ class MessageStore:
         Raises:
             ValueError: the distribution does not have the type.
         """
+        found = self._classes.get(name)
+        if found is not None:
+            return found
         full = full_name(name)
         if full not in self.types.types:
             raise ValueError(f"message type must be one of {self.distro}; got {name!r}")
-        return self.types.types[full]
+        self._classes[name] = self.types.types[full]
+        return self._classes[name]
 
     def to_bytes(self, message: Any) -> bytes:
         """Return a message as it stands in a bag: CDR in ROS 2."""

@@ -19,8 +19,8 @@ import numpy as np
 from bevstack.export.messages.bag import Publication, write_bag
 from bevstack.export.messages.parts import (
     make_header,
-    make_pose,
     make_pose_with_covariance,
+    make_poses,
     make_text,
     make_time,
     make_transform,
@@ -30,11 +30,7 @@ from bevstack.export.messages.parts import (
 from bevstack.export.messages.store import MessageStore
 from bevstack.export.planning.autoware_lights import MAP_IDS, make_light_groups
 from bevstack.export.planning.extension import extension_text
-from bevstack.export.planning.scene import (
-    PlanningFrame,
-    check_one_drive,
-    rotated_to_object,
-)
+from bevstack.export.planning.scene import PlanningFrame, check_one_drive
 
 UNKNOWN, CAR, TRUCK, BUS, TRAILER, MOTORCYCLE, BICYCLE, PEDESTRIAN, HAZARD = (*range(8), 9)
 LABELS = MappingProxyType(
@@ -200,10 +196,11 @@ def make_predicted_objects(
     )
 
     def kinematics(row: int) -> Any:
-        x_y_yaw = zip(paths.position[row], paths.yaw[row], strict=True)
-        height = frame.objects.center[row, 2]
-        poses = [make_pose(store, frame.objects.center[row], float(frame.objects.yaw[row]))]
-        poses += [make_pose(store, np.array((*xy, height)), float(yaw)) for xy, yaw in x_y_yaw]
+        center, later = frame.objects.center[row], paths.position[row]
+        heights = np.full((len(later), 1), center[2])
+        positions = np.concatenate((center[None], np.concatenate((later, heights), 1)))
+        yaws = np.append(frame.objects.yaw[row], paths.yaw[row])
+        poses = make_poses(store, positions, yaws)
         path = store["autoware_perception_msgs/PredictedPath"](
             path=poses, time_step=step, confidence=1.0
         )
@@ -250,14 +247,10 @@ def _pose(frame: PlanningFrame, store: MessageStore, row: int) -> Any:
 
 def _twist(frame: PlanningFrame, store: MessageStore, row: int) -> Any:
     objects = frame.objects
-    yaw = objects.yaw[row : row + 1]
-    velocity = rotated_to_object(np.nan_to_num(objects.velocity[row : row + 1]), yaw)[0]
-    block = None
-    if objects.covariance is not None:
-        turn = rotated_to_object(np.eye(2), np.repeat(yaw, 2)).T
-        block = turn @ objects.covariance[row, 2:, 2:] @ turn.T
+    spread = objects.own_velocity_covariance
+    block = None if spread is None else spread[row]
     turn_rate = 0.0 if objects.turn_rate is None else float(objects.turn_rate[row])
-    return make_twist_with_covariance(store, velocity, block, turn_rate)
+    return make_twist_with_covariance(store, objects.own_velocity[row], block, turn_rate)
 
 
 def _no_acceleration(store: MessageStore) -> Any:

@@ -103,19 +103,40 @@ class PlanningObjects:
         known = self.uncertainty
         return self.scores if known is None else known.existence.to(torch.float64).numpy()
 
-    def pose_covariance(self, row: int) -> Floats | None:  # (6, 6)
-        """Return the covariance of an object's (x, y, z, rx, ry, rz), 0 where it is unknown.
+    @cached_property
+    def pose_covariances(self) -> Floats | None:  # (N, 6, 6)
+        """Return the covariances of the objects' (x, y, z, rx, ry, rz), 0 where they are unknown.
 
         None: nothing is known. The variance of rz is that of the heading modulo pi.
         """
         if self.covariance is None:
             return None
-        pose = np.zeros((6, 6))
-        pose[:2, :2] = self.covariance[row, :2, :2]
+        pose = np.zeros((len(self), 6, 6))
+        pose[:, :2, :2] = self.covariance[:, :2, :2]
         if self.uncertainty is not None:
-            pose[2, 2] = float(self.uncertainty.elevation_m2[row])
-            pose[5, 5] = float(self.uncertainty.yaw_rad2[row])
+            pose[:, 2, 2] = self.uncertainty.elevation_m2.numpy()
+            pose[:, 5, 5] = self.uncertainty.yaw_rad2.numpy()
         return pose
+
+    def pose_covariance(self, row: int) -> Floats | None:  # (6, 6)
+        """Return the covariance of an object's pose; see ``pose_covariances``."""
+        known = self.pose_covariances
+        return None if known is None else known[row]
+
+    @cached_property
+    def own_velocity(self) -> Floats:  # (N, 2)
+        """Return the velocities along the headings and to their left; 0 where unknown."""
+        return rotated_to_object(np.nan_to_num(self.velocity), self.yaw)
+
+    @cached_property
+    def own_velocity_covariance(self) -> Floats | None:  # (N, 2, 2)
+        """Return the covariances of ``own_velocity``; None: unknown."""
+        if self.covariance is None:
+            return None
+        cos, sin = np.cos(self.yaw), np.sin(self.yaw)
+        turn = np.stack((cos, sin, -sin, cos), -1).reshape(-1, 2, 2)
+        covariance: Floats = turn @ self.covariance[:, 2:, 2:] @ turn.swapaxes(-1, -2)
+        return covariance
 
     @staticmethod
     def from_detections(
@@ -238,6 +259,10 @@ class PlanningFrame:
 
         A track keeps its identifier in the whole drive; that of a detection holds for its frame.
         """
+        return self._object_ids
+
+    @cached_property
+    def _object_ids(self) -> tuple[uuid.UUID, ...]:
         identity = self.objects.identity
         if identity is None:
             keys = [f"{self.drive}/{self.timestamp_us}/box {i}" for i in range(len(self.objects))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import warnings
 from collections.abc import Sequence
@@ -20,6 +21,10 @@ _LOOKING_AHEAD = ((0.0, 0.0, 1.0), (-1.0, 0.0, 0.0), (0.0, -1.0, 0.0))
 
 def warm_up(detector: FrameDetector, cameras: Sequence[str]) -> None:
     """Predict black images of cameras that look around the vehicle; the result is dropped.
+
+    All objects that exist by then, the modules' and the model's, are excluded from later garbage
+    collections: making the messages of a few hundred tracks sets off collections, and each full one
+    would search them again.
 
     Raises:
         ValueError: the detector refuses the frame.
@@ -48,3 +53,5 @@ def warm_up(detector: FrameDetector, cameras: Sequence[str]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         detector.predict(frame)
+    gc.collect()
+    gc.freeze()
