@@ -161,6 +161,8 @@ def _check_input(args: argparse.Namespace) -> None:
         if getattr(args, option):
             name = "--" + option.replace("_", "-")
             raise ValueError(f"{name} must be given with --corruptions; got no --corruptions")
+    if args.precision != "float32":
+        raise ValueError("--precision must be given with --corruptions; got no --corruptions")
     for option in ("nuscenes", "version"):
         if getattr(args, option) is None:
             raise ValueError(f"--{option} must be given; got none")

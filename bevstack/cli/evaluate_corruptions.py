@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bevstack.cli.options import DEVICE_HELP
+from bevstack.cli.options import add_device, add_precision
 
 
 def add_corruptions(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +47,8 @@ def add_corruptions(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--track", action="store_true", help="track the objects, as `predict --track`"
     )
-    group.add_argument("--device", default="auto", metavar="DEVICE", help=DEVICE_HELP)
+    add_device(group)
+    add_precision(group)
 
 
 def run_corruptions(args: argparse.Namespace) -> int:
@@ -76,6 +77,7 @@ def run_corruptions(args: argparse.Namespace) -> int:
         track=args.track,
         reference=args.reference,
         device=args.device,
+        precision=args.precision,
         classes=args.classes,
         command="bevstack " + " ".join(sys.argv[1:]),
     )

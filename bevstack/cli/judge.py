@@ -25,6 +25,7 @@ from bevstack.cli.options import (
     add_max_samples,
     add_no_verify,
     add_only,
+    add_precision,
     add_strict_rig,
 )
 from bevstack.cli.tables import print_lines
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights", type=Path, metavar="FILE", help="weights file, or name of packaged weights"
     )
     add_device(parser)
+    add_precision(parser)
     parser.add_argument(
         "--nuscenes", type=Path, required=True, metavar="ROOT", help="folder of the data set"
     )
@@ -105,6 +107,7 @@ def run(args: argparse.Namespace) -> int:
         classes=args.classes,
         official=args.official,
         device=args.device,
+        precision=args.precision,
         out=args.out,
         command="bevstack " + " ".join(sys.argv[1:]),
     )

@@ -35,6 +35,7 @@ from bevstack.files import write_text_atomically
 from bevstack.runtime.devices import choose_device
 from bevstack.runtime.loading import load as load_detector
 from bevstack.runtime.mirrored import MirroredDetector
+from bevstack.runtime.precision import FLOAT32, choose_precision
 from bevstack.runtime.predict import check_writable, predict_dataset
 from bevstack.runtime.stream_protocol import FrameDetector
 from bevstack.runtime.tracked import TrackedDetector
@@ -60,6 +61,7 @@ class CorruptionOptions:
     track: bool = False  # see ``TrackedDetector``
     reference: Path | None = None  # corruptions.json of the model whose errors count as 1
     device: str = "cpu"  # auto, cpu, cuda or cuda:N
+    precision: str = FLOAT32  # one of runtime.precision's PRECISIONS
     verify: bool = True  # compare weights with their checksum
     allow_outside: bool = False  # the tables may name images outside of the root
     classes: Path | None = None  # classes of categories that are not nuScenes'
@@ -117,7 +119,10 @@ def open_detector(options: CorruptionOptions) -> FrameDetector:
         ValueError: the weights are damaged, or an option does not fit the model.
     """
     detector: FrameDetector = load_detector(
-        options.model, choose_device(options.device), verify=options.verify
+        options.model,
+        choose_device(options.device),
+        verify=options.verify,
+        precision=options.precision,
     )
     if options.mirror:
         detector = MirroredDetector(detector)
@@ -128,6 +133,7 @@ def open_detector(options: CorruptionOptions) -> FrameDetector:
 def describe_inputs(options: CorruptionOptions, dataset: NuScenesDataset) -> dict[str, Any]:
     """Identify model, data and mode; finished runs are reused only for equal ones."""
     tables = dataset.tables
+    precision = choose_precision(options.precision, choose_device(options.device))
     tokens = "\n".join(dataset.sample_token(index) for index in range(len(dataset)))
     return {
         "model": {"file": options.model.name, "sha256": hash_file(options.model)},
@@ -144,6 +150,7 @@ def describe_inputs(options: CorruptionOptions, dataset: NuScenesDataset) -> dic
             "health": options.health,
             "mirror": options.mirror,
             "track": options.track,
+            **({} if precision == FLOAT32 else {"precision": precision}),
         },
     }
 

@@ -34,6 +34,7 @@ from bevstack.files import write_text_atomically
 from bevstack.models.weights import read_safetensors
 from bevstack.runtime.devices import choose_device
 from bevstack.runtime.loading import load
+from bevstack.runtime.precision import FLOAT32, choose_precision
 from bevstack.tables.reader import Tables
 
 FORMAT = "bevstack-judge-1"
@@ -59,6 +60,7 @@ class JudgeOptions:
     single_frame: Path | None = None  # weights of a model trained with frames (0,)
     verify: bool = True  # compare weights with their checksums
     device: str = "cpu"  # of the models: auto, cpu, cuda or cuda:N
+    precision: str = FLOAT32  # of the models: one of runtime.precision's PRECISIONS
     allow_outside: bool = False  # the tables may name images outside of the root
     classes: Path | None = None  # classes of categories that are not nuScenes'
     official: bool = False  # also score the model's rows with nuscenes-devkit
@@ -148,6 +150,7 @@ def open_case(options: JudgeOptions) -> Case:
         allow_outside=options.allow_outside,
         classes=options.classes,
     )
+    device = choose_device(options.device)
     return Case(
         weights=options.model,
         single_frame_weights=options.single_frame,
@@ -155,7 +158,8 @@ def open_case(options: JudgeOptions) -> Case:
         train=options.train_split,
         folder=options.out,
         verify=options.verify,
-        device=choose_device(options.device),
+        device=device,
+        precision=choose_precision(options.precision, device),
     )
 
 
@@ -182,6 +186,7 @@ def describe_inputs(case: Case, train: str) -> dict[str, Any]:
             "samples": len(case.dataset),
             **({"classes": dict(tables.given_classes)} if tables.given_classes else {}),
         },
+        **({} if case.precision == FLOAT32 else {"precision": case.precision}),
     }
 
 

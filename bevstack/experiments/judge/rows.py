@@ -24,6 +24,7 @@ from bevstack.experiments.judge.verdict import CORRECT_CALIBRATION, LOST, WRONG_
 from bevstack.runtime.detector import Detector
 from bevstack.runtime.loading import load
 from bevstack.runtime.mirrored import MirroredDetector
+from bevstack.runtime.precision import FLOAT32
 from bevstack.runtime.predict import predict_dataset
 from bevstack.runtime.tracked import TrackedDetector
 
@@ -42,11 +43,12 @@ class Case:
     folder: Path  # for intermediate files
     verify: bool = True  # compare weights with their checksums
     device: str = "cpu"  # of the models
+    precision: str = FLOAT32  # of the models
 
     @cached_property
     def detector(self) -> Detector:
         """Load the model from its file."""
-        return load(self.weights, self.device, verify=self.verify)
+        return load(self.weights, self.device, verify=self.verify, precision=self.precision)
 
     @cached_property
     def priors(self) -> ClassPriors:
@@ -224,7 +226,9 @@ def _single_frame(case: Case, out: Path) -> None:
 
 def _single_frame_weights(case: Case, out: Path) -> None:
     assert case.single_frame_weights is not None  # list_rows checks it
-    detector = load(case.single_frame_weights, case.device, verify=case.verify)
+    detector = load(
+        case.single_frame_weights, case.device, verify=case.verify, precision=case.precision
+    )
     predict_dataset(detector, case.dataset, out)
 
 

@@ -147,3 +147,24 @@ def test_unfit_options_are_refused(root: Path, capsys: pytest.CaptureFixture[str
     ):
         assert main(["evaluate", *options]) == 2, options
         assert wanted in capsys.readouterr().err, options
+
+
+def test_runs_of_another_precision_are_not_those_of_float32(root: Path, tmp_path: Path) -> None:
+    options = make_options(root, tmp_path, corruptions=(), precision="bfloat16")
+    exact = benchmark.open_detector(make_options(root, tmp_path))
+    assert "Detector(bfloat16)" in benchmark.open_detector(options).mode
+    assert "bfloat16" not in exact.mode
+    inputs = benchmark.describe_inputs(options, dataset(root, "synth_val"))
+    assert inputs["mode"]["precision"] == "bfloat16"
+    plain = benchmark.describe_inputs(make_options(root, tmp_path), dataset(root, "synth_val"))
+    assert "precision" not in plain["mode"]  # so that runs of earlier versions are reused
+    with pytest.raises(ValueError, match=r"precision must be one of .*; got 'half'"):
+        benchmark.open_detector(make_options(root, tmp_path, precision="half"))
+
+
+def test_precision_without_corruptions_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--results", "r.json", "--nuscenes", str(tmp_path), "--version", "v", "--split", "s"]
+    assert main(["evaluate", *given, "--precision", "bfloat16"]) == 2
+    assert "--precision must be given with --corruptions" in capsys.readouterr().err

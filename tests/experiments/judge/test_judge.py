@@ -325,3 +325,15 @@ def test_every_reading_of_the_weights_is_compared_with_the_baselines() -> None:
     readings["lift_true_tracked"] = _row(0.25, 0.1)
     failing = [check.name for check in verdict.goals(readings) if not check.holds]
     assert failing[-1] == "tracked above lift_true_tracked"
+
+
+def test_precision_is_that_of_the_model_and_part_of_what_finished_rows_belong_to(
+    root: Path, weights: Path, tmp_path: Path
+) -> None:
+    given = [str(weights), "--nuscenes", str(root), "--version", SPEC.version]
+    given += ["--split", "synth_val", "--out", str(tmp_path)]
+    plain = judge.open_case(options([*given]))
+    case = judge.open_case(options([*given, "--precision", "bfloat16"]))
+    assert (plain.detector.precision, case.detector.precision) == ("float32", "bfloat16")
+    assert judge.describe_inputs(case, "synth_train")["precision"] == "bfloat16"
+    assert "precision" not in judge.describe_inputs(plain, "synth_train")
