@@ -158,6 +158,10 @@ def _figures(scores: TrafficScores) -> list[tuple[str, str]]:
         figures += [
             (f"state accuracy over {scores.states.element_s:.1f} s", scores.states.accuracy),
             (
+                f"the same, lamps never shown included, {scores.states.in_sight_s:.1f} s",
+                scores.states.accuracy_in_sight,
+            ),
+            (
                 f"false green per red second, {scores.states.red_s:.1f} s",
                 scores.states.false_green_per_red_s,
             ),

@@ -2,7 +2,9 @@
 
 - Objectness of every location: the focal loss of CenterNet (arXiv 1904.07850, equation 1).
 - Boxes, of locations and of regions: generalised IoU (arXiv 1902.09630) and distances of the sides.
-- Score of a region: cross entropy. Attributes: cross entropy; yellow counts more.
+- Score of a region: cross entropy. Attributes: cross entropy; yellow counts more. The target of a
+  colour that the image does not show is an equal share for each, which a filter over time takes as
+  no evidence.
 - Depth and heading: negative log-likelihood of a Laplace distribution with predicted spread.
 - Relevance: cross entropy of every known pair of element and manoeuvre.
 
@@ -26,7 +28,7 @@ from bevstack.losses.traffic_targets import (
     region_targets,
 )
 from bevstack.models.traffic.model import TrafficOutput
-from bevstack.types.traffic_batch import SIGN, TrafficBatch, TrafficTargets
+from bevstack.types.traffic_batch import HIDDEN, SIGN, TrafficBatch, TrafficTargets
 from bevstack.vocabulary import LIGHT_COLORS
 
 FOCAL_POWER, NEGATIVE_POWER = 2, 4  # alpha and beta of CenterNet
@@ -103,6 +105,20 @@ def box_loss(
     )
 
 
+def color_loss(
+    logits: Tensor,  # (R, len(LIGHT_COLORS))
+    labels: Tensor,  # (R,) int64; UNKNOWN is not learned, HIDDEN has equal shares as its target
+    weights: Tensor,  # (len(LIGHT_COLORS),)
+) -> Tensor:  # ()
+    """Return the weighted mean of the cross entropy; a hidden colour has the weight 1."""
+    known, hidden = labels >= 0, labels == HIDDEN
+    entropy = functional.cross_entropy(
+        logits[known], labels[known], weight=weights, reduction="none"
+    ).sum()
+    entropy = entropy - logits[hidden].log_softmax(1).mean(1).sum()
+    return entropy / _count(weights[labels[known]].sum() + hidden.sum())
+
+
 def laplace_loss(
     error: Tensor,  # (R,)
     log_spread: Tensor,  # (R,)
@@ -145,7 +161,7 @@ def _region_terms(
     return {
         "score": (score * scored).sum() / _count(scored.sum()),
         "refined_box": boxes.sum() / _count(rows.new_tensor(len(rows)).float()),
-        "color": _class_loss(
+        "color": color_loss(
             prediction.color[rows], torch.where(sign, -1, wanted.color), color_weights
         ),
         "shape": _class_loss(prediction.shape[rows], torch.where(sign, -1, wanted.shape)),
@@ -165,14 +181,11 @@ def _number_terms(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
     return {"speed_limit": _class_loss(logits, labels)} if logits.shape[1] else {}
 
 
-def _class_loss(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the weighted mean of the cross entropy over known labels."""
+def _class_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean of the cross entropy over known labels."""
     known = labels >= 0
-    entropy = functional.cross_entropy(
-        logits[known], labels[known], weight=weights, reduction="none"
-    )
-    total = known.sum().float() if weights is None else weights[labels[known]].sum()
-    return entropy.sum() / _count(total)
+    entropy = functional.cross_entropy(logits[known], labels[known], reduction="none")
+    return entropy.sum() / _count(known.sum().float())
 
 
 def _binary_loss(logits: Tensor, labels: Tensor) -> Tensor:

@@ -109,6 +109,13 @@ def _box(row: TrafficRow, image_size: tuple[int, int] | None) -> tuple[float, fl
     return left, top, right, bottom
 
 
+def _lamp_pixels(row: TrafficRow) -> float:
+    pixels = row.number("lamp_pixels")
+    if pixels < 0:
+        raise ValueError(f"{row.where('lamp_pixels')} must be at least 0; got {shorten(pixels)}")
+    return pixels
+
+
 def _parse(row: TrafficRow, image_size: tuple[int, int] | None) -> TrafficElement:
     x, y, z = row.numbers("translation", (3,)).tolist()
     width, depth, height = row.numbers("size", (3,)).tolist()
@@ -131,6 +138,7 @@ def _parse(row: TrafficRow, image_size: tuple[int, int] | None) -> TrafficElemen
         lane_tokens=row.texts("lane_tokens") if row.has("lane_tokens") else (),
         lamps=lamps,
         is_dark=row.flag("is_dark") if row.has("is_dark") else False,
+        lamp_pixels=_lamp_pixels(row) if row.has("lamp_pixels") else None,
         meaning=row.name("meaning", SIGN_MEANINGS) if row.has("meaning") else None,
         speed_limit_mps=row.number("speed_limit_mps") if row.has("speed_limit_mps") else None,
         manoeuvres=row.texts("manoeuvres", MANOEUVRES) if row.has("manoeuvres") else (),

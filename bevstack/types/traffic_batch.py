@@ -17,6 +17,7 @@ from bevstack.vocabulary import MANOEUVRES
 LIGHT, LAMP_ONLY, SIGN = 0, 1, 2
 BOX_KINDS = ("light", "lamp", "sign")
 UNKNOWN = -1  # a label that is not known
+HIDDEN = -2  # a colour that the image does not show: all are to be equally probable
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class TrafficTargets:
     boxes_px: Tensor  # (E, 4) float32 left, top, right, bottom, in pixels of the model's images
     kind: Tensor  # (E,) int64, of BOX_KINDS
     ignored: Tensor  # (E,) bool, True: neither positive nor negative
-    color: Tensor  # (E,) int64, of LIGHT_COLORS
+    color: Tensor  # (E,) int64, of LIGHT_COLORS, or HIDDEN
     shape: Tensor  # (E,) int64, of LAMP_SHAPES
     pedestrian: Tensor  # (E,) int64, 1 if for pedestrians
     meaning: Tensor  # (E,) int64, of SIGN_MEANINGS

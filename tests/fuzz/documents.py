@@ -154,6 +154,7 @@ def rich_traffic() -> Any:
     light, sign = tables["traffic_element"]
     light |= {"lane_tokens": ["l"], "lamps": [lamp], "manoeuvres": ["left"]}
     light |= {"road_user": "vehicle", "orientation": "vertical", "is_dark": False}
+    light |= {"lamp_pixels": 4.25}
     sign |= {"meaning": "speed_limit", "speed_limit_mps": 8.3333}
     lane = tables["lane"][0]
     lane |= {"successors": ["l"], "stop_line_s_m": [4.0], "manoeuvres": ["straight"]}

@@ -9,7 +9,13 @@ import pytest
 import torch
 
 from bevstack.geometry import BEVGrid
-from bevstack.losses.traffic import box_loss, center_focal_loss, laplace_loss, traffic_losses
+from bevstack.losses.traffic import (
+    box_loss,
+    center_focal_loss,
+    color_loss,
+    laplace_loss,
+    traffic_losses,
+)
 from bevstack.models.backbones.internimage import InternImage
 from bevstack.models.traffic.model import TrafficModel
 from bevstack.types.traffic_batch import TrafficTargets
@@ -53,6 +59,25 @@ def test_laplace_loss_is_least_at_the_true_spread():
     spreads = torch.linspace(-3, 1, 200)
     best = spreads[laplace_loss(error, spreads).argmin()]
     assert float(best) == pytest.approx(math.log(0.3), abs=0.03)  # the grid's step
+
+
+def test_color_loss_wants_equal_shares_of_a_hidden_colour_and_nothing_of_an_unknown_one():
+    logits = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
+    labels, weights = torch.tensor([2, -2, -1, 0]), torch.tensor([1.0, 1.0, 3.0, 1.0, 3.0]).double()
+    wanted, rows = 0.0, logits.tolist()
+    for row, label in zip(rows, labels.tolist(), strict=True):
+        logs = [value - math.log(sum(map(math.exp, row))) for value in row]
+        wanted -= sum(logs) / 5 if label == -2 else 0.0
+        wanted -= float(weights[label]) * logs[label] if label >= 0 else 0.0
+    loss = color_loss(logits, labels, weights)
+    assert loss.item() == pytest.approx(wanted / (3 + 1 + 1), rel=1e-6)
+    loss.backward()
+    assert logits.grad is not None and not logits.grad[2].any() and logits.grad[1].any()
+    with torch.no_grad():
+        even = torch.zeros(1, 5)
+        least = color_loss(even, torch.tensor([-2]), weights.float())
+        other = color_loss(even + torch.randn(1, 5), torch.tensor([-2]), weights.float())
+    assert float(least) == pytest.approx(math.log(5)) and other > least
 
 
 def test_every_part_of_the_head_gets_a_gradient(model):
@@ -119,11 +144,9 @@ def test_unknown_labels_give_no_loss_and_no_gradient(model):
 
 
 def test_yellow_counts_as_the_configuration_sets():
-    from bevstack.losses.traffic import _class_loss
-
     logits = torch.tensor([[0.0, 2.0, 0.0], [0.0, 0.0, 1.0]])
     labels = torch.tensor([1, 2])
     weights = torch.tensor([1.0, 1.0, 4.0])
     entropy = -logits.log_softmax(1)[[0, 1], labels]
     wanted = (entropy[0] + 4 * entropy[1]) / 5
-    torch.testing.assert_close(_class_loss(logits, labels, weights), wanted)
+    torch.testing.assert_close(color_loss(logits, labels, weights), wanted)

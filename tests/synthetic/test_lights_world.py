@@ -92,8 +92,9 @@ def test_lamps_of_a_row_are_those_of_the_timeline_at_the_images_time(lights: Wor
     timelines = {row["instance_token"]: row for row in lights.rows("traffic_state")}
     read = read_timelines(lights.folder)
     colours = ["unknown", "red", "green", "yellow"]
-    seen = set()
+    seen, shown = set(), set()
     for row in lights.rows("traffic_element"):
+        assert ("lamp_pixels" in row) == (row["category"] == TRAFFIC_LIGHT)
         if row["category"] != TRAFFIC_LIGHT:
             continue
         time_us = times[row["sample_data_token"]]
@@ -103,9 +104,13 @@ def test_lamps_of_a_row_are_those_of_the_timeline_at_the_images_time(lights: Wor
         assert read[row["instance_token"]].lit_at(time_us) == lit
         names = {lamp["color"] for lamp in expected}
         first = next((c for c in ("red", "yellow", "green") if c in names), "unknown")
+        hidden = row["lamp_pixels"] < 1  # the image does not show them
+        first = "unknown" if hidden else first
         assert colours[row["attribute"]] == first
         assert TRAFFIC_ELEMENT_ATTRIBUTES[row["attribute"]] == first
         seen |= names
+        shown |= {(hidden, bool(names))}
+    assert shown == {(False, True), (False, False), (True, True), (True, False)}
     assert seen == {"red", "yellow", "green"}
 
 

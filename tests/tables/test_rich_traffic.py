@@ -48,10 +48,12 @@ EGO: dict[str, Any] = {
 
 def test_all_fields_are_read(tmp_path: Path) -> None:
     sign = {**ROW, "token": "u", "category": 2, "meaning": "speed_limit", "speed_limit_mps": 8.5}
-    dark = {**LIGHT, "token": "v", "is_dark": True}
+    dark = {**LIGHT, "token": "v", "is_dark": True, "lamp_pixels": 0.75}
     rows = write(tmp_path, "traffic_element", [LIGHT, sign, dark])
     light, plate, unlit = read_traffic_elements(rows)
     assert (light.is_dark, plate.is_dark, unlit.is_dark) == (False, False, True)
+    assert (light.lamp_pixels, light.shows_lamps) == (None, True)
+    assert (unlit.lamp_pixels, unlit.shows_lamps) == (0.75, False)
     assert light.lamps == (Lamp("red", "left", "on"), Lamp("yellow", "left", "on"))
     assert (light.lane_tokens, light.manoeuvres) == (("l", "m"), ("left",))
     assert (plate.meaning, plate.speed_limit_mps, plate.lamps) == ("speed_limit", 8.5, None)
@@ -73,6 +75,8 @@ def test_all_fields_are_read(tmp_path: Path) -> None:
         ({"lamps": 5}, "lamps of row 0 of traffic_element.json must be a list; got 5"),
         ({"meaning": "yield"}, "meaning of row 0 .* must be one of other, .*; got 'yield'"),
         ({"is_dark": 1}, "is_dark of row 0 of traffic_element.json must be true or false; got 1"),
+        ({"lamp_pixels": -1}, "lamp_pixels of row 0 of .* must be at least 0; got -1"),
+        ({"lamp_pixels": "few"}, "lamp_pixels of row 0 of .* must be a number; got 'few'"),
         ({"road_user": "horse"}, "road_user of row 0 .* must be one of vehicle, .*; got 'horse'"),
         ({"manoeuvres": ["back"]}, r"manoeuvres of row 0 .*\[0\] must be one of straight"),
         ({"lane_tokens": ["l", "l"]}, r"lane_tokens of row 0 .*\[1\] must occur once; got 'l' tw"),

@@ -20,7 +20,7 @@ from bevstack.tables.names import EGO_LANE_TABLE
 from bevstack.tables.traffic_elements import read_lanes, read_traffic_elements
 from bevstack.tables.traffic_states import read_ego_lanes
 from bevstack.types.traffic import LAMP, EgoLane, LaneCenterline, TrafficElement, light_color
-from bevstack.types.traffic_batch import LAMP_ONLY, LIGHT, SIGN, UNKNOWN, TrafficTargets
+from bevstack.types.traffic_batch import HIDDEN, LAMP_ONLY, LIGHT, SIGN, UNKNOWN, TrafficTargets
 from bevstack.vocabulary import (
     LAMP_SHAPES,
     LIGHT_COLORS,
@@ -107,13 +107,16 @@ class ElementIndex:
 
 
 def class_of_color(element: TrafficElement) -> int:
-    """Return the index into LIGHT_COLORS; -1 for a sign or an unknown colour.
+    """Return the index into LIGHT_COLORS; -1 for a sign or an unknown colour, -2 for a hidden one.
 
     Without lamps the colour is that of the attribute. A light whose lit lamps the image shows dark
-    is off, as one image cannot distinguish the two; a filter over time does.
+    is off, as one image cannot distinguish the two; a filter over time does. The colour is hidden
+    if the image does not show the lamps.
     """
     if element.category == ROAD_SIGN:
         return UNKNOWN
+    if not element.shows_lamps:
+        return HIDDEN
     if element.is_dark:
         return LIGHT_COLORS.index("off")
     if element.lamps is not None:
@@ -124,11 +127,13 @@ def class_of_color(element: TrafficElement) -> int:
 
 
 def class_of_shape(element: TrafficElement) -> int:
-    """Return the index into LAMP_SHAPES of the first lit lamp; -1 if none is lit or known.
+    """Return the index into LAMP_SHAPES of the first lit lamp; -1 if none is lit, shown or known.
 
     Lights without lamps in their labels are circles.
     """
     if element.category == ROAD_SIGN or element.lamps == () or element.is_dark:
+        return UNKNOWN
+    if not element.shows_lamps:
         return UNKNOWN
     if element.lamps is None:
         return LAMP_SHAPES.index("circle")

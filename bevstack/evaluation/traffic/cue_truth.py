@@ -2,7 +2,8 @@
 
 A cue's identity belongs to the true light whose box overlaps its own best (IoU > 0.25) in most
 keyframes. A light is in sight from the first to the last keyframe in which one of its boxes is at
-least 6 px high and 0.3 visible in a camera of the frame.
+least 6 px high and 0.3 visible in a camera of the frame. Its state can be known from the first of
+these keyframes on that shows its lamps (``TrafficElement.shows_lamps``).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from bevstack.types.traffic import EgoLane, TrafficElement
 from bevstack.vocabulary import TRAFFIC_LIGHT
 
 Floats = NDArray[np.float64]
+_NEVER_US = np.iinfo(np.int64).max
 _VEHICLES = ("vehicle", "unknown")  # road users whose lights may govern the own lane
 
 
@@ -87,9 +89,12 @@ def scenes_with_cues(frames: Sequence[TrafficFrame], truth: RootTruth) -> list[S
 def reported_states(scene: SceneCues) -> list[ReportedStates]:
     """Return the reports about every light with a timeline that comes into sight."""
     times: dict[str, list[int]] = defaultdict(list)
+    first_shown: dict[str, int] = {}
     for frame in scene.keyframes:
-        for instance in scene.lights_in_sight(frame):
+        for instance, light in scene.lights_in_sight(frame).items():
             times[instance].append(frame.timestamp_us)
+            if light.shows_lamps:
+                first_shown.setdefault(instance, frame.timestamp_us)
     stamps = np.array([frame.timestamp_us for frame in scene.frames], np.int64)
     cues = [scene.cues_of(frame) for frame in scene.frames]
     reports = []
@@ -107,6 +112,7 @@ def reported_states(scene: SceneCues) -> list[ReportedStates]:
                 observable=np.array(
                     [observable if cue is None else cue.flashing_observable for cue in own]
                 ),
+                knowable=stamps >= first_shown.get(instance, _NEVER_US),
             )
         )
     return reports

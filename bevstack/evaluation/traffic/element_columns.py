@@ -153,10 +153,10 @@ def predicted_columns(
 def true_color(element: TrafficElement) -> int:
     """Return the index of a light's colour in LIGHT_COLORS, from its lamps or its attribute.
 
-    ``NO_COLOR`` of a sign, of lamps that show no known colour, and if only the attribute "unknown"
-    is there.
+    ``NO_COLOR`` of a sign, of lamps that show no known colour or that the image does not show, and
+    if only the attribute "unknown" is there.
     """
-    if element.category != TRAFFIC_LIGHT:
+    if element.category != TRAFFIC_LIGHT or not element.shows_lamps:
         return NO_COLOR
     if element.lamps is not None:
         try:

@@ -3,6 +3,10 @@
 A reported state holds from its time stamp to the next one. A true state lasts from its change to
 the next one. Seconds are integrals over these intervals, so no sampling rate enters.
 
+A light is in sight as long as its housing is. Its state can be known from the first image on that
+shows its lamps: seen before and hidden now, it is remembered. Accuracy counts the seconds from then
+on; false green, delays and flashing count all seconds in sight.
+
 Names of states are those of ``TrafficCue.state_name``: a colour of ``LIGHT_COLORS``, "flashing_"
 and a colour, or "unknown".
 """
@@ -40,9 +44,10 @@ class ReportedStates:
     names: tuple[str, ...]  # N reported states; "unknown" without a report
     counted: Bools  # (N,) False: the light was out of sight, so the time until the next is left out
     observable: Bools  # (N,) False: images come too slowly to see a lamp flash
+    knowable: Bools  # (N,) True from the first image on that shows its lamps
 
     def __post_init__(self) -> None:
-        lengths = {len(self.names), len(self.counted), len(self.observable)}
+        lengths = {len(self.names), len(self.counted), len(self.observable), len(self.knowable)}
         if lengths != {len(self.timestamp_us)}:
             raise ValueError(
                 f"ReportedStates must have {len(self.timestamp_us)} names and flags, as times; "
@@ -60,8 +65,10 @@ class ReportedStates:
 class StateSums:
     """Sums over lights from which the scores are formed."""
 
-    element_s: float = 0.0  # counted seconds with a known true state
+    element_s: float = 0.0  # counted seconds with a known true state, once it can be known
     correct_s: float = 0.0  # of them, with the reported state equal; "unknown" never is
+    in_sight_s: float = 0.0  # counted seconds with a known true state
+    correct_in_sight_s: float = 0.0  # of them, with the reported state equal
     red_s: float = 0.0  # counted seconds with a true state of RED_STATES
     false_green_s: float = 0.0  # of them, with a reported state of GREEN_STATES
     red_delays_s: tuple[float, ...] = ()  # of each counted change to red; infinite: missed
@@ -86,6 +93,8 @@ class StateScores:
 
     element_s: float
     accuracy: float  # correct seconds / element seconds; "unknown" is wrong
+    in_sight_s: float
+    accuracy_in_sight: float  # the same over all seconds in sight, lamps never shown included
     red_s: float
     false_green_per_red_s: float
     red_delay_median_s: float  # from the true change to the first report; infinite: missed
@@ -131,6 +140,8 @@ def score_states(sums: StateSums) -> StateScores:
     return StateScores(
         element_s=sums.element_s,
         accuracy=_share(sums.correct_s, sums.element_s),
+        in_sight_s=sums.in_sight_s,
+        accuracy_in_sight=_share(sums.correct_in_sight_s, sums.in_sight_s),
         red_s=sums.red_s,
         false_green_per_red_s=_share(sums.false_green_s, sums.red_s),
         red_delay_median_s=delay_quantile(sums.red_delays_s, 0.5),
@@ -167,11 +178,14 @@ def _seconds(report: ReportedStates) -> StateSums:
     reported = np.array(report.names)[held]
     true = _true_names(report.timeline, starts)
     counted = report.counted[held] & (true != UNKNOWN)
+    knowable = counted & report.knowable[held]
     is_red = counted & np.isin(true, RED_STATES)
     is_false = is_red & np.isin(reported, GREEN_STATES)
     return StateSums(
-        element_s=float(lengths[counted].sum()),
-        correct_s=float(lengths[counted & (true == reported)].sum()),
+        element_s=float(lengths[knowable].sum()),
+        correct_s=float(lengths[knowable & (true == reported)].sum()),
+        in_sight_s=float(lengths[counted].sum()),
+        correct_in_sight_s=float(lengths[counted & (true == reported)].sum()),
         red_s=float(lengths[is_red].sum()),
         false_green_s=float(lengths[is_false].sum()),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bevstack.synthetic.population.traffic_control import TrafficControl
 from bevstack.synthetic.renderer.primitives import Pattern
@@ -15,6 +16,7 @@ from bevstack.vocabulary import LAMP_SHAPES
 
 VERTICAL, HORIZONTAL_RED_LEFT, HORIZONTAL_RED_RIGHT, PEDESTRIAN = range(4)  # housings
 _BITS = {"red": 1, "yellow": 2, "green": 4}
+_LAMPS = {"red": 0, "yellow": 1, "green": 2}  # columns of `Picture.lamp_px`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,22 @@ class RichLight(TrafficControl):
     def is_dark(self, time_s: float) -> bool:
         """Return True if an exposure at this time falls into the dark part of a half-wave."""
         return self.mains_hz > 0.0 and (time_s * self.mains_hz) % 1.0 < self.dark_share
+
+    def lamp_pixels(
+        self,
+        time_s: float,
+        pixels: NDArray[np.float64],  # (3,) that show its red, yellow and green lamp
+    ) -> float:
+        """Return the pixels that show the lamps which are lit by their state at a time.
+
+        Of a light that is off, return those of the lamp that is shown least: unless all of them are
+        seen, the light may be on.
+        """
+        lit = [_LAMPS[lamp.color] for lamp in self.lit(time_s)]
+        if lit:
+            return float(pixels[lit].sum())
+        own = [0, 2] if self.housing == PEDESTRIAN else [0, 1, 2]
+        return float(pixels[own].min())
 
     def attribute(self, signals: Signals, time_s: float) -> int:
         """Return OpenLane-V2's attribute of the lit lamps at a time; 0 if none is lit."""

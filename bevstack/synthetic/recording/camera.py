@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bevstack.synthetic.population.traffic import sample_tracks
 from bevstack.synthetic.renderer.ground_light import darken_ground, mirror_in_ground
+from bevstack.synthetic.renderer.lamp_pixels import LAMPS, count_lamp_pixels
 from bevstack.synthetic.renderer.lens_light import add_glare, add_glow
 from bevstack.synthetic.renderer.primitives import (
     C_INSTANCE,
@@ -48,6 +49,7 @@ class Picture:
     unoccluded_px: NDArray[np.int64]  # (objects,) pixels with nothing in front of the object
     control_visible_px: NDArray[np.int64]  # (controls,) the same for traffic lights and signs
     control_unoccluded_px: NDArray[np.int64]  # (controls,)
+    lamp_px: NDArray[np.int64]  # (controls, 3) pixels of the red, yellow and green lamp, lit or not
 
 
 @dataclass(frozen=True)
@@ -205,6 +207,8 @@ def take_picture(scene: Scene, moment: Moment, camera: CameraMount, sensor: Sens
     # owner is -1 for the background, which selects the additional last entry
     instance = np.append(parts.codes[:, C_INSTANCE], np.int32(-1))[owner]
     visible = np.bincount(instance[instance >= 0], minlength=total)
+    lamps = np.zeros((total, LAMPS), np.int64)
+    count_lamp_pixels(parts.geometry, parts.codes, parts.paint, depth, owner, *view, lamps)
     return Picture(
         image,
         instance,
@@ -212,6 +216,7 @@ def take_picture(scene: Scene, moment: Moment, camera: CameraMount, sensor: Sens
         unoccluded[:objects],
         visible[objects:],
         unoccluded[objects:],
+        lamps[objects:],
     )
 
 

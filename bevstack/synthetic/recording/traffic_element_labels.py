@@ -69,7 +69,9 @@ def control_rows(
         box = _box_px(control, centre, rotation, camera.intrinsics, scene.rig.image_size)
         if box is not None:
             share = round(visible / unoccluded, 3)
-            rows.append(_row(scene, sample, camera.channel, index, box, share, time_s))
+            place = _row(scene, sample, camera.channel, index, box, share, time_s)
+            lamps = picture.lamp_px[index] / per_pixel
+            rows.append(place | element_fields(scene, control, time_s, lamps))
     return rows
 
 
@@ -100,7 +102,6 @@ def _row(
         "rotation": list(yaw_to_quaternion(control.yaw_rad + scene.placement.yaw_rad)),
         "visibility": share,
         "lane_token": lane_token(scene, control.lane),
-        **element_fields(scene, control, time_s),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bevstack.synthetic.population.rich_control import RichLight, RichSign
 from bevstack.synthetic.population.routes import place_on_route
@@ -13,7 +14,10 @@ from bevstack.synthetic.scene import SAMPLE_PERIOD_S, RouteMap, Scene
 from bevstack.synthetic.streets.lane_graph import Key, piece_at, piece_key
 from bevstack.synthetic.streets.rich_layout import junction_of
 from bevstack.tables.writer import make_token
-from bevstack.types.traffic import Lamp
+from bevstack.types.traffic import MIN_LAMP_PIXELS, Lamp
+from bevstack.vocabulary import TRAFFIC_ELEMENT_ATTRIBUTES
+
+_UNKNOWN = TRAFFIC_ELEMENT_ATTRIBUTES.index("unknown")
 
 
 def rich_lane_rows(scene: Scene, lanes: RouteMap) -> list[Row]:
@@ -83,16 +87,28 @@ def _lamp_rows(lamps: tuple[Lamp, ...]) -> list[Row]:
     return [{"color": lamp.color, "shape": lamp.shape, "status": lamp.status} for lamp in lamps]
 
 
-def element_fields(scene: Scene, control: TrafficControl, time_s: float) -> Row:
-    """Return the additional fields of an element's row, and its lanes between junctions."""
+def element_fields(
+    scene: Scene,
+    control: TrafficControl,
+    time_s: float,
+    lamp_pixels: NDArray[np.float64],  # (3,)
+) -> Row:
+    """Return the additional fields of an element's row, and its lanes between junctions.
+
+    Args:
+        scene: of the element.
+        control: the element.
+        time_s: of the image, after the first sample.
+        lamp_pixels: pixels that show the red, yellow and green lamp.
+    """
     if isinstance(control, RichLight):
-        return _light_fields(scene, control, time_s)
+        return _light_fields(scene, control, time_s, control.lamp_pixels(time_s, lamp_pixels))
     if isinstance(control, RichSign):
         return _sign_fields(scene, control)
     return {}
 
 
-def _light_fields(scene: Scene, light: RichLight, time_s: float) -> Row:
+def _light_fields(scene: Scene, light: RichLight, time_s: float, lamp_pixels: float) -> Row:
     keys = []
     for lane in light.lanes:
         count = len(scene.layout.lanes[lane].stop_lines)
@@ -100,7 +116,7 @@ def _light_fields(scene: Scene, light: RichLight, time_s: float) -> Row:
             n for n in range(count) if junction_of(scene.layout, lane, n) == light.junction
         )
         keys.append(_lane_token(scene, piece_key(lane, number)))
-    return {
+    fields: Row = {
         "lane_token": keys[0] if keys else "",
         "lane_tokens": keys,
         "lamps": _lamp_rows(light.lit(time_s)),
@@ -108,7 +124,11 @@ def _light_fields(scene: Scene, light: RichLight, time_s: float) -> Row:
         "road_user": light.road_user,
         "orientation": "vertical" if light.size_m[2] > light.size_m[1] else "horizontal",
         "is_dark": light.is_dark(time_s),
+        "lamp_pixels": round(lamp_pixels, 3),
     }
+    if lamp_pixels < MIN_LAMP_PIXELS:
+        fields["attribute"] = _UNKNOWN
+    return fields
 
 
 def _sign_fields(scene: Scene, sign: RichSign) -> Row:

@@ -91,6 +91,12 @@ def test_colour_and_shape_come_from_lamps_or_else_from_the_attribute():
     assert LIGHT_COLORS[class_of_color(off)] == "off" and class_of_shape(off) == -1
     dark = element(view, (9, 0, 2), lamps=(Lamp("red"),), is_dark=True)  # an LED's half-wave
     assert LIGHT_COLORS[class_of_color(dark)] == "off" and class_of_shape(dark) == -1
+    hidden = element(view, (9, 0, 2), lamps=(Lamp("red"),), attribute=0, lamp_pixels=0.9)
+    assert (class_of_color(hidden), class_of_shape(hidden)) == (-2, -1)  # hidden, unknown
+    hidden_off = element(view, (9, 0, 2), lamps=(), attribute=0, lamp_pixels=0.0)
+    assert class_of_color(hidden_off) == -2
+    shown = element(view, (9, 0, 2), lamps=(Lamp("red"),), attribute=0, lamp_pixels=1.0)
+    assert LIGHT_COLORS[class_of_color(shown)] == "red"
     old = element(view, (9, 0, 2), lamps=None, attribute=3)
     assert LIGHT_COLORS[class_of_color(old)] == "yellow"
     assert LAMP_SHAPES[class_of_shape(old)] == "circle"

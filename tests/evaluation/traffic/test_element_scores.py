@@ -222,3 +222,23 @@ def test_a_lit_lamp_that_the_image_shows_dark_is_neutral_whatever_is_predicted()
         assert scores.confusion.sum() == 0
         assert sum(p.num_truth + p.num_predictions for p in scores.lights) == 0
     assert score_elements(MatchedElements(bright, bright)).confusion.sum() == 1
+
+
+def test_lamps_that_the_image_does_not_show_have_the_attribute_unknown_and_no_colour():
+    light = TrafficElement(
+        token="a",
+        category=1,
+        attribute=0,
+        box_px=(10, 10, 18, 30),
+        lamps=(Lamp("red"),),
+        lamp_pixels=0.5,
+    )
+    here, place = np.zeros(1, np.int64), np.zeros((1, 3))
+    hidden = true_columns([light], here, place)
+    assert hidden.color.tolist() == [-1] and hidden.visibility.tolist() == [1.0]
+    red = dataclasses.replace(hidden, color=np.array([1]), attribute=np.array([1]))
+    scores = score_elements(MatchedElements(hidden, red))
+    assert scores.confusion.sum() == 0
+    assert [p.num_predictions for p in scores.lights] == [1, 0, 0]  # a red that is not there
+    shown = true_columns([dataclasses.replace(light, lamp_pixels=1.0)], here, place)
+    assert shown.color.tolist() == [1]

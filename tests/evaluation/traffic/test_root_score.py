@@ -163,6 +163,26 @@ def test_a_cue_that_is_held_over_a_lost_image_does_not_name_a_light() -> None:
     assert scores.states.accuracy == pytest.approx(1.0 / 3.0)
 
 
+def test_a_state_counts_from_the_first_image_that_shows_the_lamps() -> None:
+    whole = truth("a")
+    hidden = {"a0", "a2"}  # of the light beside, before 0.5 s and after 1 s
+    elements = {
+        token: [
+            dataclasses.replace(e, lamp_pixels=0.0)
+            if token in hidden and e.instance_token.startswith("next")
+            else e
+            for e in some
+        ]
+        for token, some in whole.elements.items()
+    }
+    scores = score_root(frames(), dataclasses.replace(whole, elements=elements), draws=0)
+    assert scores.states is not None
+    # Hidden again at 1 s it is still known; 1.5 s of the own light and 1 s of the one beside
+    assert scores.states.element_s == pytest.approx(2.5)
+    assert scores.states.in_sight_s == pytest.approx(3.0)
+    assert scores.states.accuracy == scores.states.accuracy_in_sight == 1.0
+
+
 def test_a_wrong_frame_costs_what_it_holds() -> None:
     good = frame("a0")
     (own, next_lane), (ego,) = good.cues, good.ego_cues

@@ -49,6 +49,7 @@ def reports(draw: st.DrawFn) -> ReportedStates:
         names=tuple(draw(st.sampled_from(REPORTS)) for _ in stamps),
         counted=np.array(draw(flags)),
         observable=np.array(draw(flags)),
+        knowable=np.array(draw(flags)),
     )
 
 
@@ -60,12 +61,16 @@ def loop(report: ReportedStates) -> StateSums:
     true = [names[max(i for i, t in enumerate(changes) if t <= s or not i)] for s in range(1001)]
     held = [max((i for i, t in enumerate(stamps) if t <= s), default=None) for s in range(1001)]
     red, green = ("red", "red_yellow", "flashing_red"), ("green", "flashing_green")
-    sums = dict.fromkeys(("element_s", "correct_s", "red_s", "false_green_s"), 0)
+    seconds = ("element_s", "correct_s", "in_sight_s", "correct_in_sight_s")
+    sums = dict.fromkeys((*seconds, "red_s", "false_green_s"), 0)
     for s in range(stamps[0], stamps[-1]):
         if report.counted[held[s]]:
             name = report.names[held[s]]
-            sums["element_s"] += 1
-            sums["correct_s"] += name == true[s]
+            known = bool(report.knowable[held[s]])
+            sums["element_s"] += known
+            sums["correct_s"] += known and name == true[s]
+            sums["in_sight_s"] += 1
+            sums["correct_in_sight_s"] += name == true[s]
             sums["red_s"] += true[s] in red
             sums["false_green_s"] += true[s] in red and name in green
     delays: list[list[float]] = [[], []]
@@ -118,7 +123,9 @@ def test_sums_equal_a_loop_over_time(report: ReportedStates) -> None:
         assert getattr(found, name) == pytest.approx(getattr(expected, name), abs=1e-9), name
 
 
-def scored(true: list[tuple[int, str]], reported: list[tuple[int, str]]) -> StateSums:
+def scored(
+    true: list[tuple[int, str]], reported: list[tuple[int, str]], first_shown: int = 0
+) -> StateSums:
     count = len(reported)
     report = ReportedStates(
         timeline=timeline(true),
@@ -126,6 +133,7 @@ def scored(true: list[tuple[int, str]], reported: list[tuple[int, str]]) -> Stat
         names=tuple(name for _, name in reported),
         counted=np.ones(count, bool),
         observable=np.ones(count, bool),
+        knowable=np.array([time >= first_shown for time, _ in reported]),
     )
     return sum_states([report])
 
@@ -142,6 +150,16 @@ def test_unknown_is_wrong_and_a_late_change_is_measured() -> None:
     assert scores.false_green_per_red_s == pytest.approx(0.2)
     assert scores.red_delay_median_s == pytest.approx(0.2) and scores.red_missed == 0.0
     assert math.isnan(scores.green_delay_median_s)
+
+
+def test_lamps_not_shown_yet_count_for_false_green_and_not_for_accuracy() -> None:
+    reported = [(0, "green"), (100, "unknown"), (200, "red"), (400, "red")]
+    scores = score_states(scored([(0, "red")], reported, first_shown=100))
+    assert (scores.element_s, scores.accuracy) == pytest.approx((3.0, 2 / 3))
+    assert (scores.in_sight_s, scores.accuracy_in_sight) == pytest.approx((4.0, 0.5))
+    assert (scores.red_s, scores.false_green_per_red_s) == pytest.approx((4.0, 0.25))
+    never = score_states(scored([(0, "red")], reported, first_shown=500))
+    assert never.element_s == 0.0 and math.isnan(never.accuracy) and never.red_s == 4.0
 
 
 def test_a_missed_change_has_an_infinite_delay() -> None:
@@ -189,4 +207,5 @@ def test_reports_that_do_not_fit_are_refused() -> None:
                 names=names,
                 counted=flags,
                 observable=flags,
+                knowable=flags,
             )
