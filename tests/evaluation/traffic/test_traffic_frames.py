@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,47 @@ def test_frames_return_from_a_file_bit_for_bit(tmp_path: Path) -> None:
     back = read_traffic_frames(path)
     assert back.meta == {"weights": "tiny"}
     assert_same(back.frames, tuple(frames))
+
+
+def test_a_compressed_file_holds_the_same_frames_and_the_same_bytes_each_time(
+    tmp_path: Path,
+) -> None:
+    frames = samples()[1:]  # of which each has elements
+    plain, packed, again = (tmp_path / name for name in ("a.json", "a.json.gz", "b.json.gz"))
+    for path in (plain, packed, again):
+        write_traffic_frames(path, frames, {"weights": "tiny"})
+    assert packed.read_bytes() == again.read_bytes()
+    assert gzip.decompress(packed.read_bytes()) == plain.read_bytes()
+    assert packed.stat().st_size < 0.7 * plain.stat().st_size  # random numbers hardly shrink
+    assert_same(read_traffic_frames(packed).frames, tuple(frames))
+    renamed = packed.rename(tmp_path / "c.json")  # the first bytes count, not the name
+    assert_same(read_traffic_frames(renamed).frames, tuple(frames))
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "head"])
+def test_damaged_compressed_files_are_refused_in_one_sentence(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "a.json.gz"
+    write_traffic_frames(path, samples(), {})
+    data = bytearray(path.read_bytes())
+    if damage == "cut":
+        del data[len(data) // 2 :]
+    else:
+        data[5 if damage == "head" else len(data) // 2] ^= 255
+        data[3] ^= 0 if damage == "flipped" else 4  # an extra field that is not there
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="must be whole; got compressed data"):
+        read_traffic_frames(path)
+
+
+def test_a_compressed_file_that_unpacks_to_too_much_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.json.gz"
+    path.write_bytes(gzip.compress(b" " * 100_000))
+    module = "bevstack.evaluation.traffic.traffic_frames._MAX_BYTES"
+    monkeypatch.setattr(module, 10_000)
+    with pytest.raises(ValueError, match="must unpack to at most 10000 bytes; got more: predict"):
+        read_traffic_frames(path)
 
 
 def test_a_file_fits_the_schema_and_the_schema_has_every_field(tmp_path: Path) -> None:
