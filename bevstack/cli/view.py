@@ -3,13 +3,15 @@
   bevstack view --results results.json --nuscenes ROOT --version v1.0-mini
   bevstack view --results a.json --against b.json --nuscenes ROOT --version v1.0-mini
   bevstack view --nuscenes ROOT --version v1.0-synth --scene NAME
+  bevstack view --rig rig.json --images DIR --weights W --track
   bevstack view --results results.json --nuscenes ROOT --version v1.0-mini --save drive.mp4
   bevstack view --results results.json --nuscenes ROOT --version v1.0-mini --record drive.rrd
 
-Without --results, the true boxes are shown alone. The command prints one address; open it in a
-browser on this machine. Nothing is loaded from the network. It ends with Ctrl-C. --save writes
-pictures instead and prints their paths, --window opens a window of this machine's display, and
---record writes a recording for rerun's viewer.
+Without --results, the true boxes are shown alone. --rig shows your own frames while a model runs
+over them. The command prints one address; open it in a browser on this machine. Nothing is loaded
+from the network. It ends with Ctrl-C. --save writes pictures instead and prints their paths,
+--window opens a window of this machine's display, and --record writes a recording for rerun's
+viewer.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from bevstack.cli.view_live import record_inference, save_inference, show_inference
 from bevstack.cli.view_options import (
     LOOPBACK,
     add_inputs,
@@ -53,10 +56,18 @@ def run(args: argparse.Namespace) -> int:
         ModuleNotFoundError: the extra view is not installed.
     """
     check_inputs(args)
+    if args.rig is not None:
+        if args.record is not None:
+            return record_inference(args)
+        show = save_inference if args.save is not None or args.window else show_inference
+        return show(args, lambda source, state: _show(args, source, state))
     from bevstack.viewer.recorded import RecordedDrives
 
     source = RecordedDrives(recorded_source(args))
-    state = first_state(args, source)
+    return _show(args, source, first_state(args, source))
+
+
+def _show(args: argparse.Namespace, source: MomentSource, state: ViewState) -> int:
     if args.save is not None:
         return _save(args, source, state)
     if args.window:
@@ -75,6 +86,7 @@ def _serve(args: argparse.Namespace, source: MomentSource, state: ViewState) -> 
     try:
         Controls(viewer)
         Clients(viewer, lambda shown, eye: command_line(args, shown, eye))
+        viewer.show_newest(args.frame is None)
         viewer.start()
         if args.host != LOOPBACK:
             print(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bevstack.cli.options import add_allow_outside, add_classes, add_cues
+from bevstack.cli.view_live_options import add_live, check_live, live_words, source_option
 from bevstack.vocabulary import MANOEUVRES
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
     nuscenes.add_argument("--version", help="folder of the tables, e.g. v1.0-mini")
     nuscenes.add_argument("--scene", metavar="NAME", help="scene to open (default: the first)")
     add_classes(nuscenes)
+    add_live(parser)
     add_allow_outside(parser)
 
 
@@ -51,7 +53,10 @@ def add_state(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the first view."""
     view = parser.add_argument_group("first view; the viewer prints these options for any view")
     view.add_argument(
-        "--frame", type=int, default=0, metavar="N", help="frame of the scene, from 0 (default: 0)"
+        "--frame",
+        type=int,
+        metavar="N",
+        help="frame of the scene, from 0 (default: 0; of a live drive, the newest)",
     )
     view.add_argument(
         "--min-score",
@@ -143,9 +148,10 @@ def check_inputs(args: argparse.Namespace) -> None:
     Raises:
         ValueError: an option is missing, or two exclude each other.
     """
-    if args.nuscenes is None:
-        raise ValueError("--nuscenes ROOT must be given; got none")
-    if args.version is None:
+    source = source_option(args)
+    if source == "--rig":
+        check_live(args)
+    if source == "--nuscenes" and args.version is None:
         raise ValueError("--version must be given with --nuscenes, e.g. v1.0-mini; got none")
     if args.against is not None and args.results is None:
         raise ValueError("--results FILE must be given with --against; got none")
@@ -203,28 +209,44 @@ def first_state(args: argparse.Namespace, source: MomentSource) -> ViewState:
             f"--scene must be one of {', '.join(source.scenes)}; got {scene}: the results hold no "
             "sample of it, or the data set does not have it"
         )
-    count = source.count(scene)
-    if not 0 <= args.frame < count:
-        raise ValueError(
-            f"--frame must be from 0 to {count - 1}, the last of {scene}; got {args.frame}"
-        )
+    count, frame = source.count(scene), args.frame or 0
+    if not 0 <= frame < count:
+        raise ValueError(f"--frame must be from 0 to {count - 1}, the last of {scene}; got {frame}")
     compared = len(source.model_names) > 1
+    _check_coloring(args, source)
     eye = Eye()
     if args.camera is not None:
         eye = Eye(position_m=args.camera[0], look_at_m=args.camera[1])
     return ViewState(
         scene=scene,
-        index=args.frame,
+        index=frame,
         min_score=args.min_score,
+        labels=frozenset(range(len(source.class_names))),
         color_by=args.color_by or ("model" if compared else "class"),
         distance_m=args.match_within,
         eye=eye,
     )
 
 
+def _check_coloring(args: argparse.Namespace, source: MomentSource) -> None:
+    """Check that the source has what the colours stand for."""
+    needs = {
+        "error": (bool(source.distances_m), "results and true boxes"),
+        "score": (bool(source.model_names), "results"),
+        "model": (len(source.model_names) > 1, "results of two models"),
+    }
+    has, what = needs.get(args.color_by, (True, ""))
+    if not has:
+        raise ValueError(f"--color-by {args.color_by} must have {what}; got none: choose class")
+
+
 def command_line(args: argparse.Namespace, state: ViewState, eye: Eye) -> str:
     """Return the command that opens a state of the view from a camera."""
-    words = ["bevstack", "view", "--nuscenes", str(args.nuscenes), "--version", args.version]
+    words = ["bevstack", "view"]
+    if args.rig is not None:
+        words += live_words(args)
+    else:
+        words += ["--nuscenes", str(args.nuscenes), "--version", args.version]
     for option in ("results", "against", "cues", "manoeuvre", "classes"):
         if getattr(args, option) is not None:
             words += [f"--{option}", str(getattr(args, option))]

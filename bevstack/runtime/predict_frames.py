@@ -89,9 +89,7 @@ def predict_frames(
     """
     if history:
         check_history(detector, source)
-    temporal = detector.config.temporal
-    if interval_s is None and temporal is not None and not source.files.lists_frames:
-        interval_s = temporal.frame_interval_s
+    interval_s = frame_interval_s(detector, source, interval_s)
     stream = without_cues(detector.stream()) if history else None
     lost: Counter[str] = Counter()
     num_frames = num_boxes = 0
@@ -100,10 +98,12 @@ def predict_frames(
         writing_frame_detections(out, detector.class_names) as writer,
     ):
         for frame in source.frames(interval_s=interval_s):
-            detections = detector.predict(frame) if stream is None else _step(stream, frame)
+            detections = (
+                detector.predict(frame) if stream is None else step_if_visible(stream, frame)
+            )
             health = NO_HEALTH if stream is None else stream.state.health
             sectors = sector_trust(detector, frame) if stream is None else stream.state.sectors
-            writer.add(frame, detections, _identities(stream, detections), health, sectors)
+            writer.add(frame, detections, track_identities(stream, detections), health, sectors)
             record(frame)
             num_frames += 1
             num_boxes += len(detections)
@@ -113,7 +113,20 @@ def predict_frames(
     return DriveSummary(num_frames, num_boxes, dict(sorted(lost.items())))
 
 
-def _step(stream: Stream, frame: Frame) -> Detections:
+def frame_interval_s(
+    detector: FrameDetector, source: FrameSource, given_s: float | None
+) -> float | None:
+    """Return the time from frame to frame: the given one; of videos, that of the model's history.
+
+    None: all frames.
+    """
+    temporal = detector.config.temporal
+    if given_s is None and temporal is not None and not source.files.lists_frames:
+        return temporal.frame_interval_s
+    return given_s
+
+
+def step_if_visible(stream: Stream, frame: Frame) -> Detections:
     """Return the boxes of a step; none, and no step, if every camera was judged unusable."""
     usable = admit(stream, frame).camera_mask
     assert usable is not None and frame.camera_mask is not None  # Frame sets them
@@ -122,7 +135,7 @@ def _step(stream: Stream, frame: Frame) -> Detections:
     return stream.step(frame)
 
 
-def _identities(stream: Stream | None, detections: Detections) -> Tensor | None:  # (D,)
+def track_identities(stream: Stream | None, detections: Detections) -> Tensor | None:  # (D,)
     """Return the tracks of a step's boxes, which come first; None if the stream does not track."""
     if stream is None or len(stream.tracks) < len(detections) or not len(stream.tracks):
         return None
@@ -135,4 +148,11 @@ def _lost_cameras(frame: Frame) -> list[str]:
     return [name for name, works in zip(frame.camera_names, mask, strict=True) if not works]
 
 
-__all__ = ["DriveSummary", "check_history", "predict_frames"]
+__all__ = [
+    "DriveSummary",
+    "check_history",
+    "frame_interval_s",
+    "predict_frames",
+    "step_if_visible",
+    "track_identities",
+]

@@ -22,7 +22,7 @@ from bevstack.viewer.moment import CameraView, Floats
 JPEG, PNG = "image/jpeg", "image/png"
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _JPEG_QUALITY = 90  # of a picture that is undistorted here
-_MAX_BYTES = 1 << 26  # of an encoded picture
+MAX_BYTES = 1 << 26  # of an encoded picture
 _REDUCED = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
@@ -88,7 +88,7 @@ def _encoded(tables: Tables, row: int, path: Path) -> bytes:
     """Return the file's bytes; of a lens with distortion, the undistorted picture as JPEG."""
     if lens_of_sensor(tables, int(tables.keyframes.sensor[row])) is None:
         read_size(path)  # refuses a file that is no image
-        return read_bytes(path, "image", max_bytes=_MAX_BYTES)
+        return read_bytes(path, "image", max_bytes=MAX_BYTES)
     image, _ = load_camera(tables, row, 1, load_image=True)
     assert image is not None  # it was asked for
     return encode_jpeg(image)

@@ -72,6 +72,11 @@ def notes_html(moment: Moment) -> str:
     )
 
 
+def progress_html(progress: str) -> str:
+    """Return the line on the growth of a source."""
+    return f'<div id="progress" style="{_FONT};padding:2px 10px">{html.escape(progress)}</div>'
+
+
 def counts_html(moment: Moment, state: ViewState) -> str:
     """Return the numbers of boxes that are shown, and of the kinds of error."""
     parts = []

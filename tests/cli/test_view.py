@@ -124,6 +124,30 @@ def test_a_host_that_is_not_of_this_machine_is_refused(
     assert "host must be an address of this machine; got 192.0.2.1" in sentence
 
 
+def test_another_host_is_a_warning(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("viser")
+    from bevstack.viewer.browser.viewer import Viewer
+
+    monkeypatch.setattr(Viewer, "wait", lambda self: None)
+    assert main(words(folder, "--port", "0", "--host", "0.0.0.0")) == 0
+    printed = capsys.readouterr()
+    assert re.fullmatch(r"http://0\.0\.0\.0:\d+\n", printed.out)
+    assert "warning: listens on 0.0.0.0: every machine that reaches it sees the" in printed.err
+    assert main(words(folder, "--port", "0")) == 0
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_colours_of_what_is_not_there_are_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sentence = refused(words(folder, "--color-by", "error"), capsys)
+    assert "--color-by error must have results and true boxes; got none" in sentence
+    results = ("--results", str(folder / "model.json"), "--color-by", "model")
+    assert "must have results of two models" in refused(words(folder, *results), capsys)
+
+
 def test_the_server_listens_on_loopback_alone_and_leaves_no_port_open(folder: Path) -> None:
     pytest.importorskip("viser")
     command = [sys.executable, "-m", "bevstack", *words(folder, "--port", "0")]

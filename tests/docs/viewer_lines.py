@@ -9,5 +9,8 @@ VIEWER_LINES = {
     f"bevstack view --results results.json {_DATA} --record drive.rrd": (
         "tests/viewer/test_rerun_file.py"
     ),
+    "bevstack view --rig drive/rig.json --images drive --weights tiny_cpu_t4 --track": (
+        "tests/cli/test_view_live.py"
+    ),
     "rerun drive.rrd": "tests/viewer/test_rerun_file.py",
 }

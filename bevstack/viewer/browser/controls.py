@@ -10,7 +10,14 @@ import viser
 
 from bevstack.viewer.browser.viewer import Edit, Viewer
 from bevstack.viewer.moment import Moment
-from bevstack.viewer.panels import counts_html, cue_html, details_html, legend_html
+from bevstack.viewer.panels import (
+    counts_html,
+    cue_html,
+    details_html,
+    legend_html,
+    notes_html,
+    progress_html,
+)
 from bevstack.viewer.view_state import (
     BY_CLASS,
     BY_ERROR,
@@ -34,12 +41,14 @@ class Controls:
         gui.main_panel.dock_right()
         gui.main_panel.set_width(PANEL_PX)
         self._cue = gui.add_html("", visible=False)
+        self._notes = gui.add_html("", visible=False)
         self._add_time(gui)
         self._add_boxes(gui)
         with gui.add_folder("Picked box"):
             self._details = gui.add_html("")
         self._add_layers(gui)
         viewer.listeners.append(self._update)
+        viewer.growth_listeners.append(self._grow)
 
     def _add_time(self, gui: viser.GuiApi) -> None:
         viewer, state = self._viewer, self._viewer.state
@@ -47,12 +56,16 @@ class Controls:
             self._scene = gui.add_dropdown("Scene", viewer.source.scenes, initial_value=state.scene)
             self._frame = gui.add_slider(
                 "Frame",
-                0,
+                viewer.first_index,
                 _last(viewer, state.scene),
                 1,
                 min(state.index, _last(viewer, state.scene)),
             )
             self._play = gui.add_button("Play", icon=viser.Icon.PLAYER_PLAY)
+            self._newest = gui.add_checkbox(
+                "Newest frame", viewer.shows_newest, visible=viewer.is_growing
+            )
+            self._progress = gui.add_html("", visible=viewer.is_growing)
             steps = gui.add_button_group("Step", ("-10", "-1", "+1", "+10"))
             speed = gui.add_dropdown("Speed", tuple(_SPEEDS), initial_value="1 x")
             self._most = gui.add_button(
@@ -61,9 +74,8 @@ class Controls:
                 visible=bool(viewer.source.distances_m),
             )
         self._scene.on_update(self._choose_scene)
-        self._frame.on_update(
-            lambda event: self._from_user(event, partial(replace, index=int(self._frame.value)))
-        )
+        self._frame.on_update(self._choose_frame)
+        self._newest.on_update(self._choose_newest)
         self._play.on_click(lambda _: self._toggle_play())
         steps.on_click(lambda _: viewer.step(int(steps.value)))
         speed.on_update(lambda _: setattr(viewer, "speed", _SPEEDS[speed.value]))
@@ -128,7 +140,7 @@ class Controls:
     def _add_layers(self, gui: viser.GuiApi) -> None:
         state = self._viewer.state
         first = self._viewer.moment(state.scene, state.index)
-        absent = {"sectors"} if first.sectors is None else set()
+        absent = {"sectors"} if first.sectors is None and not self._viewer.is_growing else set()
         with gui.add_folder("Layers", expand_by_default=False):
             self._layers = {
                 layer: gui.add_checkbox(name, layer in state.layers)
@@ -145,17 +157,28 @@ class Controls:
         if event.client is not None:
             self._viewer.change(edit)
 
+    def _choose_frame(self, event: Any) -> None:
+        if event.client is not None:
+            self._viewer.go_to(int(self._frame.value))
+
+    def _choose_newest(self, event: Any) -> None:
+        if event.client is not None:
+            self._viewer.show_newest(bool(self._newest.value))
+
     def _choose_scene(self, event: Any) -> None:
         if event.client is not None:
             self._viewer.play(False)
             self._viewer.change(partial(replace, scene=self._scene.value, index=0, picked=None))
 
     def _toggle_play(self) -> None:
-        self._viewer.play(not self._viewer.playing)
+        moves = self._viewer.playing or self._viewer.shows_newest
+        self._viewer.play(not moves)
         self._show_play()
 
     def _show_play(self) -> None:
-        playing = self._viewer.playing
+        if self._newest.value != self._viewer.shows_newest:
+            self._newest.value = self._viewer.shows_newest
+        playing = self._viewer.playing or self._viewer.shows_newest
         label = "Pause" if playing else "Play"
         if self._play.label != label:
             self._play.label = label
@@ -182,29 +205,43 @@ class Controls:
 
     def _update(self, moment: Moment, state: ViewState) -> None:
         """Show the state in the controls; browsers get only what has changed."""
-        last = _last(self._viewer, state.scene)
-        if self._frame.max != last:
-            self._frame.max = last
+        self._fit_timeline(state)
         for handle, value in ((self._frame, state.index), (self._scene, state.scene)):
             if handle.value != value:
                 handle.value = value
-        cue = cue_html(moment)
+        cue, notes = cue_html(moment), notes_html(moment)
         for handle, content in (
             (self._cue, cue),
+            (self._notes, notes),
             (self._counts, counts_html(moment, state)),
             (self._legend, legend_html(moment, state)),
             (self._details, details_html(moment, state)),
         ):
             if handle.content != content:
                 handle.content = content
-        if self._cue.visible != bool(cue):
-            self._cue.visible = bool(cue)
+        for handle in (self._cue, self._notes):
+            if handle.visible != bool(handle.content):
+                handle.visible = bool(handle.content)
         self._show_play()
+
+    def _grow(self) -> None:
+        """Show the growth of the source."""
+        self._fit_timeline(self._viewer.state)
+        self._progress.content = progress_html(self._viewer.progress)
+        self._show_play()
+
+    def _fit_timeline(self, state: ViewState) -> None:
+        first, last = self._viewer.first_index, _last(self._viewer, state.scene)
+        if (self._frame.min, self._frame.max) != (first, last):
+            self._frame.max = last
+            if self._frame.value < first:
+                self._frame.value = first
+            self._frame.min = first
 
 
 def _last(viewer: Viewer, scene: str) -> int:
-    """Return the greatest value of the timeline; a slider needs one above 0."""
-    return max(viewer.source.count(scene) - 1, 1)
+    """Return the greatest value of the timeline; a slider needs one above its least."""
+    return max(viewer.source.count(scene) - 1, viewer.first_index + 1)
 
 
 def _colorings(viewer: Viewer) -> tuple[str, ...]:

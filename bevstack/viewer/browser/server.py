@@ -23,7 +23,7 @@ def start_server(host: str, port: int) -> viser.ViserServer:
         ValueError: the port is in use, or the host is no address of this machine.
         RuntimeError: the server would not check the pages that connect.
     """
-    _check_free(host, port)
+    check_free(host, port)
     quiet = contextlib.redirect_stdout(io.StringIO())  # viser prints its address in a frame
     with quiet, checked_origins(host) as starts:
         server = viser.ViserServer(host=host, port=port, label=TITLE, verbose=False)
@@ -52,7 +52,12 @@ def stop_server(server: viser.ViserServer) -> None:
         server.stop()
 
 
-def _check_free(host: str, port: int) -> None:
+def check_free(host: str, port: int) -> None:
+    """Check that a server could listen on an address and port.
+
+    Raises:
+        ValueError: the port is in use, or the host is no address of this machine.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

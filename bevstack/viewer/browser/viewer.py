@@ -16,6 +16,7 @@ import viser
 from bevstack.viewer.browser.painter import Painter
 from bevstack.viewer.browser.server import start_server, stop_server
 from bevstack.viewer.drawn import draw
+from bevstack.viewer.growing import GrowingDrive
 from bevstack.viewer.moment import Floats, Moment
 from bevstack.viewer.source import MomentSource
 from bevstack.viewer.view_state import ViewState
@@ -52,6 +53,11 @@ class Viewer:
         self.painter = Painter(self.server)
         self.speed = 1.0
         self.listeners: list[Listener] = []  # called after each moment that is shown
+        self.growth_listeners: list[Callable[[], None]] = []  # called when the source has grown
+        self._growing = source if isinstance(source, GrowingDrive) else None
+        self._newest = False
+        self._last_growth: object = None
+        self._origins: dict[str, Floats | None] = {}  # first pose of each scene
         self._host = host
         self._state = state
         self._playing = False
@@ -83,6 +89,26 @@ class Viewer:
         """Return True while the moments follow each other by themselves."""
         return self._playing
 
+    @property
+    def shows_newest(self) -> bool:
+        """Return True while the newest moment of a growing source is shown."""
+        return self._newest
+
+    @property
+    def progress(self) -> str:
+        """Return a line on the growth of the source; "" if it does not grow."""
+        return "" if self._growing is None else self._growing.progress
+
+    @property
+    def is_growing(self) -> bool:
+        """Return True if the source is of the kind that grows."""
+        return self._growing is not None
+
+    @property
+    def first_index(self) -> int:
+        """Return the index of the earliest moment of the scene that is kept."""
+        return 0 if self._growing is None else self._growing.first()
+
     def start(self) -> None:
         """Show the first moment and start the thread."""
         self._show(self._state)
@@ -110,13 +136,26 @@ class Viewer:
     def step(self, steps: int) -> None:
         """Go some moments forward, or back if negative, within the scene."""
         last = self.source.count(self._state.scene) - 1
-        self.change(partial(replace, index=min(max(self._state.index + steps, 0), last)))
+        self.go_to(min(max(self._state.index + steps, self.first_index), last))
+
+    def go_to(self, index: int) -> None:
+        """Go to a moment of the scene, and stay there while the source grows."""
+        self._newest = False
+        self.change(partial(replace, index=index))
+
+    def show_newest(self, newest: bool) -> None:
+        """Show the newest moment of a growing source from now on, or stay at the present one."""
+        self._newest = newest and self._growing is not None
+        if self._newest:
+            self._playing = False
+        self._wake.set()
 
     def play(self, playing: bool) -> None:
         """Start or stop to play; at the end of a scene, start at its beginning."""
         at_end = self._state.index >= self.source.count(self._state.scene) - 1
         if playing and at_end:
-            self.change(partial(replace, index=0))
+            self.go_to(self.first_index)
+        self._newest = False
         self._playing = playing
         self._wake.set()
 
@@ -133,7 +172,10 @@ class Viewer:
         """Return the place of the vehicle in the scene: the origin if the camera follows it."""
         if state.follow or moment.world_from_ego is None:
             return np.eye(4)
-        first = self.moment(moment.scene, 0).world_from_ego
+        if moment.scene not in self._origins:
+            start = self.moment(moment.scene, self.first_index)
+            self._origins[moment.scene] = start.world_from_ego
+        first = self._origins[moment.scene]
         return np.eye(4) if first is None else np.linalg.inv(first) @ moment.world_from_ego
 
     def _run(self) -> None:
@@ -144,6 +186,7 @@ class Viewer:
             self._wake.clear()
             if self._stopped:
                 return
+            self._grow()
             if self._playing and time.monotonic() >= due:
                 due = self._advance()
             if woken or self._shown is None or self._shown[1] != self._state:
@@ -152,11 +195,27 @@ class Viewer:
                 except (ValueError, OSError) as error:
                     self._report(error)
 
+    def _grow(self) -> None:
+        """Follow a growing source: go to its newest moment, or to the earliest one kept."""
+        if self._growing is None:
+            return
+        first, last = self.first_index, self.source.count(self._state.scene) - 1
+        if self._newest or self._state.index < first:
+            index = last if self._newest else first
+            if index != self._state.index:
+                self.change(partial(replace, index=index))
+        growth = (last, self._growing.progress)
+        if growth != self._last_growth:
+            self._last_growth = growth
+            for listener in self.growth_listeners:
+                listener()
+
     def _advance(self) -> float:
         """Go to the next moment; return the time at which the one after it is due."""
         state, start = self._state, time.monotonic()
         if state.index + 1 >= self.source.count(state.scene):
             self._playing = False
+            self._newest = self._growing is not None
             return start
         now = self.moment(state.scene, state.index).timestamp_us
         self.change(partial(replace, index=state.index + 1))

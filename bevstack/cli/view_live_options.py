@@ -1,0 +1,146 @@
+"""Options of ``bevstack view`` for drives that are computed or received while they are shown."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bevstack.cli.options import add_device, add_no_verify, add_precision
+
+if TYPE_CHECKING:
+    from bevstack.viewer.inference import InferenceOptions
+
+DEFAULT_KEPT = 500
+# Options by the source that they belong to.
+_RECORDED = ("version", "results", "against", "cues", "manoeuvre", "classes")
+_COMPUTED = ("images", "weights", "lost", "interval", "no_history", "track")
+
+
+def add_live(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of a folder of frames, and of a model that runs over them."""
+    live = parser.add_argument_group("live inference over your own frames")
+    live.add_argument(
+        "--rig", type=Path, metavar="FILE", help="calibration of the cameras: a JSON rig file"
+    )
+    live.add_argument(
+        "--images",
+        "--frames",
+        dest="images",
+        type=Path,
+        metavar="DIR",
+        help="frames of a drive, as `bevstack predict --frames` takes them: a table frames.json, "
+        "or a folder with one, with a folder of pictures a camera, or with a folder a frame",
+    )
+    live.add_argument(
+        "--weights", type=Path, metavar="FILE", help="weights file, or name of packaged weights"
+    )
+    live.add_argument(
+        "--lost",
+        action="append",
+        default=[],
+        metavar="CAMERA",
+        help="camera of the rig without an image; may be repeated",
+    )
+    live.add_argument(
+        "--interval", type=float, metavar="S", help="seconds from frame to frame (default: all)"
+    )
+    live.add_argument(
+        "--no-history",
+        action="store_true",
+        help="predict each frame by itself, which needs no poses",
+    )
+    live.add_argument("--track", action="store_true", help="track objects from frame to frame")
+    add_device(live)
+    add_precision(live)
+    add_no_verify(live)
+    live.add_argument(
+        "--keep",
+        type=int,
+        default=DEFAULT_KEPT,
+        metavar="N",
+        help="newest frames that are kept for scrolling back (default: %(default)s)",
+    )
+
+
+def source_option(args: argparse.Namespace) -> str:
+    """Return the option that names the source: ``--nuscenes`` or ``--rig``.
+
+    Raises:
+        ValueError: none or several are given, or options of another source.
+    """
+    given = {"--nuscenes ROOT": args.nuscenes, "--rig FILE": args.rig}
+    chosen = [option for option, value in given.items() if value]
+    if len(chosen) != 1:
+        raise ValueError(
+            f"one of {' and '.join(given)} must be given; got {' and '.join(chosen) or 'none'}"
+        )
+    option = chosen[0].split()[0]
+    own = {"--nuscenes": _RECORDED, "--rig": _COMPUTED}
+    for other, names in own.items():
+        foreign = [name for name in names if getattr(args, name)] if other != option else []
+        if foreign:
+            raise ValueError(
+                f"--{foreign[0].replace('_', '-')} must be given with {other}; got {option}"
+            )
+    return option
+
+
+def check_live(args: argparse.Namespace) -> None:
+    """Check the options of live inference.
+
+    Raises:
+        ValueError: an option is missing or out of range.
+    """
+    for option, value in (("--images DIR", args.images), ("--weights FILE", args.weights)):
+        if value is None:
+            raise ValueError(f"{option} must be given with --rig; got none")
+    if args.no_history and args.track:
+        raise ValueError(
+            "--track and --no-history must not be given together; got both: tracks are a history"
+        )
+    check_kept(args)
+
+
+def check_kept(args: argparse.Namespace) -> None:
+    """Check the number of frames that are kept.
+
+    Raises:
+        ValueError: it is not from 2 to 1000000.
+    """
+    if not 2 <= args.keep <= 1_000_000:
+        raise ValueError(f"--keep must be from 2 to 1000000 frames; got {args.keep}")
+
+
+def inference_options(args: argparse.Namespace) -> InferenceOptions:
+    """Return the frames and the detector that the options name."""
+    from bevstack.viewer.inference import InferenceOptions
+
+    return InferenceOptions(
+        rig=args.rig,
+        images=args.images,
+        weights=str(args.weights),
+        device=args.device,
+        precision=args.precision,
+        verify=args.verify,
+        lost=tuple(args.lost),
+        interval_s=args.interval,
+        history=not args.no_history,
+        track=args.track,
+        allow_outside=args.allow_outside,
+    )
+
+
+def live_words(args: argparse.Namespace) -> list[str]:
+    """Return the words of the command line that name the same frames and detector."""
+    words = ["--rig", str(args.rig), "--images", str(args.images), "--weights", str(args.weights)]
+    for name in args.lost:
+        words += ["--lost", name]
+    if args.interval is not None:
+        words += ["--interval", f"{args.interval:g}"]
+    words += ["--no-history"] * args.no_history + ["--track"] * args.track
+    words += [] if args.verify else ["--no-verify"]
+    for option, default in (("device", "auto"), ("precision", "float32")):
+        if getattr(args, option) != default:
+            words += [f"--{option}", getattr(args, option)]
+    return words
