@@ -19,6 +19,7 @@ DISTRIBUTIONS = {
     "yaml": "pyyaml",
     "nuscenes": "nuscenes-devkit",
     "pyquaternion": "nuscenes-devkit",  # which needs it and passes it on
+    "websockets": "viser",  # likewise
     "osi3": "osi-python",
     "osi3trace": "osi-python",
     "mcap_ros2": "mcap-ros2-support",

@@ -11,7 +11,7 @@ KEPT_MOMENTS = 500  # six pictures of 150 kB each: 450 MB
 
 
 class GrowingDrive:
-    """Moments of one drive, added by one thread and read by others.
+    """Moments of one drive, added by one thread and read by the remaining ones.
 
     Indices count from the first moment of the drive, also when it is no longer kept. There must be
     a moment before the properties of a ``MomentSource`` are read: ``wait_for`` one.
