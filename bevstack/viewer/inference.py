@@ -106,7 +106,7 @@ def infer_frames(
     interval_s = frame_interval_s(detector, source, options.interval_s)
     pictures = DrivePictures(source, interval_s)
     scene = source.files.folder.absolute().name or "drive"
-    moments = StreamMoments(scene, Path(options.weights).stem, detector.class_names)
+    moments = StreamMoments(scene, Path(options.weights).stem, class_names=detector.class_names)
     last = StreamState(reset=Reset.NONE)
     for frame in source.frames(interval_s=interval_s):
         cameras = pictures.views(frame)

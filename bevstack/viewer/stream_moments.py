@@ -28,7 +28,7 @@ class StreamMoments:
         class_names: of the detector.
     """
 
-    def __init__(self, scene: str, model: str, class_names: tuple[str, ...]) -> None:
+    def __init__(self, scene: str, model: str, *, class_names: tuple[str, ...]) -> None:
         self._scene, self._model, self._class_names = scene, model, class_names
         self._paths = StreamPaths(model)
         self._count = 0
