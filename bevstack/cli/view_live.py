@@ -40,10 +40,53 @@ def show_inference(args: argparse.Namespace, show: Show) -> int:
     drive = GrowingDrive(kept=args.keep)
     process = InferenceProcess(options, drive, num_frames=total)
     try:
-        print(f"bevstack view: waits for the first frame of {args.weights}", file=sys.stderr)
+        print(
+            f"bevstack view: waits for the first frame of {args.weights}",
+            file=sys.stderr,
+            flush=True,
+        )
         return show_growing(args, drive, show)
     finally:
         process.stop()
+
+
+def show_node(args: argparse.Namespace, show: Show) -> int:
+    """Show or record a running node, for which it waits.
+
+    Raises:
+        FileNotFoundError: the file of parameters does not exist.
+        ModuleNotFoundError: the extra ``ros`` is not installed.
+        ValueError: the interface does not exist, or an option does not fit.
+    """
+    from bevstack.export.messages.store import open_store
+    from bevstack.runtime.node.parameters import Parameters, read_parameters
+    from bevstack.runtime.ros.dds import DdsTransport
+    from bevstack.viewer.growing import GrowingDrive
+    from bevstack.viewer.node_moments import NodeListener, NodeMoments
+
+    parameters = Parameters() if args.params is None else read_parameters(args.params)
+    if args.record is None:
+        from bevstack.viewer.browser.server import check_free
+
+        check_free(args.host, args.port)
+    store, drive = open_store(), GrowingDrive(kept=args.keep)
+    moments = NodeMoments(parameters, store, drive=drive)
+    transport = DdsTransport(store, domain=args.domain, interface=args.interface)
+    listener = NodeListener(moments, transport)
+    listener.start()
+    print(
+        f"bevstack view: waits for results on {moments.result_topic('detections')} (domain "
+        f"{args.domain}, interface {args.interface}) of a node that `bevstack node --dds` starts",
+        file=sys.stderr,
+        flush=True,
+    )
+    try:
+        if args.record is None:
+            return show_growing(args, drive, show)
+        with ended_by_interrupt() as ended:
+            return record_growing(args, drive.follow(ended), ended)
+    finally:
+        listener.stop()
 
 
 def show_growing(args: argparse.Namespace, drive: GrowingDrive, show: Show) -> int:

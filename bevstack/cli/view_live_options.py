@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bevstack.cli.dds_options import add_dds
 from bevstack.cli.options import add_device, add_no_verify, add_precision
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ _COMPUTED = ("images", "weights", "lost", "interval", "no_history", "track")
 
 
 def add_live(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of a folder of frames, and of a model that runs over them."""
+    """Declare the options of a model that runs over frames, and of a running node."""
     live = parser.add_argument_group("live inference over your own frames")
     live.add_argument(
         "--rig", type=Path, metavar="FILE", help="calibration of the cameras: a JSON rig file"
@@ -54,29 +55,41 @@ def add_live(parser: argparse.ArgumentParser) -> None:
     add_device(live)
     add_precision(live)
     add_no_verify(live)
-    live.add_argument(
+    node = parser.add_argument_group("a running node")
+    node.add_argument(
+        "--listen", action="store_true", help="show what `bevstack node --dds` takes and publishes"
+    )
+    node.add_argument(
+        "--params",
+        type=Path,
+        metavar="FILE",
+        help="the node's file of parameters, if its cameras, topics or frames are not the default",
+    )
+    add_dds(node)
+    parser.add_argument(
         "--keep",
         type=int,
         default=DEFAULT_KEPT,
         metavar="N",
-        help="newest frames that are kept for scrolling back (default: %(default)s)",
+        help="newest frames of a live drive that are kept to scroll back (default: %(default)s)",
     )
 
 
 def source_option(args: argparse.Namespace) -> str:
-    """Return the option that names the source: ``--nuscenes`` or ``--rig``.
+    """Return the option that names the source: ``--nuscenes``, ``--rig`` or ``--listen``.
 
     Raises:
         ValueError: none or several are given, or options of another source.
     """
-    given = {"--nuscenes ROOT": args.nuscenes, "--rig FILE": args.rig}
+    given = {"--nuscenes ROOT": args.nuscenes, "--rig FILE": args.rig, "--listen": args.listen}
     chosen = [option for option, value in given.items() if value]
     if len(chosen) != 1:
         raise ValueError(
-            f"one of {' and '.join(given)} must be given; got {' and '.join(chosen) or 'none'}"
+            "one of --nuscenes ROOT, --rig FILE and --listen must be given; got "
+            f"{' and '.join(chosen) or 'none'}"
         )
     option = chosen[0].split()[0]
-    own = {"--nuscenes": _RECORDED, "--rig": _COMPUTED}
+    own = {"--nuscenes": _RECORDED, "--rig": _COMPUTED, "--listen": ("params",)}
     for other, names in own.items():
         foreign = [name for name in names if getattr(args, name)] if other != option else []
         if foreign:
@@ -87,11 +100,19 @@ def source_option(args: argparse.Namespace) -> str:
 
 
 def check_live(args: argparse.Namespace) -> None:
-    """Check the options of live inference.
+    """Check the options of live drives.
 
     Raises:
         ValueError: an option is missing or out of range.
     """
+    check_kept(args)
+    if args.listen:
+        if args.save is not None or args.window:
+            raise ValueError(
+                "--listen must be given without --save and --window, which need a whole drive: "
+                "record it with --record FILE.rrd"
+            )
+        return
     for option, value in (("--images DIR", args.images), ("--weights FILE", args.weights)):
         if value is None:
             raise ValueError(f"{option} must be given with --rig; got none")
@@ -99,7 +120,6 @@ def check_live(args: argparse.Namespace) -> None:
         raise ValueError(
             "--track and --no-history must not be given together; got both: tracks are a history"
         )
-    check_kept(args)
 
 
 def check_kept(args: argparse.Namespace) -> None:
@@ -132,7 +152,10 @@ def inference_options(args: argparse.Namespace) -> InferenceOptions:
 
 
 def live_words(args: argparse.Namespace) -> list[str]:
-    """Return the words of the command line that name the same frames and detector."""
+    """Return the words of the command line that name the same source."""
+    if args.listen:
+        words = ["--listen", "--domain", str(args.domain), "--interface", args.interface]
+        return words + ([] if args.params is None else ["--params", str(args.params)])
     words = ["--rig", str(args.rig), "--images", str(args.images), "--weights", str(args.weights)]
     for name in args.lost:
         words += ["--lost", name]

@@ -149,7 +149,7 @@ def check_inputs(args: argparse.Namespace) -> None:
         ValueError: an option is missing, or two exclude each other.
     """
     source = source_option(args)
-    if source == "--rig":
+    if source != "--nuscenes":
         check_live(args)
     if source == "--nuscenes" and args.version is None:
         raise ValueError("--version must be given with --nuscenes, e.g. v1.0-mini; got none")
@@ -243,7 +243,7 @@ def _check_coloring(args: argparse.Namespace, source: MomentSource) -> None:
 def command_line(args: argparse.Namespace, state: ViewState, eye: Eye) -> str:
     """Return the command that opens a state of the view from a camera."""
     words = ["bevstack", "view"]
-    if args.rig is not None:
+    if args.rig is not None or args.listen:
         words += live_words(args)
     else:
         words += ["--nuscenes", str(args.nuscenes), "--version", args.version]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Iterator
 
 from bevstack.viewer.moment import Moment
 
+_POLL_S = 0.2  # between two looks for an end
 KEPT_MOMENTS = 500  # six pictures of 150 kB each: 450 MB
 
 
@@ -114,3 +116,19 @@ class GrowingDrive:
         with self._changed:
             self._changed.wait_for(lambda: self._count > index or self._ended, timeout_s)
             return self._count > index
+
+    def follow(self, ended: threading.Event) -> Iterator[Moment]:
+        """Yield each moment once it is there, until the drive or an event ends.
+
+        Moments that are dropped before they are asked for are left out.
+        """
+        index = 0
+        while not ended.is_set():
+            if self.wait_for(index, _POLL_S):
+                with self._changed:
+                    index = max(index, self.first())
+                    moment = self.moment("", index)
+                yield moment
+                index += 1
+            elif self._ended:
+                return

@@ -12,5 +12,7 @@ VIEWER_LINES = {
     "bevstack view --rig drive/rig.json --images drive --weights tiny_cpu_t4 --track": (
         "tests/cli/test_view_live.py"
     ),
+    "bevstack view --listen": "tests/cli/test_view_listen.py",
+    "bevstack view --listen --domain 7 --record node.rrd": "tests/viewer/test_rerun_file.py",
     "rerun drive.rrd": "tests/viewer/test_rerun_file.py",
 }

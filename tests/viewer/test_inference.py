@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -206,3 +207,17 @@ def test_a_growing_drive_keeps_the_newest_moments() -> None:
 def test_cameras_that_are_not_in_order_are_named() -> None:
     health = {"CAM_FRONT": CameraState.OK, "CAM_BACK": CameraState.OVER_EXPOSED}
     assert camera_notes(health) == ("camera CAM_BACK is over exposed",)
+
+
+def test_a_drive_is_followed_until_it_ends() -> None:
+    growing, ended = GrowingDrive(kept=2), threading.Event()
+    for index in range(3):
+        growing.add(dataclasses.replace(moment(), index=index))
+    followed = growing.follow(ended)
+    assert [next(followed).index, next(followed).index] == [1, 2]  # the first is dropped
+    growing.add(dataclasses.replace(moment(), index=3))
+    assert next(followed).index == 3
+    growing.end()
+    assert list(followed) == []
+    ended.set()
+    assert list(growing.follow(ended)) == []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,10 @@ pytest.importorskip(
 
 from rerun.chunk import RrdReader
 
-from bevstack.cli.main import main
+from bevstack.cli.main import build_parser, main
+from bevstack.cli.view_live import record_growing
 from bevstack.types.sectors import SectorTrust
+from bevstack.viewer.growing import GrowingDrive
 from bevstack.viewer.moment import Moment
 from bevstack.viewer.recorded import RecordedDrives
 from bevstack.viewer.rerun_file import camera_entity, record_moments
@@ -158,3 +162,23 @@ def test_the_verb_records_the_scene_with_its_score(
     assert [len(row[2]) for row in rows] == counts
     assert main([*words, "--record", str(tmp_path / "none" / "a.rrd")]) == 2
     assert "must exist" in capsys.readouterr().err
+
+
+def test_a_growing_drive_is_recorded_until_an_event(tmp_path: Path) -> None:
+    args = build_parser().parse_args(["view", "--listen", "--record", str(tmp_path / "node.rrd")])
+    drive, ended = GrowingDrive(kept=2), threading.Event()
+
+    def arriving() -> Iterator[Moment]:
+        for index in range(5):
+            drive.add(dataclasses.replace(moment(boxes((8.0 + index, 1.0, 0.2))), index=index))
+            yield drive.moment("", index)
+            if index == 2:
+                ended.set()
+
+    assert record_growing(args, arriving(), ended) == 0
+    rows = read(tmp_path / "node.rrd")["/world/ego/predicted/model Boxes3D:centers"]
+    assert [(frame, round(centers[0][0])) for frame, _, centers in rows] == [
+        (0, 8),
+        (1, 9),
+        (2, 10),
+    ]

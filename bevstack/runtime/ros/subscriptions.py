@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
-from bevstack.runtime.node.core import NodeCore
+from bevstack.runtime.node.inputs import CameraInfo, Image, Odometry, Transform
 from bevstack.runtime.node.parameters import Parameters
 from bevstack.runtime.ros.decoding import (
     camera_info_from,
@@ -21,7 +21,23 @@ from bevstack.runtime.ros.quality import SENSOR_DATA, SUBSCRIPTION, Quality, ove
 CLOCK_TOPIC, TF_TOPIC, TF_STATIC_TOPIC = "/clock", "/tf", "/tf_static"
 
 
-Deliver = Callable[[NodeCore, Any, int], None]  # message, time on the node's clock
+class NodeInput(Protocol):
+    """Taker of all that a node subscribes; ``NodeCore`` is one."""
+
+    def add_image(self, camera: str, image: Image, now_us: int) -> None:
+        """Take an image."""
+
+    def add_info(self, camera: str, info: CameraInfo, now_us: int) -> None:
+        """Take a calibration."""
+
+    def add_odometry(self, message: Odometry) -> None:
+        """Take the vehicle's pose."""
+
+    def add_transform(self, message: Transform) -> None:
+        """Take a transform."""
+
+
+Deliver = Callable[[NodeInput, Any, int], None]  # message, time on the node's clock
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,10 +106,10 @@ def _camera_subscriptions(parameters: Parameters, camera: str) -> list[Subscript
     from_message = compressed_image_from if is_file else image_from
     kind = "CompressedImage" if is_file else "Image"
 
-    def deliver_image(core: NodeCore, message: Any, now_us: int) -> None:
+    def deliver_image(core: NodeInput, message: Any, now_us: int) -> None:
         core.add_image(camera, from_message(message), now_us)
 
-    def deliver_info(core: NodeCore, message: Any, now_us: int) -> None:
+    def deliver_info(core: NodeInput, message: Any, now_us: int) -> None:
         core.add_info(camera, camera_info_from(message), now_us)
 
     return [
@@ -113,7 +129,7 @@ def _camera_subscriptions(parameters: Parameters, camera: str) -> list[Subscript
 
 
 def _deliver_transforms(*, is_static: bool) -> Deliver:
-    def deliver(core: NodeCore, message: Any, now_us: int) -> None:
+    def deliver(core: NodeInput, message: Any, now_us: int) -> None:
         for transform in transforms_from(message, is_static=is_static):
             core.add_transform(transform)
 
