@@ -180,7 +180,10 @@ class NodeCore:
         self._take_up_parameters()
         waiting = [name for name, camera in self.cameras.items() if camera.calibration is None]
         windows = self._synchroniser.close_due(
-            now_us, self.motion.poses_until_us, uncalibrated=waiting
+            now_us,
+            self.motion.poses_until_us,
+            uncalibrated=waiting,
+            without_poses=self.motion.waits_for_first_pose,
         )
         self.counts.windows += len(windows)
         self.counts.dropped = self._synchroniser.dropped

@@ -70,6 +70,11 @@ class Motion:
         return self.poses.at(timestamp_us)
 
     @property
+    def waits_for_first_pose(self) -> bool:
+        """Return True while the vehicle moves and no pose has come."""
+        return self.source != STANDING and not len(self.poses)
+
+    @property
     def poses_until_us(self) -> int | None:
         """Return the time of the newest pose; None if no pose is to be waited for."""
         if self.source == STANDING or not len(self.poses):

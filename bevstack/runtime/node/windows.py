@@ -136,6 +136,7 @@ class Synchroniser:
         poses_until_us: int | None = None,
         *,
         uncalibrated: Collection[str] = (),
+        without_poses: bool = False,
     ) -> list[Window]:
         """Close and return the windows that are due, in the order of their stamps.
 
@@ -145,7 +146,9 @@ class Synchroniser:
                 is over. None: windows wait for no pose.
             uncalibrated: cameras without a calibration yet. The first window of a drive waits for
                 theirs, until its time is over.
+            without_poses: no pose has come yet. The first window of a drive waits for one, too.
         """
+        missing = set(self.cameras) if without_poses else set(uncalibrated)
         due = [
             index
             for index, window in enumerate(self._open)
@@ -153,7 +156,7 @@ class Synchroniser:
             or (
                 self._is_complete(window, now_us)
                 and _has_pose(window, poses_until_us)
-                and not (self._last_closed is None and window.stamps_us.keys() & set(uncalibrated))
+                and not (self._last_closed is None and window.stamps_us.keys() & missing)
             )
         ]
         count = max(due[-1] + 1 if due else 0, len(self._open) - _MAX_OPEN)

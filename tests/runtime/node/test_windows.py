@@ -152,3 +152,12 @@ def test_the_first_window_of_a_drive_waits_for_calibrations_until_the_deadline()
         assert len(rig.close_due(now, uncalibrated=waiting)) == wanted
     feed(rig, ("a", 200), ("b", 210))
     assert len(rig.close_due(211, uncalibrated="b")) == 1  # a camera without one costs no time
+
+
+def test_the_first_window_of_a_drive_waits_for_the_first_pose_until_the_deadline() -> None:
+    for now, without, wanted in ((111, True, 0), (112, False, 1), (159, True, 0), (160, True, 1)):
+        rig = made("ab")
+        feed(rig, ("a", 100), ("b", 110))
+        assert len(rig.close_due(now, without_poses=without)) == wanted
+    feed(rig, ("a", 200), ("b", 210))
+    assert len(rig.close_due(211, without_poses=True)) == 1  # a vehicle without poses loses no time
