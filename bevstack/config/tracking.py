@@ -20,19 +20,19 @@ class TrackingConfig:
     """
 
     # Standard deviation of the random acceleration between two frames, along each axis.
-    acceleration_mps2: float = 0.3
+    acceleration_mps2: float = 0.6
     # Standard deviation of a box's centre in the bird's-eye view, along the line of sight (range)
     # and across it (bearing): sigma_m + sigma_per_m * distance.
     range_sigma_m: float = 0.3
     range_sigma_per_m: float = 0.06  # metres per metre of distance
     bearing_sigma_m: float = 0.3
-    bearing_sigma_per_m: float = 0.02  # metres per metre of distance
+    bearing_sigma_per_m: float = 0.01  # metres per metre of distance
     # Standard deviation of a box's velocity along each axis: sigma_mps + sigma_per_mps * speed.
     # A detector recognises standing objects reliably. The speed of a moving object follows more
     # exactly from its positions.
     speed_sigma_mps: float = 0.1
     speed_sigma_per_mps: float = 1.5  # m/s per m/s of the box's speed
-    first_speed_sigma_mps: float = 3.0  # of the velocity of a track's first box
+    first_speed_sigma_mps: float = 6.0  # of the velocity of a track's first box
     # Largest distance between a box and the predicted position of a track of the same class, in the
     # bird's-eye view: reach_m + reach_per_m * (mean distance of both from the vehicle). With 0.5 m
     # and 0.1 m per metre, more tracks break near the vehicle.
@@ -49,7 +49,7 @@ class TrackingConfig:
     # Factor, 0 to 1, on the score of a box that starts a track after the first frame.
     new_score: float = 0.8
     unseen_half_life_s: float = 3.0  # time in which the score of a track without a box halves
-    max_unseen_s: float = 3.0  # a track ends after this time without a box
+    max_unseen_s: float = 2.0  # a track ends after this time without a box
 
     def __post_init__(self) -> None:
         check_section("tracking", self)
