@@ -36,7 +36,7 @@ _COUNT = 10**9  # of steps and intervals, which take no memory
 LIMITS: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {
         "": {"frames": 1_000},  # offsets, also -1000
-        "images": {"size": 16_384, "pad_to": 4_096},
+        "images": {"size": 16_384, "pad_to": 4_096, "pixels_per_pass": 2**28},
         "grid": {"shape": 2_048},
         "backbone": {
             # InternImage. Largest published: 512 channels, 48 layers, 128 groups (G)

@@ -25,9 +25,14 @@ class ImageConfig:
     # ImageNet. InternImage's released code
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    # Most pixels that go through backbone and neck in one pass; at least one image does. More take
+    # more memory. One image of 640x1600, six of 225x400. Own choice for two CPU cores
+    pixels_per_pass: int = 2**20
 
     def __post_init__(self) -> None:
         check_section("images", self)
+        at_once = self.pixels_per_pass
+        check("images.pixels_per_pass", at_once >= 1, "be at least 1", at_once)
         check("images.size", min(self.size) >= 1, "hold two positive pixel counts", self.size)
         check("images.keep_bottom", 0 < self.keep_bottom <= 1, "lie in (0, 1]", self.keep_bottom)
         check("images.pad_to", self.pad_to >= 1, "be at least 1", self.pad_to)

@@ -85,6 +85,7 @@ def build_model(config: Config, backbone: InternImage | ResNet | None = None) ->
         if perspective is None or proposals is None
         else partial(find_proposals, grid=config.grid, perspective=perspective, config=proposals),
         history=_build_history(config),
+        pixels_per_pass=config.images.pixels_per_pass,
     )
 
 

@@ -65,6 +65,18 @@ def test_sizes_follow_the_configuration() -> None:
     assert model.backbone.config.out_indices == (1, 3)
 
 
+def test_images_of_a_pass_follow_the_configuration_and_change_no_output(tmp_path: Path) -> None:
+    config = small_config()
+    one_by_one = replace(config, images=replace(config.images, pixels_per_pass=1))
+    model = build_model(config).eval()
+    save_model(tmp_path / "m.safetensors", model, one_by_one)
+    loaded, _ = load_model(tmp_path / "m.safetensors")
+    assert (model.pixels_per_pass, loaded.pixels_per_pass) == (2**20, 1)
+    data = make_batch(1, 3)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(data).bev, model(data).bev, rtol=2e-5, atol=2e-5)
+
+
 def test_weights_of_another_configuration_name_the_first_differing_fields(tmp_path: Path) -> None:
     config = small_config()
     path = saved(tmp_path, config)
