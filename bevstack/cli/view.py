@@ -5,14 +5,15 @@
   bevstack view --nuscenes ROOT --version v1.0-synth --scene NAME
   bevstack view --rig rig.json --images DIR --weights W --track
   bevstack view --listen --domain 7
+  bevstack view --bag results.mcap drive.mcap
   bevstack view --results results.json --nuscenes ROOT --version v1.0-mini --save drive.mp4
   bevstack view --results results.json --nuscenes ROOT --version v1.0-mini --record drive.rrd
 
 Without --results, the true boxes are shown alone. --rig shows your own frames while a model runs
-over them, --listen a node that `bevstack node --dds` runs. The command prints one address; open it
-in a browser on this machine. Nothing is loaded from the network. It ends with Ctrl-C. --save writes
-pictures instead and prints their paths, --window opens a window of this machine's display, and
---record writes a recording for rerun's viewer.
+over them, --listen a node that `bevstack node --dds` runs, --bag what a node has written. The
+command prints one address; open it in a browser on this machine. Nothing is loaded from the
+network. It ends with Ctrl-C. --save writes pictures instead and prints their paths, --window opens
+a window of this machine's display, and --record writes a recording for rerun's viewer.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING
 from bevstack.cli.view_live import (
     record_inference,
     save_inference,
+    show_bags,
     show_inference,
     show_node,
 )
@@ -62,8 +64,9 @@ def run(args: argparse.Namespace) -> int:
         ModuleNotFoundError: the extra view is not installed.
     """
     check_inputs(args)
-    if args.listen:
-        return show_node(args, lambda source, state: _show(args, source, state))
+    if args.listen or args.bag:
+        show_live = show_node if args.listen else show_bags
+        return show_live(args, lambda source, state: _show(args, source, state))
     if args.rig is not None:
         if args.record is not None:
             return record_inference(args)

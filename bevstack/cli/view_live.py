@@ -89,6 +89,31 @@ def show_node(args: argparse.Namespace, show: Show) -> int:
         listener.stop()
 
 
+def show_bags(args: argparse.Namespace, show: Show) -> int:
+    """Show or record bags of a node's results while they are read.
+
+    Raises:
+        FileNotFoundError: a bag or the file of parameters does not exist.
+        ModuleNotFoundError: the extra ``ros`` is not installed.
+        ValueError: a bag is damaged, or none holds results.
+    """
+    from bevstack.runtime.node.parameters import Parameters, read_parameters
+    from bevstack.viewer.growing import GrowingDrive
+    from bevstack.viewer.node_bag import BagMoments
+
+    parameters = Parameters() if args.params is None else read_parameters(args.params)
+    # A recording takes all moments, however fast they are read.
+    drive = GrowingDrive(kept=args.keep if args.record is None else None)
+    bags = BagMoments(args.bag, parameters, drive=drive)
+    try:
+        if args.record is None:
+            return show_growing(args, drive, show)
+        with ended_by_interrupt() as ended:
+            return record_growing(args, drive.follow(ended), ended)
+    finally:
+        bags.stop()
+
+
 def show_growing(args: argparse.Namespace, drive: GrowingDrive, show: Show) -> int:
     """Show a growing drive once its first frame is there, or that of ``--frame``.
 

@@ -13,9 +13,12 @@ if TYPE_CHECKING:
     from bevstack.viewer.inference import InferenceOptions
 
 DEFAULT_KEPT = 500
-# Options by the source that they belong to.
-_RECORDED = ("version", "results", "against", "cues", "manoeuvre", "classes")
-_COMPUTED = ("images", "weights", "lost", "interval", "no_history", "track")
+# Options -> the sources that they belong to.
+_OWNERS = {
+    ("version", "results", "against", "cues", "manoeuvre", "classes"): ("--nuscenes",),
+    ("images", "weights", "lost", "interval", "no_history", "track"): ("--rig",),
+    ("params",): ("--listen", "--bag"),
+}
 
 
 def add_live(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +63,13 @@ def add_live(parser: argparse.ArgumentParser) -> None:
         "--listen", action="store_true", help="show what `bevstack node --dds` takes and publishes"
     )
     node.add_argument(
+        "--bag",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="bags instead of topics: the node's results, and the drive for its pictures",
+    )
+    node.add_argument(
         "--params",
         type=Path,
         metavar="FILE",
@@ -76,26 +86,29 @@ def add_live(parser: argparse.ArgumentParser) -> None:
 
 
 def source_option(args: argparse.Namespace) -> str:
-    """Return the option that names the source: ``--nuscenes``, ``--rig`` or ``--listen``.
+    """Return the option that names the source: ``--nuscenes``, ``--rig``, ``--listen``, ``--bag``.
 
     Raises:
         ValueError: none or several are given, or options of another source.
     """
-    given = {"--nuscenes ROOT": args.nuscenes, "--rig FILE": args.rig, "--listen": args.listen}
+    given = {
+        "--nuscenes ROOT": args.nuscenes,
+        "--rig FILE": args.rig,
+        "--listen": args.listen,
+        "--bag FILE": args.bag,
+    }
     chosen = [option for option, value in given.items() if value]
     if len(chosen) != 1:
         raise ValueError(
-            "one of --nuscenes ROOT, --rig FILE and --listen must be given; got "
+            "one of --nuscenes ROOT, --rig FILE, --listen and --bag FILE must be given; got "
             f"{' and '.join(chosen) or 'none'}"
         )
     option = chosen[0].split()[0]
-    own = {"--nuscenes": _RECORDED, "--rig": _COMPUTED, "--listen": ("params",)}
-    for other, names in own.items():
-        foreign = [name for name in names if getattr(args, name)] if other != option else []
+    for names, owners in _OWNERS.items():
+        foreign = [name for name in names if getattr(args, name)] if option not in owners else []
         if foreign:
-            raise ValueError(
-                f"--{foreign[0].replace('_', '-')} must be given with {other}; got {option}"
-            )
+            name = foreign[0].replace("_", "-")
+            raise ValueError(f"--{name} must be given with {' or '.join(owners)}; got {option}")
     return option
 
 
@@ -106,11 +119,11 @@ def check_live(args: argparse.Namespace) -> None:
         ValueError: an option is missing or out of range.
     """
     check_kept(args)
-    if args.listen:
+    if args.listen or args.bag:
         if args.save is not None or args.window:
             raise ValueError(
-                "--listen must be given without --save and --window, which need a whole drive: "
-                "record it with --record FILE.rrd"
+                "--listen and --bag must be given without --save and --window; got one of them: "
+                "record the drive with --record FILE.rrd"
             )
         return
     for option, value in (("--images DIR", args.images), ("--weights FILE", args.weights)):
@@ -153,6 +166,9 @@ def inference_options(args: argparse.Namespace) -> InferenceOptions:
 
 def live_words(args: argparse.Namespace) -> list[str]:
     """Return the words of the command line that name the same source."""
+    if args.bag:
+        words = ["--bag", *map(str, args.bag)]
+        return words + ([] if args.params is None else ["--params", str(args.params)])
     if args.listen:
         words = ["--listen", "--domain", str(args.domain), "--interface", args.interface]
         return words + ([] if args.params is None else ["--params", str(args.params)])

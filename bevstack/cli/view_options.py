@@ -243,7 +243,7 @@ def _check_coloring(args: argparse.Namespace, source: MomentSource) -> None:
 def command_line(args: argparse.Namespace, state: ViewState, eye: Eye) -> str:
     """Return the command that opens a state of the view from a camera."""
     words = ["bevstack", "view"]
-    if args.rig is not None or args.listen:
+    if args.nuscenes is None:
         words += live_words(args)
     else:
         words += ["--nuscenes", str(args.nuscenes), "--version", args.version]

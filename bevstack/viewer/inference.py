@@ -149,6 +149,7 @@ class InferenceProcess:
         self, options: InferenceOptions, drive: GrowingDrive, *, num_frames: int | None = None
     ) -> None:
         self._drive, self._num_frames = drive, num_frames
+        self._stopped = False
         context = multiprocessing.get_context("spawn")  # a fork would inherit threads and sockets
         self._receiver, sender = context.Pipe(duplex=False)
         self._process = context.Process(
@@ -161,6 +162,7 @@ class InferenceProcess:
 
     def stop(self) -> None:
         """End the process and the thread."""
+        self._stopped = True
         self._process.terminate()
         self._process.join(_END_S)
         if self._process.is_alive():
@@ -187,7 +189,9 @@ class InferenceProcess:
             else:
                 failure = received
         self._process.join(_END_S)
-        if failure is None and self._process.exitcode not in (0, None):
+        if self._stopped:
+            failure = None
+        elif failure is None and self._process.exitcode not in (0, None):
             failure = RuntimeError(
                 f"inference must end with code 0; got {self._process.exitcode}: see its messages"
             )

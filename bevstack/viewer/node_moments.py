@@ -51,6 +51,7 @@ class NodeMoments:
         store: types of the messages.
         drive: takes the moments.
         clock: seconds.
+        in_order: messages come from a bag: the parts of a result come before those of the next.
     """
 
     def __init__(
@@ -60,8 +61,10 @@ class NodeMoments:
         *,
         drive: GrowingDrive,
         clock: Callable[[], float] = time.monotonic,
+        in_order: bool = False,
     ) -> None:
         self._store, self._drive, self._clock = store, drive, clock
+        self._in_order = in_order
         self._name = str(parameters["node_name"])
         self._inputs = NodeInputs(parameters)
         self._subscriptions = {s.topic: s for s in subscriptions(parameters)}
@@ -89,7 +92,13 @@ class NodeMoments:
     def receive(self, topic: str, type_name: str, data: bytes) -> None:
         """Take the bytes of a message; a wrong one is named in the notes."""
         try:
-            message = self._store.from_bytes(data, type_name)
+            self.take(topic, self._store.from_bytes(data, type_name))
+        except ValueError as error:
+            self._fault = f"{topic}: {error}"
+
+    def take(self, topic: str, message: Any) -> None:
+        """Take a message; a wrong one is named in the notes."""
+        try:
             with self._lock:
                 self._take(topic, message)
         except ValueError as error:
@@ -113,13 +122,6 @@ class NodeMoments:
                 self._drop(stamp)
             self._report(now)
 
-    def close_before(self, stamp: int) -> None:
-        """Close the moments of earlier stamps, for messages that come in order."""
-        with self._lock:
-            for earlier in sorted(s for s in self._open if s < stamp):
-                if "detections" in self._open[earlier]:
-                    self._close(earlier)
-
     def _take(self, topic: str, message: Any) -> None:
         if topic == DIAGNOSTICS_TOPIC:
             self._notes = notes_from(message)
@@ -138,6 +140,9 @@ class NodeMoments:
             return  # its moment is closed
         self._since.setdefault(stamp, self._clock())
         self._open[stamp][name] = message
+        for earlier in sorted(s for s in self._open if self._in_order and s < stamp):
+            if "detections" in self._open.get(earlier, ()):
+                self._close(earlier)
 
     def _drop(self, stamp: int) -> dict[str, Any]:
         del self._since[stamp]

@@ -25,8 +25,10 @@ from bevstack.export.messages.bag_reader import BagReader
 from bevstack.export.messages.store import open_store
 from bevstack.runtime.node.parameters import Parameters
 from bevstack.runtime.ros.dds import DdsTransport
+from bevstack.runtime.ros.decoding import stamp_us
 from bevstack.tables.reader import Tables
 from bevstack.viewer.growing import GrowingDrive
+from bevstack.viewer.node_bag import BagMoments
 from bevstack.viewer.node_moments import NodeListener, NodeMoments
 from tests.cli.test_view import listening_addresses, refused
 from tests.export.drives import SCENE, VERSION_NAME, write_swept_root
@@ -128,8 +130,41 @@ def test_an_interrupt_ends_the_wait_for_a_node() -> None:
         interrupt(process)
 
 
-def test_a_command_line_names_the_same_topics() -> None:
-    words = ["--listen", "--domain", "7", "--interface", "auto", "--params", "node.yaml"]
+def test_bags_give_the_moments_of_the_drive_and_its_node(both: Path) -> None:
+    store, drive = open_store(), GrowingDrive()
+    with BagReader(both, store) as bag:
+        results = list(bag.messages(["/bevstack/detections"]))
+        stamps = [stamp_us(bag.decode(raw).header.stamp) for raw in results]
+        only = [Publication(r.topic, r.time_ns // 1000, bag.decode(r)) for r in bag.messages()]
+    published = [p for p in only if p.topic.startswith("/bevstack/")]
+    write_bag(both.with_name("results.mcap"), published, store)
+    paths = [both.with_name("results.mcap"), both.with_name("drive.mcap")]
+    bags = BagMoments(paths, Parameters(), drive=drive)
+    try:
+        drive.wait_for(len(stamps), 60)
+        assert drive.has_ended and drive.failure is None
+    finally:
+        bags.stop()
+    found = [drive.moment("", index) for index in range(drive.count(""))]
+    assert [at.timestamp_us for at in found] == stamps and len(stamps) > 10
+    assert all(c.encoded is not None for c in found[-1].cameras) and found[-1].trails
+
+
+def test_bags_without_results_are_refused(both: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["view", "--port", "0", "--bag"]
+    drive = str(both.with_name("drive.mcap"))
+    assert "bags must hold a node's results on /bevstack/det" in refused([*words, drive], capsys)
+    assert "bag must exist; got no file" in refused([*words, "none.mcap"], capsys)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--listen", "--domain", "7", "--interface", "auto", "--params", "node.yaml"],
+        ["--bag", "results.mcap", "drive.mcap", "--params", "node.yaml"],
+    ],
+)
+def test_a_command_line_names_the_same_topics(words: list[str]) -> None:
     assert live_words(build_parser().parse_args(["view", *words])) == words
 
 
@@ -138,7 +173,7 @@ def test_a_command_line_names_the_same_topics() -> None:
     [
         (("--interface", "none0", "--domain", "77"), "interface must be one of this machine"),
         (("--params", "none.yaml"), "none.yaml"),
-        (("--save", "a.png"), "--listen must be given without --save and --window"),
+        (("--save", "a.png"), "--listen and --bag must be given without --save and"),
         (("--rig", "rig.json"), "must be given; got --rig FILE and --listen"),
         (("--track",), "--track must be given with --rig; got --listen"),
     ],

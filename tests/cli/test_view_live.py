@@ -65,7 +65,7 @@ def test_a_command_line_names_the_same_frames_and_detector(folder: Path) -> None
     [
         (
             ("--nuscenes", "root"),
-            "and --rig FILE must be given; got --nuscenes ROOT and --rig FILE",
+            "must be given; got --nuscenes ROOT and --rig FILE",
         ),
         (("--results", "r.json"), "--results must be given with --nuscenes; got --rig"),
         (("--track", "--no-history"), "--track and --no-history must not be given together"),

@@ -14,5 +14,6 @@ VIEWER_LINES = {
     ),
     "bevstack view --listen": "tests/cli/test_view_listen.py",
     "bevstack view --listen --domain 7 --record node.rrd": "tests/viewer/test_rerun_file.py",
+    "bevstack view --bag results.mcap drive.mcap": "tests/cli/test_view_listen.py",
     "rerun drive.rrd": "tests/viewer/test_rerun_file.py",
 }

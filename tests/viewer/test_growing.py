@@ -58,14 +58,17 @@ def test_the_newest_frame_is_shown_until_a_step_back(viewer: Any, drive: Growing
     shows(viewer, 2)
     controls = viewer.controls
     wait_until(lambda: controls._frame.max == 2, "the timeline does not grow")
-    assert "camera CAM_BACK is black" in controls._notes.content and controls._notes.visible
-    assert controls._newest.value and controls._play.label == "Pause"
+    wait_until(lambda: controls._notes.visible, "the notes are hidden")
+    assert "camera CAM_BACK is black" in controls._notes.content
+    wait_until(lambda: controls._play.label == "Pause", "following is not shown")
+    assert controls._newest.value
     viewer.step(-1)
     shows(viewer, 1)
     add(drive)
     wait_until(lambda: controls._frame.max == 3, "the timeline does not grow")
+    wait_until(lambda: controls._play.label == "Play", "the stay is not shown")
     assert viewer.shown[0].index == 1 and not controls._newest.value
-    assert controls._play.label == "Play" and not controls._notes.visible
+    assert not controls._notes.visible
     viewer.show_newest(True)
     shows(viewer, 3)
 
@@ -104,3 +107,4 @@ def test_the_end_of_the_drive_and_its_reason_are_shown(viewer: Any, drive: Growi
         lambda: "stopped after 1 frames: a.jpg must be whole; got &lt;half&gt;" in progress.content,
         "the reason is not shown",
     )
+    wait_until(lambda: not viewer.shows_newest, "a newer frame is awaited after the end")

@@ -181,6 +181,18 @@ def test_a_process_fills_a_drive_and_can_be_stopped(drive: Path, weights: Path) 
         process.stop()
 
 
+def test_a_process_that_is_stopped_is_no_failure(
+    drive: Path, weights: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    growing = GrowingDrive()
+    process = InferenceProcess(options(drive, weights=str(weights)), growing)
+    growing.wait_for(0, 300)
+    process.stop()
+    growing.wait_for(9, 30)
+    assert growing.has_ended and growing.failure is None
+    assert not [w for w in recwarn if "inference" in str(w.message)]
+
+
 def test_errors_of_the_process_end_the_drive(drive: Path, tmp_path: Path) -> None:
     growing = GrowingDrive()
     process = InferenceProcess(options(drive, weights=str(tmp_path / "no.safetensors")), growing)

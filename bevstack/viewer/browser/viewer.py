@@ -204,6 +204,8 @@ class Viewer:
             index = last if self._newest else first
             if index != self._state.index:
                 self.change(partial(replace, index=index))
+            elif self._growing.has_ended:
+                self._newest = False  # nothing more will come
         growth = (last, self._growing.progress)
         if growth != self._last_growth:
             self._last_growth = growth
