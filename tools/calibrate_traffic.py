@@ -24,7 +24,7 @@ from bevstack.models.build_traffic import traffic_model_with
 from bevstack.models.traffic.calibration import calibrate
 from bevstack.models.traffic.model import TrafficModel
 from bevstack.models.weights import joint_name, read_weights_file, task_weights, write_safetensors
-from bevstack.types.traffic_batch import BOX_KINDS, SIGN
+from bevstack.types.traffic_batch import BOX_KINDS, HIDDEN, SIGN
 
 Pairs = dict[str, tuple[Tensor, Tensor]]
 
@@ -56,7 +56,8 @@ def collect(
             "relevance": (output.relevance[rows].flatten(), wanted.relevance.flatten()),
         }
         for name, (logits, classes) in labels.items():
-            factors[name].append((logits[classes >= 0], classes[classes >= 0]))
+            kept = (classes >= 0) | (classes == HIDDEN)
+            factors[name].append((logits[kept], classes[kept]))
     return (
         {kind: _joined(parts) for kind, parts in scores.items()},
         {name: _joined(parts) for name, parts in factors.items()},

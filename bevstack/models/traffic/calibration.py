@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bevstack.types.traffic_batch import BOX_KINDS
+from bevstack.types.traffic_batch import BOX_KINDS, HIDDEN
 
 FACTORS = ("color", "shape", "pedestrian", "meaning", "relevance")
 _STEPS = 60
@@ -46,7 +46,7 @@ class Calibration(nn.Module):
 
 def fit_temperature(
     logits: Tensor,  # (R, K), or (R,) of a yes-or-no factor
-    labels: Tensor,  # (R,) int64
+    labels: Tensor,  # (R,) int64, a class or HIDDEN
 ) -> float:
     """Return the temperature of the highest likelihood in [0.2, 5]; 1 without labels.
 
@@ -71,9 +71,11 @@ def negative_log_likelihood(
     logits: Tensor,  # (R, K), or (R,) of a yes-or-no factor
     labels: Tensor,  # (R,) int64
 ) -> Tensor:  # ()
-    """Return the mean over the elements."""
+    """Return the mean over the elements; every class of a hidden label has an equal share."""
     if logits.dim() == 2:
-        return functional.cross_entropy(logits, labels)
+        hidden = labels == HIDDEN
+        known = functional.cross_entropy(logits[~hidden], labels[~hidden], reduction="sum")
+        return (known - logits[hidden].log_softmax(1).mean(1).sum()) / len(labels)
     return functional.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
 
 

@@ -11,7 +11,13 @@ import torch
 
 from bevstack.geometry import BEVGrid
 from bevstack.models.backbones.internimage import InternImage
-from bevstack.models.traffic.calibration import Calibration, calibrate, fit_platt, fit_temperature
+from bevstack.models.traffic.calibration import (
+    Calibration,
+    calibrate,
+    fit_platt,
+    fit_temperature,
+    negative_log_likelihood,
+)
 from bevstack.models.traffic.decode import decode
 from bevstack.models.traffic.dense import DenseHead, DenseOutput, Regions, find_regions
 from bevstack.models.traffic.model import BEVMap, TrafficModel
@@ -184,6 +190,13 @@ def test_temperature_makes_probabilities_fit_frequencies():
     scale, offset = fit_platt(truth[:, 0] * 2 - 1, yes.bool())
     assert (scale, offset) == (pytest.approx(0.5, abs=0.06), pytest.approx(0.5, abs=0.1))
     assert fit_temperature(truth[:0], labels[:0]) == 1.0
+    # Hidden labels want equal shares: beside 2,000 of them, logits that are right become flatter.
+    hidden = torch.cat((labels, torch.full((2000,), -2)))
+    both = torch.cat((truth, truth[:2000]))
+    assert fit_temperature(both, hidden) > 1.2
+    spread = negative_log_likelihood(both[4000:], hidden[4000:])
+    wanted = -torch.stack([row.softmax(0).log().mean() for row in both[4000:]]).mean()
+    torch.testing.assert_close(spread, wanted)
     assert fit_platt(truth[:, 0], torch.zeros(4000, dtype=torch.bool)) == (1.0, 0.0)
 
 
