@@ -27,7 +27,13 @@ VIEWS: dict[str, Eye] = {
 }
 _GAP_PX = 10
 _STRIP_HEAD_PX = 44  # of the strip's panel above the pictures
-_RENDER_TIMEOUT_S = 20.0
+_RENDER_TIMEOUT_S = 120.0  # without a GPU, compiling shaders takes seconds
+
+# Selects and copies the command line: the clipboard's newer interface needs HTTPS or loopback.
+_COPY = (
+    "getSelection().selectAllChildren(document.getElementById('command'));"
+    "this.innerText=document.execCommand('copy')?'copied':'press Ctrl-C'"
+)
 
 Command = Callable[[ViewState, Eye], str]
 
@@ -110,7 +116,14 @@ class Clients:
             return
         moment, _ = self._viewer.shown
         height, width = client.camera.image_height, client.camera.image_width
-        image = client.get_render(height, width, timeout=_RENDER_TIMEOUT_S)
+        try:
+            image = client.get_render(
+                height, width, transport_format="png", timeout=_RENDER_TIMEOUT_S
+            )
+        except (TimeoutError, RuntimeError) as error:  # the browser is too slow, or cannot
+            text = f"{error} Make the window smaller, or use --save."
+            client.add_notification("Cannot save a picture", text, color="red")
+            return
         done, data = cv2.imencode(".png", np.ascontiguousarray(image[..., 2::-1]))
         assert done  # an array of bytes is always encoded
         name = f"{moment.scene}_{moment.index:03d}.png"
@@ -120,16 +133,24 @@ class Clients:
         """Show the command line that brings this view back, with a button that copies it."""
         if client is None:
             return
-        line = self._command(self._viewer.state, _eye(client))
+        line = self._command(self._viewer.state, self._eye(client))
         with client.gui.add_modal("Command line of this view") as modal:
             client.gui.add_html(
                 f'<pre id="command" style="white-space:pre-wrap;font-size:13px;'
                 f'user-select:all">{html.escape(line)}</pre>'
-                '<button id="copy" style="font:14px sans-serif;padding:4px 12px" onclick="navigator'
-                ".clipboard.writeText(document.getElementById('command').innerText);"
-                "this.innerText='copied'\">copy</button>"
+                '<button id="copy" style="font:14px sans-serif;padding:4px 12px" '
+                f'onclick="{html.escape(_COPY)}">copy</button>'
             )
             client.gui.add_button("Close").on_click(lambda _: modal.close())
+
+    def _eye(self, client: viser.ClientHandle) -> Eye:
+        """Return a browser's camera in the ego frame, in which the command line gives it."""
+        pose = np.eye(4)
+        if self._viewer.shown is not None:
+            pose = np.linalg.inv(self._viewer.pose(*self._viewer.shown))
+        points = (client.camera.position, client.camera.look_at)
+        position, look_at = (np.round(_moved(pose, point), 2).tolist() for point in points)
+        return Eye(position_m=tuple(position), look_at_m=tuple(look_at))
 
 
 class _Strip:
@@ -163,15 +184,6 @@ class _Strip:
         content = strip_html(moment, state)
         if self._html.content != content:
             self._html.content = content
-
-
-def _eye(client: viser.ClientHandle) -> Eye:
-    position = [round(float(value), 2) for value in client.camera.position]
-    look_at = [round(float(value), 2) for value in client.camera.look_at]
-    return Eye(
-        position_m=(position[0], position[1], position[2]),
-        look_at_m=(look_at[0], look_at[1], look_at[2]),
-    )
 
 
 def _moved(pose: Floats, point_m: Floats) -> Floats:

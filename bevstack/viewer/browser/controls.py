@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import viser
 
-from bevstack.viewer.browser.viewer import Edit, Viewer
+from bevstack.viewer.browser.viewer import Viewer
 from bevstack.viewer.moment import Moment
 from bevstack.viewer.panels import (
     counts_html,
@@ -74,8 +75,8 @@ class Controls:
                 visible=bool(viewer.source.distances_m),
             )
         self._scene.on_update(self._choose_scene)
-        self._frame.on_update(self._choose_frame)
-        self._newest.on_update(self._choose_newest)
+        self._on_user(self._frame, lambda: viewer.go_to(int(self._frame.value)))
+        self._on_user(self._newest, lambda: viewer.show_newest(bool(self._newest.value)))
         self._play.on_click(lambda _: self._toggle_play())
         steps.on_click(lambda _: viewer.step(int(steps.value)))
         speed.on_update(lambda _: setattr(viewer, "speed", _SPEEDS[speed.value]))
@@ -112,30 +113,16 @@ class Controls:
                     gui.add_checkbox(name.replace("_", " "), label in state.labels)
                     for label, name in enumerate(viewer.source.class_names)
                 ]
-        self._score.on_update(
-            lambda event: self._from_user(
-                event, partial(replace, min_score=float(self._score.value))
-            )
+        self._on_user(self._score, lambda: self._change("min_score", float(self._score.value)))
+        self._on_user(self._color, lambda: self._change("color_by", self._color.value))
+        self._on_user(
+            self._distance,
+            lambda: self._change("distance_m", float(self._distance.value.removesuffix(" m"))),
         )
-        self._color.on_update(
-            lambda event: self._from_user(event, partial(replace, color_by=self._color.value))
-        )
-        self._distance.on_update(
-            lambda event: self._from_user(
-                event,
-                partial(replace, distance_m=float(self._distance.value.removesuffix(" m"))),
-            )
-        )
-        self._model.on_update(
-            lambda event: self._from_user(
-                event, partial(replace, model=models.index(self._model.value))
-            )
-        )
+        self._on_user(self._model, lambda: self._change("model", models.index(self._model.value)))
         every.on_click(lambda _: self._switch_all(every.value == "all"))
         for box in self._classes:
-            box.on_update(
-                lambda event: self._from_user(event, partial(replace, labels=self._labels()))
-            )
+            self._on_user(box, lambda: self._change("labels", self._labels()))
 
     def _add_layers(self, gui: viser.GuiApi) -> None:
         state = self._viewer.state
@@ -148,27 +135,28 @@ class Controls:
                 if layer not in absent
             }
         for box in self._layers.values():
-            box.on_update(
-                lambda event: self._from_user(event, partial(replace, layers=self._chosen_layers()))
-            )
+            self._on_user(box, lambda: self._change("layers", self._chosen_layers()))
 
-    def _from_user(self, event: Any, edit: Edit) -> None:
-        """Change the state after an action of a user, but not after one of this program."""
-        if event.client is not None:
-            self._viewer.change(edit)
+    def _on_user(self, control: Any, act: Callable[[], None]) -> None:
+        """Call a function after each action of a user, but not after one of this program.
 
-    def _choose_frame(self, event: Any) -> None:
-        if event.client is not None:
-            self._viewer.go_to(int(self._frame.value))
+        A coroutine runs where the action arrives: the actions of a slider that is dragged keep
+        their order, and none reads a value that this program has set meanwhile.
+        """
 
-    def _choose_newest(self, event: Any) -> None:
-        if event.client is not None:
-            self._viewer.show_newest(bool(self._newest.value))
+        async def on_update(event: Any) -> None:
+            if event.client is not None:
+                act()
 
-    def _choose_scene(self, event: Any) -> None:
+        control.on_update(on_update)
+
+    async def _choose_scene(self, event: Any) -> None:
         if event.client is not None:
             self._viewer.play(False)
             self._viewer.change(partial(replace, scene=self._scene.value, index=0, picked=None))
+
+    def _change(self, field: str, value: Any) -> None:
+        self._viewer.change(partial(replace, **{field: value}))
 
     def _toggle_play(self) -> None:
         moves = self._viewer.playing or self._viewer.shows_newest
@@ -205,10 +193,8 @@ class Controls:
 
     def _update(self, moment: Moment, state: ViewState) -> None:
         """Show the state in the controls; browsers get only what has changed."""
-        self._fit_timeline(state)
-        for handle, value in ((self._frame, state.index), (self._scene, state.scene)):
-            if handle.value != value:
-                handle.value = value
+        # In the thread of the server, which also takes the users' actions: so none gets lost.
+        self._viewer.server.get_event_loop().call_soon_threadsafe(self._show_values)
         cue, notes = cue_html(moment), notes_html(moment)
         for handle, content in (
             (self._cue, cue),
@@ -226,7 +212,7 @@ class Controls:
 
     def _grow(self) -> None:
         """Show the growth of the source."""
-        self._fit_timeline(self._viewer.state)
+        self._viewer.server.get_event_loop().call_soon_threadsafe(self._show_values)
         self._progress.content = progress_html(self._viewer.progress)
         self._show_play()
 
@@ -237,6 +223,22 @@ class Controls:
             if self._frame.value < first:
                 self._frame.value = first
             self._frame.min = first
+
+    def _show_values(self) -> None:
+        """Show the newest state in the controls."""
+        state = self._viewer.state
+        self._fit_timeline(state)
+        values: list[tuple[Any, Any]] = [
+            (self._frame, state.index),
+            (self._scene, state.scene),
+            (self._score, state.min_score),
+            (self._color, state.color_by),
+            *((box, label in state.labels) for label, box in enumerate(self._classes)),
+            *((box, layer in state.layers) for layer, box in self._layers.items()),
+        ]
+        for handle, value in values:
+            if handle.value != value:
+                handle.value = value
 
 
 def _last(viewer: Viewer, scene: str) -> int:

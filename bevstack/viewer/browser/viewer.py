@@ -51,7 +51,7 @@ class Viewer:
         self.source = source
         self.server: viser.ViserServer = start_server(host, port)
         self.painter = Painter(self.server)
-        self.speed = 1.0
+        self._speed, self._step_s, self._step_start_s = 1.0, 0.0, 0.0
         self.listeners: list[Listener] = []  # called after each moment that is shown
         self.growth_listeners: list[Callable[[], None]] = []  # called when the source has grown
         self._growing = source if isinstance(source, GrowingDrive) else None
@@ -109,6 +109,17 @@ class Viewer:
         """Return the index of the earliest moment of the scene that is kept."""
         return 0 if self._growing is None else self._growing.first()
 
+    @property
+    def speed(self) -> float:
+        """Return the speed of playing, 1 in real time."""
+        return self._speed
+
+    @speed.setter
+    def speed(self, speed: float) -> None:
+        """Set the speed; it holds for the present frame, too."""
+        self._speed = speed
+        self._wake.set()
+
     def start(self) -> None:
         """Show the first moment and start the thread."""
         self._show(self._state)
@@ -156,6 +167,8 @@ class Viewer:
         if playing and at_end:
             self.go_to(self.first_index)
         self._newest = False
+        self._step_start_s = time.monotonic()
+        self._step_s = _DEFAULT_STEP_S if at_end else 0.0
         self._playing = playing
         self._wake.set()
 
@@ -179,16 +192,14 @@ class Viewer:
         return np.eye(4) if first is None else np.linalg.inv(first) @ moment.world_from_ego
 
     def _run(self) -> None:
-        due = time.monotonic()
         while not self._stopped:
-            wait_s = max(due - time.monotonic(), 0.0) if self._playing else _POLL_S
-            woken = self._wake.wait(wait_s)
+            woken = self._wake.wait(self._wait_s() if self._playing else _POLL_S)
             self._wake.clear()
             if self._stopped:
                 return
             self._grow()
-            if self._playing and time.monotonic() >= due:
-                due = self._advance()
+            if self._playing and not self._wait_s():
+                self._advance()
             if woken or self._shown is None or self._shown[1] != self._state:
                 try:
                     self._show(self._state)
@@ -212,19 +223,22 @@ class Viewer:
             for listener in self.growth_listeners:
                 listener()
 
-    def _advance(self) -> float:
-        """Go to the next moment; return the time at which the one after it is due."""
-        state, start = self._state, time.monotonic()
+    def _wait_s(self) -> float:
+        """Return the time until the next moment is due."""
+        return max(self._step_start_s + self._step_s / self._speed - time.monotonic(), 0.0)
+
+    def _advance(self) -> None:
+        """Go to the next moment, or stop at the last."""
+        state, self._step_start_s = self._state, time.monotonic()
         if state.index + 1 >= self.source.count(state.scene):
             self._playing = False
             self._newest = self._growing is not None
-            return start
+            self._wake.set()  # the controls show it
+            return
         now = self.moment(state.scene, state.index).timestamp_us
         self.change(partial(replace, index=state.index + 1))
         step_s = (self.moment(state.scene, state.index + 1).timestamp_us - now) * 1e-6
-        if not 0 < step_s <= _LONGEST_STEP_S:
-            step_s = _DEFAULT_STEP_S
-        return start + step_s / self.speed
+        self._step_s = step_s if 0 < step_s <= _LONGEST_STEP_S else _DEFAULT_STEP_S
 
     def _show(self, state: ViewState) -> None:
         moment = self.moment(state.scene, state.index)

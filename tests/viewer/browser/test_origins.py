@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.viewer.browser.chromium import chromium
+from tests.viewer.browser.chromium import Chromium
 
 viser = pytest.importorskip("viser")
 
@@ -102,22 +102,24 @@ def test_a_viser_that_starts_its_server_otherwise_is_refused_and_stopped(
     assert len(stopped) == 1
 
 
-def test_a_page_of_another_website_reads_nothing(port: int, tmp_path: Path) -> None:
+def test_a_page_of_another_website_reads_nothing(
+    port: int, browser: Chromium, tmp_path: Path
+) -> None:
     (tmp_path / "index.html").write_text("<html><body>another website</body></html>")
     handler = functools.partial(Quiet, directory=str(tmp_path))
     foreign = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=foreign.serve_forever, daemon=True).start()
     given = [f"ws://127.0.0.1:{port}/", viser.__version__]
     try:
-        with chromium() as browser:
-            page = browser.new_page()
-            page.goto(f"http://127.0.0.1:{foreign.server_address[1]}/")
-            assert page.evaluate(CONNECT, given) == "refused"
-            page.evaluate(f"document.body.innerHTML = '<iframe src=\"http://127.0.0.1:{port}\">'")
-            page.wait_for_timeout(500)
-            assert "chrome-error" in page.frames[1].evaluate("location.href")
-            page.goto(f"http://127.0.0.1:{port}/")
-            assert page.evaluate(CONNECT, given) == "a message"
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{foreign.server_address[1]}/")
+        assert page.evaluate(CONNECT, given) == "refused"
+        page.evaluate(f"document.body.innerHTML = '<iframe src=\"http://127.0.0.1:{port}\">'")
+        page.wait_for_timeout(500)
+        assert "chrome-error" in page.frames[1].evaluate("location.href")
+        page.goto(f"http://127.0.0.1:{port}/")
+        assert page.evaluate(CONNECT, given) == "a message"
+        page.context.close()
     finally:
         foreign.shutdown()
         foreign.server_close()
