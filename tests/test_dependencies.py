@@ -26,6 +26,7 @@ DISTRIBUTIONS = {
     "google": "protobuf",
     "open3d": "open3d-cpu",
     "rerun": "rerun-sdk",
+    "onnx_ir": "onnx-ir",
 }
 # Imported only where it is installed, with a remedy or a skip if it is not.
 # launch: of an installation of ROS 2, which reads the launch file.

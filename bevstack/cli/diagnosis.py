@@ -31,7 +31,7 @@ EXTRAS = {
     "tensorboard": ("tensorboard", "logs of a training for TensorBoard"),
     "maps": ("lanelet2", "traffic lights and lanes of a Lanelet2 map"),
     "ros": ("rosbags", "bags of ROS: the node, drives, Autoware, vision_msgs"),
-    "export": ("osi-python", "export to ASAM OSI"),
+    "export": ("osi-python", "export to ASAM OSI and ONNX"),
     "view": ("viser", "drives in the browser"),
     "open3d": ("open3d-cpu", "pictures and windows of drives with Open3D"),
     "rerun": ("rerun-sdk", "recordings of drives for rerun's viewer"),

@@ -1,13 +1,16 @@
-r"""Export boxes, tracks, paths, lights and signs to a format that planners read.
+r"""Export results to a format that planners read, or a model to a file that other runtimes run.
 
   bevstack export --format nuscenes --results results.json --nuscenes ROOT --version v1.0-mini \
       --track --out tracks.json
   bevstack export --format autoware --results results.json --nuscenes ROOT --version v1.0-mini \
       --scene scene-0103 --track --cues cues.json --out drive.mcap
+  bevstack export --onnx model.onnx --weights tiny_cpu_t4 --stream
 
 The results are those of `bevstack predict`. With --track, detections are tracked first: objects
 get identities, covariances and predicted paths. All formats but nuscenes hold one scene.
 docs/export.md lists what each format holds, and where the rest stands.
+
+A model is compared with ours before it gets its name: docs/deploy.md.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bevstack.cli.export_model import add_model_arguments, run_model, wants_model
 from bevstack.cli.options import add_allow_outside
 
 if TYPE_CHECKING:
@@ -33,21 +37,18 @@ LIGHT_IDS = ("map", "hash")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``bevstack export``."""
-    parser.add_argument("--format", choices=FORMATS, required=True, help="format to write")
+    parser.add_argument("--format", choices=FORMATS, help="format of results to write")
     parser.add_argument(
         "--results",
         type=Path,
-        required=True,
         metavar="FILE",
         help="results file of `bevstack predict`: boxes, or tracks with identities",
     )
     parser.add_argument(
         "--cues", type=Path, metavar="FILE", help="cues.json of `bevstack predict`: lights, signs"
     )
-    parser.add_argument(
-        "--nuscenes", type=Path, required=True, metavar="ROOT", help="folder of the data set"
-    )
-    parser.add_argument("--version", required=True, help="folder of the tables, e.g. v1.0-mini")
+    parser.add_argument("--nuscenes", type=Path, metavar="ROOT", help="folder of the data set")
+    parser.add_argument("--version", help="folder of the tables, e.g. v1.0-mini")
     parser.add_argument(
         "--scene", metavar="NAME", help="export only this scene; required if there are several"
     )
@@ -58,8 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights",
         type=Path,
         metavar="FILE",
-        help="weights that made the results: their calibration gives the boxes' uncertainty "
-        "and the trust in sectors",
+        help="weights of the model to export; or those that made the results: their calibration "
+        "gives the boxes' uncertainty and the trust in sectors",
     )
     ros = parser.add_argument_group("bags (autoware, vision_msgs)")
     ros.add_argument("--distro", choices=DISTROS, help="distribution of ROS (default: humble)")
@@ -89,12 +90,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_allow_outside(parser)
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="file to write; apollo: a folder"
+        "--out", type=Path, metavar="FILE", help="file of results to write; apollo: a folder"
     )
+    add_model_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Read the results, write the format and print its path.
+    """Write the results or the model and print its path.
 
     Raises:
         FileNotFoundError: the results, the cues or the data set do not exist.
@@ -103,13 +105,15 @@ def run(args: argparse.Namespace) -> int:
             weights without a calibration.
         OSError: the file cannot be written.
     """
+    if wants_model(args):
+        return run_model(args)
+    _check(args)
     from bevstack.config.tracking import TrackingConfig
     from bevstack.export.planning.results import read_planning_frames
     from bevstack.runtime.shipped import weights_path
     from bevstack.tables.reader import Tables
     from bevstack.uncertainty.sectors import read_sector_model
 
-    _check(args)
     tables = Tables(args.nuscenes, args.version, allow_outside=args.allow_outside)
     frames = read_planning_frames(
         args.results,
@@ -152,7 +156,18 @@ def _read_calibration(weights: Path) -> BoxCalibration:
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Check that no option is given in vain."""
+    """Check that all that is needed is given, and no option in vain."""
+    if args.format is None:
+        raise ValueError(
+            "--format, --onnx or --verify must be given: results, a model to write, or a model to "
+            "compare; got none"
+        )
+    for option in ("results", "nuscenes", "version", "out"):
+        if getattr(args, option) is None:
+            raise ValueError(f"--{option} must be given with --format; got none")
+    for option in ("backend", "stream", "opset", "cameras", "config"):
+        if getattr(args, option):
+            raise ValueError(f"--{option} must be given with --onnx or --verify; got --format")
     for option, formats in (
         ("distro", ROS_FORMATS),
         ("autoware_version", ("autoware",)),

@@ -96,7 +96,7 @@ VERBS = (
     Verb(
         name="export",
         module="bevstack.cli.export",
-        summary="write boxes, tracks, paths and cues in a format that planners read",
+        summary="write results in a format that planners read, or a model as an ONNX file",
     ),
     Verb(
         name="make-bag",

@@ -67,6 +67,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--weights", type=Path, metavar="FILE", help="weights file, or name of packaged weights"
     )
+    model.add_argument(
+        "--model", type=Path, metavar="FILE", help="file of `bevstack export --onnx`, not --weights"
+    )
+    model.add_argument(
+        "--backend", metavar="NAME", help="runtime of --model (default: onnxruntime)"
+    )
     add_no_verify(model)
     add_device(model)
     add_precision(model)
@@ -136,8 +142,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_input(args: argparse.Namespace) -> None:
-    if args.config is None and args.weights is None:
-        raise ValueError("--config or --weights must be given; got neither")
+    if args.model is not None:
+        _check_model(args)
+    elif args.backend not in (None, "torch"):
+        raise ValueError(f"--model must be given with --backend {args.backend}; got none")
+    elif args.config is None and args.weights is None:
+        raise ValueError("--config, --weights or --model must be given; got none")
     check_traffic(args)
     if is_pictures(args):
         check_pictures(args)
@@ -161,7 +171,33 @@ def _check_input(args: argparse.Namespace) -> None:
     check_tracks(args)
 
 
-def _make_detector(args: argparse.Namespace, console: Console) -> Detector:
+def _check_model(args: argparse.Namespace) -> None:
+    """Check the options that an exported model does not take."""
+    from bevstack.export.runtimes import ONNXRUNTIME, check_backend
+
+    check_backend(args.backend or ONNXRUNTIME)
+    for option in ("weights", "config", "mirror", "overrides"):
+        if getattr(args, option):
+            raise ValueError(
+                f"--{option} must be left out with --model, an exported model; got both"
+            )
+    if args.precision != "float32" or args.device not in ("auto", "cpu"):
+        raise ValueError(
+            "--model must run in float32 on the CPU; got "
+            f"--precision {args.precision}, --device {args.device}"
+        )
+
+
+def _make_detector(args: argparse.Namespace, console: Console) -> FrameDetector:
+    if args.model is None:
+        return _make_own(args, console)
+    from bevstack.export.runtimes import ONNXRUNTIME, open_session
+    from bevstack.runtime.exported import ExportedDetector
+
+    return ExportedDetector(open_session(args.model, args.backend or ONNXRUNTIME))
+
+
+def _make_own(args: argparse.Namespace, console: Console) -> Detector:
     from bevstack.config import load_config, with_overrides
     from bevstack.runtime.detector import build, with_config
     from bevstack.runtime.devices import choose_device

@@ -123,6 +123,16 @@ def stack_clips(clips: Sequence[PreparedClip]) -> Batch:
     )
 
 
+def with_lost_cameras(clip: PreparedClip, cameras: int) -> PreparedClip:
+    """Return a clip without annotations, completed with lost cameras up to a number of them."""
+    return replace(
+        clip,
+        images=_add_cameras(clip.images, cameras, 1),
+        rig=_add_lost_cameras(clip.rig, cameras),
+        camera_slots=_add_cameras(clip.camera_slots, cameras, 0),
+    )
+
+
 def camera_slots(frame: Frame, num_slots: int) -> Tensor:  # (N,) int64
     """Choose the learned camera embedding (the slot) of each camera.
 

@@ -153,6 +153,25 @@ def _check_points(
     return points
 
 
+def point_grid(
+    axis: int,  # 0: rows, 1: columns
+    *,
+    kernel_size: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    offset_scale: float,
+    remove_center: bool,
+) -> list[float]:
+    """Return the coordinate of each point along an axis, in pixels, for output 0 and offset 0."""
+    center = dilation[axis] * (kernel_size[axis] - 1) // 2
+    start = center - padding[axis]
+    rows, columns = kernel_size
+    steps = [(j, i) for i in range(columns) for j in range(rows)]
+    if remove_center:
+        steps.remove((rows // 2, columns // 2))
+    return [start + (step[axis] * dilation[axis] - center) * offset_scale for step in steps]
+
+
 class _Geometry(NamedTuple):
     """Options of one call of the reference."""
 
@@ -167,16 +186,14 @@ class _Geometry(NamedTuple):
 
     def grid(self, axis: int) -> list[float]:
         """Return the coordinate of each point along an axis, for output 0 and zero offset."""
-        center = self.dilation[axis] * (self.kernel_size[axis] - 1) // 2
-        start = center - self.padding[axis]
-        rows, columns = self.kernel_size
-        steps = [(j, i) for i in range(columns) for j in range(rows)]
-        if self.remove_center:
-            steps.remove((rows // 2, columns // 2))
-        return [
-            start + (step[axis] * self.dilation[axis] - center) * self.offset_scale
-            for step in steps
-        ]
+        return point_grid(
+            axis,
+            kernel_size=self.kernel_size,
+            padding=self.padding,
+            dilation=self.dilation,
+            offset_scale=self.offset_scale,
+            remove_center=self.remove_center,
+        )
 
 
 def _locate_block(

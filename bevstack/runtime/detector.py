@@ -229,10 +229,15 @@ class Detector:
 
     def place_in_bev(self, frame: Frame) -> Frame:
         """Return the frame with ``bev_from_ego`` set and without annotations."""
-        bev_from_ego = frame.bev_from_ego
-        if bev_from_ego is None:
-            bev_from_ego = nominal_bev_from_ego(self.config.grid.frame)
-        return replace(frame, bev_from_ego=bev_from_ego, annotations=None)
+        return place_in_bev(frame, self.config)
+
+
+def place_in_bev(frame: Frame, config: Config) -> Frame:
+    """Return the frame with ``bev_from_ego`` set and without annotations."""
+    bev_from_ego = frame.bev_from_ego
+    if bev_from_ego is None:
+        bev_from_ego = nominal_bev_from_ego(config.grid.frame)
+    return replace(frame, bev_from_ego=bev_from_ego, annotations=None)
 
 
 def _ego_position(frame: Frame) -> Tensor:  # (2,) metres, in the bev frame of the boxes

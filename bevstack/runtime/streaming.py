@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import torch
+from torch import Tensor
 
 from bevstack.config import Config
 from bevstack.datasets.collate import PreparedClip, pad_images, stack_clips
-from bevstack.models.bevformer import BEVFormerOutput
 from bevstack.runtime.health import HealthMonitor
 from bevstack.runtime.rig_watch import RigWatch
 from bevstack.runtime.stream_clock import StreamClock
@@ -20,6 +20,20 @@ from bevstack.types import Batch, BEVMemory, Detections, Frame, Reset
 from bevstack.types.health import CameraState
 from bevstack.types.sectors import SectorTrust
 from bevstack.uncertainty.sector_watch import SectorWatch
+
+
+class StepOutput(Protocol):
+    """Part of a model's output that a stream keeps."""
+
+    @property
+    def memory(self) -> BEVMemory | None:
+        """Return the memory for the next step; None if the model keeps none."""
+        ...
+
+    @property
+    def resets(self) -> Tensor | None:
+        """Return the codes of Reset (B,); None for a model of one frame."""
+        ...
 
 
 class StreamedModel(Protocol):
@@ -45,7 +59,7 @@ class StreamedModel(Protocol):
 
     def run(
         self, batch: Batch, frames: Sequence[Frame], memory: BEVMemory | None = None
-    ) -> tuple[list[Detections], BEVFormerOutput]:
+    ) -> tuple[list[Detections], StepOutput]:
         """Run the model; return the boxes of each sample and the model's output."""
         ...
 

@@ -90,9 +90,9 @@ def _visible_rows(
     """Return sample, camera and cell of every visible pair, and -1 in padding rows."""
     samples = cell_visible.shape[0]
     if sizes.bounds is not None:
-        most = cell_visible.flatten(1).sum(1).amax() if samples else cell_visible.sum()
+        most = cell_visible.flatten(1).sum(1).amax(0) if samples else cell_visible.sum()
         capacity = sizes.choose("pairs", most) * samples
         return torch.nonzero_static(cell_visible, size=capacity, fill_value=-1)
     rows = cell_visible.nonzero()
-    sizes.note("pairs", cell_visible.flatten(1).sum(1).amax() if samples else rows.sum())
+    sizes.note("pairs", cell_visible.flatten(1).sum(1).amax(0) if samples else rows.sum())
     return functional.pad(rows, (0, 0, 0, -rows.shape[0] % capacity_step), value=-1)

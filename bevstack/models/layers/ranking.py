@@ -18,6 +18,9 @@ def best_first(
     Returns:
         The scores (B, R) and their indices (B, R); R is the smaller of ``count`` and D.
     """
+    if torch.compiler.is_exporting():
+        # Standard operators cannot read a number's bits, but ONNX's TopK has this very rule.
+        return scores.float().topk(min(count, scores.shape[1]), dim=1)
     bits = scores.detach().float().contiguous().view(torch.int32).long()
     bits = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)  # ascending for negative scores, too
     size = scores.shape[1]

@@ -1,0 +1,224 @@
+"""The parts of ``bevstack export`` that write and verify models."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bevstack.cli.errors import EXIT_USAGE
+
+if TYPE_CHECKING:
+    from bevstack.datasets.nuscenes import NuScenesDataset
+    from bevstack.export.onnx.check import Case, CheckReport
+    from bevstack.runtime.detector import Detector
+
+SEED = 24  # of the scene that models are compared on without --nuscenes, as in the demo
+NUM_FRAMES = 3
+# Of the results' formats, which a model does not take.
+RESULT_OPTIONS = (
+    "format",
+    "results",
+    "cues",
+    "scene",
+    "distro",
+    "autoware_version",
+    "light_ids",
+    "rear_axle_height",
+    "out",
+)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments for models."""
+    models = parser.add_argument_group("models (needs bevstack[export])")
+    models.add_argument(
+        "--onnx", type=Path, metavar="FILE", help="write the detector of --weights and check it"
+    )
+    models.add_argument(
+        "--verify", type=Path, metavar="FILE", help="compare an exported model with --weights"
+    )
+    models.add_argument(
+        "--backend",
+        metavar="NAME",
+        help="runtime of --verify (default: onnxruntime)",
+    )
+    models.add_argument(
+        "--stream",
+        action="store_true",
+        help="export a step of streams: memory goes in and comes out",
+    )
+    models.add_argument(
+        "--opset", type=int, metavar="N", help="version of ONNX's operators (default and only: 20)"
+    )
+    models.add_argument(
+        "--cameras", type=int, metavar="N", help="most cameras of a rig (default: 6)"
+    )
+    models.add_argument(
+        "--config", metavar="NAME", help="refuse --weights of another configuration"
+    )
+
+
+def wants_model(args: argparse.Namespace) -> bool:
+    """Return True if a model is exported or verified, not results."""
+    return args.onnx is not None or args.verify is not None
+
+
+def run_model(args: argparse.Namespace) -> int:
+    """Export or verify a model and print its report.
+
+    Raises:
+        FileNotFoundError: the weights, the file or the data set does not exist.
+        ModuleNotFoundError: a package of the extra "export" is not installed.
+        OSError: a file cannot be written.
+        ValueError: options that do not fit, or a file that differs from the model.
+    """
+    from bevstack.export.onnx.graph_info import OPSET
+    from bevstack.export.runtimes import ONNXRUNTIME, check_backend, check_opset, require_exporter
+
+    _check(args)
+    check_opset(OPSET if args.opset is None else args.opset, "--opset")
+    check_backend(args.backend or ONNXRUNTIME)
+    if args.onnx is not None:
+        require_exporter()
+        return _export(args)
+    return _verify(args)
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.onnx is not None and args.verify is not None:
+        raise ValueError("either --onnx or --verify must be given; got both")
+    name = "--onnx" if args.onnx is not None else "--verify"
+    for option in RESULT_OPTIONS:
+        if getattr(args, option) is not None:
+            raise ValueError(
+                f"--{option.replace('_', '-')} must be left out with {name}, which is about "
+                "models; got it"
+            )
+    for option in ("track", "hazards"):
+        if getattr(args, option):
+            raise ValueError(f"--{option} must be left out with {name}; got it")
+    if args.weights is None:
+        raise ValueError(f"--weights must be given with {name}; got none")
+    if (args.nuscenes is None) != (args.version is None):
+        raise ValueError("--nuscenes and --version must be given together; got one")
+    if args.verify is not None:
+        for option in ("stream", "opset", "cameras"):
+            if getattr(args, option):
+                raise ValueError(f"--{option} must be given with --onnx; got --verify")
+    elif args.backend is not None:
+        raise ValueError(
+            "--backend must be given with --verify; got --onnx, which is checked in onnxruntime"
+        )
+
+
+def _export(args: argparse.Namespace) -> int:
+    from bevstack.export.onnx.detector import ExportOptions, check_exportable, export_detector
+    from bevstack.runtime.predict import check_writable
+
+    detector = _load(args)
+    options = ExportOptions(stream=args.stream, cameras=args.cameras or 6)
+    check_exportable(detector.config, options)
+    check_writable(args.onnx)
+    with _dataset(args, detector) as dataset:
+        report = export_detector(
+            args.onnx,
+            detector.model,
+            detector.config,
+            weights=detector.fingerprint(),
+            cases=_cases(detector, dataset),
+            options=options,
+        )
+    size = args.onnx.stat().st_size / 1e6
+    print(f"{args.onnx}: {size:.1f} MB")
+    return _print(report, args.onnx)
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from bevstack.export.onnx.detector import reference_session, verify
+    from bevstack.export.runtimes import ONNXRUNTIME, open_session
+
+    detector = _load(args)
+    session = open_session(args.verify, args.backend or ONNXRUNTIME)
+    if session.info.weights != detector.fingerprint():
+        raise ValueError(
+            f"--weights must be those that {args.verify} was exported from, digest "
+            f"{session.info.weights[:12]}; got {args.weights}, digest "
+            f"{detector.fingerprint()[:12]}"
+        )
+    with _dataset(args, detector) as dataset:
+        cases = _cases(detector, dataset)
+        reference = reference_session(detector.model, session.info, cases[0].batch)
+        report = verify(session, reference, cases, args.verify)
+    return _print(report, args.verify)
+
+
+def _load(args: argparse.Namespace) -> Detector:
+    from bevstack.config import load_config
+    from bevstack.runtime.loading import load
+
+    expected = None if args.config is None else load_config(args.config)
+    return load(args.weights, expected=expected, calibrated=False)
+
+
+@contextmanager
+def _dataset(args: argparse.Namespace, detector: Detector) -> Iterator[NuScenesDataset]:
+    """Open the data set of --nuscenes, or make a scene in a temporary folder."""
+    from bevstack.datasets.nuscenes import NuScenesDataset
+    from bevstack.synthetic import WorldSpec, make_world
+    from bevstack.tables.reader import Tables
+
+    if args.nuscenes is not None:
+        yield NuScenesDataset(
+            Tables(args.nuscenes, args.version, allow_outside=args.allow_outside),
+            bev_frame=detector.config.grid.frame,
+            class_names=detector.class_names,
+        )
+        return
+    spec = WorldSpec(
+        seed=SEED, train_scenes=0, val_scenes=0, test_scenes=1, samples_per_scene=NUM_FRAMES
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        make_world(Path(folder) / "world", spec)
+        yield NuScenesDataset(
+            Path(folder) / "world",
+            spec.version,
+            bev_frame=detector.config.grid.frame,
+            class_names=detector.class_names,
+        )
+
+
+def _cases(detector: Detector, dataset: NuScenesDataset) -> list[Case]:
+    """Return three frames of the first scene, a lost camera and a far rig."""
+    from bevstack.datasets.collate import stack_clips
+    from bevstack.export.onnx.check import Case, far_rig, without_camera
+
+    scene, indices = next(iter(dataset.scene_indices().items()))
+    batches = [
+        stack_clips([detector.prepare(dataset.frame(index, images_for=detector.config))])
+        for index in indices[:NUM_FRAMES]
+    ]
+    cases = [
+        Case(f"{scene}, frame {number}", batch, restart=number == 0)
+        for number, batch in enumerate(batches)
+    ]
+    return [
+        *cases,
+        Case("a lost camera", without_camera(batches[-1], 1)),
+        Case("a far rig", far_rig(batches[0]), restart=True),
+    ]
+
+
+def _print(report: CheckReport, path: Path) -> int:
+    boxes = sum(case.boxes for case in report.cases)
+    largest: dict[str, float] = {}
+    for case in report.cases:
+        for name, value in case.largest.items():
+            largest[name] = max(largest.get(name, 0.0), value)
+    shown = ", ".join(f"{name} {value:.1e}" for name, value in largest.items())
+    print(f"{boxes} boxes of {len(report.cases)} cases equal ours in {report.backend}: {shown}")
+    print(f"report: {path.name}.check.json beside it")
+    return 0 if report.passed else EXIT_USAGE

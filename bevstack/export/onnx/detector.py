@@ -1,0 +1,192 @@
+"""Export of a detector to an ONNX file that is checked before it gets its name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from bevstack.config import Config
+from bevstack.export.onnx.arrays import (
+    camera_arrays,
+    counts_from,
+    memory_from,
+)
+from bevstack.export.onnx.check import Case, CheckReport, Tolerances, case_arrays, check
+from bevstack.export.onnx.graph import (
+    MEMORY,
+    STREAM_INPUTS,
+    DetectorGraph,
+    MemoryLayout,
+    memory_tensors,
+)
+from bevstack.export.onnx.graph_info import GraphInfo
+from bevstack.export.onnx.write import write_onnx
+from bevstack.export.runtimes import ONNXRUNTIME, Session, TorchSession, open_session
+from bevstack.files import write_text_atomically
+from bevstack.models.bevformer import BEVFormerV2
+from bevstack.models.layers.sizes import NO_BOUNDS, Bounds
+from bevstack.types import Batch, BEVMemory
+
+# Bounds are at least this, for frames unlike those of the export. A candidate costs as many
+# comparisons as there are candidates; a round costs a pass over these.
+LEAST = Bounds(pairs=0, candidates=256, rounds=16, mirrored=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """Choices of an export."""
+
+    stream: bool = False  # a step of streams; False: single frames
+    cameras: int = 6  # N
+    batch: int = 1  # B
+
+
+class FailedCheckError(ValueError):
+    """An exported file whose outputs differ from ours."""
+
+
+def export_detector(
+    path: Path,
+    model: BEVFormerV2,
+    config: Config,
+    *,
+    weights: str,  # digest of weights and configuration
+    cases: Sequence[Case],
+    options: ExportOptions,
+) -> CheckReport:
+    """Write an ONNX file, compare it with the model on all cases, and write FILE.check.json.
+
+    The bounds of the file are those of the cases and some more. A file that differs is removed.
+
+    Raises:
+        FailedCheckError: an output differs; names what, and the report.
+        ModuleNotFoundError: onnx, onnxscript or ONNX Runtime is not installed.
+        OSError: a file cannot be written.
+        ValueError: the model cannot be exported so, or a case does not fit.
+    """
+    check_exportable(config, options)
+    info = GraphInfo(
+        config=config,
+        weights=weights,
+        bounds=NO_BOUNDS,
+        stream=options.stream,
+        cameras=options.cameras,
+        batch=options.batch,
+    )
+    exact = reference_session(model, info, cases[0].batch)
+    info = replace(info, bounds=_bounds(exact, cases))
+    example = case_arrays(cases[0].batch, None, exact)
+    graph = DetectorGraph(model, config, bounds=info.bounds, layout=exact.graph.layout)
+    unchecked = path.with_name(path.name + ".unchecked")
+    try:
+        write_onnx(
+            unchecked,
+            graph,
+            {name: example[name] for name in graph.input_names},
+            output_names=graph.output_names,
+            metadata=info.to_metadata(),
+        )
+        report = verify(open_session(unchecked, ONNXRUNTIME), exact, cases, path)
+        unchecked.replace(path)
+    finally:
+        unchecked.unlink(missing_ok=True)
+    return report
+
+
+def verify(
+    session: Session,
+    reference: Session,
+    cases: Sequence[Case],
+    path: Path,
+    tolerances: Tolerances | None = None,
+) -> CheckReport:
+    """Compare a loaded file with the model and write ``path``.check.json.
+
+    Raises:
+        FailedCheckError: an output differs.
+        OSError: the report cannot be written.
+        ValueError: a case does not fit.
+    """
+    report = check(session, reference, cases, tolerances)
+    written = path.with_name(path.name + ".check.json")
+    write_text_atomically(written, json.dumps(report.to_dict(), indent=1) + "\n")
+    if report.passed:
+        return report
+    faults = report.faults
+    raise FailedCheckError(
+        f"an exported model must equal ours; got {len(faults)} differences of {session.backend}, "
+        f"the first in {faults[0]}: see {written}, and do not use the file"
+    )
+
+
+def reference_session(model: BEVFormerV2, info: GraphInfo, batch: Batch) -> TorchSession:
+    """Return the model in torch with exact sizes, and inputs and outputs like the file's.
+
+    Args:
+        model: the model, in evaluation mode.
+        info: facts about the file.
+        batch: one frame a sample, which tells the sizes of a memory.
+    """
+    arrays = camera_arrays(batch, info)
+    shapes = {name: tuple(array.shape) for name, array in arrays.items()}
+    layout = None
+    if info.stream:
+        memory = _first_memory(model, info, batch)
+        layout = MemoryLayout(len(memory.features), memory.rig is not None)
+        sizes = zip(layout.names, memory_tensors(memory), strict=True)
+        memory_shapes = {MEMORY + name: tuple(tensor.shape) for name, tensor in sizes}
+        samples = info.batch
+        shapes |= dict(zip(STREAM_INPUTS, ((samples, 4, 4), (samples,), (samples,)), strict=True))
+        shapes |= memory_shapes
+    return TorchSession(
+        DetectorGraph(model, info.config, bounds=None, layout=layout), info, shapes=shapes
+    )
+
+
+def check_exportable(config: Config, options: ExportOptions) -> None:
+    """Check that a model can be exported with these options.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if options.stream and config.frames[-1] > 0:
+        raise ValueError(
+            f"frames must not look ahead with --stream; got {config.frames}: leave out --stream"
+        )
+    if options.stream and config.temporal is None:
+        raise ValueError(
+            f"--stream must be given for a model of several frames; got frames {config.frames}: "
+            "leave it out"
+        )
+    for name in ("cameras", "batch"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"--{name} must be at least 1; got {getattr(options, name)}")
+
+
+def _first_memory(model: BEVFormerV2, info: GraphInfo, batch: Batch) -> BEVMemory:
+    graph = DetectorGraph(model, info.config, bounds=None)
+    arrays = camera_arrays(batch, info)
+    with torch.inference_mode():
+        memory = graph.memory_after(*(torch.from_numpy(array) for array in arrays.values()))
+    return memory
+
+
+def _bounds(exact: Session, cases: Sequence[Case]) -> Bounds:
+    """Return bounds with room for the cases."""
+    bounds, memory = NO_BOUNDS, None
+    for case in cases:
+        memory = None if case.restart else memory
+        outputs = exact.run(case_arrays(case.batch, memory, exact))
+        if exact.info.stream:
+            memory = memory_from(outputs, exact.shapes, exact.info)
+        bounds = bounds.widened(counts_from(outputs))
+    return Bounds(
+        pairs=bounds.pairs,
+        candidates=max(bounds.candidates, LEAST.candidates) if bounds.candidates else 0,
+        rounds=max(bounds.rounds, LEAST.rounds) if bounds.rounds else 0,
+        mirrored=0,
+    )

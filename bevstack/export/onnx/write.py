@@ -1,0 +1,87 @@
+"""Writing of a detector as an ONNX file of standard operators."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from bevstack.export.onnx.formulations import decompositions
+from bevstack.export.onnx.graph_info import OPSET
+from bevstack.files import naming
+
+
+def write_onnx(
+    path: Path,
+    module: nn.Module,
+    inputs: Mapping[str, NDArray[Any]],
+    *,
+    output_names: tuple[str, ...],
+    metadata: Mapping[str, str],
+) -> None:
+    """Trace a module for inputs of these shapes and write it with fixed shapes.
+
+    Args:
+        path: the file.
+        module: takes the inputs in their order as tensors; in evaluation mode.
+        inputs: an example by name.
+        output_names: names of the outputs in their order.
+        metadata: texts by key that the file carries.
+
+    Raises:
+        ModuleNotFoundError: onnx or onnxscript is not installed.
+        OSError: the file cannot be written.
+    """
+    import onnx_ir
+    import onnxscript.optimizer
+
+    tensors = tuple(torch.from_numpy(array) for array in inputs.values())
+    with torch.no_grad(), _quiet():
+        program = torch.export.export(module.eval(), tensors, strict=False)
+        program = program.run_decompositions(decompositions())
+        exported = torch.onnx.export(
+            program,
+            input_names=list(inputs),
+            output_names=list(output_names),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+            # The exporter's own set of rewrites makes an invalid graph of nested minima
+            # (onnxscript 0.7.2), so that only constants are folded below.
+            optimize=False,
+        )
+        assert exported is not None  # None only without dynamo
+        model = exported.model
+        onnxscript.optimizer.inline(model)
+        onnxscript.optimizer.fold_constants(model)
+        onnxscript.optimizer.remove_unused_nodes(model)
+    model.producer_name = "bevstack"
+    model.metadata_props.clear()
+    model.metadata_props.update(metadata)
+    for node in model.graph:
+        node.metadata_props.clear()  # stack traces with paths of this machine
+        node.doc_string = None
+    for value in model.graph.initializers.values():
+        value.metadata_props.clear()
+    with naming(path, always=True):
+        onnx_ir.save(model, path)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide the notes of torch's exporter, which name no fault of the model."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)

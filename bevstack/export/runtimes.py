@@ -1,0 +1,173 @@
+"""Runtimes of exported detectors behind one interface: arrays by name in, arrays by name out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bevstack.export.onnx.graph import DetectorGraph
+from bevstack.export.onnx.graph_info import OPSET, GraphInfo, read_graph_info
+
+TORCH, ONNXRUNTIME = "torch", "onnxruntime"
+BACKENDS = (TORCH, ONNXRUNTIME, "openvino", "tensorrt")
+_PACKAGES = {ONNXRUNTIME: "onnxruntime"}
+
+
+class Session(Protocol):
+    """Loaded detector that runs in one backend."""
+
+    @property
+    def backend(self) -> str:
+        """Return the name and version of the backend."""
+        ...
+
+    @property
+    def info(self) -> GraphInfo:
+        """Return the facts about the detector."""
+        ...
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Return the shapes of the inputs by name, in order."""
+        ...
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Return the outputs by name."""
+        ...
+
+
+class TorchSession:
+    """Detector that runs in torch itself, on our operators.
+
+    Args:
+        graph: the detector; one without bounds computes exact sizes.
+        info: its facts.
+        shapes: shapes of its inputs by name.
+    """
+
+    def __init__(
+        self, graph: DetectorGraph, info: GraphInfo, *, shapes: Mapping[str, tuple[int, ...]]
+    ) -> None:
+        self.graph = graph.eval()
+        self.info = info
+        self.shapes = shapes
+        self.backend = f"{TORCH} {torch.__version__}"
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Return the outputs by name."""
+        tensors = [torch.from_numpy(inputs[name]) for name in self.graph.input_names]
+        with torch.inference_mode():
+            outputs = self.graph(*tensors)
+        arrays = (output.numpy() for output in outputs)
+        return dict(zip(self.graph.output_names, arrays, strict=True))
+
+
+class OnnxRuntimeSession:
+    """Detector in an ONNX file that runs in ONNX Runtime on the CPU.
+
+    Args:
+        path: the file.
+        threads: threads of the computation; None: one for each core.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ModuleNotFoundError: ONNX Runtime is not installed.
+        ValueError: ONNX Runtime cannot load the file, or it is no exported detector.
+    """
+
+    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+        import onnxruntime
+
+        if not path.is_file():
+            raise FileNotFoundError(f"no model file {path}: check the path")
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors; what constants it could not fold does not matter
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        providers = ["CPUExecutionProvider"]
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        except Exception as error:  # its exceptions share no other class
+            raise ValueError(
+                f"model must load in ONNX Runtime {onnxruntime.__version__}; got {path}: "
+                f"{_first_line(error)}: export it again, or install a newer onnxruntime"
+            ) from error
+        self.backend = f"{ONNXRUNTIME} {onnxruntime.__version__}"
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        self.info = read_graph_info(metadata, str(path))
+        check_opset(self.info.opset, str(path))
+        self.shapes: Mapping[str, tuple[int, ...]] = {
+            value.name: tuple(value.shape) for value in self._session.get_inputs()
+        }
+        self._outputs = [value.name for value in self._session.get_outputs()]
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Return the outputs by name."""
+        feed = {name: np.ascontiguousarray(inputs[name]) for name in self.shapes}
+        arrays = self._session.run(self._outputs, feed)
+        return dict(zip(self._outputs, arrays, strict=True))
+
+
+def open_session(path: Path, backend: str = ONNXRUNTIME, *, threads: int | None = None) -> Session:
+    """Load an exported detector in a backend.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ModuleNotFoundError: the backend is not installed.
+        ValueError: the backend runs no exported files, or the file does not fit.
+    """
+    check_backend(backend)
+    return OnnxRuntimeSession(path, threads=threads)
+
+
+def check_backend(backend: str) -> None:
+    """Check that a backend runs exported files and is installed.
+
+    Raises:
+        ModuleNotFoundError: it is not installed.
+        ValueError: it runs none.
+    """
+    if backend not in _PACKAGES:
+        raise ValueError(
+            f"backend must be {ONNXRUNTIME}, the one that exported models are proved on; got "
+            f"{backend!r}"
+        )
+    if find_spec(_PACKAGES[backend]) is None:
+        raise ModuleNotFoundError(
+            f"{backend} must be installed; got no such module; pip install 'bevstack[export]'"
+        )
+
+
+def require_exporter() -> None:
+    """Check that the packages that write ONNX files are installed.
+
+    Raises:
+        ModuleNotFoundError: one is not.
+    """
+    for name in ("onnx", "onnxscript", "onnx_ir"):
+        if find_spec(name) is None:
+            raise ModuleNotFoundError(
+                f"{name} must be installed; got no such module; pip install 'bevstack[export]'"
+            )
+
+
+def check_opset(opset: int, where: str) -> None:
+    """Check that a model has the version of ONNX's operators that is written and tested here.
+
+    Raises:
+        ValueError: it has another one.
+    """
+    if opset != OPSET:
+        raise ValueError(
+            f"opset must be {OPSET}, the one that exports are checked with; got {opset} for {where}"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
