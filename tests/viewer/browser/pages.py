@@ -30,10 +30,9 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 
 
 def set_value(page: Any, label: str, value: str) -> None:
-    """Type a value into the number beside a slider."""
+    """Put a value into the number beside a slider."""
     field = _number_of(page, label)
     field.fill(value)
-    field.press("Enter")
 
 
 def value_of(page: Any, label: str) -> str:
