@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from typing import Any
@@ -19,6 +20,7 @@ import open3d
 renderer = open3d.visualization.rendering.OffscreenRenderer(32, 32)
 renderer.render_to_image()
 """
+_CHATTER = ("FEngine", "Using '", "Backend ", "Selected ", "Vulkan device driver")
 _PROBE_S = 120.0
 # Text in the output of a failed probe -> Debian's packages that hold what is missing.
 _MISSING = (
@@ -68,9 +70,10 @@ def check_drawing() -> None:
         ) from None
     if done.returncode == 0:
         return
-    output = done.stderr + done.stdout
+    output = re.sub(r"\x1b\[[\d;]*m", "", done.stderr + done.stdout)  # without colours
     packages = next((p for text, p in _MISSING if text.lower() in output.lower()), _DRIVERS)
     lines = [line for line in output.splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith(_CHATTER)] or lines
     reason = lines[-1].strip() if lines else f"the end of the process by signal {-done.returncode}"
     raise ValueError(
         f"Open3D must be able to draw here; got {reason[:200]}: apt-get install {packages}, or "
@@ -104,8 +107,7 @@ def add_drawing(scene: Any, drawing: Drawing) -> None:
     for lines in drawing.lines:
         scene.add_geometry(f"lines {lines.name}", _line_set(lines), _line_material(lines.width_px))
     for solids in drawing.solids:
-        material = _solid_material(solids.opacity)
-        scene.add_geometry(f"solids {solids.name}", _mesh(solids), material)
+        scene.add_geometry(f"solids {solids.name}", _mesh(solids), _solid_material())
     for points in drawing.points:
         scene.add_geometry(f"points {points.name}", _cloud(points), _point_material())
 
@@ -161,7 +163,12 @@ def _mesh(solids: Solids) -> Any:
 
 
 def solid_triangles(solids: Solids) -> tuple[Floats, NDArray[np.int32], Floats]:
-    """Return vertices (8 D, 3), triangles (12 D, 3) and the colours of vertices, 0 to 1."""
+    """Return vertices (8 D, 3), triangles (12 D, 3) and the colours of vertices, 0 to 1.
+
+    Transparent solids get the colour that they have before the background. On a machine without a
+    GPU, Open3D's own transparency takes half a minute a frame beside lines, and without lights it
+    ends the process (0.20.0 on llvmpipe).
+    """
     local = _CORNERS * solids.size_m[:, None]
     cos, sin = np.cos(solids.yaw_rad)[:, None], np.sin(solids.yaw_rad)[:, None]
     x = cos * local[..., 0] - sin * local[..., 1]
@@ -171,6 +178,7 @@ def solid_triangles(solids: Solids) -> tuple[Floats, NDArray[np.int32], Floats]:
     triangles = (_TRIANGLES + first).reshape(-1, 3).astype(np.int32)
     shade = np.where(_CORNERS[:, 2] > 0, 1.0, 0.7)  # darker below, as without lights
     color = (solids.color[:, None] / 255.0) * shade[:, None]
+    color = solids.opacity * color + (1 - solids.opacity) * np.array(_share(BACKGROUND))
     return vertices.reshape(-1, 3), triangles, color.reshape(-1, 3)
 
 
@@ -191,14 +199,11 @@ def _line_material(width_px: float) -> Any:
     return material
 
 
-def _solid_material(opacity: float) -> Any:
+def _solid_material() -> Any:
     from open3d.visualization import rendering
 
     material = rendering.MaterialRecord()
-    # The unlit shader with transparency ends the process (0.20.0 on llvmpipe).
-    material.shader = "defaultUnlit" if opacity >= 1 else "defaultLitTransparency"
-    material.base_color = [1.0, 1.0, 1.0, opacity]
-    material.has_alpha = opacity < 1
+    material.shader = "defaultUnlit"
     return material
 
 

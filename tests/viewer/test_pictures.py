@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bevstack.render.colors import BACKGROUND
 from bevstack.viewer import open3d_view
-from bevstack.viewer.drawn import Drawing, Lines, draw
+from bevstack.viewer.drawn import Drawing, Lines, Solids, draw
 from bevstack.viewer.open3d_view import check_drawing, is_installed
 from bevstack.viewer.opencv_view import OpenCVRenderer
 from bevstack.viewer.pictures import save_pictures
@@ -22,7 +23,7 @@ from bevstack.viewer.recorded import RecordedDrives
 from bevstack.viewer.view_state import Eye, ViewState
 from bevstack.viewer.wires import box_edges
 from tests.viewer.moments import STATE, boxes, moment
-from tests.viewer.worlds import source_of, viewer_world
+from tests.viewer.worlds import VERSION, source_of, viewer_world
 
 SIZE = (400, 240)
 EYES = (Eye(), Eye(position_m=(3.0, -9.0, 7.0), look_at_m=(9.0, 1.0, 0.5)))
@@ -104,6 +105,40 @@ def test_open3d_draws_a_box_within_two_pixels(tmp_path: Path) -> None:
     for number, eye in enumerate(EYES):
         picture = np.asarray(Image.open(tmp_path / f"{number}.png"))
         expect_red_box(picture, Pinhole(eye, SIZE))
+
+
+def test_transparent_solids_of_open3d_are_mixed_with_the_background() -> None:
+    solids = Solids(
+        name="box",
+        center_m=np.zeros((1, 3)),
+        size_m=np.ones((1, 3)),
+        yaw_rad=np.zeros(1),
+        color=np.array([RED], np.uint8),
+        opacity=0.25,
+    )
+    _, _, color = open3d_view.solid_triangles(solids)
+    expected = 0.25 * np.array(RED) + 0.75 * np.array(BACKGROUND)
+    assert color.max(0) * 255 == pytest.approx(expected)  # of the upper corners
+
+
+def test_a_whole_frame_is_saved_with_open3d(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    if not is_installed():
+        pytest.skip("open3d is not installed: pip install 'bevstack[open3d]'")
+    folder, out = viewer_world(tmp_path_factory), tmp_path / "view.png"
+    words = ["view", "--nuscenes", str(folder / "world"), "--version", VERSION]
+    words += ["--results", str(folder / "model.json"), "--save", str(out)]
+    done = subprocess.run(
+        [sys.executable, "-m", "bevstack", *words, "--renderer", "open3d"],
+        capture_output=True,
+        text=True,
+        timeout=300,  # with Open3D's transparency it took longer
+    )
+    if "Open3D must be able to draw here" in done.stderr:
+        pytest.skip(done.stderr)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert np.asarray(Image.open(out)).std() > 20
 
 
 def test_a_view_from_above_has_the_vehicles_front_on_top() -> None:
