@@ -237,7 +237,7 @@ def test_overrides_of_loaded_weights_keep_their_shapes(capsys, whole_world, weig
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (["predict", "--out", "r.json"], "--config or --weights must be given"),
+        (["predict", "--out", "r.json"], "--config, --weights or --model must be given"),
         (["predict", "--config", "tiny_cpu", "--out", "r.json"], "--nuscenes ROOT or --rig FILE"),
         (
             ["predict", "--config", "tiny_cpu", "--nuscenes", "x", "--out", "r.json"],
