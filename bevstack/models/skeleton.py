@@ -16,7 +16,7 @@ _DRAWS = ("normal_", "uniform_", "kaiming_normal_", "kaiming_uniform_", "xavier_
 
 @contextmanager
 def skeleton() -> Iterator[None]:
-    """Build modules, within it, on torch's device "meta": with shapes, but without values.
+    """Build the modules of its block on torch's device "meta": with shapes, but without values.
 
     Random initial values are not drawn. On "meta" they have no effect, but torch loads its compiler
     for them, which takes longer than to load a small model.

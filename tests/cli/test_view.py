@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -18,6 +16,7 @@ from bevstack.cli.main import build_parser, main
 from bevstack.cli.view_options import command_line, first_state, recorded_source
 from bevstack.viewer.recorded import RecordedDrives
 from bevstack.viewer.view_state import Eye
+from tests.viewer.processes import listening_addresses, running_viewer
 from tests.viewer.worlds import VERSION, viewer_world, write_results
 
 
@@ -153,42 +152,17 @@ def test_the_server_listens_on_loopback_alone_and_leaves_no_port_open(
     number: signal.Signals, code: int, folder: Path
 ) -> None:
     pytest.importorskip("viser")
-    command = [sys.executable, "-m", "bevstack", *words(folder, "--port", "0")]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # a shell's background jobs ignore SIGINT, and their children inherit it
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    assert process.stdout is not None and process.stderr is not None
-    try:
-        address = process.stdout.readline().strip()
-        assert re.fullmatch(r"http://127\.0\.0\.1:\d+", address), process.stderr.read()
+    with running_viewer(words(folder)) as (process, address):
         port = int(address.rpartition(":")[2])
         with urllib.request.urlopen(address, timeout=60) as page:
             assert page.status == 200 and b"<html" in page.read(4000).lower()
         assert listening_addresses(port) == {"0100007F"}  # 127.0.0.1 as the kernel writes it
         process.send_signal(number)
         assert process.wait(timeout=120) in (code, -number)
-    finally:
-        process.kill()
+    assert process.stderr is not None
     if number == signal.SIGINT:
         assert "interrupted" in process.stderr.read()
     end = time.monotonic() + 10
     while listening_addresses(port) and time.monotonic() < end:
         time.sleep(0.1)
     assert not listening_addresses(port)
-
-
-def listening_addresses(port: int) -> set[str]:
-    """Return the local addresses that listen on a port, from the kernel's tables."""
-    found = set()
-    for name in ("/proc/net/tcp", "/proc/net/tcp6"):
-        for line in Path(name).read_text().splitlines()[1:]:
-            local, state = line.split()[1], line.split()[3]
-            address, _, number = local.partition(":")
-            if state == "0A" and int(number, 16) == port:
-                found.add(address)
-    return found

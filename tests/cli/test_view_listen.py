@@ -30,11 +30,12 @@ from bevstack.tables.reader import Tables
 from bevstack.viewer.growing import GrowingDrive
 from bevstack.viewer.node_bag import BagMoments
 from bevstack.viewer.node_moments import NodeListener, NodeMoments
-from tests.cli.test_view import listening_addresses, refused
+from tests.cli.test_view import refused
 from tests.export.drives import SCENE, VERSION_NAME, write_swept_root
 from tests.runtime.node.inputs import FakeDetector
 from tests.runtime.ros.bags import replay
 from tests.runtime.ros.domains import own_domain
+from tests.viewer.processes import listening_addresses
 
 
 @pytest.fixture(scope="module")

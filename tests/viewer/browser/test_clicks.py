@@ -47,6 +47,20 @@ def alone_in_view(viewer: Any, boxes: BoxArrays, every: list[BoxArrays]) -> tupl
     raise AssertionError("no box of the world stands alone in the view")
 
 
+def facts_after_click(
+    viewer: Any, tab: Tab, place: np.ndarray, wanted: tuple[int, int]
+) -> dict[str, str]:
+    """Click where the panel is still empty; return what it shows of the wanted model and box."""
+    facts_shown = tab.page.locator("#details tr")
+    wait_until(lambda: facts_shown.count() == 0, "the panel shows a box before the click")
+    click_at(tab.page, place)
+    wait_until(lambda: viewer.shown[1].picked is not None, "the click does not reach the viewer")
+    picked = viewer.shown[1].picked
+    assert (picked.model, picked.row) == wanted
+    wait_until(lambda: facts_shown.count() > 3, "the panel shows nothing")
+    return details(tab.page)
+
+
 def test_a_click_on_a_detection_shows_its_facts_and_errors(viewer: Any, tab: Tab) -> None:
     moment = show(viewer, tab, layers=frozenset({"predicted", "faces"}), index=1)
     predicted = moment.predicted[DETECTIONS]
@@ -56,14 +70,7 @@ def test_a_click_on_a_detection_shows_its_facts_and_errors(viewer: Any, tab: Tab
         viewer, predicted.boxes[rows], [model.boxes for model in moment.predicted]
     )
     row = int(rows[row])
-    facts_shown = tab.page.locator("#details tr")
-    wait_until(lambda: facts_shown.count() == 0, "the panel shows a box before the click")
-    click_at(tab.page, place)
-    wait_until(lambda: viewer.shown[1].picked is not None, "the click does not reach the viewer")
-    picked = viewer.shown[1].picked
-    assert (picked.model, picked.row) == (DETECTIONS, row)
-    wait_until(lambda: facts_shown.count() > 3, "the panel shows nothing")
-    facts = details(tab.page)
+    facts = facts_after_click(viewer, tab, place, (DETECTIONS, row))
     boxes = predicted.boxes
     length, width, height = boxes.size_m[row]
     assert facts["class"] == moment.class_names[boxes.label[row]].replace("_", " ")
@@ -95,14 +102,7 @@ def test_a_click_on_a_track_shows_its_history_and_one_beside_it_nothing(
     every = [moment.predicted[DETECTIONS].boxes[shown], tracks]
     row, place = alone_in_view(viewer, tracks[rows], every)
     row = int(rows[row])
-    facts_shown = tab.page.locator("#details tr")
-    wait_until(lambda: facts_shown.count() == 0, "the panel shows a box before the click")
-    click_at(tab.page, place)
-    wait_until(lambda: viewer.shown[1].picked is not None, "the click does not reach the viewer")
-    picked = viewer.shown[1].picked
-    assert (picked.model, picked.row) == (TRACKS, row)
-    wait_until(lambda: facts_shown.count() > 3, "the panel shows nothing")
-    facts = details(tab.page)
+    facts = facts_after_click(viewer, tab, place, (TRACKS, row))
     trail = seen_before[int(tracks.identity[row])]
     steps = np.linalg.norm(np.diff(trail.points_m[:, :2], axis=0), axis=1).sum()
     assert facts["class"] == "car" and facts["track"] == str(trail.identity)
