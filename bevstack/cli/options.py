@@ -10,6 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from bevstack.vocabulary import MANOEUVRES
+
 DEVICE_HELP = "auto (a GPU if torch can use one), cpu, cuda or cuda:N (default: %(default)s)"
 _OVERRIDE = re.compile(r"[A-Za-z_][\w.]*=")
 _DASHED_OVERRIDE = re.compile(r"--?[A-Za-z_]\w*(\.\w+)+=")
@@ -84,6 +86,16 @@ def add_cues(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="file of lights, signs and cues of `bevstack predict` (default: beside the results)",
+    )
+
+
+def add_shown_manoeuvre(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--manoeuvre``, the turn whose advice is shown."""
+    parser.add_argument(
+        "--manoeuvre",
+        choices=MANOEUVRES,
+        help="turn at the next junction whose advice is shown (default: that of the data set, else "
+        "straight)",
     )
 
 

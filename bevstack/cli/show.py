@@ -19,11 +19,11 @@ from bevstack.cli.options import (
     add_allow_outside,
     add_classes,
     add_cues,
+    add_shown_manoeuvre,
     add_strict_rig,
     rename_options,
 )
 from bevstack.cli.own_images import add_own_images, check_own_images
-from bevstack.vocabulary import MANOEUVRES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,12 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="results file of `bevstack predict` (default with --nuscenes: draw the truth alone)",
     )
     add_cues(parser)
-    parser.add_argument(
-        "--manoeuvre",
-        choices=MANOEUVRES,
-        help="turn at the next junction whose advice is shown (default: that of the data set, else "
-        "straight)",
-    )
+    add_shown_manoeuvre(parser)
     nuscenes = parser.add_argument_group("images of a data set in nuScenes' format")
     nuscenes.add_argument("--nuscenes", type=Path, metavar="ROOT", help="folder of the data set")
     nuscenes.add_argument("--version", help="folder of the tables, e.g. v1.0-mini")

@@ -8,9 +8,13 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bevstack.cli.options import add_allow_outside, add_classes, add_cues
+from bevstack.cli.options import (
+    add_allow_outside,
+    add_classes,
+    add_cues,
+    add_shown_manoeuvre,
+)
 from bevstack.cli.view_live_options import add_live, check_live, live_words, source_option
-from bevstack.vocabulary import MANOEUVRES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,11 +39,7 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
         "--against", type=Path, metavar="FILE", help="results of a second model to compare with"
     )
     add_cues(parser)
-    parser.add_argument(
-        "--manoeuvre",
-        choices=MANOEUVRES,
-        help="turn at the next junction whose advice is shown (default: that of the data set)",
-    )
+    add_shown_manoeuvre(parser)
     nuscenes = parser.add_argument_group("images of a data set in nuScenes' format")
     nuscenes.add_argument("--nuscenes", type=Path, metavar="ROOT", help="folder of the data set")
     nuscenes.add_argument("--version", help="folder of the tables, e.g. v1.0-mini")

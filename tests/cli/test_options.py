@@ -153,3 +153,13 @@ def test_files_and_folders_are_given_once(capsys, tmp_path):
     ):
         assert main(words) == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--cues", "--manoeuvre"])
+def test_show_and_view_declare_the_same_option(option):
+    def declared(verb):
+        actions = next(a for a in build_parser()._actions if a.dest == "verb").choices[verb]
+        return next(a for a in actions._actions if option in a.option_strings)
+
+    shown, viewed = declared("show"), declared("view")
+    assert (shown.help, shown.choices, shown.type) == (viewed.help, viewed.choices, viewed.type)
