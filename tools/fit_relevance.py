@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -25,7 +24,6 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from bevstack.config.cues import CueConfig, EvidenceWeights
-from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.evaluation.traffic.cue_scores import RelevanceMoment, score_relevance
 from bevstack.evaluation.traffic.cue_truth import (
     SceneCues,
@@ -33,21 +31,19 @@ from bevstack.evaluation.traffic.cue_truth import (
     relevance_moments,
     scenes_with_cues,
 )
-from bevstack.evaluation.traffic.root_truth import RootTruth, read_root_truth
-from bevstack.evaluation.traffic.traffic_frames import TrafficFrame, read_traffic_frames
+from bevstack.evaluation.traffic.root_truth import RootTruth
+from bevstack.evaluation.traffic.traffic_frames import TrafficFrame
 from bevstack.files import write_text_atomically
 from bevstack.planning.cues import surroundings
 from bevstack.planning.map_match import match_map
 from bevstack.planning.relevance import weigh_evidence
 from bevstack.planning.stream import CueMemory, update_cues
 from bevstack.runtime.predict_cues import traffic_frame
+from bevstack.runtime.recorded_drives import RecordedElements, read_recorded_drives
 from bevstack.runtime.stream_protocol import StreamState
 from bevstack.types import Frame, Reset
 from bevstack.types.rig_view import RigView
 from bevstack.vocabulary import MANOEUVRES
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # of the repository
-from tools.study_cues import RecordedElements, scene_frames
 
 Floats = NDArray[np.float64]
 
@@ -178,10 +174,8 @@ def main() -> None:
     parser.add_argument("--split", required=True)
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="file to write")
     args = parser.parse_args()
-    dataset = NuScenesDataset(args.nuscenes, args.version, split=args.split)
-    truth = read_root_truth(dataset.tables, args.split)
-    predictor = RecordedElements(read_traffic_frames(args.cues).frames)
-    moments = collect(list(scene_frames(dataset, truth.ego_lanes)), predictor, truth)
+    drives = read_recorded_drives(args.cues, args.nuscenes, args.version, args.split)
+    moments = collect(drives.scenes, drives.predictor, drives.truth)
     plain = np.append(np.ones(len(PIECES)), CueConfig().relevance.prior_log_odds)
     result: dict[str, object] = {"moments": sum(m.truth.lanes_differ for m in moments)}
     for name, weights in (

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,47 +21,19 @@ from typing import Any
 import numpy as np
 
 from bevstack.config.cues import CueConfig, EvidenceWeights, RelevanceConfig
-from bevstack.datasets.nuscenes import NuScenesDataset
-from bevstack.datasets.sweeps import front_sweeps
 from bevstack.evaluation.traffic.root_score import TrafficScores, metrics_to_json, score_root
-from bevstack.evaluation.traffic.root_truth import read_root_truth
-from bevstack.evaluation.traffic.traffic_frames import (
-    TrafficFrame,
-    TrafficFrames,
-    read_traffic_frames,
-)
+from bevstack.evaluation.traffic.traffic_frames import TrafficFrame, TrafficFrames
 from bevstack.files import write_text_atomically
 from bevstack.runtime.frame_cuer import CueSource, FrameCuer
 from bevstack.runtime.predict_cues import traffic_frame
+from bevstack.runtime.recorded_drives import RecordedElements, read_recorded_drives
 from bevstack.runtime.stream_protocol import StreamState
 from bevstack.types import Frame, Reset
-from bevstack.types.traffic import EgoLane
 from bevstack.types.traffic_detections import TrafficDetections
 
 DROPPED = 0.3  # share of the frames
 EVIDENCE = tuple(name for name in RelevanceConfig.__annotations__ if name.startswith("use_"))
 _FIGURES = ("state_accuracy", "false_green_per_red_s", "red_delay_s", "green_delay_s", "relevance")
-
-
-class RecordedElements:
-    """The detections of a file as a predictor; it implements ``ElementPredictor``."""
-
-    def __init__(self, frames: Sequence[TrafficFrame]) -> None:
-        self._frames = {frame.timestamp_us: frame for frame in frames}
-
-    def predict(self, frame: Frame, previous: Frame | None = None) -> TrafficDetections:
-        """Return the recorded elements of the frame's time, in the frame's cameras."""
-        recorded = self._frames[frame.timestamp_us]
-        cameras = np.array(self.camera_indices(frame), np.int64)
-        return replace(recorded.elements, camera=cameras[recorded.elements.camera])
-
-    def camera_indices(self, frame: Frame) -> list[int]:
-        """Return the frame's cameras that were looked at."""
-        return [frame.camera_names.index(n) for n in self._frames[frame.timestamp_us].cameras]
-
-    def fingerprint(self) -> str:
-        """Return a name: recorded elements have no weights."""
-        return "recorded"
 
 
 @dataclass
@@ -127,39 +99,6 @@ def chosen_variants(names: Sequence[str] | None) -> dict[str, Variant]:
     return rows if names is None else {name: rows[name] for name in names}
 
 
-def scene_frames(
-    dataset: NuScenesDataset, lanes: Mapping[str, EgoLane] | None = None
-) -> Iterator[list[Frame]]:
-    """Yield the frames of every scene in order of time, without pixels.
-
-    Args:
-        dataset: the samples.
-        lanes: the intended manoeuvre of each sample, which is commanded until the next one; None:
-            no commands.
-    """
-    for indices in dataset.scene_indices().values():
-        frames = [without_pixels(dataset.frame(index)) for index in indices]
-        sweeps = front_sweeps(dataset, indices)
-        frames += [without_pixels(frame) for frame in sweeps.between(0, 1 << 62)]
-        yield list(commanded(sorted(frames, key=lambda frame: frame.timestamp_us), lanes or {}))
-
-
-def commanded(frames: Sequence[Frame], lanes: Mapping[str, EgoLane]) -> Iterator[Frame]:
-    """Yield frames with the manoeuvre of their sample, or of the sample before them."""
-    manoeuvre = ""
-    for frame in frames:
-        if frame.sample_token in lanes:
-            manoeuvre = lanes[frame.sample_token].manoeuvre
-        yield replace(frame, manoeuvre=manoeuvre)
-
-
-def without_pixels(frame: Frame) -> Frame:
-    """Return a frame whose images are one black pixel, repeated: their sizes alone count."""
-    black = np.zeros((1, 1, 3), np.uint8)
-    images = [None if i is None else np.broadcast_to(black, i.shape) for i in frame.images]
-    return replace(frame, images=images, annotations=None, camera_annotations=None)
-
-
 def figures_of(scores: TrafficScores) -> tuple[float, ...]:
     """Return the figures of the printed table, in the order of its columns."""
     assert scores.states is not None and scores.relevance is not None  # the file has cues
@@ -184,16 +123,14 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", metavar="NAME", help="rows of the table (default all)")
     parser.add_argument("--seed", type=int, default=0, help="of the dropped frames")
     args = parser.parse_args()
-    dataset = NuScenesDataset(args.nuscenes, args.version, split=args.split)
-    truth = read_root_truth(dataset.tables, args.split)
-    recorded = read_traffic_frames(args.cues)
-    predictor = RecordedElements(recorded.frames)
-    scenes = list(scene_frames(dataset, None if args.no_command else truth.ego_lanes))
+    drives = read_recorded_drives(
+        args.cues, args.nuscenes, args.version, args.split, with_commands=not args.no_command
+    )
     print(f"{'':28}", *(f"{name:>22}" for name in _FIGURES))
     content = {}
     for name, variant in chosen_variants(args.rows).items():
-        frames = variant.replay(scenes, predictor, args.seed)
-        scores = score_root(TrafficFrames(frames=tuple(frames), meta=recorded.meta), truth, draws=0)
+        frames = tuple(variant.replay(drives.scenes, drives.predictor, args.seed))
+        scores = score_root(TrafficFrames(frames=frames, meta=drives.meta), drives.truth, draws=0)
         content[name] = metrics_to_json(scores)
         print(f"{name:28}", *(f"{value:22.4f}" for value in figures_of(scores)), flush=True)
     write_text_atomically(args.json, json.dumps(content, indent=1) + "\n")

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from bevstack.config.cues import CueConfig
 from bevstack.datasets.nuscenes import NuScenesDataset
+from bevstack.evaluation.traffic.root_truth import read_root_truth
 from bevstack.evaluation.traffic.traffic_frames import read_traffic_frames
+from bevstack.runtime import recorded_drives
 from bevstack.runtime.predict import predict_dataset
 from bevstack.runtime.predict_cues import CueOptions
+from bevstack.runtime.recorded_drives import RecordedElements, scene_frames
 from bevstack.synthetic import make_world
 from bevstack.types.traffic import EgoLane
 from tests.runtime.test_predict_cues import SPEC, detector
@@ -36,18 +40,37 @@ def recorded(tmp_path_factory):
 def test_a_replay_of_all_frames_gives_the_recorded_cues(recorded):
     dataset, cues = recorded
     first = read_traffic_frames(cues).frames
-    scenes = list(program.scene_frames(dataset))
-    predictor = program.RecordedElements(first)
+    scenes = list(scene_frames(dataset))
+    predictor = RecordedElements(first)
     again = program.Variant(CueConfig()).replay(scenes, predictor, seed=0)
     assert [frame.cues for frame in again] == [frame.cues for frame in first]
     assert [frame.ego_cues for frame in again] == [frame.ego_cues for frame in first]
     assert [frame.sample_token for frame in again] == [frame.sample_token for frame in first]
 
 
+def test_recorded_drives_hold_frames_detections_and_truth(recorded, monkeypatch):
+    dataset, cues = recorded
+    token = dataset.sample_token(0)
+    truth = read_root_truth(dataset.tables, "synth_test")
+    truth = replace(truth, ego_lanes={token: EgoLane(token, "a", "left")})
+    monkeypatch.setattr(recorded_drives, "read_root_truth", lambda tables, split: truth)
+    source = (cues, dataset.root, SPEC.version, "synth_test")
+    drives = recorded_drives.read_recorded_drives(*source)
+    plain = recorded_drives.read_recorded_drives(*source, with_commands=False)
+    found = read_traffic_frames(cues)
+    frames = [frame for scene in drives.scenes for frame in scene]
+    assert drives.meta == found.meta and drives.truth is truth
+    assert [frame.timestamp_us for frame in frames] == [f.timestamp_us for f in found.frames]
+    first = drives.predictor.predict(frames[0])
+    np.testing.assert_array_equal(first.boxes_px, found.frames[0].elements.boxes_px)
+    assert {frame.manoeuvre for frame in drives.scenes[0]} == {"left"}
+    assert {frame.manoeuvre for scene in plain.scenes for frame in scene} == {""}
+
+
 def test_a_dropped_frame_holds_the_report_before_it(recorded):
     dataset, cues = recorded
-    scenes = list(program.scene_frames(dataset))
-    predictor = program.RecordedElements(read_traffic_frames(cues).frames)
+    scenes = list(scene_frames(dataset))
+    predictor = RecordedElements(read_traffic_frames(cues).frames)
     frames = program.Variant(CueConfig(), dropped=0.5).replay(scenes, predictor, seed=1)
     times = [frame.timestamp_us for scene in scenes for frame in scene]
     assert [frame.timestamp_us for frame in frames] == times
@@ -67,7 +90,7 @@ def test_a_commanded_manoeuvre_holds_until_the_next_sample(recorded):
         tokens[0]: EgoLane(tokens[0], "a", "left"),
         tokens[1]: EgoLane(tokens[1], "b", "right"),
     }
-    scenes = list(program.scene_frames(dataset, lanes))
+    scenes = list(scene_frames(dataset, lanes))
     wanted = ""
     for frame in scenes[0]:
         wanted = {tokens[0]: "left", tokens[1]: "right"}.get(frame.sample_token, wanted)
