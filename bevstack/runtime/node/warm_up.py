@@ -1,4 +1,4 @@
-"""A first pass through the model, so that the first frame of a drive is not the slow one."""
+"""Preparations of a node, so that neither the first frame of a drive nor a later one is slow."""
 
 from __future__ import annotations
 
@@ -21,10 +21,6 @@ _LOOKING_AHEAD = ((0.0, 0.0, 1.0), (-1.0, 0.0, 0.0), (0.0, -1.0, 0.0))
 
 def warm_up(detector: FrameDetector, cameras: Sequence[str]) -> None:
     """Predict black images of cameras that look around the vehicle; the result is dropped.
-
-    All objects that exist by then, the modules' and the model's, are excluded from later garbage
-    collections: making the messages of a few hundred tracks sets off collections, and each full one
-    would search them again.
 
     Raises:
         ValueError: the detector refuses the frame.
@@ -53,5 +49,13 @@ def warm_up(detector: FrameDetector, cameras: Sequence[str]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         detector.predict(frame)
+
+
+def exclude_existing_from_collection() -> None:
+    """Keep all objects that exist by now out of later garbage collections of this process.
+
+    Making the messages of a few hundred tracks sets off collections, and each full one would search
+    the modules and the model again.
+    """
     gc.collect()
     gc.freeze()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from bevstack.export.messages.bag import Publication
 from bevstack.export.messages.bag_reader import BagReader, RawMessage
-from bevstack.runtime.node.warm_up import warm_up
+from bevstack.runtime.node.warm_up import exclude_existing_from_collection, warm_up
 from bevstack.runtime.ros.live import LiveNode
 from bevstack.runtime.ros.replay import NodeParts, check_topics, clocked_topics
 from bevstack.runtime.ros.subscriptions import CLOCK_TOPIC, subscriptions
@@ -65,6 +65,7 @@ class LiveBag:
         published: queue.SimpleQueue[Publication] = queue.SimpleQueue()
         core = self.parts.core
         warm_up(core.detector, core.parameters.cameras)
+        exclude_existing_from_collection()
         live = LiveNode(self.parts, published.put, clock=self.now_us)
         self._started = time.monotonic()
         live.start()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from bevstack.export.messages.bag import Publication
 from bevstack.export.messages.status import make_transition_event
 from bevstack.runtime.node.lifecycle import Lifecycle, State, Transition
-from bevstack.runtime.node.warm_up import warm_up
+from bevstack.runtime.node.warm_up import exclude_existing_from_collection, warm_up
 from bevstack.runtime.ros.live import LiveNode, wall_clock_us
 from bevstack.runtime.ros.publishing import DIAGNOSTICS_TOPIC
 from bevstack.runtime.ros.quality import Quality
@@ -79,6 +79,7 @@ class ManagedNode:
     def _configure(self) -> None:
         core = self.live.parts.core
         warm_up(core.detector, core.parameters.cameras)
+        exclude_existing_from_collection()
         self._transport.start()
         self.live.state = State.INACTIVE
         self.live.start()

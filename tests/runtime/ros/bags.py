@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
+
 from bevstack.export.messages.bag import Publication, write_bag
 from bevstack.export.messages.bag_reader import BagReader
 from bevstack.export.messages.store import MessageStore, open_store
@@ -13,6 +16,8 @@ from bevstack.runtime.node.parameters import Parameters
 from bevstack.runtime.ros.replay import BagReplay, NodeParts
 from bevstack.runtime.ros.wiring import make_node
 from bevstack.runtime.stream_protocol import FrameDetector
+from bevstack.types import Detections
+from tests.export.bags import xyz, yaw_of
 
 Change = Callable[[str, int, Any], list[tuple[int, Any]]]  # topic, time, message -> messages
 
@@ -47,3 +52,17 @@ def on_topic(publications: list[Publication], name: str) -> Iterator[Any]:
     """Yield the messages of a topic below the node's name, or of an absolute one."""
     topic = name if name.startswith("/") else f"/bevstack/{name}"
     return (p.message for p in publications if p.topic == topic)
+
+
+def assert_equal_boxes(message: Any, expected: Detections) -> None:
+    """Compare a message of detections with the boxes of offline prediction of the same pixels."""
+    assert len(message.detections) == len(expected) > 0
+    for row, found in enumerate(message.detections):
+        # 1e-5: the same pixels, and poses that differ by rounding alone
+        center = expected.boxes.center[row].numpy()
+        assert xyz(found.bbox.center.position) == pytest.approx(center, abs=1e-5)
+        assert xyz(found.bbox.size) == pytest.approx(expected.boxes.size[row].numpy(), abs=1e-5)
+        score = float(expected.scores[row])
+        assert found.results[0].hypothesis.score == pytest.approx(score, abs=1e-5)
+        turned = yaw_of(found.bbox.center.orientation) - float(expected.boxes.yaw[row])
+        assert abs(np.remainder(turned + np.pi, 2 * np.pi) - np.pi) < 1e-5

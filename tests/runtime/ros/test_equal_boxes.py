@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -28,8 +27,8 @@ from bevstack.runtime.ros.wiring import make_node
 from bevstack.synthetic import WorldSpec, make_world
 from bevstack.tables.reader import Tables
 from bevstack.types import Frame
-from tests.export.bags import stamp_us, xyz, yaw_of
-from tests.runtime.ros.bags import on_topic, replay
+from tests.export.bags import stamp_us
+from tests.runtime.ros.bags import assert_equal_boxes, on_topic, replay
 from tests.runtime.ros.domains import own_domain
 from tests.runtime.test_streaming import temporal
 
@@ -84,22 +83,12 @@ def frames_at_front(root: Path, detector: Detector, *, reduced: bool) -> list[Fr
     ]
 
 
-def assert_equal_boxes(frames: list[Frame], detector: Detector, messages: list[Any]) -> None:
+def assert_predicted_boxes(frames: list[Frame], detector: Detector, messages: list[Any]) -> None:
     stream = detector.stream()
     assert len(messages) == len(frames) == FRAMES
     for frame, message in zip(frames, messages, strict=True):
-        expected = stream.step(frame)
         assert stamp_us(message.header.stamp) == frame.timestamp_us
-        assert len(message.detections) == len(expected) > 0
-        for row, found in enumerate(message.detections):
-            # 1e-5: the same pixels, and poses that differ by rounding alone
-            center = expected.boxes.center[row].numpy()
-            assert xyz(found.bbox.center.position) == pytest.approx(center, abs=1e-5)
-            assert xyz(found.bbox.size) == pytest.approx(expected.boxes.size[row].numpy(), abs=1e-5)
-            score = float(expected.scores[row])
-            assert found.results[0].hypothesis.score == pytest.approx(score, abs=1e-5)
-            turned = yaw_of(found.bbox.center.orientation) - float(expected.boxes.yaw[row])
-            assert abs(np.remainder(turned + np.pi, 2 * np.pi) - np.pi) < 1e-5
+        assert_equal_boxes(message, stream.step(frame))
     assert stream.reset.name == "NONE"  # history was used
 
 
@@ -111,7 +100,7 @@ def test_images_are_decoded_as_in_offline_prediction(
     settings = {"image_transport": "raw"} if raw else None
     parts, published = replay(bag, detector, settings)
     frames = frames_at_front(root, detector, reduced=not raw)
-    assert_equal_boxes(frames, detector, list(on_topic(published, "detections")))
+    assert_predicted_boxes(frames, detector, list(on_topic(published, "detections")))
     # Full decoding gives other pixels, and so other boxes: the comparison above can fail.
     decoded_otherwise = [
         detector.stream().step(f) for f in frames_at_front(root, detector, reduced=raw)[:1]
@@ -166,7 +155,7 @@ def test_live_results_over_dds_equal_those_of_offline_prediction(
     ended.set()
     runner.join(30)
     assert parts.core.counts.skipped == 0
-    assert_equal_boxes(frames_at_front(root, detector, reduced=not raw), detector, messages)
+    assert_predicted_boxes(frames_at_front(root, detector, reduced=not raw), detector, messages)
 
 
 def test_a_second_transport_on_a_domain_is_named() -> None:

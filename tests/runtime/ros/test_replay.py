@@ -24,10 +24,10 @@ from bevstack.runtime.frame_source import open_frames
 from bevstack.runtime.loading import load
 from bevstack.runtime.tracked import TrackedDetector
 from bevstack.tables.reader import Tables
-from tests.export.bags import read_mcap, stamp_us, xyz, yaw_of
+from tests.export.bags import read_mcap, stamp_us
 from tests.export.drives import SCENE, VERSION_NAME, write_swept_root
 from tests.runtime.node.inputs import FakeDetector
-from tests.runtime.ros.bags import copy_bag, on_topic, replay
+from tests.runtime.ros.bags import assert_equal_boxes, copy_bag, on_topic, replay
 from tests.runtime.test_streaming import temporal
 from tests.runtime.traffic_weights import write_both
 from tests.tables.tiny_root import read_table
@@ -114,17 +114,7 @@ def test_boxes_and_tracks_equal_those_of_offline_prediction(
         expected = stream.step(frame)
         tracked.step(frame)
         assert stamp_us(message.header.stamp) == frame.timestamp_us
-        assert len(message.detections) == len(expected) > 0
-        for row, found in enumerate(message.detections):
-            # 1e-5: the same pixels, and poses that differ by rounding alone
-            center = expected.boxes.center[row].numpy()
-            assert xyz(found.bbox.center.position) == pytest.approx(center, abs=1e-5)
-            assert xyz(found.bbox.size) == pytest.approx(expected.boxes.size[row].numpy(), abs=1e-5)
-            assert found.results[0].hypothesis.score == pytest.approx(
-                float(expected.scores[row]), abs=1e-5
-            )
-            turned = yaw_of(found.bbox.center.orientation) - float(expected.boxes.yaw[row])
-            assert abs(np.remainder(turned + np.pi, 2 * np.pi) - np.pi) < 1e-5
+        assert_equal_boxes(message, expected)
         ids = [bytes(track.object_id.uuid) for track in track_message.objects]
         assert len(set(ids)) == len(ids) == len(tracked.tracks)
         scores = [track.existence_probability for track in track_message.objects]
