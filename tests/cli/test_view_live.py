@@ -23,7 +23,7 @@ from tests.runtime.drives import export_scene, read_table
 from tests.runtime.test_streaming import temporal
 from tests.small_world import dataset, small_world
 from tests.viewer.moments import boxes, moment
-from tests.viewer.processes import listening_addresses, running_viewer
+from tests.viewer.processes import ending, listening_addresses, running_viewer
 
 
 @pytest.fixture(scope="module")
@@ -137,19 +137,18 @@ def test_the_timeline_grows_and_an_interrupt_ends_inference_and_server(
         port = int(address.rpartition(":")[2])
         assert listening_addresses(port) == {"0100007F"}
         children = children_of(process.pid)
-        start = time.monotonic()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 130
-        # Server and model end within half a second, the interpreter within 7 s where it has to wait
-        # for processors.
-        assert time.monotonic() - start < 20
+        end = ending(process, signal.SIGINT)
+        assert end.code == 130
+        # The goal is 2 s. It takes 0.4 s on two processors with a load of 11. A part that hangs is
+        # waited for longer than 5 s.
+        assert end.wall_s < 5
     assert process.stderr is not None
     assert "interrupted" in process.stderr.read()
     assert not listening_addresses(port)
     assert children
-    end = time.monotonic() + 20
-    while any(map(runs, children)) and time.monotonic() < end:
-        time.sleep(0.1)
+    until = time.monotonic() + 10  # multiprocessing's own helper ends after its parent
+    while any(map(runs, children)) and time.monotonic() < until:
+        time.sleep(0.05)
     assert not any(map(runs, children))
 
 

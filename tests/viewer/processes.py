@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 
 @contextmanager
@@ -29,6 +32,32 @@ def running_viewer(arguments: list[str]) -> Iterator[tuple[subprocess.Popen[str]
         yield process, address
     finally:
         process.kill()
+
+
+class Ending(NamedTuple):
+    """End of a process after a signal."""
+
+    code: int  # exit code, or minus the signal
+    wall_s: float
+    cpu_s: float  # of the process and of the children that it waited for
+
+
+def ending(process: subprocess.Popen[str], number: signal.Signals, limit_s: float = 60.0) -> Ending:
+    """Send a signal to a process, and measure how it ends."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    before_s = sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+    start = time.monotonic()
+    process.send_signal(number)
+    while True:
+        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+        wall_s = time.monotonic() - start
+        if pid:
+            break
+        assert wall_s < limit_s, f"the process still runs {limit_s:g} s after {number.name}"
+        time.sleep(0.01)
+    process.returncode = os.waitstatus_to_exitcode(status)  # nothing is left to wait for
+    cpu_s = usage.ru_utime + usage.ru_stime - before_s
+    return Ending(process.returncode, wall_s, cpu_s)
 
 
 def listening_addresses(port: int) -> set[str]:
