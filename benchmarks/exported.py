@@ -1,10 +1,10 @@
-"""Time and score of an exported detector in ONNX Runtime beside ours, frame by frame in one run.
+"""Time and score of an exported detector in each installed runtime beside ours, in one run.
 
     bevstack export --onnx tiny.onnx --weights tiny_cpu_t4 --stream
     OMP_NUM_THREADS=1 python -m benchmarks.run exported --model tiny.onnx
 
-A synthetic scene is streamed through both, on one thread each. The time is that of the processor,
-from images in memory to boxes, preparation included; the first frame is left out.
+A synthetic scene is streamed through all, frame by frame, on one thread each. The time is that of
+the processor, from images in memory to boxes, preparation included; the first frame is left out.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from bevstack.evaluation.detection3d.metric_config import MetricConfig
 from bevstack.evaluation.results.result_boxes import results_of_frame
 from bevstack.evaluation.results.submission import write_submission
 from bevstack.evaluation.scoring import load, score
-from bevstack.export.runtimes import open_session
+from bevstack.export.runtimes import TORCH, installed_backends, open_session
 from bevstack.runtime.exported import ExportedDetector
 from bevstack.runtime.loading import load as load_weights
 from bevstack.synthetic import WorldSpec, make_world
 
-SUMMARY = "an exported detector in ONNX Runtime, beside ours in torch"
+SUMMARY = "an exported detector in ONNX Runtime and OpenVINO, beside ours in torch"
 SEED = 24  # of the demo's scene
 SPLIT = "synth_test"
 
@@ -44,8 +44,14 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Stream, score, print and return the figures."""
     torch.set_num_threads(1)
     ours = load_weights(arguments.weights, calibrated=False)
-    session = open_session(arguments.model, threads=1)
-    streams = {"torch": ours.stream(), "onnxruntime": ExportedDetector(session).stream()}
+    sessions = {
+        backend: open_session(arguments.model, backend, threads=1)
+        for backend in installed_backends()
+    }
+    streams = {
+        TORCH: ours.stream(),
+        **{name: ExportedDetector(session).stream() for name, session in sessions.items()},
+    }
     times: dict[str, list[float]] = {name: [] for name in streams}
     results: dict[str, dict[str, list[dict[str, object]]]] = {name: {} for name in streams}
     spec = WorldSpec(
@@ -75,11 +81,11 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             nds[name] = score(load(path, data.tables, SPLIT), MetricConfig()).metrics.nds
     medians = {name: statistics.median(values[1:]) for name, values in times.items()}
     result = {
-        "backend": session.backend,
+        "backends": [f"torch {torch.__version__}", *(s.backend for s in sessions.values())],
         "weights": arguments.weights,
         "frames": arguments.frames,
         "seconds_a_frame": medians,
-        "ratio": medians["onnxruntime"] / medians["torch"],
+        "ratio": {name: medians[name] / medians[TORCH] for name in sessions},
         "nds": nds,
     }
     print(result)

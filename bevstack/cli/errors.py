@@ -21,6 +21,7 @@ MODULE_EXTRAS = (
     ("onnx_ir", "export"),
     ("onnxruntime", "export"),
     ("onnxscript", "export"),
+    ("openvino", "openvino"),
     ("viser", "view"),
     ("open3d", "open3d"),
     ("rerun", "rerun"),

@@ -12,11 +12,16 @@ import torch
 from numpy.typing import NDArray
 
 from bevstack.export.onnx.graph import DetectorGraph
-from bevstack.export.onnx.graph_info import OPSET, GraphInfo, read_graph_info
+from bevstack.export.onnx.graph_info import (
+    GraphInfo,
+    check_opset,
+    first_line,
+    read_graph_info,
+)
 
-TORCH, ONNXRUNTIME = "torch", "onnxruntime"
-BACKENDS = (TORCH, ONNXRUNTIME, "openvino", "tensorrt")
-_PACKAGES = {ONNXRUNTIME: "onnxruntime"}
+TORCH, ONNXRUNTIME, OPENVINO = "torch", "onnxruntime", "openvino"
+BACKENDS = (ONNXRUNTIME, OPENVINO)  # that run exported files
+_EXTRAS = {ONNXRUNTIME: "export", OPENVINO: "openvino"}
 
 
 class Session(Protocol):
@@ -96,7 +101,7 @@ class OnnxRuntimeSession:
         except Exception as error:  # its exceptions share no other class
             raise ValueError(
                 f"model must load in ONNX Runtime {onnxruntime.__version__}; got {path}: "
-                f"{_first_line(error)}: export it again, or install a newer onnxruntime"
+                f"{first_line(error)}: export it again, or install a newer onnxruntime"
             ) from error
         self.backend = f"{ONNXRUNTIME} {onnxruntime.__version__}"
         metadata = self._session.get_modelmeta().custom_metadata_map
@@ -123,6 +128,10 @@ def open_session(path: Path, backend: str = ONNXRUNTIME, *, threads: int | None 
         ValueError: the backend runs no exported files, or the file does not fit.
     """
     check_backend(backend)
+    if backend == OPENVINO:
+        from bevstack.export.openvino_session import OpenVinoSession
+
+        return OpenVinoSession(path, threads=threads)
     return OnnxRuntimeSession(path, threads=threads)
 
 
@@ -133,15 +142,21 @@ def check_backend(backend: str) -> None:
         ModuleNotFoundError: it is not installed.
         ValueError: it runs none.
     """
-    if backend not in _PACKAGES:
+    if backend not in BACKENDS:
         raise ValueError(
-            f"backend must be {ONNXRUNTIME}, the one that exported models are proved on; got "
-            f"{backend!r}"
+            f"backend must be one of {', '.join(BACKENDS)}, which exported models are proved on; "
+            f"got {backend!r}"
         )
-    if find_spec(_PACKAGES[backend]) is None:
+    if find_spec(backend) is None:
         raise ModuleNotFoundError(
-            f"{backend} must be installed; got no such module; pip install 'bevstack[export]'"
+            f"{backend} must be installed; got no such module; "
+            f"pip install 'bevstack[{_EXTRAS[backend]}]'"
         )
+
+
+def installed_backends() -> list[str]:
+    """Return the backends that can run exported files here."""
+    return [backend for backend in BACKENDS if find_spec(backend) is not None]
 
 
 def require_exporter() -> None:
@@ -150,24 +165,8 @@ def require_exporter() -> None:
     Raises:
         ModuleNotFoundError: one is not.
     """
-    for name in ("onnx", "onnxscript", "onnx_ir"):
+    for name in ("onnx", "onnxscript", "onnx_ir", ONNXRUNTIME):
         if find_spec(name) is None:
             raise ModuleNotFoundError(
                 f"{name} must be installed; got no such module; pip install 'bevstack[export]'"
             )
-
-
-def check_opset(opset: int, where: str) -> None:
-    """Check that a model has the version of ONNX's operators that is written and tested here.
-
-    Raises:
-        ValueError: it has another one.
-    """
-    if opset != OPSET:
-        raise ValueError(
-            f"opset must be {OPSET}, the one that exports are checked with; got {opset} for {where}"
-        )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__

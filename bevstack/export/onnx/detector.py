@@ -15,7 +15,14 @@ from bevstack.export.onnx.arrays import (
     counts_from,
     memory_from,
 )
-from bevstack.export.onnx.check import Case, CheckReport, Tolerances, case_arrays, check
+from bevstack.export.onnx.check import (
+    Case,
+    CheckReport,
+    Tolerances,
+    case_arrays,
+    check,
+    reports_to_dict,
+)
 from bevstack.export.onnx.graph import (
     MEMORY,
     STREAM_INPUTS,
@@ -25,7 +32,7 @@ from bevstack.export.onnx.graph import (
 )
 from bevstack.export.onnx.graph_info import GraphInfo
 from bevstack.export.onnx.write import write_onnx
-from bevstack.export.runtimes import ONNXRUNTIME, Session, TorchSession, open_session
+from bevstack.export.runtimes import Session, TorchSession, installed_backends, open_session
 from bevstack.files import write_text_atomically
 from bevstack.models.bevformer import BEVFormerV2
 from bevstack.models.layers.sizes import NO_BOUNDS, Bounds
@@ -57,10 +64,14 @@ def export_detector(
     weights: str,  # digest of weights and configuration
     cases: Sequence[Case],
     options: ExportOptions,
-) -> CheckReport:
+) -> list[CheckReport]:
     """Write an ONNX file, compare it with the model on all cases, and write FILE.check.json.
 
-    The bounds of the file are those of the cases and some more. A file that differs is removed.
+    Every installed backend runs the file. The bounds of the file are those of the cases and some
+    more. A file that differs in one backend is removed.
+
+    Returns:
+        A report for each backend.
 
     Raises:
         FailedCheckError: an output differs; names what, and the report.
@@ -90,37 +101,40 @@ def export_detector(
             output_names=graph.output_names,
             metadata=info.to_metadata(),
         )
-        report = verify(open_session(unchecked, ONNXRUNTIME), exact, cases, path)
+        sessions = [open_session(unchecked, backend) for backend in installed_backends()]
+        reports = verify(sessions, exact, cases, path)
         unchecked.replace(path)
     finally:
         unchecked.unlink(missing_ok=True)
-    return report
+    return reports
 
 
 def verify(
-    session: Session,
+    sessions: Sequence[Session],
     reference: Session,
     cases: Sequence[Case],
     path: Path,
     tolerances: Tolerances | None = None,
-) -> CheckReport:
-    """Compare a loaded file with the model and write ``path``.check.json.
+) -> list[CheckReport]:
+    """Compare a file, loaded in each backend, with the model and write ``path``.check.json.
 
     Raises:
         FailedCheckError: an output differs.
         OSError: the report cannot be written.
         ValueError: a case does not fit.
     """
-    report = check(session, reference, cases, tolerances)
+    reports = [check(session, reference, cases, tolerances) for session in sessions]
     written = path.with_name(path.name + ".check.json")
-    write_text_atomically(written, json.dumps(report.to_dict(), indent=1) + "\n")
-    if report.passed:
-        return report
-    faults = report.faults
-    raise FailedCheckError(
-        f"an exported model must equal ours; got {len(faults)} differences of {session.backend}, "
-        f"the first in {faults[0]}: see {written}, and do not use the file"
-    )
+    write_text_atomically(written, json.dumps(reports_to_dict(reports), indent=1) + "\n")
+    for report in reports:
+        if not report.passed:
+            faults = report.faults
+            raise FailedCheckError(
+                f"an exported model must equal ours; got {len(faults)} differences of "
+                f"{report.backend}, the first in {faults[0]}: see {written}, and do not use the "
+                "file"
+            )
+    return reports
 
 
 def reference_session(model: BEVFormerV2, info: GraphInfo, batch: Batch) -> TorchSession:

@@ -212,9 +212,20 @@ def _running(precedes: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Any]
 def stable_argsort(
     x: Tensor, *, stable: bool, dim: int = -1, descending: bool = False
 ) -> Tensor:  # int64, the shape of x
-    """Return the order of values; see ``decompositions`` about equal ones."""
-    keys = x if x.is_floating_point() or x.dtype == torch.int64 else x.to(torch.int64)
-    return keys.topk(x.shape[dim], dim=dim, largest=descending, sorted=True).indices
+    """Return the order of values; see ``decompositions`` about equal ones.
+
+    Small integers, most of them flags, are made different first: OpenVINO's TopK keeps the order
+    of equal values only in a mode that ONNX cannot ask for.
+    """
+    size = x.shape[dim]
+    keys = x
+    if x.dtype in (torch.bool, torch.uint8):
+        place = torch.arange(size, device=x.device)
+        place = place.flip(0) if descending else place
+        shape = [1] * x.dim()
+        shape[dim] = size
+        keys = x.to(torch.int64) * size + place.view(shape)
+    return keys.topk(size, dim=dim, largest=descending, sorted=True).indices
 
 
 def atan2(y: Tensor, x: Tensor) -> Any:  # a tensor, or NotImplemented: keep the operator

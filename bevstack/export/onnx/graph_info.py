@@ -100,3 +100,20 @@ def read_graph_info(metadata: Mapping[str, str], where: str) -> GraphInfo:
             "metadata was changed; export it again"
         )
     return info
+
+
+def check_opset(opset: int, where: str) -> None:
+    """Check that a model has the version of ONNX's operators that is written and tested here.
+
+    Raises:
+        ValueError: it has another one.
+    """
+    if opset != OPSET:
+        raise ValueError(
+            f"opset must be {OPSET}, the one that exports are checked with; got {opset} for {where}"
+        )
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's text, or the name of its class."""
+    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__

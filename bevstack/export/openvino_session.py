@@ -1,0 +1,67 @@
+"""Exported detectors in OpenVINO."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bevstack.export.onnx.graph_info import check_opset, first_line, read_graph_info
+from bevstack.export.onnx.relative import absolute_outputs, relative_inputs
+
+
+class OpenVinoSession:
+    """Detector in an ONNX file that runs in OpenVINO on the CPU, in float32.
+
+    On a processor with instructions for bfloat16, OpenVINO computes in bfloat16 by default. Float32
+    is set here, so that its boxes equal ours.
+
+    Args:
+        path: the file.
+        threads: threads of the computation; None: one for each core.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ModuleNotFoundError: OpenVINO is not installed.
+        ValueError: OpenVINO cannot load the file, or it is no exported detector.
+    """
+
+    def __init__(self, path: Path, *, threads: int | None = None) -> None:
+        import openvino
+
+        version = openvino.__version__.split("-")[0]
+        if not path.is_file():
+            raise FileNotFoundError(f"no model file {path}: check the path")
+        options: dict[str, object] = {"INFERENCE_PRECISION_HINT": "f32"}
+        if threads is not None:
+            options["INFERENCE_NUM_THREADS"] = threads
+        core = openvino.Core()
+        try:
+            model = core.read_model(str(path))
+            found = model.has_rt_info(["framework"])
+            facts = model.get_rt_info()["framework"] if found else {}
+            self.info = read_graph_info({key: fact.value for key, fact in facts.items()}, str(path))
+            check_opset(self.info.opset, str(path))
+            self._model = core.compile_model(model, "CPU", options)
+        except RuntimeError as error:  # its exceptions are of this class alone
+            raise ValueError(
+                f"model must load in OpenVINO {version}; got {path}: {first_line(error)}: export "
+                "it again, or install a newer openvino"
+            ) from error
+        self.backend = f"openvino {version}"
+        # Names before compilation, which gives some inputs further names. The order stays.
+        self.shapes: Mapping[str, tuple[int, ...]] = {
+            value.get_any_name(): tuple(value.shape) for value in model.inputs
+        }
+        self._outputs = [value.get_any_name() for value in model.outputs]
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Return the outputs by name."""
+        absolute = {name: inputs[name] for name in self.shapes}
+        feed = relative_inputs(absolute)
+        results = self._model([np.ascontiguousarray(feed[name]) for name in self.shapes])
+        outputs = {name: results[index] for index, name in enumerate(self._outputs)}
+        return absolute_outputs(outputs, absolute)
