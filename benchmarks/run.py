@@ -26,6 +26,7 @@ from benchmarks import (
     tracking,
     traffic,
     uncertainty,
+    viewer,
 )
 
 PARTS = {
@@ -44,6 +45,7 @@ PARTS = {
     "tracking": tracking,
     "traffic": traffic,
     "uncertainty": uncertainty,
+    "viewer": viewer,
 }
 
 

@@ -20,6 +20,7 @@ DISTRIBUTIONS = {
     "nuscenes": "nuscenes-devkit",
     "pyquaternion": "nuscenes-devkit",  # which needs it and passes it on
     "websockets": "viser",  # likewise
+    "zstandard": "viser",
     "osi3": "osi-python",
     "osi3trace": "osi-python",
     "mcap_ros2": "mcap-ros2-support",

@@ -7,7 +7,6 @@ off give none.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,75 +15,20 @@ from bevstack.render.bev_view import EGO_LENGTH_M, EGO_REAR_OVERHANG_M, EGO_WIDT
 from bevstack.render.colors import LANE, MUTED, RGB, RULE, TRAIL
 from bevstack.types.sectors import SectorTrust
 from bevstack.viewer import wires
-from bevstack.viewer.coloring import (
-    identity_color,
-    predicted_colors,
-    true_colors,
-)
-from bevstack.viewer.moment import BoxArrays, Floats, Moment
-from bevstack.viewer.picking import picked_box
+from bevstack.viewer.coloring import identity_color
+from bevstack.viewer.drawn_boxes import draw_picked, draw_predicted, draw_true
+from bevstack.viewer.moment import Floats, Moment
+from bevstack.viewer.primitives import Drawing, Lines, Points, Solids, Text
 from bevstack.viewer.traffic_shapes import traffic_lines, traffic_solids, traffic_texts
-from bevstack.viewer.view_state import BY_ERROR, BY_IDENTITY, ViewState
+from bevstack.viewer.view_state import BY_IDENTITY, ViewState
 
 GROUND_M = -0.02  # height of lines on the ground
 RINGS_M = (10.0, 20.0, 30.0, 40.0, 50.0)
 GRID_REACH_M, GRID_STEP_M = 60.0, 10.0
-MAX_DASHED = 500  # of more true boxes, edges are whole lines
 _ARC_STEPS, _ARC_SHARE, _ARC_INSIDE_M = 12, 0.92, 0.6  # of a sector's arc
 _NO_TRUST, _FULL_TRUST = np.array((255.0, 84, 84)), np.array((60.0, 205, 160))
 EGO_COLOR: RGB = (196, 204, 216)
 EGO_HEIGHT_M = 1.5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Solids:
-    """Filled boxes."""
-
-    name: str
-    center_m: Floats  # (D, 3)
-    size_m: Floats  # (D, 3)
-    yaw_rad: Floats  # (D,)
-    color: NDArray[np.uint8]  # (D, 3)
-    opacity: float = 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lines:
-    """Line segments of one width."""
-
-    name: str
-    segments_m: Floats  # (S, 2, 3)
-    color: NDArray[np.uint8]  # (S, 3)
-    width_px: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Points:
-    """Points of one size."""
-
-    name: str
-    points_m: Floats  # (P, 3)
-    color: NDArray[np.uint8]  # (P, 3)
-    size_m: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Text:
-    """Short text at a place."""
-
-    name: str
-    text: str
-    place_m: tuple[float, float, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Drawing:
-    """All primitives of one moment; a group without content is left out."""
-
-    solids: tuple[Solids, ...] = ()
-    lines: tuple[Lines, ...] = ()
-    points: tuple[Points, ...] = ()
-    texts: tuple[Text, ...] = ()
 
 
 def draw(moment: Moment, state: ViewState) -> Drawing:
@@ -103,15 +47,15 @@ def draw(moment: Moment, state: ViewState) -> Drawing:
     if "trails" in state.layers:
         lines += _trails(moment, state)
     if "true" in state.layers and moment.true is not None:
-        boxes, groups = _true(moment, state)
+        boxes, groups = draw_true(moment, state)
         solids += boxes
         lines += groups
     if "predicted" in state.layers:
         for model in range(len(moment.predicted)):
-            boxes, groups = _predicted(moment, model, state)
+            boxes, groups = draw_predicted(moment, model, state)
             solids += boxes
             lines += groups
-    lines += list(_picked(moment, state))
+    lines += list(draw_picked(moment, state))
     texts: list[Text] = []
     if "traffic" in state.layers and moment.traffic is not None:
         solids.append(Solids(name="traffic", **traffic_solids(moment.traffic.marks)._asdict()))
@@ -212,73 +156,6 @@ def _trails(moment: Moment, state: ViewState) -> Iterator[Lines]:
             color=np.concatenate(colors),
             width_px=2.0,
         )
-
-
-def _predicted(moment: Moment, model: int, state: ViewState) -> tuple[list[Solids], list[Lines]]:
-    rows = np.flatnonzero(moment.shown(model, state.min_score, state.labels))
-    boxes = moment.predicted[model].boxes[rows]
-    color = predicted_colors(moment, model, state)[rows]
-    filled = "faces" in state.layers and model == 0
-    solids = [_solid(f"predicted_{model}", boxes, color, 0.45)] if filled else []
-    edges = np.concatenate((wires.box_edges(boxes), wires.headings(boxes)), 1)
-    lines = [_box_lines(f"predicted_{model}", edges, color, 2.5)]
-    if "arrows" in state.layers:
-        arrows, owners = wires.velocity_arrows(boxes)
-        lines.append(
-            Lines(name=f"arrows_{model}", segments_m=arrows, color=color[owners], width_px=2.5)
-        )
-    return solids, lines
-
-
-def _true(moment: Moment, state: ViewState) -> tuple[list[Solids], list[Lines]]:
-    """Return true boxes: dashed beside predicted ones, and like these if they are alone."""
-    assert moment.true is not None  # the caller has checked it
-    rows = np.flatnonzero(moment.shown_true(state.labels))
-    boxes, color = moment.true[rows], true_colors(moment, state)[rows]
-    alone = not moment.predicted
-    edges = wires.box_edges(boxes)
-    if alone:
-        edges = np.concatenate((edges, wires.headings(boxes)), 1)
-    elif len(boxes) <= MAX_DASHED:
-        edges = wires.dashed(edges)
-    thick = 2.5 if alone or state.color_by == BY_ERROR else 1.75
-    lines = [_box_lines("true", edges, color, thick)]
-    if "arrows" in state.layers and alone:
-        arrows, owners = wires.velocity_arrows(boxes)
-        lines.append(
-            Lines(name="arrows_true", segments_m=arrows, color=color[owners], width_px=2.5)
-        )
-    solids = [_solid("true", boxes, color, 0.45)] if alone and "faces" in state.layers else []
-    return solids, lines
-
-
-def _picked(moment: Moment, state: ViewState) -> Iterator[Lines]:
-    boxes = picked_box(moment, state)
-    if boxes is not None:
-        edges = wires.box_edges(replace(boxes, size_m=boxes.size_m + 0.3))
-        yield _lines("picked", edges.reshape(-1, 2, 3), (255, 255, 255), 4.0)
-
-
-def _solid(name: str, boxes: BoxArrays, color: NDArray[np.uint8], opacity: float) -> Solids:
-    return Solids(
-        name=name,
-        center_m=boxes.center_m,
-        size_m=boxes.size_m,
-        yaw_rad=boxes.yaw_rad,
-        color=color,
-        opacity=opacity,
-    )
-
-
-def _box_lines(name: str, edges: Floats, color: NDArray[np.uint8], width_px: float) -> Lines:
-    """Return the lines of boxes, (D, E, 2, 3), each in the colour of its box."""
-    per_box = edges.shape[1]
-    return Lines(
-        name=name,
-        segments_m=edges.reshape(-1, 2, 3),
-        color=np.repeat(color, per_box, axis=0),
-        width_px=width_px,
-    )
 
 
 def _lines(name: str, segments_m: Floats, color: RGB, width_px: float) -> Lines:

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevstack.render.colors import BACKGROUND, RGB
-from bevstack.viewer.drawn import Drawing, Lines, Points, Solids
 from bevstack.viewer.moment import Floats
 from bevstack.viewer.pinhole import Pinhole
+from bevstack.viewer.primitives import Drawing, Lines, Points, Solids
 
 _PROBE = """
 import open3d

@@ -9,9 +9,9 @@ from bevstack.render import Canvas
 from bevstack.render.canvas import Rect, text_size
 from bevstack.render.clipping import NEAR_M, clip_polygon, clip_segments, image_borders
 from bevstack.render.colors import BACKGROUND, RGB, WHITE
-from bevstack.viewer.drawn import Drawing, Lines, Points, Solids
 from bevstack.viewer.moment import Floats
 from bevstack.viewer.pinhole import Pinhole
+from bevstack.viewer.primitives import Drawing, Lines, Points, Solids
 
 _MARGIN_PX = 8.0
 _FULL_WIDTH_M = 22.0  # depth up to which lines have their full width

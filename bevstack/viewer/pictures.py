@@ -24,9 +24,10 @@ from bevstack.viewer.coloring import (
     predicted_colors,
     true_colors,
 )
-from bevstack.viewer.drawn import Drawing, draw
+from bevstack.viewer.drawn import draw
 from bevstack.viewer.moment import BoxArrays, CameraView, ErrorKind, Floats, Moment
 from bevstack.viewer.pinhole import Pinhole
+from bevstack.viewer.primitives import Drawing
 from bevstack.viewer.source import MomentSource
 from bevstack.viewer.strip import ordered, projected_edges
 from bevstack.viewer.view_state import BY_ERROR, BY_MODEL, ViewState

@@ -33,9 +33,10 @@ import rerun.blueprint as views
 from bevstack.render.colors import class_color
 from bevstack.viewer import wires
 from bevstack.viewer.coloring import identity_color, predicted_colors, true_colors
-from bevstack.viewer.drawn import Lines, draw, ego_solid
+from bevstack.viewer.drawn import draw, ego_solid
 from bevstack.viewer.moment import NO_IDENTITY, BoxArrays, CameraView, Floats, Moment
 from bevstack.viewer.panels import cue_text
+from bevstack.viewer.primitives import Lines
 from bevstack.viewer.strip import ordered
 from bevstack.viewer.traffic_shapes import traffic_solids
 from bevstack.viewer.view_state import BY_IDENTITY, ViewState

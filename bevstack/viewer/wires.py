@@ -10,7 +10,7 @@ from bevstack.viewer.moment import BoxArrays, Floats, Indices
 
 _DASHES = 5  # of one edge of a dashed box
 _HEAD_M = 0.8  # longest side of an arrow's head
-_RING_STEPS = 96
+_RING_STEPS = 64
 _EDGES = np.array(EDGES)  # (12, 2) corners
 
 
@@ -18,6 +18,11 @@ def box_edges(boxes: BoxArrays) -> Floats:  # (D, 12, 2, 3)
     """Return the twelve edges of each box."""
     edges: Floats = boxes.corners()[:, _EDGES]
     return edges
+
+
+def footprints(boxes: BoxArrays) -> Floats:  # (D, 4, 2, 3)
+    """Return the four lower edges of each box."""
+    return box_edges(boxes)[:, :4]  # those of the bottom come first
 
 
 def headings(boxes: BoxArrays) -> Floats:  # (D, 1, 2, 3)
@@ -41,7 +46,8 @@ def dashed(edges: Floats) -> Floats:  # (D, 12, 2, 3) -> (D, 12 x dashes, 2, 3)
 def velocity_arrows(boxes: BoxArrays) -> tuple[Floats, Indices]:  # (S, 2, 3), (S,) rows
     """Return arrows on the ground from the front of each moving box, and the box of each line.
 
-    They end where the box will be after a second, as in the pictures of ``bevstack show``.
+    They end where the box will be after a second, as in the pictures of ``bevstack show``. The
+    shafts of all arrows come first, then the sides of their heads.
     """
     rows = np.flatnonzero(boxes.speed_mps >= MIN_ARROW_MPS)  # false for an unknown speed
     corners = boxes.corners()[rows]

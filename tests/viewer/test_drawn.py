@@ -14,10 +14,12 @@ from bevstack.render.colors import CLASS_COLORS
 from bevstack.types.sectors import SectorTrust
 from bevstack.viewer import wires
 from bevstack.viewer.coloring import ERROR_COLORS, score_colors
-from bevstack.viewer.drawn import Lines, draw
+from bevstack.viewer.drawn import draw
+from bevstack.viewer.drawn_boxes import MAX_EDGED
 from bevstack.viewer.moment import ErrorKind, Moment
 from bevstack.viewer.panels import counts_html, details_html, legend_html
 from bevstack.viewer.picking import pick
+from bevstack.viewer.primitives import Lines
 from bevstack.viewer.strip import projected_edges, strip_html
 from bevstack.viewer.view_state import Picked, ViewState
 from tests.viewer.moments import STATE, boxes, camera, moment
@@ -63,10 +65,27 @@ def test_true_boxes_are_dashed_beside_predicted_ones_and_whole_alone() -> None:
     assert (lines.color == CLASS_COLORS["car"]).all()
 
 
-def test_ten_thousand_true_boxes_get_whole_edges() -> None:
+def test_very_many_boxes_are_opaque_without_edges_and_true_ones_lie_on_the_ground() -> None:
     many = boxes(*[(x, y, 0.0) for x in range(100) for y in range(100)])
-    lines = lines_of(moment(boxes((0, 0, 0)), many), STATE)
-    assert len(lines["true"].segments_m) == 120_000
+    moving = replace(many, velocity_mps=np.tile((3.0, 0.0), (len(many), 1)))
+    drawing = draw(moment(moving, many), STATE)
+    (solids,) = (s for s in drawing.solids if s.name == "predicted_0")
+    assert (len(solids.center_m), solids.opacity) == (10_000, 1.0)
+    lines = {lines.name: lines.segments_m for lines in drawing.lines}
+    assert "predicted_0" not in lines and len(lines["true"]) == 40_000
+    assert np.ptp(lines["true"][..., 2]) == 0
+    length = np.linalg.norm(lines["arrows_0"][:, 1] - lines["arrows_0"][:, 0], axis=1)
+    assert len(length) == 10_000 and length == pytest.approx(3.0)  # the shafts, without heads
+    without_faces = replace(STATE, layers=STATE.layers - {"faces"})
+    assert len(lines_of(moment(many), without_faces)["predicted_0"].segments_m) == 40_000
+
+
+@pytest.mark.parametrize(("count", "edged"), [(MAX_EDGED, True), (MAX_EDGED + 1, False)])
+def test_boxes_have_edges_up_to_a_number(count: int, edged: bool) -> None:
+    drawing = draw(moment(None, boxes(*[(x, 0.0, 0.0) for x in range(count)])), STATE)
+    assert any(lines.name == "true" for lines in drawing.lines) == edged
+    (solids,) = (s for s in drawing.solids if s.name == "true")
+    assert (solids.opacity < 1) == edged
 
 
 def test_scores_classes_and_layers_hide_boxes() -> None:

@@ -14,11 +14,12 @@ from PIL import Image
 
 from bevstack.render.colors import BACKGROUND
 from bevstack.viewer import open3d_view
-from bevstack.viewer.drawn import Drawing, Lines, Solids, draw
+from bevstack.viewer.drawn import draw
 from bevstack.viewer.open3d_view import check_drawing, is_installed
 from bevstack.viewer.opencv_view import OpenCVRenderer
 from bevstack.viewer.pictures import save_pictures
 from bevstack.viewer.pinhole import Pinhole
+from bevstack.viewer.primitives import Drawing, Lines, Solids
 from bevstack.viewer.recorded import RecordedDrives
 from bevstack.viewer.view_state import Eye, ViewState
 from bevstack.viewer.wires import box_edges
@@ -33,7 +34,7 @@ DRAW = """
 import json, sys
 import numpy as np
 from bevstack.render import write_picture
-from bevstack.viewer.drawn import Drawing, Lines
+from bevstack.viewer.primitives import Drawing, Lines
 from bevstack.viewer.open3d_view import PictureRenderer
 from bevstack.viewer.pinhole import Pinhole
 from bevstack.viewer.view_state import Eye
