@@ -160,19 +160,20 @@ def look_likelihood(
     color: Floats,  # (E, A) the head's probabilities
     shape: Floats,  # (E, S) the head's probabilities
     scores: Floats,  # (E,) probability that the box shows the element
+    expected: Floats,  # (E, S) probabilities of the shape before the look
     config: LightConfig,
 ) -> Floats:  # (E, C, S), 1: no information
     """Return the likelihood of each hidden state from a head's calibrated probabilities.
 
     By Bayes' rule the likelihood is the head's probability divided by the share of the class in its
     training, up to a factor. A box that shows something else, or scores that carry no information,
-    have the likelihood 1. An image of an unlit light has no shape.
+    have the likelihood 1. An image of an unlit light has no shape; what is read from its housing is
+    as probable as it is for a lit lamp of the expected shapes, so that it is no evidence for light.
     """
     ratio = normalised(color) / np.asarray(config.head_color_prior)  # (E, A)
     ratio = ratio * sum(config.head_color_prior)
-    # Over lamps of all shapes this ratio is 1 on average, as that of a dark image: a shape that is
-    # read from the housing of a dark lamp must not look like light.
     shape_ratio = normalised(shape) / shape_shares()  # (E, S)
+    shape_ratio = shape_ratio / (normalised(expected) * shape_ratio).sum(1, keepdims=True)
     shown = appearance_probabilities(config)  # (C, A)
     off = LIGHT_COLORS.index("off")
     dark = shown[:, off] * ratio[:, off, None]  # (E, C)

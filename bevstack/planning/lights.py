@@ -143,7 +143,7 @@ def _filter(
         belief[rows] = light_filter.predict(belief[rows], color, shape)
     seen = looks.seen
     likelihood = light_filter.look_likelihood(
-        looks.color[seen], looks.shape[seen], looks.scores[seen], config
+        looks.color[seen], looks.shape[seen], looks.scores[seen], belief[seen].sum(1), config
     )
     belief[seen] = light_filter.update(belief[seen], likelihood)
     return belief

@@ -100,11 +100,13 @@ def test_flashing_is_observable_at_eight_hertz_and_not_at_five() -> None:
         assert (run.memory.flashing_observable(2_000_000, CONFIG) == expected).all(), hz
 
 
-def look(color: str, certainty: float = 0.96, seen: bool = True) -> LightLooks:
+def look(
+    color: str, certainty: float = 0.96, seen: bool = True, lamp: str = "circle"
+) -> LightLooks:
     scores = np.full((1, len(LIGHT_COLORS)), (1 - certainty) / 4)
     scores[0, LIGHT_COLORS.index(color)] = certainty
     shape = np.full((1, len(LAMP_SHAPES)), 0.02)
-    shape[0, LAMP_SHAPES.index("circle")] = 0.8
+    shape[0, LAMP_SHAPES.index(lamp)] = 0.8
     return LightLooks(np.array([seen]), scores, shape, np.array([0.98]))
 
 
@@ -129,6 +131,18 @@ def test_one_strong_frame_ends_green_and_two_start_it() -> None:
 def test_a_weak_frame_or_a_dark_one_does_not_end_green() -> None:
     assert names([*GREEN, (1.0, look("red", 0.4))])[-1] == "green"
     assert names([*GREEN, (1.0, look("off"))])[-1] == "green"
+
+
+@pytest.mark.parametrize("lamp", ["left", "pedestrian"])
+def test_a_dark_light_of_a_rare_shape_is_as_dark_as_a_full_lamp(lamp: str) -> None:
+    """Housings of arrows and of lights for people are read although no lamp is lit."""
+    frames = [(k / 12, "red") for k in range(5)] + [(k / 12, "off") for k in range(5, 9)]
+    dark = [(k / 12, "off") for k in range(6)]
+    for some in (frames, dark):
+        full = names([(t, look(color, 0.9)) for t, color in some])
+        other = names([(t, look(color, 0.9, lamp=lamp)) for t, color in some])
+        assert other == full
+        assert full[-1] == ("flashing_red" if some is frames else "off")
 
 
 def test_green_is_kept_for_a_second_without_a_look_and_not_longer() -> None:
