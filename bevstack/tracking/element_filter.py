@@ -62,19 +62,20 @@ def squared_distances(
     return np.asarray((residual * solved).sum(-1))
 
 
-def seen_distances(
+def seen_gaps(
     position_m: Floats,  # (E, 3)
     covariance_m2: Floats,  # (E, 3, 3)
     measured_m: Floats,  # (D, 3)
     noise_m2: Floats,  # (D, 3, 3)
     camera_m: Floats,  # (D, 3) of each measurement
-) -> Floats:  # (E, D)
-    """Return Mahalanobis' squared distance in direction and logarithm of the range.
+) -> tuple[Floats, Floats]:  # (E, D), (E, D)
+    """Return Mahalanobis' squared distance in direction and log range, and its log determinant.
 
     Errors of a measured range grow with it. Seen from the camera, a far measurement with an error
     of a third of its range does not agree with an element at a tenth of it; as a normal
-    distribution in metres, it agrees with all that lies near the camera. For small gaps the
-    result is that of ``squared_distances``.
+    distribution in metres, it agrees with all that lies near the camera. Both spreads are turned
+    with their lines of sight: an unsure range is no unsure direction. For small gaps the distance
+    is that of ``squared_distances``. The determinant is that of the spread of the gap.
     """
     old = position_m[:, None] - camera_m  # (E, D, 3) lines of sight
     new = measured_m - camera_m  # (D, 3)
@@ -85,9 +86,24 @@ def seen_distances(
     middle = middle / np.maximum(np.linalg.norm(middle, axis=-1, keepdims=True), 1e-9)
     residual = new - old + np.log(new_m / old_m) * middle
     # Directions and logarithms change with a position by its change divided by the range.
-    spread = covariance_m2[:, None] / old_m[..., None] ** 2 + noise_m2 / new_m[..., None] ** 2
+    spread = _turned(covariance_m2[:, None], old, middle) / old_m[..., None] ** 2
+    spread = spread + _turned(noise_m2, new, middle) / new_m[..., None] ** 2
     solved = np.linalg.solve(spread, residual[..., None])[..., 0]
-    return np.asarray((residual * solved).sum(-1))
+    return np.asarray((residual * solved).sum(-1)), np.asarray(np.linalg.slogdet(spread)[1])
+
+
+def _turned(
+    covariance: Floats,  # (..., 3, 3)
+    start: Floats,  # (..., 3) direction, at most 1 long
+    end: Floats,  # (E, D, 3) direction, at most 1 long, less than a half turn away
+) -> Floats:  # (E, D, 3, 3)
+    """Return covariances turned by the smallest rotation that takes one direction to another."""
+    x, y, z = np.moveaxis(np.cross(start, end), -1, 0)
+    zero = np.zeros_like(x)
+    cross = np.stack((zero, -z, y, z, zero, -x, -y, x, zero), -1).reshape(*x.shape, 3, 3)
+    cosine = (start * end).sum(-1)[..., None, None]
+    rotation = np.eye(3) + cross + cross @ cross / np.maximum(1 + cosine, 1e-9)
+    return np.asarray(rotation @ covariance @ rotation.swapaxes(-1, -2))
 
 
 def measurement_noise(

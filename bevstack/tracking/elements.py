@@ -109,21 +109,13 @@ def _associate(
     elements: Elements, measured: Measured, here: Integers, config: ElementTrackingConfig
 ) -> tuple[Integers, Integers]:  # (P,) rows of elements, (P,) rows of the measured
     """Assign boxes of one image to elements, at most one to each (Hungarian method)."""
-    seen = measured.position_m[here], measured.noise_m2[here], measured.camera_m[here]
-    cost = element_filter.seen_distances(elements.position_m, elements.covariance_m2, *seen)
-    moving = elements.moving_log_odds >= config.moving_prior_log_odds - 0.5
-    cost[moving] = np.minimum(
-        cost[moving],
-        element_filter.seen_distances(
-            elements.motion[moving, :3], elements.motion_covariance[moving, :3, :3], *seen
-        ),
-    )
+    cost = _costs(elements, measured, here, config)
     ratio = np.log(np.maximum(measured.height_m[here], 1e-3)) - np.log(
         np.maximum(elements.height_m, 1e-3)[:, None]
     )
     comparable = elements.lamp_box[:, None] == measured.lamp_box[here]
     ratio = np.where(comparable, ratio, 0.0)
-    allowed = (elements.category[:, None] == measured.category[here]) & (cost <= config.gate)
+    allowed = (elements.category[:, None] == measured.category[here]) & np.isfinite(cost)
     allowed &= np.abs(ratio) <= config.size_ratio_limit
     cost = cost + (ratio / config.size_ratio_sigma) ** 2
     limit = config.gate + (config.size_ratio_limit / config.size_ratio_sigma) ** 2 + 1
@@ -131,6 +123,29 @@ def _associate(
     rows, columns = linear_sum_assignment(gain, maximize=True)
     paired = allowed[rows, columns]
     return rows[paired], here[columns[paired]]
+
+
+def _costs(
+    elements: Elements, measured: Measured, here: Integers, config: ElementTrackingConfig
+) -> Floats:  # (E, len(here)), infinite outside the gate
+    """Return twice the negative log-likelihoods of pairs, up to a constant for each element.
+
+    The likelihood is that of the better one of "stands still" and "moves", with its probability. An
+    element that may move, and was not seen for a while, may be anywhere: a box far away fits it,
+    but no better than any other place, which the determinant of its spread states.
+    """
+    seen = measured.position_m[here], measured.noise_m2[here], measured.camera_m[here]
+    still, still_spread = element_filter.seen_gaps(
+        elements.position_m, elements.covariance_m2, *seen
+    )
+    moving, moving_spread = element_filter.seen_gaps(
+        elements.motion[:, :3], elements.motion_covariance[:, :3, :3], *seen
+    )
+    odds = elements.moving_log_odds[:, None]
+    moves = moving + np.maximum(moving_spread - still_spread, 0) + 2 * np.logaddexp(0, -odds)
+    stays = still + 2 * np.logaddexp(0, odds)
+    cost = np.minimum(stays, moves)
+    return np.where(cost <= config.gate, cost, np.inf)
 
 
 def _correct(
