@@ -20,15 +20,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.timing import machine, medians
-from bevstack.geometry import BEVGrid, CameraRig
+from bevstack.experiments.benchmark.drive import HEIGHT, WIDTH, nuscenes_rig
+from bevstack.geometry import BEVGrid
 from bevstack.models.detection3d.spatial_cross_attention import SpatialCrossAttention
 from bevstack.models.detection3d.temporal_self_attention import TemporalSelfAttention
 from bevstack.models.detection3d.visible_pairs import VisiblePairs, find_visible_pairs
 from bevstack.ops import ms_deform_attn
-from bevstack.synthetic.rig import make_rig
 
 SUMMARY = "packed cross-attention against padding; self-attention against two queues"
-PADDED_SIZE = (640, 1600)
+PADDED_SIZE = (HEIGHT, WIDTH)
 STRIDES = (8, 16, 32, 64)
 CHANNELS, HEADS = 256, 8
 PAIR_STEP = 4_096
@@ -45,28 +45,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--back", type=float, default=50.0, help="distance of the far frame in metres (default 50)"
-    )
-
-
-def nuscenes_rig(back_m: float) -> CameraRig:  # leading axes (1,)
-    """Return six nuScenes-like cameras, images 640x1600, of a vehicle ``back_m`` metres behind."""
-    height, width = PADDED_SIZE
-    poses, intrinsics = [], []
-    for mount in make_rig("n015", (width * 9 // 16, width), None).cameras:
-        pose = torch.eye(4, dtype=torch.float64)
-        pose[:3, :3] = torch.from_numpy(mount.ego_from_cam_rotation)
-        pose[:3, 3] = torch.from_numpy(mount.ego_from_cam_translation_m)
-        pose[0, 3] -= back_m
-        poses.append(pose)
-        matrix = torch.from_numpy(mount.intrinsics).clone()
-        matrix[1, 2] -= width * 9 // 16 - height  # the sky is cropped
-        intrinsics.append(matrix)
-    count = len(poses)
-    return CameraRig(
-        torch.stack(intrinsics)[None],
-        torch.stack(poses)[None],
-        torch.tensor(PADDED_SIZE).expand(1, count, 2),
-        torch.ones(1, count, dtype=torch.bool),
     )
 
 

@@ -10,21 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bevstack import ops
+from bevstack.experiments.benchmark.subjects import DCNV3_SHAPES, PYRAMID
 
 PAIRS = {"kernel_size": (3, 3), "stride": (1, 1), "padding": (1, 1), "dilation": (1, 1)}
-# name: (height, width), channels, groups, offset_scale of InternImage-T on a 224x224 image and of
-# InternImage-XL on one of 640x1600
-DCNV3_SHAPES = {
-    "t_stage1": ((56, 56), 64, 4, 1.0),
-    "t_stage2": ((28, 28), 128, 8, 1.0),
-    "t_stage3": ((14, 14), 256, 16, 1.0),
-    "t_stage4": ((7, 7), 512, 32, 1.0),
-    "xl_stage1": ((160, 400), 192, 12, 2.0),
-    "xl_stage2": ((80, 200), 384, 24, 2.0),
-    "xl_stage3": ((40, 100), 768, 48, 2.0),
-    "xl_stage4": ((20, 50), 1536, 96, 2.0),
-}
-PYRAMID = ((80, 200), (40, 100), (20, 50), (10, 25))
 # name: images, queries per image, levels; eight heads of 32 channels, eight points
 ATTENTION_SHAPES = {
     "spatial_cross_attention": (6, 8000, PYRAMID),

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.dispatch_counts import COPY, SYNC, DispatchCounts
-from benchmarks.model import driving_clip, single_frame
 from bevstack.config import load_config
 from bevstack.costs.macs import shapes_only
+from bevstack.experiments.benchmark.drive import driving_clip
 from bevstack.geometry import CameraRig
 from bevstack.models.build import build_model
 from bevstack.models.layers.sizes import Bounds
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     multiple = config.images.pad_to
     padded = [-(-size // multiple) * multiple for size in (height, width)]
     small = replace(config, images=replace(config.images, size=(32, 64)))
-    frame = single_frame(driving_clip(small), -1)
+    frame = driving_clip(small, (0,))
     with torch.device("meta"):
         model = build_model(config).eval()
     with shapes_only(model), torch.no_grad():

@@ -18,17 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.attention import nuscenes_rig
 from benchmarks.timing import machine, medians
 from bevstack.config import Config, TemporalConfig, load_config
-from bevstack.geometry import CameraRig, invert_se3
+from bevstack.experiments.benchmark.drive import driving_clip, single_frame
 from bevstack.models.bevformer import BEVFormerV2
 from bevstack.models.build import build_model
 from bevstack.types import Batch, BEVMemory
 
 SUMMARY = "a full detector: steps of a stream against clips encoded at every step"
 FRAMES = tuple(range(-7, 1))
-SPEED_MPS = 10.0
 # Relative to the largest output: float32 sums of eight frames' images have another order.
 TOLERANCE = 1e-4
 
@@ -50,45 +48,6 @@ def eight_frames(config: Config) -> Config:
     """Return the configuration with seven key frames before the current one."""
     temporal = config.temporal or TemporalConfig(norm="BN")
     return replace(config, frames=FRAMES, temporal=temporal)
-
-
-def driving_clip(config: Config) -> Batch:
-    """Return a clip of noise images from a nuScenes-like rig that drives straight ahead."""
-    height, width = config.images.size
-    multiple = config.images.pad_to
-    padded = tuple(-(-size // multiple) * multiple for size in (height, width))
-    rig = nuscenes_rig(0.0).resized((height, width))  # (1,)
-    count, cameras = len(FRAMES), rig.num_cameras
-    poses = torch.eye(4, dtype=torch.float64).repeat(1, count, 1, 1)
-    step_s = config.temporal.frame_interval_s if config.temporal else 0.5
-    poses[0, :, 0, 3] = torch.tensor(FRAMES) * SPEED_MPS * step_s
-    current_from_past = invert_se3(poses[:, -1:]) @ poses
-    images = torch.zeros(1, count, cameras, 3, *padded)
-    images[..., :height, :width] = torch.randn(1, count, cameras, 3, height, width)
-    return Batch(
-        images=images,
-        rig=CameraRig.stack([rig] * count, dim=1).moved(current_from_past),
-        frame_valid=torch.ones(1, count, dtype=torch.bool),
-        camera_slots=torch.arange(cameras)[None] % config.encoder.num_camera_embeddings,
-        world_from_bev=poses,
-        timestamp_us=(torch.tensor(FRAMES) * round(step_s * 1e6) + 10**15)[None],
-        sample_tokens=("sample",),
-        scene_tokens=("scene",),
-    )
-
-
-def single_frame(clip: Batch, slot: int) -> Batch:
-    """Return one frame of a clip, as the input of a streaming step."""
-    part = slice(slot, slot + 1 or None)
-    slot_from_current = invert_se3(clip.world_from_bev[:, slot]) @ clip.world_from_bev[:, -1]
-    return replace(
-        clip,
-        images=clip.images[:, part],
-        rig=clip.rig[:, part].moved(slot_from_current[:, None]),
-        frame_valid=clip.frame_valid[:, part],
-        world_from_bev=clip.world_from_bev[:, part],
-        timestamp_us=clip.timestamp_us[:, part],
-    )
 
 
 def fill_memory(model: BEVFormerV2, clip: Batch) -> BEVMemory:
@@ -113,7 +72,7 @@ def streaming(config: Config, arguments: argparse.Namespace) -> dict[str, Any]:
     """
     config = eight_frames(config)
     torch.manual_seed(0)
-    model, clip = build_model(config).eval(), driving_clip(config)
+    model, clip = build_model(config).eval(), driving_clip(config, FRAMES)
     with torch.no_grad():
         memory = fill_memory(model, clip)
         newest = single_frame(clip, len(FRAMES) - 1)

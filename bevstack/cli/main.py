@@ -114,6 +114,11 @@ VERBS = (
         summary="play a bag on the topics of ROS 2, for the node",
     ),
     Verb(
+        name="benchmark",
+        module="bevstack.cli.benchmark",
+        summary="measure the speed and memory of operators, backbones and detectors here",
+    ),
+    Verb(
         name="judge",
         module="bevstack.cli.judge",
         summary="score a detector beside baselines it must beat and controls it must fail",

@@ -25,6 +25,7 @@ ISSUED_VERBS = (
     "make-bag",
     "node",
     "play-bag",
+    "benchmark",
     "judge",
     "study",
     "config",
