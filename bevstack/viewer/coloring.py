@@ -23,11 +23,13 @@ Colors = NDArray[np.uint8]  # (D, 3) RGB
 NEUTRAL: RGB = (150, 158, 170)
 TRUTH: RGB = (236, 240, 246)
 MODEL_COLORS: tuple[RGB, RGB] = ((94, 186, 255), (255, 166, 64))
+FOUND: RGB = (84, 224, 188)
+# In greyscale too, a false positive is darker than a found box, and a missed one lighter than it.
 ERROR_COLORS: dict[ErrorKind, RGB] = {
     ErrorKind.UNCOUNTED: NEUTRAL,
-    ErrorKind.TRUE_POSITIVE: (61, 204, 168),
-    ErrorKind.FALSE_POSITIVE: (255, 92, 92),
-    ErrorKind.FOUND: (61, 204, 168),
+    ErrorKind.TRUE_POSITIVE: FOUND,
+    ErrorKind.FALSE_POSITIVE: (238, 66, 66),
+    ErrorKind.FOUND: FOUND,
     ErrorKind.MISSED: (255, 205, 64),
 }
 _LOW, _HIGH = np.array((64, 76, 160.0)), np.array((255, 232, 92.0))  # of scores 0 and 1
@@ -61,7 +63,7 @@ def true_colors(moment: Moment, state: ViewState) -> Colors:
 def identity_color(identity: int) -> RGB:
     """Return the colour of a track; those of successive numbers differ clearly."""
     hue = identity * _TURN % 1.0
-    lightness = 0.62 if identity % 2 else 0.72
+    lightness = 0.72 if identity % 2 else 0.82
     red, green, blue = colorsys.hls_to_rgb(hue, lightness, 0.85)
     return round(255 * red), round(255 * green), round(255 * blue)
 

@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bevstack.render import Canvas
-from bevstack.render.canvas import Rect, text_size
+from bevstack.render.canvas import text_size
 from bevstack.render.clipping import NEAR_M, clip_polygon, clip_segments, image_borders
 from bevstack.render.colors import BACKGROUND, RGB, WHITE
+from bevstack.viewer.label_layout import anchors, box_obstacles, lay_out
 from bevstack.viewer.moment import Floats
 from bevstack.viewer.pinhole import Pinhole
 from bevstack.viewer.primitives import Drawing, Lines, Points, Solids
@@ -42,32 +43,17 @@ class OpenCVRenderer:
         for lines in drawing.lines:
             if lines.name not in ("grid", "rings", "lanes", "road"):
                 _draw_lines(canvas, lines, pinhole)
-        for text in drawing.texts:
-            _write(canvas, text.text, np.array(text.place_m), pinhole)
+        _write_texts(canvas, drawing, pinhole)
         return canvas.pixels
 
 
-def to_camera(points_m: Floats, pinhole: Pinhole) -> Floats:
-    """Return points in the axes of the camera."""
-    pose = pinhole.cam_from_ego
-    placed: Floats = points_m @ pose[:3, :3].T + pose[:3, 3]
-    return placed
-
-
-def to_pixels(points_cam: Floats, pinhole: Pinhole) -> Floats:  # (..., 2)
-    """Return the pixels of points in front of the camera."""
-    pixels = points_cam @ pinhole.intrinsics.T
-    projected: Floats = pixels[..., :2] / pixels[..., 2:]
-    return projected
-
-
 def _draw_lines(canvas: Canvas, lines: Lines, pinhole: Pinhole) -> None:
-    placed = to_camera(lines.segments_m, pinhole)
+    placed = pinhole.to_camera(lines.segments_m)
     owner = np.broadcast_to(np.arange(len(placed))[:, None, None], (len(placed), 2, 1))
     tagged = clip_segments(
         np.concatenate((placed, owner), -1), np.array((0.0, 0.0, 1.0, 0.0)), NEAR_M
     )
-    pixels = np.concatenate((to_pixels(tagged[..., :3], pinhole), tagged[..., 2:]), -1)
+    pixels = np.concatenate((pinhole.to_pixels(tagged[..., :3]), tagged[..., 2:]), -1)
     for normal, offset in image_borders(canvas.size, _MARGIN_PX):
         pixels = clip_segments(pixels, np.append(normal, (0.0, 0.0)), offset)
     share = np.clip(_FULL_WIDTH_M / pixels[..., 2].mean(1), 0.4, 1.0)  # far lines are thinner
@@ -86,7 +72,7 @@ def _draw_faces(canvas: Canvas, groups: tuple[Solids, ...], pinhole: Pinhole) ->
         x = cos * local[..., 0] - sin * local[..., 1]
         y = sin * local[..., 0] + cos * local[..., 1]
         corners = np.stack((x, y, local[..., 2]), -1) + solids.center_m[:, None]
-        placed = to_camera(corners, pinhole)
+        placed = pinhole.to_camera(corners)
         opacity = 1.0 if solids.opacity >= 1 else 0.4 * solids.opacity
         for row in range(len(placed)):
             for number, face in enumerate(_FACES):
@@ -98,7 +84,7 @@ def _draw_faces(canvas: Canvas, groups: tuple[Solids, ...], pinhole: Pinhole) ->
         shown = clip_polygon(polygon, np.array((0.0, 0.0, 1.0)), NEAR_M)
         if not len(shown):
             continue
-        pixels = to_pixels(shown, pinhole)
+        pixels = pinhole.to_pixels(shown)
         for normal, offset in image_borders(canvas.size, _MARGIN_PX):
             pixels = clip_polygon(pixels, normal, offset)
             if not len(pixels):
@@ -108,25 +94,31 @@ def _draw_faces(canvas: Canvas, groups: tuple[Solids, ...], pinhole: Pinhole) ->
 
 
 def _draw_points(canvas: Canvas, points: Points, pinhole: Pinhole) -> None:
-    placed = to_camera(points.points_m, pinhole)
+    placed = pinhole.to_camera(points.points_m)
     seen = placed[:, 2] > NEAR_M
-    pixels = np.floor(to_pixels(placed[seen], pinhole)).astype(np.int64)
+    pixels = np.floor(pinhole.to_pixels(placed[seen])).astype(np.int64)
     height, width = canvas.size
     inside = ((pixels >= 0) & (pixels < (width, height))).all(1)
     column, row = pixels[inside].T
     canvas.pixels[row, column] = points.color[seen][inside]
 
 
-def _write(canvas: Canvas, text: str, place_m: Floats, pinhole: Pinhole) -> None:
-    """Write a text above a place, unless it would cover another text."""
-    placed = to_camera(place_m, pinhole)
-    if placed[2] <= NEAR_M:
-        return
-    column, row = to_pixels(placed, pinhole).tolist()
-    height, width = text_size(text, _TEXT_CAP_PX)
-    left, top = round(column - width / 2), round(row - height)
-    if canvas.is_free(Rect(left, top, left + width, top + height)):
-        canvas.text(text, left, top, _TEXT_CAP_PX, WHITE, plate=BACKGROUND, plate_opacity=0.7)
+def _write_texts(canvas: Canvas, drawing: Drawing, pinhole: Pinhole) -> None:
+    """Write each text beside its place, over no other text and over no box if there is room."""
+    sizes = [text_size(text.text, _TEXT_CAP_PX) for text in drawing.texts]
+    places = lay_out(
+        anchors(np.array([text.place_m for text in drawing.texts]), pinhole),
+        [(float(width), float(height)) for height, width in sizes],
+        box_obstacles(drawing, pinhole),
+        pinhole.size_px,
+    )
+    for text, place in zip(drawing.texts, places, strict=True):
+        if place is not None:
+            canvas.text(
+                *(text.text, round(place.left), round(place.top), _TEXT_CAP_PX, WHITE),
+                plate=BACKGROUND,
+                plate_opacity=0.7,
+            )
 
 
 def _rgb(color: NDArray[np.uint8]) -> RGB:

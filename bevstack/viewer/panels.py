@@ -215,8 +215,9 @@ def _number(value: float, unit: str) -> str:
 def _swatch(color: str, text: str, *, dashed: bool = False) -> str:
     box = f"border:2px dashed {color}" if dashed else f"background:{color}"
     return (
-        f'<div><span style="display:inline-block;width:14px;height:10px;margin-right:6px;'
-        f'border-radius:2px;box-sizing:border-box;{box}"></span>{html.escape(text)}</div>'
+        '<div style="display:flex;align-items:baseline;line-height:1.25">'
+        f'<span style="flex:none;width:14px;height:10px;margin-right:6px;border-radius:2px;'
+        f'box-sizing:border-box;{box}"></span><span>{html.escape(text)}</span></div>'
     )
 
 

@@ -19,12 +19,13 @@ class Pinhole:
 
     eye: Eye
     size_px: tuple[int, int]  # width, height
+    field_rad: float = FIELD_RAD
 
     @property
     def intrinsics(self) -> Floats:  # (3, 3)
         """Return the camera matrix in pixels; pixel (0, 0) is the corner of the picture."""
         width, height = self.size_px
-        focal = height / 2 / math.tan(FIELD_RAD / 2)
+        focal = height / 2 / math.tan(self.field_rad / 2)
         return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
 
     @property
@@ -40,3 +41,15 @@ class Pinhole:
         pose = np.eye(4)
         pose[:3, :3], pose[:3, 3] = rotation, -rotation @ position
         return pose
+
+    def to_camera(self, points_m: Floats) -> Floats:  # (..., 3) in the ego frame
+        """Return points in the axes of the camera."""
+        pose = self.cam_from_ego
+        placed: Floats = points_m @ pose[:3, :3].T + pose[:3, 3]
+        return placed
+
+    def to_pixels(self, points_cam: Floats) -> Floats:  # (..., 2)
+        """Return the pixels of points in front of the camera."""
+        pixels = points_cam @ self.intrinsics.T
+        projected: Floats = pixels[..., :2] / pixels[..., 2:]
+        return projected

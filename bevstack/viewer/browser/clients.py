@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 import viser
 
+from bevstack.viewer.browser.labels import Labels
+from bevstack.viewer.browser.style import room_below_scene
 from bevstack.viewer.browser.viewer import Viewer
 from bevstack.viewer.moment import Floats, Moment
 from bevstack.viewer.picking import pick
@@ -50,6 +52,7 @@ class Clients:
         self._viewer = viewer
         self._command = command
         self._strips: dict[int, _Strip] = {}
+        self._labels: dict[int, Labels] = {}
         gui = viewer.server.gui
         with gui.add_folder("Camera"):
             self._follow = gui.add_checkbox("follow the vehicle", viewer.state.follow)
@@ -62,18 +65,34 @@ class Clients:
         copy.on_click(lambda event: self._show_command(event.client))
         viewer.server.scene.on_click()(self._click)
         viewer.server.on_client_connect(self._connect)
-        viewer.server.on_client_disconnect(lambda client: self._strips.pop(client.client_id, None))
+        viewer.server.on_client_disconnect(self._disconnect)
         viewer.listeners.append(self._update)
 
+    def labels_of(self, client: viser.ClientHandle) -> Labels:
+        """Return the texts in the scene of a browser."""
+        return self._labels[client.client_id]
+
     def _connect(self, client: viser.ClientHandle) -> None:
-        strip = _Strip(client)
-        self._strips[client.client_id] = strip
+        strip, labels = _Strip(client), Labels(client)
+        self._strips[client.client_id], self._labels[client.client_id] = strip, labels
         if self._viewer.shown is not None:
             strip.show(*self._viewer.shown)
+            labels.show(self._viewer.drawing, self._viewer.pose(*self._viewer.shown))
 
-        client.camera.on_update(lambda camera: strip.fit(camera.image_width))
+        def on_camera(camera: viser.CameraHandle) -> None:
+            strip.fit(camera.image_width)
+            labels.arrange()
+
+        client.camera.on_update(on_camera)
+
+    def _disconnect(self, client: viser.ClientHandle) -> None:
+        for parts in (self._strips, self._labels):
+            parts.pop(client.client_id, None)
 
     def _update(self, moment: Moment, state: ViewState) -> None:
+        pose, drawing = self._viewer.pose(moment, state), self._viewer.drawing
+        for labels in list(self._labels.values()):
+            labels.show(drawing, pose)
         for strip in list(self._strips.values()):
             strip.show(moment, state)
 
@@ -160,6 +179,7 @@ class _Strip:
         self._panel = client.gui.add_panel()
         with self._panel.add_tab("Cameras", viser.Icon.CAMERA):
             self._html = client.gui.add_html("")
+            self._room = client.gui.add_html("")
         self._width_px = 0
         self._aspect = 6 * 16 / 9  # width / height of all pictures in a row
         self.fit(client.camera.image_width)
@@ -170,8 +190,9 @@ class _Strip:
             return
         self._width_px = width_px
         width = max(width_px - 2 * _GAP_PX, 320)
-        height = width / self._aspect + _STRIP_HEAD_PX + _GAP_PX
+        height = round(width / self._aspect) + _STRIP_HEAD_PX + _GAP_PX
         self._panel.float(x=_GAP_PX, y=-_GAP_PX, width=float(width), height=float(height))
+        self._room.content = room_below_scene(height + 2 * _GAP_PX)
 
     def show(self, moment: Moment, state: ViewState) -> None:
         """Show the pictures of a moment."""

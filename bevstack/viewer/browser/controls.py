@@ -9,6 +9,7 @@ from typing import Any
 
 import viser
 
+from bevstack.viewer.browser.style import PAGE
 from bevstack.viewer.browser.viewer import Viewer
 from bevstack.viewer.moment import Moment
 from bevstack.viewer.panels import (
@@ -41,6 +42,7 @@ class Controls:
         gui = viewer.server.gui
         gui.main_panel.dock_right()
         gui.main_panel.set_width(PANEL_PX)
+        gui.add_html(PAGE)
         self._cue = gui.add_html("", visible=False)
         self._notes = gui.add_html("", visible=False)
         self._add_time(gui)

@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 
 from bevstack.geometry import quaternion_from_rotation
 from bevstack.viewer.camera_files import thumbnail
-from bevstack.viewer.drawn import RINGS_M
 from bevstack.viewer.drawn_boxes import MAX_EDGED
 from bevstack.viewer.moment import CameraView, Floats, Moment
-from bevstack.viewer.primitives import Drawing, Lines, Points, Solids, Text
+from bevstack.viewer.primitives import Drawing, Lines, Points, Solids
 
 ROOT = "/ego"
 TEXTURE_PX = 320  # width of the pictures on the frusta
-_FRUSTUM_M = 1.1
+_FRUSTUM_M = 0.6
 _FRUSTUM_COLOR = (128, 140, 156)
 _CUBE = np.array(
     [(x, y, z) for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)], np.float32
@@ -55,15 +54,6 @@ class Painter:
         self._root = server.scene.add_frame(ROOT, show_axes=False)
         self._nodes: dict[str, Any] = {}  # of the last drawing
         self._frusta: dict[str, viser.CameraFrustumHandle] = {}
-        self._rings = [
-            server.scene.add_label(
-                f"{ROOT}/ring_{radius:g}",
-                f"{radius:g} m",
-                position=(radius * math.cos(0.6), -radius * math.sin(0.6), 0.0),
-                anchor="center-center",
-            )
-            for radius in RINGS_M
-        ]
 
     def node(self, name: str) -> Any:
         """Return a node of the last drawing, such as "solids/predicted_0"; None if it is empty."""
@@ -75,8 +65,8 @@ class Painter:
         self._root.position = pose[:3, 3]
         self._root.wxyz = _wxyz(pose[:3, :3])
 
-    def paint(self, drawing: Drawing, *, rings: bool) -> None:
-        """Replace the last drawing."""
+    def paint(self, drawing: Drawing) -> None:
+        """Replace the last drawing; its texts are each browser's own."""
         painted = {
             *(
                 self._paint("solids", solids.name, _solid_props(solids))
@@ -88,14 +78,9 @@ class Painter:
                 for points in drawing.points
             ),
         }
-        for text in drawing.texts:
-            painted.add(self._write(text))
         for name in self._nodes.keys() - painted:
             if self._nodes[name].visible:
                 self._nodes[name].visible = False
-        for label in self._rings:
-            if label.visible != rings:
-                label.visible = rings
 
     def paint_cameras(self, moment: Moment, *, visible: bool) -> None:
         """Place the frusta of the cameras, with their pictures."""
@@ -146,19 +131,6 @@ class Painter:
         for field, value in props.items():
             if not np.array_equal(getattr(handle, field), value):
                 setattr(handle, field, value)
-        if not handle.visible:
-            handle.visible = True
-        return key
-
-    def _write(self, text: Text) -> str:
-        key = f"texts/{text.name}"
-        handle = self._nodes.get(key)
-        if handle is None or handle.text != text.text:
-            self._nodes[key] = self._scene.add_label(
-                f"{ROOT}/{key}", text.text, position=text.place_m, anchor="bottom-center"
-            )
-            return key
-        handle.position = text.place_m
         if not handle.visible:
             handle.visible = True
         return key

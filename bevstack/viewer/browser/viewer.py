@@ -18,6 +18,8 @@ from bevstack.viewer.browser.server import start_server, stop_server
 from bevstack.viewer.drawn import draw
 from bevstack.viewer.growing import GrowingDrive
 from bevstack.viewer.moment import Floats, Moment
+from bevstack.viewer.pinhole import FIELD_RAD
+from bevstack.viewer.primitives import Drawing
 from bevstack.viewer.source import MomentSource
 from bevstack.viewer.view_state import ViewState
 
@@ -62,11 +64,13 @@ class Viewer:
         self._state = state
         self._playing = False
         self._shown: tuple[Moment, ViewState] | None = None
+        self._drawing = Drawing()
         self._moments: OrderedDict[tuple[str, int], Moment] = OrderedDict()
         self._lock, self._wake, self._stopped = threading.RLock(), threading.Event(), False
         self._worker = threading.Thread(target=self._run, name="viewer", daemon=True)
         camera = self.server.initial_camera
         camera.position, camera.look_at = state.eye.position_m, state.eye.look_at_m
+        camera.fov = FIELD_RAD  # as in saved pictures
 
     @property
     def address(self) -> str:
@@ -83,6 +87,11 @@ class Viewer:
     def shown(self) -> tuple[Moment, ViewState] | None:
         """Return the moment and the state that were shown last."""
         return self._shown
+
+    @property
+    def drawing(self) -> Drawing:
+        """Return the drawing that was shown last."""
+        return self._drawing
 
     @property
     def playing(self) -> bool:
@@ -247,7 +256,8 @@ class Viewer:
         cameras_stay = same and self._shown is not None and self._shown[1].layers == state.layers
         with self.server.atomic():
             self.painter.place(self.pose(moment, state))
-            self.painter.paint(draw(moment, state), rings="grid" in state.layers)
+            self._drawing = draw(moment, state)
+            self.painter.paint(self._drawing)
             if not cameras_stay:
                 self.painter.paint_cameras(moment, visible=visible)
         self._shown = (moment, state)

@@ -46,7 +46,7 @@ def viewer(folder: Path, args: argparse.Namespace) -> Iterator[Any]:
     state = ViewState(scene=source.scenes[0], layers=LAYERS, min_score=0.0)
     viewer = Viewer(source, state, port=0)
     Controls(viewer)
-    Clients(viewer, lambda shown, eye: command_line(args, shown, eye))
+    viewer.clients = Clients(viewer, lambda shown, eye: command_line(args, shown, eye))
     viewer.start()
     yield viewer
     viewer.stop()
