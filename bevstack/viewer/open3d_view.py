@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bevstack.render.colors import BACKGROUND, RGB
+from bevstack.render.colors import BACKGROUND, RGB, WHITE
 from bevstack.viewer.moment import Floats
 from bevstack.viewer.pinhole import Pinhole
 from bevstack.viewer.primitives import Drawing, Lines, Points, Solids
@@ -113,7 +113,7 @@ def add_drawing(scene: Any, drawing: Drawing) -> None:
 
 
 def show_window(drawing: Drawing, title: str, pinhole: Pinhole) -> None:
-    """Show a drawing in a window until it is closed; the mouse turns it."""
+    """Show a drawing in a window until it is closed or interrupted; the mouse turns it."""
     from open3d.visualization import gui, rendering
 
     application = gui.Application.instance
@@ -131,7 +131,14 @@ def show_window(drawing: Drawing, title: str, pinhole: Pinhole) -> None:
         pinhole.size_px[1],
         widget.scene.bounding_box,
     )
-    application.run()
+    for text in drawing.texts:
+        label = widget.add_3d_label(np.array(text.place_m), text.text)
+        label.color = gui.Color(*_share(WHITE))
+    try:
+        while application.run_one_tick():  # its whole loop would not notice an interrupt
+            pass
+    finally:
+        application.quit()
 
 
 def _prepare(scene: Any) -> None:
