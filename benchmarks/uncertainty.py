@@ -6,6 +6,10 @@
     python -m benchmarks.run uncertainty --weights tiny_cpu_t4 --nuscenes world \
         --split synth_test --results detections.json
 
+With --folds, the stored calibration is left out: every fold of the split's scenes is measured with
+a model that is fitted to the remaining ones. This tells errors of the model from a difference
+between the scenes of the fit and those of a test.
+
 Of the boxes that match a true box within 2 m, the share inside the ellipses of 50 and 90 %: with
 the fitted radii, and with those of normal errors. Of all boxes, the expected calibration error of
 the score and of the probability of existence. The baseline of the tracks is the tracker's own
@@ -16,19 +20,25 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bevstack.calibration_file import calibration_path
+from bevstack.config.tracking import TrackingConfig
 from bevstack.evaluation.analysis.calibration import reliability
 from bevstack.evaluation.analysis.plots import reliability_plots
-from bevstack.evaluation.uncertainty.coverage import calibration_error, coverages
+from bevstack.evaluation.uncertainty.coverage import Coverage, calibration_error, coverages
+from bevstack.evaluation.uncertainty.fit import fit_model
 from bevstack.evaluation.uncertainty.matched import MatchedBoxes, match_results
 from bevstack.evaluation.uncertainty.scaled import groups_of, uncertainty_of
 from bevstack.render.files import write_picture
 from bevstack.runtime.shipped import weights_path
 from bevstack.tables.reader import Tables
+from bevstack.tables.splits import scenes_of_split
 from bevstack.types.uncertainty import LEVELS, BoxUncertainty
 from bevstack.uncertainty.calibration import BoxCalibration, read_box_calibration
 from bevstack.vocabulary import DETECTION_CLASSES
@@ -46,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--results", type=Path, required=True, help="detections, untracked, of every sample"
     )
+    parser.add_argument("--folds", type=int, default=0, help="parts of the split's scenes; 0: none")
     parser.add_argument("--plots", type=Path, help="also draw the reliability to this picture")
 
 
@@ -56,6 +67,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         FileNotFoundError: the weights, the data set or the results do not exist.
         ValueError: the weights have no calibration, or the results lack samples of the split.
     """
+    if arguments.folds:
+        return run_folds(arguments)
     weights = weights_path(arguments.weights)
     calibration = read_box_calibration(weights, DETECTION_CLASSES)
     if calibration is None:
@@ -101,6 +114,51 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "coverage_of_the_trackers_own_covariance": baseline,
         **rows,
     }
+
+
+def run_folds(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measure the coverage of each fold with a model that is fitted to the rest.
+
+    Raises:
+        ValueError: the number of folds is 1, negative or above that of the scenes.
+    """
+    tables = Tables(arguments.nuscenes, arguments.version)
+    scenes, folds = list(scenes_of_split(tables, arguments.split)), arguments.folds
+    if not 2 <= folds <= len(scenes):
+        raise ValueError(f"--folds must be 0 or 2 to {len(scenes)} scenes; got {folds}")
+    shares: dict[str, dict[str, list[Coverage]]] = {"detections": {}, "tracks": {}}
+    for number in range(folds):
+        own = scenes[number::folds]
+        rest = [scene for scene in scenes if scene not in own]
+        fitted, measured = (
+            match_results(arguments.results, tables, part, TrackingConfig())[:2]
+            for part in (rest, own)
+        )
+        for kind, before, boxes in zip(shares, fitted, measured, strict=True):
+            for name, found in coverages(boxes, uncertainty_of(fit_model(before), boxes)).items():
+                shares[kind].setdefault(name, []).append(found)
+    rows = {
+        kind: {name: pooled(found) for name, found in by_name.items()}
+        for kind, by_name in shares.items()
+    }
+    for kind, by_name in rows.items():
+        for name, row in by_name.items():
+            print(f"{kind:10} {name:10} {_texts(row['fitted'])}")
+    return {
+        "split": arguments.split,
+        "scenes": len(scenes),
+        "folds": folds,
+        "results_sha256": hashlib.sha256(arguments.results.read_bytes()).hexdigest(),
+        "levels": LEVELS,
+        "coverage": rows,
+    }
+
+
+def pooled(parts: Sequence[Coverage]) -> dict[str, Any]:
+    """Return the count and the shares of several parts together."""
+    counts = np.array([part.count for part in parts])
+    shares = counts @ np.array([part.fitted for part in parts]) / counts.sum()
+    return {"count": int(counts.sum()), "fitted": tuple(shares.tolist())}
 
 
 def tracker_alone(boxes: MatchedBoxes, uncertainty: BoxUncertainty) -> BoxUncertainty:

@@ -6,6 +6,8 @@ Boxes and true boxes are matched as by the metric: class by class, best first, w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -68,9 +70,15 @@ class Errors(NamedTuple):
 
 
 def match_results(
-    results: str, tables: Tables, split: str, tracking: TrackingConfig
+    results: str | Path, tables: Tables, split: str | Sequence[str], tracking: TrackingConfig
 ) -> tuple[MatchedBoxes, MatchedBoxes, int]:
     """Return the detections of a results file, their tracks, and the number of samples.
+
+    Args:
+        results: path; samples outside the split are left out.
+        tables: the version's tables.
+        split: name, or the names of scenes.
+        tracking: settings of the tracker.
 
     Raises:
         FileNotFoundError: the results do not exist.

@@ -14,6 +14,7 @@ from benchmarks import uncertainty as benchmark
 from bevstack.calibration_file import calibration_path
 from bevstack.evaluation.detection3d.truth import ground_truth, samples_of_split
 from bevstack.tables.reader import Tables
+from bevstack.tables.splits import scenes_of_split
 from bevstack.uncertainty.calibration import read_box_calibration
 from bevstack.vocabulary import DETECTION_CLASSES
 from tests.small_world import SPEC, small_world
@@ -75,6 +76,7 @@ def test_the_program_writes_what_the_loader_reads_and_the_benchmark_measures(
         version=SPEC.version,
         split=SPLIT,
         results=results,
+        folds=0,
         plots=tmp_path / "reliability.png",
     )
     measured = benchmark.run(arguments)
@@ -90,4 +92,32 @@ def test_the_program_writes_what_the_loader_reads_and_the_benchmark_measures(
     )
     calibration_path(weights).unlink()
     with pytest.raises(ValueError, match="weights must have a calibration of boxes; got none in"):
+        benchmark.run(arguments)
+
+
+def test_each_fold_is_measured_with_a_model_of_the_remaining_scenes(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    """The sizes of one scene have errors of their own, which no model of the rest covers."""
+    root = small_world(tmp_path_factory)
+    tables = Tables(root, SPEC.version, cache=False)
+    scenes = list(scenes_of_split(tables, SPLIT))
+    results = write_noisy_truth(tmp_path / "results.json", tables, SPLIT)
+    arguments = argparse.Namespace(
+        nuscenes=root, version=SPEC.version, split=SPLIT, results=results, folds=len(scenes)
+    )
+    even = benchmark.run(arguments)
+    assert even["folds"] == even["scenes"] == len(scenes)
+    # Fits to half of this small world are uncertain, but the radii follow the same errors.
+    assert even["coverage"]["detections"]["size"]["fitted"] == pytest.approx((0.5, 0.9), abs=0.15)
+    content = json.loads(results.read_text())
+    own = {str(tables.samples.token[row]) for row in samples_of_split(tables, scenes[:1])}
+    for token, boxes in content["results"].items():
+        for box in boxes if token in own else []:
+            box["size"] = [1.5 * side for side in box["size"]]
+    results.write_text(json.dumps(content))
+    odd = benchmark.run(arguments)
+    assert odd["coverage"]["detections"]["size"]["fitted"][1] < 0.75
+    arguments.folds = len(scenes) + 1
+    with pytest.raises(ValueError, match="--folds must be 0 or 2 to"):
         benchmark.run(arguments)
