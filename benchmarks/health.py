@@ -11,18 +11,20 @@ A fault is detected if the state of its camera names it within the limit.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Mapping
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from scipy.stats import beta, chi2
 
-from benchmarks.health_drives import Drive, drives
+from benchmarks.health_drives import Drive, open_drive
 from benchmarks.health_faults import FAULTS, Fault, Trial
 from benchmarks.timing import load, machine
 from bevstack.runtime.health import HealthMonitor
@@ -48,6 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trials", type=int, default=1, help="of each fault in each drive (default 1)"
     )
+    parser.add_argument(
+        "--processes", type=int, default=1, help="that share the drives (default 1)"
+    )
     parser.add_argument("--pictures", type=Path, help="folder that keeps the rendered drives")
     parser.add_argument("--weights", default="tiny_cpu_t4", help="detector of the cost")
 
@@ -70,16 +75,14 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         image_size=tuple(arguments.image_size),
     )
     alarms, trials = Alarms(), Detections()
-    first: Drive | None = None
-    chosen = islice(drives(spec, SPLIT, arguments.pictures), arguments.scenes)
-    for number, drive in enumerate(chosen):
-        first = first or drive
-        alarms.add(drive)
-        for name, fault in FAULTS.items():
-            for trial in range(arguments.trials):
-                trials.add(name, fault, drive, np.random.default_rng((number, trial)))
-        print(f"{drive.name}  {drive.description}: {alarms.summary()}", flush=True)
-    assert first is not None  # a world has one scene or more
+    measure = partial(measure_drive, spec, arguments.pictures, arguments.trials)
+    names = spec.split_scenes[SPLIT]
+    with multiprocessing.get_context("spawn").Pool(arguments.processes) as pool:
+        for description, own, found in pool.imap(measure, range(arguments.scenes)):
+            alarms.merge(own)
+            trials.merge(found)
+            print(f"{description}: {alarms.summary()}", flush=True)
+    first = open_drive(spec, SPLIT, names[0], arguments.pictures)
     result = {
         "machine": machine(),
         "load": load(),
@@ -93,6 +96,21 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     }
     show(result)
     return result
+
+
+def measure_drive(
+    spec: WorldSpec, pictures: Path | None, trials: int, number: int
+) -> tuple[str, Alarms, Detections]:
+    """Measure one drive of the split: its name and kind, alarms and detections."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    drive = open_drive(spec, SPLIT, spec.split_scenes[SPLIT][number], pictures)
+    alarms, detections = Alarms(), Detections()
+    alarms.add(drive)
+    for name, fault in FAULTS.items():
+        for trial in range(trials):
+            detections.add(name, fault, drive, np.random.default_rng((number, trial)))
+    return f"{drive.name}  {drive.description}", alarms, detections
 
 
 class Alarms:
@@ -116,6 +134,12 @@ class Alarms:
             before = monitor.states
         seconds = 1e-6 * float(drive.time_us[-1] - drive.time_us[0])
         self.camera_s += seconds * len(drive.camera_names)
+
+    def merge(self, further: Alarms) -> None:
+        """Add the counts of further drives."""
+        self.camera_s += further.camera_s
+        self.counts += further.counts
+        self.where += further.where
 
     def summary(self) -> str:
         """Return the number of alarms so far."""
@@ -164,6 +188,14 @@ class Detections:
             strength=strength,
         )
         self._count(name, fault, trial)
+
+    def merge(self, further: Detections) -> None:
+        """Add the counts of further drives."""
+        self.trials += further.trials
+        self.named += further.named
+        self.alarmed += further.alarmed
+        for name, delays_s in further.delays_s.items():
+            self.delays_s.setdefault(name, []).extend(delays_s)
 
     @staticmethod
     def _drives_on(drive: Drive, start: int, fault: Fault) -> bool:

@@ -8,7 +8,7 @@ about twice a second at any rate.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,21 +75,19 @@ def decode(jpeg: bytes) -> NDArray[np.uint8]:  # (H, W, 3) RGB
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
 
-def drives(spec: WorldSpec, split: str, folder: Path | None) -> Iterator[Drive]:
-    """Yield the drives of a split, each rendered once and then read from ``folder`` if given.
+def open_drive(spec: WorldSpec, split: str, name: str, folder: Path | None) -> Drive:
+    """Return a drive of a split, rendered once and then read from ``folder`` if given.
 
-    With ``spec.sweeps`` they have all pictures at 12 Hz, else two successive ones every 0.5 s.
+    With ``spec.sweeps`` it has all pictures at 12 Hz, else two successive ones every 0.5 s.
     """
-    for name in spec.split_scenes[split]:
-        path = None if folder is None else folder / f"{name}_{fingerprint(spec, split)}.npz"
-        if path is not None and path.is_file():
-            yield read_drive(path)
-            continue
-        drive = render_drive(spec, name)
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_drive(drive, path)
-        yield drive
+    path = None if folder is None else folder / f"{name}_{fingerprint(spec, split)}.npz"
+    if path is not None and path.is_file():
+        return read_drive(path)
+    drive = render_drive(spec, name)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_drive(drive, path)
+    return drive
 
 
 def fingerprint(spec: WorldSpec, split: str) -> str:
@@ -207,4 +205,4 @@ def read_drive(path: Path) -> Drive:
     )
 
 
-__all__ = ["Drive", "decode", "drives", "read_drive", "render_drive", "write_drive"]
+__all__ = ["Drive", "decode", "open_drive", "read_drive", "render_drive", "write_drive"]

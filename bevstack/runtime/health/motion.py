@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-_MAX_POINTS = 80
-_SPACING_PX = 9  # least distance of two points
+_MAX_POINTS = 140
+_SPACING_PX = 7  # least distance of two points
+_WEAKEST = 0.005  # corner by the strongest one: weak corners fill the parts without clear ones
 _BACK_PX = 0.5  # a point that is tracked there and back must return this near
 _WINDOW_PX = (13, 13)
 _PYRAMID = 3  # levels: a point moves by up to 50 pixels
@@ -29,6 +30,8 @@ _KERNEL_PX = 0.3  # scale of the robust weights: points are tracked to 0.2 pixel
 _PRIOR_RAD = 0.14  # 8 degrees: keeps the fit finite where the points leave a rotation open
 _STEPS = 4  # of Gauss-Newton; the problem is nearly linear
 _MOVING_PX = 0.7  # a point that moves less has no direction
+_REGIONS = (4, 2)  # columns, rows of the picture, whose points witness a rotation apart
+_REGION_POINTS = 8  # least number of moving points of a region
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,8 @@ class TurnFit:
     """Rotation of a camera that explains its points better than the calibration."""
 
     angle_rad: float
-    significance: float  # length of the rotation in standard deviations
-    agreement: float  # the smaller significance of two halves, times the cosine between them
+    gain: float  # robust loss that the rotation saves; a point that fits at last saves 1 at most
+    agreement: float  # share of the regions of the picture whose points the rotation fits better
     backward: float  # share of the moving points that come nearer to the epipole
 
 
@@ -64,7 +67,7 @@ def track_points(
     after: NDArray[np.uint8],  # (H, W)
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # (P, 2), (P, 2) pixel coordinates
     """Track corners from one picture to the next, and keep those that are tracked back."""
-    found_corners = cv2.goodFeaturesToTrack(before, _MAX_POINTS, 0.01, _SPACING_PX, blockSize=3)
+    found_corners = cv2.goodFeaturesToTrack(before, _MAX_POINTS, _WEAKEST, _SPACING_PX, blockSize=3)
     if found_corners is None:
         return np.zeros((0, 2)), np.zeros((0, 2))
     corners: NDArray[np.float32] = np.asarray(found_corners, np.float32)  # (P, 1, 2)
@@ -93,7 +96,7 @@ class _Geometry:
     after: NDArray[np.float64]  # (P, 3) turned into the ego frame before
     rotation: NDArray[np.float64]  # (P, 3, 3)
     epipole: NDArray[np.float64]  # (P, 3) unit vector of the camera's motion
-    second: NDArray[np.bool_]  # (P,) of the second half of the motions
+    region: NDArray[np.int64]  # (P,) of the picture
     pixel_rad: float
 
     def turned(self, turn: NDArray[np.float64]) -> _Geometry:  # (3, 3) ego frame
@@ -101,7 +104,7 @@ class _Geometry:
         own = np.einsum("pji,pj->pi", self.rotation, self.after) @ turn.T
         after = np.einsum("pij,pj->pi", self.rotation, own)
         return _Geometry(
-            self.before @ turn.T, after, self.rotation, self.epipole, self.second, self.pixel_rad
+            self.before @ turn.T, after, self.rotation, self.epipole, self.region, self.pixel_rad
         )
 
     def deviations(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # (P,), (P, 3)
@@ -128,31 +131,33 @@ class _Geometry:
 
 
 def fit_turn(motions: Collection[PointMotion], view: View) -> TurnFit:
-    """Fit the rotation of a camera to the points of several motions."""
+    """Fit the rotation of a camera to the points of several motions.
+
+    A vehicle whose points fit no rest of the street better rotates a camera in its own regions of
+    the picture alone; a wrong calibration shows in most of them.
+    """
     geometry = _place(motions, view)
-    moving = geometry.is_moving()
-    backward = geometry.away_rad() < -_MOVING_PX / 2 * geometry.pixel_rad
-    share = float(backward[moving].mean()) if moving.any() else 0.0
     rotation, prior = np.zeros(3), np.eye(3) / _PRIOR_RAD**2
     for _ in range(_STEPS):
-        turned = geometry.turned(_matrix(rotation))
-        information, gradient = _normal_equations(turned)
-        step = np.linalg.solve(information.sum(0) + prior, gradient.sum(0) + prior @ rotation)
+        information, gradient = _normal_equations(geometry.turned(_matrix(rotation)))
+        step = np.linalg.solve(information + prior, gradient + prior @ rotation)
         rotation = rotation - step
         if float(np.linalg.norm(step)) < 1e-4:
             break
-    turned = geometry.turned(_matrix(rotation))
-    information, gradient = _normal_equations(turned)
-    halves = [
-        rotation - np.linalg.solve(part + np.eye(3) / _PRIOR_RAD**2, slope)
-        for part, slope in zip(information, gradient, strict=True)
-    ]
-    lengths = [_length(half, part) for half, part in zip(halves, information, strict=True)]
-    whole = information.sum(0)
-    product = _length(halves[0], whole) * _length(halves[1], whole)
-    cosine = float(halves[0] @ whole @ halves[1]) / max(product, 1e-9)
-    angle = float(np.linalg.norm(rotation))
-    return TurnFit(angle, _length(rotation, whole), min(lengths) * cosine, share)
+    moving = geometry.is_moving()
+    saved = (_loss(geometry) - _loss(geometry.turned(_matrix(rotation))))[moving]
+    count = math.prod(_REGIONS)
+    points = np.bincount(geometry.region[moving], minlength=count)
+    by_region = np.bincount(geometry.region[moving], weights=saved, minlength=count)
+    judged = points >= _REGION_POINTS
+    agreement = float((by_region[judged] > 0).mean()) if judged.any() else 0.0
+    backward = geometry.away_rad()[moving] < -_MOVING_PX / 2 * geometry.pixel_rad
+    return TurnFit(
+        float(np.linalg.norm(rotation)),
+        float(saved.sum()),
+        agreement,
+        float(backward.mean()) if len(backward) else 0.0,
+    )
 
 
 def score_view(motions: Collection[PointMotion], view: View) -> float:
@@ -170,18 +175,21 @@ def _place(motions: Collection[PointMotion], view: View) -> _Geometry:
     counts = [len(motion.before) for motion in motions]
     camera = view.ego_from_cam[:3, :3]
     center = view.ego_from_cam[:3, 3]
-    before = _bearings(np.concatenate([m.before for m in motions]), view.intrinsics) @ camera.T
+    pixels = np.concatenate([m.before for m in motions])
+    before = _bearings(pixels, view.intrinsics) @ camera.T
     after = _bearings(np.concatenate([m.after for m in motions]), view.intrinsics) @ camera.T
     rotation = np.repeat(np.stack([m.rotation for m in motions]), counts, axis=0)
     path = np.stack([m.translation_m + m.rotation @ center - center for m in motions])
     path = path / np.linalg.norm(path, axis=1, keepdims=True).clip(1e-9)
-    second = np.repeat(np.arange(len(motions)) >= len(motions) / 2, counts)
+    # The principal point lies near the middle of the picture.
+    cells = (pixels / view.intrinsics[:2, 2] * (np.array(_REGIONS) / 2)).astype(np.int64)
+    column, row = cells.clip(0, np.array(_REGIONS) - 1).T
     return _Geometry(
         before,
         np.einsum("pij,pj->pi", rotation, after),
         rotation,
         np.repeat(path, counts, axis=0),
-        second,
+        column * _REGIONS[1] + row,
         float(1 / view.intrinsics[0, 0]),
     )
 
@@ -201,23 +209,20 @@ def _weights(deviation: NDArray[np.float64], scale: float) -> NDArray[np.float64
     return np.asarray(1 / (1 + (deviation / scale) ** 2) ** 2)
 
 
+def _loss(geometry: _Geometry) -> NDArray[np.float64]:  # (P,) 0 to 1
+    """Return each point's loss of Geman and McClure."""
+    squared = (geometry.deviations()[0] / (_KERNEL_PX * geometry.pixel_rad)) ** 2
+    return np.asarray(squared / (1 + squared))
+
+
 def _normal_equations(
     geometry: _Geometry,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # (2, 3, 3), (2, 3)
-    """Return the information on a rotation and the gradient, of each half of the motions."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # (3, 3), (3,)
+    """Return the information on a rotation and the gradient."""
     deviation, slope = geometry.deviations()
     scale = _KERNEL_PX * geometry.pixel_rad
-    weights = _weights(deviation, scale) / scale**2
-    information, gradient = np.zeros((2, 3, 3)), np.zeros((2, 3))
-    for half, chosen in enumerate((~geometry.second, geometry.second)):
-        weighted = slope[chosen] * weights[chosen, None]
-        information[half] = weighted.T @ slope[chosen]
-        gradient[half] = weighted.T @ deviation[chosen]
-    return information, gradient
-
-
-def _length(rotation: NDArray[np.float64], information: NDArray[np.float64]) -> float:
-    return math.sqrt(max(0.0, float(rotation @ information @ rotation)))
+    weighted = slope * (_weights(deviation, scale) / scale**2)[:, None]
+    return weighted.T @ slope, weighted.T @ deviation
 
 
 def _matrix(rotation: NDArray[np.float64]) -> NDArray[np.float64]:  # (3, 3)

@@ -168,8 +168,8 @@ class RigMotion:
     def _is_turned(self, fit: TurnFit) -> bool:
         config = self.config
         return (
-            fit.significance >= config.turn_significance
-            and fit.agreement >= config.turn_agreement
+            fit.gain >= config.turn_gain
+            and fit.agreement > config.turn_agreement
             and fit.angle_rad >= math.radians(config.min_turn_deg)
             and fit.backward <= config.max_backward
         )

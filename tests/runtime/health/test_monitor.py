@@ -171,9 +171,26 @@ def test_a_patch_that_stays_while_the_street_moves_is_a_covered_lens():
     frames = [frame(n, images=[covered(n), texture(n)]) for n in range(24)]
     _, states = run([*frames, *(frame(n) for n in range(24, 40))])
     front = [one for one, _ in states]
-    # 0.83 m a frame: every second picture counts, and the sixth of them is frame 10.
-    assert set(front[:10]) == {OK} and set(front[10:24]) == {CameraState.COVERED}
+    # 0.83 m a frame: every second picture counts, and the ninth of them is frame 16.
+    assert set(front[:16]) == {OK} and set(front[16:24]) == {CameraState.COVERED}
     assert front[39] is OK
+
+
+def test_an_object_in_focus_that_keeps_beside_the_vehicle_covers_no_lens():
+    """Let 3/4 of the picture show the side of a lorry, whose planks have sharp edges."""
+
+    def beside_lorry(number, step):
+        picture = texture(number)
+        noise = np.random.default_rng(number).normal(0, 2, (HEIGHT, 96, 3))
+        planks = 60.0 + step * (np.arange(96) // 4 % 2)[None, :, None]
+        picture[:, :96] = np.clip(planks + noise, 0, 255)
+        return picture
+
+    def last_state(step):
+        return run([frame(n, images=[beside_lorry(n, step), texture(n)]) for n in range(24)])[1][-1]
+
+    assert last_state(40) == (OK, OK)
+    assert last_state(0) == (CameraState.COVERED, OK)
 
 
 def test_what_covers_both_cameras_of_a_rig_is_the_weather():

@@ -67,8 +67,8 @@ def drive(camera: np.ndarray, turn_rad: float = 0.01, moving: float = 0.0) -> li
 def test_a_true_calibration_needs_no_rotation(yaw_deg):
     camera = ego_from_cam(math.radians(yaw_deg))
     fit = fit_turn(drive(camera), View(INTRINSICS, camera))
-    assert fit.significance < 2.8  # 95 % of the lengths of three deviations of unit variance
-    assert fit.backward == 0.0
+    # Three parameters that fit noise alone save 1.5 points on average, a half for each.
+    assert fit.gain < 4.0 and fit.backward == 0.0
     assert score_view(drive(camera), View(INTRINSICS, camera)) > 0.8
 
 
@@ -81,19 +81,40 @@ def test_a_turned_camera_is_found_with_its_angle(yaw_deg, degrees):
     assert math.degrees(fit.angle_rad) == pytest.approx(
         abs(degrees), abs=1.0
     )  # and what stays hidden
-    assert fit.significance > 3.0 and fit.agreement > 0.8
+    assert fit.gain > 10.0 and fit.agreement > 0.7
 
 
 def test_crossing_traffic_does_not_turn_a_camera():
     camera = ego_from_cam(math.radians(55.0))
     fit = fit_turn(drive(camera, moving=0.25), View(INTRINSICS, camera))
-    assert fit.significance < 3.0
+    assert fit.gain < 4.0
 
 
-def test_a_rotation_about_the_direction_of_travel_stays_hidden():
-    camera = ego_from_cam(0.0)
-    fit = fit_turn(drive(camera, turn_rad=0.0), View(INTRINSICS, turned(camera, "z", 3.0)))
-    assert fit.significance < 3.0
+def test_points_that_overtake_are_counted():
+    """Exchange the two pictures of each pair for the points of the left half."""
+    camera = ego_from_cam(math.radians(90.0))
+    motions = []
+    for motion in drive(camera, turn_rad=0.0):
+        swap = (motion.before[:, :1] < SIZE[1] / 2) & (motion.after[:, :1] < SIZE[1] / 2)
+        before, after = np.where(swap, (motion.after, motion.before), (motion.before, motion.after))
+        motions.append(PointMotion(before, after, motion.rotation, motion.translation_m))
+    fit = fit_turn(motions, View(INTRINSICS, camera))
+    assert fit.backward == pytest.approx(0.45, abs=0.1)
+
+
+def test_a_vehicle_in_one_part_of_the_picture_turns_no_camera():
+    """Let almost half of the points lie on a vehicle that moves as if the camera were turned."""
+    camera = ego_from_cam(math.radians(55.0))
+    street, vehicle = drive(camera), drive(turned(camera, "x", 4.0))
+    motions = []
+    for still, moving in zip(street, vehicle, strict=True):
+        left = np.flatnonzero(still.before[:, 0] < 0.75 * SIZE[1])[::3]
+        right = np.flatnonzero(moving.before[:, 0] >= 0.75 * SIZE[1])
+        before = np.concatenate((still.before[left], moving.before[right]))
+        after = np.concatenate((still.after[left], moving.after[right]))
+        motions.append(PointMotion(before, after, still.rotation, still.translation_m))
+    fit = fit_turn(motions, View(INTRINSICS, camera))
+    assert fit.gain > 10.0 and fit.agreement <= 0.5
 
 
 @pytest.mark.parametrize(("yaw_deg", "other_deg"), [(0, 180), (55, -55), (110, 55), (-110, 0)])
