@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         for description, own, found in pool.imap(measure, range(arguments.scenes)):
             alarms.merge(own)
             trials.merge(found)
-            print(f"{description}: {alarms.summary()}", flush=True)
+            print(f"{description}: {alarms.summary()}", *own.where, sep="\n  ", flush=True)
     first = open_drive(spec, SPLIT, names[0], arguments.pictures)
     result = {
         "machine": machine(),

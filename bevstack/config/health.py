@@ -77,8 +77,8 @@ class HealthConfig:
     turn_gain: float = 10.0
     turn_agreement: float = 0.5
     min_turn_deg: float = 0.75  # visible part of the rotation: 3 degrees leave 1 at the least
-    # Share of the moving points that move against the drive, beyond which nothing is concluded: 0.75
-    # to 0.96 beside a bus that overtakes and fills the picture.
+    # Share of the moving points that move against the drive, beyond which nothing is concluded;
+    # 0.75 and more beside a bus that overtakes and fills the picture.
     max_backward: float = 0.3
     max_turned: int = 2  # cameras at once; if more seem turned, the poses of the vehicle are wrong
     # A camera that is turned about its axis, by its upright edges: deviation, number of edges there

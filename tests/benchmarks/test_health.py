@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import binom, poisson
 
 from benchmarks import run
-from benchmarks.health import binomial_interval, poisson_interval
+from benchmarks.health import Alarms, Detections, binomial_interval, poisson_interval
 from benchmarks.health_faults import FAULTS
 from bevstack.types.health import CameraState
 
@@ -38,10 +38,29 @@ def test_every_state_that_is_not_ok_has_a_fault():
     assert named == set(CameraState) - {CameraState.OK}
 
 
+def test_the_counts_of_several_processes_add_up():
+    alarms, detections = Alarms(), Detections()
+    for number in (1, 2):
+        own, found = Alarms(), Detections()
+        own.camera_s, own.where = 1800.0 * number, [f"drive {number}"]
+        own.counts[CameraState.TURNED] = number
+        found.trials["black"] = found.alarmed["black"] = 2
+        found.named["black"], found.delays_s["black"] = number, [0.5 * number] * number
+        alarms.merge(own)
+        detections.merge(found)
+    report = alarms.report()
+    assert report["camera_hours"] == 1.5 and report["where"] == ["drive 1", "drive 2"]
+    assert report["states"]["turned"]["per_camera_hour"] == 2.0
+    black = detections.report()["black"]
+    assert (black["trials"], black["detected"], black["any_alarm"]) == (4, 3, 4)
+    assert black["median_delay_s"] == 1.0
+
+
 @pytest.mark.slow  # 60 s of processor time: renders a drive of 7 s and runs a detector
 def test_a_short_measurement_writes_all_figures(tmp_path, monkeypatch):
     path = tmp_path / "health.json"
-    arguments = ["--scenes", "1", "--samples", "15", "--pictures", str(tmp_path / "pictures")]
+    arguments = ["--scenes", "1", "--samples", "15", "--processes", "2"]
+    arguments += ["--pictures", str(tmp_path / "pictures")]
     monkeypatch.setattr(sys, "argv", ["run", "health", *arguments, "--json", str(path)])
     run.main()
     result = json.loads(path.read_text())
