@@ -42,6 +42,7 @@ MIN_SPEED_MPS = 3.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options: size of the world, trials, folder of the pictures."""
     parser.add_argument("--scenes", type=int, default=6, help="drives, 1 to 180 (default 6)")
+    parser.add_argument("--first", type=int, default=1, help="number of the first (default 1)")
     parser.add_argument("--samples", type=int, default=41, help="key frames of each (default 41)")
     parser.add_argument("--seed", type=int, default=21, help="seed of the world (default 21)")
     parser.add_argument(
@@ -61,10 +62,13 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure all drives, then the cost on the first.
 
     Raises:
-        ValueError: the number of drives is not 1 to 180.
+        ValueError: a drive is not one of 1 to 180.
     """
-    if not 1 <= arguments.scenes <= WORLD_SCENES:
-        raise ValueError(f"--scenes must be 1 to {WORLD_SCENES}; got {arguments.scenes}")
+    if not 1 <= arguments.first <= arguments.first + arguments.scenes - 1 <= WORLD_SCENES:
+        raise ValueError(
+            f"--first and --scenes must choose drives from 1 to {WORLD_SCENES}; got "
+            f"{arguments.scenes} from {arguments.first}"
+        )
     torch.set_num_threads(1)
     spec = WorldSpec(
         seed=arguments.seed,
@@ -76,18 +80,19 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     )
     alarms, trials = Alarms(), Detections()
     measure = partial(measure_drive, spec, arguments.pictures, arguments.trials)
-    names = spec.split_scenes[SPLIT]
+    numbers = range(arguments.first - 1, arguments.first - 1 + arguments.scenes)
     with multiprocessing.get_context("spawn").Pool(arguments.processes) as pool:
-        for description, own, found in pool.imap(measure, range(arguments.scenes)):
+        for description, own, found in pool.imap(measure, numbers):
             alarms.merge(own)
             trials.merge(found)
             print(f"{description}: {alarms.summary()}", *own.where, sep="\n  ", flush=True)
-    first = open_drive(spec, SPLIT, names[0], arguments.pictures)
+    first = open_drive(spec, SPLIT, spec.split_scenes[SPLIT][numbers[0]], arguments.pictures)
     result = {
         "machine": machine(),
         "load": load(),
         "seed": spec.seed,
         "split": SPLIT,
+        "first": arguments.first,
         "scenes": arguments.scenes,
         "image_size": list(spec.image_size),
         "false_alarms": alarms.report(),

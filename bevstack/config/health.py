@@ -54,12 +54,12 @@ class HealthConfig:
     min_side_px: int = 64  # smaller pictures have no fine band of their own
     reference_s: float = 300.0  # over which a camera's own mean is taken
 
-    # Covered: share of the cells whose mean level varies by at most ``cover_level`` over the last
-    # pictures of a drive, 1.4 m apart or more. Nine of them take 4 s at 3 m/s; over six, dark
-    # streets at night reach shares of 0.53. Cells with edges that stay and are sharper than
-    # ``cover_edge``, levels a pixel, are objects in focus: without that, a vehicle that keeps
-    # beside the own one reaches 0.53. The share is 0.39 at most on clean drives; 0.45 under a patch
-    # over 0.65 of the picture.
+    # Covered: share of the largest connected part of the cells whose mean level varies by at most
+    # ``cover_level`` over the last pictures of a drive, 1.4 m apart or more. Nine of them take 4 s
+    # at 3 m/s; over six, dark streets at night reach shares of 0.53. Cells with edges that stay and
+    # are sharper than ``cover_edge``, levels a pixel, are objects in focus: without that, a vehicle
+    # that keeps beside the own one reaches 0.53. The share is 0.39 at most on clean drives; 0.45
+    # under a patch over 0.65 of the picture.
     cover_pictures: int = 9
     cover_level: int = 2
     cover_edge: float = 6.0

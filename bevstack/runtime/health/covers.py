@@ -22,7 +22,8 @@ class CoverWatch:
     Dirt does not move with the street. A cell counts as covered if its mean level varies little
     over the last pictures; sky and dark streets at night stay below half of the cells. A lens
     cannot focus what lies on it. So, a cell with sharp edges that stay shows an object, such as a
-    vehicle that keeps beside the own one, and does not count.
+    vehicle that keeps beside the own one, and does not count. Its edges divide the smooth parts of
+    such a vehicle; of the cells that count, the largest connected part is taken.
 
     Args:
         config: thresholds.
@@ -57,7 +58,7 @@ class CoverWatch:
         if still.mean() <= config.covered_share:
             return False
         blurred = _sharpest_edges(self._pictures) < config.cover_edge
-        return bool((still & blurred).mean() > config.covered_share)
+        return _largest_part(still & blurred) > config.covered_share
 
 
 def _sharpest_edges(
@@ -74,3 +75,12 @@ def _sharpest_edges(
         starts = np.arange(count) * size.shape[axis] // count
         size = np.maximum.reduceat(size, starts, axis=axis)
     return np.asarray(size, np.float32)
+
+
+def _largest_part(
+    chosen: NDArray[np.bool_],  # (9, 16)
+) -> float:
+    """Return the share of the largest connected part of the chosen cells in all cells."""
+    _, _, statistics, _ = cv2.connectedComponentsWithStats(chosen.astype(np.uint8), connectivity=4)
+    areas = statistics[1:, cv2.CC_STAT_AREA]
+    return float(areas.max(initial=0)) / chosen.size

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -27,6 +27,9 @@ _BACK_PX = 0.5  # a point that is tracked there and back must return this near
 _WINDOW_PX = (13, 13)
 _PYRAMID = 3  # levels: a point moves by up to 50 pixels
 _KERNEL_PX = 0.3  # scale of the robust weights: points are tracked to 0.2 pixels
+# What the scale grows by, of the pixels that a turn of the vehicle moves the picture. The tracker
+# misses a share of each shift; straight ahead this lies along the line, in turns across it.
+_TURN_SHARE = 0.2
 _PRIOR_RAD = 0.14  # 8 degrees: keeps the fit finite where the points leave a rotation open
 _STEPS = 4  # of Gauss-Newton; the problem is nearly linear
 _MOVING_PX = 0.7  # a point that moves less has no direction
@@ -97,15 +100,14 @@ class _Geometry:
     rotation: NDArray[np.float64]  # (P, 3, 3)
     epipole: NDArray[np.float64]  # (P, 3) unit vector of the camera's motion
     region: NDArray[np.int64]  # (P,) of the picture
+    scale: NDArray[np.float64]  # (P,) radians, of the robust weights
     pixel_rad: float
 
     def turned(self, turn: NDArray[np.float64]) -> _Geometry:  # (3, 3) ego frame
         """Return the bearings after a rotation of the camera about its centre."""
         own = np.einsum("pji,pj->pi", self.rotation, self.after) @ turn.T
         after = np.einsum("pij,pj->pi", self.rotation, own)
-        return _Geometry(
-            self.before @ turn.T, after, self.rotation, self.epipole, self.region, self.pixel_rad
-        )
+        return replace(self, before=self.before @ turn.T, after=after)
 
     def deviations(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # (P,), (P, 3)
         """Return each point's angle from its circle, and the derivative by a rotation."""
@@ -181,6 +183,9 @@ def _place(motions: Collection[PointMotion], view: View) -> _Geometry:
     rotation = np.repeat(np.stack([m.rotation for m in motions]), counts, axis=0)
     path = np.stack([m.translation_m + m.rotation @ center - center for m in motions])
     path = path / np.linalg.norm(path, axis=1, keepdims=True).clip(1e-9)
+    pixel_rad = float(1 / view.intrinsics[0, 0])
+    angles = [np.linalg.norm(Rotation.from_matrix(m.rotation).as_rotvec()) for m in motions]
+    shift_px = np.repeat(angles, counts) / pixel_rad
     # The principal point lies near the middle of the picture.
     cells = (pixels / view.intrinsics[:2, 2] * (np.array(_REGIONS) / 2)).astype(np.int64)
     column, row = cells.clip(0, np.array(_REGIONS) - 1).T
@@ -190,7 +195,8 @@ def _place(motions: Collection[PointMotion], view: View) -> _Geometry:
         rotation,
         np.repeat(path, counts, axis=0),
         column * _REGIONS[1] + row,
-        float(1 / view.intrinsics[0, 0]),
+        pixel_rad * np.hypot(_KERNEL_PX, _TURN_SHARE * shift_px),
+        pixel_rad,
     )
 
 
@@ -204,14 +210,17 @@ def _bearings(
     return np.asarray(rays / np.linalg.norm(rays, axis=1, keepdims=True))
 
 
-def _weights(deviation: NDArray[np.float64], scale: float) -> NDArray[np.float64]:  # (P,)
+def _weights(
+    deviation: NDArray[np.float64],  # (P,)
+    scale: float | NDArray[np.float64],
+) -> NDArray[np.float64]:  # (P,)
     """Return the weights of Geman and McClure."""
     return np.asarray(1 / (1 + (deviation / scale) ** 2) ** 2)
 
 
 def _loss(geometry: _Geometry) -> NDArray[np.float64]:  # (P,) 0 to 1
     """Return each point's loss of Geman and McClure."""
-    squared = (geometry.deviations()[0] / (_KERNEL_PX * geometry.pixel_rad)) ** 2
+    squared = (geometry.deviations()[0] / geometry.scale) ** 2
     return np.asarray(squared / (1 + squared))
 
 
@@ -220,8 +229,7 @@ def _normal_equations(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # (3, 3), (3,)
     """Return the information on a rotation and the gradient."""
     deviation, slope = geometry.deviations()
-    scale = _KERNEL_PX * geometry.pixel_rad
-    weighted = slope * (_weights(deviation, scale) / scale**2)[:, None]
+    weighted = slope * (_weights(deviation, geometry.scale) / geometry.scale**2)[:, None]
     return weighted.T @ slope, weighted.T @ deviation
 
 

@@ -176,14 +176,15 @@ def test_a_patch_that_stays_while_the_street_moves_is_a_covered_lens():
     assert front[39] is OK
 
 
-def test_an_object_in_focus_that_keeps_beside_the_vehicle_covers_no_lens():
-    """Let 3/4 of the picture show the side of a lorry, whose planks have sharp edges."""
+@pytest.mark.parametrize("planks", [4, 48])
+def test_an_object_in_focus_that_keeps_beside_the_vehicle_covers_no_lens(planks):
+    """Let 3/4 of the picture show the side of a lorry: narrow planks, or two smooth parts."""
 
     def beside_lorry(number, step):
         picture = texture(number)
         noise = np.random.default_rng(number).normal(0, 2, (HEIGHT, 96, 3))
-        planks = 60.0 + step * (np.arange(96) // 4 % 2)[None, :, None]
-        picture[:, :96] = np.clip(planks + noise, 0, 255)
+        side = 60.0 + step * (np.arange(96) // planks % 2)[None, :, None]
+        picture[:, :96] = np.clip(side + noise, 0, 255)
         return picture
 
     def last_state(step):
