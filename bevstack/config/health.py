@@ -22,8 +22,8 @@ class HealthConfig:
     max_camera_age_ms: float = 150.0
     width_px: int = 256  # of the reduced pictures; narrower ones keep their size
 
-    # Mask covered and turned cameras, too. They are named in any case, but not rarely enough wrong
-    # for a mask (docs/health.md).
+    # Mask covered and turned cameras, too. They are named in any case; traffic beside the vehicle
+    # can look like dirt or like a turn (docs/health.md).
     mask_hints: bool = False
 
     # Brightness of one picture.

@@ -85,14 +85,15 @@ SHIPPED_PICTURES = {
     "bevstack evaluate --pictures kr=traffic_lights/kr:yolo:lamp:day --fold 0/3 "
     "--elements kr.json --out scores_kr",
 }
+HEALTH = (
+    "python -m benchmarks.run health --first 91 --scenes 60 --pictures drives --json health.json"
+)
 # Lines of `sh elsewhere` blocks, and the tests that run the same.
 ELSEWHERE = {
     "python -m benchmarks.run forward --config bevformerv2_internimage_xl_t1 --lines": (
         "tests/benchmarks/test_forward.py"
     ),
-    "python -m benchmarks.run health --scenes 84 --pictures drives --json health.json": (
-        "tests/benchmarks/test_health.py"
-    ),
+    HEALTH: "tests/benchmarks/test_health.py",
     RUN_NODE: "tests/cli/test_node_dds.py",
     PLAY_BAG: "tests/cli/test_node_dds.py",
     "ros2 launch ros/bevstack_launch.py weights:=tiny_cpu_t4": "tests/runtime/ros/test_share.py",
