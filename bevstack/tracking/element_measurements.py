@@ -103,12 +103,12 @@ def should_be_visible(
     return np.asarray(inside & (faces | ~known[:, None]) & view.camera_mask)
 
 
-def iou(first: Floats, second: Floats) -> float:
-    """Return the intersection over union of two boxes (left, top, right, bottom)."""
+def overlap(first: Floats, second: Floats) -> float:
+    """Return the share of the smaller one of two boxes (left, top, right, bottom) in the other."""
     extent = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
     shared = float(np.prod(np.maximum(extent, 0)))
-    areas = float(np.prod(first[2:] - first[:2]) + np.prod(second[2:] - second[:2]))
-    return shared / (areas - shared) if areas > shared else 0.0
+    smaller = float(min(np.prod(first[2:] - first[:2]), np.prod(second[2:] - second[:2])))
+    return shared / smaller if smaller > 0 else 0.0
 
 
 def wrapped(angle_rad: Floats) -> Floats:

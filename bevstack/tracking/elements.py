@@ -18,8 +18,8 @@ from bevstack.config.element_tracking import ElementTrackingConfig
 from bevstack.tracking import element_filter
 from bevstack.tracking.element_measurements import (
     Measured,
-    iou,
     measure,
+    overlap,
     should_be_visible,
     wrapped,
 )
@@ -31,7 +31,9 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 _FAMILY = uuid.UUID("6f0b1c0e-6b1d-5d0c-9f54-3c1f0a7f2b11")  # of all identities of elements
-_OVERLAP = 0.5  # IoU from which two boxes of one image show one element
+# Share of the smaller of two boxes in the other one from which they show one element: a second box
+# of a housing holds a part of it, or the arm beside it. Housings do not hide half of one another.
+_OVERLAP = 0.5
 _SAME_PLACE_M = 0.4  # two tracks that are closer are one: housings do not overlap
 _COMPARISON_WEIGHT = 0.5  # of a frame's evidence for motion: errors persist over frames
 _COMPARISON_LIMIT = 1.5  # of one frame
@@ -207,7 +209,9 @@ def _unexplained(
     left.sort(key=lambda r: (-measured.scores[r], r))
     taken, new = list(paired), []
     for row in left:
-        overlaps = any(iou(measured.boxes_px[row], measured.boxes_px[r]) > _OVERLAP for r in taken)
+        overlaps = any(
+            overlap(measured.boxes_px[row], measured.boxes_px[r]) > _OVERLAP for r in taken
+        )
         if measured.scores[row] >= config.start_score and not overlaps:
             new.append(row)
             taken.append(row)

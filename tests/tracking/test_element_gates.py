@@ -108,3 +108,29 @@ def test_an_element_takes_no_box_of_another_direction(side_m: float, seconds: fl
     assert after.elements.identity[0] == start.elements.identity[0]
     np.testing.assert_allclose(after.elements.position_m[0], start.elements.position_m[0])
     assert after.rows[:, 0].tolist() == [-1, 0]
+
+
+@pytest.mark.parametrize(
+    ("box_px", "starts"),
+    [
+        ((-1.6, 0.0, 1.6, 0.54), False),  # half of the housing, and the arm beside it
+        ((0.2, 0.1, 0.8, 0.4), False),  # a part of it
+        ((0.6, 0.0, 3.6, 1.0), True),  # a light beside it, whose box reaches into it
+        ((1.5, 0.0, 2.5, 1.0), True),  # a light beside it
+    ],
+)
+def test_a_second_box_of_a_part_of_a_light_starts_no_element(
+    box_px: tuple[float, float, float, float], starts: bool
+) -> None:
+    """Boxes in widths and heights of the first light's box, at another distance."""
+    view = view_at(pose_at(0.0), 0.0)
+    posts = [Post((30.0, 1.0, 5.5)), Post((20.0, -4.0, 5.5))]
+    both = detect(posts, view, 0.0, np.random.default_rng(1), Noise(missed=0))
+    found = both[both.camera == 0]
+    left, top, right, bottom = found.boxes_px[0]
+    unit = np.array([right - left, bottom - top] * 2)
+    second = np.array([left, top] * 2) + np.array(box_px) * unit
+    boxes = np.stack((found.boxes_px[0], second))
+    found = replace(found, boxes_px=boxes, scores=np.array([0.99, 0.4]))
+    scene = update_elements(None, found, view, CONFIG)
+    assert len(scene.elements) == 1 + starts
