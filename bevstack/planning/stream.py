@@ -92,9 +92,13 @@ def update_cues(
     shown = [row for row, cue in enumerate(cues) if cue.confidence >= config.min_confidence]
     lights = [row for row in shown if cues[row].kind == "light"]
     front = view.front_cameras(config.front_half_angle_rad)
+    outside_s = (view.timestamp_us - elements.scene.elements.last_inside_us) * 1e-6
     ego = tuple(
         advise(
-            [RelevantLight(cues[row], float(relevance[row, column])) for row in lights],
+            [
+                RelevantLight(cues[row], float(relevance[row, column]))
+                for row in _counted(lights, relevance[:, column], outside_s, config)
+            ],
             manoeuvre=name,
             timestamp_us=view.timestamp_us,
             front_lost=not bool((front & view.camera_mask).any()),
@@ -111,6 +115,21 @@ def update_cues(
         reset=reset,
     )
     return frame, CueMemory(elements, view, curvature, cues, signs, turned)
+
+
+def _counted(
+    lights: list[int],  # rows
+    relevance: Floats,  # (E,) of a manoeuvre
+    outside_s: Floats,  # (E,) seconds since an image should have shown the element
+    config: CueConfig,
+) -> list[int]:
+    """Return the lights that count for a manoeuvre.
+
+    Lights of one manoeuvre show one state. One that left all images long ago, such as beside the
+    vehicle at the stop line, adds nothing to a light that governs and is in an image.
+    """
+    inside = [row for row in lights if outside_s[row] <= config.outside_after_s]
+    return inside if any(relevance[row] >= config.relevant for row in inside) else lights
 
 
 def find_reset(memory: CueMemory | None, view: RigView, config: CueConfig) -> Reset:

@@ -64,6 +64,26 @@ def test_green_needs_two_frames() -> None:
     assert set(advice[3:]) == {"go"}
 
 
+@pytest.mark.parametrize("second", [True, False])
+def test_a_light_outside_all_images_for_long_counts_if_no_other_governs(second: bool) -> None:
+    """The vehicle waits at the line, below the first light, and sees one behind the junction."""
+    stream, rng = CueStream(), np.random.default_rng(0)
+    quiet = Noise(bias=0, dark=0, confused=0, missed=0, spread=0.1)
+    governs = (4.0, -4.0, -4.0, -4.0)
+    posts = [Post((20.0, 0.0, 5.5), lambda t: "red" if t < 9 else "green", learned=governs)]
+    if second:
+        posts.append(Post((40.0, 0.0, 5.5), posts[0].state, learned=governs))
+    advice = {}
+    for k in range(110):
+        time_s = k / 10
+        view = view_at(pose_at(min(8 * time_s, 17.0)), time_s)
+        cues = stream.step(view, detect(posts, view, time_s, rng, quiet))
+        advice[k] = cues.for_manoeuvre("straight").advice
+    assert advice[5] == "stop"
+    assert advice[60] == advice[85] == ("stop" if second else "unknown")
+    assert advice[105] == ("go" if second else "unknown")
+
+
 def test_no_light_gives_no_advice() -> None:
     ((_, cues),) = drive([], 0.1)
     assert [c.advice for c in cues.ego] == ["unknown"] * 4
