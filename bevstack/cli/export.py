@@ -159,15 +159,15 @@ def _check(args: argparse.Namespace) -> None:
     """Check that all that is needed is given, and no option in vain."""
     if args.format is None:
         raise ValueError(
-            "--format, --onnx or --verify must be given: results, a model to write, or a model to "
-            "compare; got none"
+            "--format, --onnx, --verify or --int8 must be given: results, a model to write, to "
+            "compare or to quantise; got none"
         )
     for option in ("results", "nuscenes", "version", "out"):
         if getattr(args, option) is None:
             raise ValueError(f"--{option} must be given with --format; got none")
-    for option in ("backend", "stream", "opset", "cameras", "config"):
+    for option in ("backend", "stream", "opset", "cameras", "config", "model", "split", "frames"):
         if getattr(args, option):
-            raise ValueError(f"--{option} must be given with --onnx or --verify; got --format")
+            raise ValueError(f"--{option} must be given with a model; got --format")
     for option, formats in (
         ("distro", ROS_FORMATS),
         ("autoware_version", ("autoware",)),

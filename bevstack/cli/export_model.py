@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bevstack.cli.errors import EXIT_USAGE
+from bevstack.cli.export_int8 import add_int8_arguments, check_int8, run_int8
 
 if TYPE_CHECKING:
     from bevstack.datasets.nuscenes import NuScenesDataset
@@ -60,11 +61,12 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     models.add_argument(
         "--config", metavar="NAME", help="refuse --weights of another configuration"
     )
+    add_int8_arguments(models)
 
 
 def wants_model(args: argparse.Namespace) -> bool:
     """Return True if a model is exported or verified, not results."""
-    return args.onnx is not None or args.verify is not None
+    return args.onnx is not None or args.verify is not None or args.int8 is not None
 
 
 def run_model(args: argparse.Namespace) -> int:
@@ -80,6 +82,10 @@ def run_model(args: argparse.Namespace) -> int:
     from bevstack.export.runtimes import ONNXRUNTIME, check_backend, require_exporter
 
     _check(args)
+    if args.int8 is not None:
+        check_int8(args)
+        require_exporter()
+        return run_int8(args)
     check_opset(OPSET if args.opset is None else args.opset, "--opset")
     check_backend(args.backend or ONNXRUNTIME)
     if args.onnx is not None:
@@ -89,9 +95,12 @@ def run_model(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    if args.onnx is not None and args.verify is not None:
-        raise ValueError("either --onnx or --verify must be given; got both")
-    name = "--onnx" if args.onnx is not None else "--verify"
+    given = [name for name in ("onnx", "verify", "int8") if getattr(args, name) is not None]
+    if len(given) > 1:
+        raise ValueError(
+            f"one of --onnx, --verify and --int8 must be given; got --{' and --'.join(given)}"
+        )
+    name = f"--{given[0]}"
     for option in RESULT_OPTIONS:
         if getattr(args, option) is not None:
             raise ValueError(
@@ -101,6 +110,11 @@ def _check(args: argparse.Namespace) -> None:
     for option in ("track", "hazards"):
         if getattr(args, option):
             raise ValueError(f"--{option} must be left out with {name}; got it")
+    if args.int8 is not None:
+        return
+    for option in ("model", "split", "frames"):
+        if getattr(args, option) is not None:
+            raise ValueError(f"--{option} must be given with --int8; got {name}")
     if args.weights is None:
         raise ValueError(f"--weights must be given with {name}; got none")
     if (args.nuscenes is None) != (args.version is None):

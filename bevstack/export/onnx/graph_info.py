@@ -13,6 +13,7 @@ from bevstack.models.layers.sizes import Bounds
 
 FORMAT = "bevstack-detector-1"
 PREFIX = "bevstack."  # of every key
+MODULE = PREFIX + "module"  # key of a node's metadata: dotted name of the module that it is of
 OPSET = 20  # GridSample with a mode "linear", which the runtimes know
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bevstack.export.onnx.formulations import decompositions
-from bevstack.export.onnx.graph_info import OPSET
+from bevstack.export.onnx.graph_info import MODULE, OPSET
 from bevstack.files import naming
 
 
@@ -66,12 +66,24 @@ def write_onnx(
     model.metadata_props.clear()
     model.metadata_props.update(metadata)
     for node in model.graph:
+        name = _module_path(node.metadata_props.get("namespace", ""))
         node.metadata_props.clear()  # stack traces with paths of this machine
+        node.metadata_props[MODULE] = name
         node.doc_string = None
     for value in model.graph.initializers.values():
         value.metadata_props.clear()
     with naming(path, always=True):
         onnx_ir.save(model, path)
+
+
+def _module_path(namespace: str) -> str:
+    """Return the dotted name of the module that a node is of, such as "model.backbone.levels.0".
+
+    Args:
+        namespace: the exporter's "name: class/name: class/.../operator: target".
+    """
+    names = [part.partition(":")[0].strip() for part in namespace.split("/")[:-1]]
+    return names[-1] if names else ""
 
 
 @contextmanager
