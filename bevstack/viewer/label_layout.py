@@ -45,8 +45,8 @@ def lay_out(
 ) -> list[Place | None]:
     """Return a place for each text, the first ones first; None where there is no room.
 
-    A text is inside the picture and over no other text. It is over no obstacle if one of its sides
-    has room.
+    A text is inside the picture and over no other text. Of the sides of its place with room for it,
+    it has that with fewest obstacles, which are none if it can be.
     """
     placed: list[Place | None] = []
     for (x, y), (width, height) in zip(anchors_px.tolist(), sizes_px, strict=True):
@@ -60,8 +60,8 @@ def lay_out(
             for p in places
             if _is_inside(p, frame_px) and not _overlaps(p, np.array(taken), 0.0).any()
         ]
-        clear = [p for p in free if not _overlaps(p, obstacles_px, _GAP_PX).any()]
-        placed.append(next(iter(clear or free), None))
+        covered = [_overlaps(p, obstacles_px, _GAP_PX).sum() for p in free]
+        placed.append(free[int(np.argmin(covered))] if free else None)
     return placed
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bevstack.render.colors import BACKGROUND, RGB, WHITE
+from bevstack.viewer.label_layout import anchors, box_obstacles, lay_out
 from bevstack.viewer.moment import Floats
 from bevstack.viewer.pinhole import Pinhole
 from bevstack.viewer.primitives import Drawing, Lines, Points, Solids
@@ -22,6 +24,7 @@ renderer.render_to_image()
 """
 _CHATTER = ("FEngine", "Using '", "Backend ", "Selected ", "Vulkan device driver")
 _PROBE_S = 120.0
+_LETTER_PX = (7.0, 18.0)  # of the window's texts: width of most letters, and height of a line
 # Text in the output of a failed probe -> Debian's packages that hold what is missing.
 _MISSING = (
     ("libusb", "libusb-1.0-0"),
@@ -131,14 +134,32 @@ def show_window(drawing: Drawing, title: str, pinhole: Pinhole) -> None:
         pinhole.size_px[1],
         widget.scene.bounding_box,
     )
-    for text in drawing.texts:
-        label = widget.add_3d_label(np.array(text.place_m), text.text)
+    for words, place_m in _window_texts(drawing, pinhole):
+        label = widget.add_3d_label(place_m, words)
         label.color = gui.Color(*_share(WHITE))
     try:
         while application.run_one_tick():  # its whole loop would not notice an interrupt
             pass
     finally:
         application.quit()
+
+
+def _window_texts(drawing: Drawing, pinhole: Pinhole) -> Iterator[tuple[str, Floats]]:
+    """Yield texts with the places of their upper left corners, apart from each other at first."""
+    places_m = np.array([text.place_m for text in drawing.texts], np.float64).reshape(-1, 3)
+    width, height = _LETTER_PX
+    found = lay_out(
+        anchors(places_m, pinhole),
+        [(width * len(text.text), height) for text in drawing.texts],
+        box_obstacles(drawing, pinhole),
+        pinhole.size_px,
+    )
+    depth = pinhole.to_camera(places_m)[:, 2:]
+    pose = pinhole.cam_from_ego
+    for text, place, depth_m in zip(drawing.texts, found, depth, strict=True):
+        if place is not None:
+            ray = np.linalg.inv(pinhole.intrinsics) @ (place.left, place.top, 1.0)
+            yield text.text, pose[:3, :3].T @ (depth_m * ray - pose[:3, 3])
 
 
 def _prepare(scene: Any) -> None:

@@ -42,7 +42,7 @@ def test_no_text_lies_over_another_one_and_all_are_inside_the_picture() -> None:
         ((295, 150, 314, 178), "bottom-left"),
         ((326, 150, 345, 178), "bottom-right"),
         ((200, 100, 440, 168), "center-left"),
-        ((200, 0, 440, 360), "bottom-center"),  # no side has room: over the box
+        ((200, 0, 440, 360), "bottom-center"),  # no side has room: over the box, where it is best
     ],
 )
 def test_a_text_evades_a_box_if_a_side_of_its_place_has_room(
@@ -50,6 +50,13 @@ def test_a_text_evades_a_box_if_a_side_of_its_place_has_room(
 ) -> None:
     (place,) = lay_out(np.array([[320.0, 180.0]]), [(60.0, 16.0)], np.array([box]), FRAME)
     assert place is not None and place.anchor == anchor
+
+
+def test_a_text_without_room_covers_as_few_boxes_as_it_can() -> None:
+    above = np.tile((200.0, 100.0, 440.0, 182.0), (3, 1))  # three boxes; one of them also below
+    obstacles = np.concatenate((above, [(200.0, 100.0, 440.0, 260.0)]))
+    (place,) = lay_out(np.array([[320.0, 190.0]]), [(60.0, 16.0)], obstacles, FRAME)
+    assert place is not None and place.anchor == "top-left"
 
 
 def test_a_place_behind_the_camera_has_no_text() -> None:
