@@ -1,10 +1,10 @@
 """Benchmark of the browser viewer: moments at the socket, opening of a scene, and 1,000 boxes.
 
-    bevstack make-world --out viewed --train-scenes 0 --val-scenes 1 --samples-per-scene 40 \
+    bevstack make-world --out drive --train-scenes 0 --val-scenes 1 --samples-per-scene 40 \
         --image-size 450 800
-    bevstack predict --weights tiny_cpu_t4 --nuscenes viewed --version v1.0-synth \
-        --split synth_val --out viewed.json
-    python -m benchmarks.run viewer --nuscenes viewed --version v1.0-synth --results viewed.json
+    bevstack predict --weights tiny_cpu_t4 --nuscenes drive --version v1.0-synth \
+        --split synth_val --out drive.json
+    python -m benchmarks.run viewer --nuscenes drive --version v1.0-synth --results drive.json
 
 Every time is a wall time; the CPU time beside it does not depend on what else the machine does.
 
@@ -69,8 +69,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         print(_line(f"{arguments.boxes} boxes, from frame to frame", "ms", boxes["frame_ms"]))
         print(_line("  the browser's CPU time of a frame", "ms", boxes["cpu_ms"]))
     return {
-        "command": "python -m benchmarks.run viewer --nuscenes viewed --version v1.0-synth "
-        "--results viewed.json",
+        "command": "python -m benchmarks.run viewer --nuscenes drive --version v1.0-synth "
+        "--results drive.json",
         "machine": {
             **machine(),
             "threads": torch.get_num_threads(),

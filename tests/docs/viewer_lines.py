@@ -15,5 +15,11 @@ VIEWER_LINES = {
     "bevstack view --listen": "tests/cli/test_view_listen.py",
     "bevstack view --listen --domain 7 --record node.rrd": "tests/viewer/test_rerun_file.py",
     "bevstack view --bag results.mcap drive.mcap": "tests/cli/test_view_listen.py",
+    f"python tools/picture_page.py page.png view{_RESULTS[2]} {_DATA}": (
+        "tests/viewer/browser/test_page_picture.py"
+    ),
+    "python -m benchmarks.run viewer --nuscenes drive --version v1.0-synth --results drive.json": (
+        "tests/benchmarks/test_viewer.py"
+    ),
     "rerun drive.rrd": "tests/viewer/test_rerun_file.py",
 }

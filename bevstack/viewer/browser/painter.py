@@ -17,7 +17,7 @@ from bevstack.viewer.moment import CameraView, Floats, Moment
 from bevstack.viewer.primitives import Drawing, Lines, Points, Solids
 
 ROOT = "/ego"
-TEXTURE_PX = 320  # width of the pictures on the frusta
+TEXTURE_PX = 200  # width of the pictures on the frusta
 _FRUSTUM_M = 0.6
 _FRUSTUM_COLOR = (128, 140, 156)
 _CUBE = np.array(
