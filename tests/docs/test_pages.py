@@ -31,6 +31,7 @@ from bevstack.runtime.commands import MANOEUVRES_FORMAT
 from bevstack.runtime.rig import read_rig
 from bevstack.synthetic import WorldSpec, make_world
 from tests.conftest import shared_dir
+from tests.docs.lights_lines import LIGHTS_LINES
 from tests.docs.pages import HISTORY, PAGES, Block, blocks_of
 from tests.docs.viewer_lines import VIEWER_LINES
 from tests.fuzz.documents import openlane_frames
@@ -43,32 +44,6 @@ RUNNABLE = [page for page in PAGES if not page.is_relative_to(HISTORY)]
 COPIED = ("benchmarks", "configs", "data", "docs", "tools", "visualize", "weights")
 LANGUAGES = {"sh", "python", "json", "console", ""}
 MARKS = {"", "slow", "elsewhere"}
-TRAIN_TRAFFIC = (
-    "bevstack train --config tiny_cpu_t4_traffic --nuscenes lights --version v1.0-synth "
-    "--split synth_train --held-out synth_val --weights tiny_cpu_t4.safetensors --out run --resume"
-)
-CALIBRATE_TRAFFIC = (
-    "python tools/calibrate_traffic.py --weights run/best.safetensors --nuscenes lights "
-    "--version v1.0-synth --split synth_val --out calibrated.safetensors"
-)
-TRAIN_PICTURES = (
-    "bevstack train --config traffic_lights_real --pictures "
-    "kr=traffic_lights/kr:yolo:lamp:day --pictures cinta=traffic_lights/cinta:yolo:housing "
-    "--fold 0/5 --weights world.safetensors --out real --resume"
-)
-PREDICT_PICTURES = (
-    "bevstack predict --images traffic_lights/kr --weights real/model.safetensors --out "
-    "real/kr.json"
-)
-SCORE_PICTURES = (
-    "bevstack evaluate --pictures kr=traffic_lights/kr:yolo:lamp:day --fold 0/5 --elements "
-    "real/kr.json --out real/scores_kr"
-)
-STUDY_PICTURES = (
-    "OMP_NUM_THREADS=1 python tools/study_real_lights.py --pictures "
-    "kr=traffic_lights/kr:yolo:lamp:day --pictures cinta=traffic_lights/cinta:yolo:housing "
-    "--world world.safetensors --boxes tiny_cpu_t4.safetensors --out study --steps 1000"
-)
 RUN_NODE = "bevstack node --weights tiny_cpu_t4 --dds --set use_sim_time=true"
 PLAY_BAG = "bevstack play-bag --bag drive.mcap"
 RUN_ROS1_NODE = "bevstack node --weights tiny_cpu_t4 --rospy --set use_sim_time=true"
@@ -77,14 +52,6 @@ FIND_ROSPY = (
     '"$(python -c \'import sysconfig; print(sysconfig.get_path("purelib"))\')/rospy.pth"'
 )
 INSTALL_ROSPY = "sudo apt install python3-rospy python3-rosbag python3-rosmaster"
-SHIPPED_PICTURES = {
-    "bevstack train --config traffic_lights_real --pictures "
-    "kr=traffic_lights/kr:yolo:lamp:day --pictures cinta=traffic_lights/cinta:yolo:housing "
-    "--fold 0/3 --weights tiny_cpu_t4_traffic.safetensors --out real training.num_steps=1500",
-    "bevstack predict --images traffic_lights/kr --weights traffic_lights_real --out kr.json",
-    "bevstack evaluate --pictures kr=traffic_lights/kr:yolo:lamp:day --fold 0/3 "
-    "--elements kr.json --out scores_kr",
-}
 HEALTH = (
     "python -m benchmarks.run health --first 91 --scenes 60 --pictures drives --json health.json"
 )
@@ -102,13 +69,7 @@ ELSEWHERE = {
     "rosmaster --core &": "tests/ros_peers/test_ros1.py",
     INSTALL_ROSPY: "tests/ros_peers/install.sh",
     FIND_ROSPY: "tests/ros_peers/install.sh",
-    TRAIN_TRAFFIC: "tests/tasks/test_traffic.py",
-    CALIBRATE_TRAFFIC: "tests/tasks/test_calibration.py",
-    TRAIN_PICTURES: "tests/cli/test_pictures.py",
-    PREDICT_PICTURES: "tests/cli/test_pictures.py",
-    SCORE_PICTURES: "tests/cli/test_pictures.py",
-    **dict.fromkeys(SHIPPED_PICTURES, "tests/cli/test_pictures.py"),
-    STUDY_PICTURES: "tests/test_programs.py",
+    **LIGHTS_LINES,
     "pip install torch 'setuptools>=77.0.3' ninja": "Makefile",
     "pip install --no-build-isolation '.[nuscenes]'": "tests/test_packaging.py",
     **VIEWER_LINES,
