@@ -40,8 +40,8 @@ class QuantiseOptions:
     """Choices of a quantisation."""
 
     # A group that alone moves boxes by more than this share, as ``box_drift`` defines it, stays
-    # float32. Of tiny_cpu_t4 the largest is 0.14, and with all groups quantised NDS falls by 0.01.
-    most_drift_of_group: float = 0.2
+    # float32. Chosen on synth_val: with tiny_cpu_t4 only the decoder's head exceeds it, by 0.01.
+    most_drift_of_group: float = 0.13
     # A file that moves boxes by more than this share is refused: its calibration failed.
     most_drift: float = 0.5
     least_score: float = 0.1  # boxes with a lower score do not count
