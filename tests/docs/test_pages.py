@@ -70,6 +70,8 @@ ELSEWHERE = {
     INSTALL_ROSPY: "tests/ros_peers/install.sh",
     FIND_ROSPY: "tests/ros_peers/install.sh",
     **LIGHTS_LINES,
+    "bevstack benchmark --json speed.json": "tests/experiments/benchmark/test_benchmark.py",
+    "bevstack benchmark --markdown speed.json": "tests/experiments/benchmark/test_benchmark.py",
     "pip install torch 'setuptools>=77.0.3' ninja": "Makefile",
     "pip install --no-build-isolation '.[nuscenes]'": "tests/test_packaging.py",
     **VIEWER_LINES,

@@ -1,0 +1,34 @@
+"""The pages' figures of speed are those of the benchmark's file."""
+
+from __future__ import annotations
+
+import re
+
+from bevstack.experiments.benchmark.report import markdown_lines, read_benchmark
+from tests.sources import ROOT
+
+RESULT = ROOT / "benchmarks" / "results" / "benchmark_cpu.json"
+BEGIN, END = "<!-- bevstack benchmark -->\n", "<!-- end -->\n"
+FLAGSHIP = "bevformerv2_internimage_xl_t1"
+
+
+def processor_s(name: str, precision: str) -> float:
+    for row in read_benchmark(RESULT)["rows"]:
+        case = row["case"]
+        if (case["name"], case["precision"], case["threads"]) == (name, precision, 1):
+            return float(row["figures"]["processor_ms"]) / 1e3
+    raise AssertionError(f"{name} in {precision} must be in {RESULT}")
+
+
+def test_the_page_of_performance_holds_the_table_of_the_file() -> None:
+    text = (ROOT / "docs" / "performance.md").read_text("utf-8")
+    section = text.partition(BEGIN)[2].partition(END)[0]
+    assert section.splitlines() == markdown_lines(read_benchmark(RESULT))
+
+
+def test_the_readme_holds_the_flagships_processor_time() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    found = re.search(r"\| flagship .*? \| (\d+) s of processor time, (\d+) s in bfloat16", text)
+    assert found is not None
+    wanted = [round(processor_s(FLAGSHIP, precision)) for precision in ("float32", "bfloat16")]
+    assert [int(number) for number in found.groups()] == wanted
