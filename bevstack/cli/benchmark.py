@@ -1,7 +1,7 @@
 """Measure the speed and memory of bevstack on this machine.
 
   bevstack benchmark --quick                  # about a minute
-  bevstack benchmark --json speed.json        # half an hour on two cores; continues if interrupted
+  bevstack benchmark --json speed.json        # a quarter of an hour; continues if interrupted
   bevstack benchmark --model tiny.onnx        # also exported files, in every installed runtime
 
 Operators run as our kernel and as GridSample in torch, the form of the published code without
@@ -80,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         FileNotFoundError: a model file does not exist.
+        ModuleNotFoundError: no runtime of exported models is installed.
         OSError: the JSON file cannot be written.
         ValueError: an unknown name or precision, or a JSON file of another machine or kind.
     """
@@ -93,7 +94,6 @@ def run(args: argparse.Namespace) -> int:
         run_cases,
         table_lines,
     )
-    from bevstack.export.runtimes import installed_backends
     from bevstack.runtime.devices import choose_device
     from bevstack.runtime.precision import AUTO, FLOAT32, choose_precision
     from bevstack.training.progress_bar import make_console
@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
         precisions=precisions,
         threads=threads,
         exported=args.model,
-        backends=installed_backends(),
+        backends=_backends(args),
     )
     known = sorted({case.name for case in cases})
     for name in args.name or ():
@@ -142,6 +142,16 @@ def run(args: argparse.Namespace) -> int:
     for line in part_lines(rows):
         console.print(line, markup=False, highlight=False)
     return int(any("failure" in row for row in rows))
+
+
+def _backends(args: argparse.Namespace) -> list[str]:
+    """Return the installed runtimes; with a model, there must be one."""
+    from bevstack.export.runtimes import ONNXRUNTIME, check_backend, installed_backends
+
+    found = installed_backends()
+    if args.model and not found:
+        check_backend(ONNXRUNTIME)  # names what to install
+    return found
 
 
 def _check(args: argparse.Namespace, threads: list[int]) -> None:

@@ -227,3 +227,12 @@ def test_the_verb_prints_a_table_and_markdown(
     assert "processor" in table
     assert main(["benchmark", "--markdown", str(path)]) == 0
     assert "| dcnv3_t_stage1, grid_sample | float32 | 1 |" in capsys.readouterr().out
+
+
+def test_a_model_without_a_runtime_is_not_left_out_silently(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bevstack.export.runtimes.find_spec", lambda name: None)
+    (tmp_path / "m.onnx").touch()
+    assert main(["benchmark", "--quick", "--model", str(tmp_path / "m.onnx")]) == 2
+    assert "pip install 'bevstack[export]'" in capsys.readouterr().err
