@@ -23,7 +23,7 @@ import numpy as np
 from bevstack.export.onnx.arrays import Arrays, detections_from_arrays
 from bevstack.export.onnx.graph_info import MODULE
 from bevstack.export.runtimes import Session, open_session
-from bevstack.files import write_text_atomically
+from bevstack.files import write_atomically, write_text_atomically
 from bevstack.types import Detections
 
 QUANTISE_FORMAT = "bevstack-int8-1"
@@ -137,7 +137,7 @@ def quantise(
                 f"boxes must move by at most {limits.most_drift} in INT8; got {report.drift:.3f}: "
                 f"see {written}, and calibrate with frames of your own rig"
             )
-        target.write_bytes(trial.read_bytes())
+        write_atomically(target, trial.read_bytes())
     return report
 
 
