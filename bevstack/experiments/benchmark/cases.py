@@ -64,7 +64,7 @@ def standard_cases(
     """Return the cases of a run.
 
     Args:
-        quick: leave out the large models: about a minute instead of half an hour.
+        quick: leave out the large models: about a minute instead of a quarter of an hour.
         precisions: of backbones and detectors. Operators and exported files run in float32.
         threads: numbers of threads.
         exported: files of ``bevstack export --onnx``.
