@@ -65,8 +65,11 @@ def config_of(flags: Mapping[str, Any]) -> InternImageConfig:
     return InternImageConfig(**ours)
 
 
-def rule_weight(salt: str, key: str, shape: Iterable[int]) -> Tensor:
-    """Return the pseudo-random weight of a released name, by the rule beside the cases."""
+def rule_weight(salt: str, key: str, shape: Iterable[int], *, gain: float = 1.0) -> Tensor:
+    """Return the pseudo-random weight of a released name, by the rule beside the cases.
+
+    ``gain`` multiplies it before it is rounded to float32.
+    """
     shape = tuple(shape)
     random = np.random.RandomState(zlib.crc32(f"{salt}:{key}".encode()))
     v = np.asarray(random.standard_normal(shape))
@@ -86,7 +89,7 @@ def rule_weight(salt: str, key: str, shape: Iterable[int]) -> Tensor:
         v = 0.1 * v
     else:
         v = v / np.sqrt(np.prod(shape[1:]))
-    return torch.from_numpy(np.asarray(v, dtype=np.float32))
+    return torch.from_numpy(np.asarray(gain * v, dtype=np.float32))
 
 
 def rule_input(case: Mapping[str, Any]) -> Tensor:
