@@ -4,6 +4,7 @@ r"""Run the inference node: images, calibrations and motion in, boxes, tracks an
   bevstack node --weights W --params node.yaml --bag drive.mcap --rate 0.5 --out results.mcap
   bevstack node --weights W --dds
   bevstack node --weights W --rospy
+  bevstack node --model M --backend openvino --bag drive.mcap --sync --out results.mcap
 
 --dds runs the node on the topics of ROS 2 until it is interrupted, with Cyclone DDS and without an
 installation of ROS; `bevstack play-bag` plays a bag for it. --rospy does the same on the topics of
@@ -11,7 +12,8 @@ ROS 1, with rospy; `rosbag play --clock` plays a bag. --bag replays a bag of ROS
 through the node, with the bag's own time, at the pace of its recording times --rate: as on a
 vehicle, the newest images win. With --sync every message is processed in order, at any speed, and
 the same bag gives the same bytes. The file of parameters is one of ROS 2; --set changes single
-ones. docs/node.md lists parameters, topics and diagnostics.
+ones. --model runs a file of `bevstack export --onnx` in place of weights; with --stream it has a
+history. docs/node.md lists parameters, topics and diagnostics.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bevstack.cli.dds_options import add_dds, ended_by_interrupt
+from bevstack.cli.exported_options import add_model, check_model, open_model
 from bevstack.cli.make_bag import ROS1_DISTROS, ROS2_DISTROS, default_distro
 from bevstack.cli.options import add_device, add_no_verify, add_precision
 
@@ -30,10 +33,10 @@ if TYPE_CHECKING:
     from bevstack.export.messages.bag import Publication
     from bevstack.export.messages.status import Status
     from bevstack.export.messages.store import MessageStore
-    from bevstack.runtime.detector import Detector
     from bevstack.runtime.node.core import NodeCore
     from bevstack.runtime.node.parameters import Parameters
     from bevstack.runtime.ros.transport import Transport
+    from bevstack.runtime.stream_protocol import FrameDetector
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,10 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
         type=Path,
-        required=True,
         metavar="FILE",
         help="weights file, or name of packaged weights",
     )
+    add_model(parser)
     add_no_verify(parser)
     add_device(parser)
     add_precision(parser)
@@ -91,8 +94,8 @@ def run(args: argparse.Namespace) -> int:
     """Run the node and print its numbers and the last diagnostics.
 
     Raises:
-        FileNotFoundError: the weights, the parameters or the bag do not exist.
-        ModuleNotFoundError: the extra ``ros`` is not installed, or rospy.
+        FileNotFoundError: the weights, the model, the parameters or the bag do not exist.
+        ModuleNotFoundError: the extra ``ros`` is not installed, or rospy, or the model's backend.
         ValueError: a parameter is wrong, the bag is damaged or has other topics.
         OSError: the results cannot be written.
     """
@@ -103,6 +106,8 @@ def run(args: argparse.Namespace) -> int:
             "one of --bag FILE, --dds and --rospy must be given; got "
             f"{' and '.join(chosen) or 'none'}"
         )
+    if not check_model(args, left_out=("weights",)) and args.weights is None:
+        raise ValueError("--weights or --model must be given; got neither")
     return _replay(args) if args.bag is not None else _run_live(args, chosen[0])
 
 
@@ -125,7 +130,7 @@ def _replay(args: argparse.Namespace) -> int:
     with BagReader(args.bag, store) as bag, ended_by_interrupt() as ended:
         detector = _load_detector(args)
         times = not args.sync  # else the same bag gives the same bytes
-        parts = make_node(detector, parameters, store, model=str(args.weights), times=times)
+        parts = make_node(detector, parameters, store, model=_name(args), times=times)
         if args.sync:
             published = BagReplay(parts, bag).publications()
         else:
@@ -141,7 +146,13 @@ def _replay(args: argparse.Namespace) -> int:
     return 0
 
 
-def _load_detector(args: argparse.Namespace) -> Detector:
+def _name(args: argparse.Namespace) -> str:
+    return str(args.weights if args.model is None else args.model)
+
+
+def _load_detector(args: argparse.Namespace) -> FrameDetector:
+    if args.model is not None:
+        return open_model(args)
     from bevstack.runtime.devices import choose_device
     from bevstack.runtime.loading import load
 
@@ -173,7 +184,7 @@ def _run_live(args: argparse.Namespace, option: str) -> int:
     detector = _load_detector(args)
     open_topics = _open_dds if args.dds else _open_rospy
     transport, place = open_topics(args, store, parameters)
-    parts = make_node(detector, parameters, store, model=str(args.weights), times=True)
+    parts = make_node(detector, parameters, store, model=_name(args), times=True)
     node = ManagedNode(parts, transport)
     with ended_by_interrupt() as ended:
         node.start()

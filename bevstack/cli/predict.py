@@ -24,6 +24,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bevstack.cli.exported_options import add_model, check_model, open_model
 from bevstack.cli.options import (
     add_allow_outside,
     add_config,
@@ -67,12 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--weights", type=Path, metavar="FILE", help="weights file, or name of packaged weights"
     )
-    model.add_argument(
-        "--model", type=Path, metavar="FILE", help="file of `bevstack export --onnx`, not --weights"
-    )
-    model.add_argument(
-        "--backend", metavar="NAME", help="runtime of --model (default: onnxruntime)"
-    )
+    add_model(model)
     add_no_verify(model)
     add_device(model)
     add_precision(model)
@@ -142,11 +138,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_input(args: argparse.Namespace) -> None:
-    if args.model is not None:
-        _check_model(args)
-    elif args.backend not in (None, "torch"):
-        raise ValueError(f"--model must be given with --backend {args.backend}; got none")
-    elif args.config is None and args.weights is None:
+    is_exported = check_model(args, left_out=("weights", "config", "mirror", "overrides"))
+    if not is_exported and args.config is None and args.weights is None:
         raise ValueError("--config, --weights or --model must be given; got none")
     check_traffic(args)
     if is_pictures(args):
@@ -171,30 +164,8 @@ def _check_input(args: argparse.Namespace) -> None:
     check_tracks(args)
 
 
-def _check_model(args: argparse.Namespace) -> None:
-    """Check the options that an exported model does not take."""
-    from bevstack.export.runtimes import ONNXRUNTIME, check_backend
-
-    check_backend(args.backend or ONNXRUNTIME)
-    for option in ("weights", "config", "mirror", "overrides"):
-        if getattr(args, option):
-            raise ValueError(
-                f"--{option} must be left out with --model, an exported model; got both"
-            )
-    if args.precision != "float32" or args.device not in ("auto", "cpu"):
-        raise ValueError(
-            "--model must run in float32 on the CPU; got "
-            f"--precision {args.precision}, --device {args.device}"
-        )
-
-
 def _make_detector(args: argparse.Namespace, console: Console) -> FrameDetector:
-    if args.model is None:
-        return _make_own(args, console)
-    from bevstack.export.runtimes import ONNXRUNTIME, open_session
-    from bevstack.runtime.exported import ExportedDetector
-
-    return ExportedDetector(open_session(args.model, args.backend or ONNXRUNTIME))
+    return _make_own(args, console) if args.model is None else open_model(args)
 
 
 def _make_own(args: argparse.Namespace, console: Console) -> Detector:

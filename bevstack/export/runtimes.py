@@ -115,7 +115,10 @@ class OnnxRuntimeSession:
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Return the outputs by name."""
         feed = {name: np.ascontiguousarray(inputs[name]) for name in self.shapes}
-        arrays = self._session.run(self._outputs, feed)
+        try:
+            arrays = self._session.run(self._outputs, feed)
+        except Exception as error:  # its exceptions share no other class
+            raise RuntimeError(f"{self.backend} failed: {first_line(error)}") from error
         return dict(zip(self._outputs, arrays, strict=True))
 
 

@@ -82,6 +82,11 @@ class ExportedDetector:
         return torch.device("cpu")
 
     @property
+    def max_cameras(self) -> int:
+        """Return the largest number of cameras of a frame."""
+        return self.session.info.cameras
+
+    @property
     def mode(self) -> str:
         """Return the inference mode: the backend and the kind of model."""
         return repr(self)

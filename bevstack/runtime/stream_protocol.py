@@ -189,6 +189,16 @@ class SectorDetector(Protocol):
         ...
 
 
+@runtime_checkable
+class CameraLimitedDetector(Protocol):
+    """Detector that takes no more than a certain number of cameras."""
+
+    @property
+    def max_cameras(self) -> int:
+        """Return the largest number of cameras of a frame."""
+        ...
+
+
 def sector_trust(detector: FrameDetector, frame: Frame) -> SectorTrust | None:
     """Return the trust in the sectors of a frame that a detector predicts without a stream.
 

@@ -10,7 +10,7 @@ from bevstack.runtime.ros.publishing import DIAGNOSTICS_TOPIC, ResultPublisher
 from bevstack.runtime.ros.quality import check_topics_of
 from bevstack.runtime.ros.replay import NodeParts
 from bevstack.runtime.ros.subscriptions import subscriptions
-from bevstack.runtime.stream_protocol import FrameDetector
+from bevstack.runtime.stream_protocol import CameraLimitedDetector, FrameDetector
 from bevstack.vocabulary import DETECTION_CLASSES
 
 
@@ -28,11 +28,12 @@ def make_node(
         detector: the detector; with cues if its weights have the task "traffic".
         parameters: all settings; read-only ones are fixed from here on.
         store: types of the published messages.
-        model: name of the weights in diagnostics.
+        model: name of the weights or of the exported model in diagnostics.
         times: publish times of processing.
 
     Raises:
-        ValueError: the model uses future frames or other classes, or parameters do not fit.
+        ValueError: the model uses future frames or other classes, or takes fewer cameras, or
+            parameters do not fit.
     """
     unknown = sorted(set(detector.class_names) - set(DETECTION_CLASSES))
     if unknown:
@@ -41,6 +42,12 @@ def make_node(
             f"can name; got {', '.join(unknown)}"
         )
     parameters.configured()
+    count = len(parameters.cameras)
+    if isinstance(detector, CameraLimitedDetector) and count > detector.max_cameras:
+        raise ValueError(
+            f"parameter cameras must name at most {detector.max_cameras} cameras, as the exported "
+            f"model takes; got {count}: export it with --cameras {count}"
+        )
     core = NodeCore(detector, parameters)
     publisher = ResultPublisher(store, parameters, class_names=detector.class_names, times=times)
     _check_qualities(parameters, publisher)
