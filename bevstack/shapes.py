@@ -43,7 +43,8 @@ def expect_shape(
     rank_fits = len(shape) >= len(expected) if expected is not axes else len(shape) == len(expected)
     fits = rank_fits
     for axis, size in zip(expected, trailing, strict=False) if rank_fits else ():
-        expected_size = axis if isinstance(axis, int) else bound.setdefault(axis, size)
+        # A traced size is no int, but no name either.
+        expected_size = bound.setdefault(axis, size) if isinstance(axis, str) else axis
         fits = fits and size == expected_size
     if not fits:
         raise ValueError(f"{name} must have shape {_describe(axes, sizes or {})}; got {shape}")

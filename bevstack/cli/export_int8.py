@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+CLASSIFIER_OPTIONS = ("classifier", "size", "batch")
 CALIBRATION_FRAMES = 20
 CHECKED_FRAMES = 6
 CHECKED_SHARE = 4  # every fourth scene is for the check alone
@@ -37,7 +38,16 @@ def check_int8(args: argparse.Namespace) -> None:
     for option in ("model", "nuscenes", "version", "split"):
         if getattr(args, option) is None:
             raise ValueError(f"--{option} must be given with --int8; got none")
-    for option in ("weights", "stream", "opset", "cameras", "config"):
+    for option in (
+        "weights",
+        "stream",
+        "opset",
+        "cameras",
+        "config",
+        "classifier",
+        "size",
+        "batch",
+    ):
         if getattr(args, option):
             raise ValueError(f"--{option} must be given with --onnx; got --int8")
     if args.int8 == args.model:

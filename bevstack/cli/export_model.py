@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bevstack.cli.errors import EXIT_USAGE
+from bevstack.cli.export_classifier import (
+    add_classifier_arguments,
+    export_classifier_file,
+    verify_classifier_file,
+)
 from bevstack.cli.export_int8 import add_int8_arguments, check_int8, run_int8
+from bevstack.cli.export_scene import NUM_FRAMES, scene_dataset
 
 if TYPE_CHECKING:
     from bevstack.datasets.nuscenes import NuScenesDataset
     from bevstack.export.onnx.check import Case, CheckReport
     from bevstack.runtime.detector import Detector
 
-SEED = 24  # of the scene that models are compared on without --nuscenes, as in the demo
-NUM_FRAMES = 3
 # Of the results' formats, which a model does not take.
 RESULT_OPTIONS = (
     "format",
@@ -37,7 +38,10 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments for models."""
     models = parser.add_argument_group("models (needs bevstack[export])")
     models.add_argument(
-        "--onnx", type=Path, metavar="FILE", help="write the detector of --weights and check it"
+        "--onnx",
+        type=Path,
+        metavar="FILE",
+        help="write the detector of --weights, or a --classifier, and check it",
     )
     models.add_argument(
         "--verify", type=Path, metavar="FILE", help="compare an exported model with --weights"
@@ -61,6 +65,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     models.add_argument(
         "--config", metavar="NAME", help="refuse --weights of another configuration"
     )
+    add_classifier_arguments(models)
     add_int8_arguments(models)
 
 
@@ -90,7 +95,7 @@ def run_model(args: argparse.Namespace) -> int:
     check_backend(args.backend or ONNXRUNTIME)
     if args.onnx is not None:
         require_exporter()
-        return _export(args)
+        return _export(args) if args.classifier is None else export_classifier_file(args)
     return _verify(args)
 
 
@@ -115,19 +120,32 @@ def _check(args: argparse.Namespace) -> None:
     for option in ("model", "split", "frames"):
         if getattr(args, option) is not None:
             raise ValueError(f"--{option} must be given with --int8; got {name}")
-    if args.weights is None:
+    if args.weights is None and (args.verify is not None or args.classifier is None):
         raise ValueError(f"--weights must be given with {name}; got none")
     if (args.nuscenes is None) != (args.version is None):
         raise ValueError("--nuscenes and --version must be given together; got one")
     if args.verify is not None:
-        for option in ("stream", "opset", "cameras"):
+        for option in ("stream", "opset", "cameras", "classifier", "size", "batch"):
             if getattr(args, option):
                 raise ValueError(f"--{option} must be given with --onnx; got --verify")
-    elif args.backend is not None:
+        return
+    _check_kind(args)
+    if args.backend is not None:
         raise ValueError(
             "--backend must be given with --verify; got --onnx, which is checked in all that are "
             "installed"
         )
+
+
+def _check_kind(args: argparse.Namespace) -> None:
+    """Check the options that only detectors or only classifiers take."""
+    if args.batch is not None and args.batch < 1:
+        raise ValueError(f"--batch must be at least 1; got {args.batch}")
+    if args.classifier is None and args.size is not None:
+        raise ValueError("--size must be given with --classifier; got none")
+    for option in ("stream", "cameras", "config"):
+        if args.classifier is not None and getattr(args, option):
+            raise ValueError(f"--{option} must be left out with --classifier; got both")
 
 
 def _export(args: argparse.Namespace) -> int:
@@ -135,16 +153,18 @@ def _export(args: argparse.Namespace) -> int:
     from bevstack.runtime.predict import check_writable
 
     detector = _load(args)
-    options = ExportOptions(stream=args.stream, cameras=args.cameras or 6)
+    options = ExportOptions(
+        stream=args.stream, cameras=args.cameras or 6, batch=1 if args.batch is None else args.batch
+    )
     check_exportable(detector.config, options)
     check_writable(args.onnx)
-    with _dataset(args, detector) as dataset:
+    with scene_dataset(args, detector.config) as dataset:
         reports = export_detector(
             args.onnx,
             detector.model,
             detector.config,
             weights=detector.fingerprint(),
-            cases=_cases(detector, dataset),
+            cases=_cases(detector, dataset, options.batch),
             options=options,
         )
     size = args.onnx.stat().st_size / 1e6
@@ -153,19 +173,23 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
+    from bevstack.export.onnx.classifier_info import is_classifier
     from bevstack.export.onnx.detector import reference_session, verify
-    from bevstack.export.runtimes import ONNXRUNTIME, open_session
+    from bevstack.export.runtimes import ONNXRUNTIME, FileSession, open_file
 
+    file = open_file(args.verify, args.backend or ONNXRUNTIME)
+    if is_classifier(file.metadata):
+        return verify_classifier_file(args, file)
     detector = _load(args)
-    session = open_session(args.verify, args.backend or ONNXRUNTIME)
+    session = FileSession(file, args.verify)
     if session.info.weights != detector.fingerprint():
         raise ValueError(
             f"--weights must be those that {args.verify} was exported from, digest "
             f"{session.info.weights[:12]}; got {args.weights}, digest "
             f"{detector.fingerprint()[:12]}"
         )
-    with _dataset(args, detector) as dataset:
-        cases = _cases(detector, dataset)
+    with scene_dataset(args, detector.config) as dataset:
+        cases = _cases(detector, dataset, session.info.batch)
         reference = reference_session(detector.model, session.info, cases[0].batch)
         reports = verify([session], reference, cases, args.verify)
     return _print(reports, args.verify)
@@ -179,46 +203,26 @@ def _load(args: argparse.Namespace) -> Detector:
     return load(args.weights, expected=expected, calibrated=False)
 
 
-@contextmanager
-def _dataset(args: argparse.Namespace, detector: Detector) -> Iterator[NuScenesDataset]:
-    """Open the data set of --nuscenes, or make a scene in a temporary folder."""
-    from bevstack.datasets.nuscenes import NuScenesDataset
-    from bevstack.synthetic import WorldSpec, make_world
-    from bevstack.tables.reader import Tables
+def _cases(detector: Detector, dataset: NuScenesDataset, batch: int) -> list[Case]:
+    """Return three frames of the first scene, a lost camera and a far rig.
 
-    if args.nuscenes is not None:
-        yield NuScenesDataset(
-            Tables(args.nuscenes, args.version, allow_outside=args.allow_outside),
-            bev_frame=detector.config.grid.frame,
-            class_names=detector.class_names,
-        )
-        return
-    spec = WorldSpec(
-        seed=SEED, train_scenes=0, val_scenes=0, test_scenes=1, samples_per_scene=NUM_FRAMES
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        make_world(Path(folder) / "world", spec)
-        yield NuScenesDataset(
-            Path(folder) / "world",
-            spec.version,
-            bev_frame=detector.config.grid.frame,
-            class_names=detector.class_names,
-        )
-
-
-def _cases(detector: Detector, dataset: NuScenesDataset) -> list[Case]:
-    """Return three frames of the first scene, a lost camera and a far rig."""
+    Further samples of a batch are one frame ahead each, and start again after the last.
+    """
     from bevstack.datasets.collate import stack_clips
     from bevstack.export.onnx.check import Case, far_rig, without_camera
 
     scene, indices = next(iter(dataset.scene_indices().items()))
-    batches = [
-        stack_clips([detector.prepare(dataset.frame(index, images_for=detector.config))])
+    prepared = [
+        detector.prepare(dataset.frame(index, images_for=detector.config))
         for index in indices[:NUM_FRAMES]
     ]
+    batches = [
+        stack_clips([prepared[(number + row) % len(prepared)] for row in range(batch)])
+        for number in range(len(prepared))
+    ]
     cases = [
-        Case(f"{scene}, frame {number}", batch, restart=number == 0)
-        for number, batch in enumerate(batches)
+        Case(f"{scene}, frame {number}", made, restart=number == 0)
+        for number, made in enumerate(batches)
     ]
     return [
         *cases,

@@ -1,4 +1,4 @@
-"""Runtimes of exported detectors behind one interface: arrays by name in, arrays by name out."""
+"""Runtimes of exported models behind one interface: arrays by name in, arrays by name out."""
 
 from __future__ import annotations
 
@@ -73,8 +73,31 @@ class TorchSession:
         return dict(zip(self.graph.output_names, arrays, strict=True))
 
 
-class OnnxRuntimeSession:
-    """Detector in an ONNX file that runs in ONNX Runtime on the CPU.
+class LoadedFile(Protocol):
+    """Model in an ONNX file that a backend has loaded."""
+
+    @property
+    def backend(self) -> str:
+        """Return the name and version of the backend."""
+        ...
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """Return the texts by key that the file carries."""
+        ...
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Return the shapes of the inputs by name, in order; -1 is an axis of any size."""
+        ...
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Return the outputs by name."""
+        ...
+
+
+class OnnxRuntimeFile:
+    """ONNX file that runs in ONNX Runtime on the CPU.
 
     Args:
         path: the file.
@@ -83,7 +106,7 @@ class OnnxRuntimeSession:
     Raises:
         FileNotFoundError: there is no such file.
         ModuleNotFoundError: ONNX Runtime is not installed.
-        ValueError: ONNX Runtime cannot load the file, or it is no exported detector.
+        ValueError: ONNX Runtime cannot load the file.
     """
 
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
@@ -104,22 +127,47 @@ class OnnxRuntimeSession:
                 f"{first_line(error)}: export it again, or install a newer onnxruntime"
             ) from error
         self.backend = f"{ONNXRUNTIME} {onnxruntime.__version__}"
-        metadata = self._session.get_modelmeta().custom_metadata_map
-        self.info = read_graph_info(metadata, str(path))
-        check_opset(self.info.opset, str(path))
+        self.metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
         self.shapes: Mapping[str, tuple[int, ...]] = {
-            value.name: tuple(value.shape) for value in self._session.get_inputs()
+            value.name: tuple(side if isinstance(side, int) else -1 for side in value.shape)
+            for value in self._session.get_inputs()
         }
         self._outputs = [value.name for value in self._session.get_outputs()]
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Return the outputs by name."""
+        """Return the outputs by name.
+
+        Raises:
+            RuntimeError: ONNX Runtime fails, for example for want of memory.
+        """
         feed = {name: np.ascontiguousarray(inputs[name]) for name in self.shapes}
         try:
             arrays = self._session.run(self._outputs, feed)
         except Exception as error:  # its exceptions share no other class
             raise RuntimeError(f"{self.backend} failed: {first_line(error)}") from error
         return dict(zip(self._outputs, arrays, strict=True))
+
+
+class FileSession:
+    """Detector in a loaded file.
+
+    Args:
+        file: the file.
+        path: its name in messages.
+
+    Raises:
+        ValueError: the file is no exported detector.
+    """
+
+    def __init__(self, file: LoadedFile, path: Path) -> None:
+        self._file = file
+        self.info = read_graph_info(file.metadata, str(path))
+        check_opset(self.info.opset, str(path))
+        self.backend, self.shapes = file.backend, file.shapes
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Return the outputs by name."""
+        return self._file.run(inputs)
 
 
 def open_session(path: Path, backend: str = ONNXRUNTIME, *, threads: int | None = None) -> Session:
@@ -130,12 +178,23 @@ def open_session(path: Path, backend: str = ONNXRUNTIME, *, threads: int | None 
         ModuleNotFoundError: the backend is not installed.
         ValueError: the backend runs no exported files, or the file does not fit.
     """
+    return FileSession(open_file(path, backend, threads=threads), path)
+
+
+def open_file(path: Path, backend: str = ONNXRUNTIME, *, threads: int | None = None) -> LoadedFile:
+    """Load an exported model of any kind in a backend.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ModuleNotFoundError: the backend is not installed.
+        ValueError: the backend runs no exported files, or cannot load this one.
+    """
     check_backend(backend)
     if backend == OPENVINO:
-        from bevstack.export.openvino_session import OpenVinoSession
+        from bevstack.export.openvino_file import OpenVinoFile
 
-        return OpenVinoSession(path, threads=threads)
-    return OnnxRuntimeSession(path, threads=threads)
+        return OpenVinoFile(path, threads=threads)
+    return OnnxRuntimeFile(path, threads=threads)
 
 
 def check_backend(backend: str) -> None:

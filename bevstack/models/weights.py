@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import logging
 import os
 import re
@@ -99,6 +100,16 @@ def read_weights_file(path: str | Path, *, verify: bool = True) -> WeightsFile:
         )
     _LOG.info("read %s: %d tensors", path, len(tensors))
     return WeightsFile(path, tensors, metadata)
+
+
+def tensors_digest(tensors: Mapping[str, Tensor], text: str = "") -> str:
+    """Return a digest of tensors, their names and a text, such as the configuration."""
+    digest = hashlib.sha256(text.encode())
+    for name, value in sorted(tensors.items()):
+        digest.update(name.encode())
+        content = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(content.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def check_finite(name: str, tensor: Tensor, where: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -17,6 +16,7 @@ from bevstack.models.bevformer import BEVFormerOutput, BEVFormerV2
 from bevstack.models.build import DETECTION3D, build_model, build_with_weights
 from bevstack.models.detection3d.box_code import DecoderOutput, detections_from
 from bevstack.models.skeleton import skeleton
+from bevstack.models.weights import tensors_digest
 from bevstack.runtime.bounded import BoundedModel
 from bevstack.runtime.precision import FLOAT32, cast_weights, choose_precision, computing_in
 from bevstack.runtime.stream_protocol import NO_HEALTH, Stream
@@ -97,12 +97,7 @@ class Detector:
 
     def fingerprint(self) -> str:
         """Return a digest of the weights and the configuration."""
-        digest = hashlib.sha256(config_to_json(self.config).encode())
-        for name, value in sorted(self.model.state_dict().items()):
-            digest.update(name.encode())
-            content = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-            digest.update(content.numpy().tobytes())
-        return digest.hexdigest()
+        return tensors_digest(self.model.state_dict(), config_to_json(self.config))
 
     def predict(self, frame: Frame) -> Detections:
         """Detect objects in one frame; boxes come best first.

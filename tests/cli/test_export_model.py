@@ -10,6 +10,7 @@ from bevstack.cli.main import main
 
 EXPORT = ["export", "--onnx", "m.onnx", "--weights", "tiny_cpu_t4"]
 VERIFY = ["export", "--verify", "m.onnx", "--weights", "tiny_cpu_t4"]
+CLASSIFIER = ["export", "--onnx", "m.onnx", "--classifier", "internimage_t"]
 INT8 = ["export", "--int8", "8.onnx", "--model", "m.onnx", "--nuscenes", "root", "--version", "v"]
 PREDICT = ["predict", "--model", "m.onnx", "--rig", "rig.json", "--images", ".", "--out", "r.json"]
 
@@ -38,6 +39,14 @@ PREDICT = ["predict", "--model", "m.onnx", "--rig", "rig.json", "--images", ".",
         ([*INT8, "--split", "s", "--frames", "0"], "--frames must be at least 1; got 0"),
         ([*INT8], "--split must be given with --int8; got none"),
         ([*INT8, "--split", "s"], "no model file m.onnx: check the path"),
+        ([*EXPORT, "--batch", "0"], "--batch must be at least 1; got 0"),
+        ([*EXPORT, "--size", "64", "64"], "--size must be given with --classifier; got none"),
+        ([*CLASSIFIER, "--stream"], "--stream must be left out with --classifier; got both"),
+        ([*CLASSIFIER[:-1], "resnet"], "--classifier must be one of internimage_t, "),
+        ([*CLASSIFIER, "--size", "0", "8"], "--size must be two positive numbers of pixels"),
+        ([*CLASSIFIER, "--weights", "none.pth"], "none.pth"),
+        ([*VERIFY, "--classifier", "internimage_t"], "--classifier must be given with --onnx"),
+        ([*INT8, "--split", "s", "--batch", "2"], "--batch must be given with --onnx; got --int8"),
         (VERIFY, "no model file m.onnx: check the path"),
         ([*PREDICT, "--weights", "tiny_cpu_t4"], "--weights must be left out with --model"),
         ([*PREDICT, "--precision", "bfloat16"], "--model must run in float32 on the CPU"),
@@ -70,3 +79,42 @@ def test_the_packages_of_the_export_are_named(
     monkeypatch.setattr("bevstack.export.runtimes.find_spec", lambda name: None)
     assert main(EXPORT) == 2
     assert "pip install 'bevstack[export]'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_published_classifier_is_exported_and_verified(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    from bevstack.config.internimage import classification_config
+    from bevstack.interop.internimage_names import ours_to_official
+    from bevstack.models.classification.internimage_heads import InternImageClassifier
+
+    model, weights = str(tmp_path / "c.onnx"), str(tmp_path / "t.pth")
+    torch.manual_seed(1)
+    state = InternImageClassifier(classification_config("internimage_t"), 11).state_dict()
+    torch.save({"model": {ours_to_official(name): value for name, value in state.items()}}, weights)
+    command = ["export", "--onnx", model, "--classifier", "internimage_t", "--weights", weights]
+    assert main([*command, "--size", "64", "96", "--batch", "2"]) == 0
+    assert "logits of 2 images in batches of 2 equal ours in onnxruntime" in capsys.readouterr().out
+    assert main(["export", "--verify", model, "--weights", weights]) == 0
+    state["head.fc.weight"] += 0.01
+    torch.save({"model": {ours_to_official(name): value for name, value in state.items()}}, weights)
+    assert main(["export", "--verify", model, "--weights", weights]) == 2
+    assert "--weights must be those that" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_detector_of_two_samples_is_exported_and_verified(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bevstack.models.build import save_model
+    from bevstack.runtime.detector import build
+    from tests.small_world import CONFIG
+
+    model, weights = str(tmp_path / "m.onnx"), str(tmp_path / "w.safetensors")
+    save_model(tmp_path / "w.safetensors", build(CONFIG).model, CONFIG)
+    assert main(["export", "--onnx", model, "--weights", weights, "--batch", "2"]) == 0
+    assert main(["export", "--verify", model, "--weights", weights]) == 0
+    assert "boxes of 5 cases equal ours in onnxruntime" in capsys.readouterr().out

@@ -23,6 +23,7 @@ from bevstack.export.onnx.check import (
     check,
     reports_to_dict,
 )
+from bevstack.export.onnx.errors import FailedCheckError
 from bevstack.export.onnx.graph import (
     MEMORY,
     STREAM_INPUTS,
@@ -50,10 +51,6 @@ class ExportOptions:
     stream: bool = False  # a step of streams; False: single frames
     cameras: int = 6  # N
     batch: int = 1  # B
-
-
-class FailedCheckError(ValueError):
-    """An exported file whose outputs differ from ours."""
 
 
 def export_detector(

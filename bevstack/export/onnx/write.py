@@ -25,8 +25,9 @@ def write_onnx(
     *,
     output_names: tuple[str, ...],
     metadata: Mapping[str, str],
+    dynamic_batch: bool = False,
 ) -> None:
-    """Trace a module for inputs of these shapes and write it with fixed shapes.
+    """Trace a module for inputs of these shapes and write it.
 
     Args:
         path: the file.
@@ -34,6 +35,7 @@ def write_onnx(
         inputs: an example by name.
         output_names: names of the outputs in their order.
         metadata: texts by key that the file carries.
+        dynamic_batch: let the first axis of every input have any size; False: fixed shapes.
 
     Raises:
         ModuleNotFoundError: onnx or onnxscript is not installed.
@@ -44,7 +46,13 @@ def write_onnx(
 
     tensors = tuple(torch.from_numpy(array) for array in inputs.values())
     with torch.no_grad(), _quiet():
-        program = torch.export.export(module.eval(), tensors, strict=False)
+        batch = torch.export.Dim("batch", min=1)
+        program = torch.export.export(
+            module.eval(),
+            tensors,
+            dynamic_shapes=tuple({0: batch} for _ in tensors) if dynamic_batch else None,
+            strict=False,
+        )
         program = program.run_decompositions(decompositions())
         exported = torch.onnx.export(
             program,

@@ -18,12 +18,12 @@ from bevstack.export.onnx.arrays import camera_arrays, detections_from_arrays  #
 from bevstack.export.onnx.check import Case, check, far_rig  # noqa: E402
 from bevstack.export.onnx.detector import (  # noqa: E402
     ExportOptions,
-    FailedCheckError,
     check_exportable,
     export_detector,
     reference_session,
     verify,
 )
+from bevstack.export.onnx.errors import FailedCheckError  # noqa: E402
 from bevstack.export.onnx.graph_info import check_opset, read_graph_info  # noqa: E402
 from bevstack.export.runtimes import (  # noqa: E402
     ONNXRUNTIME,

@@ -1,4 +1,4 @@
-"""Exported detectors in OpenVINO."""
+"""Exported models in OpenVINO."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bevstack.export.onnx.graph_info import check_opset, first_line, read_graph_info
+from bevstack.export.onnx.graph_info import first_line
 from bevstack.export.onnx.relative import absolute_outputs, relative_inputs
 
 
-class OpenVinoSession:
-    """Detector in an ONNX file that runs in OpenVINO on the CPU, in float32.
+class OpenVinoFile:
+    """ONNX file that runs in OpenVINO on the CPU, in float32.
 
     On a processor with instructions for bfloat16, OpenVINO computes in bfloat16 by default. Float32
-    is set here, so that its boxes equal ours.
+    is set here, so that its results equal ours.
 
     Args:
         path: the file.
@@ -26,7 +26,7 @@ class OpenVinoSession:
     Raises:
         FileNotFoundError: there is no such file.
         ModuleNotFoundError: OpenVINO is not installed.
-        ValueError: OpenVINO cannot load the file, or it is no exported detector.
+        ValueError: OpenVINO cannot load the file.
     """
 
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
@@ -43,18 +43,20 @@ class OpenVinoSession:
             model = core.read_model(str(path))
             found = model.has_rt_info(["framework"])
             facts = model.get_rt_info()["framework"] if found else {}
-            self.info = read_graph_info({key: fact.value for key, fact in facts.items()}, str(path))
-            check_opset(self.info.opset, str(path))
             self._model = core.compile_model(model, "CPU", options)
         except RuntimeError as error:  # its exceptions are of this class alone
             raise ValueError(
                 f"model must load in OpenVINO {version}; got {path}: {first_line(error)}: export "
                 "it again, or install a newer openvino"
             ) from error
+        self.metadata: Mapping[str, str] = {key: fact.value for key, fact in facts.items()}
         self.backend = f"openvino {version}"
         # Names before compilation, which gives some inputs further names. The order stays.
         self.shapes: Mapping[str, tuple[int, ...]] = {
-            value.get_any_name(): tuple(value.shape) for value in model.inputs
+            value.get_any_name(): tuple(
+                -1 if side.is_dynamic else side.get_length() for side in value.partial_shape
+            )
+            for value in model.inputs
         }
         self._outputs = [value.get_any_name() for value in model.outputs]
 
