@@ -15,6 +15,7 @@ from bevstack.config import (
     load_config,
     packaged_configs,
 )
+from bevstack.config.detection2d import Detection2DConfig
 from bevstack.config.health import HealthConfig
 from bevstack.config.limits import LIMITS, MAX_VALUES
 from bevstack.config.serialization import section_types
@@ -25,7 +26,12 @@ from bevstack.models.weights import write_safetensors
 WHOLE = load_config("tiny_cpu_t4")
 FIELDS = [
     (kind, field.name, str(typing.get_type_hints(kind)[field.name]))
-    for kind in (*section_types(Config), TrackingConfig, HealthConfig)
+    for kind in (
+        *section_types(Config),
+        *section_types(Detection2DConfig),
+        TrackingConfig,
+        HealthConfig,
+    )
     for field in dataclasses.fields(kind)
 ]
 

@@ -72,6 +72,37 @@ def suppress(
     return _keep(boxes_px, pairs, image_iou, iou, sizes) & valid
 
 
+@torch.no_grad()
+def suppress_within(
+    boxes_px: Tensor,  # (D, 4) (left, top, right, bottom)
+    scores: Tensor,  # (D,)
+    groups: Tensor | None,  # (D,) int64, not negative; None: all boxes are of one group
+    iou: float,
+) -> Tensor:  # (R,) int64
+    """Return the indices of the boxes that remain within each group, best score first.
+
+    A box is suppressed if its overlap with a better remaining box of its group exceeds ``iou``. As
+    in published detectors, boxes are first shifted by their group times the largest coordinate plus
+    one: overlaps are rounded accordingly, which decides exact ties with the threshold.
+    """
+    order = scores.argsort(descending=True, stable=True)
+    if not len(order):
+        return order
+    if groups is None:
+        groups = torch.zeros_like(order)
+    shifts = groups.to(boxes_px.dtype) * (boxes_px.max() + 1)
+    boxes_px, groups = (boxes_px + shifts[:, None])[order], groups[order]
+    kept = torch.zeros_like(groups, dtype=torch.bool)
+    for group in torch.unique(groups):
+        rows = (groups == group).nonzero()[:, 0]
+        boxes = boxes_px[rows][None]  # (1, D', 4)
+        over = _overlap_more(boxes, image_iou, iou).triu(1)
+        image, better, worse = over.nonzero(as_tuple=True)
+        every = torch.ones_like(over[:, 0])
+        kept[rows] = _suppress_pairs(every, image, better, worse, Sizes())[0]
+    return order[kept]
+
+
 def _pairs_of_class(labels: Tensor, valid: Tensor) -> Tensor:  # (I, D, D) bool
     """Return True for pairs of valid boxes of one class."""
     labels = labels.to(torch.int32)
