@@ -112,10 +112,10 @@ class InternImageBlock(nn.Module):
         x: Tensor,  # (B, H, W, C)
     ) -> Tensor:  # (B, H, W, C)
         """Add the DCNv3 branch, then the MLP branch."""
-        x = x + self._branch(x, self.dcn, self.norm1, self.res_post_norm1, self.gamma1)
-        return x + self._branch(x, self.mlp, self.norm2, self.res_post_norm2, self.gamma2)
+        x = self._add_branch(x, self.dcn, self.norm1, self.res_post_norm1, self.gamma1)
+        return self._add_branch(x, self.mlp, self.norm2, self.res_post_norm2, self.gamma2)
 
-    def _branch(
+    def _add_branch(
         self,
         x: Tensor,  # (B, H, W, C)
         layer: nn.Module,
@@ -126,10 +126,10 @@ class InternImageBlock(nn.Module):
         branch = norm(layer(x)) if self.post_norm else layer(norm(x))
         if res_post_norm is not None:
             branch = res_post_norm(branch)
-        if gamma is not None:
-            branch = gamma * branch
-        output: Tensor = self.drop_path(branch)
-        return output
+        branch = self.drop_path(branch)
+        if gamma is None:
+            return x + branch
+        return torch.addcmul(x, branch, gamma)  # one pass over memory instead of two
 
     @staticmethod
     def _branch_scale(channels: int, config: InternImageConfig) -> nn.Parameter | None:
