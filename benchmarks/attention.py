@@ -4,10 +4,11 @@
 
 Spatial cross-attention: packed (query, camera) pairs against rows padded, for every camera, to the
 camera with most visible queries. It is measured for the current frame and for a frame taken far
-behind, whose rig is projected into the current grid. Temporal self-attention: one value projection
-and eight points against two queues of four points each, from doubled queries. Both forms use the
-same sampling operator. The benchmark checks that their outputs agree, and runs them alternately in
-one process; a figure is the median.
+behind, whose rig is projected into the current grid. It is also measured against packed rows with
+stored locations and weights, which the operator of offsets and logits does without. Temporal
+self-attention: one value projection and eight points against two queues of four points each, from
+doubled queries. The benchmark checks that the outputs of both forms agree, and runs them
+alternately in one process; a figure is the median.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from bevstack.models.detection3d.spatial_cross_attention import SpatialCrossAtte
 from bevstack.models.detection3d.temporal_self_attention import TemporalSelfAttention
 from bevstack.models.detection3d.visible_pairs import VisiblePairs, find_visible_pairs
 from bevstack.ops import ms_deform_attn
+from bevstack.ops.deformable_attention import locations_and_weights
 
 SUMMARY = "packed cross-attention against padding; self-attention against two queues"
 PADDED_SIZE = (HEIGHT, WIDTH)
@@ -46,6 +48,69 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--back", type=float, default=50.0, help="distance of the far frame in metres (default 50)"
     )
+
+
+def located_cross_attention(
+    module: SpatialCrossAttention,
+    rows: Tensor,  # (M, C)
+    value: Tensor,  # (N, S, C)
+    shapes: list[tuple[int, int]],
+    pairs: VisiblePairs,
+) -> tuple[Tensor, int]:  # (M, C)
+    """Attend with stored locations and weights; also return the bytes of the two."""
+    samples = (module.num_heads, module.num_levels, module.cross_points)
+    offsets = module.sampling_offsets(rows).unflatten(-1, (*samples, 2))
+    logits = module.attention_weights(rows).unflatten(-1, samples)
+    sides = [side for shape in shapes for side in shape]
+    locations, weights = locations_and_weights(
+        offsets, logits, pairs.anchors.to(offsets.dtype), spatial_shapes=sides, parts=1
+    )
+    projected = module.value_proj(value).unflatten(-1, (module.num_heads, -1))
+    attended = ms_deform_attn(projected, shapes, locations, weights, value_index=pairs.camera)
+    return attended, locations.nbytes + weights.nbytes
+
+
+def measure_logits(cells: int, seconds: float, wall: bool) -> dict[str, Any]:
+    """Return a row of results: offsets and logits against stored locations and weights."""
+    module, value, shapes = random_module()
+    grid = BEVGrid(shape=(cells, cells), frame="lidar")
+    pairs = find_visible_pairs(
+        nuscenes_rig(0.0), grid, num_heights=4, padded_size=PADDED_SIZE, capacity_step=PAIR_STEP
+    )
+    rows = torch.randn(pairs.camera.shape[0], CHANNELS)
+
+    @torch.no_grad()
+    def logits() -> Tensor:
+        return module.attend(rows, value, shapes, pairs)
+
+    @torch.no_grad()
+    def located() -> tuple[Tensor, int]:
+        return located_cross_attention(module, rows, value, shapes, pairs)
+
+    wanted, stored_bytes = located()
+    difference = (logits() - wanted).abs().max().item()
+    ours, theirs = medians([logits, located], seconds, wall)
+    return {
+        "case": f"offsets and logits, {cells}x{cells}",
+        "packed_rows": rows.shape[0],
+        "max_difference": difference,
+        "bevstack_ms": round(ours, 1),
+        "located_ms": round(theirs, 1),
+        "stored_bytes": stored_bytes,
+        "speedup": round(theirs / ours, 2),
+    }
+
+
+def random_module() -> tuple[SpatialCrossAttention, Tensor, list[tuple[int, int]]]:
+    """Return a cross-attention with offsets, values of six cameras and the sizes of their maps."""
+    module = SpatialCrossAttention(
+        CHANNELS, num_levels=len(STRIDES), num_heads=HEADS, num_heights=4, cross_points=8
+    )
+    torch.nn.init.normal_(module.sampling_offsets.weight, std=0.05)
+    torch.nn.init.normal_(module.attention_weights.weight, std=0.05)
+    shapes = [(-(-PADDED_SIZE[0] // s), -(-PADDED_SIZE[1] // s)) for s in STRIDES]
+    cameras = nuscenes_rig(0.0).num_cameras
+    return module, torch.randn(cameras, sum(h * w for h, w in shapes), CHANNELS), shapes
 
 
 def padded_cross_attention(
@@ -86,19 +151,13 @@ def measure_cross_attention(
 ) -> dict[str, Any]:
     """Return a row of results: packed against padded, for a rig ``back_m`` metres behind."""
     grid = BEVGrid(shape=(cells, cells), frame="lidar")
-    module = SpatialCrossAttention(
-        CHANNELS, num_levels=len(STRIDES), num_heads=HEADS, num_heights=4, cross_points=8
-    )
-    torch.nn.init.normal_(module.sampling_offsets.weight, std=0.05)
-    torch.nn.init.normal_(module.attention_weights.weight, std=0.05)
-    shapes = [(-(-PADDED_SIZE[0] // s), -(-PADDED_SIZE[1] // s)) for s in STRIDES]
+    module, value, shapes = random_module()
     rig = nuscenes_rig(back_m)
     exact = find_visible_pairs(rig, grid, num_heights=4, padded_size=PADDED_SIZE)
     pairs = find_visible_pairs(
         rig, grid, num_heights=4, padded_size=PADDED_SIZE, capacity_step=PAIR_STEP
     )
     query = torch.randn(1, cells * cells, CHANNELS)
-    value = torch.randn(rig.num_cameras, sum(h * w for h, w in shapes), CHANNELS)
     counts = torch.bincount(exact.camera, minlength=rig.num_cameras)
 
     @torch.no_grad()
@@ -196,6 +255,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     for back_m in (0.0, arguments.back):
         rows.append(measure_cross_attention(arguments.cells, back_m, arguments.seconds, wall))
         print(rows[-1], flush=True)
+    rows.append(measure_logits(arguments.cells, arguments.seconds, wall))
+    print(rows[-1], flush=True)
     rows.append(measure_self_attention(arguments.cells, arguments.seconds, wall))
     print(rows[-1], flush=True)
     for row in rows:

@@ -118,6 +118,7 @@ def _operator_flops() -> dict[Any, Callable[..., int]]:
     return {
         torch.ops.bevstack.dcnv3: _dcnv3_flops,
         torch.ops.bevstack.ms_deform_attn: _ms_deform_attn_flops,
+        torch.ops.bevstack.deformable_attention: _deformable_attention_flops,
         # Missing in torch's table, which lists the kernels for GPUs only.
         torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
     }
@@ -174,3 +175,17 @@ def _ms_deform_attn_flops(
     out_shape: Sequence[int] | None = None,
 ) -> int:
     return 2 * MACS_PER_SAMPLE * math.prod(weights_shape) * value_shape[-1]
+
+
+def _deformable_attention_flops(
+    value_shape: Sequence[int],  # (B, S, H, D)
+    offsets_shape: Sequence[int],
+    logits_shape: Sequence[int],  # (B, Q, H, L, P) or (M, H, L, P)
+    reference_points_shape: Sequence[int],
+    value_index_shape: Sequence[int] | None,
+    *,
+    spatial_shapes: Sequence[int],
+    parts: int,
+    out_shape: Sequence[int] | None = None,
+) -> int:
+    return 2 * MACS_PER_SAMPLE * math.prod(logits_shape) * value_shape[-1]

@@ -1,6 +1,7 @@
 """Operators of the project: deformable convolution v3 and multi-scale deformable attention."""
 
 from bevstack.ops.dcnv3 import dcnv3, dcnv3_output_size
+from bevstack.ops.deformable_attention import deformable_attention
 from bevstack.ops.library import KernelInfo, has_native_kernel, kernels, why_reference
 from bevstack.ops.loading import BUILD_COMMAND, native_problem, native_state, source_digest
 from bevstack.ops.ms_deform_attn import ms_deform_attn
@@ -12,6 +13,7 @@ __all__ = [
     "KernelInfo",
     "dcnv3",
     "dcnv3_output_size",
+    "deformable_attention",
     "has_native_kernel",
     "kernels",
     "ms_deform_attn",

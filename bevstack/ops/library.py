@@ -33,12 +33,16 @@ class KernelInfo(NamedTuple):
     reason: str  # why the reference is used; "" for a native kernel
 
 
-def define(schema: str, reference: Callable[..., Any]) -> torch._ops.OpOverload:
+def define(
+    schema: str, reference: Callable[..., Any], *, composed: bool = False
+) -> torch._ops.OpOverload:
     """Register an operator of the "bevstack" namespace and its reference for any device.
 
     Args:
         schema: Schema of the operator, name first, without the namespace.
         reference: Function with the schema's arguments; runs on devices without a native kernel.
+        composed: The reference calls another operator of this package, which has the kernels; it
+            gives no warning of its own.
 
     Returns:
         The operator, ready to be called.
@@ -49,7 +53,8 @@ def define(schema: str, reference: Callable[..., Any]) -> torch._ops.OpOverload:
     @functools.wraps(reference)
     def run_reference(*args: Any, **options: Any) -> Any:  # torch has checked both by the schema
         device = next(a.device.type for a in args if isinstance(a, Tensor))
-        _warn_about_reference(device)
+        if not composed:
+            _warn_about_reference(device)
         return reference(*args, **options)
 
     _LIBRARY.impl(name, run_reference, "CompositeExplicitAutograd")

@@ -61,29 +61,55 @@ def ms_deform_attn(
         "attention_weights": attention_weights,
     }
     library.check_tensors(tensors)
-    flat_shapes = _flat_shapes(spatial_shapes)
-    levels = len(flat_shapes) // 2
-    sizes = expect_shape("value", value, ("B", "S", "H", "D"))
-    pixels = sum(h * w for h, w in zip(flat_shapes[::2], flat_shapes[1::2], strict=True))
-    if sizes["S"] != pixels:
-        raise ValueError(
-            f"value must have the {pixels} pixels of spatial_shapes {flat_shapes}; got {sizes['S']}"
-        )
-    query: tuple[int | str, ...] = ("B", "Q", "H", levels, "P")
-    if value_index is not None:
-        query = ("M", "H", levels, "P")
-        _check_value_index(value_index, value)
-    sizes = expect_shape("sampling_locations", sampling_locations, (*query, 2), sizes)
-    expect_shape("attention_weights", attention_weights, query, sizes)
-    if value_index is not None:
-        expect_shape("value_index", value_index, ("M",), sizes)
+    flat_shapes = flat_sizes(spatial_shapes)
+    names = ("sampling_locations", "attention_weights")
+    check_sizes(value, flat_shapes, sampling_locations, attention_weights, value_index, names=names)
     output: Tensor = _OPERATOR(
         value, sampling_locations, attention_weights, value_index, spatial_shapes=flat_shapes
     )
     return output
 
 
-def _flat_shapes(spatial_shapes: Sequence[tuple[int, int]] | Tensor) -> list[int]:
+def check_sizes(
+    value: Tensor,  # (B, S, H, D)
+    flat_shapes: Sequence[int],
+    places: Tensor,  # (..., H, L, P, 2)
+    weights: Tensor,  # (..., H, L, P)
+    value_index: Tensor | None,
+    *,
+    names: tuple[str, str],  # of places and weights
+) -> dict[str, int]:
+    """Return the sizes of a call by their letters.
+
+    Raises:
+        TypeError: ``value_index`` is not int64.
+        ValueError: Names the argument whose shape or device does not fit.
+    """
+    levels = len(flat_shapes) // 2
+    sizes = expect_shape("value", value, ("B", "S", "H", "D"))
+    pixels = sum(h * w for h, w in zip(flat_shapes[::2], flat_shapes[1::2], strict=True))
+    if sizes["S"] != pixels:
+        raise ValueError(
+            f"value must have the {pixels} pixels of spatial_shapes {list(flat_shapes)}; got "
+            f"{sizes['S']}"
+        )
+    query: tuple[int | str, ...] = ("B", "Q", "H", levels, "P")
+    if value_index is not None:
+        query = ("M", "H", levels, "P")
+        _check_value_index(value_index, value)
+    sizes = expect_shape(names[0], places, (*query, 2), sizes)
+    expect_shape(names[1], weights, query, sizes)
+    if value_index is not None:
+        expect_shape("value_index", value_index, ("M",), sizes)
+    return sizes
+
+
+def flat_sizes(spatial_shapes: Sequence[tuple[int, int]] | Tensor) -> list[int]:
+    """Return height and width of each level in one list.
+
+    Raises:
+        ValueError: They are no pairs of positive sizes.
+    """
     if isinstance(spatial_shapes, Tensor):
         expect_shape("spatial_shapes", spatial_shapes, ("L", 2))
         spatial_shapes = spatial_shapes.tolist()

@@ -78,6 +78,10 @@ struct Sampling {
   Storage offset_storage;
   Storage factor_storage;
   bool softmax;    // normalise the factors over the points of a group first
+  int parts;       // of a group's points, which the softmax normalises to 1 / parts each; 0: one
+  const T* anchor;   // (rows, anchors, 2), normalised to each map, added to the offsets; may be null
+  int anchors;       // point p of a map adds anchor p % anchors
+  int map_points;    // points of a group in each map, with anchors
   bool one_map;    // all points sample one map: in the table only kGridX and kGridY differ
   const T* table;  // TableArray of the points of groups_at_once groups
 };
@@ -94,7 +98,7 @@ static inline int64_t padded_points(int groups, int points) {
 
 // Offsets, in numbers, of the parts of a thread's scratch memory; see Block.
 struct ScratchPlan {
-  int64_t weights, products, factor, sums, window, offset, grad_offset, grad_factor, size;
+  int64_t weights, products, factor, sums, window, offset, grad_offset, grad_factor, anchor, size;
 };
 
 // Data of each point of a block. The first three arrays hold unsigned integers.
@@ -123,7 +127,8 @@ static inline ScratchPlan scratch_plan(int groups, int points) {
   plan.offset = plan.window + length;
   plan.grad_offset = plan.offset + 2 * length;
   plan.grad_factor = plan.grad_offset + 2 * length;
-  plan.size = plan.grad_factor + length;
+  plan.anchor = plan.grad_factor + length;
+  plan.size = plan.anchor + 2 * length;
   return plan;
 }
 

@@ -27,6 +27,7 @@ struct Block {
   T* offset;       // copies, if the tensors cannot be read or written directly
   T* grad_offset;
   T* grad_factor;
+  T* anchor;       // of each point of a group, in pixels of its map
 
   Block(T* scratch, const ScratchPlan& plan)
       : records(scratch),
@@ -37,7 +38,8 @@ struct Block {
         window(scratch + plan.window),
         offset(scratch + plan.offset),
         grad_offset(scratch + plan.grad_offset),
-        grad_factor(scratch + plan.grad_factor) {}
+        grad_factor(scratch + plan.grad_factor),
+        anchor(scratch + plan.anchor) {}
 };
 
 template <typename T>
@@ -417,6 +419,37 @@ void finish(const T* whole_table, int64_t count, const Block<T>& block, T* grad_
   }
 }
 
+template <typename T, typename S>
+BEVSTACK_INLINE int softmax_parts(const Sampling<T, S>& call) {
+  return call.parts > 1 ? call.parts : 1;
+}
+
+template <typename T>
+BEVSTACK_INLINE void scale(T* numbers, int64_t count, T by) {
+  for (int64_t k = 0; k < count; ++k) numbers[k] *= by;
+}
+
+// Returns the offsets of the groups of a block with the anchors of its row added, in pixels.
+template <typename T, typename S>
+BEVSTACK_INLINE const T* add_anchors(const Sampling<T, S>& call, int64_t row, int groups,
+                                     const T* offset, const Block<T>& block) {
+  const T* const anchor = call.anchor + row * call.anchors * 2;
+  for (int k = 0, p = 0, a = 0; k < call.points; ++k) {
+    const T* const table = call.table + record_entry(uint64_t(k), kTableArrays);
+    block.anchor[2 * k] = anchor[2 * a] * table[kWidth * kRecord];
+    block.anchor[2 * k + 1] = anchor[2 * a + 1] * table[kHeight * kRecord];
+    if (++a == call.anchors) a = 0;
+    if (++p == call.map_points) p = a = 0;
+  }
+  const int64_t numbers = 2 * int64_t(call.points);
+  for (int g = 0; g < groups; ++g) {
+    const T* const from = offset + g * numbers;
+    T* const to = block.offset + g * numbers;
+    for (int64_t c = 0; c < numbers; ++c) to[c] = from[c] + block.anchor[c];
+  }
+  return block.offset;
+}
+
 // The first step of both passes: locates the points of groups [first, first + groups) of one row,
 // at most groups_at_once groups. Returns their factors.
 template <typename T, typename S, bool kGradients>
@@ -425,12 +458,15 @@ BEVSTACK_INLINE const T* locate_block(const Sampling<T, S>& call, int64_t row, T
   const int64_t point = (row * call.groups + first) * call.points;
   const int64_t all = call.rows * call.groups * call.points;
   const int64_t count = int64_t(groups) * call.points;
-  const T* const offset = points_of(call.offset, call.offset_storage, 2 * point, 2 * count, 2 * all,
-                                    block.offset);
+  const T* offset = points_of(call.offset, call.offset_storage, 2 * point, 2 * count, 2 * all,
+                              block.offset);
+  if (call.anchor != nullptr) offset = add_anchors(call, row, groups, offset, block);
   const T* factor =
       points_of(call.factor, call.factor_storage, point, count, all, block.grad_factor);
   if (call.softmax) {
-    normalise(factor, groups, call.points, block.factor, block.sums, block.window);
+    const int parts = softmax_parts(call);
+    normalise(factor, groups * parts, call.points / parts, block.factor, block.sums, block.window);
+    if (parts > 1) scale(block.factor, count, T(1) / T(parts));
     factor = block.factor;
   }
   const auto find = call.one_map ? locate<T, kGradients, true> : locate<T, kGradients, false>;
@@ -487,7 +523,13 @@ BEVSTACK_INLINE void backward_block(const Sampling<T, S>& call, int64_t row, int
                              : block.grad_factor;
   finish(call.table, count, block, grad_offset, grad_factor);
   if (call.softmax) {
-    denormalise(factor, groups, call.points, grad_factor, block.sums, block.window);
+    const int parts = softmax_parts(call);
+    if (parts > 1) {  // back to factors with sum 1, the gradient of which is smaller
+      scale(block.factor, count, T(parts));
+      scale(grad_factor, count, T(1) / T(parts));
+    }
+    denormalise(factor, groups * parts, call.points / parts, grad_factor, block.sums,
+                block.window);
   }
   keep_points(grad_offset, call.offset_storage, 2 * point, 2 * count, call.grad_offset);
   keep_points(grad_factor, call.factor_storage, point, count, call.grad_factor);

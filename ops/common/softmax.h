@@ -87,7 +87,12 @@ template <typename T>
 void normalise(const T* logits, int groups, int points, T* factor, T* sums, T* window) {
   using V = Vector<T>;
   const int64_t count = int64_t(groups) * points;
-  if (points > kBlockPoints) return normalise_long(logits, points, factor);
+  if (points > kBlockPoints) {
+    for (int g = 0; g < groups; ++g) {
+      normalise_long(logits + int64_t(g) * points, points, factor + int64_t(g) * points);
+    }
+    return;
+  }
   __builtin_memcpy(sums, logits, uint64_t(count) * sizeof(T));
   window_maxima(sums, count, points);
   for_groups(logits, sums, groups, points, window, [](V x, V most) { return x - most; });
@@ -106,7 +111,12 @@ template <typename T>
 void denormalise(const T* factor, int groups, int points, T* grad, T* sums, T* window) {
   using V = Vector<T>;
   const int64_t count = int64_t(groups) * points;
-  if (points > kBlockPoints) return denormalise_long(factor, points, grad);
+  if (points > kBlockPoints) {
+    for (int g = 0; g < groups; ++g) {
+      denormalise_long(factor + int64_t(g) * points, points, grad + int64_t(g) * points);
+    }
+    return;
+  }
   for (int64_t k = 0; k < count; k += kLanes<T>) {
     store(window + k, load<V>(factor + k) * load<V>(grad + k));
   }

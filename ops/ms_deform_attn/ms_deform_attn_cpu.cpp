@@ -33,6 +33,8 @@ namespace {
 struct Arguments {
   Inputs inputs;
   at::Tensor index;
+  at::Tensor anchor;  // (rows, anchors, 2); only where offsets and logits are given
+  int64_t anchors, parts;
   MsDeformAttnSizes sizes;
   MsDeformAttnGeometry geometry;
   at::IntArrayRef shapes;  // height and width of each level
@@ -50,7 +52,7 @@ Arguments check(const at::Tensor& value, const at::Tensor& locations, const at::
                 const std::optional<at::Tensor>& value_index, at::IntArrayRef spatial_shapes) {
   const MsDeformAttnSizes sizes =
       check_arguments(value, locations, weights, value_index, spatial_shapes);
-  Arguments made{Inputs(value, locations, weights), {}, sizes, {}, spatial_shapes};
+  Arguments made{Inputs(value, locations, weights), {}, {}, 0, 1, sizes, {}, spatial_shapes};
   if (value_index.has_value()) {
     made.index = value_index->contiguous();
     check_index_range(made.index, sizes.images);
@@ -62,6 +64,27 @@ Arguments check(const at::Tensor& value, const at::Tensor& locations, const at::
   return made;
 }
 
+// The arguments of deformable_attention: offsets in pixels of each map, logits, anchors.
+Arguments check_anchored(const at::Tensor& value, const at::Tensor& offset,
+                         const at::Tensor& logits, const at::Tensor& anchor,
+                         const std::optional<at::Tensor>& value_index,
+                         at::IntArrayRef spatial_shapes, int64_t parts) {
+  Arguments made = check(value, offset, logits, value_index, spatial_shapes);
+  made.anchors = anchor.dim() < 2 ? 0 : anchor.size(-2);
+  std::vector<int64_t> shape = logits.sizes().vec();
+  shape.resize(shape.size() - 3);
+  shape.insert(shape.end(), {made.anchors, 2});
+  check_tensor("reference_points", anchor, value, shape);
+  TORCH_CHECK_VALUE(made.anchors > 0, "reference_points must hold a point of each query; got ",
+                    anchor.sizes());
+  const int64_t points = made.sizes.levels * made.sizes.points;
+  TORCH_CHECK_VALUE(parts > 0 && points % parts == 0, "parts must divide the ", points,
+                    " points of a head; got ", parts);
+  made.anchor = prepare(anchor, made.inputs.computing);
+  made.parts = parts;
+  return made;
+}
+
 // Fills the table of points; `pixel` is the distance between pixels of value, in numbers.
 template <typename T>
 void fill_table(const Arguments& made, int64_t pixel, PointTable<T>& table) {
@@ -70,8 +93,12 @@ void fill_table(const Arguments& made, int64_t pixel, PointTable<T>& table) {
     const int64_t height = made.shapes[2 * level], width = made.shapes[2 * level + 1];
     for (int64_t p = 0; p < made.sizes.points; ++p, ++k) {
       table.number(kGridX, k) = table.number(kGridY, k) = T(-0.5);
-      table.number(kScaleX, k) = table.number(kWidth, k) = T(width);
-      table.number(kScaleY, k) = table.number(kHeight, k) = T(height);
+      table.number(kWidth, k) = T(width);
+      table.number(kHeight, k) = T(height);
+      // Offsets to anchors are in pixels; locations are normalised to the map.
+      const bool pixels = made.anchor.defined();
+      table.number(kScaleX, k) = pixels ? T(1) : T(width);
+      table.number(kScaleY, k) = pixels ? T(1) : T(height);
       table.set_index(kLastColumn, k, width - 1);
       table.set_index(kLastLine, k, height - 1);
       table.set_index(kFirst, k, first * pixel);
@@ -90,7 +117,13 @@ Sampling<T, S> make_call(const Arguments& made) {
   call.points = int(made.sizes.levels * made.sizes.points);
   call.pixel_size = made.sizes.heads * made.sizes.channels;
   call.image_size = made.sizes.pixels * call.pixel_size;
-  call.softmax = false;
+  call.softmax = made.anchor.defined();
+  if (made.anchor.defined()) {
+    call.parts = int(made.parts);
+    call.anchor = made.anchor.const_data_ptr<T>();
+    call.anchors = int(made.anchors);
+    call.map_points = int(made.sizes.points);
+  }
   call.one_map = made.sizes.levels == 1;
   return call;
 }
@@ -153,15 +186,9 @@ void run_backward(const Arguments& made, const at::Tensor& grad_output, const Gr
   });
 }
 
-at::Tensor ms_deform_attn(const at::Tensor& value, const at::Tensor& sampling_locations,
-                          const at::Tensor& attention_weights,
-                          const std::optional<at::Tensor>& value_index,
-                          at::IntArrayRef spatial_shapes) {
-  const Arguments made =
-      check(value, sampling_locations, attention_weights, value_index, spatial_shapes);
-  at::Tensor output =
-      empty_result(output_shape(value, attention_weights), made.inputs.value.options());
-  if (attention_weights.numel() == 0) {
+at::Tensor forward(const Arguments& made, const at::Tensor& value, const at::Tensor& weights) {
+  at::Tensor output = empty_result(output_shape(value, weights), made.inputs.value.options());
+  if (weights.numel() == 0) {
     output.zero_();
   } else if (output.numel() != 0) {
     with_types(made.inputs.value, made.inputs.computing, [&](auto* number, auto* stored) {
@@ -172,25 +199,60 @@ at::Tensor ms_deform_attn(const at::Tensor& value, const at::Tensor& sampling_lo
   return output.to(value.scalar_type());
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> ms_deform_attn_backward(
-    const at::Tensor& grad_output, const at::Tensor& value, const at::Tensor& sampling_locations,
-    const at::Tensor& attention_weights, const std::optional<at::Tensor>& value_index,
-    at::IntArrayRef spatial_shapes) {
-  const Arguments made =
-      check(value, sampling_locations, attention_weights, value_index, spatial_shapes);
-  check_tensor("grad_output", grad_output, value, output_shape(value, attention_weights));
+using ThreeTensors = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
+
+ThreeTensors backward(const Arguments& made, const at::Tensor& grad_output,
+                      const at::Tensor& value, const at::Tensor& locations,
+                      const at::Tensor& weights) {
+  check_tensor("grad_output", grad_output, value, output_shape(value, weights));
   const at::Tensor grad = prepare(grad_output, made.inputs.value.scalar_type());
   const Gradients grads(made.inputs);
   if (grad.numel() == 0) {  // without channels, nothing depends on locations and weights
     grads.offset.zero_();
     grads.factor.zero_();
-  } else if (attention_weights.numel() != 0) {
+  } else if (weights.numel() != 0) {
     with_types(made.inputs.value, made.inputs.computing, [&](auto* number, auto* stored) {
       run_backward<std::remove_pointer_t<decltype(number)>,
                    std::remove_pointer_t<decltype(stored)>>(made, grad, grads);
     });
   }
-  return grads.as(value, sampling_locations, attention_weights);
+  return grads.as(value, locations, weights);
+}
+
+at::Tensor ms_deform_attn(const at::Tensor& value, const at::Tensor& sampling_locations,
+                          const at::Tensor& attention_weights,
+                          const std::optional<at::Tensor>& value_index,
+                          at::IntArrayRef spatial_shapes) {
+  const Arguments made =
+      check(value, sampling_locations, attention_weights, value_index, spatial_shapes);
+  return forward(made, value, attention_weights);
+}
+
+ThreeTensors ms_deform_attn_backward(
+    const at::Tensor& grad_output, const at::Tensor& value, const at::Tensor& sampling_locations,
+    const at::Tensor& attention_weights, const std::optional<at::Tensor>& value_index,
+    at::IntArrayRef spatial_shapes) {
+  const Arguments made =
+      check(value, sampling_locations, attention_weights, value_index, spatial_shapes);
+  return backward(made, grad_output, value, sampling_locations, attention_weights);
+}
+
+at::Tensor deformable_attention(const at::Tensor& value, const at::Tensor& offsets,
+                                const at::Tensor& logits, const at::Tensor& reference_points,
+                                const std::optional<at::Tensor>& value_index,
+                                at::IntArrayRef spatial_shapes, int64_t parts) {
+  const Arguments made = check_anchored(value, offsets, logits, reference_points, value_index,
+                                        spatial_shapes, parts);
+  return forward(made, value, logits);
+}
+
+ThreeTensors deformable_attention_backward(
+    const at::Tensor& grad_output, const at::Tensor& value, const at::Tensor& offsets,
+    const at::Tensor& logits, const at::Tensor& reference_points,
+    const std::optional<at::Tensor>& value_index, at::IntArrayRef spatial_shapes, int64_t parts) {
+  const Arguments made = check_anchored(value, offsets, logits, reference_points, value_index,
+                                        spatial_shapes, parts);
+  return backward(made, grad_output, value, offsets, logits);
 }
 
 }  // namespace
@@ -199,4 +261,6 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> ms_deform_attn_backward(
 TORCH_LIBRARY_IMPL(bevstack, CPU, m) {
   m.impl("ms_deform_attn", bevstack::ms_deform_attn);
   m.impl("ms_deform_attn_backward", bevstack::ms_deform_attn_backward);
+  m.impl("deformable_attention", bevstack::deformable_attention);
+  m.impl("deformable_attention_backward", bevstack::deformable_attention_backward);
 }

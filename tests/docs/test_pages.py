@@ -70,6 +70,8 @@ ELSEWHERE = {
     INSTALL_ROSPY: "tests/ros_peers/install.sh",
     FIND_ROSPY: "tests/ros_peers/install.sh",
     **LIGHTS_LINES,
+    "python -m benchmarks.run official --source InternImage/classification --seconds 40 "
+    "--json official.json": "tests/benchmarks/test_official.py",
     "bevstack benchmark --json speed.json": "tests/experiments/benchmark/test_benchmark.py",
     "bevstack benchmark --markdown speed.json": "tests/experiments/benchmark/test_benchmark.py",
     "pip install torch 'setuptools>=77.0.3' ninja": "Makefile",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 from bevstack.experiments.benchmark.report import markdown_lines, read_benchmark
 from tests.sources import ROOT
 
 RESULT = ROOT / "benchmarks" / "results" / "benchmark_cpu.json"
+RELEASED = ROOT / "benchmarks" / "results" / "official_cpu.json"
 BEGIN, END = "<!-- bevstack benchmark -->\n", "<!-- end -->\n"
 FLAGSHIP = "bevformerv2_internimage_xl_t1"
 
@@ -24,6 +26,16 @@ def test_the_page_of_performance_holds_the_table_of_the_file() -> None:
     text = (ROOT / "docs" / "performance.md").read_text("utf-8")
     section = text.partition(BEGIN)[2].partition(END)[0]
     assert section.splitlines() == markdown_lines(read_benchmark(RESULT))
+
+
+def test_the_page_of_performance_holds_the_rows_beside_the_released_model() -> None:
+    text = (ROOT / "docs" / "performance.md").read_text("utf-8")
+    for row in json.loads(RELEASED.read_text("utf-8"))["rows"]:
+        later, times = row["later_ms"], row["speedup"]
+        cells = [row["case"], f"{later['released']:,.0f} ms"]
+        for precision in ("float32", "bfloat16"):
+            cells += [f"{later[precision]:,.0f} ms", f"{times[precision]:.2f}"]
+        assert f"| {' | '.join(cells)} |" in text
 
 
 def test_the_readme_holds_the_flagships_processor_time() -> None:

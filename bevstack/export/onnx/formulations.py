@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from bevstack.geometry import constant
 from bevstack.ops.dcnv3 import point_grid
+from bevstack.ops.deformable_attention import locations_and_weights
 
 Decompositions = dict[Any, Callable[..., Any]]
 
@@ -32,6 +33,7 @@ def decompositions() -> Decompositions:
     return {
         own.dcnv3.default: dcnv3,
         own.ms_deform_attn.default: ms_deform_attn,
+        own.deformable_attention.default: deformable_attention,
         aten.nonzero_static.default: nonzero_static,
         aten.linalg_inv_ex.default: invert_3x3,
         aten.cummin.default: _running(torch.le),
@@ -88,6 +90,23 @@ def dcnv3(
     weights = _by_group(weights.softmax(-1) if softmax else weights)
     sums = (sampled * weights[:, None]).sum(-1)  # (B * G, D, Y * X)
     return sums.view(batch, channels, rows, columns).permute(0, 2, 3, 1)
+
+
+def deformable_attention(
+    value: Tensor,  # (B, S, G, D)
+    offsets: Tensor,  # (B, Q, G, L, P, 2), or (M, G, L, P, 2) with value_index
+    logits: Tensor,  # (B, Q, G, L, P), or (M, G, L, P) with value_index
+    reference_points: Tensor,  # (B, Q, A, 2), or (M, A, 2) with value_index
+    value_index: Tensor | None = None,  # (M,)
+    *,
+    spatial_shapes: Sequence[int],
+    parts: int,
+) -> Tensor:  # (B, Q, G * D), or (M, G * D) with value_index
+    """Compute ``bevstack.ops.deformable_attention`` as ``ms_deform_attn`` of its locations."""
+    locations, weights = locations_and_weights(
+        offsets, logits, reference_points, spatial_shapes=spatial_shapes, parts=parts
+    )
+    return ms_deform_attn(value, locations, weights, value_index, spatial_shapes=spatial_shapes)
 
 
 def ms_deform_attn(

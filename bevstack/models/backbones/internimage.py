@@ -126,10 +126,10 @@ class InternImageBlock(nn.Module):
         branch = norm(layer(x)) if self.post_norm else layer(norm(x))
         if res_post_norm is not None:
             branch = res_post_norm(branch)
-        branch = self.drop_path(branch)
+        kept: Tensor = self.drop_path(branch)
         if gamma is None:
-            return x + branch
-        return torch.addcmul(x, branch, gamma)  # one pass over memory instead of two
+            return x + kept
+        return torch.addcmul(x, kept, gamma)  # one pass over memory instead of two
 
     @staticmethod
     def _branch_scale(channels: int, config: InternImageConfig) -> nn.Parameter | None:

@@ -11,14 +11,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from bevstack.geometry import constant
 from bevstack.models.detection3d.visible_pairs import VisiblePairs
 from bevstack.models.layers.deformable_attention import (
     float32_linear,
     init_projection,
     init_sampling,
 )
-from bevstack.ops import ms_deform_attn
+from bevstack.ops import deformable_attention
 
 
 class SpatialCrossAttention(nn.Module):
@@ -89,17 +88,9 @@ class SpatialCrossAttention(nn.Module):
         samples = (self.num_heads, self.num_levels, self.cross_points)
         offsets = float32_linear(self.sampling_offsets, query)
         offsets = torch.unflatten(offsets, -1, (*samples, 2))  # (M, H, L, P, 2)
-        sides = [side for height, width in spatial_shapes for side in (width, height)]
-        widths_heights = constant(offsets, sides).view(-1, 2)  # (L, 2)
-        repeats = self.cross_points // self.num_heights
-        anchors = pairs.anchors.to(offsets.dtype).repeat(1, repeats, 1)  # (M, P, 2): p mod Z
-        locations = anchors[:, None, None] + offsets / widths_heights[:, None]
-        weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1)).softmax(-1)
+        logits = self.attention_weights(query).unflatten(-1, samples)
         value = self.value_proj(value).unflatten(-1, (self.num_heads, -1))
-        return ms_deform_attn(
-            value,
-            spatial_shapes,
-            locations,  # (M, H, L, P, 2)
-            weights.unflatten(-1, samples[1:]),
-            value_index=pairs.camera,
+        anchors = pairs.anchors.to(offsets.dtype)  # (M, Z, 2): point p starts at p mod Z
+        return deformable_attention(
+            value, spatial_shapes, offsets, logits, anchors, value_index=pairs.camera
         )

@@ -8,13 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bevstack.geometry import constant
 from bevstack.models.layers.deformable_attention import (
     float32_linear,
     init_projection,
     init_sampling,
 )
-from bevstack.ops import ms_deform_attn
+from bevstack.ops import deformable_attention
 
 
 class TemporalSelfAttention(nn.Module):
@@ -66,13 +65,13 @@ class TemporalSelfAttention(nn.Module):
         offsets = float32_linear(self.sampling_offsets, query)
         offsets = offsets + float32_linear(self.sampling_offsets_pos, pos)
         logits = self.attention_weights(query) + self.attention_weights_pos(pos)
-        queues = (self.num_heads, self.self_queues, self.self_points)
-        weights = logits.unflatten(-1, queues).softmax(-1) / self.self_queues
-        # (B, Q, H, 1, U * P, 2)
+        # (B, Q, H, 1, U * P) and (..., 2); each queue has a softmax of its own
+        logits = logits.unflatten(-1, (self.num_heads, 1, -1))
         offsets = torch.unflatten(offsets, -1, (self.num_heads, 1, -1, 2))
-        cells = constant(offsets, grid_shape[::-1])
-        locations = reference_points[:, None, None, None].to(offsets.dtype) + offsets / cells
+        anchors = reference_points[:, None].to(offsets.dtype).expand(query.shape[0], -1, -1, -1)
         value = self.value_proj(query).unflatten(-1, (self.num_heads, -1))
-        sampled = ms_deform_attn(value, [grid_shape], locations, weights.flatten(-2).unsqueeze(-2))
+        sampled = deformable_attention(
+            value, [grid_shape], offsets, logits, anchors, parts=self.self_queues
+        )
         output: Tensor = self.output_proj(sampled)
         return output

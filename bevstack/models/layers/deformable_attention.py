@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bevstack.geometry import constant
-from bevstack.ops import ms_deform_attn
+from bevstack.ops import deformable_attention
 
 
 def float32_linear(
@@ -93,13 +92,11 @@ class DeformableAttention(nn.Module):
         map_shape: tuple[int, int],  # (rows, columns), S = rows * columns
     ) -> Tensor:  # (B, Q, C)
         """Attend to the map and return the result without residual."""
-        rows, columns = map_shape
         heads = (self.num_heads, 1, self.num_points)  # one level
         offsets = torch.unflatten(float32_linear(self.sampling_offsets, query), -1, (*heads, 2))
-        weights = self.attention_weights(query).unflatten(-1, heads).softmax(-1)
-        cells = constant(offsets, (columns, rows))
-        locations = reference_points[:, :, None, None, None] + offsets / cells
+        logits = self.attention_weights(query).unflatten(-1, heads)
         value = self.value_proj(value).unflatten(-1, (self.num_heads, -1))
-        sampled = ms_deform_attn(value, [map_shape], locations, weights)
+        anchors = reference_points[:, :, None]  # (B, Q, 1, 2)
+        sampled = deformable_attention(value, [map_shape], offsets, logits, anchors)
         output: Tensor = self.output_proj(sampled)
         return output
