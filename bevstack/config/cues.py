@@ -180,9 +180,13 @@ class CueConfig:
     front_half_angle_rad: float = (
         0.52  # a camera within 30 degrees of straight ahead is a front one
     )
-    # A light outside all images for longer counts only if no light inside governs: its state has
-    # been unknown for 4 s, and a bend that hides it for a moment is over.
+    # A light outside all images for longer may be left out for one inside that speaks for it: its
+    # state has been unknown for 4 s, and a bend that hides it for a moment is over.
     outside_after_s: float = 5.0
+    # A light speaks for another one if both were seen in one state for this time, and in two for
+    # no longer than names take to follow two or three changes of one signal.
+    alike_after_s: float = 1.0
+    differ_at_most_s: float = 1.0
     max_gap_s: float = 3.0  # a longer pause starts again: a signal changes in it
     max_speed_mps: float = 70.0  # a faster pose has jumped
     sign_memory_m: float = 500.0  # way for which a passed sign stays valid without a junction

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bevstack.config.cues import CueConfig
 from bevstack.planning import light_filter
+from bevstack.planning.light_pairs import LightPairs
 from bevstack.planning.lights import LightLooks, LightMemory, update_lights
 from bevstack.planning.sign_memory import meaning_evidence
 from bevstack.tracking.element_tracks import ElementScene
@@ -67,6 +68,7 @@ class ElementMemory:
     scene: ElementScene
     lights: LightMemory  # rows of signs are of no use
     impressions: Impressions
+    pairs: LightPairs  # those with signs are of no use
 
 
 def update_memory(
@@ -86,7 +88,8 @@ def update_memory(
     names = scene.elements.identity.tolist()
     known = {} if memory is None else _rows(memory.scene.elements.identity.tolist())
     lights = LightMemory.start(len(names), view.timestamp_us, config.lights)
-    impressions = Impressions.start(len(names))
+    impressions, pairs = Impressions.start(len(names)), LightPairs.start(len(names))
+    seconds = 0.0
     if memory is not None:
         # New elements take a row behind the known ones.
         order = np.array(
@@ -94,11 +97,14 @@ def update_memory(
         )
         lights = LightMemory.concatenate([memory.lights, lights])[order]
         impressions = Impressions.concatenate([memory.impressions, impressions])[order]
+        pairs = memory.pairs.reordered(order)
+        seconds = (view.timestamp_us - memory.scene.timestamp_us) * 1e-6
     best = best_rows(scene, detections)
     lights = update_lights(
         lights, _looks(scene, detections, best), view.timestamp_us, config.lights
     )
-    return ElementMemory(scene, lights, _impress(impressions, detections, best))
+    pairs = pairs.after_look(best >= 0, lights.named, seconds)
+    return ElementMemory(scene, lights, _impress(impressions, detections, best), pairs)
 
 
 def best_rows(scene: ElementScene, detections: TrafficDetections) -> Integers:  # (E,)

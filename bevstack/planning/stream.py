@@ -93,11 +93,12 @@ def update_cues(
     lights = [row for row in shown if cues[row].kind == "light"]
     front = view.front_cameras(config.front_half_angle_rad)
     outside_s = (view.timestamp_us - elements.scene.elements.last_inside_us) * 1e-6
+    speaks_for = elements.pairs.speaks_for(config)
     ego = tuple(
         advise(
             [
                 RelevantLight(cues[row], float(relevance[row, column]))
-                for row in _counted(lights, relevance[:, column], outside_s, config)
+                for row in _counted(lights, relevance[:, column], outside_s, speaks_for, config)
             ],
             manoeuvre=name,
             timestamp_us=view.timestamp_us,
@@ -121,15 +122,18 @@ def _counted(
     lights: list[int],  # rows
     relevance: Floats,  # (E,) of a manoeuvre
     outside_s: Floats,  # (E,) seconds since an image should have shown the element
+    speaks_for: NDArray[np.bool_],  # (E, E) of ``LightPairs``
     config: CueConfig,
 ) -> list[int]:
     """Return the lights that count for a manoeuvre.
 
-    Lights of one manoeuvre show one state. One that left all images long ago, such as beside the
-    vehicle at the stop line, adds nothing to a light that governs and is in an image.
+    One that left all images long ago, such as above the vehicle at the stop line, is left out only
+    for a light inside them that governs, too, and showed the same state while both were seen. Any
+    other light may be of a lane that has green while the own one has red.
     """
     inside = [row for row in lights if outside_s[row] <= config.outside_after_s]
-    return inside if any(relevance[row] >= config.relevant for row in inside) else lights
+    governing = [row for row in inside if relevance[row] >= config.relevant]
+    return [row for row in lights if row in inside or not speaks_for[governing, row].any()]
 
 
 def find_reset(memory: CueMemory | None, view: RigView, config: CueConfig) -> Reset:

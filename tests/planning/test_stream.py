@@ -70,18 +70,71 @@ def test_a_light_outside_all_images_for_long_counts_if_no_other_governs(second: 
     stream, rng = CueStream(), np.random.default_rng(0)
     quiet = Noise(bias=0, dark=0, confused=0, missed=0, spread=0.1)
     governs = (4.0, -4.0, -4.0, -4.0)
-    posts = [Post((20.0, 0.0, 5.5), lambda t: "red" if t < 9 else "green", learned=governs)]
+    posts = [Post((30.0, 0.0, 5.5), lambda t: "red" if t < 9 else "green", learned=governs)]
     if second:
-        posts.append(Post((40.0, 0.0, 5.5), posts[0].state, learned=governs))
+        posts.append(Post((50.0, 0.0, 5.5), posts[0].state, learned=governs))
     advice = {}
     for k in range(110):
         time_s = k / 10
-        view = view_at(pose_at(min(8 * time_s, 17.0)), time_s)
+        view = view_at(pose_at(min(8 * time_s, 27.0)), time_s)
         cues = stream.step(view, detect(posts, view, time_s, rng, quiet))
         advice[k] = cues.for_manoeuvre("straight").advice
     assert advice[5] == "stop"
     assert advice[60] == advice[85] == ("stop" if second else "unknown")
     assert advice[105] == ("go" if second else "unknown")
+
+
+@pytest.mark.parametrize(
+    ("last", "place"),
+    [
+        ("red", (32.0, 3.5, 5.5)),
+        ("red", (55.0, 0.0, 5.5)),
+        ("red", (55.0, -3.5, 5.5)),
+        ("yellow", (55.0, 0.0, 5.5)),
+        ("green", (55.0, 0.0, 5.5)),
+        ("off", (55.0, 0.0, 5.5)),
+    ],
+)
+def test_a_green_light_does_not_overrule_the_light_above_the_waiting_vehicle(
+    last: str, place: tuple[float, float, float]
+) -> None:
+    """The head takes a neighbouring lane's light, or one far behind, for the vehicle's."""
+    stream, rng = CueStream(), np.random.default_rng(0)
+    quiet = Noise(bias=0, dark=0, confused=0, missed=0, spread=0.1)
+    governs = (4.0, -4.0, -4.0, -4.0)
+    own = Post((30.0, 0.0, 5.5), lambda t: "red" if t < 1.5 else last, learned=governs)
+    other = Post(place, lambda _: "green", learned=governs)
+    stop_m = 27.0 if place[0] > 40.0 else 19.0  # from where an image shows the other light
+    own = own if place[0] > 40.0 else replace(own, position_m=(22.0, 0.0, 5.5))
+    advice = {}
+    for k in range(120):
+        time_s = k / 10
+        view = view_at(pose_at(min(8 * time_s, stop_m)), time_s)
+        cues = stream.step(view, detect([own, other], view, time_s, rng, quiet))
+        advice[k] = cues.for_manoeuvre("straight").advice
+    shown = [cue for cue in cues.elements if cue.visible_now]
+    assert [cue.state_name for cue in shown] == ["green"] and shown[0].applies_to_ego > 0.8
+    assert advice[5] == "stop"
+    assert {advice[k] for k in range(90, 120)} == {"unknown"}
+
+
+def test_a_light_that_was_not_seen_with_the_own_one_does_not_overrule_it() -> None:
+    """A light behind the junction comes into sight when the own one is above the images."""
+    stream, rng = CueStream(), np.random.default_rng(0)
+    quiet = Noise(bias=0, dark=0, confused=0, missed=0, spread=0.1)
+    governs = (4.0, -4.0, -4.0, -4.0)
+    own = Post((30.0, 0.0, 5.5), learned=governs)
+    late = Post(
+        (50.0, 0.0, 5.5), lambda t: "red" if t < 9 else "green", hidden=(0, 4), learned=governs
+    )
+    advice = {}
+    for k in range(120):
+        time_s = k / 10
+        view = view_at(pose_at(min(8 * time_s, 27.0)), time_s)
+        cues = stream.step(view, detect([own, late], view, time_s, rng, quiet))
+        advice[k] = cues.for_manoeuvre("straight").advice
+    assert advice[85] == "stop"
+    assert {advice[k] for k in range(92, 120)} == {"unknown"}
 
 
 def test_no_light_gives_no_advice() -> None:
