@@ -40,6 +40,7 @@ class TrafficConfig:
     nms_iou: float = 0.4  # overlap of boxes of one kind above which the worse one is dropped
     bearing_std_px: float = 0.7  # standard deviation of a box's centre, across the line of sight
     speed_limits_kmh: tuple[int, ...] = ()  # numbers on signs that are read; empty: none
+    relevance_map: bool = False  # relevance also sees the detector's BEV map, where there is one
     # Labels
     min_height_px: float = 5.0  # lower elements are neither positive nor negative
     min_visibility: float = 0.3  # nor are elements of which less is visible

@@ -18,6 +18,9 @@ from bevstack.models.skeleton import skeleton
 from bevstack.models.traffic.model import TrafficModel
 from bevstack.models.weights import BACKBONE, read_weights_file, task_weights
 
+# Parts that a configuration may have and older weights lack
+_OPTIONAL = ("regions.speed_limit.", "relevance.map_evidence.")
+
 
 def traffic_section(config: Config) -> TrafficConfig:
     """Return the traffic section of a configuration.
@@ -53,8 +56,8 @@ def build_traffic_model(
 def read_traffic_weights(path: Path, config: Config, *, verify: bool = True) -> dict[str, Tensor]:
     """Read weights of the traffic model; of a file without this task, those of the backbone.
 
-    The rest then starts from the seed of the recipe. So do the numbers of speed limits, if the file
-    reads none and the configuration does.
+    The rest then starts from the seed of the recipe. So do the numbers of speed limits and the
+    evidence of the BEV map, if the file has none and the configuration does.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -64,24 +67,19 @@ def read_traffic_weights(path: Path, config: Config, *, verify: bool = True) -> 
     stored: dict[str, Tensor] = {}
     if "traffic" in list_tasks(path, metadata):
         stored = dict(task_weights(tensors, "traffic"))
-        if not traffic_section(config).speed_limits_kmh or any(map(_is_number, stored)):
-            return stored
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
         fresh: dict[str, Tensor] = build_traffic_model(config).state_dict()
     if stored:
-        return {**{name: value for name, value in fresh.items() if _is_number(name)}, **stored}
+        parts = [part for part in _OPTIONAL if not any(name.startswith(part) for name in stored)]
+        added = {n: value for n, value in fresh.items() if n.startswith(tuple(parts))}
+        return {**added, **stored}
     shared = {
         name: value.to(fresh[name].dtype)
         for name, value in tensors.items()
         if name.startswith(BACKBONE) and name in fresh
     }
     return {**fresh, **shared}
-
-
-def _is_number(name: str) -> bool:
-    """Return True for weights that read the numbers of speed limits."""
-    return name.startswith("regions.speed_limit.")
 
 
 def traffic_model_with(

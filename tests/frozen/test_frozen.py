@@ -41,6 +41,7 @@ NOT_YET_FROZEN = {
     # lights and signs, compared with loops in tests/models/traffic and tests/losses
     "Calibration",
     "DenseHead",
+    "MapEvidence",
     "NumberReader",
     "RegionHead",
     "RelevanceHead",

@@ -15,9 +15,10 @@ from bevstack.models.backbones.resnet import ResNet
 from bevstack.models.temporal.past_frames import evaluation_mode
 from bevstack.models.traffic.calibration import Calibration
 from bevstack.models.traffic.dense import DenseHead, DenseOutput, Regions, find_regions
+from bevstack.models.traffic.map_evidence import BEVMap, sample_map
 from bevstack.models.traffic.place import Place, locate
 from bevstack.models.traffic.regions import RegionHead, RegionOutput
-from bevstack.models.traffic.relevance import RelevanceHead, sample_bev
+from bevstack.models.traffic.relevance import RelevanceHead
 from bevstack.types.traffic_batch import TrafficTargets, TrafficViews
 
 _JITTER = 0.15  # largest shift of a true box that becomes a region, in sides
@@ -31,13 +32,6 @@ class TrafficOutput(NamedTuple):
     region: RegionOutput
     place: Place
     relevance: Tensor  # (R, len(MANOEUVRES)) log-odds, before calibration
-
-
-class BEVMap(NamedTuple):
-    """The BEV map of the same samples."""
-
-    bev: Tensor  # (B, C, Y, X)
-    bev_from_ego: Tensor  # (B, 4, 4) float64
 
 
 class TrafficModel(nn.Module):
@@ -80,7 +74,10 @@ class TrafficModel(nn.Module):
         Args:
             views: images of the front cameras.
             targets: labels, in training.
-            bev: a BEV map of the same samples; None, as in training: relevance is judged without.
+            bev: the BEV map of the same samples, for ``relevance_map``; None: judge without it.
+
+        Raises:
+            ValueError: a map is given, but ``relevance_map`` is off.
         """
         dense = self.dense(self.run_backbone(views.images), views.images)
         regions = find_regions(dense, views.image_size, self.config.max_candidates)
@@ -88,11 +85,12 @@ class TrafficModel(nn.Module):
             regions = _with_true_boxes(regions, targets, dense)
         region = self.regions(dense.features, views, regions)
         place = locate(views, regions, region, bearing_std_px=self.config.bearing_std_px)
-        sampled = None
+        sampled, known = None, None
         if bev is not None:
             sample = views.sample[regions.image]
-            sampled = sample_bev(bev.bev, self.grid, bev.bev_from_ego, place.position_m, sample)
-        relevance = self.relevance(views, regions, region, place, sampled)
+            sampled = sample_map(bev, self.grid, views, place.position_m, sample)
+            known = bev.known[sample]
+        relevance = self.relevance(views, regions, region, place, sampled, known)
         return TrafficOutput(dense, regions, region, place, relevance)
 
     def run_backbone(self, images: Tensor) -> Sequence[Tensor]:

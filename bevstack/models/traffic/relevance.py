@@ -1,19 +1,18 @@
 """Relevance: does an element govern the own vehicle's path, for each of its manoeuvres.
 
 Inputs are what a vehicle knows: the element as predicted, its position and the own motion. The
-manoeuvre is the column of the result. A caller may add a BEV map of the same samples; neither
-training nor the predictors of this package do. Letters: R regions, B samples.
+manoeuvre is the column of the result. With ``TrafficConfig.relevance_map`` the BEV map of the same
+samples is a further input (``map_evidence``). Letters: R regions, B samples.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from bevstack.config.traffic import TrafficConfig
-from bevstack.geometry import BEVGrid
 from bevstack.models.traffic.dense import Regions
+from bevstack.models.traffic.map_evidence import MAX_CURVATURE, MapEvidence
 from bevstack.models.traffic.place import Place
 from bevstack.models.traffic.regions import RegionOutput
 from bevstack.types.traffic_batch import TrafficViews
@@ -22,7 +21,6 @@ from bevstack.vocabulary import LAMP_SHAPES, LIGHT_COLORS, MANOEUVRES, SIGN_MEAN
 _CHANNELS, _HEADS = 64, 4
 _PLACE = 13
 _FACTORS = len(LIGHT_COLORS) + len(LAMP_SHAPES) + 1 + len(SIGN_MEANINGS)
-_MAX_CURVATURE = 0.2  # 1 / m
 
 
 class RelevanceHead(nn.Module):
@@ -36,7 +34,13 @@ class RelevanceHead(nn.Module):
         super().__init__()
         inputs = config.roi_channels + _PLACE + _FACTORS
         self.element = nn.Sequential(nn.Linear(inputs, _CHANNELS), nn.ReLU())
+        # Only its bias is used; the weights belong to the format of the files.
         self.bev = nn.Linear(bev_channels + 1, _CHANNELS)
+        self.map_evidence = (
+            MapEvidence(bev_channels=bev_channels, element_channels=_CHANNELS)
+            if config.relevance_map
+            else None
+        )
         self.attention = nn.MultiheadAttention(_CHANNELS, _HEADS, batch_first=True)
         self.norm = nn.LayerNorm(_CHANNELS)
         self.output = nn.Sequential(
@@ -49,20 +53,51 @@ class RelevanceHead(nn.Module):
         regions: Regions,
         output: RegionOutput,
         place: Place,
-        bev: Tensor | None = None,  # (R, C + 1) from ``sample_bev``
+        sampled: Tensor | None = None,  # (R, M, NUM_POINTS, C + 1) from ``sample_map``
+        has_map: Tensor | None = None,  # (R,) bool; None: no sample has one
     ) -> Tensor:  # (R, len(MANOEUVRES))
-        """Return log-odds that each element governs the own vehicle, for each manoeuvre."""
+        """Return log-odds that each element governs the own vehicle, for each manoeuvre.
+
+        Raises:
+            ValueError: a map is given to a head that takes none.
+        """
+        inputs = self.inputs(views, regions, output, place)
         sample = views.sample[regions.image]  # (R,)
+        return self.judge(inputs, sample, len(views.ego_motion), sampled, has_map)
+
+    def inputs(
+        self, views: TrafficViews, regions: Regions, output: RegionOutput, place: Place
+    ) -> Tensor:  # (R, D) without gradient
+        """Return the elements as the head takes them."""
         factors = (output.color, output.shape, output.pedestrian[:, None], output.meaning)
         known = (output.hidden, place_features(views, regions, output, place), *factors)
-        query: Tensor = self.element(torch.cat([part.detach().float() for part in known], 1))
-        if bev is None:
-            bev = query.new_zeros(len(query), self.bev.in_features)
-        query = query + self.bev(bev.detach().to(query.dtype))
-        padded, mask, column = _padded(query, sample, len(views.ego_motion))
+        return torch.cat([part.detach().float() for part in known], 1)
+
+    def judge(
+        self,
+        inputs: Tensor,  # (R, D) of ``inputs``
+        sample: Tensor,  # (R,) int64
+        count: int,  # B
+        sampled: Tensor | None = None,  # (R, M, NUM_POINTS, C + 1) from ``sample_map``
+        has_map: Tensor | None = None,  # (R,) bool; None: no sample has one
+    ) -> Tensor:  # (R, len(MANOEUVRES))
+        """Return the log-odds of elements from the head's inputs, as ``forward``.
+
+        Raises:
+            ValueError: a map is given to a head that takes none.
+        """
+        if self.map_evidence is None and sampled is not None:
+            raise ValueError(
+                "sampled must be None without traffic.relevance_map; got a map's samples"
+            )
+        query: Tensor = self.element(inputs)
+        query = query + self.bev(query.new_zeros(len(query), self.bev.in_features))
+        padded, mask, column = _padded(query, sample, count)
         attended, _ = self.attention(padded, padded, padded, key_padding_mask=mask)
         hidden = self.norm(query + attended[sample, column])
         logits: Tensor = self.output(hidden)
+        if self.map_evidence is not None and sampled is not None and has_map is not None:
+            logits = logits + self.map_evidence(hidden, sampled, has_map)
         return logits.float()
 
 
@@ -76,7 +111,7 @@ def place_features(
     motion = views.ego_motion[views.sample[regions.image]].double()  # (R, 3)
     speed, curvature, known = motion.unbind(1)
     x, y, z = place.position_m.unbind(1)
-    bent = curvature.clamp(-_MAX_CURVATURE, _MAX_CURVATURE) * x.square() / 2
+    bent = curvature.clamp(-MAX_CURVATURE, MAX_CURVATURE) * x.square() / 2
     offset = y - bent.clamp(-50, 50)
     spread = place.cov_m2.diagonal(dim1=1, dim2=2).sum(1).sqrt()
     columns = (
@@ -95,27 +130,6 @@ def place_features(
         regions.kind.double(),
     )
     return torch.stack(columns, 1).float()
-
-
-def sample_bev(
-    bev: Tensor,  # (B, C, Y, X)
-    grid: BEVGrid,
-    bev_from_ego: Tensor,  # (B, 4, 4) float64
-    position_m: Tensor,  # (R, 3) in the ego frame
-    sample: Tensor,  # (R,) int64
-) -> Tensor:  # (R, C + 1)
-    """Sample the BEV map at the elements; the last column is 1 inside the grid, else all are 0."""
-    poses = bev_from_ego.to(position_m.dtype)[sample]
-    points = (poses[:, :3, :3] @ position_m[..., None])[..., 0] + poses[:, :3, 3]
-    u, v, _ = (grid.to_normalised(points) * 2 - 1).unbind(1)
-    inside = ((u.abs() < 1) & (v.abs() < 1)).to(bev.dtype)
-    found = bev.new_zeros(len(points), bev.shape[1])
-    for row in range(len(bev)):
-        own = (sample == row).nonzero()[:, 0]
-        place = torch.stack((u[own], v[own]), -1).to(bev.dtype)[None, None]  # (1, 1, n, 2)
-        values = functional.grid_sample(bev[row : row + 1], place, align_corners=False)
-        found = found.index_copy(0, own, values[0, :, 0].T)
-    return torch.cat((found, torch.ones_like(found[:, :1])), 1) * inside[:, None]
 
 
 def _padded(

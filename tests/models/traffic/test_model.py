@@ -20,10 +20,9 @@ from bevstack.models.traffic.calibration import (
 )
 from bevstack.models.traffic.decode import decode
 from bevstack.models.traffic.dense import DenseHead, DenseOutput, Regions, find_regions
-from bevstack.models.traffic.model import BEVMap, TrafficModel
+from bevstack.models.traffic.model import TrafficModel
 from bevstack.models.traffic.place import locate
 from bevstack.models.traffic.regions import RegionOutput, sample_boxes
-from bevstack.models.traffic.relevance import sample_bev
 from bevstack.types.traffic_batch import LIGHT, SIGN
 from bevstack.vocabulary import ROAD_SIGN, SIGN_MEANINGS
 from tests.models.traffic.cases import CONFIG, camera, element, sample, two_rigs
@@ -132,23 +131,6 @@ def test_a_sample_is_predicted_alike_alone_and_beside_another_rig(model):
     with torch.no_grad():
         alone = model.relevance(batch.views, regions, RegionOutput(**fields), place)
     torch.testing.assert_close(alone, both.relevance[own], rtol=1e-4, atol=1e-5)  # padding
-
-
-def test_relevance_takes_the_bev_map_at_the_element(model):
-    points = torch.tensor([[10.0, 5.0, 2.0], [200.0, 0.0, 2.0]], dtype=torch.float64)
-    bev = torch.zeros(1, 2, *GRID.shape)
-    bev[0, 0] = (torch.arange(12.0) + 0.5)[None] / 12 * 102.4 - 51.2  # x of each column
-    bev[0, 1] = (torch.arange(10.0) + 0.5)[:, None] / 10 * 102.4 - 51.2
-    eye = torch.eye(4, dtype=torch.float64)[None]
-    found = sample_bev(bev, GRID, eye, points, torch.zeros(2, dtype=torch.int64))
-    torch.testing.assert_close(found[0], torch.tensor([10.0, 5.0, 1.0]), atol=1e-4, rtol=0)
-    assert not found[1].any()  # outside the grid
-    batch = two_rigs()
-    maps = BEVMap(torch.randn(2, 8, *GRID.shape), eye.repeat(2, 1, 1))
-    with torch.no_grad():
-        plain, with_map = model(batch.views), model(batch.views, bev=maps)
-    assert not torch.allclose(plain.relevance, with_map.relevance)
-    torch.testing.assert_close(plain.region.color, with_map.region.color)
 
 
 def test_numbers_of_speed_limits_are_read_from_signs_for_speed_limits():
