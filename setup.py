@@ -24,6 +24,7 @@ BUILDING = {"bdist_wheel", "build", "build_ext", "develop", "editable_wheel", "i
 # The package holds sources, configurations and weights, so an installation needs no checkout.
 MAPPED = {
     "bevstack.configs": "configs",
+    "bevstack.configs.detection2d": "configs/detection2d",
     "bevstack.weights": "weights",
     "bevstack._ops_sources": "ops",
 }

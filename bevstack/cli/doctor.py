@@ -14,6 +14,7 @@ from bevstack.cli.options import add_overrides
 
 if TYPE_CHECKING:
     from bevstack.costs.backbone import ModelCount
+    from bevstack.costs.detection2d import DetectionCount
     from bevstack.costs.detector import ConfigCount
 
 EXIT_BROKEN = 1
@@ -28,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="NAME",
-        help="count this backbone: internimage_t, _s, _b, _l, _xl, _h or _g",
+        help="count this backbone (internimage_t, _s, _b, _l, _xl, _h or _g), or this detector for "
+        "single pictures, such as mask_rcnn_internimage_t",
     )
     parser.add_argument(
         "--size",
@@ -58,10 +60,7 @@ def run(args: argparse.Namespace) -> int:
         _show_counts(detector, args.json)
         return 0
     if args.model is not None:
-        from bevstack.costs.backbone import count_model
-
-        counts = count_model(args.model, tuple(args.size) if args.size else None)
-        _show_counts(counts, args.json)
+        _show_counts(_count_model(args.model, tuple(args.size) if args.size else None), args.json)
         return 0
     from bevstack.cli.diagnosis import diagnose
 
@@ -70,7 +69,20 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_BROKEN if diagnosis.broken else 0
 
 
-def _show_counts(counts: ConfigCount | ModelCount, as_json: bool) -> None:
+def _count_model(name: str, size: tuple[int, int] | None) -> ModelCount | DetectionCount:
+    from bevstack.costs.backbone import PUBLISHED_SIZE_PX, count_model
+    from bevstack.costs.detection2d import count_detection_model, detection_models
+
+    if name in PUBLISHED_SIZE_PX:
+        return count_model(name, size)
+    models = detection_models()
+    if name not in (*models, *models.values()):
+        known = ", ".join((*PUBLISHED_SIZE_PX, *models))
+        raise ValueError(f"--model must be one of {known}; got {name!r}")
+    return count_detection_model(name, size)
+
+
+def _show_counts(counts: ConfigCount | ModelCount | DetectionCount, as_json: bool) -> None:
     from bevstack.cli.tables import print_lines
 
     heading, *notes = counts.lines()

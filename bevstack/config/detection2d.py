@@ -33,6 +33,31 @@ class PictureConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PictureAugmentation:
+    """Changes of pictures in training; by default a mirror alone, as in the 12-epoch schedule."""
+
+    mirror: bool = True  # mirror left and right with probability 1/2
+    # Shorter sides of which one is drawn for each picture, pixels; empty: that of pictures
+    short_sides: tuple[int, ...] = ()
+    # With probability 1/2, first reduce a picture to one of these shorter sides, and cut out a part
+    # whose sides are drawn uniformly from ``crop_px``; empty: never
+    crop_short_sides: tuple[int, ...] = ()
+    crop_long_side: int = 1333  # largest longer side before the cut, pixels
+    crop_px: tuple[int, int] = (384, 600)
+    crop_keeps_object: bool = False  # cut again until an object remains
+
+    def __post_init__(self) -> None:
+        check_section("picture_augmentation", self)
+        for name in ("short_sides", "crop_short_sides"):
+            got = getattr(self, name)
+            positive = min(got, default=1) > 0
+            check(f"picture_augmentation.{name}", positive, "be positive numbers", got)
+        low, high = self.crop_px
+        requirement = "be (low, high) with 0 < low <= high"
+        check("picture_augmentation.crop_px", 0 < low <= high, requirement, self.crop_px)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RPNConfig:
     """Region proposal network (arXiv 1506.01497): proposals from anchors, and its training."""
 
@@ -125,6 +150,7 @@ class Detection2DConfig:
     name: str
     class_names: tuple[str, ...]
     pictures: PictureConfig = field(default_factory=PictureConfig)
+    picture_augmentation: PictureAugmentation = field(default_factory=PictureAugmentation)
     backbone: InternImageConfig = field(default_factory=lambda: detection_config("internimage_t"))
     channels: int = 256  # of the pyramid and the heads
     rpn: RPNConfig = field(default_factory=RPNConfig)

@@ -107,6 +107,12 @@ LIMITS: Mapping[str, Mapping[str, float]] = MappingProxyType(
             "window_px": 16_384,
         },
         "pictures": {"long_side": 16_384, "short_side": 16_384, "pad_to": 4_096},
+        "picture_augmentation": {
+            "short_sides": 16_384,
+            "crop_short_sides": 16_384,
+            "crop_long_side": 16_384,
+            "crop_px": 16_384,
+        },
         "detection2d": {"channels": 8_192},
         "rpn": {
             "candidates": 1_000_000,

@@ -10,23 +10,53 @@ import runpy
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bevstack.config.detector import Config
 from bevstack.config.overrides import with_overrides
-from bevstack.config.serialization import section_types
+from bevstack.config.serialization import Whole, section_types
 from bevstack.files import naming
+
+if TYPE_CHECKING:
+    from importlib.abc import Traversable
 
 _LOG = logging.getLogger(__name__)
 
 
-def packaged_configs() -> list[str]:
-    """Return the names of the configurations in the package, sorted."""
-    files = resources.files("bevstack.configs").iterdir()
+def packaged_configs(task: str | None = None) -> list[str]:
+    """Return the names of the configurations in the package, sorted.
+
+    Args:
+        task: a task with configurations of its own, such as "detection2d"; None: detectors of 3D
+            boxes.
+    """
+    files = _packaged(task).iterdir()
     return sorted(
         file.name[:-3]
         for file in files
         if file.name.endswith(".py") and not file.name.startswith("_")
     )
+
+
+def _packaged(task: str | None) -> Traversable:
+    folder = resources.files("bevstack.configs")
+    return folder if task is None else folder / task
+
+
+def load_task_config(
+    kind: type[Whole], task: str, name_or_path: str | Path, overrides: Sequence[str] = ()
+) -> Whole:
+    """Return a configuration of a task with configurations of its own; see ``load_config``.
+
+    Args:
+        kind: class of the task's configurations.
+        task: name of the task, such as "detection2d".
+        name_or_path: name of a packaged configuration, or the path of a file.
+        overrides: changes of single fields.
+    """
+    config = _load(kind, name_or_path, task)
+    _note_overrides(overrides)
+    return with_overrides(config, overrides)
 
 
 def load_config(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -41,51 +71,62 @@ def load_config(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Conf
         ValueError: the file defines no CONFIG, it or an override names an unknown field, or the
             fields contradict each other.
     """
-    text = str(name_or_path)
-    if text in packaged_configs():
-        path = Path(str(resources.files("bevstack.configs") / f"{text}.py"))
-    elif text.endswith(".py") and Path(text).is_file():
-        path = Path(text)
-    else:
-        close = difflib.get_close_matches(text, packaged_configs(), n=1)
-        remedy = f"did you mean {close[0]!r}?" if close else ""
-        raise FileNotFoundError(
-            f"configuration must be one of {', '.join(packaged_configs())}, or the path of a .py "
-            f"file; got {text!r}. {remedy}".strip()
-        )
-    config = _run(path)
-    if not isinstance(config, Config):
-        raise ValueError(f"{path} must define CONFIG = Config(...); got {type(config).__name__}")
-    _LOG.info("configuration %s from %s", config.name, path)
-    for override in overrides:
-        _LOG.info("changed by %s", override)
+    config = _load(Config, name_or_path, None)
+    _note_overrides(overrides)
     return with_overrides(config, overrides)
 
 
-def describe_packaged() -> dict[str, str]:
+def _note_overrides(overrides: Sequence[str]) -> None:
+    for override in overrides:
+        _LOG.info("changed by %s", override)
+
+
+def _load(kind: type[Whole], name_or_path: str | Path, task: str | None) -> Whole:
+    text, names = str(name_or_path), packaged_configs(task)
+    if text in names:
+        path = Path(str(_packaged(task) / f"{text}.py"))
+    elif text.endswith(".py") and Path(text).is_file():
+        path = Path(text)
+    else:
+        close = difflib.get_close_matches(text, names, n=1)
+        remedy = f"did you mean {close[0]!r}?" if close else ""
+        raise FileNotFoundError(
+            f"configuration must be one of {', '.join(names)}, or the path of a .py "
+            f"file; got {text!r}. {remedy}".strip()
+        )
+    config = _run(path, kind)
+    if not isinstance(config, kind):
+        raise ValueError(
+            f"{path} must define CONFIG = {kind.__name__}(...); got {type(config).__name__}"
+        )
+    _LOG.info("configuration %s from %s", getattr(config, "name", text), path)
+    return config
+
+
+def describe_packaged(task: str | None = None) -> dict[str, str]:
     """Return the first line of each packaged configuration's docstring, by its name."""
-    folder = resources.files("bevstack.configs")
-    texts = {n: (folder / f"{n}.py").read_text(encoding="utf-8") for n in packaged_configs()}
+    folder = _packaged(task)
+    texts = {n: (folder / f"{n}.py").read_text(encoding="utf-8") for n in packaged_configs(task)}
     docstrings = {n: ast.get_docstring(ast.parse(text)) or "" for n, text in texts.items()}
     return {name: text.partition("\n")[0] for name, text in docstrings.items()}
 
 
-def _run(path: Path) -> object:
+def _run(path: Path, kind: type) -> object:
     try:
         with naming(path):
             return runpy.run_path(str(path)).get("CONFIG")
     except TypeError as error:
-        raise ValueError(_with_suggestion(path, error)) from None
+        raise ValueError(_with_suggestion(path, kind, error)) from None
 
 
-def _with_suggestion(path: Path, error: TypeError) -> str:
+def _with_suggestion(path: Path, whole: type, error: TypeError) -> str:
     """Return Python's "unexpected keyword argument 'x'" with the nearest field name added."""
     message = f"{path.name}: {error}"
     wrong = str(error).split("'")
     if "unexpected keyword argument" not in str(error) or len(wrong) < 2:
         return message
     section = str(error).split(".")[0]
-    kinds = {kind.__name__: kind for kind in section_types(Config)}
+    kinds = {kind.__name__: kind for kind in section_types(whole)}
     known = [field.name for field in dataclasses.fields(kinds[section])] if section in kinds else []
     close = difflib.get_close_matches(wrong[1], known, n=1)
     remedy = f"did you mean {close[0]!r}?" if close else f"known fields: {', '.join(known)}"

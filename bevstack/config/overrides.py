@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bevstack.config.detector import Config
-from bevstack.config.serialization import KIND, sections_of_type
+from bevstack.config.serialization import KIND, Whole, section_types, sections_of_type
 
 NULLS = ("null", "none")
 BOOLEANS: Mapping[str, bool] = types.MappingProxyType({"true": True, "false": False})
@@ -27,7 +27,7 @@ BRACKETS = {"[": "]", "(": ")"}
 Tree = dict[str, "str | Tree"]
 
 
-def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
+def with_overrides(config: Whole, overrides: Sequence[str]) -> Whole:
     """Return the configuration with fields replaced by ``key=value`` texts.
 
     All fields are replaced together, so two fields that depend on each other may both change. A
@@ -51,12 +51,12 @@ def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
         if key.count(".") > MAX_DEPTH:
             raise ValueError(f"configuration has no field {_shown(key)}")
         _insert(tree, key.strip(), value.strip())
-    return typing.cast(Config, _replaced(Config, config, tree, "")) if tree else config
+    return typing.cast(Whole, _replaced(type(config), config, tree, "")) if tree else config
 
 
-def flat_fields(config: Config) -> dict[str, str]:
+def flat_fields(config: object) -> dict[str, str]:
     """Return every field as the text that ``with_overrides`` reads, by its path."""
-    return dict(_flat(Config, config, ""))
+    return dict(_flat(type(config), config, ""))
 
 
 def _insert(tree: Tree, key: str, value: str) -> None:
@@ -234,7 +234,8 @@ def _section_without_field(path: str, kinds: Sequence[type], value: str) -> str:
 def _unknown(path: str, kind: type, section: str) -> str:
     """Return the refusal of a path, with the fields of the same name or the nearest path."""
     own = [f"{section}.{name}" if section else name for name in _field_names(kind)]
-    everywhere = list(dict.fromkeys(_paths(Config, "")))
+    within = (Config, "") if kind in section_types(Config) else (kind, section)
+    everywhere = list(dict.fromkeys(_paths(*within)))
     if path in everywhere:
         return f"{path!r} must be a field of {kind.__name__}; got one of another {section}.{KIND}"
     name = path.rpartition(".")[2]

@@ -18,13 +18,26 @@ from bevstack.config.limits import MAX_VALUES
 from bevstack.config.old_files import upgrade_fields
 from bevstack.json_files import parse_json
 
+# A whole configuration: that of the detector of 3D boxes, or of another task.
+Whole = typing.TypeVar("Whole")
 # Key of the class name of a section that may have one of several classes, such as the backbone.
 KIND = "kind"
 
 
-def config_to_json(config: Config) -> str:
-    """Return the configuration as JSON with every field."""
-    return json.dumps(_plain(Config, config), sort_keys=True)
+def config_to_json(config: object) -> str:
+    """Return the configuration of any task as JSON with every field."""
+    return json.dumps(_plain(type(config), config), sort_keys=True)
+
+
+def typed_from_json(kind: type[Whole], text: str) -> Whole:
+    """Return the configuration of a task from a JSON text; see ``config_from_json``.
+
+    Args:
+        kind: class of the configuration.
+        text: the JSON text.
+    """
+    values = parse_json(text, "configuration", allow_nan=True)  # refused by field below
+    return typing.cast(Whole, _build(kind, values, ""))
 
 
 def config_from_json(text: str) -> Config:
@@ -38,9 +51,10 @@ def config_from_json(text: str) -> Config:
     return typing.cast(Config, _build(Config, upgrade_fields(values), ""))
 
 
-def first_differences(ours: Config, theirs: Config, limit: int = 3) -> list[str]:
+def first_differences(ours: object, theirs: object, limit: int = 3) -> list[str]:
     """Return the first fields in which two configurations differ, as "path: ours != theirs"."""
-    return list(_differences(_plain(Config, ours), _plain(Config, theirs), ""))[:limit]
+    first, second = (_plain(type(config), config) for config in (ours, theirs))
+    return list(_differences(first, second, ""))[:limit]
 
 
 def stored_differences(ours: Config, stored: str, free: Sequence[str]) -> list[str]:

@@ -1,0 +1,1 @@
+"""Packaged detectors for single pictures: boxes and masks on InternImage."""
