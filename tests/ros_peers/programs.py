@@ -42,6 +42,8 @@ class Program:
                 cwd=folder,
                 env={**os.environ, **(environment or {})},
                 start_new_session=True,  # its children are stopped with it
+                # a shell's background jobs ignore SIGINT, and their children inherit it
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def __enter__(self) -> Program:
