@@ -91,6 +91,11 @@ def run_corruptions(args: argparse.Namespace) -> int:
     return 0
 
 
+# of lost cameras: share left, mAP, and mAP by that of the clean run and this share, measured and
+# for the clean run's boxes in the pictures that remain
+LOST_TITLES = ("", "cameras", "mAP", "mAP / (clean mAP x cameras)", "of clean boxes left")
+
+
 def print_corruptions(content: Mapping[str, Any]) -> None:
     """Print a line for each corruption, the means, and the cost of lost cameras."""
     from bevstack.cli.tables import print_table
@@ -113,18 +118,19 @@ def print_corruptions(content: Mapping[str, Any]) -> None:
     titles = ("", *(f"NDS {level}" for level in LEVELS), "mAP", "RR", "CE")
     print_table(console, titles, lines)
     if lost:
-        print_table(console, ("", "cameras", "mAP", "mAP / (clean mAP x cameras)"), lost)
+        print_table(console, LOST_TITLES, lost)
     if content["reference"] is None:
         print("note: CE needs --reference, the corruptions.json of another model")
     if content["mRR"] is None:
         print("note: NDS without corruption is 0, so that RR is not defined")
 
 
-def _cost(figures: Mapping[str, Any], clean: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Return the share of cameras left, mAP, and mAP by that of the clean run and this share."""
+def _cost(figures: Mapping[str, Any], clean: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the figures of ``LOST_TITLES``, as text."""
     expected = clean["mAP"] * figures["cameras"]
-    ratio = figures["mAP"] / expected if expected > 0 else None
-    return _figure(figures["cameras"]), _figure(figures["mAP"]), _figure(ratio)
+    numbers = [figures["mAP"], figures.get("clean_mAP_left")]
+    rates = [None if n is None or expected <= 0 else n / expected for n in numbers]
+    return tuple(_figure(n) for n in (figures["cameras"], numbers[0], rates[0], rates[1]))
 
 
 def _figure(value: float | None) -> str:

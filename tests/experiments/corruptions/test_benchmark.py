@@ -6,12 +6,20 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from bevstack.cli.main import main
-from bevstack.datasets.corruptions import CORRUPTIONS, LEVELS
+from bevstack.datasets.corruptions import CORRUPTIONS, LEVELS, lost_cameras
+from bevstack.evaluation.detection3d.truth import ground_truth
+from bevstack.evaluation.scoring import rows_of_samples
 from bevstack.experiments.corruptions import benchmark
-from bevstack.experiments.corruptions.frames import corrupted_frames, share_of_cameras
+from bevstack.experiments.corruptions.frames import (
+    corrupted_frames,
+    in_cameras_left,
+    share_of_cameras,
+)
 from bevstack.runtime.shipped import weights_path
 from tests.small_world import SPEC, dataset, small_world
 
@@ -61,6 +69,9 @@ def test_file_has_all_figures_rates_and_the_share_of_cameras(root: Path, finishe
     lost = content["corruptions"]["FrameLost"]
     assert 0 <= lost["hard"]["cameras"] <= lost["easy"]["cameras"] < 1
     assert content["corruptions"]["Brightness"]["hard"]["cameras"] == 1
+    assert content["corruptions"]["Brightness"]["hard"]["clean_mAP_left"] is None
+    assert 0 <= lost["hard"]["clean_mAP_left"] <= lost["easy"]["clean_mAP_left"] <= clean["mAP"]
+    assert lost["easy"]["clean_mAP_left"] > 0
     assert content["data"]["samples"] == 3 and len(content["model"]["sha256"]) == 64
 
 
@@ -115,6 +126,44 @@ def test_share_of_cameras_is_that_of_the_corrupted_frames(root: Path) -> None:
         images = [i for n in range(len(samples)) for i in corrupted.frame(n).images]
         share = sum(image is not None for image in images) / len(images)
         assert share_of_cameras(samples, corruption, "easy") == pytest.approx(share)
+
+
+def seen(root: Path, token: str, point: np.ndarray, lost: frozenset[str]) -> bool:
+    """Project a point into the key frames' pictures by the tables alone."""
+    names = ("ego_pose", "sensor", "calibrated_sensor", "sample_data")
+    tables = {n: json.loads((root / SPEC.version / f"{n}.json").read_text()) for n in names}
+    rows = {name: {row["token"]: row for row in tables[name]} for name in names}
+    for picture in tables["sample_data"]:
+        if picture["sample_token"] != token or not picture["is_key_frame"]:
+            continue
+        camera = rows["calibrated_sensor"][picture["calibrated_sensor_token"]]
+        channel = rows["sensor"][camera["sensor_token"]]["channel"]
+        if not channel.startswith("CAM") or channel in lost:
+            continue
+        where = point
+        for pose in (rows["ego_pose"][picture["ego_pose_token"]], camera):
+            turn = Rotation.from_quat(pose["rotation"], scalar_first=True)
+            where = turn.inv().apply(where - np.array(pose["translation"]))
+        u, v, depth = np.array(camera["camera_intrinsic"]) @ where
+        inside = 0 < u / depth < picture["width"] and 0 < v / depth < picture["height"]
+        if depth > 0.1 and inside:
+            return True
+    return False
+
+
+def test_boxes_of_the_cameras_left_are_those_that_their_pictures_show(root: Path) -> None:
+    samples, corruption = dataset(root, "synth_val"), CORRUPTIONS["CameraCrash"]
+    tokens = [samples.sample_token(n) for n in range(2)]
+    truth = ground_truth(samples.tables, rows_of_samples(samples.tables, "synth_val")).boxes
+    boxes = truth.select_samples(np.array(tokens))
+    got = in_cameras_left(samples, boxes, corruption, "moderate")
+    names = samples.frame(0).camera_labels()
+    wanted = [
+        seen(root, token, point, lost_cameras(corruption, "moderate", token, names))
+        for row, point in zip(boxes.sample, boxes.translation, strict=True)
+        for token in [tokens[row]]
+    ]
+    assert got.tolist() == wanted and 0 < got.sum() < len(got)
 
 
 def test_command_prints_the_table_of_finished_runs(
