@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bevstack.config import load_config
-    from bevstack.runtime.loading import load, load_tasks
+    from bevstack.runtime.loading import load_any as load
+    from bevstack.runtime.loading import load_tasks
     from bevstack.types import Frame, Reset
 
 __version__ = "0.1.0"
@@ -22,9 +23,9 @@ __all__ = ["Frame", "Reset", "__version__", "load", "load_config", "load_tasks"]
 def __getattr__(name: str) -> object:
     """Import a public name on first use, so that ``import bevstack`` stays fast."""
     if name == "load":
-        from bevstack.runtime.loading import load
+        from bevstack.runtime.loading import load_any
 
-        return load
+        return load_any
     if name == "load_tasks":
         from bevstack.runtime.loading import load_tasks
 

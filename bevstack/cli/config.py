@@ -12,6 +12,7 @@ import argparse
 import json
 
 from bevstack.cli.options import add_common, add_overrides
+from bevstack.cli.picture_tasks import load_picture_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,16 +49,17 @@ def run(args: argparse.Namespace) -> int:
 def _print_names() -> None:
     from bevstack.cli.tables import print_table
     from bevstack.config import describe_packaged
+    from bevstack.config.detection2d import DETECTION2D
     from bevstack.training.progress_bar import make_console
 
-    rows = list(describe_packaged().items())
+    rows = [*describe_packaged().items(), *describe_packaged(DETECTION2D).items()]
     print_table(make_console(), ("configuration", "description"), rows, text_columns=2)
 
 
 def _print_fields(args: argparse.Namespace) -> None:
     from bevstack.config import config_to_json, flat_fields, load_config, with_overrides
 
-    original = load_config(args.name)
+    original = load_picture_config(args.name, ()) or load_config(args.name)
     config = with_overrides(original, args.overrides)
     if args.json:
         print(json.dumps(json.loads(config_to_json(config)), indent=2))

@@ -4,9 +4,13 @@ r"""Convert published weights into a bevstack detector, or into initial weights 
       --config bevformerv2_r50_t1
   bevstack convert-weights internimage_t_1k_224.pth --out start.safetensors \
       --config bevformerv2_internimage_t_t1 --backbone
+  bevstack convert-weights mask_rcnn_internimage_t_fpn_1x_coco.pth --out mask_rcnn.safetensors \
+      --config mask_rcnn_internimage_t_1x
 
 The first form converts a whole BEVFormer v2 detector. The second one takes only the backbone from
-the file and initialises the rest of the detector at random.
+the file and initialises the rest of the detector at random. The third one converts a detector for
+single pictures. Without --config, the command states what the file holds and which configuration
+fits it.
 
 Every tensor of the file needs a counterpart in the detector, and every tensor of the detector one
 in the file; --allow-left-over and --allow-missing make exceptions. The command prints a table of
@@ -21,9 +25,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bevstack.cli.options import add_config, add_no_verify, add_overrides, rename_options
+from bevstack.cli.picture_tasks import load_picture_config
 
 if TYPE_CHECKING:
     from bevstack.config import Config
+    from bevstack.config.detection2d import Detection2DConfig
     from bevstack.interop.conversion import Converted
     from bevstack.interop.public_weights import Report
     from bevstack.interop.published_files import PublishedFile
@@ -37,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help="file to write: .safetensors"
     )
-    add_config(parser, required=True)
+    add_config(parser)
     add_overrides(parser)
     rename_options(parser, {"--to": "--out", "--weights": "--use"})
     parser.add_argument(
@@ -81,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
         OSError: the file cannot be read or the new one not be written.
     """
     from bevstack.config import load_config
+    from bevstack.interop.detection2d import recognise
     from bevstack.interop.public_weights import UnmatchedError
     from bevstack.interop.published_files import read_published_file
     from bevstack.models.build import save_model
@@ -89,8 +96,15 @@ def run(args: argparse.Namespace) -> int:
     if args.out.suffix != ".safetensors":
         raise ValueError(f"--out must end in .safetensors; got {args.out}")
     check_writable(args.out)
-    config = load_config(args.config, args.overrides)
     file = read_published_file(args.file, weights=args.use, verify=args.verify)
+    if args.config is None:
+        raise ValueError(
+            f"--config NAME must be given; got none: {recognise(file.tensors).describe(file.name)}"
+        )
+    pictures = load_picture_config(args.config, args.overrides)
+    if pictures is not None:
+        return _convert_pictures(args, file, pictures)
+    config = load_config(args.config, args.overrides)
     if file.skipped:
         shown = ", ".join(file.skipped[:5]) + (" ..." if len(file.skipped) > 5 else "")
         print(f"note: objects of other programs were left out, and not run: {shown}")
@@ -104,6 +118,32 @@ def run(args: argparse.Namespace) -> int:
         print(f"note: {note}")
     save_model(args.out, converted.model, converted.config, {"converted_from": file.name})
     print(f"{converted.config.name}: {args.out}")
+    return 0
+
+
+def _convert_pictures(
+    args: argparse.Namespace, file: PublishedFile, config: Detection2DConfig
+) -> int:
+    """Convert a detector for single pictures."""
+    from bevstack.interop.conversion import Allowed
+    from bevstack.interop.detection2d import convert_detector2d
+    from bevstack.interop.public_weights import UnmatchedError
+    from bevstack.models.build_detection2d import save_detector2d
+
+    for option in ("backbone", "boxes"):
+        if getattr(args, option):
+            raise ValueError(f"--{option} must be left out for {config.name}; got it")
+    allowed = Allowed(missing=args.allow_missing, left_over=args.allow_left_over)
+    try:
+        converted = convert_detector2d(file, config, allowed=allowed)
+    except UnmatchedError as error:
+        _print_report(error.report, every_name=args.list)
+        raise
+    _print_report(converted.report, every_name=args.list)
+    for note in converted.notes:
+        print(f"note: {note}")
+    save_detector2d(args.out, converted.weights, config, {"converted_from": file.name})
+    print(f"{config.name}: {args.out}")
     return 0
 
 

@@ -32,6 +32,7 @@ EXTRAS = {
     "maps": ("lanelet2", "traffic lights and lanes of a Lanelet2 map"),
     "ros": ("rosbags", "bags of ROS: the node, drives, Autoware, vision_msgs"),
     "export": ("osi-python", "export to ASAM OSI and ONNX"),
+    "coco": ("pycocotools", "masks of COCO files and scores of objects in pictures"),
     "openvino": ("openvino", "exported models in OpenVINO"),
     "view": ("viser", "drives in the browser"),
     "open3d": ("open3d-cpu", "pictures and windows of drives with Open3D"),

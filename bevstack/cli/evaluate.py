@@ -4,6 +4,7 @@ The scores equal those of nuscenes-devkit 1.2 to the last bit and take seconds; 
 needed. The command writes metrics_summary.json and metrics_details.json in the devkit's format.
 With --tracking it scores tracks by AMOTA, also as the devkit does.
 With --corruptions it predicts with the given weights, under corrupted images, and scores that.
+With --coco it scores boxes and masks of objects in pictures by COCO's average precision.
 With --openlane it scores lanes, lights, signs and their topology as OpenLane-V2 does.
 """
 
@@ -23,6 +24,8 @@ from bevstack.cli.evaluate_traffic import (
     run_traffic,
 )
 from bevstack.cli.options import add_classes, add_scenes, rename_options
+from bevstack.cli.picture_tasks import add_coco
+from bevstack.cli.picture_tasks import run_evaluate as run_coco
 from bevstack.file_bytes import read_bytes
 
 if TYPE_CHECKING:
@@ -59,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_traffic(parser)
     add_picture_scores(parser)
     add_corruptions(parser)
+    add_coco(parser, purpose="score on")
     parser.add_argument(
         "--out",
         type=Path,
@@ -115,6 +119,8 @@ def run(args: argparse.Namespace) -> int:
         ValueError: results that are not of the format or lack samples, or no such split or scene.
         OSError: the metrics cannot be written.
     """
+    if args.coco is not None:
+        return run_coco(args)
     if args.openlane is not None:
         return run_openlane(args)
     if args.corruptions is not None:

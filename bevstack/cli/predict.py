@@ -5,6 +5,7 @@ r"""Predict boxes, lights and signs in scenes of a data set, or in your own imag
   bevstack predict --weights W --rig rig.json --images DIR --out results.json
   bevstack predict --weights W --rig rig.json --frames DIR --track --out results.json
   bevstack predict --weights W --images DIR --out elements.json
+  bevstack predict --weights mask_rcnn.safetensors --images DIR --out objects.json
 
 A weights file holds its configuration, so --weights needs no --config. --config without --weights
 predicts with random weights, as a test of the installation. KEY=VALUE changes a field of the
@@ -15,7 +16,7 @@ scenes.
 
 With weights that have the task "traffic", a second file beside the results holds traffic lights,
 signs and the advice that follows from them. Pictures without calibration (--images alone) give
-lights and signs only.
+lights and signs only, or with weights of a 2D detector objects with masks, in COCO's format.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from bevstack.cli.options import (
     add_strict_rig,
 )
 from bevstack.cli.own_images import add_drive, add_own_images, check_drive, check_own_images
+from bevstack.cli.picture_tasks import predicts_objects, run_predict
 from bevstack.cli.predict_inputs import (
     open_frames,
     open_tables,
@@ -112,7 +114,8 @@ def run(args: argparse.Namespace) -> int:
     _check_input(args)
     check_writable(args.out)
     if is_pictures(args):
-        return run_pictures(args, make_console())
+        objects = predicts_objects(args)
+        return (run_predict if objects else run_pictures)(args, make_console())
     tables = None if args.nuscenes is None else open_tables(args)
     source = None if args.frames is None else open_frames(args)
     console = make_console()
@@ -143,7 +146,8 @@ def _check_input(args: argparse.Namespace) -> None:
         raise ValueError("--config, --weights or --model must be given; got none")
     check_traffic(args)
     if is_pictures(args):
-        check_pictures(args)
+        if not predicts_objects(args):
+            check_pictures(args)
         return
     if (args.nuscenes is None) == (args.rig is None):
         raise ValueError(

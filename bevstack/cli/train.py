@@ -23,6 +23,7 @@ from bevstack.cli.options import (
     add_scenes,
     add_strict_rig,
 )
+from bevstack.cli.picture_tasks import add_coco, make_task
 from bevstack.cli.pictures_option import add_pictures
 from bevstack.cli.train_pictures import check_pictures, make_picture_task
 from bevstack.cli.train_traffic import add_traffic
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 # Names of figures in messages; figures of lights and signs keep theirs
 NAMES = {
     "headline": "mean AP",
+    "mask_ap": "mask AP",
     "nds": "NDS",
     "map": "mAP",
     "detection3d/nds": "NDS",
@@ -88,6 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         purpose="train on",
         many=True,
     )
+    add_coco(parser, purpose="train on")
     add_no_verify(parser)
     add_strict_rig(parser)
     parser.add_argument(
@@ -119,15 +122,17 @@ def run(args: argparse.Namespace) -> int:
     from bevstack.training.processes import join_processes, leave_processes
     from bevstack.training.progress_bar import make_console, training_progress
 
-    check_pictures(args)
-    config = _config(args)
+    if args.coco is None:
+        check_pictures(args)
     processes = join_processes(choose_device(args.device))
     console = make_console()
     console.quiet = not processes.is_first
-    if args.pictures:
-        task: Task = make_picture_task(args, config, console)
+    if args.coco is not None:
+        task: Task = make_task(args, console)
+    elif args.pictures:
+        task = make_picture_task(args, _config(args), console)
     else:
-        task = _task_of_dataset(args, config, processes, console)
+        task = _task_of_dataset(args, _config(args), processes, console)
     if args.dry_run:
         return 0
     recipe = task.recipe

@@ -59,6 +59,16 @@ def load_task_config(
     return with_overrides(config, overrides)
 
 
+def defines(name_or_path: str | Path, kind: type) -> bool:
+    """Return True for a file, which is run, that defines a configuration of a class.
+
+    Raises:
+        ValueError: the file names an unknown field, or its fields contradict each other.
+    """
+    path = Path(name_or_path)
+    return path.suffix == ".py" and path.is_file() and isinstance(_run(path, kind), kind)
+
+
 def load_config(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Return a packaged configuration by name, such as "tiny_cpu", or that of a ``.py`` file.
 

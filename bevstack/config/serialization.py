@@ -62,7 +62,15 @@ def stored_differences(ours: Config, stored: str, free: Sequence[str]) -> list[s
 
     The training fields named in ``free`` may differ.
     """
-    theirs = config_from_json(stored)
+    return _differences_but(ours, config_from_json(stored), free)
+
+
+def typed_differences(ours: Whole, stored: str, free: Sequence[str]) -> list[str]:
+    """Return how a task's configuration differs from a stored one; see ``stored_differences``."""
+    return _differences_but(ours, typed_from_json(type(ours), stored), free)
+
+
+def _differences_but(ours: Any, theirs: Any, free: Sequence[str]) -> list[str]:
     # Replaced together, as one field may contradict another's old value.
     values = {name: getattr(ours.training, name) for name in free}
     return first_differences(ours, replace(theirs, training=replace(theirs.training, **values)))

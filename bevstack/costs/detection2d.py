@@ -61,12 +61,11 @@ class DetectionCount:
 
 def detection_models() -> dict[str, str]:
     """Return the names of the packaged detectors without a schedule, each with a configuration."""
-    return {
-        name.removesuffix(end): name
-        for name in packaged_configs(DETECTION2D)
-        for end in SCHEDULES
-        if name.endswith(end)
-    }
+    models = {}
+    for name in packaged_configs(DETECTION2D):
+        end = next((end for end in SCHEDULES if name.endswith(end)), "")
+        models[name.removesuffix(end)] = name
+    return models
 
 
 def count_detection_model(name: str, image_size: tuple[int, int] | None = None) -> DetectionCount:

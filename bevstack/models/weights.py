@@ -73,6 +73,15 @@ def read_safetensors(
     return tensors, metadata
 
 
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Return the metadata of a safetensors file without its tensors; none of a damaged file."""
+    try:
+        with safe_open(Path(path), framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError):
+        return {}
+
+
 def read_weights_file(path: str | Path, *, verify: bool = True) -> WeightsFile:
     """Read a weights file and check that its values are finite and equal to its checksum.
 

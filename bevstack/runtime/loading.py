@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from bevstack.config import Config
+from bevstack.config.detection2d import DETECTION2D
 from bevstack.json_files import shorten
 from bevstack.models.build import DETECTION3D, list_tasks, model_from_file, read_task_config
 from bevstack.models.weights import WeightsFile, read_weights_file, task_weights
 from bevstack.runtime.detector import Detector
+from bevstack.runtime.picture_detector import PictureDetector
 from bevstack.runtime.precision import FLOAT32, choose_precision
 from bevstack.runtime.shipped import weights_path
 from bevstack.runtime.traffic_predictor import TrafficPredictor
@@ -24,7 +27,9 @@ from bevstack.uncertainty.sectors import read_sector_model
 PredictorLoader = Callable[[Mapping[str, Tensor], str, torch.device], object]
 
 # Tasks of the package besides 3D detection. A user's own tasks are given to ``load``.
-PREDICTORS: Mapping[str, PredictorLoader] = MappingProxyType({"traffic": TrafficPredictor.load})
+PREDICTORS: Mapping[str, PredictorLoader] = MappingProxyType(
+    {"traffic": TrafficPredictor.load, DETECTION2D: PictureDetector.load}
+)
 
 
 def load(
@@ -76,6 +81,47 @@ def load(
         sector_model=read_sector_model(file.path) if calibrated else None,
         precision=precision,
     )
+
+
+def load_any(
+    weights: str | Path,
+    device: str | torch.device = "cpu",
+    *,
+    expected: Config | None = None,
+    predictors: Mapping[str, PredictorLoader] | None = None,
+    verify: bool = True,
+    calibrated: bool = True,
+    precision: str = FLOAT32,
+) -> Any:
+    """Load what a weights file holds: a detector of 3D boxes, or the predictor of its only task.
+
+    The arguments are those of ``load``. The last and ``expected`` and ``calibrated`` are of
+    detectors of 3D boxes alone.
+
+    Returns:
+        A ``Detector`` for a file with 3D boxes (see ``load``). For a file of objects in pictures a
+        ``PictureDetector``, whose ``detect`` takes arrays of any size.
+
+    Raises:
+        FileNotFoundError: there is no such file or name. The message lists the names.
+        ValueError: see ``load``; or the file has several tasks but no 3D boxes.
+    """
+    file = read_weights_file(weights_path(weights), verify=verify)
+    names = list_tasks(file.path, file.metadata)
+    loaders = {**PREDICTORS, **(predictors or {})}
+    options = expected is None and precision == FLOAT32
+    if DETECTION3D in names or len(names) > 1 or names[0] not in loaders or not options:
+        return load(
+            weights,
+            device,
+            expected=expected,
+            predictors=predictors,
+            verify=verify,
+            calibrated=calibrated,
+            precision=precision,
+        )
+    (only,) = _load_further(file, torch.device(device), predictors).values()
+    return only
 
 
 def load_tasks(

@@ -43,3 +43,10 @@ def test_verbose_output_names_the_file_and_the_changes(capsys):
     assert error.endswith("tiny_cpu.py\n")
     assert main(["doctor", "--config", "tiny_cpu", "name=mine", "-v", "-q"]) == 0
     assert "bevstack doctor: changed by name=mine\n" in capsys.readouterr().err
+
+
+def test_detectors_of_pictures_are_listed_and_shown(capsys):
+    assert main(["config", "list"]) == 0
+    assert "mask_rcnn_internimage_t_1x" in capsys.readouterr().out
+    assert main(["config", "show", "mask_rcnn_internimage_t_1x", "roi.detections=7"]) == 0
+    assert "roi.detections=7  # was 100" in capsys.readouterr().out

@@ -56,7 +56,18 @@ HEALTH = (
     "python -m benchmarks.run health --first 91 --scenes 60 --pictures drives --json health.json"
 )
 # Lines of `sh elsewhere` blocks, and the tests that run the same.
+OBJECTS = "tests/cli/test_picture_tasks.py"
 ELSEWHERE = {
+    (
+        "bevstack convert-weights mask_rcnn_internimage_t_fpn_1x_coco.pth "
+        "--config mask_rcnn_internimage_t_1x --out detector.safetensors"
+    ): "tests/interop/test_detection2d.py",
+    "bevstack predict --weights detector.safetensors --images pictures --out objects.json": OBJECTS,
+    "bevstack evaluate --coco coco --split val2017 --results objects.json": OBJECTS,
+    (
+        "bevstack train --config mask_rcnn_internimage_t_1x --coco coco --split train2017 "
+        "--held-out val2017 --out runs/t"
+    ): OBJECTS,
     "python -m benchmarks.run forward --config bevformerv2_internimage_xl_t1 --lines": (
         "tests/benchmarks/test_forward.py"
     ),

@@ -85,14 +85,19 @@ class RegionStage(nn.Module):
 
 
 class RegionDetector(nn.Module):
-    """Detector of boxes and masks in single pictures."""
+    """Detector of boxes and masks in single pictures.
 
-    def __init__(self, config: Detection2DConfig) -> None:
+    Args:
+        config: the detector.
+        backbone: a backbone to share, of the configuration's section; None builds one.
+    """
+
+    def __init__(self, config: Detection2DConfig, backbone: InternImage | None = None) -> None:
         super().__init__()
         self.config = config
         self.num_classes = len(config.class_names)
         channels = config.channels
-        self.backbone = InternImage(config.backbone)
+        self.backbone = InternImage(config.backbone) if backbone is None else backbone
         self.neck = DetectionPyramid(self.backbone.out_channels, channels=channels)
         self.rpn = RegionProposals(config.rpn, channels=channels)
         self.stages = nn.ModuleList(

@@ -36,7 +36,10 @@ def packaged_name(released: str) -> str:
     return f"{kinds[kind]}_internimage_{size.lower()}"
 
 
-@pytest.mark.parametrize("name", packaged_configs(DETECTION2D))
+PUBLISHED = [name for name in packaged_configs(DETECTION2D) if name.endswith(("_1x", "_3x"))]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_packaged_configuration_has_its_name_and_survives_json(name: str) -> None:
     config = load(name)
     assert config.name == name

@@ -1,0 +1,1 @@
+"""Single pictures with labelled objects: COCO files, preparation, augmentation, batches."""

@@ -1,0 +1,1 @@
+"""Scores of boxes and masks in single pictures, and the result files of COCO."""
