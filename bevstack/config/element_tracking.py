@@ -40,6 +40,10 @@ class ElementTrackingConfig:
     # Loss per second while the element should be visible but is not: from the limit, a track
     # lasts 4.6 s, which covers a lorry that passes; a track of one box lasts 0-2 s.
     missed_per_s: float = 1.2
+    # The same while its place lies in the box of another element at its distance, of which it is a
+    # part: it ends after 0.7 s. A far light behind a near one is farther by another factor.
+    covered_per_s: float = 8.0
+    covered_log_range: float = 0.4
     unseen_per_s: float = 0.1  # loss per second while it is outside all images
     max_unseen_s: float = 20.0  # outside all images
     visible_range_m: float = 120.0  # lights are below 4 px beyond it at 1600 px

@@ -17,7 +17,9 @@ from scipy.optimize import linear_sum_assignment
 from bevstack.config.element_tracking import ElementTrackingConfig
 from bevstack.tracking import element_filter
 from bevstack.tracking.element_measurements import (
+    PART_OVERLAP,
     Measured,
+    is_covered,
     measure,
     overlap,
     should_be_visible,
@@ -31,9 +33,6 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 _FAMILY = uuid.UUID("6f0b1c0e-6b1d-5d0c-9f54-3c1f0a7f2b11")  # of all identities of elements
-# Share of the smaller of two boxes in the other one from which they show one element: a second box
-# of a housing holds a part of it, or the arm beside it. Housings do not hide half of one another.
-_OVERLAP = 0.5
 _SAME_PLACE_M = 0.4  # two tracks that are closer are one: housings do not overlap
 _COMPARISON_WEIGHT = 0.5  # of a frame's evidence for motion: errors persist over frames
 _COMPARISON_LIMIT = 1.5  # of one frame
@@ -85,7 +84,8 @@ def update_elements(
             fresh[:, camera] = measured.row[new]
             rows = np.concatenate([rows, fresh])
     inside = should_be_visible(elements, view, config)
-    elements = _judge(elements, rows, inside, view.timestamp_us, seconds, config)
+    covered = is_covered(elements, rows, detections.boxes_px, view, config)
+    elements = _judge(elements, rows, inside, covered, view.timestamp_us, seconds, config)
     kept = _kept(elements, rows, view.timestamp_us, config)
     return ElementScene(
         elements[kept], view.timestamp_us, view.scene_token, rows[kept], inside[kept]
@@ -210,7 +210,7 @@ def _unexplained(
     taken, new = list(paired), []
     for row in left:
         overlaps = any(
-            overlap(measured.boxes_px[row], measured.boxes_px[r]) > _OVERLAP for r in taken
+            overlap(measured.boxes_px[row], measured.boxes_px[r]) > PART_OVERLAP for r in taken
         )
         if measured.scores[row] >= config.start_score and not overlaps:
             new.append(row)
@@ -256,13 +256,15 @@ def _judge(
     elements: Elements,
     rows: Integers,  # (E, N)
     inside: NDArray[np.bool_],  # (E, N)
+    covered: NDArray[np.bool_],  # (E,)
     timestamp_us: int,
     seconds: float,
     config: ElementTrackingConfig,
 ) -> Elements:
     """Lower the existence of elements without a box, and note the times."""
     seen, expected = (rows >= 0).any(1), inside.any(1)
-    loss = np.where(expected, config.missed_per_s, config.unseen_per_s) * seconds
+    rate = np.where(expected, config.missed_per_s, config.unseen_per_s)
+    loss = np.where(expected & covered, config.covered_per_s, rate) * seconds
     existence = elements.existence_log_odds - np.where(seen, 0.0, loss)
     now = np.int64(timestamp_us)
     return replace(
