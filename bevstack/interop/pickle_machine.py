@@ -61,6 +61,17 @@ class Foreign(dict[Any, Any]):
         return state if not self and isinstance(state, Mapping) else self
 
 
+class Unfinished:
+    """Result of a function whose content follows in a later opcode, such as an array's values."""
+
+    def __init__(self) -> None:
+        self.places: list[int] = []  # in the memo
+
+    def finish(self, state: object) -> object:
+        """Return the object with its content; see the subclasses for errors."""
+        raise NotImplementedError
+
+
 class PickleMachine:
     """Machine that runs the opcodes of one pickle.
 
@@ -70,6 +81,7 @@ class PickleMachine:
         functions: functions to call, by full name; each takes the tuple of arguments.
         constants: values of further full names.
         resolve: returns the object of a persistent id.
+        max_opcodes: limit of the steps.
     """
 
     def __init__(
@@ -79,12 +91,14 @@ class PickleMachine:
         *,
         constants: Mapping[str, object],
         resolve: Callable[[object], object],
+        max_opcodes: int = MAX_OPCODES,
     ) -> None:
         self.foreign: dict[str, None] = {}  # names that were met, in order
         self._stream = stream
         self._functions = functions
         self._constants = constants
         self._resolve = resolve
+        self._max_opcodes = max_opcodes
         self._stack: list[Any] = []
         self._outer: list[list[Any]] = []  # stacks below the marks
         self._memo: dict[int, Any] = {}
@@ -132,8 +146,8 @@ class PickleMachine:
 
     def _spend(self, work: int) -> None:
         self._work += work
-        if self._work > MAX_OPCODES:
-            raise PickleFaultError(f"it takes more than {MAX_OPCODES:,} steps")
+        if self._work > self._max_opcodes:
+            raise PickleFaultError(f"it takes more than {self._max_opcodes:,} steps")
 
     def _push_literal(self, value: object) -> None:
         is_long = isinstance(value, (str, bytes, bytearray)) and len(value) > MAX_TEXT_BYTES
@@ -215,6 +229,14 @@ class PickleMachine:
         target = self._stack[-1]
         if isinstance(target, Foreign):
             target.state = state[0] if isinstance(state, tuple) and state else state
+        elif isinstance(target, Unfinished):
+            self._stack[-1] = finished = target.finish(state)
+            for place in target.places:
+                self._memo[place] = finished
+
+    def _extend(self) -> None:
+        self.foreign.setdefault("an extension")
+        self._stack.append(Foreign("an extension"))
 
     def _persistent(self, key: object) -> None:
         self._stack.append(self._resolve(key))
@@ -253,7 +275,9 @@ def _pair(name: str) -> str:
 
 
 def _put(machine: PickleMachine, index: int) -> None:
-    machine._memo[index] = machine._stack[-1]
+    machine._memo[index] = top = machine._stack[-1]
+    if isinstance(top, Unfinished):
+        top.places.append(index)
 
 
 _HANDLERS: Mapping[str, Callable[[PickleMachine, Any], None]] = {
@@ -298,9 +322,7 @@ _HANDLERS: Mapping[str, Callable[[PickleMachine, Any], None]] = {
     "INST": PickleMachine._instance,
     "OBJ": PickleMachine._object,
     "BUILD": PickleMachine._build,
-    **dict.fromkeys(
-        ("EXT1", "EXT2", "EXT4"), lambda machine, _: machine._stack.append(Foreign("an extension"))
-    ),
+    **dict.fromkeys(("EXT1", "EXT2", "EXT4"), lambda machine, _: machine._extend()),
     "PERSID": PickleMachine._persistent,
     "BINPERSID": lambda machine, _: machine._persistent(machine._stack.pop()),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import shutil
 import tarfile
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ import torch
 from bevstack.datasets.images import read_image
 from bevstack.datasets.readiness.archives import unpack_archives
 from bevstack.evaluation.results.submission import read_submission, write_submission
+from bevstack.interop.info_files import read_info_file
 from bevstack.interop.published_files import read_published_file
 from bevstack.models.build import load_model, save_model
 from bevstack.runtime.detector import build
@@ -71,6 +73,55 @@ def _start_published(folder: Path) -> Sequence[bytes]:
 
 def _read_published(folder: Path, content: bytes) -> None:
     read_published_file(write_file(folder / "published.pth", content))
+
+
+def _start_infos(folder: Path) -> Sequence[bytes]:
+    """Return both forms of an information file with one camera and two boxes."""
+    motion = {"translation": [1.0, 0.0, 0.5], "rotation": [0.6, 0.0, 0.0, 0.8]}
+    parts = {
+        f"{frame}_{part}": v for frame in ("lidar2ego", "ego2global") for part, v in motion.items()
+    }
+    camera = {
+        **{f"{frame}_{p}": v for frame in ("sensor2ego", "ego2global") for p, v in motion.items()},
+        "data_path": "samples/CAM_FRONT/a.jpg",
+        "cam_intrinsic": np.diag([500.0, 500.0, 1.0]),
+        "timestamp": 1_532_402_927_612_460,
+    }
+    info = {
+        "token": "a",
+        "timestamp": 1_532_402_927_647_951,
+        "cams": {"CAM_FRONT": camera},
+        **parts,
+        "gt_boxes": np.arange(14.0, 0.0, -1.0).reshape(2, 7),
+        "gt_names": np.array(["car", "pedestrian"]),
+        "gt_velocity": np.zeros((2, 2)),
+        "num_lidar_pts": np.array([3, 4]),
+        "num_radar_pts": np.array([0, 1]),
+    }
+    box = {"bbox_3d": [1.0] * 7, "velocity": [0.0, 0.0], "bbox_label_3d": 0}
+    newer = {
+        "token": "a",
+        "timestamp": 1_532_402_927.647951,
+        "ego2global": np.eye(4).tolist(),
+        "lidar_points": {"lidar2ego": np.eye(4).tolist()},
+        "images": {
+            "CAM_FRONT": {
+                **{"img_path": "a.jpg", "timestamp": 1_532_402_927.61246},
+                **{"cam2ego": np.eye(4).tolist(), "lidar2cam": np.eye(4).tolist()},
+                "cam2img": camera["cam_intrinsic"].tolist(),
+            }
+        },
+        "instances": [{**box, "num_lidar_pts": np.int64(3), "num_radar_pts": np.int64(0)}],
+    }
+    meta = {"categories": {"car": 0}, "version": "v1.0-mini"}
+    contents = ({"infos": [info]}, {"metainfo": meta, "data_list": [newer]})
+    return [pickle.dumps(content, protocol=2) for content in contents]
+
+
+def _read_infos(folder: Path, content: bytes) -> None:
+    file = read_info_file(write_file(folder / "infos.pkl", content))
+    for row in range(len(file)):
+        file.frame(row)
 
 
 def _encode(suffix: str) -> Callable[[Path], Sequence[bytes]]:
@@ -151,6 +202,12 @@ BINARY_READERS = (
         start=_start_published,
         mutate=mutations.mutate_bytes,
         read=_read_published,
+    ),
+    Reader(
+        name="info_files",
+        start=_start_infos,
+        mutate=mutations.mutate_bytes,
+        read=_read_infos,
     ),
     Reader(
         name="jpeg",
