@@ -4,12 +4,16 @@
   bevstack judge ... --only model,prior,single_frame     # some rows
   bevstack judge ... --only control                      # all rows of a kind: baseline or control
   bevstack judge ... --only model,prior,lost_            # all rows that start with lost_
+  bevstack judge --substitute RESULTS.json --nuscenes ROOT --version V --split S --out DIR
 
 Each row of the table is scored with the nuScenes metric on the same scenes. Finished rows are kept
 in DIR/rows and not computed again; an interrupted row continues with the next scene. DIR/judge.json
 holds all rows. The exit code is 1 if a control does not behave: NDS without the right images must
 fall to that of the prior, a wrong calibration must cost mAP and the right calibration must restore
 it, a lost camera must reduce the scores of its own sector only.
+
+With --substitute it needs no model, only a results file, and takes seconds: the score with true
+ranges, velocities, headings and so on in place of the file's own, for boxes that see a true box.
 """
 
 from __future__ import annotations
@@ -38,6 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--weights", type=Path, metavar="FILE", help="weights file, or name of packaged weights"
+    )
+    parser.add_argument(
+        "--substitute",
+        type=Path,
+        metavar="RESULTS",
+        help="results file: print what limits its score, with true values put in one by one",
     )
     add_device(parser)
     add_precision(parser)
@@ -86,6 +96,10 @@ def run(args: argparse.Namespace) -> int:
         ValueError: rows that do not exist, finished rows of another model in ``--out``, or weights
             of several frames for ``--single-frame``.
     """
+    if args.substitute is not None:
+        from bevstack.cli.judge_substitute import run_substitute
+
+        return run_substitute(args)
     from bevstack.experiments.judge.judge import JudgeOptions, judge
     from bevstack.runtime.shipped import weights_path
 

@@ -16,6 +16,8 @@ from bevstack.evaluation.analysis.bootstrap import (
 from bevstack.evaluation.analysis.breakdown import GroupMetrics, break_down
 from bevstack.evaluation.analysis.calibration import Reliability, reliabilities
 from bevstack.evaluation.analysis.conditions import read_conditions
+from bevstack.evaluation.analysis.reach import Reach, reaches
+from bevstack.evaluation.analysis.substitution import Substitution, substitute
 from bevstack.evaluation.detection3d.evaluator import match_classes, scored_boxes
 from bevstack.evaluation.detection3d.metric_config import MetricConfig
 from bevstack.evaluation.detection3d.precision_recall import ClassMatches
@@ -43,6 +45,8 @@ class Analysis:
     intervals: tuple[Interval, ...]
     reliabilities: tuple[Reliability, ...]
     scenes: tuple[SceneFigures, ...]  # worst first
+    substitutions: tuple[Substitution, ...]
+    reaches: tuple[Reach, ...]
 
 
 def analyse(
@@ -82,6 +86,8 @@ def analyse(
         intervals=intervals(resampler, draws=draws),
         reliabilities=reliabilities(boxes, truth, config),
         scenes=tuple(sorted(scenes, key=lambda scene: scene.mean_average_precision)),
+        substitutions=substitute(boxes, truth, config),
+        reaches=reaches(boxes, truth, conditions, config),
     )
 
 

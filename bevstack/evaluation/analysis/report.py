@@ -12,6 +12,12 @@ import cv2
 
 from bevstack.evaluation.analysis.analysis import Analysis
 from bevstack.evaluation.analysis.bootstrap import FEWEST_SCENES, LEVEL, Interval
+from bevstack.evaluation.analysis.limits_table import (
+    REACH_TITLES,
+    SUBSTITUTION_TITLES,
+    reach_cells,
+    substitution_cells,
+)
 from bevstack.evaluation.analysis.plots import error_plots, precision_plots, reliability_plots
 from bevstack.files import write_atomically, write_text_atomically
 from bevstack.render.canvas import Image
@@ -88,6 +94,7 @@ def _page(
     yield from _picture("Precision over recall", pictures["precision"], note)
     if comparison is not None:
         yield from _comparison(*comparison)
+    yield from _limits(analysis)
     yield from _groups(analysis)
     distance = f"{analysis.config.error_distance_m:g} m"
     note = f"Errors of boxes matched within {distance}; larger errors count in the last bar."
@@ -149,6 +156,17 @@ def _classes(analysis: Analysis) -> Iterable[str]:
             ]
         )
     yield _table([*titles, "calibration error"], rows)
+
+
+def _limits(analysis: Analysis) -> Iterable[str]:
+    """Yield the scores with true values put in, and recall and errors by distance."""
+    yield "<h2>What limits the score</h2><p class=soft>Scores with true values in place of the "
+    yield "file's own, one kind at a time, for boxes that see a true box: their direction fits and "
+    yield "their range is within a factor of 1.7. A gain is the most that this value could bring."
+    yield "</p>"
+    yield _table(SUBSTITUTION_TITLES, [substitution_cells(row) for row in analysis.substitutions])
+    caption = "Errors are medians of the boxes that see the object; shares are of all objects."
+    yield _table(REACH_TITLES, [reach_cells(row) for row in analysis.reaches], caption)
 
 
 def _groups(analysis: Analysis) -> Iterable[str]:
