@@ -41,6 +41,24 @@ ATTRIBUTES: tuple[str, ...] = (
 )
 
 
+# Semantic classes of the synthetic worlds' pixels, in label order.
+SEMANTIC_CLASSES: tuple[str, ...] = (
+    "sky",
+    "road",
+    "sidewalk",
+    "terrain",
+    "vehicle",
+    "person",
+    "two_wheeler",
+    "other_object",
+    "building",
+    "vegetation",
+    "pole",
+    "traffic_light",
+    "traffic_sign",
+)
+IGNORED_LABEL = 255  # of a pixel without a label, in label maps of 8 bits
+
 TRAFFIC_LIGHT, ROAD_SIGN = 1, 2  # OpenLane-V2's categories
 
 # OpenLane-V2's attributes in the order of their indices: colours of lights, meanings of signs.

@@ -69,6 +69,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="write also images at 12 Hz and lidar sweeps at 20 Hz, not only key frames at 2 Hz",
     )
+    parser.add_argument(
+        "--dense",
+        dest="dense_labels",
+        action="store_true",
+        default=None,
+        help="write also depth and semantic class of every pixel of every image",
+    )
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@
   bevstack show --results boxes.json --rig rig.json --images DIR --out pictures
   bevstack show --results drive.json --rig rig.json --frames DIR --out pictures
   bevstack show --nuscenes ROOT --version v1.0-synth --out pictures
+  bevstack show --nuscenes ROOT --version v1.0-synth --dense --out pictures
 
 True boxes, lights and signs are drawn too, if the data set has them; without --results, alone. If
 there is a file of cues beside the results, its lights, signs and advice are drawn. The command
@@ -52,6 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     rename_options(parser, {"--max": "--max-frames"})
     nuscenes.add_argument("--no-truth", action="store_true", help="do not draw true boxes")
+    nuscenes.add_argument(
+        "--dense",
+        action="store_true",
+        help="draw the true class and depth of each pixel instead, of a world of "
+        "`bevstack make-world --dense`",
+    )
     add_classes(nuscenes)
     add_own_images(parser)
     add_strict_rig(parser)
@@ -79,7 +86,9 @@ def run(args: argparse.Namespace) -> int:
     from bevstack.runtime.pictures import draw_results, draw_rig_results
 
     _check_input(args)
-    if args.frames is not None:
+    if args.dense:
+        paths = _draw_dense(args)
+    elif args.frames is not None:
         paths = _draw_drive(args)
     elif args.rig is not None:
         paths = [
@@ -133,6 +142,20 @@ def _draw_drive(args: argparse.Namespace) -> list[Path]:
     )
 
 
+def _draw_dense(args: argparse.Namespace) -> list[Path]:
+    from bevstack.runtime.dense_pictures import draw_dense_labels
+
+    return draw_dense_labels(
+        args.nuscenes,
+        args.version,
+        args.out,
+        scenes=args.scene,
+        samples=None if args.sample is None else [args.sample],
+        max_samples=args.max_frames,
+        allow_outside=args.allow_outside,
+    )
+
+
 def _check_input(args: argparse.Namespace) -> None:
     if (args.nuscenes is None) == (args.rig is None):
         raise ValueError(
@@ -142,6 +165,10 @@ def _check_input(args: argparse.Namespace) -> None:
     if args.nuscenes is not None and args.version is None:
         raise ValueError("--version must be given with --nuscenes, e.g. v1.0-mini; got none")
     check_own_images(args)
+    if args.dense and args.nuscenes is None:
+        raise ValueError("--nuscenes ROOT must be given with --dense; got none")
+    if args.dense and (args.results is not None or args.no_truth):
+        raise ValueError("--dense draws true labels alone; got --results or --no-truth too")
     if args.results is None and args.rig is not None:
         raise ValueError("--results FILE must be given with --rig; got none")
     if args.results is None and args.no_truth:

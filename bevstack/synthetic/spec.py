@@ -48,6 +48,7 @@ class WorldSpec:
     front_sweeps: bool = False  # images at 12 Hz of the front camera in the test scenes
     # Lights over time: the front camera alone, at 12 Hz in all scenes, and more lights at red.
     drives: bool = False
+    dense_labels: bool = False  # also write depth and semantics of every image
     processes: int = field(default=1, compare=False)  # the bytes do not depend on it
 
     def __post_init__(self) -> None:
@@ -150,6 +151,7 @@ class WorldSpec:
             ("traffic", SIMPLE),
             ("front_sweeps", False),
             ("drives", False),
+            ("dense_labels", False),
         ):
             if values[name] == default:
                 del values[name]

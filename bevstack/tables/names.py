@@ -105,3 +105,5 @@ TABLES: tuple[str, ...] = (
 TRAFFIC_ELEMENT_TABLE, LANE_TABLE = "traffic_element", "lane"
 # Additional tables of the preset `lights`: the ego's lane in each sample, and states of lights.
 EGO_LANE_TABLE, TRAFFIC_STATE_TABLE = "ego_lane", "traffic_state"
+# Additional table of worlds with dense labels: depth and semantics of each image.
+DENSE_LABEL_TABLE = "dense_label"

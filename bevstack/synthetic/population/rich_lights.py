@@ -188,7 +188,7 @@ def _add_far(population: Population, approach: Approach, heads: _Heads) -> None:
     inner = approach.lanes[-1][1]
     arm_length = abs(approach.pole_m - inner) + 0.6
     direction = np.sign(inner - approach.pole_m) * (1.0 if not approach.forward else -1.0)
-    parts = PrimitiveList()
+    parts = PrimitiveList("pole")
     top = HIGH_M + heads.style.scale * LIGHT_SIZE_M[2 if heads.style.housing == VERTICAL else 1]
     parts.add(Pattern.PLAIN, (0, 0, 0), (0.22, 0.22, top + 0.25), POLE, kind=Kind.POST)
     arm = (-0.1, direction * arm_length / 2, top + 0.05)
@@ -230,7 +230,7 @@ def _add_near(population: Population, approach: Approach, heads: _Heads) -> None
     x, y, yaw = place_facing(approach, approach.near_s_m, approach.pole_m)
     if not population.reserve(x, y, yaw, (0.3, 0.3)):
         return
-    parts = PrimitiveList()
+    parts = PrimitiveList("pole")
     parts.add(Pattern.PLAIN, (-0.2, 0, 0), (0.14, 0.14, 3.7), POLE, kind=Kind.POST)
     population.scenery.append(place_at(parts.finish(), x, y, yaw))
     _add_through(population, approach, heads, (x, y, LOW_M), yaw)
@@ -268,7 +268,7 @@ def _add_walk_light(
     yaw = float(heading) + (along if movement == WALK_CROSS else -side.sign * np.pi / 2)
     if not population.reserve(float(x), float(y), yaw, (0.2, 0.2)):
         return
-    parts = PrimitiveList()
+    parts = PrimitiveList("pole")
     parts.add(Pattern.PLAIN, (-0.18, 0, 0), (0.11, 0.11, 3.0), POLE, kind=Kind.POST)
     population.scenery.append(place_at(parts.finish(), float(x), float(y), yaw))
     heads.add((float(x), float(y), 2.25), yaw, number, movement, ())

@@ -13,8 +13,19 @@ from bevstack.synthetic.population.traffic_control import (
     main_lanes,
     place_signs,
 )
-from bevstack.synthetic.renderer.primitives import P_SEED, Kind, Pattern, PrimitiveList
-from bevstack.vocabulary import ROAD_SIGN, SIGN_MEANINGS, TRAFFIC_ELEMENT_ATTRIBUTES
+from bevstack.synthetic.renderer.primitives import (
+    C_SEMANTIC,
+    P_SEED,
+    Kind,
+    Pattern,
+    PrimitiveList,
+)
+from bevstack.vocabulary import (
+    ROAD_SIGN,
+    SEMANTIC_CLASSES,
+    SIGN_MEANINGS,
+    TRAFFIC_ELEMENT_ATTRIBUTES,
+)
 
 _SPACING = SignSpacing(low_m=1.9, first_m=(5.0, 25.0), gap_m=(14.0, 42.0))
 _NAMES = SIGN_MEANINGS[1:]  # not "other"
@@ -84,4 +95,5 @@ def _add_advertisement(population: Population, x_m: float, y_m: float, yaw_rad: 
     parts.add(Pattern.ADVERTISEMENT, (0, 0, low), size, ground, colour2=lit)
     placed = place_at(parts.finish(), x_m, y_m, yaw_rad)
     placed.paint[1, P_SEED] = rng.random()
+    placed.codes[0, C_SEMANTIC] = SEMANTIC_CLASSES.index("pole")
     population.scenery.append(placed)

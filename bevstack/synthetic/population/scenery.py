@@ -44,7 +44,7 @@ def add_building(
         return False
     if not population.reserve(x_m, y_m, yaw_rad, size_m[:2]):
         return False
-    parts = PrimitiveList()
+    parts = PrimitiveList("building")
     wall = vary(rng, _WALLS)
     parts.add(Pattern.HOUSE, (0, 0, 0), size_m, wall, colour2=vary(rng, _WALLS, 0.2))
     if size_m[2] < 9.0 and rng.random() < 0.6:  # a pitched roof
@@ -67,7 +67,7 @@ def add_tree(population: Population, x_m: float, y_m: float) -> bool:
         return False
     height, crown = rng.uniform(4.5, 9.5), rng.uniform(2.2, 4.5)
     leaves = vary(rng, _LEAVES)
-    parts = PrimitiveList()
+    parts = PrimitiveList("vegetation")
     parts.add(Pattern.PLAIN, (0, 0, 0), (0.32, 0.32, 0.55 * height), _BARK, kind=Kind.POST)
     if rng.random() < 0.2:
         parts.add(
@@ -100,7 +100,7 @@ def add_lamp_post(population: Population, x_m: float, y_m: float, yaw_rad: float
     if not population.reserve(x_m, y_m, yaw_rad, (0.3, 0.3)):
         return False
     grey = (0.32, 0.34, 0.35)
-    parts = PrimitiveList()
+    parts = PrimitiveList("pole")
     parts.add(Pattern.PLAIN, (0, 0, 0), (0.18, 0.18, 7.5), grey, kind=Kind.POST)
     parts.add(Pattern.PLAIN, (0.8, 0, 7.4), (1.8, 0.12, 0.12), grey)
     parts.add(Pattern.LAMP, (1.5, 0, 7.3), (0.6, 0.26, 0.14), (1.0, 0.86, 0.6))
@@ -123,8 +123,9 @@ def add_hedge(
         return False
     if not population.reserve(x_m, y_m, yaw_rad, size[:2]):
         return False
-    parts = PrimitiveList()
-    if rng.random() < 0.6:
+    grown = rng.random() < 0.6
+    parts = PrimitiveList("vegetation" if grown else "building")
+    if grown:
         parts.add(Pattern.FOLIAGE, (0, 0, 0), size, vary(rng, _LEAVES))
     else:
         parts.add(Pattern.PLAIN, (0, 0, 0), (size[0], 0.25, size[2]), vary(rng, _WALLS))

@@ -165,7 +165,7 @@ def _add_lights(population: Population, approach: Approach) -> list[TrafficContr
         inner = approach.lanes[-1][1]
         arm_length = abs(approach.pole_m - inner) + 0.3
         direction = np.sign(inner - approach.pole_m) * (1.0 if not approach.forward else -1.0)
-        parts = PrimitiveList()
+        parts = PrimitiveList("pole")
         top = HIGH_M + LIGHT_SIZE_M[2]
         parts.add(Pattern.PLAIN, (0, 0, 0), (0.22, 0.22, top + 0.25), POLE, kind=Kind.POST)
         arm = (-0.1, direction * arm_length / 2, top + 0.05)
@@ -176,7 +176,7 @@ def _add_lights(population: Population, approach: Approach) -> list[TrafficContr
             lights.append(_light(lane, (px, py, HIGH_M), yaw, approach.phase))
     x, y, yaw = place_facing(approach, approach.near_s_m, approach.pole_m)
     if population.reserve(x, y, yaw, (0.3, 0.3)):
-        parts = PrimitiveList()
+        parts = PrimitiveList("pole")
         parts.add(Pattern.PLAIN, (-0.2, 0, 0), (0.14, 0.14, 3.6), POLE, kind=Kind.POST)
         population.scenery.append(place_at(parts.finish(), x, y, yaw))
         lights.append(_light(approach.lanes[0][0], (x, y, LOW_M), yaw, approach.phase))
@@ -242,7 +242,7 @@ def place_signs(
         yaw += float(rng.normal(0, 0.06))
         free = not layout.junction_mask(np.array(s), 7.0)
         if free and population.reserve(x, y, yaw, (0.3, 0.3)):
-            parts = PrimitiveList()
+            parts = PrimitiveList("pole")
             top = spacing.low_m + width
             parts.add(Pattern.PLAIN, (-0.06, 0, 0), (0.08, 0.08, top), POLE, kind=Kind.POST)
             population.scenery.append(place_at(parts.finish(), x, y, yaw))

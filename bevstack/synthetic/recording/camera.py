@@ -50,6 +50,8 @@ class Picture:
     control_visible_px: NDArray[np.int64]  # (controls,) the same for traffic lights and signs
     control_unoccluded_px: NDArray[np.int64]  # (controls,)
     lamp_px: NDArray[np.int64]  # (controls, 3) pixels of the red, yellow and green lamp, lit or not
+    depth: NDArray[np.float64]  # (H * ss, W * ss) m along the optical axis; FAR: no primitive
+    owner: NDArray[np.int32]  # (H * ss, W * ss) row of `Moment.primitives`; -1: ground or sky
 
 
 @dataclass(frozen=True)
@@ -209,15 +211,8 @@ def take_picture(scene: Scene, moment: Moment, camera: CameraMount, sensor: Sens
     visible = np.bincount(instance[instance >= 0], minlength=total)
     lamps = np.zeros((total, LAMPS), np.int64)
     count_lamp_pixels(parts.geometry, parts.codes, parts.paint, depth, owner, *view, lamps)
-    return Picture(
-        image,
-        instance,
-        visible[:objects],
-        unoccluded[:objects],
-        visible[objects:],
-        unoccluded[objects:],
-        lamps[objects:],
-    )
+    seen = (visible[:objects], unoccluded[:objects], visible[objects:], unoccluded[objects:])
+    return Picture(image, instance, *seen, lamps[objects:], depth, owner)
 
 
 def _project_direction(

@@ -198,7 +198,8 @@ def _add_sensor_data(
     _add_channel(tables, scene, tokens, LIDAR_CHANNEL, 0, readings)
 
 
-def _data_token(scene: Scene, channel: str, reading: SensorReading) -> str:
+def data_token(scene: Scene, channel: str, reading: SensorReading) -> str:
+    """Return the token in `sample_data` of what a sensor measured at one time."""
     time = () if reading.is_key else (reading.since_start_us,)
     return make_token("sample_data", scene.name, channel, reading.sample, *time)
 
@@ -214,7 +215,7 @@ def _add_channel(
     """Add the rows of one sensor to `ego_pose` and `sample_data`."""
     is_lidar = channel == LIDAR_CHANNEL
     height, width = (0, 0) if is_lidar else scene.rig.image_size
-    keys = [_data_token(scene, channel, reading) for reading in readings]
+    keys = [data_token(scene, channel, reading) for reading in readings]
     for place, (reading, key) in enumerate(zip(readings, keys, strict=True)):
         elapsed = reading.since_start_us + offset_us
         translation, rotation = ego_pose_at(scene, elapsed * 1e-6)

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from bevstack.files import naming
 from bevstack.synthetic.population.traffic import DT_S, sample_tracks
 from bevstack.synthetic.recording.camera import Picture, Sensor, freeze, take_picture, take_sweep
+from bevstack.synthetic.recording.dense import encode_labels, instance_classes, label_picture
 from bevstack.synthetic.recording.labels import (
     Row,
     Rows,
     Sighting,
     data_filename,
+    data_token,
     ego_pose_at,
     scene_rows,
 )
@@ -31,6 +33,7 @@ from bevstack.synthetic.scene import SAMPLE_PERIOD_S, Scene, build_scene
 from bevstack.synthetic.spec import WorldSpec
 from bevstack.synthetic.streets.ground import ROAD, TEXELS_PER_M
 from bevstack.tables.names import (
+    DENSE_LABEL_TABLE,
     EGO_LANE_TABLE,
     LANE_TABLE,
     LIDAR_CHANNEL,
@@ -55,16 +58,26 @@ class Recording:
 
 
 class _Folder:
-    """Writer of files below a root, with their digests."""
+    """Writer of files below a root, with their digests and the rows of dense labels.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        root: of the data set.
+        semantics: class of each instance of the scene; None: write no dense labels.
+    """
+
+    def __init__(self, root: Path, semantics: NDArray[np.uint8] | None) -> None:
         self._root = root
+        self._made: set[Path] = set()
         self.digests: dict[str, str] = {}
+        self.semantics = semantics
+        self.dense_rows: list[Row] = []
 
     def write(self, path: str, content: bytes) -> None:
         """Write a file and its missing folders, and store the digest."""
         target = self._root / path
-        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.parent not in self._made:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._made.add(target.parent)
         with naming(target):
             target.write_bytes(content)
         self.digests[path] = hashlib.sha256(content).hexdigest()
@@ -116,7 +129,7 @@ def record_scene(spec: WorldSpec, name: str, root: Path) -> Recording:
         ValueError: the world has no scene of this name.
     """
     scene = build_scene(spec, name)
-    folder = _Folder(root)
+    folder = _Folder(root, instance_classes(scene) if spec.dense_labels else None)
     draws = SensorDraws(spec, scene)
     extra: Rows = {TRAFFIC_ELEMENT_TABLE: [], LANE_TABLE: lane_rows(scene)}
     if scene.lanes is not None:
@@ -138,6 +151,8 @@ def record_scene(spec: WorldSpec, name: str, root: Path) -> Recording:
     rows = scene_rows(scene, sightings, between, lidar_between)
     _record_map(scene, folder, rows)
     _record_can_bus(scene, folder)
+    if spec.dense_labels:
+        extra[DENSE_LABEL_TABLE] = folder.dense_rows
     return Recording(rows, extra, folder.digests)
 
 
@@ -203,6 +218,12 @@ def _record_picture(
     encoded = cv2.imencode(".jpg", picture.image, [cv2.IMWRITE_JPEG_QUALITY, spec.jpeg_quality])[1]
     path = data_filename(scene, camera.channel, scene.start_us + elapsed_us, reading.is_key)
     folder.write(path, encoded.tobytes())
+    if folder.semantics is not None:
+        labels = label_picture(scene, folder.semantics, moment, camera, picture)
+        files, row = encode_labels(labels, path, data_token(scene, camera.channel, reading))
+        for name, content in files.items():
+            folder.write(name, content)
+        folder.dense_rows.append(row)
     return picture
 
 

@@ -18,7 +18,7 @@ _ON_FACE_M = 1e-5  # from a housing's face, within which a point lies on it
 @compiled_nogil
 def count_lamp_pixels(
     geometry: NDArray[np.float64],  # (P, 12)
-    codes: NDArray[np.int32],  # (P, 3)
+    codes: NDArray[np.int32],  # (P, 4)
     paints: NDArray[np.float32],  # (P, 8)
     depth: NDArray[np.float64],  # (H, W)
     owner: NDArray[np.int32],  # (H, W)

@@ -18,7 +18,7 @@ _GLARE_REACH = 0.30  # distance from the sun, relative to the image's height, at
 def add_glow(
     linear: NDArray[np.float32],  # (H, W, 3) in and out
     owner: NDArray[np.int32],  # (H, W) row of the visible primitive, -1 for the background
-    codes: NDArray[np.int32],  # (P, 3) of `Primitives`
+    codes: NDArray[np.int32],  # (P, 4) of `Primitives`
 ) -> None:
     """Spread the light of lit traffic lights and advertisements over their surroundings."""
     glows = np.append(np.isin(codes[:, C_PATTERN], _GLOWING), False)[owner]

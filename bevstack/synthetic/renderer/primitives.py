@@ -14,12 +14,14 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from bevstack.vocabulary import SEMANTIC_CLASSES
+
 # Columns of `Primitives.geometry`.
 GEOMETRY_COLUMNS = 12
 G_X, G_Y, G_Z, G_COS, G_SIN, G_HX, G_HY, G_HZ, G_FRONT, G_BACK, G_SIDE, G_HOLE = range(12)
 # Columns of `Primitives.codes`.
-CODE_COLUMNS = 3
-C_KIND, C_PATTERN, C_INSTANCE = range(3)
+CODE_COLUMNS = 4
+C_KIND, C_PATTERN, C_INSTANCE, C_SEMANTIC = range(4)
 # Columns of `Primitives.paint`.
 PAINT_COLUMNS = 8
 P_RED, P_GREEN, P_BLUE, P_RED2, P_GREEN2, P_BLUE2, P_STATE, P_SEED = range(8)
@@ -68,7 +70,7 @@ class Primitives:
     """P primitives in one frame."""
 
     geometry: NDArray[np.float64]  # (P, 12) centre m, cos, sin yaw, half sizes m, slopes, hole m
-    codes: NDArray[np.int32]  # (P, 3) kind, pattern, instance (-1 for none)
+    codes: NDArray[np.int32]  # (P, 4) kind, pattern, instance (-1 for none), semantic class
     paint: NDArray[np.float32]  # (P, 8) first colour, second colour (0..1), state, seed
 
     def __len__(self) -> int:
@@ -92,11 +94,17 @@ def concatenate(parts: list[Primitives]) -> Primitives:
 
 
 class PrimitiveList:
-    """Builder of `Primitives`: `add` takes a shape by its lower centre and its full size."""
+    """Builder of `Primitives`: `add` takes a shape by its lower centre and its full size.
 
-    def __init__(self) -> None:
+    Args:
+        semantic: class of the shapes in `vocabulary.SEMANTIC_CLASSES`. Labels use it for scenery
+            alone; objects, lights and signs get the class of their category.
+    """
+
+    def __init__(self, semantic: str = "other_object") -> None:
+        self._semantic = SEMANTIC_CLASSES.index(semantic)
         self._geometry: list[tuple[float, ...]] = []
-        self._codes: list[tuple[int, int, int]] = []
+        self._codes: list[tuple[int, int, int, int]] = []
         self._paint: list[tuple[float, ...]] = []
 
     def add(
@@ -144,7 +152,7 @@ class PrimitiveList:
                 hole_m,
             )
         )
-        self._codes.append((int(kind), int(pattern), -1))
+        self._codes.append((int(kind), int(pattern), -1, self._semantic))
         self._paint.append((*colour, *colour2, 0.0, float(len(self._paint) * 0.37 % 1.0)))
 
     def finish(self) -> Primitives:

@@ -195,7 +195,7 @@ def pixel_bounds(
 @compiled_nogil
 def rasterise(
     geometry: NDArray[np.float64],  # (P, 12)
-    codes: NDArray[np.int32],  # (P, 3)
+    codes: NDArray[np.int32],  # (P, 4)
     origin: NDArray[np.float64],  # (3,)
     scene_from_cam: NDArray[np.float64],  # (3, 3)
     intrinsics: NDArray[np.float64],  # (3, 3)
@@ -270,7 +270,7 @@ def rasterise(
 @compiled_nogil
 def sweep(
     geometry: NDArray[np.float64],  # (P, 12)
-    codes: NDArray[np.int32],  # (P, 3)
+    codes: NDArray[np.int32],  # (P, 4)
     origin: NDArray[np.float64],  # (3,)
     elevations: NDArray[np.float64],  # (R,)
     azimuths: NDArray[np.float64],  # (A,)

@@ -175,7 +175,7 @@ def _surface(
 @inlined
 def _lit(
     g: NDArray[np.float64],  # (P, 12)
-    codes: NDArray[np.int32],  # (P, 3)
+    codes: NDArray[np.int32],  # (P, 4)
     paints: NDArray[np.float32],  # (P, 8)
     p: int,
     light: NDArray[np.float64],  # (LIGHT_SIZE,)
@@ -218,7 +218,7 @@ def _lit(
 @compiled_nogil
 def shade_image(
     geometry: NDArray[np.float64],  # (P, 12)
-    codes: NDArray[np.int32],  # (P, 3)
+    codes: NDArray[np.int32],  # (P, 4)
     paints: NDArray[np.float32],  # (P, 8)
     depth: NDArray[np.float64],  # (H, W)
     owner: NDArray[np.int32],  # (H, W)
