@@ -12,7 +12,6 @@ import argparse
 import json
 
 from bevstack.cli.options import add_common, add_overrides
-from bevstack.cli.picture_tasks import load_picture_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,8 +57,9 @@ def _print_names() -> None:
 
 def _print_fields(args: argparse.Namespace) -> None:
     from bevstack.config import config_to_json, flat_fields, load_config, with_overrides
+    from bevstack.config.picture_detectors import find_picture_detector
 
-    original = load_picture_config(args.name, ()) or load_config(args.name)
+    original = find_picture_detector(args.name) or load_config(args.name)
     config = with_overrides(original, args.overrides)
     if args.json:
         print(json.dumps(json.loads(config_to_json(config)), indent=2))

@@ -25,11 +25,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bevstack.cli.options import add_config, add_no_verify, add_overrides, rename_options
-from bevstack.cli.picture_tasks import load_picture_config
 
 if TYPE_CHECKING:
     from bevstack.config import Config
-    from bevstack.config.detection2d import Detection2DConfig
+    from bevstack.config.picture_detectors import PictureDetectorConfig
     from bevstack.interop.conversion import Converted
     from bevstack.interop.public_weights import Report
     from bevstack.interop.published_files import PublishedFile
@@ -87,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
         OSError: the file cannot be read or the new one not be written.
     """
     from bevstack.config import load_config
+    from bevstack.config.picture_detectors import find_picture_detector
     from bevstack.interop.detection2d import recognise
     from bevstack.interop.public_weights import UnmatchedError
     from bevstack.interop.published_files import read_published_file
@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(
             f"--config NAME must be given; got none: {recognise(file.tensors).describe(file.name)}"
         )
-    pictures = load_picture_config(args.config, args.overrides)
+    pictures = find_picture_detector(args.config, args.overrides)
     if pictures is not None:
         return _convert_pictures(args, file, pictures)
     config = load_config(args.config, args.overrides)
@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _convert_pictures(
-    args: argparse.Namespace, file: PublishedFile, config: Detection2DConfig
+    args: argparse.Namespace, file: PublishedFile, config: PictureDetectorConfig
 ) -> int:
     """Convert a detector for single pictures."""
     from bevstack.interop.conversion import Allowed

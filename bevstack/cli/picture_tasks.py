@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rich.console import Console
 
-    from bevstack.config.detection2d import Detection2DConfig
     from bevstack.tasks.detection2d import Detection2D
 
 _TRAINING_DATA = ("nuscenes", "version", "scene", "held_out_scene", "classes", "pictures")
@@ -30,21 +27,6 @@ def add_coco(parser: argparse.ArgumentParser, *, purpose: str) -> None:
     )
 
 
-def load_picture_config(name: str, overrides: Sequence[str]) -> Detection2DConfig | None:
-    """Return the configuration of a 2D detector, by name or path; None for another one.
-
-    Raises:
-        ValueError: an override does not fit.
-    """
-    from bevstack.config import packaged_configs
-    from bevstack.config.detection2d import DETECTION2D, Detection2DConfig
-    from bevstack.config.loading import defines, load_task_config
-
-    if name in packaged_configs(DETECTION2D) or defines(name, Detection2DConfig):
-        return load_task_config(Detection2DConfig, DETECTION2D, name, overrides)
-    return None
-
-
 def make_task(args: argparse.Namespace, console: Console) -> Detection2D:
     """Open the pictures, print what they hold, and build the task.
 
@@ -52,8 +34,7 @@ def make_task(args: argparse.Namespace, console: Console) -> Detection2D:
         FileNotFoundError: there is no such configuration, split or folder.
         ValueError: options that do not fit, or a damaged file.
     """
-    from bevstack.config.detection2d import DETECTION2D, Detection2DConfig
-    from bevstack.config.loading import load_task_config
+    from bevstack.config.picture_detectors import load_picture_detector
     from bevstack.datasets.detection2d.coco import CocoDataset
     from bevstack.tasks.detection2d import Detection2D
 
@@ -62,7 +43,7 @@ def make_task(args: argparse.Namespace, console: Console) -> Detection2D:
         raise ValueError(f"--{given[0].replace('_', '-')} must be left out with --coco; got both")
     if args.split is None:
         raise ValueError("--split must be given with --coco, such as train2017; got none")
-    config = load_task_config(Detection2DConfig, DETECTION2D, args.config, args.overrides)
+    config = load_picture_detector(args.config, args.overrides)
     recipe = config.training
     if args.steps is not None:
         recipe = recipe.with_num_steps(args.steps)
@@ -80,6 +61,7 @@ def make_task(args: argparse.Namespace, console: Console) -> Detection2D:
 def predicts_objects(args: argparse.Namespace) -> bool:
     """Return True if the weights or the configuration of ``predict`` are of a 2D detector."""
     from bevstack.config.detection2d import DETECTION2D
+    from bevstack.config.picture_detectors import find_picture_detector
     from bevstack.models.build import list_tasks
     from bevstack.models.weights import read_metadata
     from bevstack.runtime.shipped import weights_path
@@ -87,7 +69,7 @@ def predicts_objects(args: argparse.Namespace) -> bool:
     if args.weights is not None:
         path = weights_path(args.weights)
         return path.is_file() and DETECTION2D in list_tasks(path, read_metadata(path))
-    return args.config is not None and load_picture_config(args.config, ()) is not None
+    return args.config is not None and find_picture_detector(args.config) is not None
 
 
 def run_predict(args: argparse.Namespace, console: Console) -> int:
@@ -101,6 +83,7 @@ def run_predict(args: argparse.Namespace, console: Console) -> int:
     import torch
     from rich.progress import Progress
 
+    from bevstack.config.picture_detectors import find_picture_detector
     from bevstack.models.build_detection2d import read_detector2d
     from bevstack.runtime.devices import choose_device
     from bevstack.runtime.picture_detector import PictureDetector
@@ -111,7 +94,9 @@ def run_predict(args: argparse.Namespace, console: Console) -> int:
         if getattr(args, option):
             raise ValueError(f"--{option} must be left out for objects in pictures; got it")
     device = torch.device(choose_device(args.device))
-    config = None if args.config is None else load_picture_config(args.config, args.overrides)
+    config = None
+    if args.config is not None:
+        config = find_picture_detector(args.config, args.overrides)
     if args.weights is None:
         assert config is not None  # predicts_objects
         console.print("note: without --weights, weights are random and objects have no meaning")

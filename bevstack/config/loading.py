@@ -44,17 +44,21 @@ def _packaged(task: str | None) -> Traversable:
 
 
 def load_task_config(
-    kind: type[Whole], task: str, name_or_path: str | Path, overrides: Sequence[str] = ()
+    kind: type[Whole] | tuple[type[Whole], ...],
+    task: str,
+    name_or_path: str | Path,
+    overrides: Sequence[str] = (),
 ) -> Whole:
     """Return a configuration of a task with configurations of its own; see ``load_config``.
 
     Args:
-        kind: class of the task's configurations.
+        kind: class of the task's configurations, or several.
         task: name of the task, such as "detection2d".
         name_or_path: name of a packaged configuration, or the path of a file.
         overrides: changes of single fields.
     """
-    config = _load(kind, name_or_path, task)
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    config = _load(kinds, name_or_path, task)
     _note_overrides(overrides)
     return with_overrides(config, overrides)
 
@@ -66,7 +70,7 @@ def defines(name_or_path: str | Path, kind: type) -> bool:
         ValueError: the file names an unknown field, or its fields contradict each other.
     """
     path = Path(name_or_path)
-    return path.suffix == ".py" and path.is_file() and isinstance(_run(path, kind), kind)
+    return path.suffix == ".py" and path.is_file() and isinstance(_run(path, (kind,)), kind)
 
 
 def load_config(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -81,7 +85,7 @@ def load_config(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Conf
         ValueError: the file defines no CONFIG, it or an override names an unknown field, or the
             fields contradict each other.
     """
-    config = _load(Config, name_or_path, None)
+    config = _load((Config,), name_or_path, None)
     _note_overrides(overrides)
     return with_overrides(config, overrides)
 
@@ -91,7 +95,7 @@ def _note_overrides(overrides: Sequence[str]) -> None:
         _LOG.info("changed by %s", override)
 
 
-def _load(kind: type[Whole], name_or_path: str | Path, task: str | None) -> Whole:
+def _load(kinds: tuple[type[Whole], ...], name_or_path: str | Path, task: str | None) -> Whole:
     text, names = str(name_or_path), packaged_configs(task)
     if text in names:
         path = Path(str(_packaged(task) / f"{text}.py"))
@@ -104,11 +108,10 @@ def _load(kind: type[Whole], name_or_path: str | Path, task: str | None) -> Whol
             f"configuration must be one of {', '.join(names)}, or the path of a .py "
             f"file; got {text!r}. {remedy}".strip()
         )
-    config = _run(path, kind)
-    if not isinstance(config, kind):
-        raise ValueError(
-            f"{path} must define CONFIG = {kind.__name__}(...); got {type(config).__name__}"
-        )
+    config = _run(path, kinds)
+    if not isinstance(config, kinds):
+        wanted = " or ".join(kind.__name__ for kind in kinds)
+        raise ValueError(f"{path} must define CONFIG = {wanted}(...); got {type(config).__name__}")
     _LOG.info("configuration %s from %s", getattr(config, "name", text), path)
     return config
 
@@ -121,22 +124,22 @@ def describe_packaged(task: str | None = None) -> dict[str, str]:
     return {name: text.partition("\n")[0] for name, text in docstrings.items()}
 
 
-def _run(path: Path, kind: type) -> object:
+def _run(path: Path, kinds: Sequence[type]) -> object:
     try:
         with naming(path):
             return runpy.run_path(str(path)).get("CONFIG")
     except TypeError as error:
-        raise ValueError(_with_suggestion(path, kind, error)) from None
+        raise ValueError(_with_suggestion(path, kinds, error)) from None
 
 
-def _with_suggestion(path: Path, whole: type, error: TypeError) -> str:
+def _with_suggestion(path: Path, wholes: Sequence[type], error: TypeError) -> str:
     """Return Python's "unexpected keyword argument 'x'" with the nearest field name added."""
     message = f"{path.name}: {error}"
     wrong = str(error).split("'")
     if "unexpected keyword argument" not in str(error) or len(wrong) < 2:
         return message
     section = str(error).split(".")[0]
-    kinds = {kind.__name__: kind for kind in section_types(whole)}
+    kinds = {kind.__name__: kind for whole in wholes for kind in section_types(whole)}
     known = [field.name for field in dataclasses.fields(kinds[section])] if section in kinds else []
     close = difflib.get_close_matches(wrong[1], known, n=1)
     remedy = f"did you mean {close[0]!r}?" if close else f"known fields: {', '.join(known)}"

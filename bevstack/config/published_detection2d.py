@@ -8,9 +8,11 @@ from bevstack.config.checks import check
 from bevstack.config.detection2d import (
     Detection2DConfig,
     PictureAugmentation,
+    PictureConfig,
     RoIConfig,
     RPNConfig,
 )
+from bevstack.config.dino import DinoConfig, DinoDetectorConfig
 from bevstack.config.internimage import detection_config
 from bevstack.config.training import TrainingConfig
 from bevstack.vocabulary import COCO_CLASSES
@@ -71,6 +73,57 @@ def cascade_mask_rcnn(name: str, backbone: str, *, epochs: int) -> Detection2DCo
             learning_rate=2e-4 if long else 1e-4,
             layer_decay=0.90 if long else 0.94,
             ema_decay=1 - 1e-4 if long else 0.0,
+        ),
+    )
+
+
+def dino(name: str, backbone: str) -> DinoDetectorConfig:
+    """Return the released DINO of a backbone of moderate size, for 12 epochs.
+
+    Raises:
+        ValueError: no such backbone.
+    """
+    training = _schedule(SHORT, batch_size=16)
+    return DinoDetectorConfig(
+        name=name,
+        class_names=COCO_NAMES,
+        picture_augmentation=replace(CROPPED, crop_long_side=4200, crop_keeps_object=True),
+        backbone=replace(detection_config(backbone), out_indices=(1, 2, 3)),
+        dino=DinoConfig(detections=100),
+        training=replace(
+            training,
+            weight_decay=1e-4,
+            layer_decay=0.90,
+            gradient_clip=0.1,
+            decay_at=(11 / 12,),
+        ),
+    )
+
+
+def large_dino(name: str, backbone: str, *, composite: bool = False) -> DinoDetectorConfig:
+    """Return the released DINO of a large backbone, which starts from another data set's weights.
+
+    Two parts of the released recipe are missing in ours: the learning rate of sampling offsets and
+    reference points is not scaled by 0.001, and the first of two backbones gets no losses of its
+    own. The learning rate is ours.
+
+    Raises:
+        ValueError: no such backbone.
+    """
+    return DinoDetectorConfig(
+        name=name,
+        class_names=COCO_NAMES,
+        pictures=PictureConfig(long_side=2000, short_side=1000),
+        # Any length from 600 to 1800 in the released recipe
+        picture_augmentation=PictureAugmentation(short_sides=tuple(range(600, 1801, 2))),
+        backbone=replace(detection_config(backbone), out_indices=(1, 2, 3)),
+        composite=composite,
+        training=replace(
+            _schedule(SHORT, batch_size=64),
+            num_steps=20_000,
+            weight_decay=1e-4,
+            layer_decay=0.94,
+            gradient_clip=0.1,
         ),
     )
 

@@ -29,17 +29,6 @@ def config_to_json(config: object) -> str:
     return json.dumps(_plain(type(config), config), sort_keys=True)
 
 
-def typed_from_json(kind: type[Whole], text: str) -> Whole:
-    """Return the configuration of a task from a JSON text; see ``config_from_json``.
-
-    Args:
-        kind: class of the configuration.
-        text: the JSON text.
-    """
-    values = parse_json(text, "configuration", allow_nan=True)  # refused by field below
-    return typing.cast(Whole, _build(kind, values, ""))
-
-
 def config_from_json(text: str) -> Config:
     """Return the configuration of a JSON text; missing fields take their defaults.
 
@@ -49,6 +38,21 @@ def config_from_json(text: str) -> Config:
     """
     values = parse_json(text, "configuration", allow_nan=True)  # refused by field below
     return typing.cast(Config, _build(Config, upgrade_fields(values), ""))
+
+
+def union_to_json(hint: Any, config: object) -> Any:
+    """Return a configuration of one of several classes as plain values, with its class name."""
+    return _plain(hint, config)
+
+
+def union_from_json(hint: Any, text: str) -> Any:
+    """Return a configuration of one of several classes, of a JSON text with its class name.
+
+    Raises:
+        ValueError: see ``config_from_json``.
+    """
+    values = parse_json(text, "configuration", allow_nan=True)  # refused by field below
+    return _section(sections_of_type(hint), values, "")
 
 
 def first_differences(ours: object, theirs: object, limit: int = 3) -> list[str]:
@@ -62,15 +66,7 @@ def stored_differences(ours: Config, stored: str, free: Sequence[str]) -> list[s
 
     The training fields named in ``free`` may differ.
     """
-    return _differences_but(ours, config_from_json(stored), free)
-
-
-def typed_differences(ours: Whole, stored: str, free: Sequence[str]) -> list[str]:
-    """Return how a task's configuration differs from a stored one; see ``stored_differences``."""
-    return _differences_but(ours, typed_from_json(type(ours), stored), free)
-
-
-def _differences_but(ours: Any, theirs: Any, free: Sequence[str]) -> list[str]:
+    theirs = config_from_json(stored)
     # Replaced together, as one field may contradict another's old value.
     values = {name: getattr(ours.training, name) for name in free}
     return first_differences(ours, replace(theirs, training=replace(theirs.training, **values)))

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from bevstack.config import packaged_configs
 from bevstack.config.detection2d import DETECTION2D, Detection2DConfig
-from bevstack.config.loading import load_task_config
+from bevstack.config.picture_detectors import PictureDetectorConfig, load_picture_detector
 from bevstack.interop.conversion import Allowed
-from bevstack.interop.detection2d_names import AVERAGES, REGION_ROWS
+from bevstack.interop.detection2d_names import AVERAGES, DINO_ROWS, REGION_ROWS, join_pieces
 from bevstack.interop.public_weights import Report, convert_weights
 from bevstack.interop.published_files import PublishedFile
-from bevstack.models.detection2d.model import RegionDetector
+from bevstack.models.detection2d.build import build_picture_model
 from bevstack.models.skeleton import skeleton
 
 # Kinds of models by the start of a name that no other kind has, the first that fits.
@@ -25,6 +25,7 @@ _KINDS = (
     ("roi_head.bbox_head.0.", "Cascade Mask R-CNN"),
     ("roi_head.", "Mask R-CNN"),
     ("pts_bbox_head.", "BEVFormer"),
+    ("backbone.cb_modules.", "DINO with two backbones"),
     ("bbox_head.transformer.", "DINO"),
     ("decode_head.pixel_decoder.", "Mask2Former"),
     ("decode_head.psp_modules.", "UperNet"),
@@ -56,7 +57,7 @@ class ConvertedDetector2D:
     """Weights of a 2D detector under our names, and the report of their conversion."""
 
     weights: dict[str, Tensor]
-    config: Detection2DConfig
+    config: PictureDetectorConfig
     report: Report
     notes: tuple[str, ...]
 
@@ -83,19 +84,21 @@ def recognise(tensors: Mapping[str, Tensor]) -> Recognised:
     return Recognised(kind, channels, depths, fitting)
 
 
-def _packaged() -> Iterator[Detection2DConfig]:
+def _packaged() -> Iterator[PictureDetectorConfig]:
     for name in packaged_configs(DETECTION2D):
-        yield load_task_config(Detection2DConfig, DETECTION2D, name)
+        yield load_picture_detector(name)
 
 
-def _kind_of(config: Detection2DConfig) -> str:
+def _kind_of(config: PictureDetectorConfig) -> str:
+    if not isinstance(config, Detection2DConfig):
+        return "DINO with two backbones" if config.composite else "DINO"
     return "Mask R-CNN" if len(config.roi.stds) == 1 else "Cascade Mask R-CNN"
 
 
 def convert_detector2d(
-    file: PublishedFile, config: Detection2DConfig, *, allowed: Allowed | None = None
+    file: PublishedFile, config: PictureDetectorConfig, *, allowed: Allowed | None = None
 ) -> ConvertedDetector2D:
-    """Convert a published Mask R-CNN or Cascade Mask R-CNN.
+    """Convert a published Mask R-CNN, Cascade Mask R-CNN or DINO.
 
     Raises:
         ValueError: the file holds another model, a name without a counterpart is not allowed, or a
@@ -110,18 +113,18 @@ def convert_detector2d(
     allowed = allowed or Allowed()
     averages = any(name.startswith("ema_") for name in file.tensors)
     with skeleton():
-        expected = RegionDetector(config).state_dict()
+        expected = build_picture_model(config).state_dict()
     weights, report = convert_weights(
-        file.tensors,
+        join_pieces(file.tensors),
         expected,
-        REGION_ROWS,
+        REGION_ROWS if isinstance(config, Detection2DConfig) else DINO_ROWS,
         allow_missing=[f"{prefix}*" for prefix in allowed.missing],
         allow_left_over=[*AVERAGES, *(f"{prefix}*" for prefix in allowed.left_over)],
     )
     if report.missing:  # allowed: they start from the seed of the recipe
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.training.seed)
-            fresh = RegionDetector(config).state_dict()
+            fresh = build_picture_model(config).state_dict()
         weights |= {name: fresh[name] for name in report.missing}
     note = "moving averages: the plain names hold them, and the names ema_* were left out"
     return ConvertedDetector2D(weights, config, report, (note,) if averages else ())

@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bevstack.config.detection2d import Detection2DConfig
-from bevstack.config.serialization import typed_from_json
+from bevstack.config.picture_detectors import (
+    PictureDetectorConfig,
+    picture_detector_from_json,
+)
 from bevstack.datasets.detection2d.prepare import prepare_picture, stack_pictures
 from bevstack.models.build_detection2d import detector2d_with
+from bevstack.models.detection2d.build import PictureModel, build_picture_model
 from bevstack.models.detection2d.masks import paste_masks
-from bevstack.models.detection2d.model import RegionDetector
 from bevstack.types.pictures2d import Detections2D
 
 Picture = NDArray[np.uint8]  # (H, W, 3) RGB
@@ -30,7 +33,7 @@ class PictureDetector:
         config: its configuration.
     """
 
-    def __init__(self, model: RegionDetector, config: Detection2DConfig) -> None:
+    def __init__(self, model: PictureModel, config: PictureDetectorConfig) -> None:
         self.model = model
         self.config = config
 
@@ -43,12 +46,12 @@ class PictureDetector:
         Raises:
             ValueError: the configuration cannot be read, or the weights do not fit it.
         """
-        config = typed_from_json(Detection2DConfig, config_json)
+        config = picture_detector_from_json(config_json)
         return PictureDetector.with_weights(weights, config, device)
 
     @staticmethod
     def with_weights(
-        weights: Mapping[str, Tensor], config: Detection2DConfig, device: torch.device
+        weights: Mapping[str, Tensor], config: PictureDetectorConfig, device: torch.device
     ) -> PictureDetector:
         """Build a detector from weights.
 
@@ -58,9 +61,9 @@ class PictureDetector:
         return PictureDetector(detector2d_with(weights, config, device), config)
 
     @staticmethod
-    def random(config: Detection2DConfig, device: torch.device) -> PictureDetector:
+    def random(config: PictureDetectorConfig, device: torch.device) -> PictureDetector:
         """Build a detector with random weights, to test an installation."""
-        return PictureDetector(RegionDetector(config).to(device).eval(), config)
+        return PictureDetector(build_picture_model(config).to(device).eval(), config)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -92,6 +95,11 @@ class PictureDetector:
         (found,) = self.model.detect(batch)
         return found.to("cpu")
 
+    @property
+    def has_masks(self) -> bool:
+        """Return True if detections have masks."""
+        return isinstance(self.config, Detection2DConfig)
+
     def masks(
         self, found: Detections2D, size: tuple[int, int]
     ) -> Iterator[NDArray[np.bool_]]:  # D x (H, W)
@@ -102,7 +110,7 @@ class PictureDetector:
         Raises:
             ValueError: the detections have no masks.
         """
-        if found.mask_values is None:
+        if found.mask_values is None or not isinstance(self.config, Detection2DConfig):
             raise ValueError("detections must have mask_values; got none")
         for row in range(len(found)):
             pasted = paste_masks(

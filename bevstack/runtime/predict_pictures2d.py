@@ -30,9 +30,8 @@ def predict_picture(
     """Return the results of one picture."""
     (found,) = detector.detect([picture])
     size = (int(picture.shape[0]), int(picture.shape[1]))
-    return result_entries(
-        found, detector.masks(found, size), image_id=image_id, category_numbers=numbers
-    )
+    masks = detector.masks(found, size) if detector.has_masks else None
+    return result_entries(found, masks, image_id=image_id, category_numbers=numbers)
 
 
 def predict_folder(

@@ -10,19 +10,24 @@ from torch import Tensor, nn
 
 from bevstack.config import TrainingConfig
 from bevstack.config.detection2d import DETECTION2D, Detection2DConfig
-from bevstack.config.serialization import (
-    config_to_json,
-    typed_differences,
+from bevstack.config.picture_detectors import (
+    PictureDetectorConfig,
+    picture_detector_differences,
+    picture_detector_to_json,
 )
 from bevstack.datasets.detection2d.coco import CocoDataset
 from bevstack.datasets.detection2d.stream import PictureStream
 from bevstack.losses.criterion import Losses
 from bevstack.losses.detection2d import detection2d_losses
+from bevstack.losses.dino import dino_losses
+from bevstack.models.backbones.composite import CompositeInternImage
 from bevstack.models.backbones.internimage import InternImage, InternImageBlock
 from bevstack.models.build_detection2d import read_detector2d, save_detector2d
-from bevstack.models.detection2d.model import RegionDetector, TrainingOutput
+from bevstack.models.detection2d.build import PictureModel, build_picture_model
+from bevstack.models.detection2d.dino.model import DinoOutput
+from bevstack.models.detection2d.model import TrainingOutput
 from bevstack.models.weights import BACKBONE, read_weights_file
-from bevstack.tasks.detection2d_held_out import evaluate_pictures
+from bevstack.tasks.detection2d_held_out import evaluate_pictures, headline_of
 from bevstack.tasks.task import ProcessGroup, Score, Sharding
 from bevstack.types.pictures2d import PictureBatch
 
@@ -38,14 +43,14 @@ class Detection2D:
 
     def __init__(
         self,
-        config: Detection2DConfig,
+        config: PictureDetectorConfig,
         dataset: CocoDataset | None = None,
         *,
         held_out: CocoDataset | None = None,
     ) -> None:
         self.config, self.dataset, self.held_out = config, dataset, held_out
         self.names = (DETECTION2D,)
-        self.headline = "mask_ap"
+        self.headline = headline_of(config)
         self.view = "pictures"
         self.all_parts_run = False  # a batch without a positive region trains no masks
         self.recipe = config.training
@@ -54,16 +59,16 @@ class Detection2D:
 
     def to_json(self) -> str:
         """Return the configuration as JSON."""
-        return config_to_json(self.config)
+        return picture_detector_to_json(self.config)
 
     def differences(self, stored: str, free: Sequence[str]) -> list[str]:
         """Return how a stored ``to_json`` differs."""
-        return typed_differences(self.config, stored, free)
+        return picture_detector_differences(self.config, stored, free)
 
-    def build_model(self, backbone: nn.Module | None = None) -> RegionDetector:
+    def build_model(self, backbone: nn.Module | None = None) -> PictureModel:
         """Build the model."""
-        assert backbone is None or isinstance(backbone, InternImage)
-        return RegionDetector(self.config, backbone)
+        assert backbone is None or isinstance(backbone, (InternImage, CompositeInternImage))
+        return build_picture_model(self.config, backbone)
 
     def read_weights(self, path: Path, *, verify: bool = True) -> Mapping[str, Tensor]:
         """Read initial weights; of a file without this task, those of the backbone.
@@ -115,20 +120,26 @@ class Detection2D:
         maps: Sequence[Tensor] | None = None,
         *,
         first_stage: bool,
-    ) -> TrainingOutput:
-        """Run the model and sample regions."""
-        output: TrainingOutput = model(batch, maps)
+    ) -> TrainingOutput | DinoOutput:
+        """Run the model; sample regions, or add objects with noise."""
+        output: TrainingOutput | DinoOutput = model(batch, maps)
         return output
 
-    def are_finite(self, outputs: TrainingOutput) -> Tensor | None:
+    def are_finite(self, outputs: TrainingOutput | DinoOutput) -> Tensor | None:
         """Return True if the outputs can be scored."""
+        if isinstance(outputs, DinoOutput):
+            return outputs.logits.isfinite().all() & outputs.boxes.isfinite().all()
         finite = [level.isfinite().all() for level in outputs.rpn.logits]
         finite += [stage.box.logits.isfinite().all() for stage in outputs.stages]
         return torch.stack(finite).all()
 
-    def losses(self, outputs: TrainingOutput, batch: PictureBatch) -> Losses:
+    def losses(self, outputs: TrainingOutput | DinoOutput, batch: PictureBatch) -> Losses:
         """Compute the losses."""
-        return detection2d_losses(outputs, batch, self.config)
+        if isinstance(self.config, Detection2DConfig):
+            assert isinstance(outputs, TrainingOutput)
+            return detection2d_losses(outputs, batch, self.config)
+        assert isinstance(outputs, DinoOutput)
+        return dino_losses(outputs, batch, self.config.dino)
 
     def evaluate(self, weights: Mapping[str, Tensor], folder: Path, group: ProcessGroup) -> Score:
         """Score weights on the held-out pictures."""

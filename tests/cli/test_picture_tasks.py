@@ -63,6 +63,48 @@ def test_a_trained_detector_predicts_and_is_scored(
     assert (tmp_path / "coco_metrics.json").is_file()
 
 
+DINO = """
+from dataclasses import replace
+from bevstack.config import InternImageConfig, TrainingConfig
+from bevstack.config.detection2d import PictureConfig
+from bevstack.config.dino import DinoConfig, DinoDetectorConfig
+
+CONFIG = DinoDetectorConfig(
+    name="small_dino",
+    class_names=("person", "car"),
+    pictures=PictureConfig(long_side=96, short_side=64),
+    backbone=InternImageConfig(
+        channels=16, depths=(1, 1, 2, 1), groups=(1, 2, 4, 8), drop_path_rate=0.0,
+        out_indices=(1, 2, 3),
+    ),
+    dino=DinoConfig(
+        channels=32, encoder_layers=1, decoder_layers=2, feedforward_channels=32, num_queries=20,
+        norm_groups=8, noised_queries=8, detections=10,
+    ),
+    training=TrainingConfig(
+        num_steps=2, batch_size=2, learning_rate=1e-3, warmup_steps=1, log_every=1,
+        checkpoint_every=2, num_workers=0,
+    ),
+)
+"""
+
+
+def test_dino_trains_and_predicts_boxes_without_masks(tmp_path: Path) -> None:
+    _, data = files(tmp_path)
+    path, out = tmp_path / "dino.py", tmp_path / "run"
+    path.write_text(DINO, encoding="utf-8")
+    train = ["train", "--config", str(path), "--coco", data, "--split", "train"]
+    train += ["--held-out", "train", "--out", str(out), "training.evaluate_every=2"]
+    assert main(train) == 0
+    results = tmp_path / "results.json"
+    weights, pictures = str(out / "model.safetensors"), f"{data}/train"
+    predict = ["predict", "--weights", weights, "--images", pictures, "--out", str(results)]
+    assert main(predict) == 0
+    entries = json.loads(results.read_text())
+    assert len(entries) == 3 * 10
+    assert not any("segmentation" in entry for entry in entries)
+
+
 def test_random_weights_predict_with_a_note(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

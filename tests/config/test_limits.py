@@ -16,6 +16,7 @@ from bevstack.config import (
     packaged_configs,
 )
 from bevstack.config.detection2d import Detection2DConfig
+from bevstack.config.dino import DinoDetectorConfig
 from bevstack.config.health import HealthConfig
 from bevstack.config.limits import LIMITS, MAX_VALUES
 from bevstack.config.serialization import section_types
@@ -29,6 +30,7 @@ FIELDS = [
     for kind in (
         *section_types(Config),
         *section_types(Detection2DConfig),
+        *section_types(DinoDetectorConfig),
         TrackingConfig,
         HealthConfig,
     )

@@ -32,6 +32,15 @@ def test_every_region_detector_has_a_published_count() -> None:
     assert known - {"mask_rcnn_nano"} == set(PUBLISHED)
 
 
+def test_a_transformer_is_counted_without_regions() -> None:
+    count = count_detection_model("dino_internimage_t", (256, 320))
+    assert count.parameters == 48_736_828
+    assert "regions" not in count.lines()[0]
+    part = {own.name: own for own in count.parts}["transformer"]
+    assert part.parameters == 18_556_236
+    assert 0 < part.macs < count.macs
+
+
 def test_doctor_prints_the_counts(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--model", "mask_rcnn_internimage_t"]) == 0
     printed = capsys.readouterr().out

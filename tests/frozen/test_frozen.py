@@ -55,6 +55,13 @@ NOT_YET_FROZEN = {
     "RegionDetector",
     "RegionProposals",
     "RegionStage",
+    "ChannelMapper",
+    "CompositeInternImage",
+    "DecoderLayer",
+    "Dino",
+    "EncoderLayer",
+    "Feedforward",
+    "MultiScaleAttention",
 }
 
 QUICK = ("dcnv3.softmax", "ms_deform_attn.packed", "fpn", "box_code", "losses", "prepared_images")

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from bevstack.config import TrainingConfig
-from bevstack.config.detection2d import Detection2DConfig
+from bevstack.config.picture_detectors import PictureDetectorConfig
 from bevstack.datasets.batch_stream import LoadingError, SkippedSample
 from bevstack.datasets.detection2d.augmentation import LabelledPicture, augment
 from bevstack.datasets.detection2d.coco import CocoDataset
@@ -56,7 +56,7 @@ class PictureStream:
     def __init__(
         self,
         dataset: CocoDataset,
-        config: Detection2DConfig,
+        config: PictureDetectorConfig,
         *,
         recipe: TrainingConfig,
         start: int = 0,
@@ -120,7 +120,7 @@ class _Augmented(Dataset[PreparedPicture | LoadingError]):
     def __init__(
         self,
         dataset: CocoDataset,
-        config: Detection2DConfig,
+        config: PictureDetectorConfig,
         *,
         recipe: TrainingConfig,
         indices: list[int],
@@ -148,7 +148,7 @@ class _Augmented(Dataset[PreparedPicture | LoadingError]):
 def prepare_sample(
     dataset: CocoDataset,
     index: int,
-    config: Detection2DConfig,
+    config: PictureDetectorConfig,
     rng: np.random.Generator,
     skipped: tuple[SkippedSample, ...] = (),
 ) -> PreparedPicture:

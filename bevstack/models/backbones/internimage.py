@@ -244,7 +244,14 @@ class InternImage(nn.Module):
             ValueError: ``images`` is not (B, 3, H, W).
         """
         expect_shape("images", images, ("B", 3, "H", "W"))
-        x = self.patch_embed(images)  # (B, H/4, W/4, C)
+        return self.run_after_stem(self.patch_embed(images), stages)
+
+    def run_after_stem(
+        self,
+        x: Tensor,  # (B, H/4, W/4, C)
+        stages: Sequence[int],  # ascending
+    ) -> tuple[Tensor, ...]:  # len(stages) x (B, C_l, H_l, W_l), contiguous
+        """Return the maps of given stages of the stem's output; later stages do not run."""
         maps = []
         for index, stage in enumerate(self.levels):
             x = stage(x)
