@@ -112,8 +112,7 @@ def run(args: argparse.Namespace) -> int:
         quick=args.quick,
         precisions=precisions,
         threads=threads,
-        exported=args.model,
-        backends=_backends(args),
+        exported=_exported(args),
     )
     known = sorted({case.name for case in cases})
     for name in args.name or ():
@@ -144,13 +143,17 @@ def run(args: argparse.Namespace) -> int:
     return int(any("failure" in row for row in rows))
 
 
-def _backends(args: argparse.Namespace) -> list[str]:
-    """Return the installed runtimes; with a model, there must be one."""
-    from bevstack.export.runtimes import ONNXRUNTIME, check_backend, installed_backends
+def _exported(args: argparse.Namespace) -> list[tuple[Path, str]]:
+    """Return the exported files, each with every runtime that can run it here."""
+    from bevstack.export.onnx.graph_info import has_custom_ops
+    from bevstack.export.runtimes import ONNXRUNTIME, check_backend, checking_backends
 
-    found = installed_backends()
-    if args.model and not found:
-        check_backend(ONNXRUNTIME)  # names what to install
+    found = []
+    for path in args.model:
+        backends = checking_backends(custom_ops=has_custom_ops(path))
+        if not backends:
+            check_backend(ONNXRUNTIME)  # names what to install
+        found += [(path, backend) for backend in backends]
     return found
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-CLASSIFIER_OPTIONS = ("classifier", "size", "batch")
 CALIBRATION_FRAMES = 20
 CHECKED_FRAMES = 6
 CHECKED_SHARE = 4  # every fourth scene is for the check alone
@@ -43,13 +42,14 @@ def check_int8(args: argparse.Namespace) -> None:
         "stream",
         "opset",
         "cameras",
+        "custom_ops",
         "config",
         "classifier",
         "size",
         "batch",
     ):
         if getattr(args, option):
-            raise ValueError(f"--{option} must be given with --onnx; got --int8")
+            raise ValueError(f"--{option.replace('_', '-')} must be given with --onnx; got --int8")
     if args.int8 == args.model:
         raise ValueError(f"--int8 must name a file other than --model; got {args.int8}")
     if args.frames is not None and args.frames < 1:

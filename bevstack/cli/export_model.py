@@ -34,6 +34,10 @@ RESULT_OPTIONS = (
 )
 
 
+# Of a new file, which --verify and --int8 do not take.
+ONNX_OPTIONS = ("stream", "opset", "cameras", "custom_ops")
+
+
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments for models."""
     models = parser.add_argument_group("models (needs bevstack[export])")
@@ -55,6 +59,12 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--stream",
         action="store_true",
         help="export a step of streams: memory goes in and comes out",
+    )
+    models.add_argument(
+        "--custom-ops",
+        action="store_true",
+        help="write deformable operators as nodes that run our own kernels, in OpenVINO alone; "
+        "needs a C++ compiler",
     )
     models.add_argument(
         "--opset", type=int, metavar="N", help="version of ONNX's operators (default and only: 20)"
@@ -84,7 +94,7 @@ def run_model(args: argparse.Namespace) -> int:
         ValueError: options that do not fit, or a file that differs from the model.
     """
     from bevstack.export.onnx.graph_info import OPSET, check_opset
-    from bevstack.export.runtimes import ONNXRUNTIME, check_backend, require_exporter
+    from bevstack.export.runtimes import ONNXRUNTIME, OPENVINO, check_backend, require_exporter
 
     _check(args)
     if args.int8 is not None:
@@ -95,6 +105,11 @@ def run_model(args: argparse.Namespace) -> int:
     check_backend(args.backend or ONNXRUNTIME)
     if args.onnx is not None:
         require_exporter()
+        if args.custom_ops:
+            check_backend(OPENVINO)
+            from bevstack.export.openvino_file import custom_operators_library
+
+            print(f"library of our operators: {custom_operators_library()}", flush=True)
         return _export(args) if args.classifier is None else export_classifier_file(args)
     return _verify(args)
 
@@ -125,9 +140,11 @@ def _check(args: argparse.Namespace) -> None:
     if (args.nuscenes is None) != (args.version is None):
         raise ValueError("--nuscenes and --version must be given together; got one")
     if args.verify is not None:
-        for option in ("stream", "opset", "cameras", "classifier", "size", "batch"):
+        for option in (*ONNX_OPTIONS, "classifier", "size", "batch"):
             if getattr(args, option):
-                raise ValueError(f"--{option} must be given with --onnx; got --verify")
+                raise ValueError(
+                    f"--{option.replace('_', '-')} must be given with --onnx; got --verify"
+                )
         return
     _check_kind(args)
     if args.backend is not None:
@@ -154,7 +171,10 @@ def _export(args: argparse.Namespace) -> int:
 
     detector = _load(args)
     options = ExportOptions(
-        stream=args.stream, cameras=args.cameras or 6, batch=1 if args.batch is None else args.batch
+        stream=args.stream,
+        cameras=args.cameras or 6,
+        batch=args.batch or 1,
+        custom_ops=args.custom_ops,
     )
     check_exportable(detector.config, options)
     check_writable(args.onnx)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bevstack.export.onnx.graph_info import first_line
+from bevstack.export.onnx.graph_info import first_line, has_custom_ops
 from bevstack.export.onnx.relative import absolute_outputs, relative_inputs
+from bevstack.ops.openvino_library import extension_library
 
 
 class OpenVinoFile:
@@ -26,7 +27,8 @@ class OpenVinoFile:
     Raises:
         FileNotFoundError: there is no such file.
         ModuleNotFoundError: OpenVINO is not installed.
-        ValueError: OpenVINO cannot load the file.
+        ValueError: OpenVINO cannot load the file, or the library of our operators, which the file
+            needs, cannot be built.
     """
 
     def __init__(self, path: Path, *, threads: int | None = None) -> None:
@@ -39,6 +41,8 @@ class OpenVinoFile:
         if threads is not None:
             options["INFERENCE_NUM_THREADS"] = threads
         core = openvino.Core()
+        if has_custom_ops(path):
+            core.add_extension(str(custom_operators_library()))
         try:
             model = core.read_model(str(path))
             found = model.has_rt_info(["framework"])
@@ -67,3 +71,18 @@ class OpenVinoFile:
         results = self._model([np.ascontiguousarray(feed[name]) for name in self.shapes])
         outputs = {name: results[index] for index, name in enumerate(self._outputs)}
         return absolute_outputs(outputs, absolute)
+
+
+def custom_operators_library() -> Path:
+    """Return the library of our operators for the installed OpenVINO; the first call builds it.
+
+    Raises:
+        FileNotFoundError: the sources of the kernels are not installed.
+        ModuleNotFoundError: OpenVINO is not installed.
+        OSError: the user's cache cannot be written.
+        ValueError: the library cannot be built, for example for want of a compiler.
+    """
+    import openvino
+
+    version = openvino.__version__.split("-")[0]
+    return extension_library(Path(openvino.__file__).parent, version)

@@ -16,6 +16,7 @@ from bevstack.export.onnx.graph_info import (
     GraphInfo,
     check_opset,
     first_line,
+    has_custom_ops,
     read_graph_info,
 )
 
@@ -114,6 +115,11 @@ class OnnxRuntimeFile:
 
         if not path.is_file():
             raise FileNotFoundError(f"no model file {path}: check the path")
+        if has_custom_ops(path):
+            raise ValueError(
+                f"a model of --custom-ops must run in {OPENVINO}, which our kernels are built for; "
+                f"got {ONNXRUNTIME} for {path}: add --backend {OPENVINO}"
+            )
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors; what constants it could not fold does not matter
         if threads is not None:
@@ -219,6 +225,18 @@ def check_backend(backend: str) -> None:
 def installed_backends() -> list[str]:
     """Return the backends that can run exported files here."""
     return [backend for backend in BACKENDS if find_spec(backend) is not None]
+
+
+def checking_backends(*, custom_ops: bool) -> list[str]:
+    """Return the backends that a new file is checked in: all that can run it here.
+
+    Raises:
+        ModuleNotFoundError: the only backend of files with our own operators is not installed.
+    """
+    if not custom_ops:
+        return installed_backends()
+    check_backend(OPENVINO)
+    return [OPENVINO]
 
 
 def require_exporter() -> None:

@@ -3,8 +3,6 @@
 #include <cstdlib>
 #include <cstring>
 
-#include <torch/library.h>
-
 namespace bevstack {
 
 namespace {
@@ -55,8 +53,3 @@ const char* instruction_set_name() {
 }
 
 }  // namespace bevstack
-
-TORCH_LIBRARY_FRAGMENT(bevstack, m) {
-  m.def("cpu_instruction_set() -> str",
-        []() -> std::string { return bevstack::instruction_set_name(); });
-}

@@ -5,13 +5,9 @@
 #include <vector>
 
 #include "common/checks.h"
+#include "ms_deform_attn/ms_deform_attn_sizes.h"
 
 namespace bevstack {
-
-struct MsDeformAttnSizes {
-  int64_t images, rows, heads, channels, levels, points;  // rows: per image; all with value_index
-  int64_t pixels;  // of an image, all levels
-};
 
 inline int64_t count_pixels(at::IntArrayRef spatial_shapes) {
   TORCH_CHECK_VALUE(!spatial_shapes.empty() && spatial_shapes.size() % 2 == 0,

@@ -5,27 +5,10 @@
 
 #include "common/cpu.h"
 #include "common/levels.h"
-#include "ms_deform_attn/ms_deform_attn.h"
+#include "ms_deform_attn/ms_deform_attn_call.h"
 #include "ms_deform_attn/ms_deform_attn_checks.h"
 
-#define BEVSTACK_DECLARE_FOR(T, S)                                                            \
-  void ms_deform_attn_forward(const MsDeformAttnGeometry&, const Sampling<T, S>&, int64_t,    \
-                              int64_t, const MsDeformAttnMemory<T>&);                         \
-  void ms_deform_attn_backward(const MsDeformAttnGeometry&, const Sampling<T, S>&, int64_t,   \
-                               int64_t, const MsDeformAttnMemory<T>&);
-#define BEVSTACK_DECLARE(level)          \
-  namespace level {                      \
-  BEVSTACK_DECLARE_FOR(float, float)     \
-  BEVSTACK_DECLARE_FOR(float, Half)      \
-  BEVSTACK_DECLARE_FOR(float, BFloat16)  \
-  BEVSTACK_DECLARE_FOR(double, double)   \
-  }
-
 namespace bevstack {
-
-BEVSTACK_DECLARE(baseline)
-BEVSTACK_DECLARE(avx2)
-BEVSTACK_DECLARE(avx512)
 
 namespace {
 
@@ -85,46 +68,13 @@ Arguments check_anchored(const at::Tensor& value, const at::Tensor& offset,
   return made;
 }
 
-// Fills the table of points; `pixel` is the distance between pixels of value, in numbers.
-template <typename T>
-void fill_table(const Arguments& made, int64_t pixel, PointTable<T>& table) {
-  int64_t k = 0, first = 0;
-  for (int64_t level = 0; level < made.sizes.levels; ++level) {
-    const int64_t height = made.shapes[2 * level], width = made.shapes[2 * level + 1];
-    for (int64_t p = 0; p < made.sizes.points; ++p, ++k) {
-      table.number(kGridX, k) = table.number(kGridY, k) = T(-0.5);
-      table.number(kWidth, k) = T(width);
-      table.number(kHeight, k) = T(height);
-      // Offsets to anchors are in pixels; locations are normalised to the map.
-      const bool pixels = made.anchor.defined();
-      table.number(kScaleX, k) = pixels ? T(1) : T(width);
-      table.number(kScaleY, k) = pixels ? T(1) : T(height);
-      table.set_index(kLastColumn, k, width - 1);
-      table.set_index(kLastLine, k, height - 1);
-      table.set_index(kFirst, k, first * pixel);
-      table.set_index(kLineStep, k, width * pixel);
-    }
-    first += height * width;
-  }
-}
-
 template <typename T, typename S>
 Sampling<T, S> make_call(const Arguments& made) {
   Sampling<T, S> call = made.inputs.call<T, S>();
-  call.rows = made.geometry.rows;
-  call.groups = made.geometry.heads;
-  call.channels = int(made.sizes.channels);
-  call.points = int(made.sizes.levels * made.sizes.points);
-  call.pixel_size = made.sizes.heads * made.sizes.channels;
-  call.image_size = made.sizes.pixels * call.pixel_size;
-  call.softmax = made.anchor.defined();
+  set_sizes(made.sizes, made.geometry, call);
   if (made.anchor.defined()) {
-    call.parts = int(made.parts);
-    call.anchor = made.anchor.const_data_ptr<T>();
-    call.anchors = int(made.anchors);
-    call.map_points = int(made.sizes.points);
+    set_anchors(made.sizes, made.anchor.const_data_ptr<T>(), made.anchors, made.parts, call);
   }
-  call.one_map = made.sizes.levels == 1;
   return call;
 }
 
@@ -134,12 +84,13 @@ class Workspace {
  public:
   Workspace(const Arguments& made, Sampling<T, S>& call)
       : table_(call.groups, call.points), copy_table_(call.groups, call.points), call_(call) {
-    fill_table(made, call.pixel_size, table_);
+    const bool anchored = call.anchor != nullptr;
+    fill_table(made.sizes, made.shapes.data(), call.pixel_size, anchored, table_);
     call.table = table_.repeated(call.points);
     const bool with_gradients = call.grad_value != nullptr;
     if (!made.geometry.copy_pays(call.rows, call.points, with_gradients)) return;
     const int64_t width = heads_together(call.groups, call.points) * made.sizes.channels;
-    fill_table(made, width, copy_table_);
+    fill_table(made.sizes, made.shapes.data(), width, anchored, copy_table_);
     repeated_ = copy_table_.repeated(call.points);
     const int64_t gradients = with_gradients ? sizeof(T) : 0;
     bytes_ = made.sizes.pixels * width * (sizeof(S) + gradients) + sizeof(T);

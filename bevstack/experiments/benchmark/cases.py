@@ -58,8 +58,7 @@ def standard_cases(
     quick: bool,
     precisions: Sequence[str],
     threads: Sequence[int],
-    exported: Sequence[Path] = (),
-    backends: Sequence[str] = (),
+    exported: Sequence[tuple[Path, str]] = (),
 ) -> list[BenchmarkCase]:
     """Return the cases of a run.
 
@@ -67,8 +66,7 @@ def standard_cases(
         quick: leave out the large models: about a minute instead of a quarter of an hour.
         precisions: of backbones and detectors. Operators and exported files run in float32.
         threads: numbers of threads.
-        exported: files of ``bevstack export --onnx``.
-        backends: runtimes of these files.
+        exported: files of ``bevstack export --onnx``, each with a runtime.
     """
     operators = OPERATORS[:2] if quick else OPERATORS
     backbones = ("internimage_t",) if quick else tuple(BACKBONE_SIZES)
@@ -84,9 +82,8 @@ def standard_cases(
                 cases.append(_case(BACKBONE, name, precision, count, size=size))
             for name in detectors:
                 cases.append(_case(DETECTOR, name, precision, count))
-        for path in exported:
-            for backend in backends:
-                cases.append(_case(EXPORTED, str(path), "float32", count, how=backend))
+        for path, backend in exported:
+            cases.append(_case(EXPORTED, str(path), "float32", count, how=backend))
     return cases
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from bevstack.export.onnx.classifier_info import MEAN, STD, ClassifierInfo, read_classifier_info
 from bevstack.export.onnx.errors import FailedCheckError
 from bevstack.export.onnx.write import write_onnx
-from bevstack.export.runtimes import LoadedFile, installed_backends, open_file
+from bevstack.export.runtimes import LoadedFile, checking_backends, open_file
 from bevstack.files import write_text_atomically
 from bevstack.geometry import constant
 
@@ -99,8 +99,10 @@ def export_classifier(
             output_names=(LOGITS,),
             metadata=info.to_metadata(),
             dynamic_batch=info.batch is None,
+            custom_ops=info.custom_ops,
         )
-        files = [open_file(unchecked, backend) for backend in installed_backends()]
+        backends = checking_backends(custom_ops=info.custom_ops)
+        files = [open_file(unchecked, backend) for backend in backends]
         reports = verify_classifier(files, model, pictures, path)
         unchecked.replace(path)
     finally:

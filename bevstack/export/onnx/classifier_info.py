@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bevstack.config import ImageConfig
-from bevstack.export.onnx.graph_info import OPSET, PREFIX, check_opset
+from bevstack.export.onnx.graph_info import CUSTOM_OPS, OPSET, PREFIX, check_opset, custom_mark
 
 CLASSIFIER_FORMAT = "bevstack-classifier-1"
 MEAN, STD = ImageConfig.mean, ImageConfig.std  # of ImageNet, RGB, 0 to 255
@@ -23,6 +23,7 @@ class ClassifierInfo:
     classes: int  # K
     batch: int | None = None  # B; None: any number of images at a time
     opset: int = OPSET
+    custom_ops: bool = False  # deformable operators are nodes of our own domain
 
     def to_metadata(self) -> dict[str, str]:
         """Return the metadata of the file; every value is a text, most are JSON."""
@@ -43,7 +44,7 @@ class ClassifierInfo:
             "weights": self.weights,
             **{key: json.dumps(value) for key, value in values.items()},
         }
-        return {PREFIX + key: value for key, value in texts.items()}
+        return {PREFIX + key: value for key, value in texts.items()} | custom_mark(self.custom_ops)
 
 
 def is_classifier(metadata: Mapping[str, str]) -> bool:
@@ -72,6 +73,7 @@ def read_classifier_info(metadata: Mapping[str, str], where: str) -> ClassifierI
             classes=int(json.loads(metadata[PREFIX + "classes"])),
             batch=None if batch is None else int(batch),
             opset=int(json.loads(metadata[PREFIX + "opset"])),
+            custom_ops=CUSTOM_OPS in metadata,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(

@@ -33,7 +33,7 @@ from bevstack.export.onnx.graph import (
 )
 from bevstack.export.onnx.graph_info import GraphInfo
 from bevstack.export.onnx.write import write_onnx
-from bevstack.export.runtimes import Session, TorchSession, installed_backends, open_session
+from bevstack.export.runtimes import Session, TorchSession, checking_backends, open_session
 from bevstack.files import write_text_atomically
 from bevstack.models.bevformer import BEVFormerV2
 from bevstack.models.layers.sizes import NO_BOUNDS, Bounds
@@ -51,6 +51,7 @@ class ExportOptions:
     stream: bool = False  # a step of streams; False: single frames
     cameras: int = 6  # N
     batch: int = 1  # B
+    custom_ops: bool = False  # deformable operators as nodes of our own domain
 
 
 def export_detector(
@@ -84,6 +85,7 @@ def export_detector(
         stream=options.stream,
         cameras=options.cameras,
         batch=options.batch,
+        custom_ops=options.custom_ops,
     )
     exact = reference_session(model, info, cases[0].batch)
     info = replace(info, bounds=_bounds(exact, cases))
@@ -97,8 +99,10 @@ def export_detector(
             {name: example[name] for name in graph.input_names},
             output_names=graph.output_names,
             metadata=info.to_metadata(),
+            custom_ops=options.custom_ops,
         )
-        sessions = [open_session(unchecked, backend) for backend in installed_backends()]
+        backends = checking_backends(custom_ops=options.custom_ops)
+        sessions = [open_session(unchecked, backend) for backend in backends]
         reports = verify(sessions, exact, cases, path)
         unchecked.replace(path)
     finally:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from bevstack.export.onnx import custom_operators
 from bevstack.geometry import constant
 from bevstack.ops.dcnv3 import point_grid
 from bevstack.ops.deformable_attention import locations_and_weights
@@ -23,17 +24,17 @@ from bevstack.ops.deformable_attention import locations_and_weights
 Decompositions = dict[Any, Callable[..., Any]]
 
 
-def decompositions() -> Decompositions:
+def decompositions(*, custom_ops: bool = False) -> Decompositions:
     """Return the decompositions by operator.
+
+    With ``custom_ops``, deformable operators become nodes of our own domain.
 
     ``topk`` stands for a stable order: ONNX's TopK puts the first of equal values first, which
     torch's does not promise. So the decomposed program is for export alone.
     """
-    aten, own = torch.ops.aten, torch.ops.bevstack
+    aten = torch.ops.aten
     return {
-        own.dcnv3.default: dcnv3,
-        own.ms_deform_attn.default: ms_deform_attn,
-        own.deformable_attention.default: deformable_attention,
+        **(custom_operators.decompositions() if custom_ops else _standard_operators()),
         aten.nonzero_static.default: nonzero_static,
         aten.linalg_inv_ex.default: invert_3x3,
         aten.cummin.default: _running(torch.le),
@@ -41,6 +42,15 @@ def decompositions() -> Decompositions:
         aten.argsort.stable: stable_argsort,
         aten.atan2.default: atan2,
         aten.where.self: where,
+    }
+
+
+def _standard_operators() -> Decompositions:
+    own = torch.ops.bevstack
+    return {
+        own.dcnv3.default: dcnv3,
+        own.ms_deform_attn.default: ms_deform_attn,
+        own.deformable_attention.default: deformable_attention,
     }
 
 

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from bevstack.config import Config, config_from_json, config_to_json
 from bevstack.models.layers.sizes import Bounds
@@ -14,6 +15,7 @@ from bevstack.models.layers.sizes import Bounds
 FORMAT = "bevstack-detector-1"
 PREFIX = "bevstack."  # of every key
 MODULE = PREFIX + "module"  # key of a node's metadata: dotted name of the module that it is of
+CUSTOM_OPS = PREFIX + "custom_ops"  # key of files with nodes of our own domain
 OPSET = 20  # GridSample with a mode "linear", which the runtimes know
 
 
@@ -28,6 +30,7 @@ class GraphInfo:
     cameras: int  # N; a rig with fewer is completed with lost cameras
     batch: int = 1  # B
     opset: int = OPSET
+    custom_ops: bool = False  # deformable operators are nodes of our own domain
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -63,7 +66,12 @@ class GraphInfo:
             "weights": self.weights,
             **{key: json.dumps(value) for key, value in values.items()},
         }
-        return {PREFIX + key: value for key, value in texts.items()}
+        return {PREFIX + key: value for key, value in texts.items()} | custom_mark(self.custom_ops)
+
+
+def custom_mark(custom_ops: bool) -> dict[str, str]:
+    """Return the metadata that a file with nodes of our own domain has."""
+    return {CUSTOM_OPS: "true"} if custom_ops else {}
 
 
 def read_graph_info(metadata: Mapping[str, str], where: str) -> GraphInfo:
@@ -89,6 +97,7 @@ def read_graph_info(metadata: Mapping[str, str], where: str) -> GraphInfo:
             cameras=int(json.loads(metadata[PREFIX + "cameras"])),
             batch=int(json.loads(metadata[PREFIX + "batch"])),
             opset=int(json.loads(metadata[PREFIX + "opset"])),
+            custom_ops=CUSTOM_OPS in metadata,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
@@ -101,6 +110,17 @@ def read_graph_info(metadata: Mapping[str, str], where: str) -> GraphInfo:
             "metadata was changed; export it again"
         )
     return info
+
+
+def has_custom_ops(path: Path) -> bool:
+    """Return True if a file has nodes of our own domain, without parsing it."""
+    mark, before = CUSTOM_OPS.encode(), b""
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            if mark in before + block:
+                return True
+            before = block[-len(mark) :]
+    return False
 
 
 def check_opset(opset: int, where: str) -> None:

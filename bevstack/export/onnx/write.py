@@ -1,4 +1,4 @@
-"""Writing of a detector as an ONNX file of standard operators."""
+"""Writing of a model as an ONNX file."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ def write_onnx(
     output_names: tuple[str, ...],
     metadata: Mapping[str, str],
     dynamic_batch: bool = False,
+    custom_ops: bool = False,
 ) -> None:
     """Trace a module for inputs of these shapes and write it.
 
@@ -36,6 +37,7 @@ def write_onnx(
         output_names: names of the outputs in their order.
         metadata: texts by key that the file carries.
         dynamic_batch: let the first axis of every input have any size; False: fixed shapes.
+        custom_ops: write deformable operators as nodes of our own domain.
 
     Raises:
         ModuleNotFoundError: onnx or onnxscript is not installed.
@@ -53,7 +55,7 @@ def write_onnx(
             dynamic_shapes=tuple({0: batch} for _ in tensors) if dynamic_batch else None,
             strict=False,
         )
-        program = program.run_decompositions(decompositions())
+        program = program.run_decompositions(decompositions(custom_ops=custom_ops))
         exported = torch.onnx.export(
             program,
             input_names=list(inputs),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import time
 from dataclasses import replace
@@ -163,8 +164,7 @@ def test_a_run_covers_what_it_promises() -> None:
         quick=False,
         precisions=("float32", "bfloat16"),
         threads=(1, 2),
-        exported=[Path("m.onnx")],
-        backends=("onnxruntime",),
+        exported=[(Path("m.onnx"), "onnxruntime")],
     )
     found = {(case.kind, case.name, case.precision, case.threads) for case in cases}
     for threads in (1, 2):
@@ -236,3 +236,15 @@ def test_a_model_without_a_runtime_is_not_left_out_silently(
     (tmp_path / "m.onnx").touch()
     assert main(["benchmark", "--quick", "--model", str(tmp_path / "m.onnx")]) == 2
     assert "pip install 'bevstack[export]'" in capsys.readouterr().err
+
+
+def test_a_file_with_our_own_operators_is_measured_in_openvino_alone(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    pytest.importorskip("onnxruntime")
+    from bevstack.cli.benchmark import _exported
+
+    standard, own = tmp_path / "standard.onnx", tmp_path / "own.onnx"
+    standard.write_bytes(b"bevstack.name")
+    own.write_bytes(b"bevstack.name bevstack.custom_ops")
+    pairs = _exported(argparse.Namespace(model=[standard, own]))
+    assert pairs == [(standard, "onnxruntime"), (standard, "openvino"), (own, "openvino")]
