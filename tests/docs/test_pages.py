@@ -55,6 +55,14 @@ INSTALL_ROSPY = "sudo apt install python3-rospy python3-rosbag python3-rosmaster
 HEALTH = (
     "python -m benchmarks.run health --first 91 --scenes 60 --pictures drives --json health.json"
 )
+CPP_LINES = (
+    "sudo apt install g++ cmake libjpeg-dev nlohmann-json3-dev",
+    "cmake -S examples/cpp -B boxes_build -DOpenVINO_DIR="
+    "\"$(python -c 'import openvino; print(openvino.__path__[0])')/cmake\"",
+    "cmake --build boxes_build",
+    "bevstack export --onnx single.onnx --weights tiny_cpu_t4",
+    "boxes_build/boxes single.onnx rig.json images",
+)
 # Lines of `sh elsewhere` blocks, and the tests that run the same.
 OBJECTS = "tests/cli/test_picture_tasks.py"
 ELSEWHERE = {
@@ -83,6 +91,7 @@ ELSEWHERE = {
     **LIGHTS_LINES,
     "python -m benchmarks.run official --source InternImage/classification --seconds 40 "
     "--json official.json": "tests/benchmarks/test_official.py",
+    **dict.fromkeys(CPP_LINES, "tests/examples/test_cpp.py"),
     "bevstack benchmark --json speed.json": "tests/experiments/benchmark/test_benchmark.py",
     "bevstack benchmark --markdown speed.json": "tests/experiments/benchmark/test_benchmark.py",
     "pip install torch 'setuptools>=77.0.3' ninja": "Makefile",
