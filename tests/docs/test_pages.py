@@ -33,6 +33,7 @@ from bevstack.synthetic import WorldSpec, make_world
 from tests.conftest import shared_dir
 from tests.docs.lights_lines import LIGHTS_LINES
 from tests.docs.pages import HISTORY, PAGES, Block, blocks_of
+from tests.docs.picture_files import write_detector
 from tests.docs.viewer_lines import VIEWER_LINES
 from tests.fuzz.documents import openlane_frames
 from tests.runtime.drives import write_table, write_video
@@ -185,6 +186,7 @@ def _prepare_drives(folder: Path) -> None:
     route = {"format": MANOEUVRES_FORMAT, "manoeuvres": entries}
     (folder / "manoeuvres.json").write_text(json.dumps(route))
     write_both(folder / "traffic.safetensors")
+    write_detector(folder / "detector.safetensors")
 
 
 @pytest.fixture
