@@ -10,9 +10,10 @@ from tests.ros_peers.programs import Program
 
 WAITING = """
 import time
-print("ready", flush=True)
 try:
-    time.sleep(60)
+    print("ready", flush=True)
+    for _ in range(600):  # a signal that comes just before a sleep is served after it
+        time.sleep(0.1)
 except KeyboardInterrupt:
     print("interrupted")
 """
