@@ -22,15 +22,18 @@ class HealthConfig:
     max_camera_age_ms: float = 150.0
     width_px: int = 256  # of the reduced pictures; narrower ones keep their size
 
-    # Mask covered and turned cameras, too. They are named in any case; traffic beside the vehicle
-    # can look like dirt or like a turn (docs/health.md).
+    # Mask noisy, blurred, covered and turned cameras, too. They are named in any case, and the
+    # trust in their sectors is less; a mask of the first two costs more boxes than noise and blur
+    # do, and traffic beside the vehicle can look like dirt or like a turn (docs/health.md).
     mask_hints: bool = False
 
     # Brightness of one picture.
     # Black if 99 % of the pixels lie below: 65 at night in the synthetic world, 4 to 7 under a cap.
     black_level: float = 20.0
-    # Over-exposed if more of the pixels are saturated: at most 0.05 in real and synthetic pictures.
-    saturated_share: float = 0.4
+    # Over-exposed if more of the pixels are saturated: at most 0.11 in real and synthetic pictures,
+    # 0.52 in heavy snow, which still gives more boxes than a mask, and at least 0.62 in pictures
+    # with eight times the light.
+    saturated_share: float = 0.57
 
     # Frozen content: a mean difference that no two pictures of a working sensor have, since noise
     # alone changes them, while the vehicle drives this far.

@@ -31,8 +31,10 @@ class CameraState(enum.Enum):
 
 # States in which a detector may attend to the camera.
 USABLE = frozenset({CameraState.OK, CameraState.LATE, CameraState.DUPLICATE})
-# States that are named, but too often wrong for a mask (docs/health.md has the measured rates).
-HINTS = frozenset({CameraState.COVERED, CameraState.TURNED})
+# States that are named, and whose cameras are used all the same. Covered and turned ones are too
+# often named wrongly for a mask; noisy and blurred ones give more boxes than a mask leaves. Figures
+# are in docs/health.md.
+HINTS = frozenset({CameraState.NOISE, CameraState.BLURRED, CameraState.COVERED, CameraState.TURNED})
 
 
 def used_states(*, mask_hints: bool) -> frozenset[CameraState]:

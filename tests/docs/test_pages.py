@@ -64,6 +64,10 @@ CPP_LINES = (
     "bevstack export --onnx single.onnx --weights tiny_cpu_t4",
     "boxes_build/boxes single.onnx rig.json images",
 )
+CORRUPTED = (
+    "bevstack evaluate --corruptions all --weights tiny_cpu_t4 --nuscenes world "
+    "--version v1.0-synth --split synth_test --as-published {}--out corrupted_{}"
+)
 # Lines of `sh elsewhere` blocks, and the tests that run the same.
 OBJECTS = "tests/cli/test_picture_tasks.py"
 ELSEWHERE = {
@@ -81,6 +85,14 @@ ELSEWHERE = {
         "tests/benchmarks/test_forward.py"
     ),
     HEALTH: "tests/benchmarks/test_health.py",
+    "bevstack make-world world --preset small --train-scenes 0 --val-scenes 6 --test-scenes 0": (
+        "tests/cli/test_make_world.py"
+    ),
+    "python -m benchmarks.run masking --nuscenes world --json masking.json": (
+        "tests/benchmarks/test_masking.py"
+    ),
+    CORRUPTED.format("", "black"): "tests/experiments/corruptions/test_benchmark.py",
+    CORRUPTED.format("--health ", "health"): "tests/experiments/corruptions/test_benchmark.py",
     RUN_NODE: "tests/cli/test_node_dds.py",
     PLAY_BAG: "tests/cli/test_node_dds.py",
     "ros2 launch ros/bevstack_launch.py weights:=tiny_cpu_t4": "tests/runtime/ros/test_share.py",

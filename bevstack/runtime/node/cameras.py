@@ -29,8 +29,8 @@ class InputState(Enum):
     OUT_OF_ORDER = "out_of_order"
     LATE = "late"
     STALE = "stale"
-    # Of the picture, which the stream judges (``types.health.CameraState``); it uses covered and
-    # turned cameras all the same
+    # Of the picture, which the stream judges (``types.health.CameraState``); it uses the cameras of
+    # the first four all the same
     COVERED = "covered"
     TURNED = "turned"
     BLURRED = "blurred"
@@ -52,7 +52,7 @@ class InputState(Enum):
     @property
     def loses_camera(self) -> bool:
         """Return True if the camera cannot be used, not just some of its images."""
-        return self.severity >= InputState.BLURRED.severity
+        return self.severity >= InputState.SWAPPED.severity
 
 
 PICTURE_REASONS: Mapping[InputState, str] = {

@@ -227,3 +227,14 @@ def test_noise_and_blur_need_a_second_of_evidence(damage, state):
     front = [one for one, _ in states]
     assert set(front[:16]) == {OK}  # 12 intervals of 83 ms are the first full second
     assert set(front[16:24]) == {state} and front[24] is OK
+
+
+@pytest.mark.parametrize("damage", [noisy, blurred])
+@pytest.mark.parametrize("mask_hints", [False, True])
+def test_noisy_and_blurred_cameras_are_used_unless_hints_are_masked(damage, mask_hints):
+    before = [frame(n) for n in range(4)]
+    frames = [frame(n, images=[damage(n), texture(n)]) for n in range(4, 20)]
+    monitor = HealthMonitor(HealthConfig(mask_hints=mask_hints))
+    admitted = [monitor.admit(one) for one in (*before, *frames)]
+    assert monitor.states["CAM_FRONT"] is not OK
+    assert admitted[-1].camera_mask.tolist() == [not mask_hints, True]
