@@ -31,6 +31,7 @@ from bevstack.runtime.commands import MANOEUVRES_FORMAT
 from bevstack.runtime.rig import read_rig
 from bevstack.synthetic import WorldSpec, make_world
 from tests.conftest import shared_dir
+from tests.docs.health_lines import HEALTH_LINES
 from tests.docs.lights_lines import LIGHTS_LINES
 from tests.docs.pages import HISTORY, PAGES, Block, blocks_of
 from tests.docs.picture_files import write_detector
@@ -53,9 +54,6 @@ FIND_ROSPY = (
     '"$(python -c \'import sysconfig; print(sysconfig.get_path("purelib"))\')/rospy.pth"'
 )
 INSTALL_ROSPY = "sudo apt install python3-rospy python3-rosbag python3-rosmaster"
-HEALTH = (
-    "python -m benchmarks.run health --first 91 --scenes 60 --pictures drives --json health.json"
-)
 CPP_LINES = (
     "sudo apt install g++ cmake libjpeg-dev nlohmann-json3-dev",
     "cmake -S examples/cpp -B boxes_build -DOpenVINO_DIR="
@@ -63,10 +61,6 @@ CPP_LINES = (
     "cmake --build boxes_build",
     "bevstack export --onnx single.onnx --weights tiny_cpu_t4",
     "boxes_build/boxes single.onnx rig.json images",
-)
-CORRUPTED = (
-    "bevstack evaluate --corruptions all --weights tiny_cpu_t4 --nuscenes world "
-    "--version v1.0-synth --split synth_test --as-published {}--out corrupted_{}"
 )
 # Lines of `sh elsewhere` blocks, and the tests that run the same.
 OBJECTS = "tests/cli/test_picture_tasks.py"
@@ -84,15 +78,7 @@ ELSEWHERE = {
     "python -m benchmarks.run forward --config bevformerv2_internimage_xl_t1 --lines": (
         "tests/benchmarks/test_forward.py"
     ),
-    HEALTH: "tests/benchmarks/test_health.py",
-    "bevstack make-world world --preset small --train-scenes 0 --val-scenes 6 --test-scenes 0": (
-        "tests/cli/test_make_world.py"
-    ),
-    "python -m benchmarks.run masking --nuscenes world --json masking.json": (
-        "tests/benchmarks/test_masking.py"
-    ),
-    CORRUPTED.format("", "black"): "tests/experiments/corruptions/test_benchmark.py",
-    CORRUPTED.format("--health ", "health"): "tests/experiments/corruptions/test_benchmark.py",
+    **HEALTH_LINES,
     RUN_NODE: "tests/cli/test_node_dds.py",
     PLAY_BAG: "tests/cli/test_node_dds.py",
     "ros2 launch ros/bevstack_launch.py weights:=tiny_cpu_t4": "tests/runtime/ros/test_share.py",
