@@ -90,7 +90,8 @@ CONFIG = DinoDetectorConfig(
 
 
 def test_dino_trains_and_predicts_boxes_without_masks(tmp_path: Path) -> None:
-    _, data = files(tmp_path)
+    without_masks = [{**entry, "segmentation": None} for entry in usual()[:3]]
+    data = str(write_coco(tmp_path / "data", without_masks))
     path, out = tmp_path / "dino.py", tmp_path / "run"
     path.write_text(DINO, encoding="utf-8")
     train = ["train", "--config", str(path), "--coco", data, "--split", "train"]

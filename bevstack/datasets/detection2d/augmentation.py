@@ -24,7 +24,7 @@ class LabelledPicture:
     picture: NDArray[np.uint8]  # (H, W, 3) RGB
     boxes: NDArray[np.float32]  # (T, 4) left, top, right, bottom in pixels
     labels: NDArray[np.int64]  # (T,)
-    masks: NDArray[np.uint8]  # (T, H, W)
+    masks: NDArray[np.uint8] | None  # (T, H, W); None: boxes alone
 
     @property
     def size(self) -> tuple[int, int]:
@@ -40,7 +40,7 @@ class LabelledPicture:
             np.ascontiguousarray(self.picture[:, ::-1]),
             boxes,
             self.labels,
-            np.ascontiguousarray(self.masks[:, :, ::-1]),
+            None if self.masks is None else np.ascontiguousarray(self.masks[:, :, ::-1]),
         )
 
     def resized(self, size: tuple[int, int]) -> LabelledPicture:
@@ -48,14 +48,11 @@ class LabelledPicture:
         height, width = size
         scale = np.array([width / self.size[1], height / self.size[0]] * 2, np.float32)
         limits = np.array([width, height] * 2, np.float32)
-        masks = [
-            cv2.resize(m, (width, height), interpolation=cv2.INTER_NEAREST) for m in self.masks
-        ]
         return LabelledPicture(
             resize_picture(self.picture, size),
             np.clip(self.boxes * scale, 0, limits).astype(np.float32),
             self.labels,
-            np.stack(masks).astype(np.uint8) if masks else np.zeros((0, *size), np.uint8),
+            None if self.masks is None else _resize_masks(self.masks, size),
         )
 
     def cut(self, top: int, left: int, size: tuple[int, int]) -> LabelledPicture:
@@ -69,8 +66,15 @@ class LabelledPicture:
             np.ascontiguousarray(self.picture[rows, columns]),
             boxes[kept],
             self.labels[kept],
-            np.ascontiguousarray(self.masks[kept][:, rows, columns]),
+            None
+            if self.masks is None
+            else np.ascontiguousarray(self.masks[kept][:, rows, columns]),
         )
+
+
+def _resize_masks(masks: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    resized = [cv2.resize(m, size[::-1], interpolation=cv2.INTER_NEAREST) for m in masks]
+    return np.stack(resized).astype(np.uint8) if resized else np.zeros((0, *size), np.uint8)
 
 
 def augment(

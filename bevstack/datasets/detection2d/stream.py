@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from bevstack.config import TrainingConfig
+from bevstack.config.detection2d import Detection2DConfig
 from bevstack.config.picture_detectors import PictureDetectorConfig
 from bevstack.datasets.batch_stream import LoadingError, SkippedSample
 from bevstack.datasets.detection2d.augmentation import LabelledPicture, augment
@@ -163,7 +164,7 @@ def prepare_sample(
         dataset.picture(index),
         np.array([item.box for item in own.objects], np.float32).reshape(-1, 4),
         np.array([item.label for item in own.objects], np.int64),
-        dataset.masks(index),
+        dataset.masks(index) if isinstance(config, Detection2DConfig) else None,
     )
     changed = augment(sample, config.picture_augmentation, config.pictures, rng)
     return PreparedPicture(
@@ -173,7 +174,7 @@ def prepare_sample(
         PictureObjects(
             boxes=torch.from_numpy(changed.boxes),
             labels=torch.from_numpy(changed.labels),
-            masks=torch.from_numpy(changed.masks),
+            masks=None if changed.masks is None else torch.from_numpy(changed.masks),
         ),
         int(rng.integers(2**62)),
         skipped,

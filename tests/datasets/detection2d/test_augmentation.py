@@ -20,6 +20,7 @@ def marked(height: int = 60, width: int = 90) -> LabelledPicture:
 
 def check_together(sample: LabelledPicture) -> None:
     """Check that white pixels, mask and box agree within an interpolated edge."""
+    assert sample.masks is not None
     white = sample.picture[..., 0] > 127
     assert len(sample.boxes) == len(sample.masks) == len(sample.labels)
     if not len(sample.boxes):
@@ -66,6 +67,19 @@ def test_augmented_objects_keep_their_pixels(keeps: bool) -> None:
         assert min(changed.size) <= 64
     assert len(sizes) > 5
     assert (empty == 0) == keeps
+
+
+def test_boxes_without_masks_take_the_same_places() -> None:
+    whole = marked()
+    bare = LabelledPicture(whole.picture, whole.boxes, whole.labels, None)
+    config = PictureAugmentation(short_sides=(48, 64), crop_short_sides=(50,), crop_px=(20, 60))
+    pictures = PictureConfig(long_side=120, short_side=64)
+    for seed in range(8):
+        first, second = (
+            augment(own, config, pictures, np.random.default_rng(seed)) for own in (whole, bare)
+        )
+        assert second.masks is None
+        assert np.array_equal(first.boxes, second.boxes)
 
 
 def test_the_same_draws_give_the_same_picture() -> None:
