@@ -17,10 +17,12 @@ from bevstack.interop.detection2d import convert_detector2d, recognise
 from bevstack.interop.detection2d_names import REGION_ROWS
 from bevstack.interop.public_weights import convert_weights
 from bevstack.interop.published_files import PublishedFile
+from bevstack.models.build_detection2d import save_detector2d
 from bevstack.models.detection2d.model import RegionDetector
 from bevstack.models.skeleton import skeleton
 from bevstack.runtime.picture_detector import PictureDetector
 from tests import internimage_heads_oracle as oracle
+from tests.models.detection2d.test_dino_oracle import dino_config
 
 SMALL = """
 from dataclasses import replace
@@ -97,6 +99,25 @@ def test_a_file_without_a_configuration_is_described(
     error = capsys.readouterr().err
     assert "Mask R-CNN" in error
     assert "mask_rcnn_internimage_t_1x" in error
+
+
+@pytest.mark.oracle("heads_dino_tiny_converted")
+def test_a_published_dino_becomes_a_detector_of_boxes(tmp_path: Path) -> None:
+    case = oracle.manifest()["dino_tiny"]
+    config = dino_config(case["model_config"], case["num_classes"])
+    file = PublishedFile("dino.pth", oracle.stored_state("dino_tiny"), {})
+    converted = convert_detector2d(file, config)
+    assert not converted.report.missing
+    out = tmp_path / "dino.safetensors"
+    save_detector2d(out, converted.weights, config)
+    detector = bevstack.load(out)
+    assert detector.config == config
+    (found,) = detector.detect([np.full((40, 64, 3), 90, np.uint8)])
+    assert len(found) == case["model_config"]["test_cfg"]["max_per_img"]
+    assert found.mask_values is None
+    assert not detector.has_masks
+    with pytest.raises(ValueError, match="mask_values"):
+        next(detector.masks(found, (40, 64)))
 
 
 LISTS = (
