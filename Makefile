@@ -9,6 +9,7 @@
 #   make test-numpy2                            everything with the newest numpy
 #   make test-ros                               the node with programs of ROS, on Debian 12
 #   make test-rerun                             recordings, with rerun's own reader
+#   make test-mmdet3d                           as a model of mmdetection3d: docs/mmdet3d.md
 #   PYTHON=python3.12 make demo                 another interpreter
 #   make demo TORCH_INDEX=URL                   torch from another index, e.g. its small CPU build:
 #                                               see https://pytorch.org/get-started/locally/
@@ -36,7 +37,8 @@ PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n $(JOBS) --dist wor
 
 BUILD_INPUTS := pyproject.toml setup.py $(shell find ops -type f 2>/dev/null)
 
-.PHONY: install install-base demo train-demo test test-all lint pytest pytest-all test-ops test-numpy2 test-ros test-rerun clean FORCE
+.PHONY: install install-base demo train-demo test test-all lint pytest pytest-all test-ops test-numpy2 test-ros test-rerun \
+  test-mmdet3d mmdet3d mmdet3d-packages clean FORCE
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed-$(or $(EXTRAS),base)
@@ -150,6 +152,33 @@ test-rerun:
 	$(call copy_sources,build/test-rerun)
 	BEVSTACK_SHARED='$(SHARED)' $(MAKE) -C build/test-rerun pytest EXTRAS=test,rerun \
 	  TEST_PATHS='tests/viewer/test_rerun_file.py'
+
+# mmdetection3d 1.x. mmcv 2.1 is compiled with its operators: about 22 minutes of processor time. The
+# OpenMMLab packages come without their requirements, which hold opencv-python, open3d and notebooks:
+# the list names those that are imported. Without a compiler or the time, all tests but one run with
+# MMCV=mmcv-lite==2.1.0 MMCV_WITH_OPS=0, which compiles nothing.
+MMDET3D = build/test-mmdet3d
+MMDET3D_PACKAGES = mmengine==0.10.7 mmdet==3.3.0 mmdet3d==1.4.0 lyft-dataset-sdk==0.0.8
+MMDET3D_NEEDS = addict termcolor yapf terminaltables pycocotools plyfile trimesh scikit-image \
+  networkx tensorboard six 'pandas<3' 'numpy<2' 'pytest>=8.2'
+MMDET3D_TESTS ?= tests/interop/mmdet3d
+MMCV = mmcv==2.1.0
+MMCV_WITH_OPS = 1
+MMCV_JOBS ?= $(JOBS)
+
+mmdet3d-packages:
+	$(call copy_sources,$(MMDET3D))
+	$(MAKE) -C $(MMDET3D) install EXTRAS=nuscenes
+	$(MMDET3D)/.venv/bin/python -m pip install $(MMDET3D_NEEDS)
+	$(MMDET3D)/.venv/bin/python -m pip install --no-deps $(MMDET3D_PACKAGES)
+
+mmdet3d: mmdet3d-packages
+	MMCV_WITH_OPS=$(MMCV_WITH_OPS) MAX_JOBS=$(MMCV_JOBS) PATH="$(abspath $(MMDET3D))/.venv/bin:$$PATH" \
+	  $(MMDET3D)/.venv/bin/python -m pip install --no-build-isolation --no-deps $(MMCV)
+
+test-mmdet3d: mmdet3d
+	cd $(MMDET3D) && BEVSTACK_SHARED='$(SHARED)' OMP_NUM_THREADS=1 \
+	  .venv/bin/python -m pytest -q $(MMDET3D_TESTS)
 
 clean:
 	rm -rf $(VENV) build dist out *.egg-info bevstack/*.so bevstack/_C.json .pytest_cache .mypy_cache .ruff_cache

@@ -160,6 +160,7 @@ def _print_report(report: Report, *, every_name: bool) -> None:
 
 
 def _convert(args: argparse.Namespace, file: PublishedFile, config: Config) -> Converted:
+    from bevstack.interop.adapter_weights import convert_adapter, is_adapter_file
     from bevstack.interop.conversion import Allowed, convert_backbone, convert_detector
 
     allowed = Allowed(missing=args.allow_missing, left_over=args.allow_left_over)
@@ -169,4 +170,6 @@ def _convert(args: argparse.Namespace, file: PublishedFile, config: Config) -> C
                 f"--boxes must not be given with --backbone, which has no boxes; got {args.boxes}"
             )
         return convert_backbone(file, config, allowed=allowed)
+    if is_adapter_file(file):
+        return convert_adapter(file, config, boxes=args.boxes, allowed=allowed)
     return convert_detector(file, config, boxes=args.boxes, allowed=allowed)

@@ -102,7 +102,7 @@ def convert_detector(
     convention, notes = choose_box_convention(file.meta, boxes)
     config, query_notes = match_query_groups(file.tensors, config)
     state, report = _convert_detector(file.tensors, config, convention, allowed or Allowed())
-    return Converted(_model_with(state, config), config, report, (*notes, *query_notes))
+    return Converted(model_with(state, config), config, report, (*notes, *query_notes))
 
 
 def convert_backbone(
@@ -123,7 +123,7 @@ def convert_backbone(
     """
     allowed = allowed or Allowed()
     state, report, notes = backbone_from_public(file, config, allowed)
-    return Converted(_model_with(state, config), config, report, notes)
+    return Converted(model_with(state, config), config, report, notes)
 
 
 def backbone_from_public(
@@ -154,10 +154,10 @@ def backbone_from_public(
         file.tensors,
         expected,
         rows,
-        allow_missing=(*missing, *_prefix_patterns(allowed.missing)),
+        allow_missing=(*missing, *prefix_patterns(allowed.missing)),
         allow_left_over=(
             *_patterns_outside_backbone(file.tensors, prefix),
-            *_prefix_patterns(allowed.left_over),
+            *prefix_patterns(allowed.left_over),
         ),
     )
     return state, report, notes
@@ -216,12 +216,12 @@ def _convert_detector(
         published,
         expected,
         bevformer_rows(boxes),
-        allow_missing=_prefix_patterns(allowed.missing),
-        allow_left_over=(*NOT_WEIGHTS, *_prefix_patterns(allowed.left_over)),
+        allow_missing=prefix_patterns(allowed.missing),
+        allow_left_over=(*NOT_WEIGHTS, *prefix_patterns(allowed.left_over)),
     )
 
 
-def _model_with(state: Mapping[str, Tensor], config: Config) -> BEVFormerV2:
+def model_with(state: Mapping[str, Tensor], config: Config) -> BEVFormerV2:
     """Build a model, initialised as for training, and load these tensors into it."""
     torch.manual_seed(config.training.seed)
     model = build_model(config)
@@ -229,7 +229,8 @@ def _model_with(state: Mapping[str, Tensor], config: Config) -> BEVFormerV2:
     return model.eval()
 
 
-def _prefix_patterns(prefixes: Iterable[str]) -> list[str]:
+def prefix_patterns(prefixes: Iterable[str]) -> list[str]:
+    """Return patterns of the names that start with one of the prefixes."""
     return [f"{prefix}*" for prefix in prefixes]
 
 
@@ -287,4 +288,4 @@ def _patterns_outside_backbone(names: Iterable[str], prefix: str) -> list[str]:
     """Return patterns of the names of a classifier's head, or of a detector's other parts."""
     if prefix.endswith("backbone."):
         return [name for name in names if not name.startswith(prefix)]
-    return _prefix_patterns(prefix + head for head in CLASSIFIER_HEADS)
+    return prefix_patterns(prefix + head for head in CLASSIFIER_HEADS)

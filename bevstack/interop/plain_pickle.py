@@ -12,7 +12,7 @@ import mmap
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +65,7 @@ def read_plain_pickle(path: Path | str, *, what: str) -> object:
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
         ):
             machine = PickleMachine(
-                data,  # type: ignore[arg-type]  # as a file: read, readline and tell
+                cast(IO[bytes], data),  # as a file: read, readline and tell
                 _FUNCTIONS,
                 constants=_CONSTANTS,
                 resolve=_refuse_reference,

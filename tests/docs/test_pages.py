@@ -96,6 +96,8 @@ ELSEWHERE = {
     "pip install torch 'setuptools>=77.0.3' ninja": "Makefile",
     "pip install --no-build-isolation '.[nuscenes]'": "tests/test_packaging.py",
     **VIEWER_LINES,
+    "bevstack convert-weights work_dirs/tiny/iter_2.pth --out ours.safetensors "
+    "--config tiny_cpu": "tests/interop/test_adapter_weights.py",
     "bevstack build-ops": "tests/cli/test_build_ops.py",
     "bevstack doctor": "tests/cli/test_doctor.py",
     "python tools/overfit.py --out overfit": "tests/cli/test_train_demo.py",

@@ -133,6 +133,12 @@ def info(
     return entry
 
 
+def rounded(motion: np.ndarray) -> list[list[float]]:
+    """Return a motion as the converter stores it."""
+    rows: list[list[float]] = motion.astype(np.float32).tolist()
+    return rows
+
+
 def data_info(entry: dict[str, Any], index: int) -> dict[str, Any]:
     """Return the entry of ``data_list`` that the converter makes of one of ``infos``."""
     images = {}
@@ -146,8 +152,8 @@ def data_info(entry: dict[str, Any], index: int) -> dict[str, Any]:
             "cam2img": camera["cam_intrinsic"].tolist(),
             "sample_data_token": camera["sample_data_token"],
             "timestamp": camera["timestamp"] / 1e6,
-            "cam2ego": matrix(camera, "sensor2ego_").tolist(),
-            "lidar2cam": lidar2cam.astype(np.float32).tolist(),
+            "cam2ego": rounded(matrix(camera, "sensor2ego_")),
+            "lidar2cam": rounded(lidar2cam),
         }
     names = entry["gt_names"]
     labels = [CLASSES.index(name) if name in CLASSES else -1 for name in names]
@@ -167,12 +173,12 @@ def data_info(entry: dict[str, Any], index: int) -> dict[str, Any]:
         "sample_idx": index,
         "token": entry["token"],
         "timestamp": entry["timestamp"] / 1e6,
-        "ego2global": matrix(entry, "ego2global_").tolist(),
+        "ego2global": rounded(matrix(entry, "ego2global_")),
         "images": images,
         "lidar_points": {
             "num_pts_feats": 5,
             "lidar_path": entry["lidar_path"].split("/")[-1],
-            "lidar2ego": matrix(entry, "lidar2ego_").tolist(),
+            "lidar2ego": rounded(matrix(entry, "lidar2ego_")),
         },
         "instances": instances,
         "cam_instances": {name: [] for name in images},

@@ -20,8 +20,8 @@ from tests.conftest import shared_dir
 from tests.interop.info_contents import CLASSES, Tables, data_list, info
 from tests.small_world import SPEC, small_world
 
-# data_list stores lidar2cam in float32: up to 3e-8 of the rotation, which poses at 1 km around the
-# world's origin multiply
+# data_list stores poses in float32: up to 6e-8 of a place at 1 km from the world's origin, and 3e-8
+# of a rotation, which that distance multiplies
 DATA_LIST_POSE_M = 2e-4
 # Headings and velocities of a file are vectors seen along the lidar's vertical axis. Seen along the
 # ego's, up to two degrees off, they differ by a part of 1 - cos(2 deg) = 6e-4: 0.02 m/s of 30 m/s.
@@ -71,7 +71,7 @@ def expect_equal(found: Frame, wanted: Frame, pose_m: float, tilt: float = 1e-5)
             getattr(found, name)[order], getattr(wanted, name), rtol=0, atol=pose_m
         )
     for name in ("world_from_ego", "bev_from_ego"):
-        torch.testing.assert_close(getattr(found, name), getattr(wanted, name), rtol=0, atol=1e-9)
+        torch.testing.assert_close(getattr(found, name), getattr(wanted, name), rtol=0, atol=pose_m)
     assert (found.sample_token, found.timestamp_us) == (wanted.sample_token, wanted.timestamp_us)
     assert [found.camera_timestamp_us[n] for n in order] == list(wanted.camera_timestamp_us)
     one, two = found.annotations, wanted.annotations
