@@ -25,6 +25,7 @@ BUILDING = {"bdist_wheel", "build", "build_ext", "develop", "editable_wheel", "i
 MAPPED = {
     "bevstack.configs": "configs",
     "bevstack.configs.detection2d": "configs/detection2d",
+    "bevstack.configs.segmentation": "configs/segmentation",
     "bevstack.weights": "weights",
     "bevstack._ops_sources": "ops",
 }

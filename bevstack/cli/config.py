@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 
+from bevstack.cli.label_tasks import load_segmentation_config
 from bevstack.cli.options import add_common, add_overrides
 
 
@@ -49,9 +50,11 @@ def _print_names() -> None:
     from bevstack.cli.tables import print_table
     from bevstack.config import describe_packaged
     from bevstack.config.detection2d import DETECTION2D
+    from bevstack.config.segmentation import SEGMENTATION
     from bevstack.training.progress_bar import make_console
 
-    rows = [*describe_packaged().items(), *describe_packaged(DETECTION2D).items()]
+    tasks = (None, DETECTION2D, SEGMENTATION)
+    rows = [row for task in tasks for row in describe_packaged(task).items()]
     print_table(make_console(), ("configuration", "description"), rows, text_columns=2)
 
 
@@ -59,7 +62,11 @@ def _print_fields(args: argparse.Namespace) -> None:
     from bevstack.config import config_to_json, flat_fields, load_config, with_overrides
     from bevstack.config.picture_detectors import find_picture_detector
 
-    original = find_picture_detector(args.name) or load_config(args.name)
+    original = (
+        find_picture_detector(args.name)
+        or load_segmentation_config(args.name, ())
+        or load_config(args.name)
+    )
     config = with_overrides(original, args.overrides)
     if args.json:
         print(json.dumps(json.loads(config_to_json(config)), indent=2))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bevstack.costs.backbone import ModelCount
     from bevstack.costs.detection2d import DetectionCount
     from bevstack.costs.detector import ConfigCount
+    from bevstack.costs.segmentation import SegmentationCount
 
 EXIT_BROKEN = 1
 
@@ -29,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="NAME",
-        help="count this backbone (internimage_t, _s, _b, _l, _xl, _h or _g), or this detector for "
-        "single pictures, such as mask_rcnn_internimage_t",
+        help="count this backbone (internimage_t, _s, _b, _l, _xl, _h or _g), or this model for "
+        "single pictures, such as mask_rcnn_internimage_t or upernet_internimage_t_512_ade20k",
     )
     parser.add_argument(
         "--size",
@@ -69,20 +70,27 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_BROKEN if diagnosis.broken else 0
 
 
-def _count_model(name: str, size: tuple[int, int] | None) -> ModelCount | DetectionCount:
+def _count_model(
+    name: str, size: tuple[int, int] | None
+) -> ModelCount | DetectionCount | SegmentationCount:
     from bevstack.costs.backbone import PUBLISHED_SIZE_PX, count_model
     from bevstack.costs.detection2d import count_detection_model, detection_models
+    from bevstack.costs.segmentation import count_segmentation_model, segmentation_models
 
     if name in PUBLISHED_SIZE_PX:
         return count_model(name, size)
-    models = detection_models()
+    models, segmenters = detection_models(), segmentation_models()
+    if name in segmenters:
+        return count_segmentation_model(name, size)
     if name not in (*models, *models.values()):
-        known = ", ".join((*PUBLISHED_SIZE_PX, *models))
+        known = ", ".join((*PUBLISHED_SIZE_PX, *models, *segmenters))
         raise ValueError(f"--model must be one of {known}; got {name!r}")
     return count_detection_model(name, size)
 
 
-def _show_counts(counts: ConfigCount | ModelCount | DetectionCount, as_json: bool) -> None:
+def _show_counts(
+    counts: ConfigCount | ModelCount | DetectionCount | SegmentationCount, as_json: bool
+) -> None:
     from bevstack.cli.tables import print_lines
 
     heading, *notes = counts.lines()

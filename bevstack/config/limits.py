@@ -145,6 +145,15 @@ LIMITS: Mapping[str, Mapping[str, float]] = MappingProxyType(
             "detections": 100_000,
         },
         "dino_detector": {},
+        "labelled_pictures": {
+            "long_side": 16_384,
+            "short_side": 16_384,
+            "multiple": 4_096,
+            "window_px": 16_384,
+            "window_step_px": 16_384,
+        },
+        "label_head": {"channels": 8_192, "pool_cells": 256, "auxiliary_channels": 8_192},
+        "segmentation": {"num_outputs": 255},
         "loss": {},
         "tracking": {},
         "health": {

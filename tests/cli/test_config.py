@@ -50,3 +50,12 @@ def test_detectors_of_pictures_are_listed_and_shown(capsys):
     assert "mask_rcnn_internimage_t_1x" in capsys.readouterr().out
     assert main(["config", "show", "mask_rcnn_internimage_t_1x", "roi.detections=7"]) == 0
     assert "roi.detections=7  # was 100" in capsys.readouterr().out
+
+
+def test_segmenters_are_listed_and_shown(capsys):
+    assert main(["config", "list"]) == 0
+    assert "segformer_internimage_xl_512x1024_cityscapes" in capsys.readouterr().out
+    shown = ["config", "show", "upernet_internimage_l_640_ade20k", "head.channels=256"]
+    assert main(shown) == 0
+    out = capsys.readouterr().out
+    assert "head.channels=256  # was 512" in out and "pictures.long_side=2560" in out

@@ -1,0 +1,90 @@
+"""Configuration of models that label each pixel of a picture: UperNet and the head of SegFormer.
+
+Defaults are those of the released UperNet of InternImage-T for ADE20K.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bevstack.config.checks import check
+from bevstack.config.internimage import InternImageConfig, detection_config
+from bevstack.config.limits import check_section
+from bevstack.vocabulary import IGNORED_LABEL
+
+SEGMENTATION = "segmentation"  # the task's name
+UPERNET, SEGFORMER = "upernet", "segformer"  # kinds of heads
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledSizeConfig:
+    """Size of a picture at the network's input: as large as fits, with its ratio of sides kept."""
+
+    long_side: int = 2048  # largest length of the longer side, pixels
+    short_side: int = 512  # largest length of the shorter side, pixels
+    # Sides are rounded up to a multiple of this by another interpolation; 1: never
+    multiple: int = 32
+    # Logits of windows of this (height, width) are averaged, pixels; (0, 0): of the whole picture
+    window_px: tuple[int, int] = (0, 0)
+    window_step_px: tuple[int, int] = (0, 0)  # from one window to the next
+
+    def __post_init__(self) -> None:
+        check_section("labelled_pictures", self)
+        for name in ("short_side", "multiple"):
+            got = getattr(self, name)
+            check(f"labelled_pictures.{name}", got > 0, "be positive", got)
+        fits = self.short_side <= self.long_side
+        check("labelled_pictures.long_side", fits, "be at least short_side", self.long_side)
+        window, step = self.window_px, self.window_step_px
+        whole = window == (0, 0) and step == (0, 0)
+        covered = all(0 < s <= w for s, w in zip(step, window, strict=True))
+        requirement = "be (0, 0) as window_px, or positive and at most window_px"
+        check("labelled_pictures.window_step_px", whole or covered, requirement, step)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelHeadConfig:
+    """Head that joins the backbone's four stages to logits at stride 4."""
+
+    kind: str = UPERNET  # "upernet" (arXiv 1807.10221) or "segformer" (arXiv 2105.15203)
+    channels: int = 512  # of its convolutions; segformer: 256
+    pool_cells: tuple[int, ...] = (1, 2, 3, 6)  # sides of the pooled maps of upernet
+    dropout: float = 0.1  # of whole channels before the logits
+    # Channels of a second head on the third stage, used in training alone; 0: none
+    auxiliary_channels: int = 256
+    auxiliary_weight: float = 0.4  # of its loss
+
+    def __post_init__(self) -> None:
+        check_section("label_head", self)
+        kinds = (UPERNET, SEGFORMER)
+        check("label_head.kind", self.kind in kinds, f"be one of {kinds}", self.kind)
+        check("label_head.channels", self.channels > 0, "be positive", self.channels)
+        pools = self.pool_cells
+        check("label_head.pool_cells", min(pools, default=0) > 0, "be positive numbers", pools)
+        check("label_head.dropout", 0 <= self.dropout < 1, "lie in [0, 1)", self.dropout)
+        for name in ("auxiliary_channels", "auxiliary_weight"):
+            check(f"label_head.{name}", getattr(self, name) >= 0, "be >= 0", getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationConfig:
+    """A model that labels each pixel of a picture."""
+
+    name: str
+    class_names: tuple[str, ...]
+    # Channels of the logits; the released models of Cityscapes have 150 for its 19 classes
+    num_outputs: int
+    pictures: LabelledSizeConfig = field(default_factory=LabelledSizeConfig)
+    backbone: InternImageConfig = field(default_factory=lambda: detection_config("internimage_t"))
+    head: LabelHeadConfig = field(default_factory=LabelHeadConfig)
+
+    def __post_init__(self) -> None:
+        check_section(SEGMENTATION, self)
+        names = self.class_names
+        check("class_names", len(names) > 0, "name at least one class", names)
+        check("class_names", len(set(names)) == len(names), "name each class once", names)
+        fits = len(names) <= self.num_outputs <= IGNORED_LABEL
+        requirement = f"be from the number of classes to {IGNORED_LABEL}, as labels have 8 bits"
+        check("num_outputs", fits, requirement, self.num_outputs)
+        stages = self.backbone.out_indices
+        check("backbone.out_indices", stages == (0, 1, 2, 3), "be (0, 1, 2, 3)", stages)

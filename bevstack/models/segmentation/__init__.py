@@ -1,0 +1,1 @@
+"""Models that label each pixel of a picture."""

@@ -1,0 +1,5 @@
+"""UperNet with InternImage-T for ADE20K, at pictures of 512 pixels."""
+
+from bevstack.config.published_segmentation import upernet_ade20k
+
+CONFIG = upernet_ade20k("upernet_internimage_t_512_ade20k", "internimage_t", side=512)

@@ -1,0 +1,107 @@
+"""The packaged segmenters against the released ones: sizes, names of weights, full-size outputs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bevstack.config import packaged_configs
+from bevstack.config.loading import load_task_config
+from bevstack.config.published_segmentation import ADE20K_CLASSES, CITYSCAPES_CLASSES
+from bevstack.config.segmentation import SEGFORMER, SEGMENTATION, SegmentationConfig
+from bevstack.config.serialization import config_to_json, typed_from_json
+from bevstack.costs.macs import count_parameters
+from bevstack.interop.public_weights import convert_weights
+from bevstack.interop.segmentation_names import SEGFORMER_ROWS, UPERNET_ROWS
+from bevstack.models.segmentation.model import Segmenter
+from bevstack.models.skeleton import skeleton
+from tests import internimage_heads_oracle as oracle
+
+# Parameters of the released models in millions (README of the released code).
+MILLIONS = {"t": 59, "s": 80, "b": 128, "l": 256, "xl": 368, "h": 1120, "g": 3113}
+CONFIG_OF_LIST = {
+    **{
+        f"UperNet_{size.upper()}": f"upernet_internimage_{size}_{side}_ade20k"
+        for size, side in zip(
+            ("t", "s", "b", "l", "xl", "h", "g"), (512, 512, 512, 640, 640, 896, 896), strict=True
+        )
+    },
+    "UperNet_XL_cityscapes": "upernet_internimage_xl_512x1024_cityscapes",
+    "SegFormer_XL_cityscapes": "segformer_internimage_xl_512x1024_cityscapes",
+}
+
+
+def load(name: str) -> SegmentationConfig:
+    return load_task_config(SegmentationConfig, SEGMENTATION, name)
+
+
+def rows(config: SegmentationConfig):
+    return SEGFORMER_ROWS if config.head.kind == SEGFORMER else UPERNET_ROWS
+
+
+@pytest.mark.parametrize("name", packaged_configs(SEGMENTATION))
+def test_packaged_configuration_has_its_name_and_size_and_survives_json(name: str) -> None:
+    config = load(name)
+    assert config.name == name
+    assert typed_from_json(SegmentationConfig, config_to_json(config)) == config
+    wanted = CITYSCAPES_CLASSES if name.endswith("cityscapes") else ADE20K_CLASSES
+    assert config.class_names == wanted
+    with skeleton():
+        parameters = count_parameters(Segmenter(config))
+    if name.startswith("upernet"):
+        assert round(parameters / 1e6) == MILLIONS[name.split("_")[2]]
+
+
+def test_classes_are_as_many_as_the_data_sets_have():
+    assert len(set(ADE20K_CLASSES)) == 150 and ADE20K_CLASSES[0] == "wall"
+    assert ADE20K_CLASSES[-1] == "flag" and ADE20K_CLASSES[136] == "traffic light"
+    assert len(set(CITYSCAPES_CLASSES)) == 19
+
+
+@pytest.mark.oracle(*(f"heads_keys_{name}" for name in CONFIG_OF_LIST))
+@pytest.mark.parametrize("released", CONFIG_OF_LIST)
+def test_names_of_the_heads_are_all_consumed_and_counts_are_equal(released: str) -> None:
+    listed = oracle.key_list("head_keys_all")[released]
+    config = load(CONFIG_OF_LIST[released])
+    with skeleton():
+        model = Segmenter(config)
+        state = {key: torch.empty(shape) for key, shape in listed["head_keys"].items()}
+    expected = model.state_dict()
+    _, report = convert_weights(state, expected, rows(config), allow_missing=["backbone.*"])
+    assert {name.partition(".")[0] for name in report.missing} == {"backbone"}
+    assert len(report.missing) == listed["num_backbone_keys"]
+    assert len(expected) == listed["num_keys"]
+    assert count_parameters(model) == listed["num_params"]
+
+
+@pytest.mark.oracle("heads_all_keys_UperNet_T", "heads_all_keys_UperNet_XL")
+@pytest.mark.parametrize("released", ["UperNet_T", "UperNet_XL"])
+def test_names_of_a_whole_file_are_all_consumed(released: str) -> None:
+    listed = oracle.key_list(f"state_dict_keys_{released}")
+    with skeleton():
+        expected = Segmenter(load(CONFIG_OF_LIST[released])).state_dict()
+        state = {key: torch.empty(shape) for key, shape in listed["keys"].items()}
+    _, report = convert_weights(state, expected, UPERNET_ROWS)
+    assert not report.missing and not report.left_over
+
+
+@pytest.mark.parametrize("name", oracle.cases("upernet_full_rule_weights"))
+@torch.no_grad()
+def test_full_size_heads_equal_the_stored_outputs(name: str) -> None:
+    case, stored = oracle.manifest()[name], oracle.tensors(name)
+    released = name.replace("upernet", "UperNet").removesuffix("_full")
+    listed = oracle.key_list("head_keys_all")[released]["head_keys"]
+    with skeleton():
+        model = Segmenter(load(CONFIG_OF_LIST[released])).eval()
+    state = oracle.ruled_state(case, listed.items())
+    weights, _ = convert_weights(
+        state, model.state_dict(), UPERNET_ROWS, allow_missing=["backbone.*"]
+    )
+    model.load_state_dict(weights, strict=False, assign=True)
+    stages = oracle.ruled_inputs(case)
+    # README beside the cases: 2e-4 on outputs up to about 30
+    pooled = model.head.pool_top(stages[-1])[:, :16]
+    oracle.assert_close("pooled", pooled, stored["psp_out_first16ch"], 2e-4)
+    oracle.assert_close("logits", model.head(stages), stored["decode_logits"], 2e-4)
+    assert model.auxiliary is not None
+    oracle.assert_close("auxiliary", model.auxiliary(stages[2]), stored["aux_logits"], 2e-4)
