@@ -9,8 +9,8 @@ r"""Convert published weights into a bevstack detector, or into initial weights 
 
 The first form converts a whole BEVFormer v2 detector. The second one takes only the backbone from
 the file and initialises the rest of the detector at random. The third one converts a detector for
-single pictures. Without --config, the command states what the file holds and which configuration
-fits it.
+single pictures, or a model that labels their pixels. Without --config, the command states what the
+file holds and which configuration fits it.
 
 Every tensor of the file needs a counterpart in the detector, and every tensor of the detector one
 in the file; --allow-left-over and --allow-missing make exceptions. The command prints a table of
@@ -24,11 +24,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bevstack.cli.label_tasks import load_segmentation_config
 from bevstack.cli.options import add_config, add_no_verify, add_overrides, rename_options
 
 if TYPE_CHECKING:
     from bevstack.config import Config
     from bevstack.config.picture_detectors import PictureDetectorConfig
+    from bevstack.config.segmentation import SegmentationConfig
     from bevstack.interop.conversion import Converted
     from bevstack.interop.public_weights import Report
     from bevstack.interop.published_files import PublishedFile
@@ -87,9 +89,9 @@ def run(args: argparse.Namespace) -> int:
     """
     from bevstack.config import load_config
     from bevstack.config.picture_detectors import find_picture_detector
-    from bevstack.interop.detection2d import recognise
     from bevstack.interop.public_weights import UnmatchedError
     from bevstack.interop.published_files import read_published_file
+    from bevstack.interop.segmentation import describe
     from bevstack.models.build import save_model
     from bevstack.runtime.predict import check_writable
 
@@ -98,9 +100,10 @@ def run(args: argparse.Namespace) -> int:
     check_writable(args.out)
     file = read_published_file(args.file, weights=args.use, verify=args.verify)
     if args.config is None:
-        raise ValueError(
-            f"--config NAME must be given; got none: {recognise(file.tensors).describe(file.name)}"
-        )
+        raise ValueError(f"--config NAME must be given; got none: {describe(file)}")
+    segmenter = load_segmentation_config(args.config, args.overrides)
+    if segmenter is not None:
+        return _convert_segmenter(args, file, segmenter)
     pictures = find_picture_detector(args.config, args.overrides)
     if pictures is not None:
         return _convert_pictures(args, file, pictures)
@@ -143,6 +146,29 @@ def _convert_pictures(
     for note in converted.notes:
         print(f"note: {note}")
     save_detector2d(args.out, converted.weights, config, {"converted_from": file.name})
+    print(f"{config.name}: {args.out}")
+    return 0
+
+
+def _convert_segmenter(
+    args: argparse.Namespace, file: PublishedFile, config: SegmentationConfig
+) -> int:
+    """Convert a model that labels pixels."""
+    from bevstack.interop.public_weights import UnmatchedError
+    from bevstack.interop.segmentation import convert_segmenter
+    from bevstack.models.build_segmentation import save_segmenter
+
+    for option in ("backbone", "boxes", "allow_missing", "allow_left_over"):
+        if getattr(args, option):
+            name = option.replace("_", "-")
+            raise ValueError(f"--{name} must be left out for {config.name}; got it")
+    try:
+        converted = convert_segmenter(file, config)
+    except UnmatchedError as error:
+        _print_report(error.report, every_name=args.list)
+        raise
+    _print_report(converted.report, every_name=args.list)
+    save_segmenter(args.out, converted.weights, config, {"converted_from": file.name})
     print(f"{config.name}: {args.out}")
     return 0
 

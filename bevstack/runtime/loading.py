@@ -12,11 +12,13 @@ from torch import Tensor
 
 from bevstack.config import Config
 from bevstack.config.detection2d import DETECTION2D
+from bevstack.config.segmentation import SEGMENTATION
 from bevstack.json_files import shorten
 from bevstack.models.build import DETECTION3D, list_tasks, model_from_file, read_task_config
 from bevstack.models.weights import WeightsFile, read_weights_file, task_weights
 from bevstack.runtime.detector import Detector
 from bevstack.runtime.picture_detector import PictureDetector
+from bevstack.runtime.pixel_labeller import PixelLabeller
 from bevstack.runtime.precision import FLOAT32, choose_precision
 from bevstack.runtime.shipped import weights_path
 from bevstack.runtime.traffic_predictor import TrafficPredictor
@@ -28,7 +30,11 @@ PredictorLoader = Callable[[Mapping[str, Tensor], str, torch.device], object]
 
 # Tasks of the package besides 3D detection. A user's own tasks are given to ``load``.
 PREDICTORS: Mapping[str, PredictorLoader] = MappingProxyType(
-    {"traffic": TrafficPredictor.load, DETECTION2D: PictureDetector.load}
+    {
+        "traffic": TrafficPredictor.load,
+        DETECTION2D: PictureDetector.load,
+        SEGMENTATION: PixelLabeller.load,
+    }
 )
 
 
@@ -100,7 +106,8 @@ def load_any(
 
     Returns:
         A ``Detector`` for a file with 3D boxes (see ``load``). For a file of objects in pictures a
-        ``PictureDetector``, whose ``detect`` takes arrays of any size.
+        ``PictureDetector``, whose ``detect`` takes arrays of any size; for one of labels of pixels
+        a ``PixelLabeller``, whose ``segment`` does.
 
     Raises:
         FileNotFoundError: there is no such file or name. The message lists the names.

@@ -66,6 +66,10 @@ CPP_LINES = (
 OBJECTS = "tests/cli/test_picture_tasks.py"
 ELSEWHERE = {
     (
+        "bevstack convert-weights upernet_internimage_t_512_160k_ade20k.pth "
+        "--config upernet_internimage_t_512_ade20k --out labeller.safetensors"
+    ): "tests/interop/test_segmentation.py",
+    (
         "bevstack convert-weights mask_rcnn_internimage_t_fpn_1x_coco.pth "
         "--config mask_rcnn_internimage_t_1x --out detector.safetensors"
     ): "tests/interop/test_detection2d.py",

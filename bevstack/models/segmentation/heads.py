@@ -27,7 +27,7 @@ def resize_map(
 class ConvNormReLU(nn.Module):
     """Convolution without bias, batch norm and ReLU; keeps the size."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, kernel: int) -> None:
         super().__init__()
         padding = kernel // 2
         self.conv = nn.Conv2d(in_channels, out_channels, kernel, padding=padding, bias=False)
@@ -46,7 +46,7 @@ class ConvNormReLU(nn.Module):
 class PixelClassifier(nn.Module):
     """Dropout of whole channels and a linear map of each cell to logits."""
 
-    def __init__(self, channels: int, num_outputs: int, dropout: float) -> None:
+    def __init__(self, channels: int, num_outputs: int, *, dropout: float) -> None:
         super().__init__()
         self.dropout = nn.Dropout2d(dropout)
         self.logits = nn.Conv2d(channels, num_outputs, 1)
@@ -78,12 +78,14 @@ class UperHead(nn.Module):
         super().__init__()
         width, top = config.channels, in_channels[-1]
         self.pool_cells = config.pool_cells
-        self.pooled = nn.ModuleList(ConvNormReLU(top, width, 1) for _ in config.pool_cells)
-        self.bottleneck = ConvNormReLU(top + len(config.pool_cells) * width, width, 3)
-        self.laterals = nn.ModuleList(ConvNormReLU(size, width, 1) for size in in_channels[:-1])
-        self.outputs = nn.ModuleList(ConvNormReLU(width, width, 3) for _ in in_channels[:-1])
-        self.fusion = ConvNormReLU(len(in_channels) * width, width, 3)
-        self.classifier = PixelClassifier(width, num_outputs, config.dropout)
+        self.pooled = nn.ModuleList(ConvNormReLU(top, width, kernel=1) for _ in config.pool_cells)
+        self.bottleneck = ConvNormReLU(top + len(config.pool_cells) * width, width, kernel=3)
+        self.laterals = nn.ModuleList(
+            ConvNormReLU(size, width, kernel=1) for size in in_channels[:-1]
+        )
+        self.outputs = nn.ModuleList(ConvNormReLU(width, width, kernel=3) for _ in in_channels[:-1])
+        self.fusion = ConvNormReLU(len(in_channels) * width, width, kernel=3)
+        self.classifier = PixelClassifier(width, num_outputs, dropout=config.dropout)
 
     def pool_top(
         self,
@@ -143,9 +145,9 @@ class SegFormerHead(nn.Module):
     ) -> None:
         super().__init__()
         width = config.channels
-        self.laterals = nn.ModuleList(ConvNormReLU(size, width, 1) for size in in_channels)
-        self.fusion = ConvNormReLU(len(in_channels) * width, width, 1)
-        self.classifier = PixelClassifier(width, num_outputs, config.dropout)
+        self.laterals = nn.ModuleList(ConvNormReLU(size, width, kernel=1) for size in in_channels)
+        self.fusion = ConvNormReLU(len(in_channels) * width, width, kernel=1)
+        self.classifier = PixelClassifier(width, num_outputs, dropout=config.dropout)
 
     def forward(
         self,
@@ -166,8 +168,10 @@ class AuxiliaryHead(nn.Module):
 
     def __init__(self, config: LabelHeadConfig, *, in_channels: int, num_outputs: int) -> None:
         super().__init__()
-        self.conv = ConvNormReLU(in_channels, config.auxiliary_channels, 3)
-        self.classifier = PixelClassifier(config.auxiliary_channels, num_outputs, config.dropout)
+        self.conv = ConvNormReLU(in_channels, config.auxiliary_channels, kernel=3)
+        self.classifier = PixelClassifier(
+            config.auxiliary_channels, num_outputs, dropout=config.dropout
+        )
 
     def forward(
         self,

@@ -1,0 +1,1 @@
+"""Preparation of pictures for models that label pixels."""
