@@ -96,14 +96,14 @@ class EvidenceWeights:
     with the packaged weights; 1 is no change. Lamps for people are excluded with the factor 1.
     """
 
-    heading: float = 0.15
+    heading: float = 0.0
     lateral: float = 0.0
     motion: float = 1.0  # not fitted: it rejects tail lamps
     arrow: float = 0.0
     nearest: float = 1.0  # not fitted: it rejects lights that were passed
     agreement: float = 0.0
-    learned: float = 1.14
-    offset: float = -0.72  # log-odds beside the prior
+    learned: float = 1.38
+    offset: float = -1.48  # log-odds beside the prior
 
     def __post_init__(self) -> None:
         _check_numbers("relevance.with_head", self, ("offset",))

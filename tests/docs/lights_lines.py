@@ -46,6 +46,11 @@ DRIVES = {
     f"python tools/study_cues.py --cues drives_test_cues.json.gz {_DRIVES} --rows "
     '"all" "30 % of the frames dropped" --json drives_test_scores.json': "tests/test_programs.py",
 }
+STUDY_MAP = (
+    "python tools/study_relevance_map.py --weights tiny_cpu_t4_traffic --nuscenes lights "
+    "--version v1.0-synth --split synth_val --steps 250 "
+    "--json relevance_map.json"
+)
 LIGHTS_LINES = {
     TRAIN_TRAFFIC: "tests/tasks/test_traffic.py",
     CALIBRATE_TRAFFIC: "tests/tasks/test_calibration.py",
@@ -54,5 +59,6 @@ LIGHTS_LINES = {
     SCORE_PICTURES: "tests/cli/test_pictures.py",
     **dict.fromkeys(SHIPPED_PICTURES, "tests/cli/test_pictures.py"),
     STUDY_PICTURES: "tests/test_programs.py",
+    STUDY_MAP: "tests/runtime/test_study_relevance_map.py",
     **DRIVES,
 }
