@@ -36,6 +36,21 @@ def traffic_section(config: Config) -> TrafficConfig:
     return config.traffic
 
 
+def mapless_section(config: Config) -> TrafficConfig:
+    """Return the traffic section of a configuration for callers that have no BEV map to give.
+
+    Raises:
+        ValueError: there is no such section, or its relevance head wants a map.
+    """
+    section = traffic_section(config)
+    if section.relevance_map:
+        raise ValueError(
+            "traffic.relevance_map must be false in streams and trainings, which give lights no "
+            "BEV map yet; got true: remove it"
+        )
+    return section
+
+
 def build_traffic_model(
     config: Config, backbone: InternImage | ResNet | None = None
 ) -> TrafficModel:

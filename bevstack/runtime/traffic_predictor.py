@@ -16,7 +16,7 @@ from bevstack.datasets.traffic_view.front_view import (
 )
 from bevstack.datasets.traffic_view.samples import prepare_sample, stack_samples
 from bevstack.geometry import invert_se3
-from bevstack.models.build_traffic import traffic_model_with, traffic_section
+from bevstack.models.build_traffic import mapless_section, traffic_model_with
 from bevstack.models.traffic.decode import decode
 from bevstack.models.traffic.model import TrafficModel
 from bevstack.types import Frame
@@ -36,7 +36,7 @@ class TrafficPredictor:
     def __init__(self, model: TrafficModel, config: Config) -> None:
         self.model = model
         self.config = config
-        self.section = traffic_section(config)
+        self.section = mapless_section(config)
 
     @staticmethod
     def load(
@@ -45,7 +45,7 @@ class TrafficPredictor:
         """Build a predictor from a weights file's tensors and configuration.
 
         Raises:
-            ValueError: the configuration cannot be read or has no traffic section.
+            ValueError: the configuration has no traffic section, or wants a BEV map.
         """
         config = config_from_json(config_json)
         return TrafficPredictor(traffic_model_with(weights, config, device), config)

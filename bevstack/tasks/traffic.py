@@ -24,8 +24,8 @@ from bevstack.models.backbones.resnet import Bottleneck, ResNet
 from bevstack.models.build import CONFIG_KEY, FORMAT, FORMAT_KEY, TASKS_KEY
 from bevstack.models.build_traffic import (
     build_traffic_model,
+    mapless_section,
     read_traffic_weights,
-    traffic_section,
 )
 from bevstack.models.traffic.model import TrafficModel, TrafficOutput
 from bevstack.models.weights import joint_name, write_safetensors
@@ -54,7 +54,7 @@ class Traffic(TrafficClipLabels):
         *,
         held_out: FrontSamples | None = None,
     ) -> None:
-        self.section = traffic_section(config)
+        self.section = mapless_section(config)
         self.config = config
         self.own_samples: ViewSamples | None = samples
         self.held_out = held_out

@@ -19,6 +19,7 @@ from bevstack.models.traffic.map_evidence import (
     sample_map,
 )
 from bevstack.models.traffic.model import TrafficModel
+from bevstack.runtime.traffic_predictor import TrafficPredictor
 from bevstack.tasks.traffic import Traffic
 from bevstack.vocabulary import MANOEUVRES
 from tests.models.traffic.cases import CONFIG, camera, element, sample
@@ -208,3 +209,11 @@ def test_older_weights_start_with_the_same_relevance(tmp_path):
         plain = first(stack(samples).views)
         seen = second(stack(samples).views, bev=maps._replace(bev=wide))
     assert torch.equal(plain.relevance, seen.relevance)
+
+
+def test_streams_and_trainings_refuse_a_head_that_wants_a_map() -> None:
+    config = dataclasses.replace(DETECTOR, traffic=dataclasses.replace(WITH_MAP, samples=2))
+    model = build()
+    for use in (lambda: Traffic(config), lambda: TrafficPredictor(model, config)):
+        with pytest.raises(ValueError, match=r"traffic\.relevance_map must be false in streams"):
+            use()
