@@ -113,6 +113,7 @@ def load_any(
         FileNotFoundError: there is no such file or name. The message lists the names.
         ValueError: see ``load``; or the file has several tasks but no 3D boxes.
     """
+    choose_precision(precision, device)  # refused before a large file is read
     file = read_weights_file(weights_path(weights), verify=verify)
     names = list_tasks(file.path, file.metadata)
     loaders = {**PREDICTORS, **(predictors or {})}

@@ -24,6 +24,7 @@ from tests.models.perspective.test_camera_views import SIZE, perspective_config,
 from tests.models.small_models import make_batch, randomise, ring_rig
 
 EXACT = {"rtol": 1e-6, "atol": 1e-6}  # the order of float32 sums may differ
+SUMMED = {"rtol": 1e-6, "atol": 2e-6}  # gradients of biases sum some thousand pixels
 
 
 def mirror_boxes_px(annotations: CameraAnnotations, width: int) -> CameraAnnotations:
@@ -101,7 +102,10 @@ def test_losses_and_gradients_equal_features_mirrored_back_by_hand(rows: list[bo
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
         scale = max(1.0, float(value.abs().max()))
-        torch.testing.assert_close(found[name] / scale, value / scale, **EXACT, msg=name)
+        # Gradients of biases sum some thousand pixels: four roundings of float32 more.
+        torch.testing.assert_close(
+            found[name] / scale, value / scale, rtol=1e-6, atol=2e-6, msg=name
+        )
     plain = losses_and_gradients(model, model(batch), batch)
     assert (plain["box_1"] - found["box_1"]).abs() > 1e-4  # the images were really mirrored
 

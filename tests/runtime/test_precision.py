@@ -86,17 +86,17 @@ def test_weights_are_converted_once_except_those_of_coordinates_and_norms() -> N
 
 @pytest.fixture
 def locations(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Tensor]]:
-    """Record the sampling locations of all attention."""
+    """Record the offsets and reference points of all attention."""
     found: list[Tensor] = []
     for module in (spatial_cross_attention, temporal_self_attention, deformable_attention):
-        attend = module.ms_deform_attn
+        attend = module.deformable_attention
 
-        def record(value, shapes, points, weights, *, _attend=attend, **options):
+        def record(value, shapes, offsets, logits, points, *, _attend=attend, **options):
             assert value.dtype == torch.bfloat16
-            found.append(points)
-            return _attend(value, shapes, points, weights, **options)
+            found.extend((offsets, points))
+            return _attend(value, shapes, offsets, logits, points, **options)
 
-        monkeypatch.setattr(module, "ms_deform_attn", record)
+        monkeypatch.setattr(module, "deformable_attention", record)
     yield found
 
 
@@ -105,7 +105,7 @@ def test_coordinates_and_boxes_stay_float32(locations: list[Tensor]) -> None:
     frame = frames_of(detector.config)[-1]
     with torch.no_grad(), computing_in("bfloat16", CPU):
         output = detector.model(frame)
-    assert len(locations) >= 3
+    assert len(locations) >= 6
     assert {points.dtype for points in locations} == {torch.float32}
     assert output.decoder.codes.dtype == torch.float32
     assert output.memory is not None and output.memory.features[0].dtype == torch.bfloat16
