@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import pickletools
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import IO, Any, NamedTuple
 
@@ -61,15 +62,15 @@ class Foreign(dict[Any, Any]):
         return state if not self and isinstance(state, Mapping) else self
 
 
-class Unfinished:
+class Unfinished(ABC):
     """Result of a function whose content follows in a later opcode, such as an array's values."""
 
     def __init__(self) -> None:
         self.places: list[int] = []  # in the memo
 
+    @abstractmethod
     def finish(self, state: object) -> object:
         """Return the object with its content; see the subclasses for errors."""
-        raise NotImplementedError
 
 
 class PickleMachine:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,23 +14,10 @@ from bevstack.config.picture_detectors import (
     picture_detector_from_json,
     picture_detector_to_json,
 )
-from bevstack.models.build import (
-    CONFIG_KEY,
-    FORMAT,
-    FORMAT_KEY,
-    TASKS_KEY,
-    list_tasks,
-    read_task_config,
-)
+from bevstack.models.build import list_tasks, read_task_config
 from bevstack.models.detection2d.build import PictureModel, build_picture_model
-from bevstack.models.fit import fitted_weights
-from bevstack.models.skeleton import skeleton
-from bevstack.models.weights import (
-    joint_name,
-    read_weights_file,
-    task_weights,
-    write_safetensors,
-)
+from bevstack.models.task_files import task_model_with, write_task_file
+from bevstack.models.weights import read_weights_file, task_weights
 
 
 def save_detector2d(
@@ -45,12 +31,8 @@ def save_detector2d(
     Raises:
         OSError: the file cannot be written; an older one stays intact.
     """
-    named = {joint_name(DETECTION2D, name): value for name, value in weights.items()}
-    text = json.dumps(
-        {"tasks": {DETECTION2D: {"task": json.loads(picture_detector_to_json(config))}}}
-    )
-    own = {FORMAT_KEY: FORMAT, CONFIG_KEY: text, TASKS_KEY: json.dumps([DETECTION2D])}
-    write_safetensors(path, named, {**(metadata or {}), **own})
+    text = picture_detector_to_json(config)
+    write_task_file(path, DETECTION2D, weights, config_json=text, metadata=metadata)
 
 
 def read_detector2d(
@@ -80,8 +62,4 @@ def detector2d_with(
     Raises:
         ValueError: the weights do not fit the configuration.
     """
-    with skeleton():
-        model = build_picture_model(config)
-    fitted = fitted_weights(f"the task {DETECTION2D!r} of the file", weights, model.state_dict())
-    model.load_state_dict({k: v.to(device) for k, v in fitted.items()}, assign=True)
-    return model.eval()
+    return task_model_with(DETECTION2D, lambda: build_picture_model(config), weights, device)

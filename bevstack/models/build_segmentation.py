@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,11 +10,8 @@ from torch import Tensor
 
 from bevstack.config.segmentation import SEGMENTATION, SegmentationConfig
 from bevstack.config.serialization import config_to_json
-from bevstack.models.build import CONFIG_KEY, FORMAT, FORMAT_KEY, TASKS_KEY
-from bevstack.models.fit import fitted_weights
 from bevstack.models.segmentation.model import Segmenter
-from bevstack.models.skeleton import skeleton
-from bevstack.models.weights import joint_name, write_safetensors
+from bevstack.models.task_files import task_model_with, write_task_file
 
 
 def save_segmenter(
@@ -29,10 +25,8 @@ def save_segmenter(
     Raises:
         OSError: the file cannot be written; an older one stays intact.
     """
-    named = {joint_name(SEGMENTATION, name): value for name, value in weights.items()}
-    text = json.dumps({"tasks": {SEGMENTATION: {"task": json.loads(config_to_json(config))}}})
-    own = {FORMAT_KEY: FORMAT, CONFIG_KEY: text, TASKS_KEY: json.dumps([SEGMENTATION])}
-    write_safetensors(path, named, {**(metadata or {}), **own})
+    text = config_to_json(config)
+    write_task_file(path, SEGMENTATION, weights, config_json=text, metadata=metadata)
 
 
 def segmenter_with(
@@ -43,8 +37,4 @@ def segmenter_with(
     Raises:
         ValueError: the weights do not fit the configuration.
     """
-    with skeleton():
-        model = Segmenter(config)
-    fitted = fitted_weights(f"the task {SEGMENTATION!r} of the file", weights, model.state_dict())
-    model.load_state_dict({k: v.to(device) for k, v in fitted.items()}, assign=True)
-    return model.eval()
+    return task_model_with(SEGMENTATION, lambda: Segmenter(config), weights, device)

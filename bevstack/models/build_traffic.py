@@ -13,8 +13,7 @@ from bevstack.config.traffic import TrafficConfig
 from bevstack.models.backbones.internimage import InternImage
 from bevstack.models.backbones.resnet import ResNet
 from bevstack.models.build import build_backbone, list_tasks
-from bevstack.models.fit import fitted_weights
-from bevstack.models.skeleton import skeleton
+from bevstack.models.task_files import task_model_with
 from bevstack.models.traffic.model import TrafficModel
 from bevstack.models.weights import BACKBONE, read_weights_file, task_weights
 
@@ -107,8 +106,4 @@ def traffic_model_with(
     Raises:
         ValueError: the weights do not fit the model of the configuration.
     """
-    with skeleton():
-        model = build_traffic_model(config)
-    fitted = fitted_weights("the task 'traffic' of the file", weights, model.state_dict())
-    model.load_state_dict({k: v.to(device) for k, v in fitted.items()}, assign=True)
-    return model.eval()
+    return task_model_with("traffic", lambda: build_traffic_model(config), weights, device)

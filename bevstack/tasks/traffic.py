@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -21,14 +20,13 @@ from bevstack.losses.criterion import Losses
 from bevstack.losses.traffic import traffic_losses
 from bevstack.models.backbones.internimage import InternImage, InternImageBlock
 from bevstack.models.backbones.resnet import Bottleneck, ResNet
-from bevstack.models.build import CONFIG_KEY, FORMAT, FORMAT_KEY, TASKS_KEY
 from bevstack.models.build_traffic import (
     build_traffic_model,
     mapless_section,
     read_traffic_weights,
 )
+from bevstack.models.task_files import write_task_file
 from bevstack.models.traffic.model import TrafficModel, TrafficOutput
-from bevstack.models.weights import joint_name, write_safetensors
 from bevstack.tasks.task import ProcessGroup, Score, Sharding
 from bevstack.tasks.traffic_held_out import evaluate_traffic
 from bevstack.types.traffic_batch import TrafficBatch
@@ -89,10 +87,7 @@ class Traffic(TrafficClipLabels):
         self, path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str]
     ) -> None:
         """Write a model file, named as in a joint model."""
-        named = {joint_name(TASK, name): value for name, value in weights.items()}
-        config = json.dumps({"tasks": {TASK: {"task": json.loads(self.to_json())}}})
-        own = {FORMAT_KEY: FORMAT, CONFIG_KEY: config, TASKS_KEY: json.dumps(self.names)}
-        write_safetensors(path, named, {**metadata, **own})
+        write_task_file(path, TASK, weights, config_json=self.to_json(), metadata=metadata)
 
     def make_batches(
         self,

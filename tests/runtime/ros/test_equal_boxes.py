@@ -15,7 +15,6 @@ import torch
 pytest.importorskip("cyclonedds", reason="needs cyclonedds: pip install 'bevstack[ros]'")
 pytest.importorskip("rosbags", reason="needs rosbags: pip install 'bevstack[ros]'")
 
-from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.export.drive_bag import write_drive_bag
 from bevstack.export.messages.store import open_store
 from bevstack.runtime.detector import Detector, build
@@ -30,6 +29,7 @@ from bevstack.types import Frame
 from tests.export.bags import stamp_us
 from tests.runtime.ros.bags import assert_equal_boxes, on_topic, replay
 from tests.runtime.ros.domains import own_domain
+from tests.runtime.ros.drive_frames import frames_at_front
 from tests.runtime.test_streaming import temporal
 
 FRAMES = 4
@@ -63,24 +63,6 @@ def write_bag(root: Path, path: Path, *, raw: bool = False) -> Path:
     tables = Tables(root, VERSION)
     write_drive_bag(path, tables, str(tables.scenes.name[0]), open_store(), raw=raw)
     return path
-
-
-def frames_at_front(root: Path, detector: Detector, *, reduced: bool) -> list[Frame]:
-    """Return the frames as `bevstack predict` reads them, each at its front camera's time."""
-    data = NuScenesDataset(root, VERSION)
-    images_for = detector.config if reduced else None
-    frames = [data.frame(index, images_for=images_for) for index in range(len(data))]
-    poses = [frame.world_from_ego_at_camera for frame in frames]
-    return [
-        replace(
-            frame,
-            timestamp_us=frame.camera_timestamp_us[0],
-            world_from_ego=pose[0],
-            bev_from_ego=None,
-        )
-        for frame, pose in zip(frames, poses, strict=True)
-        if pose is not None
-    ]
 
 
 def assert_predicted_boxes(frames: list[Frame], detector: Detector, messages: list[Any]) -> None:

@@ -11,7 +11,6 @@ import torch
 
 pytest.importorskip("rosbags", reason="needs rosbags: pip install 'bevstack[ros]'")
 
-from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.export.drive_bag import write_drive_bag
 from bevstack.export.messages.store import open_store
 from bevstack.runtime.detector import Detector, build
@@ -23,6 +22,7 @@ from bevstack.tables.reader import Tables
 from bevstack.types import Frame, Reset
 from tests.export.bags import stamp_us
 from tests.runtime.ros.bags import assert_equal_boxes, copy_bag, on_topic, replay
+from tests.runtime.ros.drive_frames import frames_at_front
 from tests.runtime.test_exported import session_of
 from tests.runtime.test_streaming import temporal
 
@@ -49,23 +49,6 @@ def weights() -> Detector:
     return detector
 
 
-def frames_at_front(root: Path, detector: Detector) -> list[Frame]:
-    """Return the frames as `bevstack predict` reads them, each at its front camera's time."""
-    data = NuScenesDataset(root, VERSION)
-    frames = [data.frame(index, images_for=detector.config) for index in range(len(data))]
-    poses = [frame.world_from_ego_at_camera for frame in frames]
-    return [
-        replace(
-            frame,
-            timestamp_us=frame.camera_timestamp_us[0],
-            world_from_ego=pose[0],
-            bev_from_ego=None,
-        )
-        for frame, pose in zip(frames, poses, strict=True)
-        if pose is not None
-    ]
-
-
 @pytest.fixture(scope="module")
 def bag(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     tables = Tables(root, VERSION)
@@ -82,7 +65,7 @@ def exported(weights: Detector, frame: Frame, *, stream: bool) -> ExportedDetect
 def test_the_node_publishes_the_boxes_of_the_models_streams(
     root: Path, bag: Path, weights: Detector, stream: bool
 ) -> None:
-    frames = frames_at_front(root, weights)
+    frames = frames_at_front(root, weights, reduced=True)
     detector = exported(weights, frames[0], stream=stream)
     parts, published = replay(bag, detector)
     messages = list(on_topic(published, "detections"))
@@ -104,7 +87,7 @@ def test_the_node_publishes_the_boxes_of_the_models_streams(
 def test_a_cut_drive_starts_without_history(
     root: Path, bag: Path, weights: Detector, tmp_path: Path
 ) -> None:
-    frames = frames_at_front(root, weights)
+    frames = frames_at_front(root, weights, reduced=True)
     detector = exported(weights, frames[0], stream=True)
     cut_us = frames[2].timestamp_us - 250_000
 
@@ -128,7 +111,7 @@ def test_a_cut_drive_starts_without_history(
 def test_a_frame_without_a_pose_runs_alone(
     root: Path, bag: Path, weights: Detector, tmp_path: Path
 ) -> None:
-    frames = frames_at_front(root, weights)
+    frames = frames_at_front(root, weights, reduced=True)
     detector = exported(weights, frames[0], stream=True)
 
     def without_poses(topic: str, time_us: int, message: Any) -> list[tuple[int, Any]]:
@@ -145,7 +128,7 @@ def test_a_frame_without_a_pose_runs_alone(
 
 
 def test_more_cameras_than_the_model_takes_are_refused(root: Path, weights: Detector) -> None:
-    detector = exported(weights, frames_at_front(root, weights)[0], stream=True)
+    detector = exported(weights, frames_at_front(root, weights, reduced=True)[0], stream=True)
     names = [f"c{number}" for number in range(9)]
     with pytest.raises(
         ValueError,

@@ -1,0 +1,56 @@
+"""Weights files of a single task besides 3D boxes, and its model with given weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from bevstack.models.build import CONFIG_KEY, FORMAT, FORMAT_KEY, TASKS_KEY
+from bevstack.models.fit import fitted_weights
+from bevstack.models.skeleton import skeleton
+from bevstack.models.weights import joint_name, write_safetensors
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def write_task_file(
+    path: str | Path,
+    task: str,
+    weights: Mapping[str, Tensor],
+    *,
+    config_json: str,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write weights of a task with its configuration, named as in a joint model.
+
+    The file is written completely or not at all.
+
+    Raises:
+        OSError: the file cannot be written; an older one stays intact.
+    """
+    named = {joint_name(task, name): value for name, value in weights.items()}
+    config = json.dumps({"tasks": {task: {"task": json.loads(config_json)}}})
+    own = {FORMAT_KEY: FORMAT, CONFIG_KEY: config, TASKS_KEY: json.dumps([task])}
+    write_safetensors(path, named, {**(metadata or {}), **own})
+
+
+def task_model_with(
+    task: str, build: Callable[[], Model], weights: Mapping[str, Tensor], device: torch.device
+) -> Model:
+    """Build a task's model with given weights, in evaluation mode.
+
+    Draws no random numbers. Weights of half precision become float32.
+
+    Raises:
+        ValueError: the weights do not fit the model.
+    """
+    with skeleton():
+        model = build()
+    fitted = fitted_weights(f"the task {task!r} of the file", weights, model.state_dict())
+    model.load_state_dict({k: v.to(device) for k, v in fitted.items()}, assign=True)
+    return model.eval()
