@@ -207,7 +207,7 @@ class Viewer:
             if self._stopped:
                 return
             self._grow()
-            if self._playing and not self._wait_s():
+            if self._playing and not self._wait_s() and self._is_shown():
                 self._advance()
             if woken or self._shown is None or self._shown[1] != self._state:
                 try:
@@ -235,6 +235,14 @@ class Viewer:
     def _wait_s(self) -> float:
         """Return the time until the next moment is due."""
         return max(self._step_start_s + self._step_s / self._speed - time.monotonic(), 0.0)
+
+    def _is_shown(self) -> bool:
+        """Return True if the present moment was drawn, so that a busy machine leaves none out."""
+        shown = None if self._shown is None else self._shown[1]
+        return shown is not None and (shown.scene, shown.index) == (
+            self._state.scene,
+            self._state.index,
+        )
 
     def _advance(self) -> None:
         """Go to the next moment, or stop at the last."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,29 @@ def test_steps_play_and_pause_move_through_the_scene(viewer: Any, tab: Tab) -> N
     wait_until(lambda: 0 in again, "it does not restart")
     wait_until(lambda: again[-1] == 3 and not viewer.playing, "it does not end")
     viewer.listeners.pop()
+
+
+def test_a_busy_machine_leaves_no_moment_out(viewer: Any, tab: Tab) -> None:
+    last = viewer.source.count(viewer.state.scene) - 1
+    seen: list[int] = []
+    viewer.go_to(last)
+    wait_until(lambda: viewer.shown[0].index == last, "the last moment is not shown")
+    viewer.speed = 10.0  # 0.05 s from moment to moment
+
+    def note(moment: Any, state: Any) -> None:
+        seen.append(moment.index)
+        time.sleep(0.3)  # a drawing that takes longer than a step
+
+    viewer.listeners.append(note)
+    try:
+        viewer.go_to(last - 1)
+        wait_until(lambda: bool(seen), "the step does nothing")
+        viewer.go_to(last)
+        viewer.play(True)  # while the thread draws
+        wait_until(lambda: last in seen[1:] and not viewer.playing, "it does not play")
+    finally:
+        viewer.listeners.remove(note)
+    assert list(dict.fromkeys(seen[1:])) == list(range(last + 1))
 
 
 def test_the_frame_with_most_errors_is_found(viewer: Any, tab: Tab) -> None:
