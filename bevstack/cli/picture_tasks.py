@@ -55,6 +55,8 @@ def make_task(args: argparse.Namespace, console: Console) -> Detection2D:
     console.print(
         f"{args.split}: {len(dataset)} pictures, {len(dataset.trainable())} of them with objects"
     )
+    for reason, count in sorted(dataset.dropped.items()):
+        console.print(f"{args.split}: not trained on, {reason}: {count}")
     return Detection2D(replace(config, training=recipe), dataset, held_out=held_out)
 
 

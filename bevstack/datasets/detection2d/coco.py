@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,9 @@ class CocoPicture:
 class CocoDataset:
     """The pictures of one split.
 
+    ``dropped`` counts the entries that are not objects to train on, by reason: "crowd", "ignored",
+    "without area" and "outside".
+
     Args:
         root: folder of the data set.
         split: name of the split, such as "train2017".
@@ -61,7 +65,8 @@ class CocoDataset:
 
     Raises:
         FileNotFoundError: the annotations or the folder of pictures does not exist.
-        ValueError: the annotations are damaged, or have a class that is not among the names.
+        ValueError: the annotations are damaged, give a number or the name of a class twice, or
+            have a class that is not among the names.
     """
 
     def __init__(self, root: Path, split: str, *, class_names: Sequence[str] | None = None) -> None:
@@ -79,7 +84,8 @@ class CocoDataset:
             next((number for number, own in labels.items() if own == label), -1)
             for label in range(len(self.class_names))
         )
-        self.pictures = _pictures(content, labels, str(self.annotations))
+        self.dropped: Counter[str] = Counter()
+        self.pictures = _pictures(content, labels, str(self.annotations), self.dropped)
 
     def __len__(self) -> int:
         """Return the number of pictures."""
@@ -135,8 +141,11 @@ def _categories(content: Mapping[str, Any], where: str) -> dict[int, str]:
     for row, entry in enumerate(expect_list(where, expect_field(where, content, "categories"))):
         place = f"{where}, categories[{row}]"
         values = expect_object(place, entry)
-        number = expect_integer(place, expect_field(place, values, "id"))
-        found[number] = expect_text(place, expect_field(place, values, "name"))
+        number = _expect_new(place, values, found)
+        name = expect_text(place, expect_field(place, values, "name"))
+        if name in found.values():
+            raise ValueError(f"{place} must have a name of its own; got {name!r} a second time")
+        found[number] = name
     return dict(sorted(found.items()))
 
 
@@ -152,14 +161,26 @@ def _labels(categories: Mapping[int, str], names: Sequence[str], path: Path) -> 
     return {number: list(names).index(name) for number, name in categories.items()}
 
 
+def _expect_new(place: str, values: Mapping[str, Any], known: Container[int]) -> int:
+    """Return the number of an entry.
+
+    Raises:
+        ValueError: it has none, or one that is known.
+    """
+    number = expect_integer(place, expect_field(place, values, "id"))
+    if number in known:
+        raise ValueError(f"{place} must have an id of its own; got {number} a second time")
+    return number
+
+
 def _pictures(
-    content: Mapping[str, Any], labels: Mapping[int, int], where: str
+    content: Mapping[str, Any], labels: Mapping[int, int], where: str, dropped: Counter[str]
 ) -> tuple[CocoPicture, ...]:
     sizes: dict[int, tuple[str, tuple[int, int]]] = {}
     for row, entry in enumerate(expect_list(where, expect_field(where, content, "images"))):
         place = f"{where}, images[{row}]"
         values = expect_object(place, entry)
-        number = expect_integer(place, expect_field(place, values, "id"))
+        number = _expect_new(place, values, sizes)
         height, width = (
             expect_integer(place, expect_field(place, values, side)) for side in ("height", "width")
         )
@@ -167,14 +188,18 @@ def _pictures(
         sizes[number] = (name, (height, width))
     objects: dict[int, list[CocoObject]] = {number: [] for number in sizes}
     listed = expect_list(where, expect_field(where, content, "annotations"))
+    known: set[int] = set()
     for row, entry in enumerate(listed):
         place = f"{where}, annotations[{row}]"
         values = expect_object(place, entry)
+        known.add(_expect_new(place, values, known))
         number = expect_integer(place, expect_field(place, values, "image_id"))
         if number not in sizes:
             raise ValueError(f"{place} must be of a picture of the file; got picture {number}")
         found = _object(values, labels, sizes[number][1], place)
-        if found is not None:
+        if isinstance(found, str):
+            dropped[found] += 1
+        else:
             objects[number].append(found)
     return tuple(
         CocoPicture(number, name, size, tuple(objects[number]))
@@ -184,16 +209,20 @@ def _pictures(
 
 def _object(
     values: Mapping[str, Any], labels: Mapping[int, int], size: tuple[int, int], where: str
-) -> CocoObject | None:
-    """Return an object; None for a crowd, and for one without area or outside of the picture."""
+) -> CocoObject | str:
+    """Return an object, or the reason for which it is not trained on."""
     category = expect_integer(where, expect_field(where, values, "category_id"))
     if category not in labels:
         raise ValueError(f"{where} must be of a class of the file; got category_id {category}")
-    x, y, width, height = expect_numbers(where, expect_field(where, values, "bbox"), (4,)).tolist()
-    across = min(x + width, size[1]) - max(x, 0)
-    down = min(y + height, size[0]) - max(y, 0)
+    box = f"{where}.bbox"
+    x, y, width, height = expect_numbers(box, expect_field(where, values, "bbox"), (4,)).tolist()
     area = expect_number(where, values.get("area", width * height))
-    dropped = values.get("ignore") or values.get("iscrowd") or area <= 0
-    if dropped or width < 1 or height < 1 or across <= 0 or down <= 0:
-        return None
+    if values.get("iscrowd"):
+        return "crowd"
+    if values.get("ignore"):
+        return "ignored"
+    if area <= 0 or width < 1 or height < 1:
+        return "without area"
+    if min(x + width, size[1]) <= max(x, 0) or min(y + height, size[0]) <= max(y, 0):
+        return "outside"
     return CocoObject((x, y, x + width, y + height), labels[category], values.get("segmentation"))

@@ -93,6 +93,31 @@ def test_entries_that_do_not_fit_are_refused(
         CocoDataset(tmp_path, "train")
 
 
+@pytest.mark.parametrize("table", ["images", "annotations", "categories"])
+def test_a_number_given_twice_is_refused(tmp_path: Path, table: str) -> None:
+    path = write_coco(tmp_path) / "annotations" / "instances_train.json"
+    content = json.loads(path.read_text())
+    content[table][1]["id"] = content[table][0]["id"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=rf"{table}\[1\] must have an id of its own"):
+        CocoDataset(tmp_path, "train")
+
+
+def test_a_name_of_two_classes_is_refused(tmp_path: Path) -> None:
+    path = write_coco(tmp_path) / "annotations" / "instances_train.json"
+    content = json.loads(path.read_text())
+    content["categories"].append({"id": 30, "name": "car"})
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="'car' a second time"):
+        CocoDataset(tmp_path, "train")
+
+
+def test_what_is_dropped_is_counted_by_reason(tmp_path: Path) -> None:
+    dataset = CocoDataset(write_coco(tmp_path), "train")
+    assert dataset.dropped == {"crowd": 1, "ignored": 1, "without area": 2, "outside": 1}
+    assert sum(len(own.objects) for own in dataset.pictures) == 3
+
+
 def test_classes_of_another_data_set_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'person'"):
         CocoDataset(write_coco(tmp_path), "train", class_names=("car", "tree"))
