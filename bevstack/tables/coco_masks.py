@@ -6,6 +6,7 @@ one on, the difference to the run before the previous one is stored, five bits a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,12 @@ def decode_mask(
     return decoded
 
 
-def _decode_runs(segmentation: dict[str, Any], size: tuple[int, int]) -> NDArray[np.uint8]:
+def check_runs(segmentation: Mapping[str, Any], size: tuple[int, int]) -> list[int]:
+    """Return the runs of a mask, compressed or not, after checks.
+
+    Raises:
+        ValueError: the runs are malformed, or the mask is not of this height and width.
+    """
     if segmentation.get("size") != [*size]:
         raise ValueError(
             f"mask must have the size {[*size]} of its picture; got "
@@ -83,10 +89,14 @@ def _decode_runs(segmentation: dict[str, Any], size: tuple[int, int]) -> NDArray
     runs = _expand(counts) if isinstance(counts, str) else counts
     pixels = size[0] * size[1]
     numbers = isinstance(runs, list) and all(type(run) is int and run >= 0 for run in runs)
-    if not numbers or sum(runs or ()) != pixels:
+    if not isinstance(runs, list) or not numbers or sum(runs) != pixels:
         raise ValueError(f"runs must add up to the {pixels} pixels; got {shorten(counts)}")
-    values = np.arange(len(runs or ())) % 2
-    flat = np.repeat(values.astype(np.uint8), runs or [])
+    return runs
+
+
+def _decode_runs(segmentation: dict[str, Any], size: tuple[int, int]) -> NDArray[np.uint8]:
+    runs = check_runs(segmentation, size)
+    flat = np.repeat((np.arange(len(runs)) % 2).astype(np.uint8), runs)
     return np.ascontiguousarray(flat.reshape(size, order="F"))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bevstack.evaluation.detection2d.result_checks import check_results
 from bevstack.json_files import expect_list, read_json
 
 # Figures in pycocotools' order.
@@ -55,20 +56,16 @@ def score_results(
         image_ids: pictures to score; None: all of the file.
 
     Raises:
-        ValueError: a result is of a picture that the annotations lack.
+        ValueError: a result does not fit the annotations, or is malformed; see ``check_results``.
         ModuleNotFoundError: pycocotools is not installed.
     """
     from pycocotools.coco import COCO
 
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(annotations))
-    unknown = {entry["image_id"] for entry in results} - set(truth.getImgIds())
-    if unknown:
-        raise ValueError(
-            f"results must be of pictures of {annotations}; got picture {sorted(unknown)[0]}: "
-            "check the split"
-        )
-    kinds = ["box"] + ["mask"] * any("segmentation" in entry for entry in results)
+    sizes = {number: (values["height"], values["width"]) for number, values in truth.imgs.items()}
+    has_masks = check_results(results, sizes, set(truth.cats), annotations)
+    kinds = ["box"] + ["mask"] * has_masks
     figures: dict[str, float] = {}
     for kind in kinds:
         values = _score(truth, results, KINDS[kind], image_ids)

@@ -82,3 +82,42 @@ def test_files_that_are_no_results_are_refused(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(ValueError, match=message):
             read_results(path)
+
+
+RUNS = {"size": [48, 64], "counts": encode_mask(np.ones((48, 64), bool))["counts"]}
+RESULT = {"image_id": 7, "category_id": 3, "score": 0.5, "bbox": [1, 1, 4, 4]}
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ([RESULT | {"image_id": 5}], "picture 5"),
+        ([RESULT | {"category_id": 99}], "category_id 99"),
+        ([RESULT | {"score": "1"}], "must be a number; got '1'"),
+        ([RESULT | {"score": True}], "must be a number; got True"),
+        ([RESULT | {"bbox": [1, 1, 4]}], "must be 4 numbers"),
+        ([RESULT | {"bbox": [1, 1, -4, 4]}], "not below 0"),
+        ([{name: RESULT[name] for name in ("image_id", "category_id", "score")}], "bbox or segm"),
+        ([RESULT, RESULT | {"segmentation": RUNS}], r"results\[1\] must have the fields"),
+        ([RESULT | {"segmentation": RUNS}, RESULT], r"results\[1\] must have the fields"),
+        ([RESULT | {"segmentation": {"size": [64, 48], "counts": RUNS["counts"]}}], "the size"),
+        ([RESULT | {"segmentation": {"size": [48, 64], "counts": "zz"}}], "add up to"),
+        ([RESULT | {"segmentation": {"size": [48, 64], "counts": [0, 3072]}}], "compressed runs"),
+        ([RESULT | {"segmentation": [[1, 1, 2, 2, 3, 3]]}], "must be a JSON object"),
+    ],
+)
+def test_results_that_pycocotools_would_misread_are_refused(
+    tmp_path: Path, entries: list[dict[str, object]], message: str
+) -> None:
+    path = write_coco(tmp_path) / "annotations" / "instances_train.json"
+    with pytest.raises(ValueError, match=message):
+        score_results(path, entries)
+
+
+def test_masks_without_boxes_are_scored(tmp_path: Path) -> None:
+    dataset = CocoDataset(write_coco(tmp_path, usual()[:4]), "train")
+    entries = entries_of_truth(dataset)
+    for entry in entries:
+        del entry["bbox"]
+    figures = score_results(dataset.annotations, entries)
+    assert figures["mask_ap"] == pytest.approx(1.0)
