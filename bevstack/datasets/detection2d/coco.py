@@ -137,7 +137,7 @@ def _folder(root: Path, split: str) -> Path:
 
 def _categories(content: Mapping[str, Any], where: str) -> dict[int, str]:
     """Return the names of the classes by their numbers, in ascending order."""
-    found = {}
+    found: dict[int, str] = {}
     for row, entry in enumerate(expect_list(where, expect_field(where, content, "categories"))):
         place = f"{where}, categories[{row}]"
         values = expect_object(place, entry)
