@@ -34,7 +34,7 @@ def check_results(
     Raises:
         ValueError: a result is of a picture or class that the annotations lack; a field is missing
             or no number; a box is no box; a mask does not fit its picture; or some results have
-            masks, or boxes, and others have none.
+            masks, or boxes, and not all have.
     """
     has_masks, has_boxes = (
         bool(results) and name in results[0] for name in ("segmentation", "bbox")
