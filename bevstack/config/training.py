@@ -12,6 +12,9 @@ PRECISIONS = ("float32", "bfloat16")
 ENGINES = ("ddp", "fsdp")
 SAMPLINGS = ("shuffle", "class_balanced")
 STOP, SKIP = "stop", "skip"
+# Names of the corruptions that change pictures, as in bevstack.datasets.corruptions
+PICTURE_CORRUPTIONS = ("ColorQuant", "MotionBlur", "Brightness", "LowLight", "Fog", "Snow")
+CORRUPTION_SEVERITIES = ("levels", "between")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +34,20 @@ class AugmentationConfig:
     photometric: bool = False
     # Probability, for each sample, that one camera is missing in all frames. Own choice
     camera_dropout: float = 0.0
+    # Probability, for each sample, that pictures are missing at random: each picture of each frame
+    # with one probability, which is drawn for the sample up to 5 / 6. One picture of the current
+    # frame always remains. Own choice
+    picture_dropout: float = 0.0
     # Probability, for each sample, that all its images are corrupted: by one of the six kinds of
-    # nuScenes-C that change pictures (colours, low light, motion blur, brightness, fog, snow), at
-    # one of its three levels. Lost cameras are ``camera_dropout``. A detector that has seen them in
+    # nuScenes-C that change pictures (colours, low light, motion blur, brightness, fog, snow).
+    # Lost cameras are ``camera_dropout`` and ``picture_dropout``. A detector that has seen them in
     # training finds more under them (RoboBEV, arXiv 2304.06719). Own choice
     corruption: float = 0.0
+    # Kinds to draw from, each entry equally often; a kind named twice is drawn twice as often
+    corruption_kinds: tuple[str, ...] = PICTURE_CORRUPTIONS
+    # "levels": severities of the benchmark's three levels. "between": severities that no level has,
+    # so that the benchmark tests others than those of the training
+    corruption_severity: str = "levels"
     grid_mask: float = 0.0  # probability of GridMask on the current frame. Published: 0.7
     # BEV data augmentation (BDA) of points and boxes in the bev frame
     rotate_deg: float = 0.0  # largest rotation about z, in degrees; drawn uniformly from +- this
@@ -53,9 +65,21 @@ class AugmentationConfig:
                 "be (low, high) with 0 < low <= high",
                 (low, high),
             )
-        for name in ("camera_dropout", "corruption", "grid_mask"):
+        for name in ("camera_dropout", "picture_dropout", "corruption", "grid_mask"):
             value = getattr(self, name)
             check(f"augmentation.{name}", 0 <= value <= 1, "lie in [0, 1]", value)
+        check(
+            "augmentation.corruption_kinds",
+            bool(self.corruption_kinds) and set(self.corruption_kinds) <= set(PICTURE_CORRUPTIONS),
+            f"be names among {PICTURE_CORRUPTIONS}, at least one",
+            self.corruption_kinds,
+        )
+        check(
+            "augmentation.corruption_severity",
+            self.corruption_severity in CORRUPTION_SEVERITIES,
+            f"be one of {CORRUPTION_SEVERITIES}",
+            self.corruption_severity,
+        )
         check("augmentation.rotate_deg", self.rotate_deg >= 0, "be >= 0", self.rotate_deg)
 
     @property

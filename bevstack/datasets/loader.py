@@ -266,7 +266,8 @@ class _TrainingSamples(_Samples):
         if draw_mirror(config.augmentation, seed, epoch, draw):
             clip = mirror_clip(clip)
         lost = pixels.lost_camera(clip.current.num_cameras)
-        clip = pixels.corrupt(clip if lost is None else lose_camera(clip, lost))
+        clip = clip if lost is None else lose_camera(clip, lost)
+        clip = pixels.corrupt(pixels.drop_pictures(clip))
         prepared = prepare_clip(clip, config, images, bev_augmentation, pixels)
         if not self._keep_empty_boxes and prepared.annotations is not None:
             has_points = prepared.annotations.num_points != 0

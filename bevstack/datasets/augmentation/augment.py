@@ -6,7 +6,8 @@ BEVFormer v2 specification, section 3.
 - Colours: one draw per image.
 - Grid mask: one draw for all cameras of the current frame.
 - Camera dropout: the camera is lost in all frames.
-- Corruption: one kind and level for all cameras and all frames of a sample; noise, flakes and
+- Picture dropout: one probability for the sample; each picture is lost independently.
+- Corruption: one kind and severity for all cameras and all frames of a sample; noise, flakes and
   fields of fog are drawn for each image.
 
 Every draw is a function of (seed, epoch, sample index) alone, so that neither the number of workers
@@ -26,10 +27,10 @@ from torch import Tensor
 from bevstack.config import AugmentationConfig
 from bevstack.datasets.augmentation.grid_mask import GridMask, draw_grid_mask
 from bevstack.datasets.augmentation.photometric import PhotometricDistortion, draw_photometric
-from bevstack.datasets.corruptions import CORRUPTIONS, LEVELS, Corruption, corrupt_image
+from bevstack.datasets.corruptions import CORRUPTIONS, LEVELS, Corruption, corrupt_by
 from bevstack.types import Annotations, Boxes3D, Clip, Frame
 
-PICTURE_CORRUPTIONS = tuple(kind for kind in CORRUPTIONS.values() if not kind.loses_cameras)
+GREATEST_SHARE_LOST = 5 / 6  # of the pictures of a sample, as in FrameLost at its hard level
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,17 +119,47 @@ class PixelAugmentation:
         is_lost, camera = stream.uniform() < self.config.camera_dropout, stream.uniform()
         return int(camera * num_cameras) if is_lost else None
 
-    def corruption(self) -> tuple[Corruption, str] | None:
-        """Draw the corruption of all images of the sample, and its level; None: there is none."""
+    def drop_pictures(self, clip: Clip) -> Clip:
+        """Return the clip without the pictures that it loses; unchanged if it loses none.
+
+        A past frame that loses all of its pictures is missing. The current frame keeps one that is
+        drawn at random.
+        """
+        if not self.config.picture_dropout:
+            return clip
+        stream = self._stream("picture_dropout")
+        is_dropping, share = stream.uniform() < self.config.picture_dropout, stream.uniform()
+        if not is_dropping:
+            return clip
+        frames = [
+            None if frame is None else self._drop(frame, offset, share * GREATEST_SHARE_LOST)
+            for frame, offset in zip(clip.frames, clip.offsets, strict=True)
+        ]
+        return Clip(tuple(frames), clip.offsets)
+
+    def _drop(self, frame: Frame, offset: int, share: float) -> Frame | None:
+        stream = self._stream("lost_pictures", offset)
+        draws = stream.uniform(size=frame.num_cameras)
+        assert frame.camera_mask is not None  # Frame sets it
+        mask = frame.camera_mask & torch.from_numpy(draws >= share)
+        if offset == 0 and not bool(mask.any()):
+            present = np.where(frame.camera_mask.numpy(), draws, -1.0)
+            mask[int(present.argmax())] = bool(frame.camera_mask.any())
+        return _with_mask(frame, mask) if offset == 0 or bool(mask.any()) else None
+
+    def corruption(self) -> tuple[Corruption, float] | None:
+        """Draw the corruption of all images of the sample and its severity; None: there is none."""
         if not self.config.corruption:
             return None
         stream = self._stream("corruption")
         is_corrupted = stream.uniform() < self.config.corruption
-        kind, level = (
-            int(stream.integers(len(PICTURE_CORRUPTIONS))),
-            int(stream.integers(len(LEVELS))),
-        )
-        return (PICTURE_CORRUPTIONS[kind], LEVELS[level]) if is_corrupted else None
+        kinds = self.config.corruption_kinds
+        kind = CORRUPTIONS[kinds[int(stream.integers(len(kinds)))]]
+        if self.config.corruption_severity == "between":
+            severity = kind.severity_between(stream.uniform(), stream.uniform())
+        else:
+            severity = kind.severity(LEVELS[int(stream.integers(len(LEVELS)))])
+        return (kind, severity) if is_corrupted else None
 
     def corrupt(self, clip: Clip) -> Clip:
         """Return the clip with corrupted images, if one is drawn; unchanged otherwise."""
@@ -142,12 +173,12 @@ class PixelAugmentation:
         return Clip(tuple(frames), clip.offsets)
 
     def _corrupt_frame(
-        self, frame: Frame, offset: int, corruption: Corruption, level: str
+        self, frame: Frame, offset: int, corruption: Corruption, severity: float
     ) -> Frame:
         images = [
             None
             if image is None
-            else corrupt_image(image, corruption, level, self._stream("noise", offset, camera))
+            else corrupt_by(image, corruption, severity, self._stream("noise", offset, camera))
             for camera, image in enumerate(frame.images)
         ]
         return replace(frame, images=images)
@@ -196,10 +227,16 @@ def draw_augmentation(
 
 
 def _without(frame: Frame, camera: int) -> Frame:
-    images = [None if n == camera else image for n, image in enumerate(frame.images)]
     assert frame.camera_mask is not None  # Frame sets it
     mask = frame.camera_mask.clone()
     mask[camera] = False
+    return _with_mask(frame, mask)
+
+
+def _with_mask(frame: Frame, mask: Tensor) -> Frame:  # mask: (N,), of the pictures to keep
+    images = [
+        image if keep else None for image, keep in zip(frame.images, mask.tolist(), strict=True)
+    ]
     return replace(frame, images=images, camera_mask=mask)
 
 

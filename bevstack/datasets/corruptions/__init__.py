@@ -6,12 +6,18 @@ from bevstack.datasets.corruptions.catalogue import (
     Corruption,
     find_corruptions,
 )
-from bevstack.datasets.corruptions.frames import corrupt_frame, corrupt_image, lost_cameras
+from bevstack.datasets.corruptions.frames import (
+    corrupt_by,
+    corrupt_frame,
+    corrupt_image,
+    lost_cameras,
+)
 
 __all__ = [
     "CORRUPTIONS",
     "LEVELS",
     "Corruption",
+    "corrupt_by",
     "corrupt_frame",
     "corrupt_image",
     "find_corruptions",

@@ -28,7 +28,7 @@ PUBLISHED_WIDTH_PX = 1600  # of the pictures that the severities were chosen for
 CRASHED, LOST = "CameraCrash", "FrameLost"
 
 # From a picture, a severity, a source of random numbers and a scale of lengths to the picture.
-Change = Callable[[Image, int, np.random.Generator, float], Image]
+Change = Callable[[Image, float, np.random.Generator, float], Image]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,20 +54,30 @@ class Corruption:
             raise ValueError(f"level must be one of {', '.join(LEVELS)}; got {level!r}")
         return self.severities[LEVELS.index(level)]
 
+    def severity_between(self, place: float, share: float) -> float:
+        """Return a severity that no level has: in the middle half between two whole ones.
 
-def _brighter(image: Image, severity: int, _: np.random.Generator, __: float) -> Image:
+        Args:
+            place: 0 to 1, exclusive; chooses the lower of the two, from 1 to the one before "hard".
+            share: 0 to 1; the place in the middle half.
+        """
+        hard = self.severities[-1]
+        return 1 + int(place * (hard - 1)) + 0.25 + 0.5 * share
+
+
+def _brighter(image: Image, severity: float, _: np.random.Generator, __: float) -> Image:
     return brighten(image, severity)
 
 
-def _quantised(image: Image, severity: int, _: np.random.Generator, __: float) -> Image:
+def _quantised(image: Image, severity: float, _: np.random.Generator, __: float) -> Image:
     return quantise_colours(image, severity)
 
 
-def _darker(image: Image, severity: int, rng: np.random.Generator, _: float) -> Image:
+def _darker(image: Image, severity: float, rng: np.random.Generator, _: float) -> Image:
     return darken(image, severity, rng)
 
 
-def _foggy(image: Image, severity: int, rng: np.random.Generator, _: float) -> Image:
+def _foggy(image: Image, severity: float, rng: np.random.Generator, _: float) -> Image:
     return add_fog(image, severity, rng)  # its field has the size of the picture
 
 

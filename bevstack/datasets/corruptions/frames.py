@@ -102,9 +102,20 @@ def corrupt_image(
     Raises:
         ValueError: there is no such level.
     """
+    return corrupt_by(image, corruption, corruption.severity(level), rng)
+
+
+def corrupt_by(
+    image: Image, corruption: Corruption, severity: float, rng: np.random.Generator
+) -> Image:
+    """Return a picture under a corruption of any severity, whole or between two whole ones.
+
+    Raises:
+        ValueError: the severity lies outside the corruption's table.
+    """
     assert corruption.change is not None  # documented
     scale = image.shape[1] / PUBLISHED_WIDTH_PX
-    return corruption.change(image, corruption.severity(level), rng, scale)
+    return corruption.change(image, severity, rng, scale)
 
 
 def _lose(frame: Frame, lost: Sequence[bool], *, black: bool) -> Frame:

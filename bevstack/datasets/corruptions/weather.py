@@ -1,7 +1,8 @@
 """Corruptions by weather: fog and snow.
 
 Hendrycks and Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and
-Perturbations", arXiv 1903.12261, section 3, of severity 1 to 5.
+Perturbations", arXiv 1903.12261, section 3, of severity 1 to 5. A severity between two whole ones
+has parameters between theirs.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bevstack.datasets.corruptions.light import Image, blur_along_line, to_levels
+from bevstack.datasets.corruptions.light import Image, at_severity, blur_along_line, to_levels
 
 
 class Snow(NamedTuple):
@@ -42,7 +43,7 @@ _FALL_DEG = (-135.0, -45.0)  # directions of falling flakes
 
 def add_fog(
     image: Image,  # (H, W, 3)
-    severity: int,
+    severity: float,
     rng: np.random.Generator,
 ) -> Image:  # (H, W, 3)
     """Add fog: a random field of plasma, which lightens all colours and lowers the contrast.
@@ -52,7 +53,7 @@ def add_fog(
         severity: 1 to 5.
         rng: draws the field.
     """
-    density, decay = FOG[severity - 1]
+    density, decay = (at_severity(values, severity) for values in zip(*FOG, strict=True))
     height, width = image.shape[:2]
     side = 1 << (max(height, width) - 1).bit_length()
     field = plasma_field(side, decay, rng)[:height, :width]
@@ -109,7 +110,7 @@ def _deviate(
 
 def add_snow(
     image: Image,  # (H, W, 3)
-    severity: int,
+    severity: float,
     rng: np.random.Generator,
     scale: float = 1.0,
 ) -> Image:  # (H, W, 3)
@@ -122,7 +123,7 @@ def add_snow(
         scale: of flakes and their paths; 0.5 draws them for a picture of twice the size and then
             shrinks them.
     """
-    snow = SNOW[severity - 1]
+    snow = Snow(*(at_severity(values, severity) for values in zip(*SNOW, strict=True)))
     height, width = image.shape[:2]
     noise = _draw_noise((round(height / scale), round(width / scale)), snow, rng)
     flakes = shape_flakes(noise, snow, math.radians(rng.uniform(*_FALL_DEG)))

@@ -11,16 +11,17 @@ import pytest
 import torch
 
 from bevstack.config import AugmentationConfig, Config
-from bevstack.datasets.augmentation.augment import PICTURE_CORRUPTIONS, PixelAugmentation
-from bevstack.datasets.corruptions import LEVELS, corrupt_image
+from bevstack.config.training import PICTURE_CORRUPTIONS
+from bevstack.datasets.augmentation.augment import PixelAugmentation
+from bevstack.datasets.corruptions import CORRUPTIONS, LEVELS, corrupt_by, corrupt_image
 from bevstack.datasets.loader import make_training_loader
 from bevstack.datasets.nuscenes import NuScenesDataset
 from bevstack.types import Clip, Frame
 from tests.small_world import CONFIG, small_world
 
 
-def pixels(probability: float = 1.0, index: int = 0, epoch: int = 2, seed: int = 4):
-    config = AugmentationConfig(corruption=probability)
+def pixels(probability: float = 1.0, index: int = 0, epoch: int = 2, seed: int = 4, **options):
+    config = AugmentationConfig(corruption=probability, **options)
     return PixelAugmentation(config=config, seed=seed, epoch=epoch, index=index)
 
 
@@ -57,8 +58,9 @@ def test_all_images_of_a_sample_have_one_kind_and_noise_of_their_own() -> None:
     clip = make_clip()
     for index in range(12):
         drawn = pixels(index=index)
-        kind, level = drawn.corruption() or (None, "")
+        kind, severity = drawn.corruption() or (None, 0)
         assert kind is not None
+        level = LEVELS[kind.severities.index(severity)]
         corrupted = drawn.corrupt(clip)
         assert not same(corrupted, clip)
         assert [image is None for image in images_of(corrupted)] == [
@@ -81,12 +83,105 @@ def test_kinds_and_levels_are_drawn_equally_often() -> None:
     found = [d for d in drawn if d is not None]
     assert abs(len(found) - 900) < 126  # five standard deviations
     kinds = Counter(kind.name for kind, _ in found)
-    levels = Counter(level for _, level in found)
-    assert kinds.keys() == {kind.name for kind in PICTURE_CORRUPTIONS} and len(kinds) == 6
+    levels = Counter(LEVELS[kind.severities.index(severity)] for kind, severity in found)
+    assert kinds.keys() == set(PICTURE_CORRUPTIONS) and len(kinds) == 6
     assert all(abs(count - 150) < 60 for count in kinds.values())
     assert levels.keys() == set(LEVELS) and all(abs(n - 300) < 80 for n in levels.values())
     always = [pixels(1.0, index=n).corruption() for n in range(3000)]
     assert all(d in (None, other) for d, other in zip(drawn, always, strict=True))
+
+
+def test_the_named_kinds_are_those_that_change_pictures() -> None:
+    kinds = {name for name, kind in CORRUPTIONS.items() if not kind.loses_cameras}
+    assert set(PICTURE_CORRUPTIONS) == kinds
+    for names in ((), ("Fog", "FrameLost"), ("fog",)):
+        with pytest.raises(ValueError, match=r"augmentation.corruption_kinds must be names among"):
+            AugmentationConfig(corruption_kinds=names)
+
+
+def test_a_kind_that_is_named_twice_is_drawn_twice_as_often() -> None:
+    named = ("LowLight", "Fog", "LowLight")
+    drawn = [pixels(index=n, corruption_kinds=named).corruption() for n in range(900)]
+    kinds = Counter(kind.name for kind, _ in drawn if kind)
+    assert kinds.keys() == {"LowLight", "Fog"}
+    assert abs(kinds["LowLight"] - 600) < 71  # five standard deviations
+
+
+def test_severities_between_the_levels_are_none_of_the_benchmark() -> None:
+    found: dict[str, list[float]] = {}
+    for index in range(1200):
+        drawn = pixels(index=index, corruption_severity="between").corruption()
+        assert drawn is not None
+        found.setdefault(drawn[0].name, []).append(drawn[1])
+    assert found.keys() == set(PICTURE_CORRUPTIONS)
+    for name, severities in found.items():
+        hard = CORRUPTIONS[name].severities[-1]
+        assert all(0.25 <= severity % 1 <= 0.75 for severity in severities)
+        assert {int(severity) for severity in severities} == set(range(1, hard))
+    with pytest.raises(ValueError, match=r"corruption_severity must be one of \('levels', 'b"):
+        AugmentationConfig(corruption_severity="hard")
+
+
+@pytest.mark.parametrize("name", PICTURE_CORRUPTIONS)
+def test_a_severity_between_two_changes_a_picture_by_an_amount_between(name: str) -> None:
+    columns, rows = np.meshgrid(np.arange(320), np.arange(180))
+    waves = 120 + 60 * np.sin(columns / 5) + 50 * np.cos(rows / 7)  # smooth, so that blur shows
+    image = np.repeat(waves.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
+
+    def change(severity: float) -> float:
+        draws = [
+            corrupt_by(image, CORRUPTIONS[name], severity, np.random.default_rng(seed))
+            for seed in range(8)
+        ]
+        return float(np.mean([np.abs(d.astype(float) - image).mean() for d in draws]))
+
+    first = 3.0 if name == "Snow" else 2.0  # flakes of severity 2 and 3 differ in size and number
+    low, middle, high = (change(first + step) for step in (0, 0.5, 1))
+    assert low < middle < high
+    if name in ("ColorQuant", "Brightness", "LowLight"):  # without a random field: levels are exact
+        level = LEVELS[CORRUPTIONS[name].severities.index(2)]
+        rng = np.random.default_rng(1)
+        exact = corrupt_image(image, CORRUPTIONS[name], level, np.random.default_rng(1))
+        assert np.array_equal(exact, corrupt_by(image, CORRUPTIONS[name], 2.0, rng))
+    with pytest.raises(ValueError, match=r"severity must lie in"):
+        corrupt_by(image, CORRUPTIONS[name], 9.5, np.random.default_rng(0))
+
+
+def dropped(index: int, share: float = 1.0) -> Clip:
+    config = AugmentationConfig(picture_dropout=share)
+    return PixelAugmentation(config=config, seed=4, epoch=2, index=index).drop_pictures(make_clip())
+
+
+def test_pictures_are_lost_one_by_one_and_the_current_frame_keeps_one() -> None:
+    clip = make_clip()
+    assert dropped(0, share=0.0) is clip or same(dropped(0, share=0.0), clip)
+    current, past, past_missing = [], [], 0
+    for index in range(600):
+        lost = dropped(index)
+        assert lost.offsets == clip.offsets and lost.frames[0] is None
+        assert any(image is not None for image in lost.current.images)
+        for frame, source in zip(lost.frames[1:], clip.frames[1:], strict=True):
+            if frame is None:
+                past_missing += 1
+                continue
+            assert source is not None and frame.camera_mask is not None
+            mask = frame.camera_mask.tolist()
+            assert mask == [image is not None for image in frame.images]
+            pairs = zip(frame.images, source.images, strict=True)
+            assert all(i is None or bool(np.array_equal(i, s)) for i, s in pairs)
+        current.append(sum(image is not None for image in lost.current.images))
+        before = lost.frames[1]
+        past.append(0 if before is None else sum(image is not None for image in before.images))
+    # Each of the three past pictures remains with a mean probability of 1 - 5/12.
+    assert abs(np.mean(past) - 3 * 7 / 12) < 0.2 and past_missing > 30
+    assert set(current) == {1, 2}  # the second camera was lost before
+
+
+def test_half_of_the_samples_lose_pictures_if_the_probability_is_half() -> None:
+    changed = [not same(dropped(n, 0.5), make_clip()) for n in range(200)]
+    always = [not same(dropped(n, 1.0), make_clip()) for n in range(200)]
+    assert sum(changed) < 0.7 * sum(always)
+    assert all(a >= c for a, c in zip(always, changed, strict=True))
 
 
 def test_draws_depend_on_seed_epoch_and_sample_and_on_nothing_else() -> None:
@@ -113,7 +208,9 @@ def test_a_resumed_loader_and_any_workers_give_the_same_images(
     def take(start: int, count: int, probability: float, workers: int = 0) -> list[torch.Tensor]:
         config: Config = dataclasses.replace(
             CONFIG,
-            augmentation=AugmentationConfig(corruption=probability),
+            augmentation=AugmentationConfig(
+                corruption=probability, picture_dropout=probability, corruption_severity="between"
+            ),
             training=dataclasses.replace(CONFIG.training, num_workers=workers),
         )
         loader = make_training_loader(dataset, config, start=start)
