@@ -20,6 +20,8 @@ from bevstack.types.health import CameraState
 
 LEAD = 3  # frames before a fault that starts during the drive
 LATE_US = 300_000
+# Turns of the strengths on which the thresholds were chosen, and of strengths that were not used
+FITTED_TURNS_DEG, FURTHER_TURNS_DEG = (3.0, 6.0), (6.0, 9.0)
 
 
 @dataclass(frozen=True)
@@ -231,9 +233,10 @@ FAULTS: Mapping[str, Fault] = MappingProxyType(
         "swapped": _fault(swapped, _S.SWAPPED, limit_s=5.0, from_start=True),
         # A camera whose picture does not fit its calibration may also be called swapped.
         **{
-            f"turned_{name}": _fault(
-                turned(axis), _S.TURNED, strengths=(3.0, 6.0), limit_s=5.0, from_start=True
+            f"turned_{name}{suffix}": _fault(
+                turned(axis), _S.TURNED, strengths=degrees, limit_s=5.0, from_start=True
             )
+            for suffix, degrees in (("", FITTED_TURNS_DEG), ("_far", FURTHER_TURNS_DEG))
             for name, axis in (("yaw", "y"), ("pitch", "x"), ("roll", "z"))
         },
     }

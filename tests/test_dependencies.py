@@ -33,10 +33,20 @@ DISTRIBUTIONS = {
 # launch: of an installation of ROS 2, which reads the launch file.
 # _typeshed: known to type checkers alone.
 # rospy, rosgraph, genpy and the packages of messages: of an installation of ROS 1.
+# rclpy, rcl_interfaces: of an installation of ROS 2.
 # imagecorruptions: of an environment of its own, since it needs numpy < 2.
 # mm*: of the environment of `make test-mmdet3d`, as mmcv has no wheel that pip finds.
 # vcd: make installs it without its dependencies of 536 MB, which no extra can express.
-ROS = {"launch", "rospy", "rosgraph", "genpy", "diagnostic_msgs", "visualization_msgs"}
+ROS = {
+    "launch",
+    "rclpy",
+    "rcl_interfaces",
+    "rospy",
+    "rosgraph",
+    "genpy",
+    "diagnostic_msgs",
+    "visualization_msgs",
+}
 OPTIONAL = {"mmcv", "mmdet", "mmdet3d", "mmengine", "transformers", "timm", "vcd", "_typeshed"}
 OPTIONAL |= {"imagecorruptions", *ROS}
 OWN = {"bevstack", "tests", "ops", "benchmarks", "tools", "visualize", "data", "configs", "setup"}

@@ -40,6 +40,13 @@ EXTRAS = {
 }
 
 
+# Packages of an installation of ROS that no extra brings: distribution -> purpose.
+OF_ROS = {
+    "rclpy": "installation of ROS 2: the node with --rclpy",
+    "rospy": "installation of ROS 1: the node with --rospy",
+}
+
+
 @dataclass(frozen=True)
 class Package:
     """State of one distribution."""
@@ -131,6 +138,7 @@ def diagnose() -> Diagnosis:
         Package(name, _version(name), f"[{extra}]: {purpose}")
         for extra, (name, purpose) in EXTRAS.items()
     )
+    optional += tuple(Package(name, _version(name), purpose) for name, purpose in OF_ROS.items())
     machine = _inspect_machine()
     kernels, cuda_kernels, kernel_findings = _inspect_kernels(machine)
     findings = (

@@ -3,17 +3,19 @@ r"""Run the inference node: images, calibrations and motion in, boxes, tracks an
   bevstack node --weights W --bag drive.mcap --sync --out results.mcap
   bevstack node --weights W --params node.yaml --bag drive.mcap --rate 0.5 --out results.mcap
   bevstack node --weights W --dds
+  bevstack node --weights W --rclpy
   bevstack node --weights W --rospy
   bevstack node --model M --backend openvino --bag drive.mcap --sync --out results.mcap
 
 --dds runs the node on the topics of ROS 2 until it is interrupted, with Cyclone DDS and without an
-installation of ROS; `bevstack play-bag` plays a bag for it. --rospy does the same on the topics of
-ROS 1, with rospy; `rosbag play --clock` plays a bag. --bag replays a bag of ROS 1 or ROS 2
-through the node, with the bag's own time, at the pace of its recording times --rate: as on a
-vehicle, the newest images win. With --sync every message is processed in order, at any speed, and
-the same bag gives the same bytes. The file of parameters is one of ROS 2; --set changes single
-ones. --model runs a file of `bevstack export --onnx` in place of weights; with --stream it has a
-history. docs/node.md lists parameters, topics and diagnostics.
+installation of ROS; `bevstack play-bag` plays a bag for it. --rclpy does the same with the rclpy of
+an installation of ROS 2, as a managed node with parameters; `ros2 bag play --clock` plays a bag.
+--rospy uses the topics of ROS 1, with rospy; `rosbag play --clock` plays a bag. --bag replays a bag
+of ROS 1 or ROS 2 through the node, with the bag's own time, at the pace of its recording times
+--rate: as on a vehicle, the newest images win. With --sync every message is processed in order, at
+any speed, and the same bag gives the same bytes. The file of parameters is one of ROS 2; --set
+changes single ones. --model runs a file of `bevstack export --onnx` in place of weights; with
+--stream it has a history. docs/node.md lists parameters, topics and diagnostics.
 """
 
 from __future__ import annotations
@@ -82,6 +84,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dds", action="store_true", help="subscribe and publish topics of ROS 2, by DDS"
     )
     live.add_argument(
+        "--rclpy",
+        action="store_true",
+        help="subscribe and publish topics of ROS 2, by the rclpy of an installation of it, whose "
+        "environment chooses domain and middleware",
+    )
+    live.add_argument(
         "--rospy",
         action="store_true",
         help="subscribe and publish topics of ROS 1, by rospy, on this machine alone unless ROS_IP "
@@ -95,15 +103,17 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         FileNotFoundError: the weights, the model, the parameters or the bag do not exist.
-        ModuleNotFoundError: the extra ``ros`` is not installed, or rospy, or the model's backend.
+        ModuleNotFoundError: the extra ``ros`` is not installed, or rclpy, rospy, a package of
+            messages, or the model's backend.
         ValueError: a parameter is wrong, the bag is damaged or has other topics.
         OSError: the results cannot be written.
     """
-    given = {"--bag": args.bag is not None, "--dds": args.dds, "--rospy": args.rospy}
+    given = {"--bag": args.bag is not None, "--dds": args.dds, "--rclpy": args.rclpy}
+    given["--rospy"] = args.rospy
     chosen = [option for option, is_given in given.items() if is_given]
     if len(chosen) != 1:
         raise ValueError(
-            "one of --bag FILE, --dds and --rospy must be given; got "
+            "one of --bag FILE, --dds, --rclpy and --rospy must be given; got "
             f"{' and '.join(chosen) or 'none'}"
         )
     if not check_model(args, left_out=("weights",)) and args.weights is None:
@@ -180,9 +190,9 @@ def _run_live(args: argparse.Namespace, option: str) -> int:
     if args.sync or args.out is not None:
         raise ValueError(f"--sync and --out must be given with --bag; got {option}")
     parameters = _parameters(args)
-    store = open_store(args.distro or (ROS2_DISTROS if args.dds else ROS1_DISTROS)[0])
+    store = open_store(args.distro or _default_distro_of_topics(args))
     detector = _load_detector(args)
-    open_topics = _open_dds if args.dds else _open_rospy
+    open_topics = {"--dds": _open_dds, "--rclpy": _open_rclpy, "--rospy": _open_rospy}[option]
     transport, place = open_topics(args, store, parameters)
     parts = make_node(detector, parameters, store, model=_name(args), times=True)
     node = ManagedNode(parts, transport)
@@ -201,6 +211,23 @@ def _open_dds(
 
     transport = DdsTransport(store, domain=args.domain, interface=args.interface)
     return transport, f"domain {args.domain}, interface {args.interface}"
+
+
+def _default_distro_of_topics(args: argparse.Namespace) -> str:
+    """Return the distribution of the sourced installation of ROS 2 if rclpy is used."""
+    if args.rospy:
+        return ROS1_DISTROS[0]
+    sourced = os.environ.get("ROS_DISTRO") if args.rclpy else None
+    return sourced if sourced in ROS2_DISTROS else ROS2_DISTROS[0]
+
+
+def _open_rclpy(
+    args: argparse.Namespace, store: MessageStore, parameters: Parameters
+) -> tuple[Transport, str]:
+    from bevstack.runtime.ros.rclpy import RclpyTransport
+
+    transport = RclpyTransport(store, parameters)
+    return transport, f"the topics of ROS 2 as /{parameters['node_name']}"
 
 
 def _open_rospy(

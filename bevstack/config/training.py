@@ -46,7 +46,7 @@ class AugmentationConfig:
     # Kinds to draw from, each entry equally often; a kind named twice is drawn twice as often
     corruption_kinds: tuple[str, ...] = PICTURE_CORRUPTIONS
     # "levels": severities of the benchmark's three levels. "between": severities that no level has,
-    # so that the benchmark tests others than those of the training
+    # so that the training has none of those that are tested
     corruption_severity: str = "levels"
     grid_mask: float = 0.0  # probability of GridMask on the current frame. Published: 0.7
     # BEV data augmentation (BDA) of points and boxes in the bev frame

@@ -51,6 +51,23 @@ def test_report_names_versions_kernels_threads_and_gpu(capsys: pytest.CaptureFix
         assert name in text
 
 
+def test_a_sourced_ros_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor"]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert any(
+        re.match(r"  rclpy +(not installed|[0-9.]+) +installation of ROS 2", r) for r in rows
+    )
+    metadata = tmp_path / "rclpy-3.3.11-py3.10.egg-info"  # as ROS 2's packages bring it
+    metadata.mkdir()
+    (metadata / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: rclpy\nVersion: 3.3.11\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert main(["doctor"]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert any(re.match(r"  rclpy +3\.3\.11 +installation of ROS 2", row) for row in rows)
+
+
 def test_json_holds_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)

@@ -55,9 +55,10 @@ def test_a_played_bag_gives_results_and_an_interrupt_ends_the_node(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((), "one of --bag FILE, --dds and --rospy must be given; got none"),
-        (("--bag", "a.mcap", "--dds"), "--dds and --rospy must be given; got --bag and --dds"),
+        ((), "one of --bag FILE, --dds, --rclpy and --rospy must be given; got none"),
+        (("--bag", "a.mcap", "--dds"), "--rclpy and --rospy must be given; got --bag and --dds"),
         (("--rospy", "--out", "a.bag"), "--sync and --out must be given with --bag; got --rospy"),
+        (("--rclpy", "--sync"), "--sync and --out must be given with --bag; got --rclpy"),
         (("--dds", "--sync"), "--sync and --out must be given with --bag; got --dds"),
         (("--dds", "--interface", "none0", "--domain", "75"), "interface must be one of this"),
     ],

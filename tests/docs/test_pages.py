@@ -64,6 +64,7 @@ CPP_LINES = (
 )
 # Lines of `sh elsewhere` blocks, and the tests that run the same.
 OBJECTS = "tests/cli/test_picture_tasks.py"
+RCLPY = "tests/cli/test_node_rclpy.py"
 ELSEWHERE = {
     (
         "bevstack convert-weights upernet_internimage_t_512_160k_ade20k.pth "
@@ -87,6 +88,8 @@ ELSEWHERE = {
     PLAY_BAG: "tests/cli/test_node_dds.py",
     "ros2 launch ros/bevstack_launch.py weights:=tiny_cpu_t4": "tests/runtime/ros/test_share.py",
     RUN_ROS1_NODE: "tests/ros_peers/test_ros1.py",
+    "bevstack node --weights tiny_cpu_t4 --rclpy --set use_sim_time=true": RCLPY,
+    "ros2 bag play drive.mcap --clock": RCLPY,
     "rosbag play --clock drive.bag": "tests/ros_peers/test_ros1.py",
     "rosmaster --core &": "tests/ros_peers/test_ros1.py",
     INSTALL_ROSPY: "tests/ros_peers/install.sh",

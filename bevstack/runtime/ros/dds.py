@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from bevstack.export.messages.bag import LATCHED_TOPICS, Publication
 from bevstack.export.messages.store import MessageStore, full_name
+from bevstack.runtime.node.lifecycle import Lifecycle
 from bevstack.runtime.ros.loopback import received_on_loopback
 from bevstack.runtime.ros.quality import RESULTS, Quality
 from bevstack.runtime.ros.transport import Receive
@@ -78,6 +79,9 @@ class DdsTransport:
     def has_ended(self) -> bool:
         """Return False: nothing but ``close`` ends the topics."""
         return False
+
+    def manage(self, lifecycle: Lifecycle) -> None:
+        """Return None: the node runs and publishes its transitions itself."""
 
     def subscribe(self, topic: str, type_name: str, quality: Quality, receive: Receive) -> None:
         """Give the bytes of each message of a topic to a function, once ``start`` is called."""

@@ -35,10 +35,15 @@ class ManagedNode:
                 "configure": self._configure,
                 "activate": self._activate,
                 "deactivate": self._deactivate,
+                "cleanup": self._clean_up,
                 "shutdown": self._shut_down,
             },
             self._announce,
         )
+        own = transport.manage(self.lifecycle)
+        self._change = own or self.lifecycle.change
+        self._announces = own is None
+        self._is_started = False
         self._transport = transport
         self._store = transport.store
         parameters = parts.core.parameters
@@ -63,7 +68,7 @@ class ManagedNode:
             ValueError: the detector refuses the first pass.
         """
         for label in ("configure", "activate"):
-            change = self.lifecycle.change(label)
+            change = self._change(label)
             if change.reason:
                 raise ValueError(change.reason)
 
@@ -71,18 +76,21 @@ class ManagedNode:
         """Wait for an event, or for a fault of the program, which is raised again; then stop."""
         while not ended.wait(0.1) and not self.live.has_ended and not self._transport.has_ended:
             pass
-        self.lifecycle.change("shutdown")
+        if self.lifecycle.state is not State.FINALIZED:
+            self._change("shutdown")
         self._transport.close()
         if self.live.failure is not None:
             raise self.live.failure
 
     def _configure(self) -> None:
-        core = self.live.parts.core
-        warm_up(core.detector, core.parameters.cameras)
-        exclude_existing_from_collection()
-        self._transport.start()
+        if not self._is_started:
+            core = self.live.parts.core
+            warm_up(core.detector, core.parameters.cameras)
+            exclude_existing_from_collection()
+            self._transport.start()
+            self.live.start()
+            self._is_started = True
         self.live.state = State.INACTIVE
-        self.live.start()
 
     def _activate(self) -> None:
         self.live.state = State.ACTIVE
@@ -90,12 +98,19 @@ class ManagedNode:
     def _deactivate(self) -> None:
         self.live.state = State.INACTIVE
 
+    def _clean_up(self) -> None:
+        """Publish nothing but diagnostics; weights and subscriptions stay for another start."""
+        self.live.state = State.UNCONFIGURED
+
     def _shut_down(self) -> None:
         self.live.stop()
 
     def _announce(self, transition: Transition) -> None:
-        """Publish a transition, with the time of the system; ROS 1 has no message for it."""
-        if self._store.is_ros1:
+        """Publish a transition, with the time of the system.
+
+        ROS 1 has no message for it, and rclpy publishes it itself.
+        """
+        if self._store.is_ros1 or not self._announces:
             return
         time_us = wall_clock_us()
         ends = [(state.value, state.label) for state in (transition.start, transition.goal)]

@@ -14,6 +14,7 @@ from typing import Any
 
 from bevstack.export.messages.bag import LATCHED_TOPICS, Publication
 from bevstack.export.messages.store import MessageStore, full_name
+from bevstack.runtime.node.lifecycle import Lifecycle
 from bevstack.runtime.ros.quality import RESULTS, Quality
 from bevstack.runtime.ros.transport import Receive
 
@@ -59,6 +60,9 @@ class RospyTransport:
     def uses_simulated_time(self) -> bool:
         """Return the master's parameter /use_sim_time."""
         return bool(self._rospy.get_param("/use_sim_time", False))
+
+    def manage(self, lifecycle: Lifecycle) -> None:
+        """Return None: the node runs and publishes its transitions itself."""
 
     def subscribe(self, topic: str, type_name: str, quality: Quality, receive: Receive) -> None:
         """Give the bytes of each message of a topic to a function, once ``start`` is called."""

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from bevstack.export.messages.bag import Publication
 from bevstack.export.messages.store import MessageStore
+from bevstack.runtime.node.lifecycle import Change, Lifecycle
 from bevstack.runtime.ros.quality import RESULTS, Quality
 
 Receive = Callable[[bytes], None]  # the bytes of a message, as they stand in a bag
@@ -22,6 +23,9 @@ class Transport(Protocol):
     @property
     def has_ended(self) -> bool:
         """Return True once the topics are gone for another reason than ``close``."""
+
+    def manage(self, lifecycle: Lifecycle) -> Callable[[str], Change] | None:
+        """Return the function that runs and publishes transitions; None: the node does it."""
 
     def subscribe(self, topic: str, type_name: str, quality: Quality, receive: Receive) -> None:
         """Give the bytes of each message of a topic to a function, once ``start`` is called."""
