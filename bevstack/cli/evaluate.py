@@ -5,6 +5,8 @@ needed. The command writes metrics_summary.json and metrics_details.json in the 
 With --tracking it scores tracks by AMOTA, also as the devkit does.
 With --corruptions it predicts with the given weights, under corrupted images, and scores that.
 With --coco it scores boxes and masks of objects in pictures by COCO's average precision.
+With --ade20k, --cityscapes or --dense it scores labels of pixels by mean IoU: a folder of label
+maps, or what --weights predict.
 With --openlane it scores lanes, lights, signs and their topology as OpenLane-V2 does.
 """
 
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bevstack.cli.evaluate_corruptions import add_corruptions, run_corruptions
+from bevstack.cli.evaluate_labels import add_label_scores, run_labels, scores_labels
 from bevstack.cli.evaluate_pictures import add_picture_scores, run_pictures
 from bevstack.cli.evaluate_tracks import add_tracking, run_tracking
 from bevstack.cli.evaluate_traffic import (
@@ -63,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_picture_scores(parser)
     add_corruptions(parser)
     add_coco(parser, purpose="score on")
+    add_label_scores(parser)
     parser.add_argument(
         "--out",
         type=Path,
@@ -119,6 +123,8 @@ def run(args: argparse.Namespace) -> int:
         ValueError: results that are not of the format or lack samples, or no such split or scene.
         OSError: the metrics cannot be written.
     """
+    if scores_labels(args):
+        return run_labels(args)
     if args.coco is not None:
         return run_coco(args)
     if args.openlane is not None:

@@ -13,7 +13,10 @@ def add_own_images(parser: argparse.ArgumentParser) -> None:
         "--rig", type=Path, metavar="FILE", help="calibration of the cameras: a JSON rig file"
     )
     images.add_argument(
-        "--images", type=Path, metavar="DIR", help="folder with the images of the cameras"
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="folder with the images of the cameras; without a rig, pictures, or one picture",
     )
     images.add_argument(
         "--frames",

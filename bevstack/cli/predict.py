@@ -6,6 +6,7 @@ r"""Predict boxes, lights and signs in scenes of a data set, or in your own imag
   bevstack predict --weights W --rig rig.json --frames DIR --track --out results.json
   bevstack predict --weights W --images DIR --out elements.json
   bevstack predict --weights mask_rcnn.safetensors --images DIR --out objects.json
+  bevstack predict --weights upernet.safetensors --images DIR --out labels
 
 A weights file holds its configuration, so --weights needs no --config. --config without --weights
 predicts with random weights, as a test of the installation. KEY=VALUE changes a field of the
@@ -16,7 +17,8 @@ scenes.
 
 With weights that have the task "traffic", a second file beside the results holds traffic lights,
 signs and the advice that follows from them. Pictures without calibration (--images alone) give
-lights and signs only, or with weights of a 2D detector objects with masks, in COCO's format.
+lights and signs only; with weights of a 2D detector objects with masks, in COCO's format; with
+weights that label pixels a folder of label maps.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bevstack.cli.exported_options import add_model, check_model, open_model
+from bevstack.cli.label_data import add_ratios
+from bevstack.cli.label_tasks import predicts_labels, run_predict_labels
 from bevstack.cli.options import (
     add_allow_outside,
     add_config,
@@ -79,6 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="predict also the mirror image of each frame and average both; takes twice the time",
     )
+    add_ratios(model)
     add_track(model)
     add_strict_rig(parser)
     nuscenes = parser.add_argument_group("images of a data set in nuScenes' format")
@@ -96,7 +101,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_traffic(parser)
     add_allow_outside(parser)
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="results file to write (JSON)"
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="results file to write (JSON), or folder of label maps",
     )
 
 
@@ -112,6 +121,10 @@ def run(args: argparse.Namespace) -> int:
     from bevstack.training.progress_bar import make_console
 
     _check_input(args)
+    if is_pictures(args) and predicts_labels(args):
+        return run_predict_labels(args, make_console())
+    if args.ratios:
+        raise ValueError("--ratios must be given with weights that label pixels; got other ones")
     check_writable(args.out)
     if is_pictures(args):
         objects = predicts_objects(args)
@@ -146,7 +159,7 @@ def _check_input(args: argparse.Namespace) -> None:
         raise ValueError("--config, --weights or --model must be given; got none")
     check_traffic(args)
     if is_pictures(args):
-        if not predicts_objects(args):
+        if not predicts_objects(args) and not predicts_labels(args):
             check_pictures(args)
         return
     if (args.nuscenes is None) == (args.rig is None):

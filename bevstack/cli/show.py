@@ -3,12 +3,15 @@
   bevstack show --results results.json --nuscenes ROOT --version v1.0-mini --out pictures
   bevstack show --results boxes.json --rig rig.json --images DIR --out pictures
   bevstack show --results drive.json --rig rig.json --frames DIR --out pictures
+  bevstack show --results labels --images DIR --out pictures
+  bevstack show --results objects.json --images DIR --out pictures
   bevstack show --nuscenes ROOT --version v1.0-synth --out pictures
   bevstack show --nuscenes ROOT --version v1.0-synth --dense --out pictures
 
 True boxes, lights and signs are drawn too, if the data set has them; without --results, alone. If
-there is a file of cues beside the results, its lights, signs and advice are drawn. The command
-prints the path of each picture.
+there is a file of cues beside the results, its lights, signs and advice are drawn. Pictures without
+calibration (--images alone) get the labels of their pixels from a folder of label maps, or boxes
+and masks from a file in COCO's format. The command prints the path of each picture.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from bevstack.cli.options import (
     rename_options,
 )
 from bevstack.cli.own_images import add_own_images, check_own_images
+from bevstack.cli.show_pictures import draw_pictures
+from bevstack.cli.traffic_options import is_pictures
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--results",
         type=Path,
         metavar="FILE",
-        help="results file of `bevstack predict` (default with --nuscenes: draw the truth alone)",
+        help="results file of `bevstack predict`, or its folder of label maps (default with "
+        "--nuscenes: draw the truth alone)",
     )
     add_cues(parser)
     add_shown_manoeuvre(parser)
@@ -85,6 +91,9 @@ def run(args: argparse.Namespace) -> int:
     """
     from bevstack.runtime.pictures import draw_results, draw_rig_results
 
+    if is_pictures(args):
+        print("\n".join(map(str, draw_pictures(args))))
+        return 0
     _check_input(args)
     if args.dense:
         paths = _draw_dense(args)

@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bevstack.cli.label_data import add_label_data, label_data_option
+from bevstack.cli.label_tasks import make_label_task
 from bevstack.cli.options import (
     add_allow_outside,
     add_classes,
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 NAMES = {
     "headline": "mean AP",
     "mask_ap": "mask AP",
+    "mean_iou": "mean IoU",
     "nds": "NDS",
     "map": "mAP",
     "detection3d/nds": "NDS",
@@ -91,6 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         many=True,
     )
     add_coco(parser, purpose="train on")
+    add_label_data(parser, purpose="train on")
     add_no_verify(parser)
     add_strict_rig(parser)
     parser.add_argument(
@@ -122,13 +126,16 @@ def run(args: argparse.Namespace) -> int:
     from bevstack.training.processes import join_processes, leave_processes
     from bevstack.training.progress_bar import make_console, training_progress
 
-    if args.coco is None:
+    labels = label_data_option(args)
+    if args.coco is None and labels is None:
         check_pictures(args)
     processes = join_processes(choose_device(args.device))
     console = make_console()
     console.quiet = not processes.is_first
-    if args.coco is not None:
-        task: Task = make_task(args, console)
+    if labels is not None:
+        task: Task = make_label_task(args, console)
+    elif args.coco is not None:
+        task = make_task(args, console)
     elif args.pictures:
         task = make_picture_task(args, _config(args), console)
     else:

@@ -152,6 +152,7 @@ LIMITS: Mapping[str, Mapping[str, float]] = MappingProxyType(
             "window_px": 16_384,
             "window_step_px": 16_384,
         },
+        "label_augmentation": {"resize": 16, "crop_px": 16_384},
         "label_head": {"channels": 8_192, "pool_cells": 256, "auxiliary_channels": 8_192},
         "segmentation": {"num_outputs": 255},
         "loss": {},

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bevstack.config.internimage import detection_config
 from bevstack.config.segmentation import (
+    RELEASED_TRAINING,
     SEGFORMER,
+    LabelAugmentation,
     LabelHeadConfig,
     LabelledSizeConfig,
     SegmentationConfig,
 )
+from bevstack.config.training import TrainingConfig
 
 # ADE20K's 150 classes (scene parsing benchmark), in the order of its labels less one.
 ADE20K_CLASSES: tuple[str, ...] = tuple(
@@ -56,6 +61,13 @@ CITYSCAPES_CLASSES: tuple[str, ...] = (
 OUTPUTS = 150  # of every released model, those of Cityscapes included
 # Longest sides of test pictures of ADE20K by the shorter side.
 _LONG_SIDES = {512: 2048, 640: 2560, 896: 3584}
+# Ratio of the learning rates of neighbouring layers of the larger backbones
+_LAYER_DECAYS = {
+    "internimage_l": 0.94,
+    "internimage_xl": 0.94,
+    "internimage_h": 0.95,
+    "internimage_g": 0.95,
+}
 
 
 def upernet_ade20k(name: str, backbone: str, *, side: int) -> SegmentationConfig:
@@ -75,7 +87,9 @@ def upernet_ade20k(name: str, backbone: str, *, side: int) -> SegmentationConfig
         class_names=ADE20K_CLASSES,
         num_outputs=OUTPUTS,
         pictures=LabelledSizeConfig(long_side=_LONG_SIDES[side], short_side=side),
+        label_augmentation=LabelAugmentation(crop_px=(side, side)),
         backbone=detection_config(backbone),
+        training=_training(backbone),
     )
 
 
@@ -104,6 +118,16 @@ def _cityscapes(name: str, backbone: str, head: LabelHeadConfig) -> Segmentation
         class_names=CITYSCAPES_CLASSES,
         num_outputs=OUTPUTS,
         pictures=LabelledSizeConfig(long_side=2048, short_side=1024, multiple=1),
+        label_augmentation=LabelAugmentation(crop_px=(512, 1024)),
         backbone=detection_config(backbone),
         head=head,
+        training=_training(backbone),
     )
+
+
+def _training(backbone: str) -> TrainingConfig:
+    """Return the released recipe of a backbone."""
+    decay = _LAYER_DECAYS.get(backbone)
+    if decay is None:
+        return RELEASED_TRAINING
+    return replace(RELEASED_TRAINING, learning_rate=2e-5, layer_decay=decay, gradient_clip=0.1)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from bevstack.config.checks import check
 from bevstack.config.internimage import InternImageConfig, detection_config
 from bevstack.config.limits import check_section
+from bevstack.config.training import TrainingConfig
 from bevstack.vocabulary import IGNORED_LABEL
 
 SEGMENTATION = "segmentation"  # the task's name
@@ -43,6 +44,31 @@ class LabelledSizeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LabelAugmentation:
+    """Changes of pictures and their labels in training, in the order of the fields."""
+
+    # Range of the factor on the longest sides of ``pictures``, drawn uniformly
+    resize: tuple[float, float] = (0.5, 2.0)
+    # Height and width of the part that is cut out, pixels; a smaller picture is padded to it
+    crop_px: tuple[int, int] = (512, 512)
+    # Cut again, at most 10 times, while one class has this share of the labelled pixels or more; 1:
+    # never
+    max_share: float = 0.75
+    mirror: bool = True  # mirror left and right with probability 1/2
+    photometric: bool = True  # change brightness, contrast, saturation and hue
+
+    def __post_init__(self) -> None:
+        check_section("label_augmentation", self)
+        low, high = self.resize
+        requirement = "be (low, high) with 0 < low <= high"
+        check("label_augmentation.resize", 0 < low <= high, requirement, self.resize)
+        positive = min(self.crop_px) > 0
+        check("label_augmentation.crop_px", positive, "be positive", self.crop_px)
+        share = self.max_share
+        check("label_augmentation.max_share", 0 < share <= 1, "lie in (0, 1]", share)
+
+
+@dataclass(frozen=True, kw_only=True)
 class LabelHeadConfig:
     """Head that joins the backbone's four stages to logits at stride 4."""
 
@@ -66,6 +92,23 @@ class LabelHeadConfig:
             check(f"label_head.{name}", getattr(self, name) >= 0, "be >= 0", getattr(self, name))
 
 
+# Recipe of the released UperNet of InternImage-T, S and B
+RELEASED_TRAINING = TrainingConfig(
+    num_steps=160_000,
+    batch_size=16,
+    learning_rate=6e-5,
+    backbone_multiplier=1.0,
+    weight_decay=0.05,
+    decay_norms_and_biases=False,
+    gradient_clip=1e9,  # the released training of these does not clip gradients
+    warmup_steps=1_500,
+    warmup_start=1e-6,
+    schedule="linear",
+    checkpoint_every=16_000,
+    evaluate_every=16_000,
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SegmentationConfig:
     """A model that labels each pixel of a picture."""
@@ -75,8 +118,10 @@ class SegmentationConfig:
     # Channels of the logits; the released models of Cityscapes have 150 for its 19 classes
     num_outputs: int
     pictures: LabelledSizeConfig = field(default_factory=LabelledSizeConfig)
+    label_augmentation: LabelAugmentation = field(default_factory=LabelAugmentation)
     backbone: InternImageConfig = field(default_factory=lambda: detection_config("internimage_t"))
     head: LabelHeadConfig = field(default_factory=LabelHeadConfig)
+    training: TrainingConfig = field(default_factory=lambda: RELEASED_TRAINING)
 
     def __post_init__(self) -> None:
         check_section(SEGMENTATION, self)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from bevstack.config.checks import check
 from bevstack.config.limits import check_section
 
-SCHEDULES = ("step", "cosine")
+SCHEDULES = ("step", "cosine", "linear")
 PRECISIONS = ("float32", "bfloat16")
 ENGINES = ("ddp", "fsdp")
 SAMPLINGS = ("shuffle", "class_balanced")
@@ -127,7 +127,9 @@ class TrainingConfig:
     ema_decay: float = 0.0
     warmup_steps: int = 2_000  # steps of linear warm-up at the start of each stage
     warmup_start: float = 1 / 3  # factor on the learning rate at the start of the warm-up
-    schedule: str = "step"  # "step": times decay_factor at each of decay_at; "cosine": down to 0
+    # "step": times decay_factor at each of decay_at; "cosine": down to 0 in half a wave; "linear":
+    # down to 0 in a line from the first step, which the warm-up multiplies
+    schedule: str = "step"
     decay_at: tuple[float, ...] = (20 / 24,)  # fractions of the steps of the last stage
     decay_factor: float = 0.1  # factor on the learning rate at each of decay_at
     checkpoint_every: int = 1_000  # steps between checkpoints

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from bevstack.config.segmentation import SEGMENTATION, SegmentationConfig
-from bevstack.config.serialization import config_to_json
+from bevstack.config.serialization import config_to_json, union_from_json
+from bevstack.models.build import list_tasks, read_task_config
 from bevstack.models.segmentation.model import Segmenter
 from bevstack.models.task_files import task_model_with, write_task_file
+from bevstack.models.weights import read_weights_file, task_weights
 
 
 def save_segmenter(
@@ -27,6 +29,27 @@ def save_segmenter(
     """
     text = config_to_json(config)
     write_task_file(path, SEGMENTATION, weights, config_json=text, metadata=metadata)
+
+
+def read_segmenter(
+    path: str | Path, *, verify: bool = True
+) -> tuple[dict[str, Tensor], SegmentationConfig]:
+    """Return the weights and the configuration of a file that ``save_segmenter`` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or holds no such model.
+    """
+    file = read_weights_file(path, verify=verify)
+    tasks = list_tasks(path, file.metadata)
+    if SEGMENTATION not in tasks:
+        raise ValueError(
+            f"weights must be of the task {SEGMENTATION!r}; got {path} of {', '.join(tasks)}"
+        )
+    config = union_from_json(
+        SegmentationConfig, read_task_config(path, file.metadata, SEGMENTATION)
+    )
+    return task_weights(file.tensors, SEGMENTATION), config
 
 
 def segmenter_with(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import colorsys
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from bevstack.config.published_segmentation import CITYSCAPES_CLASSES
 from bevstack.render.canvas import Canvas, Image, Rect, fit_text
 from bevstack.render.colors import BACKGROUND, RGB, WHITE
-from bevstack.vocabulary import IGNORED_LABEL
+from bevstack.vocabulary import IGNORED_LABEL, SEMANTIC_CLASSES
 
 # Of `vocabulary.SEMANTIC_CLASSES`, in their order.
 SEMANTIC_COLORS: tuple[RGB, ...] = (
@@ -28,8 +30,46 @@ SEMANTIC_COLORS: tuple[RGB, ...] = (
     (255, 220, 0),  # traffic_light
     (160, 60, 255),  # traffic_sign
 )
+# Of Cityscapes' 19 scored classes in the order of their train ids: the data set's own colours.
+CITYSCAPES_COLORS: tuple[RGB, ...] = (
+    (128, 64, 128),
+    (244, 35, 232),
+    (70, 70, 70),
+    (102, 102, 156),
+    (190, 153, 153),
+    (153, 153, 153),
+    (250, 170, 30),
+    (220, 220, 0),
+    (107, 142, 35),
+    (152, 251, 152),
+    (70, 130, 180),
+    (220, 20, 60),
+    (255, 0, 0),
+    (0, 0, 142),
+    (0, 0, 70),
+    (0, 60, 100),
+    (0, 80, 100),
+    (0, 0, 230),
+    (119, 11, 32),
+)
+_GOLDEN = 0.61803398875  # turns from the hue of a generated colour to the next
 _CAP_PX = 8.0  # height of capitals in a legend
 _ROW_PX, _SWATCH_PX = 18, 12
+
+
+def label_colors(class_names: Sequence[str]) -> tuple[RGB, ...]:
+    """Return a colour for each class: the worlds' or Cityscapes' own, or spread over the hues."""
+    names = tuple(class_names)
+    if names == SEMANTIC_CLASSES:
+        return SEMANTIC_COLORS
+    if names == CITYSCAPES_CLASSES:
+        return CITYSCAPES_COLORS
+    colors = []
+    for row in range(len(names)):
+        saturation, value = 0.55 + 0.15 * (row % 4), 1.0 - 0.18 * (row // 4 % 4)
+        red, green, blue = colorsys.hsv_to_rgb(row * _GOLDEN % 1, saturation, value)
+        colors.append((round(255 * red), round(255 * green), round(255 * blue)))
+    return tuple(colors)
 
 
 def draw_labels(

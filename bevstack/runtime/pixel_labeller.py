@@ -11,10 +11,9 @@ from torch import Tensor
 
 from bevstack.config.segmentation import SegmentationConfig
 from bevstack.config.serialization import union_from_json
-from bevstack.datasets.segmentation.prepare import prepare_labelled
 from bevstack.models.build_segmentation import segmenter_with
-from bevstack.models.segmentation.inference import View, label_probabilities
 from bevstack.models.segmentation.model import Segmenter
+from bevstack.tasks.segmentation_held_out import label_pixels
 
 Picture = NDArray[np.uint8]  # (H, W, 3) RGB
 # Factors of the size of pictures that the authors publish for the mean over several scales.
@@ -77,22 +76,6 @@ class PixelLabeller:
         Raises:
             ValueError: an array is no RGB picture of uint8, or a ratio is not positive.
         """
-        return [self._segment(picture, ratios, mirror) for picture in pictures]
-
-    def _segment(
-        self, picture: Picture, ratios: Sequence[float], mirror: bool
-    ) -> NDArray[np.uint8]:
-        sizes = self.config.pictures
-        views = []
-        for ratio in ratios:
-            image = prepare_labelled(picture, sizes, ratio=ratio)[None].to(self.device)
-            views += [View(image, mirrored) for mirrored in ((False, True) if mirror else (False,))]
-        probabilities = label_probabilities(
-            self.model.pixel_logits,
-            views,
-            (int(picture.shape[0]), int(picture.shape[1])),
-            window_px=sizes.window_px,
-            step_px=sizes.window_step_px,
-        )
-        labels: NDArray[np.uint8] = probabilities[0].argmax(0).to(torch.uint8).cpu().numpy()
-        return labels
+        return [
+            label_pixels(self.model, picture, ratios=ratios, mirror=mirror) for picture in pictures
+        ]

@@ -95,6 +95,17 @@ def list_pictures(folder: Path) -> list[Path]:
     return paths
 
 
+def named_pictures(images: Path) -> dict[str, Path]:
+    """Return the pictures of a folder, sub-folders included, or one picture, by their names.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder, or the folder holds no picture.
+    """
+    if images.is_file():
+        return {images.name: images}
+    return {path.relative_to(images).as_posix(): path for path in list_pictures(images)}
+
+
 def picture_frame(
     picture: NDArray[np.uint8],  # (H, W, 3)
 ) -> Frame:

@@ -11,7 +11,7 @@ from bevstack.datasets.images import read_image
 from bevstack.evaluation.detection2d.coco_results import result_entries
 from bevstack.files import write_text_atomically
 from bevstack.runtime.picture_detector import Picture, PictureDetector
-from bevstack.runtime.predict_pictures import list_pictures
+from bevstack.runtime.predict_pictures import named_pictures
 from bevstack.vocabulary import COCO_CLASSES
 
 COCO_NUMBERS = {name: number for number, name in COCO_CLASSES}
@@ -46,7 +46,7 @@ def predict_folder(
 
     Args:
         detector: the detector.
-        folder: folder of pictures.
+        folder: folder of pictures, or one picture.
         out: file of results in COCO's format. Beside it, OUT.images.json lists the pictures with
             their numbers, in the form of COCO's annotations.
         image_ids: numbers of pictures by their path within the folder; None: a name that is a
@@ -54,12 +54,12 @@ def predict_folder(
         progress: called with the number of finished pictures and of all.
 
     Raises:
-        FileNotFoundError: there is no such folder, or it holds no picture.
+        FileNotFoundError: there is no such file or folder, or it holds no picture.
         ValueError: a picture is damaged; names it.
         OSError: the file cannot be written.
     """
-    paths = list_pictures(folder)
-    names = [path.relative_to(folder).as_posix() for path in paths]
+    named = named_pictures(folder)
+    paths, names = list(named.values()), list(named)
     known = dict(image_ids) if image_ids is not None else _numbers(names)
     numbers = category_numbers(detector.class_names)
     results: list[dict[str, Any]] = []

@@ -107,9 +107,11 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
 
     The rate warms up linearly from ``warmup_start`` of its value over ``warmup_steps``. Then "step"
     multiplies it by ``decay_factor`` at each fraction ``decay_at`` of the run; "cosine" lowers it
-    to 0 at the end of the run. The first ``perspective_steps`` have a warm-up and then a constant
-    rate. Warm-up and schedule start again after them, as parts of the model first train there. If
-    all steps are perspective steps, they follow the schedule themselves.
+    to 0 at the end of the run, from the end of the warm-up; "linear" does so along a line from the
+    first step, times the warm-up, as in the released training of segmentation ("poly" of power 1).
+    The first ``perspective_steps`` have a warm-up and then a constant rate. Warm-up and schedule
+    start again after them, as parts of the model first train there. If all steps are perspective
+    steps, they follow the schedule themselves.
     """
     first = config.perspective_steps if config.perspective_steps < config.num_steps else 0
     trains_all = step >= first
@@ -119,6 +121,8 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
     if trains_all and config.schedule == "step":
         num_decays = sum(step >= fraction * num_steps for fraction in config.decay_at)
         factor = config.decay_factor**num_decays
+    elif trains_all and config.schedule == "linear":
+        factor = 1 - step / num_steps
     elif trains_all and step >= config.warmup_steps:
         remaining = max(num_steps - config.warmup_steps, 1)
         factor = 0.5 * (1 + math.cos(math.pi * (step - config.warmup_steps) / remaining))

@@ -1,11 +1,13 @@
-"""A picture with a label at each pixel."""
+"""Pictures with a label at each pixel, alone and in batches. Letters: B batch, H W pixels."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,3 +35,26 @@ class LabelledPicture:
             )
         if self.depth_m is not None and self.depth_m.shape != size:
             raise ValueError(f"depth_m must be {size}; got {self.depth_m.shape}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelBatch:
+    """Pictures of one pass with the labels of their pixels."""
+
+    images: Tensor  # (B, 3, H, W) normalised, zero in the padding
+    labels: Tensor  # (B, H, W) int64; 255: none, as in the padding
+    names: tuple[str, ...]  # B, for messages
+
+    @property
+    def sample_tokens(self) -> tuple[str, ...]:
+        """Return the names of the pictures."""
+        return self.names
+
+    @property
+    def num_images(self) -> int:
+        """Return the number of pictures."""
+        return len(self.names)
+
+    def to(self, device: torch.device | str) -> LabelBatch:
+        """Return the batch on a device."""
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))

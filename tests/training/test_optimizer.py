@@ -40,6 +40,17 @@ def test_warm_up_and_cosine(step, want):
     assert learning_rate(step, COSINE) == pytest.approx(want)
 
 
+def test_linear_equals_the_released_poly_schedule_of_power_one():
+    config = TrainingConfig(
+        num_steps=40, learning_rate=0.4, warmup_steps=8, warmup_start=1e-6, schedule="linear"
+    )
+    for step in range(40):
+        rate = 0.4 * (1 - step / 40) ** 1.0
+        if step < 8:  # the released warm-up lowers the rate of the schedule
+            rate *= 1 - (1 - step / 8) * (1 - 1e-6)
+        assert learning_rate(step, config) == pytest.approx(rate, rel=1e-12)
+
+
 @pytest.mark.parametrize(
     ("step", "want"),
     [

@@ -39,7 +39,10 @@ def rows(config: SegmentationConfig):
     return SEGFORMER_ROWS if config.head.kind == SEGFORMER else UPERNET_ROWS
 
 
-@pytest.mark.parametrize("name", packaged_configs(SEGMENTATION))
+RELEASED = [name for name in packaged_configs(SEGMENTATION) if "nano" not in name]
+
+
+@pytest.mark.parametrize("name", RELEASED)
 def test_packaged_configuration_has_its_name_and_size_and_survives_json(name: str) -> None:
     config = load(name)
     assert config.name == name
@@ -50,6 +53,27 @@ def test_packaged_configuration_has_its_name_and_size_and_survives_json(name: st
         parameters = count_parameters(Segmenter(config))
     if name.startswith("upernet"):
         assert round(parameters / 1e6) == MILLIONS[name.split("_")[2]]
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "decay", "clip", "crop"),
+    [
+        ("upernet_internimage_b_512_ade20k", 6e-5, 1.0, 1e9, (512, 512)),
+        ("upernet_internimage_xl_640_ade20k", 2e-5, 0.94, 0.1, (640, 640)),
+        ("upernet_internimage_h_896_ade20k", 2e-5, 0.95, 0.1, (896, 896)),
+        ("segformer_internimage_l_512x1024_cityscapes", 2e-5, 0.94, 0.1, (512, 1024)),
+    ],
+)
+def test_recipes_are_the_released_ones(
+    name: str, rate: float, decay: float, clip: float, crop: tuple[int, int]
+) -> None:
+    config = load(name)
+    recipe, changes = config.training, config.label_augmentation
+    assert (recipe.learning_rate, recipe.layer_decay, recipe.gradient_clip) == (rate, decay, clip)
+    assert (recipe.num_steps, recipe.batch_size, recipe.schedule) == (160_000, 16, "linear")
+    assert (recipe.warmup_steps, recipe.warmup_start, recipe.weight_decay) == (1500, 1e-6, 0.05)
+    assert not recipe.decay_norms_and_biases and recipe.backbone_multiplier == 1.0
+    assert changes.crop_px == crop and changes.resize == (0.5, 2.0)
 
 
 def test_classes_are_as_many_as_the_data_sets_have():
