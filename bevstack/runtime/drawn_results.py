@@ -144,9 +144,13 @@ def _object(
     x, y, width, height = expect_numbers(where, expect_field(where, entry, "bbox"), (4,)).tolist()
     size = (int(image.shape[0]), int(image.shape[1]))
     stored = entry.get("segmentation")
+    try:
+        mask = None if stored is None else decode_mask(stored, size)
+    except ValueError as error:
+        raise ValueError(f"{error} ({where})") from None
     return DrawnObject(
         box=(x, y, x + width, y + height),
         text=f"{classes[number]} {expect_number(where, entry['score']):.2f}",
         color=colors[number],
-        mask=None if stored is None else decode_mask(stored, size),
+        mask=mask,
     )
