@@ -14,6 +14,7 @@ from bevstack.config.segmentation import (
     SegmentationConfig,
 )
 from bevstack.config.training import TrainingConfig
+from bevstack.vocabulary import SEMANTIC_CLASSES
 
 # ADE20K's 150 classes (scene parsing benchmark), in the order of its labels less one.
 ADE20K_CLASSES: tuple[str, ...] = tuple(
@@ -58,6 +59,7 @@ CITYSCAPES_CLASSES: tuple[str, ...] = (
     "motorcycle",
     "bicycle",
 )
+WORLD_CLASSES = SEMANTIC_CLASSES  # of synthetic worlds
 OUTPUTS = 150  # of every released model, those of Cityscapes included
 # Longest sides of test pictures of ADE20K by the shorter side.
 _LONG_SIDES = {512: 2048, 640: 2560, 896: 3584}

@@ -1,18 +1,18 @@
 """UperNet that is small enough to train on one CPU core in minutes, for synthetic worlds."""
 
 from bevstack.config import InternImageConfig, TrainingConfig
+from bevstack.config.published_segmentation import WORLD_CLASSES
 from bevstack.config.segmentation import (
     LabelAugmentation,
     LabelHeadConfig,
     LabelledSizeConfig,
     SegmentationConfig,
 )
-from bevstack.vocabulary import SEMANTIC_CLASSES
 
 CONFIG = SegmentationConfig(
     name="upernet_nano_dense",
-    class_names=SEMANTIC_CLASSES,
-    num_outputs=len(SEMANTIC_CLASSES),
+    class_names=WORLD_CLASSES,
+    num_outputs=len(WORLD_CLASSES),
     pictures=LabelledSizeConfig(long_side=400, short_side=225),
     label_augmentation=LabelAugmentation(resize=(0.75, 1.5), crop_px=(160, 256), max_share=0.9),
     backbone=InternImageConfig(

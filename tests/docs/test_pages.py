@@ -32,6 +32,7 @@ from bevstack.runtime.rig import read_rig
 from bevstack.synthetic import WorldSpec, make_world
 from tests.conftest import shared_dir
 from tests.docs.health_lines import HEALTH_LINES
+from tests.docs.label_lines import LABEL_LINES
 from tests.docs.lights_lines import LIGHTS_LINES
 from tests.docs.pages import HISTORY, PAGES, Block, blocks_of
 from tests.docs.picture_files import write_detector
@@ -66,6 +67,7 @@ CPP_LINES = (
 OBJECTS = "tests/cli/test_picture_tasks.py"
 RCLPY = "tests/cli/test_node_rclpy.py"
 ELSEWHERE = {
+    **LABEL_LINES,
     (
         "bevstack convert-weights upernet_internimage_t_512_160k_ade20k.pth "
         "--config upernet_internimage_t_512_ade20k --out labeller.safetensors"

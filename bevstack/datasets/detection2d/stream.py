@@ -63,7 +63,7 @@ class PictureStream(EndlessPictures[PreparedPicture, PictureBatch]):
         super().__init__(
             ObjectPictures(dataset, config),
             indices,
-            _stack,
+            stack=_stack,
             recipe=recipe,
             start=start,
             rank=rank,

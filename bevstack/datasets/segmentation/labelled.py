@@ -85,6 +85,29 @@ class LabelledPictures:
             self.source, class_names=names, files=self.files, label_by_value=table
         )
 
+    def with_shuffled_labels(self, seed: int) -> LabelledPictures:
+        """Return the pictures with the label map of another one each, for a negative control.
+
+        Raises:
+            ValueError: there is a single picture.
+        """
+        count = len(self.files)
+        if count < 2:
+            raise ValueError(f"pictures must be at least 2 to exchange labels; got {count}")
+        order = np.random.default_rng(seed).permutation(count)
+        source = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
+        files = [
+            own._replace(labels=self.files[source[row]].labels)
+            for row, own in enumerate(self.files)
+        ]
+        table = {v: int(self._table[v]) for v in range(256) if self._table[v] != _UNKNOWN}
+        return LabelledPictures(
+            f"{self.source}, labels shuffled",
+            class_names=self.class_names,
+            files=files,
+            label_by_value=table,
+        )
+
     def picture(self, index: int) -> NDArray[np.uint8]:  # (H, W, 3) RGB
         """Read a picture.
 

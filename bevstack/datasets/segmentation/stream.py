@@ -88,7 +88,7 @@ class LabelStream(EndlessPictures[PreparedLabels, LabelBatch]):
         super().__init__(
             AugmentedLabels(pictures, config),
             range(len(pictures)),
-            _stack,
+            stack=_stack,
             recipe=recipe,
             start=start,
             rank=rank,

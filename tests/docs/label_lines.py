@@ -1,0 +1,15 @@
+"""Lines of the page on labels of pixels that the docs' test does not run, and who runs the same."""
+
+from __future__ import annotations
+
+_TEST = "tests/cli/test_label_tasks.py"
+_LINES = (
+    "bevstack train --config upernet_internimage_t_512_ade20k --ade20k ADEChallengeData2016 "
+    "--split training --held-out validation --out runs/ade",
+    "bevstack evaluate --weights labeller.safetensors --ade20k ADEChallengeData2016 "
+    "--split validation --per-class --out scores",
+    "bevstack predict --weights labeller.safetensors --images pictures "
+    "--ratios 0.5 0.75 1 1.25 1.5 1.75 --mirror --out labels",
+    "bevstack evaluate --results labels --cityscapes cityscapes --split val",
+)
+LABEL_LINES = dict.fromkeys(_LINES, _TEST)
