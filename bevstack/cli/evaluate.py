@@ -7,6 +7,7 @@ With --corruptions it predicts with the given weights, under corrupted images, a
 With --coco it scores boxes and masks of objects in pictures by COCO's average precision.
 With --ade20k, --cityscapes or --dense it scores labels of pixels by mean IoU: a folder of label
 maps, or what --weights predict.
+With --imagenet it scores the classes that --classifier predicts, by top-1 and top-5.
 With --openlane it scores lanes, lights, signs and their topology as OpenLane-V2 does.
 """
 
@@ -16,6 +17,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bevstack.cli.classify_tasks import add_classifier, add_imagenet, run_imagenet
 from bevstack.cli.evaluate_corruptions import add_corruptions, run_corruptions
 from bevstack.cli.evaluate_labels import add_label_scores, run_labels, scores_labels
 from bevstack.cli.evaluate_pictures import add_picture_scores, run_pictures
@@ -67,6 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_corruptions(parser)
     add_coco(parser, purpose="score on")
     add_label_scores(parser)
+    add_classifier(parser)
+    add_imagenet(parser)
     parser.add_argument(
         "--out",
         type=Path,
@@ -123,6 +127,10 @@ def run(args: argparse.Namespace) -> int:
         ValueError: results that are not of the format or lack samples, or no such split or scene.
         OSError: the metrics cannot be written.
     """
+    if args.imagenet is not None:
+        return run_imagenet(args)
+    if args.classifier is not None:
+        raise ValueError("--imagenet ROOT must be given with --classifier; got none")
     if scores_labels(args):
         return run_labels(args)
     if args.coco is not None:

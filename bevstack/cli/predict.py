@@ -7,6 +7,7 @@ r"""Predict boxes, lights and signs in scenes of a data set, or in your own imag
   bevstack predict --weights W --images DIR --out elements.json
   bevstack predict --weights mask_rcnn.safetensors --images DIR --out objects.json
   bevstack predict --weights upernet.safetensors --images DIR --out labels
+  bevstack predict --classifier internimage_t --weights FILE.pth --images DIR --out classes.json
 
 A weights file holds its configuration, so --weights needs no --config. --config without --weights
 predicts with random weights, as a test of the installation. KEY=VALUE changes a field of the
@@ -18,7 +19,7 @@ scenes.
 With weights that have the task "traffic", a second file beside the results holds traffic lights,
 signs and the advice that follows from them. Pictures without calibration (--images alone) give
 lights and signs only; with weights of a 2D detector objects with masks, in COCO's format; with
-weights that label pixels a folder of label maps.
+weights that label pixels a folder of label maps; with --classifier the five most probable classes.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bevstack.cli.classify_tasks import add_classifier, run_classify
 from bevstack.cli.exported_options import add_model, check_model, open_model
 from bevstack.cli.label_data import add_ratios
 from bevstack.cli.label_tasks import predicts_labels, run_predict_labels
@@ -84,6 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="predict also the mirror image of each frame and average both; takes twice the time",
     )
     add_ratios(model)
+    add_classifier(parser)
     add_track(model)
     add_strict_rig(parser)
     nuscenes = parser.add_argument_group("images of a data set in nuScenes' format")
@@ -120,6 +123,10 @@ def run(args: argparse.Namespace) -> int:
     from bevstack.runtime.predict import check_writable
     from bevstack.training.progress_bar import make_console
 
+    if args.classifier is not None:
+        return run_classify(args, make_console())
+    if args.class_map is not None:
+        raise ValueError("--classifier must be given with --class-map; got none")
     _check_input(args)
     if is_pictures(args) and predicts_labels(args):
         return run_predict_labels(args, make_console())

@@ -1,0 +1,1 @@
+"""Pictures with one class each, and their preparation."""

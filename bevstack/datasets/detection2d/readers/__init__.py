@@ -1,0 +1,1 @@
+"""Readers of published data sets of objects in pictures, besides those in COCO's format."""
