@@ -38,7 +38,9 @@ class PictureClassifier:
     def __post_init__(self) -> None:
         known = self.model.head.fc.out_features
         if any(not 0 <= output < known for output in self.outputs):
-            raise ValueError(f"outputs must be below the {known} of the model; got others")
+            raise ValueError(
+                f"outputs must be below the {known} of the model; got {self.outputs[:5]}"
+            )
 
     @property
     def num_classes(self) -> int:

@@ -12,4 +12,13 @@ _LINES = (
     "--ratios 0.5 0.75 1 1.25 1.5 1.75 --mirror --out labels",
     "bevstack evaluate --results labels --cityscapes cityscapes --split val",
 )
-LABEL_LINES = dict.fromkeys(_LINES, _TEST)
+_CLASS_LINES = (
+    "bevstack predict --classifier internimage_t --weights internimage_t_1k_224.pth "
+    "--images pictures --out classes.json",
+    "bevstack evaluate --classifier internimage_t --weights internimage_t_1k_224.pth "
+    "--imagenet imagenet --split val --out scores",
+)
+LABEL_LINES = {
+    **dict.fromkeys(_LINES, _TEST),
+    **dict.fromkeys(_CLASS_LINES, "tests/cli/test_classify_tasks.py"),
+}

@@ -137,7 +137,9 @@ def read_places(pictures: Path, classes: Path, folder: Path) -> ClassifiedPictur
     """
     titles, numbers = _read_list(classes)
     if sorted(numbers) != list(range(len(numbers))):
-        raise ValueError(f"{classes.name} must number its classes from 0 without gaps; got others")
+        raise ValueError(
+            f"{classes.name} must number its classes from 0 without gaps; got another number"
+        )
     ordered = tuple(title for _, title in sorted(zip(numbers, titles, strict=True)))
     names, labels = _read_list(pictures)
     return _checked(pictures.name, folder, ordered, [name.lstrip("/") for name in names], labels)
