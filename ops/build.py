@@ -91,9 +91,14 @@ class Record:
 
 
 def native_sources(pattern: str) -> list[str]:
-    """Return the sources below this folder but those for OpenVINO, in the same order everywhere."""
+    """Return the sources below this folder but those for other runtimes, in a fixed order."""
     found = (path.relative_to(SOURCES).as_posix() for path in SOURCES.rglob(pattern))
-    return sorted(source for source in found if not source.startswith("openvino/"))
+    return sorted(
+        source
+        for source in found
+        if not source.startswith(("openvino/", "tensorrt/"))
+        and not source.endswith("_tensorrt.cpp")
+    )
 
 
 def operators() -> list[str]:

@@ -46,7 +46,8 @@ def ms_deform_attn(
         sampling_locations: Sampling location of each point.
         attention_weights: Weight of each sample, usually normalised over levels and points.
         value_index: Image of each packed row: row m samples ``value[value_index[m]]``. An index
-            outside 0..B-1 raises on the CPU and stops the program on a GPU.
+            outside 0..B-1 raises on the CPU. On a GPU its row is NaN, and the next call on that GPU
+            raises; with CUDA_LAUNCH_BLOCKING=1, the call itself.
 
     Returns:
         (B, Q, H * D), or (M, H * D) with ``value_index``; of the type of ``value``.
@@ -183,8 +184,8 @@ class _Rows:
 def _check_range(value_index: Tensor, batch: int) -> None:
     inside = ((value_index >= 0) & (value_index < batch)).all()
     message = f"value_index must lie in 0..{batch - 1}, the images of value"
-    if value_index.device.type != "cpu":
-        torch._assert_async(inside, message)  # no synchronisation
+    if value_index.is_cuda and torch.cuda.is_current_stream_capturing():
+        torch._assert_async(inside, message)  # a graph cannot be read while it is recorded
     elif not inside:
         raise ValueError(f"{message}; got {value_index.min()}..{value_index.max()}")
 

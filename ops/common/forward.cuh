@@ -78,7 +78,14 @@ BEVSTACK_DEVICE inline void forward_items(Warp warp, const Call<Points, V>& call
   BEVSTACK_NO_UNROLL
   for (int block = 0; block < depth; block += lanes * N) {  // once in a kernel specialised for D
     Each<Warp, Numbers<T, N>> sum;
-    warp.each_alone([&](int lane) { sum[lane] = {}; });
+    warp.each_alone([&](int lane) {
+      sum[lane] = {};
+      if constexpr (Points::kIndexed) {  // an item without an image is NaN
+        if (memory.item[lane / lanes].base >= 0) return;
+        BEVSTACK_UNROLL
+        for (int i = 0; i < N; ++i) sum[lane].of[i] = T(NAN);
+      }
+    });
     BEVSTACK_NO_UNROLL
     for (int begin = 0; begin < call.points; begin += kChunk) {
       const int count = chunk_size(call, begin, kChunk);

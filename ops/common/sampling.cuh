@@ -71,7 +71,7 @@ struct alignas(16) Four {
 template <typename T>
 struct ItemMemory {
   int64_t group;  // row * G + g; -1: no item
-  int64_t base;   // index of its first channel in the first pixel of its image
+  int64_t base;   // index of its first channel in the first pixel of its image; -1: no such image
   T origin_x, origin_y;
   T most, inverse_sum;  // of the softmax: largest logit, 1 / sum of exponentials
   T mean;               // backward: sum of factor times its gradient, for the softmax
@@ -89,12 +89,15 @@ BEVSTACK_DEVICE inline void describe(Warp warp, const C& call, const Tile& tile,
     const Item at = item_of(tile, first + lane);
     const int64_t row = (tile.image * call.plan.height + at.y) * call.plan.width + at.x;
     const int64_t image = call.of.image(tile.image, row);
-    if (!call.of.known(image)) warp.stop();
     item.group = row * call.plan.groups + at.group;
     item.base = image * call.image_size + int64_t(at.group) * depth;
     item.origin_x = call.of.origin_x(at.x);
     item.origin_y = call.of.origin_y(at.y);
     item.mean = T(0);
+    if (call.of.known(image)) return;
+    call.of.report(image);
+    item.base = -1;
+    item.origin_x = item.origin_y = T(NAN);  // no point is valid, so nothing is read or added
   });
 }
 

@@ -40,9 +40,6 @@ struct DeviceWarp {
   __device__ void exchange(Each<T>& number, int step) const {
     number.own = __shfl_xor_sync(~0u, number.own, step);
   }
-
-  // Ends the program, for an error of the caller that only the GPU can detect.
-  __device__ static void stop() { __trap(); }
 };
 
 #else
@@ -74,7 +71,6 @@ struct HostWarp {
       number[lane | step] = swapped;
     }
   }
-  static void stop() { __builtin_trap(); }
 };
 
 #endif

@@ -41,7 +41,9 @@ struct Dcnv3Points {
     return points;
   }
 
+  static constexpr bool kIndexed = false;  // the caller gives no image indices
   BEVSTACK_DEVICE bool known(int64_t) const { return true; }
+  BEVSTACK_DEVICE void report(int64_t) const {}
   BEVSTACK_DEVICE int64_t image(int64_t of_tile, int64_t) const { return of_tile; }
   BEVSTACK_DEVICE T origin_x(int64_t x) const { return T(x * stride_x + start_x); }
   BEVSTACK_DEVICE T origin_y(int64_t y) const { return T(y * stride_y + start_y); }

@@ -6,6 +6,7 @@
 #include <torch/library.h>
 
 #include "common/cuda.h"
+#include "ms_deform_attn/bad_index.h"
 #include "ms_deform_attn/ms_deform_attn_checks.h"
 
 namespace bevstack {
@@ -32,7 +33,8 @@ MsDeformAttnLevels make_levels(const MsDeformAttnSizes& sizes, at::IntArrayRef s
   return levels;
 }
 
-// Checks all tensors. Keeps value_index alive, which the kernels read by pointer.
+// Checks all tensors, and raises if an earlier call on this GPU found a bad index. Keeps value_index
+// alive, which the kernels read by pointer.
 struct Arguments {
   at::Tensor index;
   MsDeformAttnLevels levels;
@@ -45,6 +47,14 @@ struct Arguments {
     index = value_index->contiguous();
     // Not null even without rows: the kernels distinguish the two forms of a call by this pointer.
     levels.value_index = index.const_data_ptr<int64_t>();
+    levels.bad_index = cuda::bad_index_memory(value.device().index());
+    raise_if_bad();
+  }
+
+  // Never waits for the GPU: after a launch, this finds the index of an earlier one, or with
+  // CUDA_LAUNCH_BLOCKING=1 that of this launch.
+  void raise_if_bad() const {
+    if (levels.bad_index != nullptr) cuda::raise_bad_index(levels.bad_index);
   }
 };
 
@@ -57,10 +67,13 @@ at::Tensor ms_deform_attn(const at::Tensor& value, const at::Tensor& sampling_lo
                             spatial_shapes);
   cuda::Prepared prepared(value, sampling_locations, attention_weights,
                           arguments.levels.channels, false);
-  return prepared.forward(output_shape(value, attention_weights), value.scalar_type(),
-                          [&](const Tensors& tensors, const Queue& queue) {
-                            launch_ms_deform_attn(arguments.levels, tensors, queue);
-                          });
+  at::Tensor output =
+      prepared.forward(output_shape(value, attention_weights), value.scalar_type(),
+                       [&](const Tensors& tensors, const Queue& queue) {
+                         launch_ms_deform_attn(arguments.levels, tensors, queue);
+                       });
+  arguments.raise_if_bad();
+  return output;
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> ms_deform_attn_backward(
@@ -74,7 +87,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> ms_deform_attn_backward(
   check_tensor("grad_output", grad_output, value, output_shape(value, attention_weights));
   cuda::Prepared prepared(value, sampling_locations, attention_weights, levels.channels,
                           cuda::deterministic());
-  return prepared.backward(
+  auto gradients = prepared.backward(
       grad_output,
       {value.scalar_type(), sampling_locations.scalar_type(), attention_weights.scalar_type()},
       [&](const Tensors& tensors, const Queue& queue) {
@@ -86,6 +99,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> ms_deform_attn_backward(
       [&](const Tensors& tensors, const FixedPoint& fixed, const Queue& queue) {
         launch_ms_deform_attn_deterministic(levels, tensors, fixed, queue);
       });
+  arguments.raise_if_bad();
+  return gradients;
 }
 
 }  // namespace

@@ -3,6 +3,8 @@
 
 #include <stdint.h>
 
+#include "dcnv3/dcnv3.h"  // BEVSTACK_HOST_DEVICE
+
 namespace bevstack {
 
 constexpr int kMostLevels = 32;  // passed by value with the launch
@@ -17,6 +19,13 @@ struct MsDeformAttnLevels {
   int width[kMostLevels];
   int first[kMostLevels];      // index of the level's first pixel
   int64_t pixels;              // of all levels
+  int64_t* bad_index;          // receives an encoded index that no image has; null: not reported
 };
+
+// An index outside 0..B-1 in one number that is not 0, which means that there was none.
+BEVSTACK_HOST_DEVICE inline int64_t encode_bad_index(int64_t index) {
+  return index < 0 || index == INT64_MAX ? index : index + 1;
+}
+inline int64_t decode_bad_index(int64_t code) { return code > 0 ? code - 1 : code; }
 
 }  // namespace bevstack

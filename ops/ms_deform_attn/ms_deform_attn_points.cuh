@@ -10,6 +10,7 @@ namespace gpu {
 template <typename T>
 struct MsDeformAttnPoints {
   static constexpr int kChunk = 8;  // points processed together
+  static constexpr bool kIndexed = true;  // the caller may give image indices
 
   MsDeformAttnLevels levels;
   float inverse_points;
@@ -20,6 +21,11 @@ struct MsDeformAttnPoints {
 
   BEVSTACK_DEVICE bool known(int64_t image) const {
     return image >= 0 && image < levels.images;
+  }
+  // Writes an index that no image has to memory that the host reads later.
+  BEVSTACK_DEVICE void report(int64_t image) const {
+    volatile int64_t* const target = levels.bad_index;
+    if (target != nullptr) *target = encode_bad_index(image);
   }
   BEVSTACK_DEVICE int64_t image(int64_t of_tile, int64_t row) const {
     return levels.value_index != nullptr ? levels.value_index[row] : of_tile;

@@ -37,7 +37,7 @@ class Levels(Structure):
         [("images", c_int64), ("rows", c_int64), ("value_index", c_void_p)]
         + [(name, c_int) for name in ("heads", "channels", "levels", "points")]
         + [(name, c_int * LEVELS) for name in ("height", "width", "first")]
-        + [("pixels", c_int64)]
+        + [("pixels", c_int64), ("bad_index", c_void_p)]
     )
 
 
@@ -119,6 +119,7 @@ class Runner:
         self.library = library
         self.processors = processors
         self.fixed_point = fixed_point
+        self.bad_index = torch.zeros(1, dtype=torch.int64)  # as the kernels encode it; 0: none
         self.depth = -1  # channels of the kernel that ran last; 0: the kernel for any number
 
     def dcnv3(
@@ -134,6 +135,7 @@ class Runner:
         value, locations, weights = tensors
         index = options.get("value_index")
         levels = levels_of(value, weights, options["spatial_shapes"], index)
+        levels.bad_index = self.bad_index.data_ptr()
         return self._run("run_ms_deform_attn", levels, (value, locations, weights), grad_output)
 
     def _run(

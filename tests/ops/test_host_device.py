@@ -8,7 +8,6 @@ They do not cover the compiler's output, memory order and atomic additions.
 from __future__ import annotations
 
 import ctypes
-import shutil
 from ctypes import c_int, c_int64, c_void_p
 from pathlib import Path
 from typing import Any
@@ -21,18 +20,10 @@ from torch import Tensor
 
 from tests.ops import test_dcnv3, test_ms_deform_attn
 from tests.ops.calls import TOLERANCE, assert_close, values_and_gradients
-from tests.ops.host_device import TYPES, Runner, build
+from tests.ops.host_device import TYPES, Runner
 
 # A device with one multiprocessor gets the largest tiles, one with many the smallest.
 PROCESSORS = (1, 4000)
-
-
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    compiler = shutil.which("g++")
-    if compiler is None:
-        pytest.skip("no g++ to compile the kernels' code for the CPU")
-    return build(compiler, tmp_path_factory.mktemp("host_device"))
 
 
 MORE_DCNV3 = {
