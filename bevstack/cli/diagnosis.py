@@ -34,6 +34,7 @@ EXTRAS = {
     "export": ("osi-python", "export to ASAM OSI and ONNX"),
     "coco": ("pycocotools", "masks of COCO files and scores of objects in pictures"),
     "openvino": ("openvino", "exported models in OpenVINO"),
+    "tensorrt": ("tensorrt", "exported models in TensorRT, on a GPU"),
     "view": ("viser", "drives in the browser"),
     "open3d": ("open3d-cpu", "pictures and windows of drives with Open3D"),
     "rerun": ("rerun-sdk", "recordings of drives for rerun's viewer"),

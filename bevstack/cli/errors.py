@@ -22,6 +22,7 @@ MODULE_EXTRAS = (
     ("onnxruntime", "export"),
     ("onnxscript", "export"),
     ("openvino", "openvino"),
+    ("tensorrt", "tensorrt"),
     ("pycocotools", "coco"),
     ("viser", "view"),
     ("open3d", "open3d"),

@@ -70,7 +70,7 @@ def export_classifier_file(args: argparse.Namespace) -> int:
         image_size=(height, width),
         classes=model.head.fc.out_features,
         batch=args.batch,
-        custom_ops=args.custom_ops,
+        custom_ops=args.custom_ops is not None,
     )
     pictures = _pictures(args, info.image_size)
     reports = export_classifier(args.onnx, model, info, pictures)

@@ -53,7 +53,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     models.add_argument(
         "--backend",
         metavar="NAME",
-        help="runtime of --verify (default: onnxruntime)",
+        help="runtime of --verify: onnxruntime (default), openvino or tensorrt",
     )
     models.add_argument(
         "--stream",
@@ -62,9 +62,11 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
     models.add_argument(
         "--custom-ops",
-        action="store_true",
-        help="write deformable operators as nodes that run our own kernels, in OpenVINO alone; "
-        "needs a C++ compiler",
+        nargs="?",
+        const="openvino",
+        choices=("openvino", "tensorrt"),
+        help="write deformable operators as nodes that run our own kernels, in OpenVINO (default) "
+        "or TensorRT; needs a C++ compiler",
     )
     models.add_argument(
         "--opset", type=int, metavar="N", help="version of ONNX's operators (default and only: 20)"
@@ -94,7 +96,15 @@ def run_model(args: argparse.Namespace) -> int:
         ValueError: options that do not fit, or a file that differs from the model.
     """
     from bevstack.export.onnx.graph_info import OPSET, check_opset
-    from bevstack.export.runtimes import ONNXRUNTIME, OPENVINO, check_backend, require_exporter
+    from bevstack.export.runtimes import (
+        ONNXRUNTIME,
+        OPENVINO,
+        TENSORRT,
+        TENSORRT_HALF,
+        check_backend,
+        checking_backends,
+        require_exporter,
+    )
 
     _check(args)
     if args.int8 is not None:
@@ -103,10 +113,17 @@ def run_model(args: argparse.Namespace) -> int:
         return run_int8(args)
     check_opset(OPSET if args.opset is None else args.opset, "--opset")
     check_backend(args.backend or ONNXRUNTIME)
+    if args.backend == TENSORRT_HALF:
+        raise ValueError(
+            f"--verify must compare float32; got {TENSORRT_HALF}: verify with --backend "
+            f"{TENSORRT}, and score the boxes of predict --backend {TENSORRT_HALF}"
+        )
     if args.onnx is not None:
         require_exporter()
-        if args.custom_ops:
-            check_backend(OPENVINO)
+        whole = args.custom_ops == OPENVINO
+        if args.custom_ops and OPENVINO in checking_backends(
+            custom_ops=True, whole_attention=whole
+        ):
             from bevstack.export.openvino_file import custom_operators_library
 
             print(f"library of our operators: {custom_operators_library()}", flush=True)
@@ -167,6 +184,7 @@ def _check_kind(args: argparse.Namespace) -> None:
 
 def _export(args: argparse.Namespace) -> int:
     from bevstack.export.onnx.detector import ExportOptions, check_exportable, export_detector
+    from bevstack.export.runtimes import TENSORRT
     from bevstack.runtime.predict import check_writable
 
     detector = _load(args)
@@ -174,7 +192,8 @@ def _export(args: argparse.Namespace) -> int:
         stream=args.stream,
         cameras=args.cameras or 6,
         batch=args.batch or 1,
-        custom_ops=args.custom_ops,
+        custom_ops=args.custom_ops is not None,
+        whole_attention=args.custom_ops != TENSORRT,
     )
     check_exportable(detector.config, options)
     check_writable(args.onnx)

@@ -17,7 +17,9 @@ def add_model(parser: argparse._ActionsContainer) -> None:
         "--model", type=Path, metavar="FILE", help="file of `bevstack export --onnx`, not --weights"
     )
     parser.add_argument(
-        "--backend", metavar="NAME", help="runtime of --model (default: onnxruntime)"
+        "--backend",
+        metavar="NAME",
+        help="runtime of --model: onnxruntime (default), openvino, tensorrt or tensorrt-fp16",
     )
 
 
@@ -36,9 +38,10 @@ def check_model(args: argparse.Namespace, *, left_out: Sequence[str]) -> bool:
         if args.backend not in (None, "torch"):
             raise ValueError(f"--model must be given with --backend {args.backend}; got none")
         return False
-    from bevstack.export.runtimes import ONNXRUNTIME, check_backend
+    from bevstack.export.runtimes import ON_GPU, ONNXRUNTIME, check_backend
 
     check_backend(args.backend or ONNXRUNTIME)
+    device = "cuda" if args.backend in ON_GPU else "cpu"
     for option in left_out:
         if getattr(args, option):
             raise ValueError(
@@ -46,9 +49,9 @@ def check_model(args: argparse.Namespace, *, left_out: Sequence[str]) -> bool:
             )
     if not args.verify:
         raise ValueError("--no-verify must be left out with --model, an exported model; got both")
-    if args.precision != "float32" or args.device not in ("auto", "cpu"):
+    if args.precision != "float32" or args.device not in ("auto", device):
         raise ValueError(
-            "--model must run in float32 on the CPU; got "
+            f"--model must be given with --device {device} and without --precision; got "
             f"--precision {args.precision}, --device {args.device}"
         )
     return True

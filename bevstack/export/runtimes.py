@@ -21,8 +21,16 @@ from bevstack.export.onnx.graph_info import (
 )
 
 TORCH, ONNXRUNTIME, OPENVINO = "torch", "onnxruntime", "openvino"
-BACKENDS = (ONNXRUNTIME, OPENVINO)  # that run exported files
-_EXTRAS = {ONNXRUNTIME: "export", OPENVINO: "openvino"}
+TENSORRT, TENSORRT_HALF = "tensorrt", "tensorrt-fp16"
+ON_GPU = (TENSORRT, TENSORRT_HALF)
+BACKENDS = (ONNXRUNTIME, OPENVINO, *ON_GPU)  # that run exported files
+# Backend -> its module and the extra that installs it.
+_MODULES = {
+    ONNXRUNTIME: (ONNXRUNTIME, "export"),
+    OPENVINO: (OPENVINO, "openvino"),
+    TENSORRT: (TENSORRT, "tensorrt"),
+    TENSORRT_HALF: (TENSORRT, "tensorrt"),
+}
 
 
 class Session(Protocol):
@@ -117,8 +125,8 @@ class OnnxRuntimeFile:
             raise FileNotFoundError(f"no model file {path}: check the path")
         if has_custom_ops(path):
             raise ValueError(
-                f"a model of --custom-ops must run in {OPENVINO}, which our kernels are built for; "
-                f"got {ONNXRUNTIME} for {path}: add --backend {OPENVINO}"
+                f"a model of --custom-ops must run in {OPENVINO} or {TENSORRT}, which our kernels "
+                f"are built for; got {ONNXRUNTIME} for {path}: add --backend {OPENVINO}"
             )
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors; what constants it could not fold does not matter
@@ -200,43 +208,63 @@ def open_file(path: Path, backend: str = ONNXRUNTIME, *, threads: int | None = N
         from bevstack.export.openvino_file import OpenVinoFile
 
         return OpenVinoFile(path, threads=threads)
+    if backend in ON_GPU:
+        from bevstack.export.tensorrt_file import TensorRtFile
+
+        return TensorRtFile(path, half=backend == TENSORRT_HALF)
     return OnnxRuntimeFile(path, threads=threads)
 
 
 def check_backend(backend: str) -> None:
-    """Check that a backend runs exported files and is installed.
+    """Check that a backend runs exported files, is installed and has its hardware.
 
     Raises:
         ModuleNotFoundError: it is not installed.
-        ValueError: it runs none.
+        ValueError: it runs none, or it needs a GPU and there is none.
     """
     if backend not in BACKENDS:
         raise ValueError(
-            f"backend must be one of {', '.join(BACKENDS)}, which exported models are proved on; "
+            f"backend must be one of {', '.join(BACKENDS)}, which exported models run in; "
             f"got {backend!r}"
         )
-    if find_spec(backend) is None:
+    module, extra = _MODULES[backend]
+    if find_spec(module) is None:
         raise ModuleNotFoundError(
-            f"{backend} must be installed; got no such module; "
-            f"pip install 'bevstack[{_EXTRAS[backend]}]'"
+            f"{module} must be installed; got no such module; pip install 'bevstack[{extra}]'"
         )
+    if backend in ON_GPU and not has_gpu():
+        raise ValueError(
+            f"{backend} must run on an NVIDIA GPU; got none that torch {torch.__version__} can use"
+        )
+
+
+def has_gpu() -> bool:
+    """Return True if torch can use an NVIDIA GPU."""
+    return torch.cuda.is_available()
 
 
 def installed_backends() -> list[str]:
-    """Return the backends that can run exported files here."""
-    return [backend for backend in BACKENDS if find_spec(backend) is not None]
+    """Return the backends that can run exported files here in full precision."""
+    found = [name for name in (ONNXRUNTIME, OPENVINO) if find_spec(name) is not None]
+    if find_spec(TENSORRT) is not None and has_gpu():
+        found.append(TENSORRT)
+    return found
 
 
-def checking_backends(*, custom_ops: bool) -> list[str]:
+def checking_backends(*, custom_ops: bool, whole_attention: bool = True) -> list[str]:
     """Return the backends that a new file is checked in: all that can run it here.
 
     Raises:
-        ModuleNotFoundError: the only backend of files with our own operators is not installed.
+        ModuleNotFoundError: no backend of files with our own operators is installed.
     """
+    installed = installed_backends()
     if not custom_ops:
-        return installed_backends()
-    check_backend(OPENVINO)
-    return [OPENVINO]
+        return installed
+    runs = (OPENVINO,) if whole_attention else (OPENVINO, TENSORRT)
+    found = [backend for backend in installed if backend in runs]
+    if not found:
+        check_backend(OPENVINO)
+    return found
 
 
 def require_exporter() -> None:

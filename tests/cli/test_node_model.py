@@ -27,9 +27,15 @@ NODE = ["node", "--model", "m.onnx", "--bag", "drive.mcap", "--sync"]
     ("words", "sentence"),
     [
         ([*NODE, "--weights", "tiny_cpu_t4"], "--weights must be left out with --model"),
-        ([*NODE, "--backend", "tensorrt"], "backend must be one of onnxruntime, openvino"),
-        ([*NODE, "--precision", "bfloat16"], "--model must run in float32 on the CPU"),
-        ([*NODE, "--device", "cuda"], "--model must run in float32 on the CPU"),
+        ([*NODE, "--backend", "tvm"], "backend must be one of onnxruntime, openvino, tensorrt, "),
+        (
+            [*NODE, "--precision", "bfloat16"],
+            "--model must be given with --device cpu and without --precision",
+        ),
+        (
+            [*NODE, "--device", "cuda"],
+            "--model must be given with --device cpu and without --precision",
+        ),
         ([*NODE, "--no-verify"], "--no-verify must be left out with --model"),
         (["node", "--dds"], "--weights or --model must be given; got neither"),
         (

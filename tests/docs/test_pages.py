@@ -31,6 +31,7 @@ from bevstack.runtime.commands import MANOEUVRES_FORMAT
 from bevstack.runtime.rig import read_rig
 from bevstack.synthetic import WorldSpec, make_world
 from tests.conftest import shared_dir
+from tests.docs.deploy_lines import DEPLOY_LINES
 from tests.docs.health_lines import HEALTH_LINES
 from tests.docs.label_lines import LABEL_LINES
 from tests.docs.lights_lines import LIGHTS_LINES
@@ -55,14 +56,6 @@ FIND_ROSPY = (
     '"$(python -c \'import sysconfig; print(sysconfig.get_path("purelib"))\')/rospy.pth"'
 )
 INSTALL_ROSPY = "sudo apt install python3-rospy python3-rosbag python3-rosmaster"
-CPP_LINES = (
-    "sudo apt install g++ cmake libjpeg-dev nlohmann-json3-dev",
-    "cmake -S examples/cpp -B boxes_build -DOpenVINO_DIR="
-    "\"$(python -c 'import openvino; print(openvino.__path__[0])')/cmake\"",
-    "cmake --build boxes_build",
-    "bevstack export --onnx single.onnx --weights tiny_cpu_t4",
-    "boxes_build/boxes single.onnx rig.json images",
-)
 # Lines of `sh elsewhere` blocks, and the tests that run the same.
 OBJECTS = "tests/cli/test_picture_tasks.py"
 RCLPY = "tests/cli/test_node_rclpy.py"
@@ -99,7 +92,7 @@ ELSEWHERE = {
     **LIGHTS_LINES,
     "python -m benchmarks.run official --source InternImage/classification --seconds 40 "
     "--json official.json": "tests/benchmarks/test_official.py",
-    **dict.fromkeys(CPP_LINES, "tests/examples/test_cpp.py"),
+    **DEPLOY_LINES,
     "bevstack benchmark --json speed.json": "tests/experiments/benchmark/test_benchmark.py",
     "bevstack benchmark --markdown speed.json": "tests/experiments/benchmark/test_benchmark.py",
     "pip install torch 'setuptools>=77.0.3' ninja": "Makefile",

@@ -12,19 +12,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bevstack.ops.deformable_attention import locations_and_weights
+
 DOMAIN = "bevstack"
 VERSION = 1  # of the domain; the library in ops/openvino knows these nodes
 DCNV3, MS_DEFORM_ATTN = "Dcnv3", "MsDeformAttn"
 DEFORMABLE_ATTENTION = "DeformableAttention"
 
 
-def decompositions() -> dict[Any, Callable[..., Any]]:
-    """Return the functions below by the operator that they trace."""
+def decompositions(*, whole_attention: bool = True) -> dict[Any, Callable[..., Any]]:
+    """Return the functions below by the operator that they trace.
+
+    Without ``whole_attention``, ``deformable_attention`` becomes locations, a softmax and the node
+    ``MsDeformAttn``, for runtimes without a kernel for the whole.
+    """
     own = torch.ops.bevstack
     return {
         own.dcnv3.default: dcnv3,
         own.ms_deform_attn.default: ms_deform_attn,
-        own.deformable_attention.default: deformable_attention,
+        own.deformable_attention.default: (
+            deformable_attention if whole_attention else located_attention
+        ),
     }
 
 
@@ -85,6 +93,23 @@ def deformable_attention(
     inputs = (value, offsets, logits, reference_points)
     attributes = {"spatial_shapes": list(spatial_shapes), "parts": parts}
     return _attention(DEFORMABLE_ATTENTION, inputs, value_index, attributes)
+
+
+def located_attention(
+    value: Tensor,  # (B, S, G, D)
+    offsets: Tensor,  # (B, Q, G, L, P, 2), or (M, G, L, P, 2) with value_index
+    logits: Tensor,  # (B, Q, G, L, P), or (M, G, L, P) with value_index
+    reference_points: Tensor,  # (B, Q, A, 2), or (M, A, 2) with value_index
+    value_index: Tensor | None = None,  # (M,)
+    *,
+    spatial_shapes: Sequence[int],
+    parts: int,
+) -> Tensor:  # (B, Q, G * D), or (M, G * D) with value_index
+    """Trace ``bevstack.ops.deformable_attention`` with a node ``MsDeformAttn``."""
+    locations, weights = locations_and_weights(
+        offsets, logits, reference_points, spatial_shapes=spatial_shapes, parts=parts
+    )
+    return ms_deform_attn(value, locations, weights, value_index, spatial_shapes=spatial_shapes)
 
 
 def _attention(

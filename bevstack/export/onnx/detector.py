@@ -52,6 +52,7 @@ class ExportOptions:
     cameras: int = 6  # N
     batch: int = 1  # B
     custom_ops: bool = False  # deformable operators as nodes of our own domain
+    whole_attention: bool = True  # among these, deformable attention as one node; not for TensorRT
 
 
 def export_detector(
@@ -100,8 +101,11 @@ def export_detector(
             output_names=graph.output_names,
             metadata=info.to_metadata(),
             custom_ops=options.custom_ops,
+            whole_attention=options.whole_attention,
         )
-        backends = checking_backends(custom_ops=options.custom_ops)
+        backends = checking_backends(
+            custom_ops=options.custom_ops, whole_attention=options.whole_attention
+        )
         sessions = [open_session(unchecked, backend) for backend in backends]
         reports = verify(sessions, exact, cases, path)
         unchecked.replace(path)

@@ -24,17 +24,19 @@ from bevstack.ops.deformable_attention import locations_and_weights
 Decompositions = dict[Any, Callable[..., Any]]
 
 
-def decompositions(*, custom_ops: bool = False) -> Decompositions:
+def decompositions(*, custom_ops: bool = False, whole_attention: bool = True) -> Decompositions:
     """Return the decompositions by operator.
 
-    With ``custom_ops``, deformable operators become nodes of our own domain.
+    With ``custom_ops``, deformable operators become nodes of our own domain; ``whole_attention`` as
+    for ``custom_operators.decompositions``.
 
     ``topk`` stands for a stable order: ONNX's TopK puts the first of equal values first, which
     torch's does not promise. So the decomposed program is for export alone.
     """
     aten = torch.ops.aten
+    own = custom_operators.decompositions(whole_attention=whole_attention)
     return {
-        **(custom_operators.decompositions() if custom_ops else _standard_operators()),
+        **(own if custom_ops else _standard_operators()),
         aten.nonzero_static.default: nonzero_static,
         aten.linalg_inv_ex.default: invert_3x3,
         aten.cummin.default: _running(torch.le),

@@ -101,7 +101,7 @@ def quantise(
             f"frames must be given to calibrate and to check; got {len(calibration)} and "
             f"{len(checks)}"
         )
-    groups = _layers_by_group(source)
+    groups = layers_by_group(source)
     if not groups:
         raise ValueError(f"model must have convolutions or linear maps; got {source}")
     exact = open_session(source, backend)
@@ -189,7 +189,7 @@ def _drift(
     return moved / total
 
 
-def _layers_by_group(source: Path) -> dict[str, list[str]]:
+def layers_by_group(source: Path) -> dict[str, list[str]]:
     """Return the names of the layers that can be quantised, by the group of their module."""
     import onnx
 

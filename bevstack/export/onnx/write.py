@@ -27,6 +27,7 @@ def write_onnx(
     metadata: Mapping[str, str],
     dynamic_batch: bool = False,
     custom_ops: bool = False,
+    whole_attention: bool = True,
 ) -> None:
     """Trace a module for inputs of these shapes and write it.
 
@@ -38,6 +39,8 @@ def write_onnx(
         metadata: texts by key that the file carries.
         dynamic_batch: let the first axis of every input have any size; False: fixed shapes.
         custom_ops: write deformable operators as nodes of our own domain.
+        whole_attention: among these, deformable attention as one node; False: as locations, weights
+            and the node that samples.
 
     Raises:
         ModuleNotFoundError: onnx or onnxscript is not installed.
@@ -55,7 +58,8 @@ def write_onnx(
             dynamic_shapes=tuple({0: batch} for _ in tensors) if dynamic_batch else None,
             strict=False,
         )
-        program = program.run_decompositions(decompositions(custom_ops=custom_ops))
+        chosen = decompositions(custom_ops=custom_ops, whole_attention=whole_attention)
+        program = program.run_decompositions(chosen)
         exported = torch.onnx.export(
             program,
             input_names=list(inputs),

@@ -234,6 +234,18 @@ def test_a_detector_with_our_operators_equals_ours(library: Path, tmp_path: Path
         open_file(path)
 
 
+def test_a_detector_for_tensorrt_has_no_node_of_the_whole_attention(
+    library: Path, tmp_path: Path
+) -> None:
+    path, config = tmp_path / "m.onnx", single_frame_config()
+    model, cases = build(config), cases_of(config)
+    options = ExportOptions(cameras=CAMERAS, custom_ops=True, whole_attention=False)
+    (report,) = export_detector(path, model, config, weights="digest", cases=cases, options=options)
+    assert report.passed and report.backend.startswith("openvino")
+    own = {node.op_type for node in onnx.load(path).graph.node if node.domain == "bevstack"}
+    assert own == {"Dcnv3", "MsDeformAttn"}  # the plugins of ops/tensorrt
+
+
 @pytest.mark.slow
 def test_a_stream_with_our_operators_equals_ours(library: Path, tmp_path: Path) -> None:
     path, config = tmp_path / "m.onnx", streaming_config()
