@@ -8,8 +8,6 @@ from torch import Tensor
 from bevstack.shapes import expect_shape
 
 ROUNDING_STEPS = 16  # overlaps below this many float steps of the summed areas count as none
-# Corners of a rectangle, counter-clockwise, in halves of (length, width).
-_CORNERS = ((1.0, 1.0), (-1.0, 1.0), (-1.0, -1.0), (1.0, -1.0))
 
 
 def bev_iou(
@@ -51,28 +49,38 @@ def _shared_area(
     turn = first[..., 4] - second[..., 4]
     cos, sin = turn.cos(), turn.sin()
     half_length, half_width = first[..., 2] / 2, first[..., 3] / 2
-    corners = [
-        (
-            center_x + a * cos * half_length - b * sin * half_width,
-            center_y + a * sin * half_length + b * cos * half_width,
-        )
-        for a, b in _CORNERS
-    ]
+    along_x, along_y = cos * half_length, sin * half_length
+    across_x, across_y = sin * half_width, cos * half_width
+    x = _sides(center_x, along_x, across_x)
+    y = _sides(center_y, along_y, -across_y)
+    # All four sides at once: a GPU takes one launch for each operator in place of four.
+    half_second = second[..., 2:4, None] / 2  # (..., 2, 1)
+    areas = _area_under(x, y, half_second[..., 0, :], half_second[..., 1, :])
     area = torch.zeros_like(turn)
-    for start, end in zip(corners, corners[1:] + corners[:1], strict=True):
-        # Counter-clockwise, upper sides run towards smaller x.
-        area = area - _area_under(start, end, second[..., 2] / 2, second[..., 3] / 2)
+    for side in areas.unbind(-1):  # counter-clockwise, upper sides run towards smaller x
+        area = area - side
     return area.clamp(min=0)
 
 
+def _sides(
+    center: Tensor,  # (...)
+    along: Tensor,  # (...) half the length along this axis
+    across: Tensor,  # (...) half the width, to be subtracted
+) -> Tensor:  # (..., 5)
+    """Return a coordinate of the corners, counter-clockwise, the first one once more at the end."""
+    ahead, behind = center + along, center - along
+    first, second = ahead - across, behind - across
+    return torch.stack((first, second, behind + across, ahead + across, first), -1)
+
+
 def _area_under(
-    start: tuple[Tensor, Tensor],
-    end: tuple[Tensor, Tensor],
-    half_length: Tensor,
-    half_width: Tensor,
-) -> Tensor:
-    """Return the integral of a side's y, clamped to +-half_width, over x in +-half_length."""
-    (x0, y0), (x1, y1) = start, end
+    x: Tensor,  # (..., 5)
+    y: Tensor,  # (..., 5)
+    half_length: Tensor,  # (..., 1)
+    half_width: Tensor,  # (..., 1)
+) -> Tensor:  # (..., 4)
+    """Return the integral of each side's y, clamped to +-half_width, over x in +-half_length."""
+    x0, x1, y0, y1 = x[..., :-1], x[..., 1:], y[..., :-1], y[..., 1:]
     run = x1 - x0
     from_x, to_x = (torch.clamp(x, -half_length, half_length) for x in (x0, x1))
     # A side along y has run 0. Its slope has no effect, because it is multiplied by 0 below.
