@@ -31,7 +31,7 @@ _WORDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class EngineKey:
-    """What an engine is made from and for."""
+    """Source and target of an engine, which it must fit."""
 
     tensorrt: str  # version
     gpu: str  # name and compute capability
