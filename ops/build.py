@@ -93,12 +93,7 @@ class Record:
 def native_sources(pattern: str) -> list[str]:
     """Return the sources below this folder but those for other runtimes, in a fixed order."""
     found = (path.relative_to(SOURCES).as_posix() for path in SOURCES.rglob(pattern))
-    return sorted(
-        source
-        for source in found
-        if not source.startswith(("openvino/", "tensorrt/"))
-        and not source.endswith("_tensorrt.cpp")
-    )
+    return sorted(s for s in found if not re.search(r"^(openvino|tensorrt)/|_tensorrt\.cpp$", s))
 
 
 def operators() -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bevstack.export.onnx.quantize import layers_by_group
+from bevstack.export.onnx.layer_groups import layers_by_group
 
 LARGEST = float(np.finfo(np.float16).max)
 

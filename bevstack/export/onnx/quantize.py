@@ -11,7 +11,6 @@ import inspect
 import json
 import logging
 import tempfile
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -21,17 +20,12 @@ from typing import Any
 import numpy as np
 
 from bevstack.export.onnx.arrays import Arrays, detections_from_arrays
-from bevstack.export.onnx.graph_info import MODULE
+from bevstack.export.onnx.layer_groups import QUANTISED, layers_by_group
 from bevstack.export.runtimes import Session, open_session
 from bevstack.files import write_atomically, write_text_atomically
 from bevstack.types import Detections
 
 QUANTISE_FORMAT = "bevstack-int8-1"
-QUANTISED = ("Conv", "MatMul", "Gemm")
-# Layers whose outputs are coordinates: float32 as in every precision of ours. They are known by the
-# name of their module or, where a function applies them, by that of their weight.
-COORDINATES = ("sampling_offsets", "sampling_offsets_pos", "reference_points")
-DEPTH = 3  # parts of a module's name that name its group, such as model.backbone.levels
 NEAR_M = 2.0  # boxes farther apart than this are not the same object
 
 
@@ -187,22 +181,6 @@ def _drift(
             f"{limits.least_score} or more"
         )
     return moved / total
-
-
-def layers_by_group(source: Path) -> dict[str, list[str]]:
-    """Return the names of the layers that can be quantised, by the group of their module."""
-    import onnx
-
-    graph = onnx.load(source).graph
-    constants = {tensor.name for tensor in graph.initializer}
-    groups: dict[str, list[str]] = defaultdict(list)
-    for node in graph.node:
-        if node.op_type not in QUANTISED or node.input[1] not in constants:
-            continue
-        module = {prop.key: prop.value for prop in node.metadata_props}.get(MODULE, "")
-        if not {*module.split("."), *node.input[1].split(".")} & set(COORDINATES):
-            groups[".".join(module.split(".")[:DEPTH])].append(node.name)
-    return dict(groups)
 
 
 def _write(

@@ -17,8 +17,8 @@ from bevstack.export.onnx.arrays import Arrays  # noqa: E402
 from bevstack.export.onnx.check import case_arrays  # noqa: E402
 from bevstack.export.onnx.detector import ExportOptions, export_detector  # noqa: E402
 from bevstack.export.onnx.graph_info import MODULE  # noqa: E402
+from bevstack.export.onnx.layer_groups import COORDINATES  # noqa: E402
 from bevstack.export.onnx.quantize import (  # noqa: E402
-    COORDINATES,
     FailedQuantisationError,
     QuantiseOptions,
     QuantiseReport,
