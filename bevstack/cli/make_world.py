@@ -19,6 +19,7 @@ PRESET_NAMES = (
     "benchmark",
     "lights",
     "lights_drives",
+    "lights_training",
 )  # of bevstack.synthetic.presets
 
 # Fields of WorldSpec that are options of the same name, with their help.

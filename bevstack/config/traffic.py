@@ -55,6 +55,7 @@ class TrafficConfig:
     # Augmentation
     mirror: bool = True
     photometric: bool = True  # exposure, brightness, contrast, saturation; never hue
+    glare: float = 0.0  # share of the samples with a white veil, as of a low sun ahead
     scale: tuple[float, float] = (0.8, 1.25)  # range of the zoom, drawn uniformly in its logarithm
     window_px: int = 0  # side of the part of a single picture that a step trains on; 0: all of it
     # Exponent of repeat-factor sampling (LVIS, arXiv 1908.03195, 2.3); 0: every frame once
@@ -87,7 +88,7 @@ class TrafficConfig:
         for name in ("box_weight", "factor_weight", "place_weight", "relevance_weight", "balance"):
             value = getattr(self, name)
             check(f"traffic.{name}", value >= 0, "be at least 0", value)
-        for name in ("score_threshold", "nms_iou", "min_visibility"):
+        for name in ("score_threshold", "nms_iou", "min_visibility", "glare"):
             value = getattr(self, name)
             check(f"traffic.{name}", 0 <= value <= 1, "lie in [0, 1]", value)
         top, bottom = self.rows

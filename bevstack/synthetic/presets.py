@@ -38,6 +38,18 @@ PRESETS: Mapping[str, WorldSpec] = MappingProxyType(
             traffic=RICH,
             drives=True,
         ),
+        # to train lights on many different scenes: most of the sunny ones have a low sun ahead
+        "lights_training": WorldSpec(
+            seed=2,
+            train_scenes=800,
+            val_scenes=0,
+            samples_per_scene=8,
+            image_size=(450, 800),
+            lidar_azimuths=64,
+            traffic=RICH,
+            front_alone=True,
+            low_sun_share=0.9,
+        ),
     }
 )
 

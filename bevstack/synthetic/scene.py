@@ -157,7 +157,7 @@ def build_scene(spec: WorldSpec, name: str) -> Scene:
     vehicle = spec.rig if spec.rig != "mix" else str(rng.choice(["n015", "n008"]))
     jitter = rng if spec.calibration_jitter else None
     rig = make_rig(vehicle, spec.image_size, jitter, camera_yaw_deg=spec.camera_yaw_deg)
-    rig = front_alone(rig) if spec.drives else rig
+    rig = front_alone(rig) if spec.drives or spec.front_alone else rig
     duration = (spec.samples_per_scene - 1) * SAMPLE_PERIOD_S
     steps = time_steps(duration)
     hand = 1.0 if vehicle == "n008" else -1.0  # Boston drives on the right, Singapore on the left
@@ -185,7 +185,8 @@ def build_scene(spec: WorldSpec, name: str) -> Scene:
     add_skyline(population)
     objects = tuple(population.objects)
     light = draw_light(weather, rng)
-    light = draw_glare(light, float(ego.pose[0, 2]), rng) if rich else light
+    if rich:
+        light = draw_glare(light, float(ego.pose[0, 2]), rng, spec.low_sun_share)
     return Scene(
         name=name,
         start_us=1_530_000_000_000_000 + int(name[-4:]) * 100_000_000 + int(rng.integers(10**6)),

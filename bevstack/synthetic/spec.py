@@ -17,6 +17,7 @@ _FIRST_ID = {"train": 2001, "val": 6001, "test": 8001}
 _MAX_SCENES = {"train": 3900, "val": 1900, "test": 1900}  # so that no name is in two splits
 
 SIMPLE, RICH = "simple", "rich"  # values of WorldSpec.traffic
+LOW_SUN_SHARE = 0.45
 
 WEATHERS = ("sun", "overcast", "rain", "fog", "night", "night_rain")
 
@@ -49,6 +50,8 @@ class WorldSpec:
     # Lights over time: the front camera alone, at 12 Hz in all scenes, and more lights at red.
     drives: bool = False
     dense_labels: bool = False  # also write depth and semantics of every image
+    front_alone: bool = False  # no camera but the front one, as in drives, at the key frames alone
+    low_sun_share: float = LOW_SUN_SHARE  # of the sunny scenes of RICH: a low sun ahead, and glare
     processes: int = field(default=1, compare=False)  # the bytes do not depend on it
 
     def __post_init__(self) -> None:
@@ -83,6 +86,8 @@ class WorldSpec:
             self.weather,
         )
         _require(self.traffic in (SIMPLE, RICH), "traffic", "'simple' or 'rich'", self.traffic)
+        share = self.low_sun_share
+        _require(0 <= share <= 1, "low_sun_share", "0 to 1", share)
         self._check_counts()
         self._check_version()
 
@@ -152,6 +157,8 @@ class WorldSpec:
             ("front_sweeps", False),
             ("drives", False),
             ("dense_labels", False),
+            ("front_alone", False),
+            ("low_sun_share", LOW_SUN_SHARE),
         ):
             if values[name] == default:
                 del values[name]

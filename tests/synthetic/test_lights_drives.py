@@ -15,6 +15,7 @@ from bevstack.synthetic.population.rich_control import RichLight
 from bevstack.synthetic.population.routes import place_on_route
 from bevstack.synthetic.population.traffic import sample_tracks
 from bevstack.synthetic.scene import Scene, build_scene
+from bevstack.synthetic.spec import LOW_SUN_SHARE
 
 FRONT_M = 3.6  # from the ego's origin to its front bumper
 SMALL = replace(
@@ -81,3 +82,35 @@ def test_most_drives_wait_and_some_start_again(drives: list[Scene]) -> None:
 def test_drives_are_left_out_of_the_manifest_of_other_worlds() -> None:
     assert "drives" not in WorldSpec().to_json() and "drives" not in preset("lights").to_json()
     assert preset("lights_drives").to_json()["drives"] is True
+
+
+def test_the_world_for_training_has_one_camera_at_two_hertz(tmp_path: Path) -> None:
+    spec = replace(
+        preset("lights_training"), train_scenes=1, samples_per_scene=3, image_size=(180, 320)
+    )
+    make_world(tmp_path / "world", spec)
+    dataset = NuScenesDataset(tmp_path / "world", spec.version, split="synth_train")
+    assert len(dataset) == 3 and dataset.frame(0).camera_names == ("CAM_FRONT",)
+    assert len(list((tmp_path / "world" / "samples" / "CAM_FRONT").iterdir())) == 3
+    assert not (tmp_path / "world" / "sweeps").exists()
+
+
+def test_the_world_for_training_shows_lights_before_a_low_sun() -> None:
+    """Its share of scenes with glare is that of the specification; other worlds keep theirs."""
+    spec = preset("lights_training")
+    assert (spec.low_sun_share, preset("lights").low_sun_share) == (0.9, LOW_SUN_SHARE)
+    names = spec.split_scenes["train"][:40]
+    sunny = [light for name in names if (light := build_scene(spec, name).light).weather == "sun"]
+    # 0.9 of about 14; with the world's usual 0.45, 10 or more have a probability below 0.03
+    assert len(sunny) >= 12 and sum(light.glare > 0 for light in sunny) >= 10
+    without = replace(spec, low_sun_share=0.0)
+    assert not any(build_scene(without, name).light.glare for name in names[:12])
+
+
+def test_new_fields_are_left_out_of_the_manifest_of_other_worlds() -> None:
+    values = preset("lights").to_json()
+    assert "front_alone" not in values and "low_sun_share" not in values
+    own = preset("lights_training").to_json()
+    assert own["front_alone"] is True and own["low_sun_share"] == 0.9
+    with pytest.raises(ValueError, match="low_sun_share must be 0 to 1"):
+        WorldSpec(low_sun_share=1.5)

@@ -1,4 +1,4 @@
-"""Augmentation of the traffic view: light, zoom and mirror; colours keep their hue.
+"""Augmentation of the traffic view: light, glare, zoom and mirror; colours keep their hue.
 
 Mirroring swaps left and right in signs, arrows and manoeuvres. A mirrored U-turn and a mirrored
 number exist nowhere, so their labels become unknown.
@@ -26,7 +26,33 @@ CONTRAST = (0.75, 1.3)
 BRIGHTNESS = 20.0
 SATURATION = (0.6, 1.4)
 HIDE_MOTION = 0.3  # share of the samples without the own motion
+# The veil of `synthetic.renderer.lens_light.add_glare`. At its strongest a dark lamp is still darker
+# than a lit one, so the picture shows every label.
+VEIL_STRENGTH = (0.2, 0.75)  # share of white at the sun
+VEIL_REACH = (0.10, 0.25)  # distance at which 1/e is left, relative to the width of the view
+VEIL_REST = 0.08  # share of the strength that is left far from the sun
+VEIL_COLOR = (1.0, 0.96, 0.86)  # RGB
+VEIL_COLUMN, VEIL_ROW = (-0.1, 1.1), (-0.3, 0.8)  # place of the sun, in widths and heights
 _PAIRS = {"left": "right", "right": "left"}
+
+
+@dataclass(frozen=True)
+class Veil:
+    """White light of a low sun that spreads in the lens: strongest at the sun, nowhere zero."""
+
+    strength: float  # share of white at the sun
+    column: float  # of the sun, in widths of the view; it may lie outside
+    row: float  # in heights
+    reach: float  # distance at which 1/e is left, in widths
+
+    def cover(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:  # (H, W, 3) RGB, new
+        """Add the veil to the pixels."""
+        height, width = image.shape[:2]
+        rows, columns = np.ogrid[0:height, 0:width]
+        away = np.hypot(rows - self.row * height, columns - self.column * width) / width
+        light = self.strength * (np.exp(-away / self.reach) + VEIL_REST)
+        added = 255 * light[..., None] * np.array(VEIL_COLOR)
+        return np.rint(np.minimum(image + added, 255)).astype(np.uint8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +68,7 @@ class TrafficAugmentation:
     contrast: float = 1.0
     brightness: float = 0.0
     saturation: float = 1.0
+    veil: Veil | None = None
     hide_motion: bool = False  # the first frame of a stream has no known motion
     swap_sides: bool = False  # a control: see TrafficConfig.control
     color_seed: int | None = None  # a control: of the random colours; None: the true ones
@@ -61,7 +88,7 @@ class TrafficAugmentation:
         return Crop(left, top, left + columns, top + rows, whole.size)
 
     def change_light(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:  # (H, W, 3) RGB
-        """Change exposure, gamma, contrast, brightness and saturation."""
+        """Change exposure, gamma, contrast, brightness and saturation, then add the veil."""
         values = np.arange(256, dtype=np.float64) / 255
         values = np.clip(values * self.gain, 0, 1) ** self.gamma * 255
         values = (values - 127.5) * self.contrast + 127.5 + self.brightness
@@ -71,7 +98,8 @@ class TrafficAugmentation:
             gray = cv2.cvtColor(changed, cv2.COLOR_RGB2GRAY)
             gray = cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB)
             changed = cv2.addWeighted(changed, self.saturation, gray, 1 - self.saturation, 0)
-        return np.asarray(changed, np.uint8)
+        changed = np.asarray(changed, np.uint8)
+        return changed if self.veil is None else self.veil.cover(changed)
 
 
 def draw_traffic_augmentation(
@@ -94,6 +122,8 @@ def draw_traffic_augmentation(
         swap_sides=config.control == SWAP_SIDES,
         color_seed=int(rng.integers(2**31)) if config.control == SHUFFLE_COLORS else None,
     )
+    if rng.random() < config.glare:  # the last draws: without glare, all others stay as they were
+        place = replace(place, veil=_draw_veil(rng))
     if not config.photometric:
         return place
     return replace(
@@ -104,6 +134,11 @@ def draw_traffic_augmentation(
         brightness=float(brightness),
         saturation=float(saturation),
     )
+
+
+def _draw_veil(rng: np.random.Generator) -> Veil:
+    limits = (VEIL_STRENGTH, VEIL_COLUMN, VEIL_ROW, VEIL_REACH)
+    return Veil(*(float(rng.uniform(low, high)) for low, high in limits))
 
 
 def swapped_name(name: str) -> str | None:

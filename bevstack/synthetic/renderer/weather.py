@@ -42,7 +42,6 @@ RICH_SHARES = (
     ("night", 0.20),
     ("night_rain", 0.08),
 )
-_GLARE_SHARE = 0.45  # of the sunny scenes with `draw_glare`
 _GOLDEN = 0.6180339887498949
 _TILE = 512  # px of the fields of noise and of rain
 
@@ -142,16 +141,17 @@ def draw_light(weather: str, rng: np.random.Generator) -> Light:
     )
 
 
-def draw_glare(light: Light, heading_rad: float, rng: np.random.Generator) -> Light:
-    """Let lamps glow, and in many sunny scenes put a low sun ahead, behind the lights.
+def draw_glare(light: Light, heading_rad: float, rng: np.random.Generator, share: float) -> Light:
+    """Let lamps glow, and in a share of the sunny scenes put a low sun ahead, behind the lights.
 
     Args:
         light: of the scene.
         heading_rad: of the ego at the start, scene frame.
         rng: source of the draws.
+        share: of the sunny scenes, 0..1.
     """
     light = replace(light, glow=light.is_night or light.is_wet or light.weather == "fog")
-    if light.weather != "sun" or rng.random() > _GLARE_SHARE:
+    if light.weather != "sun" or rng.random() > share:
         return light
     azimuth = heading_rad + float(rng.normal(0.0, 0.22))
     elevation = np.deg2rad(rng.uniform(9.0, 24.0))

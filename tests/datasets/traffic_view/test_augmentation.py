@@ -11,11 +11,14 @@ import pytest
 import torch
 
 from bevstack.datasets.traffic_view.augmentation import (
+    VEIL_STRENGTH,
     TrafficAugmentation,
+    Veil,
     draw_traffic_augmentation,
     mirror_targets,
     swapped_name,
 )
+from bevstack.synthetic.renderer.lens_light import add_glare
 from bevstack.types.traffic import EgoLane, Lamp, LaneCenterline
 from bevstack.vocabulary import LAMP_SHAPES, LIGHT_COLORS, MANOEUVRES, SIGN_MEANINGS
 from tests.models.traffic.cases import CONFIG, camera, element, project, sample
@@ -170,3 +173,61 @@ def test_the_drawn_parameters_depend_on_the_generator_alone():
     )
     assert first == second
     assert first != draw_traffic_augmentation(CONFIG, np.random.default_rng((3, 1, 8)))
+
+
+VEIL = Veil(strength=0.6, column=0.25, row=0.5, reach=0.2)
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_a_veil_is_brightest_at_its_sun_and_leaves_every_label(mirror):
+    view, light = marked(camera((120, 160), focal=150.0))
+    plain = sample(view, [light], augmentation=TrafficAugmentation(mirror=mirror))
+    veiled = sample(view, [light], augmentation=TrafficAugmentation(mirror=mirror, veil=VEIL))
+    for field in dataclasses.fields(plain.targets):
+        name = field.name
+        assert torch.equal(getattr(plain.targets, name), getattr(veiled.targets, name)), name
+    added = (veiled.images[0] - plain.images[0]).sum(0)
+    dark = plain.images[0].sum(0) == plain.images[0].sum(0).min()  # not the white light
+    assert float(added[dark].min()) > 0
+    place = torch.where(dark, added, torch.zeros(())).argmax()
+    row, column = divmod(int(place), added.shape[1])
+    across = 0.75 if mirror else 0.25
+    assert abs(row / added.shape[0] - 0.5) < 0.02 and abs(column / added.shape[1] - across) < 0.02
+
+
+def test_the_veil_is_that_of_a_low_sun_in_the_world():
+    """The world's glare at a sun that nothing hides, of which a picture holds 255 levels."""
+    height, width = 450, 800
+    linear = np.full((height, width, 3), 0.1, np.float32)
+    image = np.rint(linear * 255).astype(np.uint8)
+    free = np.full((height, width), -1, np.int32)
+    add_glare(linear, free, (400.0, 150.0), 0.6)
+    reach = 0.30 * height / width  # of the world, in heights
+    covered = Veil(0.6, 400 / width, 150 / height, reach).cover(image)
+    # The world computes the glare at every eighth pixel and stretches it, so a value may be that of
+    # a place up to eight pixels away; the veil changes by at most 1.2 levels a pixel.
+    assert np.abs(covered - np.minimum(linear * 255, 255)).max() <= 1.2 * 8
+    assert covered[150, 400].min() > 140 and covered[440, 10].max() < 45
+
+
+@pytest.mark.parametrize("color", [(255, 20, 15), (255, 215, 11), (23, 255, 160)])
+def test_the_strongest_veil_hides_neither_lamp_nor_housing(color):
+    image = np.full((1, 3, 3), 10, np.uint8)  # a dark lamp
+    image[0, 1] = color
+    lit, dark = Veil(VEIL_STRENGTH[1], 0.5, 0.0, 0.2).cover(image)[0, [1, 2]].astype(int)
+    assert (lit >= dark).all() and (lit - dark).max() >= 40
+
+
+def test_veils_are_drawn_for_their_share_and_change_no_other_draw():
+    glaring = dataclasses.replace(CONFIG, glare=0.3)
+    seeds = range(400)
+    drawn = [draw_traffic_augmentation(glaring, np.random.default_rng(seed)) for seed in seeds]
+    without = [draw_traffic_augmentation(CONFIG, np.random.default_rng(seed)) for seed in seeds]
+    assert [dataclasses.replace(one, veil=None) for one in drawn] == without
+    share = np.mean([one.veil is not None for one in drawn])
+    assert abs(share - 0.3) < 0.09  # four standard deviations of 400 draws
+    assert all(one.veil is None for one in without)  # off unless configured
+    again = [draw_traffic_augmentation(glaring, np.random.default_rng(seed)) for seed in seeds]
+    assert drawn == again
+    with pytest.raises(ValueError, match="traffic.glare must lie in"):
+        dataclasses.replace(CONFIG, glare=1.5)
