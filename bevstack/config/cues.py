@@ -53,6 +53,8 @@ class LightConfig:
     flashing_prior: tuple[float, ...] = (0.04, 0.04, 0.04)
     # Probability that an image shows a lit lamp as off: half-waves of LED lamps, shutter beats.
     dark_probability: float = 0.03
+    # A head finds no box for a dark housing this many times as often as for a lit lamp.
+    dark_missed_ratio: float = 3.0
     # Probability that a frame's scores carry no information although they look certain.
     confusion: float = 0.02
     # Share of a frame's evidence that is new: blur, rain and glare persist over frames.
@@ -84,6 +86,8 @@ class LightConfig:
         for name in ("dark_probability", "confusion"):
             value = getattr(self, name)
             check(f"lights.{name}", 0 < value < 0.5, "be between 0 and 0.5", value)
+        ratio = self.dark_missed_ratio
+        check("lights.dark_missed_ratio", ratio >= 1, "be at least 1", ratio)
         check("lights.green_looks", self.green_looks >= 2, "be at least 2", self.green_looks)
 
 

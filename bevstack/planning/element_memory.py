@@ -130,7 +130,8 @@ def _looks(scene: ElementScene, detections: TrafficDetections, best: Integers) -
     # A box at the place of a known element shows that element more surely than its score alone.
     doubt = 1 - np.clip(detections.scores[best[seen]], 0, 1)
     scores[seen] = 1 - doubt * (1 - scene.elements.confidence[seen])
-    return LightLooks(seen, color, shape, scores)
+    missed = np.where(scene.missed, scene.elements.confidence, 0.0)
+    return LightLooks(seen, color, shape, scores, missed)
 
 
 def _impress(old: Impressions, detections: TrafficDetections, best: Integers) -> Impressions:

@@ -184,6 +184,21 @@ def look_likelihood(
     return mixed**config.independence
 
 
+def gap_likelihood(
+    missed: Floats,  # (E,) probability that the light is where the image has no box
+    config: LightConfig,
+) -> Floats:  # (E, C, 1), 1: no information
+    """Return the likelihood of each hidden state where the head finds no box of a known light.
+
+    A dark housing is missed more often than a lit lamp. That tells the dark half of a flashing
+    light from its lit half and from a steady light, no more: a vehicle may hide the light, so a gap
+    is no evidence that it is off.
+    """
+    dark = np.array(["_dark" in name for name in HIDDEN])
+    ratio = 1 + (config.dark_missed_ratio - 1) * np.clip(missed, 0, 1)
+    return np.asarray(np.where(dark, ratio[:, None], 1.0)[..., None] ** config.independence)
+
+
 def normalised(probabilities: Floats) -> Floats:  # (E, K)
     """Return rows that sum to 1; a row without a positive finite sum becomes equal shares."""
     rows = np.where(np.isfinite(probabilities), np.maximum(probabilities, 0), 0)

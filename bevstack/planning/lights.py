@@ -24,6 +24,8 @@ Integers = NDArray[np.int64]
 STATE_NAMES = (*LIGHT_STATES, "unknown")
 UNKNOWN_STATE = STATE_NAMES.index("unknown")
 _GREEN, _FLASHING_GREEN = (STATE_NAMES.index(name) for name in ("green", "flashing_green"))
+# Row of the steady colour for each of LIGHT_STATES
+_STEADY = np.array([STATE_NAMES.index(name.removeprefix("flashing_")) for name in LIGHT_STATES])
 _ENDING = [LIGHT_COLORS.index(name) for name in ("red", "yellow", "red_yellow")]
 _NEVER = np.iinfo(np.int64).min // 4  # a time before all images
 _PACE_LOOKS = 10  # looks over which the share of quick ones is averaged
@@ -38,6 +40,8 @@ class LightLooks:
     color: Floats  # (E, len(LIGHT_COLORS)) the head's probabilities
     shape: Floats  # (E, len(LAMP_SHAPES)) the head's probabilities
     scores: Floats  # (E,) probability that the box shows the light
+    # (E,) probability that the light is where an image shows no box; 0 for seen ones
+    missed: Floats
 
 
 @dataclass(frozen=True)
@@ -146,6 +150,11 @@ def _filter(
         looks.color[seen], looks.shape[seen], looks.scores[seen], belief[seen].sum(1), config
     )
     belief[seen] = light_filter.update(belief[seen], likelihood)
+    recent = (timestamp_us - memory.looked_us) * 1e-6 <= config.flashing_gap_s
+    gaps = ~seen & recent & (looks.missed > 0)
+    belief[gaps] = light_filter.update(
+        belief[gaps], light_filter.gap_likelihood(looks.missed[gaps], config)
+    )
     return belief
 
 
@@ -183,6 +192,9 @@ def _name(
     now = np.int64(timestamp_us)
     states = reported_probabilities(memory, timestamp_us, config)
     best, probability = states.argmax(1), states.max(1, initial=0)
+    # A gap alone does not start flashing: a vehicle may hide the light.
+    waits = ~looks.seen & (_STEADY[best] == memory.named)
+    best = np.where(waits, _STEADY[best], best)
     likely = probability >= config.report_probability
     confirmed = (memory.green_looks >= config.green_looks) | (
         (now - memory.green_since_us >= config.green_span_s * 1e6) & (memory.green_looks >= 2)

@@ -99,6 +99,12 @@ class ElementScene:
     scene_token: str
     rows: Integers  # (E, N) row of the element's detection in each camera's image, -1: none
     inside: NDArray[np.bool_]  # (E, N) the camera should show it
+    covered: NDArray[np.bool_]  # (E,) its place lies in the box of another one like it
+
+    @property
+    def missed(self) -> NDArray[np.bool_]:  # (E,)
+        """Return the elements without a box that an image of this frame should show."""
+        return np.asarray(self.inside.any(1) & ~self.seen & ~self.covered)
 
     @property
     def seen(self) -> NDArray[np.bool_]:  # (E,)

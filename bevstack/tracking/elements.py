@@ -88,7 +88,12 @@ def update_elements(
     elements = _judge(elements, rows, inside, covered, view.timestamp_us, seconds, config)
     kept = _kept(elements, rows, view.timestamp_us, config)
     return ElementScene(
-        elements[kept], view.timestamp_us, view.scene_token, rows[kept], inside[kept]
+        elements[kept],
+        view.timestamp_us,
+        view.scene_token,
+        rows[kept],
+        inside[kept],
+        covered[kept],
     )
 
 

@@ -45,6 +45,8 @@ def run_cycles(
     drop: float = 0.3,
     flashing: float = 0.0,
     dark: str = "random",
+    dark_boxes: float = 1.0,
+    lit_boxes: float = 1.0,
     seed: int = 0,
     config: LightConfig | None = None,
 ) -> Run:
@@ -52,7 +54,8 @@ def run_cycles(
 
     Lit lamps look dark in 3 % of the frames; with ``dark="led"`` in 7 %, independent of each other;
     with "beat" whenever a frame falls into the dark 18 % of the mains' half-waves, so that dark
-    frames may follow one another.
+    frames may follow one another. Of the frames that show an unlit housing or a lit lamp, the
+    head finds a box in the shares ``dark_boxes`` and ``lit_boxes``; a dropped frame tells nothing.
     """
     config, rng = config or LightConfig(), np.random.default_rng(seed)
     green, yellow, red = (rng.uniform(a, b, lights) for a, b in ((15, 30), (2.5, 5), (15, 35)))
@@ -79,11 +82,14 @@ def run_cycles(
         wrong = rng.random(lights) < 0.01
         logits[wrong] = rng.normal(0, 2, (int(wrong.sum()), 5))
         color = np.exp(logits)
+        kept = rng.random(lights) >= drop
+        found = rng.random(lights) < np.where(shown == ROW["off"], dark_boxes, lit_boxes)
         looks = LightLooks(
-            seen=rng.random(lights) >= drop,
+            seen=kept & found,
             color=color / color.sum(1, keepdims=True),
             shape=shape / shape.sum(1, keepdims=True),
             scores=np.full(lights, 0.97),
+            missed=np.where(kept & ~found, 0.97, 0.0),
         )
         memory = update_lights(memory, looks, round(time_s * 1e6), config)
         truths.append(truth)

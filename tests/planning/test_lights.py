@@ -107,7 +107,7 @@ def look(
     scores[0, LIGHT_COLORS.index(color)] = certainty
     shape = np.full((1, len(LAMP_SHAPES)), 0.02)
     shape[0, LAMP_SHAPES.index(lamp)] = 0.8
-    return LightLooks(np.array([seen]), scores, shape, np.array([0.98]))
+    return LightLooks(np.array([seen]), scores, shape, np.array([0.98]), np.zeros(1))
 
 
 def names(looks: list[tuple[float, LightLooks]], config: LightConfig = CONFIG) -> list[str]:
@@ -143,6 +143,54 @@ def test_a_dark_light_of_a_rare_shape_is_as_dark_as_a_full_lamp(lamp: str) -> No
         other = names([(t, look(color, 0.9, lamp=lamp)) for t, color in some])
         assert other == full
         assert full[-1] == ("flashing_red" if some is frames else "off")
+
+
+def gap(probability: float = 0.98) -> LightLooks:
+    """Return a frame in which the head finds no box where the light is."""
+    return replace(look("red", seen=False), missed=np.array([probability]))
+
+
+def blinking(dark: LightLooks) -> list[tuple[float, LightLooks]]:
+    """Return four frames of a red lamp and four of a dark one, by turns, at 12 Hz."""
+    return [(k / 12, look("red", 0.9) if k % 8 < 4 else dark) for k in range(34)]
+
+
+def test_a_flashing_light_is_named_though_its_dark_housing_has_no_box() -> None:
+    assert names(blinking(gap()))[-1] == "flashing_red"
+    assert names(blinking(look("red", seen=False)))[-1] == "red"  # frames that were not processed
+    assert names(blinking(gap(0.0)))[-1] == "red"  # it is outside the image, or hardly exists
+
+
+@pytest.mark.parametrize("color", ["red", "green"])
+def test_a_light_that_a_vehicle_hides_keeps_its_steady_state(color: str) -> None:
+    steady = [(k / 12, look(color)) for k in range(12)]
+    hidden = [(1 + k / 12, gap()) for k in range(11)]
+    again = [(2 + k / 12, look(color)) for k in range(6)]
+    found = names([*steady, *hidden, *again])
+    assert set(found[3:]) == {color}
+
+
+def test_gaps_are_no_evidence_that_a_light_is_off_or_green() -> None:
+    config = replace(CONFIG, stale_after_s=30.0)
+    red = [(k / 12, look("red")) for k in range(6)]
+    hidden = [(0.5 + k / 12, gap()) for k in range(60)]
+    assert set(names([*red, *hidden], config)[3:]) == {"red"}
+
+
+def test_frames_in_which_the_head_misses_lit_lamps_name_hardly_any_flashing() -> None:
+    """Every tenth lit lamp has no box, beside the frames that are dropped."""
+    run = run_cycles(100, 240, hz=12.0, drop=0.1, lit_boxes=0.9, seed=5)
+    flashes = (run.named >= ROW["flashing_red"]) & (run.named <= ROW["flashing_green"])
+    assert flashes.mean() < 0.005
+    assert (run.truth == run.named)[10:].mean() >= 0.97
+
+
+def test_most_flashing_lights_are_named_though_half_of_their_dark_frames_have_no_box() -> None:
+    run = run_cycles(200, 25, hz=12.0, drop=0.0, flashing=0.5, dark_boxes=0.4, seed=2)
+    truth, named = run.truth[-1], run.named[-1]
+    flashing = truth >= ROW["flashing_red"]
+    assert (truth == named)[flashing].mean() >= 0.9
+    assert (named < ROW["flashing_red"])[~flashing].mean() >= 0.9
 
 
 def test_green_is_kept_for_a_second_without_a_look_and_not_longer() -> None:
