@@ -26,8 +26,8 @@ CONTRAST = (0.75, 1.3)
 BRIGHTNESS = 20.0
 SATURATION = (0.6, 1.4)
 HIDE_MOTION = 0.3  # share of the samples without the own motion
-# The veil of `synthetic.renderer.lens_light.add_glare`. At its strongest a dark lamp is still darker
-# than a lit one, so the picture shows every label.
+# The veil of `synthetic.renderer.lens_light.add_glare`. At its strongest a dark lamp is still
+# darker than a lit one, so the picture shows every label.
 VEIL_STRENGTH = (0.2, 0.75)  # share of white at the sun
 VEIL_REACH = (0.10, 0.25)  # distance at which 1/e is left, relative to the width of the view
 VEIL_REST = 0.08  # share of the strength that is left far from the sun

@@ -229,5 +229,5 @@ def test_veils_are_drawn_for_their_share_and_change_no_other_draw():
     assert all(one.veil is None for one in without)  # off unless configured
     again = [draw_traffic_augmentation(glaring, np.random.default_rng(seed)) for seed in seeds]
     assert drawn == again
-    with pytest.raises(ValueError, match="traffic.glare must lie in"):
+    with pytest.raises(ValueError, match=r"traffic\.glare must lie in"):
         dataclasses.replace(CONFIG, glare=1.5)
