@@ -52,7 +52,7 @@ class Veil:
         away = np.hypot(rows - self.row * height, columns - self.column * width) / width
         light = self.strength * (np.exp(-away / self.reach) + VEIL_REST)
         added = 255 * light[..., None] * np.array(VEIL_COLOR)
-        return np.rint(np.minimum(image + added, 255)).astype(np.uint8)
+        return np.asarray(np.rint(np.minimum(image + added, 255)), np.uint8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +98,8 @@ class TrafficAugmentation:
             gray = cv2.cvtColor(changed, cv2.COLOR_RGB2GRAY)
             gray = cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB)
             changed = cv2.addWeighted(changed, self.saturation, gray, 1 - self.saturation, 0)
-        changed = np.asarray(changed, np.uint8)
-        return changed if self.veil is None else self.veil.cover(changed)
+        pixels: NDArray[np.uint8] = np.asarray(changed, np.uint8)
+        return pixels if self.veil is None else self.veil.cover(pixels)
 
 
 def draw_traffic_augmentation(
