@@ -122,7 +122,7 @@ def draw_traffic_augmentation(
         swap_sides=config.control == SWAP_SIDES,
         color_seed=int(rng.integers(2**31)) if config.control == SHUFFLE_COLORS else None,
     )
-    if rng.random() < config.glare:  # the last draws: without glare, all others stay as they were
+    if rng.random() < config.glare:  # drawn last: glare changes no other draw
         place = replace(place, veil=_draw_veil(rng))
     if not config.photometric:
         return place
