@@ -14,7 +14,9 @@ CONFIG = SegmentationConfig(
     class_names=WORLD_CLASSES,
     num_outputs=len(WORLD_CLASSES),
     pictures=LabelledSizeConfig(long_side=400, short_side=225),
-    label_augmentation=LabelAugmentation(resize=(0.75, 1.5), crop_px=(128, 208), max_share=0.9),
+    label_augmentation=LabelAugmentation(
+        resize=(0.75, 1.25), photometric=False, crop_px=(128, 208), max_share=0.9
+    ),
     backbone=InternImageConfig(
         channels=16,
         depths=(1, 1, 2, 1),
@@ -23,17 +25,17 @@ CONFIG = SegmentationConfig(
     ),
     head=LabelHeadConfig(channels=48, auxiliary_channels=32),
     training=TrainingConfig(
-        num_steps=300,
-        batch_size=6,
+        num_steps=900,
+        batch_size=4,
         learning_rate=2e-3,
         backbone_multiplier=1.0,
         weight_decay=0.01,
         decay_norms_and_biases=False,
         gradient_clip=5.0,
-        warmup_steps=20,
+        warmup_steps=40,
         schedule="linear",
-        checkpoint_every=50,
-        evaluate_every=300,
+        checkpoint_every=150,
+        evaluate_every=450,
         log_every=20,
         num_workers=0,
     ),

@@ -178,3 +178,15 @@ def test_labels_follow_the_names_of_a_model_s_classes(tmp_path: Path) -> None:
     assert data.with_classes(names).labels(0).tolist() == [[19, 6, 255]]
     with pytest.raises(ValueError, match="must be among the 2 of the model; got 'sidewalk'"):
         data.with_classes(("road", "car"))
+
+
+def test_shuffled_labels_are_those_of_another_picture_each(world: Path) -> None:
+    data = read_dense_world(Tables(world, "v1.0-synth"), "synth_train")
+    control = data.with_shuffled_labels(3)
+    own = {pair.picture: pair.labels for pair in data.files}
+    assert [pair.picture for pair in control.files] == list(own)
+    assert all(pair.labels != own[pair.picture] for pair in control.files)
+    assert {pair.labels for pair in control.files} == set(own.values())
+    assert control.class_names == data.class_names and control.sample(0).semantic.max() < 13
+    other = [pair.labels for pair in data.with_shuffled_labels(4).files]
+    assert other != [pair.labels for pair in control.files]
