@@ -18,7 +18,18 @@ _CLASS_LINES = (
     "bevstack evaluate --classifier internimage_t --weights internimage_t_1k_224.pth "
     "--imagenet imagenet --split val --out scores",
 )
+_WORLD_LINES = {
+    "bevstack make-world world --dense --train-scenes 100 --val-scenes 20 --test-scenes 20 "
+    "--samples-per-scene 2": "tests/synthetic/recording/test_dense.py",
+    "bevstack train --config upernet_nano_dense --dense world --split synth_train "
+    "--held-out synth_val --out runs/nano": "tests/docs/test_pages.py",
+    "python tools/control_labels.py --config upernet_nano_dense --dense world "
+    "--split synth_train --held-out synth_val --out runs/shuffled": (
+        "tests/evaluation/baselines/test_label_prior.py"
+    ),
+}
 LABEL_LINES = {
+    **_WORLD_LINES,
     **dict.fromkeys(_LINES, _TEST),
     **dict.fromkeys(_CLASS_LINES, "tests/cli/test_classify_tasks.py"),
 }
