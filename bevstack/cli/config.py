@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 
-from bevstack.cli.label_tasks import load_segmentation_config
 from bevstack.cli.options import add_common, add_overrides
 
 
@@ -61,11 +60,10 @@ def _print_names() -> None:
 def _print_fields(args: argparse.Namespace) -> None:
     from bevstack.config import config_to_json, flat_fields, load_config, with_overrides
     from bevstack.config.picture_detectors import find_picture_detector
+    from bevstack.config.segmenters import find_segmenter
 
     original = (
-        find_picture_detector(args.name)
-        or load_segmentation_config(args.name, ())
-        or load_config(args.name)
+        find_picture_detector(args.name) or find_segmenter(args.name) or load_config(args.name)
     )
     config = with_overrides(original, args.overrides)
     if args.json:

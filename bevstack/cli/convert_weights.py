@@ -24,13 +24,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bevstack.cli.label_tasks import load_segmentation_config
 from bevstack.cli.options import add_config, add_no_verify, add_overrides, rename_options
 
 if TYPE_CHECKING:
     from bevstack.config import Config
     from bevstack.config.picture_detectors import PictureDetectorConfig
-    from bevstack.config.segmentation import SegmentationConfig
+    from bevstack.config.segmenters import SegmenterConfig
     from bevstack.interop.conversion import Converted
     from bevstack.interop.public_weights import Report
     from bevstack.interop.published_files import PublishedFile
@@ -89,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from bevstack.config import load_config
     from bevstack.config.picture_detectors import find_picture_detector
+    from bevstack.config.segmenters import find_segmenter
     from bevstack.interop.public_weights import UnmatchedError
     from bevstack.interop.published_files import read_published_file
     from bevstack.interop.segmentation import describe
@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     file = read_published_file(args.file, weights=args.use, verify=args.verify)
     if args.config is None:
         raise ValueError(f"--config NAME must be given; got none: {describe(file)}")
-    segmenter = load_segmentation_config(args.config, args.overrides)
+    segmenter = find_segmenter(args.config, args.overrides)
     if segmenter is not None:
         return _convert_segmenter(args, file, segmenter)
     pictures = find_picture_detector(args.config, args.overrides)
@@ -151,7 +151,7 @@ def _convert_pictures(
 
 
 def _convert_segmenter(
-    args: argparse.Namespace, file: PublishedFile, config: SegmentationConfig
+    args: argparse.Namespace, file: PublishedFile, config: SegmenterConfig
 ) -> int:
     """Convert a model that labels pixels."""
     from bevstack.interop.public_weights import UnmatchedError

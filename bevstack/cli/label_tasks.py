@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bevstack.config.segmentation import SegmentationConfig
     from bevstack.runtime.pixel_labeller import PixelLabeller
     from bevstack.tasks.segmentation import Segmentation
 
@@ -22,21 +21,6 @@ _NOT_FOR_LABELS = (
 _OTHER_DATA = ("nuscenes", "scene", "held_out_scene", "classes", "pictures", "coco")
 
 
-def load_segmentation_config(name: str, overrides: Sequence[str]) -> SegmentationConfig | None:
-    """Return the configuration of a segmenter, by name or path; None for another one.
-
-    Raises:
-        ValueError: an override does not fit.
-    """
-    from bevstack.config import packaged_configs
-    from bevstack.config.loading import defines, load_task_config
-    from bevstack.config.segmentation import SEGMENTATION, SegmentationConfig
-
-    if name in packaged_configs(SEGMENTATION) or defines(name, SegmentationConfig):
-        return load_task_config(SegmentationConfig, SEGMENTATION, name, overrides)
-    return None
-
-
 def make_label_task(args: argparse.Namespace, console: Console) -> Segmentation:
     """Open the pictures, print their number, and build the task of ``bevstack train``.
 
@@ -45,15 +29,14 @@ def make_label_task(args: argparse.Namespace, console: Console) -> Segmentation:
         ValueError: options that do not fit, or a damaged file.
     """
     from bevstack.cli.label_data import label_data_option, open_label_data
-    from bevstack.config.loading import load_task_config
-    from bevstack.config.segmentation import SEGMENTATION, SegmentationConfig
+    from bevstack.config.segmenters import load_segmenter
     from bevstack.tasks.segmentation import Segmentation
 
     option = f"--{label_data_option(args)}"
     refuse_options(args, [*_OTHER_DATA, "dry_run"], option)
     if args.split is None:
         raise ValueError(f"--split must be given with {option}; got none")
-    config = load_task_config(SegmentationConfig, SEGMENTATION, args.config, args.overrides)
+    config = load_segmenter(args.config, args.overrides)
     recipe = config.training
     if args.steps is not None:
         recipe = recipe.with_num_steps(args.steps)
@@ -70,6 +53,7 @@ def make_label_task(args: argparse.Namespace, console: Console) -> Segmentation:
 def predicts_labels(args: argparse.Namespace) -> bool:
     """Return True if the weights or the configuration of ``predict`` label pixels."""
     from bevstack.config.segmentation import SEGMENTATION
+    from bevstack.config.segmenters import find_segmenter
     from bevstack.models.build import list_tasks
     from bevstack.models.weights import read_metadata
     from bevstack.runtime.shipped import weights_path
@@ -77,7 +61,7 @@ def predicts_labels(args: argparse.Namespace) -> bool:
     if args.weights is not None:
         path = weights_path(args.weights)
         return path.is_file() and SEGMENTATION in list_tasks(path, read_metadata(path))
-    return args.config is not None and load_segmentation_config(args.config, ()) is not None
+    return args.config is not None and find_segmenter(args.config) is not None
 
 
 def run_predict_labels(args: argparse.Namespace, console: Console) -> int:
@@ -117,8 +101,9 @@ def _labeller(args: argparse.Namespace, console: Console) -> PixelLabeller:
     import torch
 
     from bevstack.config.overrides import with_overrides
+    from bevstack.config.segmenters import find_segmenter
     from bevstack.models.build_segmentation import read_segmenter, segmenter_with
-    from bevstack.models.segmentation.model import Segmenter
+    from bevstack.models.segmentation.build import build_segmenter
     from bevstack.runtime.devices import choose_device
     from bevstack.runtime.pixel_labeller import PixelLabeller
     from bevstack.runtime.shipped import weights_path
@@ -126,13 +111,13 @@ def _labeller(args: argparse.Namespace, console: Console) -> PixelLabeller:
     device = torch.device(choose_device(args.device))
     config = None
     if args.config is not None:
-        config = load_segmentation_config(args.config, args.overrides)
+        config = find_segmenter(args.config, args.overrides)
         if config is None:
             raise ValueError(f"--config must label pixels, as the weights do; got {args.config}")
     if args.weights is None:
         assert config is not None  # predicts_labels
         console.print("note: without --weights, weights are random and labels have no meaning")
-        return PixelLabeller(Segmenter(config).to(device).eval(), config)
+        return PixelLabeller(build_segmenter(config).to(device).eval(), config)
     weights, stored = read_segmenter(weights_path(args.weights), verify=args.verify)
     config = config or with_overrides(stored, args.overrides)
     return PixelLabeller(segmenter_with(weights, config, device), config)

@@ -77,8 +77,16 @@ def cascade_mask_rcnn(name: str, backbone: str, *, epochs: int) -> Detection2DCo
     )
 
 
-def dino(name: str, backbone: str) -> DinoDetectorConfig:
+def dino(name: str, backbone: str, *, detections: int) -> DinoDetectorConfig:
     """Return the released DINO of a backbone of moderate size, for 12 epochs.
+
+    The learning rate of each layer of the backbone is 0.9 times that of the next. In the released
+    recipe the embeddings of levels have the stem's rate; here they have that of the other parts.
+
+    Args:
+        name: of the configuration.
+        backbone: its name.
+        detections: of an image: 100 for T, 300 for L.
 
     Raises:
         ValueError: no such backbone.
@@ -89,7 +97,7 @@ def dino(name: str, backbone: str) -> DinoDetectorConfig:
         class_names=COCO_NAMES,
         picture_augmentation=replace(CROPPED, crop_long_side=4200, crop_keeps_object=True),
         backbone=replace(detection_config(backbone), out_indices=(1, 2, 3)),
-        dino=DinoConfig(detections=100),
+        dino=DinoConfig(detections=detections, noised_queries=100),
         training=replace(
             training,
             weight_decay=1e-4,
@@ -100,12 +108,22 @@ def dino(name: str, backbone: str) -> DinoDetectorConfig:
     )
 
 
+def slow_backbone_dino(name: str, backbone: str) -> DinoDetectorConfig:
+    """Return the released DINO whose backbone trains at 0.1 times the rate, in all layers alike.
+
+    Raises:
+        ValueError: no such backbone.
+    """
+    config = dino(name, backbone, detections=300)
+    training = replace(config.training, weight_decay=0.05, layer_decay=1.0, backbone_multiplier=0.1)
+    return replace(config, training=training)
+
+
 def large_dino(name: str, backbone: str, *, composite: bool = False) -> DinoDetectorConfig:
     """Return the released DINO of a large backbone, which starts from another data set's weights.
 
-    Two parts of the released recipe are missing in ours: the learning rate of sampling offsets and
-    reference points is not scaled by 0.001, and the first of two backbones gets no losses of its
-    own. The learning rate is ours.
+    In the released recipe the embeddings of levels have the stem's rate; here they have that of the
+    other parts.
 
     Raises:
         ValueError: no such backbone.
@@ -122,8 +140,11 @@ def large_dino(name: str, backbone: str, *, composite: bool = False) -> DinoDete
             _schedule(SHORT, batch_size=64),
             num_steps=20_000,
             weight_decay=1e-4,
-            layer_decay=0.94,
+            # The released rule finds no layers under the names of two backbones
+            layer_decay=1.0 if composite else 0.94,
             gradient_clip=0.1,
+            decay_at=(),
+            offset_multiplier=1e-3,
         ),
     )
 

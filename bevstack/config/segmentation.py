@@ -43,6 +43,16 @@ class LabelledSizeConfig:
         check("labelled_pictures.window_step_px", whole or covered, requirement, step)
 
 
+def check_class_names(names: tuple[str, ...]) -> None:
+    """Check that there is a class, and none twice.
+
+    Raises:
+        ValueError: there is no class, or a name stands twice.
+    """
+    check("class_names", len(names) > 0, "name at least one class", names)
+    check("class_names", len(set(names)) == len(names), "name each class once", names)
+
+
 @dataclass(frozen=True, kw_only=True)
 class LabelAugmentation:
     """Changes of pictures and their labels in training, in the order of the fields."""
@@ -125,10 +135,8 @@ class SegmentationConfig:
 
     def __post_init__(self) -> None:
         check_section(SEGMENTATION, self)
-        names = self.class_names
-        check("class_names", len(names) > 0, "name at least one class", names)
-        check("class_names", len(set(names)) == len(names), "name each class once", names)
-        fits = len(names) <= self.num_outputs <= IGNORED_LABEL
+        check_class_names(self.class_names)
+        fits = len(self.class_names) <= self.num_outputs <= IGNORED_LABEL
         requirement = f"be from the number of classes to {IGNORED_LABEL}, as labels have 8 bits"
         check("num_outputs", fits, requirement, self.num_outputs)
         stages = self.backbone.out_indices

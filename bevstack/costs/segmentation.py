@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
-from bevstack.config.loading import load_task_config, packaged_configs
-from bevstack.config.segmentation import SEGMENTATION, SegmentationConfig
+from bevstack.config.loading import packaged_configs
+from bevstack.config.segmentation import SEGMENTATION
+from bevstack.config.segmenters import SegmenterConfig, load_segmenter
 from bevstack.costs.detection2d import GIGA, PartCounts
 
 # The largest models are published at a square of their training pictures.
 _SQUARE_SIDE_PX = 896
+# (H, W) of the released operations of models that are published at another size than this one's.
+_PUBLISHED_SIZES: Mapping[str, tuple[int, int]] = MappingProxyType(
+    {
+        "mask2former_internimage_h_512_cocostuff10k": (512, 512),
+        "mask2former_internimage_h_480_pascal_context": (480, 480),
+        "mask2former_internimage_h_480_nyu": (480, 480),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -49,8 +60,10 @@ def segmentation_models() -> list[str]:
     return packaged_configs(SEGMENTATION)
 
 
-def published_size(config: SegmentationConfig) -> tuple[int, int]:
+def published_size(config: SegmenterConfig) -> tuple[int, int]:
     """Return the (H, W) in pixels at which the released tables give a model's operations."""
+    if config.name in _PUBLISHED_SIZES:
+        return _PUBLISHED_SIZES[config.name]
     short = config.pictures.short_side
     return (short, short if short == _SQUARE_SIDE_PX else config.pictures.long_side)
 
@@ -72,26 +85,35 @@ def count_segmentation_model(
     """
     if image_size is not None and min(image_size) < 1:
         raise ValueError(f"--size must be two positive numbers of pixels; got {image_size}")
-    config = load_task_config(SegmentationConfig, SEGMENTATION, name)
+    config = load_segmenter(name)
     return count_segmenter(config, name, image_size or published_size(config))
 
 
 def count_segmenter(
-    config: SegmentationConfig, name: str, image_size: tuple[int, int]
+    config: SegmenterConfig, name: str, image_size: tuple[int, int]
 ) -> SegmentationCount:
     """Count a configured segmenter; see ``count_segmentation_model``."""
     import torch
+    from torch import nn
 
-    from bevstack.costs.macs import count_parameters, run_and_count
+    from bevstack.costs.macs import count_parameters, run_and_count, shapes_only
+    from bevstack.models.segmentation.build import build_segmenter
     from bevstack.models.segmentation.model import Segmenter
     from bevstack.models.skeleton import skeleton
 
     with skeleton():
-        model = Segmenter(config).eval()
-        work, stages = run_and_count(model.backbone, torch.empty(1, 3, *image_size))
-        parts = [PartCounts("backbone", count_parameters(model.backbone), work.total)]
-        work, _ = run_and_count(model.head, stages)
-        parts.append(PartCounts("head", count_parameters(model.head), work.total))
-        if model.auxiliary is not None:
-            parts.append(PartCounts("auxiliary", count_parameters(model.auxiliary), 0))
+        model = build_segmenter(config).eval()
+    heads: dict[str, nn.Module]
+    if isinstance(model, Segmenter):
+        heads = {"head": model.head}
+    else:
+        heads = {"pixel decoder": model.pixel_decoder, "decoder": model.decoder}
+    parts = []
+    with shapes_only(model):
+        output = torch.empty(1, 3, *image_size)
+        for title, module in {"backbone": model.backbone, **heads}.items():
+            work, output = run_and_count(module, output)  # each part takes the last one's output
+            parts.append(PartCounts(title, count_parameters(module), work.total))
+    if isinstance(model, Segmenter) and model.auxiliary is not None:
+        parts.append(PartCounts("auxiliary", count_parameters(model.auxiliary), 0))
     return SegmentationCount(name, image_size, tuple(parts))

@@ -60,7 +60,7 @@ REGION_ROWS = (
 
 _HEAD = "bbox_head."
 _TRANSFORMER = "bbox_head.transformer."
-_ATTENTION = ("sampling_offsets", "attention_weights", "value_proj", "output_proj")
+ATTENTION_NAMES = ("sampling_offsets", "attention_weights", "value_proj", "output_proj")
 
 
 def _layer_rows(part: str, cross: int) -> tuple[Rename, ...]:
@@ -71,7 +71,7 @@ def _layer_rows(part: str, cross: int) -> tuple[Rename, ...]:
     return (
         *(
             Rename(f"{layer}attentions.{cross}.{name}." + "{p}", f"{ours}{own}.{name}." + "{p}")
-            for name in _ATTENTION
+            for name in ATTENTION_NAMES
         ),
         Rename(layer + "ffns.0.layers.0.0.{p}", ours + "feedforward.linear1.{p}"),
         Rename(layer + "ffns.0.layers.1.{p}", ours + "feedforward.linear2.{p}"),

@@ -23,6 +23,7 @@ from bevstack.models.detection2d.dino.noise import NoisedQueries
 from bevstack.types.pictures2d import PictureBatch
 
 ALPHA, GAMMA = 0.25, 2.0  # of the focal loss
+FIRST_WEIGHT = 0.5  # of the losses of the first of two backbones, as released
 CLASS_COST, BOX_COST, OVERLAP_COST = 2.0, 5.0, 2.0
 
 
@@ -46,14 +47,23 @@ def dino_losses(output: DinoOutput, batch: PictureBatch, config: DinoConfig) -> 
     """Return the sum of all losses and its terms.
 
     Terms are "class", "box" and "overlap" with "_proposals", "_0", "_1", ... by decoder layer, and
-    "_noised_0", ... of the objects with noise.
+    "_noised_0", ... of the objects with noise. Those of the first of two backbones end with
+    "_first".
     """
+    terms = _terms(output, batch, config)
+    if output.first is not None:
+        first = _terms(output.first, batch, config)
+        terms |= {f"{name}_first": FIRST_WEIGHT * value for name, value in first.items()}
+    total = torch.stack(list(terms.values())).sum()
+    return Losses(total, {name: value.detach() for name, value in terms.items()})
+
+
+def _terms(output: DinoOutput, batch: PictureBatch, config: DinoConfig) -> dict[str, Tensor]:
     terms: dict[str, Tensor] = {}
     for name, losses in set_losses(output, batch, config).items():
         for kind, value in zip(("class", "box", "overlap"), losses, strict=True):
             terms[f"{kind}_{name}"] = value
-    total = torch.stack(list(terms.values())).sum()
-    return Losses(total, {name: value.detach() for name, value in terms.items()})
+    return terms
 
 
 def set_losses(output: DinoOutput, batch: PictureBatch, config: DinoConfig) -> dict[str, SetLosses]:

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bevstack.config.segmentation import SEGMENTATION, SegmentationConfig
-from bevstack.config.serialization import config_to_json, union_from_json
+from bevstack.config.segmentation import SEGMENTATION
+from bevstack.config.segmenters import SegmenterConfig, segmenter_from_json, segmenter_to_json
 from bevstack.models.build import list_tasks, read_task_config
-from bevstack.models.segmentation.model import Segmenter
+from bevstack.models.segmentation.build import PixelModel, build_segmenter
 from bevstack.models.task_files import task_model_with, write_task_file
 from bevstack.models.weights import read_weights_file, task_weights
 
@@ -19,7 +19,7 @@ from bevstack.models.weights import read_weights_file, task_weights
 def save_segmenter(
     path: str | Path,
     weights: Mapping[str, Tensor],
-    config: SegmentationConfig,
+    config: SegmenterConfig,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write weights of a segmenter with its configuration, completely or not at all.
@@ -27,13 +27,13 @@ def save_segmenter(
     Raises:
         OSError: the file cannot be written; an older one stays intact.
     """
-    text = config_to_json(config)
+    text = segmenter_to_json(config)
     write_task_file(path, SEGMENTATION, weights, config_json=text, metadata=metadata)
 
 
 def read_segmenter(
     path: str | Path, *, verify: bool = True
-) -> tuple[dict[str, Tensor], SegmentationConfig]:
+) -> tuple[dict[str, Tensor], SegmenterConfig]:
     """Return the weights and the configuration of a file that ``save_segmenter`` wrote.
 
     Raises:
@@ -46,18 +46,16 @@ def read_segmenter(
         raise ValueError(
             f"weights must be of the task {SEGMENTATION!r}; got {path} of {', '.join(tasks)}"
         )
-    config = union_from_json(
-        SegmentationConfig, read_task_config(path, file.metadata, SEGMENTATION)
-    )
+    config = segmenter_from_json(read_task_config(path, file.metadata, SEGMENTATION))
     return task_weights(file.tensors, SEGMENTATION), config
 
 
 def segmenter_with(
-    weights: Mapping[str, Tensor], config: SegmentationConfig, device: torch.device
-) -> Segmenter:
+    weights: Mapping[str, Tensor], config: SegmenterConfig, device: torch.device
+) -> PixelModel:
     """Build a separate segmenter with given weights, in evaluation mode; draws nothing.
 
     Raises:
         ValueError: the weights do not fit the configuration.
     """
-    return task_model_with(SEGMENTATION, lambda: Segmenter(config), weights, device)
+    return task_model_with(SEGMENTATION, lambda: build_segmenter(config), weights, device)

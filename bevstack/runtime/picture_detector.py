@@ -18,24 +18,12 @@ from bevstack.datasets.detection2d.prepare import prepare_picture, stack_picture
 from bevstack.models.build_detection2d import detector2d_with
 from bevstack.models.detection2d.build import PictureModel, build_picture_model
 from bevstack.models.detection2d.masks import paste_masks
+from bevstack.runtime.picture_predictor import Picture, PicturePredictor
 from bevstack.types.pictures2d import Detections2D
 
-Picture = NDArray[np.uint8]  # (H, W, 3) RGB
 
-
-class PictureDetector:
-    """A detector for pictures of any size.
-
-    It keeps no state: several threads may use it.
-
-    Args:
-        model: the model, in evaluation mode.
-        config: its configuration.
-    """
-
-    def __init__(self, model: PictureModel, config: PictureDetectorConfig) -> None:
-        self.model = model
-        self.config = config
+class PictureDetector(PicturePredictor[PictureModel, PictureDetectorConfig]):
+    """A detector for pictures of any size; see ``PicturePredictor``."""
 
     @staticmethod
     def load(
@@ -64,16 +52,6 @@ class PictureDetector:
     def random(config: PictureDetectorConfig, device: torch.device) -> PictureDetector:
         """Build a detector with random weights, to test an installation."""
         return PictureDetector(build_picture_model(config).to(device).eval(), config)
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Return the names of the classes, in the order of the labels."""
-        return self.config.class_names
-
-    @property
-    def device(self) -> torch.device:
-        """Return the device of the model."""
-        return next(self.model.parameters()).device
 
     def detect(
         self,

@@ -9,30 +9,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bevstack.config.segmentation import SegmentationConfig
-from bevstack.config.serialization import union_from_json
+from bevstack.config.segmenters import SegmenterConfig, segmenter_from_json
 from bevstack.models.build_segmentation import segmenter_with
-from bevstack.models.segmentation.model import Segmenter
+from bevstack.models.segmentation.build import PixelModel
+from bevstack.runtime.picture_predictor import Picture, PicturePredictor
 from bevstack.tasks.segmentation_held_out import label_pixels
 
-Picture = NDArray[np.uint8]  # (H, W, 3) RGB
 # Factors of the size of pictures that the authors publish for the mean over several scales.
 PUBLISHED_RATIOS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+# The same of Mask2Former for ADE20K, whose pictures have 896 pixels.
+PUBLISHED_MASK_RATIOS = (768 / 896, 832 / 896, 1.0, 960 / 896, 1024 / 896)
 
 
-class PixelLabeller:
-    """A model that labels the pixels of pictures.
-
-    It keeps no state: several threads may use it.
-
-    Args:
-        model: the model, in evaluation mode.
-        config: its configuration.
-    """
-
-    def __init__(self, model: Segmenter, config: SegmentationConfig) -> None:
-        self.model = model
-        self.config = config
+class PixelLabeller(PicturePredictor[PixelModel, SegmenterConfig]):
+    """A model that labels the pixels of pictures; see ``PicturePredictor``."""
 
     @staticmethod
     def load(
@@ -43,18 +33,8 @@ class PixelLabeller:
         Raises:
             ValueError: the configuration cannot be read, or the weights do not fit it.
         """
-        config = union_from_json(SegmentationConfig, config_json)
+        config = segmenter_from_json(config_json)
         return PixelLabeller(segmenter_with(weights, config, device), config)
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Return the names of the classes, in the order of the labels."""
-        return self.config.class_names
-
-    @property
-    def device(self) -> torch.device:
-        """Return the device of the model."""
-        return next(self.model.parameters()).device
 
     def segment(
         self,

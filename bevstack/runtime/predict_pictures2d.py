@@ -10,7 +10,8 @@ from typing import Any
 from bevstack.datasets.images import read_image
 from bevstack.evaluation.detection2d.coco_results import result_entries
 from bevstack.files import write_text_atomically
-from bevstack.runtime.picture_detector import Picture, PictureDetector
+from bevstack.runtime.picture_detector import PictureDetector
+from bevstack.runtime.picture_predictor import Picture
 from bevstack.runtime.predict_pictures import named_pictures
 from bevstack.vocabulary import COCO_CLASSES
 

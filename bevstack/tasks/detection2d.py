@@ -128,7 +128,9 @@ class Detection2D:
     def are_finite(self, outputs: TrainingOutput | DinoOutput) -> Tensor | None:
         """Return True if the outputs can be scored."""
         if isinstance(outputs, DinoOutput):
-            return outputs.logits.isfinite().all() & outputs.boxes.isfinite().all()
+            all_outputs = [outputs] if outputs.first is None else [outputs, outputs.first]
+            tensors = [tensor for own in all_outputs for tensor in (own.logits, own.boxes)]
+            return torch.stack([tensor.isfinite().all() for tensor in tensors]).all()
         finite = [level.isfinite().all() for level in outputs.rpn.logits]
         finite += [stage.box.logits.isfinite().all() for stage in outputs.stages]
         return torch.stack(finite).all()

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from bevstack.config import TrainingConfig
 from bevstack.config.segmentation import SEGMENTATION, SegmentationConfig
-from bevstack.config.serialization import (
-    config_to_json,
-    first_differences,
-    union_from_json,
+from bevstack.config.segmenters import (
+    SegmenterConfig,
+    segmenter_differences,
+    segmenter_to_json,
 )
 from bevstack.datasets.segmentation.labelled import LabelledPictures
 from bevstack.datasets.segmentation.stream import LabelStream
 from bevstack.losses.criterion import Losses
+from bevstack.losses.mask_segmentation import mask_segmentation_losses, seeded_uniform
 from bevstack.losses.segmentation import segmentation_losses
 from bevstack.models.backbones.internimage import InternImage, InternImageBlock
 from bevstack.models.build_segmentation import read_segmenter, save_segmenter
-from bevstack.models.segmentation.model import SegmentationOutput, Segmenter
+from bevstack.models.segmentation.build import PixelModel, build_segmenter
+from bevstack.models.segmentation.mask_decoder import MaskPrediction
+from bevstack.models.segmentation.model import SegmentationOutput
 from bevstack.models.weights import BACKBONE, read_weights_file
 from bevstack.tasks.segmentation_held_out import MEAN_IOU, evaluate_labels
 from bevstack.tasks.task import ProcessGroup, Score, Sharding
 from bevstack.types.label_maps import LabelBatch
+
+# Logits of pixels, or Mask2Former's predictions of every layer
+Output: TypeAlias = SegmentationOutput | tuple[MaskPrediction, ...]
 
 
 class Segmentation:
@@ -41,7 +47,7 @@ class Segmentation:
 
     def __init__(
         self,
-        config: SegmentationConfig,
+        config: SegmenterConfig,
         dataset: LabelledPictures | None = None,
         *,
         held_out: LabelledPictures | None = None,
@@ -57,19 +63,16 @@ class Segmentation:
 
     def to_json(self) -> str:
         """Return the configuration as JSON."""
-        return config_to_json(self.config)
+        return segmenter_to_json(self.config)
 
     def differences(self, stored: str, free: Sequence[str]) -> list[str]:
         """Return how a stored ``to_json`` differs."""
-        theirs: SegmentationConfig = union_from_json(SegmentationConfig, stored)
-        values = {name: getattr(self.config.training, name) for name in free}
-        theirs = replace(theirs, training=replace(theirs.training, **values))
-        return first_differences(self.config, theirs)
+        return segmenter_differences(self.config, stored, free)
 
-    def build_model(self, backbone: nn.Module | None = None) -> Segmenter:
+    def build_model(self, backbone: nn.Module | None = None) -> PixelModel:
         """Build the model."""
         assert backbone is None or isinstance(backbone, InternImage)
-        return Segmenter(self.config, backbone)
+        return build_segmenter(self.config, backbone)
 
     def read_weights(self, path: Path, *, verify: bool = True) -> Mapping[str, Tensor]:
         """Read initial weights; of a file without this task, those of the backbone.
@@ -121,19 +124,26 @@ class Segmentation:
         maps: Sequence[Tensor] | None = None,
         *,
         first_stage: bool,
-    ) -> SegmentationOutput:
-        """Run the model with its auxiliary head."""
-        output: SegmentationOutput = model(batch.images, maps)
+    ) -> Output:
+        """Run the model with what only training needs: auxiliary head, or every layer."""
+        output: Output = model(batch.images, maps)
         return output
 
-    def are_finite(self, outputs: SegmentationOutput) -> Tensor | None:
+    def are_finite(self, outputs: Output) -> Tensor | None:
         """Return True if the outputs can be scored."""
-        return outputs.logits.isfinite().all()
+        if isinstance(outputs, SegmentationOutput):
+            return outputs.logits.isfinite().all()
+        return torch.stack([tensor.isfinite().all() for tensor in outputs[-1]]).all()
 
-    def losses(self, outputs: SegmentationOutput, batch: LabelBatch) -> Losses:
+    def losses(self, outputs: Output, batch: LabelBatch) -> Losses:
         """Compute the losses."""
-        weight = self.config.head.auxiliary_weight
-        return segmentation_losses(outputs, batch.labels, auxiliary_weight=weight)
+        if isinstance(self.config, SegmentationConfig):
+            assert isinstance(outputs, SegmentationOutput)
+            weight = self.config.head.auxiliary_weight
+            return segmentation_losses(outputs, batch.labels, auxiliary_weight=weight)
+        assert not isinstance(outputs, SegmentationOutput)
+        uniform = seeded_uniform(batch.seeds, batch.images.device)
+        return mask_segmentation_losses(outputs, batch.labels, self.config.head, uniform)
 
     def evaluate(self, weights: Mapping[str, Tensor], folder: Path, group: ProcessGroup) -> Score:
         """Score weights on the held-out pictures; every process computes the same."""

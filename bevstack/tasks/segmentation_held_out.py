@@ -9,20 +9,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bevstack.config.segmentation import SegmentationConfig
+from bevstack.config.segmenters import SegmenterConfig
 from bevstack.datasets.segmentation.labelled import LabelledPictures
 from bevstack.datasets.segmentation.prepare import prepare_labelled
 from bevstack.evaluation.segmentation.iou import LabelCounts, LabelScores
 from bevstack.models.build_segmentation import segmenter_with
-from bevstack.models.segmentation.inference import View, label_probabilities
-from bevstack.models.segmentation.model import Segmenter
+from bevstack.models.segmentation.build import PixelModel
+from bevstack.models.segmentation.inference import View, label_views
 from bevstack.tasks.task import Score
 
 MEAN_IOU = "mean_iou"
 
 
 def label_pixels(
-    model: Segmenter,
+    model: PixelModel,
     picture: NDArray[np.uint8],  # (H, W, 3) RGB
     *,
     ratios: Sequence[float] = (1.0,),
@@ -38,20 +38,20 @@ def label_pixels(
     for ratio in ratios:
         image = prepare_labelled(picture, sizes, ratio=ratio)[None].to(device)
         views += [View(image, mirrored) for mirrored in ((False, True) if mirror else (False,))]
-    probabilities = label_probabilities(
+    labels = label_views(
         model.pixel_logits,
         views,
         (int(picture.shape[0]), int(picture.shape[1])),
         window_px=sizes.window_px,
         step_px=sizes.window_step_px,
     )
-    labels: NDArray[np.uint8] = probabilities[0].argmax(0).to(torch.uint8).cpu().numpy()
-    return labels
+    found: NDArray[np.uint8] = labels[0].cpu().numpy()
+    return found
 
 
 def evaluate_labels(
     weights: Mapping[str, Tensor],
-    config: SegmentationConfig,
+    config: SegmenterConfig,
     held_out: LabelledPictures,
     device: torch.device,
 ) -> Score:

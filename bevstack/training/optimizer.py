@@ -12,6 +12,7 @@ from torch import nn
 from bevstack.config import TrainingConfig
 
 BACKBONE_PREFIX = "backbone."
+_OFFSETS = "sampling_offsets"  # of deformable attention
 _STEM = re.compile(r"patch_embed\.")
 _BLOCK = re.compile(r"levels\.(\d+)\.blocks\.(\d+)\.")
 _STAGE_END = re.compile(r"levels\.(\d+)\.(norm|post_norms\.\d+|downsample)\.")
@@ -20,12 +21,13 @@ _STAGE_END = re.compile(r"levels\.(\d+)\.(norm|post_norms\.\d+|downsample)\.")
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
     """Make AdamW; parameters with the same learning rate and weight decay form a group.
 
-    The backbone trains at ``backbone_multiplier`` times the rate. With ``layer_decay`` below 1, the
+    The backbone trains at ``backbone_multiplier`` times the rate, and the sampling offsets of
+    deformable attention at ``offset_multiplier`` times. With ``layer_decay`` below 1, the
     rate of each of its layers is that factor times the rate of the next (``layer_multipliers``).
     Weight decay applies to all parameters, as in the released recipe of BEVFormer v2
     (specification, section 12). Without ``decay_norms_and_biases`` it spares parameters of one axis
-    and those of norms and biases, as in the training of InternImage's detectors. Each group holds a
-    ``multiplier``, which ``set_learning_rate`` applies.
+    and those of norms, biases and sampling offsets, as in the training of InternImage's detectors.
+    Each group holds a ``multiplier``, which ``set_learning_rate`` applies.
 
     Raises:
         ValueError: ``layer_decay`` is below 1 and the backbone is not an InternImage.
@@ -36,6 +38,7 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Adam
     for name, parameter in named.items():
         in_backbone = name.startswith(BACKBONE_PREFIX)
         multiplier = multipliers[name] * (config.backbone_multiplier if in_backbone else 1.0)
+        multiplier *= config.offset_multiplier if _OFFSETS in name else 1.0
         decay = config.weight_decay
         if not config.decay_norms_and_biases and is_norm_or_bias(name, parameter):
             decay = 0.0
@@ -98,8 +101,8 @@ def _layer(name: str, first_layers: Sequence[int]) -> int:  # first layer of eac
 
 
 def is_norm_or_bias(name: str, parameter: torch.Tensor) -> bool:
-    """Return True if a parameter has at most one axis or belongs to a bias or norm."""
-    return parameter.dim() <= 1 or name.endswith("bias") or "norm" in name
+    """Return True if a parameter has at most one axis or belongs to a bias, norm or offset."""
+    return parameter.dim() <= 1 or name.endswith("bias") or "norm" in name or _OFFSETS in name
 
 
 def learning_rate(step: int, config: TrainingConfig) -> float:

@@ -44,6 +44,7 @@ class LabelBatch:
     images: Tensor  # (B, 3, H, W) normalised, zero in the padding
     labels: Tensor  # (B, H, W) int64; 255: none, as in the padding
     names: tuple[str, ...]  # B, for messages
+    seeds: tuple[int, ...] = ()  # B in training: of the points at which masks are compared
 
     @property
     def sample_tokens(self) -> tuple[str, ...]:

@@ -2,4 +2,4 @@
 
 from bevstack.config.published_detection2d import dino
 
-CONFIG = dino("dino_internimage_l_1x", "internimage_l")
+CONFIG = dino("dino_internimage_l_1x", "internimage_l", detections=300)

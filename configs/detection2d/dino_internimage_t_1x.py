@@ -2,4 +2,4 @@
 
 from bevstack.config.published_detection2d import dino
 
-CONFIG = dino("dino_internimage_t_1x", "internimage_t")
+CONFIG = dino("dino_internimage_t_1x", "internimage_t", detections=100)

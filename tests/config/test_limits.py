@@ -19,6 +19,7 @@ from bevstack.config.detection2d import Detection2DConfig
 from bevstack.config.dino import DinoDetectorConfig
 from bevstack.config.health import HealthConfig
 from bevstack.config.limits import LIMITS, MAX_VALUES
+from bevstack.config.mask_segmentation import MaskSegmentationConfig
 from bevstack.config.segmentation import SegmentationConfig
 from bevstack.config.serialization import section_types
 from bevstack.config.tracking import TrackingConfig
@@ -33,6 +34,7 @@ FIELDS = [
         *section_types(Detection2DConfig),
         *section_types(DinoDetectorConfig),
         *section_types(SegmentationConfig),
+        *section_types(MaskSegmentationConfig),
         TrackingConfig,
         HealthConfig,
     )

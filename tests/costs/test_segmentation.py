@@ -5,9 +5,15 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from bevstack.cli.main import main
+from bevstack.config.segmenters import load_segmenter
+from bevstack.costs.macs import run_and_count, shapes_only
 from bevstack.costs.segmentation import count_segmentation_model
+from bevstack.models.segmentation.build import build_segmenter
+from bevstack.models.segmentation.mask_model import MaskSegmenter
+from bevstack.models.skeleton import skeleton
 
 # GMAC of the released tables (README of the released code).
 PUBLISHED = {
@@ -26,6 +32,33 @@ PUBLISHED = {
 def test_operations_equal_the_released_tables_within_half_a_per_cent(name: str):
     """They round to whole numbers, and count norms and activations of the operator otherwise."""
     assert count_segmentation_model(name).macs / 1e9 == pytest.approx(PUBLISHED[name], rel=5e-3)
+
+
+# The same of Mask2Former, at the (H, W) of our counts.
+PUBLISHED_MASKS = {
+    "mask2former_internimage_h_896_ade20k": (4635, (896, 896)),
+    "mask2former_internimage_h_896_cocostuff164k": (4635, (896, 896)),
+    "mask2former_internimage_h_512_cocostuff10k": (1528, (512, 512)),
+    "mask2former_internimage_h_480_pascal_context": (867, (480, 480)),
+    "mask2former_internimage_h_480_nyu": (867, (480, 480)),
+    "mask2former_internimage_h_1024x1024_cityscapes": (7878, (1024, 2048)),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED_MASKS)
+def test_operations_of_mask2former_equal_the_released_tables_without_products(name: str):
+    """The released count leaves out the products of attention and of masks in the decoder."""
+    published, size = PUBLISHED_MASKS[name]
+    count = count_segmentation_model(name)
+    assert count.image_size == size
+    with skeleton():
+        model = build_segmenter(load_segmenter(name)).eval()
+    assert isinstance(model, MaskSegmenter)
+    with shapes_only(model):
+        _, stages = run_and_count(model.backbone, torch.empty(1, 3, *size))
+        work, _ = run_and_count(model.decoder, model.pixel_decoder(stages))
+    assert (count.macs - work.other_matmul) / 1e9 == pytest.approx(published, rel=5e-3)
+    assert count.parts[-1].macs == work.total
 
 
 def test_doctor_prints_counts_of_a_segmenter(capsys: pytest.CaptureFixture[str]):

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from bevstack.config import InternImageConfig, TrainingConfig
+from bevstack.config.mask_segmentation import MaskHeadConfig, MaskSegmentationConfig
 from bevstack.config.published_segmentation import CITYSCAPES_CLASSES
 from bevstack.config.segmentation import (
     LabelAugmentation,
@@ -17,6 +18,7 @@ from bevstack.config.segmentation import (
     LabelledSizeConfig,
     SegmentationConfig,
 )
+from bevstack.config.segmenters import SegmenterConfig
 from bevstack.datasets.segmentation.cityscapes import read_cityscapes
 from bevstack.models.weights import read_safetensors, write_safetensors
 from bevstack.runtime.loading import load_any
@@ -47,6 +49,27 @@ CONFIG = SegmentationConfig(
         num_workers=0,
     ),
 )
+MASKS = MaskSegmentationConfig(
+    name="small_masks",
+    class_names=CITYSCAPES_CLASSES,
+    pictures=CONFIG.pictures,
+    label_augmentation=CONFIG.label_augmentation,
+    backbone=CONFIG.backbone,
+    head=MaskHeadConfig(
+        channels=16,
+        num_heads=2,
+        num_points=2,
+        num_queries=5,
+        encoder_layers=1,
+        decoder_layers=3,
+        encoder_feedforward_channels=16,
+        decoder_feedforward_channels=16,
+        norm_groups=4,
+        sampled_points=50,
+    ),
+    training=CONFIG.training,
+)
+BOTH = pytest.mark.parametrize("config", [CONFIG, MASKS], ids=lambda config: config.name)
 ROAD, CAR, SKY = 7, 26, 23  # ids of Cityscapes
 
 
@@ -81,14 +104,18 @@ class Alone:
         """Wait for no process."""
 
 
-def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path) -> None:
+@BOTH
+def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
+    config: SegmenterConfig, tmp_path: Path
+) -> None:
     data = read_cityscapes(write_streets(tmp_path / "data"), "train")
-    whole = train(Segmentation(CONFIG, data), tmp_path / "whole")
+    whole = train(Segmentation(config, data), tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        train(Segmentation(CONFIG, data), tmp_path / "parts", report=_stop_after(3))
-    parts = train(Segmentation(CONFIG, data), tmp_path / "parts", resume=True)
+        train(Segmentation(config, data), tmp_path / "parts", report=_stop_after(3))
+    parts = train(Segmentation(config, data), tmp_path / "parts", resume=True)
     first, second = read_safetensors(whole.weights)[0], read_safetensors(parts.weights)[0]
-    assert first.keys() == second.keys() and any("running_mean" in name for name in first)
+    assert first.keys() == second.keys()
+    assert any("running_mean" in name for name in first) == (config is CONFIG)
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -100,13 +127,16 @@ def _stop_after(step: int):
     return report
 
 
-def test_training_moves_every_parameter_and_loads_as_a_labeller(tmp_path: Path) -> None:
+@BOTH
+def test_training_moves_every_parameter_and_loads_as_a_labeller(
+    config: SegmenterConfig, tmp_path: Path
+) -> None:
     data = read_cityscapes(write_streets(tmp_path / "data"), "train")
-    task = Segmentation(CONFIG, data, held_out=data)
-    torch.manual_seed(CONFIG.training.seed)
+    task = Segmentation(config, data, held_out=data)
+    torch.manual_seed(config.training.seed)
     result = train(task, tmp_path / "run")
     labeller = load_any(result.weights)
-    assert isinstance(labeller, PixelLabeller) and labeller.config == CONFIG
+    assert isinstance(labeller, PixelLabeller) and labeller.config == config
     weights = task.read_weights(result.weights)
     still = [
         name
@@ -151,6 +181,8 @@ def test_a_checkpoint_of_another_configuration_is_named(tmp_path: Path) -> None:
     other = replace(CONFIG, head=replace(CONFIG.head, channels=24))
     found = Segmentation(other).differences(task.to_json(), ())
     assert found == ["head.channels: 24 != 16"]
+    kinds = "kind: MaskSegmentationConfig != SegmentationConfig"
+    assert Segmentation(MASKS).differences(task.to_json(), ()) == [kinds]
     recipe = replace(CONFIG.training, num_workers=1)
     changed = Segmentation(replace(CONFIG, training=recipe))
     assert changed.differences(task.to_json(), ("num_workers",)) == []

@@ -8,9 +8,12 @@ import torch
 from torch import nn
 
 from bevstack.config import InternImageConfig, TrainingConfig, load_config
+from bevstack.config.picture_detectors import load_picture_detector
 from bevstack.models.backbones.internimage import InternImage
 from bevstack.models.backbones.resnet import ResNet, ResNetConfig
 from bevstack.models.build import build_model
+from bevstack.models.detection2d.build import build_picture_model
+from bevstack.models.skeleton import skeleton
 from bevstack.training.optimizer import (
     layer_multipliers,
     learning_rate,
@@ -167,3 +170,31 @@ def test_weight_decay_is_on_everything_or_spares_norms_and_biases():
     for name in ("mlp.fc1.weight", "dcn.dw_conv.weight", "dcn.offset.weight"):
         assert decay[id(named[block + name])] == 0.3
     assert (decay[id(named["head.weight"])], decay[id(named["head.bias"])]) == (0.3, 0.0)
+
+
+RATES = {  # smallest and largest factor of the learning rate, of each packaged DINO
+    "dino_internimage_t_1x": (0.9**31, 1.0),
+    "dino_internimage_l_1x": (0.9**38, 1.0),
+    "dino_internimage_l_1x_slow_backbone": (0.1, 1.0),
+    "dino_internimage_h": (1e-3, 1.0),  # sampling offsets; the stem has 0.94**51
+    "dino_internimage_cb_h": (1e-3, 1.0),
+}
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_released_detectors_of_pictures_train_at_the_released_rates(name: str) -> None:
+    config = load_picture_detector(name)
+    with skeleton():
+        model = build_picture_model(config)
+    groups = make_optimizer(model, config.training).param_groups
+    multipliers = [group["multiplier"] for group in groups]
+    assert (min(multipliers), max(multipliers)) == pytest.approx(RATES[name])
+    factors = {id(p): group["multiplier"] for group in groups for p in group["params"]}
+    decays = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    for key, parameter in model.named_parameters():
+        if "sampling_offsets" in key:
+            assert factors[id(parameter)] == config.training.offset_multiplier
+            assert decays[id(parameter)] == 0
+    if "slow_backbone" in name:
+        slow = {factors[id(p)] for k, p in model.named_parameters() if k.startswith("backbone.")}
+        assert slow == {0.1}

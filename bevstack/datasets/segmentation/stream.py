@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from bevstack.config import TrainingConfig
-from bevstack.config.segmentation import SegmentationConfig
+from bevstack.config.segmenters import SegmenterConfig
 from bevstack.datasets.detection2d.prepare import normalised
 from bevstack.datasets.picture_batches import EndlessPictures
 from bevstack.datasets.segmentation.augmentation import augment_labelled
@@ -26,13 +26,14 @@ class PreparedLabels(NamedTuple):
     image: Tensor  # (3, H, W) normalised
     labels: Tensor  # (H, W) int64
     name: str
+    seed: int  # of random numbers in the losses
 
 
 class AugmentedLabels(NamedTuple):
     """Pictures with their labels, augmented as a configuration states."""
 
     pictures: LabelledPictures
-    config: SegmentationConfig
+    config: SegmenterConfig
 
     def picture_name(self, index: int) -> str:
         """Return the name of a picture."""
@@ -57,6 +58,7 @@ class AugmentedLabels(NamedTuple):
             pad(normalised(changed.image), (0, across, 0, down)),
             pad(labels, (0, across, 0, down), value=IGNORED_LABEL),
             self.picture_name(index),
+            int(rng.integers(2**31)),
         )
 
 
@@ -78,7 +80,7 @@ class LabelStream(EndlessPictures[PreparedLabels, LabelBatch]):
     def __init__(
         self,
         pictures: LabelledPictures,
-        config: SegmentationConfig,
+        config: SegmenterConfig,
         *,
         recipe: TrainingConfig,
         start: int = 0,
@@ -101,4 +103,5 @@ def _stack(samples: Sequence[PreparedLabels]) -> LabelBatch:
         images=torch.stack([item.image for item in samples]),
         labels=torch.stack([item.labels for item in samples]),
         names=tuple(item.name for item in samples),
+        seeds=tuple(item.seed for item in samples),
     )

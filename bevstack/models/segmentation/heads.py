@@ -14,6 +14,13 @@ from torch.nn import functional
 from bevstack.config.segmentation import LabelHeadConfig
 
 
+def map_size(
+    maps: Tensor,  # (..., H, W)
+) -> tuple[int, int]:
+    """Return height and width of maps."""
+    return int(maps.shape[-2]), int(maps.shape[-1])
+
+
 def resize_map(
     maps: Tensor,  # (B, C, H', W')
     size: tuple[int, int],  # (H, W)
@@ -95,7 +102,7 @@ class UperHead(nn.Module):
 
         The numbers of cells are those of the configuration.
         """
-        size = (int(top.shape[-2]), int(top.shape[-1]))
+        size = map_size(top)
         means = [
             resize_map(layer(functional.adaptive_avg_pool2d(top, cells)), size)
             for cells, layer in zip(self.pool_cells, self.pooled, strict=True)
@@ -112,10 +119,10 @@ class UperHead(nn.Module):
         levels.append(self.pool_top(stages[-1]))
         for index in range(len(levels) - 1, 0, -1):
             finer = levels[index - 1]
-            size = (int(finer.shape[-2]), int(finer.shape[-1]))
+            size = map_size(finer)
             levels[index - 1] = finer + resize_map(levels[index], size)
         convolved = [conv(level) for conv, level in zip(self.outputs, levels, strict=False)]
-        size = (int(levels[0].shape[-2]), int(levels[0].shape[-1]))
+        size = map_size(levels[0])
         resized = [resize_map(level, size) for level in (*convolved, levels[-1])]
         fused: Tensor = self.fusion(torch.cat(resized, dim=1))
         return fused
@@ -154,7 +161,7 @@ class SegFormerHead(nn.Module):
         stages: Sequence[Tensor],  # 4 x (B, C_l, H_l, W_l), finest first
     ) -> Tensor:  # (B, K, H, W)
         """Predict logits at the finest stage's size."""
-        size = (int(stages[0].shape[-2]), int(stages[0].shape[-1]))
+        size = map_size(stages[0])
         levels = [
             resize_map(lateral(stage), size)
             for lateral, stage in zip(self.laterals, stages, strict=True)

@@ -15,6 +15,8 @@ from bevstack.models.segmentation.heads import resize_map
 
 Logits = Callable[[Tensor], Tensor]  # (B, 3, H, W) -> (B, K, H, W)
 
+_STRIP_VALUES = 2**25  # of the probabilities that are computed at a time, 128 MiB
+
 
 class View(NamedTuple):
     """A picture as the network sees it: at one size, mirrored or not."""
@@ -53,6 +55,34 @@ def slide_logits(
 
 
 @torch.no_grad()
+def label_views(
+    predict: Logits,
+    views: Sequence[View],  # V
+    size: tuple[int, int],  # (H, W) of the result
+    *,
+    window_px: tuple[int, int] = (0, 0),
+    step_px: tuple[int, int] = (0, 0),
+) -> Tensor:  # (B, H, W) uint8
+    """Return the label of each pixel: the best mean over views of the probabilities.
+
+    Probabilities are computed a few rows at a time, so that the memory depends on the sizes of the
+    views, not on that of the result. The arguments are those of ``label_probabilities``.
+
+    Raises:
+        ValueError: there is no view.
+    """
+    height, width = size
+    maps = _view_logits(predict, views, window_px=window_px, step_px=step_px)
+    batch, outputs = maps[0].shape[:2]
+    step = max(_STRIP_VALUES // (batch * outputs * width), 1)
+    labels = torch.empty((batch, height, width), dtype=torch.uint8, device=maps[0].device)
+    for start in range(0, height, step):
+        rows = range(start, min(start + step, height))
+        labels[:, rows.start : rows.stop] = _mean_probabilities(maps, views, size, rows).argmax(1)
+    return labels
+
+
+@torch.no_grad()
 def label_probabilities(
     predict: Logits,
     views: Sequence[View],  # V
@@ -73,18 +103,60 @@ def label_probabilities(
     Raises:
         ValueError: there is no view.
     """
+    maps = _view_logits(predict, views, window_px=window_px, step_px=step_px)
+    return _mean_probabilities(maps, views, size, range(size[0]))
+
+
+def _view_logits(
+    predict: Logits,
+    views: Sequence[View],
+    *,
+    window_px: tuple[int, int],
+    step_px: tuple[int, int],
+) -> list[Tensor]:  # V x (B, K, H_v, W_v)
+    """Return the logits of each view at its size."""
     if not views:
         raise ValueError("views must hold at least one view; got none")
-    total: Tensor | None = None
+    maps = []
     for images, mirrored in views:
         seen = images.flip(-1) if mirrored else images
         if window_px == (0, 0):
-            logits = predict(seen)
+            maps.append(predict(seen))
         else:
-            logits = slide_logits(predict, seen, window_px=window_px, step_px=step_px)
-        probabilities = resize_map(logits, size).softmax(1)
+            maps.append(slide_logits(predict, seen, window_px=window_px, step_px=step_px))
+    return maps
+
+
+def _mean_probabilities(
+    maps: Sequence[Tensor],  # V x (B, K, H_v, W_v) logits
+    views: Sequence[View],
+    size: tuple[int, int],  # (H, W)
+    rows: range,  # of the result
+) -> Tensor:  # (B, K, R, W)
+    """Return the mean over views of the probabilities in some rows."""
+    total: Tensor | None = None
+    for logits, (_, mirrored) in zip(maps, views, strict=True):
+        probabilities = resize_rows(logits, size, rows).softmax(1)
         if mirrored:
             probabilities = probabilities.flip(-1)
         total = probabilities if total is None else total.add_(probabilities)
-    assert total is not None
-    return total / len(views)
+    assert total is not None  # there is at least one view
+    return total / len(maps)
+
+
+def resize_rows(
+    maps: Tensor,  # (B, C, H', W')
+    size: tuple[int, int],  # (H, W)
+    rows: range,  # consecutive ones of 0, ..., H - 1; R of them
+) -> Tensor:  # (B, C, R, W)
+    """Return some rows of ``resize_map``, up to rounding."""
+    height, width = size
+    if len(rows) == height:
+        return resize_map(maps, size)
+    places = torch.arange(rows.start, rows.stop, device=maps.device, dtype=torch.float32)
+    places = ((places + 0.5) * (maps.shape[2] / height) - 0.5).clamp(min=0)
+    upper = places.long().clamp(max=maps.shape[2] - 1)
+    lower = (upper + 1).clamp(max=maps.shape[2] - 1)
+    share = (places - upper).to(maps.dtype)[:, None]
+    strip = torch.lerp(maps[:, :, upper], maps[:, :, lower], share)
+    return resize_map(strip, (len(rows), width))

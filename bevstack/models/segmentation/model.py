@@ -12,7 +12,13 @@ from torch import Tensor, nn
 
 from bevstack.config.segmentation import UPERNET, SegmentationConfig
 from bevstack.models.backbones.internimage import InternImage
-from bevstack.models.segmentation.heads import AuxiliaryHead, SegFormerHead, UperHead, resize_map
+from bevstack.models.segmentation.heads import (
+    AuxiliaryHead,
+    SegFormerHead,
+    UperHead,
+    map_size,
+    resize_map,
+)
 
 AUXILIARY_STAGE = 2  # of the backbone, counted from 0
 
@@ -61,5 +67,4 @@ class Segmenter(nn.Module):
         images: Tensor,  # (B, 3, H, W)
     ) -> Tensor:  # (B, K, H, W)
         """Predict logits at the size of the images."""
-        size = (int(images.shape[-2]), int(images.shape[-1]))
-        return resize_map(self(images).logits, size)
+        return resize_map(self(images).logits, map_size(images))

@@ -64,6 +64,38 @@ def test_every_weight_gets_a_gradient(composite: bool) -> None:
     assert not without, without
 
 
+def test_the_first_of_two_backbones_has_losses_of_half_the_weight() -> None:
+    torch.manual_seed(0)
+    config = replace(CONFIG, composite=True, dino=replace(CONFIG.dino, noised_queries=0))
+    model, pictures = Dino(config), batch(objects=True)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    output = model(pictures)
+    assert output.first is not None
+    maps = model.backbone.both(pictures.images)
+    for got, own in zip((output.first, output), maps, strict=True):
+        alone = model(pictures, own)
+        assert alone.first is None
+        # Float32 products of two pictures are added up in another order
+        torch.testing.assert_close(got.logits, alone.logits, rtol=0, atol=1e-5)
+        torch.testing.assert_close(got.proposal_boxes, alone.proposal_boxes, rtol=0, atol=1e-5)
+    losses = dino_losses(output, pictures, config.dino)
+    first = dino_losses(output.first, pictures, config.dino)
+    second = dino_losses(output._replace(first=None), pictures, config.dino)
+    torch.testing.assert_close(losses.total, second.total + 0.5 * first.total)
+    assert {f"{name}_first" for name in first.terms} | set(second.terms) == set(losses.terms)
+    assert model.eval()(pictures).first is None  # in training alone
+
+
+def test_both_backbones_get_noise_of_their_own() -> None:
+    torch.manual_seed(0)
+    output = Dino(replace(CONFIG, composite=True))(batch(objects=True))
+    first, second = output.first.noised, output.noised
+    assert first.labels.shape == second.labels.shape and first.groups == second.groups
+    assert not torch.equal(first.boxes, second.boxes)
+
+
 def test_the_same_seeds_give_the_same_noise() -> None:
     torch.manual_seed(0)
     model = Dino(CONFIG)

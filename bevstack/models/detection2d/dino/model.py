@@ -7,6 +7,7 @@ layers of the decoder.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple, cast
 
 import torch
@@ -27,16 +28,16 @@ from bevstack.models.detection2d.dino.positions import (
     Levels,
     cell_proposals,
     encode_boxes,
-    encode_cells,
     find_levels,
     inverse_sigmoid,
     reference_points,
 )
 from bevstack.models.detection2d.dino.transformer import (
     DecoderLayer,
-    EncoderLayer,
     box_branch,
+    encoder_layer,
 )
+from bevstack.models.layers.sine_positions import encode_cells
 from bevstack.types.pictures2d import Detections2D, PictureBatch, PictureSize
 
 PRIOR = 0.01  # initial score of each class
@@ -50,6 +51,8 @@ class DinoOutput(NamedTuple):
     proposal_logits: Tensor  # (B, Q, K) of the encoder's best cells
     proposal_boxes: Tensor  # (B, Q, 4)
     noised: NoisedQueries | None  # in training
+    # Of the maps of the first of two backbones, in training; its losses count less
+    first: DinoOutput | None = None
 
 
 class Dino(nn.Module):
@@ -70,7 +73,7 @@ class Dino(nn.Module):
             config.backbone.out_channels, channels=channels, groups=dino.norm_groups
         )
         self.level_embeds = nn.Parameter(torch.empty(dino.num_levels, channels))
-        self.encoder = nn.ModuleList(EncoderLayer(dino) for _ in range(dino.encoder_layers))
+        self.encoder = nn.ModuleList(encoder_layer(dino) for _ in range(dino.encoder_layers))
         self.proposal_linear = nn.Linear(channels, channels)
         self.proposal_norm = nn.LayerNorm(channels)
         self.query_embed = nn.Embedding(dino.num_queries, channels)
@@ -104,8 +107,25 @@ class Dino(nn.Module):
         *,
         draws: Draws | None = None,  # of the noise, in training; None: from the seeds
     ) -> DinoOutput:
-        """Predict classes and boxes; with objects in the batch, of noised objects too."""
-        levels = self.neck(self.backbone(batch.images) if maps is None else maps)
+        """Predict classes and boxes; with objects in the batch, of noised objects too.
+
+        In training mode, the maps of the first of two backbones give predictions as well.
+        """
+        if maps is not None:
+            return self._predict(batch, maps, draws)
+        if not (self.training and isinstance(self.backbone, CompositeInternImage)):
+            return self._predict(batch, self.backbone(batch.images), draws)
+        pairs = zip(*self.backbone.both(batch.images), strict=True)
+        twice = [torch.cat(pair) for pair in pairs]  # the first backbone's, then the second's
+        output = self._predict(_doubled(batch), twice, draws)
+        count = len(batch.sizes)
+        first, second = (_rows(output, slice(s, s + count)) for s in (0, count))
+        return second._replace(first=first)
+
+    def _predict(
+        self, batch: PictureBatch, maps: Sequence[Tensor], draws: Draws | None
+    ) -> DinoOutput:
+        levels = self.neck(maps)
         padded = (int(batch.images.shape[2]), int(batch.images.shape[3]))
         sizes = [size.resized for size in batch.sizes]
         where = find_levels(levels, sizes, padded)
@@ -233,6 +253,31 @@ class Dino(nn.Module):
         corners = corners * corners.new_tensor([width, height, width, height])
         corners = clip_boxes(corners, size.resized) / size.scale(corners.device)
         return Detections2D(boxes=corners, scores=scores, labels=index % self.num_classes)
+
+
+def _doubled(batch: PictureBatch) -> PictureBatch:
+    """Return a batch with each picture twice; only the shape of its images is of use."""
+    return replace(
+        batch,
+        sizes=batch.sizes * 2,
+        names=batch.names * 2,
+        objects=batch.objects * 2,
+        seeds=batch.seeds * 2,
+    )
+
+
+def _rows(output: DinoOutput, rows: slice) -> DinoOutput:
+    """Return the output of some pictures of a batch."""
+    noised = output.noised
+    if noised is not None:
+        noised = noised._replace(labels=noised.labels[rows], boxes=noised.boxes[rows])
+    return DinoOutput(
+        output.logits[:, rows],
+        output.boxes[:, rows],
+        output.proposal_logits[rows],
+        output.proposal_boxes[rows],
+        noised,
+    )
 
 
 def relative_boxes(

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from bevstack.models.layers.sine_positions import waves
+
 EPS = 1e-3  # of logits of places, which are between 0 and 1
 CELL_SIZE = 0.05  # side of a proposal at the finest level, of the picture
 MARGIN = 0.01  # proposals nearer to 0 or 1 are not used
@@ -51,20 +53,6 @@ def inverse_sigmoid(x: Tensor) -> Tensor:
     return torch.log(x.clamp(min=EPS) / (1 - x).clamp(min=EPS))
 
 
-def encode_cells(
-    padding: Tensor,  # (B, H, W) bool
-    *,
-    channels: int,
-    temperature: float,
-) -> Tensor:  # (B, H, W, C), first half of the row, second half of the column
-    """Return sines of the places of cells within the picture, from 0 to 2 pi."""
-    inside = (~padding).float()
-    rows, columns = inside.cumsum(1), inside.cumsum(2)
-    rows = rows / (rows[:, -1:] + 1e-6) * (2 * math.pi)
-    columns = columns / (columns[:, :, -1:] + 1e-6) * (2 * math.pi)
-    return torch.cat([_waves(x, channels // 2, temperature) for x in (rows, columns)], -1)
-
-
 def encode_boxes(
     boxes: Tensor,  # (B, Q, 4) centre x, y, width, height
     channels: int,
@@ -72,14 +60,7 @@ def encode_boxes(
     """Return sines of reference boxes."""
     angles = boxes * (2 * math.pi)
     parts = (angles[..., axis] for axis in (1, 0, 2, 3))
-    return torch.cat([_waves(x, channels // 2, POSITION_TEMPERATURE) for x in parts], -1)
-
-
-def _waves(x: Tensor, channels: int, temperature: float) -> Tensor:  # (..., channels)
-    """Return sine and cosine of each frequency, next to each other."""
-    index = torch.arange(channels, dtype=torch.float32, device=x.device)
-    angle = x[..., None] / temperature ** (2 * (index // 2) / channels)
-    return torch.stack((angle[..., 0::2].sin(), angle[..., 1::2].cos()), -1).flatten(-2)
+    return torch.cat([waves(x, channels // 2, POSITION_TEMPERATURE) for x in parts], -1)
 
 
 def reference_points(levels: Levels) -> Tensor:  # (B, S, L, 2)
