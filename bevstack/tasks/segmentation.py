@@ -11,11 +11,7 @@ from torch import Tensor, nn
 
 from bevstack.config import TrainingConfig
 from bevstack.config.segmentation import SEGMENTATION, SegmentationConfig
-from bevstack.config.segmenters import (
-    SegmenterConfig,
-    segmenter_differences,
-    segmenter_to_json,
-)
+from bevstack.config.segmenters import SegmenterConfig, segmenter_differences, segmenter_to_json
 from bevstack.datasets.segmentation.labelled import LabelledPictures
 from bevstack.datasets.segmentation.stream import LabelStream
 from bevstack.losses.criterion import Losses
