@@ -15,8 +15,8 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(","))
 
 
-# COCO's 80 classes of objects, then 91 classes of surroundings (COCO-Stuff, arXiv 1612.03716).
-COCO_STUFF_CLASSES = tuple(name for _, name in COCO_CLASSES) + _names(
+# The 91 classes of surroundings of COCO-Stuff (arXiv 1612.03716).
+STUFF_CLASSES = _names(
     """
     banner, blanket, branch, bridge, building-other, bush, cabinet, cage, cardboard, carpet,
     ceiling-other, ceiling-tile, cloth, clothes, clouds, counter, cupboard, curtain, desk-stuff,
@@ -30,8 +30,9 @@ COCO_STUFF_CLASSES = tuple(name for _, name in COCO_CLASSES) + _names(
     window-other, wood
     """
 )
+COCO_STUFF_CLASSES = (*(name for _, name in COCO_CLASSES), *STUFF_CLASSES)  # objects first
 # The 59 most frequent classes of Pascal Context.
-PASCAL_CONTEXT_CLASSES = _names(
+CONTEXT_CLASSES = _names(
     """
     aeroplane, bag, bed, bedclothes, bench, bicycle, bird, boat, book, bottle, building, bus,
     cabinet, car, cat, ceiling, chair, cloth, computer, cow, cup, curtain, dog, door, fence, floor,
@@ -46,7 +47,7 @@ NYU_CLASSES = _names(
     wall, floor, cabinet, bed, chair, sofa, table, door, window, bookshelf, picture, counter,
     blinds, desk, shelves, curtain, dresser, pillow, mirror, floor mat, clothes, ceiling, books,
     refrigerator, television, paper, towel, shower curtain, box, whiteboard, person, night stand,
-    toilet, sink, lamp, bathtub, bag, other structure, other furniture, other prop
+    toilet, sink, lamp, bathtub, bag, otherstructure, otherfurniture, otherprop
     """
 )
 # The wide head of ADE20K and COCO-Stuff.

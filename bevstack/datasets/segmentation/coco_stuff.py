@@ -9,27 +9,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bevstack.config.published_mask_segmentation import COCO_STUFF_CLASSES, STUFF_CLASSES
 from bevstack.datasets.segmentation.labelled import LabelledPictures, list_labelled
 from bevstack.vocabulary import COCO_CLASSES, IGNORED_LABEL
 
 FIRST_STUFF = 92  # number of the first class of stuff; things have lower ones
-STUFF_CLASSES: tuple[str, ...] = tuple(
-    """
-    banner, blanket, branch, bridge, building-other, bush, cabinet, cage, cardboard, carpet,
-    ceiling-other, ceiling-tile, cloth, clothes, clouds, counter, cupboard, curtain, desk-stuff,
-    dirt, door-stuff, fence, floor-marble, floor-other, floor-stone, floor-tile, floor-wood, flower,
-    fog, food-other, fruit, furniture-other, grass, gravel, ground-other, hill, house, leaves,
-    light, mat, metal, mirror-stuff, moss, mountain, mud, napkin, net, paper, pavement, pillow,
-    plant-other, plastic, platform, playingfield, railing, railroad, river, road, rock, roof, rug,
-    salad, sand, sea, shelf, sky-other, skyscraper, snow, solid-other, stairs, stone, straw,
-    structural-other, table, tent, textile-other, towel, tree, vegetable, wall-brick,
-    wall-concrete, wall-other, wall-panel, wall-stone, wall-tile, wall-wood, water-other,
-    waterdrops, window-blind, window-other, wood
-    """.replace("\n    ", " ")
-    .strip()
-    .split(", ")
-)
-COCO_STUFF_CLASSES: tuple[str, ...] = (*(name for _, name in COCO_CLASSES), *STUFF_CLASSES)
 _NUMBERS = (
     *(number for number, _ in COCO_CLASSES),
     *range(FIRST_STUFF, FIRST_STUFF + len(STUFF_CLASSES)),

@@ -8,20 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bevstack.config.published_mask_segmentation import NYU_CLASSES
 from bevstack.datasets.segmentation.labelled import LabelledFiles, LabelledPictures
 from bevstack.file_bytes import read_bytes
 from bevstack.vocabulary import IGNORED_LABEL
-
-NYU_CLASSES: tuple[str, ...] = tuple(
-    """
-    wall, floor, cabinet, bed, chair, sofa, table, door, window, bookshelf, picture, counter,
-    blinds, desk, shelves, curtain, dresser, pillow, mirror, floor mat, clothes, ceiling, books,
-    refrigerator, television, paper, towel, shower curtain, box, whiteboard, person, night stand,
-    toilet, sink, lamp, bathtub, bag, otherstructure, otherfurniture, otherprop
-    """.replace("\n    ", " ")
-    .strip()
-    .split(", ")
-)
 
 
 def read_nyu(root: Path, split: str) -> LabelledPictures:

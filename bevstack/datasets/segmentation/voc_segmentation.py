@@ -10,22 +10,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bevstack.config.published_mask_segmentation import CONTEXT_CLASSES
 from bevstack.datasets.detection2d.readers.voc import VOC_CLASSES
 from bevstack.datasets.segmentation.labelled import LabelledFiles, LabelledPictures
 from bevstack.file_bytes import read_bytes
 from bevstack.vocabulary import IGNORED_LABEL
-
-CONTEXT_CLASSES: tuple[str, ...] = tuple(
-    """
-    aeroplane, bag, bed, bedclothes, bench, bicycle, bird, boat, book, bottle, building, bus,
-    cabinet, car, cat, ceiling, chair, cloth, computer, cow, cup, curtain, dog, door, fence, floor,
-    flower, food, grass, ground, horse, keyboard, light, motorbike, mountain, mouse, person, plate,
-    platform, pottedplant, road, rock, sheep, shelves, sidewalk, sign, sky, snow, sofa, table,
-    track, train, tree, truck, tvmonitor, wall, water, window, wood
-    """.replace("\n    ", " ")
-    .strip()
-    .split(", ")
-)
 
 
 def read_voc_labels(root: Path, split: str) -> LabelledPictures:

@@ -8,8 +8,8 @@ import torch
 from bevstack.config import packaged_configs
 from bevstack.config.published_mask_segmentation import (
     COCO_STUFF_CLASSES,
+    CONTEXT_CLASSES,
     NYU_CLASSES,
-    PASCAL_CONTEXT_CLASSES,
 )
 from bevstack.config.published_segmentation import ADE20K_CLASSES, CITYSCAPES_CLASSES
 from bevstack.config.segmentation import SEGMENTATION, SegmentationConfig
@@ -48,7 +48,7 @@ CLASSES = {
     "mapillary": CITYSCAPES_CLASSES,
     "cocostuff164k": COCO_STUFF_CLASSES,
     "cocostuff10k": COCO_STUFF_CLASSES,
-    "context": PASCAL_CONTEXT_CLASSES,
+    "context": CONTEXT_CLASSES,
     "nyu": NYU_CLASSES,
 }
 
@@ -122,7 +122,7 @@ def test_classes_are_as_many_as_the_data_sets_have():
     assert len(set(CITYSCAPES_CLASSES)) == 19
     assert len(set(COCO_STUFF_CLASSES)) == 171 and COCO_STUFF_CLASSES[80] == "banner"
     assert COCO_STUFF_CLASSES[-1] == "wood" and COCO_STUFF_CLASSES[128] == "pavement"
-    assert len(set(PASCAL_CONTEXT_CLASSES)) == 59 and PASCAL_CONTEXT_CLASSES[36] == "person"
+    assert len(set(CONTEXT_CLASSES)) == 59 and CONTEXT_CLASSES[36] == "person"
     assert len(set(NYU_CLASSES)) == 40 and NYU_CLASSES[30] == "person"
 
 
