@@ -177,6 +177,20 @@ def _ade_names() -> list[str]:
             "--out DIR must be given with --weights",
         ),
         (
+            [
+                "evaluate",
+                "--cityscapes",
+                "DATA",
+                "--split",
+                "val",
+                "--weights",
+                "tiny_cpu_t4",
+                "--out",
+                "OUT",
+            ],
+            "--weights must label pixels; got tiny_cpu_t4",
+        ),
+        (
             ["evaluate", "--cityscapes", "DATA", "--split", "val", "--results", "DATA"],
             "must hold classes.json",
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -86,8 +87,6 @@ def write_streets(root: Path, *, split: str = "train", count: int = 3) -> Path:
     for path in sorted((root / "leftImg8bit" / split).rglob("*.png")):
         name = path.name.replace("_leftImg8bit", "_gtFine_labelIds")
         labels = root / "gtFine" / split / path.parent.name / name
-        import cv2
-
         own = cv2.imread(str(labels), cv2.IMREAD_UNCHANGED)
         colors = np.zeros((256, 3), np.uint8)
         colors[[SKY, ROAD, CAR]] = (90, 150, 230), (90, 90, 90), (200, 30, 30)
@@ -152,13 +151,17 @@ def test_training_moves_every_parameter_and_loads_as_a_labeller(
 
 @pytest.mark.slow
 def test_a_small_model_learns_three_pictures(tmp_path: Path) -> None:
-    """Overfit three pictures: 120 steps, about 20 s of processor time."""
-    recipe = replace(CONFIG.training, num_steps=120, warmup_steps=5, checkpoint_every=120)
+    """Overfit three pictures: 200 steps, 6 s of processor time."""
+    recipe = replace(CONFIG.training, num_steps=200, warmup_steps=5, checkpoint_every=200)
+    changes = replace(CONFIG.label_augmentation, photometric=False)
     data = read_cityscapes(write_streets(tmp_path / "data"), "train")
-    task = Segmentation(replace(CONFIG, training=recipe), data, held_out=data)
+    config = replace(CONFIG, training=recipe, label_augmentation=changes)
+    task = Segmentation(config, data, held_out=data)
     result = train(task, tmp_path / "run")
     score = task.evaluate(task.read_weights(result.weights), tmp_path, Alone())
-    assert score.figures["mean_iou"] > 0.8  # of three classes; labels by position give 0.6
+    # Measured: 0.972. The most frequent label of each position has 0.801, and the labels of
+    # another picture 0.660.
+    assert score.figures["mean_iou"] > 0.9
 
 
 def test_weights_of_another_task_give_the_backbone_alone(tmp_path: Path) -> None:
