@@ -33,7 +33,8 @@ def add_classifier_arguments(group: argparse._ArgumentGroup) -> None:
         type=int,
         nargs=2,
         metavar=("H", "W"),
-        help="image size of --classifier, pixels (default: that of the paper's table)",
+        help="size of the pictures of --classifier or of a 2D detector or segmenter, pixels "
+        "(default: that of the paper's table; 800 1344; 512 512)",
     )
     group.add_argument(
         "--batch",
@@ -72,7 +73,7 @@ def export_classifier_file(args: argparse.Namespace) -> int:
         batch=args.batch,
         custom_ops=args.custom_ops is not None,
     )
-    pictures = _pictures(args, info.image_size)
+    pictures = camera_pictures(args, info.image_size)
     reports = export_classifier(args.onnx, model, info, pictures)
     print(f"{args.onnx}: {args.onnx.stat().st_size / 1e6:.1f} MB")
     return _print(reports, args.onnx)
@@ -95,7 +96,7 @@ def verify_classifier_file(args: argparse.Namespace, file: LoadedFile) -> int:
             f"--weights must be those that {args.verify} was exported from, digest "
             f"{info.weights[:12]}; got {args.weights}, digest {digest[:12]}"
         )
-    pictures = _pictures(args, info.image_size)
+    pictures = camera_pictures(args, info.image_size)
     return _print(verify_classifier([file], model, pictures, args.verify), args.verify)
 
 
@@ -119,7 +120,7 @@ def _load(weights: Path | None, name: str) -> tuple[InternImageClassifier, str]:
     return model, tensors_digest(model.state_dict())
 
 
-def _pictures(
+def camera_pictures(
     args: argparse.Namespace, size: tuple[int, int]
 ) -> NDArray[np.uint8]:  # (P, H, W, 3) RGB
     """Return the middle of one camera's picture in each of the first frames of a scene."""

@@ -13,6 +13,11 @@ from bevstack.cli.export_classifier import (
     verify_classifier_file,
 )
 from bevstack.cli.export_int8 import add_int8_arguments, check_int8, run_int8
+from bevstack.cli.export_pictures import (
+    export_picture_file,
+    exports_pictures,
+    verify_picture_file,
+)
 from bevstack.cli.export_scene import NUM_FRAMES, scene_dataset
 
 if TYPE_CHECKING:
@@ -45,7 +50,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--onnx",
         type=Path,
         metavar="FILE",
-        help="write the detector of --weights, or a --classifier, and check it",
+        help="write the model of --weights, a --classifier, or with --config a 2D detector or a "
+        "segmenter with random weights, and check it",
     )
     models.add_argument(
         "--verify", type=Path, metavar="FILE", help="compare an exported model with --weights"
@@ -127,7 +133,9 @@ def run_model(args: argparse.Namespace) -> int:
             from bevstack.export.openvino_file import custom_operators_library
 
             print(f"library of our operators: {custom_operators_library()}", flush=True)
-        return _export(args) if args.classifier is None else export_classifier_file(args)
+        if args.classifier is not None:
+            return export_classifier_file(args)
+        return export_picture_file(args) if exports_pictures(args) else _export(args)
     return _verify(args)
 
 
@@ -152,7 +160,8 @@ def _check(args: argparse.Namespace) -> None:
     for option in ("model", "split", "frames"):
         if getattr(args, option) is not None:
             raise ValueError(f"--{option} must be given with --int8; got {name}")
-    if args.weights is None and (args.verify is not None or args.classifier is None):
+    random = args.classifier is not None or (args.config is not None and exports_pictures(args))
+    if args.weights is None and (args.verify is not None or not random):
         raise ValueError(f"--weights must be given with {name}; got none")
     if (args.nuscenes is None) != (args.version is None):
         raise ValueError("--nuscenes and --version must be given together; got one")
@@ -175,8 +184,15 @@ def _check_kind(args: argparse.Namespace) -> None:
     """Check the options that only detectors or only classifiers take."""
     if args.batch is not None and args.batch < 1:
         raise ValueError(f"--batch must be at least 1; got {args.batch}")
-    if args.classifier is None and args.size is not None:
-        raise ValueError("--size must be given with --classifier; got none")
+    pictures = args.classifier is None and exports_pictures(args)
+    if args.classifier is None and args.size is not None and not pictures:
+        raise ValueError("--size must be given with a model of single pictures; got a 3D one")
+    for option in ("stream", "cameras", "batch") if pictures else ():
+        if getattr(args, option):
+            raise ValueError(
+                f"--{option} must be left out for a model of single pictures, which takes one at "
+                "a time; got it"
+            )
     for option in ("stream", "cameras", "config"):
         if args.classifier is not None and getattr(args, option):
             raise ValueError(f"--{option} must be left out with --classifier; got both")
@@ -214,11 +230,14 @@ def _export(args: argparse.Namespace) -> int:
 def _verify(args: argparse.Namespace) -> int:
     from bevstack.export.onnx.classifier_info import is_classifier
     from bevstack.export.onnx.detector import reference_session, verify
+    from bevstack.export.onnx.picture_info import is_picture_model
     from bevstack.export.runtimes import ONNXRUNTIME, FileSession, open_file
 
     file = open_file(args.verify, args.backend or ONNXRUNTIME)
     if is_classifier(file.metadata):
         return verify_classifier_file(args, file)
+    if is_picture_model(file.metadata):
+        return verify_picture_file(args, file)
     detector = _load(args)
     session = FileSession(file, args.verify)
     if session.info.weights != detector.fingerprint():

@@ -41,8 +41,8 @@ def define(
     Args:
         schema: Schema of the operator, name first, without the namespace.
         reference: Function with the schema's arguments; runs on devices without a native kernel.
-        composed: The reference calls another operator of this package, which has the kernels; it
-            gives no warning of its own.
+        composed: The operator needs no kernels of its own, and gives no warning without them: its
+            reference calls another operator, or consists of matrix products.
 
     Returns:
         The operator, ready to be called.
@@ -97,6 +97,33 @@ def register_gradient(
             with torch._C._AutoDispatchBelowAutograd():
                 grads = backward_operator(grad_output, *inputs, **ctx.options)
         return (None, *grads, *(None for _ in inputs[3:]))
+
+    def refuse(ctx: Any, *grads: Any) -> None:
+        raise NotImplementedError(f"bevstack.ops.{name} cannot be differentiated twice")
+
+    _LIBRARY.impl(name, _autograd_kernel(operator, backward), "Autograd")
+    _LIBRARY.impl(f"{name}_backward", _autograd_kernel(backward_operator, refuse), "Autograd")
+
+
+def register_map_gradient(
+    name: str, fake: Callable[..., Any], fake_backward: Callable[..., Any]
+) -> None:
+    """Register ``{name}_backward`` as the gradient of ``name`` to its first tensor alone.
+
+    The backward operator takes the gradient of the output, then the operator's two tensors.
+
+    Args:
+        name: Name of the operator, without the namespace.
+        fake: Takes the operator's tensors and options; returns an empty output.
+        fake_backward: Takes those of the backward operator; returns an empty gradient.
+    """
+    for called, fake_kernel in ((name, fake), (f"{name}_backward", fake_backward)):
+        torch.library.register_fake(f"bevstack::{called}", fake_kernel, lib=_LIBRARY)
+    operator = _operator(name)
+    backward_operator = _operator(f"{name}_backward")
+
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        return None, backward_operator(grad_output, *ctx.saved_tensors, **ctx.options), None
 
     def refuse(ctx: Any, *grads: Any) -> None:
         raise NotImplementedError(f"bevstack.ops.{name} cannot be differentiated twice")

@@ -11,6 +11,8 @@ from bevstack.cli.main import main
 EXPORT = ["export", "--onnx", "m.onnx", "--weights", "tiny_cpu_t4"]
 VERIFY = ["export", "--verify", "m.onnx", "--weights", "tiny_cpu_t4"]
 CLASSIFIER = ["export", "--onnx", "m.onnx", "--classifier", "internimage_t"]
+DETECTOR = ["export", "--onnx", "m.onnx", "--config", "mask_rcnn_nano"]
+LABELLER = ["export", "--onnx", "m.onnx", "--config", "upernet_internimage_t_512_ade20k"]
 INT8 = ["export", "--int8", "8.onnx", "--model", "m.onnx", "--nuscenes", "root", "--version", "v"]
 PREDICT = ["predict", "--model", "m.onnx", "--rig", "rig.json", "--images", ".", "--out", "r.json"]
 
@@ -40,7 +42,12 @@ PREDICT = ["predict", "--model", "m.onnx", "--rig", "rig.json", "--images", ".",
         ([*INT8], "--split must be given with --int8; got none"),
         ([*INT8, "--split", "s"], "no model file m.onnx: check the path"),
         ([*EXPORT, "--batch", "0"], "--batch must be at least 1; got 0"),
-        ([*EXPORT, "--size", "64", "64"], "--size must be given with --classifier; got none"),
+        ([*EXPORT, "--size", "64", "64"], "--size must be given with a model of single pictures"),
+        ([*DETECTOR, "--stream"], "--stream must be left out for a model of single pictures"),
+        ([*DETECTOR, "--batch", "2"], "--batch must be left out for a model of single pictures"),
+        ([*DETECTOR, "--size", "8", "64"], "--size must be at least 32 pixels a side; got 8 64"),
+        ([*LABELLER, "--size", "64", "80"], "--size must be two multiples of 32"),
+        ([*DETECTOR[:-1], "dino_internimage_t_1x"], "--onnx must be of Mask R-CNN, Cascade"),
         ([*CLASSIFIER, "--stream"], "--stream must be left out with --classifier; got both"),
         ([*CLASSIFIER[:-1], "resnet"], "--classifier must be one of internimage_t, "),
         ([*CLASSIFIER, "--size", "0", "8"], "--size must be two positive numbers of pixels"),
@@ -126,3 +133,21 @@ def test_a_detector_of_two_samples_is_exported_and_verified(
     assert main(["export", "--onnx", model, "--weights", weights, "--batch", "2"]) == 0
     assert main(["export", "--verify", model, "--weights", weights]) == 0
     assert "boxes of 5 cases equal ours in onnxruntime" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        ("mask_rcnn_nano", "objects of 3 pictures equal ours in onnxruntime"),
+        ("upernet_internimage_t_512_ade20k", "18432 pixels of 3 pictures equal ours in onnxrun"),
+    ],
+)
+def test_models_of_pictures_are_exported_by_the_name_of_their_configuration(
+    config: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "m.onnx"
+    assert main(["export", "--onnx", str(path), "--config", config, "--size", "64", "96"]) == 0
+    printed = capsys.readouterr().out
+    assert "weights are random" in printed and sentence in printed
+    assert path.is_file()

@@ -37,6 +37,7 @@ def decompositions(*, custom_ops: bool = False, whole_attention: bool = True) ->
     own = custom_operators.decompositions(whole_attention=whole_attention)
     return {
         **(own if custom_ops else _standard_operators()),
+        torch.ops.bevstack.roi_align.default: roi_align,
         aten.nonzero_static.default: nonzero_static,
         aten.linalg_inv_ex.default: invert_3x3,
         aten.cummin.default: _running(torch.le),
@@ -238,6 +239,32 @@ def _running(precedes: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Any]
         return torch.stack(values, dim), torch.stack(indices, dim)
 
     return run
+
+
+def roi_align(
+    maps: Tensor,  # (B, C, H, W)
+    rois: Tensor,  # (R, 5) index in the batch, left, top, right, bottom in pixels
+    *,
+    output_size: Sequence[int],
+    spatial_scale: float,
+    sampling_ratio: int,
+    aligned: bool,
+) -> Tensor:  # (R, C, P, P)
+    """Trace ``bevstack.ops.roi_align`` as ONNX's operator RoiAlign, which computes the same."""
+    attributes: dict[str, int | float | str | bool | Sequence[Any]] = {
+        "mode": "avg",
+        "output_height": int(output_size[0]),
+        "output_width": int(output_size[1]),
+        "sampling_ratio": sampling_ratio,
+        "spatial_scale": float(spatial_scale),
+        "coordinate_transformation_mode": "half_pixel" if aligned else "output_half_pixel",
+    }
+    shape = (rois.shape[0], maps.shape[1], *output_size)
+    inputs = (maps, rois[:, 1:], rois[:, 0].long())
+    output: Tensor = torch.onnx.ops.symbolic(
+        "RoiAlign", inputs, attributes, dtype=maps.dtype, shape=shape
+    )
+    return output
 
 
 def stable_argsort(

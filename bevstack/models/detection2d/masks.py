@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bevstack.models.detection2d.roi_align import roi_align
+from bevstack.ops import roi_align
 
 
 def paste_masks(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bevstack.models.detection2d.roi_align import roi_align
+from bevstack.ops import roi_align
 
 FINEST_PX = 56  # regions with a smaller root of their area than twice this use the finest level
 STRIDES = (4, 8, 16, 32)  # of the levels that regions use, pixels
