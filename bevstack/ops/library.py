@@ -20,7 +20,14 @@ from bevstack.ops.loading import BUILD_COMMAND, native_problem, native_state
 
 _LIBRARY: Any = cast(Any, torch.library.Library)("bevstack", "DEF")  # torch does not annotate it
 _FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-OPERATORS = ("dcnv3", "dcnv3_backward", "ms_deform_attn", "ms_deform_attn_backward")
+OPERATORS = (
+    "dcnv3",
+    "dcnv3_backward",
+    "ms_deform_attn",
+    "ms_deform_attn_backward",
+    "roi_align",
+    "roi_align_backward",
+)
 
 
 class KernelInfo(NamedTuple):
@@ -41,8 +48,8 @@ def define(
     Args:
         schema: Schema of the operator, name first, without the namespace.
         reference: Function with the schema's arguments; runs on devices without a native kernel.
-        composed: The operator needs no kernels of its own, and gives no warning without them: its
-            reference calls another operator, or consists of matrix products.
+        composed: The reference calls another operator of this package, which has the kernels; it
+            gives no warning of its own.
 
     Returns:
         The operator, ready to be called.

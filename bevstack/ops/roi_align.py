@@ -293,10 +293,8 @@ def _fake_backward(
     return maps.new_empty(maps.shape)
 
 
-_OPERATOR = library.define(f"roi_align({_ARGUMENTS}) -> Tensor", reference, composed=True)
+_OPERATOR = library.define(f"roi_align({_ARGUMENTS}) -> Tensor", reference)
 library.define(
-    f"roi_align_backward(Tensor grad_output, {_ARGUMENTS}) -> Tensor",
-    reference_backward,
-    composed=True,
+    f"roi_align_backward(Tensor grad_output, {_ARGUMENTS}) -> Tensor", reference_backward
 )
 library.register_map_gradient("roi_align", _fake, _fake_backward)

@@ -78,7 +78,7 @@ def test_the_kernels_compile_for_every_named_architecture(nvcc: str, tmp_path: P
     check_stored_report(cuda_registers.as_table(cuda_registers.nvcc_version(nvcc), reports))
     bindings = [compile_binding(nvcc, source, tmp_path) for source in BINDINGS]
     launches = {n for n in symbols(bindings, "U") if n.startswith("bevstack::launch_")}
-    assert len(launches) == 9
+    assert len(launches) == 12
     assert launches <= symbols(set(tmp_path.glob("*.o")) - set(bindings), "T")
 
 
@@ -102,6 +102,8 @@ def check_all_kernels_exist(reports: list[KernelReport]) -> None:
         for wide in ("float", "double"):
             assert f"forward_kernel<0, {operator}<{wide}>, {wide}>" in names
             assert f"backward_kernel<0, {operator}<{wide}>, {wide}, FixedPoint>" in names
+    for kernel in ("roi_align_kernel", "roi_align_backward_kernel", "roi_align_ordered_kernel"):
+        assert {f"{kernel}<float>", f"{kernel}<double>"} <= names
     got = {(report.kernel, report.architecture) for report in reports}
     assert got == {(name, f"sm_{a}") for name in names for a in ARCHITECTURES}
 
@@ -183,7 +185,7 @@ def test_a_build_without_cuda_leaves_its_registrations_out(monkeypatch: pytest.M
     added = built[True] - built[False]
     bindings = {path.name for path in BINDINGS}
     kernels = {path.name for path in cuda_registers.kernel_sources()}
-    assert len(bindings) == 2 and len(kernels) == 3
+    assert len(bindings) == 3 and len(kernels) == 4
     assert added == bindings | kernels
 
 

@@ -36,7 +36,7 @@ def _included(source: Path, seen: set[str]) -> set[str]:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("operator", ["dcnv3", "ms_deform_attn"])
+@pytest.mark.parametrize("operator", ["dcnv3", "ms_deform_attn", "roi_align"])
 def test_files_of_one_instruction_set_share_no_inline_functions(operator: str, level: str) -> None:
     headers = _included(SOURCES / operator / f"{operator}_{level}.cpp", set())
     # Every function of immintrin.h is inlined; otherwise the file does not compile.
@@ -105,10 +105,16 @@ def test_every_instruction_set_of_this_machine_passes_the_tests(asked: str) -> N
     if LEVELS.index(level) >= LEVELS.index(best):
         pytest.skip(f"the other tests run with {best}, the best instruction set of this machine")
     tests = Path(__file__).parent
-    checks = "plain_loops or official or nothing or half or right_hand or not_finite"
+    checks = "plain_loops or official or nothing or half or right_hand or not_finite or equal_loops"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", checks]
     ran = subprocess.run(
-        [*command, *(str(tests / f"test_{n}.py") for n in ("dcnv3", "ms_deform_attn", "half"))],
+        [
+            *command,
+            *(
+                str(tests / f"test_{n}.py")
+                for n in ("dcnv3", "ms_deform_attn", "half", "roi_align")
+            ),
+        ],
         env={**os.environ, "ATEN_CPU_CAPABILITY": asked},
         capture_output=True,
         text=True,

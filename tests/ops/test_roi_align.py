@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from bevstack import ops
 from bevstack.ops import roi_align as public
 from bevstack.ops.roi_align import reference, reference_backward
 from tests import internimage_heads_oracle as oracle
@@ -236,3 +237,9 @@ def test_wrong_input_is_named(kernel: str) -> None:
         rois = torch.tensor([[index, 0.0, 0.0, 3.0, 3.0]])
         with pytest.raises(ValueError, match=r"rois must be of images 0\.\.1"):
             public(maps, rois, (7, 7), spatial_scale=1.0)
+
+
+def test_the_compiled_kernel_is_used_if_it_exists() -> None:
+    infos = {i.operator: i.kernel for i in ops.kernels() if i.device == "cpu"}
+    wanted = "native" if ops.native_problem() is None else "reference"
+    assert infos["roi_align"] == infos["roi_align_backward"] == wanted
