@@ -13,7 +13,7 @@ from bevstack.config.published_detection2d import COCO_NAMES
 CONFIG = Detection2DConfig(
     name="mask_rcnn_nano",
     class_names=COCO_NAMES,
-    pictures=PictureConfig(long_side=640, short_side=448),
+    pictures=PictureConfig(long_side=832, short_side=576),
     picture_augmentation=PictureAugmentation(mirror=False),
     backbone=InternImageConfig(
         channels=16,
@@ -23,7 +23,10 @@ CONFIG = Detection2DConfig(
         drop_path_rate=0.0,
     ),
     channels=64,
-    rpn=RPNConfig(candidates=300, proposals=200, train_candidates=300, train_proposals=300),
+    # Smaller anchors than published, for small objects in small pictures
+    rpn=RPNConfig(
+        scale=3.0, candidates=300, proposals=200, train_candidates=300, train_proposals=300
+    ),
     roi=RoIConfig(hidden_channels=256, num_mask_convs=2, samples=128),
     training=TrainingConfig(
         num_steps=400,

@@ -26,21 +26,27 @@ FAST = (
 )
 
 
+# A few steps on small pictures; and the configuration as it is, 6 minutes of processor time.
+# Measured: box and mask AP 0.483 and 0.382, and 0.953 and 0.813, for 33 objects. The same steps
+# give the same weights on a machine; other ones round differently.
 @pytest.mark.slow
-def test_a_small_detector_learns_two_real_pictures(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("overrides", "box_ap", "mask_ap"), [(FAST, 0.4, 0.3), ((), 0.9, 0.75)], ids=["few", "all"]
+)
+def test_a_small_detector_learns_two_real_pictures(
+    overrides: tuple[str, ...], box_ap: float, mask_ap: float, tmp_path: Path
+) -> None:
     pytest.importorskip("pycocotools")
     shared = shared_dir()
     if shared is None:
         pytest.skip("no real pictures: neither ../shared nor $BEVSTACK_SHARED")
-    config = load_picture_detector("mask_rcnn_nano", FAST)
+    config = load_picture_detector("mask_rcnn_nano", overrides)
     data = CocoDataset(shared / "data" / "coco2", "train", class_names=config.class_names)
     task = Detection2D(config, data, held_out=data)
     result = train(task, tmp_path)
     score = task.evaluate(task.read_weights(result.weights), tmp_path, _Alone())
-    # Measured: 0.483 and 0.382, for 33 objects. The same steps give the same weights on a machine;
-    # other ones round differently.
-    assert score.figures["box_ap"] > 0.4
-    assert score.figures["mask_ap"] > 0.3
+    assert score.figures["box_ap"] > box_ap
+    assert score.figures["mask_ap"] > mask_ap
 
 
 class _Alone:
