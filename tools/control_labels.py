@@ -16,8 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bevstack.config.loading import load_task_config
-from bevstack.config.segmentation import SEGMENTATION, SegmentationConfig
+from bevstack.config.segmenters import load_segmenter
 from bevstack.datasets.segmentation.dense_world import read_dense_world
 from bevstack.datasets.segmentation.labelled import LabelledPictures
 from bevstack.evaluation.baselines.label_prior import LabelPrior
@@ -57,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--held-out", required=True, metavar="SPLIT", help="scenes to score on")
     parser.add_argument("--out", type=Path, metavar="DIR", help="train the control into DIR")
     args = parser.parse_args(arguments)
-    config = load_task_config(SegmentationConfig, SEGMENTATION, args.config)
+    config = load_segmenter(args.config)
     tables = Tables(args.dense, args.version)
     trained, held_out = (
         read_dense_world(tables, split).with_classes(config.class_names)

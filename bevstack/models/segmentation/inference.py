@@ -78,7 +78,12 @@ def label_views(
     labels = torch.empty((batch, height, width), dtype=torch.uint8, device=maps[0].device)
     for start in range(0, height, step):
         rows = range(start, min(start + step, height))
-        labels[:, rows.start : rows.stop] = _mean_probabilities(maps, views, size, rows).argmax(1)
+        if len(maps) == 1:  # the best logit has the best probability
+            scores = resize_rows(maps[0], size, rows)
+            scores = scores.flip(-1) if views[0].mirrored else scores
+        else:
+            scores = _mean_probabilities(maps, views, size, rows)
+        labels[:, rows.start : rows.stop] = scores.argmax(1)
     return labels
 
 

@@ -33,9 +33,13 @@ def predict(images: Tensor) -> Tensor:
     return torch.cat((2 * images, ramp, -ramp), 1)
 
 
-def test_labels_are_those_of_the_best_probability(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("chosen", [None, 0, 1])
+def test_labels_are_those_of_the_best_probability(
+    chosen: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     images = torch.randn(2, 3, 20, 31, generator=torch.Generator().manual_seed(1))
-    views = [View(images), View(images, mirrored=True), View(resize_map(images, (30, 40)))]
+    several = [View(images), View(images, mirrored=True), View(resize_map(images, (30, 40)))]
+    views = several if chosen is None else [several[chosen]]
     wanted = label_probabilities(predict, views, (57, 43))
     monkeypatch.setattr(inference, "_STRIP_VALUES", 2 * 5 * 43 * 4)  # four rows at a time
     got = label_views(predict, views, (57, 43))
