@@ -15,6 +15,8 @@ TENSORRT_LINES = (
     "bevstack export --verify tiny.onnx --weights tiny_cpu_t4 --backend tensorrt",
     "bevstack predict --model tiny.onnx --backend tensorrt --nuscenes nuscenes --version v1.0-mini "
     "--scene scene-0103 --out trt.json",
+)
+PLUGIN_LINES = (
     "sudo apt install libnvinfer-headers-dev",
     "bevstack export --onnx tiny_own.onnx --weights tiny_cpu_t4 --stream --custom-ops tensorrt",
     "bevstack export --verify tiny_own.onnx --weights tiny_cpu_t4 --backend tensorrt",
@@ -22,4 +24,5 @@ TENSORRT_LINES = (
 DEPLOY_LINES = {
     **dict.fromkeys(CPP_LINES, "tests/examples/test_cpp.py"),
     **dict.fromkeys(TENSORRT_LINES, "tests/cli/test_export_tensorrt.py"),
+    **dict.fromkeys(PLUGIN_LINES, "tests/export/onnx/test_custom_operators.py"),
 }

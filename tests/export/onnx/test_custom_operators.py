@@ -247,6 +247,23 @@ def test_a_detector_for_tensorrt_has_no_node_of_the_whole_attention(
 
 
 @pytest.mark.slow
+def test_the_command_writes_a_file_for_tensorrt(
+    library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bevstack.models.build import save_model
+    from bevstack.runtime.detector import build as build_detector
+    from tests.small_world import CONFIG
+
+    path, weights = tmp_path / "m.onnx", tmp_path / "w.safetensors"
+    save_model(weights, build_detector(CONFIG).model, CONFIG)
+    words = ["export", "--onnx", str(path), "--weights", str(weights)]
+    assert main([*words, "--custom-ops", "tensorrt"]) == 0
+    assert "boxes of 5 cases equal ours in openvino" in capsys.readouterr().out
+    own = {node.op_type for node in onnx.load(path).graph.node if node.domain == "bevstack"}
+    assert own == {"Dcnv3", "MsDeformAttn"}
+
+
+@pytest.mark.slow
 def test_a_stream_with_our_operators_equals_ours(library: Path, tmp_path: Path) -> None:
     path, config = tmp_path / "m.onnx", streaming_config()
     model, cases = build(config), cases_of(config)
