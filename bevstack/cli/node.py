@@ -189,6 +189,11 @@ def _run_live(args: argparse.Namespace, option: str) -> int:
 
     if args.sync or args.out is not None:
         raise ValueError(f"--sync and --out must be given with --bag; got {option}")
+    if option != "--dds" and (args.domain, args.interface) != (0, "lo"):
+        raise ValueError(
+            f"--domain and --interface must be given with --dds; got {option}: its environment "
+            "chooses them"
+        )
     parameters = _parameters(args)
     store = open_store(args.distro or _default_distro_of_topics(args))
     detector = _load_detector(args)

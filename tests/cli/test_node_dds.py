@@ -59,6 +59,14 @@ def test_a_played_bag_gives_results_and_an_interrupt_ends_the_node(
         (("--bag", "a.mcap", "--dds"), "--rclpy and --rospy must be given; got --bag and --dds"),
         (("--rospy", "--out", "a.bag"), "--sync and --out must be given with --bag; got --rospy"),
         (("--rclpy", "--sync"), "--sync and --out must be given with --bag; got --rclpy"),
+        (
+            ("--rclpy", "--domain", "3"),
+            "--domain and --interface must be given with --dds; got --rc",
+        ),
+        (
+            ("--rospy", "--interface", "eth0"),
+            "must be given with --dds; got --rospy: its environment",
+        ),
         (("--dds", "--sync"), "--sync and --out must be given with --bag; got --dds"),
         (("--dds", "--interface", "none0", "--domain", "75"), "interface must be one of this"),
     ],
