@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 HEALTH = (
-    "python -m benchmarks.run health --first 91 --scenes 60 --pictures drives --json health.json"
+    "python -m benchmarks.run health --seed 77 --scenes 60 --pictures drives --json health.json"
 )
 CORRUPTED = (
     "bevstack evaluate --corruptions all --weights tiny_cpu_t4 --nuscenes world "

@@ -55,17 +55,19 @@ def health_lines(result: dict[str, Any]) -> list[str]:
             found = result["detection"][FAULT_OF.get(state.value, state.value)]
             lines.append(line([name, *counts, *found_cells(found)]))
             continue
-        for axis, title in AXES.items():
-            cells = found_cells(result["detection"][f"turned_{axis}"])
-            lines.append(line([f"{name}, about the {title} axis", *counts, *cells]))
-            counts = ["", ""]
+        for suffix, degrees in (("", "3 to 6"), ("_far", "6 to 9")):
+            for axis, title in AXES.items():
+                cells = found_cells(result["detection"][f"turned_{axis}{suffix}"])
+                title = f"{name} by {degrees} degrees, {title} axis"
+                lines.append(line([title, *counts, *cells]))
+                counts = ["", ""]
     return lines
 
 
 def test_the_page_of_health_holds_the_rates_of_the_file() -> None:
     text, result = page("health.md"), read("health.json")
     lines = health_lines(result)
-    assert len(lines) == 16
+    assert len(lines) == 19
     assert [row for row in lines if row not in text] == []
     assert f"{result['false_alarms']['camera_hours']:.1f} camera-hours" in text
 
@@ -145,3 +147,21 @@ def test_the_page_of_health_holds_the_scores_of_masks() -> None:
     assert len(rows) == 16
     for name, cameras, bare, masked in rows:
         assert line([name, cameras, f"{bare['mAP']:.3f}", f"{masked['mAP']:.3f}"]) in text
+
+
+def test_the_page_of_corruptions_holds_the_scores_of_the_trial() -> None:
+    text, trial, packaged = page("corruptions.md"), read("corruptions_trained.json"), read(HEALTH)
+    assert trial["data"] == packaged["data"] and trial["mode"] == packaged["mode"]
+    clean = [f"{one['clean']['NDS']:.3f}" for one in (packaged, trial)]
+    assert line(["none", ", ".join(clean), "", "", "", ""]) in text
+    for name, levels in trial["corruptions"].items():
+        before = packaged["corruptions"][name]
+        rates = [f"{before['RR']:.3f}", "not measured"]
+        if len(levels) == len(LEVELS):
+            total = sum(row["NDS"] for row in levels.values())
+            rates[1] = f"{total / len(LEVELS) / trial['clean']['NDS']:.3f}"
+        cells = []
+        for level in LEVELS:
+            found = f"{levels[level]['NDS']:.3f}" if level in levels else "not measured"
+            cells.append(f"{before[level]['NDS']:.3f}, {found}")
+        assert line([name, *cells, *rates]) in text
