@@ -39,6 +39,21 @@ def test_fingerprint_differs_for_another_scene_and_another_seed():
         assert len(one.differences(other)) == 2
 
 
+def test_a_world_of_the_front_camera_alone_has_a_fingerprint():
+    spec = replace(
+        preset("lights_training"),
+        train_scenes=1,
+        val_scenes=0,
+        test_scenes=0,
+        samples_per_scene=1,
+        image_size=(90, 160),
+    )
+    (scene,) = spec.split_scenes["train"]
+    one = fingerprint_scene(spec, scene)
+    assert one.differences(fingerprint_scene(spec, scene)) == []
+    assert 6 * len(one.thumbnails) == len(fingerprint_scene(SPEC, "scene-6001").thumbnails)
+
+
 def test_small_differences_of_grey_levels_are_tolerated_and_larger_ones_are_not():
     one = SceneFingerprint("a" * 64, (100, 20, 30))
     assert one.differences(SceneFingerprint("a" * 64, (101, 18, 30))) == []
