@@ -234,7 +234,10 @@ def _add_beside_path(
     layout, rng = population.layout, population.rng
     for attempt in range(60):
         side = (layout.left, layout.right)[int(rng.integers(2))]
-        s = rng.uniform(ego_s_m[0] - 8.0 - 0.3 * attempt, ego_s_m[1] + 16.0)
+        first, last = ego_s_m[0] - 8.0 - 0.3 * attempt, ego_s_m[1] + 16.0
+        if last < first:  # the ego turned off the road, and its end is nearest to what lies behind
+            first, last = ego_s_m[1] - 8.0 - 0.3 * attempt, ego_s_m[0] + 16.0
+        s = rng.uniform(first, last)
         if layout.junction_mask(np.array(s), 5.0):
             continue  # keep the junctions free
         reach = model.size_m[1] / 2 + 0.1

@@ -7,7 +7,8 @@ import numpy as np
 from bevstack.synthetic.population.collision_check import rectangles_overlap
 from bevstack.synthetic.population.population import Role
 from bevstack.synthetic.population.traffic import DT_S, LEAD_IN_S
-from bevstack.synthetic.scene import Scene
+from bevstack.synthetic.scene import Scene, build_scene
+from bevstack.synthetic.spec import WorldSpec
 from bevstack.synthetic.streets.ground import ROAD
 
 EGO = (4.6, 1.9)  # length and width; its centre is 1.3 m ahead of the rear axle
@@ -113,3 +114,19 @@ def test_a_turning_ego_moves_along_its_heading_and_obeys_the_light(scenes: list[
         assert len(passes) == 1
         shown = layout.signals.colour(0, float(passes[0]) * DT_S - LEAD_IN_S)
         assert shown != 1, scene.name  # green, or yellow if the ego could no longer stop
+
+
+def test_a_drive_that_turns_off_its_road_for_long_has_a_scene() -> None:
+    # The ego of this scene ends far from its road, nearest to a part of it that lies behind.
+    spec = WorldSpec(
+        seed=77,
+        train_scenes=0,
+        val_scenes=0,
+        test_scenes=180,
+        samples_per_scene=41,
+        image_size=(144, 256),
+    )
+    scene = build_scene(spec, spec.split_scenes["test"][167])
+    centre, pose = scene.layout.centre, scene.ego.pose
+    start_m, end_m = (centre.nearest_s(*pose[row, :2]) for row in (0, -1))
+    assert end_m + 24.0 < start_m  # else the scene shows nothing
