@@ -13,6 +13,7 @@ from pathlib import Path
 from benchmarks import (
     attention,
     data,
+    detection2d,
     evaluate,
     exported,
     forward,
@@ -35,6 +36,7 @@ from benchmarks import (
 PARTS = {
     "attention": attention,
     "data": data,
+    "detection2d": detection2d,
     "evaluate": evaluate,
     "exported": exported,
     "forward": forward,

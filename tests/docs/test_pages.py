@@ -92,6 +92,9 @@ ELSEWHERE = {
     **LIGHTS_LINES,
     "python -m benchmarks.run official --source InternImage/classification --seconds 40 "
     "--json official.json": "tests/benchmarks/test_official.py",
+    "python -m benchmarks.run detection2d --source InternImage/detection --json detection2d.json": (
+        "tests/benchmarks/test_mask_rcnn_peer.py"
+    ),
     **DEPLOY_LINES,
     "bevstack benchmark --json speed.json": "tests/experiments/benchmark/test_benchmark.py",
     "bevstack benchmark --markdown speed.json": "tests/experiments/benchmark/test_benchmark.py",

@@ -10,6 +10,7 @@ from tests.sources import ROOT
 
 RESULT = ROOT / "benchmarks" / "results" / "benchmark_cpu.json"
 RELEASED = ROOT / "benchmarks" / "results" / "official_cpu.json"
+PEER = ROOT / "benchmarks" / "results" / "detection2d_cpu.json"
 BEGIN, END = "<!-- bevstack benchmark -->\n", "<!-- end -->\n"
 FLAGSHIP = "bevformerv2_internimage_xl_t1"
 
@@ -36,6 +37,20 @@ def test_the_page_of_performance_holds_the_rows_beside_the_released_model() -> N
         for precision in ("float32", "bfloat16"):
             cells += [f"{later[precision]:,.0f} ms", f"{times[precision]:.2f}"]
         assert f"| {' | '.join(cells)} |" in text
+
+
+def mask_rcnn_row() -> str:
+    own = json.loads(PEER.read_text("utf-8"))
+    seconds, peaks = own["seconds"], own["peak_bytes"]
+    cells = [" x ".join(map(str, own["size"]))]
+    cells += [f"{seconds[side]:.2f} s" for side in ("mmdetection", "ours")]
+    cells += [f"{own['speedup']:.2f}"]
+    cells += [f"{peaks[side] / 1e9:.2f} GB" for side in ("mmdetection", "ours")]
+    return f"| {' | '.join(cells)} |"
+
+
+def test_the_page_of_performance_holds_the_row_beside_mmdetection() -> None:
+    assert mask_rcnn_row() in (ROOT / "docs" / "performance.md").read_text("utf-8")
 
 
 def test_the_readme_holds_the_flagships_processor_time() -> None:
