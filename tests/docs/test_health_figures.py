@@ -154,14 +154,14 @@ def test_the_page_of_corruptions_holds_the_scores_of_the_trial() -> None:
     assert trial["data"] == packaged["data"] and trial["mode"] == packaged["mode"]
     clean = [f"{one['clean']['NDS']:.3f}" for one in (packaged, trial)]
     assert line(["none", ", ".join(clean), "", "", "", ""]) in text
+    rates: list[tuple[float, float]] = []
     for name, levels in trial["corruptions"].items():
         before = packaged["corruptions"][name]
-        rates = [f"{before['RR']:.3f}", "not measured"]
-        if len(levels) == len(LEVELS):
-            total = sum(row["NDS"] for row in levels.values())
-            rates[1] = f"{total / len(LEVELS) / trial['clean']['NDS']:.3f}"
-        cells = []
-        for level in LEVELS:
-            found = f"{levels[level]['NDS']:.3f}" if level in levels else "not measured"
-            cells.append(f"{before[level]['NDS']:.3f}, {found}")
-        assert line([name, *cells, *rates]) in text
+        assert set(levels) == set(LEVELS)
+        rate = sum(row["NDS"] for row in levels.values()) / len(LEVELS) / trial["clean"]["NDS"]
+        rates.append((before["RR"], rate))
+        cells = [f"{before[level]['NDS']:.3f}, {levels[level]['NDS']:.3f}" for level in LEVELS]
+        assert line([name, *cells, f"{before['RR']:.3f}", f"{rate:.3f}"]) in text
+    assert len(rates) == 8
+    means = [f"{sum(column) / len(column):.3f}" for column in zip(*rates, strict=True)]
+    assert line(["mean (mRR)", "", "", "", *means]) in text
