@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-HEALTH = "python -m benchmarks.run health --seed 77 --scenes 180 --pictures drives --json health.json"
+HEALTH = (
+    "python -m benchmarks.run health --seed 77 --scenes 180 --pictures drives "
+    "--json health.json"
+)
 CORRUPTED = (
     "bevstack evaluate --corruptions all --weights tiny_cpu_t4 --nuscenes world "
     "--version v1.0-synth --split synth_test --as-published {}--out corrupted_{}"
