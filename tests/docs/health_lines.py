@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 HEALTH = (
-    "python -m benchmarks.run health --seed 77 --scenes 180 --pictures drives "
-    "--json health.json"
+    "python -m benchmarks.run health --seed 77 --scenes 180 --pictures drives --json health.json"
 )
 CORRUPTED = (
     "bevstack evaluate --corruptions all --weights tiny_cpu_t4 --nuscenes world "
