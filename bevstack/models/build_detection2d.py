@@ -14,10 +14,8 @@ from bevstack.config.picture_detectors import (
     picture_detector_from_json,
     picture_detector_to_json,
 )
-from bevstack.models.build import list_tasks, read_task_config
 from bevstack.models.detection2d.build import PictureModel, build_picture_model
-from bevstack.models.task_files import task_model_with, write_task_file
-from bevstack.models.weights import read_weights_file, task_weights
+from bevstack.models.task_files import read_task_file, task_model_with, write_task_file
 
 
 def save_detector2d(
@@ -44,14 +42,8 @@ def read_detector2d(
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, or holds no such detector.
     """
-    file = read_weights_file(path, verify=verify)
-    tasks = list_tasks(path, file.metadata)
-    if DETECTION2D not in tasks:
-        raise ValueError(
-            f"weights must be of the task {DETECTION2D!r}; got {path} of {', '.join(tasks)}"
-        )
-    text = read_task_config(path, file.metadata, DETECTION2D)
-    return task_weights(file.tensors, DETECTION2D), picture_detector_from_json(text)
+    weights, text = read_task_file(path, DETECTION2D, verify=verify)
+    return weights, picture_detector_from_json(text)
 
 
 def detector2d_with(

@@ -10,10 +10,8 @@ from torch import Tensor
 
 from bevstack.config.segmentation import SEGMENTATION
 from bevstack.config.segmenters import SegmenterConfig, segmenter_from_json, segmenter_to_json
-from bevstack.models.build import list_tasks, read_task_config
 from bevstack.models.segmentation.build import PixelModel, build_segmenter
-from bevstack.models.task_files import task_model_with, write_task_file
-from bevstack.models.weights import read_weights_file, task_weights
+from bevstack.models.task_files import read_task_file, task_model_with, write_task_file
 
 
 def save_segmenter(
@@ -40,14 +38,8 @@ def read_segmenter(
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, or holds no such model.
     """
-    file = read_weights_file(path, verify=verify)
-    tasks = list_tasks(path, file.metadata)
-    if SEGMENTATION not in tasks:
-        raise ValueError(
-            f"weights must be of the task {SEGMENTATION!r}; got {path} of {', '.join(tasks)}"
-        )
-    config = segmenter_from_json(read_task_config(path, file.metadata, SEGMENTATION))
-    return task_weights(file.tensors, SEGMENTATION), config
+    weights, text = read_task_file(path, SEGMENTATION, verify=verify)
+    return weights, segmenter_from_json(text)
 
 
 def segmenter_with(

@@ -10,12 +10,36 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from bevstack.models.build import CONFIG_KEY, FORMAT, FORMAT_KEY, TASKS_KEY
+from bevstack.models.build import (
+    CONFIG_KEY,
+    FORMAT,
+    FORMAT_KEY,
+    TASKS_KEY,
+    list_tasks,
+    read_task_config,
+)
 from bevstack.models.fit import fitted_weights
 from bevstack.models.skeleton import skeleton
-from bevstack.models.weights import joint_name, write_safetensors
+from bevstack.models.weights import joint_name, read_weights_file, task_weights, write_safetensors
 
 Model = TypeVar("Model", bound=nn.Module)
+
+
+def read_task_file(
+    path: str | Path, task: str, *, verify: bool = True
+) -> tuple[dict[str, Tensor], str]:
+    """Return the weights of a task and its configuration as JSON, from a file that holds them.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or does not hold the task.
+    """
+    file = read_weights_file(path, verify=verify)
+    tasks = list_tasks(path, file.metadata)
+    if task not in tasks:
+        raise ValueError(f"weights must be of the task {task!r}; got {path} of {', '.join(tasks)}")
+    text = read_task_config(path, file.metadata, task)
+    return task_weights(file.tensors, task), text
 
 
 def write_task_file(

@@ -105,11 +105,19 @@ def register_gradient(
                 grads = backward_operator(grad_output, *inputs, **ctx.options)
         return (None, *grads, *(None for _ in inputs[3:]))
 
+    _LIBRARY.impl(name, _autograd_kernel(operator, backward), "Autograd")
+    _LIBRARY.impl(
+        f"{name}_backward", _autograd_kernel(backward_operator, _refusal(name)), "Autograd"
+    )
+
+
+def _refusal(name: str) -> Callable[..., None]:
+    """Return the second derivative of an operator, which has none, as the published operators."""
+
     def refuse(ctx: Any, *grads: Any) -> None:
         raise NotImplementedError(f"bevstack.ops.{name} cannot be differentiated twice")
 
-    _LIBRARY.impl(name, _autograd_kernel(operator, backward), "Autograd")
-    _LIBRARY.impl(f"{name}_backward", _autograd_kernel(backward_operator, refuse), "Autograd")
+    return refuse
 
 
 def register_map_gradient(
@@ -132,11 +140,10 @@ def register_map_gradient(
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         return None, backward_operator(grad_output, *ctx.saved_tensors, **ctx.options), None
 
-    def refuse(ctx: Any, *grads: Any) -> None:
-        raise NotImplementedError(f"bevstack.ops.{name} cannot be differentiated twice")
-
     _LIBRARY.impl(name, _autograd_kernel(operator, backward), "Autograd")
-    _LIBRARY.impl(f"{name}_backward", _autograd_kernel(backward_operator, refuse), "Autograd")
+    _LIBRARY.impl(
+        f"{name}_backward", _autograd_kernel(backward_operator, _refusal(name)), "Autograd"
+    )
 
 
 def _without_options(fake_kernel: Callable[..., Any]) -> Callable[..., Any]:
