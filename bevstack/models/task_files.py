@@ -20,7 +20,13 @@ from bevstack.models.build import (
 )
 from bevstack.models.fit import fitted_weights
 from bevstack.models.skeleton import skeleton
-from bevstack.models.weights import joint_name, read_weights_file, task_weights, write_safetensors
+from bevstack.models.weights import (
+    BACKBONE,
+    joint_name,
+    read_weights_file,
+    task_weights,
+    write_safetensors,
+)
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -40,6 +46,28 @@ def read_task_file(
         raise ValueError(f"weights must be of the task {task!r}; got {path} of {', '.join(tasks)}")
     text = read_task_config(path, file.metadata, task)
     return task_weights(file.tensors, task), text
+
+
+def read_start(
+    path: str | Path, task: str, build: Callable[[], nn.Module], *, seed: int, verify: bool = True
+) -> dict[str, Tensor]:
+    """Return the weights with which a training of a task starts.
+
+    A file that holds the task gives all of them; another one gives those of the backbone, and the
+    rest is that of a model which ``build`` makes with this seed.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged.
+    """
+    file = read_weights_file(path, verify=verify)
+    if task in file.metadata.get(TASKS_KEY, ""):
+        return read_task_file(path, task, verify=verify)[0]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh: dict[str, Tensor] = build().state_dict()
+    shared = {n: v for n, v in file.tensors.items() if n.startswith(BACKBONE) and n in fresh}
+    return {**fresh, **{name: v.to(fresh[name].dtype) for name, v in shared.items()}}
 
 
 def write_task_file(

@@ -22,11 +22,11 @@ from bevstack.losses.detection2d import detection2d_losses
 from bevstack.losses.dino import dino_losses
 from bevstack.models.backbones.composite import CompositeInternImage
 from bevstack.models.backbones.internimage import InternImage, InternImageBlock
-from bevstack.models.build_detection2d import read_detector2d, save_detector2d
+from bevstack.models.build_detection2d import save_detector2d
 from bevstack.models.detection2d.build import PictureModel, build_picture_model
 from bevstack.models.detection2d.dino.model import DinoOutput
 from bevstack.models.detection2d.model import TrainingOutput
-from bevstack.models.weights import BACKBONE, read_weights_file
+from bevstack.models.task_files import read_start
 from bevstack.tasks.detection2d_held_out import evaluate_pictures, headline_of
 from bevstack.tasks.task import ProcessGroup, Score, Sharding
 from bevstack.types.pictures2d import PictureBatch
@@ -75,14 +75,8 @@ class Detection2D:
 
         The rest then starts from the seed of the recipe.
         """
-        _, tensors, metadata = read_weights_file(path, verify=verify)
-        if DETECTION2D in metadata.get("tasks", ""):
-            return read_detector2d(path, verify=verify)[0]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.recipe.seed)
-            fresh: dict[str, Tensor] = self.build_model().state_dict()
-        shared = {n: v for n, v in tensors.items() if n.startswith(BACKBONE) and n in fresh}
-        return {**fresh, **{name: v.to(fresh[name].dtype) for name, v in shared.items()}}
+        seed = self.recipe.seed
+        return read_start(path, DETECTION2D, self.build_model, seed=seed, verify=verify)
 
     def write_model(
         self, path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str]

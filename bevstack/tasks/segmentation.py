@@ -18,11 +18,11 @@ from bevstack.losses.criterion import Losses
 from bevstack.losses.mask_segmentation import mask_segmentation_losses, seeded_uniform
 from bevstack.losses.segmentation import segmentation_losses
 from bevstack.models.backbones.internimage import InternImage, InternImageBlock
-from bevstack.models.build_segmentation import read_segmenter, save_segmenter
+from bevstack.models.build_segmentation import save_segmenter
 from bevstack.models.segmentation.build import PixelModel, build_segmenter
 from bevstack.models.segmentation.mask_decoder import MaskPrediction
 from bevstack.models.segmentation.model import SegmentationOutput
-from bevstack.models.weights import BACKBONE, read_weights_file
+from bevstack.models.task_files import read_start
 from bevstack.tasks.segmentation_held_out import MEAN_IOU, evaluate_labels
 from bevstack.tasks.task import ProcessGroup, Score, Sharding
 from bevstack.types.label_maps import LabelBatch
@@ -75,14 +75,8 @@ class Segmentation:
 
         The rest then starts from the seed of the recipe.
         """
-        _, tensors, metadata = read_weights_file(path, verify=verify)
-        if SEGMENTATION in metadata.get("tasks", ""):
-            return read_segmenter(path, verify=verify)[0]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.recipe.seed)
-            fresh: dict[str, Tensor] = self.build_model().state_dict()
-        shared = {n: v for n, v in tensors.items() if n.startswith(BACKBONE) and n in fresh}
-        return {**fresh, **{name: v.to(fresh[name].dtype) for name, v in shared.items()}}
+        seed = self.recipe.seed
+        return read_start(path, SEGMENTATION, self.build_model, seed=seed, verify=verify)
 
     def write_model(
         self, path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str]
